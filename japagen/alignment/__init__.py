@@ -1,0 +1,1 @@
+"""Brings synthetic text to gold's distributions."""

@@ -1,0 +1,184 @@
+"""Turns counted texts into the features whose averages alignment matches.
+
+Words are document presences (0 or 1) and not counts. The tilt of a text is a sum over its
+features, so raw counts let long texts run away with the weights, while counts divided by
+length make one word of a three-word text worth ten of a long one. A presence is bounded, has a
+binomial standard error whatever the length, and what remains of length's influence is taken
+away by the length bands, which are matched beside it. POS bigrams and endings are nearly all
+present in any long text, so these are shares of the text (each row sums to at most 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from japagen.alignment.counting import SCRIPTS, Counts, Floats, Ints, Measured, Vocabulary
+
+# Enough for what a few hundred target texts can tell apart; more only adds noise and time.
+MAX_WORDS, MAX_POS, MAX_ENDINGS = 400, 150, 40
+MIN_DOCUMENTS, MIN_SHARE = 3, 0.005
+_LENGTH_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+_LOG_RATIO_LIMIT = 2.0
+
+
+@dataclass(frozen=True)
+class _Side:
+    """Which columns of the counts one side of the data uses."""
+
+    prefix: str
+    words: Ints
+    pos: Ints
+    endings: Ints
+    length_edges: Floats
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Features fitted once and applied to synthetic and target texts alike.
+
+    Attributes:
+        names: Readable name of each column, such as ``word:朝食`` or ``length:10-19``.
+        groups: Group of each column: word, pos, ending, script, length, register or pair.
+        dictionary: Identity of the morphological dictionary.
+        normalization: How texts were normalised before analysis.
+    """
+
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    dictionary: str
+    normalization: str
+    sides: tuple[_Side, ...]
+    registers: tuple[str, ...]
+
+    @classmethod
+    def fit(
+        cls,
+        source: Measured,
+        targets: Sequence[Measured],
+        vocabulary: Vocabulary,
+        dictionary: str,
+    ) -> FeatureSpace:
+        """Chooses the features by document frequency in source and target together.
+
+        Register is left out unless every row of every dataset has one: a label that one side
+        lacks would look like a difference.
+
+        Args:
+            source: The texts to weight.
+            targets: Gold and unlabelled texts; empty ones are fine.
+            vocabulary: The vocabulary that the counts were made with.
+            dictionary: The tagger's identity, stored with the features.
+        """
+        parts = [p for p in (source, *targets) if len(p)]
+        readable = vocabulary.readable_words()
+        prefixes = ("1:", "2:") if source.second else ("",)
+        sides, names, groups = [], [], []
+        for number, prefix in enumerate(prefixes):
+            counts = [_side_counts(p, number) for p in parts]
+            target = [_side_counts(p, number).lengths for p in targets if len(p)]
+            side = _Side(
+                prefix,
+                _frequent([c.words for c in counts], list(vocabulary.words), MAX_WORDS),
+                _frequent([c.pos for c in counts], list(vocabulary.pos), MAX_POS),
+                _frequent([c.endings for c in counts], list(vocabulary.endings), MAX_ENDINGS),
+                _length_edges(np.concatenate(target or [source.first.lengths])),
+            )
+            sides.append(side)
+            for group, labels in _side_names(side, vocabulary, readable):
+                names += [f"{prefix}{group}:{label}" for label in labels]
+                groups += [group] * len(labels)
+        registers = _registers(parts)
+        names += [f"register:{r}" for r in registers]
+        groups += ["register"] * len(registers)
+        if source.second:
+            names += ["pair:word overlap", "pair:log length ratio"]
+            groups += ["pair", "pair"]
+        normalization = "NFKC, wave dash 〜"
+        return cls(
+            tuple(names), tuple(groups), dictionary, normalization, tuple(sides), registers
+        )
+
+    def transform(self, measured: Measured) -> sparse.csr_array:
+        """Returns the features, sparse with shape (n, len(names))."""
+        blocks = []
+        for number, side in enumerate(self.sides):
+            blocks += _side_blocks(side, _side_counts(measured, number))
+        if self.registers:
+            seen = [[float(r == name) for name in self.registers] for r in measured.registers]
+            blocks.append(np.array(seen).reshape(-1, len(self.registers)))
+        if measured.second:
+            blocks.append(_pair_block(measured.first, measured.second))
+        return sparse.csr_array(sparse.hstack([sparse.csr_array(b) for b in blocks]))
+
+
+def _side_counts(measured: Measured, number: int) -> Counts:
+    return measured.second if number and measured.second else measured.first
+
+
+def _frequent(matrices: Sequence[sparse.csr_array], keys: Sequence[str], limit: int) -> Ints:
+    """Columns in enough documents, at most ``limit``, in the order of their keys.
+
+    The order depends on keys alone so that the order of rows changes nothing.
+    """
+    documents = sum(m.shape[0] for m in matrices)
+    frequency = np.zeros(len(keys))
+    for matrix in matrices:
+        frequency += np.bincount(matrix.indices, minlength=len(keys))
+    needed = max(MIN_DOCUMENTS, MIN_SHARE * documents)
+    chosen = [i for i in range(len(keys)) if needed <= frequency[i]]
+    chosen = sorted(chosen, key=lambda i: (-frequency[i], keys[i]))[:limit]
+    return np.array(sorted(chosen, key=lambda i: keys[i]), dtype=np.int64)
+
+
+def _length_edges(lengths: Floats) -> Floats:
+    return np.unique(np.quantile(lengths, _LENGTH_QUANTILES)) if len(lengths) else np.empty(0)
+
+
+def _registers(parts: Sequence[Measured]) -> tuple[str, ...]:
+    seen = {r for part in parts for r in part.registers}
+    return () if None in seen else tuple(sorted(str(r) for r in seen))
+
+
+def _side_names(
+    side: _Side, vocabulary: Vocabulary, readable: Sequence[str]
+) -> list[tuple[str, list[str]]]:
+    pos, endings = list(vocabulary.pos), list(vocabulary.endings)
+    bounds = ["0", *(f"{edge:g}" for edge in side.length_edges), "∞"]
+    return [
+        ("word", [readable[i] for i in side.words]),
+        ("pos", [pos[i] for i in side.pos]),
+        ("ending", [endings[i] for i in side.endings]),
+        ("script", list(SCRIPTS)),
+        ("length", [f"{a}-{b}" for a, b in zip(bounds, bounds[1:], strict=False)]),
+    ]
+
+
+def _side_blocks(side: _Side, counts: Counts) -> list[sparse.csr_array | Floats]:
+    words = counts.words[:, side.words]
+    words.data = np.ones_like(words.data)
+    band = np.searchsorted(side.length_edges, counts.lengths, side="left")
+    return [
+        words,
+        _shares(counts.pos)[:, side.pos],
+        _shares(counts.endings)[:, side.endings],
+        counts.scripts,
+        np.eye(len(side.length_edges) + 1)[band],
+    ]
+
+
+def _shares(counts: sparse.csr_array) -> sparse.csr_array:
+    totals = np.maximum(counts.sum(axis=1), 1.0)
+    return sparse.csr_array(sparse.diags_array(1.0 / totals) @ counts)
+
+
+def _pair_block(first: Counts, second: Counts) -> Floats:
+    """Shape (n, 2): Jaccard overlap of the two word sets, and log length ratio, limited."""
+    a, b = first.words.astype(bool).astype(float), second.words.astype(bool).astype(float)
+    both = a.multiply(b).sum(axis=1)
+    overlap = both / np.maximum(a.sum(axis=1) + b.sum(axis=1) - both, 1.0)
+    ratio = np.log((second.lengths + 1.0) / (first.lengths + 1.0))
+    return np.stack([overlap, np.clip(ratio, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)], axis=1)

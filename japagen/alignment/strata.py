@@ -1,0 +1,167 @@
+"""Sorts labels into strata: classes, bins of a number, or one stratum for lists of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from japagen.alignment.counting import Floats, Ints
+from japagen.errors import JapagenError, nearest
+from japagen.examples import Dataset
+
+LabelKind = Literal["class", "number", "list"]
+_BINS = 5
+_KIND_NAMES = {"class": "text", "number": "numbers", "list": "lists"}
+
+
+@dataclass(frozen=True)
+class Strata:
+    """The labels of synthetic and gold rows as small integers.
+
+    Attributes:
+        kind: "class"; "number" (regression, binned); "list" (multi-label, one stratum).
+        names: Name of each stratum, sorted for classes.
+        synthetic: Shape (n,): stratum of each synthetic row.
+        gold: Shape (m,): stratum of each gold row.
+        tags: For lists, the labels; empty otherwise.
+        synthetic_tags: Shape (n, len(tags)): 1 where a synthetic row has the label.
+        gold_tags: Shape (m, len(tags)): the same for gold.
+    """
+
+    kind: LabelKind
+    names: tuple[str, ...]
+    synthetic: Ints
+    gold: Ints
+    tags: tuple[str, ...]
+    synthetic_tags: Floats
+    gold_tags: Floats
+
+    @property
+    def counts(self) -> tuple[Ints, Ints]:
+        """Rows of each stratum in synthetic and in gold, each of shape (len(names),)."""
+        return tuple(np.bincount(c, minlength=len(self.names)) for c in (self.synthetic, self.gold))
+
+
+def stratify(
+    synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | None = None
+) -> Strata:
+    """Gives every labelled row its stratum.
+
+    Numbers fall into at most five bins of equal width over gold's range (synthetic's without
+    gold); a bin that gold leaves empty joins the next.
+
+    Args:
+        synthetic: Labelled rows to weight.
+        gold: Labelled target rows, perhaps none.
+        prior: Label shares given by the user, which may name labels that gold lacks.
+
+    Raises:
+        JapagenError: If rows lack labels, kinds differ, or synthetic has a label that neither
+            gold nor the prior knows.
+    """
+    kind = _kind(synthetic, gold)
+    asked, wanted = synthetic.labels, gold.labels
+    if kind == "number":
+        return _binned(asked, wanted)
+    if kind == "list":
+        return _tagged(asked, wanted, prior)
+    known = set(wanted) | set(prior or ())
+    if known:
+        _refuse_unknown(set(asked), known)
+    _refuse_misspelt(prior, set(asked) | set(wanted))
+    names = tuple(sorted(known | set(asked)))
+    code = {name: i for i, name in enumerate(names)}
+    return _strata("class", names, [code[a] for a in asked], [code[w] for w in wanted])
+
+
+def _strata(
+    kind: LabelKind, names: tuple[str, ...], synthetic: Sequence[int], gold: Sequence[int]
+) -> Strata:
+    none = (np.empty((len(synthetic), 0)), np.empty((len(gold), 0)))
+    codes = np.array(synthetic, dtype=np.int64), np.array(gold, dtype=np.int64)
+    return Strata(kind, names, *codes, (), *none)
+
+
+def _kind(synthetic: Dataset, gold: Dataset) -> LabelKind:
+    kinds: dict[str, LabelKind] = {}
+    for name, dataset in (("synthetic", synthetic), ("gold", gold)):
+        missing = sum(label is None for label in dataset.labels)
+        if missing:
+            raise JapagenError(
+                f"Expected every {name} row to have a label, found {missing} without one.",
+                "Pass texts without labels as the unlabelled dataset.",
+            )
+        if len(dataset):
+            label = dataset.labels[0]
+            kinds[name] = (
+                "class" if isinstance(label, str) else "list" if isinstance(label, list) else "number"
+            )
+    if len(set(kinds.values())) > 1:
+        raise JapagenError(
+            "Expected synthetic and gold labels of one kind, found "
+            f"{_KIND_NAMES[kinds['synthetic']]} in synthetic and {_KIND_NAMES[kinds['gold']]} in "
+            "gold.",
+            "Check that both files use the same label column.",
+        )
+    return next(iter(kinds.values()), "class")
+
+
+def _refuse_unknown(asked: set[str], known: set[str]) -> None:
+    unknown = sorted(asked - known)
+    if unknown:
+        raise JapagenError(
+            f"Synthetic has the label '{unknown[0]}'{nearest(unknown[0], known)}, which gold never "
+            f"has; gold has {', '.join(sorted(known))}.",
+            "Add gold texts of that label, give its share with a label prior, or drop its rows.",
+        )
+
+
+def _refuse_misspelt(prior: Mapping[str, float] | None, known: set[str]) -> None:
+    strange = sorted(set(prior or ()) - known)
+    if strange and known:
+        raise JapagenError(
+            f"The label prior names '{strange[0]}'{nearest(strange[0], known)}, which no row has; "
+            f"the labels are {', '.join(sorted(known))}.",
+            "Correct the name or leave it out.",
+        )
+
+
+def _binned(asked: Sequence[float], wanted: Sequence[float]) -> Strata:
+    values = np.array(wanted if len(wanted) else asked, dtype=float)
+    edges: Floats = np.empty(0)
+    if len(values):
+        edges = np.linspace(values.min(), values.max(), _BINS + 1)[1:-1]
+        filled = np.bincount(np.searchsorted(edges, values, side="right"), minlength=_BINS) > 0
+        # An edge stays where something lies in the bin below it, and the last bin keeps its own.
+        edges = np.unique(edges[filled[:-1]])
+        edges = edges[(edges > values.min()) & (edges <= values.max())]
+    bounds = ["-∞", *(f"{edge:g}" for edge in edges), "∞"]
+    names = tuple(f"{a} to {b}" for a, b in zip(bounds, bounds[1:], strict=False))
+    codes = [np.searchsorted(edges, np.array(v, float), side="right") for v in (asked, wanted)]
+    return _strata("number", names, codes[0].tolist(), codes[1].tolist())
+
+
+def _tagged(
+    asked: Sequence[list[str]], wanted: Sequence[list[str]], prior: Mapping[str, float] | None
+) -> Strata:
+    in_asked, in_wanted = ({t for row in rows for t in row} for rows in (asked, wanted))
+    known = in_wanted | set(prior or ())
+    if known:
+        _refuse_unknown(in_asked, known)
+    _refuse_misspelt(prior, in_asked | in_wanted)
+    tags = tuple(sorted(known | in_asked))
+    return Strata(
+        "list",
+        ("all",),
+        np.zeros(len(asked), dtype=np.int64),
+        np.zeros(len(wanted), dtype=np.int64),
+        tags,
+        *(_indicators(rows, tags) for rows in (asked, wanted)),
+    )
+
+
+def _indicators(rows: Sequence[Sequence[Any]], tags: Sequence[str]) -> Floats:
+    return np.array([[float(t in row) for t in tags] for row in rows]).reshape(-1, len(tags))

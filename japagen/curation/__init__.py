@@ -1,0 +1,1 @@
+"""Turns down what should not be trained on."""

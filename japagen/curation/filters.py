@@ -1,0 +1,170 @@
+"""The first, cheap filters: each turns an example down with what it measured."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+
+from japagen.examples import Dataset, Example, Rejection
+from japagen.japanese.normalization import japanese_share, normalize
+from japagen.japanese.overlap import OverlapIndex
+from japagen.tasks import Curation
+
+Filter = Callable[[Example], Rejection | None]
+
+# Pieces of a prompt that a model repeats when it goes on with the document, not the list.
+_ECHO = re.compile(
+    r"(?:^|\s)(?:#{1,6}\s|分類[::]|文体[::]|ラベル[::]|出力[::])|実例集|の例文[::]|\{\{|</?[a-z]+>|```"
+)
+_REPEATED = re.compile(r"(.{2,}?)\1{3,}|(.)\2{9,}")
+
+
+def curate(
+    dataset: Dataset,
+    settings: Curation,
+    gold: Dataset | None = None,
+    prompt_phrases: Iterable[str] = (),
+) -> Dataset:
+    """Rejects what should not be trained on; nothing is dropped.
+
+    Filters run in a fixed order and the first that objects is recorded. Rows that arrive
+    rejected stay as they are.
+
+    Args:
+        dataset: Synthetic examples.
+        settings: Thresholds.
+        gold: Training gold, for copies.
+        prompt_phrases: Sentences that prompts showed besides gold.
+
+    Returns:
+        The same rows in the same order, with ``rejected`` filled in.
+    """
+    filters = _row_filters(settings, gold, prompt_phrases)
+    seen: dict[tuple[str, str], str] = {}
+    rejections: list[Rejection | None] = []
+    for example in dataset:
+        rejection = example.rejected
+        if rejection is None:
+            rejection = next((r for f in filters if (r := f(example))), None)
+        if rejection is None:
+            rejection = _duplicate(example, seen)
+        rejections.append(rejection)
+    return dataset.with_rejections(rejections)
+
+
+def _row_filters(
+    settings: Curation, gold: Dataset | None, prompt_phrases: Iterable[str]
+) -> list[Filter]:
+    filters: list[Filter] = [
+        _too_short(settings.min_characters),
+        _too_long(settings.max_characters),
+        _not_japanese(settings.min_japanese_share),
+        _repetitive,
+        _prompt_echo(OverlapIndex(prompt_phrases), settings.max_gold_overlap),
+    ]
+    if settings.forbid_label_name:
+        filters.append(_label_name)
+    if settings.forbidden_words:
+        filters.append(_forbidden(settings.forbidden_words))
+    if gold is not None and len(gold):
+        filters.append(_gold_copy(_gold_index(gold), settings.max_gold_overlap))
+    return filters
+
+
+def _texts(example: Example) -> Sequence[str]:
+    return [example.text] if example.text_pair is None else [example.text, example.text_pair]
+
+
+def _too_short(least: int) -> Filter:
+    def check(example: Example) -> Rejection | None:
+        length = min(len(normalize(t)) for t in _texts(example))
+        if length == 0:
+            return Rejection("empty", 0, 1)
+        return Rejection("too_short", length, least) if length < least else None
+
+    return check
+
+
+def _too_long(most: int) -> Filter:
+    def check(example: Example) -> Rejection | None:
+        length = max(len(normalize(t)) for t in _texts(example))
+        return Rejection("too_long", length, most) if length > most else None
+
+    return check
+
+
+def _not_japanese(least: float) -> Filter:
+    def check(example: Example) -> Rejection | None:
+        share = min(japanese_share(t) for t in _texts(example))
+        return Rejection("not_japanese", round(share, 3), least) if share < least else None
+
+    return check
+
+
+def _repetitive(example: Example) -> Rejection | None:
+    for text in _texts(example):
+        found = _REPEATED.search(text)
+        if found:
+            unit = found.group(1) or found.group(2)
+            return Rejection("repetitive", len(found.group()) // len(unit), 3, unit[:40])
+    return None
+
+
+def _prompt_echo(phrases: OverlapIndex, most: float) -> Filter:
+    def check(example: Example) -> Rejection | None:
+        for text in _texts(example):
+            found = _ECHO.search(unicodedata.normalize("NFKC", text))
+            if found:
+                return Rejection("prompt_echo", 1, 0, found.group().strip())
+            share, phrase = phrases.nearest(text)
+            if share > most:
+                return Rejection("prompt_echo", round(share, 3), most, phrase)
+        return None
+
+    return check
+
+
+def _label_name(example: Example) -> Rejection | None:
+    names = [example.label] if isinstance(example.label, str) else []
+    for name in names:
+        if any(normalize(name) in normalize(t) for t in _texts(example)):
+            return Rejection("label_name", 1, 0, name)
+    return None
+
+
+def _forbidden(words: Sequence[str]) -> Filter:
+    def check(example: Example) -> Rejection | None:
+        for word in words:
+            if any(normalize(word) in normalize(t) for t in _texts(example)):
+                return Rejection("forbidden_word", 1, 0, word)
+        return None
+
+    return check
+
+
+def _joined(example: Example) -> str:
+    return "\n".join(_texts(example))
+
+
+def _gold_index(gold: Dataset) -> OverlapIndex:
+    return OverlapIndex(_joined(e) for e in gold)
+
+
+def _gold_copy(index: OverlapIndex, most: float) -> Filter:
+    def check(example: Example) -> Rejection | None:
+        share, nearest = index.nearest(_joined(example))
+        return (
+            Rejection("gold_copy", round(share, 3), most, nearest[:200]) if share > most else None
+        )
+
+    return check
+
+
+def _duplicate(example: Example, seen: dict[tuple[str, str], str]) -> Rejection | None:
+    """The first of equal texts is kept, whatever its label."""
+    key = (normalize(example.text), normalize(example.text_pair or ""))
+    first = seen.setdefault(key, example.id)
+    return None if first == example.id else Rejection("duplicate", 1, 0, first)
+
+

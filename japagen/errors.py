@@ -1,0 +1,47 @@
+"""The one error type that users see."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class JapagenError(Exception):
+    """Something the user can put right: bad input, a missing extra, a full disk.
+
+    The command line prints it without a traceback and exits with status 2.
+
+    Args:
+        message: What was expected and what was found.
+        hint: What to do about it; printed on a line of its own.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class MissingExtraError(JapagenError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: The import that failed.
+        extra: The extra of japagen that brings it.
+        purpose: What the package is needed for, as a noun phrase.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed.",
+            f"Install it with: pip install 'japagen[{extra}]'",
+        )
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Returns " (did you mean 'x'?)" for the closest known word, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""

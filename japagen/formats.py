@@ -1,0 +1,263 @@
+"""The only reader and writer of JSONL, CSV and Parquet files of examples."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from japagen.errors import JapagenError
+from japagen.examples import Dataset, Example, Split
+from japagen.files import atomic
+
+Format = Literal["jsonl", "csv", "parquet"]
+_NESTED = ("register_asked", "register_seen", "rejected", "shot_ids")
+_COLUMNS = frozenset(Example.__dataclass_fields__)
+
+
+def read_examples(
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: Split = "synthetic",
+    encoding: str = "utf-8",
+    require_label: bool = False,
+) -> Dataset:
+    """Reads a CSV, JSONL or Parquet file of examples.
+
+    Args:
+        path: The file; its suffix says the format.
+        columns: Our column name to the file's, for example ``{"text": "本文"}``.
+        split: The split of rows that name none.
+        encoding: Encoding of CSV and JSONL files.
+        require_label: Refuse rows without a label.
+
+    Returns:
+        The examples in file order. A ``weight`` column becomes ``weight_distribution``;
+        columns that japagen does not know are left out.
+
+    Raises:
+        JapagenError: If the file is missing, empty, of another encoding, broken, or lacks a
+            needed column.
+    """
+    path = Path(path)
+    form = _format_of(path)
+    if not path.is_file():
+        raise JapagenError(f"There is no file at {path}.", "Check the path.")
+    if path.stat().st_size == 0:
+        raise JapagenError(f"Expected examples in {path}, found an empty file.", "Fill it in.")
+    rows: Iterable[tuple[str, dict[str, Any]]]
+    if form == "parquet":
+        rows = _parquet_rows(path)
+    else:
+        text = _decode(path, encoding)
+        rows = _jsonl_rows(text, path) if form == "jsonl" else _csv_rows(text, path)
+    mapping = {"text": "text", **({"label": "label"} if require_label else {}), **(columns or {})}
+    examples = [_example(row, where, mapping, path, split) for where, row in rows]
+    if not examples:
+        raise JapagenError(f"Expected examples in {path}, found none.", "Fill it in.")
+    if require_label:
+        for number, example in enumerate(examples, start=1):
+            if example.label is None or example.label == "":
+                raise JapagenError(
+                    f"Expected a label on every row of {path}, found none on row {number}: "
+                    f"'{example.text[:30]}'.",
+                    "Label the row or remove it.",
+                )
+    return Dataset.of(examples)
+
+
+def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> None:
+    """Writes a dataset with its provenance and final ``weight``; the suffix says the format.
+
+    The file appears whole or not at all.
+
+    Args:
+        path: A ``.jsonl``, ``.csv`` or ``.parquet`` file; replaced if it exists.
+        dataset: The examples.
+        bom: Start a CSV with a byte order mark, which Excel needs to see UTF-8.
+
+    Raises:
+        JapagenError: If the suffix is not a known format.
+    """
+    path = Path(path)
+    form = _format_of(path)
+    with atomic(path) as temporary:
+        if form == "parquet":
+            weight = pa.array(dataset.weights, pa.float64())
+            pq.write_table(dataset.table.append_column("weight", weight), temporary)
+        elif form == "jsonl":
+            with temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
+                for row in _rows(dataset):
+                    kept = {k: v for k, v in row.items() if v is not None}
+                    file.write(json.dumps(kept, ensure_ascii=False) + "\n")
+        else:
+            encoding = "utf-8-sig" if bom else "utf-8"
+            with temporary.open("w", encoding=encoding, errors="replace", newline="") as file:
+                writer = csv.DictWriter(file, [*Example.__dataclass_fields__, "weight"])
+                writer.writeheader()
+                writer.writerows(_flat(row) for row in _rows(dataset))
+
+
+def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    for example, weight in zip(dataset, dataset.weights, strict=True):
+        yield {**example.to_row(), "weight": round(float(weight), 6)}
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    def cell(value: Any) -> Any:
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+
+    return {k: cell(v) for k, v in row.items()}
+
+
+def _format_of(path: Path) -> Format:
+    suffix = path.suffix.lower()
+    known: dict[str, Format] = {
+        ".jsonl": "jsonl",
+        ".ndjson": "jsonl",
+        ".csv": "csv",
+        ".parquet": "parquet",
+    }
+    if suffix not in known:
+        raise JapagenError(
+            f"Expected a .jsonl, .csv or .parquet file, found '{path.name}'.",
+            "Give the file a suffix that says its format.",
+        )
+    return known[suffix]
+
+
+def _decode(path: Path, encoding: str) -> str:
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except LookupError:
+        raise JapagenError(
+            f"Unknown encoding '{encoding}' for {path}.", "Use utf-8, cp932 or euc_jp."
+        ) from None
+    except UnicodeDecodeError:
+        for guess, name in (("cp932", "Shift_JIS"), ("euc_jp", "EUC-JP"), ("utf-16", "UTF-16")):
+            try:
+                raw.decode(guess)
+            except UnicodeDecodeError:
+                continue
+            raise JapagenError(
+                f"Expected {path} to be {encoding}, found what reads as {name} ({guess}).",
+                f"Convert it (iconv -f {guess.upper().replace('_', '-')} -t UTF-8 {path.name} "
+                f"> utf8{path.suffix}) or say so in the task file: encoding: {guess}",
+            ) from None
+        raise JapagenError(
+            f"Expected {path} to be {encoding}, found bytes that are not.", "Save it as UTF-8."
+        ) from None
+
+
+def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise JapagenError(
+                f"Expected one JSON object a line in {path}, found a broken one on line {number}: "
+                f"{error.msg} at column {error.colno}.",
+                "The line may be cut short: repair or remove it.",
+            ) from None
+        if not isinstance(row, dict):
+            raise JapagenError(
+                f"Expected one JSON object a line in {path}, found {type(row).__name__} "
+                f"on line {number}.",
+                'Write each line as {"text": "…", "label": "…"}.',
+            )
+        yield f"line {number}", row
+
+
+def _csv_rows(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for row in reader:
+            where = f"line {reader.line_num}"
+            if None in row or any(value is None for value in row.values()):
+                raise JapagenError(
+                    f"Expected {len(reader.fieldnames or ())} cells on {where} of {path}, "
+                    "found another number.",
+                    "Quote cells that contain commas or line breaks.",
+                )
+            yield where, {k: v if v != "" else None for k, v in row.items()}
+    except csv.Error as error:
+        raise JapagenError(
+            f"Line {reader.line_num} of {path} is not CSV: {error}.", "Repair the line."
+        ) from None
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise JapagenError(f"{path} is not a Parquet file: {error}.", "Write it again.") from None
+    for number, row in enumerate(table.to_pylist(), start=1):
+        yield f"row {number}", row
+
+
+def _example(
+    row: dict[str, Any], where: str, mapping: Mapping[str, str], path: Path, split: Split
+) -> Example:
+    for ours, theirs in mapping.items():
+        if theirs not in row:
+            raise JapagenError(
+                f"Expected a column '{theirs}' for the {ours} in {path}, "
+                f"found on {where}: {', '.join(map(str, row)) or 'nothing'}.",
+                f"Name it in the task file: columns: {{{ours}: YOUR_COLUMN}}",
+            )
+    values = {k: v for k, v in row.items() if k in _COLUMNS or k == "weight"}
+    values.update({ours: row[theirs] for ours, theirs in mapping.items()})
+    values = {k: v for k, v in values.items() if v is not None}
+    text = values.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise JapagenError(
+            f"Expected a text on {where} of {path}, found {text!r}.",
+            "Fill it in or remove the row.",
+        )
+    try:
+        for name, convert in _CONVERT.items():
+            if name in values:
+                values[name] = convert(values[name])
+        weight = values.pop("weight", None)
+        if weight is not None:
+            # The written weight is the product; reading both factors and it would count twice.
+            values.setdefault("weight_distribution", float(weight))
+        return Example.from_row({"split": split, "source": path.name, **values})
+    except (TypeError, ValueError, json.JSONDecodeError) as error:
+        raise JapagenError(
+            f"A value on {where} of {path} is not what its column holds: {error}.", "Correct it."
+        ) from None
+
+
+def _parsed(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _label(value: Any) -> Any:
+    if isinstance(value, str):
+        return json.loads(value) if value.startswith("[") and value.endswith("]") else value.strip()
+    if isinstance(value, bool) or not isinstance(value, int | float | Sequence):
+        raise ValueError(f"a label is text, a number or a list of texts, not {value!r}")
+    return [str(v) for v in value] if isinstance(value, Sequence) else float(value)
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_NESTED, _parsed),
+    "label": _label,
+    "label_asked": _label,
+    "id": str,
+    "round": int,
+    "seed": int,
+    "weight_distribution": float,
+    "weight_label": float,
+}

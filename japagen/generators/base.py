@@ -1,0 +1,144 @@
+"""What every generator takes and gives: requests in, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from japagen.japanese.registers import Register
+
+PromptKind = Literal["document", "chat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn from the model.
+
+    Attributes:
+        temperature: Softmax temperature; 0 is greedy.
+        top_k: Number of most likely tokens kept; 0 keeps all.
+        min_p: Tokens less likely than this share of the most likely one are dropped.
+        max_tokens: Upper bound on the answer's length in tokens.
+        stop: The answer ends before the first of these strings.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 100
+    min_p: float = 0.02
+    max_tokens: int = 120
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to send, and all that is needed to say later why it was sent.
+
+    Attributes:
+        id: Stable hash of the prompt, sampling, seed and generator.
+        prompt: A document to continue (str) or chat turns (tuple of `Message`).
+        label: The label asked for.
+        register: The register asked for.
+        template: Name of the prompt template.
+        shot_ids: Ids of the gold examples shown.
+        knowledge: The knowledge items named in the prompt.
+        round: Which round of the closed loop, from 0.
+    """
+
+    id: str
+    prompt: str | tuple[Message, ...]
+    sampling: Sampling
+    seed: int
+    label: str
+    register: Register
+    template: str
+    shot_ids: tuple[str, ...] = ()
+    knowledge: tuple[str, ...] = ()
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one request.
+
+    Attributes:
+        request_id: The request answered.
+        text: The raw text of the completion; empty when `error` is set.
+        finish: "stop" at a natural end, "length" at the token limit, "error" on failure.
+        prompt_tokens: Tokens read, cached ones included.
+        completion_tokens: Tokens written.
+        seconds: Time from sending to the last token.
+        error: Why there is no answer, or an empty string.
+    """
+
+    request_id: str
+    text: str
+    finish: Literal["stop", "length", "error"]
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTerms:
+    """What may be done with the text that a generator writes.
+
+    Attributes:
+        summary: One sentence for dataset and model cards.
+        url: Where the full terms are.
+        may_train: Whether the text may train another model; None when the user must check.
+        may_publish: Whether the text may be published; None when the user must check.
+    """
+
+    summary: str
+    url: str = ""
+    may_train: bool | None = None
+    may_publish: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorInfo:
+    """Who a generator is, for fingerprints, cards and reports.
+
+    Attributes:
+        name: Model name as users know it.
+        identity: Everything that changes its output (weights' hash, engine version).
+        prompt_kind: Whether it continues documents or answers chat turns.
+        local: True when prompts do not leave this machine.
+        terms: What may be done with its output.
+    """
+
+    name: str
+    identity: str
+    prompt_kind: PromptKind
+    local: bool
+    terms: OutputTerms = field(default_factory=lambda: OutputTerms("Terms unknown: check them."))
+
+
+class Generator(Protocol):
+    """A backend that answers requests, in any order, as they are finished."""
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """Who this generator is."""
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """Answers every request exactly once, failures included, in order of completion.
+
+        Closing the iterator stops the work in flight.
+        """
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of ``text`` under the model's tokenizer, or the best estimate."""
+
+    def close(self) -> None:
+        """Frees what the generator holds; calling it twice is harmless."""

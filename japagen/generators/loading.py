@@ -1,0 +1,33 @@
+"""Makes the generator that a task names."""
+
+from __future__ import annotations
+
+from japagen.errors import JapagenError
+from japagen.generators.base import Generator
+from japagen.tasks import GeneratorSettings
+
+
+def load_generator(settings: GeneratorSettings) -> Generator:
+    """Returns the backend; models and connections start with the first request.
+
+    Raises:
+        JapagenError: If the settings do not go together or an extra is missing.
+    """
+    if settings.backend == "embedded":
+        from japagen.generators.embedded import EmbeddedGenerator
+
+        return EmbeddedGenerator(settings.model, slots=settings.slots)
+    if settings.model == "gemma3-270m":
+        raise JapagenError(
+            "generator.backend openai needs the server's model name, found the embedded default.",
+            "Set generator.model.",
+        )
+    from japagen.generators.openai_api import OpenAIGenerator
+
+    return OpenAIGenerator(
+        settings.model,
+        base_url=settings.base_url,
+        api=settings.api,
+        api_key_env=settings.api_key_env,
+        slots=settings.slots,
+    )

@@ -1,0 +1,197 @@
+"""Morphological analysis with MeCab and UniDic-lite; the only module that imports fugashi."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from japagen.errors import JapagenError
+
+# Distinct (surface, feature) lines kept as Morphemes; some 200 MB when full of unknown words.
+_CACHE_LIMIT = 400_000
+# MeCab crashes on lines near a million characters.
+_CHUNK = 20_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# MeCab writes one line a morpheme; the trailing field marks words outside the dictionary.
+_KNOWN_LINE = r"%m\t%H\n"
+_UNKNOWN_LINE = r"%m\t%H\t?\n"
+_POS1, _POS2, _POS3, _CTYPE, _CFORM, _LEMMA, _ORTH_BASE = 0, 1, 2, 4, 5, 7, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Morpheme:
+    """One morpheme with the UniDic features that japagen uses.
+
+    Attributes:
+        surface: As written in the text.
+        pos1: Part of speech, such as 動詞; "*" where a level does not apply.
+        pos2: Its first subdivision, such as 非自立可能.
+        pos3: Its second subdivision.
+        ctype: Conjugation type, such as 五段-ラ行 or 助動詞-マス; "*" for none.
+        cform: Conjugation form, such as 連用形-一般; "*" for none.
+        lemma: UniDic's lemma with its gloss (コンピューター-computer, 為る): match on this.
+        orth_base: Base form as the writer would spell it (コンピュータ, する): show this.
+        is_unknown: True for words outside the dictionary; their lemma is the surface.
+    """
+
+    surface: str
+    pos1: str
+    pos2: str
+    pos3: str
+    ctype: str
+    cform: str
+    lemma: str
+    orth_base: str
+    is_unknown: bool
+
+
+def _parse_line(line: str) -> Morpheme:
+    surface, _, rest = line.partition("\t")
+    raw, _, unknown = rest.partition("\t")
+    # Features that hold a comma are quoted, hence csv and not split.
+    fields = next(csv.reader([raw])) if raw else []
+    fields += ["*"] * (_ORTH_BASE + 1 - len(fields))
+    lemma, base = (
+        surface if value in ("", "*") else value for value in (fields[_LEMMA], fields[_ORTH_BASE])
+    )
+    return Morpheme(
+        surface=surface,
+        pos1=fields[_POS1],
+        pos2=fields[_POS2],
+        pos3=fields[_POS3],
+        ctype=fields[_CTYPE],
+        cform=fields[_CFORM],
+        lemma=lemma,
+        orth_base=base,
+        is_unknown=bool(unknown),
+    )
+
+
+class _MorphemeCache(dict[str, Morpheme]):
+    """Makes one Morpheme a distinct line of MeCab output; emptied when full."""
+
+    def __missing__(self, line: str) -> Morpheme:
+        if len(self) >= _CACHE_LIMIT:
+            self.clear()
+        morpheme = self[line] = _parse_line(line)
+        return morpheme
+
+
+class Tagger:
+    """A MeCab tagger that is made on first use, once per process.
+
+    It can be pickled and survives a fork: the copy makes its own MeCab.
+
+    Args:
+        user_dictionary: A compiled MeCab user dictionary (``.dic``) added to UniDic-lite.
+    """
+
+    def __init__(self, user_dictionary: Path | None = None) -> None:
+        self.user_dictionary = user_dictionary
+        self._parse: Callable[[str], str] | None = None
+        self._pid = 0
+        self._cache = _MorphemeCache()
+
+    def __reduce__(self) -> tuple[type[Tagger], tuple[Path | None]]:
+        return Tagger, (self.user_dictionary,)
+
+    def tokenize(self, text: str) -> tuple[Morpheme, ...]:
+        """Returns the morphemes of ``text`` in order, white space left out.
+
+        A text may span lines. Characters MeCab cannot take (NUL, lone surrogates) are read as
+        a space and U+FFFD, one for one, so surfaces can still be found in the text's order.
+
+        Raises:
+            JapagenError: If the user dictionary cannot be read.
+        """
+        if self._parse is None or self._pid != os.getpid():
+            self._parse, self._pid = self._make_parser(), os.getpid()
+        if "\0" in text or "\r" in text:
+            text = text.replace("\0", " ").replace("\r", " ")
+        if len(text) > _CHUNK:
+            return tuple(m for chunk in _chunks(text) for m in self.tokenize(chunk))
+        try:
+            output = self._parse(text)
+        except UnicodeEncodeError:
+            output = self._parse(_SURROGATE.sub("\ufffd", text))
+        return tuple(map(self._cache.__getitem__, output.split("\n"))) if output else ()
+
+    @property
+    def identity(self) -> str:
+        """Dictionary name, version and, if there is one, the user dictionary's hash.
+
+        Store it with features: another dictionary gives other words.
+        """
+        name = f"unidic-lite {version('unidic-lite')}"
+        if self.user_dictionary is None:
+            return name
+        try:
+            digest = hashlib.sha256(self.user_dictionary.read_bytes()).hexdigest()[:16]
+        except OSError as error:
+            raise JapagenError(
+                f"Expected a user dictionary at '{self.user_dictionary}': {error.strerror}.",
+                "Check the path, or leave the user dictionary out.",
+            ) from error
+        return f"{name} + {digest}"
+
+    def _make_parser(self) -> Callable[[str], str]:
+        import fugashi
+        import unidic_lite
+
+        arguments = [
+            *("-r", os.path.join(unidic_lite.DICDIR, "mecabrc"), "-d", unidic_lite.DICDIR),
+            # An empty output type switches off dicrc's own line format.
+            *("-O", "", "-F", _KNOWN_LINE, "-U", _UNKNOWN_LINE, "-E", ""),
+        ]
+        if self.user_dictionary is not None:
+            arguments += ["-u", str(self.user_dictionary)]
+        try:
+            tagger = fugashi.GenericTagger(shlex.join(arguments), quiet=True)
+        except RuntimeError as error:
+            raise JapagenError(
+                f"Expected a compiled MeCab dictionary, found '{self.user_dictionary}'.",
+                "Build it with: fugashi-build-dict -o user.dic words.csv (UniDic columns).",
+            ) from error
+        parse: Callable[[str], str] = tagger.parse
+        return parse
+
+
+def _chunks(text: str) -> Iterator[str]:
+    """Cuts a long text, after a sentence where there is one."""
+    start = 0
+    while start < len(text):
+        end = start + _CHUNK
+        if end < len(text):
+            cut = max(text.rfind(mark, start, end) for mark in "。\n")
+            end = cut + 1 if cut >= 0 else end
+        yield text[start:end]
+        start = end
+
+
+@cache
+def default_tagger() -> Tagger:
+    """Returns the process-wide tagger without a user dictionary."""
+    return Tagger()
+
+
+def tokenize(text: str) -> tuple[Morpheme, ...]:
+    """Returns the morphemes of ``text`` with the default tagger; see `Tagger.tokenize`."""
+    return default_tagger().tokenize(text)
+
+
+def tokenize_many(texts: Iterable[str]) -> Iterator[tuple[Morpheme, ...]]:
+    """Yields the morphemes of each text in turn with the default tagger."""
+    return map(default_tagger().tokenize, texts)
+
+
+def dictionary_identity() -> str:
+    """Returns the default dictionary's name and version."""
+    return default_tagger().identity

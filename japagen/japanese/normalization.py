@@ -1,0 +1,50 @@
+"""One normalisation for every feature, so that both sides of a comparison agree."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Controls other than white space, format characters (zero-width ones, direction marks, byte
+# order mark, tags), lone surrogates and variation selectors: none of them is read aloud, and
+# each makes a dictionary look-up fail.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5"
+    "\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]+"
+)
+_SPACES = re.compile(r"\s+")
+_LETTER = re.compile(r"[^\W\d_]")
+_JAPANESE = re.compile(
+    "[\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9d"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+
+
+def normalize(text: str, *, wave_dash: str = "〜") -> str:
+    """Returns ``text`` in the form that every feature is computed on.
+
+    Unicode NFKC (half-width katakana becomes full-width, full-width Latin half-width), one
+    wave dash, no control or zero-width characters, single spaces. Applying it twice changes
+    nothing. Line breaks become spaces.
+
+    >>> normalize("ｺﾝﾋﾟｭｰﾀ　１０～２０台")
+    'コンピュータ 10〜20台'
+
+    Args:
+        text: Any string; lone surrogates are dropped.
+        wave_dash: What U+301C and U+FF5E become. Left to itself NFKC would turn the second
+            into an ASCII tilde and leave the first.
+    """
+    visible = _INVISIBLE.sub("", text).replace("\uff5e", "\u301c")
+    composed = unicodedata.normalize("NFKC", visible).replace("\u301c", wave_dash)
+    return _SPACES.sub(" ", composed).strip()
+
+
+def japanese_share(text: str) -> float:
+    """Returns the share of kana and kanji among the letters of ``text``, from 0 to 1.
+
+    Digits, punctuation, symbols and spaces are not letters; a text without letters has 0.0.
+    """
+    letters = "".join(_LETTER.findall(text))
+    return len(_JAPANESE.findall(letters)) / len(letters) if letters else 0.0

@@ -1,0 +1,154 @@
+"""The style of a sentence, read off its final predicate."""
+
+from __future__ import annotations
+
+from japagen.japanese.register_rules import Words
+from japagen.japanese.registers import Style
+
+_SYMBOLS = frozenset({"補助記号", "記号", "空白"})
+_LAUGHTER = frozenset({"w", "ww", "www", "笑", "草", "藁", "爆", "泣", "汗"})
+_CLOSERS = frozenset("」』）)】〉》]")
+_TAIL_PARTICLES = frozenset({"終助詞", "接続助詞", "副助詞"})
+_CONTRACTIONS = frozenset({"ちゃう", "てる", "とく", "ちまう", "たげる", "とる", "ちゃる"})
+# か alone asks or wonders in any style.
+_NEUTRAL_FINALS = frozenset({"か"})
+_CASUAL_TAILS = frozenset({"って", "けど", "けれど", "し", "もん", "たって"})
+_TE = frozenset({"て", "で"})
+
+
+def is_polite_auxiliary(ctype: str, orth_base: str) -> bool:
+    """True for ます and です, but not for っす, which UniDic files under です."""
+    return ctype == "助動詞-マス" or (ctype == "助動詞-デス" and orth_base not in ("っす", "す"))
+
+
+def sentence_style(words: Words, first: int, last: int) -> Style:
+    """Returns the style of the words ``first`` to ``last`` (excluded).
+
+    "unknown" means that the sentence ends in no predicate (a noun, an interjection).
+    """
+    end = _trim(words, first, last)
+    chain, tail = _predicate(words, first, end)
+    if not chain:
+        return _style_of_fragment(words, first, end, tail)
+    if any(words[i].orth_base in ("っす", "す") and words[i].lemma == "です" for i in chain):
+        return "kudaketa"
+    if any(_is_polite(words, i) for i in chain):
+        return "teinei"
+    if any(_is_casual_final(words, i) for i in tail) or _is_casual(words, chain, tail):
+        return "kudaketa"
+    if any(_is_dearu(words, i) for i in chain):
+        return "dearu"
+    return "da"
+
+
+def _style_of_fragment(words: Words, first: int, end: int, tail: list[int]) -> Style:
+    if any(_is_casual_final(words, i) for i in tail):
+        return "kudaketa"
+    # 伺いますので、よろしく。: the clause before the comma was polite.
+    for i in range(end - 1, first, -1):
+        if words[i].pos2 == "読点":
+            return "teinei" if sentence_style(words, first, i) == "teinei" else "unknown"
+    return "unknown"
+
+
+def _trim(words: Words, first: int, last: int) -> int:
+    """Returns the end of the sentence without symbols, laughter and bracketed asides."""
+    opens = words.opening_quotes
+    end = last
+    while end > first:
+        word = words[end - 1]
+        if end - 1 in opens and opens[end - 1] > first:
+            end = opens[end - 1]
+        elif word.pos1 in _SYMBOLS or word.surface in _LAUGHTER or word.pos1 == "感動詞":
+            end -= 1
+        else:
+            break
+    return end
+
+
+def _predicate(words: Words, first: int, end: int) -> tuple[list[int], list[int]]:
+    """Returns the word indices of the final predicate and of the particles after it."""
+    tail: list[int] = []
+    i = end - 1
+    while i >= first and words[i].pos1 == "助詞" and words[i].pos2 in _TAIL_PARTICLES:
+        tail.append(i)
+        i -= 1
+    # 行かないと。: the rest of the sentence is left unsaid.
+    if not tail and i > first and words[i].surface == "と" and words[i - 1].pos1 == "助動詞":
+        tail.append(i)
+        i -= 1
+    chain: list[int] = []
+    while i >= first and _continues(words, i, bool(chain)):
+        chain.append(i)
+        if _is_head(words, i, first):
+            break
+        i -= 1
+    chain.reverse()
+    return chain, tail
+
+
+def _continues(words: Words, i: int, started: bool) -> bool:
+    """True when word ``i`` belongs to the predicate that stands right of it."""
+    word = words[i]
+    if word.pos1 in ("助動詞", "動詞", "形容詞"):
+        return True
+    if word.pos1 == "接尾辞":
+        return word.pos2 in ("形容詞的", "動詞的", "形状詞的") or started
+    if not started:
+        return False
+    if word.pos1 == "助詞":
+        after = words[i + 1]
+        if word.surface in ("は", "も"):
+            return after.lemma in ("有る", "無い") and words[i - 1].surface == "で"
+        linked = word.pos2 == "接続助詞" and word.surface in _TE and after.pos2 == "非自立可能"
+        return linked or word.pos2 == "準体助詞"
+    return words[i + 1].pos1 in ("助動詞", "接尾辞") or words[i + 1].lemma == "為る"
+
+
+def _is_head(words: Words, i: int, first: int) -> bool:
+    """True when the predicate begins at word ``i``."""
+    word, before = words[i], words[i - 1]
+    if word.pos1 in ("動詞", "形容詞"):
+        if word.pos2 != "非自立可能" or i == first:
+            return True
+        attached = before.pos2 in ("接続助詞", "サ変可能") or before.pos1 in ("動詞", "助動詞")
+        return not (attached or before.surface in ("で", "は", "も"))
+    return word.pos1 not in ("助動詞", "助詞", "接尾辞")
+
+
+def _is_polite(words: Words, i: int) -> bool:
+    word = words[i]
+    if is_polite_auxiliary(word.ctype, word.orth_base):
+        return True
+    # 〜てください is the polite request; the verb itself carries the politeness.
+    return word.lemma == "下さる" and word.cform == "命令形"
+
+
+def _is_dearu(words: Words, i: int) -> bool:
+    if words[i].lemma != "有る":
+        return False
+    j = i - 2 if words[i - 1].surface in ("は", "も") else i - 1
+    return words[j].surface == "で"
+
+
+def _is_casual_final(words: Words, i: int) -> bool:
+    word = words[i]
+    return word.pos2 == "終助詞" and word.lemma not in _NEUTRAL_FINALS
+
+
+def _is_casual(words: Words, chain: list[int], tail: list[int]) -> bool:
+    """True for contractions, bare commands and sentences that trail off."""
+    for i in chain:
+        word = words[i]
+        if word.lemma in _CONTRACTIONS and word.pos1 == "助動詞":
+            return True
+        # じゃ, なきゃ, りゃ: UniDic marks fused forms; のだ said as んだ.
+        if word.cform.endswith("融合") or (word.surface == "ん" and word.pos2 == "準体助詞"):
+            return True
+        if word.ctype in ("助動詞-ヤ", "助動詞-ヘン"):
+            return True
+    final = words[chain[-1]]
+    if not tail:
+        return final.cform == "命令形" or final.surface in ("たら", "だら")
+    closing = words[tail[0]]
+    return closing.surface in _CASUAL_TAILS | _TE | {"ば", "ちゃ", "じゃ"}

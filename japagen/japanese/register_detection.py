@@ -1,0 +1,172 @@
+"""From a text to its register, with the evidence for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from japagen.japanese.keigo import find_keigo
+from japagen.japanese.morphology import Tagger, default_tagger
+from japagen.japanese.predicates import sentence_style
+from japagen.japanese.register_model import predict_keico
+from japagen.japanese.register_rules import Evidence, Words
+from japagen.japanese.registers import KEIGO_ORDER, Channel, Keigo, Register, Style
+from japagen.japanese.spoken import find_speech
+
+_KEIGO: dict[str, Keigo] = {name: name for name in KEIGO_ORDER}
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceStyle:
+    """The style of one sentence.
+
+    Attributes:
+        start: First character in the report's text.
+        end: One past the last character.
+        style: Its style; "unknown" without a predicate, never "mixed".
+    """
+
+    start: int
+    end: int
+    style: Style
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterReport:
+    """A register with everything that speaks for it.
+
+    Attributes:
+        text: The normalised text that all offsets refer to; lines are kept.
+        register: The register as a whole.
+        evidence: Forms found, in the order of the text.
+        sentences: The style of each sentence.
+        keico_level: 1 (most honorific) to 4 (casual) on KeiCO's scale, an estimate of a linear
+            model; None where there is nothing to judge.
+        why: Why the style is unknown, or where it changes when mixed; else empty.
+    """
+
+    text: str
+    register: Register
+    evidence: tuple[Evidence, ...]
+    sentences: tuple[SentenceStyle, ...]
+    keico_level: int | None
+    why: str = ""
+
+    @property
+    def style(self) -> Style:
+        """The text's predicate style."""
+        return self.register.style
+
+    @property
+    def keigo(self) -> frozenset[Keigo]:
+        """The honorific classes with certain evidence."""
+        return self.register.keigo
+
+    @property
+    def channel(self) -> Channel:
+        """Whether the text reads as written or spoken."""
+        return self.register.channel
+
+    @property
+    def dialect(self) -> bool:
+        """True when dialect forms were found."""
+        return self.register.dialect
+
+    @property
+    def sonkeigo(self) -> bool:
+        """True when 尊敬語 was found."""
+        return "sonkeigo" in self.keigo
+
+    @property
+    def kenjogo(self) -> bool:
+        """True when 謙譲語 I or II was found."""
+        return bool(self.keigo & {"kenjogo1", "kenjogo2"})
+
+    @property
+    def bikago(self) -> bool:
+        """True when 美化語 was found."""
+        return "bikago" in self.keigo
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready mapping."""
+        return {
+            "text": self.text,
+            **self.register.to_dict(),
+            "keico_level": self.keico_level,
+            "why": self.why,
+            "sentences": [asdict(s) for s in self.sentences],
+            "evidence": [e.to_dict() for e in self.evidence],
+        }
+
+
+def analyze_register(text: str, tagger: Tagger | None = None) -> RegisterReport:
+    """Finds the register of a Japanese text.
+
+    Any string has an answer: without Japanese predicates the style is "unknown" and `why`
+    says so.
+
+    >>> report = analyze_register("先生がお帰りになりました。")
+    >>> report.style, sorted(report.keigo)
+    ('teinei', ['sonkeigo'])
+
+    Args:
+        text: Any text.
+        tagger: The tagger to use; the default one when None.
+    """
+    words = Words(text, tagger or default_tagger())
+    keigo = find_keigo(words)
+    speech = find_speech(words)
+    evidence = tuple(sorted([*keigo, *speech], key=lambda e: (e.start, e.end)))
+    sentences = tuple(
+        SentenceStyle(words.starts[a], words.ends[b - 1], sentence_style(words, a, b))
+        for a, b in words.sentences()
+    )
+    style, why = _style_of_text(words.text, sentences)
+    certain = {e.kind for e in evidence if e.certain}
+    register = Register(
+        style=style,
+        keigo=frozenset(_KEIGO[k] for k in certain if k in _KEIGO),
+        channel=_channel(style, certain),
+        dialect="dialect" in certain,
+    )
+    return RegisterReport(
+        text=words.text,
+        register=register,
+        evidence=evidence,
+        sentences=sentences,
+        keico_level=predict_keico(words, evidence, sentences),
+        why=why,
+    )
+
+
+def _channel(style: Style, certain: set[str]) -> Channel:
+    if "spoken" in certain or style == "kudaketa":
+        return "spoken"
+    return "written" if "written" in certain or style == "dearu" else "unknown"
+
+
+def _style_of_text(text: str, sentences: Sequence[SentenceStyle]) -> tuple[Style, str]:
+    known = [s for s in sentences if s.style != "unknown"]
+    if not known:
+        return "unknown", _why_unknown(text)
+    styles = {s.style for s in known}
+    if len(styles) == 1:
+        return known[0].style, ""
+    # だ and bare verbs occur in である texts and in casual talk alike.
+    if styles == {"da", "dearu"}:
+        return "dearu", ""
+    if styles == {"da", "kudaketa"}:
+        return "kudaketa", ""
+    first = known[0]
+    other = next(s for s in known if s.style != first.style)
+    place = f"{first.style} at {first.start}, {other.style} at {other.start}: "
+    return "mixed", place + text[other.start : other.end]
+
+
+def _why_unknown(text: str) -> str:
+    if not text:
+        return "The text is empty."
+    if not any("\u3040" <= c <= "\u30ff" or "\u4e00" <= c <= "\u9fff" for c in text):
+        return "The text holds no Japanese."
+    return "No sentence ends in a predicate."

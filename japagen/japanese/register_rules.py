@@ -1,0 +1,154 @@
+"""What the register rules work on: located words, sentences and evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from japagen.japanese.morphology import Morpheme, Tagger
+from japagen.japanese.normalization import normalize
+
+EvidenceKind = Literal[
+    "sonkeigo",
+    "kenjogo1",
+    "kenjogo2",
+    "teineigo",
+    "bikago",
+    "double_keigo",
+    "spoken",
+    "written",
+    "dialect",
+]
+
+# Stands before the first and after the last word, so that rules may look past both ends.
+_EDGE = Morpheme("", "", "", "", "*", "*", "", "", False)
+_EDGES = (_EDGE,) * 6
+_ENDS_SENTENCE = frozenset("。．.!?！？♪♫♬☆★♡♥…\U0001f3b5\U0001f3b6")
+_QUOTES = {"「": "」", "『": "』", "（": "）", "(": ")", "【": "】", "〈": "〉", "《": "》", "[": "]"}
+_CLOSERS = frozenset(_QUOTES.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One place in a text that speaks for a register.
+
+    Attributes:
+        kind: What it speaks for.
+        start: First character in the report's text.
+        end: One past the last character.
+        surface: The characters themselves.
+        rule: The pattern that matched, such as "お〜になる".
+        certain: False where the form has another common reading; such evidence is shown but
+            does not set the register.
+    """
+
+    kind: EvidenceKind
+    start: int
+    end: int
+    surface: str
+    rule: str
+    certain: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready mapping."""
+        return asdict(self)
+
+
+class Words:
+    """The morphemes of a normalised text with their character offsets.
+
+    Indices up to six beyond either end give an empty morpheme.
+
+    Args:
+        text: Any text; lines stay lines, each normalised.
+        tagger: The tagger to use.
+    """
+
+    def __init__(self, text: str, tagger: Tagger) -> None:
+        self.text = "\n".join(filter(None, map(normalize, text.splitlines())))
+        morphemes = tagger.tokenize(self.text)
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        position = 0
+        for morpheme in morphemes:
+            start = self.text.index(morpheme.surface, position)
+            position = start + len(morpheme.surface)
+            self.starts.append(start)
+            self.ends.append(position)
+        # Trailing edges double as leading ones: index -1 wraps round to them.
+        self._morphemes = morphemes + _EDGES
+        self.count = len(morphemes)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Morpheme:
+        return self._morphemes[index]
+
+    def evidence(
+        self, kind: EvidenceKind, first: int, last: int, rule: str, *, certain: bool = True
+    ) -> Evidence:
+        """Makes evidence of the words ``first`` to ``last``, both included."""
+        start, end = self.starts[first], self.ends[last]
+        return Evidence(kind, start, end, self.text[start:end], rule, certain)
+
+    def starts_line(self, index: int) -> bool:
+        """True when a line break stands right before word ``index``."""
+        return index > 0 and "\n" in self.text[self.ends[index - 1] : self.starts[index]]
+
+    @cached_property
+    def closing_quotes(self) -> dict[int, int]:
+        """Maps each opening bracket's index to its partner's, within one line."""
+        pairs: dict[int, int] = {}
+        stack: list[int] = []
+        for i in range(self.count):
+            if stack and self.starts_line(i):
+                stack.clear()
+            surface = self[i].surface
+            if surface in _QUOTES:
+                stack.append(i)
+            elif surface in _CLOSERS and stack and _QUOTES[self[stack[-1]].surface] == surface:
+                pairs[stack.pop()] = i
+        return pairs
+
+    @cached_property
+    def opening_quotes(self) -> dict[int, int]:
+        """Maps each closing bracket's index to its partner's."""
+        return {close: start for start, close in self.closing_quotes.items()}
+
+    def sentences(self) -> Iterator[tuple[int, int]]:
+        """Yields (first, one past last) word indices of each sentence.
+
+        A sentence ends at a full stop, exclamation, question mark, note, star or heart, or at
+        a line break. Quotations stay inside the sentence that quotes them.
+        """
+        pairs = self.closing_quotes
+        first = i = 0
+        while i < self.count:
+            if i > first and self.starts_line(i):
+                yield first, i
+                first = i
+            if i in pairs:
+                i = pairs[i] + 1
+                continue
+            i += 1
+            if self._ends_sentence(i - 1):
+                while i < self.count and not self.starts_line(i) and self._is_tail(i):
+                    i += 1
+                yield first, i
+                first = i
+        if first < self.count:
+            yield first, self.count
+
+    def _ends_sentence(self, index: int) -> bool:
+        surface = self[index].surface
+        if surface[0] not in _ENDS_SENTENCE:
+            return False
+        # 3.5 and example.com are no ends of sentences.
+        return surface != "." or not self[index - 1].surface.isascii()
+
+    def _is_tail(self, index: int) -> bool:
+        surface = self[index].surface
+        return surface[0] in _ENDS_SENTENCE or surface in _CLOSERS

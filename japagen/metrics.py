@@ -1,0 +1,269 @@
+"""Collects what a run measured into one JSON-ready mapping, metrics.json."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import japagen
+from japagen.data import TaskData
+from japagen.evaluation import (
+    Interval,
+    bootstrap_difference,
+    expected_calibration_error,
+    score,
+)
+from japagen.examples import Dataset
+from japagen.generators.base import GeneratorInfo
+from japagen.japanese.overlap import OverlapIndex
+from japagen.japanese.registers import PRESETS, Register
+from japagen.tasks import Task
+
+Seeded = tuple[int, npt.NDArray[np.float64]]
+_PACKAGES = ("torch", "transformers", "fugashi", "unidic-lite", "scipy", "xllamacpp")
+_ERRORS_SHOWN = 30
+
+
+@dataclass
+class Parts:
+    """What the stages hand over.
+
+    Attributes:
+        task: The task.
+        data: Its texts.
+        gold: Training gold with registers.
+        dataset: Synthetic examples as far as the stages have come.
+        generator: Who wrote them; None when they came from a file.
+        synthetic_file: Name of that file.
+        cost: Totals of the ledger.
+        alignment: What alignment reports.
+        with_synthetic: Seed and test probabilities, shape (n, labels), a training.
+        gold_only: The same for training on gold alone.
+        seconds: Stage to seconds.
+    """
+
+    task: Task
+    data: TaskData
+    gold: Dataset | None = None
+    dataset: Dataset | None = None
+    generator: GeneratorInfo | None = None
+    synthetic_file: str | None = None
+    cost: Mapping[str, float] | None = None
+    alignment: dict[str, Any] | None = None
+    with_synthetic: list[Seeded] = field(default_factory=list)
+    gold_only: list[Seeded] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def collect(parts: Parts) -> dict[str, Any]:
+    """Returns everything a report shows; what was not measured is None."""
+    task, dataset = parts.task, parts.dataset
+    assert dataset is not None
+    return {
+        "japagen": japagen.__version__,
+        "task": {
+            "name": task.name,
+            "description": task.description,
+            "text_type": task.text_type,
+            "labels": task.labels,
+            "seed": task.seed,
+        },
+        "generator": _generator(parts.generator),
+        "synthetic_file": parts.synthetic_file,
+        "counts": _counts(parts, dataset),
+        "per_label": _per_label(parts, dataset),
+        "rejections": rejection_counts(dataset),
+        "registers": _registers(parts, dataset),
+        "alignment": parts.alignment,
+        "scores": _scores(parts),
+        "leakage": _leakage(parts, dataset),
+        "errors": _errors(parts),
+        "cost": dict(parts.cost) if parts.cost else None,
+        "seconds": parts.seconds,
+        "versions": _versions(),
+    }
+
+
+def rejection_counts(dataset: Dataset) -> dict[str, int]:
+    """Counts rejected examples by filter, most frequent first."""
+    counts = Counter(r["filter"] for r in dataset.column("rejected") if r)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _generator(info: GeneratorInfo | None) -> dict[str, Any] | None:
+    if info is None:
+        return None
+    return {"name": info.name, "identity": info.identity, "terms": asdict(info.terms)}
+
+
+def _size(data: Dataset | None) -> int:
+    return len(data) if data is not None else 0
+
+
+def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
+    kept = int(dataset.kept_mask.sum())
+    failed = rejection_counts(dataset).get("failed", 0)
+    return {
+        "gold": _size(parts.data.gold),
+        "test": _size(parts.data.test),
+        "unlabelled": _size(parts.data.unlabelled),
+        "requested": len(dataset) if parts.generator else 0,
+        "failed": failed,
+        "generated": len(dataset) - failed,
+        "rejected": len(dataset) - kept - failed,
+        "kept": kept,
+    }
+
+
+def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float]]:
+    gold = parts.data.gold.label_counts() if parts.data.gold is not None else {}
+    made, kept = dataset.label_counts(), dataset.kept.label_counts()
+    weight: dict[str, float] = dict.fromkeys(parts.task.labels, 0.0)
+    for label, w in zip(dataset.labels, dataset.weights, strict=True):
+        weight[label] += float(w)
+    total = sum(weight.values()) or 1.0
+    return {
+        label: {
+            "gold": gold.get(label, 0),
+            "generated": made.get(label, 0),
+            "kept": kept.get(label, 0),
+            "weight_share": weight[label] / total,
+        }
+        for label in parts.task.labels
+    }
+
+
+def _preset(row: Mapping[str, Any] | None) -> str:
+    return (Register.from_dict(row).preset if row else None) or "other"
+
+
+def _shares(names: list[str]) -> dict[str, float]:
+    counts = Counter(names)
+    return {
+        name: counts[name] / max(len(names), 1)
+        for name in (*PRESETS, "other")
+        if name != "other" or counts[name]
+    }
+
+
+def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
+    kept = dataset.kept
+    seen = [_preset(row) for row in kept.column("register_seen")]
+    asked = [_preset(row) if row else None for row in kept.column("register_asked")]
+    both = [(a, s) for a, s in zip(asked, seen, strict=True) if a]
+    if not any(row for row in kept.column("register_seen")):
+        return None
+    gold = parts.gold
+    return {
+        "gold": _shares([_preset(r) for r in gold.column("register_seen")]) if gold else {},
+        "asked": _shares([a for a, _ in both]) if both else {},
+        "seen": _shares(seen),
+        "match": sum(a == s for a, s in both) / len(both) if both else None,
+    }
+
+
+def _scores(parts: Parts) -> dict[str, Any] | None:
+    test = parts.data.test
+    if test is None or not parts.with_synthetic:
+        return None
+    labels = list(parts.task.labels)
+    true = test.labels
+    gain = None
+    if parts.gold_only:
+        gain = bootstrap_difference(
+            true,
+            [_named(p, labels) for _, p in parts.with_synthetic],
+            [_named(p, labels) for _, p in parts.gold_only],
+            labels,
+            resamples=parts.task.evaluation.bootstrap,
+            seed=parts.task.seed,
+        )
+    return {
+        "n": len(test),
+        "gold_only": _arm(parts.gold_only, true, labels) if parts.gold_only else None,
+        "with_synthetic": _arm(parts.with_synthetic, true, labels),
+        "gain": asdict(gain) if gain else None,
+        "verdict": _verdict(gain),
+    }
+
+
+def _named(probabilities: npt.NDArray[np.float64], labels: list[str]) -> list[str]:
+    return [labels[i] for i in probabilities.argmax(axis=1)]
+
+
+def _verdict(gain: Interval | None) -> str:
+    if gain is None:
+        return "not_measured"
+    if gain.low > 0:
+        return "better"
+    return "worse" if gain.high < 0 else "no_clear_difference"
+
+
+def _arm(runs: list[Seeded], true: list[str], labels: list[str]) -> dict[str, Any]:
+    """Scores of one arm: means over training seeds, details of the first."""
+    scored = [(seed, score(true, _named(p, labels), labels)) for seed, p in runs]
+    f1 = [s.macro_f1 for _, s in scored]
+    first = scored[0][1]
+    return {
+        "macro_f1": float(np.mean(f1)),
+        "macro_f1_sd": float(np.std(f1, ddof=1)) if len(f1) > 1 else None,
+        "accuracy": float(np.mean([s.accuracy for _, s in scored])),
+        "seeds": [
+            {"seed": seed, "macro_f1": s.macro_f1, "accuracy": s.accuracy} for seed, s in scored
+        ],
+        "per_label": first.per_label,
+        "confusion": first.confusion,
+        "labels": first.labels,
+        "ece": expected_calibration_error(runs[0][1], true, labels),
+    }
+
+
+def _leakage(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
+    """How much of the synthetic text stands in the test texts, which nothing may learn from."""
+    test, kept = parts.data.test, dataset.kept
+    if test is None or not len(kept):
+        return None
+    index = OverlapIndex(test.texts)
+    found = [(*index.nearest(text), text) for text in kept.texts]
+    share, test_text, text = max(found)
+    return {
+        "mean_overlap": float(np.mean([f[0] for f in found])),
+        "max_overlap": share,
+        "worst": {"text": text, "test_text": test_text},
+    }
+
+
+def _errors(parts: Parts) -> list[dict[str, Any]]:
+    test = parts.data.test
+    if test is None or not parts.with_synthetic:
+        return []
+    labels = list(parts.task.labels)
+    probabilities = parts.with_synthetic[0][1]
+    rows = [
+        {
+            "text": text,
+            "true": true,
+            "predicted": labels[int(p.argmax())],
+            "probability": round(float(p.max()), 4),
+        }
+        for text, true, p in zip(test.texts, test.labels, probabilities, strict=True)
+    ]
+    wrong = [row for row in rows if row["true"] != row["predicted"]]
+    return sorted(wrong, key=lambda row: -float(row["probability"]))[:_ERRORS_SHOWN]
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,82 @@
+"""What a run would ask, before it asks it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from typing import Any
+
+from japagen import generation
+from japagen.data import load_data
+from japagen.generators.base import Request
+from japagen.generators.loading import load_generator
+from japagen.pipeline import plan
+from japagen.tasks import Task
+
+
+def _text(request: Request) -> str:
+    if isinstance(request.prompt, str):
+        return request.prompt
+    return "\n".join(f"[{m.role}]\n{m.content}" for m in request.prompt)
+
+
+def estimate(task: Task) -> dict[str, Any]:
+    """Counts requests and tokens of a run without sending anything.
+
+    Returns:
+        ``requests``, ``cells`` (label, register, requests), ``prompt_tokens``,
+        ``shared_prompt_tokens`` (every distinct prompt counted once) and
+        ``max_completion_tokens``.
+    """
+    with closing(load_generator(task.generator)) as generator:
+        requests = plan(task, load_data(task), generator.info)
+        tokens = {text: generator.count_tokens(text) for text in {_text(r) for r in requests}}
+        cells = Counter((r.label, r.register.preset) for r in requests)
+        return {
+            "generator": generator.info.name,
+            "requests": len(requests),
+            "cells": [
+                {"label": label, "register": preset, "requests": n}
+                for (label, preset), n in cells.items()
+            ],
+            "prompt_tokens": sum(tokens[_text(r)] for r in requests),
+            "shared_prompt_tokens": sum(tokens.values()),
+            "max_completion_tokens": sum(r.sampling.max_tokens for r in requests),
+        }
+
+
+def sample(task: Task, number: int) -> list[dict[str, Any]]:
+    """Sends ``number`` requests spread over labels and registers; nothing is kept.
+
+    Returns:
+        For each: label, register, template, the prompt, and the text or the error.
+    """
+    with closing(load_generator(task.generator)) as generator:
+        requests = plan(task, load_data(task), generator.info)
+        chosen = _spread(requests, number)
+        answers = {a.request_id: a for a in generator.stream(iter(chosen))}
+        accepted = {key: a for key, a in answers.items() if not a.error}
+        failures = {key: a.error for key, a in answers.items() if a.error}
+        made = generation.to_dataset(chosen, accepted, failures, generator.info.name)
+    return [
+        {
+            "label": request.label,
+            "register": request.register.preset,
+            "template": request.template,
+            "prompt": _text(request),
+            "text": example.text,
+            "error": example.rejected.detail if example.rejected else "",
+        }
+        for request, example in zip(chosen, made, strict=True)
+    ]
+
+
+def _spread(requests: list[Request], number: int) -> list[Request]:
+    """The first request of every cell in turn, then the second, and so on."""
+    seen: Counter[tuple[str, str | None]] = Counter()
+    ranked = []
+    for index, request in enumerate(requests):
+        cell = (request.label, request.register.preset)
+        ranked.append((seen[cell], index, request))
+        seen[cell] += 1
+    return [request for _, _, request in sorted(ranked, key=lambda r: r[:2])[:number]]

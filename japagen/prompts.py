@@ -1,0 +1,136 @@
+"""Loads and renders the Japanese prompt templates."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta
+from jinja2.sandbox import SandboxedEnvironment
+
+from japagen.errors import JapagenError, nearest
+from japagen.generators.base import Message, PromptKind
+from japagen.japanese.registers import PRESETS
+from japagen.resources import resource_dir
+
+_TURNS = ("system", "user")
+
+
+class PromptLibrary:
+    """A directory of templates and register descriptions.
+
+    Templates are named ``STRATEGY.KIND.j2``, KIND being ``document`` (a text that a base model
+    continues) or ``chat`` (with the blocks ``system`` and ``user``).
+
+    Args:
+        directory: Where the templates are; the built-in ones when None.
+
+    Raises:
+        JapagenError: If the directory or its ``registers.yaml`` is missing or incomplete.
+    """
+
+    def __init__(self, directory: str | Path | None = None) -> None:
+        self.directory = resource_dir("prompts_ja", directory)
+        self._environment = SandboxedEnvironment(
+            loader=FileSystemLoader(self.directory),
+            undefined=StrictUndefined,
+            trim_blocks=False,
+            autoescape=False,
+        )
+        self.registers = _load_registers(self.directory)
+
+    def _source(self, template: str) -> str:
+        path = self.directory / f"{template}.j2"
+        if not path.is_file():
+            known = sorted(p.name.removesuffix(".j2") for p in self.directory.glob("*.j2"))
+            raise JapagenError(
+                f"There is no prompt template '{template}' in {self.directory}"
+                f"{nearest(template, known)}.",
+                f"Found: {', '.join(known) or 'none'}.",
+            )
+        return path.read_text(encoding="utf-8")
+
+    def template_hash(self, template: str) -> str:
+        """First 12 hex digits of the SHA-256 of the template and the register descriptions."""
+        content = self._source(template) + yaml.safe_dump(self.registers, allow_unicode=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    def render(
+        self, strategy: str, kind: PromptKind, variables: Mapping[str, Any]
+    ) -> str | tuple[Message, ...]:
+        """Renders one prompt.
+
+        Args:
+            strategy: Name of the template without its kind, for example ``few_shot``.
+            kind: Document or chat.
+            variables: What the template may name.
+
+        Returns:
+            The document (without a trailing newline) or the chat turns.
+
+        Raises:
+            JapagenError: If the template is missing or broken, or names variables that are
+                not there; all of them are listed.
+        """
+        name = f"{strategy}.{kind}"
+        source = self._source(name)
+        try:
+            wanted = meta.find_undeclared_variables(self._environment.parse(source))
+            missing = sorted(wanted - set(variables))
+            if missing:
+                raise JapagenError(
+                    f"The template {name}.j2 names variables that are not there: "
+                    f"{', '.join(missing)}.",
+                    f"Known variables: {', '.join(sorted(variables))}.",
+                )
+            template = self._environment.get_template(f"{name}.j2")
+            if kind == "document":
+                return template.render(variables).rstrip()
+            turns = []
+            for role in _TURNS:
+                if role not in template.blocks:
+                    raise JapagenError(
+                        f"The chat template {name}.j2 has no block '{role}'.",
+                        f"Write {{% block {role} %}}…{{% endblock %}}.",
+                    )
+                context = template.new_context(dict(variables))
+                content = "".join(template.blocks[role](context)).strip()
+                turns.append(Message("system" if role == "system" else "user", content))
+            return tuple(turns)
+        except TemplateError as error:
+            raise JapagenError(
+                f"The template {name}.j2 cannot be rendered: {error}.", "Correct the template."
+            ) from None
+
+
+def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:
+    path = directory / "registers.yaml"
+    try:
+        registers = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise JapagenError(
+            f"Expected register descriptions at {path}, found none.",
+            "Copy registers.yaml from the built-in templates.",
+        ) from None
+    incomplete = [
+        name
+        for name in PRESETS
+        if not {"name", "description", "examples"} <= set((registers or {}).get(name) or {})
+    ]
+    if incomplete:
+        raise JapagenError(
+            f"{path} should give name, description and examples for every register; "
+            f"incomplete: {', '.join(incomplete)}.",
+            "Copy what is missing from the built-in registers.yaml.",
+        )
+    return dict(registers)
+
+
+@cache
+def builtin_prompts() -> PromptLibrary:
+    """The templates that come with japagen."""
+    return PromptLibrary()

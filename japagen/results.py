@@ -1,0 +1,70 @@
+"""A finished or half-finished run, read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from japagen.errors import JapagenError
+from japagen.examples import Dataset
+from japagen.files import read_json
+from japagen.formats import read_examples
+from japagen.runs import task_of
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory and what is in it.
+
+    Attributes:
+        path: The directory.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Opens a directory that `run` wrote.
+
+        Raises:
+            JapagenError: If it is not a run directory.
+        """
+        task_of(path)
+        return cls(Path(path))
+
+    def _need(self, name: str, command: str) -> Path:
+        path = self.path / name
+        if not path.exists():
+            raise JapagenError(
+                f"{self.path} has no {name} yet.", f"Finish the run first: japagen {command}"
+            )
+        return path
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds."""
+        return dict(read_json(self._need("metrics.json", "run CONFIG")))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The synthetic examples, rejected ones included, with registers and weights."""
+        return read_examples(self._need("aligned.parquet", "align CONFIG"))
+
+    def latest(self) -> Dataset:
+        """The examples as far as the run has come."""
+        for name in ("aligned.parquet", "curated.parquet", "generated.parquet"):
+            if (self.path / name).is_file():
+                return read_examples(self.path / name)
+        raise JapagenError(f"{self.path} has no examples yet.", "Run: japagen generate CONFIG")
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The fine-tuned classifier of the first seed."""
+        from japagen.training.classifier import Classifier
+
+        return Classifier.load(self._need("model", "train CONFIG"))

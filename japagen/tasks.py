@@ -1,0 +1,339 @@
+"""The task file: what is asked for, validated, with unknown keys refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from japagen.errors import JapagenError, nearest
+from japagen.japanese.registers import PRESETS
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+_COLUMNS = ("text", "text_pair", "label", "id", "weight")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(_Section):
+    """A file of examples.
+
+    Attributes:
+        path: CSV, JSONL or Parquet; relative to the task file.
+        columns: Our column name to the file's, for example ``{text: 本文, label: 分類}``.
+        encoding: The file's encoding; CSV and JSONL only.
+        per_label: Draw this many a label (seeded) instead of using all.
+    """
+
+    path: Path
+    columns: dict[str, str] = {}
+    encoding: str = "utf-8"
+    per_label: Count | None = None
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in columns:
+            if name not in _COLUMNS:
+                raise ValueError(f"'{name}' is none of {', '.join(_COLUMNS)}; write OURS: YOURS")
+        return columns
+
+
+class GeneratorSettings(_Section):
+    """Which model writes the text.
+
+    Attributes:
+        backend: ``embedded`` (a GGUF in this process) or ``openai`` (any compatible server).
+        model: A GGUF path or ``gemma3-270m`` for embedded; the server's model name for openai.
+        base_url: The server's address, for openai.
+        api_key_env: The environment variable that holds the key, for openai.
+        api: ``chat`` or ``completions``, for openai.
+        slots: Requests at a time; chosen by the backend when absent.
+    """
+
+    backend: Literal["embedded", "openai"] = "embedded"
+    model: str = "gemma3-270m"
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    api: Literal["chat", "completions"] = "chat"
+    slots: Count | None = None
+
+
+class Generation(_Section):
+    """How much is asked for, and how.
+
+    Attributes:
+        per_label: Requests for each label.
+        strategy: ``few_shot`` shows gold examples, ``zero_shot`` only describes the label;
+            ``auto`` is few-shot where there is gold.
+        shots: Gold examples in a prompt.
+        completions_per_shot_set: Requests that share one set of shots (and so one prompt
+            prefix); the set is never used again.
+        prompts: Directory of templates to use in place of the built-in ones.
+    """
+
+    per_label: Count = 150
+    strategy: Literal["auto", "few_shot", "zero_shot"] = "auto"
+    shots: Count = 6
+    completions_per_shot_set: Annotated[int, Field(ge=1, le=8)] = 8
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.9
+    top_k: Annotated[int, Field(ge=0)] = 100
+    min_p: Share = 0.05
+    max_tokens: Count = 120
+    prompts: Path | None = None
+
+
+class Curation(_Section):
+    """What is turned down.
+
+    Attributes:
+        min_characters: Shorter texts are rejected.
+        max_characters: Longer texts are rejected.
+        min_japanese_share: Least share of kana and kanji among the letters; product and
+            programme names in Latin letters are ordinary, whole sentences of them are not.
+        max_gold_overlap: Largest share of a text's character 5-grams found in one gold text.
+        forbid_label_name: Reject texts that contain their label's name.
+        forbidden_words: Reject texts that contain one of these.
+    """
+
+    min_characters: Count = 6
+    max_characters: Count = 300
+    min_japanese_share: Share = 0.3
+    max_gold_overlap: Share = 0.6
+    forbid_label_name: bool = False
+    forbidden_words: tuple[str, ...] = ()
+
+
+class AlignmentSettings(_Section):
+    """How synthetic text is weighted towards gold.
+
+    Attributes:
+        method: ``entropy`` (entropy balancing with tolerance) or ``none``.
+        floor: Least effective sample size, as a share of the examples within each label.
+    """
+
+    method: Literal["entropy", "none"] = "entropy"
+    floor: Annotated[float, Field(gt=0, le=1)] = 0.3
+
+
+class Training(_Section):
+    """How the classifier is fine-tuned.
+
+    Attributes:
+        encoder: ``embedded``, a local directory, or a Hub name.
+        trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
+        synthetic_share: Share of the total loss mass that synthetic examples carry.
+        epochs: Passes over gold and synthetic text together.
+        min_steps: Lower bound on optimiser steps, for small data.
+        max_steps: Upper bound on optimiser steps; None for no bound.
+        seeds: Independent fine-tunings for the comparison; the first one is saved.
+    """
+
+    encoder: str = "embedded"
+    trust_remote_code: bool = False
+    synthetic_share: Share = 0.4
+    epochs: Count = 4
+    min_steps: Count = 60
+    max_steps: Count | None = None
+    batch_size: Count = 16
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    max_length: Annotated[int, Field(ge=8, le=512)] = 128
+    seeds: Count = 1
+
+
+class Evaluation(_Section):
+    """How the classifier is scored.
+
+    Attributes:
+        test_share: Share of gold held out where no test file is given.
+        bootstrap: Resamples for intervals.
+    """
+
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+
+
+class Task(_Section):
+    """What is asked for: labels, data, and the settings of every stage.
+
+    Attributes:
+        name: Identifies the task; a run directory belongs to one name.
+        description: One Japanese phrase that says what the texts are.
+        text_type: What one text is called in Japanese, for example 問い合わせ.
+        labels: Label to its Japanese description.
+        domain: Background that prompts may mention.
+        gold: Labelled texts to learn from; optional.
+        test: Labelled texts to score on; held out from gold when absent.
+        unlabelled: Unlabelled texts from the target population; optional.
+        registers: Shares over polite, plain, casual and honorific, or ``from_gold``.
+        label_prior: How often labels occur: a way to find out, or a mapping.
+        seed: Everything random is drawn from this.
+    """
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[\w.\-]+$")]
+    description: str = ""
+    text_type: str = "文章"
+    labels: Annotated[dict[str, str], Field(min_length=2)]
+    domain: str = ""
+    gold: Source | None = None
+    test: Source | None = None
+    unlabelled: Source | None = None
+    registers: Literal["from_gold"] | dict[str, Share] = "from_gold"
+    label_prior: Literal["auto", "gold", "uniform", "estimate"] | dict[str, Share] = "auto"
+    generator: GeneratorSettings = GeneratorSettings()
+    generation: Generation = Generation()
+    curation: Curation = Curation()
+    alignment: AlignmentSettings = AlignmentSettings()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    seed: int = 0
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_from_list(cls, value: Any) -> Any:
+        return dict.fromkeys(value, "") if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _shares_are_distributions(self) -> Task:
+        for key, known in (("registers", PRESETS), ("label_prior", self.labels)):
+            shares = getattr(self, key)
+            if isinstance(shares, dict):
+                for name in shares:
+                    if name not in known:
+                        raise ValueError(
+                            f"{key} names '{name}', which is none of {', '.join(known)}"
+                        )
+                if not abs(sum(shares.values()) - 1) < 1e-6:
+                    raise ValueError(f"{key} should add up to 1, found {sum(shares.values()):g}")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Task:
+        """Reads a task file; relative paths in it are taken from its directory.
+
+        Args:
+            path: A YAML file.
+            overrides: Dotted keys to values that replace the file's, for example
+                ``{"generation.per_label": 20}``. Paths here are relative to the
+                current directory.
+
+        Raises:
+            JapagenError: If the file is missing, is not YAML, or a key or value is wrong.
+        """
+        path = Path(path)
+        try:
+            raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        except FileNotFoundError:
+            raise JapagenError(
+                f"There is no task file at {path}.",
+                "Write one with: japagen init NAME --labels a,b,c",
+            ) from None
+        except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+            raise JapagenError(
+                f"Expected a YAML task file in UTF-8 at {path}: {error}.", "Correct the file."
+            ) from None
+        if not isinstance(raw, dict):
+            raise JapagenError(
+                f"Expected {path} to hold keys such as name and labels, "
+                f"found {type(raw).__name__}.",
+                "See configs/quickstart.yaml for an example.",
+            )
+        for sources in ("gold", "test", "unlabelled"):
+            source = raw.get(sources)
+            if isinstance(source, str):
+                raw[sources] = source = {"path": source}
+            if isinstance(source, dict) and "path" in source:
+                source["path"] = path.parent / str(source["path"])
+        for key, value in (overrides or {}).items():
+            _set(raw, key, value)
+        return cls.parse(raw, str(path))
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], where: str = "the task") -> Task:
+        """Validates a mapping; see `load`.
+
+        Raises:
+            JapagenError: Naming every wrong key at once.
+        """
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            problems = [_problem(dict(e)) for e in error.errors()]
+            raise JapagenError(
+                f"{where} has {len(problems)} problem(s):\n"
+                + "\n".join(f"  - {p}" for p in problems),
+                "Correct the keys named above.",
+            ) from None
+
+
+def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for key in parents:
+        child = raw.setdefault(key, {})
+        if isinstance(child, str) and key in ("gold", "test", "unlabelled"):
+            child = raw[key] = {"path": child}
+        if not isinstance(child, dict):
+            raise JapagenError(
+                f"--set {dotted}: '{key}' holds {child!r}, not a section.",
+                f"Set it as a whole: --set {key}=VALUE",
+            )
+        raw = child
+    raw[last] = value
+
+
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """Turns ``key.path=value`` strings into a mapping; values are read as YAML.
+
+    Raises:
+        JapagenError: If an assignment has no ``=`` or its value is not YAML.
+    """
+    parsed = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise JapagenError(
+                f"Expected --set key=value, found '{assignment}'.",
+                "For example: --set generation.per_label=20",
+            )
+        try:
+            parsed[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise JapagenError(f"--set {key}: the value is not YAML: {error}.") from None
+    return parsed
+
+
+def _section_keys(location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = Task
+    for part in location:
+        annotation = (
+            model.model_fields[str(part)].annotation if part in model.model_fields else None
+        )
+        options = getattr(annotation, "__args__", (annotation,))
+        inner = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def _problem(error: dict[str, Any]) -> str:
+    location = tuple(error["loc"])
+    dotted = ".".join(str(p) for p in location)
+    if error["type"] == "extra_forbidden":
+        known = _section_keys(location[:-1])
+        return f"unknown key '{dotted}'{nearest(str(location[-1]), known)}"
+    if error["type"] == "missing":
+        return f"the key '{dotted}' is missing"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    found = error.get("input")
+    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) else ""
+    return f"{dotted}: {message}{shown}" if dotted else message

@@ -1,0 +1,184 @@
+"""The compact classifier: predict, save and load as an ordinary Hugging Face checkpoint."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from japagen.errors import JapagenError
+from japagen.files import read_json, write_json
+
+_CARD = "japagen.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A label with the probability of every label."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Classifier:
+    """A fine-tuned encoder with a classification head.
+
+    Args:
+        model: A ``transformers`` sequence classification model.
+        tokenizer: Its fast or slow tokenizer.
+        labels: Label of every output, in order.
+        prefix: What the encoder wants before every text.
+        max_length: Longer inputs are cut, in tokens.
+        encoder: Identity of the encoder it was tuned from.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        labels: Sequence[str],
+        *,
+        prefix: str = "",
+        max_length: int = 128,
+        encoder: str = "",
+    ) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.labels = list(labels)
+        self.prefix = prefix
+        self.max_length = max_length
+        self.encoder = encoder
+
+    def encode(
+        self, texts: Sequence[str], text_pairs: Sequence[str | None] | None = None
+    ) -> list[dict[str, list[int]]]:
+        """Tokenises texts or pairs without padding."""
+        firsts = [self.prefix + text for text in texts]
+        pairs = None
+        if text_pairs is not None and any(pair is not None for pair in text_pairs):
+            pairs = [self.prefix + (pair or "") for pair in text_pairs]
+        rows = self.tokenizer(firsts, pairs, truncation=True, max_length=self.max_length)
+        return [{k: rows[k][i] for k in rows} for i in range(len(firsts))]
+
+    def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """Pads encoded rows to the longest of them."""
+        padded = self.tokenizer.pad(list(rows), return_tensors="pt")
+        return dict(padded)
+
+    def probabilities(
+        self,
+        texts: Sequence[str],
+        text_pairs: Sequence[str | None] | None = None,
+        batch_size: int = 32,
+    ) -> npt.NDArray[np.float64]:
+        """Returns label probabilities, shape (n, number of labels), rows in input order."""
+        out = np.zeros((len(texts), len(self.labels)))
+        if not len(texts):
+            return out
+        rows = self.encode(texts, text_pairs)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+        self.model.eval()
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                index = order[start : start + batch_size]
+                logits = self.model(**self.collate([rows[i] for i in index])).logits
+                out[index] = logits.float().softmax(dim=-1).double().numpy()
+        return out
+
+    def predict(
+        self,
+        texts: Sequence[str],
+        text_pairs: Sequence[str | None] | None = None,
+        batch_size: int = 32,
+    ) -> list[Prediction]:
+        """Classifies texts or pairs.
+
+        Args:
+            texts: The texts, or the first of each pair.
+            text_pairs: The second texts, as many as ``texts``.
+            batch_size: Texts at a time.
+
+        Returns:
+            One prediction a text, in input order.
+
+        Raises:
+            JapagenError: If a single string is given in place of a list.
+        """
+        if isinstance(texts, str):
+            raise JapagenError(
+                "Expected a list of texts, found one string.", "Write predict([text])."
+            )
+        rows = self.probabilities(texts, text_pairs, batch_size)
+        return [
+            Prediction(
+                self.labels[int(row.argmax())],
+                dict(zip(self.labels, map(float, row), strict=True)),
+            )
+            for row in rows
+        ]
+
+    def predict_stream(
+        self, texts: Iterator[str], batch_size: int = 32
+    ) -> Iterator[tuple[str, Prediction]]:
+        """Classifies any number of texts in constant memory, in input order."""
+        batch: list[str] = []
+        for text in texts:
+            batch.append(text)
+            if len(batch) == batch_size:
+                yield from zip(batch, self.predict(batch), strict=True)
+                batch = []
+        yield from zip(batch, self.predict(batch), strict=True)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a checkpoint that ``transformers`` loads, and a small japagen.json.
+
+        The directory appears whole or not at all and replaces an earlier one.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            self.model.config.id2label = dict(enumerate(self.labels))
+            self.model.config.label2id = {label: i for i, label in enumerate(self.labels)}
+            self.model.save_pretrained(temporary, safe_serialization=True)
+            self.tokenizer.save_pretrained(temporary)
+            card = {
+                "labels": self.labels,
+                "prefix": self.prefix,
+                "max_length": self.max_length,
+                "encoder": self.encoder,
+            }
+            write_json(temporary / _CARD, card)
+            temporary.chmod(0o755)
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Classifier:
+        """Reads what `save` wrote.
+
+        Raises:
+            JapagenError: If the directory holds no japagen classifier.
+        """
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        path = Path(path)
+        if not (path / _CARD).is_file():
+            raise JapagenError(
+                f"Expected a classifier in {path}, found no {_CARD}.",
+                "Give a run directory or a directory that Classifier.save wrote.",
+            )
+        card = read_json(path / _CARD)
+        model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)
+        return cls(model, AutoTokenizer.from_pretrained(path), **card)

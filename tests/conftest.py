@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from japagen.tasks import Task
+
+# Machines that run the tests are shared: a slow example is no failure.
+settings.register_profile("japagen", deadline=None, derandomize=True)
+settings.load_profile("japagen")
+
+GOLD = {
+    "配送": [
+        "荷物はいつ届きますか。",
+        "再配達をお願いしたいのですが、どこから頼めますか。",
+        "届け先を実家に変えられますか。",
+        "追跡番号が反映されない。",
+        "まだ届いてないんだけど。",
+        "お届け日を伺えますでしょうか。",
+    ],
+    "返品": [
+        "サイズが合わないので返品したいです。",
+        "定期便を今月でやめたい。",
+        "色違いに交換できますか。",
+        "返品の送料は誰が払うのか。",
+        "もう使わないから解約したいんだけど。",
+        "返品の手続きを伺いたく存じます。",
+    ],
+}
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def gold_file(tmp_path: Path) -> Path:
+    rows = [{"text": text, "label": label} for label, texts in GOLD.items() for text in texts]
+    return write_jsonl(tmp_path / "gold.jsonl", rows)
+
+
+@pytest.fixture
+def raw_task(gold_file: Path) -> dict[str, Any]:
+    """A small task as a mapping, for tests to change."""
+    return {
+        "name": "small",
+        "text_type": "問い合わせ",
+        "labels": {"配送": "届く日や届け先", "返品": "返品や解約"},
+        "gold": {"path": str(gold_file)},
+        "generation": {"per_label": 12, "shots": 3},
+        "evaluation": {"test_share": 0.34, "bootstrap": 200},
+    }
+
+
+@pytest.fixture
+def task(raw_task: dict[str, Any]) -> Task:
+    return Task.parse(raw_task)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from japagen.curation.filters import curate
+from japagen.examples import Dataset, Example, Rejection
+from japagen.tasks import Curation
+
+GOLD = Dataset.of([Example("先週注文した掃除機がまだ届きません。", "配送", split="train")])
+PHRASES = ["来週の予定を確認したいです。いつ分かりますか。"]
+
+
+def _filter_of(text: str, label: str = "配送", **settings: object) -> str | None:
+    dataset = Dataset.of([Example(text, label)])
+    curated = curate(dataset, Curation.model_validate(settings), GOLD, PHRASES)
+    return curated[0].rejected.filter if curated[0].rejected else None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "empty"),
+        ("\u200b　", "empty"),
+        ("はい。", "too_short"),
+        ("荷" * 301, "too_long"),
+        ("Where is my package now?", "not_japanese"),
+        ("12345 67890 !!!", "not_japanese"),
+        ("届かない届かない届かない届かない届かない", "repetitive"),
+        ("分類：配送 荷物が届きません。", "prompt_echo"),
+        ("## 問い合わせの例です", "prompt_echo"),
+        ("来週の予定を確認したいです。いつ分かりますか。", "prompt_echo"),
+        ("先週注文した掃除機がまだ届きません。", "gold_copy"),
+        ("先週注文した掃除機がまだ届きません！！", "gold_copy"),
+        ("ﾌﾟﾘﾝﾀｰが動かないので見てもらえますか。", None),
+        ("iPhone の Bluetooth 設定を教えてほしい", None),
+        ("先週注文したカメラが昨日やっと届きました。", None),
+    ],
+)
+def test_each_filter_rejects_what_it_is_for(text: str, expected: str | None) -> None:
+    assert _filter_of(text) == expected
+
+
+def test_a_label_name_is_only_a_leak_where_the_task_says_so() -> None:
+    text = "配送の日を変えていただけますか。"
+    assert _filter_of(text) is None
+    assert _filter_of(text, forbid_label_name=True) == "label_name"
+    assert _filter_of(text, label="返品", forbid_label_name=True) is None
+
+
+def test_forbidden_words_are_found_in_any_width() -> None:
+    assert _filter_of("ｱﾏｿﾞﾝで買いました。", forbidden_words=["アマゾン"]) == "forbidden_word"
+
+
+def test_the_first_of_equal_texts_is_kept_whatever_its_width() -> None:
+    dataset = Dataset.of(
+        [
+            Example("荷物１個が届きません", "配送"),
+            Example("荷物1個が届きません", "返品"),
+            Example("荷物2個が届きません", "配送"),
+        ]
+    )
+    first, second, third = curate(dataset, Curation())
+    assert first.rejected is None
+    assert second.rejected == Rejection("duplicate", 1, 0, first.id)
+    assert third.rejected is None
+
+
+def test_a_rejection_says_what_was_measured_and_the_bound() -> None:
+    dataset = Dataset.of([Example("先週注文した掃除機がまだ届きません！", "配送")])
+    rejected = curate(dataset, Curation(max_gold_overlap=0.5), GOLD)[0].rejected
+    assert rejected is not None
+    assert rejected.filter == "gold_copy"
+    assert 0.5 < rejected.value < 1
+    assert rejected.threshold == 0.5
+    assert rejected.detail == GOLD[0].text
+
+
+def test_nothing_vanishes_and_earlier_rejections_stay() -> None:
+    earlier = Rejection("truncated", 120, 120)
+    dataset = Dataset.of([Example("荷物が届き", "配送", rejected=earlier), Example("", "配送")])
+    curated = curate(dataset, Curation(), GOLD)
+    assert curated.column("id") == dataset.column("id")
+    assert curated[0].rejected == earlier
+
+
+def test_both_sides_of_a_pair_are_looked_at() -> None:
+    dataset = Dataset.of(
+        [Example("男性が走っています。", "含意", text_pair="A man is running in the park.")]
+    )
+    rejected = curate(dataset, Curation())[0].rejected
+    assert rejected is not None
+    assert rejected.filter == "not_japanese"

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from japagen.errors import JapagenError
+from japagen.generators.base import Message
+from japagen.japanese.registers import PRESETS
+from japagen.prompts import PromptLibrary, builtin_prompts
+from japagen.resources import resource_dir
+
+VARIABLES = {
+    "text_type": "問い合わせ",
+    "description": "通販の問い合わせ",
+    "domain": "家電の通販",
+    "label": "配送",
+    "label_description": "届く日や届け先",
+    "other_labels": ["返品"],
+    "register": builtin_prompts().registers["casual"],
+    "shots": ["まだ届いてないんだけど。", "{{ 7 * 7 }}"],
+}
+
+
+@pytest.mark.parametrize("strategy", ["few_shot", "zero_shot"])
+def test_a_document_ends_where_the_next_item_begins(strategy: str) -> None:
+    document = builtin_prompts().render(strategy, "document", VARIABLES)
+    assert isinstance(document, str)
+    assert document.endswith("\n-")
+    assert "配送" in document
+    assert builtin_prompts().registers["casual"]["description"] in document
+
+
+@pytest.mark.parametrize("strategy", ["few_shot", "zero_shot"])
+def test_a_chat_prompt_asks_for_json_in_the_register(strategy: str) -> None:
+    turns = builtin_prompts().render(strategy, "chat", VARIABLES)
+    assert isinstance(turns, tuple)
+    assert [t.role for t in turns] == ["system", "user"]
+    user = turns[1]
+    assert isinstance(user, Message)
+    for expected in ("くだけた話し言葉", "昨日お店行ったんだけど", '{"text":', "返品"):
+        assert expected in user.content
+
+
+def test_texts_are_not_templates() -> None:
+    document = builtin_prompts().render("few_shot", "document", VARIABLES)
+    assert "- {{ 7 * 7 }}\n" in document
+
+
+def test_all_missing_variables_are_named_at_once() -> None:
+    with pytest.raises(JapagenError, match=r"label_description, register, shots, text_type"):
+        builtin_prompts().render("few_shot", "document", {"label": "配送", "domain": ""})
+
+
+def test_every_preset_is_described() -> None:
+    assert set(builtin_prompts().registers) == set(PRESETS)
+
+
+@pytest.fixture
+def own_prompts(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(resource_dir("prompts_ja"), tmp_path / "prompts"))
+
+
+def test_a_template_cannot_reach_the_interpreter(own_prompts: Path) -> None:
+    (own_prompts / "few_shot.document.j2").write_text(
+        "{{ label.__class__.__mro__[1].__subclasses__() }}", encoding="utf-8"
+    )
+    with pytest.raises(JapagenError, match="cannot be rendered"):
+        PromptLibrary(own_prompts).render("few_shot", "document", VARIABLES)
+
+
+def test_a_changed_template_has_another_hash(own_prompts: Path) -> None:
+    before = PromptLibrary(own_prompts).template_hash("few_shot.document")
+    assert before == builtin_prompts().template_hash("few_shot.document")
+    path = own_prompts / "few_shot.document.j2"
+    path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert PromptLibrary(own_prompts).template_hash("few_shot.document") != before
+
+
+def test_a_missing_template_names_what_is_there(own_prompts: Path) -> None:
+    with pytest.raises(JapagenError, match=r"did you mean 'few_shot.chat'"):
+        PromptLibrary(own_prompts).render("few_shots", "chat", VARIABLES)
+
+
+def test_incomplete_registers_are_refused(own_prompts: Path) -> None:
+    (own_prompts / "registers.yaml").write_text("polite: {name: 丁寧}\n", encoding="utf-8")
+    with pytest.raises(JapagenError, match="incomplete: polite, plain, casual, honorific"):
+        PromptLibrary(own_prompts)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from japagen.errors import JapagenError
+from japagen.files import read_json, write_json
+from japagen.runs import RunDirectory
+
+
+class Counted:
+    """Makes a value and counts how often."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.said: list[tuple[str, str]] = []
+
+    def __call__(self) -> dict[str, int]:
+        self.times += 1
+        return {"made": self.times}
+
+    def stage(self, run: RunDirectory, **fingerprint: Any) -> Any:
+        return run.stage(
+            "curate",
+            fingerprint,
+            ["out.json"],
+            make=self,
+            save=write_json,
+            load=read_json,
+            say=lambda news, detail: self.said.append((news, detail)),
+        )
+
+
+def test_a_stage_is_kept_while_its_inputs_stay_and_says_what_changed(tmp_path: Path) -> None:
+    made = Counted()
+    run = RunDirectory(tmp_path / "run", "t")
+    assert made.stage(run, gold="g", curation={"min": 1}) == {"made": 1}
+    assert made.stage(run, gold="g", curation={"min": 1}) == {"made": 1}
+    assert made.stage(run, gold="g", curation={"min": 2}) == {"made": 2}
+    assert ("kept", "") in made.said
+    assert ("start", "changed: curation") in made.said
+
+
+def test_a_stage_whose_output_is_gone_runs_again(tmp_path: Path) -> None:
+    made = Counted()
+    run = RunDirectory(tmp_path / "run", "t")
+    made.stage(run)
+    run.file("out.json").unlink()
+    assert made.stage(run) == {"made": 2}
+    assert made.said[-2][1] == "its output is missing"
+
+
+def test_a_stage_that_fails_leaves_no_record(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run", "t")
+    made = Counted()
+    made.stage(run, a=1)
+
+    def fail() -> None:
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError):
+        run.stage("curate", {"a": 2}, ["out.json"], make=fail, save=write_json, load=read_json)
+    assert made.stage(run, a=1) == {"made": 2}
+
+
+def test_the_directory_of_another_task_is_refused_and_untouched(tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "run", "one").release()
+    before = sorted(p.name for p in (tmp_path / "run").iterdir())
+    with pytest.raises(JapagenError, match="belongs to the task 'one', not to 'two'"):
+        RunDirectory(tmp_path / "run", "two")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == before
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(JapagenError, match="not a run directory; nothing was written"):
+        RunDirectory(tmp_path, "t")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_two_processes_do_not_share_a_directory(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run", "t")
+    with pytest.raises(JapagenError, match="in use"):
+        RunDirectory(tmp_path / "run", "t")
+    run.release()
+    RunDirectory(tmp_path / "run", "t").release()

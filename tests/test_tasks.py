@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from japagen.errors import JapagenError
+from japagen.resources import resource_dir
+from japagen.tasks import Task, parse_overrides
+
+
+def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[str, Any]) -> None:
+    raw_task["generaton"] = {}
+    raw_task["generation"] = {"shot": 3}
+    with pytest.raises(JapagenError) as caught:
+        Task.parse(raw_task)
+    assert "'generaton' (did you mean 'generation'?)" in str(caught.value)
+    assert "'generation.shot' (did you mean 'shots'?)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("labels", ["一つ"], "at least 2 items"),
+        ("labels", None, "labels"),
+        ("name", "a b", "found 'a b'"),
+        ("registers", {"polite": 0.5}, "registers should add up to 1, found 0.5"),
+        ("registers", {"politely": 1.0}, "registers names 'politely'"),
+        ("label_prior", {"配送": 0.5, "返金": 0.5}, "label_prior names '返金'"),
+        ("label_prior", "guess", "label_prior"),
+        ("training", {"synthetic_share": 1.5}, "training.synthetic_share"),
+        ("gold", {"path": "x.csv", "columns": {"txt": "本文"}}, "'txt' is none of text"),
+    ],
+)
+def test_wrong_values_are_explained(
+    raw_task: dict[str, Any], key: str, value: Any, message: str
+) -> None:
+    raw_task[key] = value
+    with pytest.raises(JapagenError, match=message):
+        Task.parse(raw_task)
+
+
+def test_labels_may_be_a_list(raw_task: dict[str, Any]) -> None:
+    raw_task["labels"] = ["配送", "返品"]
+    assert Task.parse(raw_task).labels == {"配送": "", "返品": ""}
+
+
+def test_paths_are_relative_to_the_task_file(tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text("name: t\nlabels: [a, b]\ngold: data/gold.csv\n", encoding="utf-8")
+    task = Task.load(path)
+    assert task.gold is not None
+    assert task.gold.path == tmp_path / "data" / "gold.csv"
+
+
+def test_overrides_reach_any_key(tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text("name: t\nlabels: [a, b]\ngold: gold.csv\n", encoding="utf-8")
+    overrides = parse_overrides(
+        ["seed=7", "generation.per_label=3", "gold.per_label=2", "label_prior={a: 0.5, b: 0.5}"]
+    )
+    task = Task.load(path, overrides)
+    assert task.seed == 7
+    assert task.generation.per_label == 3
+    assert task.gold is not None
+    assert task.gold.per_label == 2
+    assert task.gold.path == tmp_path / "gold.csv"
+    assert task.label_prior == {"a": 0.5, "b": 0.5}
+
+
+@pytest.mark.parametrize("assignment", ["seed", "=3", "seed=[1"])
+def test_broken_overrides_are_refused(assignment: str) -> None:
+    with pytest.raises(JapagenError, match="--set"):
+        parse_overrides([assignment])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("- a\n", "found list"), ("name: [\n", "YAML"), ("", "found NoneType")],
+)
+def test_files_that_are_no_task_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(JapagenError, match=message):
+        Task.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JapagenError, match=r"no task file at[\s\S]*japagen init"):
+        Task.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", sorted(resource_dir("configs").glob("**/*.yaml")), ids=str)
+def test_every_configuration_loads(path: Path) -> None:
+    task = Task.load(path)
+    for source in (task.gold, task.test, task.unlabelled):
+        assert source is None or source.path.is_file()
