@@ -11,6 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -191,7 +192,7 @@ def _read(texts: Iterable[str | None], tagger: Tagger, vocabulary: Vocabulary) -
         morphemes = tagger.tokenize(clean)
         rows.words.append(Counter(vocabulary.add_word(m) for m in morphemes))
         tags = ["BOS", *(m.pos1 for m in morphemes), "EOS"]
-        bigrams = (f"{a} {b}" for a, b in zip(tags, tags[1:], strict=False))
+        bigrams = (f"{a} {b}" for a, b in pairwise(tags))
         rows.pos.append(Counter(_number(vocabulary.pos, b) for b in bigrams))
         rows.endings.append(Counter(_number(vocabulary.endings, e) for e in endings(morphemes)))
         rows.scripts.extend(len(p.findall(clean)) / max(1, len(clean)) for p in _SCRIPT_PATTERNS)

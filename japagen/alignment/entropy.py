@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, sparse, special
 
-from japagen.alignment.counting import Floats, Ints, Mask
+from japagen.alignment.counting import Floats, Ints
 
 TOLERANCES = (8.0, 5.6, 4.0, 2.8, 2.0, 1.4, 1.0)
 _RIDGE = 1e-4
@@ -50,15 +50,13 @@ class Moments:
 
     Attributes:
         mean: Shape (p,): the target's mean of each feature.
-        deviation: Shape (p,): its standard deviation in the target, above 0 where used.
+        deviation: Shape (p,): its standard deviation in the target; 0 leaves a feature out.
         size: Effective number of target texts behind the means.
-        used: Shape (p,): which features are to be met.
     """
 
     mean: Floats
     deviation: Floats
     size: float
-    used: Mask
 
 
 @dataclass(frozen=True)
@@ -67,19 +65,21 @@ class Problem:
 
     Attributes:
         features: Sparse (n, p).
+        slack: Shape (p,): standard errors that each feature may be off at λ = 1.
         strata: Shape (n,): stratum of each row, 0 to K-1.
         shares: Shape (K,): target share of each stratum, 0 for one without rows; sums to 1.
         base: Shape (n,): weights to stay close to, at least 0, positive sum in each stratum.
         marginal: Moments over all strata, or None.
-        within: Moments within each stratum, None where there are none.
+        within: Moments within one stratum, as (stratum, moments).
     """
 
     features: sparse.csr_array
+    slack: Floats
     strata: Ints
     shares: Floats
     base: Floats
     marginal: Moments | None
-    within: tuple[Moments | None, ...]
+    within: tuple[tuple[int, Moments], ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class _Block:
 
     parts: tuple[tuple[int, sparse.csr_array], ...]
     mean: Floats
-    error: float
+    error: Floats
     share: float
 
 
@@ -167,9 +167,8 @@ def _blocks(problem: Problem, rows: Sequence[Ints], live: Sequence[int]) -> list
     blocks = []
     if problem.marginal is not None:
         blocks.append(_block(problem, problem.marginal, rows, live, 1.0))
-    for k in live:
-        moments = problem.within[k]
-        if moments is not None:
+    for k, moments in problem.within:
+        if k in live:
             blocks.append(_block(problem, moments, rows, [k], float(problem.shares[k])))
     return blocks
 
@@ -181,15 +180,15 @@ def _block(
     parts = [problem.features[rows[k]] for k in live]
     low = np.min([_dense(p.min(axis=0)) for p in parts], axis=0)
     high = np.max([_dense(p.max(axis=0)) for p in parts], axis=0)
-    error = moments.deviation / np.sqrt(moments.size)
+    error = problem.slack * moments.deviation / np.sqrt(moments.size)
     reachable = (moments.mean - error < high) & (moments.mean + error > low)
-    columns = np.flatnonzero(moments.used & reachable & (high > low) & (moments.deviation > 0))
+    columns = np.flatnonzero(reachable & (high > low) & (moments.deviation > 0))
     scale = sparse.diags_array(1.0 / moments.deviation[columns])
     scaled = tuple(
         (k, sparse.csr_array(p[:, columns] @ scale)) for k, p in zip(live, parts, strict=True)
     )
     mean = moments.mean[columns] / moments.deviation[columns]
-    return _Block(scaled, mean, 1.0 / float(np.sqrt(moments.size)), share)
+    return _Block(scaled, mean, problem.slack[columns] / np.sqrt(moments.size), share)
 
 
 def _dense(row: sparse.coo_array) -> Floats:
@@ -211,7 +210,7 @@ def _solve(
     total = sum(sizes)
     cuts = np.cumsum([0, *sizes])
     penalty = np.concatenate(
-        [np.full(len(b.mean), tolerance * b.error * b.share) for b in blocks] or [np.empty(0)]
+        [tolerance * b.share * b.error for b in blocks] or [np.empty(0)]
     )
 
     def score(theta: Floats) -> Floats:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -98,9 +99,7 @@ class FeatureSpace:
             names += ["pair:word overlap", "pair:log length ratio"]
             groups += ["pair", "pair"]
         normalization = "NFKC, wave dash 〜"
-        return cls(
-            tuple(names), tuple(groups), dictionary, normalization, tuple(sides), registers
-        )
+        return cls(tuple(names), tuple(groups), dictionary, normalization, tuple(sides), registers)
 
     def transform(self, measured: Measured) -> sparse.csr_array:
         """Returns the features, sparse with shape (n, len(names))."""
@@ -153,7 +152,7 @@ def _side_names(
         ("pos", [pos[i] for i in side.pos]),
         ("ending", [endings[i] for i in side.endings]),
         ("script", list(SCRIPTS)),
-        ("length", [f"{a}-{b}" for a, b in zip(bounds, bounds[1:], strict=False)]),
+        ("length", [f"{a}-{b}" for a, b in pairwise(bounds)]),
     ]
 
 

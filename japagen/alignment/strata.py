@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -39,15 +40,8 @@ class Strata:
     synthetic_tags: Floats
     gold_tags: Floats
 
-    @property
-    def counts(self) -> tuple[Ints, Ints]:
-        """Rows of each stratum in synthetic and in gold, each of shape (len(names),)."""
-        return tuple(np.bincount(c, minlength=len(self.names)) for c in (self.synthetic, self.gold))
 
-
-def stratify(
-    synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | None = None
-) -> Strata:
+def stratify(synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | None = None) -> Strata:
     """Gives every labelled row its stratum.
 
     Numbers fall into at most five bins of equal width over gold's range (synthetic's without
@@ -97,7 +91,11 @@ def _kind(synthetic: Dataset, gold: Dataset) -> LabelKind:
         if len(dataset):
             label = dataset.labels[0]
             kinds[name] = (
-                "class" if isinstance(label, str) else "list" if isinstance(label, list) else "number"
+                "class"
+                if isinstance(label, str)
+                else "list"
+                if isinstance(label, list)
+                else "number"
             )
     if len(set(kinds.values())) > 1:
         raise JapagenError(
@@ -139,7 +137,7 @@ def _binned(asked: Sequence[float], wanted: Sequence[float]) -> Strata:
         edges = np.unique(edges[filled[:-1]])
         edges = edges[(edges > values.min()) & (edges <= values.max())]
     bounds = ["-∞", *(f"{edge:g}" for edge in edges), "∞"]
-    names = tuple(f"{a} to {b}" for a, b in zip(bounds, bounds[1:], strict=False))
+    names = tuple(f"{a} to {b}" for a, b in pairwise(bounds))
     codes = [np.searchsorted(edges, np.array(v, float), side="right") for v in (asked, wanted)]
     return _strata("number", names, codes[0].tolist(), codes[1].tolist())
 

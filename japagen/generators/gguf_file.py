@@ -11,6 +11,7 @@ import mmap
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import numpy.typing as npt
 from japagen.errors import JapagenError
 
 STRING, ARRAY = 8, 9
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+# GGUF's numbers of the scalar types, as `struct` codes.
+_SCALARS = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _DEFAULT_ALIGNMENT = 32
 
 
@@ -55,6 +57,12 @@ class Field:
     def scalar(cls, type_: int, value: int) -> Field:
         """Builds a number of GGUF type ``type_``."""
         return cls(type_, struct.pack("<" + _SCALARS[type_], value))
+
+    def mapped(self, values: list[int]) -> Field:
+        """Returns an array of the same element type with other numbers."""
+        element = struct.unpack_from("<I", self.raw)[0]
+        body = struct.pack(f"<{len(values)}{_SCALARS[element]}", *values)
+        return Field(ARRAY, struct.pack("<IQ", element, len(values)) + body)
 
     def take(self, indices: npt.NDArray[np.int64]) -> Field:
         """Returns the array with only the items at ``indices``, in that order."""
@@ -144,10 +152,10 @@ class GGUFFile:
             rows.append((name.decode(), tuple(shape), type_, offset))
             at += 4 + 8 * n_dims + 12
         start = _aligned(at, alignment_of(self.fields))
-        ends = sorted(row[3] for row in rows) + [len(self._map) - start]
+        ends = [*sorted(row[3] for row in rows), len(self._map) - start]
         if rows and ends[-1] < ends[-2]:
             raise self._broken("fewer bytes than its tensors need")
-        following = dict(zip(ends, ends[1:], strict=False))
+        following = dict(pairwise(ends))
         return [Tensor(n, s, t, start + o, following[o] - o) for n, s, t, o in rows]
 
     def _broken(self, found: str) -> JapagenError:
@@ -184,13 +192,18 @@ def write_gguf(
         header += [_packed(tensor.name), dims, struct.pack("<IQ", tensor.type, offset)]
         offset += _aligned(data.size, alignment)
     with path.open("wb") as file:
-        for data in (b"".join(header), *(data.data for _, data in tensors)):
-            file.write(data)
-            file.write(bytes(-len(data) % alignment))
+        file.write(_padded(b"".join(header), alignment))
+        for _, data in tensors:
+            data.tofile(file)
+            file.write(bytes(-data.size % alignment))
 
 
 def _aligned(n: int, alignment: int) -> int:
     return n + -n % alignment
+
+
+def _padded(data: bytes, alignment: int) -> bytes:
+    return data.ljust(_aligned(len(data), alignment), b"\0")
 
 
 def _packed(text: str) -> bytes:

@@ -12,11 +12,9 @@ is therefore closed under taking parts of a piece.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.errors import JapagenError
+from japagen.files import atomic
 from japagen.generators.gguf_file import ARRAY, Field, GGUFFile, Tensor, write_gguf
 
 RULE_VERSION = 1
@@ -39,7 +38,7 @@ Bluetooth (rank 98,054) is composed of shorter pieces.
 SPACED_ASCII_RANK = 16_384
 """The same for pieces that begin with a space, which are rare inside Japanese text."""
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
+_NORMAL = 1
 _PER_TOKEN = ("tokenizer.ggml.tokens", "tokenizer.ggml.scores", "tokenizer.ggml.token_type")
 # A tokenizer field outside this list might hold token ids that we would leave unmapped.
 _KNOWN_FIELDS = re.compile(
@@ -109,18 +108,14 @@ class CutReport:
 def keep_for_japanese(piece: Piece) -> bool:
     """Says whether Japanese text needs a piece.
 
-    Kept are: bytes, control pieces that are in use, white space; every character of
+    Kept are: bytes, control and user-defined pieces that are in use; every character of
     JIS X 0213 or code page 932 and every emoji; pieces made of Japanese characters (kanji
     outside those two sets, such as simplified ones, are not Japanese); ASCII pieces up to
     `ASCII_RANK`. Everything else can still be written byte by byte.
     """
     text = piece.text
-    if piece.type == _CONTROL:
+    if piece.type != _NORMAL:
         return not re.fullmatch(r"<unused\d+>", text)
-    if piece.type in (_UNKNOWN, _BYTE):
-        return True
-    if piece.type == _USER_DEFINED and not text.strip("▁ \t\n"):
-        return True
     if len(text) == 1:
         return _in_japanese_sets(text) or bool(_EMOJI.fullmatch(text))
     if _ASCII.fullmatch(text):
@@ -147,17 +142,16 @@ def cut_vocabulary(
         UncuttableVocabularyError: If the tokenizer is not SentencePiece, or the file holds
             something per token that this function does not know how to cut.
         JapagenError: If the source is no GGUF file.
+        OSError: If the disk does not take it.
     """
     model = GGUFFile(source)
-    _check_tokenizer(model)
+    check_cuttable(model)
     total = model.fields["tokenizer.ggml.tokens"].length
     ids = _kept_ids(model.fields, keep)
     tensors = [_cut_tensor(model, tensor, ids, total) for tensor in model.tensors]
     fields = _cut_fields(model.fields, ids, total)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".cut-") as directory:
-        scratch = Path(directory) / target.name
+    with atomic(target) as scratch:
         write_gguf(scratch, fields, tensors)
-        os.replace(scratch, target)
     return CutReport(kept=len(ids), total=total)
 
 
@@ -174,10 +168,17 @@ def _in_japanese_sets(character: str) -> bool:
     return False
 
 
-def _check_tokenizer(model: GGUFFile) -> None:
+def check_cuttable(model: GGUFFile) -> None:
+    """Checks from the header alone that `cut_vocabulary` can cut a model.
+
+    Raises:
+        UncuttableVocabularyError: If it cannot.
+    """
     kind = model.fields.get("tokenizer.ggml.model")
-    if kind is None or kind.value != "llama" or "tokenizer.ggml.merges" in model.fields:
+    if kind is None or kind.value != "llama":
         raise _uncuttable(model, f"a tokenizer of kind {kind.value if kind else 'unknown'}")
+    if "tokenizer.ggml.merges" in model.fields:
+        raise _uncuttable(model, f"a tokenizer of kind {kind.value} with merges")
     missing = [name for name in _PER_TOKEN if name not in model.fields]
     if missing:
         raise _uncuttable(model, f"no field {missing[0]}")
@@ -186,6 +187,10 @@ def _check_tokenizer(model: GGUFFile) -> None:
             raise _uncuttable(model, f"the field {name}")
     if "split.count" in model.fields and int(model.fields["split.count"].value) > 1:
         raise _uncuttable(model, "one part of a split file")
+    total = model.fields["tokenizer.ggml.tokens"].length
+    for tensor in model.tensors:
+        if total in tensor.shape:
+            _row_bytes(model, tensor, total)
 
 
 def _uncuttable(model: GGUFFile, found: str) -> UncuttableVocabularyError:
@@ -226,12 +231,11 @@ def _cut_fields(
         elif name.endswith(".vocab_size"):
             cut[name] = Field.scalar(field.type, len(ids))
         elif _holds_ids(name) and field.type == ARRAY:
-            cut[name] = field.replaced([int(new_id[i]) for i in field.value if i < total])
+            cut[name] = field.mapped([int(new_id[i]) for i in field.value if i < total])
         elif _holds_ids(name):
             # An id past the vocabulary means "none" to llama.cpp; it stays past the end.
-            cut[name] = field if field.value >= total else Field.scalar(
-                field.type, int(new_id[field.value])
-            )
+            none = field.value >= total
+            cut[name] = field if none else Field.scalar(field.type, int(new_id[field.value]))
         elif name != "tokenizer.huggingface.json":  # a copy of the full vocabulary
             cut[name] = field
     return cut
@@ -243,12 +247,16 @@ def _cut_tensor(
     data = model.tensor_bytes(tensor)
     if total not in tensor.shape:
         return tensor, data
+    row = _row_bytes(model, tensor, total)
+    rows = data[: total * row].reshape(total, row)[ids]
+    return replace(tensor, shape=(tensor.shape[0], len(ids))), rows.reshape(-1)
+
+
+def _row_bytes(model: GGUFFile, tensor: Tensor, total: int) -> int:
+    """Returns the length of one token's row; refuses tensors that cannot be cut by rows."""
     if tensor.name not in ("token_embd.weight", "output.weight") or tensor.shape[1:] != (total,):
         raise _uncuttable(model, f"the tensor {tensor.name} of shape {tensor.shape}")
     elements, width = _BLOCKS.get(tensor.type, (0, 0))
     if not elements or tensor.shape[0] % elements:
         raise _uncuttable(model, f"{tensor.name} in ggml type {tensor.type}, rows inseparable")
-    row = tensor.shape[0] // elements * width
-    rows = data[: total * row].reshape(total, row)[ids]
-    shape = (tensor.shape[0], len(ids))
-    return Tensor(tensor.name, shape, tensor.type, 0, rows.size), rows.reshape(-1)
+    return tensor.shape[0] // elements * width

@@ -37,14 +37,15 @@ _HEAD_MAX = 4
 def find_keigo(words: Words) -> list[Evidence]:
     """Returns the honorific forms in the order of the text."""
     found: list[Evidence] = []
-    for i in range(len(words)):
-        rule = _RULES.get(words[i].lemma)
+    for i, word in enumerate(words.morphemes):
+        rule = _RULES.get(word.lemma)
         if rule is not None:
             found.extend(rule(words, i))
-        elif words[i].ctype == "助動詞-レル":
-            found.extend(_passive(words, i))
-        elif is_polite_auxiliary(words[i].ctype, words[i].orth_base):
-            found.append(words.evidence("teineigo", i, i, words[i].orth_base))
+        elif word.pos1 == "助動詞":
+            if word.ctype == "助動詞-レル":
+                found.extend(_passive(words, i))
+            elif is_polite_auxiliary(word.ctype, word.orth_base):
+                found.append(words.evidence("teineigo", i, i, word.orth_base))
     return _outermost(found)
 
 
@@ -96,9 +97,7 @@ def _kenjogo1_verb(words: Words, i: int) -> Iterator[Evidence]:
 
 def _kenjogo2_verb(words: Words, i: int) -> Iterator[Evidence]:
     # Without ます these verbs are also everyday words: 参った, 〜と申す者, 致す.
-    yield words.evidence(
-        "kenjogo2", i, i, words[i].orth_base, certain=_polite_follows(words, i)
-    )
+    yield words.evidence("kenjogo2", i, i, words[i].orth_base, certain=_polite_follows(words, i))
 
 
 def _oru(words: Words, i: int) -> Iterator[Evidence]:
@@ -265,7 +264,9 @@ def _with_auxiliary(words: Words, i: int, after: int) -> Iterator[Evidence]:
     elif action:
         yield words.evidence("kenjogo1", i, after, name)
         if head.lemma == "伺う" and lemma in ("致す", "為る"):
-            yield words.evidence("double_keigo", i, after, f"お伺い{follower.orth_base}", certain=False)
+            yield words.evidence(
+                "double_keigo", i, after, f"お伺い{follower.orth_base}", certain=False
+            )
 
 
 def _with_noun(words: Words, i: int, after: int) -> Iterator[Evidence]:
@@ -282,13 +283,13 @@ def _with_noun(words: Words, i: int, after: int) -> Iterator[Evidence]:
 
 
 _RULES: dict[str, Callable[[Words, int], Iterator[Evidence]]] = {
-    **{lemma: _sonkeigo_verb for lemma in SONKEIGO_VERBS},
-    **{lemma: _kenjogo1_verb for lemma in KENJOGO1_VERBS},
-    **{lemma: _kenjogo2_verb for lemma in ("参る", "申す", "致す")},
+    **dict.fromkeys(SONKEIGO_VERBS, _sonkeigo_verb),
+    **dict.fromkeys(KENJOGO1_VERBS, _kenjogo1_verb),
+    **dict.fromkeys(("参る", "申す", "致す"), _kenjogo2_verb),
     **{lemma: _noun("sonkeigo") for lemma in RESPECTFUL_NOUNS},
     **{lemma: _noun("kenjogo1") for lemma in KENJOGO1_NOUNS},
     **{lemma: _noun("kenjogo2") for lemma in HUMBLE_NOUNS},
-    **{lemma: _person_suffix for lemma in ("様", "殿")},
+    **dict.fromkeys(("様", "殿"), _person_suffix),
     "居る": _oru,
     "存ずる": _zonzuru,
     "御座る": _gozaru,

@@ -158,7 +158,7 @@ class Tagger:
         except RuntimeError as error:
             raise JapagenError(
                 f"Expected a compiled MeCab dictionary, found '{self.user_dictionary}'.",
-                "Build it with: fugashi-build-dict -o user.dic words.csv (UniDic columns).",
+                "Build it with: fugashi-build-dict -d UNIDIC_LITE_DICDIR -u user.dic words.csv",
             ) from error
         parse: Callable[[str], str] = tagger.parse
         return parse

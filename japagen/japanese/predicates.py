@@ -47,7 +47,8 @@ def _style_of_fragment(words: Words, first: int, end: int, tail: list[int]) -> S
     # 伺いますので、よろしく。: the clause before the comma was polite.
     for i in range(end - 1, first, -1):
         if words[i].pos2 == "読点":
-            return "teinei" if sentence_style(words, first, i) == "teinei" else "unknown"
+            chain, _ = _predicate(words, first, _trim(words, first, i))
+            return "teinei" if any(_is_polite(words, j) for j in chain) else "unknown"
     return "unknown"
 
 
@@ -94,14 +95,15 @@ def _continues(words: Words, i: int, started: bool) -> bool:
         return True
     if word.pos1 == "接尾辞":
         return word.pos2 in ("形容詞的", "動詞的", "形状詞的") or started
+    if word.pos2 == "準体助詞":
+        return True
     if not started:
         return False
     if word.pos1 == "助詞":
         after = words[i + 1]
         if word.surface in ("は", "も"):
             return after.lemma in ("有る", "無い") and words[i - 1].surface == "で"
-        linked = word.pos2 == "接続助詞" and word.surface in _TE and after.pos2 == "非自立可能"
-        return linked or word.pos2 == "準体助詞"
+        return word.pos2 == "接続助詞" and word.surface in _TE and after.pos2 == "非自立可能"
     return words[i + 1].pos1 in ("助動詞", "接尾辞") or words[i + 1].lemma == "為る"
 
 

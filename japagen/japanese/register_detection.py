@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,11 +10,17 @@ from typing import Any
 from japagen.japanese.keigo import find_keigo
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.predicates import sentence_style
-from japagen.japanese.register_model import predict_keico
+from japagen.japanese.register_model import (
+    KeicoEstimate,
+    is_flagged,
+    keico_model,
+    register_features,
+)
 from japagen.japanese.register_rules import Evidence, Words
 from japagen.japanese.registers import KEIGO_ORDER, Channel, Keigo, Register, Style
-from japagen.japanese.spoken import find_speech
+from japagen.japanese.spoken import CASUAL_ORTHOGRAPHY, find_speech
 
+_JAPANESE = re.compile("[ぁ-ゖァ-ヺー々一-鿿]")
 _KEIGO: dict[str, Keigo] = {name: name for name in KEIGO_ORDER}
 
 
@@ -41,8 +48,8 @@ class RegisterReport:
         register: The register as a whole.
         evidence: Forms found, in the order of the text.
         sentences: The style of each sentence.
-        keico_level: 1 (most honorific) to 4 (casual) on KeiCO's scale, an estimate of a linear
-            model; None where there is nothing to judge.
+        keico: KeiCO's level and flags as a linear model estimates them; None for a text
+            without Japanese.
         why: Why the style is unknown, or where it changes when mixed; else empty.
     """
 
@@ -50,8 +57,13 @@ class RegisterReport:
     register: Register
     evidence: tuple[Evidence, ...]
     sentences: tuple[SentenceStyle, ...]
-    keico_level: int | None
+    keico: KeicoEstimate | None
     why: str = ""
+
+    @property
+    def keico_level(self) -> int | None:
+        """1 (most honorific) to 4 (casual) on KeiCO's scale; None without Japanese."""
+        return self.keico.level if self.keico else None
 
     @property
     def style(self) -> Style:
@@ -75,13 +87,15 @@ class RegisterReport:
 
     @property
     def sonkeigo(self) -> bool:
-        """True when 尊敬語 was found."""
-        return "sonkeigo" in self.keigo
+        """KeiCO's 尊敬語 flag as estimated; `keigo` has the forms found."""
+        found = "sonkeigo" in self.keigo
+        return self.keico is not None and is_flagged(found, self.keico.sonkeigo)
 
     @property
     def kenjogo(self) -> bool:
-        """True when 謙譲語 I or II was found."""
-        return bool(self.keigo & {"kenjogo1", "kenjogo2"})
+        """KeiCO's 謙譲語 flag (I or II) as estimated; `keigo` has the forms found."""
+        found = not self.keigo.isdisjoint(("kenjogo1", "kenjogo2"))
+        return self.keico is not None and is_flagged(found, self.keico.kenjogo)
 
     @property
     def bikago(self) -> bool:
@@ -94,6 +108,8 @@ class RegisterReport:
             "text": self.text,
             **self.register.to_dict(),
             "keico_level": self.keico_level,
+            "sonkeigo": self.sonkeigo,
+            "kenjogo": self.kenjogo,
             "why": self.why,
             "sentences": [asdict(s) for s in self.sentences],
             "evidence": [e.to_dict() for e in self.evidence],
@@ -115,29 +131,34 @@ def analyze_register(text: str, tagger: Tagger | None = None) -> RegisterReport:
         tagger: The tagger to use; the default one when None.
     """
     words = Words(text, tagger or default_tagger())
-    keigo = find_keigo(words)
-    speech = find_speech(words)
-    evidence = tuple(sorted([*keigo, *speech], key=lambda e: (e.start, e.end)))
-    sentences = tuple(
-        SentenceStyle(words.starts[a], words.ends[b - 1], sentence_style(words, a, b))
-        for a, b in words.sentences()
-    )
+    evidence, sentences = find_register_signs(words)
     style, why = _style_of_text(words.text, sentences)
-    certain = {e.kind for e in evidence if e.certain}
+    if style == "da" and any(e.rule in CASUAL_ORTHOGRAPHY for e in evidence):
+        style = "kudaketa"
+    certain: set[str] = {e.kind for e in evidence if e.certain}
     register = Register(
         style=style,
         keigo=frozenset(_KEIGO[k] for k in certain if k in _KEIGO),
         channel=_channel(style, certain),
         dialect="dialect" in certain,
     )
-    return RegisterReport(
-        text=words.text,
-        register=register,
-        evidence=evidence,
-        sentences=sentences,
-        keico_level=predict_keico(words, evidence, sentences),
-        why=why,
+    keico = None
+    if _JAPANESE.search(words.text):
+        features = register_features(words, evidence, [s.style for s in sentences])
+        keico = keico_model().estimate(features)
+    return RegisterReport(words.text, register, evidence, sentences, keico, why)
+
+
+def find_register_signs(
+    words: Words,
+) -> tuple[tuple[Evidence, ...], tuple[SentenceStyle, ...]]:
+    """Returns what the rules find, before any judgement of the text as a whole."""
+    evidence = sorted([*find_keigo(words), *find_speech(words)], key=lambda e: (e.start, e.end))
+    sentences = tuple(
+        SentenceStyle(words.starts[a], words.ends[b - 1], sentence_style(words, a, b))
+        for a, b in words.sentences()
     )
+    return tuple(evidence), sentences
 
 
 def _channel(style: Style, certain: set[str]) -> Channel:
@@ -167,6 +188,6 @@ def _style_of_text(text: str, sentences: Sequence[SentenceStyle]) -> tuple[Style
 def _why_unknown(text: str) -> str:
     if not text:
         return "The text is empty."
-    if not any("\u3040" <= c <= "\u30ff" or "\u4e00" <= c <= "\u9fff" for c in text):
+    if not _JAPANESE.search(text):
         return "The text holds no Japanese."
     return "No sentence ends in a predicate."

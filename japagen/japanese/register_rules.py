@@ -26,7 +26,7 @@ EvidenceKind = Literal[
 _EDGE = Morpheme("", "", "", "", "*", "*", "", "", False)
 _EDGES = (_EDGE,) * 6
 _ENDS_SENTENCE = frozenset("。．.!?！？♪♫♬☆★♡♥…\U0001f3b5\U0001f3b6")
-_QUOTES = {"「": "」", "『": "』", "（": "）", "(": ")", "【": "】", "〈": "〉", "《": "》", "[": "]"}
+_QUOTES = dict(zip("「『（(【〈《[", "」』）)】〉》]", strict=True))
 _CLOSERS = frozenset(_QUOTES.values())
 
 
@@ -71,21 +71,24 @@ class Words:
         morphemes = tagger.tokenize(self.text)
         self.starts: list[int] = []
         self.ends: list[int] = []
-        position = 0
+        index, position = self.text.index, 0
         for morpheme in morphemes:
-            start = self.text.index(morpheme.surface, position)
-            position = start + len(morpheme.surface)
+            surface = morpheme.surface
+            start = index(surface, position)
+            position = start + len(surface)
             self.starts.append(start)
             self.ends.append(position)
+        self.morphemes = morphemes
         # Trailing edges double as leading ones: index -1 wraps round to them.
-        self._morphemes = morphemes + _EDGES
+        self._with_edges = morphemes + _EDGES
         self.count = len(morphemes)
+        self._has_lines = "\n" in self.text
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Morpheme:
-        return self._morphemes[index]
+        return self._with_edges[index]
 
     def evidence(
         self, kind: EvidenceKind, first: int, last: int, rule: str, *, certain: bool = True
@@ -96,17 +99,21 @@ class Words:
 
     def starts_line(self, index: int) -> bool:
         """True when a line break stands right before word ``index``."""
-        return index > 0 and "\n" in self.text[self.ends[index - 1] : self.starts[index]]
+        if not self._has_lines or index == 0:
+            return False
+        return "\n" in self.text[self.ends[index - 1] : self.starts[index]]
 
     @cached_property
     def closing_quotes(self) -> dict[int, int]:
         """Maps each opening bracket's index to its partner's, within one line."""
         pairs: dict[int, int] = {}
         stack: list[int] = []
-        for i in range(self.count):
+        if not any(closer in self.text for closer in _CLOSERS):
+            return pairs
+        for i, word in enumerate(self.morphemes):
             if stack and self.starts_line(i):
                 stack.clear()
-            surface = self[i].surface
+            surface = word.surface
             if surface in _QUOTES:
                 stack.append(i)
             elif surface in _CLOSERS and stack and _QUOTES[self[stack[-1]].surface] == surface:
@@ -127,14 +134,14 @@ class Words:
         pairs = self.closing_quotes
         first = i = 0
         while i < self.count:
-            if i > first and self.starts_line(i):
+            if self._has_lines and i > first and self.starts_line(i):
                 yield first, i
                 first = i
             if i in pairs:
                 i = pairs[i] + 1
                 continue
             i += 1
-            if self._ends_sentence(i - 1):
+            if self.morphemes[i - 1].surface[0] in _ENDS_SENTENCE and self._ends_sentence(i - 1):
                 while i < self.count and not self.starts_line(i) and self._is_tail(i):
                     i += 1
                 yield first, i
@@ -143,11 +150,8 @@ class Words:
             yield first, self.count
 
     def _ends_sentence(self, index: int) -> bool:
-        surface = self[index].surface
-        if surface[0] not in _ENDS_SENTENCE:
-            return False
         # 3.5 and example.com are no ends of sentences.
-        return surface != "." or not self[index - 1].surface.isascii()
+        return self[index].surface != "." or not self[index - 1].surface.isascii()
 
     def _is_tail(self, index: int) -> bool:
         surface = self[index].surface

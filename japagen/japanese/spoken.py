@@ -5,21 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from japagen.japanese.keigo_words import lemmas
 from japagen.japanese.register_rules import Evidence, Words
 
-_FINALS = frozenset("よ ね な ぞ ぜ さ わ け じゃん 物 もん かしら の ねん ばい べい".split())
+_FINALS = lemmas("よ ね な ぞ ぜ さ わ け じゃん 物 もん かしら の ねん ばい べい")
 _CONTRACTIONS = frozenset({"ちゃう", "てる", "とく", "ちまう", "たげる"})
 _FILLERS = frozenset({"ええと", "えー", "えっと", "うーん", "んー", "あー"})
 _DRAWN_OUT = frozenset({"形容詞", "助詞", "助動詞", "感動詞"})
-_WRITTEN = frozenset("及び 並びに 又は 若しくは 即ち 従って 故に 尚 但し 且つ 然るに".split())
-_DIALECT_PARTICLES = frozenset("ねん ばい べい さかい けん けえ とん っちゃ".split())
+_WRITTEN = lemmas("及び 並びに 又は 若しくは 即ち 従って 故に 尚 但し 且つ 然るに")
+_DIALECT_PARTICLES = lemmas("ねん ばい べい さかい けん けえ とん っちゃ")
 _DIALECT_AUXILIARIES = frozenset({"とる", "へん", "ちょる", "よる", "ずら", "はる", "ちゃる"})
 _DIALECT_WORDS = frozenset({"本真", "大きに", "生ら"})
+
+# A face is a bracket without letters before its eyes: (^_^) and (T_T), not (T_Shirt) or (C++).
+_PLAIN = r"()\sA-Za-z0-9ぁ-んァ-ヶ一-龠、。"
+_FACE = r"(?:[\^´`∀ωдД≧≦]|T_T|;_;|-_-|>_<)"
 
 # Orthography, not grammar, hence expressions and not morphemes.
 _ORTHOGRAPHY: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("長音", re.compile(r"ー{2,}|〜{2,}|[ぁ-ん][ぁぅぇぉ]")),
-    ("顔文字", re.compile(r"\([^()\s、。]{0,4}[\^;><´`・ωдД∀T_=~≧≦°][^()\n。]{0,8}\)|[mM_]\(_ _\)")),
+    ("顔文字", re.compile(rf"\([^{_PLAIN}]{{0,4}}{_FACE}[^()\n。]{{0,8}}\)|[mM_]\(_ _\)")),
     ("絵文字", re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]+")),
     ("笑い", re.compile(r"\((?:笑|爆笑|爆|泣|汗)\)|(?<=[ぁ-んァ-ヶ一-龠ー!?。])w+(?![A-Za-z])")),
     ("笑い", re.compile(r"(?<=[ぁ-んー!?。])笑+(?=[。!?\s]|$)")),
@@ -27,9 +32,16 @@ _ORTHOGRAPHY: tuple[tuple[str, re.Pattern[str]], ...] = (
 )
 
 
+CASUAL_ORTHOGRAPHY = frozenset({"長音", "顔文字", "絵文字", "笑い"})
+
+
 def find_speech(words: Words) -> list[Evidence]:
     """Returns the signs of speech, writing and dialect in the order of the text."""
-    found = [e for i in range(len(words)) for e in _at(words, i)]
+    found: list[Evidence] = []
+    for i, word in enumerate(words.morphemes):
+        # A noun says nothing here but for a few, and most words are nouns.
+        if word.pos1 != "名詞" or word.lemma in _DIALECT_WORDS:
+            found.extend(_at(words, i))
     for rule, pattern in _ORTHOGRAPHY:
         for match in pattern.finditer(words.text):
             found.append(Evidence("spoken", match.start(), match.end(), match[0], rule))
@@ -45,15 +57,21 @@ def _at(words: Words, i: int) -> Iterator[Evidence]:
         yield from _particle(words, i)
     elif word.pos1 == "助動詞":
         yield from _auxiliary(words, i)
-    elif word.pos2 == "フィラー" or word.surface in _FILLERS:
+    elif word.surface == "あ" and words[i + 1].surface.startswith("かん"):
+        yield words.evidence("dialect", i, i + 1, "あかん")
+    elif word.surface in _FILLERS or (word.pos2 == "フィラー" and len(word.surface) > 1):
         yield words.evidence("spoken", i, i, "フィラー")
     elif word.pos1 == "接続詞" and word.surface in ("じゃ", "じゃあ", "だって", "でも"):
         yield words.evidence("spoken", i, i, "話し言葉の接続詞", certain=word.surface != "でも")
+    elif word.lemma == "有る" and words[i - 1].lemma == "だ" and words[i - 1].surface == "で":
+        yield words.evidence(
+            "written", i - 1, i, "である", certain=words[i + 1].ctype != "助動詞-マス"
+        )
     elif word.lemma in _WRITTEN and word.pos1 in ("接続詞", "副詞"):
         yield words.evidence("written", i, i, "書き言葉の接続詞")
-    elif word.lemma in _DIALECT_WORDS:
-        yield words.evidence("dialect", i, i, word.surface)
-    elif word.surface in ("ええ", "おもろい") and word.pos1 == "形容詞":
+    elif word.lemma in _DIALECT_WORDS or (
+        word.surface in ("ええ", "おもろい") and word.pos1 == "形容詞"
+    ):
         yield words.evidence("dialect", i, i, word.surface)
     elif word.surface == "あか" and words[i + 1].surface in ("ん", "へん"):
         yield words.evidence("dialect", i, i + 1, "あかん")
@@ -96,5 +114,3 @@ def _auxiliary(words: Words, i: int) -> Iterator[Evidence]:
         yield words.evidence("spoken", i, i, f"縮約 {word.surface}")
     elif word.ctype == "助動詞-ヌ" and word.surface == "ん" and before.ctype != "助動詞-マス":
         yield words.evidence("dialect", i, i, "打消し ん", certain=False)
-    elif word.lemma == "有る" and before.surface == "で":
-        yield words.evidence("written", i - 1, i, "である")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import inspect
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +16,15 @@ import numpy.typing as npt
 import japagen.cache
 from japagen.cache import build_once
 from japagen.errors import JapagenError
-from japagen.files import read_json
 from japagen.training import e5_embedded
+from japagen.training.checkpoints import (
+    POOLING_FILE,
+    declared_pooling,
+    max_input_length,
+    open_checkpoint,
+)
+from japagen.training.e5_vocabulary import japanese_rows
+from japagen.training.hub import hub_commit, hub_files, hub_listing
 
 if TYPE_CHECKING:
     import torch
@@ -27,17 +32,11 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-# What a checkpoint is made of; a Hub repository often holds other formats beside it.
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+# What a checkpoint is made of.
 _CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
-_OTHER_FORMATS = ("onnx/*", "openvino/*", "coreml/*")
 _CODE_FILES = ("*.py",)
-_OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.onnx", "*.gguf")
-# RoBERTa counts positions from the padding id on.
-_OFFSET_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet"})
-_DEFAULT_MAX_LENGTH = 512
-# Some tokenizers state 10^30 for "no limit".
-_NO_LIMIT = 1_000_000
+_OTHER_WEIGHTS = frozenset({".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf"})
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
@@ -78,26 +77,22 @@ def load_encoder(
         JapagenError: If there is no such checkpoint, it cannot be reached, it has no
             safetensors weights, or its tokenizer needs a package that is not installed.
     """
-    if trust_remote_code:
+    if trust_remote_code and name != EMBEDDED:
         warnings.warn(
             f"The Python code that comes with {name} is trusted: it runs with your rights.",
             stacklevel=2,
         )
     identity = encoder_identity(name)
     directory = _checkpoint_directory(name, identity, cache_dir, trust_remote_code)
-    _require_safetensors(name, directory)
-    with _quiet_transformers(), _loading_errors(name):
-        model = _load_model(name, directory, trust_remote_code)
-        tokenizer = _load_tokenizer(directory, trust_remote_code)
-    accepted = inspect.signature(model.forward).parameters
-    tokenizer.model_input_names = [k for k in tokenizer.model_input_names if k in accepted]
+    _require_safetensors(name, identity, directory)
+    model, tokenizer = open_checkpoint(name, directory, trust_remote_code)
     return Encoder(
         model=model,
         tokenizer=tokenizer,
         identity=identity,
-        pooling=_declared_pooling(directory),
+        pooling=declared_pooling(directory),
         prefix=e5_embedded.PREFIX if name == EMBEDDED else text_prefix(name),
-        max_length=_max_length(model.config, tokenizer),
+        max_length=max_input_length(model.config, tokenizer),
     )
 
 
@@ -116,7 +111,7 @@ def encoder_identity(name: str) -> str:
     path = _local_directory(name)
     if path is not None:
         return f"path:{_files_hash(path)}"
-    return f"hub:{name}@{_hub_commit(name)}"
+    return f"hub:{name}@{hub_commit(name)}"
 
 
 def text_prefix(name: str) -> str:
@@ -161,8 +156,8 @@ def embed(
     rows = encoder.tokenizer(firsts, seconds, truncation=True, max_length=encoder.max_length)
     lengths = [len(ids) for ids in rows["input_ids"]]
     order = sorted(range(len(texts)), key=lambda i: lengths[i])
-    encoder.model.eval()
-    with torch.inference_mode(), _quiet_transformers():
+    encoder.model.train(False)
+    with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             index = order[start : start + batch_size]
             batch = {key: [rows[key][i] for i in index] for key in rows}
@@ -207,18 +202,20 @@ def _checkpoint_directory(
         parent = cache_dir or japagen.cache.cache_dir("encoders")
         folder = f"multilingual-e5-small-ja-{identity.removeprefix('embedded:').replace(':', '-')}"
         return build_once(parent / folder, _convert_embedded)
-    return _local_directory(name) or _hub_snapshot(name, identity, trust_remote_code)
+    patterns = _CHECKPOINT_FILES + (_CODE_FILES if trust_remote_code else ())
+    return _local_directory(name) or hub_files(name, identity.rpartition("@")[2], patterns)
 
 
 def _convert_embedded(directory: Path) -> None:
     weights = e5_embedded.read_weights(e5_embedded.find_weights())
-    e5_embedded.save_checkpoint(weights, e5_embedded.japanese_rows(weights), directory)
+    rows = japanese_rows(weights.pieces, weights.scores)
+    e5_embedded.save_checkpoint(weights, rows, directory)
 
 
 def _local_directory(name: str) -> Path | None:
     """Returns the directory that ``name`` is, or None where it can only be a Hub name."""
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         return path
     if path.exists() or not _HUB_NAME.fullmatch(name) or name.startswith("."):
         raise JapagenError(
@@ -229,166 +226,28 @@ def _local_directory(name: str) -> Path | None:
 
 
 def _files_hash(directory: Path) -> str:
-    """Hashes the names and bytes of the files that decide what the encoder computes."""
-    digest = hashlib.sha256()
-    patterns = _CHECKPOINT_FILES + _CODE_FILES
+    """Hashes the names and bytes of the files that decide what a text becomes."""
+    digest = hashlib.sha256(text_prefix(directory.name).encode())
+    patterns = (*_CHECKPOINT_FILES, *_CODE_FILES, POOLING_FILE)
     for path in sorted({p for pattern in patterns for p in directory.glob(pattern)}):
-        digest.update(path.name.encode() + b"\0")
+        digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
 
 
-def _hub_commit(name: str) -> str:
-    """Returns the commit of the cached copy, or the Hub's latest."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    found = try_to_load_from_cache(name, "config.json")
-    if not isinstance(found, str):
-        with _hub_errors(name):
-            found = hf_hub_download(name, "config.json")
-    return Path(found).parent.name
-
-
-def _hub_snapshot(name: str, identity: str, trust_remote_code: bool) -> Path:
-    from huggingface_hub import snapshot_download
-
-    patterns = _CHECKPOINT_FILES + (_CODE_FILES if trust_remote_code else ())
-    with _hub_errors(name):
-        return Path(
-            snapshot_download(
-                name,
-                revision=identity.rpartition("@")[2],
-                allow_patterns=list(patterns),
-                ignore_patterns=list(_OTHER_FORMATS),
-            )
-        )
-
-
-@contextlib.contextmanager
-def _hub_errors(name: str) -> Iterator[None]:
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        yield
-    except RepositoryNotFoundError as error:
-        raise JapagenError(
-            f"Expected the encoder '{name}' on the Hugging Face Hub, found no model of that name, "
-            "or one that asks for a login.",
-            "Check the spelling, or log in with: hf auth login",
-        ) from error
-    except OSError as error:
-        if isinstance(error, EntryNotFoundError) and not _is_unreachable(error):
-            raise JapagenError(
-                f"Expected a model in the Hub repository '{name}', found no config.json.",
-                "Give the name of a transformers model.",
-            ) from error
-        raise JapagenError(
-            f"The encoder '{name}' is neither a directory nor in the Hub's local cache, and the "
-            "Hugging Face Hub cannot be reached.",
-            "Give the directory of a checkpoint, or use the encoder 'embedded'.",
-        ) from error
-
-
-def _is_unreachable(error: OSError) -> bool:
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    return isinstance(error, LocalEntryNotFoundError)
-
-
-def _require_safetensors(name: str, directory: Path) -> None:
+def _require_safetensors(name: str, identity: str, directory: Path) -> None:
     if any(directory.glob("*.safetensors")):
         return
-    patterns = (*_OTHER_WEIGHTS, *_CHECKPOINT_FILES)
-    found = sorted(path.name for pattern in patterns for path in directory.glob(pattern))
+    if identity.startswith("hub:"):
+        found = hub_listing(name, identity.rpartition("@")[2])
+    else:
+        found = [path.name for path in directory.iterdir()]
+    weights = sorted(file for file in found if Path(file).suffix in _OTHER_WEIGHTS)
     raise JapagenError(
-        f"Expected weights as *.safetensors in {name}, "
-        f"found {', '.join(found) if found else 'no checkpoint'}.",
+        f"Expected weights as *.safetensors in {name}, found {', '.join(weights) or 'no weights'}.",
         "Other formats can run code when they are opened. Convert it where you trust it: load it "
-        "with transformers and call save_pretrained(directory).",
+        "with transformers and call save_pretrained(directory)."
+        if weights
+        else "Give a directory that save_pretrained wrote, or the Hub name of a model.",
     )
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keeps load reports and progress bars off standard error."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _loading_errors(name: str) -> Iterator[None]:
-    """Turns what transformers raises for a checkpoint it cannot load into our error."""
-    try:
-        yield
-    except ImportError as error:
-        # transformers raises its own sentence in place of the import that failed.
-        cause = error if error.name else error.__context__
-        package = getattr(cause, "name", None)
-        raise JapagenError(
-            f"Loading the encoder '{name}' needs "
-            + (f"the package '{package}', which is not installed." if package else str(error)),
-            f"Install it with: pip install {package.replace('_', '-')}" if package else "",
-        ) from error
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise JapagenError(
-            f"Expected a checkpoint that transformers can load in {name}, "
-            f"found a problem: {str(error).strip() or repr(error)}",
-            "If it comes with Python code that you trust, set trust_remote_code.",
-        ) from error
-
-
-def _load_model(name: str, directory: Path, trust_remote_code: bool) -> PreTrainedModel:
-    from transformers import AutoModel
-
-    model, info = AutoModel.from_pretrained(
-        directory,
-        use_safetensors=True,
-        trust_remote_code=trust_remote_code,
-        output_loading_info=True,
-    )
-    missing = sorted(k for k in info["missing_keys"] if not k.startswith("pooler."))
-    if missing:
-        raise JapagenError(
-            f"Expected the weights of a {type(model).__name__} in {name}, found none for "
-            f"{', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}.",
-            "The checkpoint is damaged, or its config.json belongs to another model.",
-        )
-    if info["missing_keys"]:
-        model.pooler = None  # it would be random, and pooling does not use it
-    return model.float().eval()
-
-
-def _load_tokenizer(directory: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
-
-
-def _declared_pooling(directory: Path) -> Literal["mean", "cls"]:
-    """Returns what the checkpoint says in the manner of sentence-transformers; else the mean."""
-    declared = directory / "1_Pooling" / "config.json"
-    if declared.is_file() and read_json(declared).get("pooling_mode_cls_token"):
-        return "cls"
-    return "mean"
-
-
-def _max_length(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Returns the smaller of what the positions and the tokenizer allow."""
-    limits = []
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions:
-        offset = config.pad_token_id + 1 if config.model_type in _OFFSET_POSITIONS else 0
-        limits.append(positions - offset)
-    if tokenizer.model_max_length < _NO_LIMIT:
-        limits.append(tokenizer.model_max_length)
-    return min(limits, default=_DEFAULT_MAX_LENGTH)

@@ -119,8 +119,7 @@ def _batches(
             near = sorted(order[start : start + chunk], key=lambda i: lengths[i])
             batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
         rng.shuffle(batches)
-        for batch in batches[: steps - made]:
-            yield batch
+        yield from batches[: steps - made]
         made += len(batches)
 
 

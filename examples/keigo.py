@@ -1,0 +1,30 @@
+"""Looks at the register of Japanese sentences: style, honorifics, and the evidence.
+
+Run it with: python examples/keigo.py
+"""
+
+from __future__ import annotations
+
+import japagen as jg
+
+SENTENCES = [
+    "明日の会議は何時からですか。",
+    "明日の会議は何時からか。",
+    "明日の会議って何時からだっけ？",
+    "明日の会議は何時からでしょうか。部長もいらっしゃいますか。",
+    "明日、弊社の田中がそちらに伺います。",
+    "資料をお送りいたしますので、ご覧になってください。",
+]
+
+
+def main() -> None:
+    for sentence in SENTENCES:
+        report = jg.analyze_register(sentence)
+        keigo = ", ".join(sorted(report.keigo)) or "なし"
+        print(f"{sentence}\n  文体 {report.style}  敬語 {keigo}  水準 {report.keico_level}")
+        for evidence in report.evidence:
+            print(f"    {evidence.surface}（{evidence.kind}、{evidence.rule}）")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""Says how far synthetic text is from the target, before and after weighting.
+
+"After" is measured on the target that the weights were fitted to, so it is a bound on what
+unseen target texts would show; benchmarks/planted_shift.py measures on unseen texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from japagen.alignment.counting import Floats
+from japagen.alignment.distances import (
+    Divergence,
+    WordShift,
+    divergence,
+    two_sample_auc,
+    word_shifts,
+)
+from japagen.alignment.entropy import Balance, effective_share
+from japagen.alignment.prior import LabelPrior
+from japagen.alignment.problem import build_target
+from japagen.alignment.strata import Strata
+from japagen.alignment.texts import AlignedTexts
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure before and after weighting; None where it cannot be computed."""
+
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
+class DivergenceChange:
+    """A divergence before and after weighting."""
+
+    before: Divergence
+    after: Divergence
+
+
+@dataclass(frozen=True)
+class EffectiveSize:
+    """How many equally weighted rows the weights are worth, (Σw)²/Σw².
+
+    Attributes:
+        rows: Effective number of rows.
+        share: The same as a share of the kept rows, 0 to 1.
+        per_label: The share within each label.
+    """
+
+    rows: float
+    share: float
+    per_label: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What weighting changed.
+
+    Attributes:
+        effective_sample_size: How much of the data the weights leave.
+        label_distance: Total variation between synthetic label shares and the prior, 0 to 1; for
+            lists of labels the mean gap of their rates. None without a prior.
+        word_divergence: Jensen-Shannon divergence of word distributions, None without a target.
+        pos_divergence: The same for POS bigrams.
+        two_sample_auc: Cross-validated AUC of telling synthetic from target; 0.5 is perfect.
+        overused: Words that add most to the divergence by being too frequent before weighting.
+        underused: Words that add most by being too rare, never-used ones included.
+        tolerance: λ that was reached, in standard errors of the target; None for no λ.
+        tempered: Strata whose tilt was tempered to keep the floor, with the factor.
+        notes: What else the reader must know.
+    """
+
+    effective_sample_size: EffectiveSize
+    label_distance: Change
+    word_divergence: DivergenceChange | None
+    pos_divergence: DivergenceChange | None
+    two_sample_auc: Change
+    overused: tuple[WordShift, ...]
+    underused: tuple[WordShift, ...]
+    tolerance: float | None
+    tempered: dict[str, float]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready mapping."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def effective_size(weights: Floats, members: dict[str, Floats]) -> EffectiveSize:
+    """Measures the effective sample size.
+
+    Args:
+        weights: Shape (n,).
+        members: Weights of the rows of each label.
+    """
+    share = effective_share(weights) if len(weights) else 0.0
+    per_label = {name: effective_share(w) for name, w in members.items() if len(w)}
+    return EffectiveSize(share * len(weights), share, per_label)
+
+
+def diagnose(
+    texts: AlignedTexts | None,
+    strata: Strata,
+    prior: LabelPrior,
+    weights: tuple[Floats, Floats],
+    solution: Balance | None,
+    seed: int,
+) -> Diagnostics:
+    """Measures the distances to the target under the weights before and after.
+
+    Args:
+        texts: Counts and features, None without rows or without target texts.
+        strata: Labels of synthetic and gold.
+        prior: The target's label shares.
+        weights: Weights of the synthetic rows before and after, each of shape (n,).
+        solution: What balancing reached, None where it was not run.
+        seed: Of bootstraps and folds.
+    """
+    after = weights[1]
+    members = {
+        name: after[np.flatnonzero(strata.synthetic == k)] for k, name in enumerate(strata.names)
+    }
+    distances = [_label_distance(strata, prior, w) for w in weights]
+    tempered = {} if solution is None else _tempered(strata, solution)
+    found = Diagnostics(
+        effective_sample_size=effective_size(after, members),
+        label_distance=Change(*distances),
+        word_divergence=None,
+        pos_divergence=None,
+        two_sample_auc=Change(None, None),
+        overused=(),
+        underused=(),
+        tolerance=None if solution is None else solution.tolerance,
+        tempered=tempered,
+        notes=_notes(texts, strata, prior, solution, tempered),
+    )
+    return found if texts is None else _with_texts(found, texts, strata, prior, weights, seed)
+
+
+def _with_texts(
+    found: Diagnostics,
+    texts: AlignedTexts,
+    strata: Strata,
+    prior: LabelPrior,
+    weights: tuple[Floats, Floats],
+    seed: int,
+) -> Diagnostics:
+    shares = _full_shares(strata, prior, weights[0])
+    goal = build_target(texts.features[1], texts.features[2], strata, shares).weights
+    if not goal.sum() > 0:
+        return found
+    words, pos, features = (
+        (rows[0], sparse.vstack(rows[1:], format="csr"))
+        for rows in (
+            [m.words for m in texts.measured],
+            [m.pos for m in texts.measured],
+            texts.features,
+        )
+    )
+    # The same draws before and after, so that the two differ by the weights alone.
+    words_js, pos_js = (
+        DivergenceChange(
+            *(divergence(*pair, w, goal, np.random.default_rng(seed)) for w in weights)
+        )
+        for pair in (words, pos)
+    )
+    auc = Change(
+        *(two_sample_auc(*features, w, goal, np.random.default_rng(seed)) for w in weights)
+    )
+    over, under = word_shifts(*words, weights, goal, texts.vocabulary.readable_words())
+    return replace(
+        found,
+        word_divergence=words_js,
+        pos_divergence=pos_js,
+        two_sample_auc=auc,
+        overused=over,
+        underused=under,
+    )
+
+
+def _full_shares(strata: Strata, prior: LabelPrior, base: Floats) -> Floats:
+    """The target's shares, labels that synthetic lacks included."""
+    if prior.probabilities is not None and strata.kind != "list":
+        return np.array([prior.probabilities[name] for name in strata.names])
+    current = np.bincount(strata.synthetic, weights=base, minlength=len(strata.names))
+    return np.asarray(current / current.sum(), dtype=np.float64)
+
+
+def _label_distance(strata: Strata, prior: LabelPrior, weights: Floats) -> float | None:
+    if prior.probabilities is None or not len(weights):
+        return None
+    total = float(weights.sum())
+    if strata.kind == "list":
+        rates = strata.synthetic_tags.T @ weights / total
+        goal = np.array([prior.probabilities[tag] for tag in strata.tags])
+        return float(np.abs(rates - goal).mean())
+    shares = np.bincount(strata.synthetic, weights=weights, minlength=len(strata.names)) / total
+    goal = np.array([prior.probabilities[name] for name in strata.names])
+    return float(np.abs(shares - goal).sum() / 2)
+
+
+def _tempered(strata: Strata, solution: Balance) -> dict[str, float]:
+    return {
+        name: float(factor)
+        for name, factor in zip(strata.names, solution.temper, strict=True)
+        if factor < 1
+    }
+
+
+def _notes(
+    texts: AlignedTexts | None,
+    strata: Strata,
+    prior: LabelPrior,
+    solution: Balance | None,
+    tempered: dict[str, float],
+) -> tuple[str, ...]:
+    notes = []
+    if texts is None:
+        notes.append("There are no target texts, so words are neither matched nor compared.")
+    counts = np.bincount(strata.synthetic, minlength=len(strata.names))
+    expected = prior.probabilities or {}
+    for name, count in zip(strata.names, counts, strict=True):
+        if len(strata.synthetic) and not count and expected.get(name, 1.0) > 0:
+            notes.append(f"Synthetic has no text of '{name}': no weight can make up for that.")
+    if solution is not None and solution.tolerance is None:
+        notes.append("Even the loosest match broke the floor or could not be met.")
+    if tempered:
+        notes.append(f"Weights were tempered to keep the floor in: {', '.join(tempered)}.")
+    return tuple(notes)

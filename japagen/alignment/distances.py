@@ -1,0 +1,180 @@
+"""Distances between two weighted sets of texts, and the words that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from japagen.alignment.counting import Floats
+
+_BOOTSTRAP = 100
+_INTERVAL = (2.5, 97.5)
+_FOLDS = 5
+# Enough to tell an AUC of 0.52 from 0.50; more rows only cost time.
+_MAX_ROWS = 4_000
+_SMOOTHING = 0.5
+_SHOWN_WORDS = 20
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A Jensen-Shannon divergence in bits (0 to 1) with its 95% bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class WordShift:
+    """A word that synthetic text uses too often or too seldom.
+
+    Attributes:
+        word: Base form as writers spell it.
+        target_per_1000: Occurrences in 1,000 words of the target.
+        synthetic_per_1000: The same in synthetic text before weighting.
+        log_ratio_before: log₂ of synthetic's rate over the target's, smoothed by half an
+            occurrence; above 0 for overused words.
+        log_ratio_after: The same under the weights.
+    """
+
+    word: str
+    target_per_1000: float
+    synthetic_per_1000: float
+    log_ratio_before: float
+    log_ratio_after: float
+
+
+def jensen_shannon(p: Floats, q: Floats) -> float:
+    """Returns the Jensen-Shannon divergence in bits of two counts or distributions, 0 to 1."""
+    p, q = p / max(float(p.sum()), 1e-300), q / max(float(q.sum()), 1e-300)
+    middle = (p + q) / 2
+    terms = 0.0
+    for side in (p, q):
+        present = side > 0
+        terms += float((side[present] * np.log2(side[present] / middle[present])).sum()) / 2
+    return min(1.0, max(0.0, terms))
+
+
+def divergence(
+    source: sparse.csr_array,
+    target: sparse.csr_array,
+    weights: Floats,
+    target_weights: Floats,
+    rng: np.random.Generator,
+) -> Divergence:
+    """Measures the Jensen-Shannon divergence of two weighted sets of counts.
+
+    Rows of both sides are resampled 100 times. Resampling adds noise of its own, which always
+    raises a divergence, so the interval is the spread around the resamples' mean, moved to the
+    value on the data itself.
+
+    Args:
+        source: Sparse (n, columns) counts.
+        target: Sparse (m, columns) counts.
+        weights: Shape (n,).
+        target_weights: Shape (m,).
+        rng: Draws the resamples.
+    """
+    value = jensen_shannon(source.T @ weights, target.T @ target_weights)
+    draws = [
+        jensen_shannon(
+            source.T @ (weights * _resample(len(weights), rng)),
+            target.T @ (target_weights * _resample(len(target_weights), rng)),
+        )
+        for _ in range(_BOOTSTRAP)
+    ]
+    low, high = np.percentile(draws, _INTERVAL) - np.mean(draws) + value
+    return Divergence(value, max(0.0, float(low)), min(1.0, float(high)))
+
+
+def _resample(n: int, rng: np.random.Generator) -> Floats:
+    return np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64)
+
+
+def two_sample_auc(
+    source: sparse.csr_array,
+    target: sparse.csr_array,
+    weights: Floats,
+    target_weights: Floats,
+    rng: np.random.Generator,
+) -> float | None:
+    """Cross-validated AUC of a classifier that tells source from target, both weighted.
+
+    0.5 means that it cannot (Lopez-Paz & Oquab 2017, Revisiting Classifier Two-Sample Tests).
+    None with fewer than five rows of weight on a side.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.preprocessing import MaxAbsScaler
+
+    sides = []
+    for rows, weight in ((source, weights), (target, target_weights)):
+        live = np.flatnonzero(weight > 0)
+        if len(live) < _FOLDS:
+            return None
+        live = np.sort(rng.permutation(live)[:_MAX_ROWS])
+        sides.append((rows[live], weight[live] / weight[live].mean()))
+    features = MaxAbsScaler().fit_transform(sparse.vstack([s[0] for s in sides], format="csr"))
+    is_target = np.repeat([0, 1], [s[0].shape[0] for s in sides])
+    weight = np.concatenate([s[1] / s[0].shape[0] for s in sides]) * len(is_target) / 2
+    scores = np.zeros(len(is_target))
+    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
+    for seen, held_out in folds.split(features, is_target):
+        model = LogisticRegression(C=0.1, max_iter=300)
+        model.fit(features[seen], is_target[seen], sample_weight=weight[seen])
+        # Ranks are compared over all folds at once, so scores are probabilities.
+        scores[held_out] = model.predict_proba(features[held_out])[:, 1]
+    return float(roc_auc_score(is_target, scores, sample_weight=weight))
+
+
+def word_shifts(
+    source: sparse.csr_array,
+    target: sparse.csr_array,
+    weights: tuple[Floats, Floats],
+    target_weights: Floats,
+    words: Sequence[str],
+) -> tuple[tuple[WordShift, ...], tuple[WordShift, ...]]:
+    """Finds the words that add most to the divergence before weighting.
+
+    Args:
+        source: Sparse (n, words) counts.
+        target: Sparse (m, words) counts.
+        weights: Weights of the source rows before and after, each of shape (n,).
+        target_weights: Shape (m,).
+        words: Readable form of each column.
+
+    Returns:
+        The overused and the underused words, at most 20 each, worst first.
+    """
+    goal = _rates(target.T @ target_weights)
+    before, after = (_rates(source.T @ w) for w in weights)
+    middle = (goal + before) / 2
+    cost = goal * np.log2(goal / middle) + before * np.log2(before / middle)
+    sign = np.sign(before - goal)
+    found = []
+    for side in (1.0, -1.0):
+        order = sorted(np.flatnonzero(sign == side).tolist(), key=lambda j: (-cost[j], words[j]))
+        found.append(
+            tuple(
+                WordShift(
+                    words[j],
+                    round(1000 * float(goal[j]), 3),
+                    round(1000 * float(before[j]), 3),
+                    float(np.log2(before[j] / goal[j])),
+                    float(np.log2(after[j] / goal[j])),
+                )
+                for j in order[:_SHOWN_WORDS]
+            )
+        )
+    return found[0], found[1]
+
+
+def _rates(counts: Floats) -> Floats:
+    smoothed = counts + _SMOOTHING
+    rates: Floats = smoothed / smoothed.sum()
+    return rates

@@ -1,0 +1,355 @@
+"""Datasets for others to use: a file or a `datasets` directory, with a card beside it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from japagen.errors import JapagenError, MissingExtraError, nearest
+from japagen.examples import SPLITS, Dataset
+from japagen.files import write_text
+from japagen.formats import write_examples
+from japagen.japanese.registers import PRESETS
+
+ExportForm = Literal["jsonl", "csv", "parquet", "hf"]
+_HF_MARKER = "dataset_dict.json"
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_MISSING = "not measured"
+Cells = Sequence[object]
+
+
+def export_dataset(
+    dataset: Dataset,
+    path: str | Path,
+    form: ExportForm,
+    *,
+    card: str,
+    bom: bool = False,
+    include_rejected: bool = False,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Writes a dataset and its card.
+
+    Args:
+        dataset: The examples; their final weights are written with them.
+        path: A file whose suffix is the form, or for ``hf`` a directory that
+            ``datasets.load_from_disk`` reads, one split for each split of the examples.
+        form: What to write.
+        card: Markdown; ``README.md`` in the directory or ``NAME.card.md`` beside the file.
+        bom: Start a CSV with a byte order mark, which Excel needs to see UTF-8.
+        include_rejected: Write rejected examples too, with weight 0.
+        overwrite: Replace what an earlier export left there.
+
+    Returns:
+        What was written, the data first.
+
+    Raises:
+        JapagenError: If the form is unknown or does not fit the path, there is nothing to
+            write, or something is there already.
+        MissingExtraError: If ``hf`` is asked for without the package `datasets`.
+    """
+    path = Path(path)
+    _check_form(path, form)
+    chosen = dataset if include_rejected else dataset.kept
+    if not len(chosen):
+        raise JapagenError(
+            "Expected examples to export, found none that curation kept.",
+            "Loosen curation in the task file, or include rejected examples.",
+        )
+    if form == "hf":
+        return _export_directory(chosen, path, card, overwrite)
+    card_path = path.with_name(f"{path.stem}.card.md")
+    _refuse_existing([path, card_path], overwrite)
+    write_examples(path, chosen, bom=bom)
+    write_text(card_path, card)
+    return [path, card_path]
+
+
+def _check_form(path: Path, form: str) -> None:
+    known = get_args(ExportForm)
+    if form not in known:
+        raise JapagenError(
+            f"Unknown export format '{form}'{nearest(form, known)}.",
+            f"Use one of: {', '.join(known)}.",
+        )
+    if form != "hf" and path.suffix.lower() != f".{form}":
+        raise JapagenError(
+            f"Expected a path that ends in .{form}, found '{path.name}'.",
+            f"Name it {path.stem}.{form}, or choose another format.",
+        )
+
+
+def _refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise JapagenError(
+                f"{path} is there already.",
+                "Choose another path, or say overwrite (--overwrite) to replace it.",
+            )
+
+
+def _export_directory(dataset: Dataset, path: Path, card: str, overwrite: bool) -> list[Path]:
+    """Writes next to the goal and moves it there, so that the goal is whole or untouched."""
+    occupied = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    if occupied:
+        _refuse_existing([path], overwrite)
+        if not (path / _HF_MARKER).is_file():
+            raise JapagenError(
+                f"Expected an earlier export at {path}, found something else.",
+                "Choose another path: only earlier exports are replaced.",
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+        made = Path(scratch) / "dataset"
+        _save_to_disk(dataset, made)
+        write_text(made / "README.md", card)
+        if path.exists():
+            shutil.move(path, Path(scratch) / "old")
+        made.rename(path)
+    return [path, path / "README.md"]
+
+
+def _save_to_disk(dataset: Dataset, path: Path) -> None:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError("datasets", "hf", "Export to a datasets directory") from None
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = dataset.table.append_column("weight", pa.array(dataset.weights, pa.float64()))
+    splits = {}
+    for split in SPLITS:
+        rows = table.filter(pc.equal(table.column("split"), split))
+        if rows.num_rows:
+            splits[split] = datasets.Dataset(datasets.table.InMemoryTable(rows))
+    datasets.DatasetDict(splits).save_to_disk(path)
+
+
+def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
+    """Returns the card of a run's dataset: Markdown with YAML front matter.
+
+    Args:
+        metrics: What metrics.json holds; parts that are None read "not measured".
+        dataset: The examples, rejected ones included.
+    """
+    task = metrics["task"]
+    parts = [
+        _front_matter(task, len(dataset.kept)),
+        f"# {_plain(task['name'])}",
+        _introduction(metrics),
+        _making(metrics, dataset),
+        "## Labels",
+        _table(
+            ("label", "meaning", "gold", "generated", "kept", "share of weight"),
+            [
+                (
+                    label,
+                    task["labels"].get(label, ""),
+                    row["gold"],
+                    row["generated"],
+                    row["kept"],
+                    _share(row["weight_share"]),
+                )
+                for label, row in metrics["per_label"].items()
+            ],
+        ),
+        "## Registers",
+        _registers(metrics.get("registers")),
+        "## Rejected texts",
+        _table(("reason", "texts"), metrics["rejections"].items())
+        if metrics["rejections"]
+        else "None.",
+        "## Alignment",
+        _alignment(metrics.get("alignment")),
+        "## Scores",
+        _scores(metrics.get("scores"), metrics.get("leakage")),
+        "## Terms of the generator's output",
+        _terms(metrics.get("generator")),
+        "## Limits",
+        _LIMITS,
+        "## How to reproduce",
+        _reproduction(metrics),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_LIMITS = """\
+- The texts are synthetic. They describe no real persons or events, and what they claim may be
+  false.
+- The labels are those that the generator was asked for. Some texts do not fit theirs.
+- No person has checked the texts. Filters are automatic and let some bad texts through.
+- The weights fit this task's gold and unlabelled texts, not other uses.
+- Registers are read from word forms. Whether honorifics are used correctly is not judged."""
+
+
+def _front_matter(task: Mapping[str, Any], kept: int) -> str:
+    import yaml
+
+    size = next((name for limit, name in _SIZES if kept < limit), "n>1M")
+    front = {
+        "language": ["ja"],
+        # A line of dashes in a name would end the front matter.
+        "pretty_name": " ".join(task["name"].split()),
+        "task_categories": ["text-classification"],
+        "tags": ["synthetic", "japanese", "japagen"],
+        "size_categories": [size],
+    }
+    return f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---"
+
+
+def _introduction(metrics: Mapping[str, Any]) -> str:
+    task, kept = metrics["task"], f"{metrics['counts']['kept']:,}"
+    about = f": {_plain(task['description'])}" if task.get("description") else ""
+    kind = _plain(task.get("text_type") or "文章")
+    return (
+        f"{kept} synthetic Japanese texts ({kind}) with labels and weights{about}\n\n"
+        f"LLM が書いた日本語の合成テキスト {kept} 件です。人による確認はしていません。"
+        "利用条件（Terms）と限界（Limits）を必ずお読みください。"
+    )
+
+
+def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
+    counts, generator = metrics["counts"], metrics.get("generator")
+    if generator:
+        source = f"Written by {_plain(generator['name'])} (`{_plain(generator['identity'])}`)"
+    else:
+        source = f"Read from the file {_plain(metrics.get('synthetic_file') or 'unknown')}"
+    prompts = sorted({p for p in dataset.column("prompt_id") if p})
+    method = (metrics.get("alignment") or {}).get("method", "none")
+    weighted = "" if method == "none" else " and weighted towards gold"
+    unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
+    steps = ("gold", "unlabelled", "requested", "failed", "generated", "rejected", "kept")
+    return "\n\n".join(
+        [
+            "## How it was made",
+            f"{source}, then filtered{weighted} by japagen {metrics['japagen']}. "
+            f"Prompts: {', '.join(map(_plain, prompts)) or 'unknown'}.{unseen}",
+            _table(("step", "texts"), [(step, f"{counts[step]:,}") for step in steps]),
+        ]
+    )
+
+
+def _registers(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return _not_measured()
+    sides = ("gold", "asked", "seen")
+    rows = [
+        (name, *(_share((found.get(side) or {}).get(name)) for side in sides))
+        for name in (*PRESETS, "other")
+        if any(name in (found.get(side) or {}) for side in sides)
+    ]
+    match = f"Written in the register asked for: {_share(found.get('match'))}."
+    return f"{_table(('register', *sides), rows)}\n\n{match}"
+
+
+def _alignment(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return _not_measured()
+    prior, diagnostics = found.get("prior") or {}, found.get("diagnostics") or {}
+    size = diagnostics.get("effective_sample_size") or {}
+    names = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
+    rows = [
+        (name.replace("_", " "), *(_bounded((diagnostics.get(name) or {}).get(s)) for s in _WHEN))
+        for name in names
+    ]
+    return "\n\n".join(
+        [
+            f"Method: {found['method']}. Label prior: {prior.get('how', _MISSING)}. "
+            f"{_plain(prior.get('why', ''))}",
+            f"Effective sample size: {_number(size.get('rows'), '.0f')} "
+            f"({_share(size.get('share'))} of the kept texts).",
+            _table(("distance", *_WHEN), rows),
+        ]
+    )
+
+
+_WHEN = ("before", "after")
+
+
+def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) -> str:
+    if not found:
+        return _not_measured()
+    arms = [found.get(name) or {} for name in ("gold_only", "with_synthetic")]
+    rows = [
+        (name.replace("_", "-"), *(_number(arm.get(name)) for arm in arms))
+        for name in ("macro_f1", "accuracy", "ece")
+    ]
+    gain = _bounded(found.get("gain"), sign="+")
+    overlap = _share((leakage or {}).get("max_overlap"))
+    return "\n\n".join(
+        [
+            f"A classifier trained with and without these texts, on {found['n']:,} test texts.",
+            _table(("score", "gold only", "with synthetic"), rows),
+            f"Gain in macro-F1: {gain}. The interval is a 95% interval over the test texts. "
+            f"Largest share of character 5-grams in common with a test text: {overlap}.",
+        ]
+    )
+
+
+def _terms(generator: Mapping[str, Any] | None) -> str:
+    if not generator:
+        return "The texts came from a file: check the terms of the model that wrote them."
+    terms = generator["terms"]
+    answers = {True: "yes", False: "no", None: "check the terms"}
+    link = [f"Full terms: {terms['url']}"] if terms.get("url") else []
+    return "\n\n".join(
+        [
+            terms["summary"],
+            *link,
+            f"- May train another model: {answers[terms.get('may_train')]}\n"
+            f"- May be published: {answers[terms.get('may_publish')]}",
+        ]
+    )
+
+
+def _reproduction(metrics: Mapping[str, Any]) -> str:
+    command = "japagen run task.yaml" + (
+        " --synthetic FILE" if metrics.get("synthetic_file") else ""
+    )
+    facts = {
+        "seed": metrics["task"]["seed"],
+        "encoder": metrics.get("encoder") or _MISSING,
+        "dictionary": metrics.get("dictionary") or _MISSING,
+        **(metrics.get("versions") or {}),
+    }
+    return (
+        f"```sh\n{command}\n```\n\n"
+        "with the run directory's `task.yaml`. A generator need not write the same text twice; "
+        "the run directory's ledger keeps what it wrote.\n\n"
+        + _table(("what", "value"), facts.items())
+    )
+
+
+def _table(heads: Cells, rows: Iterable[Cells]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(_plain(str(cell)) for cell in row) + " |" for row in lines)
+
+
+def _plain(text: str) -> str:
+    """One line without Markdown tables or HTML in it."""
+    escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return escaped.replace("|", "\\|")
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return _MISSING if value is None else format(value, form)
+
+
+def _share(value: float | None) -> str:
+    return _number(value, ".1%")
+
+
+def _bounded(value: float | Mapping[str, float] | None, sign: str = "") -> str:
+    """A number, with its interval where it has one."""
+    if not isinstance(value, Mapping):
+        return _number(value)
+    number, low, high = (format(value[key], f"{sign}.3f") for key in ("value", "low", "high"))
+    return f"{number} [{low}, {high}]"
+
+
+def _not_measured() -> str:
+    return f"{_MISSING.capitalize()}."

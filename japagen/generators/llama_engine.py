@@ -1,0 +1,211 @@
+"""llama.cpp's server inside this process, by way of the package xllamacpp."""
+
+from __future__ import annotations
+
+import gc
+import http.client
+import json
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from japagen.errors import JapagenError, MissingExtraError
+from japagen.generators.base import Message, Sampling
+
+_MAX_SEED = 2**32 - 1  # llama.cpp takes this very number for "any seed"
+
+
+class EngineError(JapagenError):
+    """The engine turned a request down, or stopped before it was answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the engine wrote.
+
+    Attributes:
+        text: The completion, without the stop string.
+        finish: "stop" at a natural end, "length" at the token limit.
+        prompt_tokens: Tokens of the prompt.
+        cached_tokens: How many of them were still in the slot from the request before.
+        completion_tokens: Tokens written.
+    """
+
+    text: str
+    finish: Literal["stop", "length"]
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+class LlamaEngine:
+    """A loaded model with several slots that generate at the same time.
+
+    A slot keeps the keys and values of what it read last, and a request that begins the same
+    way reads only the rest. Slots do not share them: whoever sends requests chooses the slot.
+
+    The engine also listens on a free port of the loopback interface, because that is the only
+    way xllamacpp offers to its tokenizer; a random key keeps other users of the machine out.
+
+    Args:
+        path: A GGUF file.
+        slots: Completions at a time.
+        threads: Threads of the computation.
+        context: Tokens of prompt and completion together, for each slot.
+
+    Raises:
+        MissingExtraError: If xllamacpp is not installed.
+        JapagenError: If the model cannot be loaded.
+    """
+
+    def __init__(self, path: Path, slots: int, threads: int, context: int) -> None:
+        xllamacpp = _import_xllamacpp()
+        params = xllamacpp.CommonParams()
+        params.model.path = str(path)
+        params.n_parallel = slots
+        params.n_ctx = slots * context
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        # Layers with a sliding window otherwise forget the prompt as the completion grows, and
+        # every request reads its whole prompt again (Gemma 3: a quarter of the speed).
+        params.swa_full = True
+        # Both copy whole slot states, which repeats what choosing the slot already does.
+        params.cache_ram_mib = 0
+        params.n_ctx_checkpoints = 0
+        params.warmup = False
+        params.fit_params = False
+        params.verbosity = -1
+        params.ui = False
+        params.endpoint_slots = False
+        params.n_threads_http = 2
+        self._key = secrets.token_hex(16)
+        params.api_keys = [self._key]
+        self.slots = slots
+        self._stopped = threading.Event()
+        try:
+            self._server = xllamacpp.Server(params)
+        except RuntimeError as error:
+            raise JapagenError(
+                f"Expected a model that llama.cpp can load, found {path}, which it cannot.",
+                "Check that the file is whole and that its architecture is supported by the"
+                " installed xllamacpp; a smaller `slots` or `context` needs less memory.",
+            ) from error
+
+    def complete(
+        self,
+        prompt: str | tuple[Message, ...],
+        sampling: Sampling,
+        seed: int,
+        slot: int,
+        cancelled: Callable[[], bool],
+    ) -> Completion:
+        """Writes one completion; blocks without holding the interpreter.
+
+        Args:
+            prompt: A document to continue, or chat turns.
+            sampling: How to draw tokens.
+            seed: Of this completion.
+            slot: Which slot to use, from 0; one call at a time for each.
+            cancelled: Asked after every token; the completion stops when it returns True.
+
+        Raises:
+            EngineError: If the engine turned the request down, or it was cancelled.
+        """
+        server = self._running()
+        chunks: list[dict[str, Any]] = []
+
+        def receive(chunk: dict[str, Any]) -> bool:
+            chunks.append(chunk)
+            return self._stopped.is_set() or cancelled()
+
+        body = _options(sampling, seed) | {
+            "id_slot": slot,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        try:
+            if isinstance(prompt, str):
+                server.handle_completions(body | {"prompt": prompt}, receive)
+            else:
+                turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
+                server.handle_chat_completions(body | {"messages": turns}, receive)
+        except (RuntimeError, ValueError) as error:  # what C++ exceptions become
+            raise EngineError(f"llama.cpp cannot take the request: {error}") from error
+        return _read(chunks)
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of ``text``, without those that begin or end a document."""
+        host = str(self._running().listening_address).removeprefix("http://")
+        connection = http.client.HTTPConnection(host, timeout=60)
+        try:
+            valid = text.encode("utf-8", "replace").decode()
+            body = json.dumps({"content": valid}).encode()
+            headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+            connection.request("POST", "/tokenize", body, headers)
+            return len(json.loads(connection.getresponse().read())["tokens"])
+        finally:
+            connection.close()
+
+    def _running(self) -> Any:
+        # Callers hold the server while they use it, so that `close` cannot free it under them.
+        server = self._server
+        if server is None:
+            raise EngineError("The generator was closed.")
+        return server
+
+    def close(self) -> None:
+        """Stops the completions in progress and frees the model."""
+        self._stopped.set()
+        self._server = None
+        gc.collect()
+
+
+def _import_xllamacpp() -> Any:
+    try:
+        import xllamacpp
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("xllamacpp", "local", "The embedded LLM") from error
+    except ImportError as error:
+        raise JapagenError(
+            f"The embedded LLM's engine does not start: {error}.",
+            "It needs a C++ run time with OpenMP; on Debian and Ubuntu: apt install libgomp1",
+        ) from error
+    return xllamacpp
+
+
+def _options(sampling: Sampling, seed: int) -> dict[str, Any]:
+    return {
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        # top_k comes first so that the others look at a hundred tokens, not at all of them.
+        "samplers": ["top_k", "min_p", "temperature"],
+        "max_tokens": sampling.max_tokens,
+        "stop": list(sampling.stop),
+        "seed": seed % _MAX_SEED,
+        # A model that thinks first would spend max_tokens on that.
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+
+
+def _read(chunks: list[dict[str, Any]]) -> Completion:
+    """Puts the streamed pieces together."""
+    text, finish, usage = "", None, None
+    for chunk in chunks:
+        if "error" in chunk:
+            raise EngineError(f"llama.cpp cannot take the request: {chunk['error']['message']}")
+        for choice in chunk["choices"]:
+            text += choice.get("text") or choice.get("delta", {}).get("content") or ""
+            finish = choice["finish_reason"] or finish
+        usage = chunk.get("usage", usage)
+    if finish is None or usage is None:
+        raise EngineError("The completion was stopped before its end.")
+    return Completion(
+        text=text,
+        finish="length" if finish == "length" else "stop",
+        prompt_tokens=usage["prompt_tokens"],
+        cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
+        completion_tokens=usage["completion_tokens"],
+    )

@@ -1,0 +1,399 @@
+"""What goes to an OpenAI-compatible server and how its replies read; nothing is sent here."""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from japagen.errors import JapagenError
+from japagen.generators.base import Request
+
+Api = Literal["chat", "completions"]
+
+OPENAI_URL = "https://api.openai.com/v1"
+# The client insists on a key; a server that wants none ignores it.
+_NO_KEY = "no-key"
+# A shorter one is no secret, and blotting it out would garble messages.
+_SHORTEST_SECRET = 4
+_LONGEST_REASON = 300
+
+_TEXT_OBJECT = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "text",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"text": {"type": "string"}},
+            "required": ["text"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model on a server.
+
+    Attributes:
+        model: The server's name for it.
+        url: The server's address without a trailing slash.
+        api: Which of the two APIs is spoken.
+        key_variable: The environment variable that the key came from.
+        key: The key, or a placeholder; no repr, message or log shows it.
+    """
+
+    model: str
+    url: str
+    api: Api
+    key_variable: str
+    key: str = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        url: str | None,
+        api: Api,
+        key_variable: str,
+        environment: Mapping[str, str],
+    ) -> Endpoint:
+        """Checks an address and finds the key for it.
+
+        Raises:
+            JapagenError: If the address is not http(s), holds a password, or is not on this
+                machine and there is no key.
+        """
+        url = (url or OPENAI_URL).rstrip("/")
+        _check_url(url)
+        # A newline from `export KEY="$(cat file)"` would end up inside an HTTP header.
+        key = environment.get(key_variable, "").strip()
+        if not key.isascii() or not key.isprintable():
+            raise JapagenError(
+                f"Expected {key_variable} to hold a key in ASCII, found other characters.",
+                f"Set it again: export {key_variable}=...",
+            )
+        endpoint = cls(model, url, api, key_variable, key or _NO_KEY)
+        if not key and not endpoint.local:
+            raise JapagenError(
+                f"Expected the key of {url} in the environment variable {key_variable}, "
+                "found none.",
+                f"Run: export {key_variable}=... (any word if the server asks for no key).",
+            )
+        return endpoint
+
+    @property
+    def local(self) -> bool:
+        """True for an address on this machine."""
+        host = urlsplit(self.url).hostname or ""
+        if host == "localhost" or host.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def is_openai(self) -> bool:
+        """True for OpenAI's own servers, regional ones included."""
+        host = urlsplit(self.url).hostname or ""
+        return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+    def clean(self, text: str) -> str:
+        """Puts what a server or the client said on one line without the key."""
+        if self.key != _NO_KEY and len(self.key) >= _SHORTEST_SECRET:
+            text = text.replace(self.key, "***")
+        text = " ".join(_encodable(text).split())
+        return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
+
+
+def _check_url(url: str) -> None:
+    hint = "For example generator.base_url: http://127.0.0.1:8080/v1"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise JapagenError(f"Expected base_url to be an http(s) address, found '{url}'.", hint)
+    if parts.username is not None or parts.password is not None or parts.query:
+        raise JapagenError(
+            "Expected base_url without user name, password and query: it is written to reports.",
+            "Keep the key in the environment variable that generator.api_key_env names.",
+        )
+
+
+class Failure(Exception):  # noqa: N818 - it is one attempt's outcome, not a fault of the program
+    """Why an attempt brought no text.
+
+    Attributes:
+        reason: For the user, in one phrase.
+        retry: ``later`` after the server has had a rest, ``again`` a few times, ``now``
+            because the request has been changed, or ``never``.
+        after: Seconds that the server asked to be left alone.
+        reached: False when there was no connection at all.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        retry: Literal["later", "again", "now", "never"] = "never",
+        after: float | None = None,
+        reached: bool = True,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry = retry
+        self.after = after
+        self.reached = reached
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens that the attempts at one request have cost, by the server's own count."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    def add(self, reply: Any) -> int:
+        """Adds what a reply reports, if it does, and returns its prompt tokens."""
+        counts = reply.get("usage") if isinstance(reply, dict) else None
+        found = [
+            value if isinstance(value := (counts or {}).get(name), int) and value > 0 else 0
+            for name in ("prompt_tokens", "completion_tokens")
+        ]
+        self.prompt += found[0]
+        self.completion += found[1]
+        return found[0]
+
+
+class Knowledge:
+    """What a generator has learnt about its server, over all its streams.
+
+    Attributes:
+        refused: Options that the server refused.
+        heard: Whether the server has ever sent a response.
+        answered: Whether the server has ever sent a text.
+        characters: Length of the prompts whose tokens the server has counted.
+        tokens: Their tokens.
+    """
+
+    def __init__(self) -> None:
+        self.refused: set[str] = set()
+        self.heard = False
+        self.answered = False
+        self.characters = 0
+        self.tokens = 0
+
+    def count(self, request: Request, tokens: int) -> None:
+        """Takes note of the server's count of a prompt's tokens; 0 when it sent none."""
+        if tokens:
+            prompt = request.prompt
+            texts = [prompt] if isinstance(prompt, str) else [m.content for m in prompt]
+            self.characters += sum(map(len, texts))
+            self.tokens += tokens
+
+
+def prompt_of(request: Request, api: Api) -> dict[str, Any]:
+    """Returns the part of the body that holds the prompt.
+
+    Raises:
+        JapagenError: If the prompt is of the other kind than the API takes.
+    """
+    if isinstance(request.prompt, str) != (api == "completions"):
+        raise JapagenError(
+            f"Expected {'a document' if api == 'completions' else 'chat turns'} for the "
+            f"{api} API, found the other kind of prompt.",
+            "Plan requests with this generator's info.prompt_kind.",
+        )
+    if isinstance(request.prompt, str):
+        return {"prompt": request.prompt}
+    return {"messages": [{"role": m.role, "content": m.content} for m in request.prompt]}
+
+
+def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[str, Any]:
+    """Returns the part of the body that says how to answer.
+
+    Args:
+        request: What is asked.
+        endpoint: Whom.
+        refused: Options that this server has refused.
+    """
+    sampling = request.sampling
+    options: dict[str, Any] = {
+        "seed": request.seed,
+        "temperature": sampling.temperature,
+        "max_tokens": sampling.max_tokens,
+    }
+    if sampling.stop:
+        options["stop"] = list(sampling.stop)
+    if not endpoint.is_openai:
+        options |= {"top_k": sampling.top_k, "min_p": sampling.min_p}
+    if endpoint.api == "chat":
+        options["response_format"] = _TEXT_OBJECT
+        # OpenAI's newer models know the limit under this name alone, most other servers do not.
+        if endpoint.is_openai or "max_tokens" in refused:
+            options["max_completion_tokens"] = options.pop("max_tokens")
+    return {name: value for name, value in options.items() if name not in refused}
+
+
+def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
+    """Returns the text of a reply and why it ended there.
+
+    Args:
+        reply: The decoded body of a 200 response.
+        api: Which API it answers.
+
+    Raises:
+        Failure: If there is no text in it.
+    """
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise Failure(_said(reply) or "the reply has no choices", "again")
+    choice = choices[0]
+    message = choice.get("message") if api == "chat" else choice
+    message = message if isinstance(message, dict) else {}
+    text, finish = message.get("content" if api == "chat" else "text"), choice.get("finish_reason")
+    if finish == "content_filter":
+        raise Failure("refused by the content filter")
+    if isinstance(message.get("refusal"), str) and message["refusal"]:
+        raise Failure(f"refused by the model: {message['refusal']}")
+    if not isinstance(text, str) or not text.strip():
+        if finish == "length":
+            raise Failure(
+                "the token limit came before any text (a model that thinks first needs a "
+                "larger generation.max_tokens)"
+            )
+        raise Failure("the reply has no text", "again")
+    return _encodable(text), "length" if finish == "length" else "stop"
+
+
+def _encodable(text: str) -> str:
+    """Replaces halves of surrogate pairs, which JSON can carry and no file or database can."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def read_failure(status: int, headers: Mapping[str, str], body: str, endpoint: Endpoint) -> Failure:
+    """Says what an HTTP error means for the request.
+
+    Raises:
+        JapagenError: If it means that no request can work.
+    """
+    error = _error_of(body)
+    said = endpoint.clean(_said(body) or f"HTTP {status}")
+    reason = f"HTTP {status}: {said}"
+    if _is_filter(status, error, said):
+        return Failure("refused by the content filter")
+    if status in (401, 403):
+        raise JapagenError(
+            f"{endpoint.url} refuses the key in {endpoint.key_variable} ({reason}).",
+            "Check the key, and that its account may use the model.",
+        )
+    if status == 404:
+        raise JapagenError(
+            f"{endpoint.url} does not know the model '{endpoint.model}' or the {endpoint.api} "
+            f"API ({reason}).",
+            "Check generator.model, and generator.base_url, which usually ends in /v1.",
+        )
+    # OpenAI answers 429 for an empty account too, and no waiting will fill it.
+    if status == 402 or error.get("code") == "insufficient_quota":
+        raise JapagenError(
+            f"The account at {endpoint.url} has nothing left to spend ({reason}).",
+            "Add credit, then run the same command again: what is answered is kept.",
+        )
+    if status in (408, 409, 425, 429) or status >= 500:
+        return Failure(reason, "later", retry_after(headers, time.time()))
+    return Failure(reason)
+
+
+def _is_filter(status: int, error: Mapping[str, Any], said: str) -> bool:
+    """A filtered prompt: Azure and OpenAI give a code, OpenRouter says so in words with 403."""
+    codes = ("content_filter", "content_policy_violation")
+    return error.get("code") in codes or (status in (400, 403) and "flagged" in said)
+
+
+_NOT_TAKEN = re.compile(
+    r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|extra|not permitted|not allowed",
+    re.IGNORECASE,
+)
+_ABOUT_FORMAT = re.compile(
+    r"response_format|json_schema|json schema|structured output|grammar|guided", re.IGNORECASE
+)
+
+
+def refused_option(body: str, options: Mapping[str, Any], answered: bool) -> str | None:
+    """Returns the option that a 400 or 422 is about, or None when it is about something else.
+
+    A value out of range (a temperature of 3) is the user's to correct and not meant here.
+
+    Args:
+        body: The response.
+        options: What was sent.
+        answered: Whether this server has ever answered. If not, and it does not say what it
+            refuses, the response format is the likeliest.
+    """
+    error = _error_of(body)
+    text = " ".join([str(error.get("code") or ""), _said(body) or ""])
+    if "response_format" in options and _ABOUT_FORMAT.search(text):
+        return "response_format"
+    if _NOT_TAKEN.search(text):
+        for name in options:
+            if error.get("param") == name or re.search(rf"(?:['\"`]|: ){name}\b", text):
+                return name
+    return "response_format" if "response_format" in options and not answered else None
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Returns the seconds that a server asks to wait (RFC 9110, 10.2.3), or None.
+
+    Args:
+        headers: Of the response, names in lower case or case-insensitive.
+        now: Unix time.
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        return seconds if 0 < seconds < float("inf") else None
+    try:
+        at = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return max(0.0, at.timestamp() - now) or None
+
+
+def _decoded(body: Any) -> Any:
+    if not isinstance(body, str):
+        return body
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _error_of(body: Any) -> dict[str, Any]:
+    """The error object: under ``error`` as OpenAI has it, or the body itself."""
+    decoded = _decoded(body)
+    if not isinstance(decoded, dict):
+        return {}
+    inner = decoded.get("error", decoded)
+    return inner if isinstance(inner, dict) else {"message": inner}
+
+
+def _said(body: Any) -> str:
+    """What a server says is wrong, in whichever of the usual places."""
+    error = _error_of(body)
+    for name in ("message", "detail"):
+        if error.get(name):
+            said = error[name]
+            return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+    return body.strip() if isinstance(body, str) and _decoded(body) is None else ""

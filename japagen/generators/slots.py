@@ -1,0 +1,78 @@
+"""Hands requests to slots so that a slot reads as little of each prompt as possible."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from japagen.generators.base import Request
+
+
+class SlotQueue:
+    """Requests that wait, in runs of neighbours whose prompts share their first half.
+
+    A slot remembers only its own last prompt, so a run stays with one slot while other runs
+    keep the other slots busy: its prompt is then read once. A slot with nothing of its own
+    takes the next run that nobody has begun, and helps with the longest one when there is none.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[deque[Request]] = []
+        self._begun: dict[int, deque[Request]] = {}
+        self._newest: deque[Request] = deque()
+        self._last: Request | None = None
+        self._closed = False
+
+    def put(self, request: Request) -> None:
+        """Adds a request behind the others."""
+        with self._changed:
+            if self._last is None or not _alike(self._last, request):
+                self._newest = deque()
+            if not self._newest:
+                self._waiting.append(self._newest)
+            self._newest.append(request)
+            self._last = request
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Drops what waits and lets the slots go."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def take(self, slot: int) -> Request | None:
+        """Returns the best request for a slot, waiting for one; None once closed."""
+        with self._changed:
+            while not self._waiting:
+                if self._closed:
+                    return None
+                self._changed.wait()
+            run = self._choose(slot)
+            request = run.popleft()
+            self._begun[slot] = run
+            self._waiting = [r for r in self._waiting if r]
+            return request
+
+    def _choose(self, slot: int) -> deque[Request]:
+        own = self._begun.get(slot)
+        if own:
+            return own
+        begun = {id(run) for run in self._begun.values()}
+        fresh = (run for run in self._waiting if id(run) not in begun)
+        return next(fresh, None) or max(self._waiting, key=len)
+
+
+def _alike(a: Request, b: Request) -> bool:
+    if a.prompt == b.prompt:
+        return True
+    one, other = _flat(a), _flat(b)
+    common = (max(len(one), len(other)) + 1) // 2
+    return one[:common] == other[:common]
+
+
+def _flat(request: Request) -> str:
+    if isinstance(request.prompt, str):
+        return request.prompt
+    return "\n".join(turn.content for turn in request.prompt)

@@ -1,0 +1,102 @@
+"""How many requests a server gets at a time, found out while sending."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+_FIRST_LIMIT = 4
+
+
+class Gate:
+    """Lets requests through at a rate that the server bears.
+
+    The limit follows TCP's congestion control (RFC 5681): it grows by one with each success
+    until the first setback, by one a round of successes after it, and halves with a setback.
+    A request that comes back for another attempt goes before those never sent, because its
+    deadline is running. All methods belong to the event loop's thread.
+
+    Args:
+        most: The limit never exceeds this.
+
+    Attributes:
+        limit: Requests let through at a time, rounded down.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.limit = float(min(_FIRST_LIMIT, most))
+        self._active = 0
+        self._slowed_at: float | None = None
+        self._opens_at = 0.0
+        self._order = itertools.count()
+        self._queue: list[tuple[bool, int, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def turn(self, until: float | None) -> AsyncIterator[None]:
+        """Waits for a turn and holds it.
+
+        Args:
+            until: Loop time at which to stop waiting; None for a request never sent before.
+
+        Raises:
+            TimeoutError: If there was no turn by then.
+        """
+        async with asyncio.timeout_at(until):
+            await self._enter(fresh=until is None)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _enter(self, *, fresh: bool) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (fresh, next(self._order), waiter))
+        self._admit()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():  # let in just as it was called off
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        self._active -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._opens_at:
+            return
+        while self._queue and self._active < int(self.limit):
+            waiter = heapq.heappop(self._queue)[2]
+            if not waiter.done():
+                self._active += 1
+                waiter.set_result(None)
+
+    def speed_up(self) -> None:
+        """Takes note of a success."""
+        step = 1.0 if self._slowed_at is None else 1.0 / self.limit
+        self.limit = min(float(self.most), self.limit + step)
+        self._admit()
+
+    def slow_down(self, sent_at: float, pause: float | None = None) -> None:
+        """Takes note of a sign of overload.
+
+        Requests that were under way together tell of the same overload, so only one of them
+        halves the limit.
+
+        Args:
+            sent_at: Loop time at which the failed request was sent.
+            pause: Seconds for which the server asked to be left alone; nobody is let in.
+        """
+        loop = asyncio.get_running_loop()
+        if self._slowed_at is None or sent_at > self._slowed_at:
+            self.limit = max(1.0, self.limit / 2)
+            self._slowed_at = loop.time()
+        if pause and loop.time() + pause > self._opens_at:
+            self._opens_at = loop.time() + pause
+            loop.call_at(self._opens_at, self._admit)

@@ -1,0 +1,113 @@
+"""What the report shows of alignment, before and after weighting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from japagen.reporting.text import Words
+from japagen.reporting.views import ChartRows, Rows, bars
+
+_MEASURES = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
+_WORD_FIGURES = ("target_per_1000", "synthetic_per_1000")
+_WORD_RATIOS = ("log_ratio_before", "log_ratio_after")
+
+
+def alignment(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
+    """Method, label shares, distances, effective sizes and shifted words."""
+    found = metrics.get("alignment")
+    if not found:
+        return None
+    diagnostics = found.get("diagnostics") or {}
+    series, rows = _label_shares(metrics, found.get("prior") or {}, words)
+    return {
+        "weighted": found["method"] != "none",
+        "facts": _facts(found, diagnostics, words),
+        "series": series,
+        "chart": bars("labels", words("labels.chart"), rows, words.share),
+        "labels": [(label, *map(words.share, values)) for label, values in rows],
+        "distances": _distances(diagnostics, words),
+        "effective": _effective(diagnostics, words),
+        "words": _shifted_words(diagnostics, words),
+    }
+
+
+def _facts(
+    found: Mapping[str, Any], diagnostics: Mapping[str, Any], words: Words
+) -> list[tuple[str, str]]:
+    prior = found.get("prior") or {}
+    facts = [(words("alignment.method"), words.name("method", found["method"]))]
+    if prior:
+        facts.append((words("prior"), words.name("prior", prior["how"])))
+        facts.append((words("prior.why"), prior["why"]))
+    if diagnostics.get("tolerance") is not None:
+        facts.append((words("tolerance"), words.number(diagnostics["tolerance"])))
+    for label, factor in (diagnostics.get("tempered") or {}).items():
+        facts.append((words("tempered", label=label), words.number(factor)))
+    facts += [(words("notes"), note) for note in diagnostics.get("notes") or ()]
+    return facts
+
+
+def _label_shares(
+    metrics: Mapping[str, Any], prior: Mapping[str, Any], words: Words
+) -> tuple[list[str], ChartRows]:
+    """Target shares where there is a prior, then shares before and after weighting."""
+    target = prior.get("probabilities")
+    kept = sum(row["kept"] for row in metrics["per_label"].values()) or 1
+    rows: ChartRows = []
+    for label, row in metrics["per_label"].items():
+        shares = [row["kept"] / kept, row["weight_share"]]
+        rows.append((label, [target.get(label, 0.0), *shares] if target else shares))
+    series = [words("before"), words("after")]
+    return ([words("labels.target"), *series] if target else series), rows
+
+
+def _distances(diagnostics: Mapping[str, Any], words: Words) -> Rows:
+    return [
+        (
+            words(f"measure.{name}"),
+            *(_with_interval((diagnostics.get(name) or {}).get(at), words) for at in _SIDES),
+        )
+        for name in _MEASURES
+        if name in diagnostics
+    ]
+
+
+_SIDES = ("before", "after")
+
+
+def _with_interval(value: float | Mapping[str, float] | None, words: Words) -> str:
+    if isinstance(value, Mapping):
+        figures = {name: words.number(value[name]) for name in ("value", "low", "high")}
+        return "{value} [{low}, {high}]".format(**figures)
+    return words.number(value)
+
+
+def _effective(diagnostics: Mapping[str, Any], words: Words) -> Rows:
+    size = diagnostics.get("effective_sample_size")
+    if not size:
+        return []
+    return [
+        (words("effective.all"), words.count(size["rows"]), words.share(size["share"])),
+        *((label, "", words.share(share)) for label, share in size["per_label"].items()),
+    ]
+
+
+def _shifted_words(diagnostics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
+    heads = [words("word"), *(words(f"words.{n}") for n in ("target", "synthetic", *_SIDES))]
+    return [
+        {
+            "title": words(f"words.{name}"),
+            "heads": heads,
+            "rows": [
+                (
+                    row["word"],
+                    *(f"{row[key]:.2f}" for key in _WORD_FIGURES),
+                    *(words.signed(row[key]) for key in _WORD_RATIOS),
+                )
+                for row in diagnostics[name]
+            ],
+        }
+        for name in ("overused", "underused")
+        if diagnostics.get(name)
+    ]

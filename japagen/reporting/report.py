@@ -1,0 +1,129 @@
+"""The report of a run: one HTML file that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from japagen.reporting import alignment_view, charts, views
+from japagen.reporting.text import Language, Words, undirected
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from japagen.examples import Dataset
+
+_GAIN = (("gain", "value"), ("low", "low"), ("high", "high"))
+_PARTS = (
+    "counts",
+    "rejections",
+    "samples",
+    "registers",
+    "alignment",
+    "scores",
+    "errors",
+    "leakage",
+    "cost",
+    "reproduce",
+)
+
+
+def render_report(
+    metrics: Mapping[str, Any], dataset: Dataset, *, language: Language = "ja"
+) -> str:
+    """Renders what a run measured, for a manager at the top and an engineer at the bottom.
+
+    Args:
+        metrics: What metrics.json holds. Parts that are None or absent read "not measured".
+        dataset: The synthetic examples, rejected ones included.
+        language: Language of everything but the texts themselves.
+
+    Returns:
+        A complete HTML page without scripts or references to other files; the same page for
+        the same arguments.
+    """
+    words = Words(language)
+    page = {
+        "w": words,
+        "undirected": undirected,
+        "language": language,
+        "style": _style(),
+        "parts": _PARTS,
+        "task": metrics["task"],
+        "version": metrics["japagen"],
+        "created": _when(metrics.get("created")),
+        "synthetic_file": metrics.get("synthetic_file"),
+        "verdict": _verdict(metrics, words),
+        "tiles": views.tiles(metrics, words),
+        "flow": views.flow(metrics["counts"], words),
+        "per_label": views.per_label(metrics, words),
+        "rejections": views.rejections(metrics, dataset, words),
+        "samples": views.samples(metrics, dataset, words),
+        "registers": views.registers(metrics, words),
+        "alignment": alignment_view.alignment(metrics, words),
+        "scores": views.scores(metrics, words),
+        "errors": views.errors(metrics, words),
+        "leakage": views.leakage(metrics, words),
+        "cost": views.cost(metrics, words),
+        "seconds": views.seconds(metrics, words),
+        "reproduce": views.reproduce(metrics, words),
+        "versions": list((metrics.get("versions") or {}).items()),
+        "terms": views.terms(metrics, words),
+    }
+    return _template().render(page)
+
+
+def _when(created: str | None) -> str:
+    """A time stamp in ISO 8601 for readers, or nothing."""
+    return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M %z") if created else ""
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+@cache
+def _style() -> str:
+    from markupsafe import Markup
+
+    # Our own file, not data: escaped quotes would break the font names.
+    return Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))
+
+
+def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
+    scores = metrics.get("scores") or {}
+    gain, gold = scores.get("gain"), scores.get("gold_only")
+    if not gain or not gold:
+        return {"code": "not_measured", "figures": None}
+    shown = {name: words.signed(gain[at]) for name, at in _GAIN}
+    drawn = charts.interval(
+        "gain",
+        words("gain.chart", **shown),
+        (gain["low"], gain["value"], gain["high"]),
+        (words("gain.worse"), words("gain.better")),
+    )
+    return {
+        "code": scores["verdict"],
+        "figures": words(
+            "verdict.figures",
+            gold=words.number(gold["macro_f1"]),
+            synthetic=words.number(scores["with_synthetic"]["macro_f1"]),
+            **shown,
+        ),
+        "covers": words("verdict.covers", n=words.count(scores["n"])),
+        "chart": views.safe(drawn),
+    }

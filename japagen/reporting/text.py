@@ -1,0 +1,87 @@
+"""Words and figures as a report writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+Language = Literal["ja", "en"]
+LANGUAGES: tuple[Language, ...] = ("ja", "en")
+# Marks that turn the direction of what follows. Elements isolate them; attributes cannot.
+_DIRECTION_MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+@cache
+def strings() -> dict[str, dict[str, str]]:
+    """Every sentence of the report: key to language to text."""
+    path = Path(__file__).with_name("strings.yaml")
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+class Words:
+    """The sentences of one language, and numbers in its manner.
+
+    Args:
+        language: ``ja`` or ``en``.
+    """
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Returns the sentence ``key`` with its {names} filled in."""
+        return strings()[key][self._language].format(**values)
+
+    def name(self, kind: str, code: str) -> str:
+        """Returns what ``code`` is called, or the code itself where it has no name."""
+        found = strings().get(f"{kind}.{code}")
+        return found[self._language] if found else code
+
+    def stage(self, code: str) -> str:
+        """Names a stage such as ``train-gold-0``, whose last part is a seed."""
+        kind, _, seed = code.rpartition("-")
+        known = strings().get(f"stage.{kind}")
+        return known[self._language].format(seed=seed) if known else self.name("stage", code)
+
+    def _or_missing(self, value: Any, show: Callable[[Any], str]) -> str:
+        return self("not_measured") if value is None else show(value)
+
+    def count(self, value: float | None) -> str:
+        """A whole number with separators: 1,234."""
+        return self._or_missing(value, lambda v: f"{v:,.0f}")
+
+    def number(self, value: float | None) -> str:
+        """Three decimals: 0.812."""
+        return self._or_missing(value, lambda v: f"{v:.3f}")
+
+    def general(self, value: float | None) -> str:
+        """At most three decimals, none for whole numbers: 0.6, 12."""
+        return self._or_missing(value, lambda v: f"{v:.3f}".rstrip("0").rstrip("."))
+
+    def share(self, value: float | None) -> str:
+        """A percentage with one decimal: 61.0%."""
+        return self._or_missing(value, lambda v: f"{v:.1%}")
+
+    def signed(self, value: float | None) -> str:
+        """Three decimals with a sign: +0.020, −0.010, ±0.000 where it rounds to nothing."""
+        return self._or_missing(value, _signed)
+
+    def yes_no(self, value: bool | None) -> str:
+        """Yes, no, or that the user has to check."""
+        return self("check") if value is None else self("yes" if value else "no")
+
+
+def _signed(value: float) -> str:
+    shown = f"{abs(value):.3f}"
+    sign = "±" if float(shown) == 0 else "−" if value < 0 else "+"
+    return sign + shown
+
+
+def undirected(text: str) -> str:
+    """Drops marks that change text direction, for places where they cannot be isolated."""
+    return _DIRECTION_MARKS.sub("", text)

@@ -1,0 +1,330 @@
+"""What each part of the report shows, from metrics and examples to words and figures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from japagen.japanese.registers import PRESETS, Register
+from japagen.reporting import charts
+from japagen.reporting.text import Words, undirected
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+    from japagen.examples import Dataset, Example
+
+_SAMPLES_A_LABEL = 5
+_EXAMPLES_A_REASON = 3
+_STEPS = ("requested", "failed", "generated", "rejected", "kept")
+ARMS = ("gold_only", "with_synthetic")
+Rows = list[tuple[str, ...]]
+ChartRows = list[tuple[str, list[float | None]]]
+
+
+def safe(svg: str) -> Markup:
+    """Marks our own drawing, whose texts are escaped already, as HTML."""
+    from markupsafe import Markup
+
+    return Markup(svg)
+
+
+def bars(name: str, title: str, rows: ChartRows, show: Any) -> Markup:
+    """Draws named rows; names lose direction marks, which SVG text cannot isolate."""
+    return safe(charts.bars(name, title, [(undirected(n), v) for n, v in rows], show))
+
+
+def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
+    """The figures at the top: name, value, a note, and whether the value is missing."""
+    scores, counts = metrics.get("scores") or {}, metrics["counts"]
+    arm, gold = scores.get("with_synthetic") or {}, scores.get("gold_only") or {}
+    registers = metrics.get("registers") or {}
+    leakage = metrics.get("leakage") or {}
+
+    def against(name: str) -> str:
+        return words("tile.gold_only", value=words.number(gold[name])) if gold else ""
+
+    kept, made = counts["kept"], counts["generated"]
+    share = words.share(kept / max(made, 1))
+    of_made = words("tile.of_generated", n=words.count(made), share=share) if made else ""
+    found = [
+        ("macro_f1", arm.get("macro_f1"), words.number, against("macro_f1")),
+        ("accuracy", arm.get("accuracy"), words.number, against("accuracy")),
+        ("kept", kept, words.count, of_made),
+        ("match", registers.get("match"), words.share, words("tile.match_note")),
+        ("effective", effective_size(metrics), words.count, words("tile.effective_note")),
+        ("leakage", leakage.get("max_overlap"), words.share, words("tile.leakage_note")),
+    ]
+    return [
+        {"name": words(f"tile.{name}"), "value": show(v), "note": note, "missing": v is None}
+        for name, v, show, note in found
+    ]
+
+
+def effective_size(metrics: Mapping[str, Any]) -> float | None:
+    """Effective sample size of all kept examples, or None."""
+    diagnostics = (metrics.get("alignment") or {}).get("diagnostics") or {}
+    return (diagnostics.get("effective_sample_size") or {}).get("rows")
+
+
+def flow(counts: Mapping[str, int], words: Words) -> dict[str, Any]:
+    """How many texts each step left."""
+    steps = [s for s in _STEPS if counts["requested"] or s not in ("requested", "failed")]
+    rows: ChartRows = [(words(f"counts.{step}"), [counts[step]]) for step in steps]
+    names = (*steps, "gold", "unlabelled", "test")
+    return {
+        "chart": bars("flow", words("counts"), rows, words.count),
+        "rows": [(words(f"counts.{name}"), words.count(counts[name])) for name in names],
+    }
+
+
+def per_label(metrics: Mapping[str, Any], words: Words) -> Rows:
+    """Counts and share of weight of each label."""
+    return [
+        (
+            label,
+            *(words.count(row[name]) for name in ("gold", "generated", "kept")),
+            words.share(row["weight_share"]),
+        )
+        for label, row in metrics["per_label"].items()
+    ]
+
+
+def rejections(metrics: Mapping[str, Any], dataset: Dataset, words: Words) -> list[dict[str, Any]]:
+    """Each reason with its count and a few examples drawn at random."""
+    by_filter: dict[str, list[int]] = {}
+    for index, row in enumerate(dataset.column("rejected")):
+        if row:
+            by_filter.setdefault(row["filter"], []).append(index)
+    return [
+        {
+            "row": (words.name("filter", name), words.count(count)),
+            "examples": [
+                _rejected(example, words)
+                for example in _drawn(
+                    dataset, by_filter.get(name, []), _EXAMPLES_A_REASON, metrics["task"]["seed"]
+                )
+            ],
+        }
+        for name, count in metrics["rejections"].items()
+    ]
+
+
+def _rejected(example: Example, words: Words) -> dict[str, str]:
+    found = example.rejected
+    assert found is not None
+    texts = [example.text] if example.text_pair is None else [example.text, example.text_pair]
+    return {
+        "text": "\n".join(texts),
+        "value": words.general(found.value),
+        "threshold": words.general(found.threshold),
+        "detail": found.detail,
+    }
+
+
+def _drawn(dataset: Dataset, indices: Sequence[int], most: int, seed: int) -> list[Example]:
+    """A random sample, in the dataset's order."""
+    chosen = random.Random(seed).sample(indices, min(most, len(indices)))
+    return list(dataset.take(sorted(chosen))) if chosen else []
+
+
+def samples(
+    metrics: Mapping[str, Any], dataset: Dataset, words: Words
+) -> list[tuple[str, list[dict[str, str | None]]]]:
+    """Kept examples of each label, drawn at random, labels in the task's order."""
+    task = metrics["task"]
+    by_label: dict[str, list[int]] = {label: [] for label in task["labels"]}
+    labels = dataset.labels
+    for index in np.flatnonzero(dataset.kept_mask).tolist():
+        by_label.setdefault(label_text(labels[index]), []).append(index)
+    weights = dict(zip(dataset.column("id"), dataset.weights, strict=True))
+    return [
+        (
+            label,
+            [
+                {
+                    "text": example.text,
+                    "text_pair": example.text_pair,
+                    "weight": words.number(weights[example.id]),
+                    "asked": _register(example.register_asked, words),
+                    "seen": _register(example.register_seen, words),
+                }
+                for example in _drawn(dataset, indices, _SAMPLES_A_LABEL, task["seed"])
+            ],
+        )
+        for label, indices in by_label.items()
+        if indices
+    ]
+
+
+def label_text(label: Any) -> str:
+    """A class, a number or a list of classes as text."""
+    return "、".join(label) if isinstance(label, list) else "—" if label is None else str(label)
+
+
+def _register(register: Register | None, words: Words) -> str:
+    return "—" if register is None else words.name("register", register.preset or "other")
+
+
+def registers(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
+    """Shares of each register in gold, as asked for and as seen."""
+    found = metrics.get("registers")
+    if not found:
+        return None
+    sides = [side for side in ("gold", "asked", "seen") if found.get(side)]
+    names = [n for n in (*PRESETS, "other") if n != "other" or any(n in found[s] for s in sides)]
+    rows: ChartRows = [
+        (words.name("register", n), [found[s].get(n, 0.0) for s in sides]) for n in names
+    ]
+    return {
+        "series": [words(f"registers.{side}") for side in sides],
+        "chart": bars("registers", words("registers.chart"), rows, words.share),
+        "rows": [(name, *map(words.share, values)) for name, values in rows],
+        "match": words("registers.match", value=words.share(found.get("match"))),
+    }
+
+
+def scores(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
+    """Both arms side by side, then each arm's labels and confusion matrix."""
+    found = metrics.get("scores")
+    if not found:
+        return None
+    arms: list[Mapping[str, Any]] = [found.get(name) or {} for name in ARMS]
+    measured = [(name, arm) for name, arm in zip(ARMS, arms, strict=True) if arm]
+    f1: ChartRows = [
+        (label, [arm["per_label"][label]["f1"] if arm else None for arm in arms])
+        for label in arms[1]["labels"]
+    ]
+    return {
+        "note": words("scores.note", n=words.count(found["n"]), seeds=len(arms[1]["seeds"])),
+        "rows": [
+            (words(name), *(words.number(arm.get(name)) for arm in arms))
+            for name in ("macro_f1", "macro_f1_sd", "accuracy", "ece")
+        ],
+        "seeds": _by_seed(arms, words),
+        "chart": bars("f1", words("f1.chart"), f1, words.number),
+        "arms": [
+            {
+                "title": words(f"arm.{name}"),
+                "labels": arm["labels"],
+                "per_label": [
+                    (
+                        label,
+                        *(words.number(row[key]) for key in ("precision", "recall", "f1")),
+                        words.count(row["support"]),
+                    )
+                    for label, row in arm["per_label"].items()
+                ],
+                "confusion": _confusion(arm, words),
+            }
+            for name, arm in measured
+        ],
+    }
+
+
+def _by_seed(arms: Sequence[Mapping[str, Any]], words: Words) -> Rows:
+    rows = [{row["seed"]: row for row in arm.get("seeds", ())} for arm in arms]
+    return [
+        (
+            str(seed),
+            *(
+                words.number(side.get(seed, {}).get(key))
+                for side in rows
+                for key in ("macro_f1", "accuracy")
+            ),
+        )
+        for seed in rows[1]
+    ]
+
+
+def _confusion(arm: Mapping[str, Any], words: Words) -> list[tuple[str, list[dict[str, str]]]]:
+    """Rows of cells; the depth of a cell's shade is its share of the row."""
+    return [
+        (
+            label,
+            [{"shown": words.count(n), "depth": f"{n / max(sum(counts), 1):.3f}"} for n in counts],
+        )
+        for label, counts in zip(arm["labels"], arm["confusion"], strict=True)
+    ]
+
+
+def errors(metrics: Mapping[str, Any], words: Words) -> list[dict[str, str]]:
+    """Texts that the classifier with synthetic text got wrong."""
+    return [
+        {**row, "probability": words.number(row["probability"])}
+        for row in metrics.get("errors") or ()
+    ]
+
+
+def leakage(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
+    """Overlap of kept texts with test texts, and the closest pair."""
+    found = metrics.get("leakage")
+    if not found:
+        return None
+    worst = found.get("worst") or {}
+    return {
+        "rows": [
+            (words(f"leakage.{name}"), words.share(found[f"{name}_overlap"]))
+            for name in ("mean", "max")
+        ],
+        "worst": worst
+        and [
+            (words("leakage.synthetic"), worst["text"]),
+            (words("leakage.test"), worst["test_text"] or words("none")),
+        ],
+    }
+
+
+def cost(metrics: Mapping[str, Any], words: Words) -> Rows:
+    """What generation used."""
+    found = metrics.get("cost") or {}
+    return [
+        (
+            words.name("cost", name),
+            f"{value:,.1f}" if name.endswith("_seconds") else words.count(value),
+        )
+        for name, value in found.items()
+    ]
+
+
+def seconds(metrics: Mapping[str, Any], words: Words) -> Rows:
+    """Time of each stage and in all."""
+    found = metrics.get("seconds") or {}
+    rows: Rows = [(words.stage(stage), f"{value:,.1f}") for stage, value in found.items()]
+    return [*rows, (words("time.total"), f"{sum(found.values()):,.1f}")] if rows else []
+
+
+def reproduce(metrics: Mapping[str, Any], words: Words) -> Rows:
+    """What a second run needs to be like the first."""
+    task, generator = metrics["task"], metrics.get("generator")
+    rows: list[tuple[str, str | None]] = [
+        (words("text_type"), task.get("text_type") or words("none")),
+        (words("seed"), str(task["seed"])),
+        (words("encoder"), metrics.get("encoder")),
+        (words("dictionary"), metrics.get("dictionary")),
+    ]
+    rows += [(label, text) for label, text in task["labels"].items()]
+    if generator:
+        rows.append((words("generator"), generator["name"]))
+        rows.append((words("generator.identity"), generator["identity"]))
+    if metrics.get("synthetic_file"):
+        rows.append((words("synthetic_file"), metrics["synthetic_file"]))
+    return [(name, value or words("not_measured")) for name, value in rows]
+
+
+def terms(metrics: Mapping[str, Any], words: Words) -> Rows:
+    """What may be done with the generator's text; nothing when a file brought it."""
+    generator = metrics.get("generator")
+    if not generator:
+        return []
+    found = generator["terms"]
+    return [
+        (words("generator"), generator["name"]),
+        (words("terms.summary"), found["summary"]),
+        (words("terms.url"), found.get("url") or words("none")),
+        (words("terms.may_train"), words.yes_no(found.get("may_train"))),
+        (words("terms.may_publish"), words.yes_no(found.get("may_publish"))),
+    ]

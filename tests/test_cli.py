@@ -1,0 +1,152 @@
+"""The command line as a user meets it: a real process, its output and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import write_jsonl
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = sorted(
+    re.findall(r"@app\.command\(\)\ndef (\w+)", (ROOT / "japagen/cli.py").read_text("utf-8"))
+)
+
+
+def japagen(*arguments: object, stdin: str = "", cwd: Path | None = None) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", "from japagen.cli import main; main()", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        # A terminal without UTF-8 must not break Japanese.
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C", "COLUMNS": "200"},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_every_command_has_help_and_is_in_the_readme() -> None:
+    code, out, _ = japagen("--help")
+    assert code == 0
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(COMMANDS) >= 13
+    for command in COMMANDS:
+        assert command in out
+        assert re.search(rf"`(japagen )?{command}\b", readme), command
+
+
+@pytest.fixture
+def task_file(tmp_path: Path, gold_file: Path, tiny_encoder: str) -> Path:
+    task = {
+        "name": "small",
+        "labels": {"配送": "届く日", "返品": "返品や解約"},
+        "gold": gold_file.name,
+        "training": {"encoder": tiny_encoder, "min_steps": 1, "max_steps": 1},
+        "evaluation": {"bootstrap": 100},
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(task, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def test_from_a_file_of_texts_to_predictions(task_file: Path, tmp_path: Path) -> None:
+    rows = [
+        {"本文": f"{word}のことを伺います、{n}度目です。", "分類": label}
+        for label, word in (("配送", "荷物"), ("返品", "返品"))
+        for n in "一二三四五六"
+    ]
+    theirs = write_jsonl(tmp_path / "theirs.jsonl", rows)
+    run = tmp_path / "run"
+    arguments = ["run", task_file, "--out", run, "--synthetic", theirs, "--json"]
+    code, out, err = japagen(*arguments, "--column", "text=本文", "--column", "label=分類")
+    assert code == 0, err
+    assert json.loads(out)["counts"]["generated"] == 12
+
+    code, out, err = japagen("predict", run, "--json", stdin="荷物はどこですか。\n返品したい。\n")
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["text"] for row in rows] == ["荷物はどこですか。", "返品したい。"]
+    assert sum(rows[0]["probabilities"].values()) == pytest.approx(1)
+
+    exported = tmp_path / "out.csv"
+    code, _, err = japagen("export", run, "-o", exported, "--bom")
+    assert code == 0, err
+    assert exported.read_bytes().startswith(b"\xef\xbb\xbf")
+    code, _, err = japagen("export", run, "-o", exported)
+    assert code == 2
+    assert "out.csv" in err
+
+    code, _, err = japagen("report", run, "--lang", "en", "-o", tmp_path / "en.html")
+    assert code == 0, err
+    assert '<html lang="en"' in (tmp_path / "en.html").read_text(encoding="utf-8")
+
+
+def test_alignment_needs_no_task_file(tmp_path: Path, gold_file: Path) -> None:
+    out = tmp_path / "weighted.jsonl"
+    code, _, err = japagen("align", gold_file, gold_file, "-o", out)
+    assert code == 0, err
+    weights = [json.loads(line)["weight"] for line in out.read_text("utf-8").splitlines()]
+    assert sum(weights) == pytest.approx(len(weights), rel=1e-3)
+
+
+def test_register_of_each_line() -> None:
+    code, out, err = japagen("register", "--json", stdin="行きます。\n行くよ。\n\n")
+    assert code == 0, err
+    styles = [json.loads(line)["style"] for line in out.splitlines()]
+    assert styles == ["teinei", "kudaketa", "unknown"]
+
+
+def test_a_new_task_loads_and_is_not_overwritten(tmp_path: Path) -> None:
+    code, out, err = japagen("init", "mine", "--labels", "配送, 返品", cwd=tmp_path)
+    assert code == 0, err
+    assert "mine.yaml" in out
+    code, _, err = japagen("init", "mine", "--labels", "a,b", cwd=tmp_path)
+    assert code == 2
+    assert "exists already" in err
+    assert "配送" in (tmp_path / "mine.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "none.yaml"], "no task file at none.yaml"),
+        (["run", "small.yaml", "--set", "seed"], "key=value"),
+        (["run", "small.yaml", "--set", "sed=1"], "did you mean 'seed'?"),
+        (["run", "small.yaml", "--synthetic", "none.csv"], "no file at none.csv"),
+        (["run", "small.yaml", "--out", "."], "not a run directory"),
+        (["predict", "."], "Expected a classifier"),
+        (["export", ".", "-o", "x.csv"], "Expected a run directory"),
+        (["align", "gold.jsonl", "none.csv", "-o", "x.csv"], "no file at none.csv"),
+        (["register", "none.txt"], "no file at none.txt"),
+    ],
+)
+def test_bad_input_exits_with_2_and_one_message(
+    task_file: Path, arguments: list[str], message: str
+) -> None:
+    code, out, err = japagen(*arguments, cwd=task_file.parent)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_shift_jis_gold_says_how_to_convert(task_file: Path) -> None:
+    gold = task_file.parent / "gold.csv"
+    gold.write_bytes("text,label\n届きません,配送\n".encode("cp932"))
+    code, _, err = japagen("run", task_file, "--set", f"gold.path={gold}")
+    assert code == 2
+    assert "iconv -f CP932" in err
+
+
+def test_the_doctor_lists_extras() -> None:
+    code, out, err = japagen("doctor", "--json")
+    assert code == 0, err
+    assert {"torch", "xllamacpp", "cache"} <= {row["what"] for row in json.loads(out)}

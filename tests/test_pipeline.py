@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import japagen as jg
+from japagen.errors import JapagenError
+from japagen.formats import read_examples
+from japagen.generators.base import Answer, Request
+from japagen.tasks import Task
+from tests.conftest import write_jsonl
+from tests.scripted import ScriptedGenerator, write_text
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, str, str]] = []
+        self.notes: list[str] = []
+
+    def stage(self, name: str, news: str, detail: str) -> None:
+        self.stages.append((name, news, detail))
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def track(self, items: Any, total: int, what: str) -> Any:
+        yield from items
+
+    def ran(self) -> set[str]:
+        return {name for name, news, _ in self.stages if news == "done"}
+
+    def kept(self) -> set[str]:
+        return {name for name, news, _ in self.stages if news == "kept"}
+
+
+@pytest.fixture
+def task(raw_task: dict[str, Any], tiny_encoder: str) -> Task:
+    raw_task["training"] = {"encoder": tiny_encoder, "min_steps": 2, "max_steps": 3}
+    return Task.parse(raw_task)
+
+
+def _changed(task: Task, section: str, **values: Any) -> Task:
+    part = getattr(task, section).model_copy(update=values)
+    return task.model_copy(update={section: part})
+
+
+def _run(task: Task, out: Path, **how: Any) -> tuple[jg.Run, Heard, ScriptedGenerator]:
+    heard = Heard()
+    generator = how.pop("generator", None) or ScriptedGenerator()
+    return jg.run(task, out, generator=generator, listener=heard, **how), heard, generator
+
+
+def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> None:
+    run, heard, generator = _run(task, tmp_path / "run")
+    metrics = run.metrics
+    counts = metrics["counts"]
+    assert counts["requested"] == len(generator.asked) == 24
+    assert counts["kept"] + counts["rejected"] + counts["failed"] == 24
+    assert len(run.dataset) == 24
+    assert run.dataset.weights[run.dataset.kept_mask].mean() == pytest.approx(1)
+    scores = metrics["scores"]
+    assert 0 <= scores["with_synthetic"]["macro_f1"] <= 1
+    assert scores["gain"]["low"] <= scores["gain"]["value"] <= scores["gain"]["high"]
+    predicted = run.classifier.predict(["荷物はどこですか。"])[0]
+    assert predicted.label in task.labels
+    assert sum(predicted.probabilities.values()) == pytest.approx(1)
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "http-equiv" in html
+    assert read_examples(run.path / "examples.jsonl").texts == run.dataset.texts
+    assert {"generate", "curate", "align", "train-gold-0", "train-synthetic-0"} <= heard.ran()
+
+
+def test_a_second_run_keeps_everything_and_asks_nothing(task: Task, tmp_path: Path) -> None:
+    first, _, _ = _run(task, tmp_path / "run")
+    before = (first.path / "metrics.json").read_bytes()
+    second, heard, generator = _run(task, tmp_path / "run")
+    assert generator.asked == []
+    assert heard.ran() == set()
+    assert (second.path / "metrics.json").read_bytes() == before
+
+
+def test_a_changed_key_runs_what_it_touches_and_says_so(task: Task, tmp_path: Path) -> None:
+    _run(task, tmp_path / "run")
+    _, heard, generator = _run(_changed(task, "training", max_steps=2), tmp_path / "run")
+    assert generator.asked == []
+    assert {"generate", "curate", "align"} <= heard.kept()
+    assert heard.ran() == {"train-gold-0", "train-synthetic-0", "report"}
+    assert ("train-gold-0", "start", "changed: training") in heard.stages
+    _, heard, generator = _run(_changed(task, "generation", per_label=16), tmp_path / "run")
+    assert len(generator.asked) == 8
+    assert "train-gold-0" not in heard.kept() or "curate" in heard.ran()
+
+
+def test_interrupted_anywhere_a_run_ends_as_an_undisturbed_one(task: Task, tmp_path: Path) -> None:
+    whole, _, _ = _run(task, tmp_path / "whole")
+
+    for limit in (0, 5, 13):
+
+        def interrupted(request: Request, limit: int = limit) -> str:
+            nonlocal sent
+            sent += 1
+            if sent > limit:
+                raise KeyboardInterrupt
+            return write_text(request)
+
+        sent = 0
+        with pytest.raises(KeyboardInterrupt):
+            _run(task, tmp_path / "pieces", generator=ScriptedGenerator(interrupted))
+    pieces, _, generator = _run(task, tmp_path / "pieces")
+    assert len(generator.asked) == 24 - 18
+    assert pieces.dataset.fingerprint == whole.dataset.fingerprint
+    scores = [r.metrics["scores"]["with_synthetic"]["macro_f1"] for r in (whole, pieces)]
+    assert scores[0] == scores[1]
+
+
+def test_failed_requests_are_named_and_tried_again(task: Task, tmp_path: Path) -> None:
+    def flaky(request: Request) -> str | Answer:
+        if request.label == "返品":
+            return Answer(request.id, "", "error", error="HTTP 500")
+        return write_text(request)
+
+    run, heard, _ = _run(task, tmp_path / "run", generator=ScriptedGenerator(flaky))
+    assert run.metrics["counts"]["failed"] == 12
+    assert "12 of 24 requests have no answer (HTTP 500)" in heard.notes[0]
+    run, _, generator = _run(task, tmp_path / "run")
+    assert len(generator.asked) == 12
+    assert run.metrics["counts"]["failed"] == 0
+
+
+def test_no_answer_at_all_is_an_error(task: Task, tmp_path: Path) -> None:
+    def down(request: Request) -> Answer:
+        return Answer(request.id, "", "error", error="connection refused")
+
+    with pytest.raises(JapagenError, match=r"None of 24[\s\S]*connection refused"):
+        _run(task, tmp_path / "run", generator=ScriptedGenerator(down))
+
+
+def test_synthetic_text_from_a_file_takes_the_place_of_generation(
+    task: Task, tmp_path: Path
+) -> None:
+    rows = [
+        {"text": text, "label": label}
+        for label, word in (("配送", "荷物"), ("返品", "返品"))
+        for text in [f"{word}のことで質問があります、{n}回目です。" for n in "一二三四五六七八"]
+    ]
+    path = write_jsonl(tmp_path / "other.jsonl", rows)
+    run, _, generator = _run(task, tmp_path / "run", synthetic=path)
+    assert generator.asked == []
+    assert run.metrics["synthetic_file"] == "other.jsonl"
+    assert run.metrics["generator"] is None
+    assert run.metrics["counts"]["generated"] == 16
+    assert run.metrics["scores"]["gain"] is not None
+    assert run.metrics["registers"]["seen"]["polite"] > 0.5
+
+
+def test_without_gold_it_works_from_descriptions_and_scores_are_not_measured(
+    raw_task: dict[str, Any], tiny_encoder: str, tmp_path: Path
+) -> None:
+    del raw_task["gold"]
+    raw_task["training"] = {"encoder": tiny_encoder, "max_steps": 2, "min_steps": 1}
+    raw_task["label_prior"] = {"配送": 0.7, "返品": 0.3}
+    run, _, generator = _run(Task.parse(raw_task), tmp_path / "run")
+    assert generator.asked[0].template.startswith("zero_shot.document@")
+    assert run.metrics["scores"] is None
+    assert run.metrics["per_label"]["配送"]["weight_share"] == pytest.approx(0.7, abs=0.01)
+    assert "測定していません" in (run.path / "report.html").read_text(encoding="utf-8")
+    assert run.classifier.predict(["荷物はどこ"])[0].label in ("配送", "返品")
+
+
+def test_the_directory_of_another_task_is_refused(task: Task, tmp_path: Path) -> None:
+    _run(task, tmp_path / "run", until="generate")
+    with pytest.raises(JapagenError, match="belongs to the task 'small'"):
+        _run(task.model_copy(update={"name": "other"}), tmp_path / "run")
+
+
+def test_when_curation_rejects_everything_it_says_why(task: Task, tmp_path: Path) -> None:
+    generator = ScriptedGenerator(lambda request: "はい")
+    with pytest.raises(JapagenError, match=r"rejected all 24 examples: \{'too_short': 24\}"):
+        _run(task, tmp_path / "run", generator=generator)
+
+
+def test_stages_stop_where_asked(task: Task, tmp_path: Path) -> None:
+    run, _, _ = _run(task, tmp_path / "run", until="curate")
+    assert len(run.latest()) == 24
+    assert not (run.path / "metrics.json").exists()
+    with pytest.raises(JapagenError, match="has no metrics"):
+        _ = run.metrics
+
+
+def test_shots_never_show_test_texts(task: Task, tmp_path: Path) -> None:
+    run, _, generator = _run(task, tmp_path / "run", until="generate")
+    from japagen.data import load_data
+
+    test = load_data(task).test
+    assert test is not None
+    prompts = json.dumps([r.prompt for r in generator.asked], ensure_ascii=False)
+    assert not [text for text in test.texts if text in prompts]
+    assert run.latest().column("shot_ids")[0]

@@ -1,0 +1,72 @@
+"""The README's commands exist, its code runs, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+import japagen
+from japagen.cli import app
+
+ROOT = Path(__file__).parent.parent
+READMES = ["README.md", "README_ja.md"]
+
+
+def _blocks(name: str, language: str) -> list[str]:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_shell_commands_parse(name: str) -> None:
+    targets = (ROOT / "Makefile").read_text(encoding="utf-8")
+    command = get_command(app)
+    seen = 0
+    for line in "".join(_blocks(name, "sh")).splitlines():
+        words = line.split()
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", targets, re.MULTILINE)
+        else:
+            assert words[0] == "japagen"
+            sub = command.commands[words[1]]  # type: ignore[attr-defined]
+            sub.make_context(words[1], words[2:], resilient_parsing=False)
+        seen += 1
+    assert seen >= 4
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_python_uses_only_what_is_public(name: str) -> None:
+    for block in _blocks(name, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "jg"
+            ):
+                assert node.attr in japagen.__all__
+
+
+@pytest.mark.parametrize("name", [*READMES, "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+@pytest.mark.slow
+def test_the_api_block_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = _blocks("README.md", "python")
+    small = (ROOT / "configs/quickstart.yaml").read_text(encoding="utf-8")
+    small = small.replace("per_label: 120", "per_label: 8").replace("per_label: 16", "per_label: 4")
+    small = small.replace("training:\n", "training:\n  max_steps: 4\n  min_steps: 1\n")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/quickstart.yaml").write_text(small, encoding="utf-8")
+    (tmp_path / "configs/quickstart").symlink_to(ROOT / "configs/quickstart")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "kept.jsonl").is_file()
+    assert (tmp_path / "runs/quickstart/report.html").is_file()
