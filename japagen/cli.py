@@ -6,6 +6,7 @@ import errno
 import sqlite3
 import sys
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,32 @@ Synthetic = Annotated[
 Columns = Annotated[
     list[str] | None, typer.Option("--column", help="Map a column of the file: text=本文.")
 ]
+
+
+class Language(Enum):
+    """Languages of the report."""
+
+    JA = "ja"
+    EN = "en"
+
+
+class ExportFormat(Enum):
+    """Formats of an export."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+    HF = "hf"
+
+
+def _format_of(path: Path) -> ExportFormat:
+    known = {f".{form.value}": form for form in ExportFormat if form is not ExportFormat.HF}
+    if path.suffix.lower() not in known:
+        raise JapagenError(
+            f"Expected a path that ends in {', '.join(known)}, found '{path.name}'.",
+            "Give such a path, or name the format with --format.",
+        )
+    return known[path.suffix.lower()]
 
 
 def _version(show: bool) -> None:
@@ -316,7 +343,7 @@ def export(
     run_path: RunPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
     form: Annotated[
-        str | None, typer.Option("--format", help="jsonl, csv, parquet or hf; from the suffix.")
+        ExportFormat | None, typer.Option("--format", help="From the suffix if absent.")
     ] = None,
     bom: Annotated[bool, typer.Option(help="Byte order mark, for Excel.")] = False,
     rejected: Annotated[bool, typer.Option(help="Include rejected examples.")] = False,
@@ -330,7 +357,7 @@ def export(
     written = export_dataset(
         found.dataset,
         output,
-        form or output.suffix.lstrip(".").lower(),
+        (form or _format_of(output)).value,
         card=dataset_card(found.metrics, found.dataset),
         bom=bom,
         include_rejected=rejected,
@@ -343,7 +370,9 @@ def export(
 @app.command()
 def report(
     run_path: RunPath,
-    language: Annotated[str, typer.Option("--lang", help="ja or en.")] = "ja",
+    language: Annotated[
+        Language, typer.Option("--lang", help="Language of the report.")
+    ] = Language.JA,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="RUN/report.html if absent.")
     ] = None,
@@ -353,11 +382,9 @@ def report(
     from japagen.reporting.report import render_report
     from japagen.results import Run
 
-    if language not in ("ja", "en"):
-        raise JapagenError(f"Expected --lang ja or en, found '{language}'.")
     found = Run.open(run_path)
     path = output or run_path / "report.html"
-    write_text(path, render_report(found.metrics, found.dataset, language=language))
+    write_text(path, render_report(found.metrics, found.dataset, language=language.value))
     terminal.out.print(f"wrote {path}")
 
 

@@ -73,6 +73,15 @@ def read_examples(
     return Dataset.of(examples)
 
 
+def load_dataset(path: Path) -> Dataset:
+    """Reads a Parquet file that `write_examples` wrote in a run directory, exactly as it was.
+
+    Unlike `read_examples` it takes rows without a text, which failed requests leave.
+    """
+    table = pq.read_table(path)
+    return Dataset(table.select(list(Example.__dataclass_fields__)).combine_chunks())
+
+
 def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> None:
     """Writes a dataset with its provenance and final ``weight``; the suffix says the format.
 
@@ -219,7 +228,7 @@ def _example(
     values.update({ours: row[theirs] for ours, theirs in mapping.items()})
     values = {k: v for k, v in values.items() if v is not None}
     text = values.get("text")
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not (text.strip() or values.get("rejected")):
         raise JapagenError(
             f"Expected a text on {where} of {path}, found {text!r}.",
             "Fill it in or remove the row.",

@@ -17,7 +17,7 @@ from japagen.data import TaskData, load_data, load_synthetic
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.files import atomic, digest, read_json, write_json, write_text
-from japagen.formats import read_examples, write_examples
+from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Generator, GeneratorInfo, Request
 from japagen.japanese.register_detection import analyze_register
 from japagen.ledger import Ledger
@@ -158,7 +158,7 @@ class _Pipeline:
             fingerprint,
             make=make,
             save=write_examples,
-            load=read_examples,
+            load=load_dataset,
         )
         return made
 
@@ -194,12 +194,18 @@ class _Pipeline:
             "requests": digest(ids),
             "answers": digest({key: answers[key].text for key in sorted(answers)}),
         }
+        if missing:
+            # The ledger has told of these answers already; the file they go to is no news.
+            self.listener, listener = Silent(), self.listener
+        else:
+            listener = self.listener
         dataset = self._dataset_stage(
             "generate",
             "generated.parquet",
             fingerprint,
             lambda: generation.to_dataset(requests, answers, failures, info.name),
         )
+        self.listener = listener
         return dataset, info, cost
 
     def _track_answers(self, answers: Any, total: int) -> Any:
@@ -269,7 +275,7 @@ class _Pipeline:
             write_examples(path, made[0])
 
         def load(path: Path) -> tuple[Dataset, dict[str, Any]]:
-            return read_examples(path), read_json(self.directory.file("alignment.json"))
+            return load_dataset(path), read_json(self.directory.file("alignment.json"))
 
         made: tuple[Dataset, dict[str, Any]] = self._stage(
             "align",

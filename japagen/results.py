@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.files import read_json
-from japagen.formats import read_examples
+from japagen.formats import load_dataset
 from japagen.runs import task_of
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ class Run:
     @cached_property
     def dataset(self) -> Dataset:
         """The synthetic examples, rejected ones included, with registers and weights."""
-        return read_examples(self._need("aligned.parquet", "align CONFIG"))
+        return load_dataset(self._need("aligned.parquet", "align CONFIG"))
 
     def latest(self) -> Dataset:
         """The examples as far as the run has come."""
         for name in ("aligned.parquet", "curated.parquet", "generated.parquet"):
             if (self.path / name).is_file():
-                return read_examples(self.path / name)
+                return load_dataset(self.path / name)
         raise JapagenError(f"{self.path} has no examples yet.", "Run: japagen generate CONFIG")
 
     @cached_property

@@ -143,7 +143,7 @@ class Training(_Section):
     min_steps: Count = 60
     max_steps: Count | None = None
     batch_size: Count = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-5
     head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1

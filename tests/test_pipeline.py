@@ -126,6 +126,7 @@ def test_failed_requests_are_named_and_tried_again(task: Task, tmp_path: Path) -
 
     run, heard, _ = _run(task, tmp_path / "run", generator=ScriptedGenerator(flaky))
     assert run.metrics["counts"]["failed"] == 12
+    assert run.dataset.texts.count("") == 12
     assert "12 of 24 requests have no answer (HTTP 500)" in heard.notes[0]
     run, _, generator = _run(task, tmp_path / "run")
     assert len(generator.asked) == 12

@@ -71,7 +71,7 @@ class Diagnostics:
         two_sample_auc: Cross-validated AUC of telling synthetic from target; 0.5 is perfect.
         overused: Words that add most to the divergence by being too frequent before weighting.
         underused: Words that add most by being too rare, never-used ones included.
-        tolerance: λ that was reached, in standard errors of the target; None for no λ.
+        tolerance: λ that was reached, 1 being as exact as the target allows; None for no λ.
         tempered: Strata whose tilt was tempered to keep the floor, with the factor.
         notes: What else the reader must know.
     """

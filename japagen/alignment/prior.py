@@ -114,7 +114,13 @@ def label_prior(
                 f"Cannot estimate the label prior: {obstacle}.",
                 "Give more texts, the shares as a mapping, or use 'uniform'.",
             )
-        return _estimated(names, gold, unlabelled, synthetic, seed)
+        found = _estimated(names, gold, unlabelled, synthetic, seed)
+        if found.how != "estimate":
+            raise JapagenError(
+                f"Cannot estimate the label prior: {found.why}.",
+                "Give more gold texts, the shares as a mapping, or use 'uniform'.",
+            )
+        return found
     return _automatic(names, gold, counts, unlabelled, synthetic, obstacle, seed)
 
 
@@ -170,7 +176,10 @@ def _automatic(
         )
         return LabelPrior(_named(names, counts / counts.sum()), "gold", why)
     if not obstacle:
-        return _estimated(names, gold, unlabelled, synthetic, seed)
+        found = _estimated(names, gold, unlabelled, synthetic, seed)
+        if found.how == "estimate":
+            return found
+        obstacle = found.why
     ground = "Gold's counts are equal by design and say nothing about how often labels occur"
     if not counts.sum():
         ground = "There is no gold"
@@ -219,12 +228,22 @@ def _estimated(
     synthetic: LabelledTexts | None,
     seed: int,
 ) -> LabelPrior:
+    """The estimate, or why there is none: a blind classifier would always say "uniform"."""
     found: Estimate = estimate_shares(len(names), gold, unlabelled, synthetic, seed=seed)
+    chance, m = 1.0 / len(names), len(gold.codes)
+    needed = chance + 2.0 * float(np.sqrt(chance * (1.0 - chance) / m))
+    if found.accuracy < needed:
+        why = (
+            f"a classifier gets {found.accuracy:.0%} of {m} held-out gold texts right, no better "
+            f"than chance ({chance:.0%}), and so cannot say how often labels occur"
+        )
+        return LabelPrior(None, "unchanged", why)
     gap = float(np.abs(found.shares - found.check).sum() / 2)
     why = (
         f"Estimated on {len(unlabelled)} unlabelled texts with a classifier calibrated on "
-        f"{len(gold.codes)} gold texts (maximum likelihood label shift, standard error about "
-        f"{found.error:.2f}); BBSE, as a check, is {gap:.2f} away in total variation."
+        f"{m} gold texts, of which it gets {found.accuracy:.0%} right unseen (maximum likelihood "
+        f"label shift, bootstrap error {found.error:.2f}); BBSE, as a check, "
+        f"is {gap:.2f} away in total variation."
     )
     return LabelPrior(_named(names, found.shares), "estimate", why)
 

@@ -55,12 +55,16 @@ class Estimate:
 
     Attributes:
         shares: Shape (K,), sums to 1.
-        error: Root of the summed bootstrap variance of the shares.
+        error: Root of the summed bootstrap variance of the shares. It does not cover what the
+            Dirichlet prior holds back: read it with `accuracy`.
+        accuracy: Mean over labels of the share of gold texts that the classifier gets right
+            without having seen them.
         check: Shape (K,): what BBSE says.
     """
 
     shares: Floats
     error: float
+    accuracy: float
     check: Floats
 
 
@@ -146,7 +150,11 @@ def _shares(
     held = np.array([_maximise(p, pseudo) for p in posteriors])
     error = float(np.sqrt(held.var(axis=0).sum()))
     shares = held.mean(axis=0)
-    return Estimate(shares / shares.sum(), error, _bbse(held_out, codes, scores, n_labels))
+    right = held_out.argmax(axis=1) == codes
+    accuracy = float(np.mean([right[rows].mean() for rows in members]))
+    return Estimate(
+        shares / shares.sum(), error, accuracy, _bbse(held_out, codes, scores, n_labels)
+    )
 
 
 def _calibrated(held_out: Floats, codes: Ints, scores: Floats) -> Floats:

@@ -65,7 +65,6 @@ def stratify(synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | Non
     known = set(wanted) | set(prior or ())
     if known:
         _refuse_unknown(set(asked), known)
-    _refuse_misspelt(prior, set(asked) | set(wanted))
     names = tuple(sorted(known | set(asked)))
     code = {name: i for i, name in enumerate(names)}
     return _strata("class", names, [code[a] for a in asked], [code[w] for w in wanted])
@@ -117,16 +116,6 @@ def _refuse_unknown(asked: set[str], known: set[str]) -> None:
         )
 
 
-def _refuse_misspelt(prior: Mapping[str, float] | None, known: set[str]) -> None:
-    strange = sorted(set(prior or ()) - known)
-    if strange and known:
-        raise JapagenError(
-            f"The label prior names '{strange[0]}'{nearest(strange[0], known)}, which no row has; "
-            f"the labels are {', '.join(sorted(known))}.",
-            "Correct the name or leave it out.",
-        )
-
-
 def _binned(asked: Sequence[float], wanted: Sequence[float]) -> Strata:
     values = np.array(wanted if len(wanted) else asked, dtype=float)
     edges: Floats = np.empty(0)
@@ -149,7 +138,6 @@ def _tagged(
     known = in_wanted | set(prior or ())
     if known:
         _refuse_unknown(in_asked, known)
-    _refuse_misspelt(prior, in_asked | in_wanted)
     tags = tuple(sorted(known | in_asked))
     return Strata(
         "list",

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Literal
 
 from japagen.errors import MissingExtraError
 from japagen.generators.base import Answer, GeneratorInfo, OutputTerms, Request
-from japagen.generators.openai_wire import Endpoint, Knowledge
+from japagen.generators.openai_endpoint import Endpoint
+from japagen.generators.openai_wire import Knowledge
 
 if TYPE_CHECKING:
     from japagen.generators.openai_session import Session

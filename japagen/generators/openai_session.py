@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import random
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -19,8 +20,8 @@ import openai
 
 from japagen.errors import JapagenError
 from japagen.generators.base import Answer, Request
+from japagen.generators.openai_endpoint import Endpoint
 from japagen.generators.openai_wire import (
-    Endpoint,
     Failure,
     Knowledge,
     Usage,
@@ -125,38 +126,43 @@ class Session:
         The time runs from the first attempt: waiting for a first turn is not the server's fault.
         """
         clock = self._loop.time
-        began = clock()
+        began = 0.0
         until: float | None = None
         usage = Usage()
         failure = Failure("no attempt was made")
-        attempt = empty = 0
-        while attempt < _MOST_ATTEMPTS:
-            attempt += 1
+        attempts = empty = 0
+        while attempts < _MOST_ATTEMPTS:
             try:
                 async with self._gate.turn(until):
                     if until is None:
                         began = clock()
                         until = began + self._deadline
+                    attempts += 1
                     outcome = await self._attempt(request, usage, until)
             except TimeoutError:
                 break
             if isinstance(outcome, Answer):
                 return outcome
-            failure = outcome
-            self._check_reach(failure, attempt)
+            # An attempt that the deadline cut short says less than the one before it.
+            if attempts == 1 or clock() < until:
+                failure = outcome
+            self._check_reach(failure, attempts)
             empty += failure.retry == "again"
-            pause = _pause(failure, attempt)
+            pause = _pause(failure, attempts)
             out_of_time = clock() + pause >= until
             if failure.retry == "never" or empty == _MOST_EMPTY_REPLIES or out_of_time:
                 break
             await asyncio.sleep(pause)
         self._check_progress(failure)
+        return self._give_up(request, usage, failure, attempts, clock() - began)
+
+    def _give_up(
+        self, request: Request, usage: Usage, failure: Failure, attempts: int, seconds: float
+    ) -> Answer:
         reason = self._endpoint.clean(failure.reason)
-        if attempt > 1:
-            reason += f" (given up after {attempt} attempts in {clock() - began:.0f} s)"
-        return Answer(
-            request.id, "", "error", usage.prompt, usage.completion, clock() - began, reason
-        )
+        if attempts > 1:
+            reason += f" (given up after {attempts} attempts in {seconds:.0f} s)"
+        return Answer(request.id, "", "error", usage.prompt, usage.completion, seconds, reason)
 
     async def _attempt(self, request: Request, usage: Usage, until: float) -> Answer | Failure:
         """Sends a request once and tells the gate how it went."""
@@ -165,16 +171,25 @@ class Session:
             text, finish = await self._exchange(request, usage, until - sent)
         except Failure as failure:
             if failure.retry == "later":
-                # Where the rest asked for outlasts the deadline, waiting helps no request.
-                patient = failure.after is not None and failure.after < self._deadline
-                self._gate.slow_down(sent, failure.after if patient else None)
-                self._failing_since = self._failing_since or sent
+                self._note_overload(sent, failure)
+            else:
+                self._failing_since = None
             return failure
+        except JapagenError:
+            self._gate.shut()
+            raise
         self._knowledge.answered = True
         self._failing_since = None
         self._gate.speed_up()
         seconds = self._loop.time() - sent
         return Answer(request.id, text, finish, usage.prompt, usage.completion, seconds)
+
+    def _note_overload(self, sent: float, failure: Failure) -> None:
+        if self._failing_since is None:
+            self._failing_since = sent
+        # Where the rest asked for outlasts the deadline, waiting helps no request.
+        patient = failure.after is not None and failure.after < self._deadline
+        self._gate.slow_down(sent, failure.after if patient else None)
 
     async def _exchange(
         self, request: Request, usage: Usage, seconds: float
@@ -266,8 +281,12 @@ class Session:
 
 
 def _client(endpoint: Endpoint, timeout: float) -> openai.AsyncOpenAI:
-    # A proxy from the environment is of no use for a server on this machine.
-    http_client = openai.DefaultAsyncHttpxClient(trust_env=False) if endpoint.local else None
+    http_client = None
+    if endpoint.local:
+        # A proxy from the environment is of no use for a server on this machine. Over plain HTTP
+        # no certificate is looked at, and reading the store is most of the time a client takes.
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if endpoint.is_plain else True
+        http_client = openai.DefaultAsyncHttpxClient(trust_env=False, verify=verify)
     return openai.AsyncOpenAI(
         api_key=endpoint.key,
         base_url=endpoint.url,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -100,3 +101,7 @@ class Gate:
         if pause and loop.time() + pause > self._opens_at:
             self._opens_at = loop.time() + pause
             loop.call_at(self._opens_at, self._admit)
+
+    def shut(self) -> None:
+        """Lets nobody in any more."""
+        self._opens_at = math.inf

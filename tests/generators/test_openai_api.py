@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.generators import openai_session
 from japagen.generators.base import Answer, Message, Request, Sampling
 from japagen.generators.openai_api import OpenAIGenerator
-from japagen.generators.openai_wire import Endpoint, options_of, retry_after
-from japagen.generators.throttling import Gate
+from japagen.generators.openai_endpoint import Endpoint
 from japagen.japanese.registers import Register
 from tests.fault_server import Call, FaultServer, Reply, chat, completion, echo, error
 
@@ -49,8 +46,8 @@ def make(number: int, api: str = "chat", **sampling: Any) -> Request:
     )
 
 
-def ask(server: FaultServer, count: int = 1, **settings: Any) -> list[Answer]:
-    generator = OpenAIGenerator("m", base_url=server.url, **settings)
+def ask(server: FaultServer, count: int = 1, **how: Any) -> list[Answer]:
+    generator = OpenAIGenerator("m", base_url=server.url, **how)
     return list(generator.stream(make(n) for n in range(count)))
 
 
@@ -112,7 +109,7 @@ def test_slots_bound_what_is_sent_and_read_ahead() -> None:
 
 def test_waiting_for_a_turn_is_not_counted_against_the_deadline() -> None:
     with FaultServer(lambda call: Reply(echo(call).body, delay=0.2)) as server:
-        answers = ask(server, 6, slots=1, deadline=0.8)
+        answers = ask(server, 5, slots=1, deadline=0.7)
     assert all(a.finish == "stop" for a in answers)
 
 
@@ -158,18 +155,6 @@ def test_prompts_of_the_other_kind_are_refused() -> None:
     assert not server.calls
 
 
-def test_openai_gets_only_options_that_it_knows() -> None:
-    endpoint = Endpoint.of("m", None, "chat", "K", {"K": KEY})
-    options = options_of(make(1), endpoint, set())
-    assert set(options) == {"seed", "temperature", "max_completion_tokens", "response_format"}
-    endpoint = Endpoint.of("m", None, "completions", "K", {"K": KEY})
-    assert set(options_of(make(1, "completions"), endpoint, set())) == {
-        "seed",
-        "temperature",
-        "max_tokens",
-    }
-
-
 FAULTS = {
     "429": error(429, "slow down"),
     "500": error(500, "oops"),
@@ -193,14 +178,19 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_passing_fault_is_tried_again(fault: Reply) -> None:
-    with FaultServer(once(fault)) as server:
-        answers = ask(server, 3, timeout=1.0)
-    assert sorted(a.request_id for a in answers) == ["r0", "r1", "r2"]
-    for answer in answers:
-        assert json.loads(answer.text) == {"text": f"返事:依頼{answer.request_id[1:]}"}
-    assert len(server.calls) == 6
+def test_a_passing_fault_is_tried_again() -> None:
+    faults = list(FAULTS.values())
+
+    def respond(call: Call) -> Reply:
+        return faults[call.body["seed"]] if call.attempt == 1 else echo(call)
+
+    with FaultServer(respond) as server:
+        answers = {a.request_id: a for a in ask(server, len(faults), timeout=1.0)}
+    for number, name in enumerate(FAULTS):
+        answer = answers.pop(f"r{number}")
+        assert answer.text == json.dumps({"text": f"返事:依頼{number}"}, ensure_ascii=False), name
+    assert not answers
+    assert len(server.calls) >= 2 * len(faults)
 
 
 def test_mixed_faults_leave_every_request_with_one_answer() -> None:
@@ -216,69 +206,67 @@ def test_mixed_faults_leave_every_request_with_one_answer() -> None:
     assert all(a.finish == "stop" for a in answers)
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("500", "HTTP 500: oops"),
-        ("429", "HTTP 429: slow down"),
-        ("503 in HTML", "HTTP 503: <html>busy</html>"),
-        ("time-out", "no answer within"),
-        ("dropped", "Error"),
-    ],
-)
-def test_a_lasting_fault_ends_as_an_error_answer(fault: str, reason: str) -> None:
-    with FaultServer(always(FAULTS[fault])) as server:
-        answers = ask(server, 2, timeout=0.1, deadline=0.4)
-    assert [a.finish for a in answers] == ["error", "error"]
-    for answer in answers:
+def test_a_lasting_fault_ends_as_an_error_answer() -> None:
+    reasons = {
+        "500": "HTTP 500: oops",
+        "429": "HTTP 429: slow down",
+        "503 in HTML": "HTTP 503: <html>busy</html>",
+        "time-out": "no answer within",
+        "dropped": "Error",
+    }
+    faults = [FAULTS[name] for name in reasons]
+    with FaultServer(lambda call: faults[call.body["seed"]]) as server:
+        answers = {a.request_id: a for a in ask(server, len(faults), timeout=0.3, deadline=1.0)}
+    for number, reason in enumerate(reasons.values()):
+        answer = answers.pop(f"r{number}")
+        assert (answer.finish, answer.text) == ("error", "")
         assert reason in answer.error
         assert "given up after" in answer.error
-        assert answer.text == ""
-    assert len(server.calls) > 2
+    assert not answers
+    assert len(server.calls) > 2 * len(faults)
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("half JSON", "not JSON"),
-        ("no choices", "no choices"),
-        ("null content", "no text"),
-        ("error with 200", "upstream is busy"),
-    ],
-)
-def test_an_empty_reply_is_asked_for_three_times(fault: str, reason: str) -> None:
-    with FaultServer(always(FAULTS[fault])) as server:
-        (answer,) = ask(server)
-    assert answer.finish == "error"
-    assert reason in answer.error
-    assert len(server.calls) == 3
-    assert answer.prompt_tokens == (33 if fault == "null content" else 0)
+def test_an_empty_reply_is_asked_for_three_times() -> None:
+    reasons = {
+        "half JSON": "not JSON",
+        "no choices": "no choices",
+        "null content": "no text",
+        "error with 200": "upstream is busy",
+    }
+    faults = [FAULTS[name] for name in reasons]
+    with FaultServer(lambda call: faults[call.body["seed"]]) as server:
+        answers = {a.request_id: a for a in ask(server, len(faults))}
+    for number, reason in enumerate(reasons.values()):
+        assert reason in answers[f"r{number}"].error
+    assert len(answers) == len(faults)
+    assert len(server.calls) == 3 * len(faults)
+    # Three replies without text were counted and are paid for.
+    assert (answers["r2"].prompt_tokens, answers["r2"].completion_tokens) == (33, 21)
 
 
-@pytest.mark.parametrize(
-    ("reply", "reason"),
-    [
-        (Reply(chat("", "content_filter")), "refused by the content filter"),
-        (Reply(chat("途中まで", "content_filter")), "refused by the content filter"),
-        (error(400, "filtered", code="content_filter"), "refused by the content filter"),
-        (error(403, "your input was flagged"), "refused by the content filter"),
-        (Reply(chat(None, refusal="できません")), "refused by the model: できません"),
-        (Reply(chat("", "length")), "larger generation.max_tokens"),
-        (error(400, "context length exceeded", param="messages"), "context length exceeded"),
-        (error(413, "too large"), "HTTP 413: too large"),
-        (Reply({"detail": [{"loc": ["body"]}]}, 422), '[{"loc": ["body"]}]'),
-    ],
-)
-def test_a_verdict_is_not_asked_for_again(reply: Reply, reason: str) -> None:
-    def respond(call: Call) -> Reply:
-        return echo(call) if call.prompt == "依頼0" else reply
+VERDICTS = [
+    (Reply(chat("", "content_filter")), "refused by the content filter"),
+    (Reply(chat("途中まで", "content_filter")), "refused by the content filter"),
+    (error(400, "filtered", code="content_filter"), "refused by the content filter"),
+    (error(403, "your input was flagged"), "refused by the content filter"),
+    (Reply(chat(None, refusal="できません")), "refused by the model: できません"),
+    (Reply(chat("", "length")), "larger generation.max_tokens"),
+    (error(400, "context length exceeded", param="messages"), "context length exceeded"),
+    (error(413, "too large"), "HTTP 413: too large"),
+    (Reply({"detail": [{"loc": ["body"]}]}, 422), '[{"loc": ["body"]}]'),
+]
 
-    with FaultServer(respond) as server:
-        first, second = ask(server, 2, slots=1)
+
+def test_a_verdict_is_not_asked_for_again() -> None:
+    replies = [echo, *(always(reply) for reply, _ in VERDICTS)]
+    with FaultServer(lambda call: replies[call.body["seed"]](call)) as server:
+        first, *others = ask(server, len(replies), slots=1)
     assert first.finish == "stop"
-    assert (second.finish, second.text) == ("error", "")
-    assert reason in second.error
-    assert len(server.calls) == 2
+    assert len(others) == len(VERDICTS)
+    for answer, (_, reason) in zip(others, VERDICTS, strict=True):
+        assert (answer.finish, answer.text) == ("error", "")
+        assert reason in answer.error
+    assert len(server.calls) == len(replies)
 
 
 def test_retry_after_is_honoured_by_all_requests() -> None:
@@ -303,25 +291,6 @@ def test_a_retry_after_beyond_the_deadline_is_given_up_at_once() -> None:
     assert [a.error for a in answers] == ["HTTP 429: tomorrow"] * 3
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "3"}, 3.0),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
-        ({"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT"}, 50.0),
-        ({"retry-after": "Thu, 01 Jan 1970 00:00:01 GMT"}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "-1"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({}, None),
-    ],
-)
-def test_retry_after_forms(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers, now=10.0) == seconds
-
-
 HOPELESS = {
     "wrong model": (error(404, "no such model"), "does not know the model 'm'"),
     "bad key": (error(401, f"Incorrect API key provided: {KEY}"), "refuses the key in MY_KEY"),
@@ -342,7 +311,7 @@ def test_what_cannot_work_stops_everything(
     ):
         ask(server, 200, api_key_env="MY_KEY")
     assert caught.value.hint
-    assert len(server.calls) <= 8
+    assert len(server.calls) <= 4
     assert KEY not in "".join(traceback.format_exception(caught.value))
     assert not threads()
 
@@ -400,11 +369,11 @@ def test_a_refused_response_format_is_left_out_from_then_on(
     with FaultServer(respond) as server:
         generator = OpenAIGenerator("m", base_url=server.url)
         for _ in range(2):
-            answers = list(generator.stream(map(make, range(20))))
-            assert [a.finish for a in answers] == ["stop"] * 20
+            answers = list(generator.stream(map(make, range(8))))
+            assert [a.finish for a in answers] == ["stop"] * 8
     refused = [c for c in server.calls if "response_format" in c.body]
     assert 1 <= len(refused) <= 4
-    assert len(server.calls) == 40 + len(refused)
+    assert len(server.calls) == 16 + len(refused)
     assert sum("refuses 'response_format'" in m for m in caplog.messages) == 1
 
 
@@ -493,10 +462,11 @@ def test_keys_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         "http://",
         "http://[::1",
         "http://x:y",
+        "http://a b/v1",
     ):
         with pytest.raises(JapagenError, match="http\\(s\\) address"):
             OpenAIGenerator("m", base_url=url)
-    for url in ("http://me:himitsu@localhost/v1", "http://localhost/v1?key=himitsu"):
+    for url in ("ftp://me:himitsu@localhost/v1", "http://localhost/v1?key=himitsu"):
         with pytest.raises(JapagenError, match="without user name") as caught:
             OpenAIGenerator("m", base_url=url)
         assert "himitsu" not in str(caught.value)
@@ -583,9 +553,9 @@ def test_an_overloaded_server_is_given_less() -> None:
         return echo(call)
 
     with FaultServer(respond) as server:
-        answers = ask(server, 80)
-    assert [a.finish for a in answers] == ["stop"] * 80
-    assert refused < 160
+        answers = ask(server, 50)
+    assert [a.finish for a in answers] == ["stop"] * 50
+    assert refused < 100
 
 
 def test_closing_the_iterator_stops_the_work() -> None:
@@ -600,9 +570,8 @@ def test_closing_the_iterator_stops_the_work() -> None:
         stream.close()
         assert time.monotonic() - began < 2
         assert not threads()
-        sent = len(server.calls)
-        time.sleep(0.2)
-        assert len(server.calls) == sent <= 8
+        time.sleep(0.3)
+        assert len(server.calls) <= 8
         generator.close()
         generator.close()
 
@@ -675,66 +644,3 @@ def test_completion_without_text_field() -> None:
         generator = OpenAIGenerator("m", base_url=server.url, api="completions")
         (answer,) = generator.stream([make(1, "completions")])
     assert answer.text == completion("返事:依頼1")["choices"][0]["text"]
-
-
-@given(st.lists(st.booleans(), max_size=60), st.integers(1, 70))
-def test_the_limit_stays_within_bounds(successes: list[bool], most: int) -> None:
-    async def play() -> None:
-        gate = Gate(most)
-        sent = asyncio.get_running_loop().time()
-        for success in successes:
-            before = gate.limit
-            if success:
-                gate.speed_up()
-                assert gate.limit >= before
-            else:
-                gate.slow_down(sent + 1e6)
-                assert gate.limit == max(1.0, before / 2)
-            assert 1 <= gate.limit <= most
-
-    asyncio.run(play())
-
-
-def test_failures_under_way_together_halve_the_limit_once() -> None:
-    async def play() -> float:
-        gate = Gate(64)
-        for _ in range(28):
-            gate.speed_up()
-        sent = asyncio.get_running_loop().time()
-        for _ in range(10):
-            gate.slow_down(sent)
-        return gate.limit
-
-    assert asyncio.run(play()) == 16
-
-
-def test_who_comes_back_goes_first() -> None:
-    async def play() -> list[str]:
-        gate = Gate(1)
-        order: list[str] = []
-
-        async def visit(name: str, until: float | None) -> None:
-            async with gate.turn(until):
-                order.append(name)
-                await asyncio.sleep(0.01)
-
-        later = asyncio.get_running_loop().time() + 60
-        visits = [("first", None), ("fresh", None), ("again", later)]
-        await asyncio.gather(*(visit(name, until) for name, until in visits))
-        return order
-
-    assert asyncio.run(play()) == ["first", "again", "fresh"]
-
-
-def test_a_turn_is_not_waited_for_beyond_its_deadline() -> None:
-    async def play() -> None:
-        gate = Gate(1)
-        clock = asyncio.get_running_loop().time
-        async with gate.turn(None):
-            with pytest.raises(TimeoutError):
-                async with gate.turn(clock() + 0.05):
-                    pass
-        async with asyncio.timeout(1), gate.turn(None):  # the place was not lost
-            pass
-
-    asyncio.run(play())
