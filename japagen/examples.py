@@ -214,6 +214,15 @@ class Dataset:
         return cls(table)
 
     @classmethod
+    def from_table(cls, table: pa.Table) -> Dataset:
+        """Takes a table that was written from a dataset; other columns are left out."""
+        schema = _schema(table.schema.field("label").type)
+        if pa.types.is_list(table.schema.field("label").type):
+            schema = _schema(pa.list_(pa.string()))
+        # Parquet renames the items of lists, and tables of unlike schemas cannot be joined.
+        return cls(table.select(schema.names).cast(schema).combine_chunks())
+
+    @classmethod
     def concat(cls, parts: Sequence[Dataset]) -> Dataset:
         """Joins datasets in order; empty ones take the label kind of the others."""
         filled = [p for p in parts if len(p)] or list(parts[:1])
@@ -312,7 +321,7 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of every row and column, independent of Arrow's chunking."""
-        digest = hashlib.sha256(str(self.table.schema).encode())
+        digest = hashlib.sha256(str(self.table.column_names).encode())
         for batch in self.table.combine_chunks().to_batches(max_chunksize=8192):
             rows = json.dumps(batch.to_pylist(), ensure_ascii=False, sort_keys=True)
             digest.update(rows.encode("utf-8", "surrogatepass"))

@@ -78,8 +78,7 @@ def load_dataset(path: Path) -> Dataset:
 
     Unlike `read_examples` it takes rows without a text, which failed requests leave.
     """
-    table = pq.read_table(path)
-    return Dataset(table.select(list(Example.__dataclass_fields__)).combine_chunks())
+    return Dataset.from_table(pq.read_table(path))
 
 
 def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> None:

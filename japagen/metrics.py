@@ -47,6 +47,7 @@ class Parts:
         with_synthetic: Seed and test probabilities, shape (n, labels), a training.
         gold_only: The same for training on gold alone.
         seconds: Stage to seconds.
+        encoder: Identity of the encoder.
     """
 
     task: Task
@@ -60,6 +61,7 @@ class Parts:
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    encoder: str | None = None
 
 
 def collect(parts: Parts) -> dict[str, Any]:
@@ -88,6 +90,8 @@ def collect(parts: Parts) -> dict[str, Any]:
         "cost": dict(parts.cost) if parts.cost else None,
         "seconds": parts.seconds,
         "versions": _versions(),
+        "dictionary": (parts.alignment or {}).get("dictionary"),
+        "encoder": parts.encoder,
     }
 
 

@@ -138,24 +138,36 @@ class _Pipeline:
         write_text(self.directory.file("task.yaml"), text)
 
     def _stage(
-        self, name: str, outputs: Sequence[str], fingerprint: Mapping[str, Any], **how: Any
+        self,
+        name: str,
+        outputs: Sequence[str],
+        fingerprint: Mapping[str, Any],
+        listener: Listener | None = None,
+        **how: Any,
     ) -> Any:
+        listener = listener or self.listener
         version = _VERSIONS[name.split("-")[0]]
         return self.directory.stage(
             name,
             {"version": version, **fingerprint},
             outputs,
-            say=lambda news, detail: self.listener.stage(name, news, detail),
+            say=lambda news, detail: listener.stage(name, news, detail),
             **how,
         )
 
     def _dataset_stage(
-        self, name: str, output: str, fingerprint: Mapping[str, Any], make: Callable[[], Dataset]
+        self,
+        name: str,
+        output: str,
+        fingerprint: Mapping[str, Any],
+        make: Callable[[], Dataset],
+        listener: Listener | None = None,
     ) -> Dataset:
         made: Dataset = self._stage(
             name,
             [output],
             fingerprint,
+            listener,
             make=make,
             save=write_examples,
             load=load_dataset,
@@ -194,18 +206,14 @@ class _Pipeline:
             "requests": digest(ids),
             "answers": digest({key: answers[key].text for key in sorted(answers)}),
         }
-        if missing:
-            # The ledger has told of these answers already; the file they go to is no news.
-            self.listener, listener = Silent(), self.listener
-        else:
-            listener = self.listener
         dataset = self._dataset_stage(
             "generate",
             "generated.parquet",
             fingerprint,
             lambda: generation.to_dataset(requests, answers, failures, info.name),
+            # What was just answered has been told; the file it goes to is no news.
+            listener=Silent() if missing else self.listener,
         )
-        self.listener = listener
         return dataset, info, cost
 
     def _track_answers(self, answers: Any, total: int) -> Any:
@@ -289,6 +297,9 @@ class _Pipeline:
 
     def fit(self, parts: metrics.Parts) -> None:
         """Trains with and without synthetic text, for every seed, and scores both."""
+        from japagen.training.encoders import encoder_identity
+
+        parts.encoder = encoder_identity(self.task.training.encoder)
         for offset in range(self.task.training.seeds):
             seed = self.task.seed + offset
             with_synthetic = self._fit_one(parts.dataset, seed, f"train-synthetic-{seed}")

@@ -166,5 +166,3 @@ def _duplicate(example: Example, seen: dict[tuple[str, str], str]) -> Rejection 
     key = (normalize(example.text), normalize(example.text_pair or ""))
     first = seen.setdefault(key, example.id)
     return None if first == example.id else Rejection("duplicate", 1, 0, first)
-
-

@@ -39,7 +39,7 @@ def open_checkpoint(
         JapagenError: If it cannot be loaded, weights are missing from it, or its tokenizer
             needs a package that is not installed.
     """
-    with _quiet_transformers(), _loading_errors(name):
+    with quiet_transformers(), _loading_errors(name):
         model = _load_model(name, directory, trust_remote_code)
         return model, _load_tokenizer(model, directory, trust_remote_code)
 
@@ -65,7 +65,7 @@ def max_input_length(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keeps load reports and progress bars off standard error."""
     import transformers
 

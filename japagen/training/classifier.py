@@ -16,6 +16,7 @@ import torch
 
 from japagen.errors import JapagenError
 from japagen.files import read_json, write_json
+from japagen.training.checkpoints import quiet_transformers
 
 _CARD = "japagen.json"
 
@@ -148,7 +149,8 @@ class Classifier:
         try:
             self.model.config.id2label = dict(enumerate(self.labels))
             self.model.config.label2id = {label: i for i, label in enumerate(self.labels)}
-            self.model.save_pretrained(temporary, safe_serialization=True)
+            with quiet_transformers():
+                self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
             card = {
                 "labels": self.labels,
@@ -180,5 +182,6 @@ class Classifier:
                 "Give a run directory or a directory that Classifier.save wrote.",
             )
         card = read_json(path / _CARD)
-        model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)
-        return cls(model, AutoTokenizer.from_pretrained(path), **card)
+        with quiet_transformers():
+            model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)
+            return cls(model, AutoTokenizer.from_pretrained(path), **card)
