@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from japagen.errors import JapagenError
+from japagen.examples import Dataset, Example, Rejection
+from japagen.tasks import Training
+from japagen.training.classifier import Classifier
+from japagen.training.encoders import Encoder, load_encoder
+from japagen.training.fitting import _batches, _loss_mass, step_count, train
+from japagen.training.heads import head_features, last_linear, probe_head
+from tests.conftest import GOLD
+
+SHORT = Training(min_steps=2, max_steps=2, max_length=64)
+
+
+def _gold() -> Dataset:
+    return Dataset.of(
+        Example(text, label, split="train") for label, texts in GOLD.items() for text in texts
+    )
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder: str) -> Encoder:
+    return load_encoder(tiny_encoder)
+
+
+@pytest.fixture(scope="module")
+def classifier(encoder: Encoder) -> Classifier:
+    return train(None, _gold(), encoder=encoder, settings=SHORT)
+
+
+def test_a_saved_classifier_predicts_the_same(classifier: Classifier, tmp_path: Path) -> None:
+    classifier.save(tmp_path / "model")
+    again = Classifier.load(tmp_path / "model")
+    texts = ["荷物はどこ", "返品したい"]
+    assert again.labels == classifier.labels
+    np.testing.assert_allclose(
+        again.probabilities(texts), classifier.probabilities(texts), atol=1e-6
+    )
+    assert not list((tmp_path / "model").glob("*.bin"))
+
+
+def test_a_saved_classifier_is_an_ordinary_checkpoint(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    from transformers import pipeline
+
+    classifier.save(tmp_path / "model")
+    text = "サイズを交換できますか"
+    found = pipeline("text-classification", model=str(tmp_path / "model"))(text)[0]
+    prediction = classifier.predict([text])[0]
+    assert found["label"] == prediction.label
+    assert found["score"] == pytest.approx(prediction.probabilities[prediction.label], abs=1e-5)
+
+
+def test_the_added_layer_gives_the_mean_of_the_token_states(encoder: Encoder) -> None:
+    assert encoder.pooling == "mean"
+    untrained = train(
+        None,
+        _gold(),
+        encoder=encoder,
+        settings=Training(min_steps=1, max_steps=1, learning_rate=1e-12, head_learning_rate=1e-12),
+    )
+    rows = untrained.encode(GOLD["配送"])
+    features = head_features(untrained, rows)
+    for row, seen in zip(rows, features, strict=True):
+        with torch.inference_mode():
+            states = encoder.model(**untrained.collate([row])).last_hidden_state[0].numpy()
+        expected = states.mean(axis=0)
+        assert np.corrcoef(seen, expected)[0, 1] > 0.99
+
+
+def test_training_leaves_the_encoder_as_it_was(encoder: Encoder) -> None:
+    before = {k: v.clone() for k, v in encoder.model.state_dict().items()}
+    train(None, _gold(), encoder=encoder, settings=SHORT)
+    after = encoder.model.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_the_same_seed_trains_the_same_classifier(encoder: Encoder) -> None:
+    first, second = (
+        train(None, _gold(), encoder=encoder, settings=SHORT, seed=3).probabilities(["荷物"])
+        for _ in range(2)
+    )
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_probe_is_the_logistic_regression_it_claims_to_be(
+    encoder: Encoder, classes: int
+) -> None:
+    texts = [t for group in GOLD.values() for t in group]
+    targets = np.arange(len(texts)) % classes
+    labels = [str(t) for t in targets]
+    data = Dataset.of(Example(t, x) for t, x in zip(texts, labels, strict=True))
+    still = Training(min_steps=1, max_steps=1, learning_rate=1e-12, head_learning_rate=1e-12)
+    classifier = train(None, data, encoder=encoder, settings=still)
+    rows = classifier.encode(texts)
+    features = head_features(classifier, rows)
+    standard = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6)
+    probe = LogisticRegression(C=1 / features.shape[1], max_iter=500).fit(standard, targets)
+    mass = np.ones(len(texts))
+    probe_head(classifier, rows, targets, mass)
+    np.testing.assert_allclose(
+        classifier.probabilities(texts), probe.predict_proba(standard), atol=0.02
+    )
+    assert last_linear(classifier.model).out_features == classes
+
+
+@given(st.floats(0, 1), st.lists(st.floats(0.01, 10), min_size=1, max_size=8))
+def test_synthetic_text_carries_its_share_of_the_loss(share: float, weights: list[float]) -> None:
+    rejected = Rejection("too_short", 1, 6)
+    rows = [Example(str(i), "x", weight_distribution=w) for i, w in enumerate(weights)]
+    synthetic = Dataset.of([*rows, Example("r", "x", rejected=rejected)])
+    mass = _loss_mass(_gold(), synthetic, share)
+    gold = len(_gold())
+    assert len(mass) == gold + len(weights)
+    assert mass.mean() == pytest.approx(1)
+    assert mass[gold:].sum() / mass.sum() == pytest.approx(share, abs=1e-9)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=50), st.integers(1, 9), st.integers(1, 30))
+def test_every_pass_sees_every_example_once(
+    lengths: list[int], batch_size: int, steps: int
+) -> None:
+    import random
+
+    batches = list(_batches(lengths, batch_size, steps, random.Random(0)))
+    assert len(batches) == steps
+    per_pass = -(-len(lengths) // batch_size)
+    for start in range(0, steps - per_pass + 1, per_pass):
+        seen = sorted(i for batch in batches[start : start + per_pass] for i in batch)
+        if len(lengths) <= batch_size * 16:
+            assert seen == list(range(len(lengths)))
+
+
+def test_steps_have_bounds() -> None:
+    settings = Training(epochs=2, batch_size=10, min_steps=5, max_steps=30)
+    assert [step_count(n, settings) for n in (1, 100, 101, 1000)] == [5, 20, 22, 30]
+
+
+def test_any_number_of_texts_is_classified_in_order(classifier: Classifier) -> None:
+    texts = [t for group in GOLD.values() for t in group] * 3
+    streamed = list(classifier.predict_stream(iter(texts), batch_size=7))
+    assert [t for t, _ in streamed] == texts
+    whole = classifier.predict(texts)
+    assert [p.label for _, p in streamed] == [p.label for p in whole]
+    assert classifier.predict([]) == []
+    assert classifier.probabilities([]).shape == (0, 2)
+
+
+def test_what_cannot_be_used_is_refused(
+    classifier: Classifier, encoder: Encoder, tmp_path: Path
+) -> None:
+    with pytest.raises(JapagenError, match="list of texts"):
+        classifier.predict("荷物")
+    with pytest.raises(JapagenError, match="found none"):
+        train(None, None, encoder=encoder)
+    with pytest.raises(JapagenError, match="found 返品"):
+        train(None, _gold(), encoder=encoder, labels=["配送", "請求"])
+    with pytest.raises(JapagenError, match=r"found no japagen\.json"):
+        Classifier.load(tmp_path)
