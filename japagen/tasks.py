@@ -81,9 +81,9 @@ class Generation(_Section):
 
     per_label: Count = 150
     strategy: Literal["auto", "few_shot", "zero_shot"] = "auto"
-    shots: Count = 6
+    shots: Count = 10
     completions_per_shot_set: Annotated[int, Field(ge=1, le=8)] = 8
-    temperature: Annotated[float, Field(ge=0, le=5)] = 0.9
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.8
     top_k: Annotated[int, Field(ge=0)] = 100
     min_p: Share = 0.05
     max_tokens: Count = 120
