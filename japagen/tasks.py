@@ -139,7 +139,7 @@ class Training(_Section):
     encoder: str = "embedded"
     trust_remote_code: bool = False
     synthetic_share: Share = 0.4
-    epochs: Count = 4
+    epochs: Count = 3
     min_steps: Count = 60
     max_steps: Count | None = None
     batch_size: Count = 16
