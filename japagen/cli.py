@@ -120,7 +120,7 @@ def _run(
     listener = terminal.Terminal(quiet=quiet)
     result = run_task(task, out, synthetic=source, until=until, listener=listener)
     if until != "report":
-        dataset = result.latest()
+        dataset = result.after(until)
         counts = {"examples": len(dataset), "kept": int(dataset.kept_mask.sum())}
         if as_json:
             terminal.print_json({"run": str(result.path), **counts})

@@ -12,7 +12,7 @@ from japagen.errors import JapagenError, MissingExtraError, nearest
 from japagen.examples import SPLITS, Dataset
 from japagen.files import write_text
 from japagen.formats import write_examples
-from japagen.japanese.registers import PRESETS
+from japagen.japanese.registers import OTHER, PRESETS
 
 ExportForm = Literal["jsonl", "csv", "parquet", "hf"]
 _HF_MARKER = "dataset_dict.json"
@@ -222,7 +222,10 @@ def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
     method = (metrics.get("alignment") or {}).get("method", "none")
     weighted = "" if method == "none" else " and weighted towards gold"
     unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
-    steps = ("gold", "unlabelled", "requested", "failed", "generated", "rejected", "kept")
+    steps = (
+        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten"),
+        *("rejected", "kept"),
+    )
     return "\n\n".join(
         [
             "## How it was made",
@@ -236,13 +239,16 @@ def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
 def _registers(found: Mapping[str, Any] | None) -> str:
     if not found:
         return _not_measured()
-    sides = ("gold", "asked", "seen")
+    sides = ("gold", "asked", "before", "seen")
     rows = [
         (name, *(_share((found.get(side) or {}).get(name)) for side in sides))
-        for name in (*PRESETS, "other")
+        for name in (*PRESETS, OTHER)
         if any(name in (found.get(side) or {}) for side in sides)
     ]
-    match = f"Written in the register asked for: {_share(found.get('match'))}."
+    match = (
+        f"Written in the register asked for: {_share(found.get('match_before'))} as generated, "
+        f"{_share(found.get('match'))} after control."
+    )
     return f"{_table(('register', *sides), rows)}\n\n{match}"
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from japagen.examples import Dataset, Example, Rejection
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request, Sampling
-from japagen.japanese.registers import PRESETS, Register
+from japagen.japanese.registers import Register
 from japagen.ledger import Ledger
 from japagen.prompts import PromptLibrary
+from japagen.requesting import draft_request, identified, one_line, read_answer
 from japagen.tasks import Task
-
-_REGISTER_SMOOTHING = 1.0
 
 
 def strategy_of(task: Task, gold: Dataset | None) -> str:
@@ -42,39 +38,10 @@ def apportion(shares: Mapping[str, float], total: int) -> dict[str, int]:
     return counts
 
 
-def register_shares(
-    task: Task, gold: Dataset | None, unlabelled: Dataset | None = None
-) -> dict[str, float]:
-    """The register distribution to ask for.
-
-    ``from_gold`` counts the presets seen in gold and unlabelled text, with one added to each:
-    a register that a few texts happen not to show is still asked for now and then. Without
-    any text, polite is asked for throughout.
-
-    Args:
-        task: The task.
-        gold: Training gold with ``register_seen`` filled in.
-        unlabelled: Unlabelled text with ``register_seen`` filled in.
-    """
-    if task.registers != "from_gold":
-        return {name: share for name, share in task.registers.items() if share > 0}
-    counts = dict.fromkeys(PRESETS, 0)
-    for data in (gold, unlabelled):
-        for row in data.column("register_seen") if data is not None else ():
-            preset = Register.from_dict(row).preset if row else None
-            if preset:
-                counts[preset] += 1
-    total = sum(counts.values())
-    if not total:
-        return {"polite": 1.0}
-    whole = total + _REGISTER_SMOOTHING * len(counts)
-    return {name: (n + _REGISTER_SMOOTHING) / whole for name, n in counts.items()}
-
-
 def plan_requests(
     task: Task,
     gold: Dataset | None,
-    registers: Mapping[str, float],
+    registers: Mapping[str, Mapping[str, float]],
     prompts: PromptLibrary,
     generator: GeneratorInfo,
 ) -> list[Request]:
@@ -87,7 +54,7 @@ def plan_requests(
     Args:
         task: The task.
         gold: Training gold with ``register_seen`` filled in, or None.
-        registers: Preset name to share.
+        registers: Label to register name to share.
         prompts: Where templates come from.
         generator: Which kind of prompt is wanted, and from whom.
 
@@ -98,13 +65,14 @@ def plan_requests(
     size = task.generation.completions_per_shot_set
     groups: list[tuple[int, list[Request]]] = []
     for label in task.labels:
-        for preset, count in apportion(registers, task.generation.per_label).items():
-            shots = _ShotSets(task, gold, label, preset) if strategy == "few_shot" else None
+        for register, count in apportion(registers[label], task.generation.per_label).items():
+            shots = _ShotSets(task, gold, label, register) if strategy == "few_shot" else None
             for turn in range(-(-count // size)):
                 chosen = shots.draw() if shots else []
-                request = _request(task, label, preset, chosen, strategy, prompts, generator)
+                draft = _draft(task, label, register, chosen, strategy, prompts, generator)
                 completions = range(min(size, count - turn * size))
-                group = [_seeded(request, task.seed, turn, n, generator) for n in completions]
+                place = [task.seed, label, register, turn]
+                group = [identified(draft, [*place, n], generator) for n in completions]
                 groups.append((turn, group))
     groups.sort(key=lambda group: group[0])
     return [request for _, group in groups for request in group]
@@ -117,12 +85,12 @@ class _ShotSets:
     texts keeps the requests of a smaller plan.
     """
 
-    def __init__(self, task: Task, gold: Dataset | None, label: str, preset: str) -> None:
+    def __init__(self, task: Task, gold: Dataset | None, label: str, register: str) -> None:
         rows = [e for e in gold or () if e.label == label]
-        self._same = [e for e in rows if e.register_seen and e.register_seen.preset == preset]
+        self._same = [e for e in rows if e.register_seen and e.register_seen.name == register]
         self._others = [e for e in rows if e not in self._same]
         self._count = min(task.generation.shots, len(rows))
-        self._random = random.Random(f"{task.seed}/shots/{label}/{preset}")
+        self._random = random.Random(f"{task.seed}/shots/{label}/{register}")
         self._used: set[tuple[str, ...]] = set()
 
     def draw(self) -> list[Example]:
@@ -147,10 +115,10 @@ class _ShotSets:
         return filling + matching
 
 
-def _request(
+def _draft(
     task: Task,
     label: str,
-    preset: str,
+    register: str,
     shots: Sequence[Example],
     strategy: str,
     prompts: PromptLibrary,
@@ -163,42 +131,20 @@ def _request(
         "label": label,
         "label_description": task.labels[label],
         "other_labels": [name for name in task.labels if name != label],
-        "register": prompts.registers[preset],
-        "shots": [_one_line(e.text) for e in shots],
+        "register": prompts.registers[register],
+        "shots": [one_line(e.text) for e in shots],
     }
-    kind = generator.prompt_kind
     g = task.generation
-    return Request(
-        id="",
-        prompt=prompts.render(strategy, kind, variables),
-        sampling=Sampling(
-            temperature=g.temperature,
-            top_k=g.top_k,
-            min_p=g.min_p,
-            max_tokens=g.max_tokens,
-            stop=("\n",) if kind == "document" else (),
-        ),
-        seed=0,
+    return draft_request(
+        strategy,
+        variables,
+        prompts,
+        generator,
+        Sampling(g.temperature, g.top_k, g.min_p, g.max_tokens),
         label=label,
-        register=Register.of(preset),
-        template=f"{strategy}.{kind}@{prompts.template_hash(f'{strategy}.{kind}')}",
-        shot_ids=tuple(e.id for e in shots),
+        register=Register.of(register),
+        shot_ids=[e.id for e in shots],
     )
-
-
-def _seeded(
-    request: Request, task_seed: int, group: int, completion: int, generator: GeneratorInfo
-) -> Request:
-    """Gives a request its seed and its id, both stable across runs and unrelated requests."""
-    place = [task_seed, request.label, request.register.preset, group, completion]
-    seed = int.from_bytes(hashlib.sha256(json.dumps(place).encode()).digest()[:4]) >> 1
-    prompt = (
-        request.prompt
-        if isinstance(request.prompt, str)
-        else [[m.role, m.content] for m in request.prompt]
-    )
-    key = json.dumps([generator.identity, prompt, asdict(request.sampling), seed])
-    return replace(request, seed=seed, id=hashlib.sha256(key.encode()).hexdigest()[:16])
 
 
 def run_requests(
@@ -206,6 +152,7 @@ def run_requests(
     generator: Generator,
     ledger: Ledger,
     progress: Callable[[Iterator[Answer], int], Iterator[Answer]] = lambda it, _: it,
+    purpose: str = "generate",
 ) -> dict[str, Answer]:
     """Sends what has no answer yet; every answer is committed before it is used.
 
@@ -214,6 +161,7 @@ def run_requests(
         generator: Whom to ask.
         ledger: Where answers of this and earlier runs are.
         progress: Wraps the stream of answers to show how far it is.
+        purpose: What the ledger's time is counted under.
 
     Returns:
         Request id to accepted answer. Requests that failed are absent; the ledger has why.
@@ -221,7 +169,7 @@ def run_requests(
     answered = ledger.answers(r.id for r in requests)
     waiting = [r for r in requests if r.id not in answered]
     if waiting:
-        ledger.plan(waiting, generator.info.identity)
+        ledger.plan(waiting, generator.info.identity, purpose)
         for answer in progress(generator.stream(iter(waiting)), len(waiting)):
             ledger.record(answer)
         answered = ledger.answers(r.id for r in requests)
@@ -252,23 +200,11 @@ def to_dataset(
 
 
 def _to_example(request: Request, answer: Answer | None, failure: str) -> Example:
-    rejected = None
+    rejected: Rejection | None
     if answer is None:
         text, rejected = "", Rejection("failed", 1, 0, failure)
-    elif isinstance(request.prompt, str):
-        text = _clean_line(answer.text)
     else:
-        found = _json_text(answer.text)
-        text = _one_line(found if found is not None else answer.text)
-        if found is None:
-            rejected = Rejection("unreadable", 1, 0, "no JSON object with a text")
-    if rejected is None and answer is not None and answer.finish == "length":
-        rejected = Rejection(
-            "truncated",
-            answer.completion_tokens,
-            request.sampling.max_tokens,
-            "cut off at the token limit",
-        )
+        text, rejected = read_answer(request, answer)
     return Example(
         text=text,
         label=request.label,
@@ -284,31 +220,3 @@ def _to_example(request: Request, answer: Answer | None, failure: str) -> Exampl
         seed=request.seed,
         rejected=rejected,
     )
-
-
-_BULLET = re.compile(r"^(?:[-*・•●]|\d{1,3}[.)．、]|[①-⑳])\s*")
-_FENCE = re.compile(r"\{.*\}", re.DOTALL)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _clean_line(text: str) -> str:
-    """Takes one list item out of a continued document."""
-    line = _BULLET.sub("", text.strip().split("\n", 1)[0].strip())
-    if len(line) > 1 and line[0] == "「" and line[-1] == "」" and "「" not in line[1:]:
-        line = line[1:-1]
-    return _one_line(line)
-
-
-def _json_text(text: str) -> str | None:
-    found = _FENCE.search(text)
-    if not found:
-        return None
-    try:
-        value = json.loads(found.group())
-    except json.JSONDecodeError:
-        return None
-    inner = value.get("text") if isinstance(value, dict) else None
-    return inner if isinstance(inner, str) and inner.strip() else None

@@ -31,7 +31,11 @@ CREATE TABLE IF NOT EXISTS attempts (
     seconds REAL NOT NULL,
     answered_at REAL NOT NULL
 );
-CREATE TABLE IF NOT EXISTS sessions (started_at REAL NOT NULL, last_answer_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS sessions (
+    started_at REAL NOT NULL,
+    last_answer_at REAL NOT NULL,
+    purpose TEXT NOT NULL DEFAULT 'generate'
+);
 CREATE UNIQUE INDEX IF NOT EXISTS one_accepted ON attempts(request_id) WHERE finish != 'error';
 """
 
@@ -53,14 +57,19 @@ class Ledger:
         # WAL with NORMAL loses nothing when the process dies; FULL also survives a power cut.
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.executescript(_SCHEMA)
+        columns = {row[1] for row in self._db.execute("PRAGMA table_info(sessions)")}
+        if "purpose" not in columns:  # a run that was begun before texts were rewritten
+            self._db.execute(
+                "ALTER TABLE sessions ADD COLUMN purpose TEXT NOT NULL DEFAULT 'generate'"
+            )
 
-    def plan(self, requests: Iterable[Request], generator: str) -> None:
+    def plan(self, requests: Iterable[Request], generator: str, purpose: str = "generate") -> None:
         """Opens a session and records the requests to be sent; known ones stay as they are."""
         now = time.time()
         rows = [(r.id, generator, r.seed, _body(r), now) for r in requests]
         self._db.execute("BEGIN IMMEDIATE")
         self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", rows)
-        self._db.execute("INSERT INTO sessions VALUES (?, ?)", [now, now])
+        self._db.execute("INSERT INTO sessions VALUES (?, ?, ?)", [now, now, purpose])
         self._db.execute("COMMIT")
 
     def record(self, answer: Answer) -> None:
@@ -100,6 +109,16 @@ class Ledger:
             "SELECT request_id, error FROM attempts WHERE finish = 'error' ORDER BY id"
         )
         return {request_id: error for request_id, error in rows if request_id in wanted}
+
+    def wall_seconds(self, purpose: str) -> float:
+        """Time from the first request to the last answer, over the sessions of one purpose."""
+        return float(
+            self._db.execute(
+                "SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions "
+                "WHERE purpose = ?",
+                [purpose],
+            ).fetchone()[0]
+        )
 
     def totals(self) -> Mapping[str, float]:
         """Counts, tokens and seconds over every attempt ever made, failures included."""

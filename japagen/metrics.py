@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import japagen
+from japagen.curation.register_quota import HELD_BACK
 from japagen.data import TaskData
 from japagen.evaluation import (
     Interval,
@@ -23,7 +24,7 @@ from japagen.evaluation import (
 from japagen.examples import Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
-from japagen.japanese.registers import PRESETS, Register
+from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.tasks import Task
 
 Seeded = tuple[int, npt.NDArray[np.float64]]
@@ -114,13 +115,16 @@ def _size(data: Dataset | None) -> int:
 def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     kept = int(dataset.kept_mask.sum())
     failed = rejection_counts(dataset).get("failed", 0)
+    rewritten = sum(parent is not None for parent in dataset.column("parent_id"))
+    first = len(dataset) - rewritten
     return {
         "gold": _size(parts.data.gold),
         "test": _size(parts.data.test),
         "unlabelled": _size(parts.data.unlabelled),
-        "requested": len(dataset) if parts.generator else 0,
+        "requested": first if parts.generator else 0,
         "failed": failed,
-        "generated": len(dataset) - failed,
+        "generated": first - failed,
+        "rewritten": rewritten,
         "rejected": len(dataset) - kept - failed,
         "kept": kept,
     }
@@ -128,7 +132,8 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
 
 def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float]]:
     gold = parts.data.gold.label_counts() if parts.data.gold is not None else {}
-    made, kept = dataset.label_counts(), dataset.kept.label_counts()
+    first = np.flatnonzero([parent is None for parent in dataset.column("parent_id")])
+    made, kept = dataset.take(first).label_counts(), dataset.kept.label_counts()
     weight: dict[str, float] = dict.fromkeys(parts.task.labels, 0.0)
     for label, w in zip(dataset.labels, dataset.weights, strict=True):
         weight[label] += float(w)
@@ -144,32 +149,70 @@ def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float]]:
     }
 
 
-def _preset(row: Mapping[str, Any] | None) -> str:
-    return (Register.from_dict(row).preset if row else None) or "other"
+def _name(row: Mapping[str, Any] | None) -> str:
+    return Register.from_dict(row).name if row else OTHER
 
 
-def _shares(names: list[str]) -> dict[str, float]:
+def _shares(names: Iterable[str]) -> dict[str, float]:
     counts = Counter(names)
+    total = max(sum(counts.values()), 1)
     return {
-        name: counts[name] / max(len(names), 1)
-        for name in (*PRESETS, "other")
-        if name != "other" or counts[name]
+        name: counts[name] / total for name in (*PRESETS, OTHER) if name != OTHER or counts[name]
     }
 
 
 def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
-    kept = dataset.kept
-    seen = [_preset(row) for row in kept.column("register_seen")]
-    asked = [_preset(row) if row else None for row in kept.column("register_asked")]
-    both = [(a, s) for a, s in zip(asked, seen, strict=True) if a]
-    if not any(row for row in kept.column("register_seen")):
+    """Registers in gold, as asked for, and as seen before and after they were held to that."""
+    names = ("label_asked", "register_asked", "register_seen", "parent_id", "rejected")
+    rows = [
+        {"label": str(label), "asked": asked and _name(asked), "seen": _name(seen), "child": child}
+        | {"kept": not rejected, "usable": not rejected or rejected["filter"] in HELD_BACK}
+        for label, asked, seen, child, rejected in zip(*map(dataset.column, names), strict=True)
+    ]
+    kept = [r for r in rows if r["kept"]]
+    if not any(row for row in dataset.kept.column("register_seen")):
         return None
     gold = parts.gold
+    found = {
+        "gold": _shares(map(_name, gold.column("register_seen"))) if gold else {},
+        **_asked_and_seen(rows, kept),
+        "rewritten": sum(bool(r["child"]) for r in kept),
+    }
+    found["per_label"] = {
+        label: _asked_and_seen(
+            [r for r in rows if r["label"] == label], [r for r in kept if r["label"] == label]
+        )
+        for label in parts.task.labels
+        if found["asked"]
+    }
+    return found
+
+
+def _asked_and_seen(rows: list[dict[str, Any]], kept: list[dict[str, Any]]) -> dict[str, Any]:
+    """Shares as asked, seen before and seen after, and how far each is from what was asked."""
+    first = [r for r in rows if r["asked"] and not r["child"]]
+    usable = [r for r in first if r["usable"]]
+    asked = _shares(r["asked"] for r in first) if first else {}
+    before, after = (_shares(r["seen"] for r in side) for side in (usable, kept))
+
+    def match(side: list[dict[str, Any]]) -> float | None:
+        both = [r["asked"] == r["seen"] for r in side if r["asked"]]
+        return sum(both) / len(both) if both else None
+
+    def distance(seen: Mapping[str, float]) -> float | None:
+        """Total variation from what was asked."""
+        if not asked:
+            return None
+        return sum(abs(asked.get(n, 0) - seen.get(n, 0)) for n in {*asked, *seen}) / 2
+
     return {
-        "gold": _shares([_preset(r) for r in gold.column("register_seen")]) if gold else {},
-        "asked": _shares([a for a, _ in both]) if both else {},
-        "seen": _shares(seen),
-        "match": sum(a == s for a, s in both) / len(both) if both else None,
+        "asked": asked,
+        "before": before if first else {},
+        "seen": after,
+        "match_before": match(usable),
+        "match": match(kept),
+        "distance_before": distance(before),
+        "distance": distance(after),
     }
 
 

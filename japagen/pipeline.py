@@ -12,16 +12,19 @@ import numpy.typing as npt
 import yaml
 
 from japagen import generation, metrics
+from japagen.asking import Asker
 from japagen.curation.filters import curate
-from japagen.data import TaskData, load_data, load_synthetic
+from japagen.curation.register_quota import Rewritten, control_registers
+from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
+from japagen.data import load_data, load_synthetic
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.files import atomic, digest, read_json, write_json, write_text
 from japagen.formats import load_dataset, write_examples
-from japagen.generators.base import Generator, GeneratorInfo, Request
+from japagen.generators.base import Answer, Generator, Request
 from japagen.japanese.register_detection import analyze_register
-from japagen.ledger import Ledger
 from japagen.listeners import Listener, Silent
+from japagen.planning import find_registers, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
 from japagen.runs import RunDirectory
@@ -30,7 +33,9 @@ from japagen.tasks import Source, Task
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
 # Raised when a stage's code changes what it makes from the same inputs.
-_VERSIONS = {"generate": 1, "curate": 1, "align": 1, "train": 1, "report": 1}
+_VERSIONS = {"generate": 1, "curate": 1, "registers": 1, "align": 1, "train": 1, "report": 1}
+# Keys of `Curation` that no filter reads.
+_REGISTER_KEYS = {"register_miss", "rewrite_attempts"}
 
 
 def run(
@@ -63,36 +68,11 @@ def run(
         pipeline = _Pipeline(task, directory, listener or Silent(), generator)
         if isinstance(synthetic, str | Path):
             synthetic = Source(path=Path(synthetic))
-        pipeline.go(synthetic, until)
+        with closing(pipeline.asker):
+            pipeline.go(synthetic, until)
     finally:
         directory.release()
     return Run(directory.path)
-
-
-def plan(
-    task: Task, data: TaskData, info: GeneratorInfo, gold: Dataset | None = None
-) -> list[Request]:
-    """The requests a task would send, in order.
-
-    Args:
-        task: The task.
-        data: Its texts.
-        info: Who would answer.
-        gold: Gold with registers already found; found here when None.
-    """
-    if gold is None and data.gold is not None:
-        gold = find_registers(data.gold)
-    unlabelled = data.unlabelled
-    if task.registers == "from_gold" and unlabelled is not None:
-        unlabelled = find_registers(unlabelled)
-    shares = generation.register_shares(task, gold, unlabelled)
-    prompts = PromptLibrary(task.generation.prompts)
-    return generation.plan_requests(task, gold, shares, prompts, info)
-
-
-def find_registers(data: Dataset) -> Dataset:
-    """Fills in the register seen in every text."""
-    return data.with_registers([analyze_register(text).register for text in data.texts])
 
 
 class _Pipeline:
@@ -108,7 +88,8 @@ class _Pipeline:
         self.task = task
         self.directory = directory
         self.listener = listener
-        self.generator = generator
+        path = directory.file("ledger.sqlite")
+        self.asker = Asker(task.generator, generator, path, listener)
         self.data = load_data(task)
         gold = self.data.gold
         self.gold = find_registers(gold) if gold is not None else None
@@ -118,12 +99,16 @@ class _Pipeline:
         parts = metrics.Parts(task=self.task, data=self.data, gold=self.gold)
         wanted = STAGES[: STAGES.index(until) + 1]
         if synthetic is None:
-            parts.dataset, parts.generator, parts.cost = self.generate()
+            parts.dataset = self.generate()
+            parts.generator = self.asker.info
         else:
             parts.dataset = load_synthetic(self.task, synthetic)
             parts.synthetic_file = Path(synthetic.path).name
         if "curate" in wanted:
             parts.dataset = self.curate(parts.dataset)
+            parts.dataset = self.hold_registers(parts.dataset, ask=synthetic is None)
+        # Training needs the memory, and asks nothing.
+        self.asker.close()
         if "align" in wanted:
             parts.dataset, parts.alignment = self.align(parts.dataset)
         if "train" in wanted:
@@ -174,61 +159,34 @@ class _Pipeline:
         )
         return made
 
-    def generate(self) -> tuple[Dataset, GeneratorInfo, Mapping[str, float]]:
-        from japagen.generators.loading import load_generator
-
-        generator = self.generator or load_generator(self.task.generator)
-        info = generator.info
+    def generate(self) -> Dataset:
+        info = self.asker.info
         requests = plan(self.task, self.data, info, self.gold)
-        with closing(Ledger(self.directory.file("ledger.sqlite"))) as ledger, closing(generator):
-            ids = [r.id for r in requests]
-            missing = len(requests) - len(ledger.answers(ids))
-            if missing:
-                again = f"{missing} of {len(requests)} to do" if missing < len(requests) else ""
-                self.listener.stage("generate", "start", again)
-            answers = generation.run_requests(requests, generator, ledger, self._track_answers)
-            failures = ledger.failures(ids)
-            cost = ledger.totals()
-        if missing:
-            self.listener.stage("generate", "done", f"{cost['wall_seconds']:.1f}")
-        if failures:
-            reason = next(iter(failures.values()))
-            self.listener.note(
-                f"{len(failures)} of {len(requests)} requests have no answer ({reason}); "
-                "the same command tries them again."
-            )
+        asked = self.asker.ask(requests, "generate")
+        answers, failures = asked.answers, asked.failures
         if not answers:
             raise JapagenError(
                 f"None of {len(requests)} requests was answered.",
                 f"The first reason: {next(iter(failures.values()), 'unknown')}",
             )
         fingerprint = {
-            "requests": digest(ids),
+            "requests": digest([r.id for r in requests]),
             "answers": digest({key: answers[key].text for key in sorted(answers)}),
         }
-        dataset = self._dataset_stage(
+        return self._dataset_stage(
             "generate",
             "generated.parquet",
             fingerprint,
             lambda: generation.to_dataset(requests, answers, failures, info.name),
             # What was just answered has been told; the file it goes to is no news.
-            listener=Silent() if missing else self.listener,
+            listener=Silent() if asked.sent else self.listener,
         )
-        return dataset, info, cost
-
-    def _track_answers(self, answers: Any, total: int) -> Any:
-        return self.listener.track(answers, total, "generate")
 
     def curate(self, dataset: Dataset) -> Dataset:
-        prompts = PromptLibrary(self.task.generation.prompts)
-        phrases = [
-            phrase
-            for register in prompts.registers.values()
-            for phrase in [register["description"], *register["examples"]]
-        ]
+        phrases = self._prompt_phrases()
         fingerprint = {
             "examples": dataset.fingerprint,
-            "curation": self.task.curation.model_dump(mode="json"),
+            "curation": self.task.curation.model_dump(mode="json", exclude=_REGISTER_KEYS),
             "gold": self._print(self.gold),
             "prompts": digest(phrases),
         }
@@ -239,13 +197,69 @@ class _Pipeline:
             return curate(seen, self.task.curation, self.gold, phrases)
 
         curated = self._dataset_stage("curate", "curated.parquet", fingerprint, make)
-        if not curated.kept_mask.any():
-            counts = metrics.rejection_counts(curated)
-            raise JapagenError(
-                f"Curation rejected all {len(curated)} examples: {counts}.",
-                f"Read {self.directory.file('curated.parquet')} and loosen curation in the task.",
-            )
+        self._need_some(curated, "curated.parquet")
         return curated
+
+    def _prompt_phrases(self) -> list[str]:
+        """Sentences that prompts show besides gold."""
+        return [
+            phrase
+            for register in PromptLibrary(self.task.generation.prompts).registers.values()
+            for phrase in [register["description"], *register["examples"]]
+        ]
+
+    def _need_some(self, dataset: Dataset, name: str) -> None:
+        if not dataset.kept_mask.any():
+            counts = metrics.rejection_counts(dataset)
+            raise JapagenError(
+                f"Curation rejected all {len(dataset)} examples: {counts}.",
+                f"Read {self.directory.file(name)} and loosen curation in the task.",
+            )
+
+    def hold_registers(self, dataset: Dataset, *, ask: bool) -> Dataset:
+        """Keeps, rewrites or rejects what is not in the register asked for.
+
+        Args:
+            dataset: Curated examples.
+            ask: Whether the generator may be asked to rewrite.
+        """
+        settings, phrases = self.task.curation, self._prompt_phrases()
+        prompts = PromptLibrary(self.task.generation.prompts)
+        info = self.asker.info if ask and settings.rewrite_attempts else None
+        unanswered: list[str] = []
+
+        def send(requests: Sequence[Request]) -> Mapping[str, Answer]:
+            asked = self.asker.ask(requests, "rewrite")
+            unanswered.extend(asked.failures)
+            return asked.answers
+
+        def by_model(wanted: Wanted) -> Sequence[Rewritten]:
+            assert info is not None
+            return rewrite_by_model(wanted, self.task, prompts, info, send)
+
+        def make() -> Dataset:
+            if settings.register_miss == "ignore":
+                return dataset
+            controlled, children = control_registers(
+                dataset, settings.register_miss, rewrite_by_rules, by_model if info else None
+            )
+            if children is None:
+                return controlled
+            return curate(Dataset.concat([controlled, children]), settings, self.gold, phrases)
+
+        fingerprint = {
+            "examples": dataset.fingerprint,
+            "curation": settings.model_dump(mode="json"),
+            "generator": info and info.identity,
+            "template": info and prompts.template_hash(f"rewrite.{info.prompt_kind}"),
+            "gold": self._print(self.gold),
+            "prompts": digest(phrases),
+        }
+        held = self._dataset_stage("registers", "registers.parquet", fingerprint, make)
+        if unanswered:
+            self.directory.forget("registers")
+        self._need_some(held, "registers.parquet")
+        return held
 
     @staticmethod
     def _print(data: Dataset | None) -> str | None:
@@ -355,8 +369,8 @@ class _Pipeline:
     def report(self, parts: metrics.Parts) -> None:
         seconds = self.directory.seconds()
         seconds.pop("report", None)
-        if parts.cost:
-            seconds["generate"] = parts.cost["wall_seconds"]
+        if parts.generator:
+            parts.cost, seconds["generate"] = self.asker.cost()
         parts.seconds = seconds
         found = {"created": self.directory.created, **metrics.collect(parts)}
         write_json(self.directory.file("metrics.json"), found)

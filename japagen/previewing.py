@@ -10,7 +10,7 @@ from japagen import generation
 from japagen.data import load_data
 from japagen.generators.base import Request
 from japagen.generators.loading import load_generator
-from japagen.pipeline import plan
+from japagen.planning import plan
 from japagen.tasks import Task
 
 
@@ -31,7 +31,7 @@ def estimate(task: Task) -> dict[str, Any]:
     with closing(load_generator(task.generator)) as generator:
         requests = plan(task, load_data(task), generator.info)
         tokens = {text: generator.count_tokens(text) for text in {_text(r) for r in requests}}
-        cells = Counter((r.label, r.register.preset) for r in requests)
+        cells = Counter((r.label, r.register.name) for r in requests)
         return {
             "generator": generator.info.name,
             "requests": len(requests),
@@ -61,7 +61,7 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
     return [
         {
             "label": request.label,
-            "register": request.register.preset,
+            "register": request.register.name,
             "template": request.template,
             "prompt": _text(request),
             "text": example.text,
@@ -76,7 +76,7 @@ def _spread(requests: list[Request], number: int) -> list[Request]:
     seen: Counter[tuple[str, str | None]] = Counter()
     ranked = []
     for index, request in enumerate(requests):
-        cell = (request.label, request.register.preset)
+        cell = (request.label, request.register.name)
         ranked.append((seen[cell], index, request))
         seen[cell] += 1
     return [request for _, _, request in sorted(ranked, key=lambda r: r[:2])[:number]]

@@ -14,7 +14,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from japagen.errors import JapagenError, nearest
 from japagen.generators.base import Message, PromptKind
-from japagen.japanese.registers import PRESETS
+from japagen.japanese.registers import OTHER, PRESETS
 from japagen.resources import resource_dir
 
 _TURNS = ("system", "user")
@@ -27,7 +27,8 @@ class PromptLibrary:
     continues) or ``chat`` (with the blocks ``system`` and ``user``).
 
     Args:
-        directory: Where the templates are; the built-in ones when None.
+        directory: Where the templates are; a template that is not there is taken from the
+            built-in ones. Only those when None.
 
     Raises:
         JapagenError: If the directory or its ``registers.yaml`` is missing or incomplete.
@@ -35,8 +36,9 @@ class PromptLibrary:
 
     def __init__(self, directory: str | Path | None = None) -> None:
         self.directory = resource_dir("prompts_ja", directory)
+        self._path = (self.directory, resource_dir("prompts_ja"))
         self._environment = SandboxedEnvironment(
-            loader=FileSystemLoader(self.directory),
+            loader=FileSystemLoader(self._path),
             undefined=StrictUndefined,
             trim_blocks=False,
             autoescape=False,
@@ -44,15 +46,16 @@ class PromptLibrary:
         self.registers = _load_registers(self.directory)
 
     def _source(self, template: str) -> str:
-        path = self.directory / f"{template}.j2"
-        if not path.is_file():
-            known = sorted(p.name.removesuffix(".j2") for p in self.directory.glob("*.j2"))
-            raise JapagenError(
-                f"There is no prompt template '{template}' in {self.directory}"
-                f"{nearest(template, known)}.",
-                f"Found: {', '.join(known) or 'none'}.",
-            )
-        return path.read_text(encoding="utf-8")
+        for directory in self._path:
+            path = directory / f"{template}.j2"
+            if path.is_file():
+                return path.read_text(encoding="utf-8")
+        found = {p.name.removesuffix(".j2") for d in self._path for p in d.glob("*.j2")}
+        raise JapagenError(
+            f"There is no prompt template '{template}' in {self.directory}"
+            f"{nearest(template, sorted(found))}.",
+            f"Found: {', '.join(sorted(found))}.",
+        )
 
     def template_hash(self, template: str) -> str:
         """First 12 hex digits of the SHA-256 of the template and the register descriptions."""
@@ -109,6 +112,7 @@ class PromptLibrary:
 
 def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:
     path = directory / "registers.yaml"
+    registers: dict[str, dict[str, Any]] | None
     try:
         registers = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -118,7 +122,7 @@ def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:
         ) from None
     incomplete = [
         name
-        for name in PRESETS
+        for name in (*PRESETS, OTHER)
         if not {"name", "description", "examples"} <= set((registers or {}).get(name) or {})
     ]
     if incomplete:
@@ -127,7 +131,7 @@ def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:
             f"incomplete: {', '.join(incomplete)}.",
             "Copy what is missing from the built-in registers.yaml.",
         )
-    return dict(registers)
+    return dict(registers or {})
 
 
 @cache

@@ -13,6 +13,8 @@ from japagen.files import read_json
 from japagen.formats import load_dataset
 from japagen.runs import task_of
 
+_EXAMPLES = {"generate": "generated.parquet", "curate": "registers.parquet"}
+
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
 
@@ -53,14 +55,12 @@ class Run:
     @cached_property
     def dataset(self) -> Dataset:
         """The synthetic examples, rejected ones included, with registers and weights."""
-        return load_dataset(self._need("aligned.parquet", "align CONFIG"))
+        return self.after("train")
 
-    def latest(self) -> Dataset:
-        """The examples as far as the run has come."""
-        for name in ("aligned.parquet", "curated.parquet", "generated.parquet"):
-            if (self.path / name).is_file():
-                return load_dataset(self.path / name)
-        raise JapagenError(f"{self.path} has no examples yet.", "Run: japagen generate CONFIG")
+    def after(self, stage: str) -> Dataset:
+        """The examples as a stage (generate, curate or a later one) left them."""
+        name = _EXAMPLES.get(stage, "aligned.parquet")
+        return load_dataset(self._need(name, f"{stage} CONFIG"))
 
     @cached_property
     def classifier(self) -> Classifier:

@@ -110,6 +110,10 @@ class RunDirectory:
         say("done", f"{seconds:.1f}")
         return made
 
+    def forget(self, name: str) -> None:
+        """Has a stage run again next time, whatever its inputs."""
+        self.file("stages", f"{name}.json").unlink(missing_ok=True)
+
     def seconds(self) -> dict[str, float]:
         """Time that each finished stage took when it last ran."""
         return {

@@ -101,6 +101,12 @@ class Curation(_Section):
         max_gold_overlap: Largest share of a text's character 5-grams found in one gold text.
         forbid_label_name: Reject texts that contain their label's name.
         forbidden_words: Reject texts that contain one of these.
+        register_miss: What to do, in this order, with a text that is not in the register
+            asked for: ``keep`` it for what it is where that register of its label has room,
+            ``rewrite`` it. What neither can place is rejected. ``ignore`` leaves all as
+            they are.
+        rewrite_attempts: Requests to the model for one text that the rules cannot rewrite;
+            0 for rules alone.
     """
 
     min_characters: Count = 6
@@ -109,6 +115,11 @@ class Curation(_Section):
     max_gold_overlap: Share = 0.6
     forbid_label_name: bool = False
     forbidden_words: tuple[str, ...] = ()
+    register_miss: Literal["ignore"] | tuple[Literal["keep", "rewrite"], ...] = (
+        "keep",
+        "rewrite",
+    )
+    rewrite_attempts: Annotated[int, Field(ge=0, le=8)] = 1
 
 
 class AlignmentSettings(_Section):

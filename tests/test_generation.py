@@ -41,7 +41,9 @@ def _plan(task: Task, kind: str = "document") -> list[Request]:
     assert gold is not None
     gold = gold.with_registers([Register.of("polite")] * len(gold))
     generator = ScriptedGenerator(kind=kind)  # type: ignore[arg-type]
-    return generation.plan_requests(task, gold, EVEN, builtin_prompts(), generator.info)
+    return generation.plan_requests(
+        task, gold, dict.fromkeys(task.labels, EVEN), builtin_prompts(), generator.info
+    )
 
 
 def _with_generation(task: Task, **values: int) -> Task:
@@ -49,7 +51,7 @@ def _with_generation(task: Task, **values: int) -> Task:
 
 
 def test_every_label_and_register_gets_its_requests(task: Task) -> None:
-    cells = Counter((r.label, r.register.preset) for r in _plan(task))
+    cells = Counter((r.label, r.register.name) for r in _plan(task))
     assert cells == {(label, name): 3 for label in task.labels for name in EVEN}
 
 

@@ -187,7 +187,7 @@ def test_when_curation_rejects_everything_it_says_why(task: Task, tmp_path: Path
 
 def test_stages_stop_where_asked(task: Task, tmp_path: Path) -> None:
     run, _, _ = _run(task, tmp_path / "run", until="curate")
-    assert len(run.latest()) == 24
+    assert len(run.after("curate")) == 24
     assert not (run.path / "metrics.json").exists()
     with pytest.raises(JapagenError, match="has no metrics"):
         _ = run.metrics
@@ -201,4 +201,4 @@ def test_shots_never_show_test_texts(task: Task, tmp_path: Path) -> None:
     assert test is not None
     prompts = json.dumps([r.prompt for r in generator.asked], ensure_ascii=False)
     assert not [text for text in test.texts if text in prompts]
-    assert run.latest().column("shot_ids")[0]
+    assert run.after("generate").column("shot_ids")[0]

@@ -7,7 +7,8 @@ import pytest
 
 from japagen.errors import JapagenError
 from japagen.generators.base import Message
-from japagen.japanese.registers import PRESETS
+from japagen.japanese.register_detection import analyze_register
+from japagen.japanese.registers import OTHER, PRESETS
 from japagen.prompts import PromptLibrary, builtin_prompts
 from japagen.resources import resource_dir
 
@@ -54,7 +55,16 @@ def test_all_missing_variables_are_named_at_once() -> None:
 
 
 def test_every_preset_is_described() -> None:
-    assert set(builtin_prompts().registers) == set(PRESETS)
+    registers = builtin_prompts().registers
+    assert set(registers) == {*PRESETS, OTHER}
+    # The n-th examples say the same in every preset: rewriting shows them side by side.
+    assert len({len(registers[name]["examples"]) for name in PRESETS}) == 1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_examples_are_in_the_register_they_stand_for(name: str) -> None:
+    for example in builtin_prompts().registers[name]["examples"]:
+        assert analyze_register(example).register.name == name, example
 
 
 @pytest.fixture
@@ -85,5 +95,5 @@ def test_a_missing_template_names_what_is_there(own_prompts: Path) -> None:
 
 def test_incomplete_registers_are_refused(own_prompts: Path) -> None:
     (own_prompts / "registers.yaml").write_text("polite: {name: 丁寧}\n", encoding="utf-8")
-    with pytest.raises(JapagenError, match="incomplete: polite, plain, casual, honorific"):
+    with pytest.raises(JapagenError, match="incomplete: polite, plain, casual, honorific, other"):
         PromptLibrary(own_prompts)

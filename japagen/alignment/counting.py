@@ -164,7 +164,7 @@ def measure(datasets: Sequence[Dataset], tagger: Tagger) -> tuple[list[Measured]
 
 
 def _preset(row: dict[str, object] | None) -> str | None:
-    return None if row is None else Register.from_dict(row).preset or "other"
+    return None if row is None else Register.from_dict(row).name
 
 
 @dataclass

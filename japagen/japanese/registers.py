@@ -14,6 +14,8 @@ Channel = Literal["written", "spoken", "unknown"]
 
 KEIGO_ORDER: tuple[Keigo, ...] = get_args(Keigo)
 # Bikago (お茶, ご飯) beautifies a noun and honours nobody, so it does not make a text honorific.
+# What is none of the presets: styles mixed in one text, or no predicate to tell by.
+OTHER = "other"
 HONOURING: frozenset[Keigo] = frozenset({"sonkeigo", "kenjogo1", "kenjogo2"})
 
 
@@ -38,11 +40,13 @@ class Register:
 
     @classmethod
     def of(cls, name: str) -> Register:
-        """Returns the preset called ``name``.
+        """Returns the preset called ``name``; `OTHER` is a register of which nothing is known.
 
         Raises:
             JapagenError: If there is no such preset.
         """
+        if name == OTHER:
+            return cls()
         if name not in PRESETS:
             raise JapagenError(
                 f"Unknown register '{name}'{nearest(name, PRESETS)}.",
@@ -58,6 +62,11 @@ class Register:
         if self.style in ("da", "dearu"):
             return "plain"
         return "casual" if self.style == "kudaketa" else None
+
+    @property
+    def name(self) -> str:
+        """The preset's name, or `OTHER` for a mixed or unknown register."""
+        return self.preset or OTHER
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping with keigo in a fixed order."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from japagen.japanese.registers import PRESETS, Register
+from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.reporting import charts
 from japagen.reporting.text import Words, undirected
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SAMPLES_A_LABEL = 5
 _EXAMPLES_A_REASON = 3
-_STEPS = ("requested", "failed", "generated", "rejected", "kept")
+_STEPS = ("requested", "failed", "generated", "rewritten", "rejected", "kept")
 ARMS = ("gold_only", "with_synthetic")
 Rows = list[tuple[str, ...]]
 ChartRows = list[tuple[str, list[float | None]]]
@@ -166,16 +166,16 @@ def label_text(label: Any) -> str:
 
 
 def _register(register: Register | None, words: Words) -> str:
-    return "—" if register is None else words.name("register", register.preset or "other")
+    return "—" if register is None else words.name("register", register.name)
 
 
 def registers(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
-    """Shares of each register in gold, as asked for and as seen."""
+    """Shares of each register in gold, as asked for, and as seen before and after control."""
     found = metrics.get("registers")
     if not found:
         return None
-    sides = [side for side in ("gold", "asked", "seen") if found.get(side)]
-    names = [n for n in (*PRESETS, "other") if n != "other" or any(n in found[s] for s in sides)]
+    sides = [side for side in ("gold", "asked", "before", "seen") if found.get(side)]
+    names = [n for n in (*PRESETS, OTHER) if n != OTHER or any(n in found[s] for s in sides)]
     rows: ChartRows = [
         (words.name("register", n), [found[s].get(n, 0.0) for s in sides]) for n in names
     ]
@@ -183,8 +183,28 @@ def registers(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None
         "series": [words(f"registers.{side}") for side in sides],
         "chart": bars("registers", words("registers.chart"), rows, words.share),
         "rows": [(name, *map(words.share, values)) for name, values in rows],
-        "match": words("registers.match", value=words.share(found.get("match"))),
+        "held": _held(found, words),
+        "per_label": [
+            (label, _label_registers(side, names, words))
+            for label, side in (found.get("per_label") or {}).items()
+        ],
+        "names": [words.name("register", name) for name in names],
     }
+
+
+def _held(found: Mapping[str, Any], words: Words) -> Rows:
+    """How far the registers were from what was asked, before and after they were held to it."""
+    return [
+        (words(f"registers.{name}"), show(found.get(f"{name}_before")), show(found.get(name)))
+        for name, show in (("match", words.share), ("distance", words.number))
+    ]
+
+
+def _label_registers(found: Mapping[str, Any], names: Sequence[str], words: Words) -> Rows:
+    return [
+        (words(f"registers.{side}"), *(words.share(found[side].get(n, 0.0)) for n in names))
+        for side in ("asked", "before", "seen")
+    ]
 
 
 def scores(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:

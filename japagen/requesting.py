@@ -1,0 +1,121 @@
+"""One request: its prompt, sampling, seed and id, and the text that its answer holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from japagen.examples import Rejection
+from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
+from japagen.japanese.registers import Register
+from japagen.prompts import PromptLibrary
+
+_BULLET = re.compile(r"^(?:[-*・•●]|\d{1,3}[.)．、]|[①-⑳])\s*")
+_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+
+
+def draft_request(
+    template: str,
+    variables: Mapping[str, Any],
+    prompts: PromptLibrary,
+    generator: GeneratorInfo,
+    sampling: Sampling,
+    *,
+    label: str,
+    register: Register,
+    shot_ids: Sequence[str] = (),
+    round: int = 0,
+) -> Request:
+    """Renders a prompt for a generator; the request still lacks its seed and id.
+
+    Args:
+        template: Name of the template without its kind.
+        variables: What the template may name.
+        prompts: Where templates come from.
+        generator: Which kind of prompt is wanted. A document ends at its first line break.
+        sampling: How the answer is drawn.
+        label: The label asked for.
+        register: The register asked for.
+        shot_ids: Gold examples that the prompt descends from.
+        round: Round of the closed loop.
+    """
+    kind = generator.prompt_kind
+    name = f"{template}.{kind}"
+    return Request(
+        id="",
+        prompt=prompts.render(template, kind, variables),
+        sampling=replace(sampling, stop=("\n",) if kind == "document" else ()),
+        seed=0,
+        label=label,
+        register=register,
+        template=f"{name}@{prompts.template_hash(name)}",
+        shot_ids=tuple(shot_ids),
+        round=round,
+    )
+
+
+def identified(request: Request, place: Sequence[Any], generator: GeneratorInfo) -> Request:
+    """Gives a request its seed and its id, both stable across runs and unrelated requests.
+
+    Args:
+        request: A draft.
+        place: What tells this request from the others of its task; JSON-ready.
+        generator: Who is asked.
+    """
+    seed = int.from_bytes(hashlib.sha256(json.dumps(place).encode()).digest()[:4]) >> 1
+    prompt = (
+        request.prompt
+        if isinstance(request.prompt, str)
+        else [[m.role, m.content] for m in request.prompt]
+    )
+    key = json.dumps([generator.identity, prompt, asdict(request.sampling), seed])
+    return replace(request, seed=seed, id=hashlib.sha256(key.encode()).hexdigest()[:16])
+
+
+def read_answer(request: Request, answer: Answer) -> tuple[str, Rejection | None]:
+    """Takes the text out of an answer: one line of a document, or a JSON object's ``text``.
+
+    Returns:
+        The text on one line, and why it cannot be used as it is (None when it can).
+    """
+    if isinstance(request.prompt, str):
+        text, found = _clean_line(answer.text), True
+    else:
+        inner = _json_text(answer.text)
+        text, found = one_line(answer.text if inner is None else inner), inner is not None
+    if not found:
+        return text, Rejection("unreadable", 1, 0, "no JSON object with a text")
+    if answer.finish == "length":
+        limit = request.sampling.max_tokens
+        cut = Rejection("truncated", answer.completion_tokens, limit, "cut off at the token limit")
+        return text, cut
+    return text, None
+
+
+def one_line(text: str) -> str:
+    """Returns ``text`` with every run of white space as one space."""
+    return " ".join(text.split())
+
+
+def _clean_line(text: str) -> str:
+    """Takes one list item out of a continued document."""
+    line = _BULLET.sub("", text.strip().split("\n", 1)[0].strip())
+    if len(line) > 1 and line[0] == "「" and line[-1] == "」" and "「" not in line[1:]:
+        line = line[1:-1]
+    return one_line(line)
+
+
+def _json_text(text: str) -> str | None:
+    found = _OBJECT.search(text)
+    if not found:
+        return None
+    try:
+        value = json.loads(found.group())
+    except json.JSONDecodeError:
+        return None
+    inner = value.get("text") if isinstance(value, dict) else None
+    return inner if isinstance(inner, str) and inner.strip() else None
