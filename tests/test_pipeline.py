@@ -55,13 +55,17 @@ def _run(task: Task, out: Path, **how: Any) -> tuple[jg.Run, Heard, ScriptedGene
     return jg.run(task, out, generator=generator, listener=heard, **how), heard, generator
 
 
+def _asked(generator: ScriptedGenerator, purpose: str = "few_shot") -> list[Request]:
+    return [r for r in generator.asked if r.template.startswith(purpose)]
+
+
 def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> None:
     run, heard, generator = _run(task, tmp_path / "run")
     metrics = run.metrics
     counts = metrics["counts"]
-    assert counts["requested"] == len(generator.asked) == 24
-    assert counts["kept"] + counts["rejected"] + counts["failed"] == 24
-    assert len(run.dataset) == 24
+    assert counts["requested"] == len(_asked(generator)) == 24
+    assert counts["kept"] + counts["rejected"] + counts["failed"] == 24 + counts["rewritten"]
+    assert len(run.dataset) == 24 + counts["rewritten"]
     assert run.dataset.weights[run.dataset.kept_mask].mean() == pytest.approx(1)
     scores = metrics["scores"]
     assert 0 <= scores["with_synthetic"]["macro_f1"] <= 1
@@ -92,7 +96,7 @@ def test_a_changed_key_runs_what_it_touches_and_says_so(task: Task, tmp_path: Pa
     assert heard.ran() == {"train-gold-0", "train-synthetic-0", "report"}
     assert ("train-gold-0", "start", "changed: training") in heard.stages
     _, heard, generator = _run(_changed(task, "generation", per_label=16), tmp_path / "run")
-    assert len(generator.asked) == 8
+    assert len(_asked(generator)) == 8
     assert "train-gold-0" not in heard.kept() or "curate" in heard.ran()
 
 
@@ -112,7 +116,7 @@ def test_interrupted_anywhere_a_run_ends_as_an_undisturbed_one(task: Task, tmp_p
         with pytest.raises(KeyboardInterrupt):
             _run(task, tmp_path / "pieces", generator=ScriptedGenerator(interrupted))
     pieces, _, generator = _run(task, tmp_path / "pieces")
-    assert len(generator.asked) == 24 - 18
+    assert len(_asked(generator)) == 24 - 18
     assert pieces.dataset.fingerprint == whole.dataset.fingerprint
     scores = [r.metrics["scores"]["with_synthetic"]["macro_f1"] for r in (whole, pieces)]
     assert scores[0] == scores[1]
@@ -129,8 +133,72 @@ def test_failed_requests_are_named_and_tried_again(task: Task, tmp_path: Path) -
     assert run.dataset.texts.count("") == 12
     assert "12 of 24 requests have no answer (HTTP 500)" in heard.notes[0]
     run, _, generator = _run(task, tmp_path / "run")
-    assert len(generator.asked) == 12
+    assert len(_asked(generator)) == 12
     assert run.metrics["counts"]["failed"] == 0
+
+
+def _politely(request: Request) -> str:
+    """Writes plain text, whatever was asked for, and rewrites into polite text."""
+    if request.template.startswith("rewrite"):
+        number = str(request.prompt).rpartition("元の文：")[2].split("番")[0]
+        return f"{number}番の荷物がまだ届いておりませんので、お調べいただけますか。"
+    return f"{request.seed % 10_000}番の荷物がまだ届いていない。"
+
+
+def test_texts_in_another_register_are_kept_rewritten_or_rejected(
+    task: Task, tmp_path: Path
+) -> None:
+    task = task.model_copy(
+        update={"registers": {"plain": 0.25, "polite": 0.25, "casual": 0.25, "honorific": 0.25}}
+    )
+    run, _, generator = _run(task, tmp_path / "run", generator=ScriptedGenerator(_politely))
+    counts = run.metrics["counts"]
+    # Of 24 plain texts 6 were asked to be plain, 6 become polite by rules and 6 honorific by
+    # the model; nothing makes the last 6 casual.
+    assert run.metrics["rejections"] == {"register": 6, "rewritten": 12}
+    assert (counts["rewritten"], counts["kept"]) == (12, 18)
+    assert {r.register.name for r in _asked(generator, "rewrite")} == {"casual", "honorific"}
+    found = run.metrics["registers"]
+    assert found["match_before"] == pytest.approx(0.25)
+    assert found["match"] == 1
+    assert found["distance"] < found["distance_before"]
+    assert found["per_label"]["配送"]["seen"]["honorific"] == pytest.approx(1 / 3)
+    children = [e for e in run.dataset if e.parent_id]
+    assert {e.generator for e in children} == {"rules", "scripted"}
+    assert {e.parent_id for e in children} < {e.id for e in run.dataset if e.rejected}
+
+    again, _, generator = _run(task, tmp_path / "run", generator=ScriptedGenerator(_politely))
+    assert generator.asked == []
+    assert again.dataset.fingerprint == run.dataset.fingerprint
+
+    ignored = _changed(task, "curation", register_miss="ignore")
+    run, heard, generator = _run(ignored, tmp_path / "run")
+    assert generator.asked == []
+    assert "curate" in heard.kept()
+    assert run.metrics["counts"]["kept"] == 24
+
+
+def test_rewriting_goes_on_where_it_was(task: Task, tmp_path: Path) -> None:
+    whole, _, _ = _run(task, tmp_path / "whole", generator=ScriptedGenerator(_politely))
+    sent = 0
+
+    def failing(request: Request) -> str | Answer:
+        nonlocal sent
+        if request.template.startswith("rewrite"):
+            sent += 1
+            if sent % 2:
+                return Answer(request.id, "", "error", error="HTTP 500")
+            if sent > 6:
+                raise KeyboardInterrupt
+        return _politely(request)
+
+    with pytest.raises(KeyboardInterrupt):
+        _run(task, tmp_path / "pieces", generator=ScriptedGenerator(failing))
+    sent = -2
+    _, heard, _ = _run(task, tmp_path / "pieces", generator=ScriptedGenerator(failing))
+    assert any("requests have no answer" in note for note in heard.notes)
+    pieces, _, _ = _run(task, tmp_path / "pieces", generator=ScriptedGenerator(_politely))
+    assert pieces.dataset.fingerprint == whole.dataset.fingerprint
 
 
 def test_no_answer_at_all_is_an_error(task: Task, tmp_path: Path) -> None:
@@ -187,7 +255,7 @@ def test_when_curation_rejects_everything_it_says_why(task: Task, tmp_path: Path
 
 def test_stages_stop_where_asked(task: Task, tmp_path: Path) -> None:
     run, _, _ = _run(task, tmp_path / "run", until="curate")
-    assert len(run.after("curate")) == 24
+    assert len(run.after("curate")) >= 24
     assert not (run.path / "metrics.json").exists()
     with pytest.raises(JapagenError, match="has no metrics"):
         _ = run.metrics

@@ -132,8 +132,11 @@ def _figures(metrics: dict[str, Any], words: Words) -> list[str]:
         found += [words.count(row[k]) for k in ("gold", "generated", "kept")]
         found.append(words.share(row["weight_share"]))
     registers = metrics["registers"]
-    found += [words.share(v) for s in ("gold", "asked", "seen") for v in registers[s].values()]
-    found.append(words.share(registers["match"]))
+    found += [words.share(v) for v in registers["gold"].values()]
+    for side in (registers, *registers["per_label"].values()):
+        found += [words.share(v) for s in ("asked", "before", "seen") for v in side[s].values()]
+    found += [words.share(registers[f"match{when}"]) for when in ("", "_before")]
+    found += [words.number(registers[f"distance{when}"]) for when in ("", "_before")]
     found += [words.share(v) for v in alignment["prior"]["probabilities"].values()]
     for name in ("label_distance", "two_sample_auc"):
         found += [words.number(diagnostics[name][when]) for when in ("before", "after")]
