@@ -73,6 +73,11 @@ def end_of_predicate(words: Words, first: int, last: int) -> int:
     return end
 
 
+def final_predicate(words: Words, first: int, last: int) -> tuple[list[int], list[int]]:
+    """Returns the word indices of a sentence's final predicate and of the particles after it."""
+    return _predicate(words, first, end_of_predicate(words, first, last))
+
+
 def _predicate(words: Words, first: int, end: int) -> tuple[list[int], list[int]]:
     """Returns the word indices of the final predicate and of the particles after it."""
     tail: list[int] = []
