@@ -44,8 +44,11 @@ def casual_edits(words: Words, quoted: frozenset[int]) -> list[Edit]:
         RefusedError: Where the end of a sentence takes none of these endings.
     """
     edits = list(_contractions(words, quoted))
+    before = ""
     for first, last in words.sentences():
-        edits += _ending(words, first, last)
+        found = _ending(words, first, last, before)
+        before = found[0].text if found else ""
+        edits += found
     return edits
 
 
@@ -64,10 +67,15 @@ def _contractions(words: Words, quoted: frozenset[int]) -> Iterator[Edit]:
             yield replacing(words, i - 1, i, "じゃ")
         elif word.surface == "が" and word.pos2 == "接続助詞":
             yield replacing(words, i, i, "けど")
+        elif word.surface == "の" and word.pos2 == "準体助詞" and after.surface == "だ":
+            yield replacing(words, i, i, "ん")
 
 
-def _ending(words: Words, first: int, last: int) -> list[Edit]:
-    """The edit at the end of one sentence; none where it has no predicate."""
+def _ending(words: Words, first: int, last: int, before: str) -> list[Edit]:
+    """The edit at the end of one sentence; none where it has no predicate.
+
+    Two sentences in a row do not end alike: ``before`` is how the last one was made to end.
+    """
     chain, tail = final_predicate(words, first, last)
     if not chain:
         return []
@@ -79,11 +87,14 @@ def _ending(words: Words, first: int, last: int) -> list[Edit]:
     if not word.cform.startswith(_OPEN_FORMS):
         return []  # a command, or a sentence that trails off: casual as it is
     ends = _ends(words, end)
-    chosen = ends[_pick(words, first, end) % len(ends)]
-    if ends is _NOUN_ENDS:
-        start = end if word.surface == "だ" else end - 1  # で ある
-        return [replacing(words, start, end, chosen)]
-    return [replacing(words, end, end, word.surface + chosen)]
+    made = [
+        replacing(words, end if word.surface == "だ" else end - 1, end, choice)  # で ある
+        if ends is _NOUN_ENDS
+        else replacing(words, end, end, word.surface + choice)
+        for choice in ends
+    ]
+    others = [edit for edit in made if not before or edit.text[-2:] != before[-2:]]
+    return [others[_pick(words, first, end) % len(others)]]
 
 
 def _ends(words: Words, end: int) -> tuple[str, ...]:
