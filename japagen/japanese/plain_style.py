@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from japagen.japanese.conjugation import verb_of
+from japagen.japanese.conjugation import Verb, verb_of
 from japagen.japanese.edits import Edit, RefusedError, replacing
 from japagen.japanese.morphology import Morpheme
 from japagen.japanese.predicates import is_polite_auxiliary
@@ -20,7 +20,7 @@ _SPEECH = frozenset(
 # Before か these words ask; without です they would say "some-" (何か, いつか, どうか).
 _QUESTION_WORDS = frozenset(
     {"何", "誰", "何処", "何時", "どう", "如何", "何故", "何れ", "何方", "幾つ", "幾ら", "どなた"}
-    | {"どれ", "どちら", "何奴"}
+    | {"どれ", "どちら", "何奴", "如何程"}
 )
 # 尊敬語 raises whoever acts, so a statement keeps it in plain style: 先生がいらっしゃった。
 _LONE_SONKEIGO = frozenset({"いらっしゃる", "仰る", "為さる", "召し上がる", "下さる"})
@@ -28,7 +28,9 @@ _SET_PHRASES = frozenset({"済む", "失礼", "頂く", "休む", "願う"})
 _NOMINAL = frozenset({"名詞", "代名詞", "形状詞", "接尾辞", "副詞"})
 _NOMINAL_PARTICLES = frozenset(
     {"から", "まで", "の", "だけ", "のみ", "ばかり", "など", "くらい", "ぐらい", "ほど", "より"}
+    | {"位", "程", "迄", "等"}
 )
+_WEATHER = frozenset({"雨", "雪", "大雨", "大雪", "小雨", "霰", "雹", "霙"})
 _CLOSERS = frozenset("」』）)】〉》]")
 
 
@@ -82,7 +84,7 @@ def _of_masu(words: Words, i: int, evidence: tuple[Evidence, ...]) -> tuple[int,
         raise RefusedError("no verb known before ます", host.surface + words[i].surface)
     _check_honour(words, i - 1, evidence)
     form, last = _masu_form(words, i)
-    plain = verb.uncontracted()
+    plain = _falling(words, i - 1, verb.uncontracted())
     made = {
         "base": plain.base,
         "past": plain.past,
@@ -93,7 +95,7 @@ def _of_masu(words: Words, i: int, evidence: tuple[Evidence, ...]) -> tuple[int,
         "negative tara": f"{_past_of(plain.negative)}ら",
         "volitional": plain.volitional,
     }[form]
-    if made is None or plain.negative is None and form.startswith("negative"):
+    if made is None or (plain.negative is None and form.startswith("negative")):
         raise RefusedError("the plain form wavers", host.surface + words[i].surface)
     if form.endswith(("tara", "te")):
         _refuse_quotation(words, last)
@@ -155,10 +157,21 @@ def _refuse_ambiguous(words: Words, i: int, form: str) -> None:
     """Refuses kana stems that two verbs of different conjugation share."""
     word = words[i]
     after_te = words[i - 1].pos2 == "接続助詞"
-    if after_te or form in ("past", "te", "tara") and word.surface != "おき":
+    if after_te or (form in ("past", "te", "tara") and word.surface != "おき"):
         return
-    if word.surface == "おき" or word.surface == "き" and words[i - 1].surface == "を":
+    if word.surface == "おき" or (word.surface == "き" and words[i - 1].surface == "を"):
         raise RefusedError("two verbs share this form", word.surface + words[i + 1].surface)
+
+
+def _falling(words: Words, i: int, verb: Verb) -> Verb:
+    """Tells 雨が降ります from バスを降ります, which share a stem."""
+    if words[i].surface != "降り":
+        return verb
+    if words[i - 2].lemma in _WEATHER:
+        return Verb("降る", "五段-ラ行", "降る")
+    if words[i - 1].surface in ("を", "から"):
+        return Verb("降りる", "上一段-ラ行", "下りる")
+    raise RefusedError("two verbs share this form", "降り")
 
 
 def _of_desu(words: Words, i: int, evidence: tuple[Evidence, ...]) -> tuple[int, list[Edit]]:
@@ -168,9 +181,9 @@ def _of_desu(words: Words, i: int, evidence: tuple[Evidence, ...]) -> tuple[int,
     surface, second = words[i].surface, words[i + 1]
     at = words.starts[i - 1] if i else -1
     for item in evidence:
-        if item.kind == "sonkeigo" and item.certain and item.start < at + 1 < item.end:
-            if item.end > words.starts[i]:
-                raise RefusedError("尊敬語 has no plain ending", item.surface)
+        reaches = item.start <= at and item.end > words.starts[i]
+        if item.kind == "sonkeigo" and item.certain and reaches and host.lemma != "勧める":
+            raise RefusedError("尊敬語 has no plain ending", item.surface)
     if surface == "でしょう":
         _follow(words, i)
         return i, [replacing(words, i, i, "だろう"), *_full_no(words, i - 1)]
@@ -253,9 +266,18 @@ def nominal_or_verb(words: Words, i: int) -> str:
         return "nominal"
     if host.surface in _CLOSERS or host.surface in ("%", "℃") or host.pos2 == "文字":
         return "nominal"
+    if _is_nominal_stem(words, i):
+        return "nominal"
     if host.pos1 in ("動詞", "助動詞") and host.cform.startswith(("終止形", "連体形")):
         return "verb"
     raise RefusedError("nothing known before the copula", host.surface)
+
+
+def _is_nominal_stem(words: Words, i: int) -> bool:
+    """True for the nouns that UniDic reads as verbs: お勧めです, お気に入りです."""
+    return words[i].lemma in ("勧める", "薦める") or (
+        words[i].surface in ("入り", "いり") and words[i - 2].surface == "気"
+    )
 
 
 def asks_with_a_question_word(words: Words, i: int) -> bool:
@@ -274,6 +296,8 @@ def _follow(words: Words, last: int) -> str:
     """
     i = last + 1
     word = words[i]
+    if word.pos2 == "読点" and words[i + 1].pos1 not in ("", *_SYMBOLS):
+        raise RefusedError("sentences joined by a comma", words[last].surface + word.surface)
     if not word.surface or words.starts_line(i) or word.pos1 in _SYMBOLS:
         return "end"
     if words.starts[i] > words.ends[last]:
@@ -298,6 +322,8 @@ def _follow(words: Words, last: int) -> str:
 
 def _check_question(words: Words, i: int) -> None:
     after = words[i + 1]
+    if after.pos2 == "読点":
+        raise RefusedError("sentences joined by a comma", words[i].surface + after.surface)
     closes = not after.surface or after.pos1 in _SYMBOLS or words.starts_line(i + 1)
     if not (closes or words.starts[i + 1] > words.ends[i]):
         raise RefusedError("a question inside the sentence", words[i].surface + after.surface)
