@@ -78,8 +78,9 @@ def round_trip(text: str, there: str, to: Target) -> tuple[str, str]:
 
 
 def _full(text: str) -> str:
-    """Writes out what polite speech may shorten and plain writing may not."""
-    return re.sub("ん(?=で[すし])", "の", text).replace("じゃ", "では")
+    """Writes out what polite speech may shorten and plain writing may not; である as だ."""
+    text = re.sub("ん(?=で[すし])", "の", text).replace("じゃ", "では")
+    return re.sub("であ(?=[っろ])", "だ", text).replace("である", "だ")
 
 
 def measure(texts: Sequence[str], to: Target, show: int) -> None:

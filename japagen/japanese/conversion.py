@@ -8,6 +8,7 @@ from typing import Literal
 
 from japagen.japanese.edits import Edit, RefusedError, apply
 from japagen.japanese.morphology import Tagger, default_tagger
+from japagen.japanese.plain_limits import refuse_hearers_forms
 from japagen.japanese.plain_style import plain_edits
 from japagen.japanese.polite_style import polite_edits
 from japagen.japanese.predicates import is_polite_auxiliary
@@ -21,7 +22,9 @@ from japagen.japanese.registers import HONOURING, Style
 
 _QUOTING = frozenset("「『〈《【[")
 _ROUND = frozenset("（(")
-_CONTENT = frozenset({"名詞", "代名詞", "動詞", "形容詞", "形状詞", "副詞", "連体詞", "接頭辞"})
+_CONTENT = frozenset(
+    ["名詞", "代名詞", "動詞", "形容詞", "形状詞", "副詞", "連体詞", "接続詞", "感動詞", "接頭辞"]
+)
 # Words that come and go with an ending: ありません is ない, 行ってる is 行っている.
 _LIGHT = frozenset({"有る", "無い", "為る", "居る", "置く", "仕舞う"})
 _PLAIN: frozenset[Style] = frozenset({"da", "dearu"})
@@ -117,7 +120,8 @@ def _edits(reading: _Reading, to: str) -> list[Edit]:
         if item.kind == "dialect" and item.certain:
             raise RefusedError("dialect", item.surface)
     if to == "plain":
-        return list(plain_edits(reading.words, reading.quoted, reading.asides, reading.evidence))
+        refuse_hearers_forms(reading.words, reading.quoted, reading.evidence)
+        return list(plain_edits(reading.words, reading.quoted, reading.asides))
     edits: list[Edit] = []
     for (first, last), sentence in zip(reading.words.sentences(), reading.sentences, strict=True):
         if sentence.style != "teinei":

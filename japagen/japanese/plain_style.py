@@ -8,7 +8,7 @@ from japagen.japanese.conjugation import Verb, verb_of
 from japagen.japanese.edits import Edit, RefusedError, replacing
 from japagen.japanese.morphology import Morpheme
 from japagen.japanese.predicates import is_polite_auxiliary
-from japagen.japanese.register_rules import Evidence, Words
+from japagen.japanese.register_rules import Words
 
 _SYMBOLS = frozenset({"補助記号", "記号", "空白"})
 _CLAUSE_PARTICLES = frozenset({"が", "けど", "けれど", "けれども", "から", "し", "と"})
@@ -22,9 +22,6 @@ _QUESTION_WORDS = frozenset(
     {"何", "誰", "何処", "何時", "どう", "如何", "何故", "何れ", "何方", "幾つ", "幾ら", "どなた"}
     | {"どれ", "どちら", "何奴", "如何程"}
 )
-# 尊敬語 raises whoever acts, so a statement keeps it in plain style: 先生がいらっしゃった。
-_LONE_SONKEIGO = frozenset({"いらっしゃる", "仰る", "為さる", "召し上がる", "下さる"})
-_SET_PHRASES = frozenset({"済む", "失礼", "頂く", "休む", "願う"})
 _NOMINAL = frozenset({"名詞", "代名詞", "形状詞", "接尾辞", "副詞"})
 _NOMINAL_PARTICLES = frozenset(
     {"から", "まで", "の", "だけ", "のみ", "ばかり", "など", "くらい", "ぐらい", "ほど", "より"}
@@ -34,16 +31,13 @@ _WEATHER = frozenset({"雨", "雪", "大雨", "大雪", "小雨", "霰", "雹", 
 _CLOSERS = frozenset("」』）)】〉》]")
 
 
-def plain_edits(
-    words: Words, quoted: frozenset[int], asides: frozenset[int], evidence: tuple[Evidence, ...]
-) -> Iterator[Edit]:
+def plain_edits(words: Words, quoted: frozenset[int], asides: frozenset[int]) -> Iterator[Edit]:
     """Yields the edits that make every polite predicate plain.
 
     Args:
         words: The text.
         quoted: Words inside quotations, which stay.
         asides: Words inside round brackets.
-        evidence: The honorific forms of the text.
 
     Raises:
         RefusedError: Where the plain form is not sure.
@@ -52,14 +46,12 @@ def plain_edits(
     for i, word in enumerate(words.morphemes):
         if i in quoted or i <= done:
             continue
-        if word.lemma == "下さる" and word.cform == "命令形":
-            raise RefusedError("a request loses its force", word.surface)
         if not is_polite_auxiliary(word.ctype, word.orth_base):
             continue
         if i in asides:
             raise RefusedError("a polite aside in brackets", word.surface)
         reader = _of_masu if word.ctype == "助動詞-マス" else _of_desu
-        done, edits = reader(words, i, evidence)
+        done, edits = reader(words, i)
         yield from edits
 
 
@@ -76,13 +68,12 @@ def ends_adjectival(words: Words, i: int) -> bool:
     return is_adjectival(word) and word.cform.startswith(("終止形", "連体形"))
 
 
-def _of_masu(words: Words, i: int, evidence: tuple[Evidence, ...]) -> tuple[int, list[Edit]]:
+def _of_masu(words: Words, i: int) -> tuple[int, list[Edit]]:
     """Returns the last word that ます at ``i`` reaches to, and the edits."""
     host = words[i - 1]
     verb = verb_of(host) if i else None
     if verb is None or verb.stem != host.surface:
         raise RefusedError("no verb known before ます", host.surface + words[i].surface)
-    _check_honour(words, i - 1, evidence)
     form, last = _masu_form(words, i)
     plain = _falling(words, i - 1, verb.uncontracted())
     made = {
@@ -100,9 +91,7 @@ def _of_masu(words: Words, i: int, evidence: tuple[Evidence, ...]) -> tuple[int,
     if form.endswith(("tara", "te")):
         _refuse_quotation(words, last)
     else:
-        follow = _follow(words, last)
-        if follow == "か" and host.lemma in _LONE_SONKEIGO:
-            raise RefusedError("a question that honours its hearer", host.surface)
+        _follow(words, last)
     _refuse_ambiguous(words, i - 1, form)
     edits = [replacing(words, i - 1, last, made)]
     if host.lemma == "有る" and form.startswith("negative") and words[i - 2].surface == "じゃ":
@@ -132,27 +121,6 @@ def _past_of(negative: str | None) -> str | None:
     return None if negative is None else negative[:-1] + "かった"
 
 
-def _check_honour(words: Words, i: int, evidence: tuple[Evidence, ...]) -> None:
-    """Refuses honorific verbs: an ending alone does not make them plain."""
-    word = words[i]
-    at = words.starts[i]
-    for item in evidence:
-        if item.start <= at < item.end and item.certain:
-            if item.kind in ("kenjogo1", "kenjogo2"):
-                raise RefusedError("謙譲語 has no plain ending", item.surface)
-            if item.kind == "sonkeigo" and word.lemma not in _LONE_SONKEIGO:
-                raise RefusedError("尊敬語 has no plain ending", item.surface)
-    if word.lemma == "御座る":
-        raise RefusedError("ございます has no plain ending", word.surface)
-    if word.lemma == "済む" and words[i + 1].surface == "ませ" and word.surface == "すみ":
-        raise RefusedError("a set phrase", "すみません")
-    before = words[i - 1] if word.lemma in ("為る", "致す") else word
-    if before.lemma in _SET_PHRASES and (before.lemma != "休む" or words[i - 2].lemma == "御"):
-        if before.lemma == "済む" and word.surface != "すみ":
-            return
-        raise RefusedError("a set phrase", before.surface)
-
-
 def _refuse_ambiguous(words: Words, i: int, form: str) -> None:
     """Refuses kana stems that two verbs of different conjugation share."""
     word = words[i]
@@ -167,23 +135,18 @@ def _falling(words: Words, i: int, verb: Verb) -> Verb:
     """Tells 雨が降ります from バスを降ります, which share a stem."""
     if words[i].surface != "降り":
         return verb
-    if words[i - 2].lemma in _WEATHER:
+    if any(words[j].lemma in _WEATHER for j in range(max(i - 6, 0), i)):
         return Verb("降る", "五段-ラ行", "降る")
-    if words[i - 1].surface in ("を", "から"):
+    if words[i - 1].surface in ("を", "から", "で", "に", "へ"):
         return Verb("降りる", "上一段-ラ行", "下りる")
     raise RefusedError("two verbs share this form", "降り")
 
 
-def _of_desu(words: Words, i: int, evidence: tuple[Evidence, ...]) -> tuple[int, list[Edit]]:
+def _of_desu(words: Words, i: int) -> tuple[int, list[Edit]]:
     """Returns the last word that です at ``i`` reaches to, and the edits."""
     host = words[i - 1]
     kind = _host_kind(words, i)
     surface, second = words[i].surface, words[i + 1]
-    at = words.starts[i - 1] if i else -1
-    for item in evidence:
-        reaches = item.start <= at and item.end > words.starts[i]
-        if item.kind == "sonkeigo" and item.certain and reaches and host.lemma != "勧める":
-            raise RefusedError("尊敬語 has no plain ending", item.surface)
     if surface == "でしょう":
         _follow(words, i)
         return i, [replacing(words, i, i, "だろう"), *_full_no(words, i - 1)]

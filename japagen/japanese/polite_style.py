@@ -31,6 +31,8 @@ _NO_TAILS = frozenset(
 _CONTRASTS = frozenset({"が", "けど", "けれど"})
 # Kana that verbs of different rows share before た (行った, 言った, 要った).
 _SHARED_PASTS = frozenset({"いっ", "かっ", "うっ", "おっ", "よっ", "はっ", "よん", "通っ", "断っ"})
+# もったいない is one adjective to its speakers: もったいないです.
+_ADJECTIVES_WITH_NAI = frozenset({"勿体", "とんでも", "途方", "滅相", "面目", "上", "六"})
 _SHARED_BASES = frozenset({"きる", "かえる", "へる"})
 
 
@@ -53,7 +55,10 @@ def polite_edits(words: Words, first: int, last: int, style: Style) -> Iterator[
         raise RefusedError("no predicate before the particle", tail)
     _refuse_splices(words, first, core)
     edits = list(_core_edits(words, first, core, tail))
-    if "か" not in tail and words[end].surface in ("?", "？") and _ends_in_desu(edits):
+    asks = words[end].surface in ("?", "？")
+    if asks and tail not in ("", "か", "ね", "よね"):
+        raise RefusedError("a question without か", words[core].surface + tail)
+    if asks and not tail and _ends_in_desu(edits):
         raise RefusedError("a question without か", words[core].surface + tail)
     yield from _contrasts(words, first, core)
     yield from edits
@@ -190,6 +195,8 @@ def _past(words: Words, first: int, k: int) -> Iterator[Edit]:
             yield replacing(words, k - 2, k, _checked(words, k - 2).stem + "ませんでした")
         elif _is_negation(words, k - 1):
             yield replacing(words, k - 1, k, "ありませんでした")
+        elif before.lemma == "仕方無い" and before.surface.endswith("なかっ"):
+            yield replacing(words, k - 1, k, before.surface[:-3] + "ありませんでした")
         else:
             yield Edit(words.ends[k], words.ends[k], "です")
     else:
@@ -242,6 +249,8 @@ def _adjective(words: Words, first: int, k: int) -> Iterator[Edit]:
         yield replacing(words, k - 1, k, _checked(words, k - 1).stem + "ません")
     elif _is_negation(words, k):
         yield replacing(words, k, k, "ありません")
+    elif word.lemma == "仕方無い" and word.surface.endswith("ない"):
+        yield replacing(words, k, k, word.surface[:-2] + "ありません")
     else:
         yield Edit(words.ends[k], words.ends[k], "です")
 
@@ -283,16 +292,22 @@ def _checked(words: Words, i: int) -> Verb:
 
 
 def _is_negated_verb(words: Words, i: int) -> bool:
-    return words[i].ctype == "助動詞-ナイ"
+    if words[i].ctype != "助動詞-ナイ":
+        return False
+    before = words[i - 1]
+    # つまらない and 物足りない deny nothing: つまらないです.
+    return before.surface not in ("つまら", "くだら") and words[i - 2].surface not in ("物", "もの")
 
 
 def _is_negation(words: Words, i: int) -> bool:
     """True for ない as the negative of ある; 無い in kanji keeps its kanji and takes です."""
-    if words[i].lemma != "無い" or not words[i].surface.startswith("な"):
+    word = words[i]
+    if word.lemma != "無い" or not word.surface.startswith("な"):
         return False
     if words[i - 1].surface == "じゃ" and words[i - 2].pos1 not in ("名詞", "代名詞", "形状詞"):
         raise RefusedError("じゃない may ask for agreement", "じゃない")
-    return True
+    before = words[i - 2] if words[i - 1].surface == "も" else words[i - 1]
+    return before.lemma not in _ADJECTIVES_WITH_NAI
 
 
 def _is_dearu(words: Words, i: int) -> bool:
