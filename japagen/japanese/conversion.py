@@ -22,8 +22,8 @@ from japagen.japanese.registers import HONOURING, Style
 
 _QUOTING = frozenset("「『〈《【[")
 _ROUND = frozenset("（(")
-_CONTENT = frozenset(
-    ["名詞", "代名詞", "動詞", "形容詞", "形状詞", "副詞", "連体詞", "接続詞", "感動詞", "接頭辞"]
+_CONTENT = frozenset({"名詞", "代名詞", "動詞", "形容詞", "形状詞", "副詞"}) | frozenset(
+    {"連体詞", "接続詞", "感動詞", "接頭辞"}
 )
 # Words that come and go with an ending: ありません is ない, 行ってる is 行っている.
 _LIGHT = frozenset({"有る", "無い", "為る", "居る", "置く", "仕舞う"})

@@ -287,6 +287,8 @@ def _check_question(words: Words, i: int) -> None:
     after = words[i + 1]
     if after.pos2 == "読点":
         raise RefusedError("sentences joined by a comma", words[i].surface + after.surface)
+    if after.pos2 == "終助詞":
+        raise RefusedError("a final particle would read as casual", after.surface)
     closes = not after.surface or after.pos1 in _SYMBOLS or words.starts_line(i + 1)
     if not (closes or words.starts[i + 1] > words.ends[i]):
         raise RefusedError("a question inside the sentence", words[i].surface + after.surface)
