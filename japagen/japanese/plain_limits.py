@@ -11,13 +11,14 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 
 from japagen.japanese.edits import RefusedError
-from japagen.japanese.keigo_words import SONKEIGO_VERBS
+from japagen.japanese.keigo_words import BEAUTIFIED_ACTIONS, SONKEIGO_VERBS
+from japagen.japanese.morphology import Morpheme
 from japagen.japanese.register_rules import Evidence, Words
 from japagen.japanese.registers import HONOURING
 
 # Said to the hearer whether or not ます follows.
 _HEARER_VERBS = frozenset({"致す", "存ずる", "御座る"})
-_SET_NOUNS = frozenset({"恐縮"})
+_SET_NOUNS = frozenset({"恐縮", "僭越"})
 _SET_WITH_TITLE = frozenset({"馳走", "疲れ", "苦労", "世話"})
 _SET_ACTIONS = frozenset({"失礼", "邪魔", "免", "願い", "願う"})
 
@@ -71,6 +72,10 @@ def _refuse_word(words: Words, i: int) -> None:
         raise RefusedError("謙譲語 has no plain ending", word.surface)
     if word.lemma == "宜しい" and word.pos1 == "形容詞":
         raise RefusedError("よろしい is polite itself", word.surface)
+    if words[i - 2].lemma == "御" and word.lemma == "為る" and not _beautified(before):
+        raise RefusedError("謙譲語 has no plain ending", f"お{before.surface}する")
+    if word.lemma == "上がる" and before.surface == "に" and words[i - 3].lemma == "御":
+        raise RefusedError("謙譲語 has no plain ending", f"お{words[i - 2].surface}にあがる")
     if word.surface == "すみ" and after.surface == "ませ":
         raise RefusedError("a set phrase", "すみません")
     ends = after.ctype in ("助動詞-デス", "助動詞-マス")
@@ -80,3 +85,7 @@ def _refuse_word(words: Words, i: int) -> None:
         raise RefusedError("a set phrase", before.surface + word.surface)
     if word.lemma == "為る" and before.lemma in _SET_ACTIONS and ends:
         raise RefusedError("a set phrase", before.surface + word.surface)
+
+
+def _beautified(word: Morpheme) -> bool:
+    return word.lemma in BEAUTIFIED_ACTIONS or word.pos1 not in ("名詞", "動詞")

@@ -32,7 +32,7 @@ _CONTRASTS = frozenset({"が", "けど", "けれど"})
 # Kana that verbs of different rows share before た (行った, 言った, 要った).
 _SHARED_PASTS = frozenset({"いっ", "かっ", "うっ", "おっ", "よっ", "はっ", "よん", "通っ", "断っ"})
 # もったいない is one adjective to its speakers: もったいないです.
-_ADJECTIVES_WITH_NAI = frozenset({"勿体", "とんでも", "途方", "滅相", "面目", "上", "六"})
+_ADJECTIVES_WITH_NAI = frozenset({"勿体", "とんでも", "途方", "滅相", "上", "六"})
 _SHARED_BASES = frozenset({"きる", "かえる", "へる"})
 
 
@@ -53,6 +53,8 @@ def polite_edits(words: Words, first: int, last: int, style: Style) -> Iterator[
         raise RefusedError("an ending without a polite counterpart", tail)
     if core < first:
         raise RefusedError("no predicate before the particle", tail)
+    if any(start <= core < end for start, end in words.closing_quotes.items()):
+        raise RefusedError("a quotation stands alone", words[core].surface + tail)
     _refuse_splices(words, first, core)
     edits = list(_core_edits(words, first, core, tail))
     asks = words[end].surface in ("?", "？")
@@ -75,11 +77,20 @@ def _refuse_splices(words: Words, first: int, core: int) -> None:
     while i < core:
         if i in words.closing_quotes:
             i = words.closing_quotes[i]
-        elif words[i + 1].pos2 == "読点" and words[i].pos1 in ("動詞", "助動詞"):
-            word = words[i]
-            if word.cform.startswith("終止形") or word.cform == "意志推量形":
-                raise RefusedError("sentences joined by a comma", word.surface + "、")
+        elif words[i + 1].pos2 == "読点" and _ends_a_sentence(words, i):
+            raise RefusedError("sentences joined by a comma", words[i].surface + "、")
         i += 1
+
+
+def _ends_a_sentence(words: Words, i: int) -> bool:
+    """True for 雨だ、 and 雨だね、 but not for 私はね、."""
+    word = words[i]
+    if word.pos2 == "終助詞":
+        before = words[i - 1]
+        return before.pos1 in ("動詞", "形容詞", "助動詞") or before.pos2 in ("終助詞", "副助詞")
+    return word.pos1 in ("動詞", "助動詞") and (
+        word.cform.startswith("終止形") or word.cform == "意志推量形"
+    )
 
 
 def _tail_start(words: Words, first: int, end: int) -> int:
