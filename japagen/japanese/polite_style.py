@@ -68,7 +68,7 @@ def polite_edits(words: Words, first: int, last: int, style: Style) -> Iterator[
 
 def _ends_in_desu(edits: list[Edit]) -> bool:
     """True for what cannot ask by intonation alone; 行きます? can."""
-    return any(e.text.endswith(("です", "でした", "ません", "でしょう")) for e in edits)
+    return any(e.text.endswith(("です", "でした", "ません")) for e in edits)
 
 
 def _refuse_splices(words: Words, first: int, core: int) -> None:
@@ -83,14 +83,15 @@ def _refuse_splices(words: Words, first: int, core: int) -> None:
 
 
 def _ends_a_sentence(words: Words, i: int) -> bool:
-    """True for 雨だ、 and 雨だね、 but not for 私はね、."""
+    """True for 雨だ、 and 雨だね、 but not for 私はね、 where the word stands before a comma."""
     word = words[i]
     if word.pos2 == "終助詞":
         before = words[i - 1]
         return before.pos1 in ("動詞", "形容詞", "助動詞") or before.pos2 in ("終助詞", "副助詞")
-    return word.pos1 in ("動詞", "助動詞") and (
-        word.cform.startswith("終止形") or word.cform == "意志推量形"
-    )
+    if word.cform == "意志推量形":
+        return True
+    # A verb before a comma more often modifies the noun after it: 海が見える、静かな宿.
+    return word.ctype in ("助動詞-ダ", "助動詞-タ") and word.cform.startswith("終止形")
 
 
 def _tail_start(words: Words, first: int, end: int) -> int:
