@@ -72,9 +72,15 @@ def round_trip(text: str, there: str, to: Target) -> tuple[str, str]:
     if back.text == text:
         return "exact", ""
     names = [n for n, pattern in VARIANTS[BACK[to]].items() if pattern.search(text)]
-    if names and convert_style(back.text, to).text == there:
+    if names and _full(convert_style(back.text, to).text) == _full(there):
         return "variant", names[0]
     return "different", back.text
+
+
+def _full(text: str) -> str:
+    """Writes out what polite speech may shorten and plain writing may not; である as だ."""
+    text = re.sub("ん(?=で[すし])", "の", text).replace("じゃ", "では")
+    return re.sub("であ(?=[っろ])", "だ", text).replace("である", "だ")
 
 
 def measure(texts: Sequence[str], to: Target, show: int) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from japagen.japanese.edits import Edit, RefusedError, apply
 from japagen.japanese.morphology import Tagger, default_tagger
+from japagen.japanese.plain_limits import refuse_hearers_forms
 from japagen.japanese.plain_style import plain_edits
 from japagen.japanese.polite_style import polite_edits
 from japagen.japanese.predicates import is_polite_auxiliary
@@ -21,7 +22,9 @@ from japagen.japanese.registers import HONOURING, Style
 
 _QUOTING = frozenset("「『〈《【[")
 _ROUND = frozenset("（(")
-_CONTENT = frozenset({"名詞", "代名詞", "動詞", "形容詞", "形状詞", "副詞", "連体詞", "接頭辞"})
+_CONTENT = frozenset({"名詞", "代名詞", "動詞", "形容詞", "形状詞", "副詞"}) | frozenset(
+    {"連体詞", "接続詞", "感動詞", "接頭辞"}
+)
 # Words that come and go with an ending: ありません is ない, 行ってる is 行っている.
 _LIGHT = frozenset({"有る", "無い", "為る", "居る", "置く", "仕舞う"})
 _PLAIN: frozenset[Style] = frozenset({"da", "dearu"})
@@ -117,7 +120,8 @@ def _edits(reading: _Reading, to: str) -> list[Edit]:
         if item.kind == "dialect" and item.certain:
             raise RefusedError("dialect", item.surface)
     if to == "plain":
-        return list(plain_edits(reading.words, reading.quoted, reading.asides, reading.evidence))
+        refuse_hearers_forms(reading.words, reading.quoted, reading.evidence)
+        return list(plain_edits(reading.words, reading.quoted, reading.asides))
     edits: list[Edit] = []
     for (first, last), sentence in zip(reading.words.sentences(), reading.sentences, strict=True):
         if sentence.style != "teinei":
@@ -162,16 +166,33 @@ def _honours(evidence: tuple[Evidence, ...]) -> Counter[str]:
 
 
 def _require_same_content(before: Words, after: Words) -> None:
-    """Refuses a result in which MeCab reads another word than the writer's."""
+    """Refuses a result in which MeCab reads another word than the writer's.
+
+    A word that stayed as it was cannot have become another one, however MeCab reads it now.
+    """
     old, new = _content(before), _content(after)
-    if old != new:
-        differs = next((b for a, b in zip(old, new, strict=False) if a != b), "")
-        raise RefusedError("the result reads as other words", differs)
+    for (lemma, surface), (new_lemma, new_surface) in zip(old, new, strict=False):
+        if lemma != new_lemma and surface != new_surface:
+            raise RefusedError("the result reads as another word", new_surface)
+    if len(old) != len(new):
+        raise RefusedError("the result reads as other words")
 
 
-def _content(words: Words) -> list[str]:
+def _content(words: Words) -> list[tuple[str, str]]:
+    """Returns lemma and surface of each content word."""
     return [
-        w.lemma
-        for w in words.morphemes
+        (_lemma(words, i), w.surface)
+        for i, w in enumerate(words.morphemes)
         if w.pos1 in _CONTENT and w.lemma not in _LIGHT and w.pos2 != "助動詞語幹"
     ]
+
+
+def _lemma(words: Words, i: int) -> str:
+    word = words[i]
+    if word.surface == "行っ":
+        # MeCab guesses between 行く and 行う; a direct object decides.
+        return "行う" if words[i - 1].surface == "を" else "行く"
+    if word.surface.startswith("降") and word.lemma in ("下りる", "降る"):
+        return "降る"  # told apart before the conversion, and read anyhow after it
+    # 仕方ありません becomes the one word 仕方ない.
+    return word.lemma.removesuffix("無い") if word.pos1 == "形容詞" else word.lemma

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from japagen.japanese.conjugation import verb_of
+from japagen.japanese.conjugation import Verb, verb_of
 from japagen.japanese.edits import Edit, RefusedError, replacing
 from japagen.japanese.morphology import Morpheme
 from japagen.japanese.predicates import is_polite_auxiliary
-from japagen.japanese.register_rules import Evidence, Words
+from japagen.japanese.register_rules import Words
 
 _SYMBOLS = frozenset({"補助記号", "記号", "空白"})
 _CLAUSE_PARTICLES = frozenset({"が", "けど", "けれど", "けれども", "から", "し", "と"})
@@ -20,28 +20,24 @@ _SPEECH = frozenset(
 # Before か these words ask; without です they would say "some-" (何か, いつか, どうか).
 _QUESTION_WORDS = frozenset(
     {"何", "誰", "何処", "何時", "どう", "如何", "何故", "何れ", "何方", "幾つ", "幾ら", "どなた"}
-    | {"どれ", "どちら", "何奴"}
+    | {"どれ", "どちら", "何奴", "如何程"}
 )
-# 尊敬語 raises whoever acts, so a statement keeps it in plain style: 先生がいらっしゃった。
-_LONE_SONKEIGO = frozenset({"いらっしゃる", "仰る", "為さる", "召し上がる", "下さる"})
-_SET_PHRASES = frozenset({"済む", "失礼", "頂く", "休む", "願う"})
 _NOMINAL = frozenset({"名詞", "代名詞", "形状詞", "接尾辞", "副詞"})
 _NOMINAL_PARTICLES = frozenset(
     {"から", "まで", "の", "だけ", "のみ", "ばかり", "など", "くらい", "ぐらい", "ほど", "より"}
+    | {"位", "程", "迄", "等"}
 )
+_WEATHER = frozenset({"雨", "雪", "大雨", "大雪", "小雨", "霰", "雹", "霙"})
 _CLOSERS = frozenset("」』）)】〉》]")
 
 
-def plain_edits(
-    words: Words, quoted: frozenset[int], asides: frozenset[int], evidence: tuple[Evidence, ...]
-) -> Iterator[Edit]:
+def plain_edits(words: Words, quoted: frozenset[int], asides: frozenset[int]) -> Iterator[Edit]:
     """Yields the edits that make every polite predicate plain.
 
     Args:
         words: The text.
         quoted: Words inside quotations, which stay.
         asides: Words inside round brackets.
-        evidence: The honorific forms of the text.
 
     Raises:
         RefusedError: Where the plain form is not sure.
@@ -50,14 +46,12 @@ def plain_edits(
     for i, word in enumerate(words.morphemes):
         if i in quoted or i <= done:
             continue
-        if word.lemma == "下さる" and word.cform == "命令形":
-            raise RefusedError("a request loses its force", word.surface)
         if not is_polite_auxiliary(word.ctype, word.orth_base):
             continue
         if i in asides:
             raise RefusedError("a polite aside in brackets", word.surface)
         reader = _of_masu if word.ctype == "助動詞-マス" else _of_desu
-        done, edits = reader(words, i, evidence)
+        done, edits = reader(words, i)
         yield from edits
 
 
@@ -74,15 +68,14 @@ def ends_adjectival(words: Words, i: int) -> bool:
     return is_adjectival(word) and word.cform.startswith(("終止形", "連体形"))
 
 
-def _of_masu(words: Words, i: int, evidence: tuple[Evidence, ...]) -> tuple[int, list[Edit]]:
+def _of_masu(words: Words, i: int) -> tuple[int, list[Edit]]:
     """Returns the last word that ます at ``i`` reaches to, and the edits."""
     host = words[i - 1]
     verb = verb_of(host) if i else None
     if verb is None or verb.stem != host.surface:
         raise RefusedError("no verb known before ます", host.surface + words[i].surface)
-    _check_honour(words, i - 1, evidence)
     form, last = _masu_form(words, i)
-    plain = verb.uncontracted()
+    plain = _falling(words, i - 1, verb.uncontracted())
     made = {
         "base": plain.base,
         "past": plain.past,
@@ -93,14 +86,12 @@ def _of_masu(words: Words, i: int, evidence: tuple[Evidence, ...]) -> tuple[int,
         "negative tara": f"{_past_of(plain.negative)}ら",
         "volitional": plain.volitional,
     }[form]
-    if made is None or plain.negative is None and form.startswith("negative"):
+    if made is None or (plain.negative is None and form.startswith("negative")):
         raise RefusedError("the plain form wavers", host.surface + words[i].surface)
     if form.endswith(("tara", "te")):
         _refuse_quotation(words, last)
     else:
-        follow = _follow(words, last)
-        if follow == "か" and host.lemma in _LONE_SONKEIGO:
-            raise RefusedError("a question that honours its hearer", host.surface)
+        _follow(words, last)
     _refuse_ambiguous(words, i - 1, form)
     edits = [replacing(words, i - 1, last, made)]
     if host.lemma == "有る" and form.startswith("negative") and words[i - 2].surface == "じゃ":
@@ -130,47 +121,32 @@ def _past_of(negative: str | None) -> str | None:
     return None if negative is None else negative[:-1] + "かった"
 
 
-def _check_honour(words: Words, i: int, evidence: tuple[Evidence, ...]) -> None:
-    """Refuses honorific verbs: an ending alone does not make them plain."""
-    word = words[i]
-    at = words.starts[i]
-    for item in evidence:
-        if item.start <= at < item.end and item.certain:
-            if item.kind in ("kenjogo1", "kenjogo2"):
-                raise RefusedError("謙譲語 has no plain ending", item.surface)
-            if item.kind == "sonkeigo" and word.lemma not in _LONE_SONKEIGO:
-                raise RefusedError("尊敬語 has no plain ending", item.surface)
-    if word.lemma == "御座る":
-        raise RefusedError("ございます has no plain ending", word.surface)
-    if word.lemma == "済む" and words[i + 1].surface == "ませ" and word.surface == "すみ":
-        raise RefusedError("a set phrase", "すみません")
-    before = words[i - 1] if word.lemma in ("為る", "致す") else word
-    if before.lemma in _SET_PHRASES and (before.lemma != "休む" or words[i - 2].lemma == "御"):
-        if before.lemma == "済む" and word.surface != "すみ":
-            return
-        raise RefusedError("a set phrase", before.surface)
-
-
 def _refuse_ambiguous(words: Words, i: int, form: str) -> None:
     """Refuses kana stems that two verbs of different conjugation share."""
     word = words[i]
     after_te = words[i - 1].pos2 == "接続助詞"
-    if after_te or form in ("past", "te", "tara") and word.surface != "おき":
+    if after_te or (form in ("past", "te", "tara") and word.surface != "おき"):
         return
-    if word.surface == "おき" or word.surface == "き" and words[i - 1].surface == "を":
+    if word.surface == "おき" or (word.surface == "き" and words[i - 1].surface == "を"):
         raise RefusedError("two verbs share this form", word.surface + words[i + 1].surface)
 
 
-def _of_desu(words: Words, i: int, evidence: tuple[Evidence, ...]) -> tuple[int, list[Edit]]:
+def _falling(words: Words, i: int, verb: Verb) -> Verb:
+    """Tells 雨が降ります from バスを降ります, which share a stem."""
+    if words[i].surface != "降り":
+        return verb
+    if any(words[j].lemma in _WEATHER for j in range(max(i - 6, 0), i)):
+        return Verb("降る", "五段-ラ行", "降る")
+    if words[i - 1].surface in ("を", "から", "で", "に", "へ"):
+        return Verb("降りる", "上一段-ラ行", "下りる")
+    raise RefusedError("two verbs share this form", "降り")
+
+
+def _of_desu(words: Words, i: int) -> tuple[int, list[Edit]]:
     """Returns the last word that です at ``i`` reaches to, and the edits."""
     host = words[i - 1]
     kind = _host_kind(words, i)
     surface, second = words[i].surface, words[i + 1]
-    at = words.starts[i - 1] if i else -1
-    for item in evidence:
-        if item.kind == "sonkeigo" and item.certain and item.start < at + 1 < item.end:
-            if item.end > words.starts[i]:
-                raise RefusedError("尊敬語 has no plain ending", item.surface)
     if surface == "でしょう":
         _follow(words, i)
         return i, [replacing(words, i, i, "だろう"), *_full_no(words, i - 1)]
@@ -253,9 +229,18 @@ def nominal_or_verb(words: Words, i: int) -> str:
         return "nominal"
     if host.surface in _CLOSERS or host.surface in ("%", "℃") or host.pos2 == "文字":
         return "nominal"
+    if _is_nominal_stem(words, i):
+        return "nominal"
     if host.pos1 in ("動詞", "助動詞") and host.cform.startswith(("終止形", "連体形")):
         return "verb"
     raise RefusedError("nothing known before the copula", host.surface)
+
+
+def _is_nominal_stem(words: Words, i: int) -> bool:
+    """True for the nouns that UniDic reads as verbs: お勧めです, お気に入りです."""
+    return words[i].lemma in ("勧める", "薦める") or (
+        words[i].surface in ("入り", "いり") and words[i - 2].surface == "気"
+    )
 
 
 def asks_with_a_question_word(words: Words, i: int) -> bool:
@@ -274,6 +259,8 @@ def _follow(words: Words, last: int) -> str:
     """
     i = last + 1
     word = words[i]
+    if word.pos2 == "読点" and words[i + 1].pos1 not in ("", *_SYMBOLS):
+        raise RefusedError("sentences joined by a comma", words[last].surface + word.surface)
     if not word.surface or words.starts_line(i) or word.pos1 in _SYMBOLS:
         return "end"
     if words.starts[i] > words.ends[last]:
@@ -298,6 +285,10 @@ def _follow(words: Words, last: int) -> str:
 
 def _check_question(words: Words, i: int) -> None:
     after = words[i + 1]
+    if after.pos2 == "読点":
+        raise RefusedError("sentences joined by a comma", words[i].surface + after.surface)
+    if after.pos2 == "終助詞":
+        raise RefusedError("a final particle would read as casual", after.surface)
     closes = not after.surface or after.pos1 in _SYMBOLS or words.starts_line(i + 1)
     if not (closes or words.starts[i + 1] > words.ends[i]):
         raise RefusedError("a question inside the sentence", words[i].surface + after.surface)

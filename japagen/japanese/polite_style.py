@@ -25,9 +25,14 @@ _TAILS = frozenset(
     ["", "か", "よ", "ね", "よね", "が", "から", "し", "ので"]
     + [k + n for k in ("けど", "けれど", "けれども") for n in ("", "ね")]
 )
+_NO_TAILS = frozenset(
+    {"て", "で", "くらい", "ぐらい", "まで", "だけ", "ばかり", "など", "のみ", "ほど"}
+)
 _CONTRASTS = frozenset({"が", "けど", "けれど"})
 # Kana that verbs of different rows share before た (行った, 言った, 要った).
-_SHARED_PASTS = frozenset({"いっ", "かっ", "うっ", "おっ", "よっ", "はっ", "よん"})
+_SHARED_PASTS = frozenset({"いっ", "かっ", "うっ", "おっ", "よっ", "はっ", "よん", "通っ", "断っ"})
+# もったいない is one adjective to its speakers: もったいないです.
+_ADJECTIVES_WITH_NAI = frozenset({"勿体", "とんでも", "途方", "滅相", "上", "六"})
 _SHARED_BASES = frozenset({"きる", "かえる", "へる"})
 
 
@@ -48,8 +53,45 @@ def polite_edits(words: Words, first: int, last: int, style: Style) -> Iterator[
         raise RefusedError("an ending without a polite counterpart", tail)
     if core < first:
         raise RefusedError("no predicate before the particle", tail)
+    if any(start <= core < end for start, end in words.closing_quotes.items()):
+        raise RefusedError("a quotation stands alone", words[core].surface + tail)
+    _refuse_splices(words, first, core)
+    edits = list(_core_edits(words, first, core, tail))
+    asks = words[end].surface in ("?", "？")
+    if asks and tail not in ("", "か", "ね", "よね"):
+        raise RefusedError("a question without か", words[core].surface + tail)
+    if asks and not tail and _ends_in_desu(edits):
+        raise RefusedError("a question without か", words[core].surface + tail)
     yield from _contrasts(words, first, core)
-    yield from _core_edits(words, first, core, tail)
+    yield from edits
+
+
+def _ends_in_desu(edits: list[Edit]) -> bool:
+    """True for what cannot ask by intonation alone; 行きます? can."""
+    return any(e.text.endswith(("です", "でした", "ません")) for e in edits)
+
+
+def _refuse_splices(words: Words, first: int, core: int) -> None:
+    """Refuses predicates that end at a comma (同感だ、私もそう思う): they would stay plain."""
+    i = first
+    while i < core:
+        if i in words.closing_quotes:
+            i = words.closing_quotes[i]
+        elif words[i + 1].pos2 == "読点" and _ends_a_sentence(words, i):
+            raise RefusedError("sentences joined by a comma", words[i].surface + "、")
+        i += 1
+
+
+def _ends_a_sentence(words: Words, i: int) -> bool:
+    """True for 雨だ、 and 雨だね、 but not for 私はね、 where the word stands before a comma."""
+    word = words[i]
+    if word.pos2 == "終助詞":
+        before = words[i - 1]
+        return before.pos1 in ("動詞", "形容詞", "助動詞") or before.pos2 in ("終助詞", "副助詞")
+    if word.cform == "意志推量形":
+        return True
+    # A verb before a comma more often modifies the noun after it: 海が見える、静かな宿.
+    return word.ctype in ("助動詞-ダ", "助動詞-タ") and word.cform.startswith("終止形")
 
 
 def _tail_start(words: Words, first: int, end: int) -> int:
@@ -57,7 +99,7 @@ def _tail_start(words: Words, first: int, end: int) -> int:
     i = end
     while i > first:
         word, before = words[i - 1], words[i - 2]
-        if word.pos1 == "助詞" and word.pos2 in _TAIL_KINDS and word.surface not in ("て", "で"):
+        if word.pos1 == "助詞" and word.pos2 in _TAIL_KINDS and word.surface not in _NO_TAILS:
             i -= 1
         elif word.surface == "も" and before.surface == "けれど":
             i -= 2
@@ -79,9 +121,13 @@ def _is_end_form(words: Words, i: int) -> bool:
 
 def _bare_question(words: Words, first: int, core: int, tail: str) -> Iterator[Edit]:
     """学生か。 asks without a copula."""
-    if tail != "か" or core < first or words[core].pos1 not in ("名詞", "形状詞"):
+    if tail != "か" or core < first or words[core].pos2 == "準体助詞":
         return
-    if words[core].ctype == "*" and not asks_with_a_question_word(words, core):
+    try:
+        nominal = nominal_or_verb(words, core) == "nominal"
+    except RefusedError:
+        return
+    if nominal and not asks_with_a_question_word(words, core):
         yield Edit(words.ends[core], words.ends[core], "です")
 
 
@@ -120,15 +166,18 @@ def _belongs_inside(words: Words, i: int, core: int) -> bool:
         after = words[j + 1]
         if words[j].surface == "と" and after.lemma in ("思う", "言う", "考える", "感ずる"):
             return True
-        if words[j].cform.startswith("連体形") and words[j].pos1 in ("動詞", "形容詞", "助動詞"):
-            if after.pos1 in ("名詞", "代名詞") and after.pos2 != "助動詞語幹":
-                return True
+        modifies = words[j].cform.startswith("連体形") and words[j].pos1 != "名詞"
+        if modifies and after.pos1 in ("名詞", "代名詞") and after.pos2 != "助動詞語幹":
+            return True
     return False
 
 
 def _core_edits(words: Words, first: int, k: int, tail: str) -> Iterator[Edit]:
     """Yields the edits for the predicate whose last word is ``k``."""
     word = words[k]
+    if word.pos2 == "準体助詞" and tail == "か":
+        yield Edit(words.ends[k], words.ends[k], "です")
+        return
     if "ー" in word.surface and word.pos1 in ("形容詞", "助動詞"):
         raise RefusedError("a drawn-out ending", word.surface)
     if word.ctype == "助動詞-タ":
@@ -158,6 +207,8 @@ def _past(words: Words, first: int, k: int) -> Iterator[Edit]:
             yield replacing(words, k - 2, k, _checked(words, k - 2).stem + "ませんでした")
         elif _is_negation(words, k - 1):
             yield replacing(words, k - 1, k, "ありませんでした")
+        elif before.lemma == "仕方無い" and before.surface.endswith("なかっ"):
+            yield replacing(words, k - 1, k, before.surface[:-3] + "ありませんでした")
         else:
             yield Edit(words.ends[k], words.ends[k], "です")
     else:
@@ -167,7 +218,19 @@ def _past(words: Words, first: int, k: int) -> Iterator[Edit]:
         after_te = words[k - 2].pos2 == "接続助詞"
         if before.surface in _SHARED_PASTS and not after_te:
             raise RefusedError("two verbs share this form", before.surface + words[k].surface)
+        if before.surface == "行っ" and not after_te:
+            raw = _went_or_did(words, first, k - 1)
         yield replacing(words, k - 1, k, raw.uncontracted().stem + "ました")
+
+
+def _went_or_did(words: Words, first: int, i: int) -> Verb:
+    """Tells 東京に行った from 会議を行った, which are written alike."""
+    if words[i - 1].surface == "を":
+        return Verb("行う", "五段-ワア行", "行う")
+    before = [words[j].surface for j in range(max(first, i - 8), i)]
+    if "を" in before or before[-1:] in (["は"], ["も"], ["が"]):
+        raise RefusedError("two verbs share this form", "行った")
+    return Verb("行く", "五段-カ行", "行く")
 
 
 def _copula(words: Words, first: int, k: int, tail: str) -> Iterator[Edit]:
@@ -198,6 +261,8 @@ def _adjective(words: Words, first: int, k: int) -> Iterator[Edit]:
         yield replacing(words, k - 1, k, _checked(words, k - 1).stem + "ません")
     elif _is_negation(words, k):
         yield replacing(words, k, k, "ありません")
+    elif word.lemma == "仕方無い" and word.surface.endswith("ない"):
+        yield replacing(words, k, k, word.surface[:-2] + "ありません")
     else:
         yield Edit(words.ends[k], words.ends[k], "です")
 
@@ -239,16 +304,22 @@ def _checked(words: Words, i: int) -> Verb:
 
 
 def _is_negated_verb(words: Words, i: int) -> bool:
-    return words[i].ctype == "助動詞-ナイ"
+    if words[i].ctype != "助動詞-ナイ":
+        return False
+    before = words[i - 1]
+    # つまらない and 物足りない deny nothing: つまらないです.
+    return before.surface not in ("つまら", "くだら") and words[i - 2].surface not in ("物", "もの")
 
 
 def _is_negation(words: Words, i: int) -> bool:
     """True for ない as the negative of ある; 無い in kanji keeps its kanji and takes です."""
-    if words[i].lemma != "無い" or not words[i].surface.startswith("な"):
+    word = words[i]
+    if word.lemma != "無い" or not word.surface.startswith("な"):
         return False
     if words[i - 1].surface == "じゃ" and words[i - 2].pos1 not in ("名詞", "代名詞", "形状詞"):
         raise RefusedError("じゃない may ask for agreement", "じゃない")
-    return True
+    before = words[i - 2] if words[i - 1].surface == "も" else words[i - 1]
+    return before.lemma not in _ADJECTIVES_WITH_NAI
 
 
 def _is_dearu(words: Words, i: int) -> bool:
