@@ -33,7 +33,7 @@ def rewrite_by_rules(wanted: Wanted) -> list[Rewritten]:
 def _by_rules(example: Example, target: str) -> Rewritten:
     if example.text_pair is not None:
         return Rewritten(refused="pairs are not rewritten")
-    if target == "polite" or target == "plain":
+    if target == "polite" or target == "plain" or target == "casual":
         made = convert_style(example.text, target)
     else:
         return Rewritten(refused="no rules")

@@ -58,7 +58,12 @@ def _contractions(words: Words, quoted: frozenset[int]) -> Iterator[Edit]:
         if i in quoted or i == 0:
             continue
         joins = before.pos2 == "接続助詞" and before.surface in _TE
-        if joins and word.lemma == "居る" and word.surface.startswith("い") and len(word.surface) < 3:
+        if (
+            joins
+            and word.lemma == "居る"
+            and word.surface.startswith("い")
+            and len(word.surface) < 3
+        ):
             yield replacing(words, i, i, word.surface[1:])
         elif joins and word.lemma == "仕舞う" and word.surface in ("しまう", "しまっ"):
             start = "ちゃ" if before.surface == "て" else "じゃ"
@@ -74,7 +79,8 @@ def _contractions(words: Words, quoted: frozenset[int]) -> Iterator[Edit]:
 def _ending(words: Words, first: int, last: int, before: str) -> list[Edit]:
     """The edit at the end of one sentence; none where it has no predicate.
 
-    Two sentences in a row do not end alike: ``before`` is how the last one was made to end.
+    Two sentences in a row do not end alike: ``before`` is how the last one was made to end. Nor
+    does けど follow on けど.
     """
     chain, tail = final_predicate(words, first, last)
     if not chain:
@@ -93,7 +99,9 @@ def _ending(words: Words, first: int, last: int, before: str) -> list[Edit]:
         else replacing(words, end, end, word.surface + choice)
         for choice in ends
     ]
-    others = [edit for edit in made if not before or edit.text[-2:] != before[-2:]]
+    said = {words[i].surface for i in range(first, end) if words[i].pos2 == "接続助詞"}
+    stale = {before[-2:], "けど" if said & {"が", "けど"} else ""}
+    others = [edit for edit in made if edit.text[-2:] not in stale]
     return [others[_pick(words, first, end) % len(others)]]
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from japagen.japanese.casual_style import casual_edits, request_edits
 from japagen.japanese.edits import Edit, RefusedError, apply
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.plain_limits import refuse_hearers_forms
@@ -20,6 +21,7 @@ from japagen.japanese.register_detection import (
 from japagen.japanese.register_rules import Evidence, Words
 from japagen.japanese.registers import HONOURING, Style
 
+Target = Literal["polite", "plain", "casual"]
 _QUOTING = frozenset("「『〈《【[")
 _ROUND = frozenset("（(")
 _CONTENT = frozenset({"名詞", "代名詞", "動詞", "形容詞", "形状詞", "副詞"}) | frozenset(
@@ -65,13 +67,13 @@ class _Reading:
         """True when nothing is left to convert."""
         if to == "polite":
             return self.style == "teinei"
+        if to == "casual":
+            return self.style == "kudaketa" and not self.has_polite_forms
         return self.style in _PLAIN and not self.has_polite_forms
 
 
-def convert_style(
-    text: str, to: Literal["polite", "plain"], tagger: Tagger | None = None
-) -> Conversion:
-    """Rewrites the predicates of ``text`` in 丁寧体 or 常体.
+def convert_style(text: str, to: Target, tagger: Tagger | None = None) -> Conversion:
+    """Rewrites the predicates of ``text`` in 丁寧体, 常体 or casual speech.
 
     Only endings change; everything else stays byte for byte. Quotations, embedded clauses and
     sentences without a predicate stay. Nothing honorific is added. The result is read again: it
@@ -85,6 +87,9 @@ def convert_style(
       だ and である become です. よ, ね and んです stay; 行ってる becomes 行っています. Refused
       are commands, dialect and endings such as ぞ or の.
 
+    - To "casual": plain first, then spoken contractions and sentence ends such as んだけど;
+      てください becomes てくれないかな. There is no way back.
+
     >>> convert_style("昨日は寒かったですが、出かけました。", "plain").text
     '昨日は寒かったが、出かけた。'
     >>> convert_style("静かではなかった。", "polite").text
@@ -94,7 +99,7 @@ def convert_style(
 
     Args:
         text: Any text.
-        to: "polite" or "plain".
+        to: "polite", "plain" or "casual".
         tagger: The tagger to use; the default one when None.
     """
     tagger = tagger or default_tagger()
@@ -102,6 +107,8 @@ def convert_style(
     if before.is_in(to):
         return Conversion(text)
     try:
+        if to == "casual":
+            return Conversion(_to_casual(text, before, tagger))
         edits = _edits(before, to)
         if not edits:
             _require(before, to, before)
@@ -113,6 +120,25 @@ def convert_style(
     except RefusedError as error:
         return Conversion("", str(error))
     return Conversion(result)
+
+
+def _to_casual(text: str, before: _Reading, tagger: Tagger) -> str:
+    """Requests first, which no plain form keeps; then plain forms; then speech."""
+    reading = before
+    if requests := list(request_edits(before.words, before.quoted)):
+        text = apply(requests, text, before.words)
+        before = reading = _Reading(text, tagger)
+    for step in (
+        lambda r: _edits(r, "plain") if r.has_polite_forms else [],
+        lambda r: casual_edits(r.words, r.quoted),
+    ):
+        if edits := step(reading):
+            text = apply(edits, text, reading.words)
+            reading = _Reading(text, tagger)
+    if reading.style != "kudaketa" or reading.has_polite_forms:
+        raise RefusedError(f"the result reads as {reading.style}")
+    _require_same_content(before.words, reading.words)
+    return text
 
 
 def _edits(reading: _Reading, to: str) -> list[Edit]:

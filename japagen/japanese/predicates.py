@@ -13,6 +13,7 @@ _CONTRACTIONS = frozenset({"ちゃう", "てる", "とく", "ちまう", "たげ
 # か alone asks or wonders in any style.
 _NEUTRAL_FINALS = frozenset({"か"})
 _CASUAL_TAILS = frozenset({"って", "けど", "けれど", "し", "もん", "たって"})
+_ASKS = frozenset("?？")
 _TE = frozenset({"て", "で"})
 
 
@@ -38,7 +39,9 @@ def sentence_style(words: Words, first: int, last: int) -> Style:
         return "kudaketa"
     if any(_is_dearu(words, i) for i in chain):
         return "dearu"
-    return "da"
+    # 行く？ asks by its tone: writing asks with か.
+    asks = not tail and any(words[i].surface[:1] in _ASKS for i in range(end, last))
+    return "kudaketa" if asks else "da"
 
 
 def _style_of_fragment(words: Words, first: int, end: int, tail: list[int]) -> Style:

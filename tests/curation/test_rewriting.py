@@ -33,7 +33,6 @@ def test_rules_rewrite_what_morphology_decides() -> None:
 @pytest.mark.parametrize(
     ("example", "target", "why"),
     [
-        (MISS, "casual", "no rules"),
         (MISS, "honorific", "no rules"),
         (Example("荷物です。", text_pair="箱です。"), "plain", "pairs are not rewritten"),
         (Example("荷物をお届けいただけますか。"), "plain", ""),

@@ -62,7 +62,12 @@ def test_questions_and_requests(text: str, made: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["お待ちください。", "ご確認いただけますか。", "返金を希望いたします。", "早く行け、と言われた。"],
+    [
+        "お待ちください。",
+        "ご確認いただけますか。",
+        "返金を希望いたします。",
+        "早く行け、と言われた。",
+    ],
 )
 def test_what_it_is_not_sure_of_is_refused_or_casual(text: str) -> None:
     made = convert_style(text, "casual")
@@ -80,7 +85,11 @@ def test_quotations_stay() -> None:
     assert made.startswith("画面に「更新しています」と出てる")
 
 
-@given(st.text(st.sampled_from("荷物が届いていないのではです。ますか？「」しまうだ行く高い"), max_size=30))
+@given(
+    st.text(
+        st.sampled_from("荷物が届いていないのではです。ますか？「」しまうだ行く高い"), max_size=30
+    )
+)
 def test_any_text_is_refused_or_becomes_casual(text: str) -> None:
     made = convert_style(text, "casual")
     if made.text and made.text != text:
