@@ -196,7 +196,9 @@ def _prefix(words: Words, i: int) -> Iterator[Evidence]:
     elif follower.lemma in PREFIX_FOLLOWERS:
         yield from _with_auxiliary(words, i, after)
     elif follower.ctype in ("助動詞-デス", "助動詞-ダ") and _is_stem(words, i + 1, after):
-        sure = head.pos1 == "動詞" and follower.ctype == "助動詞-デス"
+        # お勧めです recommends something; お待ちです honours who waits.
+        waits = head.pos1 == "動詞" and head.lemma not in ("勧める", "薦める")
+        sure = waits and follower.ctype == "助動詞-デス"
         yield words.evidence("sonkeigo", i, after, "お〜です", certain=sure)
     elif head.pos1 == "動詞" and follower.surface == "の":
         sure = head.lemma in HONOURED_STATES
