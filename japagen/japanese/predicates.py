@@ -26,7 +26,7 @@ def sentence_style(words: Words, first: int, last: int) -> Style:
 
     "unknown" means that the sentence ends in no predicate (a noun, an interjection).
     """
-    end = _trim(words, first, last)
+    end = end_of_predicate(words, first, last)
     chain, tail = _predicate(words, first, end)
     if not chain:
         return _style_of_fragment(words, first, end, tail)
@@ -47,13 +47,19 @@ def _style_of_fragment(words: Words, first: int, end: int, tail: list[int]) -> S
     # 伺いますので、よろしく。: the clause before the comma was polite.
     for i in range(end - 1, first, -1):
         if words[i].pos2 == "読点":
-            chain, _ = _predicate(words, first, _trim(words, first, i))
+            chain, _ = _predicate(words, first, end_of_predicate(words, first, i))
             return "teinei" if any(_is_polite(words, j) for j in chain) else "unknown"
     return "unknown"
 
 
-def _trim(words: Words, first: int, last: int) -> int:
-    """Returns the end of the sentence without symbols, laughter and bracketed asides."""
+def end_of_predicate(words: Words, first: int, last: int) -> int:
+    """Returns where the sentence ends without symbols, laughter and bracketed asides.
+
+    Args:
+        words: The words of the text.
+        first: First word of the sentence.
+        last: One past its last word.
+    """
     opens = words.opening_quotes
     end = last
     while end > first:

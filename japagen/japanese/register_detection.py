@@ -132,9 +132,7 @@ def analyze_register(text: str, tagger: Tagger | None = None) -> RegisterReport:
     """
     words = Words(text, tagger or default_tagger())
     evidence, sentences = find_register_signs(words)
-    style, why = _style_of_text(words.text, sentences)
-    if style == "da" and any(e.rule in CASUAL_ORTHOGRAPHY for e in evidence):
-        style = "kudaketa"
+    style, why = style_of_signs(words.text, evidence, sentences)
     certain: set[str] = {e.kind for e in evidence if e.certain}
     register = Register(
         style=style,
@@ -159,6 +157,16 @@ def find_register_signs(
         for a, b in words.sentences()
     )
     return tuple(evidence), sentences
+
+
+def style_of_signs(
+    text: str, evidence: Sequence[Evidence], sentences: Sequence[SentenceStyle]
+) -> tuple[Style, str]:
+    """Returns a text's style from `find_register_signs`, and why it is unknown or mixed."""
+    style, why = _style_of_text(text, sentences)
+    if style == "da" and any(e.rule in CASUAL_ORTHOGRAPHY for e in evidence):
+        style = "kudaketa"
+    return style, why
 
 
 def _channel(style: Style, certain: set[str]) -> Channel:
