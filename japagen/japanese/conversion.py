@@ -89,7 +89,7 @@ def convert_style(
     '昨日は寒かったが、出かけた。'
     >>> convert_style("静かではなかった。", "polite").text
     '静かではありませんでした。'
-    >>> convert_style("少々お待ちください。", "plain")
+    >>> convert_style("名前を書いてください。", "plain")
     Conversion(text='', refused='a request loses its force: ください')
 
     Args:

@@ -1,3 +1,4 @@
+import doctest
 from pathlib import Path
 from typing import Literal
 
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from japagen.japanese import conjugation, conversion
 from japagen.japanese.conversion import Conversion, convert_style
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register_detection import analyze_register
@@ -188,3 +190,8 @@ def test_texts_of_several_sentences_come_back(rows: list[list[str]], between: st
 
 def test_an_own_tagger_can_be_given() -> None:
     assert convert_style("行きます。", "plain", tagger=Tagger()).text == "行く。"
+
+
+def test_the_examples_in_the_docstrings() -> None:
+    assert doctest.testmod(conversion) == (0, 3)
+    assert doctest.testmod(conjugation) == (0, 2)
