@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast, get_args
 
 from japagen.curation.register_quota import Rewritten
 from japagen.examples import Example
 from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
-from japagen.japanese.conversion import convert_style
+from japagen.japanese.conversion import Target, convert_style
 from japagen.japanese.morphology import tokenize
 from japagen.japanese.normalization import normalize
 from japagen.japanese.register_detection import analyze_register
@@ -33,10 +34,9 @@ def rewrite_by_rules(wanted: Wanted) -> list[Rewritten]:
 def _by_rules(example: Example, target: str) -> Rewritten:
     if example.text_pair is not None:
         return Rewritten(refused="pairs are not rewritten")
-    if target == "polite" or target == "plain" or target == "casual":
-        made = convert_style(example.text, target)
-    else:
+    if target not in get_args(Target):
         return Rewritten(refused="no rules")
+    made = convert_style(example.text, cast(Target, target))
     if not made.text:
         return Rewritten(refused=made.refused)
     register = analyze_register(made.text).register

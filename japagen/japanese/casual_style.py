@@ -88,7 +88,7 @@ def _ending(words: Words, first: int, last: int, before: str) -> list[Edit]:
     end, word = chain[-1], words[chain[-1]]
     if tail:
         return _question(words, end, tail, last)
-    if word.surface in _GUESSES or word.ctype == "助動詞-ダ" and word.surface != "だ":
+    if word.surface in _GUESSES or (word.ctype == "助動詞-ダ" and word.surface != "だ"):
         raise RefusedError("no casual ending after", word.surface)
     if not word.cform.startswith(_OPEN_FORMS):
         return []  # a command, or a sentence that trails off: casual as it is

@@ -94,7 +94,7 @@ def convert_style(text: str, to: Target, tagger: Tagger | None = None) -> Conver
     '昨日は寒かったが、出かけた。'
     >>> convert_style("静かではなかった。", "polite").text
     '静かではありませんでした。'
-    >>> convert_style("少々お待ちください。", "plain")
+    >>> convert_style("名前を書いてください。", "plain")
     Conversion(text='', refused='a request loses its force: ください')
 
     Args:
@@ -128,13 +128,11 @@ def _to_casual(text: str, before: _Reading, tagger: Tagger) -> str:
     if requests := list(request_edits(before.words, before.quoted)):
         text = apply(requests, text, before.words)
         before = reading = _Reading(text, tagger)
-    for step in (
-        lambda r: _edits(r, "plain") if r.has_polite_forms else [],
-        lambda r: casual_edits(r.words, r.quoted),
-    ):
-        if edits := step(reading):
-            text = apply(edits, text, reading.words)
-            reading = _Reading(text, tagger)
+    if reading.has_polite_forms:
+        text = apply(_edits(reading, "plain"), text, reading.words)
+        reading = _Reading(text, tagger)
+    text = apply(casual_edits(reading.words, reading.quoted), text, reading.words)
+    reading = _Reading(text, tagger)
     if reading.style != "kudaketa" or reading.has_polite_forms:
         raise RefusedError(f"the result reads as {reading.style}")
     _require_same_content(before.words, reading.words)

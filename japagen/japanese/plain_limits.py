@@ -37,7 +37,7 @@ def refuse_hearers_forms(
             continue
         first = bisect_right(words.starts, item.start) - 1
         last = bisect_left(words.ends, item.end)
-        if first not in quoted and not _at_home_in_plain(words, last, asks):
+        if first not in quoted and not _at_home_in_plain(words, first, last, asks):
             name = "尊敬語" if item.kind == "sonkeigo" else "謙譲語"
             raise RefusedError(f"{name} has no plain ending", item.surface)
     for i in range(len(words)):
@@ -45,15 +45,18 @@ def refuse_hearers_forms(
             _refuse_word(words, i)
 
 
-def _at_home_in_plain(words: Words, last: int, asks: bool) -> bool:
-    """True when honorific evidence that ends at word ``last`` may stay in a plain text."""
+def _at_home_in_plain(words: Words, first: int, last: int, asks: bool) -> bool:
+    """True when the honorific words ``first`` to ``last`` may stay in a plain text."""
     word, after = words[last], words[last + 1]
     if word.pos1 == "接尾辞":
         return True  # 田中様, お客様: how a person is called, not how the sentence ends
-    if word.cform in ("仮定形-一般", "意志推量形") or after.surface == "なら":
+    if word.cform in ("仮定形-一般", "意志推量形") or words[first].lemma == "御":
+        return False
+    # おっしゃらずに, なさるなら, なさるとは: said to the one who is honoured.
+    if after.ctype == "助動詞-ヌ" or after.surface in ("なら", "と"):
         return False
     if word.lemma in SONKEIGO_VERBS:
-        return not asks and words[last - 1].cform != "連用形-一般"
+        return not asks
     if word.lemma != "頂く" or words[last - 2].lemma in ("せる", "させる"):
         return False
     if after.surface == "て":
@@ -76,9 +79,13 @@ def _refuse_word(words: Words, i: int) -> None:
         raise RefusedError("謙譲語 has no plain ending", f"お{before.surface}する")
     if word.lemma == "上がる" and before.surface == "に" and words[i - 3].lemma == "御":
         raise RefusedError("謙譲語 has no plain ending", f"お{words[i - 2].surface}にあがる")
+    ends = after.ctype in ("助動詞-デス", "助動詞-マス")
+    if word.surface == "どうぞ" or (word.lemma == "如何" and ends):
+        raise RefusedError("a word said to the hearer", word.surface)
+    if ends and before.lemma == "御" and words[i + 2].surface == "か":
+        raise RefusedError("尊敬語 has no plain ending", f"{before.surface}{word.surface}ですか")
     if word.surface == "すみ" and after.surface == "ませ":
         raise RefusedError("a set phrase", "すみません")
-    ends = after.ctype in ("助動詞-デス", "助動詞-マス")
     if (ends and word.lemma in _SET_NOUNS) or (
         word.pos1 == "接尾辞" and before.lemma in _SET_WITH_TITLE
     ):

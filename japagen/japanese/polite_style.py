@@ -72,7 +72,7 @@ def _ends_in_desu(edits: list[Edit]) -> bool:
 
 
 def _refuse_splices(words: Words, first: int, core: int) -> None:
-    """Refuses predicates that end at a comma (同感だ、私もそう思う): they would stay plain."""
+    """Refuses predicates that end at a comma (雨だ、傘を持とう): they would stay plain."""
     i = first
     while i < core:
         if i in words.closing_quotes:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,7 +79,7 @@ def test_what_it_is_not_sure_of_is_refused_or_casual(text: str) -> None:
 def test_two_sentences_in_a_row_do_not_end_alike() -> None:
     text = "荷物が届かない。追跡も動かない。電話もつながらない。何も分からない。"
     ends = [s[-2:] for s in convert_style(text, "casual").text.rstrip("。").split("。")]
-    assert all(a != b for a, b in zip(ends, ends[1:], strict=False))
+    assert all(a != b for a, b in pairwise(ends))
 
 
 def test_quotations_stay() -> None:

@@ -1,3 +1,4 @@
+import doctest
 from pathlib import Path
 from typing import Literal
 
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from japagen.japanese import conjugation, conversion
 from japagen.japanese.conversion import Conversion, convert_style
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register_detection import analyze_register
@@ -68,14 +70,20 @@ def test_plain_becomes_polite(polite: str, plain: str) -> None:
         ("先生がお帰りになりました。/ご注文はお決まりですか。/お客様がお待ちです。", "尊敬語"),
         ("明日はいらっしゃいますか。/どうなさいますか。", "尊敬語"),
         ("こちらでございます。/ありがとうございました。/おはようございます。", "ございます"),
-        ("すみません。/失礼しました。/お疲れ様でした。/恐縮です。/ご馳走様でした。", "set phrase"),
-        ("現金でお支払します。/商品をお届けにあがります。", "謙譲語"),
+        (
+            "すみません。/失礼しました。/お疲れ様でした。/まことに恐縮です。/ご馳走様でした。",
+            "set phrase",
+        ),
+        ("窓口でお支払します。/商品をお届けにあがります。", "謙譲語"),
         ("寒いですね。/行きますよ。/雨でしたよね。/どうですかね。/楽しみですな。", "particle"),
         ("彼が来ますと言いました。/無理ですって言いました。", ""),
-        ("行きますか行きませんか。/それは何ですか。/いかがですか。/誰ですか。", ""),
+        ("行きますか行きませんか。/それは何ですか。/誰ですか。", ""),
         ("無理ですか、残念です。/行きました、楽しかったです。", "comma"),
         ("行くです。/行きますです。/高いでした。", ""),
         ("よろしいですか。", "よろしい"),
+        ("どうぞ、お茶です。/山の眺めはいかがでしたか。", "hearer"),
+        ("お考えですか。/そうおっしゃらずに、来ます。/心配なさるとは意外です。", "尊敬語"),
+        ("お招きいただいたので、喜んでいます。/先生が本をお読みくださいました。", ""),
         ("これが届きました品です。", "more of the sentence"),
         ("昼はパン(夜は米です)を食べます。", "aside"),
         ("先月、会議室で行いました。", "another word"),
@@ -100,7 +108,7 @@ def test_refusals_to_plain(texts: str, why: str) -> None:
         ("早く走れ。/ここに座りなさい。/手を貸してくれ。", "command"),
         ("行くぞ。/困ったなあ。/どこへ行くの?/素敵だわ。/行くかな。", "counterpart"),
         ("ちょっと待って。/見ないで。", "no predicate"),
-        ("もう行かん。/何もわかるまい。/行かねばならぬ。", ""),
+        ("もう行かん。/何も残るまい。/行かねばならぬ。", ""),
         ("寒かろう。/もう着いたろう。", ""),
         ("いい?/学生だ?/もう行かない?", "question"),
         ("いいじゃない。", "agreement"),
@@ -114,7 +122,7 @@ def test_refusals_to_plain(texts: str, why: str) -> None:
         ("知らへん。/雨や。/行くばい。", "dialect"),
         ("私が参る。", "would read as"),
         ("行くっす。", "copula"),
-        ("送ったのは花子にだ。", "copula"),
+        ("渡したのは弟にだ。", "copula"),
         ("何だか。", ""),
     ],
 )
@@ -182,3 +190,8 @@ def test_texts_of_several_sentences_come_back(rows: list[list[str]], between: st
 
 def test_an_own_tagger_can_be_given() -> None:
     assert convert_style("行きます。", "plain", tagger=Tagger()).text == "行く。"
+
+
+def test_the_examples_in_the_docstrings() -> None:
+    assert doctest.testmod(conversion) == (0, 3)
+    assert doctest.testmod(conjugation) == (0, 2)
