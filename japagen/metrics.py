@@ -130,10 +130,13 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     }
 
 
-def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float]]:
+def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | None]]:
     gold = parts.data.gold.label_counts() if parts.data.gold is not None else {}
     first = np.flatnonzero([parent is None for parent in dataset.column("parent_id")])
     made, kept = dataset.take(first).label_counts(), dataset.kept.label_counts()
+    trust: dict[str, list[float]] = {label: [] for label in parts.task.labels}
+    for label, trusted in zip(dataset.kept.labels, dataset.kept.column("weight_label"), strict=True):
+        trust[label].append(trusted)
     weight: dict[str, float] = dict.fromkeys(parts.task.labels, 0.0)
     for label, w in zip(dataset.labels, dataset.weights, strict=True):
         weight[label] += float(w)
@@ -143,6 +146,7 @@ def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float]]:
             "gold": gold.get(label, 0),
             "generated": made.get(label, 0),
             "kept": kept.get(label, 0),
+            "label_trust": float(np.mean(trust[label])) if trust[label] else None,
             "weight_share": weight[label] / total,
         }
         for label in parts.task.labels

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import yaml
 
 from japagen import generation, metrics
+from japagen.arms import Arms
 from japagen.asking import Asker
 from japagen.curation.filters import curate
 from japagen.curation.register_quota import Rewritten, control_registers
@@ -19,7 +18,7 @@ from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rule
 from japagen.data import load_data, load_synthetic
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.files import atomic, digest, read_json, write_json, write_text
+from japagen.files import digest, read_json, write_json, write_text
 from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.japanese.register_detection import analyze_register
@@ -28,12 +27,11 @@ from japagen.planning import find_registers, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
 from japagen.runs import RunDirectory
+from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Source, Task
 
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
-# Raised when a stage's code changes what it makes from the same inputs.
-_VERSIONS = {"generate": 1, "curate": 1, "registers": 1, "align": 1, "train": 1, "report": 1}
 # Keys of `Curation` that no filter reads.
 _REGISTER_KEYS = {"register_miss", "rewrite_attempts"}
 
@@ -90,7 +88,9 @@ class _Pipeline:
         self.listener = listener
         path = directory.file("ledger.sqlite")
         self.asker = Asker(task.generator, generator, path, listener)
+        self.stages = StageRunner(directory, listener)
         self.data = load_data(task)
+        self.arms = Arms(task, self.data, self.stages)
         gold = self.data.gold
         self.gold = find_registers(gold) if gold is not None else None
 
@@ -110,6 +110,8 @@ class _Pipeline:
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
+            if self.data.gold is not None and self.task.alignment.label_trust == "encoder":
+                parts.dataset = self.arms.trust_labels(parts.dataset)
             parts.dataset, parts.alignment = self.align(parts.dataset)
         if "train" in wanted:
             self.fit(parts)
@@ -121,43 +123,6 @@ class _Pipeline:
             self.task.model_dump(mode="json"), allow_unicode=True, sort_keys=False
         )
         write_text(self.directory.file("task.yaml"), text)
-
-    def _stage(
-        self,
-        name: str,
-        outputs: Sequence[str],
-        fingerprint: Mapping[str, Any],
-        listener: Listener | None = None,
-        **how: Any,
-    ) -> Any:
-        listener = listener or self.listener
-        version = _VERSIONS[name.split("-")[0]]
-        return self.directory.stage(
-            name,
-            {"version": version, **fingerprint},
-            outputs,
-            say=lambda news, detail: listener.stage(name, news, detail),
-            **how,
-        )
-
-    def _dataset_stage(
-        self,
-        name: str,
-        output: str,
-        fingerprint: Mapping[str, Any],
-        make: Callable[[], Dataset],
-        listener: Listener | None = None,
-    ) -> Dataset:
-        made: Dataset = self._stage(
-            name,
-            [output],
-            fingerprint,
-            listener,
-            make=make,
-            save=write_examples,
-            load=load_dataset,
-        )
-        return made
 
     def generate(self) -> Dataset:
         info = self.asker.info
@@ -173,7 +138,7 @@ class _Pipeline:
             "requests": digest([r.id for r in requests]),
             "answers": digest({key: answers[key].text for key in sorted(answers)}),
         }
-        return self._dataset_stage(
+        return self.stages.dataset(
             "generate",
             "generated.parquet",
             fingerprint,
@@ -187,7 +152,7 @@ class _Pipeline:
         fingerprint = {
             "examples": dataset.fingerprint,
             "curation": self.task.curation.model_dump(mode="json", exclude=_REGISTER_KEYS),
-            "gold": self._print(self.gold),
+            "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
         }
 
@@ -196,7 +161,7 @@ class _Pipeline:
             seen = dataset.with_registers([analyze_register(text).register for text in rows])
             return curate(seen, self.task.curation, self.gold, phrases)
 
-        curated = self._dataset_stage("curate", "curated.parquet", fingerprint, make)
+        curated = self.stages.dataset("curate", "curated.parquet", fingerprint, make)
         self._need_some(curated, "curated.parquet")
         return curated
 
@@ -252,18 +217,14 @@ class _Pipeline:
             "curation": settings.model_dump(mode="json"),
             "generator": info and info.identity,
             "template": info and prompts.template_hash(f"rewrite.{info.prompt_kind}"),
-            "gold": self._print(self.gold),
+            "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
         }
-        held = self._dataset_stage("registers", "registers.parquet", fingerprint, make)
+        held = self.stages.dataset("registers", "registers.parquet", fingerprint, make)
         if unanswered:
             self.directory.forget("registers")
         self._need_some(held, "registers.parquet")
         return held
-
-    @staticmethod
-    def _print(data: Dataset | None) -> str | None:
-        return data.fingerprint if data is not None else None
 
     def align(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
         from japagen.alignment.alignment import align_datasets
@@ -271,8 +232,8 @@ class _Pipeline:
 
         fingerprint = {
             "examples": dataset.fingerprint,
-            "gold": self._print(self.gold),
-            "unlabelled": self._print(self.data.unlabelled),
+            "gold": fingerprint_of(self.gold),
+            "unlabelled": fingerprint_of(self.data.unlabelled),
             "label_prior": self.task.label_prior,
             "alignment": self.task.alignment.model_dump(mode="json"),
             "dictionary": default_tagger().identity,
@@ -299,72 +260,19 @@ class _Pipeline:
         def load(path: Path) -> tuple[Dataset, dict[str, Any]]:
             return load_dataset(path), read_json(self.directory.file("alignment.json"))
 
-        made: tuple[Dataset, dict[str, Any]] = self._stage(
-            "align",
-            ["aligned.parquet", "alignment.json"],
-            fingerprint,
-            make=make,
-            save=save,
-            load=load,
-        )
-        return made
+        outputs = ["aligned.parquet", "alignment.json"]
+        return self.stages.run("align", outputs, fingerprint, make, save, load)
 
     def fit(self, parts: metrics.Parts) -> None:
         """Trains with and without synthetic text, for every seed, and scores both."""
         from japagen.training.encoders import encoder_identity
 
         parts.encoder = encoder_identity(self.task.training.encoder)
-        for offset in range(self.task.training.seeds):
-            seed = self.task.seed + offset
-            with_synthetic = self._fit_one(parts.dataset, seed, f"train-synthetic-{seed}")
-            parts.with_synthetic.append((seed, with_synthetic))
+        assert parts.dataset is not None
+        for seed in self.arms.seeds:
+            parts.with_synthetic.append((seed, self.arms.with_synthetic(parts.dataset, seed)))
             if self.data.gold is not None and self.data.test is not None:
-                gold_only = self._fit_one(None, seed, f"train-gold-{seed}")
-                parts.gold_only.append((seed, gold_only))
-
-    def _fit_one(self, dataset: Dataset | None, seed: int, name: str) -> npt.NDArray[np.float64]:
-        """Trains one classifier and returns its probabilities on the test texts."""
-        from japagen.training.encoders import encoder_identity
-
-        settings = self.task.training
-        test = self.data.test
-        fingerprint = {
-            "examples": self._print(dataset),
-            "gold": self._print(self.data.gold),
-            "test": self._print(test),
-            "training": settings.model_dump(mode="json", exclude={"seeds"}),
-            "encoder": encoder_identity(settings.encoder),
-            "labels": list(self.task.labels),
-        }
-        saves_model = dataset is not None and seed == self.task.seed
-
-        def make() -> npt.NDArray[np.float64]:
-            from japagen.training.fitting import train
-
-            classifier = train(
-                dataset,
-                self.data.gold,
-                encoder=settings.encoder,
-                labels=list(self.task.labels),
-                settings=settings,
-                seed=seed,
-                progress=lambda steps, total: self.listener.track(steps, total, name),
-            )
-            if saves_model:
-                classifier.save(self.directory.file("model"))
-            if test is None:
-                return np.zeros((0, len(self.task.labels)))
-            return classifier.probabilities(test.texts, test.column("text_pair"))
-
-        made: npt.NDArray[np.float64] = self._stage(
-            name,
-            [f"predictions/{name}.npy", *(["model"] if saves_model else [])],
-            fingerprint,
-            make=make,
-            save=_save_array,
-            load=lambda path: np.load(path, allow_pickle=False),
-        )
-        return made
+                parts.gold_only.append((seed, self.arms.gold_only(seed)))
 
     def report(self, parts: metrics.Parts) -> None:
         seconds = self.directory.seconds()
@@ -384,16 +292,11 @@ class _Pipeline:
             return render_report(found, dataset, language="ja")
 
         dataset = parts.dataset
-        self._stage(
+        self.stages.run(
             "report",
             ["report.html"],
             fingerprint,
-            make=make,
-            save=write_text,
-            load=lambda path: path.read_text(encoding="utf-8"),
+            make,
+            write_text,
+            lambda path: path.read_text(encoding="utf-8"),
         )
-
-
-def _save_array(path: Path, array: npt.NDArray[np.float64]) -> None:
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)

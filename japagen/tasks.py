@@ -128,10 +128,13 @@ class AlignmentSettings(_Section):
     Attributes:
         method: ``entropy`` (entropy balancing with tolerance) or ``none``.
         floor: Least effective sample size, as a share of the examples within each label.
+        label_trust: ``encoder`` weights each text by how likely a classifier trained on gold
+            alone finds the label it was asked for; ``none`` trusts all labels alike.
     """
 
     method: Literal["entropy", "none"] = "entropy"
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
+    label_trust: Literal["encoder", "none"] = "encoder"
 
 
 class Training(_Section):

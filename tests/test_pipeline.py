@@ -76,7 +76,12 @@ def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> Non
     html = (run.path / "report.html").read_text(encoding="utf-8")
     assert "http-equiv" in html
     assert read_examples(run.path / "examples.jsonl").texts == run.dataset.texts
-    assert {"generate", "curate", "align", "train-gold-0", "train-synthetic-0"} <= heard.ran()
+    assert {"generate", "curate", "registers", "trust", "align"} <= heard.ran()
+    assert {"train-gold-0", "train-synthetic-0"} <= heard.ran()
+    trust = run.dataset.column("weight_label")
+    assert all(0 <= t <= 1 for t in trust)
+    assert len(set(trust)) > 3
+    assert heard.kept() == set()
 
 
 def test_a_second_run_keeps_everything_and_asks_nothing(task: Task, tmp_path: Path) -> None:
@@ -92,8 +97,8 @@ def test_a_changed_key_runs_what_it_touches_and_says_so(task: Task, tmp_path: Pa
     _run(task, tmp_path / "run")
     _, heard, generator = _run(_changed(task, "training", max_steps=2), tmp_path / "run")
     assert generator.asked == []
-    assert {"generate", "curate", "align"} <= heard.kept()
-    assert heard.ran() == {"train-gold-0", "train-synthetic-0", "report"}
+    assert {"generate", "curate", "registers"} <= heard.kept()
+    assert heard.ran() == {"train-gold-0", "trust", "align", "train-synthetic-0", "report"}
     assert ("train-gold-0", "start", "changed: training") in heard.stages
     _, heard, generator = _run(_changed(task, "generation", per_label=16), tmp_path / "run")
     assert len(_asked(generator)) == 8

@@ -82,11 +82,12 @@ def flow(counts: Mapping[str, int], words: Words) -> dict[str, Any]:
 
 
 def per_label(metrics: Mapping[str, Any], words: Words) -> Rows:
-    """Counts and share of weight of each label."""
+    """Counts, mean trust in the label and share of weight of each label."""
     return [
         (
             label,
             *(words.count(row[name]) for name in ("gold", "generated", "kept")),
+            words.share(row.get("label_trust")),
             words.share(row["weight_share"]),
         )
         for label, row in metrics["per_label"].items()

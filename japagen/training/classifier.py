@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from japagen.errors import JapagenError
+from japagen.examples import Dataset
 from japagen.files import read_json, write_json
 from japagen.training.checkpoints import quiet_transformers
 
@@ -92,6 +93,27 @@ class Classifier:
                 index = order[start : start + batch_size]
                 logits = self.model(**self.collate([rows[i] for i in index])).logits
                 out[index] = logits.float().softmax(dim=-1).double().numpy()
+        return out
+
+    def probability_of_label(self, dataset: Dataset) -> npt.NDArray[np.float64]:
+        """How likely each row's own label is, shape (n,); 1 for rows that curation rejected.
+
+        Raises:
+            JapagenError: If a kept row has a label that the classifier does not know.
+        """
+        out = np.ones(len(dataset))
+        rows = np.flatnonzero(dataset.kept_mask)
+        kept = dataset.take(rows)
+        at = {label: i for i, label in enumerate(self.labels)}
+        unknown = sorted({str(label) for label in kept.labels if label not in at})
+        if unknown:
+            raise JapagenError(
+                f"Expected labels among {', '.join(self.labels)}, found {', '.join(unknown)}.",
+                "Correct the labels or name them in the task.",
+            )
+        columns = [at[label] for label in kept.labels]
+        found = self.probabilities(kept.texts, kept.column("text_pair"))
+        out[rows] = found[np.arange(len(rows)), columns]
         return out
 
     def predict(

@@ -130,7 +130,7 @@ def _figures(metrics: dict[str, Any], words: Words) -> list[str]:
         found += [words.count(n) for row in arm["confusion"] for n in row]
     for row in metrics["per_label"].values():
         found += [words.count(row[k]) for k in ("gold", "generated", "kept")]
-        found.append(words.share(row["weight_share"]))
+        found += [words.share(row[k]) for k in ("label_trust", "weight_share")]
     registers = metrics["registers"]
     found += [words.share(v) for v in registers["gold"].values()]
     for side in (registers, *registers["per_label"].values()):
