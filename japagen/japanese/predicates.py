@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from japagen.japanese.register_rules import Words
+from japagen.japanese.register_rules import SentenceStyle, Words
 from japagen.japanese.registers import Style
 
 _SYMBOLS = frozenset({"補助記号", "記号", "空白"})
@@ -26,8 +26,19 @@ def sentence_style(words: Words, first: int, last: int) -> Style:
 
     "unknown" means that the sentence ends in no predicate (a noun, an interjection).
     """
-    end = _trim(words, first, last)
+    return read_sentence(words, first, last).style
+
+
+def read_sentence(words: Words, first: int, last: int) -> SentenceStyle:
+    """Returns the style of the words ``first`` to ``last`` (excluded), and their predicate."""
+    end = end_of_predicate(words, first, last)
     chain, tail = _predicate(words, first, end)
+    style = _style(words, first, end, chain, tail)
+    predicate = words.starts[chain[0]] if chain else None
+    return SentenceStyle(words.starts[first], words.ends[last - 1], style, predicate)
+
+
+def _style(words: Words, first: int, end: int, chain: list[int], tail: list[int]) -> Style:
     if not chain:
         return _style_of_fragment(words, first, end, tail)
     if any(words[i].orth_base in ("っす", "す") and words[i].lemma == "です" for i in chain):
@@ -47,13 +58,19 @@ def _style_of_fragment(words: Words, first: int, end: int, tail: list[int]) -> S
     # 伺いますので、よろしく。: the clause before the comma was polite.
     for i in range(end - 1, first, -1):
         if words[i].pos2 == "読点":
-            chain, _ = _predicate(words, first, _trim(words, first, i))
+            chain, _ = _predicate(words, first, end_of_predicate(words, first, i))
             return "teinei" if any(_is_polite(words, j) for j in chain) else "unknown"
     return "unknown"
 
 
-def _trim(words: Words, first: int, last: int) -> int:
-    """Returns the end of the sentence without symbols, laughter and bracketed asides."""
+def end_of_predicate(words: Words, first: int, last: int) -> int:
+    """Returns where the sentence ends without symbols, laughter and bracketed asides.
+
+    Args:
+        words: The words of the text.
+        first: First word of the sentence.
+        last: One past its last word.
+    """
     opens = words.opening_quotes
     end = last
     while end > first:

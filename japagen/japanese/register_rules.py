@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple
 
 from japagen.japanese.morphology import Morpheme, Tagger
 from japagen.japanese.normalization import normalize
+from japagen.japanese.registers import Style
 
 EvidenceKind = Literal[
     "sonkeigo",
@@ -30,8 +31,7 @@ _QUOTES = dict(zip("「『（(【〈《[", "」』）)】〉》]", strict=True))
 _CLOSERS = frozenset(_QUOTES.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """One place in a text that speaks for a register.
 
     Attributes:
@@ -53,7 +53,42 @@ class Evidence:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping."""
-        return asdict(self)
+        return self._asdict()
+
+
+class SentenceStyle(NamedTuple):
+    """The style of one sentence.
+
+    Attributes:
+        start: First character in the report's text.
+        end: One past the last character.
+        style: Its style; "unknown" without a predicate, never "mixed".
+        predicate: Where its final predicate starts; None without one.
+    """
+
+    start: int
+    end: int
+    style: Style
+    predicate: int | None = None
+
+
+def _offsets(text: str, morphemes: tuple[Morpheme, ...]) -> tuple[list[int], list[int]]:
+    """Returns where each morpheme starts and ends in ``text``."""
+    ends = list(accumulate([len(m.surface) for m in morphemes]))
+    if not ends:
+        return [], ends
+    if ends[-1] == len(text):
+        return [0, *ends[:-1]], ends
+    # MeCab left white space out, so each word has to be looked for.
+    starts: list[int] = []
+    ends = []
+    position = 0
+    for morpheme in morphemes:
+        start = text.index(morpheme.surface, position)
+        position = start + len(morpheme.surface)
+        starts.append(start)
+        ends.append(position)
+    return starts, ends
 
 
 class Words:
@@ -69,15 +104,7 @@ class Words:
     def __init__(self, text: str, tagger: Tagger) -> None:
         self.text = "\n".join(filter(None, map(normalize, text.splitlines())))
         morphemes = tagger.tokenize(self.text)
-        self.starts: list[int] = []
-        self.ends: list[int] = []
-        index, position = self.text.index, 0
-        for morpheme in morphemes:
-            surface = morpheme.surface
-            start = index(surface, position)
-            position = start + len(surface)
-            self.starts.append(start)
-            self.ends.append(position)
+        self.starts, self.ends = _offsets(self.text, morphemes)
         self.morphemes = morphemes
         # Trailing edges double as leading ones: index -1 wraps round to them.
         self._with_edges = morphemes + _EDGES

@@ -30,7 +30,17 @@ _ORTHOGRAPHY: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("笑い", re.compile(r"(?<=[ぁ-んー!?。])笑+(?=[。!?\s]|$)")),
     ("感嘆符", re.compile(r"[!?]{2,}")),
 )
-
+# No pattern above matches without one of these.
+_ORTHOGRAPHY_HINT = re.compile(
+    r"ー{2}|〜{2}|[ぁぅぇぉ()笑\U0001f300-\U0001faff\u2600-\u27bf]|[ぁ-んァ-ヶ一-龠ー!?。]w|[!?]{2}"
+)
+# Parts of speech of which only a few words are signs.
+_QUIET_CLASSES = frozenset(
+    {"名詞", "動詞", "代名詞", "形状詞", "接頭辞", "接尾辞", "連体詞", "補助記号", "記号", "空白"}
+)
+_LOUD_LEMMAS = _DIALECT_WORDS | {"有る"}
+_LOUD_SURFACES = _FILLERS | {"あ", "あか", "やろ"}
+_QUIET_PARTICLES = frozenset({"を", "に", "が", "は", "で", "と", "も", "へ", "から", "まで"})
 
 CASUAL_ORTHOGRAPHY = frozenset({"長音", "顔文字", "絵文字", "笑い"})
 
@@ -39,13 +49,21 @@ def find_speech(words: Words) -> list[Evidence]:
     """Returns the signs of speech, writing and dialect in the order of the text."""
     found: list[Evidence] = []
     for i, word in enumerate(words.morphemes):
-        # A noun says nothing here but for a few, and most words are nouns.
-        if word.pos1 != "名詞" or word.lemma in _DIALECT_WORDS:
+        # Most words say nothing here, and calling a rule costs more than asking first.
+        if word.pos1 in _QUIET_CLASSES:
+            if word.lemma in _LOUD_LEMMAS or word.surface in _LOUD_SURFACES:
+                found.extend(_at(words, i))
+        elif word.surface not in _QUIET_PARTICLES or word.pos1 != "助詞":
             found.extend(_at(words, i))
-    for rule, pattern in _ORTHOGRAPHY:
-        for match in pattern.finditer(words.text):
-            found.append(Evidence("spoken", match.start(), match.end(), match[0], rule))
-    return sorted(found, key=lambda e: (e.start, e.end))
+    if _ORTHOGRAPHY_HINT.search(words.text):
+        for rule, pattern in _ORTHOGRAPHY:
+            for match in pattern.finditer(words.text):
+                found.append(Evidence("spoken", match.start(), match.end(), match[0], rule))
+    return sorted(found, key=_place)
+
+
+def _place(evidence: Evidence) -> tuple[int, int]:
+    return evidence.start, evidence.end
 
 
 def _at(words: Words, i: int) -> Iterator[Evidence]:
