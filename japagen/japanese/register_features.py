@@ -8,20 +8,21 @@ keys and the names in the file of coefficients. Lemma 2-grams were tried and add
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, combinations
 from sys import intern
+from typing import get_args
 
 from japagen.japanese.register_rules import Evidence, SentenceStyle, Words
-from japagen.japanese.registers import HONOURING
+from japagen.japanese.registers import HONOURING, Style
 
 Key = str | tuple[str, str, str]
 # Two forms side by side say more than each alone: 尊敬語 beside 謙譲語 is flagged as one of them.
 _PAIRED_RULES = 8
 _CHAIN = 8
 _NAMES_KEPT = 20_000
+_ANY = {style: f"any:{style}" for style in get_args(Style)}
 
 
 def name_of(key: Key) -> str:
@@ -55,57 +56,68 @@ def register_features(
     return chain(
         [m.lemma for m in morphemes],
         zip(shapes, shapes[1:], shapes[2:], strict=False),
-        _inflections(words, sentences),
         _rule_features(words, evidence, sentences),
     )
 
 
-def _inflections(words: Words, sentences: Sequence[SentenceStyle]) -> Iterator[str]:
-    """Yields the head of each final predicate and what follows it: 〜て いただけ ます か."""
-    for sentence in sentences:
-        if sentence.predicate is not None:
-            first = bisect_left(words.starts, sentence.predicate)
-            last = min(bisect_left(words.starts, sentence.end), first + _CHAIN)
-            head, *rest = [m.shape for m in words.morphemes[first:last] if m.pos1 != "補助記号"]
-            inflection = " ".join(rest)
-            yield f"head:{head}"
-            yield f"inflection:{inflection}"
-            yield f"predicate:{head} {inflection}"
-
-
 def _rule_features(
     words: Words, evidence: Sequence[Evidence], sentences: Sequence[SentenceStyle]
-) -> Iterator[str]:
+) -> list[str]:
+    # Names are made once and kept: most texts share them, and a kept string keeps its hash.
+    names: list[str] = []
+    predicates = []
+    for _, end, style, predicate in sentences:
+        names.append(_ANY[style])
+        if predicate is not None:
+            predicates.append((predicate, end))
+            names += _inflection(words, predicate, end)
     last = sentences[-1].style if sentences else "none"
-    yield f"style:{last}"
-    yield f"sentences:{min(len(sentences), 4)}"
-    for seen in {s.style for s in sentences}:
-        yield f"any:{seen}"
-    counts: Counter[str] = Counter()
-    rules: dict[str, None] = {}
+    counts: dict[str, int] = {}
+    rules: set[str] = set()
     honouring = certain = covered = 0
-    predicates = [(s.predicate, s.end) for s in sentences if s.predicate is not None]
     for kind, start, end, _, rule, sure in evidence:
-        counts[kind] += 1
-        final = any(first < end <= last_end for first, last_end in predicates)
-        yield from _names_of_evidence(kind, rule, sure, last, final)
+        counts[kind] = counts.get(kind, 0) + 1
+        final = False
+        for first, last_end in predicates:
+            if first < end <= last_end:
+                final = True
+        names += _names_of_evidence(kind, rule, sure, last, final)
         if kind != "teineigo":
-            rules[rule] = None
+            rules.add(rule)
         if kind in HONOURING:
             honouring += 1
             certain += sure
             covered += end - start
     if len(rules) > 1:
-        for a, b in combinations(sorted(rules)[:_PAIRED_RULES], 2):
-            yield f"pair:{a}&{b}"
+        names += _names_of_pairs(tuple(sorted(rules)[:_PAIRED_RULES]))
     for name, count in counts.items():
-        yield from _names_of_count(name, min(count, 4))
-    yield from _names_of_count("honouring", min(honouring, 5))
-    yield f"honouring+style:{min(honouring, 4)}|{last}"
-    yield f"certain+style:{min(certain, 4)}|{last}"
-    yield f"honouring+certain:{min(honouring, 4)}|{min(certain, 4)}"
-    yield f"covered:{covered * 6 // max(1, len(words.text))}"
-    yield f"words:{min(8, len(words) // 3)}"
+        names += _names_of_count(name, min(count, 4))
+    share = covered * 6 // max(1, len(words.text))
+    names += _names_of_text(
+        last,
+        min(len(sentences), 4),
+        min(honouring, 5),
+        min(certain, 4),
+        share,
+        min(8, len(words) // 3),
+    )
+    return names
+
+
+def _inflection(words: Words, predicate: int, end: int) -> tuple[str, ...]:
+    """Returns the head of a predicate and what follows it: 〜て いただけ ます か."""
+    first = bisect_left(words.starts, predicate)
+    last = min(bisect_left(words.starts, end), first + _CHAIN)
+    return _names_of_inflection(
+        tuple([m.shape for m in words.morphemes[first:last] if m.pos1 != "補助記号"])
+    )
+
+
+@lru_cache(_NAMES_KEPT)
+def _names_of_inflection(shapes: tuple[str, ...]) -> tuple[str, ...]:
+    head, *rest = shapes
+    inflection = " ".join(rest)
+    return f"head:{head}", f"inflection:{inflection}", f"predicate:{head} {inflection}"
 
 
 @lru_cache(_NAMES_KEPT)
@@ -122,5 +134,27 @@ def _names_of_evidence(
 
 
 @lru_cache(_NAMES_KEPT)
+def _names_of_pairs(rules: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"pair:{a}&{b}" for a, b in combinations(rules, 2))
+
+
+@lru_cache(_NAMES_KEPT)
 def _names_of_count(kind: str, count: int) -> tuple[str, ...]:
     return tuple(f"count:{kind}>={n}" for n in range(1, count + 1))
+
+
+@lru_cache(_NAMES_KEPT)
+def _names_of_text(
+    last: str, sentences: int, honouring: int, certain: int, covered: int, words: int
+) -> tuple[str, ...]:
+    several = min(honouring, 4)
+    return (
+        f"style:{last}",
+        f"sentences:{sentences}",
+        *_names_of_count("honouring", honouring),
+        f"honouring+style:{several}|{last}",
+        f"certain+style:{certain}|{last}",
+        f"honouring+certain:{several}|{certain}",
+        f"covered:{covered}",
+        f"words:{words}",
+    )

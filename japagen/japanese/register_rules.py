@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
@@ -29,6 +30,10 @@ _EDGES = (_EDGE,) * 6
 _ENDS_SENTENCE = frozenset("。．.!?！？♪♫♬☆★♡♥…\U0001f3b5\U0001f3b6")
 _QUOTES = dict(zip("「『（(【〈《[", "」』）)】〉》]", strict=True))
 _CLOSERS = frozenset(_QUOTES.values())
+# Without such a place a line is one sentence, and most texts are.
+_INNER_END = re.compile(
+    f"[{re.escape(''.join(_ENDS_SENTENCE))}][^{re.escape(''.join(_ENDS_SENTENCE | _CLOSERS))}]"
+)
 
 
 class Evidence(NamedTuple):
@@ -94,7 +99,7 @@ def _offsets(text: str, morphemes: tuple[Morpheme, ...]) -> tuple[list[int], lis
 class Words:
     """The morphemes of a normalised text with their character offsets.
 
-    Indices up to six beyond either end give an empty morpheme.
+    Indices up to six beyond either end give an empty morpheme; `padded` is what they index.
 
     Args:
         text: Any text; lines stay lines, each normalised.
@@ -107,7 +112,7 @@ class Words:
         self.starts, self.ends = _offsets(self.text, morphemes)
         self.morphemes = morphemes
         # Trailing edges double as leading ones: index -1 wraps round to them.
-        self._with_edges = morphemes + _EDGES
+        self.padded = morphemes + _EDGES
         self.count = len(morphemes)
         self._has_lines = "\n" in self.text
 
@@ -115,7 +120,7 @@ class Words:
         return self.count
 
     def __getitem__(self, index: int) -> Morpheme:
-        return self._with_edges[index]
+        return self.padded[index]
 
     def evidence(
         self, kind: EvidenceKind, first: int, last: int, rule: str, *, certain: bool = True
@@ -158,6 +163,10 @@ class Words:
         A sentence ends at a full stop, exclamation, question mark, note, star or heart, or at
         a line break. Quotations stay inside the sentence that quotes them.
         """
+        if not self._has_lines and not _INNER_END.search(self.text):
+            if self.count:
+                yield 0, self.count
+            return
         pairs = self.closing_quotes
         first = i = 0
         while i < self.count:
