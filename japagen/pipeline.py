@@ -19,7 +19,8 @@ from japagen.examples import Dataset
 from japagen.files import atomic, digest, read_json, write_json, write_text
 from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Generator, GeneratorInfo, Request
-from japagen.japanese.register_detection import analyze_register
+from japagen.japanese.own_honorifics import read_honorifics
+from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.ledger import Ledger
 from japagen.listeners import Listener, Silent
 from japagen.prompts import PromptLibrary
@@ -80,19 +81,32 @@ def plan(
         info: Who would answer.
         gold: Gold with registers already found; found here when None.
     """
+    analyzer = load_analyzer(task)
     if gold is None and data.gold is not None:
-        gold = find_registers(data.gold)
+        gold = find_registers(data.gold, analyzer)
     unlabelled = data.unlabelled
     if task.registers == "from_gold" and unlabelled is not None:
-        unlabelled = find_registers(unlabelled)
+        unlabelled = find_registers(unlabelled, analyzer)
     shares = generation.register_shares(task, gold, unlabelled)
     prompts = PromptLibrary(task.generation.prompts)
     return generation.plan_requests(task, gold, shares, prompts, info)
 
 
-def find_registers(data: Dataset) -> Dataset:
+def load_analyzer(task: Task) -> RegisterAnalyzer:
+    """Opens the dictionary and the list of honorifics that a task names.
+
+    Raises:
+        JapagenError: If one of them cannot be read.
+    """
+    honorifics = task.japanese.honorifics
+    if isinstance(honorifics, Path):
+        honorifics = read_honorifics(honorifics)
+    return RegisterAnalyzer(task.japanese.user_dictionary, honorifics)
+
+
+def find_registers(data: Dataset, analyzer: RegisterAnalyzer) -> Dataset:
     """Fills in the register seen in every text."""
-    return data.with_registers([analyze_register(text).register for text in data.texts])
+    return data.with_registers([r.register for r in analyzer.analyze_all(data.texts)])
 
 
 class _Pipeline:
@@ -110,8 +124,9 @@ class _Pipeline:
         self.listener = listener
         self.generator = generator
         self.data = load_data(task)
+        self.analyzer = load_analyzer(task)
         gold = self.data.gold
-        self.gold = find_registers(gold) if gold is not None else None
+        self.gold = find_registers(gold, self.analyzer) if gold is not None else None
 
     def go(self, synthetic: Source | None, until: Until) -> None:
         self._write_task()
@@ -231,11 +246,13 @@ class _Pipeline:
             "curation": self.task.curation.model_dump(mode="json"),
             "gold": self._print(self.gold),
             "prompts": digest(phrases),
+            "japanese": self.analyzer.identity,
         }
 
         def make() -> Dataset:
             rows = self.listener.track(dataset.texts, len(dataset), "curate")
-            seen = dataset.with_registers([analyze_register(text).register for text in rows])
+            reports = self.analyzer.analyze_all(rows)
+            seen = dataset.with_registers([r.register for r in reports])
             return curate(seen, self.task.curation, self.gold, phrases)
 
         curated = self._dataset_stage("curate", "curated.parquet", fingerprint, make)
@@ -253,7 +270,6 @@ class _Pipeline:
 
     def align(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
         from japagen.alignment.alignment import align_datasets
-        from japagen.japanese.morphology import default_tagger
 
         fingerprint = {
             "examples": dataset.fingerprint,
@@ -261,7 +277,7 @@ class _Pipeline:
             "unlabelled": self._print(self.data.unlabelled),
             "label_prior": self.task.label_prior,
             "alignment": self.task.alignment.model_dump(mode="json"),
-            "dictionary": default_tagger().identity,
+            "dictionary": self.analyzer.tagger.identity,
             "seed": self.task.seed,
         }
 
@@ -274,6 +290,7 @@ class _Pipeline:
                 method=self.task.alignment.method,
                 floor=self.task.alignment.floor,
                 seed=self.task.seed,
+                tagger=self.analyzer.tagger,
             )
             aligned = dataset.with_columns(weight_distribution=alignment.weights)
             return aligned, alignment.to_dict()
