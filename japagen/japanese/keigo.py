@@ -119,7 +119,9 @@ def _oru(words: Words, i: int) -> Iterator[Evidence]:
 
 
 def _zonzuru(words: Words, i: int) -> Iterator[Evidence]:
-    if words[i - 1].lemma != "御":
+    if words[i + 1].lemma == "上げる":
+        yield words.evidence("kenjogo1", i, i + 1, "存じ上げる")
+    elif words[i - 1].lemma != "御":
         yield from _kenjogo2_verb(words, i)
 
 

@@ -125,6 +125,8 @@ class RegisterAnalyzer:
         if tagger is None:
             tagger = Tagger(Path(user_dictionary)) if user_dictionary else default_tagger()
         self.tagger = tagger
+        if user_dictionary:
+            tagger.tokenize("")  # A dictionary that cannot be read should stop us here.
         self._classes = check_honorifics(honorifics or {})
         self._own = OwnHonorifics(self._classes, tagger) if self._classes else None
 

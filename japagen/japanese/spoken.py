@@ -119,7 +119,10 @@ def _particle(words: Words, i: int) -> Iterator[Evidence]:
 def _auxiliary(words: Words, i: int) -> Iterator[Evidence]:
     word, before = words[i], words[i - 1]
     if word.ctype in ("助動詞-ヤ", "助動詞-ヘン") or word.lemma in _DIALECT_AUXILIARIES:
-        yield words.evidence("dialect", i, i, f"助動詞 {word.surface}")
+        # 雨やった is だった in the west, 宿題やった the past of やる anywhere.
+        yield words.evidence(
+            "dialect", i, i, f"助動詞 {word.surface}", certain=word.surface != "やっ"
+        )
     elif word.ctype == "助動詞-タイ" and (
         before.pos1 in ("名詞", "副詞", "代名詞") or before.cform.startswith("終止形")
     ):
