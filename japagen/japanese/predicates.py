@@ -55,9 +55,14 @@ def read_sentence(words: Words, first: int, last: int) -> SentenceStyle:
 def _style(words: Words, first: int, end: int, chain: list[int], tail: list[int]) -> Style:
     if not chain or _is_greeting(words, chain):
         return _style_of_fragment(words, first, end, tail)
-    if any(words[i].orth_base in ("っす", "す") and words[i].lemma == "です" for i in chain):
-        return "kudaketa"
-    if any(_is_polite(words, i) for i in chain):
+    polite = False
+    for i in chain:
+        word = words.padded[i]
+        if word.pos1 == "助動詞" or word.lemma == "下さる":
+            if word.lemma == "です" and word.orth_base in ("っす", "す"):
+                return "kudaketa"
+            polite = polite or _is_polite(words, i)
+    if polite:
         return "teinei"
     if any(_is_casual_final(words, i) for i in tail) or _is_casual(words, chain, tail):
         return "kudaketa"

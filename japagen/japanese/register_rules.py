@@ -107,7 +107,11 @@ class Words:
     """
 
     def __init__(self, text: str, tagger: Tagger) -> None:
-        self.text = "\n".join(filter(None, map(normalize, text.splitlines())))
+        lines = text.splitlines()
+        if len(lines) > 1:
+            self.text = "\n".join(filter(None, map(normalize, lines)))
+        else:
+            self.text = normalize(text)
         morphemes = tagger.tokenize(self.text)
         self.starts, self.ends = _offsets(self.text, morphemes)
         self.morphemes = morphemes

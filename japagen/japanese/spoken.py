@@ -40,7 +40,10 @@ _QUIET_CLASSES = frozenset(
 )
 _LOUD_LEMMAS = _DIALECT_WORDS | {"有る"}
 _LOUD_SURFACES = _FILLERS | {"あ", "あか", "やろ"}
-_QUIET_PARTICLES = frozenset({"を", "に", "が", "は", "で", "と", "も", "へ", "から", "まで"})
+_QUIET_WORDS = {
+    **dict.fromkeys(("を", "に", "が", "は", "も", "へ", "から", "まで", "で", "と"), ("助詞",)),
+    **dict.fromkeys(("です", "ます", "まし", "ませ", "た"), ("助動詞",)),
+}
 
 CASUAL_ORTHOGRAPHY = frozenset({"長音", "顔文字", "絵文字", "笑い"})
 
@@ -53,7 +56,7 @@ def find_speech(words: Words) -> list[Evidence]:
         if word.pos1 in _QUIET_CLASSES:
             if word.lemma in _LOUD_LEMMAS or word.surface in _LOUD_SURFACES:
                 found.extend(_at(words, i))
-        elif word.surface not in _QUIET_PARTICLES or word.pos1 != "助詞":
+        elif word.surface not in _QUIET_WORDS or word.pos1 not in _QUIET_WORDS[word.surface]:
             found.extend(_at(words, i))
     if _ORTHOGRAPHY_HINT.search(words.text):
         for rule, pattern in _ORTHOGRAPHY:
