@@ -297,13 +297,23 @@ def register(
     file: Annotated[
         Path | None, typer.Argument(help="A file of texts; standard input if absent.")
     ] = None,
+    user_dictionary: Annotated[
+        Path | None, typer.Option(help="A compiled MeCab user dictionary.")
+    ] = None,
+    honorifics: Annotated[
+        Path | None, typer.Option(help="Own honorific words (YAML): WORD: sonkeigo.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the register of each line, with its evidence."""
-    from japagen.japanese.register_detection import analyze_register
+    from japagen.japanese.own_honorifics import read_honorifics
+    from japagen.japanese.register_detection import RegisterAnalyzer
 
+    own = read_honorifics(honorifics) if honorifics else None
+    analyzer = RegisterAnalyzer(user_dictionary, own)
+    # One line at a time, so that an answer comes as soon as a line is typed.
     for text in _lines(file):
-        report = analyze_register(text)
+        report = analyzer.analyze(text)
         if as_json:
             terminal.print_json_line({"text": text, **report.to_dict()})
         else:

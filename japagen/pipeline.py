@@ -21,9 +21,8 @@ from japagen.examples import Dataset
 from japagen.files import digest, read_json, write_json, write_text
 from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
-from japagen.japanese.register_detection import analyze_register
 from japagen.listeners import Listener, Silent
-from japagen.planning import find_registers, plan
+from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
 from japagen.runs import RunDirectory
@@ -91,8 +90,9 @@ class _Pipeline:
         self.stages = StageRunner(directory, listener)
         self.data = load_data(task)
         self.arms = Arms(task, self.data, self.stages)
+        self.analyzer = load_analyzer(task)
         gold = self.data.gold
-        self.gold = find_registers(gold) if gold is not None else None
+        self.gold = find_registers(gold, self.analyzer) if gold is not None else None
 
     def go(self, synthetic: Source | None, until: Until) -> None:
         self._write_task()
@@ -154,11 +154,13 @@ class _Pipeline:
             "curation": self.task.curation.model_dump(mode="json", exclude=_REGISTER_KEYS),
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
+            "japanese": self.analyzer.identity,
         }
 
         def make() -> Dataset:
             rows = self.listener.track(dataset.texts, len(dataset), "curate")
-            seen = dataset.with_registers([analyze_register(text).register for text in rows])
+            reports = self.analyzer.analyze_all(rows)
+            seen = dataset.with_registers([r.register for r in reports])
             return curate(seen, self.task.curation, self.gold, phrases)
 
         curated = self.stages.dataset("curate", "curated.parquet", fingerprint, make)
@@ -200,13 +202,16 @@ class _Pipeline:
 
         def by_model(wanted: Wanted) -> Sequence[Rewritten]:
             assert info is not None
-            return rewrite_by_model(wanted, self.task, prompts, info, send)
+            return rewrite_by_model(wanted, self.task, prompts, info, self.analyzer, send)
 
         def make() -> Dataset:
             if settings.register_miss == "ignore":
                 return dataset
             controlled, children = control_registers(
-                dataset, settings.register_miss, rewrite_by_rules, by_model if info else None
+                dataset,
+                settings.register_miss,
+                lambda wanted: rewrite_by_rules(wanted, self.analyzer),
+                by_model if info else None,
             )
             if children is None:
                 return controlled
@@ -219,6 +224,7 @@ class _Pipeline:
             "template": info and prompts.template_hash(f"rewrite.{info.prompt_kind}"),
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
+            "japanese": self.analyzer.identity,
         }
         held = self.stages.dataset("registers", "registers.parquet", fingerprint, make)
         if unanswered:
@@ -228,7 +234,6 @@ class _Pipeline:
 
     def align(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
         from japagen.alignment.alignment import align_datasets
-        from japagen.japanese.morphology import default_tagger
 
         fingerprint = {
             "examples": dataset.fingerprint,
@@ -236,7 +241,7 @@ class _Pipeline:
             "unlabelled": fingerprint_of(self.data.unlabelled),
             "label_prior": self.task.label_prior,
             "alignment": self.task.alignment.model_dump(mode="json"),
-            "dictionary": default_tagger().identity,
+            "dictionary": self.analyzer.tagger.identity,
             "seed": self.task.seed,
         }
 
@@ -249,6 +254,7 @@ class _Pipeline:
                 method=self.task.alignment.method,
                 floor=self.task.alignment.floor,
                 seed=self.task.seed,
+                tagger=self.analyzer.tagger,
             )
             aligned = dataset.with_columns(weight_distribution=alignment.weights)
             return aligned, alignment.to_dict()

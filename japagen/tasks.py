@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from japagen.errors import JapagenError, nearest
-from japagen.japanese.registers import PRESETS
+from japagen.japanese.registers import PRESETS, Keigo
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -122,6 +122,18 @@ class Curation(_Section):
     rewrite_attempts: Annotated[int, Field(ge=0, le=8)] = 1
 
 
+class JapaneseSettings(_Section):
+    """What the Japanese analysis knows beside UniDic-lite.
+
+    Attributes:
+        user_dictionary: A compiled MeCab user dictionary; relative to the task file.
+        honorifics: Own honorific words to their class, or a YAML file of them.
+    """
+
+    user_dictionary: Path | None = None
+    honorifics: Path | dict[str, Keigo] = {}
+
+
 class AlignmentSettings(_Section):
     """How synthetic text is weighted towards gold.
 
@@ -205,6 +217,7 @@ class Task(_Section):
     generator: GeneratorSettings = GeneratorSettings()
     generation: Generation = Generation()
     curation: Curation = Curation()
+    japanese: JapaneseSettings = JapaneseSettings()
     alignment: AlignmentSettings = AlignmentSettings()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
@@ -266,6 +279,10 @@ class Task(_Section):
                 raw[sources] = source = {"path": source}
             if isinstance(source, dict) and "path" in source:
                 source["path"] = path.parent / str(source["path"])
+        japanese = raw.get("japanese")
+        for key in ("user_dictionary", "honorifics"):
+            if isinstance(japanese, dict) and isinstance(japanese.get(key), str):
+                japanese[key] = path.parent / japanese[key]
         for key, value in (overrides or {}).items():
             _set(raw, key, value)
         return cls.parse(raw, str(path))

@@ -104,6 +104,14 @@ def test_register_of_each_line() -> None:
     assert styles == ["teinei", "kudaketa", "unknown"]
 
 
+def test_register_with_own_honorifics(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("ご来駕: sonkeigo\n", encoding="utf-8")
+    code, out, err = japagen("register", "--json", "--honorifics", own, stdin="ご来駕を待つ。\n")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["keigo"] == ["sonkeigo"]
+
+
 def test_a_new_task_loads_and_is_not_overwritten(tmp_path: Path) -> None:
     code, out, err = japagen("init", "mine", "--labels", "配送, 返品", cwd=tmp_path)
     assert code == 0, err
@@ -126,6 +134,8 @@ def test_a_new_task_loads_and_is_not_overwritten(tmp_path: Path) -> None:
         (["export", ".", "-o", "x.csv"], "Expected a run directory"),
         (["align", "gold.jsonl", "none.csv", "-o", "x.csv"], "no file at none.csv"),
         (["register", "none.txt"], "no file at none.txt"),
+        (["register", "--user-dictionary", "none.dic"], "Expected a user dictionary"),
+        (["register", "--honorifics", "none.yaml"], "Expected a YAML list of honorifics"),
     ],
 )
 def test_bad_input_exits_with_2_and_one_message(

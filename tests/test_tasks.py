@@ -30,6 +30,8 @@ def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[st
         ("label_prior", {"配送": 0.5, "返金": 0.5}, "label_prior names '返金'"),
         ("label_prior", "guess", "label_prior"),
         ("training", {"synthetic_share": 1.5}, "training.synthetic_share"),
+        ("japanese", {"honorifics": {"ご来駕": "sonkego"}}, "japanese.honorifics"),
+        ("japanese", {"dictionary": "user.dic"}, "unknown key 'japanese.dictionary'"),
         ("gold", {"path": "x.csv", "columns": {"txt": "本文"}}, "'txt' is none of text"),
     ],
 )
@@ -52,6 +54,17 @@ def test_paths_are_relative_to_the_task_file(tmp_path: Path) -> None:
     task = Task.load(path)
     assert task.gold is not None
     assert task.gold.path == tmp_path / "data" / "gold.csv"
+
+
+def test_dictionaries_are_relative_to_the_task_file(tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    task = "name: t\nlabels: [a, b]\njapanese:\n  user_dictionary: user.dic\n  honorifics: "
+    path.write_text(task + "own.yaml\n", encoding="utf-8")
+    japanese = Task.load(path).japanese
+    assert japanese.user_dictionary == tmp_path / "user.dic"
+    assert japanese.honorifics == tmp_path / "own.yaml"
+    path.write_text(task + "{ご来駕: sonkeigo}\n", encoding="utf-8")
+    assert Task.load(path).japanese.honorifics == {"ご来駕": "sonkeigo"}
 
 
 def test_overrides_reach_any_key(tmp_path: Path) -> None:
