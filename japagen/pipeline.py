@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +16,10 @@ from japagen.asking import Asker
 from japagen.curation.filters import curate
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
-from japagen.data import load_data, load_synthetic
+from japagen.data import TaskData, load_data, load_synthetic
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.files import atomic, digest, read_json, write_json, write_text
+from japagen.files import digest, read_array, read_json, write_array, write_json, write_text
 from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.japanese.register_detection import analyze_register
@@ -63,13 +63,20 @@ def run(
     Raises:
         JapagenError: For everything the user can put right.
     """
+    if isinstance(synthetic, str | Path):
+        synthetic = Source(path=Path(synthetic))
+    # What can be wrong is found before anything is written or asked for.
+    data = load_data(task)
+    given = load_synthetic(task, synthetic) if synthetic is not None else None
+    if STAGES.index(until) >= STAGES.index("train"):
+        from japagen.training.encoders import check_encoder
+
+        check_encoder(task.training.encoder)
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     try:
-        pipeline = _Pipeline(task, directory, listener or Silent(), generator)
-        if isinstance(synthetic, str | Path):
-            synthetic = Source(path=Path(synthetic))
+        pipeline = _Pipeline(task, data, directory, listener or Silent(), generator)
         with closing(pipeline.asker):
-            pipeline.go(synthetic, until)
+            pipeline.go(given, Path(synthetic.path).name if synthetic else None, until)
     finally:
         directory.release()
     return Run(directory.path)
@@ -81,6 +88,7 @@ class _Pipeline:
     def __init__(
         self,
         task: Task,
+        data: TaskData,
         directory: RunDirectory,
         listener: Listener,
         generator: Generator | None,
@@ -90,23 +98,23 @@ class _Pipeline:
         self.listener = listener
         path = directory.file("ledger.sqlite")
         self.asker = Asker(task.generator, generator, path, listener)
-        self.data = load_data(task)
+        self.data = data
         gold = self.data.gold
         self.gold = find_registers(gold) if gold is not None else None
 
-    def go(self, synthetic: Source | None, until: Until) -> None:
+    def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
+        """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
         self._write_task()
         parts = metrics.Parts(task=self.task, data=self.data, gold=self.gold)
         wanted = STAGES[: STAGES.index(until) + 1]
-        if synthetic is None:
+        if given is None:
             parts.dataset = self.generate()
             parts.generator = self.asker.info
         else:
-            parts.dataset = load_synthetic(self.task, synthetic)
-            parts.synthetic_file = Path(synthetic.path).name
+            parts.dataset, parts.synthetic_file = given, file
         if "curate" in wanted:
             parts.dataset = self.curate(parts.dataset)
-            parts.dataset = self.hold_registers(parts.dataset, ask=synthetic is None)
+            parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
@@ -183,7 +191,7 @@ class _Pipeline:
         )
 
     def curate(self, dataset: Dataset) -> Dataset:
-        phrases = self._prompt_phrases()
+        phrases = PromptLibrary(self.task.generation.prompts).phrases
         fingerprint = {
             "examples": dataset.fingerprint,
             "curation": self.task.curation.model_dump(mode="json", exclude=_REGISTER_KEYS),
@@ -200,14 +208,6 @@ class _Pipeline:
         self._need_some(curated, "curated.parquet")
         return curated
 
-    def _prompt_phrases(self) -> list[str]:
-        """Sentences that prompts show besides gold."""
-        return [
-            phrase
-            for register in PromptLibrary(self.task.generation.prompts).registers.values()
-            for phrase in [register["description"], *register["examples"]]
-        ]
-
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
             counts = metrics.rejection_counts(dataset)
@@ -223,8 +223,8 @@ class _Pipeline:
             dataset: Curated examples.
             ask: Whether the generator may be asked to rewrite.
         """
-        settings, phrases = self.task.curation, self._prompt_phrases()
-        prompts = PromptLibrary(self.task.generation.prompts)
+        settings, prompts = self.task.curation, PromptLibrary(self.task.generation.prompts)
+        phrases = prompts.phrases
         info = self.asker.info if ask and settings.rewrite_attempts else None
         unanswered: list[str] = []
 
@@ -341,6 +341,9 @@ class _Pipeline:
         def make() -> npt.NDArray[np.float64]:
             from japagen.training.fitting import train
 
+            def progress(steps: Iterable[Any], total: int) -> Iterator[Any]:
+                return self.listener.track(steps, total, name)
+
             classifier = train(
                 dataset,
                 self.data.gold,
@@ -348,21 +351,21 @@ class _Pipeline:
                 labels=list(self.task.labels),
                 settings=settings,
                 seed=seed,
-                progress=lambda steps, total: self.listener.track(steps, total, name),
+                progress=progress,
             )
             if saves_model:
                 classifier.save(self.directory.file("model"))
             if test is None:
                 return np.zeros((0, len(self.task.labels)))
-            return classifier.probabilities(test.texts, test.column("text_pair"))
+            return classifier.probabilities(test.texts, test.column("text_pair"), progress=progress)
 
         made: npt.NDArray[np.float64] = self._stage(
             name,
             [f"predictions/{name}.npy", *(["model"] if saves_model else [])],
             fingerprint,
             make=make,
-            save=_save_array,
-            load=lambda path: np.load(path, allow_pickle=False),
+            save=write_array,
+            load=read_array,
         )
         return made
 
@@ -392,8 +395,3 @@ class _Pipeline:
             save=write_text,
             load=lambda path: path.read_text(encoding="utf-8"),
         )
-
-
-def _save_array(path: Path, array: npt.NDArray[np.float64]) -> None:
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
