@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import PRESETS, Keigo
+from japagen.yaml_files import read_mapping
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -256,29 +258,13 @@ class Task(_Section):
             JapagenError: If the file is missing, is not YAML, or a key or value is wrong.
         """
         path = Path(path)
-        try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        except FileNotFoundError:
-            raise JapagenError(
-                f"There is no task file at {path}.",
-                "Write one with: japagen init NAME --labels a,b,c",
-            ) from None
-        except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-            raise JapagenError(
-                f"Expected a YAML task file in UTF-8 at {path}: {error}.", "Correct the file."
-            ) from None
-        if not isinstance(raw, dict):
-            raise JapagenError(
-                f"Expected {path} to hold keys such as name and labels, "
-                f"found {type(raw).__name__}.",
-                "See configs/quickstart.yaml for an example.",
-            )
+        raw = read_mapping(path)
         for sources in ("gold", "test", "unlabelled"):
             source = raw.get(sources)
             if isinstance(source, str):
                 raw[sources] = source = {"path": source}
-            if isinstance(source, dict) and "path" in source:
-                source["path"] = path.parent / str(source["path"])
+            if isinstance(source, dict) and isinstance(source.get("path"), str):
+                source["path"] = path.parent / source["path"]
         japanese = raw.get("japanese")
         for key in ("user_dictionary", "honorifics"):
             if isinstance(japanese, dict) and isinstance(japanese.get(key), str):
@@ -294,15 +280,31 @@ class Task(_Section):
         Raises:
             JapagenError: Naming every wrong key at once.
         """
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            problems = [_problem(dict(e)) for e in error.errors()]
-            raise JapagenError(
-                f"{where} has {len(problems)} problem(s):\n"
-                + "\n".join(f"  - {p}" for p in problems),
-                "Correct the keys named above.",
-            ) from None
+        return _validated(cls, raw, where)
+
+
+_Model = TypeVar("_Model", bound=_Section)
+
+
+def _validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = [_problem(dict(e)) for e in error.errors()]
+        raise JapagenError(
+            f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
+            "Correct the keys named above.",
+        ) from None
+
+
+def synthetic_source(path: Path, columns: Iterable[str]) -> Source:
+    """A file of synthetic texts, with its columns as ``OURS=YOURS``.
+
+    Raises:
+        JapagenError: If a column is written otherwise or is none of ours.
+    """
+    mapping = parse_overrides(columns, "--column", "text=本文")
+    return _validated(Source, {"path": path, "columns": mapping}, "--column")
 
 
 def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
@@ -320,8 +322,15 @@ def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
     raw[last] = value
 
 
-def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+def parse_overrides(
+    assignments: Iterable[str], option: str = "--set", example: str = "generation.per_label=20"
+) -> dict[str, Any]:
     """Turns ``key.path=value`` strings into a mapping; values are read as YAML.
+
+    Args:
+        assignments: The strings.
+        option: The option that they came with, for messages.
+        example: A right one.
 
     Raises:
         JapagenError: If an assignment has no ``=`` or its value is not YAML.
@@ -331,13 +340,17 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise JapagenError(
-                f"Expected --set key=value, found '{assignment}'.",
-                "For example: --set generation.per_label=20",
+                f"Expected {option} key=value, found '{assignment}'.",
+                f"For example: {option} {example}",
             )
         try:
             parsed[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise JapagenError(f"--set {key}: the value is not YAML: {error}.") from None
+            problem = getattr(error, "problem", None) or error
+            raise JapagenError(
+                f"{option} {key}: the value '{value}' is not YAML: {problem}.",
+                f"For example: {option} {example}",
+            ) from None
     return parsed
 
 
@@ -363,8 +376,24 @@ def _problem(error: dict[str, Any]) -> str:
         return f"unknown key '{dotted}'{nearest(str(location[-1]), known)}"
     if error["type"] == "missing":
         return f"the key '{dotted}' is missing"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
     found = error.get("input")
     shown = f", found {found!r}" if isinstance(found, str | int | float | bool) else ""
+    if error["type"] == "string_type" and location[-1] == "[key]":
+        dotted = ".".join(str(p) for p in location[:-2])
+        return f"{dotted}: expected text, found {found!r}; put it in quotes"
+    if error["type"] == "string_type" and shown:
+        return f"{dotted}: expected text{shown}; put it in quotes"
+    if error["type"] == "string_pattern_mismatch":
+        return f"{dotted}: expected letters, digits, _, . and - only{shown}"
+    if error["type"] in ("dict_type", "model_type"):
+        kind = "nothing" if found is None else repr(found)
+        return f"{dotted}: expected keys with values, found {kind}"
+    if error["type"] == "too_short":
+        context = error["ctx"]
+        return (
+            f"{dotted}: expected at least {context['min_length']}, found {context['actual_length']}"
+        )
+    message = str(error["msg"]).removeprefix("Value error, ")
+    message = re.sub(r"^Input should be ", "expected ", message)
+    message = message[:1].lower() + message[1:]
     return f"{dotted}: {message}{shown}" if dotted else message

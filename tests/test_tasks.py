@@ -22,7 +22,7 @@ def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[st
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("labels", ["一つ"], "at least 2 items"),
+        ("labels", ["一つ"], "at least 2, found 1"),
         ("labels", None, "labels"),
         ("name", "a b", "found 'a b'"),
         ("registers", {"polite": 0.5}, "registers should add up to 1, found 0.5"),
@@ -90,7 +90,7 @@ def test_broken_overrides_are_refused(assignment: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("- a\n", "found list"), ("name: [\n", "YAML"), ("", "found NoneType")],
+    [("- a\n", "found a list"), ("name: [\n", "YAML"), ("", "found nothing")],
 )
 def test_files_that_are_no_task_are_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "task.yaml"
