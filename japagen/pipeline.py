@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from japagen import generation, metrics
 from japagen.asking import Asker
@@ -125,10 +124,7 @@ class _Pipeline:
             self.report(parts)
 
     def _write_task(self) -> None:
-        text = yaml.safe_dump(
-            self.task.model_dump(mode="json"), allow_unicode=True, sort_keys=False
-        )
-        write_text(self.directory.file("task.yaml"), text)
+        write_text(self.directory.file("task.yaml"), self.task.to_yaml())
 
     def _stage(
         self,
