@@ -14,7 +14,8 @@ from japagen import scaffold, terminal
 from japagen.errors import JapagenError
 from japagen.exits import exit_codes
 from japagen.lines import read_texts
-from japagen.tasks import Task, parse_overrides, synthetic_source
+from japagen.overrides import parse_overrides
+from japagen.tasks import Task, synthetic_source
 
 app = typer.Typer(
     add_completion=False,

@@ -264,7 +264,8 @@ def _example(
             raise JapagenError(
                 f"Expected a column '{theirs}' for the {ours} in {path}, "
                 f"found on {where}: {', '.join(map(str, row)) or 'nothing'}.",
-                f"Name it in the task file: columns: {{{ours}: YOUR_COLUMN}}",
+                f"Name it in the task file, columns: {{{ours}: YOUR_COLUMN}}, or for --synthetic "
+                f"with --column {ours}=YOUR_COLUMN",
             )
     values = {k: v for k, v in row.items() if k in _COLUMNS or k == "weight"}
     values.update({ours: row[theirs] for ours, theirs in mapping.items()})

@@ -125,7 +125,7 @@ class _Pipeline:
             self.report(parts)
 
     def _write_task(self) -> None:
-        write_text(self.directory.file("task.yaml"), yaml.safe_dump(self.task.model_dump(mode="json"), allow_unicode=True, sort_keys=False))
+        write_text(self.directory.file("task.yaml"), self.task.to_yaml())
 
     def generate(self) -> Dataset:
         info = self.asker.info

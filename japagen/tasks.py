@@ -12,11 +12,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import PRESETS, Keigo
+from japagen.overrides import parse_overrides, set_key
 from japagen.yaml_files import read_mapping
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
+# Keys that name nothing but files; others may be the name of a model.
+_ALWAYS_PATHS = ("path", "prompts", "user_dictionary", "honorifics")
+_PATHS = (
+    ("gold", "path"),
+    ("test", "path"),
+    ("unlabelled", "path"),
+    ("generation", "prompts"),
+    ("generator", "model"),
+    ("training", "encoder"),
+    ("japanese", "user_dictionary"),
+    ("japanese", "honorifics"),
+)
 _COLUMNS = ("text", "text_pair", "label", "id", "weight")
 
 
@@ -265,12 +278,9 @@ class Task(_Section):
                 raw[sources] = source = {"path": source}
             if isinstance(source, dict) and isinstance(source.get("path"), str):
                 source["path"] = path.parent / source["path"]
-        japanese = raw.get("japanese")
-        for key in ("user_dictionary", "honorifics"):
-            if isinstance(japanese, dict) and isinstance(japanese.get(key), str):
-                japanese[key] = path.parent / japanese[key]
+        _from_directory(raw, path.parent)
         for key, value in (overrides or {}).items():
-            _set(raw, key, value)
+            set_key(raw, key, value)
         return cls.parse(raw, str(path))
 
     @classmethod
@@ -281,6 +291,29 @@ class Task(_Section):
             JapagenError: Naming every wrong key at once.
         """
         return _validated(cls, raw, where)
+
+    def to_yaml(self) -> str:
+        """The task as a file that means the same wherever it lies: its paths are absolute."""
+        raw = self.model_dump(mode="json")
+        for section, key in _PATHS:
+            value = raw[section] and raw[section][key]
+            # A name of a model stays one unless it is a file or directory here.
+            if isinstance(value, str) and (key in _ALWAYS_PATHS or Path(value).exists()):
+                raw[section][key] = str(Path(value).absolute())
+        return yaml.safe_dump(raw, allow_unicode=True, sort_keys=False)
+
+
+def _from_directory(raw: dict[str, Any], directory: Path) -> None:
+    """Takes paths of a task file's settings from its directory."""
+    for section, key in _PATHS[3:]:
+        settings = raw.get(section)
+        value = settings.get(key) if isinstance(settings, dict) else None
+        if (
+            settings
+            and isinstance(value, str)
+            and (key in _ALWAYS_PATHS or (directory / value).exists())
+        ):
+            settings[key] = str(directory / value)
 
 
 _Model = TypeVar("_Model", bound=_Section)
@@ -305,53 +338,6 @@ def synthetic_source(path: Path, columns: Iterable[str]) -> Source:
     """
     mapping = parse_overrides(columns, "--column", "text=本文")
     return _validated(Source, {"path": path, "columns": mapping}, "--column")
-
-
-def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    for key in parents:
-        child = raw.setdefault(key, {})
-        if isinstance(child, str) and key in ("gold", "test", "unlabelled"):
-            child = raw[key] = {"path": child}
-        if not isinstance(child, dict):
-            raise JapagenError(
-                f"--set {dotted}: '{key}' holds {child!r}, not a section.",
-                f"Set it as a whole: --set {key}=VALUE",
-            )
-        raw = child
-    raw[last] = value
-
-
-def parse_overrides(
-    assignments: Iterable[str], option: str = "--set", example: str = "generation.per_label=20"
-) -> dict[str, Any]:
-    """Turns ``key.path=value`` strings into a mapping; values are read as YAML.
-
-    Args:
-        assignments: The strings.
-        option: The option that they came with, for messages.
-        example: A right one.
-
-    Raises:
-        JapagenError: If an assignment has no ``=`` or its value is not YAML.
-    """
-    parsed = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key:
-            raise JapagenError(
-                f"Expected {option} key=value, found '{assignment}'.",
-                f"For example: {option} {example}",
-            )
-        try:
-            parsed[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            problem = getattr(error, "problem", None) or error
-            raise JapagenError(
-                f"{option} {key}: the value '{value}' is not YAML: {problem}.",
-                f"For example: {option} {example}",
-            ) from None
-    return parsed
 
 
 def _section_keys(location: tuple[str | int, ...]) -> list[str]:

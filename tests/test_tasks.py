@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from japagen.errors import JapagenError
+from japagen.overrides import parse_overrides
 from japagen.resources import resource_dir
-from japagen.tasks import Task, parse_overrides
+from japagen.tasks import Task
 
 
 def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[str, Any]) -> None:
@@ -109,3 +111,38 @@ def test_every_configuration_loads(path: Path) -> None:
     task = Task.load(path)
     for source in (task.gold, task.test, task.unlabelled):
         assert source is None or source.path.is_file()
+
+
+def test_a_written_task_means_the_same_wherever_it_lies(
+    tmp_path: Path, gold_file: Path, tiny_encoder: str
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    path = tmp_path / "task.yaml"
+    path.write_text(
+        "name: t\nlabels: [配送, 返品]\ngold: gold.jsonl\ngeneration: {prompts: mine}\n"
+        "generator: {model: model.gguf}\ntraining: {encoder: mine}\n",
+        encoding="utf-8",
+    )
+    task = Task.load(path)
+    assert task.generation.prompts == tmp_path / "mine"
+    assert task.generator.model == str(tmp_path / "model.gguf")
+    assert task.training.encoder == str(tmp_path / "mine")
+    elsewhere = tmp_path / "mine" / "task.yaml"
+    elsewhere.write_text(task.to_yaml(), encoding="utf-8")
+    assert Task.load(elsewhere) == task
+
+
+def test_names_of_models_stay_names(raw_task: dict[str, Any]) -> None:
+    again = yaml.safe_load(Task.parse(raw_task).to_yaml())
+    assert again["training"]["encoder"] == "embedded"
+    assert again["generator"]["model"] == "gemma3-270m"
+    assert again["test"] is None
+
+
+@pytest.mark.parametrize("label", ["1", "yes"])
+def test_labels_that_yaml_takes_for_values_ask_for_quotes(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(f"name: t\nlabels: [{label}, b]\n", encoding="utf-8")
+    with pytest.raises(JapagenError, match="put it in quotes"):
+        Task.load(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -189,6 +190,11 @@ class Classifier:
             if path.exists():
                 shutil.rmtree(path)
             os.replace(temporary, path)
+        except Exception as error:
+            # The writers of weights and tokenizers, in Rust, say it in words alone.
+            if isinstance(error, OSError) or "No space left" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
