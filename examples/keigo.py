@@ -24,6 +24,9 @@ def main() -> None:
         print(f"{sentence}\n  文体 {report.style}  敬語 {keigo}  水準 {report.keico_level}")
         for evidence in report.evidence:
             print(f"    {evidence.surface}（{evidence.kind}、{evidence.rule}）")
+        for target in ("polite", "plain", "casual"):
+            made = jg.convert_style(sentence, target)
+            print(f"    → {target}: {made.text or made.refused}")
 
 
 if __name__ == "__main__":

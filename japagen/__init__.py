@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from japagen.errors import JapagenError
     from japagen.examples import Dataset, Example
     from japagen.formats import read_examples, write_examples
+    from japagen.japanese.conversion import convert_style
     from japagen.japanese.register_detection import analyze_register
     from japagen.pipeline import run
     from japagen.results import Run
@@ -32,6 +33,7 @@ _HOMES = {
     "Task": ("japagen.tasks", "Task"),
     "align": ("japagen.alignment.alignment", "align_datasets"),
     "analyze_register": ("japagen.japanese.register_detection", "analyze_register"),
+    "convert_style": ("japagen.japanese.conversion", "convert_style"),
     "read_examples": ("japagen.formats", "read_examples"),
     "run": ("japagen.pipeline", "run"),
     "train": ("japagen.training.fitting", "train"),
@@ -47,6 +49,7 @@ __all__ = [
     "Task",
     "align",
     "analyze_register",
+    "convert_style",
     "read_examples",
     "run",
     "train",

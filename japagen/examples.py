@@ -19,6 +19,8 @@ from japagen.japanese.registers import Register
 
 Label = str | float | list[str]
 Split = Literal["train", "test", "synthetic", "unlabelled"]
+# Filters of rows that were turned down for their register alone.
+HELD_BACK = ("register", "rewritten")
 SPLITS: tuple[Split, ...] = ("train", "test", "synthetic", "unlabelled")
 
 

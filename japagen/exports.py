@@ -264,7 +264,7 @@ def _registers(found: Mapping[str, Any] | None) -> str:
         return _not_measured()
     sides = ("gold", "asked", "before", "seen")
     rows = [
-        (name, *(_share((found.get(side) or {}).get(name)) for side in sides))
+        (name, *(_share(found[side].get(name, 0.0) if found.get(side) else None) for side in sides))
         for name in (*PRESETS, OTHER)
         if any(name in (found.get(side) or {}) for side in sides)
     ]

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 import japagen
-from japagen.curation.register_quota import HELD_BACK
 from japagen.data import TaskData
 from japagen.evaluation import (
     Interval,
@@ -21,7 +20,7 @@ from japagen.evaluation import (
     expected_calibration_error,
     score,
 )
-from japagen.examples import Dataset
+from japagen.examples import HELD_BACK, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register

@@ -10,8 +10,6 @@ from typing import Literal
 from japagen.examples import Dataset, Example, Rejection
 from japagen.japanese.registers import OTHER, Register
 
-# Filters of rows that were turned down for their register alone.
-HELD_BACK = ("register", "rewritten")
 Action = Literal["keep", "rewrite"]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from japagen.examples import HELD_BACK
 from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.reporting import charts
 from japagen.reporting.text import Words, undirected
@@ -122,8 +123,17 @@ def _rejected(example: Example, words: Words) -> dict[str, str]:
         "text": "\n".join(texts),
         "value": words.general(found.value),
         "threshold": words.general(found.threshold),
-        "detail": found.detail,
+        "detail": _why(example, words),
     }
+
+
+def _why(example: Example, words: Words) -> str:
+    """The detail of a rejection; of one for its register, in the reader's language."""
+    assert example.rejected is not None
+    if example.rejected.filter not in HELD_BACK:
+        return example.rejected.detail
+    asked, seen = example.register_asked, example.register_seen
+    return words("rejections.register", asked=_register(asked, words), seen=_register(seen, words))
 
 
 def _drawn(dataset: Dataset, indices: Sequence[int], most: int, seed: int) -> list[Example]:
