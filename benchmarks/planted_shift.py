@@ -37,7 +37,7 @@ from scipy import sparse
 from japagen.alignment.alignment import Alignment, align_datasets
 from japagen.alignment.counting import measure
 from japagen.alignment.distances import jensen_shannon
-from japagen.alignment.entropy import effective_share
+from japagen.alignment.floors import effective_share
 from japagen.examples import Dataset, Example
 from japagen.japanese.morphology import default_tagger
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.alignment.alignment import align_datasets, resample
+from japagen.alignment.alignment import align_datasets
+from japagen.alignment.resampling import resample
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Rejection
 

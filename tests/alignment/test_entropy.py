@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from japagen.alignment.entropy import TOLERANCES, Moments, Problem, balance, effective_share
+from japagen.alignment.entropy import TOLERANCES, Moments, Problem, balance
+from japagen.alignment.floors import effective_share
 
 
 def problem(features: np.ndarray, mean: np.ndarray, size: float, **changes) -> Problem:
