@@ -106,6 +106,56 @@ def align_datasets(
             "gradient_matching" lacks vectors.
     """
     _check(synthetic, gold, unlabelled, label_prior, method, floor)
+    ready = prepare(
+        synthetic, gold, unlabelled, label_prior, seed, tagger or default_tagger(), vectors
+    )
+    material, texts = ready.material, ready.texts
+    n, base = len(ready.rows), material.base
+    choice = choose(material, texts, floor) if method == AUTO and n else None
+    used = choice.method if choice else DEFAULT if method == AUTO else method
+    solution = weigh(material, used, floor) if used != "none" and n else None
+    product = base if solution is None else material.normalized(solution.scores)
+    found = diagnose(texts, material.strata, material.prior, (base, product), solution, seed)
+    weights = np.zeros(len(synthetic))
+    if n:
+        tilt = np.ones(n) if solution is None else product / base
+        weights[ready.rows] = tilt / tilt.mean()
+    return Alignment(
+        weights,
+        material.prior,
+        found,
+        tuple(synthetic.column("id")),
+        used,
+        choice,
+        None if texts is None else texts.space,
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is counted and estimated once, whatever the method.
+
+    Attributes:
+        rows: Where each kept row stands in the synthetic dataset, in the order of ids.
+        texts: Counts and features; None without target texts or rows.
+        material: What methods weight by.
+    """
+
+    rows: Ints
+    texts: AlignedTexts | None
+    material: Material
+
+
+def prepare(
+    synthetic: Dataset,
+    gold: Dataset | None,
+    unlabelled: Dataset | None,
+    label_prior: str | Mapping[str, float],
+    seed: int,
+    tagger: Tagger,
+    vectors: Sequence[npt.ArrayLike] | None = None,
+) -> Prepared:
+    """Counts the texts and finds the label prior; arguments as of `align_datasets`."""
     kept = synthetic.kept_mask
     by_id = _order(synthetic.where(kept))
     source = synthetic.where(kept).take(by_id)
@@ -114,30 +164,11 @@ def align_datasets(
     prior = _find_prior(label_prior, source, target, more, strata, seed)
     base = _base(np.array(source.column("weight_label"), dtype=np.float64), strata)
     shares = target_shares(strata, prior, base)
-    texts = AlignedTexts.of(source, target, more, tagger or default_tagger())
+    texts = AlignedTexts.of(source, target, more, tagger)
     given = _vectors(vectors, (gold, synthetic, unlabelled), (target, source, more))
-    parts = _plain_texts(source), _plain_texts(target) + _plain_texts(more)
-    ngrams = NGrams(parts, tagger or default_tagger())
+    ngrams = NGrams((_plain_texts(source), _plain_texts(target) + _plain_texts(more)), tagger)
     material = Material.of(texts, ngrams, strata, prior, shares, base, given, seed)
-    choice = choose(material, texts, floor) if method == AUTO and len(source) else None
-    used = choice.method if choice else DEFAULT if method == AUTO else method
-    weighted = used != "none" and len(source) > 0
-    solution = weigh(material, used, floor) if weighted else None
-    product = base if solution is None else material.normalized(solution.scores)
-    found = diagnose(texts, strata, prior, (base, product), solution, seed)
-    weights = np.zeros(len(synthetic))
-    if len(source):
-        tilt = np.ones(len(source)) if solution is None else product / base
-        weights[np.flatnonzero(kept)[by_id]] = tilt / tilt.mean()
-    return Alignment(
-        weights,
-        prior,
-        found,
-        tuple(synthetic.column("id")),
-        used,
-        choice,
-        None if texts is None else texts.space,
-    )
+    return Prepared(np.flatnonzero(kept)[by_id], texts, material)
 
 
 def _check(
