@@ -243,33 +243,57 @@ def preview(
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
 
 
+_METHOD_HELP = (
+    "entropy, dsir, dsir_characters, kernel_mean, density_ratio, sliced_transport, "
+    "gradient_matching, labels (their shares alone), none, or auto: what does best on target "
+    "texts left out."
+)
+
+
 @app.command()
 def align(
     synthetic: Annotated[Path, typer.Argument(help="Examples to weight.", show_default=False)],
     gold: Annotated[Path, typer.Argument(help="Labelled examples.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
     unlabelled: Annotated[Path | None, typer.Option(help="Texts of the target.")] = None,
-    method: Annotated[str, typer.Option(help="entropy or none.")] = "entropy",
+    method: Annotated[str, typer.Option(help=_METHOD_HELP)] = "entropy",
     label_prior: Annotated[str, typer.Option(help="auto, gold, uniform or estimate.")] = "auto",
     floor: Annotated[float, typer.Option(help="Least effective sample share a label.")] = 0.3,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    number: Annotated[
+        int | None,
+        typer.Option("--resample", help="Draw this many by weight, each then of weight 1."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
     from japagen.alignment.alignment import align_datasets
+    from japagen.alignment.resampling import resample
     from japagen.formats import read_examples, write_examples
 
     examples = read_examples(synthetic, require_label=True)
+    target = read_examples(gold, split="train", require_label=True)
+    more = read_examples(unlabelled, split="unlabelled") if unlabelled else None
+    vectors = None
+    if method == "gradient_matching":
+        from japagen.text_vectors import text_vectors
+
+        vectors = text_vectors((target, examples, more))
     found = align_datasets(
         examples,
-        read_examples(gold, split="train", require_label=True),
-        read_examples(unlabelled, split="unlabelled") if unlabelled else None,
+        target,
+        more,
         label_prior=label_prior,
         method=method,
         floor=floor,
         seed=seed,
+        vectors=vectors,
     )
-    write_examples(output, examples.with_columns(weight_distribution=found.weights))
+    if number is None:
+        written = examples.with_columns(weight_distribution=found.weights)
+    else:
+        written = resample(examples, found.weights, number, seed)
+    write_examples(output, written)
     if as_json:
         terminal.print_json(found.to_dict())
     else:
