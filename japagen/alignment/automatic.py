@@ -29,7 +29,7 @@ import numpy as np
 from scipy import sparse
 
 from japagen.alignment.comparison import Material
-from japagen.alignment.counting import Floats, Ints
+from japagen.alignment.counting import Floats, Ints, Mask
 from japagen.alignment.distances import jensen_shannon
 from japagen.alignment.floors import effective_share
 from japagen.alignment.methods import weigh
@@ -163,9 +163,7 @@ def _decided(names: Sequence[str], found: Floats, sizes: Floats) -> Choice:
     return Choice(DEFAULT, why, scores)
 
 
-def _left_out(
-    material: Material, rng: np.random.Generator
-) -> list[tuple[np.ndarray[Any, np.dtype[np.bool_]], np.ndarray[Any, np.dtype[np.bool_]]]]:
+def _left_out(material: Material, rng: np.random.Generator) -> list[tuple[Mask, Mask]]:
     """For each fold, which gold and which unlabelled texts are left out."""
     labels = material.strata.gold
     fold = np.empty(len(labels), dtype=np.int64)
@@ -197,8 +195,8 @@ class _Judge:
         material: Material,
         texts: AlignedTexts,
         rows: Ints,
-        gold: np.ndarray[Any, np.dtype[np.bool_]],
-        unlabelled: np.ndarray[Any, np.dtype[np.bool_]],
+        gold: Mask,
+        unlabelled: Mask,
     ) -> _Judge | None:
         out = material.with_targets(np.flatnonzero(gold), np.flatnonzero(unlabelled))
         goal = build_target(out.features[1], out.features[2], out.strata, out.shares).weights

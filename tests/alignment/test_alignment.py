@@ -250,6 +250,16 @@ def test_resampling_draws_distinct_weighted_rows_by_id(n: int, seed: int, order)
     assert set(again.column("id")) == set(ids)
 
 
+def test_resampling_none_one_or_all() -> None:
+    assert len(resample(Dataset.of([]), np.empty(0), 0)) == 0
+    one = dataset(sentences("良", 1, 3))
+    assert resample(one, np.ones(1), 1).column("id") == one.column("id")
+    data = dataset(sentences("良", 6, 3))
+    everything = resample(data, np.arange(1.0, 7.0), 6, seed=1)
+    assert everything.column("id") == data.column("id")
+    assert everything.weights.tolist() == [1.0] * 6
+
+
 def test_resampling_follows_the_weights_and_refuses_more_than_there_is() -> None:
     data = dataset(sentences("良", 20, 3))
     weights = np.where(np.arange(20) < 10, 9.0, 1.0)
