@@ -4,18 +4,24 @@
 
 DIR holds a folder a task (hotel_sentiment, software_topics) with ``pool.jsonl`` and ``dev.jsonl``
 (columns text and label). "Synthetic" text is a biased sample of the pool: its label shares are
-moved, long (or, on odd seeds, short) texts are favoured, and 20% of its labels are wrong. Gold
-and unlabelled texts are disjoint from it. Rows are drawn with replacement, so that the shift and
-not the sample's own noise is measured. Figures, as mean ± standard error over seeds:
+moved, long (or, on odd seeds, short) texts are favoured, polite (or plain) ones too, and 20% of
+its labels are wrong. Gold and unlabelled texts are disjoint from it. Rows are drawn with
+replacement, so that the shift and not the sample's own noise is measured. All weighting methods
+and, as "package", data-selection of p-lambda/dsir (as it comes, and fed MeCab words with spaces
+between) are compared in two settings. Figures are means ± standard errors over seeds, ratios of
+means with jackknife errors:
 
-label TV     total variation of synthetic label shares from the pool's, before and after
-token JS     Jensen-Shannon divergence of words from dev, above what an unbiased sample of the
-             same number of pool texts shows ("excess"); "undone" is the share of it that is gone.
-             "at ESS" allows the weighted sample the floor of its effective sample size.
-true weights the planted tilt taken back exactly, which needs knowledge nobody has: the label
+label TV     share of the total variation of labels from the pool's that is undone
+token JS     share undone of the Jensen-Shannon divergence of words from dev, above what an
+             unbiased sample of the same number of pool texts shows. "at ESS" allows the weighted
+             sample the floor of its effective sample size.
+length       share undone of the gap of mean log length from the pool's
+register     share undone of the total variation of registers from the pool's
+ESS          effective sample size as a share of the rows, and the least within any label
+true         the planted tilt taken back exactly, which needs knowledge nobody has: the label
              noise, finite text and its own effective sample size bound what any weights can undo
-oracle       the label prior given as the unlabelled texts' true shares: the most that estimating
-             it could reach
+oracle       entropy balancing with the unlabelled texts' true label shares: the most that
+             estimating the prior could reach
 """
 
 from __future__ import annotations
@@ -32,28 +38,36 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import numpy.typing as npt
+from dsir_package import package_weights
 from scipy import sparse
 
-from japagen.alignment.alignment import Alignment, align_datasets
+from japagen.alignment.alignment import prepare
+from japagen.alignment.automatic import choose
 from japagen.alignment.counting import measure
 from japagen.alignment.distances import jensen_shannon
-from japagen.alignment.entropy import effective_share
+from japagen.alignment.floors import effective_share
+from japagen.alignment.methods import METHODS, weigh
 from japagen.examples import Dataset, Example
 from japagen.japanese.morphology import default_tagger
+from japagen.japanese.register_detection import analyze_register
 
 TASKS = ("hotel_sentiment", "software_topics")
 WRONG_LABELS = 0.2
 LENGTH_TILT = 1.0
+REGISTER_TILT = 0.7
 RANDOM_GOLD = 96
+FLOOR = 0.3
 FLOOR_DRAWS = 20
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Runs = dict[str, dict[str, dict[str, float]]]
 
 
 class Pool:
     """A task's pool and dev texts, counted once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, with_vectors: bool) -> None:
         rows, dev = (
             [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]
             for name in ("pool.jsonl", "dev.jsonl")
@@ -69,6 +83,13 @@ class Pool:
         self.dev_words: Floats = other.words.sum(axis=0)
         length = np.log1p(pool.first.lengths)
         self.length = np.clip((length - length.mean()) / length.std(), -2.5, 2.5)
+        self.seen = [analyze_register(text).register for text in self.texts]
+        presets = [register.name for register in self.seen]
+        self.registers = np.unique(presets, return_inverse=True)[1]
+        self.polite = np.array(
+            [(p in ("polite", "honorific")) - (p != "other") / 2 for p in presets]
+        )
+        self.vectors = _embedded(self.texts) if with_vectors else None
         small = len(rows) < 1000
         self.unlabelled, self.per_label = (100, 8) if small else (500, 16)
         self.synthetic = 400 if small else 1500
@@ -86,9 +107,14 @@ class Pool:
         """Pool rows as examples, with labels if ``codes`` are given."""
         labels = [None] * len(rows) if codes is None else [self.names[c] for c in codes]
         pairs = zip(rows, labels, strict=True)
-        return Dataset.of(
-            [Example(self.texts[r], label, id=f"{i}-{r}") for i, (r, label) in enumerate(pairs)]
-        )
+        made = [Example(self.texts[r], label, id=f"{i}-{r}") for i, (r, label) in enumerate(pairs)]
+        return Dataset.of(made).with_registers([self.seen[r] for r in rows])
+
+
+def _embedded(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    from japagen.training.encoders import embed, load_encoder
+
+    return embed(load_encoder("embedded"), texts)
 
 
 def total_variation(a: Floats, b: Floats) -> float:
@@ -103,9 +129,10 @@ def plant(pool: Pool, rest: Ints, seed: int) -> tuple[Ints, Ints, Floats]:
         planted = rng.dirichlet(np.full(k, 2.0))
         if 0.3 <= total_variation(planted, pool.shares) <= 0.5:
             break
-    sign = 1.0 if seed % 2 == 0 else -1.0
+    longer, politer = (1.0 if seed % 2 == 0 else -1.0), (1.0 if seed % 4 < 2 else -1.0)
     tilt = (planted / pool.shares)[pool.codes[rest]]
-    tilt = tilt * np.exp(sign * LENGTH_TILT * pool.length[rest])
+    tilt = tilt * np.exp(longer * LENGTH_TILT * pool.length[rest])
+    tilt = tilt * np.exp(2 * politer * REGISTER_TILT * pool.polite[rest])
     n = pool.synthetic
     drawn = rng.choice(len(rest), n, p=tilt / tilt.sum())
     rows = rest[drawn]
@@ -115,88 +142,136 @@ def plant(pool: Pool, rest: Ints, seed: int) -> tuple[Ints, Ints, Floats]:
     return rows, codes, 1.0 / tilt[drawn]
 
 
-def one_seed(pool: Pool, seed: int) -> dict[str, dict[str, float]]:
+def one_seed(pool: Pool, seed: int, methods: Sequence[str], auto: bool) -> tuple[Runs, list[str]]:
+    """Figures of every method in both settings, and what auto chose in each."""
     rng = np.random.default_rng([seed, 0])
     order = rng.permutation(len(pool.texts))
     unlabelled, rest = order[: pool.unlabelled], order[pool.unlabelled :]
     few = np.concatenate(
         [rest[pool.codes[rest] == k][: pool.per_label] for k in range(len(pool.names))]
     )
-    true_shares = np.bincount(pool.codes[unlabelled], minlength=len(pool.names)) / len(unlabelled)
-    oracle = dict(zip(pool.names, true_shares.tolist(), strict=True))
-    found = {}
-    settings: list[tuple[str, Ints, bool, str | Mapping[str, float]]] = [
-        ("few gold + unlabelled", few, True, "auto"),
-        ("few gold + unlabelled, oracle", few, True, oracle),
-        ("few gold", few, False, "auto"),
-        (f"random gold {RANDOM_GOLD}", rest[:RANDOM_GOLD], False, "gold"),
-        (f"random gold {RANDOM_GOLD} + unlabelled", rest[:RANDOM_GOLD], True, "gold"),
+    true = np.bincount(pool.codes[unlabelled], minlength=len(pool.names)) / len(unlabelled)
+    oracle = dict(zip(pool.names, true.tolist(), strict=True))
+    found: Runs = {}
+    chosen = []
+    settings: list[tuple[str, Ints, str]] = [
+        (f"{pool.per_label} gold a label + {pool.unlabelled} unlabelled", few, "auto"),
+        (f"{RANDOM_GOLD} random gold + {pool.unlabelled} unlabelled", rest[:RANDOM_GOLD], "gold"),
     ]
-    for name, gold, with_unlabelled, prior in settings:
+    for name, gold, prior in settings:
         left = np.setdiff1d(rest, gold)
         rows, codes, ideal = plant(pool, left, seed)
-        start = time.perf_counter()
-        alignment = align_datasets(
-            pool.dataset(rows, codes),
-            pool.dataset(gold, pool.codes[gold]),
-            pool.dataset(unlabelled) if with_unlabelled else None,
-            label_prior=prior,
-            seed=seed,
+        shown = Judge(pool, left, rows, codes, rng)
+        data = pool.dataset(rows, codes), pool.dataset(gold, pool.codes[gold])
+        more = pool.dataset(unlabelled)
+        vectors = (
+            None if pool.vectors is None else [pool.vectors[r] for r in (gold, rows, unlabelled)]
         )
-        seconds = time.perf_counter() - start
-        figures = score(pool, left, rows, codes, alignment, rng)
-        figures["JS under true weights"] = pool.divergence(rows, ideal)
-        figures["ESS share of true weights"] = effective_share(ideal)
-        found[name] = figures | {"seconds": seconds}
+        ready = prepare(*data, more, prior, seed, default_tagger(), vectors)
+        figures = found.setdefault(name, {})
+
+        def weights(method: str, ready=ready) -> tuple[Floats, float]:
+            solution = weigh(ready.material, method, FLOOR)
+            out = np.zeros(len(ready.rows))
+            out[ready.rows] = ready.material.normalized(solution.scores)
+            return out, np.nan if solution.tolerance is None else solution.tolerance
+
+        for method in methods:
+            start = time.perf_counter()
+            got, tolerance = (np.ones(len(rows)), np.nan) if method == "none" else weights(method)
+            figures[method] = shown.figures(got) | {
+                "seconds": time.perf_counter() - start,
+                "tolerance": tolerance,
+            }
+        if auto:
+            start = time.perf_counter()
+            choice = choose(ready.material, ready.texts, FLOOR)
+            chosen.append(choice.method)
+            figures["auto"] = figures[choice.method] | {"seconds": time.perf_counter() - start}
+            for score in choice.scores:
+                figures[score.method]["score on left-out target"] = score.score
+        known = prepare(*data, more, oracle, seed, default_tagger())
+        figures["entropy, oracle prior"] = shown.figures(weights("entropy", known)[0])
+        figures["true weights"] = shown.figures(ideal / ideal.mean())
+        if auto:
+            figures |= packages(pool, rows, np.concatenate([gold, unlabelled]), shown)
+    return found, chosen
+
+
+def packages(pool: Pool, rows: Ints, target: Ints, shown: Judge) -> dict[str, dict[str, float]]:
+    found = {}
+    for name in ("package, as it comes", "package, MeCab words"):
+        texts = pool.texts
+        if "MeCab" in name:
+            words = ([m.surface for m in default_tagger().tokenize(text)] for text in texts)
+            texts = [" ".join(line) for line in words]
+        start = time.perf_counter()
+        weights, kept = package_weights([texts[r] for r in rows], [texts[r] for r in target])
+        found[name] = shown.figures(weights) | {
+            "seconds": time.perf_counter() - start,
+            "kept by its length filter": kept,
+        }
     return found
 
 
-def score(
-    pool: Pool,
-    left: Ints,
-    rows: Ints,
-    codes: Ints,
-    alignment: Alignment,
-    rng: np.random.Generator,
-) -> dict[str, float]:
-    n, k = len(rows), len(pool.names)
-    size = alignment.diagnostics.effective_sample_size.rows
-    floor, floor_at_size = pool.floor(left, n, rng), pool.floor(left, max(1, round(size)), rng)
-    shares = [
-        np.bincount(codes, weights=w, minlength=k) / n for w in (np.ones(n), alignment.weights)
-    ]
-    return {
-        "label TV before": total_variation(shares[0], pool.shares),
-        "label TV after": total_variation(shares[1], pool.shares),
-        "JS floor": floor,
-        "JS floor at ESS": floor_at_size,
-        "JS before": pool.divergence(rows, np.ones(n)),
-        "JS after": pool.divergence(rows, alignment.weights),
-        "ESS share": size / n,
-        "tolerance found": float(alignment.diagnostics.tolerance is not None),
-        "AUC before": alignment.diagnostics.two_sample_auc.before or float("nan"),
-        "AUC after": alignment.diagnostics.two_sample_auc.after or float("nan"),
-    }
+class Judge:
+    """Measures weights of one biased sample against the pool and dev."""
+
+    def __init__(
+        self, pool: Pool, left: Ints, rows: Ints, codes: Ints, rng: np.random.Generator
+    ) -> None:
+        self.pool, self.left, self.rows, self.codes, self.rng = pool, left, rows, codes, rng
+        self.base_floor = pool.floor(left, len(rows), rng)
+        self.before = self._distances(np.ones(len(rows)))
+
+    def _distances(self, weights: Floats) -> dict[str, float]:
+        pool, share = self.pool, weights / weights.sum()
+        k, r = len(pool.names), int(pool.registers.max()) + 1
+        labels = np.bincount(self.codes, weights=share, minlength=k)
+        registers = np.bincount(pool.registers[self.rows], weights=share, minlength=r)
+        goal = np.bincount(pool.registers, minlength=r) / len(pool.registers)
+        return {
+            "label": total_variation(labels, pool.shares),
+            "token": pool.divergence(self.rows, weights),
+            "length": abs(float(share @ pool.length[self.rows] - pool.length.mean())),
+            "register": total_variation(registers, goal),
+        }
+
+    def figures(self, weights: Floats) -> dict[str, float]:
+        """Distances before and after, the floors of the divergence, and effective sizes."""
+        size = effective_share(weights)
+        floor = self.pool.floor(self.left, max(1, round(size * len(self.rows))), self.rng)
+        labels = [weights[self.codes == k] for k in np.unique(self.codes)]
+        return {
+            **{f"{key} before": value for key, value in self.before.items()},
+            **{f"{key} after": value for key, value in self._distances(weights).items()},
+            "token floor": self.base_floor,
+            "token floor at ESS": floor,
+            "ESS": size,
+            "least ESS of a label": min(effective_share(w) for w in labels),
+        }
 
 
 def summary(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Mean and standard error of every figure; ratios are of means, with jackknife errors."""
-    values = {key: np.array([run[key] for run in runs]) for key in runs[0]}
-    out = {
-        key: (float(v.mean()), float(v.std(ddof=1) / np.sqrt(len(v)))) for key, v in values.items()
-    }
-    before, after = values["label TV before"], values["label TV after"]
-    out["label TV undone"] = undone(before, after)
-    excess = values["JS before"] - values["JS floor"]
-    out["JS excess undone"] = undone(excess, values["JS after"] - values["JS floor"])
-    out["JS excess undone at ESS"] = undone(excess, values["JS after"] - values["JS floor at ESS"])
-    ideal = values["JS under true weights"] - values["JS floor"]
-    out["JS excess undone by true weights"] = undone(excess, ideal)
+    """Mean and standard error of every figure; shares undone are ratios of means."""
+    values = {key: np.array([run.get(key, np.nan) for run in runs]) for key in runs[0]}
+    out = {key: _mean(v) for key, v in values.items() if np.isfinite(v).any()}
+    for key in ("label", "length", "register"):
+        out[f"{key} undone"] = undone(values[f"{key} before"], values[f"{key} after"])
+    excess = values["token before"] - values["token floor"]
+    for name, floor in (("token undone", "token floor"), ("at ESS", "token floor at ESS")):
+        out[name] = undone(excess, values["token after"] - values[floor])
     return out
 
 
+def _mean(values: Floats) -> tuple[float, float]:
+    values = values[np.isfinite(values)]
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return float(values.mean()), float(error)
+
+
 def undone(before: Floats, after: Floats) -> tuple[float, float]:
-    def share(keep: npt.NDArray[np.bool_]) -> float:
+    def share(keep: Bools) -> float:
         return 1 - float(after[keep].sum() / before[keep].sum())
 
     n = len(before)
@@ -205,23 +280,69 @@ def undone(before: Floats, after: Floats) -> tuple[float, float]:
     return share(np.ones(n, dtype=bool)), error
 
 
+COLUMNS = {
+    "label TV": "label undone",
+    "token JS": "token undone",
+    "at ESS": "at ESS",
+    "length": "length undone",
+    "register": "register undone",
+    "ESS": "ESS",
+    "least": "least ESS of a label",
+    "score": "score on left-out target",
+    "λ": "tolerance",
+    "s": "seconds",
+}
+
+
+def show(runs: Sequence[Runs], setting: str) -> None:
+    """Prints one table: a row a method, a column a figure."""
+    before = summary([run[setting]["entropy"] for run in runs])
+    shown = "; ".join(
+        f"{k} {before[f'{k} before'][0]:.3f}" for k in ("label", "length", "register")
+    )
+    excess = before["token before"][0] - before["token floor"][0]
+    print(f"\n  {setting}\n  planted: {shown}; token JS excess {excess:.4f}")
+    print(f"    {'':24s}" + "".join(f"{name:>14s}" for name in COLUMNS))
+    for method in runs[0][setting]:
+        found = summary([run[setting][method] for run in runs])
+        cells = [found.get(key) for key in COLUMNS.values()]
+        line = [f"{c[0]:7.2f} ± {c[1]:.2f}" if c else "-" for c in cells]
+        print(f"    {method:24s}" + "".join(f"{cell:>14s}" for cell in line))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="3 seeds instead of 10")
     parser.add_argument("--task", choices=TASKS, help="only this one")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, help="only these, without auto and the package"
+    )
     parser.add_argument("--json", type=Path, help="where to write every seed's figures")
     arguments = parser.parse_args()
+    methods = list(dict.fromkeys(["entropy", "none", *(arguments.methods or METHODS)]))
     everything = {}
     for task in [arguments.task] if arguments.task else TASKS:
-        pool = Pool(arguments.data / task)
-        runs = [one_seed(pool, seed) for seed in range(3 if arguments.quick else 10)]
+        pool = Pool(arguments.data / task, "gradient_matching" in methods)
+        seeds = range(3 if arguments.quick else 10)
+        done = [one_seed(pool, seed, methods, not arguments.methods) for seed in seeds]
+        runs = [run for run, _ in done]
         everything[task] = runs
-        print(f"\n{task}: labels {dict(Counter(pool.labels))}, few gold = {pool.per_label} a label")
-        for name in runs[0]:
-            print(f"  {name}")
-            for key, (mean, error) in summary([run[name] for run in runs]).items():
-                print(f"    {key:33s} {mean:7.3f} ± {error:.3f}")
+        print(f"\n{task}: labels {dict(Counter(pool.labels))}")
+        for i, setting in enumerate(runs[0]):
+            show(runs, setting)
+            if not arguments.methods:
+                print(f"    auto chose {dict(Counter(chosen[i] for _, chosen in done))}")
+        if arguments.methods:
+            continue
+        filtered = np.mean(
+            [
+                f["package, as it comes"]["kept by its length filter"]
+                for r in runs
+                for f in r.values()
+            ]
+        )
+        print(f"  the package's own length filter would keep {filtered:.1%} of the texts")
     if arguments.json:
         arguments.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
 

@@ -228,37 +228,46 @@ def preview(
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
 
 
+_METHOD_HELP = (
+    "entropy, dsir, dsir_characters, kernel_mean, density_ratio, sliced_transport, "
+    "gradient_matching, labels (their shares alone), none, or auto: what does best on target "
+    "texts left out."
+)
+
+
 @app.command()
 def align(
     synthetic: Annotated[Path, typer.Argument(help="Examples to weight.", show_default=False)],
     gold: Annotated[Path, typer.Argument(help="Labelled examples.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
     unlabelled: Annotated[Path | None, typer.Option(help="Texts of the target.")] = None,
-    method: Annotated[str, typer.Option(help="entropy or none.")] = "entropy",
+    method: Annotated[str, typer.Option(help=_METHOD_HELP)] = "entropy",
     label_prior: Annotated[str, typer.Option(help="auto, gold, uniform or estimate.")] = "auto",
     floor: Annotated[float, typer.Option(help="Least effective sample share a label.")] = 0.3,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    number: Annotated[
+        int | None,
+        typer.Option("--resample", help="Draw this many by weight, each then of weight 1."),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
-    from japagen.formats import check_new, read_examples, write_examples
-
-    check_new(output, overwrite=overwrite)
     with terminal.Terminal(doing="align"):
-        from japagen.alignment.alignment import align_datasets
+        from japagen.aligning import align_files
 
-        examples = read_examples(synthetic, require_label=True)
-        found = align_datasets(
-            examples,
-            read_examples(gold, split="train", require_label=True),
-            read_examples(unlabelled, split="unlabelled") if unlabelled else None,
-            label_prior=label_prior,
+        found = align_files(
+            synthetic,
+            gold,
+            output,
+            unlabelled=unlabelled,
+            number=number,
+            overwrite=overwrite,
             method=method,
-            floor=floor,
             seed=seed,
+            label_prior=label_prior,
+            floor=floor,
         )
-        write_examples(output, examples.with_columns(weight_distribution=found.weights))
     if as_json:
         terminal.print_json(found.to_dict())
     else:

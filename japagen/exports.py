@@ -279,6 +279,7 @@ def _alignment(found: Mapping[str, Any] | None) -> str:
     if not found:
         return _not_measured()
     prior, diagnostics = found.get("prior") or {}, found.get("diagnostics") or {}
+    choice = found.get("choice")
     size = diagnostics.get("effective_sample_size") or {}
     names = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
     rows = [
@@ -289,6 +290,7 @@ def _alignment(found: Mapping[str, Any] | None) -> str:
         [
             f"Method: {found['method']}. Label prior: {prior.get('how', _MISSING)}. "
             f"{_plain(prior.get('why', ''))}",
+            *([_plain(choice["why"])] if choice else []),
             f"Effective sample size: {_number(size.get('rows'), '.0f')} "
             f"({_share(size.get('share'))} of the kept texts).",
             _table(("distance", *_WHEN), rows),

@@ -26,6 +26,7 @@ from japagen.results import Run
 from japagen.runs import RunDirectory
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Source, Task
+from japagen.text_vectors import text_vectors
 
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
@@ -239,17 +240,31 @@ class _Pipeline:
             "dictionary": self.analyzer.tagger.identity,
             "seed": self.task.seed,
         }
+        settings, unlabelled = self.task.training, self.data.unlabelled
+        needs_vectors = self.task.alignment.method == "gradient_matching"
+        if needs_vectors:
+            from japagen.training.encoders import encoder_identity
+
+            fingerprint["encoder"] = encoder_identity(settings.encoder)
 
         def make() -> tuple[Dataset, dict[str, Any]]:
+            vectors = None
+            if needs_vectors:
+                vectors = text_vectors(
+                    (self.gold, dataset, unlabelled),
+                    settings.encoder,
+                    trust_remote_code=settings.trust_remote_code,
+                )
             alignment = align_datasets(
                 dataset,
                 self.gold,
-                self.data.unlabelled,
+                unlabelled,
                 label_prior=self.task.label_prior,
                 method=self.task.alignment.method,
                 floor=self.task.alignment.floor,
                 seed=self.task.seed,
                 tagger=self.analyzer.tagger,
+                vectors=vectors,
             )
             aligned = dataset.with_columns(weight_distribution=alignment.weights)
             return aligned, alignment.to_dict()

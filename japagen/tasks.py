@@ -149,17 +149,33 @@ class JapaneseSettings(_Section):
     honorifics: Path | dict[str, Keigo] = {}
 
 
+AlignmentMethod = Literal[
+    "auto",
+    "entropy",
+    "dsir",
+    "dsir_characters",
+    "kernel_mean",
+    "density_ratio",
+    "sliced_transport",
+    "gradient_matching",
+    "labels",
+    "none",
+]
+
+
 class AlignmentSettings(_Section):
     """How synthetic text is weighted towards gold.
 
     Attributes:
-        method: ``entropy`` (entropy balancing with tolerance) or ``none``.
+        method: ``entropy`` (entropy balancing with tolerance), another method of
+            `japagen.alignment.methods`, ``labels`` for label shares alone, ``none``, or ``auto``
+            for what does best on gold and unlabelled texts left out.
         floor: Least effective sample size, as a share of the examples within each label.
         label_trust: ``encoder`` weights each text by how likely a classifier trained on gold
             alone finds the label it was asked for; ``none`` trusts all labels alike.
     """
 
-    method: Literal["entropy", "none"] = "entropy"
+    method: AlignmentMethod = "entropy"
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
     label_trust: Literal["encoder", "none"] = "encoder"
 

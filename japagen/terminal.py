@@ -185,7 +185,8 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
 
 def print_alignment(found: Mapping[str, Any]) -> None:
     """Prints what alignment did: the prior and the effective sample size."""
-    prior, diagnostics = found["prior"], found["diagnostics"]
+    prior, diagnostics, choice = found["prior"], found["diagnostics"], found["choice"]
+    out.print(f"method: {found['method']}" + (f" ({choice['why']})" if choice else ""))
     out.print(f"label prior: {prior['how']} ({prior['why']})")
     size = diagnostics["effective_sample_size"]
     out.print(f"effective sample size: {json.dumps(size, ensure_ascii=False)}")

@@ -97,6 +97,17 @@ def test_alignment_needs_no_task_file(tmp_path: Path, gold_file: Path) -> None:
     assert sum(weights) == pytest.approx(len(weights), rel=1e-3)
 
 
+def test_alignment_draws_rows_in_place_of_weighting_them(tmp_path: Path, gold_file: Path) -> None:
+    out = tmp_path / "drawn.jsonl"
+    code, _, err = japagen("align", gold_file, gold_file, "-o", out, "--resample", "3")
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert [row.get("weight", 1.0) for row in rows] == [1.0] * 3
+    code, _, err = japagen("align", gold_file, gold_file, "-o", out, "--resample", "999")
+    assert code == 2
+    assert "rows with weight; found 999" in err
+
+
 def test_register_of_each_line() -> None:
     code, out, err = japagen("register", "--json", stdin="行きます。\n行くよ。\n\n")
     assert code == 0, err

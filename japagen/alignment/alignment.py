@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
+import numpy.typing as npt
 
+from japagen.alignment.automatic import DEFAULT, Choice, choose
+from japagen.alignment.comparison import Material, Vectors
 from japagen.alignment.counting import Floats, Ints
 from japagen.alignment.diagnostics import Diagnostics, diagnose
-from japagen.alignment.entropy import Balance, Problem, balance
 from japagen.alignment.features import FeatureSpace
+from japagen.alignment.methods import METHODS, weigh
+from japagen.alignment.ngrams import NGrams
 from japagen.alignment.prior import LabelPrior, check_mode, label_rates
 from japagen.alignment.prior import label_prior as find_prior
-from japagen.alignment.problem import (
-    add_label_rates,
-    build_problem,
-    build_target,
-    target_shares,
-)
+from japagen.alignment.problem import target_shares
 from japagen.alignment.quantify import LabelledTexts
 from japagen.alignment.strata import Strata, stratify
 from japagen.alignment.texts import AlignedTexts
@@ -28,7 +26,7 @@ from japagen.errors import JapagenError, nearest
 from japagen.examples import Dataset
 from japagen.japanese.morphology import Tagger, default_tagger
 
-METHODS = ("entropy", "none")
+AUTO = "auto"
 # A row whose label is not trusted at all still needs a tilt that can be divided by.
 _LEAST_TRUST = 1e-6
 
@@ -43,7 +41,8 @@ class Alignment:
         prior: The target's label shares and their grounds.
         diagnostics: Effective sample size, and distances before and after.
         ids: The id of each row, in the order of the weights.
-        method: How the weights were found.
+        method: How the weights were found; never "auto".
+        choice: Why this method, with every candidate's score; None where it was asked for.
         features: What was matched, with the dictionary's identity; None without target texts.
     """
 
@@ -52,12 +51,14 @@ class Alignment:
     diagnostics: Diagnostics
     ids: tuple[str, ...]
     method: str
+    choice: Choice | None
     features: FeatureSpace | None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping without the weights themselves."""
         return {
             "method": self.method,
+            "choice": self.choice and self.choice.to_dict(),
             "prior": self.prior.to_dict(),
             "diagnostics": self.diagnostics.to_dict(),
             "dictionary": self.features and self.features.dictionary,
@@ -75,6 +76,7 @@ def align_datasets(
     floor: float = 0.3,
     seed: int = 0,
     tagger: Tagger | None = None,
+    vectors: Sequence[npt.ArrayLike] | None = None,
 ) -> Alignment:
     """Weights synthetic examples against gold and, where there are any, unlabelled texts.
 
@@ -88,16 +90,72 @@ def align_datasets(
         gold: Labelled target texts, the training part only; None or empty for zero-shot.
         unlabelled: Target texts; their labels, if any, are not read.
         label_prior: "auto", "gold", "uniform", "estimate", or the share of each label.
-        method: "entropy", or "none" for weights of 1.
+        method: "entropy", "dsir", "dsir_characters", "kernel_mean", "density_ratio",
+            "sliced_transport", "gradient_matching" (needs ``vectors``), "labels" (their shares
+            alone), "none" for weights of 1, or "auto" for what does best on target texts left
+            out.
         floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
-        seed: Of everything random: bootstraps and folds.
+        seed: Of everything random: bootstraps, folds, directions.
         tagger: Morphological analyser; the default one if None.
+        vectors: Encoder vectors (gold, synthetic) or (gold, synthetic, unlabelled), each of
+            shape (rows, d) in the rows' order.
 
     Raises:
         JapagenError: If an argument is unknown or out of range, labels are missing or of
-            different kinds, or synthetic has a label that neither gold nor the prior knows.
+            different kinds, synthetic has a label that neither gold nor the prior knows, or
+            "gradient_matching" lacks vectors.
     """
     _check(synthetic, gold, unlabelled, label_prior, method, floor)
+    ready = prepare(
+        synthetic, gold, unlabelled, label_prior, seed, tagger or default_tagger(), vectors
+    )
+    material, texts = ready.material, ready.texts
+    n, base = len(ready.rows), material.base
+    choice = choose(material, texts, floor) if method == AUTO and n else None
+    used = choice.method if choice else DEFAULT if method == AUTO else method
+    solution = weigh(material, used, floor) if used != "none" and n else None
+    product = base if solution is None else material.normalized(solution.scores)
+    found = diagnose(texts, material.strata, material.prior, (base, product), solution, seed)
+    weights = np.zeros(len(synthetic))
+    if n:
+        tilt = np.ones(n) if solution is None else product / base
+        weights[ready.rows] = tilt / tilt.mean()
+    return Alignment(
+        weights,
+        material.prior,
+        found,
+        tuple(synthetic.column("id")),
+        used,
+        choice,
+        None if texts is None else texts.space,
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is counted and estimated once, whatever the method.
+
+    Attributes:
+        rows: Where each kept row stands in the synthetic dataset, in the order of ids.
+        texts: Counts and features; None without target texts or rows.
+        material: What methods weight by.
+    """
+
+    rows: Ints
+    texts: AlignedTexts | None
+    material: Material
+
+
+def prepare(
+    synthetic: Dataset,
+    gold: Dataset | None,
+    unlabelled: Dataset | None,
+    label_prior: str | Mapping[str, float],
+    seed: int,
+    tagger: Tagger,
+    vectors: Sequence[npt.ArrayLike] | None = None,
+) -> Prepared:
+    """Counts the texts and finds the label prior; arguments as of `align_datasets`."""
     kept = synthetic.kept_mask
     by_id = _order(synthetic.where(kept))
     source = synthetic.where(kept).take(by_id)
@@ -106,61 +164,11 @@ def align_datasets(
     prior = _find_prior(label_prior, source, target, more, strata, seed)
     base = _base(np.array(source.column("weight_label"), dtype=np.float64), strata)
     shares = target_shares(strata, prior, base)
-    texts = AlignedTexts.of(source, target, more, tagger or default_tagger())
-    solution: Balance | None = None
-    product = base
-    if method == "entropy" and len(source):
-        solution = balance(_problem(texts, strata, prior, shares, base), floor)
-        product = _normalized(base, solution.scores, strata, shares)
-    found = diagnose(texts, strata, prior, (base, product), solution, seed)
-    weights = np.zeros(len(synthetic))
-    if len(source):
-        tilt = np.ones(len(source)) if solution is None else product / base
-        weights[np.flatnonzero(kept)[by_id]] = tilt / tilt.mean()
-    return Alignment(
-        weights,
-        prior,
-        found,
-        tuple(synthetic.column("id")),
-        method,
-        None if texts is None else texts.space,
-    )
-
-
-def resample(dataset: Dataset, weights: Floats, n: int, seed: int = 0) -> Dataset:
-    """Draws ``n`` rows without replacement, with chances that follow the weights.
-
-    The alternative to training with weights, never both: drawing by weights and then weighting
-    what was drawn corrects twice, so the rows come back with a distribution weight of 1. Adds
-    Gumbel noise to log weights and keeps the n largest (Vieira 2014, Gumbel-max trick;
-    Kool, van Hoof & Welling 2019), in the dataset's order.
-
-    Args:
-        dataset: The rows.
-        weights: Shape (len(dataset),), at least 0; rows of weight 0 are never drawn.
-        n: How many to draw.
-        seed: The same seed draws the same ids whatever the order of rows.
-
-    Raises:
-        JapagenError: If fewer than ``n`` rows have weight, or the shapes differ.
-    """
-    if len(weights) != len(dataset):
-        raise JapagenError(
-            f"Expected {len(dataset)} weights, found {len(weights)}.",
-            "Pass the weights of the alignment of this very dataset.",
-        )
-    positive = int((weights > 0).sum())
-    if not 0 <= n <= positive:
-        raise JapagenError(
-            f"Expected to draw between 0 and {positive} rows, the rows with weight; found {n}.",
-            "Draw fewer rows.",
-        )
-    by_id = np.argsort(np.array(dataset.column("id"), dtype=object), kind="stable")
-    noise = np.empty(len(dataset))
-    noise[by_id] = np.random.default_rng(seed).gumbel(size=len(dataset))
-    keys = np.where(weights > 0, np.log(np.maximum(weights, 1e-300)) + noise, -np.inf)
-    drawn = dataset.take(np.sort(np.argsort(-keys, kind="stable")[:n]))
-    return drawn.with_columns(weight_distribution=[1.0] * n)
+    texts = AlignedTexts.of(source, target, more, tagger)
+    given = _vectors(vectors, (gold, synthetic, unlabelled), (target, source, more))
+    ngrams = NGrams((_plain_texts(source), _plain_texts(target) + _plain_texts(more)), tagger)
+    material = Material.of(texts, ngrams, strata, prior, shares, base, given, seed)
+    return Prepared(np.flatnonzero(kept)[by_id], texts, material)
 
 
 def _check(
@@ -171,10 +179,11 @@ def _check(
     method: str,
     floor: float,
 ) -> None:
-    if method not in METHODS:
+    known = (AUTO, *METHODS)
+    if method not in known:
         raise JapagenError(
-            f"Unknown alignment method '{method}'{nearest(method, METHODS)}.",
-            f"Use one of: {', '.join(METHODS)}.",
+            f"Unknown alignment method '{method}'{nearest(method, known)}.",
+            f"Use one of: {', '.join(known)}.",
         )
     if not 0 <= floor <= 1:
         raise JapagenError(
@@ -238,22 +247,30 @@ def _base(trust: Floats, strata: Strata) -> Floats:
     return np.where(total[strata.synthetic] > 0, np.maximum(trust, _LEAST_TRUST), 1.0)
 
 
-def _problem(
-    texts: AlignedTexts | None, strata: Strata, prior: LabelPrior, shares: Floats, base: Floats
-) -> Problem:
-    if texts is None:
-        nothing = sparse.csr_array((len(base), 0))
-        problem = Problem(nothing, np.empty(0), strata.synthetic, shares, base, None, ())
-    else:
-        source, gold, unlabelled = texts.features
-        target = build_target(gold, unlabelled, strata, shares)
-        problem = build_problem(source, texts.space.groups, target, strata, shares, base)
-    return add_label_rates(problem, strata, prior) if strata.kind == "list" else problem
-
-
-def _normalized(base: Floats, scores: Floats, strata: Strata, shares: Floats) -> Floats:
-    """Base weights times the tilt, with each stratum brought to its share; mean 1."""
-    tilted = base * np.exp(scores - scores.max())
-    total = np.bincount(strata.synthetic, weights=tilted, minlength=len(shares))
-    scale: Floats = len(base) * shares / np.maximum(total, 1e-300)
-    return np.asarray(tilted * scale[strata.synthetic], dtype=np.float64)
+def _vectors(
+    given: Sequence[npt.ArrayLike] | None,
+    datasets: tuple[Dataset | None, Dataset, Dataset | None],
+    ordered: tuple[Dataset, Dataset, Dataset],
+) -> Vectors | None:
+    """The vectors of the rows in the order of their ids, those of rejected rows left out."""
+    if given is None:
+        return None
+    arrays = [np.asarray(array, dtype=np.float64) for array in given]
+    sizes = [0 if d is None else len(d) for d in datasets]
+    widths = {array.shape[1] for array in arrays if array.ndim == 2}
+    if (
+        not 2 <= len(arrays) <= 3
+        or len(widths) != 1
+        or any(a.ndim != 2 or len(a) != n for a, n in zip(arrays, sizes, strict=False))
+    ):
+        raise JapagenError(
+            f"Expected vectors of {' and '.join(map(str, sizes[: max(2, len(arrays))]))} rows and "
+            "of one width for gold, synthetic and perhaps unlabelled, found shapes "
+            f"{', '.join(str(a.shape) for a in arrays)}.",
+            "Pass vectors=(gold, synthetic), one row of numbers a text, in the order of the rows.",
+        )
+    taken = []
+    for array, dataset, rows in zip(arrays, datasets, ordered, strict=False):
+        at = {} if dataset is None else {row: i for i, row in enumerate(dataset.column("id"))}
+        taken.append(array[[at[row] for row in rows.column("id")]])
+    return Vectors(*taken)

@@ -20,7 +20,8 @@ from japagen.alignment.distances import (
     two_sample_auc,
     word_shifts,
 )
-from japagen.alignment.entropy import Balance, effective_share
+from japagen.alignment.entropy import Balance
+from japagen.alignment.floors import effective_share
 from japagen.alignment.prior import LabelPrior
 from japagen.alignment.problem import build_target
 from japagen.alignment.strata import Strata
@@ -231,7 +232,7 @@ def _notes(
     for name, count in zip(strata.names, counts, strict=True):
         if len(strata.synthetic) and not count and expected.get(name, 1.0) > 0:
             notes.append(f"Synthetic has no text of '{name}': no weight can make up for that.")
-    if solution is not None and solution.tolerance is None:
+    if solution is not None and solution.has_tolerance and solution.tolerance is None:
         notes.append("Even the loosest match broke the floor or could not be met.")
     if tempered:
         notes.append(f"Weights were tempered to keep the floor in: {', '.join(tempered)}.")

@@ -18,10 +18,11 @@ is smooth and convex apart from the absolute values, which disappear when θ is 
 non-negative parts; L-BFGS-B then minimises it under bounds. One dual holds both blocks of
 moments, so the label shares are fixed before any word is matched.
 
-λ is found, not set: from loose to tight along `TOLERANCES`, the tightest that is feasible and
-leaves every stratum its effective sample size. It ends at 1, where c standard errors are what
-the largest of a group's features is off by chance (problem.universal_slack): a smaller gap is not
-known to be there, and matching it made unseen texts less alike in benchmarks/planted_shift.py.
+λ is found, not set: from loose to tight along `TOLERANCES`, then by halving the step that failed,
+the smallest that is feasible and leaves every stratum its effective sample size. It ends at 1,
+where c standard errors are what the largest of a group's features is off by chance
+(problem.universal_slack): a smaller gap is not known to be there, and matching it made unseen
+texts less alike in benchmarks/planted_shift.py.
 
 Source: Hainmueller (2012), Entropy Balancing for Causal Effects; the relaxed constraint and its
 L1 dual as in Dudík, Phillips & Schapire (2007), Maximum Entropy Density Estimation with
@@ -30,15 +31,18 @@ Generalized Regularization. Assumes that target means are averages of independen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, sparse, special
 
 from japagen.alignment.counting import Floats, Ints
+from japagen.alignment.floors import keeps_floor, tempered
 
-TOLERANCES = (4.0, 2.8, 2.0, 1.4, 1.0)
+TOLERANCES = (16.0, 8.0, 4.0, 2.8, 2.0, 1.4, 1.0)
+# How often the step from the last tolerance that held to the first that failed is halved.
+_HALVINGS = 3
 _RIDGE = 1e-4
 # In units of a feature's standard deviation: e⁶ times the weight for one deviation is no answer.
 _LIMIT = 6.0
@@ -90,13 +94,16 @@ class Balance:
 
     Attributes:
         scores: Shape (n,): log tilt of each row.
-        tolerance: The λ reached; None when even the loosest broke the floor or could not be met.
         temper: Factor on the scores of each stratum, below 1 where the floor asked for it.
+        tolerance: The λ reached; None when even the loosest broke the floor or could not be met,
+            and for methods without one.
+        has_tolerance: Whether the method looks for a λ.
     """
 
     scores: Floats
-    tolerance: float | None
     temper: Floats
+    tolerance: float | None = None
+    has_tolerance: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,12 +114,6 @@ class _Block:
     mean: Floats
     error: Floats
     share: float
-
-
-def effective_share(weights: Floats) -> float:
-    """Returns Kish's effective sample size (Σw)²/Σw² over the number of rows, 0 to 1."""
-    squares = float((weights**2).sum())
-    return float(weights.sum()) ** 2 / squares / len(weights) if squares > 0 else 0.0
 
 
 def balance(problem: Problem, floor: float) -> Balance:
@@ -129,40 +130,41 @@ def balance(problem: Problem, floor: float) -> Balance:
     live = [k for k in range(len(rows)) if len(rows[k]) and problem.shares[k] > 0]
     blocks = _blocks(problem, rows, live)
     log_base = np.log(np.maximum(problem.base, 1e-300))
-    best, tolerance = np.zeros(len(problem.strata)), None
-    start: Floats | None = None
+    weighted = [rows[k] if k in live else np.empty(0, dtype=np.int64) for k in range(len(rows))]
+
+    def attempt(tolerance: float, start: Floats | None) -> tuple[Floats, Floats, bool]:
+        found, scores, feasible = _solve(problem, blocks, rows, live, log_base, tolerance, start)
+        return found, scores, feasible and keeps_floor(log_base, scores, weighted, floor)
+
+    scores, tolerance = _tightest(attempt)
+    kept, temper = tempered(log_base, scores, weighted, floor)
+    return Balance(kept, temper, tolerance, has_tolerance=True)
+
+
+def _tightest(
+    attempt: Callable[[float, Floats | None], tuple[Floats, Floats, bool]],
+) -> tuple[Floats, float | None]:
+    """Scores at the smallest tolerance that holds; at the loosest where none does, with None."""
+    best, tolerance, start = None, None, None
+    failed = 0.0
     for candidate in TOLERANCES:
-        start, scores, feasible = _solve(problem, blocks, rows, live, log_base, candidate, start)
-        keeps = all(
-            effective_share(_tilted(log_base[rows[k]], scores[rows[k]])) >= floor for k in live
-        )
-        if not (feasible and keeps):
-            if tolerance is None:
-                best = scores
+        found, scores, holds = attempt(candidate, start)
+        if not holds:
+            if best is None:
+                return scores, None
+            failed = candidate
             break
-        best, tolerance = scores, candidate
-    temper = np.ones(len(rows))
-    for k in live:
-        temper[k] = _temper(log_base[rows[k]], best[rows[k]], floor)
-        best[rows[k]] *= temper[k]
-    return Balance(best, tolerance, temper)
-
-
-def _tilted(log_base: Floats, scores: Floats) -> Floats:
-    tilted: Floats = special.softmax(log_base + scores)
-    return tilted
-
-
-def _temper(log_base: Floats, scores: Floats, floor: float) -> float:
-    """Largest factor on the scores that keeps the floor, by bisection."""
-    if effective_share(_tilted(log_base, scores)) >= floor:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        keeps = effective_share(_tilted(log_base, middle * scores)) >= floor
-        low, high = (middle, high) if keeps else (low, middle)
-    return low
+        best, tolerance, start = scores, candidate, found
+    assert best is not None
+    assert tolerance is not None
+    for _ in range(_HALVINGS if failed else 0):
+        middle = float(np.sqrt(failed * tolerance))
+        found, scores, holds = attempt(middle, start)
+        if holds:
+            best, tolerance, start = scores, middle, found
+        else:
+            failed = middle
+    return best, tolerance
 
 
 def _blocks(problem: Problem, rows: Sequence[Ints], live: Sequence[int]) -> list[_Block]:

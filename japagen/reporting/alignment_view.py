@@ -37,6 +37,9 @@ def _facts(
 ) -> list[tuple[str, str]]:
     prior = found.get("prior") or {}
     facts = [(words("alignment.method"), words.name("method", found["method"]))]
+    choice = found.get("choice") or {}
+    if choice:
+        facts.append((words("alignment.choice"), choice["why"]))
     if prior:
         facts.append((words("prior"), words.name("prior", prior["how"])))
         facts.append((words("prior.why"), prior["why"]))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.alignment.alignment import align_datasets, resample
+from japagen.alignment.alignment import align_datasets
+from japagen.alignment.resampling import resample
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Rejection
 
@@ -247,6 +248,16 @@ def test_resampling_draws_distinct_weighted_rows_by_id(n: int, seed: int, order)
     order.shuffle(positions)
     again = resample(data.take(positions), weights[positions], n, seed)
     assert set(again.column("id")) == set(ids)
+
+
+def test_resampling_none_one_or_all() -> None:
+    assert len(resample(Dataset.of([]), np.empty(0), 0)) == 0
+    one = dataset(sentences("良", 1, 3))
+    assert resample(one, np.ones(1), 1).column("id") == one.column("id")
+    data = dataset(sentences("良", 6, 3))
+    everything = resample(data, np.arange(1.0, 7.0), 6, seed=1)
+    assert everything.column("id") == data.column("id")
+    assert everything.weights.tolist() == [1.0] * 6
 
 
 def test_resampling_follows_the_weights_and_refuses_more_than_there_is() -> None:

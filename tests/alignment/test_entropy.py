@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from japagen.alignment.entropy import TOLERANCES, Moments, Problem, balance, effective_share
+from japagen.alignment.entropy import TOLERANCES, Moments, Problem, balance
+from japagen.alignment.floors import effective_share
 
 
 def problem(features: np.ndarray, mean: np.ndarray, size: float, **changes) -> Problem:
@@ -82,6 +83,18 @@ def test_a_target_out_of_reach_is_left_out_and_an_extreme_one_is_tempered() -> N
     assert found.tolerance is None
     assert found.temper[0] < 1
     assert effective_share(np.exp(found.scores)) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_the_tolerance_found_is_the_smallest_that_keeps_the_floor() -> None:
+    features = np.repeat([[1.0], [0.0]], [20, 80], axis=0)
+    task = problem(features, np.array([0.7]), 40.0)
+    found = balance(task, floor=0.65)
+    assert found.tolerance is not None
+    assert found.tolerance not in TOLERANCES
+    weights = np.exp(found.scores)
+    assert found.temper.tolist() == [1.0]
+    # An eighth of a step of the grid tighter, the floor would break.
+    assert 0.65 <= effective_share(weights) < 0.7
 
 
 def test_base_weights_are_what_the_solution_stays_close_to() -> None:

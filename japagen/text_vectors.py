@@ -1,0 +1,40 @@
+"""Encoder vectors of datasets, for the stages that take them as an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from japagen.examples import Dataset
+
+
+def text_vectors(
+    datasets: Sequence[Dataset | None],
+    encoder: str = "embedded",
+    *,
+    trust_remote_code: bool = False,
+) -> list[npt.NDArray[np.float32]]:
+    """Embeds every text, or pair of texts, with a frozen encoder.
+
+    Args:
+        datasets: What to embed; None gives no rows.
+        encoder: ``embedded``, a local directory, or a Hub name.
+        trust_remote_code: Whether to run Python code that comes with a checkpoint.
+
+    Returns:
+        float32, shape (rows, width) for each dataset, in the order of its rows.
+
+    Raises:
+        JapagenError: If the encoder cannot be loaded.
+    """
+    from japagen.training.encoders import embed, load_encoder
+
+    loaded = load_encoder(encoder, trust_remote_code=trust_remote_code)
+    found = []
+    for dataset in datasets:
+        rows = dataset if dataset is not None else Dataset.of([])
+        pairs = rows.column("text_pair") if len(rows) and rows.is_pair else None
+        found.append(embed(loaded, rows.texts, pairs))
+    return found
