@@ -103,7 +103,9 @@ def test_alignment_draws_rows_in_place_of_weighting_them(tmp_path: Path, gold_fi
     assert code == 0, err
     rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert [row.get("weight", 1.0) for row in rows] == [1.0] * 3
-    code, _, err = japagen("align", gold_file, gold_file, "-o", out, "--resample", "999")
+    code, _, err = japagen(
+        "align", gold_file, gold_file, "-o", out, "--resample", "999", "--overwrite"
+    )
     assert code == 2
     assert "rows with weight; found 999" in err
 
