@@ -135,7 +135,9 @@ def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | No
     first = np.flatnonzero([parent is None for parent in dataset.column("parent_id")])
     made, kept = dataset.take(first).label_counts(), dataset.kept.label_counts()
     trust: dict[str, list[float]] = {label: [] for label in parts.task.labels}
-    for label, trusted in zip(dataset.kept.labels, dataset.kept.column("weight_label"), strict=True):
+    for label, trusted in zip(
+        dataset.kept.labels, dataset.kept.column("weight_label"), strict=True
+    ):
         trust[label].append(trusted)
     weight: dict[str, float] = dict.fromkeys(parts.task.labels, 0.0)
     for label, w in zip(dataset.labels, dataset.weights, strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from japagen.alignment.counting import Floats, Ints
+from japagen.alignment.counting import Floats, Ints, Progress
 from japagen.alignment.diagnostics import Diagnostics, diagnose
 from japagen.alignment.entropy import Balance, Problem, balance
 from japagen.alignment.features import FeatureSpace
@@ -75,6 +75,8 @@ def align_datasets(
     floor: float = 0.3,
     seed: int = 0,
     tagger: Tagger | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda blocks, _: blocks,
 ) -> Alignment:
     """Weights synthetic examples against gold and, where there are any, unlabelled texts.
 
@@ -92,6 +94,9 @@ def align_datasets(
         floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
         seed: Of everything random: bootstraps and folds.
         tagger: Morphological analyser; the default one if None.
+        workers: Processes that read the texts; None takes one a core where there is enough text.
+            The weights do not depend on it.
+        progress: Wraps the stream of blocks of texts that were read (iterable, total).
 
     Raises:
         JapagenError: If an argument is unknown or out of range, labels are missing or of
@@ -106,7 +111,9 @@ def align_datasets(
     prior = _find_prior(label_prior, source, target, more, strata, seed)
     base = _base(np.array(source.column("weight_label"), dtype=np.float64), strata)
     shares = target_shares(strata, prior, base)
-    texts = AlignedTexts.of(source, target, more, tagger or default_tagger())
+    texts = AlignedTexts.of(
+        source, target, more, tagger or default_tagger(), workers=workers, progress=progress
+    )
     solution: Balance | None = None
     product = base
     if method == "entropy" and len(source):

@@ -1,0 +1,57 @@
+"""Blocks on disk: sparse count matrices in one .npz file with the ids of their rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from japagen.alignment.blocks import Block, Csr
+
+# Fixed, so that where blocks begin does not depend on how many workers count them.
+BLOCK_ROWS, BLOCK_BYTES = 8_192, 4_000_000
+_MATRICES = ("words", "pos", "endings")
+_KEYS = ("lemmas", "pairs", "ending_keys", "spellings")
+
+
+def spans(texts: pa.ChunkedArray) -> list[tuple[int, int]]:
+    """Cuts texts into blocks of at most 8,192 rows and, beyond one row, 4 MB of UTF-8."""
+    sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
+    ends = np.cumsum(sizes, dtype=np.int64)
+    found = []
+    start, read = 0, 0
+    while start < len(ends):
+        full = int(np.searchsorted(ends, read + BLOCK_BYTES, side="right"))
+        stop = min(max(full, start + 1), start + BLOCK_ROWS, len(ends))
+        found.append((start, stop))
+        start, read = stop, int(ends[stop - 1])
+    return found
+
+
+def save_block(path: Path, block: Block, ids: Sequence[str]) -> None:
+    """Writes a block with the ids of its rows, in order."""
+    arrays: dict[str, Any] = {"scripts": block.scripts, "lengths": block.lengths}
+    for name in _MATRICES:
+        for part, values in getattr(block, name)._asdict().items():
+            arrays[f"{name}.{part}"] = values
+    texts = {"ids": list(ids), **{name: getattr(block, name) for name in _KEYS}}
+    arrays["texts"] = np.frombuffer(json.dumps(texts).encode("ascii"), dtype=np.uint8)
+    np.savez(path, **arrays)
+
+
+def load_block(path: Path) -> tuple[Block, list[str]]:
+    """Returns a block and the ids of its rows."""
+    with np.load(path) as arrays:
+        texts = json.loads(arrays["texts"].tobytes())
+        ids = texts.pop("ids")
+        texts["spellings"] = [(lemma, base, count) for lemma, base, count in texts["spellings"]]
+        matrices: dict[str, Any] = {
+            name: Csr(*(arrays[f"{name}.{part}"] for part in Csr._fields)) for name in _MATRICES
+        }
+        block = Block(scripts=arrays["scripts"], lengths=arrays["lengths"], **matrices, **texts)
+    return block, ids
