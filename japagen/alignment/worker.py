@@ -7,10 +7,12 @@ its parent is gone: it removes the directory that they share and leaves.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -67,17 +69,23 @@ def _picklable(error: Exception) -> Exception:
     return error
 
 
-def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    path, directory, tagger = pickle.load(requests)
-    sys.path[:] = path
+def _remove(directory: Path) -> None:
+    # More than once: the other workers may be writing there a last time.
+    for _ in range(5):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(0.2)
+
+
+def _serve(requests: BinaryIO, answers: BinaryIO, directory: Path, tagger: bytes) -> None:
     counter: _Counter | None = None
     while True:
         try:
             job = pickle.load(requests)
         except EOFError:
-            shutil.rmtree(directory, ignore_errors=True)
             return
-        answer = None
+        answer: Exception | None = None
         try:
             if counter is None:
                 counter = _Counter(directory, pickle.loads(tagger))
@@ -92,10 +100,13 @@ def main() -> None:
     """Serves until the input ends. Nothing else may write to the answers' channel."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    try:
-        _serve(sys.stdin.buffer, answers)
-    except BrokenPipeError:
-        os._exit(1)
+    requests = sys.stdin.buffer
+    path, directory, tagger = pickle.load(requests)
+    sys.path[:] = path
+    with contextlib.suppress(BrokenPipeError):
+        _serve(requests, answers, directory, tagger)
+    _remove(directory)
+    os._exit(0)  # What was not written has no reader.
 
 
 if __name__ == "__main__":
