@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from scipy import sparse
 
 from japagen.alignment.counting import Floats, Ints, Progress
@@ -162,12 +163,11 @@ def resample(dataset: Dataset, weights: Floats, n: int, seed: int = 0) -> Datase
             f"Expected to draw between 0 and {positive} rows, the rows with weight; found {n}.",
             "Draw fewer rows.",
         )
-    by_id = np.argsort(np.array(dataset.column("id"), dtype=object), kind="stable")
     noise = np.empty(len(dataset))
-    noise[by_id] = np.random.default_rng(seed).gumbel(size=len(dataset))
+    noise[_order(dataset)] = np.random.default_rng(seed).gumbel(size=len(dataset))
     keys = np.where(weights > 0, np.log(np.maximum(weights, 1e-300)) + noise, -np.inf)
     drawn = dataset.take(np.sort(np.argsort(-keys, kind="stable")[:n]))
-    return drawn.with_columns(weight_distribution=[1.0] * n)
+    return drawn.with_columns(weight_distribution=np.ones(n))
 
 
 def _check(
@@ -200,7 +200,7 @@ def _check(
 
 def _order(dataset: Dataset) -> Ints:
     """Positions sorted by id, so that nothing depends on the order of rows."""
-    return np.argsort(np.array(dataset.column("id"), dtype=object), kind="stable")
+    return np.asarray(pc.sort_indices(dataset.table.column("id")).to_numpy(), dtype=np.int64)
 
 
 def _sorted(dataset: Dataset | None) -> Dataset:

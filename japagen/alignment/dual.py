@@ -4,8 +4,8 @@ Features stay in one sparse matrix a stratum: the marginal block and the block w
 act on the same rows, so one product serves both, and scales are applied to θ and not to the data.
 
 A dual over a million rows is minimised on a sample of them: the sampling error of 50,000 rows is
-small beside the standard errors of the target that set the tolerance. Whether the constraints
-hold is then judged on all rows, and only where they do not is the search carried on with all.
+small beside the standard errors of the target that set the tolerance. Where the constraints hold
+on the sample they are checked on all rows, and if they fail there the search goes on with all.
 """
 
 from __future__ import annotations
@@ -88,16 +88,19 @@ class Dual:
         total = int(self._cuts[-1])
         if total == 0:
             return np.empty(0), np.zeros(len(self._problem.strata)), True
-        found = self._minimise(
-            self._rows, tolerance, np.zeros(2 * total) if start is None else start
-        )
-        if self._is_sample and not self._is_met(found, tolerance):
-            found = self._minimise(self._every(), tolerance, found)
+        found = np.zeros(2 * total) if start is None else start
+        found = self._minimise(self._rows, tolerance, found)
+        met = self._is_met(self._rows, found, tolerance)
+        if met and self._is_sample:
+            met = self._is_met(self._every(), found, tolerance)
+            if not met:
+                found = self._minimise(self._every(), tolerance, found)
+                met = self._is_met(self._every(), found, tolerance)
         theta = found[:total] - found[total:]
         scores = np.zeros(len(self._problem.strata))
         for k, part in self._every().items():
             scores[self._where[k]] = part.features @ self._tilt(theta, k)
-        return found, scores, self._is_met(found, tolerance)
+        return found, scores, met
 
     def _read(self, at: Ints) -> _Rows:
         return _Rows(self._problem.features[at], self._log_base[at])
@@ -167,11 +170,10 @@ class Dual:
         ).x
         return found
 
-    def _is_met(self, split: Floats, tolerance: float) -> bool:
-        """Whether the constraints hold on all rows."""
+    def _is_met(self, rows: dict[int, _Rows], split: Floats, tolerance: float) -> bool:
         penalty = self._penalty(tolerance)
         theta = split[: len(penalty)] - split[len(penalty) :]
-        gap = np.abs(self._smooth(self._every(), theta)[1])
+        gap = np.abs(self._smooth(rows, theta)[1])
         return bool(np.all(gap <= _SLACK * penalty + _RIDGE * np.abs(theta) + 1e-6))
 
 
