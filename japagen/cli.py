@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -253,6 +254,10 @@ def align(
     label_prior: Annotated[str, typer.Option(help="auto, gold, uniform or estimate.")] = "auto",
     floor: Annotated[float, typer.Option(help="Least effective sample share a label.")] = 0.3,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read texts; chosen if absent.", min=1)
+    ] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
@@ -268,6 +273,8 @@ def align(
         method=method,
         floor=floor,
         seed=seed,
+        workers=workers,
+        progress=partial(terminal.Terminal(quiet=quiet).track, what="align, blocks of texts"),
     )
     write_examples(output, examples.with_columns(weight_distribution=found.weights))
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from rich.table import Table
 from japagen.errors import JapagenError
 
 T = TypeVar("T")
+# Seconds before a bar appears.
+_PATIENCE = 2.0
 # Results go to standard output, everything said on the way to standard error, so that
 # `--json | jq` works with bars showing.
 out = Console(highlight=False, markup=False, soft_wrap=True)
@@ -55,7 +58,7 @@ class Terminal:
             err.print(f"! {message}", style="yellow")
 
     def track(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
-        """Shows a bar on a terminal; passes items through silently elsewhere."""
+        """Shows a bar on a terminal after two seconds; passes items through silently elsewhere."""
         if self._quiet or not err.is_terminal:
             yield from items
             return
@@ -66,11 +69,20 @@ class Terminal:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=err, transient=True) as progress:
-            bar = progress.add_task(what, total=total)
+        progress = Progress(*columns, console=err, transient=True)
+        bar = progress.add_task(what, total=total)
+        # Work that is over in a moment needs no bar, and the first item alone may take long.
+        timer = threading.Timer(_PATIENCE, progress.start)
+        timer.daemon = True
+        timer.start()
+        try:
             for item in items:
                 yield item
                 progress.advance(bar)
+        finally:
+            timer.cancel()
+            timer.join()
+            progress.stop()
 
 
 def print_json(value: Any) -> None:
