@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,7 +16,8 @@ from japagen.alignment.blocks import Block, Csr
 # Fixed, so that where blocks begin does not depend on how many workers count them.
 BLOCK_ROWS, BLOCK_BYTES = 8_192, 4_000_000
 _MATRICES = ("words", "pos", "endings")
-_KEYS = ("lemmas", "pairs", "ending_keys", "spellings")
+_KEYS = ("lemmas", "pairs", "ending_keys")
+_ENCODING = ("utf-8", "surrogatepass")
 
 
 def spans(texts: pa.ChunkedArray) -> list[tuple[int, int]]:
@@ -39,19 +40,39 @@ def save_block(path: Path, block: Block, ids: Sequence[str]) -> None:
     for name in _MATRICES:
         for part, values in getattr(block, name)._asdict().items():
             arrays[f"{name}.{part}"] = values
-    texts = {"ids": list(ids), **{name: getattr(block, name) for name in _KEYS}}
-    arrays["texts"] = np.frombuffer(json.dumps(texts).encode("ascii"), dtype=np.uint8)
+    bases = [base for _, base, _ in block.spellings]
+    texts = {"ids": ids, "bases": bases, **{name: getattr(block, name) for name in _KEYS}}
+    for name, strings in texts.items():
+        arrays[f"{name}.text"] = np.frombuffer("".join(strings).encode(*_ENCODING), dtype=np.uint8)
+        arrays[f"{name}.lengths"] = np.array([len(text) for text in strings], dtype=np.int64)
+    numbers = [(column, count) for column, _, count in block.spellings]
+    arrays["spellings"] = np.array(numbers, dtype=np.int64).reshape(-1, 2)
     np.savez(path, **arrays)
 
 
 def load_block(path: Path) -> tuple[Block, list[str]]:
     """Returns a block and the ids of its rows."""
     with np.load(path) as arrays:
-        texts = json.loads(arrays["texts"].tobytes())
-        ids = texts.pop("ids")
-        texts["spellings"] = [(lemma, base, count) for lemma, base, count in texts["spellings"]]
+        texts = {
+            name: _unpacked(arrays[f"{name}.text"].tobytes(), arrays[f"{name}.lengths"])
+            for name in ("ids", "bases", *_KEYS)
+        }
+        ids, bases = texts.pop("ids"), texts.pop("bases")
+        columns, counts = arrays["spellings"].T.tolist()
         matrices: dict[str, Any] = {
             name: Csr(*(arrays[f"{name}.{part}"] for part in Csr._fields)) for name in _MATRICES
         }
-        block = Block(scripts=arrays["scripts"], lengths=arrays["lengths"], **matrices, **texts)
+        block = Block(
+            scripts=arrays["scripts"],
+            lengths=arrays["lengths"],
+            spellings=list(zip(columns, bases, counts, strict=True)),
+            **matrices,
+            **texts,
+        )
     return block, ids
+
+
+def _unpacked(data: bytes, lengths: npt.NDArray[np.int64]) -> list[str]:
+    text = data.decode(*_ENCODING)
+    ends = np.cumsum(lengths).tolist()
+    return [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
