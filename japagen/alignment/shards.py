@@ -53,7 +53,7 @@ def save_block(path: Path, block: Block, ids: Sequence[str]) -> None:
 def load_block(path: Path) -> tuple[Block, list[str]]:
     """Returns a block and the ids of its rows."""
     with np.load(path) as arrays:
-        texts = {
+        texts: dict[str, Any] = {
             name: _unpacked(arrays[f"{name}.text"].tobytes(), arrays[f"{name}.lengths"])
             for name in ("ids", "bases", *_KEYS)
         }
