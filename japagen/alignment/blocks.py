@@ -8,10 +8,9 @@ process has read before: keys are sorted and numbered within the block.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +36,8 @@ _BORDERS = ("BOS", "EOS")
 # Distinct morphemes that a process remembers between blocks.
 _LEXICON_LIMIT = 400_000
 _MAX_TABLE = 2_000_000
+# Texts whose morphemes' names fit into a processor's cache together.
+_AT_ONCE = 256
 
 
 class Csr(NamedTuple):
@@ -86,17 +87,26 @@ class Lexicon(dict[str, int]):
         self._tagger = tagger
         self.morphemes: list[Morpheme] = []
 
-    def numbers(self, text: str) -> Iterable[int]:
-        """Returns the numbers of the morphemes of a normalised text, in order."""
-        names = self._tagger.names(text)
-        try:
-            return list(map(self.__getitem__, names))
-        except KeyError:
-            for name, morpheme in zip(names, self._tagger.tokenize(text), strict=True):
+    def numbers(self, texts: Sequence[str]) -> tuple[Codes, list[int]]:
+        """Returns the numbers of all morphemes of normalised texts, and how many each has."""
+        names, counts = self._tagger.names_of_each(texts)
+        if not self.keys() >= (distinct := set(names)):
+            self._learn(distinct - self.keys(), names, texts, counts)
+        return np.fromiter(map(self.__getitem__, names), np.int32, len(names)), counts
+
+    def _learn(
+        self, new: set[str], names: Sequence[str], texts: Sequence[str], counts: Sequence[int]
+    ) -> None:
+        start = 0
+        for text, count in zip(texts, counts, strict=True):
+            mine = names[start : start + count]
+            start += count
+            if new.isdisjoint(mine):
+                continue
+            for name, morpheme in zip(mine, self._tagger.tokenize(text), strict=True):
                 if name not in self:
                     self[name] = len(self.morphemes)
                     self.morphemes.append(morpheme)
-            return list(map(self.__getitem__, names))
 
     def tidy(self) -> None:
         """Forgets everything when there is too much of it; only between blocks."""
@@ -114,12 +124,13 @@ def count_block(texts: Sequence[str | None], lexicon: Lexicon) -> Block:
     """
     lexicon.tidy()
     clean = [normalize(text) if text else "" for text in texts]
-    numbers, ends = array("i"), array("q")
-    for text in clean:
-        numbers.extend(lexicon.numbers(text))
-        ends.append(len(numbers))
-    stops = np.array(ends, dtype=np.int64)
-    seen, tokens = _compact(np.array(numbers, dtype=np.int64), len(lexicon.morphemes))
+    parts, counts = [np.empty(0, dtype=np.int32)], []
+    for start in range(0, len(clean), _AT_ONCE):
+        part, each = lexicon.numbers(clean[start : start + _AT_ONCE])
+        parts.append(part)
+        counts += each
+    stops = np.cumsum(np.array(counts, dtype=np.int64))
+    seen, tokens = _compact(np.concatenate(parts), len(lexicon.morphemes))
     morphemes = [lexicon.morphemes[number] for number in seen]
     table = _Table(morphemes)
     row = np.repeat(np.arange(len(texts)), np.diff(stops, prepend=0))
@@ -187,14 +198,17 @@ def _counted(
     place = np.empty(len(labels), dtype=np.int64)
     place[order] = np.arange(len(labels))
     width = max(1, len(labels))
-    cells, values = np.unique(row * width + place[column], return_counts=True)
+    cells = row * width + place[column]
+    if n * width < 2**31:
+        cells = cells.astype(np.int32)  # Sorts twice as fast.
+    cells, values = np.unique(cells, return_counts=True)
     indptr = np.searchsorted(cells, np.arange(n + 1) * width)
     csr = Csr(indptr, (cells % width).astype(np.int32), values.astype(np.int32))
     return csr, [labels[i] for i in order]
 
 
 def _compact(
-    values: npt.NDArray[np.int64], size: int
+    values: npt.NDArray[np.integer[Any]], size: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The distinct values, ascending, and the place of each value among them."""
     if size > _MAX_TABLE:

@@ -21,6 +21,7 @@ _CACHE_LIMIT = 400_000
 # MeCab crashes on lines near a million characters.
 _CHUNK = 20_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_UNREADABLE = re.compile("[\0\r\ud800-\udfff]")
 # MeCab names each morpheme by its surface, the numbers of its connections and its cost, which
 # tell apart whatever MeCab itself can: of two entries alike in all of these it always picks the
 # same. Features are read once for each name; writing and hashing them for every morpheme would
@@ -131,6 +132,18 @@ class Tagger:
         except UnicodeEncodeError:
             output = self._mecab.parse(_readable(text))
         return output.split("\n") if output else []
+
+    def names_of_each(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
+        """Returns the `names` of many texts in one list, and how many each text has."""
+        joined = "".join(texts)
+        if any(len(t) > _CHUNK for t in texts) or _UNREADABLE.search(joined):
+            each = [self.names(text) for text in texts]
+            return [name for names in each for name in names], list(map(len, each))
+        self.names("")  # Makes MeCab where there is none yet.
+        outputs = list(map(self._mecab.parse, texts))
+        counts = [output.count("\n") + 1 if output else 0 for output in outputs]
+        whole = "\n".join(filter(None, outputs))
+        return whole.split("\n") if whole else [], counts
 
     def _read_features(self, text: str, names: Sequence[str]) -> tuple[Morpheme, ...]:
         nodes = self._mecab.parseToNodeList(text)
