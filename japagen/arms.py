@@ -6,6 +6,7 @@ synthetic text was asked for is that text's `weight_label`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ import numpy.typing as npt
 
 from japagen.data import TaskData
 from japagen.examples import Dataset
-from japagen.stage_runner import StageRunner, fingerprint_of, load_array, save_array
+from japagen.files import read_array, write_array
+from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
 
 if TYPE_CHECKING:
@@ -102,6 +104,9 @@ class Arms:
         def make() -> npt.NDArray[np.float64]:
             from japagen.training.fitting import train
 
+            def progress(steps: Iterable[Any], total: int) -> Iterator[Any]:
+                return self._stages.listener.track(steps, total, name)
+
             classifier = train(
                 dataset,
                 self._data.gold,
@@ -109,7 +114,7 @@ class Arms:
                 labels=list(self._task.labels),
                 settings=settings,
                 seed=seed,
-                progress=lambda steps, total: self._stages.listener.track(steps, total, name),
+                progress=progress,
             )
             if saved:
                 classifier.save(self._stages.directory.file(saved))
@@ -117,8 +122,8 @@ class Arms:
                 self._judge = classifier
             if test is None:
                 return np.zeros((0, len(self._task.labels)))
-            return classifier.probabilities(test.texts, test.column("text_pair"))
+            return classifier.probabilities(test.texts, test.column("text_pair"), progress=progress)
 
         output = str(Path("predictions") / f"{name}.npy")
         outputs = [output, saved] if saved else [output]
-        return self._stages.run(name, outputs, fingerprint, make, save_array, load_array)
+        return self._stages.run(name, outputs, fingerprint, make, write_array, read_array)

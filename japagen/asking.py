@@ -9,7 +9,7 @@ from pathlib import Path
 
 from japagen.generation import run_requests
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request
-from japagen.ledger import Ledger
+from japagen.ledger import Ledger, ledger_errors
 from japagen.listeners import Listener
 from japagen.tasks import GeneratorSettings
 
@@ -67,7 +67,7 @@ class Asker:
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
         """Sends what has no answer yet and tells of it under the name of its purpose."""
         ids = [r.id for r in requests]
-        with closing(Ledger(self._path)) as ledger:
+        with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             sent = len(ids) - len(ledger.answers(ids))
             if sent:
                 again = f"{sent} of {len(ids)} to do" if sent < len(ids) else ""
@@ -94,7 +94,7 @@ class Asker:
 
     def cost(self) -> tuple[Mapping[str, float], float]:
         """Totals over every attempt, and the wall time of generation alone, in seconds."""
-        with closing(Ledger(self._path)) as ledger:
+        with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             return ledger.totals(), round(ledger.wall_seconds("generate"), 3)
 
     def close(self) -> None:

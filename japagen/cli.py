@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import sqlite3
 import sys
-from collections.abc import Iterator
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -16,10 +13,10 @@ import typer
 import japagen
 from japagen import scaffold, terminal
 from japagen.errors import JapagenError
-from japagen.tasks import Task, parse_overrides
-
-# What typer exits with after Ctrl-C.
-_INTERRUPTED = 130
+from japagen.exits import exit_codes
+from japagen.lines import read_texts
+from japagen.overrides import parse_overrides
+from japagen.tasks import Task, synthetic_source
 
 app = typer.Typer(
     add_completion=False,
@@ -45,6 +42,9 @@ Columns = Annotated[
 ]
 
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
 class Language(Enum):
     """Languages of the report."""
 
@@ -59,16 +59,6 @@ class ExportFormat(Enum):
     CSV = "csv"
     PARQUET = "parquet"
     HF = "hf"
-
-
-def _format_of(path: Path) -> ExportFormat:
-    known = {f".{form.value}": form for form in ExportFormat if form is not ExportFormat.HF}
-    if path.suffix.lower() not in known:
-        raise JapagenError(
-            f"Expected a path that ends in {', '.join(known)}, found '{path.name}'.",
-            "Give such a path, or name the format with --format.",
-        )
-    return known[path.suffix.lower()]
 
 
 def _version(show: bool) -> None:
@@ -103,23 +93,22 @@ def _run(
     out: Path | None,
     sets: list[str] | None,
     until: Any,
-    *,
     synthetic: Path | None = None,
     columns: list[str] | None = None,
+    *,
     quiet: bool = False,
     as_json: bool = False,
 ) -> None:
-    from japagen.pipeline import run as run_task
-    from japagen.tasks import Source
+    if columns and synthetic is None:
+        raise JapagenError(
+            "--column maps columns of --synthetic, which is absent.", "Give the file's path too."
+        )
+    with terminal.Terminal(quiet=quiet) as listener:
+        from japagen.pipeline import run as run_task
 
-    task = Task.load(config, parse_overrides(sets or ()))
-    source = None
-    if synthetic is not None:
-        source = Source(path=synthetic, columns=parse_overrides(columns or ()))
-    elif columns:
-        raise JapagenError("--column maps columns of --synthetic, which is absent.")
-    listener = terminal.Terminal(quiet=quiet)
-    result = run_task(task, out, synthetic=source, until=until, listener=listener)
+        task = Task.load(config, parse_overrides(sets or ()))
+        source = synthetic_source(synthetic, columns or ()) if synthetic else None
+        result = run_task(task, out, synthetic=source, until=until, listener=listener)
     if until != "report":
         dataset = result.after(until)
         counts = {"examples": len(dataset), "kept": int(dataset.kept_mask.sum())}
@@ -144,16 +133,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Do everything: generate, curate, align, train, evaluate, report. Resumes."""
-    _run(
-        config,
-        out,
-        sets,
-        "report",
-        synthetic=synthetic,
-        columns=columns,
-        quiet=quiet,
-        as_json=as_json,
-    )
+    _run(config, out, sets, "report", synthetic, columns, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -175,40 +155,44 @@ def curate(
     as_json: Json = False,
 ) -> None:
     """Generate and curate, and stop there."""
-    _run(
-        config,
-        out,
-        sets,
-        "curate",
-        synthetic=synthetic,
-        columns=columns,
-        quiet=quiet,
-        as_json=as_json,
-    )
+    _run(config, out, sets, "curate", synthetic, columns, quiet=quiet, as_json=as_json)
 
 
 @app.command()
 def train(
-    config: Config, out: Out = None, sets: Sets = None, quiet: Quiet = False, as_json: Json = False
+    config: Config,
+    out: Out = None,
+    sets: Sets = None,
+    synthetic: Synthetic = None,
+    columns: Columns = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Go on as far as the trained classifier."""
-    _run(config, out, sets, "train", quiet=quiet, as_json=as_json)
+    _run(config, out, sets, "train", synthetic, columns, quiet=quiet, as_json=as_json)
 
 
 @app.command()
 def evaluate(
-    config: Config, out: Out = None, sets: Sets = None, quiet: Quiet = False, as_json: Json = False
+    config: Config,
+    out: Out = None,
+    sets: Sets = None,
+    synthetic: Synthetic = None,
+    columns: Columns = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Score the classifier against gold alone; runs what is missing first."""
-    _run(config, out, sets, "report", quiet=quiet, as_json=as_json)
+    _run(config, out, sets, "report", synthetic, columns, quiet=quiet, as_json=as_json)
 
 
 @app.command()
 def plan(config: Config, sets: Sets = None, as_json: Json = False) -> None:
     """Show how many requests and tokens a run would take, before anything is spent."""
-    from japagen.previewing import estimate
+    with terminal.Terminal():
+        from japagen.previewing import estimate
 
-    found = estimate(Task.load(config, parse_overrides(sets or ())))
+        found = estimate(Task.load(config, parse_overrides(sets or ())))
     if as_json:
         terminal.print_json(found)
         return
@@ -232,9 +216,10 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Show rendered prompts and a few generated examples."""
-    from japagen.previewing import sample
+    with terminal.Terminal(doing="preview"):
+        from japagen.previewing import sample
 
-    rows = sample(Task.load(config, parse_overrides(sets or ())), number)
+        rows = sample(Task.load(config, parse_overrides(sets or ())), number)
     if as_json:
         terminal.print_json(rows)
         return
@@ -257,26 +242,29 @@ def align(
     workers: Annotated[
         int | None, typer.Option(help="Processes that read texts; chosen if absent.", min=1)
     ] = None,
-    quiet: Quiet = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
-    from japagen.alignment.alignment import align_datasets
-    from japagen.formats import read_examples, write_examples
+    from japagen.formats import check_new, read_examples, write_examples
 
-    examples = read_examples(synthetic, require_label=True)
-    found = align_datasets(
-        examples,
-        read_examples(gold, split="train", require_label=True),
-        read_examples(unlabelled, split="unlabelled") if unlabelled else None,
-        label_prior=label_prior,
-        method=method,
-        floor=floor,
-        seed=seed,
-        workers=workers,
-        progress=partial(terminal.Terminal(quiet=quiet).track, what="align, blocks of texts"),
-    )
-    write_examples(output, examples.with_columns(weight_distribution=found.weights))
+    check_new(output, overwrite=overwrite)
+    with terminal.Terminal(doing="align") as listener:
+        from japagen.alignment.alignment import align_datasets
+
+        examples = read_examples(synthetic, require_label=True)
+        found = align_datasets(
+            examples,
+            read_examples(gold, split="train", require_label=True),
+            read_examples(unlabelled, split="unlabelled") if unlabelled else None,
+            label_prior=label_prior,
+            method=method,
+            floor=floor,
+            seed=seed,
+            workers=workers,
+            progress=partial(listener.track, what="align"),
+        )
+        write_examples(output, examples.with_columns(weight_distribution=found.weights))
     if as_json:
         terminal.print_json(found.to_dict())
     else:
@@ -284,37 +272,34 @@ def align(
         terminal.print_alignment(found.to_dict())
 
 
-def _lines(file: Path | None) -> Iterator[str]:
-    """Texts of a file of examples, lines of any other file, or lines of standard input."""
-    if file is None or str(file) == "-":
-        yield from (line.rstrip("\n") for line in sys.stdin)
-    elif file.suffix.lower() in (".csv", ".jsonl", ".ndjson", ".parquet"):
-        from japagen.formats import read_examples
-
-        yield from read_examples(file).texts
-    elif not file.is_file():
-        raise JapagenError(f"There is no file at {file}.", "Check the path.")
-    else:
-        with file.open(encoding="utf-8-sig") as lines:
-            yield from (line.rstrip("\n") for line in lines)
-
-
 @app.command()
 def register(
     file: Annotated[
         Path | None, typer.Argument(help="A file of texts; standard input if absent.")
     ] = None,
+    user_dictionary: Annotated[
+        Path | None, typer.Option(help="A compiled MeCab user dictionary.")
+    ] = None,
+    honorifics: Annotated[
+        Path | None, typer.Option(help="Own honorific words (YAML): WORD: sonkeigo.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the register of each line, with its evidence."""
-    from japagen.japanese.register_detection import analyze_register
+    from japagen.japanese.own_honorifics import read_honorifics
+    from japagen.japanese.register_detection import RegisterAnalyzer
 
-    for text in _lines(file):
-        report = analyze_register(text)
-        if as_json:
-            terminal.print_json_line({"text": text, **report.to_dict()})
-        else:
-            terminal.out.print(terminal.register_line(text, report))
+    own = read_honorifics(honorifics) if honorifics else None
+    analyzer = RegisterAnalyzer(user_dictionary, own)
+    # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
+    # lines themselves show how far it is.
+    with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
+        for text in listener.track(read_texts(file, sys.stdin), None, "register"):
+            report = analyzer.analyze(text)
+            if as_json:
+                terminal.print_json_line({"text": text, **report.to_dict()})
+            else:
+                terminal.out.print(terminal.register_line(text, report))
 
 
 @app.command()
@@ -327,22 +312,22 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Print the label and probability of each line."""
+    from japagen.results import Run
+    from japagen.runs import is_run
     from japagen.training.classifier import Classifier
 
-    inner = model / "model"
-    classifier = Classifier.load(inner if inner.is_dir() else model)
-    for text, prediction in classifier.predict_stream(_lines(file), batch_size):
-        if as_json:
-            terminal.print_json_line(
-                {
-                    "text": text,
-                    "label": prediction.label,
-                    "probabilities": prediction.probabilities,
-                }
-            )
-        else:
-            share = prediction.probabilities[prediction.label]
-            terminal.out.print(f"{prediction.label}\t{share:.3f}\t{text}")
+    with terminal.Terminal(doing="predict"):
+        classifier = Run.open(model).classifier if is_run(model) else Classifier.load(model)
+    with terminal.Terminal(quiet=terminal.out.is_terminal, doing="predict") as listener:
+        texts = listener.track(read_texts(file, sys.stdin), None, "predict")
+        for text, prediction in classifier.predict_stream(texts, batch_size):
+            probabilities = prediction.probabilities
+            if as_json:
+                row = {"text": text, "label": prediction.label, "probabilities": probabilities}
+                terminal.print_json_line(row)
+            else:
+                share = probabilities[prediction.label]
+                terminal.out.print(f"{prediction.label}\t{share:.3f}\t{text}")
 
 
 @app.command()
@@ -350,22 +335,26 @@ def export(
     run_path: RunPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
     form: Annotated[
-        ExportFormat | None, typer.Option("--format", help="From the suffix if absent.")
+        ExportFormat | None,
+        typer.Option("--format", help="From the suffix of the path if absent; hf has none."),
     ] = None,
-    bom: Annotated[bool, typer.Option(help="Byte order mark, for Excel.")] = False,
-    rejected: Annotated[bool, typer.Option(help="Include rejected examples.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+    bom: Annotated[bool, typer.Option("--bom", help="Byte order mark, for Excel.")] = False,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Include rejected examples.")
+    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the dataset with its card."""
-    from japagen.exports import dataset_card, export_dataset
+    from japagen.exports import dataset_card, export_dataset, form_of
     from japagen.results import Run
 
     found = Run.open(run_path)
+    card = dataset_card(found.metrics, found.dataset)
     written = export_dataset(
         found.dataset,
         output,
-        (form or _format_of(output)).value,
-        card=dataset_card(found.metrics, found.dataset),
+        form.value if form else form_of(output),
+        card=card,
         bom=bom,
         include_rejected=rejected,
         overwrite=overwrite,
@@ -414,29 +403,9 @@ def doctor(as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """Runs the command line and turns errors into exit codes: 2 the user's, 130 interrupted."""
+    """Runs the command line; see `exit_codes` for how it ends."""
     # Japanese must come out right whatever the locale says.
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    try:
+    with exit_codes():
         app()
-    except JapagenError as error:
-        terminal.print_error(error)
-        sys.exit(2)
-    except SystemExit as leaving:
-        if leaving.code == _INTERRUPTED:
-            terminal.err.print("Interrupted. The same command goes on from here.")
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        hint = "Free some room or choose another --out; the same command goes on from here."
-        terminal.print_error(
-            JapagenError(f"Cannot write {error.filename}: {error.strerror}.", hint)
-        )
-        sys.exit(2)
-    except sqlite3.OperationalError as error:
-        if "full" not in str(error) and "readonly" not in str(error):
-            raise
-        terminal.print_error(JapagenError(f"Cannot write the ledger: {error}.", "Free some room."))
-        sys.exit(2)

@@ -41,7 +41,24 @@ class MissingExtraError(JapagenError):
         )
 
 
+class DamagedError(JapagenError):
+    """A file of a run directory cannot be read back.
+
+    Args:
+        path: The file.
+        hint: What the user can do.
+    """
+
+    def __init__(self, path: object, hint: str = "") -> None:
+        super().__init__(
+            f"{path} is damaged: it cannot be read back.",
+            hint or "If a run wrote it, run its task into the same directory: it is made anew.",
+        )
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns " (did you mean 'x'?)" for the closest known word, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    # One wrong character of two is half of a Japanese label.
+    cutoff = 0.5 if len(word) <= 3 else 0.6
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f" (did you mean '{close[0]}'?)" if close else ""

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from japagen.errors import JapagenError, MissingExtraError, nearest
 from japagen.examples import SPLITS, Dataset
 from japagen.files import write_text
-from japagen.formats import write_examples
+from japagen.formats import check_new, write_examples
 from japagen.japanese.registers import OTHER, PRESETS
 
 ExportForm = Literal["jsonl", "csv", "parquet", "hf"]
@@ -62,7 +62,10 @@ def export_dataset(
     if form == "hf":
         return _export_directory(chosen, path, card, overwrite)
     card_path = path.with_name(f"{path.stem}.card.md")
-    _refuse_existing([path, card_path], overwrite)
+    check_new(path, overwrite=overwrite)
+    # Exports of one run in several formats share the card.
+    if not (card_path.is_file() and card_path.read_bytes() == card.encode()):
+        _refuse_existing(card_path, overwrite)
     write_examples(path, chosen, bom=bom)
     write_text(card_path, card)
     return [path, card_path]
@@ -82,20 +85,34 @@ def _check_form(path: Path, form: str) -> None:
         )
 
 
-def _refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise JapagenError(
-                f"{path} is there already.",
-                "Choose another path, or say overwrite (--overwrite) to replace it.",
-            )
+def form_of(path: Path) -> ExportForm:
+    """The form that a path's suffix says.
+
+    Raises:
+        JapagenError: If it says none.
+    """
+    forms: dict[str, ExportForm] = {f".{form}": form for form in get_args(ExportForm)[:-1]}
+    if path.suffix.lower() not in forms:
+        raise JapagenError(
+            f"Expected a path that ends in {', '.join(forms)}, found '{path.name}'.",
+            "Give such a path, or say --format hf for a `datasets` directory.",
+        )
+    return forms[path.suffix.lower()]
+
+
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise JapagenError(
+            f"{path} is there already.",
+            "Choose another path, or say overwrite (--overwrite) to replace it.",
+        )
 
 
 def _export_directory(dataset: Dataset, path: Path, card: str, overwrite: bool) -> list[Path]:
     """Writes next to the goal and moves it there, so that the goal is whole or untouched."""
     occupied = path.exists() and (not path.is_dir() or any(path.iterdir()))
     if occupied:
-        _refuse_existing([path], overwrite)
+        _refuse_existing(path, overwrite)
         if not (path / _HF_MARKER).is_file():
             raise JapagenError(
                 f"Expected an earlier export at {path}, found something else.",
@@ -126,7 +143,13 @@ def _save_to_disk(dataset: Dataset, path: Path) -> None:
         rows = table.filter(pc.equal(table.column("split"), split))
         if rows.num_rows:
             splits[split] = datasets.Dataset(datasets.table.InMemoryTable(rows))
-    datasets.DatasetDict(splits).save_to_disk(path)
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        datasets.DatasetDict(splits).save_to_disk(path)
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:

@@ -11,10 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from japagen.errors import DamagedError, JapagenError
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Yields a temporary path that replaces ``path`` when the block ends without an error."""
+    if path.is_dir():
+        raise JapagenError(
+            f"Expected a file to write, found the directory {path}.", "Give the path of a file."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -23,6 +32,11 @@ def atomic(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        # A failed write names no file, and the temporary one is none of the user's.
+        if error.filename in (None, name):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -39,8 +53,34 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads what `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Reads what `write_json` wrote.
+
+    Raises:
+        DamagedError: If the file is not whole.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedError(path) from error
+
+
+def write_array(path: Path, array: npt.NDArray[np.float64]) -> None:
+    """Writes an array as .npy, atomically."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def read_array(path: Path) -> npt.NDArray[np.float64]:
+    """Reads what `write_array` wrote.
+
+    Raises:
+        DamagedError: If the file is not whole.
+    """
+    try:
+        array: npt.NDArray[np.float64] = np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise DamagedError(path) from error
+    return array
 
 
 def digest(value: Any) -> str:

@@ -12,11 +12,17 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from japagen.errors import JapagenError
+from japagen.errors import DamagedError, JapagenError
 from japagen.examples import Dataset, Example, Split
 from japagen.files import atomic
 
 Format = Literal["jsonl", "csv", "parquet"]
+_SUFFIXES: Mapping[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
 _NESTED = ("register_asked", "register_seen", "rejected", "shot_ids")
 _COLUMNS = frozenset(Example.__dataclass_fields__)
 
@@ -77,8 +83,14 @@ def load_dataset(path: Path) -> Dataset:
     """Reads a Parquet file that `write_examples` wrote in a run directory, exactly as it was.
 
     Unlike `read_examples` it takes rows without a text, which failed requests leave.
+
+    Raises:
+        DamagedError: If the file is not whole.
     """
-    return Dataset.from_table(pq.read_table(path))
+    try:
+        return Dataset.from_table(pq.read_table(path))
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(path) from error
 
 
 def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> None:
@@ -113,6 +125,23 @@ def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> 
                 writer.writerows(_flat(row) for row in _rows(dataset))
 
 
+def check_new(path: str | Path, *, overwrite: bool = False) -> None:
+    """Refuses a path that `write_examples` could not write, or that is taken.
+
+    Raises:
+        JapagenError: If the suffix is not a known format, or something is there already.
+    """
+    path = Path(path)
+    _format_of(path)
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise JapagenError(
+            f"{path} is there already.",
+            "Choose another path."
+            if path.is_dir()
+            else "Choose another path, or say overwrite (--overwrite) to replace it.",
+        )
+
+
 def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
     weights = iter(dataset.weights.tolist())
     for batch in dataset.table.to_batches(max_chunksize=4096):
@@ -127,20 +156,18 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return {k: cell(v) for k, v in row.items()}
 
 
+def is_known(path: Path) -> bool:
+    """Whether the suffix is one of a file of examples."""
+    return path.suffix.lower() in _SUFFIXES
+
+
 def _format_of(path: Path) -> Format:
-    suffix = path.suffix.lower()
-    known: dict[str, Format] = {
-        ".jsonl": "jsonl",
-        ".ndjson": "jsonl",
-        ".csv": "csv",
-        ".parquet": "parquet",
-    }
-    if suffix not in known:
+    if not is_known(path):
         raise JapagenError(
             f"Expected a .jsonl, .csv or .parquet file, found '{path.name}'.",
-            "Give the file a suffix that says its format.",
+            "Save or convert it as one of these, with the suffix that says so.",
         )
-    return known[suffix]
+    return _SUFFIXES[path.suffix.lower()]
 
 
 def _decode(path: Path, encoding: str) -> str:
@@ -152,19 +179,32 @@ def _decode(path: Path, encoding: str) -> str:
             f"Unknown encoding '{encoding}' for {path}.", "Use utf-8, cp932 or euc_jp."
         ) from None
     except UnicodeDecodeError:
-        for guess, name in (("cp932", "Shift_JIS"), ("euc_jp", "EUC-JP"), ("utf-16", "UTF-16")):
-            try:
-                raw.decode(guess)
-            except UnicodeDecodeError:
-                continue
-            raise JapagenError(
-                f"Expected {path} to be {encoding}, found what reads as {name} ({guess}).",
-                f"Convert it (iconv -f {guess.upper().replace('_', '-')} -t UTF-8 {path.name} "
-                f"> utf8{path.suffix}) or say so in the task file: encoding: {guess}",
-            ) from None
-        raise JapagenError(
-            f"Expected {path} to be {encoding}, found bytes that are not.", "Save it as UTF-8."
-        ) from None
+        raise wrong_encoding(path, raw, encoding) from None
+
+
+def wrong_encoding(path: Path, raw: bytes, encoding: str, *, setting: bool = True) -> JapagenError:
+    """The error for a file in another encoding, which it guesses.
+
+    Args:
+        path: The file.
+        raw: What is in it.
+        encoding: What was expected.
+        setting: Whether a task file can name the encoding instead.
+    """
+    for guess, name in (("cp932", "Shift_JIS"), ("euc_jp", "EUC-JP"), ("utf-16", "UTF-16")):
+        try:
+            raw.decode(guess)
+        except UnicodeDecodeError:
+            continue
+        shell = f"iconv -f {guess.upper().replace('_', '-')} -t UTF-8 {path.name}"
+        say_so = f" or say so in the task file: encoding: {guess}" if setting else ""
+        return JapagenError(
+            f"Expected {path} to be {encoding}, found what reads as {name} ({guess}).",
+            f"Convert it ({shell} > utf8{path.suffix}){say_so}",
+        )
+    return JapagenError(
+        f"Expected {path} to be {encoding}, found bytes that are not.", "Save it as UTF-8."
+    )
 
 
 def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -176,7 +216,7 @@ def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         except json.JSONDecodeError as error:
             raise JapagenError(
                 f"Expected one JSON object a line in {path}, found a broken one on line {number}: "
-                f"{error.msg} at column {error.colno}.",
+                f"{error.msg.removesuffix(' at')} at column {error.colno}.",
                 "The line may be cut short: repair or remove it.",
             ) from None
         if not isinstance(row, dict):
@@ -194,9 +234,12 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for row in reader:
             where = f"line {reader.line_num}"
             if None in row or any(value is None for value in row.values()):
+                # The reader gathers cells beyond the header under None, and fills up with None.
+                beyond = len(row.get(None) or ())
+                cells = sum(v is not None for k, v in row.items() if k is not None) + beyond
                 raise JapagenError(
                     f"Expected {len(reader.fieldnames or ())} cells on {where} of {path}, "
-                    "found another number.",
+                    f"found {cells}.",
                     "Quote cells that contain commas or line breaks.",
                 )
             yield where, {k: v if v != "" else None for k, v in row.items()}
@@ -223,7 +266,8 @@ def _example(
             raise JapagenError(
                 f"Expected a column '{theirs}' for the {ours} in {path}, "
                 f"found on {where}: {', '.join(map(str, row)) or 'nothing'}.",
-                f"Name it in the task file: columns: {{{ours}: YOUR_COLUMN}}",
+                f"Name it in the task file, columns: {{{ours}: YOUR_COLUMN}}, or for --synthetic "
+                f"with --column {ours}=YOUR_COLUMN",
             )
     values = {k: v for k, v in row.items() if k in _COLUMNS or k == "weight"}
     values.update({ours: row[theirs] for ours, theirs in mapping.items()})

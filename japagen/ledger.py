@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from japagen.errors import DamagedError, JapagenError
 from japagen.generators.base import Answer, Request
 
 _SCHEMA = """
@@ -38,6 +40,28 @@ CREATE TABLE IF NOT EXISTS sessions (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_accepted ON attempts(request_id) WHERE finish != 'error';
 """
+
+
+@contextmanager
+def ledger_errors(path: Path) -> Iterator[None]:
+    """Turns what SQLite says about the disk or the file into something the user can act on."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if not any(word in str(error) for word in ("full", "readonly", "disk I/O", "unable")):
+            raise
+        raise JapagenError(
+            f"Cannot write {path}: {error}.",
+            "Free some room or choose another --out; the same command goes on from here.",
+        ) from error
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise DamagedError(
+            path,
+            "The texts that the model wrote are in it: restore it from a copy, or choose another "
+            "--out to ask for all of them again.",
+        ) from error
 
 
 class Ledger:

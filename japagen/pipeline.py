@@ -7,23 +7,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from japagen import generation, metrics
 from japagen.arms import Arms
 from japagen.asking import Asker
 from japagen.curation.filters import curate
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
-from japagen.data import load_data, load_synthetic
+from japagen.data import TaskData, load_data, load_synthetic
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.files import digest, read_json, write_json, write_text
 from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
-from japagen.japanese.register_detection import analyze_register
 from japagen.listeners import Listener, Silent
-from japagen.planning import find_registers, plan
+from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
 from japagen.runs import RunDirectory
@@ -61,13 +58,20 @@ def run(
     Raises:
         JapagenError: For everything the user can put right.
     """
+    if isinstance(synthetic, str | Path):
+        synthetic = Source(path=Path(synthetic))
+    # What can be wrong is found before anything is written or asked for.
+    data = load_data(task)
+    given = load_synthetic(task, synthetic) if synthetic is not None else None
+    if STAGES.index(until) >= STAGES.index("align"):
+        from japagen.training.encoders import check_encoder
+
+        check_encoder(task.training.encoder)
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     try:
-        pipeline = _Pipeline(task, directory, listener or Silent(), generator)
-        if isinstance(synthetic, str | Path):
-            synthetic = Source(path=Path(synthetic))
+        pipeline = _Pipeline(task, data, directory, listener or Silent(), generator)
         with closing(pipeline.asker):
-            pipeline.go(synthetic, until)
+            pipeline.go(given, Path(synthetic.path).name if synthetic else None, until)
     finally:
         directory.release()
     return Run(directory.path)
@@ -79,6 +83,7 @@ class _Pipeline:
     def __init__(
         self,
         task: Task,
+        data: TaskData,
         directory: RunDirectory,
         listener: Listener,
         generator: Generator | None,
@@ -89,24 +94,25 @@ class _Pipeline:
         path = directory.file("ledger.sqlite")
         self.asker = Asker(task.generator, generator, path, listener)
         self.stages = StageRunner(directory, listener)
-        self.data = load_data(task)
-        self.arms = Arms(task, self.data, self.stages)
+        self.data = data
+        self.arms = Arms(task, data, self.stages)
+        self.analyzer = load_analyzer(task)
         gold = self.data.gold
-        self.gold = find_registers(gold) if gold is not None else None
+        self.gold = find_registers(gold, self.analyzer) if gold is not None else None
 
-    def go(self, synthetic: Source | None, until: Until) -> None:
+    def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
+        """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
         self._write_task()
         parts = metrics.Parts(task=self.task, data=self.data, gold=self.gold)
         wanted = STAGES[: STAGES.index(until) + 1]
-        if synthetic is None:
+        if given is None:
             parts.dataset = self.generate()
             parts.generator = self.asker.info
         else:
-            parts.dataset = load_synthetic(self.task, synthetic)
-            parts.synthetic_file = Path(synthetic.path).name
+            parts.dataset, parts.synthetic_file = given, file
         if "curate" in wanted:
             parts.dataset = self.curate(parts.dataset)
-            parts.dataset = self.hold_registers(parts.dataset, ask=synthetic is None)
+            parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
@@ -119,10 +125,7 @@ class _Pipeline:
             self.report(parts)
 
     def _write_task(self) -> None:
-        text = yaml.safe_dump(
-            self.task.model_dump(mode="json"), allow_unicode=True, sort_keys=False
-        )
-        write_text(self.directory.file("task.yaml"), text)
+        write_text(self.directory.file("task.yaml"), self.task.to_yaml())
 
     def generate(self) -> Dataset:
         info = self.asker.info
@@ -148,30 +151,24 @@ class _Pipeline:
         )
 
     def curate(self, dataset: Dataset) -> Dataset:
-        phrases = self._prompt_phrases()
+        phrases = PromptLibrary(self.task.generation.prompts).phrases
         fingerprint = {
             "examples": dataset.fingerprint,
             "curation": self.task.curation.model_dump(mode="json", exclude=_REGISTER_KEYS),
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
+            "japanese": self.analyzer.identity,
         }
 
         def make() -> Dataset:
             rows = self.listener.track(dataset.texts, len(dataset), "curate")
-            seen = dataset.with_registers([analyze_register(text).register for text in rows])
+            reports = self.analyzer.analyze_all(rows)
+            seen = dataset.with_registers([r.register for r in reports])
             return curate(seen, self.task.curation, self.gold, phrases)
 
         curated = self.stages.dataset("curate", "curated.parquet", fingerprint, make)
         self._need_some(curated, "curated.parquet")
         return curated
-
-    def _prompt_phrases(self) -> list[str]:
-        """Sentences that prompts show besides gold."""
-        return [
-            phrase
-            for register in PromptLibrary(self.task.generation.prompts).registers.values()
-            for phrase in [register["description"], *register["examples"]]
-        ]
 
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
@@ -188,8 +185,8 @@ class _Pipeline:
             dataset: Curated examples.
             ask: Whether the generator may be asked to rewrite.
         """
-        settings, phrases = self.task.curation, self._prompt_phrases()
-        prompts = PromptLibrary(self.task.generation.prompts)
+        settings, prompts = self.task.curation, PromptLibrary(self.task.generation.prompts)
+        phrases = prompts.phrases
         info = self.asker.info if ask and settings.rewrite_attempts else None
         unanswered: list[str] = []
 
@@ -200,13 +197,16 @@ class _Pipeline:
 
         def by_model(wanted: Wanted) -> Sequence[Rewritten]:
             assert info is not None
-            return rewrite_by_model(wanted, self.task, prompts, info, send)
+            return rewrite_by_model(wanted, self.task, prompts, info, self.analyzer, send)
 
         def make() -> Dataset:
             if settings.register_miss == "ignore":
                 return dataset
             controlled, children = control_registers(
-                dataset, settings.register_miss, rewrite_by_rules, by_model if info else None
+                dataset,
+                settings.register_miss,
+                lambda wanted: rewrite_by_rules(wanted, self.analyzer),
+                by_model if info else None,
             )
             if children is None:
                 return controlled
@@ -219,6 +219,7 @@ class _Pipeline:
             "template": info and prompts.template_hash(f"rewrite.{info.prompt_kind}"),
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
+            "japanese": self.analyzer.identity,
         }
         held = self.stages.dataset("registers", "registers.parquet", fingerprint, make)
         if unanswered:
@@ -228,7 +229,6 @@ class _Pipeline:
 
     def align(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
         from japagen.alignment.alignment import align_datasets
-        from japagen.japanese.morphology import default_tagger
 
         fingerprint = {
             "examples": dataset.fingerprint,
@@ -236,7 +236,7 @@ class _Pipeline:
             "unlabelled": fingerprint_of(self.data.unlabelled),
             "label_prior": self.task.label_prior,
             "alignment": self.task.alignment.model_dump(mode="json"),
-            "dictionary": default_tagger().identity,
+            "dictionary": self.analyzer.tagger.identity,
             "seed": self.task.seed,
         }
 
@@ -249,6 +249,7 @@ class _Pipeline:
                 method=self.task.alignment.method,
                 floor=self.task.alignment.floor,
                 seed=self.task.seed,
+                tagger=self.analyzer.tagger,
             )
             aligned = dataset.with_columns(weight_distribution=alignment.weights)
             return aligned, alignment.to_dict()

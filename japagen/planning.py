@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from japagen import generation
 from japagen.data import TaskData
 from japagen.examples import Dataset
 from japagen.generators.base import GeneratorInfo, Request
-from japagen.japanese.register_detection import analyze_register
+from japagen.japanese.own_honorifics import read_honorifics
+from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.prompts import PromptLibrary
 from japagen.register_shares import register_shares
 from japagen.tasks import Task
@@ -23,17 +26,30 @@ def plan(
         info: Who would answer.
         gold: Gold with registers already found; found here when None.
     """
+    analyzer = load_analyzer(task)
     if gold is None and data.gold is not None:
-        gold = find_registers(data.gold)
+        gold = find_registers(data.gold, analyzer)
     unlabelled = data.unlabelled
     if task.registers == "from_gold" and unlabelled is not None:
-        unlabelled = find_registers(unlabelled)
+        unlabelled = find_registers(unlabelled, analyzer)
     shown = generation.strategy_of(task, gold) == "few_shot"
     shares = register_shares(task, gold, unlabelled, shown=shown)
     prompts = PromptLibrary(task.generation.prompts)
     return generation.plan_requests(task, gold, shares, prompts, info)
 
 
-def find_registers(data: Dataset) -> Dataset:
+def load_analyzer(task: Task) -> RegisterAnalyzer:
+    """Opens the dictionary and the list of honorifics that a task names.
+
+    Raises:
+        JapagenError: If one of them cannot be read.
+    """
+    honorifics = task.japanese.honorifics
+    if isinstance(honorifics, Path):
+        honorifics = read_honorifics(honorifics)
+    return RegisterAnalyzer(task.japanese.user_dictionary, honorifics)
+
+
+def find_registers(data: Dataset, analyzer: RegisterAnalyzer) -> Dataset:
     """Fills in the register seen in every text."""
-    return data.with_registers([analyze_register(text).register for text in data.texts])
+    return data.with_registers([r.register for r in analyzer.analyze_all(data.texts)])

@@ -45,6 +45,15 @@ class PromptLibrary:
         )
         self.registers = _load_registers(self.directory)
 
+    @property
+    def phrases(self) -> list[str]:
+        """Sentences that prompts show besides gold."""
+        return [
+            phrase
+            for register in self.registers.values()
+            for phrase in [register["description"], *register["examples"]]
+        ]
+
     def _source(self, template: str) -> str:
         for directory in self._path:
             path = directory / f"{template}.j2"

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.errors import JapagenError
+from japagen.errors import DamagedError, JapagenError
 from japagen.examples import Dataset
 from japagen.files import read_json
 from japagen.formats import load_dataset
@@ -50,7 +50,11 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds."""
-        return dict(read_json(self._need("metrics.json", "run CONFIG")))
+        path = self._need("metrics.json", "run CONFIG")
+        found = read_json(path)
+        if not isinstance(found, dict) or "task" not in found:
+            raise DamagedError(path)
+        return found
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from japagen.errors import JapagenError
+from japagen.errors import DamagedError, JapagenError
 from japagen.files import digest, read_json, write_json
 
 T = TypeVar("T")
 _MARK = "run.json"
+# What `files.atomic` and `Classifier.save` call a file until it is whole.
+_LEFTOVER = re.compile(r"\.[\w.-]+\.[a-z0-9_]{8}")
 
 
 class RunDirectory:
@@ -39,6 +43,7 @@ class RunDirectory:
                 f"{self.path} is in use by another japagen process.",
                 "Wait for it to finish, or choose another --out.",
             ) from None
+        self._clear_leftovers()
 
     def _claim(self, task_name: str) -> None:
         mark = self.path / _MARK
@@ -50,12 +55,18 @@ class RunDirectory:
                     "Choose another directory with --out.",
                 )
             return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or _foreign(self.path)):
             raise JapagenError(
                 f"{self.path} exists and is not a run directory; nothing was written to it.",
                 "Choose another directory with --out.",
             )
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise JapagenError(
+                f"Cannot make the run directory {self.path}: {error.strerror}.",
+                "Choose another directory with --out.",
+            ) from None
         write_json(mark, {"task": task_name, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
 
     def release(self) -> None:
@@ -95,18 +106,25 @@ class RunDirectory:
         record = self.file("stages", f"{name}.json")
         paths = [self.file(output) for output in outputs]
         parts = {key: digest(value) for key, value in fingerprint.items()}
-        before = read_json(record) if record.is_file() else None
-        if before and before["fingerprint"] == parts and all(p.exists() for p in paths):
-            say("kept", "")
-            return load(paths[0])
-        say("start", _changes(before["fingerprint"], parts) if before else "")
+        before = _read_record(record)
+        why = _why_again(before, parts, paths)
+        if before and not why:
+            try:
+                kept = load(paths[0])
+            except DamagedError:
+                why = "its output is damaged"
+            else:
+                say("kept", "")
+                return kept
+        say("start", why)
         # Without its record a result counts as unfinished, whatever happens while it is made.
         record.unlink(missing_ok=True)
         started = time.perf_counter()
         made = make()
         save(paths[0], made)
         seconds = round(time.perf_counter() - started, 3)
-        write_json(record, {"fingerprint": parts, "seconds": seconds})
+        made_files = {path.name: _sizes(path) for path in paths if path.is_dir()}
+        write_json(record, {"fingerprint": parts, "seconds": seconds, "sizes": made_files})
         say("done", f"{seconds:.1f}")
         return made
 
@@ -121,10 +139,65 @@ class RunDirectory:
             for record in sorted(self.file("stages").glob("*.json"))
         }
 
+    def _clear_leftovers(self) -> None:
+        """Removes half-written files that a killed process left; the lock is held."""
+        for folder in (self.path, self.file("stages"), self.file("predictions")):
+            for path in folder.glob(".*"):
+                if not _LEFTOVER.fullmatch(path.name):
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
-def _changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return f"changed: {', '.join(changed)}" if changed else "its output is missing"
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """A stage's record; a damaged one counts as none."""
+    try:
+        record = read_json(path)
+    except (FileNotFoundError, DamagedError):
+        return None
+    return record if isinstance(record, dict) and "fingerprint" in record else None
+
+
+def _why_again(
+    before: Mapping[str, Any] | None, now: Mapping[str, str], paths: Sequence[Path]
+) -> str:
+    """Why a stage has to run again; empty when it has not, or has never run."""
+    if not before:
+        return ""
+    was = before["fingerprint"]
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    if changed:
+        return f"changed: {', '.join(changed)}"
+    if not all(path.exists() for path in paths):
+        return "its output is missing"
+    # Files are read back, and so checked; directories are not.
+    sizes = before.get("sizes", {})
+    damaged = [p for p in paths if p.name in sizes and _sizes(p) != sizes[p.name]]
+    return "its output is damaged" if damaged else ""
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    """Bytes of every file below a directory."""
+    return {
+        path.relative_to(directory).as_posix(): path.stat().st_size
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _foreign(directory: Path) -> bool:
+    """Whether a directory holds anything but what a run killed at its first step left."""
+    return any(
+        not (path.name.startswith(f".{_MARK}.") and _LEFTOVER.fullmatch(path.name))
+        for path in directory.iterdir()
+    )
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a path is a run directory."""
+    return (Path(path) / _MARK).is_file()
 
 
 def task_of(path: str | Path) -> str:
@@ -141,5 +214,5 @@ def task_of(path: str | Path) -> str:
             f"Expected a run directory, found no {_MARK} in {path}.",
             "Give the directory that `japagen run` wrote.",
         ) from None
-    except (ValueError, KeyError, TypeError):
-        raise JapagenError(f"{mark} is damaged.", "Choose another directory with --out.") from None
+    except (DamagedError, KeyError, TypeError):
+        raise DamagedError(mark, "Choose another directory with --out.") from None

@@ -6,11 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from japagen.examples import Dataset
-from japagen.files import atomic
 from japagen.formats import load_dataset, write_examples
 from japagen.listeners import Listener
 from japagen.runs import RunDirectory
@@ -87,15 +83,3 @@ class StageRunner:
 def fingerprint_of(data: Dataset | None) -> str | None:
     """A dataset's fingerprint, or None without one."""
     return data.fingerprint if data is not None else None
-
-
-def save_array(path: Path, array: npt.NDArray[np.float64]) -> None:
-    """Writes an array that `load_array` reads; whole or not at all."""
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-
-
-def load_array(path: Path) -> npt.NDArray[np.float64]:
-    """Reads what `save_array` wrote."""
-    array: npt.NDArray[np.float64] = np.load(path, allow_pickle=False)
-    return array

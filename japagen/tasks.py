@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from japagen.errors import JapagenError, nearest
-from japagen.japanese.registers import PRESETS
+from japagen.japanese.registers import PRESETS, Keigo
+from japagen.overrides import parse_overrides, set_key
+from japagen.yaml_files import read_mapping
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
+# Keys that name nothing but files; others may be the name of a model.
+_ALWAYS_PATHS = ("path", "prompts", "user_dictionary", "honorifics")
+_PATHS = (
+    ("gold", "path"),
+    ("test", "path"),
+    ("unlabelled", "path"),
+    ("generation", "prompts"),
+    ("generator", "model"),
+    ("training", "encoder"),
+    ("japanese", "user_dictionary"),
+    ("japanese", "honorifics"),
+)
 _COLUMNS = ("text", "text_pair", "label", "id", "weight")
 
 
@@ -122,6 +137,18 @@ class Curation(_Section):
     rewrite_attempts: Annotated[int, Field(ge=0, le=8)] = 1
 
 
+class JapaneseSettings(_Section):
+    """What the Japanese analysis knows beside UniDic-lite.
+
+    Attributes:
+        user_dictionary: A compiled MeCab user dictionary; relative to the task file.
+        honorifics: Own honorific words to their class, or a YAML file of them.
+    """
+
+    user_dictionary: Path | None = None
+    honorifics: Path | dict[str, Keigo] = {}
+
+
 class AlignmentSettings(_Section):
     """How synthetic text is weighted towards gold.
 
@@ -205,6 +232,7 @@ class Task(_Section):
     generator: GeneratorSettings = GeneratorSettings()
     generation: Generation = Generation()
     curation: Curation = Curation()
+    japanese: JapaneseSettings = JapaneseSettings()
     alignment: AlignmentSettings = AlignmentSettings()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
@@ -243,31 +271,16 @@ class Task(_Section):
             JapagenError: If the file is missing, is not YAML, or a key or value is wrong.
         """
         path = Path(path)
-        try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        except FileNotFoundError:
-            raise JapagenError(
-                f"There is no task file at {path}.",
-                "Write one with: japagen init NAME --labels a,b,c",
-            ) from None
-        except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-            raise JapagenError(
-                f"Expected a YAML task file in UTF-8 at {path}: {error}.", "Correct the file."
-            ) from None
-        if not isinstance(raw, dict):
-            raise JapagenError(
-                f"Expected {path} to hold keys such as name and labels, "
-                f"found {type(raw).__name__}.",
-                "See configs/quickstart.yaml for an example.",
-            )
+        raw = read_mapping(path)
         for sources in ("gold", "test", "unlabelled"):
             source = raw.get(sources)
             if isinstance(source, str):
                 raw[sources] = source = {"path": source}
-            if isinstance(source, dict) and "path" in source:
-                source["path"] = path.parent / str(source["path"])
+            if isinstance(source, dict) and isinstance(source.get("path"), str):
+                source["path"] = path.parent / source["path"]
+        _from_directory(raw, path.parent)
         for key, value in (overrides or {}).items():
-            _set(raw, key, value)
+            set_key(raw, key, value)
         return cls.parse(raw, str(path))
 
     @classmethod
@@ -277,51 +290,54 @@ class Task(_Section):
         Raises:
             JapagenError: Naming every wrong key at once.
         """
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            problems = [_problem(dict(e)) for e in error.errors()]
-            raise JapagenError(
-                f"{where} has {len(problems)} problem(s):\n"
-                + "\n".join(f"  - {p}" for p in problems),
-                "Correct the keys named above.",
-            ) from None
+        return _validated(cls, raw, where)
+
+    def to_yaml(self) -> str:
+        """The task as a file that means the same wherever it lies: its paths are absolute."""
+        raw = self.model_dump(mode="json")
+        for section, key in _PATHS:
+            value = raw[section] and raw[section][key]
+            # A name of a model stays one unless it is a file or directory here.
+            if isinstance(value, str) and (key in _ALWAYS_PATHS or Path(value).exists()):
+                raw[section][key] = str(Path(value).absolute())
+        return yaml.safe_dump(raw, allow_unicode=True, sort_keys=False)
 
 
-def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    for key in parents:
-        child = raw.setdefault(key, {})
-        if isinstance(child, str) and key in ("gold", "test", "unlabelled"):
-            child = raw[key] = {"path": child}
-        if not isinstance(child, dict):
-            raise JapagenError(
-                f"--set {dotted}: '{key}' holds {child!r}, not a section.",
-                f"Set it as a whole: --set {key}=VALUE",
-            )
-        raw = child
-    raw[last] = value
+def _from_directory(raw: dict[str, Any], directory: Path) -> None:
+    """Takes paths of a task file's settings from its directory."""
+    for section, key in _PATHS[3:]:
+        settings = raw.get(section)
+        value = settings.get(key) if isinstance(settings, dict) else None
+        if (
+            settings
+            and isinstance(value, str)
+            and (key in _ALWAYS_PATHS or (directory / value).exists())
+        ):
+            settings[key] = str(directory / value)
 
 
-def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
-    """Turns ``key.path=value`` strings into a mapping; values are read as YAML.
+_Model = TypeVar("_Model", bound=_Section)
+
+
+def _validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        problems = [_problem(dict(e)) for e in error.errors()]
+        raise JapagenError(
+            f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
+            "Correct the keys named above.",
+        ) from None
+
+
+def synthetic_source(path: Path, columns: Iterable[str]) -> Source:
+    """A file of synthetic texts, with its columns as ``OURS=YOURS``.
 
     Raises:
-        JapagenError: If an assignment has no ``=`` or its value is not YAML.
+        JapagenError: If a column is written otherwise or is none of ours.
     """
-    parsed = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key:
-            raise JapagenError(
-                f"Expected --set key=value, found '{assignment}'.",
-                "For example: --set generation.per_label=20",
-            )
-        try:
-            parsed[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise JapagenError(f"--set {key}: the value is not YAML: {error}.") from None
-    return parsed
+    mapping = parse_overrides(columns, "--column", "text=本文")
+    return _validated(Source, {"path": path, "columns": mapping}, "--column")
 
 
 def _section_keys(location: tuple[str | int, ...]) -> list[str]:
@@ -346,8 +362,24 @@ def _problem(error: dict[str, Any]) -> str:
         return f"unknown key '{dotted}'{nearest(str(location[-1]), known)}"
     if error["type"] == "missing":
         return f"the key '{dotted}' is missing"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
     found = error.get("input")
     shown = f", found {found!r}" if isinstance(found, str | int | float | bool) else ""
+    if error["type"] == "string_type" and location[-1] == "[key]":
+        dotted = ".".join(str(p) for p in location[:-2])
+        return f"{dotted}: expected text, found {found!r}; put it in quotes"
+    if error["type"] == "string_type" and shown:
+        return f"{dotted}: expected text{shown}; put it in quotes"
+    if error["type"] == "string_pattern_mismatch":
+        return f"{dotted}: expected letters, digits, _, . and - only{shown}"
+    if error["type"] in ("dict_type", "model_type"):
+        kind = "nothing" if found is None else repr(found)
+        return f"{dotted}: expected keys with values, found {kind}"
+    if error["type"] == "too_short":
+        context = error["ctx"]
+        return (
+            f"{dotted}: expected at least {context['min_length']}, found {context['actual_length']}"
+        )
+    message = str(error["msg"]).removeprefix("Value error, ")
+    message = re.sub(r"^Input should be ", "expected ", message)
+    message = message[:1].lower() + message[1:]
     return f"{dotted}: {message}{shown}" if dotted else message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,35 +13,93 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from japagen.errors import JapagenError
 
 T = TypeVar("T")
-# Seconds before a bar appears.
-_PATIENCE = 2.0
 # Results go to standard output, everything said on the way to standard error, so that
 # `--json | jq` works with bars showing.
 out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
+class _Count(MofNCompleteColumn):
+    """How many are done, where that is counted."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text(f"{int(task.completed)}" if task.completed else "")
+        return super().render(task)
+
+
+class _Remaining(TimeRemainingColumn):
+    """How long it still takes, where that can be told."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
+
+
 class Terminal:
     """A listener that prints a line a stage, and bars where someone is watching.
 
+    Bars show inside a ``with`` block: one for every stage that is under way, which counts
+    while something is tracked.
+
     Args:
         quiet: Say nothing.
+        doing: What the bar is called until the first stage starts.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, doing: str = "reading") -> None:
         self._quiet = quiet
+        self._doing = doing
+        self._bars: dict[str, TaskID] = {}
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Terminal:
+        if not self._quiet and err.is_terminal:
+            columns = (
+                TextColumn("  {task.description}"),
+                BarColumn(),
+                _Count(),
+                TimeElapsedColumn(),
+                _Remaining(),
+            )
+            self._progress = Progress(*columns, console=err, transient=True, redirect_stdout=False)
+            self._progress.start()
+            self._open(self._doing)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+        self._bars.clear()
+
+    def _open(self, name: str) -> None:
+        if self._progress and name not in self._bars:
+            self._bars[name] = self._progress.add_task(name, total=None)
+
+    def _shut(self, name: str) -> None:
+        bar = self._bars.pop(name, None)
+        if self._progress and bar is not None:
+            self._progress.remove_task(bar)
 
     def stage(self, name: str, news: str, detail: str) -> None:
         """Prints one line when a stage starts again, ends or is kept."""
+        self._shut(self._doing)
+        if news == "start":
+            self._open(name)
+        else:
+            self._shut(name)
         if self._quiet:
             return
         if news == "kept":
@@ -57,32 +114,24 @@ class Terminal:
         if not self._quiet:
             err.print(f"! {message}", style="yellow")
 
-    def track(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
-        """Shows a bar on a terminal after two seconds; passes items through silently elsewhere."""
-        if self._quiet or not err.is_terminal:
+    def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
+        """Counts on the bar of ``what``; passes items through silently without one."""
+        if not self._progress:
             yield from items
             return
-        columns = (
-            TextColumn("  {task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        progress = Progress(*columns, console=err, transient=True)
-        bar = progress.add_task(what, total=total)
-        # Work that is over in a moment needs no bar, and the first item alone may take long.
-        timer = threading.Timer(_PATIENCE, progress.start)
-        timer.daemon = True
-        timer.start()
+        alone = what not in self._bars
+        self._open(what)
+        bar = self._bars[what]
+        self._progress.update(bar, total=total, completed=0)
         try:
             for item in items:
                 yield item
-                progress.advance(bar)
+                self._progress.advance(bar)
         finally:
-            timer.cancel()
-            timer.join()
-            progress.stop()
+            if alone:
+                self._shut(what)
+            elif self._progress:
+                self._progress.reset(bar, total=None)
 
 
 def print_json(value: Any) -> None:

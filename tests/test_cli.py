@@ -104,6 +104,14 @@ def test_register_of_each_line() -> None:
     assert styles == ["teinei", "kudaketa", "unknown"]
 
 
+def test_register_with_own_honorifics(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("ご来駕: sonkeigo\n", encoding="utf-8")
+    code, out, err = japagen("register", "--json", "--honorifics", own, stdin="ご来駕を待つ。\n")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["keigo"] == ["sonkeigo"]
+
+
 def test_a_new_task_loads_and_is_not_overwritten(tmp_path: Path) -> None:
     code, out, err = japagen("init", "mine", "--labels", "配送, 返品", cwd=tmp_path)
     assert code == 0, err
@@ -126,6 +134,14 @@ def test_a_new_task_loads_and_is_not_overwritten(tmp_path: Path) -> None:
         (["export", ".", "-o", "x.csv"], "Expected a run directory"),
         (["align", "gold.jsonl", "none.csv", "-o", "x.csv"], "no file at none.csv"),
         (["register", "none.txt"], "no file at none.txt"),
+        (["register", "--user-dictionary", "none.dic"], "Expected a user dictionary"),
+        (["register", "--honorifics", "none.yaml"], "Expected a YAML list of honorifics"),
+        (["align", "gold.jsonl", "gold.jsonl", "-o", "gold.jsonl"], "is there already"),
+        (["run", "small.yaml", "--out", "gold.jsonl/run"], "Cannot make the run directory"),
+        (["run", "small.yaml", "--column", "text=a"], "--synthetic, which is absent"),
+        (["run", "small.yaml", "--synthetic", "gold.jsonl", "--column", "txt=a"], "'txt' is none"),
+        (["run", "small.yaml", "--synthetic", "gold.jsonl", "--column", "a"], "--column key=value"),
+        (["run", "small.yaml", "--set", "training.encoder=./none"], "Expected an encoder"),
     ],
 )
 def test_bad_input_exits_with_2_and_one_message(
@@ -150,3 +166,65 @@ def test_the_doctor_lists_extras() -> None:
     code, out, err = japagen("doctor", "--json")
     assert code == 0, err
     assert {"torch", "xllamacpp", "cache"} <= {row["what"] for row in json.loads(out)}
+
+
+def test_wrong_input_is_found_before_anything_is_written(task_file: Path) -> None:
+    for wrong in ("gold.path=none.csv", "training.encoder=./none"):
+        code, _, err = japagen("run", task_file, "--out", "out", "--set", wrong)
+        assert code == 2, err
+    assert not (task_file.parent / "out").exists()
+
+
+@pytest.fixture
+def finished(task_file: Path) -> Path:
+    """A finished run on given texts."""
+    rows = [
+        {"text": f"{word}のことを伺います、{n}度目です。", "label": label}
+        for label, word in (("配送", "荷物"), ("返品", "返品"))
+        for n in "一二三四五六"
+    ]
+    theirs = write_jsonl(task_file.parent / "theirs.jsonl", rows)
+    code, _, err = japagen(
+        *("run", task_file, "--out", task_file.parent / "run", "--synthetic", theirs)
+    )
+    assert code == 0, err
+    return task_file.parent / "run"
+
+
+def test_damaged_files_get_one_message_and_are_made_anew(finished: Path, task_file: Path) -> None:
+    before = (finished / "examples.jsonl").read_bytes()
+    for name, command in (
+        ("aligned.parquet", ["export", finished, "-o", finished.parent / "x.csv"]),
+        ("metrics.json", ["report", finished, "-o", finished.parent / "x.html"]),
+        ("model/model.safetensors", ["predict", finished]),
+        ("model/japagen.json", ["predict", finished]),
+    ):
+        path = finished / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        code, out, err = japagen(*command)
+        assert (code, out) == (2, ""), err
+        assert "damaged" in err
+        assert "Traceback" not in err
+    theirs = task_file.parent / "theirs.jsonl"
+    code, _, err = japagen("evaluate", task_file, "--out", finished, "--synthetic", theirs)
+    assert code == 0, err
+    assert err.count("its output is damaged") == 2  # align and the model
+    assert (finished / "examples.jsonl").read_bytes() == before
+    code, _, err = japagen("predict", finished, stdin="荷物\n")
+    assert code == 0, err
+
+
+def test_one_run_is_exported_in_every_format(finished: Path) -> None:
+    for name in ("out.jsonl", "out.csv", "out.parquet"):
+        code, _, err = japagen("export", finished, "-o", finished.parent / name)
+        assert code == 0, err
+    code, _, err = japagen("export", finished, "-o", finished.parent / "out")
+    assert code == 2
+    assert "--format hf" in err
+
+
+def test_predicting_with_half_a_run_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"task": "small", "created": ""}', encoding="utf-8")
+    code, _, err = japagen("predict", tmp_path)
+    assert code == 2
+    assert "has no model yet" in err

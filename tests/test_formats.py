@@ -87,7 +87,7 @@ def test_a_truncated_line_is_named(tmp_path: Path) -> None:
         ("a.jsonl", "[1]\n", "found list on line 1"),
         ("a.jsonl", '{"text": "  "}\n', "Expected a text on line 1"),
         ("a.jsonl", '{"text": 3}\n', "Expected a text on line 1"),
-        ("a.csv", "text,label\nあ\n", "another number"),
+        ("a.csv", "text,label\nあ\n", "found 1"),
         ("a.parquet", "PAR?", "not a Parquet file"),
         ("a.txt", "あ", "suffix"),
     ],

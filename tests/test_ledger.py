@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from japagen.errors import JapagenError
 from japagen.generators.base import Answer, Request, Sampling
 from japagen.japanese.registers import Register
-from japagen.ledger import Ledger
+from japagen.ledger import Ledger, ledger_errors
 
 
 def _request(number: int) -> Request:
@@ -46,3 +50,15 @@ def test_an_answer_after_a_failure_is_accepted_and_both_cost(tmp_path: Path) -> 
         assert ledger.answers(["r1"])["r1"].text == "届いた"
         assert ledger.failures(["r1"]) == {}
         assert ledger.totals()["prompt_tokens"] == 8
+
+
+def test_a_damaged_ledger_is_told_from_a_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(b"garbage" * 1000)
+    with pytest.raises(JapagenError, match="damaged"), ledger_errors(path):
+        Ledger(path)
+    assert path.read_bytes() == b"garbage" * 1000
+    with pytest.raises(JapagenError, match=r"Cannot write .*full"), ledger_errors(path):
+        raise sqlite3.OperationalError("database or disk is full")
+    with pytest.raises(sqlite3.OperationalError), ledger_errors(path):
+        raise sqlite3.OperationalError("no such table: answers")

@@ -275,3 +275,20 @@ def test_shots_never_show_test_texts(task: Task, tmp_path: Path) -> None:
     prompts = json.dumps([r.prompt for r in generator.asked], ensure_ascii=False)
     assert not [text for text in test.texts if text in prompts]
     assert run.after("generate").column("shot_ids")[0]
+
+
+def test_own_honorifics_reach_every_register_and_the_fingerprints(
+    task: Task, tmp_path: Path
+) -> None:
+    _run(task, tmp_path / "run", until="align")
+    own = _changed(task, "japanese", honorifics={"荷物": "kenjogo2", "返品": "kenjogo2"})
+    run, heard, _ = _run(own, tmp_path / "run", until="align")
+    assert "curate" in heard.ran()
+    seen = [e.register_seen for e in run.after("align")]
+    assert any(r is not None and "kenjogo2" in r.keigo for r in seen)
+
+
+def test_a_missing_user_dictionary_stops_a_run_at_once(task: Task, tmp_path: Path) -> None:
+    broken = _changed(task, "japanese", user_dictionary=tmp_path / "none.dic")
+    with pytest.raises(JapagenError, match="Expected a user dictionary"):
+        _run(broken, tmp_path / "run")

@@ -86,3 +86,56 @@ def test_two_processes_do_not_share_a_directory(tmp_path: Path) -> None:
         RunDirectory(tmp_path / "run", "t")
     run.release()
     RunDirectory(tmp_path / "run", "t").release()
+
+
+def test_a_stage_whose_output_is_damaged_runs_again(tmp_path: Path) -> None:
+    made = Counted()
+    run = RunDirectory(tmp_path / "run", "t")
+    made.stage(run)
+    run.file("out.json").write_text('{"made"', encoding="utf-8")
+    assert made.stage(run) == {"made": 2}
+    assert made.said[-2] == ("start", "its output is damaged")
+    run.file("stages", "curate.json").write_text("", encoding="utf-8")
+    assert made.stage(run) == {"made": 3}
+
+
+def test_a_stage_whose_directory_lost_bytes_runs_again(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run", "t")
+    times = []
+
+    def save(path: Path, value: int) -> None:
+        write_json(path, value)
+        run.file("model").mkdir(exist_ok=True)
+        run.file("model", "weights").write_bytes(b"1234")
+
+    def stage() -> None:
+        run.stage("train", {}, ["n.json", "model"], lambda: times.append(1), save, read_json)
+
+    stage()
+    stage()
+    assert len(times) == 1
+    run.file("model", "weights").write_bytes(b"12")
+    stage()
+    assert len(times) == 2
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run", "t")
+    run.release()
+    (tmp_path / "run" / ".aligned.parquet.ab12cd_9").write_bytes(b"PAR")
+    (tmp_path / "run" / ".model.ab12cd_9").mkdir()
+    (tmp_path / "run" / ".model.ab12cd_9" / "w").write_bytes(b"w")
+    RunDirectory(tmp_path / "run", "t")
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {".lock", "run.json"}
+
+
+def test_a_directory_that_was_killed_at_its_first_step_is_no_foreign_one(tmp_path: Path) -> None:
+    (tmp_path / ".run.json.ab12cd_9").write_bytes(b"{")
+    RunDirectory(tmp_path, "t")
+    assert (tmp_path / "run.json").is_file()
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(JapagenError, match="Cannot make the run directory"):
+        RunDirectory(tmp_path / "file" / "run", "t")

@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from japagen.errors import JapagenError
+from japagen.overrides import parse_overrides
 from japagen.resources import resource_dir
-from japagen.tasks import Task, parse_overrides
+from japagen.tasks import Task
 
 
 def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[str, Any]) -> None:
@@ -22,7 +24,7 @@ def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[st
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("labels", ["一つ"], "at least 2 items"),
+        ("labels", ["一つ"], "at least 2, found 1"),
         ("labels", None, "labels"),
         ("name", "a b", "found 'a b'"),
         ("registers", {"polite": 0.5}, "registers should add up to 1, found 0.5"),
@@ -30,6 +32,8 @@ def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[st
         ("label_prior", {"配送": 0.5, "返金": 0.5}, "label_prior names '返金'"),
         ("label_prior", "guess", "label_prior"),
         ("training", {"synthetic_share": 1.5}, "training.synthetic_share"),
+        ("japanese", {"honorifics": {"ご来駕": "sonkego"}}, "japanese.honorifics"),
+        ("japanese", {"dictionary": "user.dic"}, "unknown key 'japanese.dictionary'"),
         ("gold", {"path": "x.csv", "columns": {"txt": "本文"}}, "'txt' is none of text"),
     ],
 )
@@ -52,6 +56,17 @@ def test_paths_are_relative_to_the_task_file(tmp_path: Path) -> None:
     task = Task.load(path)
     assert task.gold is not None
     assert task.gold.path == tmp_path / "data" / "gold.csv"
+
+
+def test_dictionaries_are_relative_to_the_task_file(tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    task = "name: t\nlabels: [a, b]\njapanese:\n  user_dictionary: user.dic\n  honorifics: "
+    path.write_text(task + "own.yaml\n", encoding="utf-8")
+    japanese = Task.load(path).japanese
+    assert japanese.user_dictionary == tmp_path / "user.dic"
+    assert japanese.honorifics == tmp_path / "own.yaml"
+    path.write_text(task + "{ご来駕: sonkeigo}\n", encoding="utf-8")
+    assert Task.load(path).japanese.honorifics == {"ご来駕": "sonkeigo"}
 
 
 def test_overrides_reach_any_key(tmp_path: Path) -> None:
@@ -77,7 +92,7 @@ def test_broken_overrides_are_refused(assignment: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("- a\n", "found list"), ("name: [\n", "YAML"), ("", "found NoneType")],
+    [("- a\n", "found a list"), ("name: [\n", "YAML"), ("", "found nothing")],
 )
 def test_files_that_are_no_task_are_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "task.yaml"
@@ -96,3 +111,38 @@ def test_every_configuration_loads(path: Path) -> None:
     task = Task.load(path)
     for source in (task.gold, task.test, task.unlabelled):
         assert source is None or source.path.is_file()
+
+
+def test_a_written_task_means_the_same_wherever_it_lies(
+    tmp_path: Path, gold_file: Path, tiny_encoder: str
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    path = tmp_path / "task.yaml"
+    path.write_text(
+        "name: t\nlabels: [配送, 返品]\ngold: gold.jsonl\ngeneration: {prompts: mine}\n"
+        "generator: {model: model.gguf}\ntraining: {encoder: mine}\n",
+        encoding="utf-8",
+    )
+    task = Task.load(path)
+    assert task.generation.prompts == tmp_path / "mine"
+    assert task.generator.model == str(tmp_path / "model.gguf")
+    assert task.training.encoder == str(tmp_path / "mine")
+    elsewhere = tmp_path / "mine" / "task.yaml"
+    elsewhere.write_text(task.to_yaml(), encoding="utf-8")
+    assert Task.load(elsewhere) == task
+
+
+def test_names_of_models_stay_names(raw_task: dict[str, Any]) -> None:
+    again = yaml.safe_load(Task.parse(raw_task).to_yaml())
+    assert again["training"]["encoder"] == "embedded"
+    assert again["generator"]["model"] == "gemma3-270m"
+    assert again["test"] is None
+
+
+@pytest.mark.parametrize("label", ["1", "yes"])
+def test_labels_that_yaml_takes_for_values_ask_for_quotes(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(f"name: t\nlabels: [{label}, b]\n", encoding="utf-8")
+    with pytest.raises(JapagenError, match="put it in quotes"):
+        Task.load(path)

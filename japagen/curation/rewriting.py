@@ -10,9 +10,8 @@ from japagen.curation.register_quota import Rewritten
 from japagen.examples import Example
 from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
 from japagen.japanese.conversion import Target, convert_style
-from japagen.japanese.morphology import tokenize
 from japagen.japanese.normalization import normalize
-from japagen.japanese.register_detection import analyze_register
+from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.japanese.registers import OTHER, Register
 from japagen.prompts import PromptLibrary
 from japagen.requesting import draft_request, identified, one_line, read_answer
@@ -26,20 +25,20 @@ _LEAST_SHARED = 0.75
 _LENGTHS = (0.5, 2.5)
 
 
-def rewrite_by_rules(wanted: Wanted) -> list[Rewritten]:
+def rewrite_by_rules(wanted: Wanted, analyzer: RegisterAnalyzer) -> list[Rewritten]:
     """Rewrites predicates where morphology decides it; refuses everything else."""
-    return [_by_rules(example, target) for example, target in wanted]
+    return [_by_rules(example, target, analyzer) for example, target in wanted]
 
 
-def _by_rules(example: Example, target: str) -> Rewritten:
+def _by_rules(example: Example, target: str, analyzer: RegisterAnalyzer) -> Rewritten:
     if example.text_pair is not None:
         return Rewritten(refused="pairs are not rewritten")
     if target not in get_args(Target):
         return Rewritten(refused="no rules")
-    made = convert_style(example.text, cast(Target, target))
+    made = convert_style(example.text, cast(Target, target), analyzer.tagger)
     if not made.text:
         return Rewritten(refused=made.refused)
-    register = analyze_register(made.text).register
+    register = analyzer.analyze(made.text).register
     if register.name != target:
         return Rewritten(refused=f"the rules' text reads as {register.name}")
     return Rewritten(made.text, register)
@@ -50,6 +49,7 @@ def rewrite_by_model(
     task: Task,
     prompts: PromptLibrary,
     generator: GeneratorInfo,
+    analyzer: RegisterAnalyzer,
     send: Callable[[Sequence[Request]], Mapping[str, Answer]],
 ) -> list[Rewritten]:
     """Asks a model and takes the first attempt that stands the check of `why_not`.
@@ -59,6 +59,7 @@ def rewrite_by_model(
         task: Says how often to try, and what a text is called.
         prompts: Where the template ``rewrite`` comes from.
         generator: Who is asked.
+        analyzer: Reads the registers of the answers.
         send: Asks; returns request id to answer, without those that failed.
     """
     tries = range(task.curation.rewrite_attempts)
@@ -71,7 +72,7 @@ def rewrite_by_model(
     ]
     answers = send([request for row in attempts for request in row])
     return [
-        _first_good(example, target, row, answers, generator)
+        _first_good(example, target, row, answers, generator, analyzer)
         for (example, target), row in zip(wanted, attempts, strict=True)
     ]
 
@@ -113,28 +114,29 @@ def _first_good(
     requests: Sequence[Request],
     answers: Mapping[str, Answer],
     generator: GeneratorInfo,
+    analyzer: RegisterAnalyzer,
 ) -> Rewritten:
     why = "pairs are not rewritten" if example.text_pair is not None else "no answer"
     for request in requests:
         if request.id not in answers:
             continue
         text, unusable = read_answer(request, answers[request.id])
-        why = unusable.filter if unusable else why_not(example.text, text, target)
+        why = unusable.filter if unusable else why_not(example.text, text, target, analyzer)
         if not why:
-            register = analyze_register(text).register
+            register = analyzer.analyze(text).register
             return Rewritten(
                 text, register, "", generator.name, request.id, request.template, request.seed
             )
     return Rewritten(refused=why)
 
 
-def why_not(before: str, after: str, target: str) -> str:
+def why_not(before: str, after: str, target: str, analyzer: RegisterAnalyzer) -> str:
     """Why a rewritten text cannot stand for the original; empty when it can.
 
     It has to be in the register wanted, keep every number and most nouns and bring few new
     ones, and be of like length. Verbs may change: 行く becomes 伺う.
     """
-    found = analyze_register(after).register.name
+    found = analyzer.analyze(after).register.name
     if found != target:
         return f"reads as {found}"
     if _numbers(before) != _numbers(after):
@@ -142,7 +144,7 @@ def why_not(before: str, after: str, target: str) -> str:
     low, high = _LENGTHS
     if not low <= len(after) / max(len(before), 1) <= high:
         return "length changed"
-    old, new = _nouns(before), _nouns(after)
+    old, new = _nouns(before, analyzer), _nouns(after, analyzer)
     shared = sum((old & new).values())
     if shared < _LEAST_SHARED * max(sum(old.values()), sum(new.values())):
         return "content changed"
@@ -154,7 +156,6 @@ def _numbers(text: str) -> Counter[str]:
     return Counter("".join(digits).split())
 
 
-def _nouns(text: str) -> Counter[str]:
-    return Counter(
-        m.lemma for m in tokenize(normalize(text)) if m.pos1 == "名詞" and m.pos2 != "助動詞語幹"
-    )
+def _nouns(text: str, analyzer: RegisterAnalyzer) -> Counter[str]:
+    words = analyzer.tagger.tokenize(normalize(text))
+    return Counter(m.lemma for m in words if m.pos1 == "名詞" and m.pos2 != "助動詞語幹")

@@ -6,6 +6,7 @@ import gc
 import http.client
 import json
 import os
+import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from typing import Any, Literal
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.generators.base import Message, Sampling
 
+# Servers whose start was interrupted; they go when the process does.
+_ABANDONED: list[Any] = []
 _MAX_SEED = 2**32 - 1  # llama.cpp takes this very number for "any seed"
 
 
@@ -87,7 +90,7 @@ class LlamaEngine:
         self.slots = slots
         self._stopped = threading.Event()
         try:
-            self._server = xllamacpp.Server(params)
+            self._server = _in_a_thread(lambda: xllamacpp.Server(params))
         except RuntimeError as error:
             raise JapagenError(
                 f"Expected a model that llama.cpp can load, found {path}, which it cannot.",
@@ -162,6 +165,32 @@ class LlamaEngine:
         self._stopped.set()
         self._server = None
         gc.collect()
+
+
+def _in_a_thread(make: Callable[[], Any]) -> Any:
+    """Returns what ``make`` returns, and keeps it if the wait for it is interrupted.
+
+    A server freed before its loop has begun waits for the loop's end for ever, with the
+    interpreter held. In the main thread a KeyboardInterrupt that came while the model was
+    loaded would free it just then; in another thread none can come.
+    """
+    made: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            made.put((make(), None))
+        except BaseException as error:  # it belongs in the thread that waits
+            made.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        result, error = made.get()
+    except BaseException:
+        _ABANDONED.append(made)
+        raise
+    if error is not None:
+        raise error
+    return result
 
 
 def _import_xllamacpp() -> Any:

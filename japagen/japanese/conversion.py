@@ -14,11 +14,10 @@ from japagen.japanese.plain_style import plain_edits
 from japagen.japanese.polite_style import polite_edits
 from japagen.japanese.predicates import is_polite_auxiliary
 from japagen.japanese.register_detection import (
-    SentenceStyle,
     find_register_signs,
     style_of_signs,
 )
-from japagen.japanese.register_rules import Evidence, Words
+from japagen.japanese.register_rules import Evidence, SentenceStyle, Words
 from japagen.japanese.registers import HONOURING, Style
 
 Target = Literal["polite", "plain", "casual"]

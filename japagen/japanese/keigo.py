@@ -25,6 +25,7 @@ from japagen.japanese.keigo_words import (
     SONKEIGO_VERBS,
     TITLE_EXCEPTIONS,
 )
+from japagen.japanese.own_honorifics import OwnHonorifics
 from japagen.japanese.predicates import is_polite_auxiliary
 from japagen.japanese.register_rules import Evidence, Words
 
@@ -34,9 +35,14 @@ _NOMINALISED = re.compile(r"[いきぎしちにびみりえけげせてねべめ
 _HEAD_MAX = 4
 
 
-def find_keigo(words: Words) -> list[Evidence]:
-    """Returns the honorific forms in the order of the text."""
-    found: list[Evidence] = []
+def find_keigo(words: Words, own: OwnHonorifics | None = None) -> list[Evidence]:
+    """Returns the honorific forms in the order of the text.
+
+    Args:
+        words: The words of the text.
+        own: A user's own honorifics, found beside the built-in ones.
+    """
+    found: list[Evidence] = list(own.find(words)) if own else []
     for i, word in enumerate(words.morphemes):
         rule = _RULES.get(word.lemma)
         if rule is not None:
@@ -51,6 +57,8 @@ def find_keigo(words: Words) -> list[Evidence]:
 
 def _outermost(found: list[Evidence]) -> list[Evidence]:
     """Drops what lies inside a longer match of the same kind (申し上げ in お願い申し上げ)."""
+    if len(found) < 2:
+        return found
     kept: list[Evidence] = []
     reach: dict[str, int] = {}
     for item in sorted(found, key=lambda e: (e.start, -e.end, not e.certain)):
@@ -111,7 +119,9 @@ def _oru(words: Words, i: int) -> Iterator[Evidence]:
 
 
 def _zonzuru(words: Words, i: int) -> Iterator[Evidence]:
-    if words[i - 1].lemma != "御":
+    if words[i + 1].lemma == "上げる":
+        yield words.evidence("kenjogo1", i, i + 1, "存じ上げる")
+    elif words[i - 1].lemma != "御":
         yield from _kenjogo2_verb(words, i)
 
 

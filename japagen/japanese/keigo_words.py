@@ -35,7 +35,7 @@ BEAUTIFIED_NOUNS = lemmas(
 )
 BEAUTIFIED_ACTIONS = lemmas(
     "料理 掃除 洗濯 勉強 買い物 散歩 昼寝 食事 仕事 喋る 喋り 化粧 出掛ける 参り 強請る "
-    "泊まる 泊まり 遊び 遊ぶ 遊戯 茶 見合い 絵描き 稽古 洒落 話 話し 花見 月見 弁当 電話"
+    "泊まる 泊まり 遊び 遊ぶ 遊戯 茶 見合い 絵描き 稽古 洒落 花見 月見 弁当"
 )
 # What お/ご is put before when it belongs to the person addressed.
 HONOURED_NOUNS = lemmas(

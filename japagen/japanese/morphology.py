@@ -8,10 +8,11 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from japagen.errors import JapagenError
@@ -29,6 +30,7 @@ _UNREADABLE = re.compile("[\0\r\ud800-\udfff]")
 _KNOWN_LINE = r"%m\t%phl,%phr,%pw\n"
 _UNKNOWN_LINE = r"%m\t%phl,%phr,%pw?\n"
 _POS1, _POS2, _POS3, _CTYPE, _CFORM, _LEMMA, _ORTH_BASE = 0, 1, 2, 4, 5, 7, 10
+_CLOSED_CLASSES = frozenset({"助詞", "助動詞", "接頭辞", "接尾辞", "補助記号", "感動詞", "接続詞"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Morpheme:
         lemma: UniDic's lemma with its gloss (コンピューター-computer, 為る): match on this.
         orth_base: Base form as the writer would spell it (コンピュータ, する): show this.
         is_unknown: True for words outside the dictionary; their lemma is the surface.
+        shape: The word's place in a pattern: itself for function words, part of speech and
+            form for the rest. Made once here because every text asks for it again.
     """
 
     surface: str
@@ -56,6 +60,12 @@ class Morpheme:
     lemma: str
     orth_base: str
     is_unknown: bool
+    shape: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        closed = self.pos1 in _CLOSED_CLASSES or self.pos2 == "非自立可能"
+        shape = self.surface if closed else self.pos1 + self.pos2[:2] + self.cform[:3]
+        object.__setattr__(self, "shape", intern(shape))
 
 
 def _morpheme(surface: str, raw: str, is_unknown: bool) -> Morpheme:
@@ -72,7 +82,7 @@ def _morpheme(surface: str, raw: str, is_unknown: bool) -> Morpheme:
         pos3=fields[_POS3],
         ctype=fields[_CTYPE],
         cform=fields[_CFORM],
-        lemma=lemma,
+        lemma=intern(lemma),
         orth_base=base,
         is_unknown=is_unknown,
     )
@@ -167,14 +177,19 @@ class Tagger:
         name = f"unidic-lite {version('unidic-lite')}"
         if self.user_dictionary is None:
             return name
+        return f"{name} + {hashlib.sha256(self._user_words()).hexdigest()[:16]}"
+
+    def _user_words(self) -> bytes:
+        """Reads the user dictionary; MeCab itself only says that something is wrong."""
+        path = self.user_dictionary
+        assert path is not None
         try:
-            digest = hashlib.sha256(self.user_dictionary.read_bytes()).hexdigest()[:16]
+            return path.read_bytes()
         except OSError as error:
             raise JapagenError(
-                f"Expected a user dictionary at '{self.user_dictionary}': {error.strerror}.",
+                f"Expected a user dictionary at '{path}', found none: {error.strerror}.",
                 "Check the path, or leave the user dictionary out.",
             ) from error
-        return f"{name} + {digest}"
 
     def _make_mecab(self) -> Any:
         import fugashi
@@ -186,13 +201,16 @@ class Tagger:
             *("-O", "", "-F", _KNOWN_LINE, "-U", _UNKNOWN_LINE, "-E", ""),
         ]
         if self.user_dictionary is not None:
+            self._user_words()
             arguments += ["-u", str(self.user_dictionary)]
         try:
             return fugashi.GenericTagger(shlex.join(arguments), quiet=True)
         except RuntimeError as error:
             raise JapagenError(
-                f"Expected a compiled MeCab dictionary, found '{self.user_dictionary}'.",
-                "Build it with: fugashi-build-dict -d UNIDIC_LITE_DICDIR -u user.dic words.csv",
+                "Expected a compiled MeCab dictionary in UTF-8, found another kind of file: "
+                f"'{self.user_dictionary}'.",
+                f"Compile it with: fugashi-build-dict -d '{unidic_lite.DICDIR}' -f utf8 -t utf8 "
+                "-u user.dic words.csv",
             ) from error
 
 

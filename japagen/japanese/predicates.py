@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from japagen.japanese.register_rules import Words
+from japagen.japanese.register_rules import SentenceStyle, Words
 from japagen.japanese.registers import Style
 
 _SYMBOLS = frozenset({"補助記号", "記号", "空白"})
@@ -12,8 +12,10 @@ _TAIL_PARTICLES = frozenset({"終助詞", "接続助詞", "副助詞"})
 _CONTRACTIONS = frozenset({"ちゃう", "てる", "とく", "ちまう", "たげる", "とる", "ちゃる"})
 # か alone asks or wonders in any style.
 _NEUTRAL_FINALS = frozenset({"か"})
-_CASUAL_TAILS = frozenset({"って", "けど", "けれど", "し", "もん", "たって"})
 _ASKS = frozenset("?？")
+_CASUAL_TAILS = frozenset(
+    {"って", "けど", "けれど", "し", "もん", "たって", "けん", "けえ", "さかい"}
+)
 _TE = frozenset({"て", "で"})
 
 
@@ -22,26 +24,54 @@ def is_polite_auxiliary(ctype: str, orth_base: str) -> bool:
     return ctype == "助動詞-マス" or (ctype == "助動詞-デス" and orth_base not in ("っす", "す"))
 
 
+def is_dialect_copula(words: Words, i: int) -> bool:
+    """True for や (but not やった, also the past of やる), へん, 九州's たい, ちょる and あかん."""
+    word, before = words[i], words[i - 1]
+    if word.ctype == "助動詞-タイ":
+        return before.pos1 in ("名詞", "副詞", "代名詞") or before.cform.startswith("終止形")
+    if word.surface == "る" and before.surface == "ちょ":
+        return True
+    if word.surface in ("ん", "へん") and before.surface == "あか":
+        return True
+    return word.ctype == "助動詞-ヘン" or (word.ctype == "助動詞-ヤ" and word.surface != "やっ")
+
+
 def sentence_style(words: Words, first: int, last: int) -> Style:
     """Returns the style of the words ``first`` to ``last`` (excluded).
 
     "unknown" means that the sentence ends in no predicate (a noun, an interjection).
     """
+    return read_sentence(words, first, last).style
+
+
+def read_sentence(words: Words, first: int, last: int) -> SentenceStyle:
+    """Returns the style of the words ``first`` to ``last`` (excluded), and their predicate."""
     end = end_of_predicate(words, first, last)
     chain, tail = _predicate(words, first, end)
-    if not chain:
+    style = _style(words, first, end, chain, tail)
+    if style == "da" and not tail and any(words[i].surface[0] in _ASKS for i in range(end, last)):
+        style = "kudaketa"  # 行く？ asks by its tone; writing asks with か
+    predicate = words.starts[chain[0]] if chain else None
+    return SentenceStyle(words.starts[first], words.ends[last - 1], style, predicate)
+
+
+def _style(words: Words, first: int, end: int, chain: list[int], tail: list[int]) -> Style:
+    if not chain or _is_greeting(words, chain):
         return _style_of_fragment(words, first, end, tail)
-    if any(words[i].orth_base in ("っす", "す") and words[i].lemma == "です" for i in chain):
-        return "kudaketa"
-    if any(_is_polite(words, i) for i in chain):
+    polite = False
+    for i in chain:
+        word = words.padded[i]
+        if word.pos1 == "助動詞" or word.lemma == "下さる":
+            if word.lemma == "です" and word.orth_base in ("っす", "す"):
+                return "kudaketa"
+            polite = polite or _is_polite(words, i)
+    if polite:
         return "teinei"
     if any(_is_casual_final(words, i) for i in tail) or _is_casual(words, chain, tail):
         return "kudaketa"
     if any(_is_dearu(words, i) for i in chain):
         return "dearu"
-    # 行く？ asks by its tone: writing asks with か.
-    asks = not tail and any(words[i].surface[:1] in _ASKS for i in range(end, last))
-    return "kudaketa" if asks else "da"
+    return "da"
 
 
 def _style_of_fragment(words: Words, first: int, end: int, tail: list[int]) -> Style:
@@ -147,6 +177,12 @@ def _is_dearu(words: Words, i: int) -> bool:
     return words[j].surface == "で"
 
 
+def _is_greeting(words: Words, chain: list[int]) -> bool:
+    """True for お待たせ and お帰り: a stem with a prefix is a noun."""
+    final = words[chain[-1]]
+    return words[chain[0] - 1].lemma == "御" and final.cform.startswith("連用形")
+
+
 def _is_casual_final(words: Words, i: int) -> bool:
     word = words[i]
     return word.pos2 == "終助詞" and word.lemma not in _NEUTRAL_FINALS
@@ -161,7 +197,7 @@ def _is_casual(words: Words, chain: list[int], tail: list[int]) -> bool:
         # じゃ, なきゃ, りゃ: UniDic marks fused forms; のだ said as んだ.
         if word.cform.endswith("融合") or (word.surface == "ん" and word.pos2 == "準体助詞"):
             return True
-        if word.ctype in ("助動詞-ヤ", "助動詞-ヘン"):
+        if is_dialect_copula(words, i):
             return True
     final = words[chain[-1]]
     if not tail:

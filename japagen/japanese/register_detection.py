@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from japagen.japanese.keigo import find_keigo
 from japagen.japanese.morphology import Tagger, default_tagger
-from japagen.japanese.predicates import sentence_style
-from japagen.japanese.register_model import (
-    KeicoEstimate,
-    is_flagged,
-    keico_model,
-    register_features,
-)
-from japagen.japanese.register_rules import Evidence, Words
+from japagen.japanese.own_honorifics import OwnHonorifics, check_honorifics
+from japagen.japanese.predicates import read_sentence
+from japagen.japanese.register_features import register_features
+from japagen.japanese.register_model import KeicoEstimate, keico_model
+from japagen.japanese.register_rules import Evidence, SentenceStyle, Words
 from japagen.japanese.registers import KEIGO_ORDER, Channel, Keigo, Register, Style
 from japagen.japanese.spoken import CASUAL_ORTHOGRAPHY, find_speech
 
 _JAPANESE = re.compile("[ぁ-ゖァ-ヺー々一-鿿]")
+_BATCH = 64
 _KEIGO: dict[str, Keigo] = {name: name for name in KEIGO_ORDER}
-
-
-@dataclass(frozen=True, slots=True)
-class SentenceStyle:
-    """The style of one sentence.
-
-    Attributes:
-        start: First character in the report's text.
-        end: One past the last character.
-        style: Its style; "unknown" without a predicate, never "mixed".
-    """
-
-    start: int
-    end: int
-    style: Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +76,12 @@ class RegisterReport:
     @property
     def sonkeigo(self) -> bool:
         """KeiCO's 尊敬語 flag as estimated; `keigo` has the forms found."""
-        found = "sonkeigo" in self.keigo
-        return self.keico is not None and is_flagged(found, self.keico.sonkeigo)
+        return self.keico is not None and self.keico.is_sonkeigo
 
     @property
     def kenjogo(self) -> bool:
         """KeiCO's 謙譲語 flag (I or II) as estimated; `keigo` has the forms found."""
-        found = not self.keigo.isdisjoint(("kenjogo1", "kenjogo2"))
-        return self.keico is not None and is_flagged(found, self.keico.kenjogo)
+        return self.keico is not None and self.keico.is_kenjogo
 
     @property
     def bikago(self) -> bool:
@@ -111,12 +97,79 @@ class RegisterReport:
             "sonkeigo": self.sonkeigo,
             "kenjogo": self.kenjogo,
             "why": self.why,
-            "sentences": [asdict(s) for s in self.sentences],
+            "sentences": [s._asdict() for s in self.sentences],
             "evidence": [e.to_dict() for e in self.evidence],
         }
 
 
-def analyze_register(text: str, tagger: Tagger | None = None) -> RegisterReport:
+class RegisterAnalyzer:
+    """Finds registers with one dictionary and one list of honorifics.
+
+    Args:
+        user_dictionary: A compiled MeCab user dictionary added to UniDic-lite.
+        honorifics: A user's own honorific words: base form to ``sonkeigo``, ``kenjogo1``,
+            ``kenjogo2`` or ``bikago``.
+        tagger: A tagger to use in place of one made from ``user_dictionary``.
+
+    Raises:
+        JapagenError: If the dictionary cannot be read or a class is unknown.
+    """
+
+    def __init__(
+        self,
+        user_dictionary: str | Path | None = None,
+        honorifics: Mapping[str, str] | None = None,
+        *,
+        tagger: Tagger | None = None,
+    ) -> None:
+        if tagger is None:
+            tagger = Tagger(Path(user_dictionary)) if user_dictionary else default_tagger()
+        self.tagger = tagger
+        if user_dictionary:
+            tagger.tokenize("")  # A dictionary that cannot be read should stop us here.
+        self._classes = check_honorifics(honorifics or {})
+        self._own = OwnHonorifics(self._classes, tagger) if self._classes else None
+
+    @property
+    def identity(self) -> str:
+        """The dictionaries and the list, for fingerprints: another one finds other registers."""
+        if not self._classes:
+            return self.tagger.identity
+        listed = json.dumps(sorted(self._classes.items()), ensure_ascii=False).encode()
+        return f"{self.tagger.identity} + honorifics {hashlib.sha256(listed).hexdigest()[:16]}"
+
+    def analyze(self, text: str) -> RegisterReport:
+        """Finds the register of one text; see `analyze_register`."""
+        words = Words(text, self.tagger)
+        evidence, sentences = find_register_signs(words, self._own)
+        keico = None
+        if _JAPANESE.search(words.text):
+            keico = keico_model().estimate(register_features(words, evidence, sentences))
+        return _report(words.text, evidence, sentences, keico)
+
+    def analyze_all(self, texts: Iterable[str]) -> Iterator[RegisterReport]:
+        """Yields the register of each text in turn, faster than one call a text.
+
+        Each step is done for a batch before the next one starts: the dictionary, the rules and
+        the coefficients are too large to stay in a processor's cache together.
+        """
+        rest = iter(texts)
+        while batch := [Words(text, self.tagger) for text in islice(rest, _BATCH)]:
+            signs = [find_register_signs(words, self._own) for words in batch]
+            features = (register_features(w, *s) for w, s in zip(batch, signs, strict=True))
+            estimates = keico_model().estimate_all(features)
+            for words, (evidence, sentences), keico in zip(batch, signs, estimates, strict=True):
+                japanese = _JAPANESE.search(words.text)
+                yield _report(words.text, evidence, sentences, keico if japanese else None)
+
+
+def analyze_register(
+    text: str,
+    tagger: Tagger | None = None,
+    *,
+    user_dictionary: str | Path | None = None,
+    honorifics: Mapping[str, str] | None = None,
+) -> RegisterReport:
     """Finds the register of a Japanese text.
 
     Any string has an answer: without Japanese predicates the style is "unknown" and `why`
@@ -129,34 +182,59 @@ def analyze_register(text: str, tagger: Tagger | None = None) -> RegisterReport:
     Args:
         text: Any text.
         tagger: The tagger to use; the default one when None.
+        user_dictionary: A compiled MeCab user dictionary; see `RegisterAnalyzer`.
+        honorifics: A user's own honorific words; see `RegisterAnalyzer`.
+
+    Raises:
+        JapagenError: If the dictionary cannot be read or a class is unknown.
     """
-    words = Words(text, tagger or default_tagger())
-    evidence, sentences = find_register_signs(words)
-    style, why = style_of_signs(words.text, evidence, sentences)
+    if tagger is not None:
+        return RegisterAnalyzer(honorifics=honorifics, tagger=tagger).analyze(text)
+    own = tuple(sorted(check_honorifics(honorifics).items())) if honorifics else ()
+    return _analyzer(Path(user_dictionary) if user_dictionary else None, own).analyze(text)
+
+
+def analyze_registers(
+    texts: Iterable[str], analyzer: RegisterAnalyzer | None = None
+) -> Iterator[RegisterReport]:
+    """Yields the register of each text in turn; see `analyze_register`."""
+    return (analyzer or _analyzer(None, ())).analyze_all(texts)
+
+
+@lru_cache(8)
+def _analyzer(user_dictionary: Path | None, own: tuple[tuple[str, str], ...]) -> RegisterAnalyzer:
+    """Keeps the last analyzers: opening a dictionary takes longer than reading a text."""
+    return RegisterAnalyzer(user_dictionary, dict(own))
+
+
+def _report(
+    text: str,
+    evidence: tuple[Evidence, ...],
+    sentences: tuple[SentenceStyle, ...],
+    keico: KeicoEstimate | None,
+) -> RegisterReport:
+    style, why = style_of_signs(text, evidence, sentences)
     certain: set[str] = {e.kind for e in evidence if e.certain}
     register = Register(
         style=style,
-        keigo=frozenset(_KEIGO[k] for k in certain if k in _KEIGO),
+        keigo=frozenset([_KEIGO[k] for k in certain if k in _KEIGO]),
         channel=_channel(style, certain),
         dialect="dialect" in certain,
     )
-    keico = None
-    if _JAPANESE.search(words.text):
-        features = register_features(words, evidence, [s.style for s in sentences])
-        keico = keico_model().estimate(features)
-    return RegisterReport(words.text, register, evidence, sentences, keico, why)
+    return RegisterReport(text, register, evidence, sentences, keico, why)
 
 
 def find_register_signs(
-    words: Words,
+    words: Words, own: OwnHonorifics | None = None
 ) -> tuple[tuple[Evidence, ...], tuple[SentenceStyle, ...]]:
     """Returns what the rules find, before any judgement of the text as a whole."""
-    evidence = sorted([*find_keigo(words), *find_speech(words)], key=lambda e: (e.start, e.end))
-    sentences = tuple(
-        SentenceStyle(words.starts[a], words.ends[b - 1], sentence_style(words, a, b))
-        for a, b in words.sentences()
-    )
+    evidence = sorted([*find_keigo(words, own), *find_speech(words)], key=_place)
+    sentences = tuple([read_sentence(words, a, b) for a, b in words.sentences()])
     return tuple(evidence), sentences
+
+
+def _place(evidence: Evidence) -> tuple[int, int]:
+    return evidence.start, evidence.end
 
 
 def style_of_signs(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple
 
 from japagen.japanese.morphology import Morpheme, Tagger
 from japagen.japanese.normalization import normalize
+from japagen.japanese.registers import Style
 
 EvidenceKind = Literal[
     "sonkeigo",
@@ -28,10 +30,13 @@ _EDGES = (_EDGE,) * 6
 _ENDS_SENTENCE = frozenset("。．.!?！？♪♫♬☆★♡♥…\U0001f3b5\U0001f3b6")
 _QUOTES = dict(zip("「『（(【〈《[", "」』）)】〉》]", strict=True))
 _CLOSERS = frozenset(_QUOTES.values())
+# Without such a place a line is one sentence, and most texts are.
+_INNER_END = re.compile(
+    f"[{re.escape(''.join(_ENDS_SENTENCE))}][^{re.escape(''.join(_ENDS_SENTENCE | _CLOSERS))}]"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """One place in a text that speaks for a register.
 
     Attributes:
@@ -53,13 +58,48 @@ class Evidence:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping."""
-        return asdict(self)
+        return self._asdict()
+
+
+class SentenceStyle(NamedTuple):
+    """The style of one sentence.
+
+    Attributes:
+        start: First character in the report's text.
+        end: One past the last character.
+        style: Its style; "unknown" without a predicate, never "mixed".
+        predicate: Where its final predicate starts; None without one.
+    """
+
+    start: int
+    end: int
+    style: Style
+    predicate: int | None = None
+
+
+def _offsets(text: str, morphemes: tuple[Morpheme, ...]) -> tuple[list[int], list[int]]:
+    """Returns where each morpheme starts and ends in ``text``."""
+    ends = list(accumulate([len(m.surface) for m in morphemes]))
+    if not ends:
+        return [], ends
+    if ends[-1] == len(text):
+        return [0, *ends[:-1]], ends
+    # MeCab left white space out, so each word has to be looked for.
+    starts: list[int] = []
+    ends = []
+    position = 0
+    for morpheme in morphemes:
+        start = text.index(morpheme.surface, position)
+        position = start + len(morpheme.surface)
+        starts.append(start)
+        ends.append(position)
+    return starts, ends
 
 
 class Words:
     """The morphemes of a normalised text with their character offsets.
 
-    Indices up to six beyond either end give an empty morpheme.
+    Indices up to six beyond either end give an empty morpheme; `padded` is what they index.
 
     Args:
         text: Any text; lines stay lines, each normalised.
@@ -67,20 +107,16 @@ class Words:
     """
 
     def __init__(self, text: str, tagger: Tagger) -> None:
-        self.text = "\n".join(filter(None, map(normalize, text.splitlines())))
+        lines = text.splitlines()
+        if len(lines) > 1:
+            self.text = "\n".join(filter(None, map(normalize, lines)))
+        else:
+            self.text = normalize(text)
         morphemes = tagger.tokenize(self.text)
-        self.starts: list[int] = []
-        self.ends: list[int] = []
-        index, position = self.text.index, 0
-        for morpheme in morphemes:
-            surface = morpheme.surface
-            start = index(surface, position)
-            position = start + len(surface)
-            self.starts.append(start)
-            self.ends.append(position)
+        self.starts, self.ends = _offsets(self.text, morphemes)
         self.morphemes = morphemes
         # Trailing edges double as leading ones: index -1 wraps round to them.
-        self._with_edges = morphemes + _EDGES
+        self.padded = morphemes + _EDGES
         self.count = len(morphemes)
         self._has_lines = "\n" in self.text
 
@@ -88,7 +124,7 @@ class Words:
         return self.count
 
     def __getitem__(self, index: int) -> Morpheme:
-        return self._with_edges[index]
+        return self.padded[index]
 
     def evidence(
         self, kind: EvidenceKind, first: int, last: int, rule: str, *, certain: bool = True
@@ -131,6 +167,10 @@ class Words:
         A sentence ends at a full stop, exclamation, question mark, note, star or heart, or at
         a line break. Quotations stay inside the sentence that quotes them.
         """
+        if not self._has_lines and not _INNER_END.search(self.text):
+            if self.count:
+                yield 0, self.count
+            return
         pairs = self.closing_quotes
         first = i = 0
         while i < self.count:

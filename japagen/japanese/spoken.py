@@ -30,7 +30,20 @@ _ORTHOGRAPHY: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("笑い", re.compile(r"(?<=[ぁ-んー!?。])笑+(?=[。!?\s]|$)")),
     ("感嘆符", re.compile(r"[!?]{2,}")),
 )
-
+# No pattern above matches without one of these.
+_ORTHOGRAPHY_HINT = re.compile(
+    r"ー{2}|〜{2}|[ぁぅぇぉ()笑\U0001f300-\U0001faff\u2600-\u27bf]|[ぁ-んァ-ヶ一-龠ー!?。]w|[!?]{2}"
+)
+# Parts of speech of which only a few words are signs.
+_QUIET_CLASSES = frozenset(
+    {"名詞", "動詞", "代名詞", "形状詞", "接頭辞", "接尾辞", "連体詞", "補助記号", "記号", "空白"}
+)
+_LOUD_LEMMAS = _DIALECT_WORDS | {"有る"}
+_LOUD_SURFACES = _FILLERS | {"あ", "あか", "やろ"}
+_QUIET_WORDS = {
+    **dict.fromkeys(("を", "に", "が", "は", "も", "へ", "から", "まで", "で", "と"), ("助詞",)),
+    **dict.fromkeys(("です", "ます", "まし", "ませ", "た"), ("助動詞",)),
+}
 
 CASUAL_ORTHOGRAPHY = frozenset({"長音", "顔文字", "絵文字", "笑い"})
 
@@ -39,13 +52,21 @@ def find_speech(words: Words) -> list[Evidence]:
     """Returns the signs of speech, writing and dialect in the order of the text."""
     found: list[Evidence] = []
     for i, word in enumerate(words.morphemes):
-        # A noun says nothing here but for a few, and most words are nouns.
-        if word.pos1 != "名詞" or word.lemma in _DIALECT_WORDS:
+        # Most words say nothing here, and calling a rule costs more than asking first.
+        if word.pos1 in _QUIET_CLASSES:
+            if word.lemma in _LOUD_LEMMAS or word.surface in _LOUD_SURFACES:
+                found.extend(_at(words, i))
+        elif word.surface not in _QUIET_WORDS or word.pos1 not in _QUIET_WORDS[word.surface]:
             found.extend(_at(words, i))
-    for rule, pattern in _ORTHOGRAPHY:
-        for match in pattern.finditer(words.text):
-            found.append(Evidence("spoken", match.start(), match.end(), match[0], rule))
-    return sorted(found, key=lambda e: (e.start, e.end))
+    if _ORTHOGRAPHY_HINT.search(words.text):
+        for rule, pattern in _ORTHOGRAPHY:
+            for match in pattern.finditer(words.text):
+                found.append(Evidence("spoken", match.start(), match.end(), match[0], rule))
+    return sorted(found, key=_place)
+
+
+def _place(evidence: Evidence) -> tuple[int, int]:
+    return evidence.start, evidence.end
 
 
 def _at(words: Words, i: int) -> Iterator[Evidence]:
@@ -101,7 +122,10 @@ def _particle(words: Words, i: int) -> Iterator[Evidence]:
 def _auxiliary(words: Words, i: int) -> Iterator[Evidence]:
     word, before = words[i], words[i - 1]
     if word.ctype in ("助動詞-ヤ", "助動詞-ヘン") or word.lemma in _DIALECT_AUXILIARIES:
-        yield words.evidence("dialect", i, i, f"助動詞 {word.surface}")
+        # 雨やった is だった in the west, 宿題やった the past of やる anywhere.
+        yield words.evidence(
+            "dialect", i, i, f"助動詞 {word.surface}", certain=word.surface != "やっ"
+        )
     elif word.ctype == "助動詞-タイ" and (
         before.pos1 in ("名詞", "副詞", "代名詞") or before.cform.startswith("終止形")
     ):

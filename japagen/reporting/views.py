@@ -220,7 +220,11 @@ def scores(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
         for label in arms[1]["labels"]
     ]
     return {
-        "note": words("scores.note", n=words.count(found["n"]), seeds=len(arms[1]["seeds"])),
+        "note": words(
+            "scores.note" if len(arms[1]["seeds"]) > 1 else "scores.note_once",
+            n=words.count(found["n"]),
+            seeds=len(arms[1]["seeds"]),
+        ),
         "rows": [
             (words(name), *(words.number(arm.get(name)) for arm in arms))
             for name in ("macro_f1", "macro_f1_sd", "accuracy", "ece")
@@ -327,7 +331,7 @@ def reproduce(metrics: Mapping[str, Any], words: Words) -> Rows:
         (words("encoder"), metrics.get("encoder")),
         (words("dictionary"), metrics.get("dictionary")),
     ]
-    rows += [(label, text) for label, text in task["labels"].items()]
+    rows += [(label, text or words("no_description")) for label, text in task["labels"].items()]
     if generator:
         rows.append((words("generator"), generator["name"]))
         rows.append((words("generator.identity"), generator["identity"]))

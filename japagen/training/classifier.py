@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from japagen.errors import JapagenError
+from japagen.errors import DamagedError, JapagenError
 from japagen.examples import Dataset
 from japagen.files import read_json, write_json
 from japagen.training.checkpoints import quiet_transformers
 
 _CARD = "japagen.json"
+# Wraps a loop (iterable, total) to show how far it is.
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Classifier:
         texts: Sequence[str],
         text_pairs: Sequence[str | None] | None = None,
         batch_size: int = 32,
+        progress: Progress = lambda batches, _: batches,
     ) -> npt.NDArray[np.float64]:
         """Returns label probabilities, shape (n, number of labels), rows in input order."""
         out = np.zeros((len(texts), len(self.labels)))
@@ -89,7 +93,8 @@ class Classifier:
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
         self.model.eval()
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
+            starts = range(0, len(order), batch_size)
+            for start in progress(starts, len(starts)):
                 index = order[start : start + batch_size]
                 logits = self.model(**self.collate([rows[i] for i in index])).logits
                 out[index] = logits.float().softmax(dim=-1).double().numpy()
@@ -185,6 +190,11 @@ class Classifier:
             if path.exists():
                 shutil.rmtree(path)
             os.replace(temporary, path)
+        except Exception as error:
+            # The writers of weights and tokenizers, in Rust, say it in words alone.
+            if isinstance(error, OSError) or "No space left" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -195,6 +205,7 @@ class Classifier:
         Raises:
             JapagenError: If the directory holds no japagen classifier.
         """
+        from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         path = Path(path)
@@ -203,7 +214,12 @@ class Classifier:
                 f"Expected a classifier in {path}, found no {_CARD}.",
                 "Give a run directory or a directory that Classifier.save wrote.",
             )
-        card = read_json(path / _CARD)
-        with quiet_transformers():
-            model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)
-            return cls(model, AutoTokenizer.from_pretrained(path), **card)
+        try:
+            card = read_json(path / _CARD)
+            with quiet_transformers():
+                model = AutoModelForSequenceClassification.from_pretrained(
+                    path, use_safetensors=True
+                )
+                return cls(model, AutoTokenizer.from_pretrained(path), **card)
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
+            raise DamagedError(path) from error

@@ -114,6 +114,22 @@ def encoder_identity(name: str) -> str:
     return f"hub:{name}@{hub_commit(name)}"
 
 
+def check_encoder(name: str) -> str:
+    """Finds out early and cheaply whether an encoder can be loaded; returns its identity.
+
+    Raises:
+        MissingExtraError: If the embedded model is asked for and not installed.
+        JapagenError: If there is no such checkpoint, or it has no safetensors weights.
+    """
+    identity = encoder_identity(name)
+    directory = _local_directory(name) if name != EMBEDDED else None
+    if directory is not None:
+        _require_safetensors(name, identity, directory)
+    elif name == EMBEDDED and not _embedded_directory(identity, None).is_dir():
+        e5_embedded.find_weights()
+    return identity
+
+
 def text_prefix(name: str) -> str:
     """Returns what a model family wants before every text, judged by the checkpoint's name.
 
@@ -199,11 +215,15 @@ def _checkpoint_directory(
     name: str, identity: str, cache_dir: Path | None, trust_remote_code: bool
 ) -> Path:
     if name == EMBEDDED:
-        parent = cache_dir or japagen.cache.cache_dir("encoders")
-        folder = f"multilingual-e5-small-ja-{identity.removeprefix('embedded:').replace(':', '-')}"
-        return build_once(parent / folder, _convert_embedded)
+        return build_once(_embedded_directory(identity, cache_dir), _convert_embedded)
     patterns = _CHECKPOINT_FILES + (_CODE_FILES if trust_remote_code else ())
     return _local_directory(name) or hub_files(name, identity.rpartition("@")[2], patterns)
+
+
+def _embedded_directory(identity: str, cache_dir: Path | None) -> Path:
+    parent = cache_dir or japagen.cache.cache_dir("encoders")
+    version = identity.removeprefix("embedded:").replace(":", "-")
+    return parent / f"multilingual-e5-small-ja-{version}"
 
 
 def _convert_embedded(directory: Path) -> None:

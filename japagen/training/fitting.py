@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,9 @@ from torch import nn
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.tasks import Training
-from japagen.training.classifier import Classifier
+from japagen.training.classifier import Classifier, Progress
 from japagen.training.encoders import Encoder, load_encoder, supports_bf16
 from japagen.training.heads import classification_model, last_linear, probe_head
-
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 def train(
@@ -62,7 +60,10 @@ def train(
     mass = _loss_mass(gold, examples, settings.synthetic_share)
 
     torch.manual_seed(seed)
-    loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
+    trusted = settings.trust_remote_code
+    loaded = (
+        load_encoder(encoder, trust_remote_code=trusted) if isinstance(encoder, str) else encoder
+    )
     classifier = Classifier(
         classification_model(loaded, len(names)),
         loaded.tokenizer,

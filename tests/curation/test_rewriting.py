@@ -7,11 +7,13 @@ import pytest
 from japagen.curation.rewriting import rewrite_by_model, rewrite_by_rules, why_not
 from japagen.examples import Example
 from japagen.generators.base import Answer, Request
+from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.japanese.registers import Register
 from japagen.prompts import builtin_prompts
 from japagen.tasks import Task
 from tests.scripted import ScriptedGenerator
 
+ANALYZER = RegisterAnalyzer()
 MISS = Example(
     "荷物がまだ届かない。",
     "配送",
@@ -23,7 +25,7 @@ MISS = Example(
 
 
 def test_rules_rewrite_what_morphology_decides() -> None:
-    (made,) = rewrite_by_rules([(MISS, "polite")])
+    (made,) = rewrite_by_rules([(MISS, "polite")], ANALYZER)
     assert made.text == "荷物がまだ届きません。"
     assert made.register is not None
     assert made.register.name == "polite"
@@ -39,7 +41,7 @@ def test_rules_rewrite_what_morphology_decides() -> None:
     ],
 )
 def test_rules_say_why_they_refuse(example: Example, target: str, why: str) -> None:
-    (made,) = rewrite_by_rules([(example, target)])
+    (made,) = rewrite_by_rules([(example, target)], ANALYZER)
     assert made.text == ""
     assert made.refused
     assert why in made.refused
@@ -60,7 +62,7 @@ def test_rules_say_why_they_refuse(example: Example, target: str, why: str) -> N
 def test_a_rewritten_text_has_to_say_the_same(
     before: str, after: str, target: str, why: str
 ) -> None:
-    found = why_not(before, after, target)
+    found = why_not(before, after, target, ANALYZER)
     assert bool(found) == bool(why)
     assert why in found
 
@@ -89,6 +91,7 @@ def test_the_first_attempt_that_stands_the_check_is_taken(task: Task, kind: str)
         task,
         builtin_prompts(),
         info,
+        ANALYZER,
         _send(lines, asked),  # type: ignore[arg-type]
     )
     assert made.text == "荷物がまだ届いていません。"
@@ -110,6 +113,7 @@ def test_unreadable_and_missing_answers_are_refused(task: Task) -> None:
         task,
         builtin_prompts(),
         info,
+        ANALYZER,
         _send(["JSON ではない"], []),  # type: ignore[arg-type]
     )
     assert [m.refused for m in made] == ["unreadable", "no answer"]

@@ -118,7 +118,7 @@ def test_user_dictionary_adds_words_and_changes_the_identity(tmp_path: Path) -> 
 
 def test_a_missing_user_dictionary_is_a_clear_error(tmp_path: Path) -> None:
     tagger = Tagger(tmp_path / "none.dic")
-    with pytest.raises(JapagenError, match="Expected a compiled MeCab dictionary"):
+    with pytest.raises(JapagenError, match="Expected a user dictionary"):
         tagger.tokenize("猫")
     with pytest.raises(JapagenError, match="Expected a user dictionary"):
         _ = tagger.identity

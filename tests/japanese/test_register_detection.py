@@ -59,6 +59,9 @@ def test_mixed_says_where() -> None:
         (" \n\t", "The text is empty."),
         ("😀🎉", "The text holds no Japanese."),
         ("Hello, world.", "The text holds no Japanese."),
+        ("\x00\x07\u200b", "The text is empty."),
+        ("12,345 (50%)", "The text holds no Japanese."),
+        ("안녕하세요.", "The text holds no Japanese."),
         ("東京。", "No sentence ends in a predicate."),
     ],
 )
@@ -69,6 +72,24 @@ def test_unknown_says_why(text: str, why: str) -> None:
     assert not report.sonkeigo
 
 
+@pytest.mark.parametrize(
+    ("text", "style", "read"),
+    [
+        ("Please check。このPDFをご確認ください。Thanks!", "teinei", "ご確認ください"),
+        ("이것은 책です。", "teinei", "です"),
+        ("これはкнигаだよ。", "kudaketa", "だよ"),
+        ("お待ち\x00し\x07て\u200bおります\x1b。", "teinei", "お待ちしております。"),
+        ("行きます\r\n来ます\u2028帰ります", "teinei", "行きます\n来ます\n帰ります"),
+        ("ﾃｽﾄﾃﾞｽ。ﾖﾛｼｸｵﾈｶﾞｲｼﾏｽ。", "teinei", "テストデス。"),
+        ("😀お願いします🙏🏽", "teinei", "お願いします"),
+        ("ＡＢＣ　とは　何ですか？", "teinei", "ABC とは 何ですか?"),
+    ],
+)
+def test_mixed_and_broken_text_is_read(text: str, style: str, read: str) -> None:
+    report = analyze_register(text)
+    assert (report.style, read in report.text) == (style, True)
+
+
 def test_half_width_kana_are_read() -> None:
     assert analyze_register("ｺﾝﾋﾟｭｰﾀです。").text == "コンピュータです。"
 
@@ -77,12 +98,13 @@ def test_half_width_kana_are_read() -> None:
     "text",
     [
         "あ" * 100_000,
+        "Aあ漢ア😀" * 20_000,
         "お待ちしております。" * 10_000,
         "「" * 100_000,
         "行くよ\n" * 25_000,
         "(^" * 50_000,
     ],
-    ids=["kana", "sentences", "brackets", "lines", "faces"],
+    ids=["kana", "mixed", "sentences", "brackets", "lines", "faces"],
 )
 def test_very_long_texts_have_an_answer(text: str) -> None:
     assert analyze_register(text).text
