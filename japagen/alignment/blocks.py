@@ -8,6 +8,7 @@ process has read before: keys are sorted and numbered within the block.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -36,8 +37,6 @@ _BORDERS = ("BOS", "EOS")
 # Distinct morphemes that a process remembers between blocks.
 _LEXICON_LIMIT = 400_000
 _MAX_TABLE = 2_000_000
-# Texts whose morphemes' names fit into a processor's cache together.
-_AT_ONCE = 256
 
 
 class Csr(NamedTuple):
@@ -87,26 +86,18 @@ class Lexicon(dict[str, int]):
         self._tagger = tagger
         self.morphemes: list[Morpheme] = []
 
-    def numbers(self, texts: Sequence[str]) -> tuple[Codes, list[int]]:
-        """Returns the numbers of all morphemes of normalised texts, and how many each has."""
-        names, counts = self._tagger.names_of_each(texts)
-        if not self.keys() >= (distinct := set(names)):
-            self._learn(distinct - self.keys(), names, texts, counts)
-        return np.fromiter(map(self.__getitem__, names), np.int32, len(names)), counts
-
-    def _learn(
-        self, new: set[str], names: Sequence[str], texts: Sequence[str], counts: Sequence[int]
-    ) -> None:
-        start = 0
-        for text, count in zip(texts, counts, strict=True):
-            mine = names[start : start + count]
-            start += count
-            if new.isdisjoint(mine):
-                continue
-            for name, morpheme in zip(mine, self._tagger.tokenize(text), strict=True):
+    def extend(self, numbers: array[int], text: str) -> None:
+        """Appends the numbers of the morphemes of a normalised text, in order."""
+        names, size = self._tagger.names(text), len(numbers)
+        try:
+            numbers.extend(map(self.__getitem__, names))
+        except KeyError:
+            del numbers[size:]
+            for name, morpheme in zip(names, self._tagger.tokenize(text), strict=True):
                 if name not in self:
                     self[name] = len(self.morphemes)
                     self.morphemes.append(morpheme)
+            numbers.extend(map(self.__getitem__, names))
 
     def tidy(self) -> None:
         """Forgets everything when there is too much of it; only between blocks."""
@@ -124,13 +115,12 @@ def count_block(texts: Sequence[str | None], lexicon: Lexicon) -> Block:
     """
     lexicon.tidy()
     clean = [normalize(text) if text else "" for text in texts]
-    parts, counts = [np.empty(0, dtype=np.int32)], []
-    for start in range(0, len(clean), _AT_ONCE):
-        part, each = lexicon.numbers(clean[start : start + _AT_ONCE])
-        parts.append(part)
-        counts += each
-    stops = np.cumsum(np.array(counts, dtype=np.int64))
-    seen, tokens = _compact(np.concatenate(parts), len(lexicon.morphemes))
+    numbers, ends = array("i"), array("q")
+    for text in clean:
+        lexicon.extend(numbers, text)
+        ends.append(len(numbers))
+    stops = np.array(ends, dtype=np.int64)
+    seen, tokens = _compact(np.array(numbers, dtype=np.int32), len(lexicon.morphemes))
     morphemes = [lexicon.morphemes[number] for number in seen]
     table = _Table(morphemes)
     row = np.repeat(np.arange(len(texts)), np.diff(stops, prepend=0))

@@ -22,7 +22,6 @@ _CACHE_LIMIT = 400_000
 # MeCab crashes on lines near a million characters.
 _CHUNK = 20_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_UNREADABLE = re.compile("[\0\r\ud800-\udfff]")
 # MeCab names each morpheme by its surface, the numbers of its connections and its cost, which
 # tell apart whatever MeCab itself can: of two entries alike in all of these it always picks the
 # same. Features are read once for each name; writing and hashing them for every morpheme would
@@ -31,6 +30,19 @@ _KNOWN_LINE = r"%m\t%phl,%phr,%pw\n"
 _UNKNOWN_LINE = r"%m\t%phl,%phr,%pw?\n"
 _POS1, _POS2, _POS3, _CTYPE, _CFORM, _LEMMA, _ORTH_BASE = 0, 1, 2, 4, 5, 7, 10
 _CLOSED_CLASSES = frozenset({"助詞", "助動詞", "接頭辞", "接尾辞", "補助記号", "感動詞", "接続詞"})
+
+
+# Forks between the first process and this one: cheaper to ask than the process's number.
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,7 @@ class Tagger:
     def __init__(self, user_dictionary: Path | None = None) -> None:
         self.user_dictionary = user_dictionary
         self._mecab: Any = None
-        self._pid = 0
+        self._forks = 0
         self._cache: dict[str, Morpheme] = {}
 
     def __reduce__(self) -> tuple[type[Tagger], tuple[Path | None]]:
@@ -131,8 +143,8 @@ class Tagger:
         Raises:
             JapagenError: If the user dictionary cannot be read.
         """
-        if self._mecab is None or self._pid != os.getpid():
-            self._mecab, self._pid = self._make_mecab(), os.getpid()
+        if self._mecab is None or self._forks != _forks:
+            self._mecab, self._forks = self._make_mecab(), _forks
         if len(text) > _CHUNK:
             return [name for chunk in _chunks(text) for name in self.names(chunk)]
         if "\0" in text or "\r" in text:
@@ -142,18 +154,6 @@ class Tagger:
         except UnicodeEncodeError:
             output = self._mecab.parse(_readable(text))
         return output.split("\n") if output else []
-
-    def names_of_each(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
-        """Returns the `names` of many texts in one list, and how many each text has."""
-        joined = "".join(texts)
-        if any(len(t) > _CHUNK for t in texts) or _UNREADABLE.search(joined):
-            each = [self.names(text) for text in texts]
-            return [name for names in each for name in names], list(map(len, each))
-        self.names("")  # Makes MeCab where there is none yet.
-        outputs = list(map(self._mecab.parse, texts))
-        counts = [output.count("\n") + 1 if output else 0 for output in outputs]
-        whole = "\n".join(filter(None, outputs))
-        return whole.split("\n") if whole else [], counts
 
     def _read_features(self, text: str, names: Sequence[str]) -> tuple[Morpheme, ...]:
         nodes = self._mecab.parseToNodeList(text)
