@@ -133,7 +133,7 @@ class Memory(threading.Thread):
 
     def run(self) -> None:
         """Samples until stopped."""
-        while not self._over.wait(0.2):
+        while not self._over.wait(1.0):
             self.peak = max(self.peak, sum(map(_set_size, _family(os.getpid()))))
 
     def stop(self) -> int:

@@ -208,6 +208,8 @@ def _sorted(dataset: Dataset | None) -> Dataset:
 
 
 def _plain_texts(dataset: Dataset) -> list[str]:
+    if not dataset.is_pair:
+        return dataset.texts
     pairs = zip(dataset.texts, dataset.column("text_pair"), strict=True)
     return [first if second is None else f"{first}\n{second}" for first, second in pairs]
 

@@ -56,8 +56,8 @@ class _Counter:
             file = pa.memory_map(str(texts_path(self._directory, job.dataset)))
             self._tables[job.dataset] = pa.ipc.open_file(file).read_all()
         rows = self._tables[job.dataset].slice(job.start, job.stop - job.start)
-        block = count_block(rows.column(job.column).to_pylist(), self._lexicon)
-        save_block(block_path(self._directory, job), block, rows.column("id").to_pylist())
+        texts, ids = (rows.column(name).to_numpy().tolist() for name in (job.column, "id"))
+        save_block(block_path(self._directory, job), count_block(texts, self._lexicon), ids)
 
 
 def _picklable(error: Exception) -> Exception:

@@ -60,8 +60,12 @@ def count_jobs(
         return
     lexicon = Lexicon(tagger)
     for job in jobs:
-        column = tables[job.dataset].column(job.column)
-        yield job, count_block(column.slice(job.start, job.stop - job.start).to_pylist(), lexicon)
+        yield job, count_block(_values(tables, job, job.column), lexicon)
+
+
+def _values(tables: Sequence[pa.Table], job: Job, column: str) -> list[str]:
+    rows = tables[job.dataset].column(column).slice(job.start, job.stop - job.start)
+    return list(rows.to_numpy().tolist())
 
 
 def _in_processes(
@@ -76,8 +80,7 @@ def _in_processes(
                 path = block_path(directory, job)
                 block, ids = load_block(path)
                 path.unlink()
-                rows = tables[job.dataset].column("id").slice(job.start, job.stop - job.start)
-                if ids != rows.to_pylist():
+                if ids != _values(tables, job, "id"):
                     raise RuntimeError(f"The block of {job} holds other rows than were asked for.")
                 yield job, block
 
