@@ -129,7 +129,7 @@ def measure(
         datasets: What to count; all of pairs or none.
         tagger: The morphological analyser, the same for all.
         workers: How many processes; None decides by the amount of text. The counts are the same.
-        progress: Wraps the stream of blocks of up to 8,192 texts (iterable, total).
+        progress: Wraps the stream of blocks of up to 16,384 texts (iterable, total).
 
     Returns:
         One `Measured` a dataset, and the vocabulary that numbers their columns.

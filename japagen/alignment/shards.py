@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 from japagen.alignment.blocks import Block, Csr
 
 # Fixed, so that where blocks begin does not depend on how many workers count them.
-BLOCK_ROWS, BLOCK_BYTES = 8_192, 4_000_000
+BLOCK_ROWS, BLOCK_BYTES = 16_384, 8_000_000
 _MATRICES = ("words", "pos", "endings")
 _KEYS = ("lemmas", "pairs", "ending_keys")
 _ENCODING = ("utf-8", "surrogatepass")
 
 
 def spans(texts: pa.ChunkedArray) -> list[tuple[int, int]]:
-    """Cuts texts into blocks of at most 8,192 rows and, beyond one row, 4 MB of UTF-8."""
+    """Cuts texts into blocks of at most 16,384 rows and, beyond one row, 8 MB of UTF-8."""
     sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
     ends = np.cumsum(sizes, dtype=np.int64)
     found = []
