@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -249,11 +250,14 @@ def align(
         int | None,
         typer.Option("--resample", help="Draw this many by weight, each then of weight 1."),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read texts; chosen if absent.", min=1)
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
-    with terminal.Terminal(doing="align"):
+    with terminal.Terminal(doing="align") as listener:
         from japagen.aligning import align_files
 
         found = align_files(
@@ -267,6 +271,8 @@ def align(
             seed=seed,
             label_prior=label_prior,
             floor=floor,
+            workers=workers,
+            progress=partial(listener.track, what="align"),
         )
     if as_json:
         terminal.print_json(found.to_dict())

@@ -143,8 +143,10 @@ def check_new(path: str | Path, *, overwrite: bool = False) -> None:
 
 
 def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    for example, weight in zip(dataset, dataset.weights, strict=True):
-        yield {**example.to_row(), "weight": round(float(weight), 6)}
+    weights = iter(dataset.weights.tolist())
+    for batch in dataset.table.to_batches(max_chunksize=4096):
+        for row in batch.to_pylist():
+            yield {**row, "weight": round(next(weights), 6)}
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from japagen.alignment.automatic import DEFAULT, Choice, choose
 from japagen.alignment.comparison import Material, Vectors
-from japagen.alignment.counting import Floats, Ints
+from japagen.alignment.counting import Floats, Ints, Progress
 from japagen.alignment.diagnostics import Diagnostics, diagnose
 from japagen.alignment.features import FeatureSpace
 from japagen.alignment.methods import METHODS, weigh
@@ -77,6 +78,8 @@ def align_datasets(
     seed: int = 0,
     tagger: Tagger | None = None,
     vectors: Sequence[npt.ArrayLike] | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda blocks, _: blocks,
 ) -> Alignment:
     """Weights synthetic examples against gold and, where there are any, unlabelled texts.
 
@@ -99,6 +102,9 @@ def align_datasets(
         tagger: Morphological analyser; the default one if None.
         vectors: Encoder vectors (gold, synthetic) or (gold, synthetic, unlabelled), each of
             shape (rows, d) in the rows' order.
+        workers: Processes that read the texts; None takes one a core where there is enough text.
+            The weights do not depend on it.
+        progress: Wraps the stream of blocks of texts that were read (iterable, total).
 
     Raises:
         JapagenError: If an argument is unknown or out of range, labels are missing or of
@@ -107,7 +113,15 @@ def align_datasets(
     """
     _check(synthetic, gold, unlabelled, label_prior, method, floor)
     ready = prepare(
-        synthetic, gold, unlabelled, label_prior, seed, tagger or default_tagger(), vectors
+        synthetic,
+        gold,
+        unlabelled,
+        label_prior,
+        seed,
+        tagger or default_tagger(),
+        vectors,
+        workers,
+        progress,
     )
     material, texts = ready.material, ready.texts
     n, base = len(ready.rows), material.base
@@ -154,6 +168,8 @@ def prepare(
     seed: int,
     tagger: Tagger,
     vectors: Sequence[npt.ArrayLike] | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda blocks, _: blocks,
 ) -> Prepared:
     """Counts the texts and finds the label prior; arguments as of `align_datasets`."""
     kept = synthetic.kept_mask
@@ -164,7 +180,7 @@ def prepare(
     prior = _find_prior(label_prior, source, target, more, strata, seed)
     base = _base(np.array(source.column("weight_label"), dtype=np.float64), strata)
     shares = target_shares(strata, prior, base)
-    texts = AlignedTexts.of(source, target, more, tagger)
+    texts = AlignedTexts.of(source, target, more, tagger, workers=workers, progress=progress)
     given = _vectors(vectors, (gold, synthetic, unlabelled), (target, source, more))
     ngrams = NGrams((_plain_texts(source), _plain_texts(target) + _plain_texts(more)), tagger)
     material = Material.of(texts, ngrams, strata, prior, shares, base, given, seed)
@@ -202,7 +218,7 @@ def _check(
 
 def _order(dataset: Dataset) -> Ints:
     """Positions sorted by id, so that nothing depends on the order of rows."""
-    return np.argsort(np.array(dataset.column("id"), dtype=object), kind="stable")
+    return np.asarray(pc.sort_indices(dataset.table.column("id")).to_numpy(), dtype=np.int64)
 
 
 def _sorted(dataset: Dataset | None) -> Dataset:
@@ -210,6 +226,8 @@ def _sorted(dataset: Dataset | None) -> Dataset:
 
 
 def _plain_texts(dataset: Dataset) -> list[str]:
+    if not dataset.is_pair:
+        return dataset.texts
     pairs = zip(dataset.texts, dataset.column("text_pair"), strict=True)
     return [first if second is None else f"{first}\n{second}" for first, second in pairs]
 

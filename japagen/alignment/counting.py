@@ -1,64 +1,63 @@
-"""Counts what a text is made of: words, POS bigrams, endings, scripts, length.
+"""Counts what texts are made of: words, POS bigrams, endings, scripts, length.
 
-Texts are read one at a time and only counts are kept, so memory grows with the number of
-distinct words in each text and not with the analyses.
+Texts are counted in blocks, here or in worker processes, and the blocks put together over one
+vocabulary. Its columns are in the order of their keys, so that nothing depends on which block was
+ready first.
 """
 
 from __future__ import annotations
 
-import re
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import sparse
 
+from japagen.alignment.blocks import SCRIPTS, Block, Csr
+from japagen.alignment.shards import spans
+from japagen.alignment.worker import Job
+from japagen.alignment.workers import count_jobs, default_workers
+from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.japanese.morphology import Morpheme, Tagger
-from japagen.japanese.normalization import normalize
+from japagen.japanese.morphology import Tagger
 from japagen.japanese.registers import Register
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
-
-SCRIPTS = ("kanji", "hiragana", "katakana", "latin", "digit")
-_SCRIPT_PATTERNS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        "[\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]",
-        "[\u3041-\u309f]",
-        "[\u30a1-\u30ff]",
-        "[A-Za-z]",
-        "[0-9]",
-    )
-)
-_TERMINATORS = frozenset("。．！？!?…♪")
-_SYMBOLS = ("補助記号", "記号", "空白")
-_FUNCTIONAL = ("助動詞", "助詞")
+# Wraps a stream of finished blocks, given their number, to show how far it is.
+Progress: TypeAlias = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 class Vocabulary:
-    """Numbers for words, POS bigrams and endings, given in order of first appearance.
+    """Numbers for words, POS bigrams and endings, in the order of their keys.
 
     Words are told apart by lemma and shown by the base form that writers use most.
+
+    Args:
+        blocks: The blocks whose keys to number.
     """
 
-    def __init__(self) -> None:
-        self.words: dict[str, int] = {}
-        self.pos: dict[str, int] = {}
-        self.endings: dict[str, int] = {}
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        words: set[str] = set()
+        pos: set[str] = set()
+        endings: set[str] = set()
         self._spellings: dict[str, Counter[str]] = {}
-
-    def add_word(self, morpheme: Morpheme) -> int:
-        """Returns the number of the morpheme's lemma and notes how it is spelt."""
-        self._spellings.setdefault(morpheme.lemma, Counter())[morpheme.orth_base] += 1
-        return self.words.setdefault(morpheme.lemma, len(self.words))
+        for block in blocks:
+            words.update(block.lemmas)
+            pos.update(block.pairs)
+            endings.update(block.ending_keys)
+            for column, base, count in block.spellings:
+                self._spellings.setdefault(block.lemmas[column], Counter())[base] += count
+        self.words, self.pos, self.endings = (
+            {key: i for i, key in enumerate(sorted(keys))} for keys in (words, pos, endings)
+        )
 
     def readable_words(self) -> list[str]:
         """Returns each word's most frequent base form, in the order of their numbers."""
@@ -66,29 +65,6 @@ class Vocabulary:
             min(self._spellings[lemma].items(), key=lambda item: (-item[1], item[0]))[0]
             for lemma in self.words
         ]
-
-
-@dataclass
-class _Rows:
-    """A count matrix under construction, in CSR form."""
-
-    indptr: array[int] = field(default_factory=lambda: array("q", [0]))
-    indices: array[int] = field(default_factory=lambda: array("q"))
-    values: array[int] = field(default_factory=lambda: array("q"))
-
-    def append(self, counts: Counter[int]) -> None:
-        self.indices.extend(counts.keys())
-        self.values.extend(counts.values())
-        self.indptr.append(len(self.indices))
-
-    def matrix(self, width: int) -> sparse.csr_array:
-        shape = (len(self.indptr) - 1, width)
-        parts = (
-            np.array(self.values, dtype=np.float64),
-            np.array(self.indices, dtype=np.int64),
-            np.array(self.indptr, dtype=np.int64),
-        )
-        return sparse.csr_array(parts, shape=shape)
 
 
 @dataclass(frozen=True)
@@ -117,15 +93,17 @@ class Measured:
     Attributes:
         first: Counts of the texts.
         second: Counts of the second texts, for pairs.
-        registers: Register preset of each row, "other" outside the presets, None if unknown.
+        register_names: The register presets that occur, sorted; "other" outside the presets.
+        register_codes: Shape (n,): place of each row's register among them, -1 if unknown.
     """
 
     first: Counts
     second: Counts | None
-    registers: tuple[str | None, ...]
+    register_names: tuple[str, ...]
+    register_codes: Ints
 
     def __len__(self) -> int:
-        return len(self.registers)
+        return len(self.register_codes)
 
     @property
     def words(self) -> sparse.csr_array:
@@ -138,92 +116,112 @@ class Measured:
         return self.first.pos + self.second.pos if self.second else self.first.pos
 
 
-def measure(datasets: Sequence[Dataset], tagger: Tagger) -> tuple[list[Measured], Vocabulary]:
+def measure(
+    datasets: Sequence[Dataset],
+    tagger: Tagger,
+    *,
+    workers: int | None = None,
+    progress: Progress = lambda blocks, _: blocks,
+) -> tuple[list[Measured], Vocabulary]:
     """Counts several datasets over one vocabulary.
 
     Args:
         datasets: What to count; all of pairs or none.
         tagger: The morphological analyser, the same for all.
+        workers: How many processes; None decides by the amount of text. The counts are the same.
+        progress: Wraps the stream of blocks of up to 16,384 texts (iterable, total).
 
     Returns:
         One `Measured` a dataset, and the vocabulary that numbers their columns.
+
+    Raises:
+        JapagenError: If ``workers`` is below 1.
     """
-    vocabulary = Vocabulary()
-    pairs = any(len(d) and d.is_pair for d in datasets)
-    sides: list[list[_SideRows]] = []
-    for dataset in datasets:
-        columns = [dataset.texts] + ([dataset.column("text_pair")] if pairs else [])
-        sides.append([_read(column, tagger, vocabulary) for column in columns])
+    if workers is not None and workers < 1:
+        raise JapagenError(
+            f"Expected at least 1 worker, found {workers}.", "Leave it out to have it chosen."
+        )
+    columns = ["text"]
+    if any(len(d) and d.is_pair for d in datasets):
+        columns.append("text_pair")
+    tables = [d.table.select(["id", *columns]) for d in datasets]
+    jobs: list[Job] = []
+    for number, table in enumerate(tables):
+        for name in columns:
+            jobs += [
+                Job(len(jobs) + i, number, name, start, stop)
+                for i, (start, stop) in enumerate(spans(table.column(name)))
+            ]
+    if workers is None:
+        workers = default_workers(sum(_size(t.column(name)) for t in tables for name in columns))
+    blocks: list[Block | None] = [None] * len(jobs)
+    with closing(count_jobs(tables, jobs, tagger, workers)) as found:
+        for job, block in progress(found, len(jobs)):
+            blocks[job.number] = block
+    vocabulary = Vocabulary(b for b in blocks if b is not None)
     measured = []
-    # Matrices are built last: only then is the vocabulary's size known.
-    for dataset, rows in zip(datasets, sides, strict=True):
-        counts = [side.counts(vocabulary) for side in rows]
-        registers = tuple(_preset(row) for row in dataset.column("register_seen"))
-        measured.append(Measured(counts[0], counts[1] if pairs else None, registers))
+    for number, dataset in enumerate(datasets):
+        counts = []
+        for name in columns:
+            mine = [job.number for job in jobs if (job.dataset, job.column) == (number, name)]
+            counts.append(_joined([b for i in mine if (b := blocks[i]) is not None], vocabulary))
+            for i in mine:  # A million texts are not to be held twice.
+                blocks[i] = None
+        second = counts[1] if len(columns) > 1 else None
+        measured.append(Measured(counts[0], second, *_registers(dataset)))
     return measured, vocabulary
 
 
-def _preset(row: dict[str, object] | None) -> str | None:
-    return None if row is None else Register.from_dict(row).name
+def _size(texts: pa.ChunkedArray) -> int:
+    return int(pc.sum(pc.binary_length(texts)).as_py() or 0)
 
 
-@dataclass
-class _SideRows:
-    words: _Rows = field(default_factory=_Rows)
-    pos: _Rows = field(default_factory=_Rows)
-    endings: _Rows = field(default_factory=_Rows)
-    scripts: array[float] = field(default_factory=lambda: array("d"))
-    lengths: array[float] = field(default_factory=lambda: array("d"))
-
-    def counts(self, vocabulary: Vocabulary) -> Counts:
-        return Counts(
-            self.words.matrix(len(vocabulary.words)),
-            self.pos.matrix(len(vocabulary.pos)),
-            self.endings.matrix(len(vocabulary.endings)),
-            np.array(self.scripts, dtype=np.float64).reshape(-1, len(SCRIPTS)),
-            np.array(self.lengths, dtype=np.float64),
-        )
+def _joined(blocks: Sequence[Block], vocabulary: Vocabulary) -> Counts:
+    lengths = np.concatenate([np.empty(0), *(b.lengths for b in blocks)])
+    scripts = np.concatenate([np.empty((0, len(SCRIPTS))), *(b.scripts for b in blocks)])
+    return Counts(
+        _stacked([(b.words, b.lemmas) for b in blocks], vocabulary.words),
+        _stacked([(b.pos, b.pairs) for b in blocks], vocabulary.pos),
+        _stacked([(b.endings, b.ending_keys) for b in blocks], vocabulary.endings),
+        scripts / np.maximum(lengths, 1.0)[:, None],
+        lengths,
+    )
 
 
-def _read(texts: Iterable[str | None], tagger: Tagger, vocabulary: Vocabulary) -> _SideRows:
-    rows = _SideRows()
-    for text in texts:
-        clean = normalize(text or "")
-        morphemes = tagger.tokenize(clean)
-        rows.words.append(Counter(vocabulary.add_word(m) for m in morphemes))
-        tags = ["BOS", *(m.pos1 for m in morphemes), "EOS"]
-        bigrams = (f"{a} {b}" for a, b in pairwise(tags))
-        rows.pos.append(Counter(_number(vocabulary.pos, b) for b in bigrams))
-        rows.endings.append(Counter(_number(vocabulary.endings, e) for e in endings(morphemes)))
-        rows.scripts.extend(len(p.findall(clean)) / max(1, len(clean)) for p in _SCRIPT_PATTERNS)
-        rows.lengths.append(len(clean))
-    return rows
+def _stacked(parts: Sequence[tuple[Csr, list[str]]], number: dict[str, int]) -> sparse.csr_array:
+    """One matrix over the common columns; these keep the order within a block."""
+    sizes = np.array([len(csr.indices) for csr, _ in parts], dtype=np.int64)
+    starts = np.cumsum(sizes) - sizes
+    index = np.int32 if sizes.sum() < 2**31 else np.int64
+    indices, data = np.empty(sizes.sum(), dtype=index), np.empty(sizes.sum())
+    indptr = [np.zeros(1, dtype=index)]
+    for (csr, keys), start, size in zip(parts, starts, sizes, strict=True):
+        column = np.array([number[key] for key in keys], dtype=index)
+        indices[start : start + size] = column[csr.indices] if size else 0
+        data[start : start + size] = csr.values
+        indptr.append((csr.indptr[1:] + start).astype(index))
+    rows = np.concatenate(indptr)
+    return sparse.csr_array((data, indices, rows), shape=(len(rows) - 1, len(number)))
 
 
-def _number(known: dict[str, int], key: str) -> int:
-    return known.setdefault(key, len(known))
-
-
-def endings(morphemes: Sequence[Morpheme]) -> list[str]:
-    """Returns how each sentence ends: its last two particles or auxiliaries in base form.
-
-    A sentence that ends in anything else gives that part of speech: 名詞 for 体言止め.
-    """
-    found = []
-    sentence: list[Morpheme] = []
-    for morpheme in morphemes:
-        if morpheme.pos1 not in _SYMBOLS:
-            sentence.append(morpheme)
-        elif morpheme.surface[:1] in _TERMINATORS and sentence:
-            found.append(_ending(sentence))
-            sentence = []
-    if sentence:
-        found.append(_ending(sentence))
-    return found
-
-
-def _ending(sentence: Sequence[Morpheme]) -> str:
-    tail = [m.orth_base if m.pos1 in _FUNCTIONAL else "" for m in sentence[-2:]]
-    if not tail[-1]:
-        return sentence[-1].pos1
-    return "+".join(word for word in tail if word)
+def _registers(dataset: Dataset) -> tuple[tuple[str, ...], Ints]:
+    """The presets of a dataset's rows: the few distinct registers are looked at once each."""
+    seen = dataset.table.column("register_seen").combine_chunks()
+    if seen.null_count == len(seen):
+        return (), np.full(len(seen), -1, dtype=np.int64)
+    if isinstance(seen, pa.ChunkedArray):
+        seen = pa.concat_arrays(seen.chunks)
+    style, keigo, *_ = seen.flatten()
+    keys = pc.binary_join_element_wise(
+        pc.fill_null(style, ""), pc.fill_null(pc.binary_join(keigo, "+"), ""), ":"
+    )
+    coded = pc.if_else(seen.is_null(), None, keys).dictionary_encode()
+    presets = []
+    for key in coded.dictionary.to_pylist():
+        first, _, second = key.partition(":")
+        honorifics = second.split("+") if second else []
+        presets.append(Register.from_dict({"style": first, "keigo": honorifics}).name)
+    names = tuple(sorted(set(presets)))
+    place = np.array([names.index(p) for p in presets], dtype=np.int64)
+    codes = np.asarray(pc.fill_null(coded.indices, -1).to_numpy(), dtype=np.int64)
+    return names, np.where(codes < 0, -1, place[codes])

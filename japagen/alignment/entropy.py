@@ -31,61 +31,21 @@ Generalized Regularization. Assumes that target means are averages of independen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, sparse, special
 
-from japagen.alignment.counting import Floats, Ints
+from japagen.alignment.counting import Floats
+from japagen.alignment.dual import Dual
 from japagen.alignment.floors import keeps_floor, tempered
+from japagen.alignment.problem_parts import Moments, Problem
+
+__all__ = ["TOLERANCES", "Balance", "Moments", "Problem", "balance"]
 
 TOLERANCES = (16.0, 8.0, 4.0, 2.8, 2.0, 1.4, 1.0)
 # How often the step from the last tolerance that held to the first that failed is halved.
 _HALVINGS = 3
-_RIDGE = 1e-4
-# In units of a feature's standard deviation: e⁶ times the weight for one deviation is no answer.
-_LIMIT = 6.0
-_SLACK = 1.1
-_ITERATIONS = 200
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Averages to meet.
-
-    Attributes:
-        mean: Shape (p,): the target's mean of each feature.
-        deviation: Shape (p,): its standard deviation in the target; 0 leaves a feature out.
-        size: Effective number of target texts behind the means.
-    """
-
-    mean: Floats
-    deviation: Floats
-    size: float
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What to weight and what to match.
-
-    Attributes:
-        features: Sparse (n, p).
-        slack: Shape (p,): standard errors that each feature may be off at λ = 1.
-        strata: Shape (n,): stratum of each row, 0 to K-1.
-        shares: Shape (K,): target share of each stratum, 0 for one without rows; sums to 1.
-        base: Shape (n,): weights to stay close to, at least 0, positive sum in each stratum.
-        marginal: Moments over all strata, or None.
-        within: Moments within one stratum, as (stratum, moments).
-    """
-
-    features: sparse.csr_array
-    slack: Floats
-    strata: Ints
-    shares: Floats
-    base: Floats
-    marginal: Moments | None
-    within: tuple[tuple[int, Moments], ...]
 
 
 @dataclass(frozen=True)
@@ -106,16 +66,6 @@ class Balance:
     has_tolerance: bool = False
 
 
-@dataclass(frozen=True)
-class _Block:
-    """One block of moments on the rows of some strata, in standard-deviation units."""
-
-    parts: tuple[tuple[int, sparse.csr_array, sparse.csr_array], ...]
-    mean: Floats
-    error: Floats
-    share: float
-
-
 def balance(problem: Problem, floor: float) -> Balance:
     """Finds the tightest tolerance that is feasible and keeps the effective sample size.
 
@@ -128,12 +78,12 @@ def balance(problem: Problem, floor: float) -> Balance:
     """
     rows = [np.flatnonzero(problem.strata == k) for k in range(len(problem.shares))]
     live = [k for k in range(len(rows)) if len(rows[k]) and problem.shares[k] > 0]
-    blocks = _blocks(problem, rows, live)
+    dual = Dual(problem, rows, live)
     log_base = np.log(np.maximum(problem.base, 1e-300))
     weighted = [rows[k] if k in live else np.empty(0, dtype=np.int64) for k in range(len(rows))]
 
     def attempt(tolerance: float, start: Floats | None) -> tuple[Floats, Floats, bool]:
-        found, scores, feasible = _solve(problem, blocks, rows, live, log_base, tolerance, start)
+        found, scores, feasible = dual.solve(tolerance, start)
         return found, scores, feasible and keeps_floor(log_base, scores, weighted, floor)
 
     scores, tolerance = _tightest(attempt)
@@ -165,92 +115,3 @@ def _tightest(
         else:
             failed = middle
     return best, tolerance
-
-
-def _blocks(problem: Problem, rows: Sequence[Ints], live: Sequence[int]) -> list[_Block]:
-    blocks = []
-    if problem.marginal is not None:
-        blocks.append(_block(problem, problem.marginal, rows, live, 1.0))
-    for k, moments in problem.within:
-        if k in live:
-            blocks.append(_block(problem, moments, rows, [k], float(problem.shares[k])))
-    return blocks
-
-
-def _block(
-    problem: Problem, moments: Moments, rows: Sequence[Ints], live: Sequence[int], share: float
-) -> _Block:
-    """Keeps the features that can be met: those that vary, and whose mean is within reach."""
-    parts = [problem.features[rows[k]] for k in live]
-    low = np.min([_dense(p.min(axis=0)) for p in parts], axis=0)
-    high = np.max([_dense(p.max(axis=0)) for p in parts], axis=0)
-    error = problem.slack * moments.deviation / np.sqrt(moments.size)
-    reachable = (moments.mean - error < high) & (moments.mean + error > low)
-    columns = np.flatnonzero(reachable & (high > low) & (moments.deviation > 0))
-    scale = sparse.diags_array(1.0 / moments.deviation[columns])
-    scaled = []
-    for k, part in zip(live, parts, strict=True):
-        chosen = sparse.csr_array(part[:, columns] @ scale)
-        # Kept with its transpose: making one costs more than a product on small data.
-        scaled.append((k, chosen, sparse.csr_array(chosen.T)))
-    mean = moments.mean[columns] / moments.deviation[columns]
-    return _Block(tuple(scaled), mean, problem.slack[columns] / np.sqrt(moments.size), share)
-
-
-def _dense(row: sparse.coo_array) -> Floats:
-    dense: Floats = np.ravel(row.toarray())
-    return dense
-
-
-def _solve(
-    problem: Problem,
-    blocks: Sequence[_Block],
-    rows: Sequence[Ints],
-    live: Sequence[int],
-    log_base: Floats,
-    tolerance: float,
-    start: Floats | None,
-) -> tuple[Floats, Floats, bool]:
-    """Minimises the dual; returns its solution, the scores, and whether constraints are met."""
-    sizes = [len(b.mean) for b in blocks]
-    total = sum(sizes)
-    cuts = np.cumsum([0, *sizes])
-    penalty = np.concatenate([tolerance * b.share * b.error for b in blocks] or [np.empty(0)])
-
-    def score(theta: Floats) -> Floats:
-        scores = np.zeros(len(problem.strata))
-        for block, a, b in zip(blocks, cuts, cuts[1:], strict=False):
-            for k, part, _ in block.parts:
-                scores[rows[k]] += part @ theta[a:b]
-        return scores
-
-    def dual(split: Floats) -> tuple[float, Floats]:
-        theta = split[:total] - split[total:]
-        scores = score(theta)
-        value = float(penalty @ (split[:total] + split[total:]) + _RIDGE / 2 * split @ split)
-        tilted = {}
-        for k in live:
-            logits = log_base[rows[k]] + scores[rows[k]]
-            norm = float(special.logsumexp(logits))
-            value += float(problem.shares[k]) * norm
-            tilted[k] = problem.shares[k] * np.exp(logits - norm)
-        gradient = np.empty(total)
-        for block, a, b in zip(blocks, cuts, cuts[1:], strict=False):
-            value -= block.share * float(theta[a:b] @ block.mean)
-            gradient[a:b] = sum(t @ tilted[k] for k, _, t in block.parts) - block.share * block.mean
-        return value, np.concatenate([gradient + penalty, penalty - gradient]) + _RIDGE * split
-
-    if total == 0:
-        return np.empty(0), np.zeros(len(problem.strata)), True
-    found = optimize.minimize(
-        dual,
-        np.zeros(2 * total) if start is None else start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(0.0, _LIMIT)] * (2 * total),
-        options={"maxiter": _ITERATIONS, "ftol": 1e-9, "gtol": 1e-5},
-    )
-    theta = found.x[:total] - found.x[total:]
-    smooth = dual(found.x)[1][:total] - penalty - _RIDGE * found.x[:total]
-    allowed = _SLACK * penalty + _RIDGE * np.abs(theta) + 1e-6
-    return found.x, score(theta), bool(np.all(np.abs(smooth) <= allowed))

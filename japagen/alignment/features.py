@@ -17,7 +17,8 @@ from itertools import pairwise
 import numpy as np
 from scipy import sparse
 
-from japagen.alignment.counting import SCRIPTS, Counts, Floats, Ints, Measured, Vocabulary
+from japagen.alignment.blocks import SCRIPTS
+from japagen.alignment.counting import Counts, Floats, Ints, Measured, Vocabulary
 
 # Enough for what a few hundred target texts can tell apart; more only adds noise and time.
 MAX_WORDS, MAX_POS, MAX_ENDINGS = 400, 150, 40
@@ -107,8 +108,9 @@ class FeatureSpace:
         for number, side in enumerate(self.sides):
             blocks += _side_blocks(side, _side_counts(measured, number))
         if self.registers:
-            seen = [[float(r == name) for name in self.registers] for r in measured.registers]
-            blocks.append(np.array(seen).reshape(-1, len(self.registers)))
+            place = [self.registers.index(name) for name in measured.register_names]
+            seen = np.array(place, dtype=np.int64)[measured.register_codes]
+            blocks.append(np.eye(len(self.registers))[seen])
         if measured.second:
             blocks.append(_pair_block(measured.first, measured.second))
         return sparse.csr_array(sparse.hstack([sparse.csr_array(b) for b in blocks]))
@@ -138,8 +140,9 @@ def _length_edges(lengths: Floats) -> Floats:
 
 
 def _registers(parts: Sequence[Measured]) -> tuple[str, ...]:
-    seen = {r for part in parts for r in part.registers}
-    return () if None in seen else tuple(sorted(str(r) for r in seen))
+    if any((part.register_codes < 0).any() for part in parts):
+        return ()
+    return tuple(sorted({name for part in parts for name in part.register_names}))
 
 
 def _side_names(

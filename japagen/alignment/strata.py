@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from japagen.alignment.counting import Floats, Ints
 from japagen.errors import JapagenError, nearest
@@ -57,43 +58,53 @@ def stratify(synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | Non
             gold nor the prior knows.
     """
     kind = _kind(synthetic, gold)
+    if kind == "class":
+        return _classes(synthetic, gold, prior)
     asked, wanted = synthetic.labels, gold.labels
     if kind == "number":
         return _binned(asked, wanted)
-    if kind == "list":
-        return _tagged(asked, wanted, prior)
+    return _tagged(asked, wanted, prior)
+
+
+def _classes(synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | None) -> Strata:
+    # Distinct labels alone become Python objects.
+    coded = [
+        d.table.column("label").cast(pa.string()).combine_chunks().dictionary_encode()
+        for d in (synthetic, gold)
+    ]
+    asked, wanted = (c.dictionary.to_pylist() for c in coded)
     known = set(wanted) | set(prior or ())
     if known:
         _refuse_unknown(set(asked), known)
     names = tuple(sorted(known | set(asked)))
-    code = {name: i for i, name in enumerate(names)}
-    return _strata("class", names, [code[a] for a in asked], [code[w] for w in wanted])
+    codes = []
+    for part, labels in zip(coded, (asked, wanted), strict=True):
+        place = np.array([names.index(label) for label in labels], dtype=np.int64)
+        codes.append(place[part.indices.to_numpy()])
+    return _strata("class", names, *codes)
 
 
-def _strata(
-    kind: LabelKind, names: tuple[str, ...], synthetic: Sequence[int], gold: Sequence[int]
-) -> Strata:
+def _strata(kind: LabelKind, names: tuple[str, ...], synthetic: Ints, gold: Ints) -> Strata:
     none = (np.empty((len(synthetic), 0)), np.empty((len(gold), 0)))
-    codes = np.array(synthetic, dtype=np.int64), np.array(gold, dtype=np.int64)
-    return Strata(kind, names, *codes, (), *none)
+    return Strata(kind, names, synthetic, gold, (), *none)
 
 
 def _kind(synthetic: Dataset, gold: Dataset) -> LabelKind:
     kinds: dict[str, LabelKind] = {}
     for name, dataset in (("synthetic", synthetic), ("gold", gold)):
-        missing = sum(label is None for label in dataset.labels)
+        missing = dataset.table.column("label").null_count
         if missing:
             raise JapagenError(
                 f"Expected every {name} row to have a label, found {missing} without one.",
                 "Pass texts without labels as the unlabelled dataset.",
             )
         if len(dataset):
-            label = dataset.labels[0]
+            form = dataset.table.schema.field("label").type
             kinds[name] = (
                 "class"
-                if isinstance(label, str)
+                if pa.types.is_string(form)
                 else "list"
-                if isinstance(label, list)
+                if pa.types.is_list(form)
                 else "number"
             )
     if len(set(kinds.values())) > 1:
@@ -128,7 +139,7 @@ def _binned(asked: Sequence[float], wanted: Sequence[float]) -> Strata:
     bounds = ["-∞", *(f"{edge:g}" for edge in edges), "∞"]
     names = tuple(f"{a} to {b}" for a, b in pairwise(bounds))
     codes = [np.searchsorted(edges, np.array(v, float), side="right") for v in (asked, wanted)]
-    return _strata("number", names, codes[0].tolist(), codes[1].tolist())
+    return _strata("number", names, *(c.astype(np.int64) for c in codes))
 
 
 def _tagged(

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from japagen.alignment import dual
 from japagen.alignment.entropy import TOLERANCES, Moments, Problem, balance
 from japagen.alignment.floors import effective_share
 
@@ -108,3 +109,21 @@ def test_effective_share_of_equal_and_single_weights() -> None:
     assert effective_share(np.ones(7)) == pytest.approx(1.0)
     assert effective_share(np.array([5.0, 0, 0, 0])) == pytest.approx(0.25)
     assert effective_share(np.zeros(3)) == 0.0
+
+
+def test_many_rows_are_solved_on_a_sample_and_checked_on_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.random((4_000, 5))
+    mean = features[features[:, 0] > 0.6].mean(axis=0)
+    task = problem(features, mean, 60.0)
+    exact = balance(task, floor=0.1)
+    monkeypatch.setattr(dual, "SAMPLE_ROWS", 1_000)
+    monkeypatch.setattr(dual, "_LEAST_OF_STRATUM", 10)
+    found = balance(task, floor=0.1)
+    assert found.tolerance == exact.tolerance == 1.0
+    weights = np.exp(found.scores)
+    gap = np.abs(weights @ features / weights.sum() - mean)
+    assert (gap <= 1.11 * features.std(axis=0) / np.sqrt(60.0) + 1e-3).all()
+    assert found.scores == pytest.approx(exact.scores, abs=0.5)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from japagen.alignment.counting import endings, measure
+from japagen.alignment.counting import measure
 from japagen.alignment.features import FeatureSpace
 from japagen.examples import Dataset, Example
-from japagen.japanese.morphology import default_tagger, tokenize
+from japagen.japanese.morphology import default_tagger
 from japagen.japanese.registers import Register
 
 TEXTS = [
@@ -45,7 +45,9 @@ def test_texts_are_counted_after_normalisation_and_words_told_apart_by_lemma() -
     ],
 )
 def test_sentence_endings(text: str, expected: list[str]) -> None:
-    assert endings(tokenize(text)) == expected
+    (measured,), vocabulary = measure([Dataset.of([Example(text)])], default_tagger())
+    assert list(vocabulary.endings) == sorted(expected)
+    assert measured.first.endings.sum() == len(expected)
 
 
 def test_features_are_bounded_and_named_readably() -> None:
