@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,11 @@ import pytest
 from hypothesis import settings
 
 from japagen.tasks import Task
+
+# A shell starts its background jobs deaf to Ctrl-C, which the tests of it could not tell from
+# a fault; processes that they start inherit this.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines that run the tests are shared: a slow example is no failure.
 settings.register_profile("japagen", deadline=None, derandomize=True)
