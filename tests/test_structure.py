@@ -11,7 +11,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "japagen"
 STAGES = ("curation", "alignment", "training", "reporting", "generation", "evaluation")
-COMPOSERS = ("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results")
+COMPOSERS = (
+    *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
+    *("aligning", "arms", "asking", "planning", "stage_runner", "text_vectors"),
+)
 
 
 def _imports(path: Path) -> set[str]:
