@@ -11,7 +11,7 @@ from japagen.generation import run_requests
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request
 from japagen.ledger import Ledger, ledger_errors
 from japagen.listeners import Listener
-from japagen.tasks import GeneratorSettings
+from japagen.settings import GeneratorSettings
 
 
 @dataclass(frozen=True)

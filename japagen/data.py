@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from japagen.errors import JapagenError, nearest
 from japagen.examples import Dataset, Example, Split
 from japagen.formats import read_examples
-from japagen.tasks import Source, Task
+from japagen.settings import Source
+from japagen.tasks import Task
 
 _LEAST_GOLD = 2
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from japagen.japanese.registers import Register
 from japagen.ledger import Ledger
 from japagen.prompts import PromptLibrary
 from japagen.requesting import draft_request, identified, one_line, read_answer
+from japagen.shots import ShotSets
 from japagen.tasks import Task
 
 
@@ -66,7 +66,7 @@ def plan_requests(
     groups: list[tuple[int, list[Request]]] = []
     for label in task.labels:
         for register, count in apportion(registers[label], task.generation.per_label).items():
-            shots = _ShotSets(task, gold, label, register) if strategy == "few_shot" else None
+            shots = ShotSets(task, gold, label, register) if strategy == "few_shot" else None
             for turn in range(-(-count // size)):
                 chosen = shots.draw() if shots else []
                 draft = _draft(task, label, register, chosen, strategy, prompts, generator)
@@ -76,43 +76,6 @@ def plan_requests(
                 groups.append((turn, group))
     groups.sort(key=lambda group: group[0])
     return [request for _, group in groups for request in group]
-
-
-class _ShotSets:
-    """Draws shot sets for one label and register, each set only once.
-
-    Draws of one label and register do not depend on those of another, so that asking for more
-    texts keeps the requests of a smaller plan.
-    """
-
-    def __init__(self, task: Task, gold: Dataset | None, label: str, register: str) -> None:
-        rows = [e for e in gold or () if e.label == label]
-        self._same = [e for e in rows if e.register_seen and e.register_seen.name == register]
-        self._others = [e for e in rows if e not in self._same]
-        self._count = min(task.generation.shots, len(rows))
-        self._random = random.Random(f"{task.seed}/shots/{label}/{register}")
-        self._used: set[tuple[str, ...]] = set()
-
-    def draw(self) -> list[Example]:
-        for _ in range(20):
-            chosen = self._draw()
-            key = tuple(e.id for e in chosen)
-            if key not in self._used:
-                break
-        # With very little gold every order may have been used; a repeat is then unavoidable.
-        self._used.add(key)
-        return chosen
-
-    def _draw(self) -> list[Example]:
-        same, others = list(self._same), list(self._others)
-        self._random.shuffle(same)
-        self._random.shuffle(others)
-        # Two of another register keep the content varied where one register has few texts.
-        room = max(self._count - 2, (self._count + 1) // 2)
-        matching = same[:room]
-        filling = (others + same[room:])[: self._count - len(matching)]
-        # A model copies the manner of what it read last.
-        return filling + matching
 
 
 def _draft(

@@ -24,8 +24,9 @@ from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
 from japagen.runs import RunDirectory
+from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
-from japagen.tasks import Source, Task
+from japagen.tasks import Task
 from japagen.text_vectors import text_vectors
 
 Until = Literal["generate", "curate", "align", "train", "report"]

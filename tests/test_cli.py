@@ -16,7 +16,9 @@ from tests.conftest import write_jsonl
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = sorted(
-    re.findall(r"@app\.command\(\)\ndef (\w+)", (ROOT / "japagen/cli.py").read_text("utf-8"))
+    name
+    for path in (ROOT / "japagen/cli").glob("*.py")
+    for name in re.findall(r"@app\.command\(\)\ndef (\w+)", path.read_text("utf-8"))
 )
 
 

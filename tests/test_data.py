@@ -7,7 +7,8 @@ import pytest
 
 from japagen.data import load_data, load_synthetic
 from japagen.errors import JapagenError
-from japagen.tasks import Source, Task
+from japagen.settings import Source
+from japagen.tasks import Task
 from tests.conftest import GOLD, write_jsonl
 
 

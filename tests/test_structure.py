@@ -55,7 +55,7 @@ def test_stages_import_neither_each_other_nor_what_composes_them(path: Path) -> 
 
 @pytest.mark.parametrize(
     "path",
-    _files("japanese", "errors", "examples", "tasks", "prompts", "formats", "files"),
+    _files("japanese", "errors", "examples", "settings", "tasks", "prompts", "formats", "files"),
     ids=lambda p: str(p.relative_to(PACKAGE)),
 )
 def test_foundations_import_no_stage(path: Path) -> None:

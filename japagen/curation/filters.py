@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from japagen.examples import Dataset, Example, Rejection
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
-from japagen.tasks import Curation
+from japagen.settings import Curation
 
 Filter = Callable[[Example], Rejection | None]
 

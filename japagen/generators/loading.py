@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from japagen.errors import JapagenError
 from japagen.generators.base import Generator
-from japagen.tasks import GeneratorSettings
+from japagen.settings import GeneratorSettings
 
 
 def load_generator(settings: GeneratorSettings) -> Generator:

@@ -13,7 +13,7 @@ from torch import nn
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.tasks import Training
+from japagen.settings import Training
 from japagen.training.classifier import Classifier, Progress
 from japagen.training.encoders import Encoder, load_encoder, supports_bf16
 from japagen.training.heads import classification_model, last_linear, probe_head

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Rejection
-from japagen.tasks import Training
+from japagen.settings import Training
 from japagen.training.classifier import Classifier
 from japagen.training.encoders import Encoder, load_encoder
 from japagen.training.fitting import _batches, _loss_mass, step_count, train

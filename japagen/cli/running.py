@@ -1,0 +1,167 @@
+"""Commands on a task file: from writing one to the finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from japagen import scaffold, terminal
+from japagen.cli.options import Columns, Config, Json, Out, Quiet, Sets, Synthetic, app
+from japagen.errors import JapagenError
+from japagen.overrides import parse_overrides
+from japagen.tasks import Task, synthetic_source
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the task.", show_default=False)],
+    labels: Annotated[str, typer.Option(help="Labels, separated by commas.")],
+    directory: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
+) -> None:
+    """Write a task file and a gold template to fill in."""
+    for path in scaffold.write_task(name, labels.split(","), directory):
+        terminal.out.print(f"wrote {path}")
+    terminal.err.print(scaffold.next_steps(name, directory))
+
+
+def _run(
+    config: Path,
+    out: Path | None,
+    sets: list[str] | None,
+    until: Any,
+    synthetic: Path | None = None,
+    columns: list[str] | None = None,
+    *,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> None:
+    if columns and synthetic is None:
+        raise JapagenError(
+            "--column maps columns of --synthetic, which is absent.", "Give the file's path too."
+        )
+    with terminal.Terminal(quiet=quiet) as listener:
+        from japagen.pipeline import run as run_task
+
+        task = Task.load(config, parse_overrides(sets or ()))
+        source = synthetic_source(synthetic, columns or ()) if synthetic else None
+        result = run_task(task, out, synthetic=source, until=until, listener=listener)
+    if until != "report":
+        dataset = result.after(until)
+        counts = {"examples": len(dataset), "kept": int(dataset.kept_mask.sum())}
+        if as_json:
+            terminal.print_json({"run": str(result.path), **counts})
+        else:
+            terminal.out.print(f"{result.path}: {counts['kept']} of {counts['examples']} kept")
+    elif as_json:
+        terminal.print_json(result.metrics)
+    else:
+        terminal.print_summary(result.path, result.metrics)
+
+
+@app.command()
+def run(
+    config: Config,
+    out: Out = None,
+    sets: Sets = None,
+    synthetic: Synthetic = None,
+    columns: Columns = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Do everything: generate, curate, align, train, evaluate, report. Resumes."""
+    _run(config, out, sets, "report", synthetic, columns, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def generate(
+    config: Config, out: Out = None, sets: Sets = None, quiet: Quiet = False, as_json: Json = False
+) -> None:
+    """Generate synthetic examples, and stop there."""
+    _run(config, out, sets, "generate", quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def curate(
+    config: Config,
+    out: Out = None,
+    sets: Sets = None,
+    synthetic: Synthetic = None,
+    columns: Columns = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Generate and curate, and stop there."""
+    _run(config, out, sets, "curate", synthetic, columns, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def train(
+    config: Config,
+    out: Out = None,
+    sets: Sets = None,
+    synthetic: Synthetic = None,
+    columns: Columns = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go on as far as the trained classifier."""
+    _run(config, out, sets, "train", synthetic, columns, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    config: Config,
+    out: Out = None,
+    sets: Sets = None,
+    synthetic: Synthetic = None,
+    columns: Columns = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Score the classifier against gold alone; runs what is missing first."""
+    _run(config, out, sets, "report", synthetic, columns, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def plan(config: Config, sets: Sets = None, as_json: Json = False) -> None:
+    """Show how many requests and tokens a run would take, before anything is spent."""
+    with terminal.Terminal():
+        from japagen.previewing import estimate
+
+        found = estimate(Task.load(config, parse_overrides(sets or ())))
+    if as_json:
+        terminal.print_json(found)
+        return
+    terminal.print_table(
+        f"{found['requests']} requests to {found['generator']}",
+        ["label", "register", "requests"],
+        [(r["label"], r["register"], r["requests"]) for r in found["cells"]],
+    )
+    terminal.out.print(
+        f"prompt tokens: {found['prompt_tokens']:,} "
+        f"({found['shared_prompt_tokens']:,} after sharing prefixes)\n"
+        f"completion tokens: at most {found['max_completion_tokens']:,}"
+    )
+
+
+@app.command()
+def preview(
+    config: Config,
+    number: Annotated[int, typer.Option("-n", help="How many examples.", min=1)] = 5,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Show rendered prompts and a few generated examples."""
+    with terminal.Terminal(doing="preview"):
+        from japagen.previewing import sample
+
+        rows = sample(Task.load(config, parse_overrides(sets or ())), number)
+    if as_json:
+        terminal.print_json(rows)
+        return
+    for row in rows:
+        terminal.out.rule(f"{row['label']} / {row['register']} / {row['template']}")
+        terminal.out.print(row["prompt"], style="dim")
+        terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")

@@ -1,0 +1,201 @@
+"""The sections of a task file: the settings of every stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from japagen.japanese.registers import Keigo
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+_COLUMNS = ("text", "text_pair", "label", "id", "weight")
+
+
+class Section(BaseModel):
+    """A part of the task file: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Section):
+    """A file of examples.
+
+    Attributes:
+        path: CSV, JSONL or Parquet; relative to the task file.
+        columns: Our column name to the file's, for example ``{text: 本文, label: 分類}``.
+        encoding: The file's encoding; CSV and JSONL only.
+        per_label: Draw this many a label (seeded) instead of using all.
+    """
+
+    path: Path
+    columns: dict[str, str] = {}
+    encoding: str = "utf-8"
+    per_label: Count | None = None
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in columns:
+            if name not in _COLUMNS:
+                raise ValueError(f"'{name}' is none of {', '.join(_COLUMNS)}; write OURS: YOURS")
+        return columns
+
+
+class GeneratorSettings(Section):
+    """Which model writes the text.
+
+    Attributes:
+        backend: ``embedded`` (a GGUF in this process) or ``openai`` (any compatible server).
+        model: A GGUF path or ``gemma3-270m`` for embedded; the server's model name for openai.
+        base_url: The server's address, for openai.
+        api_key_env: The environment variable that holds the key, for openai.
+        api: ``chat`` or ``completions``, for openai.
+        slots: Requests at a time; chosen by the backend when absent.
+    """
+
+    backend: Literal["embedded", "openai"] = "embedded"
+    model: str = "gemma3-270m"
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    api: Literal["chat", "completions"] = "chat"
+    slots: Count | None = None
+
+
+class Generation(Section):
+    """How much is asked for, and how.
+
+    Attributes:
+        per_label: Requests for each label.
+        strategy: ``few_shot`` shows gold examples, ``zero_shot`` only describes the label;
+            ``auto`` is few-shot where there is gold.
+        shots: Gold examples in a prompt.
+        completions_per_shot_set: Requests that share one set of shots (and so one prompt
+            prefix); the set is never used again.
+        prompts: Directory of templates to use in place of the built-in ones.
+    """
+
+    per_label: Count = 150
+    strategy: Literal["auto", "few_shot", "zero_shot"] = "auto"
+    shots: Count = 10
+    completions_per_shot_set: Annotated[int, Field(ge=1, le=8)] = 8
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.8
+    top_k: Annotated[int, Field(ge=0)] = 100
+    min_p: Share = 0.05
+    max_tokens: Count = 120
+    prompts: Path | None = None
+
+
+class Curation(Section):
+    """What is turned down.
+
+    Attributes:
+        min_characters: Shorter texts are rejected.
+        max_characters: Longer texts are rejected.
+        min_japanese_share: Least share of kana and kanji among the letters; product and
+            programme names in Latin letters are ordinary, whole sentences of them are not.
+        max_gold_overlap: Largest share of a text's character 5-grams found in one gold text.
+        forbid_label_name: Reject texts that contain their label's name.
+        forbidden_words: Reject texts that contain one of these.
+        register_miss: What to do, in this order, with a text that is not in the register
+            asked for: ``keep`` it for what it is where that register of its label has room,
+            ``rewrite`` it. What neither can place is rejected. ``ignore`` leaves all as
+            they are.
+        rewrite_attempts: Requests to the model for one text that the rules cannot rewrite;
+            0 for rules alone.
+    """
+
+    min_characters: Count = 6
+    max_characters: Count = 300
+    min_japanese_share: Share = 0.3
+    max_gold_overlap: Share = 0.6
+    forbid_label_name: bool = False
+    forbidden_words: tuple[str, ...] = ()
+    register_miss: Literal["ignore"] | tuple[Literal["keep", "rewrite"], ...] = (
+        "keep",
+        "rewrite",
+    )
+    rewrite_attempts: Annotated[int, Field(ge=0, le=8)] = 1
+
+
+class JapaneseSettings(Section):
+    """What the Japanese analysis knows beside UniDic-lite.
+
+    Attributes:
+        user_dictionary: A compiled MeCab user dictionary; relative to the task file.
+        honorifics: Own honorific words to their class, or a YAML file of them.
+    """
+
+    user_dictionary: Path | None = None
+    honorifics: Path | dict[str, Keigo] = {}
+
+
+AlignmentMethod = Literal[
+    "auto",
+    "entropy",
+    "dsir",
+    "dsir_characters",
+    "kernel_mean",
+    "density_ratio",
+    "sliced_transport",
+    "gradient_matching",
+    "labels",
+    "none",
+]
+
+
+class AlignmentSettings(Section):
+    """How synthetic text is weighted towards gold.
+
+    Attributes:
+        method: ``entropy`` (entropy balancing with tolerance), another method of
+            `japagen.alignment.methods`, ``labels`` for label shares alone, ``none``, or ``auto``
+            for what does best on gold and unlabelled texts left out.
+        floor: Least effective sample size, as a share of the examples within each label.
+        label_trust: ``encoder`` weights each text by how likely a classifier trained on gold
+            alone finds the label it was asked for; ``none`` trusts all labels alike.
+    """
+
+    method: AlignmentMethod = "entropy"
+    floor: Annotated[float, Field(gt=0, le=1)] = 0.3
+    label_trust: Literal["encoder", "none"] = "encoder"
+
+
+class Training(Section):
+    """How the classifier is fine-tuned.
+
+    Attributes:
+        encoder: ``embedded``, a local directory, or a Hub name.
+        trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
+        synthetic_share: Share of the total loss mass that synthetic examples carry.
+        epochs: Passes over gold and synthetic text together.
+        min_steps: Lower bound on optimiser steps, for small data.
+        max_steps: Upper bound on optimiser steps; None for no bound.
+        seeds: Independent fine-tunings for the comparison; the first one is saved.
+    """
+
+    encoder: str = "embedded"
+    trust_remote_code: bool = False
+    synthetic_share: Share = 0.4
+    epochs: Count = 3
+    min_steps: Count = 60
+    max_steps: Count | None = None
+    batch_size: Count = 16
+    learning_rate: Annotated[float, Field(gt=0)] = 3e-5
+    head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    max_length: Annotated[int, Field(ge=8, le=512)] = 128
+    seeds: Count = 1
+
+
+class Evaluation(Section):
+    """How the classifier is scored.
+
+    Attributes:
+        test_share: Share of gold held out where no test file is given.
+        bootstrap: Resamples for intervals.
+    """
+
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
