@@ -11,15 +11,8 @@ from typing import Annotated
 import typer
 
 from japagen import terminal
-from japagen.cli.options import Json, Overwrite, RunPath, app
+from japagen.cli.options import Json, Language, Overwrite, RunPath, app
 from japagen.lines import read_texts
-
-
-class Language(Enum):
-    """Languages of the report."""
-
-    JA = "ja"
-    EN = "en"
 
 
 class ExportFormat(Enum):
