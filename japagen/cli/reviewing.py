@@ -26,13 +26,17 @@ def review(
         Path | None,
         typer.Option(help="Write the texts that people found good here as gold; no page."),
     ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option("--import", help="Take in an export of Label Studio or Argilla; no page."),
+    ] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Print the result; no page.")] = False,
     seed: Annotated[int, typer.Option(help="Of the sample, at the first review.")] = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
-    from japagen.reviewing.opening import open_review, write_gold
+    from japagen.reviewing.opening import open_review, take_annotations, write_gold
 
     with open_review(
         run_path,
@@ -45,7 +49,12 @@ def review(
             count = write_gold(run_path, gold, overwrite=overwrite)
             terminal.out.print(f"wrote {gold}: {count} texts")
             return
-        if not summary:
+        if answers is not None:
+            counts = take_annotations(session, answers)
+            terminal.err.print(
+                f"{counts['taken']} answers taken, {counts['unknown']} not of this run"
+            )
+        elif not summary:
             from japagen.reviewing.server import serve
 
             def ready(address: str) -> None:

@@ -22,6 +22,8 @@ class ExportFormat(Enum):
     CSV = "csv"
     PARQUET = "parquet"
     HF = "hf"
+    ARGILLA = "argilla"
+    LABEL_STUDIO = "label-studio"
 
 
 _METHOD_HELP = (
@@ -149,7 +151,8 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the dataset with its card."""
-    from japagen.exports import dataset_card, export_dataset, form_of
+    from japagen.cards import dataset_card
+    from japagen.exports import export_dataset, form_of
     from japagen.results import Run
 
     found = Run.open(run_path)

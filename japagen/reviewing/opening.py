@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from japagen.annotation import read_annotations
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.formats import check_new, write_examples
@@ -59,6 +60,25 @@ def decisions_of(path: str | Path) -> Mapping[str, Decision]:
         return {}
     with closing(Decisions(file)) as decisions:
         return decisions.latest()
+
+
+def take_annotations(session: Session, path: Path) -> dict[str, int]:
+    """Makes decisions of what people answered in Label Studio or Argilla.
+
+    Args:
+        session: The run's review.
+        path: An export of the tool; see `japagen.annotation.read_annotations`.
+
+    Returns:
+        How many answers were ``taken``, and how many were ``unknown`` to this run.
+
+    Raises:
+        JapagenError: If the file cannot be read, or a label is none of the task's.
+    """
+    counts = {"taken": 0, "unknown": 0}
+    for name, answer in read_annotations(path).items():
+        counts["taken" if session.take(name, answer) else "unknown"] += 1
+    return counts
 
 
 def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import yaml
 
+from japagen.annotation import REJECT
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
 from japagen.files import digest
@@ -57,9 +58,10 @@ class Session:
         self._language = language
         self.places = order_of_review(dataset, decisions, seed)
         chosen = choose(self.places, number)
-        wanted = {place.example_id: place for place in chosen}
+        self._dataset = dataset
+        wanted = {place.example_id for place in chosen}
         self._rows = {e.id: e for e in dataset if e.id in wanted}
-        self._sample = [wanted[p.example_id] for p in chosen if p.example_id in self._rows]
+        self._sample = [p for p in chosen if p.example_id in self._rows]
         # A tab of another sample must not mix with this one.
         self._version = digest([p.example_id for p in self._sample])
 
@@ -98,6 +100,47 @@ class Session:
         """
         saved = self._decisions.save(*self._checked(body))
         return {"decision": to_json(saved), "summary": self.summary().to_dict()}
+
+    def take(self, example_id: str, answer: Any) -> bool:
+        """Makes a decision of an answer given elsewhere; it overrules an earlier decision.
+
+        Args:
+            example_id: Any example of the run, of this sample or not.
+            answer: A label of the task, or `japagen.annotation.REJECT`.
+
+        Returns:
+            Whether the run has such an example.
+
+        Raises:
+            JapagenError: If the answer is neither.
+        """
+        example = self._by_id.get(example_id)
+        if example is None:
+            return False
+        if answer != REJECT and answer not in self._labels:
+            raise JapagenError(
+                f"Expected a label among {', '.join(self._labels)} or '{REJECT}' for "
+                f"'{example_id}', found {answer!r}.",
+                "Correct it in the tool and export again.",
+            )
+        asked = str(example.label_asked if example.label_asked is not None else example.label)
+        verdict: Verdict = "reject" if answer == REJECT else "accept"
+        if answer not in (REJECT, asked):
+            verdict = "relabel"
+        current = self._decisions.latest().get(example_id)
+        decision = Decision(
+            example_id,
+            verdict,
+            text_hash(example.text, example.text_pair),
+            label=answer if verdict == "relabel" else None,
+            reviewer=self._reviewer,
+        )
+        self._decisions.save(decision, current.number if current else 0)
+        return True
+
+    @cached_property
+    def _by_id(self) -> dict[str, Example]:
+        return {e.id: e for e in self._dataset}
 
     def _checked(self, body: Any) -> tuple[Decision, int]:
         def need(condition: bool, expected: str) -> None:

@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
+from japagen.annotation import REJECT, to_argilla
 from japagen.examples import Dataset, Example, Rejection
 from japagen.formats import read_examples, write_examples
+from japagen.results import Run
 from japagen.reviewing.decisions import FILE, Decisions
 from japagen.reviewing.opening import decisions_of
 from japagen.reviewing.session import words
@@ -153,6 +155,21 @@ def test_summary_and_gold_without_the_page(run_path: Path, tmp_path: Path) -> No
     ]
     code, out, _ = japagen("review", run_path, "--summary", "--json")
     assert json.loads(out)["verdicts"] == {"accept": 1, "relabel": 1, "reject": 0}
+
+
+def test_answers_of_an_annotation_tool_become_decisions(run_path: Path, tmp_path: Path) -> None:
+    records = to_argilla(Run.open(run_path).dataset)
+    answers = {"e03": "返品", "e04": "配送", "marks": REJECT}
+    for record in records:
+        if record["id"] in answers:
+            record["responses"] = {"label": [{"value": answers[record["id"]], "user_id": "u"}]}
+    records.append({**records[0], "id": "elsewhere", "responses": {"label": [{"value": "配送"}]}})
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    code, out, err = japagen("review", run_path, "--import", path, "--json")
+    assert (code, "3 answers taken, 1 not of this run" in err) == (0, True), err
+    assert json.loads(out)["verdicts"] == {"accept": 1, "relabel": 1, "reject": 1}
+    assert decisions_of(run_path)["e03"].label == "返品"
 
 
 def test_what_is_no_run_or_has_no_texts_is_refused(tmp_path: Path, run_path: Path) -> None:
