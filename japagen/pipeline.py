@@ -127,6 +127,7 @@ class _Pipeline:
             parts.dataset, parts.alignment = self.align(parts.dataset)
         if "train" in wanted:
             self.fit(parts)
+            self.keep_reference(parts)
         if "report" in wanted:
             self.report(parts)
 
@@ -312,6 +313,32 @@ class _Pipeline:
             parts.with_synthetic.append((seed, self.arms.with_synthetic(parts.dataset, seed)))
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
+
+    def keep_reference(self, parts: metrics.Parts) -> None:
+        """Leaves beside the classifier what new traffic will be compared with.
+
+        Texts that it has learnt from would look too certain, so only others count.
+        """
+        found = [d for d in (self.data.test, self.data.unlabelled) if d is not None]
+        if not found:
+            return
+        from japagen.monitoring import FILE, Profile, profile_of
+
+        assert parts.dataset is not None
+        texts = Dataset.concat([d.with_columns(label=[None] * len(d)) for d in found])
+        fingerprint = {
+            "texts": texts.fingerprint,
+            "examples": parts.dataset.fingerprint,
+            **self.arms.inputs(),
+        }
+        self.stages.run(
+            "reference",
+            [FILE],
+            fingerprint,
+            lambda: profile_of(texts, Run(self.directory.path).classifier),
+            lambda path, made: made.save(path.parent),
+            lambda path: Profile.load(path.parent),
+        )
 
     def report(self, parts: metrics.Parts) -> None:
         seconds = self.directory.seconds()

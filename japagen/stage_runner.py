@@ -21,6 +21,7 @@ _VERSIONS = {
     "review": 1,
     "align": 1,
     "train": 1,
+    "reference": 1,
     "report": 1,
 }
 

@@ -137,6 +137,36 @@ def predict(
 
 
 @app.command()
+def monitor(
+    model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="New texts.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Of samples and permutations.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare new traffic with what the classifier was made for; exits 3 to say: retrain."""
+    with terminal.Terminal(doing="monitor"):
+        from japagen.watching import watch
+
+        found = watch(model, file, seed)
+    if as_json:
+        terminal.print_json(found.to_dict())
+    else:
+        terminal.print_table(
+            f"{found.new} new texts against {found.reference}: {found.verdict}",
+            ["what", "change", "p", ""],
+            [
+                (c.name, f"{c.value:.3f}", f"{c.p_value:.3f}", "drifted" if c.drifted else "")
+                for c in found.checks
+            ],
+        )
+        if found.new_words:
+            words = ", ".join(f"{word} ({n})" for word, n in found.new_words.items())
+            terminal.out.print(f"words never seen before: {words}")
+    if found.verdict == "retrain":
+        raise typer.Exit(3)
+
+
+@app.command()
 def export(
     run_path: RunPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
