@@ -18,7 +18,9 @@ _VERSIONS = {
     "curate": 1,
     "registers": 1,
     "trust": 1,
-    "align": 1,
+    "vectors": 1,
+    "align": 2,
+    "diversity": 1,
     "train": 1,
     "report": 1,
 }

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "japagen"
-STAGES = ("curation", "alignment", "training", "reporting", "generation", "evaluation")
+STAGES = (
+    *("curation", "alignment", "training", "reporting", "generation", "evaluation"),
+    "diversity",
+)
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *("aligning", "arms", "asking", "planning", "stage_runner", "text_vectors"),
+    *("aligning", "arms", "asking", "measuring", "planning", "stage_runner", "text_vectors"),
 )
 
 
