@@ -3,13 +3,13 @@
     python benchmarks/planted_shift.py --data DIR [--quick] [--fine-tune]
 
 DIR holds a folder a task (hotel_sentiment, software_topics, jnli) with ``pool.jsonl`` and
-``dev.jsonl`` (columns text, label and perhaps text_pair). "Synthetic" text is a biased sample of the pool: its label shares are
-moved, long (or, on odd seeds, short) texts are favoured, polite (or plain) ones too, and 20% of
-its labels are wrong. Gold and unlabelled texts are disjoint from it. Rows are drawn with
-replacement, so that the shift and not the sample's own noise is measured. All weighting methods
-and, as "package", data-selection of p-lambda/dsir (as it comes, and fed MeCab words with spaces
-between) are compared in two settings. Figures are means ± standard errors over seeds, ratios of
-means with jackknife errors:
+``dev.jsonl`` (columns text, label and perhaps text_pair). "Synthetic" text is a biased sample of
+the pool: its label shares are moved, long (or, on odd seeds, short) texts are favoured, polite
+(or plain) ones too, and 20% of its labels are wrong. Gold and unlabelled texts are disjoint from
+it. Rows are drawn with replacement, so that the shift and not the sample's own noise is measured.
+All weighting methods and, as "package", data-selection of p-lambda/dsir (as it comes, and fed
+MeCab words with spaces between) are compared in two settings. Figures are means ± standard errors
+over seeds, ratios of means with jackknife errors:
 
 label TV     share of the total variation of labels from the pool's that is undone
 token JS     share undone of the Jensen-Shannon divergence of words from dev, above what an
@@ -23,9 +23,10 @@ true         the planted tilt taken back exactly, which needs knowledge nobody h
 oracle       entropy balancing with the unlabelled texts' true label shares: the most that
              estimating the prior could reach
 
-A second table has the macro-F1 on dev of a logistic head on frozen vectors, trained on gold and
-the weighted sample, and its gain over the same sample without weights, paired by draw, with a 95%
-t interval; --fine-tune adds the encoder fine-tuned for the default method and for none.
+More tables have the scores on dev of a logistic head on frozen vectors, trained on gold and the
+weighted sample, and their gain over the same sample without weights, paired by draw, with a 95% t
+interval: macro-F1, accuracy, and macro-F1 where labels weigh alike in the loss whatever the
+weights. --fine-tune adds the encoder fine-tuned for the default method and for none.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -44,7 +45,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 from dsir_package import package_weights
-from planted_scores import Scored, fine_tuned_score, gold_score, head_score, paired_gain
+from planted_scores import Scored, fine_tuned_score, gold_scores, head_scores
+from planted_tables import show, show_scores
 from scipy import sparse
 
 from japagen.alignment.alignment import prepare
@@ -67,7 +69,6 @@ FLOOR = 0.3
 FLOOR_DRAWS = 20
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Runs = dict[str, dict[str, dict[str, float]]]
 
 
@@ -246,6 +247,7 @@ class Judge:
         self.planted, self.codes, self.gold = planted, planted.codes, gold
         self.base_floor = pool.floor(left, len(rows), rng)
         self.before = self._distances(np.ones(len(rows)))
+        self.alone = gold_scores(gold, pool.dev)
 
     def _distances(self, weights: Floats) -> dict[str, float]:
         pool, share = self.pool, weights / weights.sum()
@@ -272,8 +274,8 @@ class Judge:
             "token floor at ESS": floor,
             "ESS": size,
             "least ESS of a label": min(effective_share(w) for w in labels),
-            "F1": head_score(self.gold, self.planted, weights, self.pool.dev),
-            "F1 of gold alone": gold_score(self.gold, self.pool.dev),
+            **head_scores(self.gold, self.planted, weights, self.pool.dev),
+            **self.alone,
         }
 
     def fine_tuned(self, weights: Floats, seed: int) -> float:
@@ -281,81 +283,6 @@ class Judge:
         pool = self.pool
         encoder, names = pool.encoder, pool.names
         return fine_tuned_score(self.gold, self.planted, weights, pool.dev, encoder, names, seed)
-
-
-def summary(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Mean and standard error of every figure; shares undone are ratios of means."""
-    values = {key: np.array([run.get(key, np.nan) for run in runs]) for key in runs[0]}
-    out = {key: _mean(v) for key, v in values.items() if np.isfinite(v).any()}
-    for key in ("label", "length", "register"):
-        out[f"{key} undone"] = undone(values[f"{key} before"], values[f"{key} after"])
-    excess = values["token before"] - values["token floor"]
-    for name, floor in (("token undone", "token floor"), ("at ESS", "token floor at ESS")):
-        out[name] = undone(excess, values["token after"] - values[floor])
-    return out
-
-
-def _mean(values: Floats) -> tuple[float, float]:
-    values = values[np.isfinite(values)]
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return float(values.mean()), float(error)
-
-
-def undone(before: Floats, after: Floats) -> tuple[float, float]:
-    def share(keep: Bools) -> float:
-        return 1 - float(after[keep].sum() / before[keep].sum())
-
-    n = len(before)
-    parts = np.array([share(np.arange(n) != i) for i in range(n)])
-    error = float(np.sqrt((n - 1) / n * ((parts - parts.mean()) ** 2).sum()))
-    return share(np.ones(n, dtype=bool)), error
-
-
-COLUMNS = {
-    "label TV": "label undone",
-    "token JS": "token undone",
-    "at ESS": "at ESS",
-    "length": "length undone",
-    "register": "register undone",
-    "ESS": "ESS",
-    "least": "least ESS of a label",
-    "score": "score on left-out target",
-    "λ": "tolerance",
-    "s": "seconds",
-}
-
-
-def show(runs: Sequence[Runs], setting: str) -> None:
-    """Prints one table: a row a method, a column a figure."""
-    before = summary([run[setting]["entropy"] for run in runs])
-    shown = "; ".join(
-        f"{k} {before[f'{k} before'][0]:.3f}" for k in ("label", "length", "register")
-    )
-    excess = before["token before"][0] - before["token floor"][0]
-    print(f"\n  {setting}\n  planted: {shown}; token JS excess {excess:.4f}")
-    print(f"    {'':24s}" + "".join(f"{name:>14s}" for name in COLUMNS))
-    for method in runs[0][setting]:
-        found = summary([run[setting][method] for run in runs])
-        cells = [found.get(key) for key in COLUMNS.values()]
-        line = [f"{c[0]:7.2f} ± {c[1]:.2f}" if c else "-" for c in cells]
-        print(f"    {method:24s}" + "".join(f"{cell:>14s}" for cell in line))
-
-
-def show_scores(runs: Sequence[Runs], setting: str, key: str) -> None:
-    """Prints macro-F1 and its paired gain over no weights, a row a method."""
-    found = {
-        method: np.array([run[setting][method][key] for run in runs])
-        for method, figures in runs[0][setting].items()
-        if key in figures
-    }
-    if not found:
-        return
-    alone = np.mean([run[setting]["none"]["F1 of gold alone"] for run in runs])
-    print(f"\n  {setting}: {key} on dev" + (f"; gold alone {alone:.3f}" if key == "F1" else ""))
-    for method, scores in found.items():
-        mean, low, high, lower = paired_gain(scores, found["none"])
-        gain = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}], below in {lower} of {len(scores)}"
-        print(f"    {method:24s}{scores.mean():.3f}   {'' if method == 'none' else gain}")
 
 
 def main() -> None:
@@ -385,7 +312,7 @@ def main() -> None:
         print(f"\n{task}: labels {dict(Counter(pool.labels))}")
         for i, setting in enumerate(runs[0]):
             show(runs, setting)
-            for key in ("F1", "fine-tuned F1"):
+            for key in ("F1", "accuracy", "F1, labels balanced", "fine-tuned F1"):
                 show_scores(runs, setting, key)
             if not arguments.methods:
                 print(f"    auto chose {dict(Counter(chosen[i] for _, chosen in done))}")

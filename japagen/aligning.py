@@ -98,12 +98,14 @@ def with_registers(
     analyzer = RegisterAnalyzer()
 
     def filled(dataset: Dataset) -> Dataset:
+        if not dataset.table.column("register_seen").null_count:
+            return dataset
         kept = dataset.column("register_seen")
         rows = [row for row, register in enumerate(kept) if register is None]
         texts = dataset.texts
         for row, report in zip(rows, analyzer.analyze_all(texts[r] for r in rows), strict=True):
             kept[row] = report.register.to_dict()
-        return dataset.with_columns(register_seen=kept) if rows else dataset
+        return dataset.with_columns(register_seen=kept)
 
     first, second, third = datasets
     return filled(first), filled(second), None if third is None else filled(third)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -180,7 +180,17 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
                 f"gain: {gain['value']:+.3f} (95% interval {gain['low']:+.3f} to "
                 f"{gain['high']:+.3f} over the test texts): {scores['verdict'].replace('_', ' ')}"
             )
+    _print_alarms((metrics.get("diversity") or {}).get("alarms") or ())
     out.print(f"report: {path / 'report.html'}")
+
+
+def _print_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:
+    if alarms:
+        from japagen.reporting.diversity_view import alarm_text
+        from japagen.reporting.text import Words
+
+        for alarm in alarms:
+            out.print(f"diversity alarm: {alarm_text(alarm, Words('en'))}")
 
 
 def print_alignment(found: Mapping[str, Any]) -> None:

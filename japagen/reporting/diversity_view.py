@@ -21,7 +21,7 @@ def diversity(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None
     return {
         "verdict": _verdict(against, rounds, alarms, words),
         "alarm": bool(alarms),
-        "alarms": [_alarm(alarm, words) for alarm in alarms],
+        "alarms": [alarm_text(alarm, words) for alarm in alarms],
         "table": _table(against, words),
         "chart": _relative("diversity", against, "gold", words) if beside else None,
         "series": _names(against, words),
@@ -53,7 +53,8 @@ def _verdict(
     return " ".join(said) or words("diversity.alone")
 
 
-def _alarm(alarm: Mapping[str, Any], words: Words) -> str:
+def alarm_text(alarm: Mapping[str, Any], words: Words) -> str:
+    """Says which measure has fallen, below what, and by how much."""
     return words(
         f"diversity.alarm.{alarm['kind']}",
         round=int(alarm["group"]) + 1 if alarm["kind"] == "round" else "",
@@ -97,14 +98,19 @@ def _relative(name: str, compared: Mapping[str, Any], other: str, words: Words) 
     rows: list[tuple[str, list[charts.Range | None]]] = []
     for measure, theirs in groups[other]["measures"].items():
         goal = _more(measure, theirs["value"])
-        values: list[charts.Range | None] = []
-        for mine in (group["measures"].get(measure) for n, group in groups.items() if n != other):
-            ends = [] if mine is None else [mine[key] for key in ("low", "value", "high")]
-            low, value, high = sorted(_more(measure, x) / goal for x in ends) if ends else [0.0] * 3
-            values.append((low, value, high) if ends and goal > 0 else None)
-        rows.append((words(f"diversity.{measure}"), values))
+        if goal > 0:  # Texts all alike are no measure for others.
+            mine = (group["measures"].get(measure) for n, group in groups.items() if n != other)
+            shares = [_shares(measure, found, goal) for found in mine]
+            rows.append((words(f"diversity.{measure}"), shares))
     title = words(f"diversity.chart.{'gold' if other == 'gold' else 'rounds'}")
     return safe(charts.ranges(name, title, rows, lambda value: f"{value:.0%}", 1.0))
+
+
+def _shares(measure: str, found: Mapping[str, float] | None, goal: float) -> charts.Range | None:
+    if found is None:
+        return None
+    low, value, high = sorted(_more(measure, found[k]) / goal for k in ("low", "value", "high"))
+    return low, value, high
 
 
 def _more(measure: str, value: float) -> float:
