@@ -188,12 +188,14 @@ def test_drawn_by_weight_a_run_trains_on_those_alone(task: Task, tmp_path: Path)
     run, _, _ = _run(drawn, tmp_path / "run")
     counts = run.metrics["counts"]
     assert counts["kept"] == 10
-    assert run.metrics["rejections"]["not_drawn"] == counts["generated"] - 10
+    left = [e.rejected for e in run.dataset if e.rejected and e.rejected.filter == "not_drawn"]
+    assert left
+    assert {r.detail for r in left} == {f"10 of {10 + len(left)} texts were drawn by weight"}
+    assert run.metrics["rejections"]["not_drawn"] == len(left)
+    assert counts["kept"] + counts["rejected"] == counts["generated"] + counts["rewritten"]
     assert set(run.dataset.kept.weights) == {1.0}
     size = run.metrics["alignment"]["diagnostics"]["effective_sample_size"]
     assert size["rows"] == pytest.approx(10)
-    left = [e.rejected for e in run.dataset if e.rejected]
-    assert left[0].detail == f"10 of {counts['generated']} texts were drawn by weight"
     with pytest.raises(JapagenError, match="rows with weight; found 999"):
         _run(_changed(drawn, "alignment", resample=999), tmp_path / "run")
 

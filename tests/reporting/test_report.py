@@ -382,7 +382,6 @@ def test_an_alarm_is_said_in_words(run: Run) -> None:
     metrics = copy.deepcopy(run[0])
     page = _Page(render_report(metrics, run[1], language="en")).all_text
     assert Words("en")("diversity.steady") in page
-    assert "below" not in Words("en")("diversity.steady")
     alarm = {"measure": "distinct_2", "change": -0.31, "low": -0.4, "high": -0.22}
     metrics["diversity"]["alarms"] = [
         {"kind": "round", "group": "1", **alarm},
@@ -392,10 +391,10 @@ def test_an_alarm_is_said_in_words(run: Run) -> None:
     words = Words("en")
     for said in ("diversity.collapse", "diversity.narrow"):
         assert words(said) in page
-    figures = "is 31% below the first round (95% interval 22% to 40%)"
-    assert f"Round 2: {words('diversity.distinct_2')} {figures}" in page
+    figures = "round 2 is 31% less varied than the first (95% interval 22% to 40%)"
+    assert f"By {words('diversity.distinct_2')}, {figures}" in page
     page = _Page(render_report(metrics, run[1])).all_text
-    assert "正解データより 31% 低い" in page
+    assert "で見た多様性が 31% 低い" in page
 
 
 def test_diversity_without_gold_or_rounds_stands_alone(run: Run) -> None:
