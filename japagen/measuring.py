@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,10 +88,8 @@ class Measuring:
             found = measure_diversity(dataset, gold, tagger, (ours, theirs), self._task.seed)
             return None if found is None else found.to_dict()
 
-        def load(path: Path) -> dict[str, Any] | None:
-            kept: dict[str, Any] | None = read_json(path)
-            return kept
-
-        return self._stages.run(
-            "diversity", ["diversity.json"], fingerprint, make, write_json, load
+        outputs = ["diversity.json"]
+        found: dict[str, Any] | None = self._stages.run(
+            "diversity", outputs, fingerprint, make, write_json, read_json
         )
+        return found
