@@ -44,6 +44,7 @@ class Parts:
         synthetic_file: Name of that file.
         cost: Totals of the ledger.
         alignment: What alignment reports.
+        diversity: How varied the kept texts are.
         with_synthetic: Seed and test probabilities, shape (n, labels), a training.
         gold_only: The same for training on gold alone.
         seconds: Stage to seconds.
@@ -58,6 +59,7 @@ class Parts:
     synthetic_file: str | None = None
     cost: Mapping[str, float] | None = None
     alignment: dict[str, Any] | None = None
+    diversity: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -84,6 +86,7 @@ def collect(parts: Parts) -> dict[str, Any]:
         "rejections": rejection_counts(dataset),
         "registers": _registers(parts, dataset),
         "alignment": parts.alignment,
+        "diversity": parts.diversity,
         "scores": _scores(parts),
         "leakage": _leakage(parts, dataset),
         "errors": _errors(parts),

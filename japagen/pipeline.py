@@ -21,6 +21,7 @@ from japagen.files import digest, read_json, write_json, write_text
 from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.listeners import Listener, Silent
+from japagen.measuring import Measuring, Vectors
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
@@ -30,7 +31,6 @@ from japagen.runs import RunDirectory
 from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
-from japagen.text_vectors import text_vectors
 
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
@@ -104,6 +104,7 @@ class _Pipeline:
         self.analyzer = load_analyzer(task)
         gold = self.data.gold
         self.gold = find_registers(gold, self.analyzer) if gold is not None else None
+        self.measuring = Measuring(task, data, self.gold, self.stages)
 
     def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
         """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
@@ -124,7 +125,10 @@ class _Pipeline:
             if self.data.gold is not None and self.task.alignment.label_trust == "encoder":
                 parts.dataset = self.arms.trust_labels(parts.dataset)
             parts.dataset = self.reviewed(parts.dataset)
-            parts.dataset, parts.alignment = self.align(parts.dataset)
+            vectors = self.measuring.vectors(parts.dataset)
+            parts.dataset, parts.alignment = self.align(parts.dataset, vectors)
+            tagger = self.analyzer.tagger
+            parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
         if "train" in wanted:
             self.fit(parts)
             self.keep_reference(parts)
@@ -252,45 +256,43 @@ class _Pipeline:
         self._need_some(reviewed, "reviewed.parquet")
         return reviewed
 
-    def align(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
+    def align(self, dataset: Dataset, vectors: Vectors) -> tuple[Dataset, dict[str, Any]]:
+        """Weights the kept examples, or draws some of them by weight."""
         from japagen.alignment.alignment import align_datasets
+        from japagen.alignment.resampling import keep_drawn
+        from japagen.training.encoders import encoder_identity
 
+        settings, unlabelled = self.task.alignment, self.data.unlabelled
         fingerprint = {
             "examples": dataset.fingerprint,
             "gold": fingerprint_of(self.gold),
-            "unlabelled": fingerprint_of(self.data.unlabelled),
+            "unlabelled": fingerprint_of(unlabelled),
             "label_prior": self.task.label_prior,
-            "alignment": self.task.alignment.model_dump(mode="json"),
-            "dictionary": self.analyzer.tagger.identity,
+            "alignment": settings.model_dump(mode="json"),
+            "japanese": self.analyzer.identity,
+            "encoder": encoder_identity(self.task.training.encoder),
             "seed": self.task.seed,
         }
-        settings, unlabelled = self.task.training, self.data.unlabelled
-        needs_vectors = self.task.alignment.method == "gradient_matching"
-        if needs_vectors:
-            from japagen.training.encoders import encoder_identity
-
-            fingerprint["encoder"] = encoder_identity(settings.encoder)
 
         def make() -> tuple[Dataset, dict[str, Any]]:
-            vectors = None
-            if needs_vectors:
-                vectors = text_vectors(
-                    (self.gold, dataset, unlabelled),
-                    settings.encoder,
-                    trust_remote_code=settings.trust_remote_code,
-                )
+            # A register that one side lacks could not be matched.
+            known = unlabelled and find_registers(unlabelled, self.analyzer)
             alignment = align_datasets(
                 dataset,
                 self.gold,
-                unlabelled,
+                known,
                 label_prior=self.task.label_prior,
-                method=self.task.alignment.method,
-                floor=self.task.alignment.floor,
+                method=settings.method,
+                floor=settings.floor,
                 seed=self.task.seed,
                 tagger=self.analyzer.tagger,
                 vectors=vectors,
+                resample=settings.resample,
             )
-            aligned = dataset.with_columns(weight_distribution=alignment.weights)
+            if settings.resample is None:
+                aligned = dataset.with_columns(weight_distribution=alignment.weights)
+            else:
+                aligned = keep_drawn(dataset, alignment.weights)
             return aligned, alignment.to_dict()
 
         def save(path: Path, made: tuple[Dataset, dict[str, Any]]) -> None:

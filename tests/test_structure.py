@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "japagen"
-STAGES = ("curation", "alignment", "training", "reporting", "generation", "evaluation")
+STAGES = (
+    *("curation", "alignment", "training", "reporting", "generation", "evaluation"),
+    "diversity",
+)
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
     *(
         "aligning",
         "arms",
         "asking",
+        "measuring",
         "planning",
         "reviewing",
         "stage_runner",

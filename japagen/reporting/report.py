@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.reporting import alignment_view, charts, views
+from japagen.reporting import alignment_view, charts, diversity_view, views
 from japagen.reporting.text import Language, Words, undirected
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _PARTS = (
     "samples",
     "registers",
     "alignment",
+    "diversity",
     "scores",
     "errors",
     "leakage",
@@ -64,6 +65,7 @@ def render_report(
         "samples": views.samples(metrics, dataset, words),
         "registers": views.registers(metrics, words),
         "alignment": alignment_view.alignment(metrics, words),
+        "diversity": diversity_view.diversity(metrics, words),
         "scores": views.scores(metrics, words),
         "errors": views.errors(metrics, words),
         "leakage": views.leakage(metrics, words),
