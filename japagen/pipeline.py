@@ -7,6 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from japagen import coverage, generation, metrics
 from japagen.arms import Arms
 from japagen.asking import Asker
@@ -247,8 +249,12 @@ class _Pipeline:
             from japagen.training.encoders import encoder_identity
 
             fingerprint["encoder"] = encoder_identity(settings.encoder)
+        if self.task.balance:
+            fingerprint["balance"] = self.task.model_dump(mode="json")["balance"]
 
         def make() -> tuple[Dataset, dict[str, Any]]:
+            factors = coverage.balance_factors(self.task, dataset, self.analyzer.tagger)
+            trust = np.array(dataset.column("weight_label"), dtype=np.float64)
             vectors = None
             if needs_vectors:
                 vectors = text_vectors(
@@ -257,7 +263,8 @@ class _Pipeline:
                     trust_remote_code=settings.trust_remote_code,
                 )
             alignment = align_datasets(
-                dataset,
+                # Alignment starts from the label weights, so what it meets, it meets balanced.
+                dataset.with_columns(weight_label=trust * factors),
                 self.gold,
                 unlabelled,
                 label_prior=self.task.label_prior,
@@ -267,7 +274,10 @@ class _Pipeline:
                 tagger=self.analyzer.tagger,
                 vectors=vectors,
             )
-            aligned = dataset.with_columns(weight_distribution=alignment.weights)
+            weights = alignment.weights * factors
+            kept = dataset.kept_mask
+            weights /= weights[kept].mean() if weights[kept].any() else 1.0
+            aligned = dataset.with_columns(weight_distribution=weights)
             return aligned, alignment.to_dict()
 
         def save(path: Path, made: tuple[Dataset, dict[str, Any]]) -> None:
