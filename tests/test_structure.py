@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "japagen"
 STAGES = ("curation", "alignment", "training", "reporting", "generation", "evaluation")
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *("aligning", "arms", "asking", "planning", "rounds", "stage_runner", "text_vectors"),
+    *("aligning", "arms", "asking", "planning", "reviewing", "rounds", "stage_runner"),
+    "text_vectors",
 )
 
 
