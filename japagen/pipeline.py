@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from japagen import generation, metrics
+import numpy as np
+
+from japagen import coverage, generation, metrics
 from japagen.arms import Arms
 from japagen.asking import Asker
 from japagen.curation.filters import curate
@@ -22,11 +24,12 @@ from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.listeners import Listener, Silent
 from japagen.measuring import Measuring, Vectors
-from japagen.planning import find_registers, load_analyzer, plan
+from japagen.planning import find_registers, load_analyzer
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
 from japagen.reviewing.feedback import apply_decisions
 from japagen.reviewing.opening import decisions_of
+from japagen.rounds import Rounds
 from japagen.runs import RunDirectory
 from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
@@ -112,7 +115,7 @@ class _Pipeline:
         parts = metrics.Parts(task=self.task, data=self.data, gold=self.gold)
         wanted = STAGES[: STAGES.index(until) + 1]
         if given is None:
-            parts.dataset = self.generate()
+            parts.dataset = self.generate(parts)
             parts.generator = self.asker.info
         else:
             parts.dataset, parts.synthetic_file = given, file
@@ -138,16 +141,15 @@ class _Pipeline:
     def _write_task(self) -> None:
         write_text(self.directory.file("task.yaml"), self.task.to_yaml())
 
-    def generate(self) -> Dataset:
+    def generate(self, parts: metrics.Parts) -> Dataset:
         info = self.asker.info
-        requests = plan(self.task, self.data, info, self.gold)
-        asked = self.asker.ask(requests, "generate")
-        answers, failures = asked.answers, asked.failures
-        if not answers:
-            raise JapagenError(
-                f"None of {len(requests)} requests was answered.",
-                f"The first reason: {next(iter(failures.values()), 'unknown')}",
-            )
+        rounds = Rounds(
+            *(self.task, self.data, self.gold, self.analyzer),
+            *(self.asker, self.stages, self.listener),
+        )
+        made = rounds.generate()
+        requests, answers, failures = made.requests, made.answers, made.failures
+        parts.rounds, parts.named = made.rounds, coverage.named_in(requests)
         fingerprint = {
             "requests": digest([r.id for r in requests]),
             "answers": digest({key: answers[key].text for key in sorted(answers)}),
@@ -158,7 +160,7 @@ class _Pipeline:
             fingerprint,
             lambda: generation.to_dataset(requests, answers, failures, info.name),
             # What was just answered has been told; the file it goes to is no news.
-            listener=Silent() if asked.sent else self.listener,
+            listener=Silent() if made.sent else self.listener,
         )
 
     def curate(self, dataset: Dataset) -> Dataset:
@@ -273,12 +275,17 @@ class _Pipeline:
             "encoder": encoder_identity(self.task.training.encoder),
             "seed": self.task.seed,
         }
+        if self.task.balance:
+            fingerprint["balance"] = self.task.model_dump(mode="json")["balance"]
 
         def make() -> tuple[Dataset, dict[str, Any]]:
+            factors = coverage.balance_factors(self.task, dataset, self.analyzer.tagger)
+            trust = np.array(dataset.column("weight_label"), dtype=np.float64)
             # A register that one side lacks could not be matched.
             known = unlabelled and find_registers(unlabelled, self.analyzer)
             alignment = align_datasets(
-                dataset,
+                # Alignment starts from the label weights, so what it meets, it meets balanced.
+                dataset.with_columns(weight_label=trust * factors),
                 self.gold,
                 known,
                 label_prior=self.task.label_prior,
@@ -289,10 +296,13 @@ class _Pipeline:
                 vectors=vectors,
                 resample=settings.resample,
             )
-            if settings.resample is None:
-                aligned = dataset.with_columns(weight_distribution=alignment.weights)
-            else:
-                aligned = keep_drawn(dataset, alignment.weights)
+            if settings.resample is not None:
+                # The draw was by the balanced weights already.
+                return keep_drawn(dataset, alignment.weights), alignment.to_dict()
+            weights = alignment.weights * factors
+            kept = dataset.kept_mask
+            weights /= weights[kept].mean() if weights[kept].any() else 1.0
+            aligned = dataset.with_columns(weight_distribution=weights)
             return aligned, alignment.to_dict()
 
         def save(path: Path, made: tuple[Dataset, dict[str, Any]]) -> None:
@@ -348,9 +358,14 @@ class _Pipeline:
         if parts.generator:
             parts.cost, seconds["generate"] = self.asker.cost()
         parts.seconds = seconds
+        assert parts.dataset is not None
+        if coverage.wants_coverage(self.task):
+            covered = coverage.measure_coverage(
+                self.task, parts.dataset, parts.named, self.analyzer.tagger
+            )
+            parts.coverage = {label: part.to_dict() for label, part in covered.items()}
         found = {"created": self.directory.created, **metrics.collect(parts)}
         write_json(self.directory.file("metrics.json"), found)
-        assert parts.dataset is not None
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)
         fingerprint = {"metrics": found, "examples": parts.dataset.fingerprint}
 

@@ -16,17 +16,8 @@ STAGES = (
 )
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *(
-        "aligning",
-        "arms",
-        "asking",
-        "measuring",
-        "planning",
-        "reviewing",
-        "stage_runner",
-        "text_vectors",
-        "watching",
-    ),
+    *("aligning", "arms", "asking", "measuring", "planning", "reviewing", "rounds"),
+    *("stage_runner", "text_vectors", "watching"),
 )
 
 
