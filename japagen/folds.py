@@ -14,6 +14,8 @@ from japagen.examples import Dataset
 # Many small blocks: of n texts with s shown, whole blocks leave up to 1 - s/n of them untouched,
 # and a fold that holds out one block of eight still trains on seven eighths of the gold.
 BLOCKS = 8
+# Labels with fewer texts show all they have in every prompt: there is nothing to hold out.
+LEAST_TO_HOLD_OUT = 4
 
 
 def gold_blocks(gold: Dataset, seed: int) -> dict[str, int]:

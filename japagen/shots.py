@@ -6,13 +6,12 @@ import random
 from collections import Counter, defaultdict
 
 from japagen.examples import Dataset, Example
-from japagen.folds import gold_blocks
+from japagen.folds import LEAST_TO_HOLD_OUT, gold_blocks
 from japagen.tasks import Task
 
 # A set touches at most this share of its label's blocks: every text then has blocks on which it
-# can be judged. Labels with fewer texts than this show all they have, and are not judged so.
+# can be judged.
 _MOST_TOUCHED = 0.75
-LEAST_TO_HOLD_OUT = 4
 
 
 class ShotSets:

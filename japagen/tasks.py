@@ -20,6 +20,7 @@ from japagen.settings import (
     Generation,
     GeneratorSettings,
     JapaneseSettings,
+    Mixing,
     Section,
     Share,
     Source,
@@ -74,6 +75,7 @@ class Task(Section):
     japanese: JapaneseSettings = JapaneseSettings()
     alignment: AlignmentSettings = AlignmentSettings()
     training: Training = Training()
+    mixing: Mixing = Mixing()
     evaluation: Evaluation = Evaluation()
     seed: int = 0
 
