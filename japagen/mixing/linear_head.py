@@ -57,6 +57,8 @@ def head_probabilities(
     vectors, targets, mass = vectors[present], targets[present], mass[present]
     out = np.zeros((len(others), labels))
     seen = np.unique(targets)
+    if not len(others):
+        return out
     if len(seen) < 2:
         out[:, seen] = 1.0
         return out

@@ -53,7 +53,7 @@ def synthetic_set(gold: Dataset, per_label: int, seed: int = 0) -> Dataset:
 
 
 def vectors_of(
-    gold: Dataset, synthetic: Dataset, kind: str, noise: float = 1.5
+    gold: Dataset, synthetic: Dataset, kind: str, noise: float = 2.0
 ) -> tuple[Floats, Floats]:
     """Vectors of both: synthetic ones as good as gold, or of labels drawn at random."""
     rng = np.random.default_rng(1)
@@ -64,7 +64,7 @@ def vectors_of(
 
 
 @cache
-def planted(kind: str, per_label: int = 16, synthetic: int = 40, repeats: int = 1) -> Evidence:
+def planted(kind: str, per_label: int = 16, synthetic: int = 100, repeats: int = 1) -> Evidence:
     gold = gold_set(per_label)
     made = synthetic_set(gold, synthetic)
     return gather(
