@@ -65,8 +65,9 @@ def find_mix(
         repeats=repeats,
         progress=progress,
     )
-    details = {"provenance": provenance(kept), "folds": _folds(evidence)}
-    if min(details["folds"]["usable"]) < _LEAST_USABLE:
+    folds = _folds(evidence)
+    details: dict[str, Any] = {"provenance": provenance(kept), "folds": folds}
+    if min(folds["usable"]) < _LEAST_USABLE:
         return FoundMix(Mix(default), "few_usable", details)
     choice = search(evidence, Mix(default))
     details["candidates"] = choice.to_dict()["candidates"]
