@@ -253,6 +253,7 @@ def test_without_gold_it_works_from_descriptions_and_scores_are_not_measured(
 
 def test_the_share_is_searched_for_and_kept(task: Task, tmp_path: Path) -> None:
     task = _changed(task, "training", synthetic_share="auto")
+    task = _changed(task, "generation", per_label=24, shots=2)
     task = task.model_copy(update={"mixing": task.mixing.model_copy(update={"repeats": 1})})
     run, heard, _ = _run(task, tmp_path / "run")
     mix = run.metrics["mix"]
