@@ -46,6 +46,7 @@ class Parts:
         cost: Totals of the ledger.
         alignment: What alignment reports.
         diversity: How varied the kept texts are.
+        mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and test probabilities, shape (n, labels), a training.
         gold_only: The same for training on gold alone.
         seconds: Stage to seconds.
@@ -64,6 +65,7 @@ class Parts:
     cost: Mapping[str, float] | None = None
     alignment: dict[str, Any] | None = None
     diversity: dict[str, Any] | None = None
+    mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -96,6 +98,7 @@ def collect(parts: Parts) -> dict[str, Any]:
         "coverage": parts.coverage,
         "alignment": parts.alignment,
         "diversity": parts.diversity,
+        "mix": parts.mix,
         "scores": _scores(parts),
         "leakage": _leakage(parts, dataset),
         "errors": _errors(parts),
@@ -260,7 +263,8 @@ def _scores(parts: Parts) -> dict[str, Any] | None:
     labels = list(parts.task.labels)
     true = test.labels
     gain = None
-    if parts.gold_only:
+    shipped_gold_only = (parts.mix or {}).get("share") == 0
+    if parts.gold_only and not shipped_gold_only:
         gain = bootstrap_difference(
             true,
             [_named(p, labels) for _, p in parts.with_synthetic],
@@ -274,7 +278,7 @@ def _scores(parts: Parts) -> dict[str, Any] | None:
         "gold_only": _arm(parts.gold_only, true, labels) if parts.gold_only else None,
         "with_synthetic": _arm(parts.with_synthetic, true, labels),
         "gain": asdict(gain) if gain else None,
-        "verdict": _verdict(gain),
+        "verdict": "not_used" if shipped_gold_only else _verdict(gain),
     }
 
 

@@ -23,6 +23,7 @@ _VERSIONS = {
     "vectors": 1,
     "align": 2,
     "diversity": 1,
+    "mix": 1,
     "train": 1,
     "reference": 1,
     "report": 1,

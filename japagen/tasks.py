@@ -24,6 +24,7 @@ from japagen.settings import (
     GeneratorSettings,
     Item,
     JapaneseSettings,
+    Mixing,
     Section,
     Share,
     Source,
@@ -90,6 +91,7 @@ class Task(Section):
     japanese: JapaneseSettings = JapaneseSettings()
     alignment: AlignmentSettings = AlignmentSettings()
     training: Training = Training()
+    mixing: Mixing = Mixing()
     evaluation: Evaluation = Evaluation()
     seed: int = 0
 

@@ -16,7 +16,7 @@ STAGES = (
 )
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *("aligning", "arms", "asking", "measuring", "planning", "reviewing", "rounds"),
+    *("aligning", "arms", "asking", "measuring", "mixing", "planning", "reviewing", "rounds"),
     *("stage_runner", "text_vectors", "watching"),
 )
 

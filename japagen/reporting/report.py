@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.reporting import alignment_view, charts, diversity_view, loop_view, views
+from japagen.reporting import alignment_view, charts, diversity_view, loop_view, mix_view, views
 from japagen.reporting.text import Language, Words, undirected
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _PARTS = (
     "loop",
     "alignment",
     "diversity",
+    "mix",
     "scores",
     "errors",
     "leakage",
@@ -61,6 +62,7 @@ def render_report(
         "created": _when(metrics.get("created")),
         "synthetic_file": metrics.get("synthetic_file"),
         "verdict": _verdict(metrics, words),
+        "worth": mix_view.worth(metrics, words),
         "tiles": views.tiles(metrics, words),
         "flow": views.flow(metrics["counts"], words),
         "per_label": views.per_label(metrics, words),
@@ -70,6 +72,7 @@ def render_report(
         "closed_loop": loop,
         "alignment": alignment_view.alignment(metrics, words),
         "diversity": diversity_view.diversity(metrics, words),
+        "mix": mix_view.mix(metrics, words),
         "scores": views.scores(metrics, words),
         "errors": views.errors(metrics, words),
         "leakage": views.leakage(metrics, words),
@@ -112,6 +115,14 @@ def _style() -> str:
 
 def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
     scores = metrics.get("scores") or {}
+    if (metrics.get("mix") or {}).get("share") == 0:
+        alone = (scores.get("gold_only") or {}).get("macro_f1")
+        return {
+            "code": "not_used",
+            "figures": None if alone is None else words("verdict.alone", gold=words.number(alone)),
+            "covers": "",
+            "chart": "",
+        }
     gain, gold = scores.get("gain"), scores.get("gold_only")
     if not gain or not gold:
         return {"code": "not_measured", "figures": None}
