@@ -189,6 +189,7 @@ def curves(
             texts.add(right + 0.08, floor, text, "left")
         texts.add(0.1, 0.14, ends[0], "left")
         texts.add(right, 0.14, ends[1], "right")
+        return finish()
 
 
 Curve = Sequence[tuple[float, float, float, float]]
