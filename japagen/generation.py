@@ -1,15 +1,14 @@
-"""Decides what is asked for, asks it, and turns the answers into examples."""
+"""Decides what is asked for, and turns the answers into examples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from japagen.examples import Dataset, Example, Rejection
-from japagen.generators.base import Answer, Generator, GeneratorInfo, Request, Sampling
+from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
 from japagen.japanese.registers import Register
-from japagen.ledger import Ledger
 from japagen.prompts import PromptLibrary
 from japagen.requesting import draft_request, identified, one_line, read_answer
 from japagen.shots import ShotSets
@@ -108,35 +107,6 @@ def _draft(
         register=Register.of(register),
         shot_ids=[e.id for e in shots],
     )
-
-
-def run_requests(
-    requests: Sequence[Request],
-    generator: Generator,
-    ledger: Ledger,
-    progress: Callable[[Iterator[Answer], int], Iterator[Answer]] = lambda it, _: it,
-    purpose: str = "generate",
-) -> dict[str, Answer]:
-    """Sends what has no answer yet; every answer is committed before it is used.
-
-    Args:
-        requests: What to ask.
-        generator: Whom to ask.
-        ledger: Where answers of this and earlier runs are.
-        progress: Wraps the stream of answers to show how far it is.
-        purpose: What the ledger's time is counted under.
-
-    Returns:
-        Request id to accepted answer. Requests that failed are absent; the ledger has why.
-    """
-    answered = ledger.answers(r.id for r in requests)
-    waiting = [r for r in requests if r.id not in answered]
-    if waiting:
-        ledger.plan(waiting, generator.info.identity, purpose)
-        for answer in progress(generator.stream(iter(waiting)), len(waiting)):
-            ledger.record(answer)
-        answered = ledger.answers(r.id for r in requests)
-    return answered
 
 
 def to_dataset(

@@ -20,6 +20,7 @@ from japagen.settings import (
     Generation,
     GeneratorSettings,
     JapaneseSettings,
+    Privacy,
     Section,
     Share,
     Source,
@@ -70,6 +71,7 @@ class Task(Section):
     label_prior: Literal["auto", "gold", "uniform", "estimate"] | dict[str, Share] = "auto"
     generator: GeneratorSettings = GeneratorSettings()
     generation: Generation = Generation()
+    privacy: Privacy = Privacy()
     curation: Curation = Curation()
     japanese: JapaneseSettings = JapaneseSettings()
     alignment: AlignmentSettings = AlignmentSettings()

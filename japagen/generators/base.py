@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 from japagen.japanese.registers import Register
 
 PromptKind = Literal["document", "chat"]
+MOST_REPLIES = 3
+"""Replies to one request that a backend lets itself be charged for, before it gives up."""
 
 
 @dataclass(frozen=True, slots=True)

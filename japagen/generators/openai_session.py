@@ -19,7 +19,7 @@ from typing import Any, Literal
 import openai
 
 from japagen.errors import JapagenError
-from japagen.generators.base import Answer, Request
+from japagen.generators.base import MOST_REPLIES, Answer, Request
 from japagen.generators.openai_endpoint import Endpoint
 from japagen.generators.openai_wire import (
     Failure,
@@ -35,8 +35,6 @@ from japagen.generators.throttling import Gate
 
 _CONNECT_SECONDS = 10.0
 _MOST_FAILED_CONNECTIONS = 4
-# A reply without text may have to be paid for, so it is not asked for again and again.
-_MOST_EMPTY_REPLIES = 3
 _MOST_ATTEMPTS = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _STOP_SECONDS = 5.0
@@ -150,7 +148,7 @@ class Session:
             empty += failure.retry == "again"
             pause = _pause(failure, attempts)
             out_of_time = clock() + pause >= until
-            if failure.retry == "never" or empty == _MOST_EMPTY_REPLIES or out_of_time:
+            if failure.retry == "never" or empty == MOST_REPLIES or out_of_time:
                 break
             await asyncio.sleep(pause)
         self._check_progress(failure)
