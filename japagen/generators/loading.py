@@ -33,6 +33,10 @@ def load_generator(settings: GeneratorSettings) -> Generator:
         from japagen.generators.replay import ReplayGenerator
 
         return ReplayGenerator(settings.model)
+    if settings.backend == "hf":
+        from japagen.generators.hf import HFGenerator
+
+        return HFGenerator(settings.model, slots=settings.slots)
     from japagen.generators.openai_api import OpenAIGenerator
 
     return OpenAIGenerator(

@@ -12,7 +12,7 @@ import random
 import ssl
 import threading
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any, Literal
 
@@ -69,6 +69,9 @@ class Session:
         self._stopping = threading.Lock()
         self._client = _client(endpoint, timeout)
         self._loop = asyncio.new_event_loop()
+        # Looks up host names; the loop's own would leave its threads behind.
+        self._executor = ThreadPoolExecutor(4, "japagen-lookup")
+        self._loop.set_default_executor(self._executor)
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="japagen-openai", daemon=True
         )
@@ -110,6 +113,8 @@ class Session:
         self._thread.join(_STOP_SECONDS)
         if not self._thread.is_alive():
             self._loop.close()
+        # Not waited for: nothing can call off a look-up that hangs.
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _call_off(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
