@@ -33,12 +33,13 @@ class HFGenerator:
         device: Such as ``cpu`` or ``cuda:1``; chosen when None.
 
     Raises:
-        MissingExtraError: If a GGUF is named and the package ``gguf`` is not installed.
+        MissingExtraError: If a GGUF is named and a package that reads it is missing.
     """
 
     def __init__(self, model: str, *, slots: int | None = None, device: str | None = None) -> None:
-        if model.endswith(".gguf") and importlib.util.find_spec("gguf") is None:
-            raise MissingExtraError("gguf", "local", "Reading a GGUF file")
+        for package in ("gguf", "accelerate") if model.endswith(".gguf") else ():
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtraError(package, "hf", "Reading a GGUF file with transformers")
         self._model = model
         self._slots = slots
         self._device = device
