@@ -11,23 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from japagen.errors import JapagenError
-from japagen.generators.base import Request
+from japagen.generators.base import TEXT_OBJECT, Request
 from japagen.generators.openai_endpoint import Api, Endpoint, encodable
-
-_TEXT_OBJECT = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "text",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"text": {"type": "string"}},
-            "required": ["text"],
-            "additionalProperties": False,
-        },
-    },
-}
-
 
 class Failure(Exception):  # noqa: N818 - it is one attempt's outcome, not a fault of the program
     """Why an attempt brought no text.
@@ -136,7 +121,7 @@ def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[
     if not endpoint.is_openai:
         options |= {"top_k": sampling.top_k, "min_p": sampling.min_p}
     if endpoint.api == "chat":
-        options["response_format"] = _TEXT_OBJECT
+        options["response_format"] = TEXT_OBJECT
         # OpenAI's newer models know the limit under this name alone, most other servers do not.
         if endpoint.is_openai or "max_tokens" in refused:
             options["max_completion_tokens"] = options.pop("max_tokens")
