@@ -10,6 +10,7 @@ from pathlib import Path
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request
 from japagen.ledger import Ledger, ledger_errors
 from japagen.listeners import Listener
+from japagen.outgoing import prepare
 from japagen.sending import run_requests
 from japagen.spending import Purse, yen
 from japagen.tasks import Task
@@ -69,6 +70,7 @@ class Asker:
         """Sends what has no answer yet and tells of it under the name of its purpose."""
         ids = [r.id for r in requests]
         budget, price = self._task.generation.budget, self._task.generator.price
+        outgoing = prepare(requests, self.info, self._task.privacy)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             purse = Purse(budget, price, ledger.totals())
             sent = len(ids) - len(ledger.answers(ids))
@@ -76,8 +78,9 @@ class Asker:
                 again = f"{sent} of {len(ids)} to do" if sent < len(ids) else ""
                 self._listener.stage(purpose, "start", again)
             before = ledger.wall_seconds(purpose)
+            ledger.note_masked(outgoing.masked)
             answers = run_requests(
-                requests,
+                outgoing.requests,
                 self._generator,
                 ledger,
                 lambda stream, total: self._listener.track(stream, total, purpose),
@@ -87,6 +90,12 @@ class Asker:
             )
             failures = ledger.failures(ids)
             seconds = ledger.wall_seconds(purpose) - before
+        if sent and outgoing.masked:
+            pieces = sum(sum(found.values()) for found in outgoing.masked.values())
+            self._listener.note(
+                f"{pieces} pieces of personal data were masked in {len(outgoing.masked)} prompts "
+                f"to {self.info.name} (privacy.prompts: mask)."
+            )
         if sent:
             self._listener.stage(purpose, "done", f"{seconds:.1f}")
         self._tell_of(failures, len(ids))
@@ -110,14 +119,18 @@ class Asker:
     def cost(self) -> tuple[Mapping[str, float], float]:
         """Totals over every attempt, and the wall time of generation alone, in seconds.
 
-        Where the task has a price, ``yen`` is what all attempts have cost.
+        Where the task has a price, ``yen`` is what all attempts have cost; for a generator
+        elsewhere, ``masked_personal_data`` counts what was masked in prompts to it.
         """
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             totals = dict(ledger.totals())
+            masked = sum(ledger.masked().values())
             seconds = round(ledger.wall_seconds("generate"), 3)
         if price := self._task.generator.price:
             spent = yen(price, totals["prompt_tokens"], totals["completion_tokens"])
             totals["yen"] = round(spent, 4)
+        if not self.info.local:
+            totals["masked_personal_data"] = masked
         return totals, seconds
 
     def close(self) -> None:

@@ -55,6 +55,12 @@ CREATE TABLE IF NOT EXISTS lost (
     completion_tokens INTEGER NOT NULL,
     sent_at REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS masked (
+    request_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (request_id, kind)
+);
 CREATE UNIQUE INDEX IF NOT EXISTS one_accepted ON attempts(request_id) WHERE finish != 'error';
 """
 _LAST_GENERATOR = "SELECT info FROM generators ORDER BY used_at DESC, rowid DESC LIMIT 1"
@@ -154,6 +160,32 @@ class Ledger:
             self._db.execute("INSERT INTO lost SELECT * FROM in_flight")
             self._db.execute("DELETE FROM in_flight")
             self._db.execute("INSERT INTO sessions VALUES (?, ?, ?)", [now, now, purpose])
+
+    def note_masked(self, masked: Mapping[str, Mapping[str, int]]) -> None:
+        """Records how many pieces of personal data were masked in which requests' prompts."""
+        rows = [(key, kind, n) for key, found in masked.items() for kind, n in found.items()]
+        with self._commit():
+            self._db.executemany("INSERT OR REPLACE INTO masked VALUES (?, ?, ?)", rows)
+
+    def masked(self) -> dict[str, int]:
+        """Pieces of personal data masked in prompts, by kind."""
+        rows = self._db.execute(
+            "SELECT kind, SUM(count) FROM masked GROUP BY kind ORDER BY 2 DESC, 1"
+        )
+        return {kind: int(count) for kind, count in rows}
+
+    def rate(self, generator: str) -> tuple[float, float, float] | None:
+        """Mean prompt tokens, answer tokens and elapsed seconds for an answer of a generator."""
+        count, prompt, completion = self._db.execute(
+            "SELECT COUNT(*), AVG(prompt_tokens), AVG(completion_tokens) FROM attempts "
+            "JOIN requests ON requests.id = request_id WHERE finish != 'error' AND generator = ?",
+            [generator],
+        ).fetchone()
+        answers, wall = self._db.execute(
+            "SELECT (SELECT COUNT(*) FROM attempts WHERE finish != 'error'), "
+            "(SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions)"
+        ).fetchone()
+        return (prompt, completion, wall / answers) if count else None
 
     def mark_sent(self, request: Request, prompt_tokens: int) -> None:
         """Records that a request goes out, with the tokens that it may cost at most."""

@@ -27,7 +27,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     params.model.path = str(find_weights("gemma3-270m", cut=True).file())
     params.n_parallel = 4
     params.n_ctx = 4 * 512
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.verbosity = -1
     params.warmup = params.fit_params = False
     server = xllamacpp.Server(params)
@@ -36,18 +36,18 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _requests(prompt: str | tuple[Message, ...], **sampling: int) -> list[Request]:
-    how = Sampling(max_tokens=60, stop=("\n",) if isinstance(prompt, str) else ())
+    how = Sampling(max_tokens=40, stop=("\n",) if isinstance(prompt, str) else ())
     polite = Register.of("polite")
-    return [Request(f"r{n}", prompt, how, n, "配送", polite, "t") for n in range(10)]
+    return [Request(f"r{n}", prompt, how, n, "配送", polite, "t") for n in range(6)]
 
 
 def test_documents_are_continued(url: str) -> None:
     generator = OpenAIGenerator("gemma", base_url=url, api="completions", slots=4)
     answers = list(generator.stream(_requests(DOCUMENT)))
-    assert sorted(a.request_id for a in answers) == sorted(f"r{n}" for n in range(10))
+    assert sorted(a.request_id for a in answers) == sorted(f"r{n}" for n in range(6))
     assert not [a.error for a in answers if a.error]
     assert all(a.prompt_tokens > 20 and a.completion_tokens > 0 for a in answers)
-    assert sum(len(a.text.strip()) > 3 for a in answers) >= 7
+    assert sum(len(a.text.strip()) > 3 for a in answers) >= 4
     assert not any("\n" in a.text for a in answers)
     # Measured from the server's own counts.
     assert 0.3 < generator.count_tokens("あ" * 100) / 100 < 1.2
