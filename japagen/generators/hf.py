@@ -79,7 +79,9 @@ class HFGenerator:
 
     def _answer(self, engine: TorchEngine, batch: Sequence[Request]) -> list[Answer]:
         began = time.perf_counter()
-        done = engine.complete([r.prompt for r in batch], batch[0].sampling, [r.seed for r in batch])
+        done = engine.complete(
+            [r.prompt for r in batch], batch[0].sampling, [r.seed for r in batch]
+        )
         seconds = time.perf_counter() - began
         return [
             Answer(request.id, "", "error", seconds=seconds, error=written)

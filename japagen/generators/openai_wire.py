@@ -14,6 +14,7 @@ from japagen.errors import JapagenError
 from japagen.generators.base import TEXT_OBJECT, Request
 from japagen.generators.openai_endpoint import Api, Endpoint, encodable
 
+
 class Failure(Exception):  # noqa: N818 - it is one attempt's outcome, not a fault of the program
     """Why an attempt brought no text.
 
