@@ -81,7 +81,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     cells = Counter((r.label, r.register.name) for r in requests)
     prompt_tokens = sum(tokens[_text(r)] for r in waiting)
     most = sum(r.sampling.max_tokens for r in waiting)
-    expected = rate and round(rate.completion_tokens * len(waiting))
+    expected = round(rate.completion_tokens * len(waiting)) if rate else None
     price = task.generator.price
     return {
         "generator": generator.info.name,

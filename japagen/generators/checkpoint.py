@@ -41,13 +41,14 @@ class Checkpoint:
 
         weights = {} if "gguf_file" in self.options else {"use_safetensors": True}
         with quiet_transformers(), _loading_errors(self.info.name):
-            model, found = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 self.place,
                 trust_remote_code=False,
                 output_loading_info=True,
                 **weights,
                 **self.options,
             )
+            model, found = loaded
         if missing := sorted(found["missing_keys"]):
             raise JapagenError(
                 f"Expected the weights of a {type(model).__name__} in {self.info.name}, found "

@@ -45,4 +45,6 @@ def load_generator(settings: GeneratorSettings) -> Generator:
         api=settings.api,
         api_key_env=settings.api_key_env,
         slots=settings.slots,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
     )

@@ -31,7 +31,7 @@ from japagen.generators.openai_wire import (
     read_reply,
     refused_option,
 )
-from japagen.generators.throttling import Gate
+from japagen.generators.throttling import Gate, Pace
 
 _CONNECT_SECONDS = 10.0
 _MOST_FAILED_CONNECTIONS = 4
@@ -53,10 +53,17 @@ class Session:
         slots: Most requests at a time.
         timeout: Seconds after which an attempt is given up.
         deadline: Seconds from a request's first attempt after which it is given up.
+        pace: How fast attempts may follow each other.
     """
 
     def __init__(
-        self, endpoint: Endpoint, knowledge: Knowledge, slots: int, timeout: float, deadline: float
+        self,
+        endpoint: Endpoint,
+        knowledge: Knowledge,
+        slots: int,
+        timeout: float,
+        deadline: float,
+        pace: Pace,
     ) -> None:
         self._endpoint = endpoint
         self._knowledge = knowledge
@@ -64,6 +71,7 @@ class Session:
         self._timeout = timeout
         self._deadline = deadline
         self._gate = Gate(slots)
+        self._pace = pace
         self._failing_since: float | None = None
         self._stopped = False
         self._stopping = threading.Lock()
@@ -137,6 +145,7 @@ class Session:
         while attempts < _MOST_ATTEMPTS:
             try:
                 async with self._gate.turn(until):
+                    await self._pace.wait(self._knowledge.most_tokens(request), until)
                     if until is None:
                         began = clock()
                         until = began + self._deadline

@@ -166,7 +166,7 @@ class TorchEngine:
         mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
         stop = _Stop(self._tokenizer, width, sampling.stop, self._closed)
         # A configuration of our own: checkpoints bring penalties and limits in theirs.
-        config = GenerationConfig(
+        config = GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=sampling.max_tokens,
             do_sample=False,
             pad_token_id=pad,
@@ -206,7 +206,7 @@ class TorchEngine:
         return Written(text[: min(cuts)], "stop", prompt_tokens, count)
 
 
-class _Draw(LogitsProcessor):  # type: ignore[misc]
+class _Draw(LogitsProcessor):
     """Draws every row's next token with that row's own random numbers.
 
     The largest of logits plus independent Gumbel noise is a draw from their softmax (Gumbel-max;
@@ -234,7 +234,7 @@ class _Draw(LogitsProcessor):  # type: ignore[misc]
         return only.scatter(1, ids.gather(1, drawn), 0.0)
 
 
-class _Stop(StoppingCriteria):  # type: ignore[misc]
+class _Stop(StoppingCriteria):
     """Ends a row at its stop string, and all rows when the generator is closed."""
 
     def __init__(
