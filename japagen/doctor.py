@@ -22,6 +22,7 @@ _PACKAGES = (
     ("openai", False, "OpenAI-compatible servers", "openai"),
     ("accelerate", False, "GGUF files in transformers", "hf"),
     ("datasets", False, "export as a datasets directory", "hf"),
+    ("uvicorn", False, "the review page", "review"),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ from japagen.listeners import Listener, Silent
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
+from japagen.reviewing.feedback import apply_decisions
+from japagen.reviewing.opening import decisions_of
 from japagen.runs import RunDirectory
 from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
@@ -120,6 +123,7 @@ class _Pipeline:
         if "align" in wanted:
             if self.data.gold is not None and self.task.alignment.label_trust == "encoder":
                 parts.dataset = self.arms.trust_labels(parts.dataset)
+            parts.dataset = self.reviewed(parts.dataset)
             parts.dataset, parts.alignment = self.align(parts.dataset)
         if "train" in wanted:
             self.fit(parts)
@@ -228,6 +232,24 @@ class _Pipeline:
             self.directory.forget("registers")
         self._need_some(held, "registers.parquet")
         return held
+
+    def reviewed(self, dataset: Dataset) -> Dataset:
+        """Carries in what people decided on the review page, if there was a review."""
+        decisions = decisions_of(self.directory.path)
+        if not decisions:
+            return dataset
+        fingerprint = {
+            "examples": dataset.fingerprint,
+            "decisions": {name: asdict(d) for name, d in decisions.items()},
+        }
+        reviewed = self.stages.dataset(
+            "review",
+            "reviewed.parquet",
+            fingerprint,
+            lambda: apply_decisions(dataset, decisions),
+        )
+        self._need_some(reviewed, "reviewed.parquet")
+        return reviewed
 
     def align(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
         from japagen.alignment.alignment import align_datasets

@@ -18,6 +18,7 @@ _VERSIONS = {
     "curate": 1,
     "registers": 1,
     "trust": 1,
+    "review": 1,
     "align": 1,
     "train": 1,
     "report": 1,

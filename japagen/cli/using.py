@@ -11,15 +11,8 @@ from typing import Annotated
 import typer
 
 from japagen import terminal
-from japagen.cli.options import Json, Overwrite, RunPath, app
+from japagen.cli.options import Json, Language, Overwrite, RunPath, app
 from japagen.lines import read_texts
-
-
-class Language(Enum):
-    """Languages of the report."""
-
-    JA = "ja"
-    EN = "en"
 
 
 class ExportFormat(Enum):
@@ -29,6 +22,8 @@ class ExportFormat(Enum):
     CSV = "csv"
     PARQUET = "parquet"
     HF = "hf"
+    ARGILLA = "argilla"
+    LABEL_STUDIO = "label-studio"
 
 
 _METHOD_HELP = (
@@ -156,7 +151,8 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the dataset with its card."""
-    from japagen.exports import dataset_card, export_dataset, form_of
+    from japagen.cards import dataset_card
+    from japagen.exports import export_dataset, form_of
     from japagen.results import Run
 
     found = Run.open(run_path)
