@@ -1,4 +1,4 @@
-"""Decides what is asked for, asks it, and turns the answers into examples."""
+"""Decides what is asked for, and turns the answers into examples."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from japagen.examples import Dataset, Example, Rejection
-from japagen.generators.base import Answer, Generator, GeneratorInfo, Request, Sampling
+from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
 from japagen.knowledge import KINDS, Knowledge
-from japagen.ledger import Ledger
 from japagen.phrasing import Phrasing
 from japagen.prompts import PromptLibrary
 from japagen.requesting import draft_request, identified, one_line, read_answer
@@ -269,35 +268,6 @@ def fitted(
                 found[register][i], found[other][j] = found[other][j], item
                 break
     return found
-
-
-def run_requests(
-    requests: Sequence[Request],
-    generator: Generator,
-    ledger: Ledger,
-    progress: Callable[[Iterator[Answer], int], Iterator[Answer]] = lambda it, _: it,
-    purpose: str = "generate",
-) -> dict[str, Answer]:
-    """Sends what has no answer yet; every answer is committed before it is used.
-
-    Args:
-        requests: What to ask.
-        generator: Whom to ask.
-        ledger: Where answers of this and earlier runs are.
-        progress: Wraps the stream of answers to show how far it is.
-        purpose: What the ledger's time is counted under.
-
-    Returns:
-        Request id to accepted answer. Requests that failed are absent; the ledger has why.
-    """
-    answered = ledger.answers(r.id for r in requests)
-    waiting = [r for r in requests if r.id not in answered]
-    if waiting:
-        ledger.plan(waiting, generator.info.identity, purpose)
-        for answer in progress(generator.stream(iter(waiting)), len(waiting)):
-            ledger.record(answer)
-        answered = ledger.answers(r.id for r in requests)
-    return answered
 
 
 def to_dataset(

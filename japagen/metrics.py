@@ -102,7 +102,7 @@ def collect(parts: Parts) -> dict[str, Any]:
         "scores": _scores(parts),
         "leakage": _leakage(parts, dataset),
         "errors": _errors(parts),
-        "cost": dict(parts.cost) if parts.cost else None,
+        "cost": _cost(parts.cost, int(dataset.kept_mask.sum())),
         "seconds": parts.seconds,
         "versions": _versions(),
         "dictionary": (parts.alignment or {}).get("dictionary"),
@@ -120,6 +120,19 @@ def _generator(info: GeneratorInfo | None) -> dict[str, Any] | None:
     if info is None:
         return None
     return {"name": info.name, "identity": info.identity, "terms": asdict(info.terms)}
+
+
+def _cost(totals: Mapping[str, float] | None, kept: int) -> dict[str, float] | None:
+    """The ledger's totals, and what each example that was kept has cost."""
+    if not totals:
+        return None
+    found = dict(totals)
+    if kept:
+        tokens = totals["prompt_tokens"] + totals["completion_tokens"]
+        found["tokens_per_kept"] = round(tokens / kept, 1)
+        if "yen" in totals:
+            found["yen_per_kept"] = round(totals["yen"] / kept, 4)
+    return found
 
 
 def _size(data: Dataset | None) -> int:

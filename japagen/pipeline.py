@@ -101,7 +101,7 @@ class _Pipeline:
         self.directory = directory
         self.listener = listener
         path = directory.file("ledger.sqlite")
-        self.asker = Asker(task.generator, generator, path, listener)
+        self.asker = Asker(task, generator, path, listener)
         self.stages = StageRunner(directory, listener)
         self.data = data
         self.arms = Arms(task, data, self.stages)

@@ -25,6 +25,7 @@ from japagen.settings import (
     Item,
     JapaneseSettings,
     Mixing,
+    Privacy,
     Section,
     Share,
     Source,
@@ -87,6 +88,7 @@ class Task(Section):
     balance: dict[str, dict[str, BalanceValue]] = Field({})
     generator: GeneratorSettings = GeneratorSettings()
     generation: Generation = Generation()
+    privacy: Privacy = Privacy()
     curation: Curation = Curation()
     japanese: JapaneseSettings = JapaneseSettings()
     alignment: AlignmentSettings = AlignmentSettings()

@@ -168,8 +168,9 @@ def _figures(metrics: dict[str, Any], words: Words) -> list[str]:
     found += [words.share(leakage["mean_overlap"]), words.share(leakage["max_overlap"])]
     found += list(leakage["worst"].values())
     found += [text for e in metrics["errors"] for text in (e["text"], f"{e['probability']:.3f}")]
-    found += [f"{v:,.1f}" for k, v in metrics["cost"].items() if k.endswith("_seconds")]
-    found += [words.count(v) for k, v in metrics["cost"].items() if not k.endswith("_seconds")]
+    measured = ("_seconds", "_per_kept")
+    found += [f"{v:,.1f}" for k, v in metrics["cost"].items() if k.endswith(measured)]
+    found += [words.count(v) for k, v in metrics["cost"].items() if not k.endswith(measured)]
     found += [f"{v:,.1f}" for v in metrics["seconds"].values()]
     found += [*metrics["versions"], *metrics["versions"].values()]
     generator = metrics["generator"]
