@@ -201,6 +201,11 @@ def distinct2(texts: Sequence[str], size: int, seed: int = 0) -> float:
 def row(data: Dataset, judge: Judge, spent: int, size: int) -> dict[str, float]:
     """The figures of one line of the table."""
     kept = data.kept
+    if not len(kept):
+        return dict.fromkeys(("agree", "worst", "distinct2"), float("nan")) | {
+            "kept": 0,
+            "per_1000": 0.0,
+        }
     labels = np.array([str(label) for label in kept.labels])
     right = judge.labels(kept.texts) == labels
     return {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from japagen.asking import Asker
 from japagen.curation import label_judge
 from japagen.curation.label_check import (
@@ -79,9 +81,10 @@ class LabelChecker:
 
         def make() -> Dataset:
             assert self._gold is not None
-            votes = [self._encoder_vote(dataset)]
+            kept = dataset.kept  # nobody is asked about what is rejected already
+            votes = [self._encoder_vote(kept)]
             if info:
-                votes.append(self._generator_vote(dataset, incomplete))
+                votes.append(self._generator_vote(kept, incomplete))
             return self._settle(dataset, votes)
 
         checked = self._stages.dataset(_STAGE, "trusted.parquet", fingerprint, make)
@@ -99,13 +102,11 @@ class LabelChecker:
         self._listener.note(
             f"Voters on labels ({said}): {right.mean():.0%} right on gold left out."
         )
+        posterior = np.full((len(dataset), len(self._labels)), 1 / len(self._labels))
+        posterior[dataset.kept_mask] = pool.posterior([vote.texts for vote in votes])
         curation = self._task.curation
         return settle_labels(
-            dataset,
-            self._labels,
-            pool.posterior([vote.texts for vote in votes]),
-            curation.label_miss,
-            curation.label_confidence,
+            dataset, self._labels, posterior, curation.label_miss, curation.label_confidence
         )
 
     @property
