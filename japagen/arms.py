@@ -1,14 +1,10 @@
-"""The two sides of a run's comparison: a classifier from gold alone, and one with synthetic text.
-
-The first is also the judge of the second's training text: how likely it finds the label that a
-synthetic text was asked for is that text's `weight_label`.
-"""
+"""The two sides of a run's comparison: classifiers from gold alone and with synthetic text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +14,6 @@ from japagen.examples import Dataset
 from japagen.files import read_array, write_array
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
-
-if TYPE_CHECKING:
-    from japagen.training.classifier import Classifier
 
 MODEL = "model"
 GOLD_MODEL = "model-gold"
@@ -39,7 +32,6 @@ class Arms:
         self._task = task
         self._data = data
         self._stages = stages
-        self._judge: Classifier | None = None
         self._gold_only: dict[int, npt.NDArray[np.float64]] = {}
 
     @property
@@ -69,26 +61,6 @@ class Arms:
         if dataset is None:
             return self._ship_gold_only(seed, name, saved)
         return self._fit(dataset, seed, name, saved, share)
-
-    def trust_labels(self, dataset: Dataset) -> Dataset:
-        """Sets `weight_label` to the probability of each row's label under gold alone.
-
-        That classifier never saw synthetic text. It has learnt from the gold that the prompt
-        showed, so it is generous to texts that repeat their shots.
-        """
-        self.gold_only(self._task.seed)
-        fingerprint = {"examples": dataset.fingerprint, **self.inputs()}
-
-        def make() -> Dataset:
-            judge = self._judge or self._load_judge()
-            return dataset.with_columns(weight_label=judge.probability_of_label(dataset))
-
-        return self._stages.dataset("trust", "trusted.parquet", fingerprint, make)
-
-    def _load_judge(self) -> Classifier:
-        from japagen.training.classifier import Classifier
-
-        return Classifier.load(self._stages.directory.file(GOLD_MODEL))
 
     def inputs(self) -> dict[str, Any]:
         """What every training of the run depends on besides its examples."""
@@ -133,8 +105,6 @@ class Arms:
             )
             if saved:
                 classifier.save(self._stages.directory.file(saved))
-            if saved == GOLD_MODEL:
-                self._judge = classifier
             if test is None:
                 return np.zeros((0, len(self._task.labels)))
             return classifier.probabilities(test.texts, test.column("text_pair"), progress=progress)
@@ -147,7 +117,9 @@ class Arms:
 
         def make() -> npt.NDArray[np.float64]:
             if saved:
-                classifier = self._judge or self._load_judge()
+                from japagen.training.classifier import Classifier
+
+                classifier = Classifier.load(self._stages.directory.file(GOLD_MODEL))
                 classifier.save(self._stages.directory.file(saved))
             return found
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request
+from japagen.generators.choosing import Chooser
 from japagen.ledger import Ledger, ledger_errors
 from japagen.listeners import Listener
 from japagen.outgoing import prepare
@@ -65,6 +66,11 @@ class Asker:
     def info(self) -> GeneratorInfo:
         """Who is asked; its model starts with the first request that has no answer yet."""
         return self._generator.info
+
+    @property
+    def chooser(self) -> Chooser | None:
+        """The same generator where it can weigh given continuations, else None."""
+        return self._generator if isinstance(self._generator, Chooser) else None
 
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
         """Sends what has no answer yet and tells of it under the name of its purpose."""

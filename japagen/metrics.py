@@ -141,6 +141,7 @@ def _size(data: Dataset | None) -> int:
 
 def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     kept = int(dataset.kept_mask.sum())
+    labels = zip(dataset.kept.labels, dataset.kept.column("label_asked"), strict=True)
     failed = rejection_counts(dataset).get("failed", 0)
     rewritten = sum(parent is not None for parent in dataset.column("parent_id"))
     first = len(dataset) - rewritten
@@ -152,6 +153,7 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
         "failed": failed,
         "generated": first - failed,
         "rewritten": rewritten,
+        "relabelled": sum(asked is not None and label != asked for label, asked in labels),
         "rejected": len(dataset) - kept - failed,
         "kept": kept,
     }
@@ -160,7 +162,11 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
 def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | None]]:
     gold = parts.data.gold.label_counts() if parts.data.gold is not None else {}
     first = np.flatnonzero([parent is None for parent in dataset.column("parent_id")])
-    made, kept = dataset.take(first).label_counts(), dataset.kept.label_counts()
+    written = dataset.take(first)
+    asked = written.column("label_asked")
+    # Counted under the label it was written for, whatever it was found to have.
+    made = Counter(a or label for a, label in zip(asked, written.labels, strict=True))
+    kept = dataset.kept.label_counts()
     trust: dict[str, list[float]] = {label: [] for label in parts.task.labels}
     for label, trusted in zip(
         dataset.kept.labels, dataset.kept.column("weight_label"), strict=True

@@ -22,6 +22,7 @@ from japagen.examples import Dataset
 from japagen.files import digest, read_json, write_json, write_text
 from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
+from japagen.label_checking import LabelChecker
 from japagen.listeners import Listener, Silent
 from japagen.measuring import Measuring, Vectors
 from japagen.mixing.mix import FoundMix, given_mix
@@ -39,7 +40,8 @@ from japagen.tasks import Task
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
 # Keys of `Curation` that no filter reads.
-_REGISTER_KEYS = {"register_miss", "rewrite_attempts"}
+_LABEL_KEYS = {"label_miss", "label_confidence"}
+_REGISTER_KEYS = {"register_miss", "rewrite_attempts", *_LABEL_KEYS}
 
 
 def run(
@@ -123,11 +125,13 @@ class _Pipeline:
         if "curate" in wanted:
             parts.dataset = self.curate(parts.dataset)
             parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
+        if "align" in wanted:
+            checker = LabelChecker(self.task, self.data, self.asker, self.stages)
+            parts.dataset = checker.check(parts.dataset, ask=given is None)
+            self._need_some(parts.dataset, "trusted.parquet")
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
-            if self.data.gold is not None and self.task.alignment.label_trust == "encoder":
-                parts.dataset = self.arms.trust_labels(parts.dataset)
             parts.dataset = self.reviewed(parts.dataset)
             vectors = self.measuring.vectors(parts.dataset)
             parts.dataset, parts.alignment = self.align(parts.dataset, vectors)
@@ -228,7 +232,7 @@ class _Pipeline:
 
         fingerprint = {
             "examples": dataset.fingerprint,
-            "curation": settings.model_dump(mode="json"),
+            "curation": settings.model_dump(mode="json", exclude=_LABEL_KEYS),
             "generator": info and info.identity,
             "template": info and prompts.template_hash(f"rewrite.{info.prompt_kind}"),
             "gold": fingerprint_of(self.gold),

@@ -200,6 +200,11 @@ class Curation(Section):
             they are.
         rewrite_attempts: Requests to the model for one text that the rules cannot rewrite;
             0 for rules alone.
+        label_miss: What to do with a text that most likely has another label than the one
+            asked for (see `AlignmentSettings.label_trust`): ``relabel`` it where the other label
+            is as likely as ``label_confidence``, ``reject`` it, or ``keep`` it with the little
+            weight that its label's probability gives it. What is not relabelled is rejected.
+        label_confidence: Least probability of a text's label, unless all are kept.
     """
 
     min_characters: Count = 6
@@ -213,6 +218,8 @@ class Curation(Section):
         "rewrite",
     )
     rewrite_attempts: Annotated[int, Field(ge=0, le=8)] = 1
+    label_miss: Literal["relabel", "reject", "keep"] = "relabel"
+    label_confidence: Share = 0.5
 
 
 class JapaneseSettings(Section):
@@ -249,15 +256,17 @@ class AlignmentSettings(Section):
             `japagen.alignment.methods`, ``labels`` for label shares alone, ``none``, or ``auto``
             for what does best on gold and unlabelled texts left out.
         floor: Least effective sample size, as a share of the examples within each label.
-        label_trust: ``encoder`` weights each text by how likely a classifier trained on gold
-            alone finds the label it was asked for; ``none`` trusts all labels alike.
+        label_trust: How likely each text's label is, which becomes its `weight_label`.
+            ``encoder`` asks a linear classifier trained on gold alone; ``pool`` asks the generator
+            too, as a few-shot classifier, and weighs both by how well they do on gold that they
+            have not seen; ``none`` trusts all labels alike.
         resample: Draw this many of the kept texts by weight, without replacement, in place of
             weights; those drawn weigh alike but for their labels' trust. None for weights.
     """
 
     method: AlignmentMethod = "entropy"
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
-    label_trust: Literal["encoder", "none"] = "encoder"
+    label_trust: Literal["pool", "encoder", "none"] = "pool"
     resample: Count | None = None
 
 

@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from japagen.errors import MissingExtraError
 from japagen.generators.base import Answer, GeneratorInfo, Request
+from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.generators.llama_engine import Completion, EngineError, LlamaEngine
 from japagen.generators.slots import SlotQueue
 from japagen.generators.weights import GEMMA, Weights, find_weights
@@ -26,6 +27,8 @@ CONTEXT = 2048
 _LOOK_AHEAD = 8
 """Requests read ahead of their answers, for each slot: as many as one shot set serves."""
 _MOST_THREADS = 8
+_CHOOSING_SLOTS = 4
+"""Slots that choose at a time: each reads a long common part, and has a batch of its own."""
 
 
 class EmbeddedGenerator:
@@ -99,7 +102,22 @@ class EmbeddedGenerator:
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of ``text``, without those that begin or end a document."""
-        return self._started().count_tokens(text)
+        return len(self._started().tokenize(text))
+
+    def choose(
+        self, documents: Sequence[str], options: Sequence[str]
+    ) -> Iterator[tuple[int, list[float]]]:
+        """Weighs given continuations after every document; see `Chooser`.
+
+        Neighbours go to the same slot, which reads what they have in common once.
+
+        Raises:
+            AmbiguousOptionsError: If two options begin with the same token.
+            EngineError: If a document does not fit the context.
+        """
+        engine = self._started()
+        ending = documents[0].rsplit("\n", 1)[-1] if documents else ""
+        return _choices(engine, documents, _first_tokens(engine, ending, options))
 
     def close(self) -> None:
         """Stops what is in progress and frees the model; the next request would start it anew."""
@@ -127,6 +145,52 @@ def default_threads() -> int:
     else:
         usable = os.cpu_count() or 1
     return min(usable, _MOST_THREADS)
+
+
+def _first_tokens(engine: LlamaEngine, ending: str, options: Sequence[str]) -> list[int]:
+    """The first token of every option, as it is split behind a document's last line."""
+    before = engine.tokenize(ending)
+    split = [engine.tokenize(ending + option) for option in options]
+    found = [tokens[len(before)] for tokens in split if tokens[: len(before)] == before]
+    if len(set(found)) < len(options):
+        raise AmbiguousOptionsError(
+            f"Expected options that begin with different tokens, found {', '.join(options)}.",
+            "Let letters or numbers stand for them.",
+        )
+    return found
+
+
+def _choices(
+    engine: LlamaEngine, documents: Sequence[str], tokens: Sequence[int]
+) -> Iterator[tuple[int, list[float]]]:
+    """Shares the documents out among the slots, neighbours together."""
+    workers = min(engine.slots, _CHOOSING_SLOTS, max(len(documents), 1))
+    bounds = [len(documents) * w // workers for w in range(workers + 1)]
+    done: queue.SimpleQueue[tuple[int, list[float]] | BaseException] = queue.SimpleQueue()
+    cancelled = threading.Event()
+
+    def work(slot: int) -> None:
+        try:
+            for index in range(bounds[slot], bounds[slot + 1]):
+                if cancelled.is_set():
+                    return
+                done.put((index, engine.next_token(documents[index], tokens, slot)))
+        except BaseException as error:  # it belongs in the thread that iterates
+            done.put(error)
+
+    threads = [threading.Thread(target=work, args=(w,), daemon=True) for w in range(workers)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in documents:
+            item = done.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        cancelled.set()
+        for thread in threads:
+            thread.join()
 
 
 class _Stream:

@@ -9,7 +9,7 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from japagen.generators.base import TEXT_OBJECT, Message, Sampling
 # Servers whose start was interrupted; they go when the process does.
 _ABANDONED: list[Any] = []
 _MAX_SEED = 2**32 - 1  # llama.cpp takes this very number for "any seed"
+_LISTED = 100  # log-probabilities in one answer: what is asked for is nearly always among them
+_CERTAIN = 1e4  # a bias that no difference between two logits comes near
 
 
 class EngineError(JapagenError):
@@ -141,8 +143,43 @@ class LlamaEngine:
             raise EngineError(f"llama.cpp cannot take the request: {error}") from error
         return _read(chunks)
 
-    def count_tokens(self, text: str) -> int:
-        """Number of tokens of ``text``, without those that begin or end a document."""
+    def next_token(self, prompt: str, wanted: Sequence[int], slot: int) -> list[float]:
+        """Log-probability of each wanted token as the next one, over the whole vocabulary.
+
+        Args:
+            prompt: A document.
+            wanted: Token ids.
+            slot: Which slot to use; one call at a time for each.
+
+        Raises:
+            EngineError: If the engine turned the request down.
+        """
+        listed = self._listed(prompt, slot, {"logprobs": _LISTED})
+        # A token too unlikely for the list is made the one that is written: its logit is raised,
+        # yet the log-probability that comes back is that of the model's own logits.
+        for token in set(wanted) - set(listed):
+            forced = {"logprobs": 1, "logit_bias": [[token, _CERTAIN]]}
+            listed |= self._listed(prompt, slot, forced)
+        if missing := set(wanted) - set(listed):
+            raise EngineError(f"llama.cpp does not say how likely the tokens {missing} are.")
+        return [listed[token] for token in wanted]
+
+    def _listed(self, prompt: str, slot: int, options: dict[str, Any]) -> dict[int, float]:
+        body = {"prompt": prompt, "max_tokens": 1, "samplers": ["top_k"], "top_k": 1}
+        try:
+            answer = self._running().handle_completions(body | {"id_slot": slot} | options)
+        except (RuntimeError, ValueError) as error:
+            raise EngineError(f"llama.cpp cannot take the request: {error}") from error
+        if "error" in answer:
+            raise EngineError(f"llama.cpp cannot take the request: {answer['error']['message']}")
+        found = answer["choices"][0]["logprobs"]
+        if not found:  # the likeliest token is one that ends the text
+            return {}
+        (written,) = found["content"]
+        return {item["id"]: item["logprob"] for item in [written, *written["top_logprobs"]]}
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of ``text``, without those that begin or end a document."""
         host = str(self._running().listening_address).removeprefix("http://")
         connection = http.client.HTTPConnection(host, timeout=60)
         try:
@@ -150,7 +187,8 @@ class LlamaEngine:
             body = json.dumps({"content": valid}).encode()
             headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
             connection.request("POST", "/tokenize", body, headers)
-            return len(json.loads(connection.getresponse().read())["tokens"])
+            tokens: list[int] = json.loads(connection.getresponse().read())["tokens"]
+            return tokens
         finally:
             connection.close()
 

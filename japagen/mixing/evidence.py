@@ -25,12 +25,15 @@ class Fold:
 
     Attributes:
         split: Which rows are on which side.
+        targets: Shape (usable,): label index of each usable synthetic row, as the training
+            gold alone would settle it.
         weights: Shape (usable,): weight of each usable synthetic row, mean 1.
         gold_order: Rows of `split.train`, by label, in random order.
         order: Positions in `split.usable`, by label, in random order.
     """
 
     split: Split
+    targets: Ints
     weights: Floats
     gold_order: tuple[Ints, ...]
     order: tuple[Ints, ...]
@@ -55,7 +58,6 @@ class Evidence:
         gold: Shape (n, d).
         gold_targets: Shape (n,): label indices.
         synthetic: Shape (m, d).
-        synthetic_targets: Shape (m,).
         labels: Number of labels.
         repeats: The folds of each repeat.
     """
@@ -63,7 +65,6 @@ class Evidence:
     gold: Floats
     gold_targets: Ints
     synthetic: Floats
-    synthetic_targets: Ints
     labels: int
     repeats: tuple[tuple[Fold, ...], ...]
 
@@ -84,7 +85,7 @@ class Evidence:
                 which = fold.choose(mix)
                 used = fold.split.usable[which]
                 vectors = np.concatenate([self.gold[train], self.synthetic[used]])
-                targets = np.concatenate([self.gold_targets[train], self.synthetic_targets[used]])
+                targets = np.concatenate([self.gold_targets[train], fold.targets[which]])
                 share = self.fold_share(mix, len(train), len(used))
                 mass = loss_mass(len(train), fold.weights[which], share)
                 held = fold.split.held
@@ -115,9 +116,13 @@ def gather(
     *,
     seed: int,
     repeats: int,
+    relabel: float | None = None,
     progress: Progress = lambda folds, _: folds,
 ) -> Evidence:
-    """Splits gold and weights each fold's synthetic text from its training gold alone.
+    """Splits gold and settles and weights each fold's synthetic text from its training gold alone.
+
+    A label that was settled with all of gold in sight would tell a fold of what it holds out, so
+    each fold begins from the label asked for. Which texts were rejected is taken as it is.
 
     Args:
         gold: Gold.
@@ -127,15 +132,18 @@ def gather(
         weigh: Weights synthetic text.
         seed: The seed that shots were drawn with.
         repeats: Number of repeats.
+        relabel: A text gets the label that the fold's judge finds this likely; None keeps labels.
         progress: Wraps the folds (iterable, total).
     """
     at = {label: index for index, label in enumerate(labels)}
     gold_vectors, synthetic_vectors = vectors
     gold_targets = np.array([at[label] for label in gold.labels])
-    targets = np.array([at[label] for label in synthetic.labels])
+    asked = zip(synthetic.labels, synthetic.column("label_asked"), strict=True)
+    targets = np.array([at[label if given is None else given] for label, given in asked])
     ranks = _ranks(gold), _ranks(synthetic)
+    settled = np.array([at[label] for label in synthetic.labels])
     shares: Floats = np.bincount(
-        targets, weights=np.asarray(synthetic.weights, dtype=np.float64), minlength=len(labels)
+        settled, weights=np.asarray(synthetic.weights, dtype=np.float64), minlength=len(labels)
     ).astype(np.float64)
 
     def fold(place: tuple[int, Split]) -> Fold:
@@ -148,17 +156,23 @@ def gather(
             synthetic_vectors[split.usable],
             len(labels),
         )
-        own = judged[np.arange(len(split.usable)), targets[split.usable]]
-        weights = weigh(synthetic.take(split.usable), gold.take(train), own)
-        weights = _brought_to(shares, targets[split.usable], weights)
+        rows = np.arange(len(split.usable))
+        own = targets[split.usable]
+        if relabel is not None and len(own):
+            best = judged.argmax(axis=1)
+            own = np.where(judged[rows, best] >= relabel, best, own)
+        named = synthetic.take(split.usable).with_columns(label=[labels[i] for i in own])
+        weights = weigh(named, gold.take(train), judged[rows, own])
+        weights = _brought_to(shares, own, weights)
         rng = np.random.default_rng([seed, repeat, int(split.held.min())])
         return Fold(
             split,
+            own,
             weights,
             _in_turn(train, gold_targets[train], ranks[0][train], rng, len(labels)),
             _in_turn(
-                np.arange(len(split.usable)),
-                targets[split.usable],
+                rows,
+                own,
                 ranks[1][split.usable],
                 rng,
                 len(labels),
@@ -177,7 +191,6 @@ def gather(
         gold_vectors,
         gold_targets,
         synthetic_vectors,
-        targets,
         len(labels),
         tuple(tuple(folds) for folds in made),
     )

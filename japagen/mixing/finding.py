@@ -33,6 +33,7 @@ def find_mix(
     *,
     seed: int,
     repeats: int,
+    relabel: float | None = None,
     confirm: Callable[[Evidence, Mix], Confirmation] | None = None,
     progress: Progress = lambda folds, _: folds,
 ) -> FoundMix:
@@ -47,6 +48,7 @@ def find_mix(
         weigh: Weights synthetic texts from a fold's gold.
         seed: The seed that shots were drawn with.
         repeats: Repeats of the cross-validation.
+        relabel: How sure a fold's judge must be to give a text another label; None for never.
         confirm: Checks a choice above 0; gold alone takes its place where it does worse.
         progress: Wraps the folds (iterable, total).
     """
@@ -63,6 +65,7 @@ def find_mix(
         weigh,
         seed=seed,
         repeats=repeats,
+        relabel=relabel,
         progress=progress,
     )
     folds = _folds(evidence)

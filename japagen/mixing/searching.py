@@ -40,7 +40,8 @@ def find_mix_of(
         tagger: Morphological analyser.
         listener: Told of the progress.
     """
-    trusted = task.alignment.label_trust != "none"
+    trusted, curation = task.alignment.label_trust != "none", task.curation
+    settles = trusted and curation.label_miss == "relabel"
     encoder = task.training.encoder
     vectors: dict[tuple[str, str | None], Floats] = {}
 
@@ -84,7 +85,9 @@ def find_mix_of(
         if share > 0:
             chosen = fold.choose(mix)
             synthetic = dataset.kept.take(fold.split.usable[chosen]).with_columns(
-                weight_distribution=fold.weights[chosen], weight_label=np.ones(len(chosen))
+                label=[list(task.labels)[i] for i in fold.targets[chosen]],
+                weight_distribution=fold.weights[chosen],
+                weight_label=np.ones(len(chosen)),
             )
         held = gold.take(fold.split.held)
         classifier = train(
@@ -116,6 +119,7 @@ def find_mix_of(
         weigh,
         seed=task.seed,
         repeats=task.mixing.repeats,
+        relabel=curation.label_confidence if settles else None,
         confirm=check if task.mixing.confirm else None,
         progress=progress,
     )

@@ -75,7 +75,9 @@ def flow(counts: Mapping[str, int], words: Words) -> dict[str, Any]:
     """How many texts each step left."""
     steps = [s for s in _STEPS if counts["requested"] or s not in ("requested", "failed")]
     rows: ChartRows = [(words(f"counts.{step}"), [counts[step]]) for step in steps]
-    names = (*steps, "gold", "unlabelled", "test")
+    # A run of an earlier version relabelled nothing.
+    relabelled = ("relabelled",) if "relabelled" in counts else ()
+    names = (*steps, *relabelled, "gold", "unlabelled", "test")
     return {
         "chart": bars("flow", words("counts"), rows, words.count),
         "rows": [(words(f"counts.{name}"), words.count(counts[name])) for name in names],

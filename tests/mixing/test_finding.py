@@ -157,10 +157,30 @@ def test_a_fold_keeps_the_weight_of_a_text_and_the_shares_of_labels() -> None:
         share = evidence.fold_share(Mix(0.4), train, used)
         ratio = (share / used) / ((1 - share) / train)
         assert ratio == pytest.approx((0.4 / 72) / (0.6 / 24))
-        totals = np.bincount(
-            evidence.synthetic_targets[fold.split.usable], weights=fold.weights, minlength=3
-        )
+        totals = np.bincount(fold.targets, weights=fold.weights, minlength=3)
         assert totals == pytest.approx(np.full(3, used / 3))
+
+
+def test_labels_settled_with_all_of_gold_in_sight_do_not_reach_a_fold() -> None:
+    gold = gold_set(8)
+    synthetic = synthetic_set(gold, 24)
+    told = synthetic.with_columns(label=[LABELS[0]] * len(synthetic), label_asked=synthetic.labels)
+
+    def folds(data: Dataset, relabel: float | None) -> list[list[int]]:
+        evidence = gather(
+            gold,
+            data,
+            LABELS,
+            vectors_of(gold, synthetic, "good"),
+            lambda rows, _gold, own: own,
+            seed=0,
+            repeats=1,
+            relabel=relabel,
+        )
+        return [fold.targets.tolist() for fold in evidence.repeats[0]]
+
+    assert folds(told, None) == folds(synthetic, None)
+    assert folds(told, 0.5) == folds(synthetic, 0.5) != folds(synthetic, None)
 
 
 @pytest.mark.parametrize(("good", "worse"), [(0.9, False), (0.2, True)])

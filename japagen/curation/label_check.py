@@ -1,0 +1,233 @@
+r"""Whether a text says what it was asked to say: voters, their pool, and the threshold.
+
+A voter gives every text a log-probability for every label. Voters are pooled log-linearly
+(Genest & Zidek 1986),
+
+    p(k | x)  ∝  exp(b_k + Σ_m w_m v_mk(x)),    w_m ≥ 0,
+
+with weights and biases of greatest likelihood on gold, each gold text's votes coming from voters
+that had not seen it. The biases take out what a voter holds against a label whatever the text
+(contextual calibration, Zhao et al. 2021); weights above 1 sharpen a voter that is too modest, and
+a voter that knows nothing gets weight 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from japagen.errors import JapagenError
+from japagen.examples import Dataset, Rejection
+
+Floats = npt.NDArray[np.float64]
+FILTER = "label_check"
+_MOST_WEIGHT = 10.0
+_FOLDS = 5
+_CROSS_FITS = 8
+_REPEATS = 3
+_STRENGTH = 30.0  # scikit-learn's C, for unit vectors less their mean
+_UNSEEN = -10.0  # the log-probability of a label that a voter has not seen
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What one voter says.
+
+    Attributes:
+        name: Of the voter, for reports.
+        gold: Log-probabilities of the gold texts under voters that had not seen them, up to a
+            constant for each text; shape (gold, labels).
+        texts: The same for the texts to check; shape (texts, labels).
+    """
+
+    name: str
+    gold: Floats
+    texts: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A fitted log-linear pool.
+
+    Attributes:
+        weights: Of each voter, at least 0.
+        biases: Of each label, sum 0.
+    """
+
+    weights: Floats
+    biases: Floats
+
+    def posterior(self, votes: Sequence[Floats]) -> Floats:
+        """Probability of every label, shape (texts, labels)."""
+        return np.exp(_log_softmax(self._logits(votes)))
+
+    def _logits(self, votes: Sequence[Floats]) -> Floats:
+        pooled = np.tensordot(self.weights, np.stack(votes), axes=1)
+        logits: Floats = pooled + self.biases
+        return logits
+
+
+def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64], ridge: float = 1.0) -> Pool:
+    """Finds the weights and biases of greatest penalised likelihood on gold.
+
+    Args:
+        votes: Of each voter on gold, shape (gold, labels).
+        targets: The gold texts' label indices.
+        ridge: Of the squares of the biases and of each weight's distance to 1 over the number of
+            voters; it decides where a handful of gold texts does not.
+    """
+    from scipy.optimize import minimize
+
+    stacked = np.stack([_log_softmax(v) for v in votes])
+    voters, rows, labels = stacked.shape
+    rows_at = np.arange(rows)
+    equal = 1.0 / voters
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        weights, biases = parameters[:voters], parameters[voters:]
+        log_p = _log_softmax(np.tensordot(weights, stacked, axes=1) + biases)
+        error = np.exp(log_p)
+        error[rows_at, targets] -= 1
+        value = -log_p[rows_at, targets].sum()
+        value += ridge / 2 * (((weights - equal) ** 2).sum() + (biases**2).sum())
+        gradient_weights = (stacked * error).sum((1, 2)) + ridge * (weights - equal)
+        return float(value), np.concatenate([gradient_weights, error.sum(0) + ridge * biases])
+
+    start = np.concatenate([np.full(voters, equal), np.zeros(labels)])
+    bounds = [(0.0, _MOST_WEIGHT)] * voters + [(None, None)] * labels
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Pool(found[:voters], found[voters:] - found[voters:].mean())
+
+
+def held_out_posterior(
+    votes: Sequence[Floats], targets: npt.NDArray[np.int64], seed: int = 0
+) -> Floats:
+    """The pool's posterior of gold texts that it was not fitted to, shape (gold, labels)."""
+    found = np.empty((len(targets), votes[0].shape[1]))
+    folds = deal_folds(targets, _FOLDS, seed)
+    for fold in range(_FOLDS):
+        held = folds == fold
+        pool = fit_pool([v[~held] for v in votes], targets[~held])
+        found[held] = pool.posterior([v[held] for v in votes])
+    return found
+
+
+def _log_softmax(values: Floats) -> Floats:
+    shifted = values - values.max(axis=1, keepdims=True)
+    log_p: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_p
+
+
+def label_indices(dataset: Dataset, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The index of every row's label among ``labels``.
+
+    Raises:
+        JapagenError: If a row has another label.
+    """
+    at = {label: index for index, label in enumerate(labels)}
+    unknown = sorted({str(label) for label in dataset.labels if label not in at})
+    if unknown:
+        raise JapagenError(
+            f"Expected labels among {', '.join(labels)}, found {', '.join(unknown)}.",
+            "Correct the labels or name them in the task.",
+        )
+    return np.array([at[label] for label in dataset.labels], dtype=np.int64)
+
+
+def settle_labels(
+    dataset: Dataset,
+    labels: Sequence[str],
+    posterior: Floats,
+    miss: Literal["relabel", "reject", "keep"],
+    least: float,
+) -> Dataset:
+    """Sets `weight_label` to the probability of each text's label, after acting on misses.
+
+    Args:
+        dataset: Examples; rows that arrive rejected stay as they are.
+        labels: Every label, in the order of the columns of ``posterior``.
+        posterior: Probability of every label for every row, shape (rows, labels).
+        miss: With ``relabel`` a text gets the likeliest label if that is as likely as ``least``;
+            ``keep`` turns nothing down; otherwise what is less likely than ``least`` is rejected.
+            `label_asked` goes on saying what was asked for.
+        least: Least probability of a text's label.
+
+    Returns:
+        The same rows in the same order.
+    """
+    own = label_indices(dataset, labels)
+    rows = np.arange(len(dataset))
+    if miss == "relabel":
+        best = posterior.argmax(axis=1)
+        own = np.where(dataset.kept_mask & (posterior[rows, best] >= least), best, own)
+    probability = posterior[rows, own]
+    rejections = [
+        row.rejected
+        if row.rejected or miss == "keep" or sure >= least
+        else Rejection(FILTER, round(float(sure), 3), least, labels[int(chances.argmax())])
+        for row, chances, sure in zip(dataset, posterior, probability, strict=True)
+    ]
+    settled = dataset.with_columns(label=[labels[i] for i in own], weight_label=probability)
+    return settled.with_rejections(rejections)
+
+
+def encoder_vote(
+    gold: npt.NDArray[np.floating],
+    targets: npt.NDArray[np.int64],
+    texts: npt.NDArray[np.floating],
+    seed: int = 0,
+) -> Vote:
+    """The vote of logistic regression on frozen vectors, cross-fitted on gold.
+
+    Args:
+        gold: Vectors of the gold texts, shape (gold, width).
+        targets: Their label indices.
+        texts: Vectors of the texts to check, shape (texts, width).
+        seed: Of the folds.
+    """
+    on_gold, on_texts = _unit(gold), _unit(texts)
+    centre = on_gold.mean(axis=0)
+    on_gold, on_texts = on_gold - centre, on_texts - centre
+    labels = int(targets.max()) + 1
+    parts = []
+    for repeat in range(_REPEATS):
+        votes = np.empty((len(on_gold), labels))
+        folds = deal_folds(targets, _CROSS_FITS, seed + repeat)
+        for fold in range(_CROSS_FITS):
+            held = folds == fold
+            votes[held] = _log_odds(on_gold[~held], targets[~held], on_gold[held], labels)
+        parts.append(votes)
+    return Vote("encoder", np.mean(parts, axis=0), _log_odds(on_gold, targets, on_texts, labels))
+
+
+def _unit(vectors: npt.NDArray[np.floating]) -> Floats:
+    vectors = np.asarray(vectors, dtype=np.float64)
+    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def _log_odds(seen: Floats, targets: npt.NDArray[np.int64], vectors: Floats, labels: int) -> Floats:
+    from sklearn.linear_model import LogisticRegression
+
+    found = np.full((len(vectors), labels), _UNSEEN)
+    if not len(vectors):
+        return found
+    present = np.unique(targets)
+    if len(present) < 2:
+        return np.zeros((len(vectors), labels))
+    fitted = LogisticRegression(C=_STRENGTH, max_iter=2000).fit(seen, targets)
+    found[:, present] = fitted.predict_log_proba(vectors)
+    return found
+
+
+def deal_folds(targets: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Deals rows into folds at random, each label evenly; shape (rows,)."""
+    order = np.random.default_rng(seed).permutation(len(targets))
+    order = order[np.argsort(targets[order], kind="stable")]
+    folds = np.empty(len(targets), dtype=np.int64)
+    folds[order] = np.arange(len(targets)) % count
+    return folds

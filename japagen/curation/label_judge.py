@@ -1,0 +1,225 @@
+"""The generator as judge: it is shown labelled gold and asked which label a text has.
+
+The gold is split into folds, and each prompt shows all folds but one. Every prompt judges every
+text, and the gold texts that it does not show: so the votes on gold come from prompts that had
+not seen them, as a classifier's cross-fitted ones do, and the votes on the other texts are means
+over several sets and orders of shots, on which a small model's judgement depends a great deal.
+
+A base model continues a document, and its vote is the log-probability of each label's first token
+behind ``分類：``. A chat model answers in JSON, and its votes are counted.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from japagen.curation.label_check import Vote, deal_folds
+from japagen.errors import JapagenError
+from japagen.examples import Dataset
+from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
+from japagen.japanese.registers import Register
+from japagen.prompts import PromptLibrary
+from japagen.requesting import draft_request, identified, one_line
+from japagen.tasks import Task
+
+FOLDS = 4
+_TEMPLATE = "judge"
+_MOST_CHARACTERS = 200  # of one text
+_SHOT_CHARACTERS = 2200  # of all shots together: they fit a context of 2048 tokens
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_OBJECT = re.compile(r"\{[^{}]*\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One text to be judged by one prompt.
+
+    Attributes:
+        fold: The fold of gold that the prompt does not show.
+        gold: Whether the text is of the gold set.
+        row: Its row there, or among the texts to check.
+        text: The text, on one line.
+        shots: What the prompt shows, in order: text and label.
+    """
+
+    fold: int
+    gold: bool
+    row: int
+    text: str
+    shots: tuple[tuple[str, str], ...]
+
+
+def plan_questions(texts: Dataset, gold: Dataset, seed: int) -> list[Question]:
+    """Every text once for each fold, and every gold text for its own; a fold's stand together.
+
+    Args:
+        texts: What to judge.
+        gold: Labelled texts; every label should have at least two.
+        seed: Of the folds and of the order of the shots.
+    """
+    own = deal_folds(np.unique(gold.labels, return_inverse=True)[1], FOLDS, seed)
+    shown, asked = _one_line_each(gold), _one_line_each(texts)
+    questions = []
+    for fold in range(FOLDS):
+        rows = [i for i in range(len(gold)) if own[i] != fold]
+        shots = tuple(
+            (shown[i], str(gold.labels[i])) for i in _fitting(rows, gold, shown, seed, fold)
+        )
+        for row in np.flatnonzero(own == fold).tolist():
+            questions.append(Question(fold, True, row, shown[row], shots))
+        questions += [Question(fold, False, row, text, shots) for row, text in enumerate(asked)]
+    return questions
+
+
+def _fitting(
+    rows: Sequence[int], gold: Dataset, shown: Sequence[str], seed: int, fold: int
+) -> list[int]:
+    """As many shots as there is room for, labels in turn, in a random order."""
+    rng = random.Random(f"{seed}/judge/{fold}")
+    by_label: dict[str, list[int]] = {}
+    for row in rows:
+        by_label.setdefault(str(gold.labels[row]), []).append(row)
+    for own in by_label.values():
+        rng.shuffle(own)
+    chosen: list[int] = []
+    room = _SHOT_CHARACTERS
+    for turn in range(max(map(len, by_label.values()), default=0)):
+        taken = [own[turn] for own in by_label.values() if turn < len(own)]
+        room -= sum(len(shown[row]) for row in taken)
+        if room < 0 and chosen:
+            break
+        chosen += taken
+    rng.shuffle(chosen)
+    return chosen
+
+
+def _one_line_each(data: Dataset) -> list[str]:
+    pairs = data.column("text_pair") if data.is_pair else [None] * len(data)
+    return [
+        one_line(text)[:_MOST_CHARACTERS]
+        + ("" if pair is None else " ／ " + one_line(pair)[:_MOST_CHARACTERS])
+        for text, pair in zip(data.texts, pairs, strict=True)
+    ]
+
+
+def documents(
+    questions: Sequence[Question], task: Task, prompts: PromptLibrary, names: Sequence[str]
+) -> list[str]:
+    """The documents for a base model to continue with one of ``names``.
+
+    Args:
+        questions: What is asked.
+        task: Says what a text and a label are.
+        prompts: Where the template ``judge`` comes from.
+        names: What stands for each label of the task, in order.
+    """
+    called = dict(zip(task.labels, names, strict=True))
+    rendered = (
+        prompts.render(_TEMPLATE, "document", _variables(q, task, called)) for q in questions
+    )
+    return [document for document in rendered if isinstance(document, str)]
+
+
+def letters(labels: Sequence[str]) -> list[str]:
+    """One letter for each label, where the labels' own names begin alike."""
+    if len(labels) > len(_LETTERS):
+        raise JapagenError(
+            f"Expected at most {len(_LETTERS)} labels for a base model to judge, found"
+            f" {len(labels)}.",
+            "Set curation.label_check.voters to [encoder].",
+        )
+    return list(_LETTERS[: len(labels)])
+
+
+def requests(
+    questions: Sequence[Question],
+    task: Task,
+    prompts: PromptLibrary,
+    generator: GeneratorInfo,
+) -> list[Request]:
+    """The requests for a chat model, one for each question."""
+    called = {name: name for name in task.labels}
+    made = []
+    for question in questions:
+        draft = draft_request(
+            _TEMPLATE,
+            _variables(question, task, called),
+            prompts,
+            generator,
+            # What comes back should depend on the text and the shots, not on chance.
+            Sampling(temperature=0.0, max_tokens=60),
+            label="",
+            register=Register(),
+        )
+        place = [task.seed, _TEMPLATE, question.fold, question.gold, question.row]
+        made.append(identified(draft, place, generator))
+    return made
+
+
+def _variables(question: Question, task: Task, called: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "text": question.text,
+        "text_type": task.text_type,
+        "domain": task.domain,
+        "labels": [
+            # A letter says nothing: the name then goes before the description.
+            {
+                "name": called[name],
+                "description": text if called[name] == name else f"{name}。{text or ''}",
+            }
+            for name, text in task.labels.items()
+        ],
+        "shots": [{"text": text, "label": called[label]} for text, label in question.shots],
+    }
+
+
+def read_judgement(answer: Answer | None, labels: Sequence[str]) -> list[float]:
+    """A chat model's answer as log-probabilities; all alike where it names no label.
+
+    Half a vote is shared by all labels, so that no single answer settles a text.
+    """
+    votes = np.full(len(labels), 0.5 / len(labels))
+    found = _OBJECT.search(answer.text) if answer else None
+    try:
+        value = json.loads(found.group()) if found else None
+    except json.JSONDecodeError:
+        value = None
+    name = value.get("label") if isinstance(value, dict) else None
+    if isinstance(name, str) and name.strip() in labels:
+        votes[list(labels).index(name.strip())] += 1
+    scores: list[float] = np.log(votes / votes.sum()).tolist()
+    return scores
+
+
+def to_vote(
+    questions: Sequence[Question], scores: Sequence[Sequence[float]], gold: int, texts: int
+) -> Vote:
+    """Puts the scores of all questions together; a text's are the mean over the prompts.
+
+    From each prompt's scores its own mean over all that it judged is taken (batch calibration,
+    Zhou et al. 2023, arXiv:2309.17249): what a prompt holds for a label whatever the text depends
+    on which shots stand last, and a base model's favourite differs from prompt to prompt.
+
+    Args:
+        questions: What was asked.
+        scores: Log-probability of every label for each question.
+        gold: Number of gold texts.
+        texts: Number of texts to check.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    on_gold, on_texts = (np.zeros((rows, values.shape[1])) for rows in (gold, texts))
+    folds = np.array([question.fold for question in questions])
+    for fold in range(FOLDS):
+        values[folds == fold] -= values[folds == fold].mean(axis=0)
+    for question, row in zip(questions, values, strict=True):
+        if question.gold:
+            on_gold[question.row] = row
+        else:
+            on_texts[question.row] += row / FOLDS
+    return Vote("generator", on_gold, on_texts)

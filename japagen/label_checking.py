@@ -1,0 +1,159 @@
+"""Gathers the voters on a run's labels and has curation act on what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from japagen.asking import Asker
+from japagen.curation import label_judge
+from japagen.curation.label_check import (
+    Vote,
+    encoder_vote,
+    fit_pool,
+    held_out_posterior,
+    label_indices,
+    settle_labels,
+)
+from japagen.data import TaskData
+from japagen.examples import Dataset
+from japagen.files import digest
+from japagen.generators.base import Answer
+from japagen.generators.choosing import AmbiguousOptionsError, Chooser
+from japagen.listeners import Listener
+from japagen.prompts import PromptLibrary
+from japagen.stage_runner import StageRunner, fingerprint_of
+from japagen.tasks import Task
+from japagen.text_vectors import text_vectors
+
+_STAGE = "trust"
+
+
+class LabelChecker:
+    """Finds out how sure each synthetic text's label is.
+
+    Args:
+        task: Settings and labels.
+        data: Gold; nothing else of it is read.
+        asker: The generator, as one of the voters.
+        stages: Where the result is kept.
+    """
+
+    def __init__(self, task: Task, data: TaskData, asker: Asker, stages: StageRunner) -> None:
+        self._task = task
+        self._gold = data.gold
+        self._asker = asker
+        self._stages = stages
+        self._prompts = PromptLibrary(task.generation.prompts)
+        self._labels = list(task.labels)
+
+    def check(self, dataset: Dataset, *, ask: bool) -> Dataset:
+        """Sets `weight_label`, and relabels or rejects what voters find to have another label.
+
+        Without gold, or where the task trusts all labels alike, nothing changes.
+
+        Args:
+            dataset: Curated examples.
+            ask: Whether the generator may be a voter.
+        """
+        from japagen.training.encoders import encoder_identity
+
+        trust = self._task.alignment.label_trust
+        if self._gold is None or trust == "none":
+            return dataset
+        info = self._asker.info if ask and trust == "pool" else None
+        if info and info.prompt_kind == "document" and self._asker.chooser is None:
+            info = None  # it writes, but does not say how likely it finds a label
+        template = f"judge.{info.prompt_kind}" if info else None
+        fingerprint = {
+            "examples": dataset.fingerprint,
+            "gold": fingerprint_of(self._gold),
+            "encoder": encoder_identity(self._task.training.encoder),
+            "labels": dict(self._task.labels),
+            "texts": [self._task.text_type, self._task.domain],
+            "check": self._task.curation.model_dump(include={"label_miss", "label_confidence"}),
+            "generator": info and info.identity,
+            "template": template and digest(self._prompts.template_hash(template)),
+            "seed": self._task.seed,
+        }
+        incomplete: list[str] = []
+
+        def make() -> Dataset:
+            assert self._gold is not None
+            kept = dataset.kept  # nobody is asked about what is rejected already
+            votes = [self._encoder_vote(kept)]
+            if info:
+                votes.append(self._generator_vote(kept, incomplete))
+            return self._settle(dataset, votes)
+
+        checked = self._stages.dataset(_STAGE, "trusted.parquet", fingerprint, make)
+        if incomplete:
+            self._stages.directory.forget(_STAGE)
+        return checked
+
+    def _settle(self, dataset: Dataset, votes: Sequence[Vote]) -> Dataset:
+        assert self._gold is not None
+        targets = label_indices(self._gold, self._labels)
+        on_gold = [vote.gold for vote in votes]
+        pool = fit_pool(on_gold, targets)
+        right = held_out_posterior(on_gold, targets, self._task.seed).argmax(axis=1) == targets
+        said = ", ".join(f"{v.name} {w:.2f}" for v, w in zip(votes, pool.weights, strict=True))
+        self._listener.note(
+            f"Voters on labels ({said}): {right.mean():.0%} right on gold left out."
+        )
+        posterior = np.full((len(dataset), len(self._labels)), 1 / len(self._labels))
+        posterior[dataset.kept_mask] = pool.posterior([vote.texts for vote in votes])
+        curation = self._task.curation
+        return settle_labels(
+            dataset, self._labels, posterior, curation.label_miss, curation.label_confidence
+        )
+
+    @property
+    def _listener(self) -> Listener:
+        return self._stages.listener
+
+    def _encoder_vote(self, dataset: Dataset) -> Vote:
+        training, gold = self._task.training, self._gold
+        assert gold is not None
+        on_gold, on_texts = text_vectors(
+            (gold, dataset), training.encoder, trust_remote_code=training.trust_remote_code
+        )
+        return encoder_vote(on_gold, label_indices(gold, self._labels), on_texts, self._task.seed)
+
+    def _generator_vote(self, dataset: Dataset, incomplete: list[str]) -> Vote:
+        assert self._gold is not None
+        questions = label_judge.plan_questions(dataset, self._gold, self._task.seed)
+        if self._asker.info.prompt_kind == "document":
+            scores = self._chosen(questions)
+        else:
+            scores = self._answered(questions, incomplete)
+        return label_judge.to_vote(questions, scores, len(self._gold), len(dataset))
+
+    def _chosen(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
+        """What a base model weighs the labels' names at, or letters where names begin alike."""
+        chooser = self._asker.chooser
+        assert chooser is not None
+        try:
+            return self._weighed(chooser, questions, self._labels)
+        except AmbiguousOptionsError:
+            return self._weighed(chooser, questions, label_judge.letters(self._labels))
+
+    def _weighed(
+        self, chooser: Chooser, questions: Sequence[label_judge.Question], names: Sequence[str]
+    ) -> list[list[float]]:
+        documents = label_judge.documents(questions, self._task, self._prompts, names)
+        scores: list[list[float]] = [[] for _ in documents]
+        stream = chooser.choose(documents, names)
+        for index, row in self._listener.track(stream, len(documents), _STAGE):
+            scores[index] = row
+        return scores
+
+    def _answered(
+        self, questions: Sequence[label_judge.Question], incomplete: list[str]
+    ) -> list[list[float]]:
+        requests = label_judge.requests(questions, self._task, self._prompts, self._asker.info)
+        asked = self._asker.ask(requests, _STAGE)
+        incomplete.extend(asked.failures)
+        answers: Mapping[str, Answer] = asked.answers
+        return [label_judge.read_judgement(answers.get(r.id), self._labels) for r in requests]

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from japagen.curation.label_check import (
+    FILTER,
+    Pool,
+    deal_folds,
+    encoder_vote,
+    fit_pool,
+    held_out_posterior,
+    label_indices,
+    settle_labels,
+)
+from japagen.errors import JapagenError
+from japagen.examples import Dataset, Example, Rejection
+
+LABELS = ["良", "並", "悪"]
+RNG = np.random.default_rng(0)
+
+
+def told(targets: np.ndarray, strength: float, seed: int) -> np.ndarray:
+    """Votes that lean to the truth, with noise of one unit."""
+    noise = np.random.default_rng(seed).normal(size=(len(targets), 3))
+    return noise + strength * np.eye(3)[targets]
+
+
+TARGETS = np.arange(60) % 3
+
+
+def test_a_voter_that_knows_outweighs_one_that_does_not() -> None:
+    pool = fit_pool([told(TARGETS, 2.0, 1), told(TARGETS, 0.0, 2)], TARGETS)
+    assert pool.weights[0] > 5 * pool.weights[1]
+    assert (pool.weights >= 0).all()
+
+
+def test_two_voters_are_better_than_one_on_texts_not_seen() -> None:
+    many = np.arange(3000) % 3
+    votes = [told(TARGETS, 1.0, 1), told(TARGETS, 1.0, 2)]
+    unseen = [told(many, 1.0, 3), told(many, 1.0, 4)]
+    both = fit_pool(votes, TARGETS).posterior(unseen).argmax(axis=1) == many
+    one = fit_pool(votes[:1], TARGETS).posterior(unseen[:1]).argmax(axis=1) == many
+    assert both.mean() > one.mean() + 0.05
+
+
+def test_what_a_voter_holds_for_a_label_whatever_the_text_is_taken_out() -> None:
+    partial = told(TARGETS, 2.0, 1) + np.array([5.0, 0.0, 0.0])
+    pool = fit_pool([partial], TARGETS)
+    found = pool.posterior([partial]).argmax(axis=1) == TARGETS
+    assert found.mean() > (partial.argmax(axis=1) == TARGETS).mean() + 0.3
+    assert pool.biases.sum() == pytest.approx(0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.floats(0, 10), min_size=2, max_size=2),
+    st.lists(st.floats(-5, 5), min_size=3, max_size=3),
+    st.floats(-50, 50),
+)
+def test_posteriors_are_distributions_and_do_not_see_a_rows_constant(
+    weights: list[float], biases: list[float], constant: float
+) -> None:
+    votes = [RNG.normal(size=(7, 3)), RNG.normal(size=(7, 3))]
+    pool = Pool(np.array(weights), np.array(biases))
+    posterior = pool.posterior(votes)
+    assert posterior.sum(axis=1) == pytest.approx(np.ones(7))
+    assert pool.posterior([votes[0] + constant, votes[1]]) == pytest.approx(posterior, abs=1e-6)
+
+
+def test_gold_is_judged_by_pools_that_had_not_seen_it() -> None:
+    lies = np.roll(TARGETS, 1)
+    votes = [told(TARGETS, 3.0, 1)]
+    changed = TARGETS.copy()
+    folds = deal_folds(TARGETS, 5, 0)
+    changed[folds == 0] = lies[folds == 0]
+    # The folds are dealt by label, so they are those of the changed labels only if they agree.
+    again = held_out_posterior(votes, TARGETS)
+    assert (again.argmax(axis=1) == TARGETS).mean() > 0.9
+    assert not np.allclose(held_out_posterior(votes, changed), again)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 6))
+def test_every_label_is_dealt_evenly(targets: list[int], count: int) -> None:
+    folds = deal_folds(np.array(targets), count, 0)
+    for label in set(targets):
+        dealt = np.bincount(folds[np.array(targets) == label], minlength=count)
+        assert dealt.max() - dealt.min() <= 1
+
+
+def test_vectors_vote_for_their_own_side() -> None:
+    centres = RNG.normal(size=(3, 20)) * 2
+    gold = centres[TARGETS] + RNG.normal(size=(60, 20))
+    texts = centres[[0, 1, 2]] + RNG.normal(size=(3, 20))
+    vote = encoder_vote(gold, TARGETS, texts)
+    assert vote.texts.argmax(axis=1).tolist() == [0, 1, 2]
+    assert (vote.gold.argmax(axis=1) == TARGETS).mean() > 0.8
+    noise = encoder_vote(RNG.normal(size=(60, 20)), TARGETS, texts)
+    # Votes on gold come from folds left out: on noise they are no better than chance.
+    assert (noise.gold.argmax(axis=1) == TARGETS).mean() < 0.6
+
+
+POSTERIOR = np.array([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.4, 0.35, 0.25], [0.0, 0.1, 0.9]])
+
+
+def four() -> Dataset:
+    turned_down = Rejection("too_short", 2, 6)
+    rows = [Example(f"文{i}", "良", id=str(i), label_asked="良") for i in range(3)]
+    return Dataset.of([*rows, Example("短", "良", id="3", rejected=turned_down)])
+
+
+def test_a_text_gets_the_label_it_most_likely_has() -> None:
+    found = settle_labels(four(), LABELS, POSTERIOR, "relabel", 0.5)
+    assert found.labels == ["良", "並", "良", "良"]
+    assert found.column("label_asked")[1] == "良"
+    assert found.column("weight_label") == pytest.approx([0.9, 0.8, 0.4, 0.0])
+    filters = [row.rejected.filter if row.rejected else None for row in found]
+    assert filters == [None, None, FILTER, "too_short"]
+
+
+def test_a_text_of_another_label_is_rejected_with_what_was_measured() -> None:
+    found = settle_labels(four(), LABELS, POSTERIOR, "reject", 0.5)
+    assert found.labels == ["良"] * 4
+    rejected = list(found)[1].rejected
+    assert rejected == Rejection(FILTER, 0.1, 0.5, "並")
+    assert found.kept_mask.tolist() == [True, False, False, False]
+
+
+def test_all_are_kept_with_the_weight_of_their_label() -> None:
+    found = settle_labels(four(), LABELS, POSTERIOR, "keep", 0.5)
+    assert found.kept_mask.tolist() == [True, True, True, False]
+    assert found.column("weight_label")[1] == pytest.approx(0.1)
+
+
+def test_a_label_the_task_does_not_know_is_named() -> None:
+    with pytest.raises(JapagenError, match="found 不明"):
+        label_indices(Dataset.of([Example("文", "不明")]), LABELS)
