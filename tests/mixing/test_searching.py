@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from japagen.data import load_data
+from japagen.examples import Dataset, Example
+from japagen.japanese.morphology import default_tagger
+from japagen.listeners import Silent
+from japagen.mixing.mix import FoundMix
+from japagen.mixing.searching import find_mix_of
+from japagen.tasks import Task
+
+ROOT = Path(__file__).parents[2]
+
+
+def _pairs(count: int, split: str) -> Dataset:
+    return Dataset.of(
+        Example(
+            f"荷物が{n}個届きました。",
+            label,
+            text_pair=f"荷物は{'届いた' if label == '含意' else '届いていない'}、{n}。",
+            id=f"{split}-{label}-{n}",
+            split="train" if split == "g" else "synthetic",
+            request_id=None if split == "g" else "r",
+            shot_ids=() if split == "g" else (f"g-{label}-{n % 4}",),
+        )
+        for n in range(count)
+        for label in ("含意", "矛盾")
+    )
+
+
+@pytest.mark.parametrize("method", ["entropy", "none", "gradient_matching"])
+def test_pairs_are_searched_like_texts(method: str, tiny_encoder: str) -> None:
+    task = Task.parse(
+        {
+            "name": "pairs",
+            "labels": ["含意", "矛盾"],
+            "training": {"encoder": tiny_encoder},
+            "mixing": {"repeats": 1},
+        }
+    )
+    gold, synthetic = _pairs(4, "g"), _pairs(16, "s")
+    found = find_mix_of(task, gold, synthetic, None, method, default_tagger(), Silent())
+    assert found.reason in ("default", "better", "no_help")
+    assert found.details["folds"]["usable"] == [24] * 4
+    assert FoundMix.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("right", [True, False])
+def test_real_texts_are_used_and_random_labels_are_not(right: bool) -> None:
+    task = Task.load(ROOT / "configs/quickstart.yaml", {"mixing.repeats": 2})
+    gold = load_data(task).gold
+    assert gold is not None
+    rows = (ROOT / "configs/quickstart/pool.jsonl").read_text(encoding="utf-8").splitlines()
+    others = [r for r in map(json.loads, rows) if r["text"] not in set(gold.texts)]
+    labels = [r["label"] for r in others]
+    if not right:
+        random.Random(0).shuffle(labels)
+    made = Dataset.of(
+        Example(r["text"], label, request_id="r") for r, label in zip(others, labels, strict=True)
+    )
+    found = find_mix_of(task, gold, made, None, "none", default_tagger(), Silent())
+    worth = found.details["curves"]["worth"]["texts"]
+    if right:
+        assert found.mix.share > 0
+        assert worth is None or worth > 0
+    else:
+        assert found.mix.share == 0
+        assert worth is not None
+        assert worth <= 0
