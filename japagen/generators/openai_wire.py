@@ -15,7 +15,6 @@ from japagen.errors import JapagenError
 from japagen.generators.base import TEXT_OBJECT, Request
 from japagen.generators.openai_endpoint import Api, Endpoint, encodable
 
-
 # A rough figure for Japanese, used until the server has reported how many tokens it read.
 _TOKENS_PER_CHARACTER = 0.8
 
