@@ -35,7 +35,7 @@ class LatencyServer:
         self._active = 0
 
     async def serve(self) -> None:
-        """Listens on a free port of this machine, prints it, and answers until killed."""
+        """Prints the port that it was given, and serves until it is terminated."""
         server = await asyncio.start_server(self._handle, "127.0.0.1", 0, backlog=512)
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
