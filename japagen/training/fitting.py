@@ -13,10 +13,12 @@ from torch import nn
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
+from japagen.kinds import LabelSpace
 from japagen.settings import Training
 from japagen.training.classifier import Classifier, Progress
 from japagen.training.encoders import Encoder, load_encoder, supports_bf16
 from japagen.training.heads import classification_model, last_linear, probe_head
+from japagen.training.objectives import row_losses
 
 
 def train(
@@ -39,7 +41,8 @@ def train(
         examples: Synthetic examples with weights; rejected ones are left out. May be None.
         gold: Training gold. May be None.
         encoder: ``embedded``, a directory, a Hub name, or a loaded encoder. It is not changed.
-        labels: Every label; those of the data, sorted, when None.
+        labels: Every class or tag, or the anchors of a scale of numbers; those of the data,
+            sorted, when None. Which of them it is the data's labels say.
         settings: Hyperparameters; the encoder named there gives way to ``encoder``.
         seed: Of batches and dropout.
         progress: Wraps the steps (iterable, total) to show how far it is.
@@ -55,8 +58,8 @@ def train(
             "Expected examples to train on, found none.",
             "Give gold, or synthetic examples that curation has kept.",
         )
-    names = list(labels) if labels is not None else sorted(data.label_counts())
-    targets = _targets(data, names)
+    space = LabelSpace.of(data, labels)
+    targets = space.codes(data.labels)
     mass = _loss_mass(gold, examples, settings.synthetic_share)
 
     torch.manual_seed(seed)
@@ -65,9 +68,12 @@ def train(
         load_encoder(encoder, trust_remote_code=trusted) if isinstance(encoder, str) else encoder
     )
     classifier = Classifier(
-        classification_model(loaded, len(names)),
+        classification_model(loaded, space.outputs),
         loaded.tokenizer,
-        names,
+        space.names,
+        kind=space.kind,
+        may_be_empty=space.may_be_empty,
+        is_pair=data.is_pair,
         prefix=loaded.prefix,
         max_length=min(settings.max_length, loaded.max_length),
         encoder=loaded.identity,
@@ -76,17 +82,6 @@ def train(
     probe_head(classifier, rows, targets, mass)
     _fine_tune(classifier, rows, targets, mass, settings, seed, progress)
     return classifier
-
-
-def _targets(data: Dataset, names: Sequence[str]) -> npt.NDArray[np.int64]:
-    at = {name: i for i, name in enumerate(names)}
-    unknown = sorted({str(label) for label in data.labels if label not in at})
-    if unknown:
-        raise JapagenError(
-            f"Expected labels among {', '.join(names)}, found {', '.join(unknown)}.",
-            "Correct the labels or name them in the task.",
-        )
-    return np.array([at[label] for label in data.labels], dtype=np.int64)
 
 
 def _loss_mass(
@@ -133,7 +128,7 @@ def step_count(examples: int, settings: Training) -> int:
 def _fine_tune(
     classifier: Classifier,
     rows: Sequence[dict[str, list[int]]],
-    targets: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.float64],
     mass: npt.NDArray[np.float64],
     settings: Training,
     seed: int,
@@ -151,9 +146,8 @@ def _fine_tune(
         inputs = classifier.collate([rows[i] for i in index])
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             logits = model(**inputs).logits
-        losses = nn.functional.cross_entropy(
-            logits.float(), torch.from_numpy(targets[index]), reduction="none"
-        )
+        wanted = torch.from_numpy(targets[index]).float()
+        losses = row_losses(classifier.space, logits.float(), wanted)
         loss = (losses * torch.from_numpy(mass[index]).float()).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from japagen.training.encoders import Encoder
+from japagen.training.objectives import fit_head
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
@@ -102,36 +103,28 @@ def head_features(
 def probe_head(
     classifier: Classifier,
     rows: Sequence[dict[str, list[int]]],
-    targets: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.float64],
     mass: npt.NDArray[np.float64],
     strength: float = 1.0,
 ) -> None:
-    """Sets the head to a weighted logistic regression on the frozen encoder.
+    """Sets the head to a weighted linear model of the targets on the frozen encoder.
 
     Args:
         classifier: Changed in place.
         rows: Encoded texts.
-        targets: Label index of each row.
+        targets: `LabelSpace.codes` of each row's label.
         mass: Loss weight of each row, mean 1.
         strength: Inverse regularisation on standardised features, as scikit-learn's C.
     """
-    from sklearn.linear_model import LogisticRegression
-
-    if len(set(targets.tolist())) < 2:
-        return
     features = head_features(classifier, rows)
     centre = np.average(features, axis=0, weights=mass)
     scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=mass)) + 1e-6
-    # The penalty is shared by the sum of the losses: dividing by the width keeps its pull
-    # the same for narrow and wide encoders.
-    probe = LogisticRegression(C=strength / features.shape[1], max_iter=500)
-    probe.fit((features - centre) / scale, targets, sample_weight=mass)
-    weight, bias = probe.coef_, probe.intercept_
-    if len(weight) == 1:
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    space = classifier.space
+    fitted = fit_head(space, (features - centre) / scale, targets, mass, strength)
+    if fitted is None:
+        return
+    weight, bias = fitted
     linear = last_linear(classifier.model)
     with torch.no_grad():
-        for row, label in enumerate(probe.classes_ if len(probe.classes_) > 2 else (0, 1)):
-            index = int(probe.classes_[row]) if len(probe.classes_) == 2 else int(label)
-            linear.weight[index] = torch.from_numpy(weight[row] / scale).float()
-            linear.bias[index] = float(bias[row] - (weight[row] / scale) @ centre)
+        linear.weight.copy_(torch.from_numpy(weight / scale))
+        linear.bias.copy_(torch.from_numpy(bias - (weight / scale) @ centre))

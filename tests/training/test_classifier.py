@@ -121,7 +121,7 @@ def test_the_probe_is_the_logistic_regression_it_claims_to_be(
     standard = (features - features.mean(axis=0)) / (features.std(axis=0) + 1e-6)
     probe = LogisticRegression(C=1 / features.shape[1], max_iter=500).fit(standard, targets)
     mass = np.ones(len(texts))
-    probe_head(classifier, rows, targets, mass)
+    probe_head(classifier, rows, classifier.space.codes(labels), mass)
     np.testing.assert_allclose(
         classifier.probabilities(texts), probe.predict_proba(standard), atol=0.02
     )

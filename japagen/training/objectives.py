@@ -1,0 +1,151 @@
+"""What is learnt for each kind of label: the loss, and what comes of the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from japagen.examples import Label
+from japagen.kinds import Kind, LabelSpace
+
+Floats = npt.NDArray[np.float64]
+# What transformers calls the kinds; `pipeline` chooses softmax, sigmoid or neither by it.
+PROBLEM_TYPES: dict[
+    Kind,
+    Literal["single_label_classification", "multi_label_classification", "regression"],
+] = {
+    "classification": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
+
+
+def row_losses(space: LabelSpace, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Loss of every row, shape (n,).
+
+    Cross-entropy for classes, the mean binary cross-entropy for tags, and for numbers the
+    squared error in units of the scale's spread, so that learning rates mean the same for 0 to
+    1 and for 0 to 100.
+
+    Args:
+        space: The labels.
+        logits: Shape (n, outputs), float32.
+        targets: `LabelSpace.codes`, or soft ones of the same shape.
+    """
+    if space.kind == "classification":
+        return nn.functional.cross_entropy(logits, targets, reduction="none")
+    if space.kind == "multi_label":
+        losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return losses.mean(dim=1)
+    return ((logits - targets) / space.spread).square().mean(dim=1)
+
+
+def outputs_of(space: LabelSpace, logits: torch.Tensor) -> torch.Tensor:
+    """Probabilities of classes (softmax) or of tags (sigmoid), or numbers kept on the scale."""
+    if space.kind == "classification":
+        return logits.softmax(dim=-1)
+    if space.kind == "multi_label":
+        return logits.sigmoid()
+    return logits.clamp(*space.bounds)
+
+
+def agreement(space: LabelSpace, outputs: Floats, labels: Sequence[Label]) -> Floats:
+    """How far a classifier agrees with given labels, shape (n,), 0 to 1.
+
+    The probability of the class; the geometric mean over tags of the probability that each is
+    there or not as given; for numbers exp(-d²/2s²), d the distance and s the scale's spread.
+    """
+    codes = space.codes(labels)
+    if space.kind == "regression":
+        distance = (outputs - codes)[:, 0] / space.spread
+        return np.asarray(np.exp(-(distance**2) / 2))
+    if space.kind == "classification":
+        return np.asarray((outputs * codes).sum(axis=1))
+    likely = np.where(codes > 0, outputs, 1 - outputs)
+    return np.asarray(np.exp(np.log(np.maximum(likely, 1e-12)).mean(axis=1)))
+
+
+def fit_head(
+    space: LabelSpace,
+    features: Floats,
+    targets: Floats,
+    mass: Floats,
+    strength: float = 1.0,
+) -> tuple[Floats, Floats] | None:
+    """A weighted linear model of the targets: logistic for classes and tags, ridge for numbers.
+
+    Args:
+        space: The labels.
+        features: Standardised, shape (n, width).
+        targets: `LabelSpace.codes`.
+        mass: Loss weight of each row, mean 1.
+        strength: Inverse regularisation, as scikit-learn's C for one feature. The penalty is
+            shared by the sum of the losses: it is divided by the width, so that its pull is the
+            same for narrow and wide encoders.
+
+    Returns:
+        Weights, shape (outputs, width), and biases, shape (outputs,); None where all targets
+        are alike.
+    """
+    width = features.shape[1]
+    if space.kind == "regression":
+        return _ridge(features, targets[:, 0], mass, width / strength)
+    if space.kind == "classification":
+        return _classes(features, targets, mass, strength / width)
+    return _tags(features, targets, mass, strength / width)
+
+
+def _ridge(
+    features: Floats, targets: Floats, mass: Floats, penalty: float
+) -> tuple[Floats, Floats] | None:
+    from sklearn.linear_model import Ridge
+
+    scale = float(targets.std())
+    if not scale:
+        return None
+    fitted = Ridge(alpha=penalty).fit(features, targets / scale, sample_weight=mass)
+    return fitted.coef_[None, :] * scale, np.array([fitted.intercept_ * scale])
+
+
+def _classes(
+    features: Floats, targets: Floats, mass: Floats, c: float
+) -> tuple[Floats, Floats] | None:
+    from sklearn.linear_model import LogisticRegression
+
+    classes = targets.argmax(axis=1)
+    if len(set(classes.tolist())) < 2:
+        return None
+    probe = LogisticRegression(C=c, max_iter=500).fit(features, classes, sample_weight=mass)
+    coefficients, intercepts = probe.coef_, probe.intercept_
+    if len(coefficients) == 1:
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weight, bias = np.zeros((targets.shape[1], features.shape[1])), np.zeros(targets.shape[1])
+    # A class without a text is as unlikely as the least likely of the others.
+    bias[:] = intercepts.min()
+    weight[probe.classes_], bias[probe.classes_] = coefficients, intercepts
+    return weight, bias
+
+
+def _tags(
+    features: Floats, targets: Floats, mass: Floats, c: float
+) -> tuple[Floats, Floats] | None:
+    from sklearn.linear_model import LogisticRegression
+
+    weight, bias = np.zeros((targets.shape[1], features.shape[1])), np.zeros(targets.shape[1])
+    for tag, column in enumerate(targets.T):
+        share = float(np.average(column, weights=mass))
+        if len(set(column.tolist())) < 2:
+            # Never or always there: the log odds of one more text of the other kind.
+            n = len(column)
+            bias[tag] = np.log((share * n + 0.5) / ((1 - share) * n + 0.5))
+            continue
+        probe = LogisticRegression(C=c, max_iter=500)
+        probe.fit(features, column.astype(int), sample_weight=mass)
+        weight[tag], bias[tag] = probe.coef_[0], probe.intercept_[0]
+    return weight, bias
