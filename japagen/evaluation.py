@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 
 from japagen.examples import Label
-from japagen.kinds import Kind, LabelSpace
+from japagen.kinds import METRICS_OF, LabelSpace
 from japagen.scores import METRICS, Floats, ratio
 
-# All that are shown for a kind; the first leads unless the task names another.
-METRICS_OF: dict[Kind, tuple[str, ...]] = {
-    "classification": ("macro_f1", "accuracy", "matthews"),
-    "multi_label": ("macro_f1", "micro_f1", "exact_match"),
-    "regression": ("spearman", "pearson"),
-}
 # Draws of the bootstrap at a time times test texts: some 80 MB of weights.
 _BLOCK = 10_000_000
 
@@ -31,9 +25,7 @@ class Interval:
     high: float
 
 
-def score(
-    true: Sequence[Label], decided: Floats, space: LabelSpace
-) -> dict[str, Any]:
+def score(true: Sequence[Label], decided: Floats, space: LabelSpace) -> dict[str, Any]:
     """Scores decisions against true labels.
 
     A class or tag with neither true nor predicted examples has F1 0 and still counts in the
@@ -96,19 +88,6 @@ def _per_anchor(
     return found
 
 
-def check_metric(metric: str, kind: Kind) -> None:
-    """Refuses a metric that does not fit the kind.
-
-    Raises:
-        ValueError: Naming those that do.
-    """
-    if metric not in METRICS_OF[kind]:
-        raise ValueError(
-            f"evaluation.metric is '{metric}', expected for {kind} one of: "
-            f"{', '.join(METRICS_OF[kind])}"
-        )
-
-
 def bootstrap_difference(
     true: Floats,
     candidates: Sequence[Floats],
@@ -134,8 +113,10 @@ def bootstrap_difference(
     """
     gain = _resampled(
         len(true),
-        lambda weights: _mean_score(metric, weights, true, candidates)
-        - _mean_score(metric, weights, true, baselines),
+        lambda weights: (
+            _mean_score(metric, weights, true, candidates)
+            - _mean_score(metric, weights, true, baselines)
+        ),
         resamples,
         seed,
     )
@@ -157,9 +138,7 @@ def _mean_score(metric: str, weights: Floats, true: Floats, runs: Sequence[Float
     return np.asarray(np.mean(scored, axis=0))
 
 
-def _resampled(
-    n: int, measure: Callable[[Floats], Floats], resamples: int, seed: int
-) -> Floats:
+def _resampled(n: int, measure: Callable[[Floats], Floats], resamples: int, seed: int) -> Floats:
     """The measure on the whole sample, then on every draw from it."""
     rng = np.random.default_rng(seed)
     found = [measure(np.ones((1, n)))]

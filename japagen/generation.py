@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from japagen.examples import Dataset, Example, Rejection
+from japagen.examples import Dataset, Example, Label, Rejection
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request, Sampling
 from japagen.japanese.registers import Register
 from japagen.ledger import Ledger
@@ -64,8 +64,9 @@ def plan_requests(
     strategy = strategy_of(task, gold)
     size = task.generation.completions_per_shot_set
     groups: list[tuple[int, list[Request]]] = []
-    for label in task.labels:
-        for register, count in apportion(registers[label], task.generation.per_label).items():
+    asked = task.label_space(gold).asked(gold.labels if gold is not None else ())
+    for label, number in apportion(asked, task.generation.per_label * len(task.labels)).items():
+        for register, count in apportion(registers[label], number).items():
             shots = ShotSets(task, gold, label, register) if strategy == "few_shot" else None
             for turn in range(-(-count // size)):
                 chosen = shots.draw() if shots else []
@@ -87,15 +88,19 @@ def _draft(
     prompts: PromptLibrary,
     generator: GeneratorInfo,
 ) -> Request:
+    space = task.label_space()
+    # Texts of several labels stand among those of others: each says whose it is.
+    marked = task.kind == "multi_label"
     variables: dict[str, Any] = {
-        "text_type": task.text_type,
-        "description": task.description,
-        "domain": task.domain,
-        "label": label,
-        "label_description": task.labels[label],
-        "other_labels": [name for name in task.labels if name != label],
+        **label_variables(task, label),
         "register": prompts.registers[register],
-        "shots": [one_line(e.text) for e in shots],
+        "shots": [
+            f"【{space.name(e.label)}】{one_line(e.text)}"
+            if marked and e.label is not None
+            else one_line(e.text)
+            for e in shots
+        ],
+        "mark": f"【{label}】" if marked and shots else "",
     }
     g = task.generation
     return draft_request(
@@ -108,6 +113,21 @@ def _draft(
         register=Register.of(register),
         shot_ids=[e.id for e in shots],
     )
+
+
+def label_variables(task: Task, label: str) -> dict[str, Any]:
+    """What templates may say of the task and of the label asked for."""
+    own = task.label_space().tags(label)
+    others = [name for name in task.labels if name not in own]
+    return {
+        "text_type": task.text_type,
+        "description": task.description,
+        "domain": task.domain,
+        "label_type": task.label_type,
+        "label": label,
+        "label_description": task.describe(label),
+        "other_labels": [] if task.kind == "regression" else others,
+    }
 
 
 def run_requests(
@@ -144,6 +164,7 @@ def to_dataset(
     answers: Mapping[str, Answer],
     failures: Mapping[str, str],
     generator: str,
+    label_of: Callable[[str], Label | None] = str,
 ) -> Dataset:
     """Turns answers into examples, in request order.
 
@@ -154,12 +175,17 @@ def to_dataset(
         answers: Request id to accepted answer.
         failures: Request id to the reason why there is none.
         generator: Name of the model that answered.
+        label_of: From the name that was asked for to the label; see `LabelSpace.label`.
     """
-    rows = (
+    rows = [
         _to_example(request, answers.get(request.id), failures.get(request.id, "no answer"))
         for request in requests
+    ]
+    labels = [label_of(request.label) for request in requests]
+    return Dataset.of(
+        replace(row, generator=generator, label=label, label_asked=label)
+        for row, label in zip(rows, labels, strict=True)
     )
-    return Dataset.of(replace(row, generator=generator) for row in rows)
 
 
 def _to_example(request: Request, answer: Answer | None, failure: str) -> Example:
@@ -170,11 +196,9 @@ def _to_example(request: Request, answer: Answer | None, failure: str) -> Exampl
         text, rejected = read_answer(request, answer)
     return Example(
         text=text,
-        label=request.label,
         id=f"s-{request.id}",
         split="synthetic",
         source="generated",
-        label_asked=request.label,
         register_asked=request.register,
         request_id=request.id,
         shot_ids=request.shot_ids,

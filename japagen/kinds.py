@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,12 @@ from japagen.examples import Dataset, Label
 
 Kind = Literal["classification", "multi_label", "regression"]
 Floats = npt.NDArray[np.float64]
+# All that are shown for a kind; the first leads unless the task names another.
+METRICS_OF: dict[Kind, tuple[str, ...]] = {
+    "classification": ("macro_f1", "accuracy", "matthews"),
+    "multi_label": ("macro_f1", "micro_f1", "exact_match"),
+    "regression": ("spearman", "pearson"),
+}
 # Joins the tags of a set into the name under which the set is asked for and shown.
 SEPARATOR = "、"
 NO_TAGS = "該当なし"
@@ -55,6 +62,20 @@ class LabelSpace:
         if pa.types.is_list(form):
             return cls("multi_label", names, any(not row for row in data.labels))
         return cls("classification", names)
+
+    def check(self) -> None:
+        """Refuses names that could not be told apart in files.
+
+        Raises:
+            ValueError: Saying which.
+        """
+        if self.kind == "multi_label":
+            for name in self.names:
+                if _IN_CELLS.search(name) or name == NO_TAGS:
+                    raise ValueError(
+                        f"labels of a multi_label task hold none of | 、 , ; and are not "
+                        f"'{NO_TAGS}', found '{name}'"
+                    )
 
     @property
     def outputs(self) -> int:
@@ -97,6 +118,27 @@ class LabelSpace:
         if self.kind == "multi_label":
             return [] if name == NO_TAGS else name.split(SEPARATOR)
         return name
+
+    def asked(self, gold: Sequence[Label] = ()) -> dict[str, float]:
+        """The names to ask for, with how often, adding up to the number of labels.
+
+        Classes and anchors are asked for alike. Of tags it is the sets that gold has, as often
+        as it has them: which tags go together is not for chance to say. Without gold, each alone.
+        """
+        sets = Counter(self.name(label) for label in gold) if self.kind == "multi_label" else None
+        if not sets:
+            return dict.fromkeys(self.names, 1.0)
+        return {name: sets[name] / sets.total() * len(self.names) for name in sorted(sets)}
+
+    def closeness(self, label: Label, name: str) -> float:
+        """How good an example of ``name`` a text with another label is, 0 (none) to 1.
+
+        For tags the Jaccard index of both sets, for other kinds whether they are the same.
+        """
+        if self.kind != "multi_label":
+            return float(self.name(label) == name)
+        one, other = set(self.tags(self.name(label))), set(self.tags(name))
+        return len(one & other) / len(one | other) if one | other else 1.0
 
     def tags(self, name: str) -> list[str]:
         """The names of the labels that stand behind the name of one: itself, or its tags."""

@@ -17,13 +17,15 @@ from japagen.data import TaskData
 from japagen.evaluation import (
     Interval,
     bootstrap_difference,
+    bootstrap_score,
     expected_calibration_error,
     score,
 )
-from japagen.examples import HELD_BACK, Dataset
+from japagen.examples import HELD_BACK, REWRITTEN, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
+from japagen.kinds import METRICS_OF, LabelSpace
 from japagen.tasks import Task
 
 Seeded = tuple[int, npt.NDArray[np.float64]]
@@ -44,7 +46,8 @@ class Parts:
         synthetic_file: Name of that file.
         cost: Totals of the ledger.
         alignment: What alignment reports.
-        with_synthetic: Seed and test probabilities, shape (n, labels), a training.
+        with_synthetic: Seed and what the classifier gave for the test texts, shape
+            (n, `LabelSpace.outputs`), a training.
         gold_only: The same for training on gold alone.
         seconds: Stage to seconds.
         encoder: Identity of the encoder.
@@ -75,6 +78,8 @@ def collect(parts: Parts) -> dict[str, Any]:
             "description": task.description,
             "text_type": task.text_type,
             "labels": task.labels,
+            "kind": task.kind,
+            "pair": task.pair and task.pair.model_dump(),
             "seed": task.seed,
         },
         "generator": _generator(parts.generator),
@@ -114,7 +119,7 @@ def _size(data: Dataset | None) -> int:
 def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     kept = int(dataset.kept_mask.sum())
     failed = rejection_counts(dataset).get("failed", 0)
-    rewritten = sum(parent is not None for parent in dataset.column("parent_id"))
+    rewritten = sum(source == REWRITTEN for source in dataset.column("source"))
     first = len(dataset) - rewritten
     return {
         "gold": _size(parts.data.gold),
@@ -130,17 +135,26 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
 
 
 def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | None]]:
-    gold = parts.data.gold.label_counts() if parts.data.gold is not None else {}
-    first = np.flatnonzero([parent is None for parent in dataset.column("parent_id")])
-    made, kept = dataset.take(first).label_counts(), dataset.kept.label_counts()
+    space = parts.task.label_space()
+
+    def names(data: Dataset) -> list[list[str]]:
+        return [space.tags(space.name(label)) for label in data.labels]
+
+    def count(data: Dataset) -> Counter[str]:
+        return Counter(name for row in names(data) for name in row)
+
+    gold = count(parts.data.gold) if parts.data.gold is not None else Counter[str]()
+    first = np.flatnonzero([source != REWRITTEN for source in dataset.column("source")])
+    made, kept = count(dataset.take(first)), count(dataset.kept)
     trust: dict[str, list[float]] = {label: [] for label in parts.task.labels}
-    for label, trusted in zip(
-        dataset.kept.labels, dataset.kept.column("weight_label"), strict=True
-    ):
-        trust[label].append(trusted)
+    kept_names = names(dataset.kept)
+    for row, trusted in zip(kept_names, dataset.kept.column("weight_label"), strict=True):
+        for label in row:
+            trust[label].append(trusted)
     weight: dict[str, float] = dict.fromkeys(parts.task.labels, 0.0)
-    for label, w in zip(dataset.labels, dataset.weights, strict=True):
-        weight[label] += float(w)
+    for row, w in zip(names(dataset), dataset.weights, strict=True):
+        for label in row:
+            weight[label] += float(w)
     total = sum(weight.values()) or 1.0
     return {
         label: {
@@ -168,11 +182,18 @@ def _shares(names: Iterable[str]) -> dict[str, float]:
 
 def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     """Registers in gold, as asked for, and as seen before and after they were held to that."""
-    names = ("label_asked", "register_asked", "register_seen", "parent_id", "rejected")
+    names = ("label_asked", "register_asked", "register_seen", "source", "rejected")
+    space = parts.task.label_space()
     rows = [
-        {"label": str(label), "asked": asked and _name(asked), "seen": _name(seen), "child": child}
-        | {"kept": not rejected, "usable": not rejected or rejected["filter"] in HELD_BACK}
-        for label, asked, seen, child, rejected in zip(*map(dataset.column, names), strict=True)
+        {
+            "tags": [] if label is None else space.tags(space.name(label)),
+            "asked": asked and _name(asked),
+            "seen": _name(seen),
+            "child": source == REWRITTEN,
+            "kept": not rejected,
+            "usable": not rejected or rejected["filter"] in HELD_BACK,
+        }
+        for label, asked, seen, source, rejected in zip(*map(dataset.column, names), strict=True)
     ]
     kept = [r for r in rows if r["kept"]]
     if not any(row for row in dataset.kept.column("register_seen")):
@@ -185,7 +206,7 @@ def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     }
     found["per_label"] = {
         label: _asked_and_seen(
-            [r for r in rows if r["label"] == label], [r for r in kept if r["label"] == label]
+            [r for r in rows if label in r["tags"]], [r for r in kept if label in r["tags"]]
         )
         for label in parts.task.labels
         if found["asked"]
@@ -222,32 +243,30 @@ def _asked_and_seen(rows: list[dict[str, Any]], kept: list[dict[str, Any]]) -> d
 
 
 def _scores(parts: Parts) -> dict[str, Any] | None:
-    test = parts.data.test
+    """Both arms' scores; the leading metric's gain of one over the other, and the verdict."""
+    task, test = parts.task, parts.data.test
     if test is None or not parts.with_synthetic:
         return None
-    labels = list(parts.task.labels)
-    true = test.labels
+    space = task.label_space(parts.data.gold)
     gain = None
     if parts.gold_only:
         gain = bootstrap_difference(
-            true,
-            [_named(p, labels) for _, p in parts.with_synthetic],
-            [_named(p, labels) for _, p in parts.gold_only],
-            labels,
-            resamples=parts.task.evaluation.bootstrap,
-            seed=parts.task.seed,
+            space.codes(test.labels),
+            [space.decide(p) for _, p in parts.with_synthetic],
+            [space.decide(p) for _, p in parts.gold_only],
+            task.metric,
+            resamples=task.evaluation.bootstrap,
+            seed=task.seed,
         )
     return {
         "n": len(test),
-        "gold_only": _arm(parts.gold_only, true, labels) if parts.gold_only else None,
-        "with_synthetic": _arm(parts.with_synthetic, true, labels),
+        "metric": task.metric,
+        "metrics": list(METRICS_OF[task.kind]),
+        "gold_only": _arm(parts, parts.gold_only, space) if parts.gold_only else None,
+        "with_synthetic": _arm(parts, parts.with_synthetic, space),
         "gain": asdict(gain) if gain else None,
         "verdict": _verdict(gain),
     }
-
-
-def _named(probabilities: npt.NDArray[np.float64], labels: list[str]) -> list[str]:
-    return [labels[i] for i in probabilities.argmax(axis=1)]
 
 
 def _verdict(gain: Interval | None) -> str:
@@ -258,22 +277,37 @@ def _verdict(gain: Interval | None) -> str:
     return "worse" if gain.high < 0 else "no_clear_difference"
 
 
-def _arm(runs: list[Seeded], true: list[str], labels: list[str]) -> dict[str, Any]:
-    """Scores of one arm: means over training seeds, details of the first."""
-    scored = [(seed, score(true, _named(p, labels), labels)) for seed, p in runs]
-    f1 = [s.macro_f1 for _, s in scored]
-    first = scored[0][1]
+def _arm(parts: Parts, runs: list[Seeded], space: LabelSpace) -> dict[str, Any]:
+    """Scores of one arm: means over training seeds with intervals, details of the first."""
+    assert parts.data.test is not None
+    task, true = parts.task, parts.data.test.labels
+    decided = [space.decide(outputs) for _, outputs in runs]
+    scored = [score(true, codes, space) for codes in decided]
+    metrics = METRICS_OF[space.kind]
+    lead = [s[task.metric] for s in scored]
+    intervals = {
+        name: bootstrap_score(
+            space.codes(true),
+            decided,
+            name,
+            resamples=task.evaluation.bootstrap,
+            seed=task.seed,
+        )
+        for name in metrics
+    }
+    means = {name: float(np.mean([s[name] for s in scored])) for name in metrics}
     return {
-        "macro_f1": float(np.mean(f1)),
-        "macro_f1_sd": float(np.std(f1, ddof=1)) if len(f1) > 1 else None,
-        "accuracy": float(np.mean([s.accuracy for _, s in scored])),
+        **scored[0],
+        **means,
+        f"{task.metric}_sd": float(np.std(lead, ddof=1)) if len(lead) > 1 else None,
+        "intervals": {name: asdict(found) for name, found in intervals.items()},
         "seeds": [
-            {"seed": seed, "macro_f1": s.macro_f1, "accuracy": s.accuracy} for seed, s in scored
+            {"seed": seed, **{name: s[name] for name in metrics}}
+            for (seed, _), s in zip(runs, scored, strict=True)
         ],
-        "per_label": first.per_label,
-        "confusion": first.confusion,
-        "labels": first.labels,
-        "ece": expected_calibration_error(runs[0][1], true, labels),
+        "ece": expected_calibration_error(runs[0][1], true, list(space.names))
+        if space.kind == "classification"
+        else None,
     }
 
 
@@ -282,8 +316,8 @@ def _leakage(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     test, kept = parts.data.test, dataset.kept
     if test is None or not len(kept):
         return None
-    index = OverlapIndex(test.texts)
-    found = [(*index.nearest(text), text) for text in kept.texts]
+    index = OverlapIndex(_all_texts(test))
+    found = [(*index.nearest(text), text) for text in _all_texts(kept)]
     share, test_text, text = max(found)
     return {
         "mean_overlap": float(np.mean([f[0] for f in found])),
@@ -292,23 +326,38 @@ def _leakage(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     }
 
 
+def _all_texts(data: Dataset) -> list[str]:
+    """Every text, both sides of pairs."""
+    return [*data.texts, *(text for text in data.column("text_pair") if text)]
+
+
 def _errors(parts: Parts) -> list[dict[str, Any]]:
+    """Test texts that were got wrong, the surest first; of numbers those furthest off."""
     test = parts.data.test
     if test is None or not parts.with_synthetic:
         return []
-    labels = list(parts.task.labels)
-    probabilities = parts.with_synthetic[0][1]
-    rows = [
+    space = parts.task.label_space(parts.data.gold)
+    outputs = parts.with_synthetic[0][1]
+    codes, truth = space.decide(outputs), space.codes(test.labels)
+    if space.kind == "regression":
+        wrong, order = np.abs(codes - truth).max(axis=1) > 0, np.abs(codes - truth)[:, 0]
+    else:
+        wrong = (codes != truth).any(axis=1)
+        order = np.where(codes > 0, outputs, 1 - outputs).min(axis=1)
+        if space.kind == "classification":
+            order = outputs.max(axis=1)
+    predicted = space.labels(codes)
+    rows = [i for i in np.argsort(-order, kind="stable") if wrong[i]][:_ERRORS_SHOWN]
+    return [
         {
-            "text": text,
-            "true": true,
-            "predicted": labels[int(p.argmax())],
-            "probability": round(float(p.max()), 4),
+            "text": example.text,
+            "text_pair": example.text_pair,
+            "true": example.label,
+            "predicted": predicted[i],
+            "probability": None if space.kind == "regression" else round(float(order[i]), 4),
         }
-        for text, true, p in zip(test.texts, test.labels, probabilities, strict=True)
+        for i, example in zip(rows, test.take(rows), strict=True)
     ]
-    wrong = [row for row in rows if row["true"] != row["predicted"]]
-    return sorted(wrong, key=lambda row: -float(row["probability"]))[:_ERRORS_SHOWN]
 
 
 def _versions() -> dict[str, str]:

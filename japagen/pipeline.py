@@ -28,6 +28,7 @@ from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
 from japagen.text_vectors import text_vectors
+from japagen.two_turns import generate_pairs
 
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
@@ -132,6 +133,8 @@ class _Pipeline:
     def generate(self) -> Dataset:
         info = self.asker.info
         requests = plan(self.task, self.data, info, self.gold)
+        if self.task.pair:
+            return generate_pairs(self.task, self.gold, requests, self.asker, self.stages)
         asked = self.asker.ask(requests, "generate")
         answers, failures = asked.answers, asked.failures
         if not answers:
@@ -147,7 +150,9 @@ class _Pipeline:
             "generate",
             "generated.parquet",
             fingerprint,
-            lambda: generation.to_dataset(requests, answers, failures, info.name),
+            lambda: generation.to_dataset(
+                requests, answers, failures, info.name, self.task.label_space().label
+            ),
             # What was just answered has been told; the file it goes to is no news.
             listener=Silent() if asked.sent else self.listener,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from japagen import generation
+from japagen import generation, pairs
 from japagen.data import TaskData
 from japagen.examples import Dataset
 from japagen.generators.base import GeneratorInfo, Request
@@ -18,7 +18,7 @@ from japagen.tasks import Task
 def plan(
     task: Task, data: TaskData, info: GeneratorInfo, gold: Dataset | None = None
 ) -> list[Request]:
-    """The requests a task would send, in order.
+    """The requests a task would send, in order; of pairs those of the first turn.
 
     Args:
         task: The task.
@@ -35,7 +35,14 @@ def plan(
     shown = generation.strategy_of(task, gold) == "few_shot"
     shares = register_shares(task, gold, unlabelled, shown=shown)
     prompts = PromptLibrary(task.generation.prompts)
+    if task.pair:
+        return pairs.plan_firsts(task, shots_of(task, gold), shares, prompts, info)
     return generation.plan_requests(task, gold, shares, prompts, info)
+
+
+def shots_of(task: Task, gold: Dataset | None) -> Dataset | None:
+    """The gold that prompts may show: none of it under a zero-shot strategy."""
+    return gold if generation.strategy_of(task, gold) == "few_shot" else None
 
 
 def load_analyzer(task: Task) -> RegisterAnalyzer:

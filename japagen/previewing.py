@@ -6,11 +6,13 @@ from collections import Counter
 from contextlib import closing
 from typing import Any
 
-from japagen import generation
-from japagen.data import load_data
-from japagen.generators.base import Request
+from japagen import generation, pairs
+from japagen.data import TaskData, load_data
+from japagen.examples import Dataset, Example
+from japagen.generators.base import Generator, GeneratorInfo, Request
 from japagen.generators.loading import load_generator
-from japagen.planning import plan
+from japagen.planning import find_registers, load_analyzer, plan, shots_of
+from japagen.prompts import PromptLibrary
 from japagen.tasks import Task
 
 
@@ -29,7 +31,7 @@ def estimate(task: Task) -> dict[str, Any]:
         ``max_completion_tokens``.
     """
     with closing(load_generator(task.generator)) as generator:
-        requests = plan(task, load_data(task), generator.info)
+        requests = _all_requests(task, load_data(task), generator.info)
         tokens = {text: generator.count_tokens(text) for text in {_text(r) for r in requests}}
         cells = Counter((r.label, r.register.name) for r in requests)
         return {
@@ -52,12 +54,13 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
         For each: label, register, template, the prompt, and the text or the error.
     """
     with closing(load_generator(task.generator)) as generator:
-        requests = plan(task, load_data(task), generator.info)
+        data = load_data(task)
+        requests = plan(task, data, generator.info)
+        if task.pair:
+            firsts = _send(requests[: -(-number // len(task.labels))], generator)
+            requests = _seconds(task, data, firsts, generator.info)
         chosen = _spread(requests, number)
-        answers = {a.request_id: a for a in generator.stream(iter(chosen))}
-        accepted = {key: a for key, a in answers.items() if not a.error}
-        failures = {key: a.error for key, a in answers.items() if a.error}
-        made = generation.to_dataset(chosen, accepted, failures, generator.info.name)
+        made = _send(chosen, generator)
     return [
         {
             "label": request.label,
@@ -69,6 +72,32 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
         }
         for request, example in zip(chosen, made, strict=True)
     ]
+
+
+def _send(requests: list[Request], generator: Generator) -> Dataset:
+    answers = {a.request_id: a for a in generator.stream(iter(requests))}
+    accepted = {key: a for key, a in answers.items() if not a.error}
+    failures = {key: a.error for key, a in answers.items() if a.error}
+    return generation.to_dataset(requests, accepted, failures, generator.info.name)
+
+
+def _seconds(task: Task, data: TaskData, firsts: Dataset, info: GeneratorInfo) -> list[Request]:
+    gold = data.gold and find_registers(data.gold, load_analyzer(task))
+    prompts = PromptLibrary(task.generation.prompts)
+    return pairs.plan_seconds(task, shots_of(task, gold), firsts, prompts, info)
+
+
+def _all_requests(task: Task, data: TaskData, info: GeneratorInfo) -> list[Request]:
+    """Every request; of pairs, those for second texts with a stand-in for the first."""
+    requests = plan(task, data, info)
+    if not task.pair:
+        return requests
+    phrases = PromptLibrary(task.generation.prompts).registers["polite"]["examples"]
+    stand_ins = Dataset.of(
+        Example(phrases[i % len(phrases)], id=f"s-{r.id}", register_asked=r.register)
+        for i, r in enumerate(requests)
+    )
+    return [*requests, *_seconds(task, data, stand_ins, info)]
 
 
 def _spread(requests: list[Request], number: int) -> list[Request]:

@@ -20,6 +20,18 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Pair(Section):
+    """Texts come in pairs.
+
+    Attributes:
+        first: What the first text is called in Japanese, for example 前提.
+        second: What the second is called, for example 仮説.
+    """
+
+    first: Annotated[str, Field(min_length=1)] = "文1"
+    second: Annotated[str, Field(min_length=1)] = "文2"
+
+
 class Source(Section):
     """A file of examples.
 
@@ -195,7 +207,11 @@ class Evaluation(Section):
     Attributes:
         test_share: Share of gold held out where no test file is given.
         bootstrap: Resamples for intervals.
+        metric: What the verdict goes by: ``macro_f1``, ``accuracy`` or ``matthews`` for classes;
+            ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels a text; ``spearman``
+            or ``pearson`` for numbers. The first of them when absent; all are shown.
     """
 
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     bootstrap: Annotated[int, Field(ge=100)] = 2000
+    metric: str | None = None

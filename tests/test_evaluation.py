@@ -12,7 +12,6 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews
 from japagen.evaluation import (
     bootstrap_difference,
     bootstrap_score,
-    check_metric,
     expected_calibration_error,
     score,
 )
@@ -131,12 +130,6 @@ def test_many_texts_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> 
     whole = bootstrap_score(true, [guess], "accuracy", resamples=100)
     monkeypatch.setattr("japagen.evaluation._BLOCK", 7 * 40)
     assert bootstrap_score(true, [guess], "accuracy", resamples=100) == whole
-
-
-def test_a_metric_of_another_kind_is_refused() -> None:
-    check_metric("matthews", "classification")
-    with pytest.raises(ValueError, match="expected for regression one of: spearman, pearson"):
-        check_metric("accuracy", "regression")
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
