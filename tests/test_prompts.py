@@ -18,6 +18,8 @@ VARIABLES = {
     "domain": "家電の通販",
     "label": "配送",
     "label_description": "届く日や届け先",
+    "label_type": "分類",
+    "mark": "",
     "other_labels": ["返品"],
     "register": builtin_prompts().registers["casual"],
     "shots": ["まだ届いてないんだけど。", "{{ 7 * 7 }}"],

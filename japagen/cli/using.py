@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from japagen import terminal
 from japagen.cli.options import Json, Overwrite, RunPath, app
-from japagen.lines import read_texts
+from japagen.lines import read_pairs, read_texts
 
 
 class Language(Enum):
@@ -122,7 +123,10 @@ def predict(
     batch_size: Annotated[int, typer.Option(help="Texts at a time.", min=1)] = 32,
     as_json: Json = False,
 ) -> None:
-    """Print the label and probability of each line."""
+    """Print the label and probability of each line, or the number.
+
+    Pairs are read from the columns text and text_pair, or from lines with a tab between them.
+    """
     from japagen.results import Run
     from japagen.runs import is_run
     from japagen.training.classifier import Classifier
@@ -130,15 +134,22 @@ def predict(
     with terminal.Terminal(doing="predict"):
         classifier = Run.open(model).classifier if is_run(model) else Classifier.load(model)
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="predict") as listener:
-        texts = listener.track(read_texts(file, sys.stdin), None, "predict")
+        texts: Iterator[str | tuple[str, str]] = (
+            read_pairs(file, sys.stdin) if classifier.is_pair else read_texts(file, sys.stdin)
+        )
+        texts = listener.track(texts, None, "predict")
         for text, prediction in classifier.predict_stream(texts, batch_size):
-            probabilities = prediction.probabilities
+            sides = [text] if isinstance(text, str) else list(text)
             if as_json:
-                row = {"text": text, "label": prediction.label, "probabilities": probabilities}
+                row = {
+                    **dict(zip(("text", "text_pair"), sides, strict=False)),
+                    **prediction.to_dict(),
+                }
                 terminal.print_json_line(row)
             else:
-                share = probabilities[prediction.label]
-                terminal.out.print(f"{prediction.label}\t{share:.3f}\t{text}")
+                share = "" if prediction.confidence is None else f"{prediction.confidence:.3f}\t"
+                label = terminal.label_text(prediction.label)
+                terminal.out.print(f"{label}\t{share}" + "\t".join(sides))
 
 
 @app.command()

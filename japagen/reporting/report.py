@@ -109,7 +109,8 @@ def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
     gain, gold = scores.get("gain"), scores.get("gold_only")
     if not gain or not gold:
         return {"code": "not_measured", "figures": None}
-    shown = {name: words.signed(gain[at]) for name, at in _GAIN}
+    metric = scores["metric"]
+    shown = {name: words.signed(gain[at]) for name, at in _GAIN} | {"metric": words(metric)}
     drawn = charts.interval(
         "gain",
         words("gain.chart", **shown),
@@ -120,8 +121,8 @@ def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
         "code": scores["verdict"],
         "figures": words(
             "verdict.figures",
-            gold=words.number(gold["macro_f1"]),
-            synthetic=words.number(scores["with_synthetic"]["macro_f1"]),
+            gold=words.number(gold[metric]),
+            synthetic=words.number(scores["with_synthetic"][metric]),
             **shown,
         ),
         "covers": words("verdict.covers", n=words.count(scores["n"])),

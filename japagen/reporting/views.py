@@ -22,6 +22,10 @@ _SAMPLES_A_LABEL = 5
 _EXAMPLES_A_REASON = 3
 _STEPS = ("requested", "failed", "generated", "rewritten", "rejected", "kept")
 ARMS = ("gold_only", "with_synthetic")
+# Shown for each class, tag or anchor; the last but one is drawn, the last is a count.
+_CLASS_COLUMNS = ("precision", "recall", "f1", "support")
+_NUMBER_COLUMNS = ("mean_predicted", "mean_absolute_error", "support")
+_OTHER_SCORES = ("mean_absolute_error", "ece")
 Rows = list[tuple[str, ...]]
 ChartRows = list[tuple[str, list[float | None]]]
 
@@ -41,6 +45,7 @@ def bars(name: str, title: str, rows: ChartRows, show: Any) -> Markup:
 def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
     """The figures at the top: name, value, a note, and whether the value is missing."""
     scores, counts = metrics.get("scores") or {}, metrics["counts"]
+    led, other = led_by(scores)[:2] if scores else ("macro_f1", "accuracy")
     arm, gold = scores.get("with_synthetic") or {}, scores.get("gold_only") or {}
     registers = metrics.get("registers") or {}
     leakage = metrics.get("leakage") or {}
@@ -52,17 +57,30 @@ def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
     share = words.share(kept / max(made, 1))
     of_made = words("tile.of_generated", n=words.count(made), share=share) if made else ""
     found = [
-        ("macro_f1", arm.get("macro_f1"), words.number, against("macro_f1")),
-        ("accuracy", arm.get("accuracy"), words.number, against("accuracy")),
+        (led, arm.get(led), words.number, against(led)),
+        (other, arm.get(other), words.number, against(other)),
         ("kept", kept, words.count, of_made),
         ("match", registers.get("match"), words.share, words("tile.match_note")),
         ("effective", effective_size(metrics), words.count, words("tile.effective_note")),
         ("leakage", leakage.get("max_overlap"), words.share, words("tile.leakage_note")),
     ]
     return [
-        {"name": words(f"tile.{name}"), "value": show(v), "note": note, "missing": v is None}
+        {
+            "name": words("tile.metric", metric=words(name))
+            if name in (led, other)
+            else words(f"tile.{name}"),
+            "value": show(v),
+            "note": note,
+            "missing": v is None,
+        }
         for name, v, show, note in found
     ]
+
+
+def led_by(scores: Mapping[str, Any]) -> list[str]:
+    """The metrics, the one that the verdict goes by first."""
+    lead: str = scores["metric"]
+    return [lead, *(name for name in scores["metrics"] if name != lead)]
 
 
 def effective_size(metrics: Mapping[str, Any]) -> float | None:
@@ -150,7 +168,7 @@ def samples(
     by_label: dict[str, list[int]] = {label: [] for label in task["labels"]}
     labels = dataset.labels
     for index in np.flatnonzero(dataset.kept_mask).tolist():
-        by_label.setdefault(label_text(labels[index]), []).append(index)
+        by_label.setdefault(label_name(labels[index], task["labels"]), []).append(index)
     weights = dict(zip(dataset.column("id"), dataset.weights, strict=True))
     return [
         (
@@ -173,7 +191,16 @@ def samples(
 
 def label_text(label: Any) -> str:
     """A class, a number or a list of classes as text."""
+    if isinstance(label, float):
+        return f"{label:.2f}".rstrip("0").rstrip(".")
     return "、".join(label) if isinstance(label, list) else "—" if label is None else str(label)
+
+
+def label_name(label: Any, names: Mapping[str, str]) -> str:
+    """What an example is listed under: of a number the nearest anchor."""
+    if isinstance(label, float):
+        return min(names, key=lambda name: abs(float(name) - label))
+    return label_text(label)
 
 
 def _register(register: Register | None, words: Words) -> str:
@@ -225,22 +252,25 @@ def scores(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
         return None
     arms: list[Mapping[str, Any]] = [found.get(name) or {} for name in ARMS]
     measured = [(name, arm) for name, arm in zip(ARMS, arms, strict=True) if arm]
+    numbers = "mean_absolute_error" in arms[1]
+    detail = _NUMBER_COLUMNS if numbers else _CLASS_COLUMNS
     f1: ChartRows = [
-        (label, [arm["per_label"][label]["f1"] if arm else None for arm in arms])
+        (label, [arm["per_label"][label][detail[-2]] if arm else None for arm in arms])
         for label in arms[1]["labels"]
     ]
+    names = led_by(found)
     return {
         "note": words(
             "scores.note" if len(arms[1]["seeds"]) > 1 else "scores.note_once",
             n=words.count(found["n"]),
             seeds=len(arms[1]["seeds"]),
         ),
-        "rows": [
-            (words(name), *(words.number(arm.get(name)) for arm in arms))
-            for name in ("macro_f1", "macro_f1_sd", "accuracy", "ece")
-        ],
-        "seeds": _by_seed(arms, words),
-        "chart": bars("f1", words("f1.chart"), f1, words.number),
+        "rows": _score_rows(arms, names, words),
+        "seeds": _by_seed(arms, names, words),
+        "seed_heads": [f"{words(f'arm.{arm}')} {words(name)}" for arm in ARMS for name in names],
+        "chart": bars("f1", words("per_anchor" if numbers else "f1.chart"), f1, words.number),
+        "detail": words("per_anchor" if numbers else "f1.chart"),
+        "heads": [words("anchor" if numbers else "label"), *map(words, detail)],
         "arms": [
             {
                 "title": words(f"arm.{name}"),
@@ -248,28 +278,47 @@ def scores(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
                 "per_label": [
                     (
                         label,
-                        *(words.number(row[key]) for key in ("precision", "recall", "f1")),
-                        words.count(row["support"]),
+                        *(words.number(row[key]) for key in detail[:-1]),
+                        words.count(row[detail[-1]]),
                     )
                     for label, row in arm["per_label"].items()
                 ],
-                "confusion": _confusion(arm, words),
+                "confusion": _confusion(arm, words) if "confusion" in arm else None,
             }
             for name, arm in measured
         ],
     }
 
 
-def _by_seed(arms: Sequence[Mapping[str, Any]], words: Words) -> Rows:
+def _score_rows(
+    arms: Sequence[Mapping[str, Any]], names: Sequence[str], words: Words
+) -> list[tuple[str, ...]]:
+    """Every metric with its interval; the leading one's deviation; what else is known."""
+
+    def bounded(arm: Mapping[str, Any], name: str) -> str:
+        found = (arm.get("intervals") or {}).get(name)
+        shown = words.number(arm.get(name))
+        return (
+            f"{shown} [{words.number(found['low'])}, {words.number(found['high'])}]"
+            if found
+            else shown
+        )
+
+    rows = [(words(name), *(bounded(arm, name) for arm in arms)) for name in names]
+    deviation = words("deviation", metric=words(names[0]))
+    others = [(deviation, f"{names[0]}_sd"), *((words(name), name) for name in _OTHER_SCORES)]
+    for title, name in others:
+        if any(name in arm for arm in arms) and (name != "ece" or arms[1].get(name) is not None):
+            rows.append((title, *(words.number(arm.get(name)) for arm in arms)))
+    return rows
+
+
+def _by_seed(arms: Sequence[Mapping[str, Any]], names: Sequence[str], words: Words) -> Rows:
     rows = [{row["seed"]: row for row in arm.get("seeds", ())} for arm in arms]
     return [
         (
             str(seed),
-            *(
-                words.number(side.get(seed, {}).get(key))
-                for side in rows
-                for key in ("macro_f1", "accuracy")
-            ),
+            *(words.number(side.get(seed, {}).get(key)) for side in rows for key in names),
         )
         for seed in rows[1]
     ]
@@ -289,7 +338,12 @@ def _confusion(arm: Mapping[str, Any], words: Words) -> list[tuple[str, list[dic
 def errors(metrics: Mapping[str, Any], words: Words) -> list[dict[str, str]]:
     """Texts that the classifier with synthetic text got wrong."""
     return [
-        {**row, "probability": words.number(row["probability"])}
+        {
+            **row,
+            "true": label_text(row["true"]),
+            "predicted": label_text(row["predicted"]),
+            "probability": "—" if row["probability"] is None else words.number(row["probability"]),
+        }
         for row in metrics.get("errors") or ()
     ]
 

@@ -40,6 +40,11 @@ class Prediction:
     label: Label
     probabilities: dict[str, float]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form; of a number the label alone."""
+        found = {"label": self.label}
+        return found | {"probabilities": self.probabilities} if self.probabilities else found
+
     @property
     def confidence(self) -> float | None:
         """The probability of what was decided: of the class, or of the least sure tag's state."""
