@@ -339,7 +339,8 @@ class Dataset:
         """Counts examples per class, in order of first appearance; numbers are left out."""
         counts: Counter[str] = Counter()
         for label in self.labels:
-            counts.update([label] if isinstance(label, str) else label or [])
+            tags = [label] if isinstance(label, str) else label
+            counts.update(tags if isinstance(tags, list) else ())
         return dict(counts)
 
     @cached_property

@@ -52,7 +52,7 @@ def test_texts_are_not_templates() -> None:
 
 
 def test_all_missing_variables_are_named_at_once() -> None:
-    with pytest.raises(JapagenError, match=r"label_description, register, shots, text_type"):
+    with pytest.raises(JapagenError, match=r"label_description, label_type, mark, register, shots"):
         builtin_prompts().render("few_shot", "document", {"label": "配送", "domain": ""})
 
 
