@@ -56,7 +56,7 @@ class LabelSpace:
         form = data.table.schema.field("label").type
         if pa.types.is_floating(form):
             values = [v for v in data.labels if v is not None]
-            seen = [f"{v:.6g}" for v in (min(values), max(values))] if values else []
+            seen = [anchor_name(v) for v in (min(values), max(values))] if values else []
             return cls("regression", tuple(names or seen))
         names = tuple(names) if names is not None else tuple(sorted(data.label_counts()))
         if pa.types.is_list(form):
@@ -231,6 +231,14 @@ class LabelSpace:
         if self.kind == "multi_label":
             return [[self.names[i] for i in np.flatnonzero(row)] for row in codes]
         return [self.names[int(row.argmax())] for row in codes]
+
+
+def anchor_name(number: object) -> str:
+    """How an anchor is written; what is no number stays as it is."""
+    try:
+        return f"{float(str(number)):.6g}"
+    except ValueError:
+        return str(number)
 
 
 def _class(label: object) -> str:

@@ -26,6 +26,7 @@ from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.kinds import METRICS_OF, LabelSpace
+from japagen.knowledge import Knowledge
 from japagen.tasks import Task
 
 Seeded = tuple[int, npt.NDArray[np.float64]]
@@ -51,6 +52,9 @@ class Parts:
         gold_only: The same for training on gold alone.
         seconds: Stage to seconds.
         encoder: Identity of the encoder.
+        rounds: What was found after each round of the closed loop; empty with one round.
+        named: Request id to what the request named.
+        coverage: Label to what its texts cover of what the task wants; None without wants.
     """
 
     task: Task
@@ -65,6 +69,9 @@ class Parts:
     gold_only: list[Seeded] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     encoder: str | None = None
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
+    coverage: dict[str, Any] | None = None
 
 
 def collect(parts: Parts) -> dict[str, Any]:
@@ -88,6 +95,8 @@ def collect(parts: Parts) -> dict[str, Any]:
         "per_label": _per_label(parts, dataset),
         "rejections": rejection_counts(dataset),
         "registers": _registers(parts, dataset),
+        "rounds": _rounds(parts),
+        "coverage": parts.coverage,
         "alignment": parts.alignment,
         "scores": _scores(parts),
         "leakage": _leakage(parts, dataset),
@@ -166,6 +175,26 @@ def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | No
         }
         for label in parts.task.labels
     }
+
+
+def _rounds(parts: Parts) -> dict[str, Any] | None:
+    """Each round's distances, what it named and what was missing after it."""
+    if not parts.rounds:
+        return None
+    return {
+        "planned": parts.task.generation.rounds,
+        "stopped": parts.rounds[-1]["stopped"],
+        "rounds": [
+            {key: row[key] for key in ("round", "requests", "kept", "named", "distances")}
+            | {"missing": {label: _items(rows) for label, rows in row["missing"].items()}}
+            for row in parts.rounds
+        ],
+    }
+
+
+def _items(missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    keys = ("kind", "item", "target", "synthetic", "chance")
+    return [{key: row[key] for key in keys} for row in missing]
 
 
 def _name(row: Mapping[str, Any] | None) -> str:

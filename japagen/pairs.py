@@ -13,10 +13,14 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+from japagen import generation
 from japagen.examples import Dataset, Example, Rejection
 from japagen.generation import apportion, label_variables
 from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
+from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
+from japagen.knowledge import Knowledge
+from japagen.phrasing import Phrasing
 from japagen.prompts import PromptLibrary
 from japagen.requesting import draft_request, identified, one_line, read_answer
 from japagen.shots import ShotSets
@@ -31,38 +35,60 @@ def plan_firsts(
     registers: Mapping[str, Mapping[str, float]],
     prompts: PromptLibrary,
     generator: GeneratorInfo,
+    tagger: Tagger | None = None,
 ) -> list[Request]:
     """Decides the requests of the first turn; arguments as of `generation.plan_requests`.
 
     Their label is empty. There are as many as pairs are wanted of each label, in the registers
-    that the labels want on average.
+    that the labels want on average. It is these that name the task's knowledge.
     """
+    phrasing = Phrasing(task, gold, tagger or default_tagger())
+    known = phrasing.items("", 0)
+    shown = generation.strategy_of(task, gold) == "few_shot"
     size = task.generation.completions_per_shot_set
     groups: list[tuple[int, list[Request]]] = []
     for register, count in apportion(_mean(registers), _number(task, gold)).items():
-        shots = ShotSets(task, gold, None, register) if gold is not None else None
+        shots = ShotSets(task, gold, None, register) if shown else None
         for turn in range(-(-count // size)):
             chosen = shots.draw() if shots else []
-            variables = {
-                **_pair_variables(task),
-                "register": prompts.registers[register],
-                "shots": [one_line(e.text) for e in chosen],
-            }
-            draft = draft_request(
-                _FIRST,
-                variables,
-                prompts,
-                generator,
-                _sampling(task),
-                label="",
-                register=Register.of(register),
-                shot_ids=[e.id for e in chosen],
-            )
-            place = [task.seed, _FIRST, register, turn]
-            completions = range(min(size, count - turn * size))
-            groups.append((turn, [identified(draft, [*place, n], generator) for n in completions]))
+            group = []
+            for n in range(min(size, count - turn * size)):
+                draft = _first(
+                    task, register, chosen, next(known, None), phrasing, prompts, generator
+                )
+                place = [task.seed, _FIRST, register, turn, n]
+                group.append(identified(draft, place, generator))
+            groups.append((turn, group))
     groups.sort(key=lambda group: group[0])
     return [request for _, group in groups for request in group]
+
+
+def _first(
+    task: Task,
+    register: str,
+    shots: Sequence[Example],
+    known: Knowledge | None,
+    phrasing: Phrasing,
+    prompts: PromptLibrary,
+    generator: GeneratorInfo,
+) -> Request:
+    variables = {
+        **_pair_variables(task),
+        "register": prompts.registers[register],
+        "shots": [one_line(e.text) for e in shots],
+        **phrasing.variables(known, [e.text for e in shots]),
+    }
+    return draft_request(
+        _FIRST,
+        variables,
+        prompts,
+        generator,
+        _sampling(task),
+        label="",
+        register=Register.of(register),
+        shot_ids=[e.id for e in shots],
+        knowledge=(str(known),) if known else (),
+    )
 
 
 def plan_seconds(
@@ -255,4 +281,5 @@ def _pair_variables(task: Task) -> dict[str, Any]:
         "domain": task.domain,
         "first_name": first,
         "second_name": second,
+        "label": "",
     }

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-from japagen import generation, metrics
+from japagen import coverage, generation, metrics
 from japagen.arms import Arms
 from japagen.asking import Asker
 from japagen.curation.filters import curate
@@ -23,6 +23,7 @@ from japagen.listeners import Listener, Silent
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
+from japagen.rounds import Rounds
 from japagen.runs import RunDirectory
 from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
@@ -109,7 +110,7 @@ class _Pipeline:
         parts = metrics.Parts(task=self.task, data=self.data, gold=self.gold)
         wanted = STAGES[: STAGES.index(until) + 1]
         if given is None:
-            parts.dataset = self.generate()
+            parts.dataset = self.generate(parts)
             parts.generator = self.asker.info
         else:
             parts.dataset, parts.synthetic_file = given, file
@@ -130,18 +131,18 @@ class _Pipeline:
     def _write_task(self) -> None:
         write_text(self.directory.file("task.yaml"), self.task.to_yaml())
 
-    def generate(self) -> Dataset:
+    def generate(self, parts: metrics.Parts) -> Dataset:
         info = self.asker.info
-        requests = plan(self.task, self.data, info, self.gold)
         if self.task.pair:
+            requests = plan(self.task, self.data, info, self.gold)
             return generate_pairs(self.task, self.gold, requests, self.asker, self.stages)
-        asked = self.asker.ask(requests, "generate")
-        answers, failures = asked.answers, asked.failures
-        if not answers:
-            raise JapagenError(
-                f"None of {len(requests)} requests was answered.",
-                f"The first reason: {next(iter(failures.values()), 'unknown')}",
-            )
+        rounds = Rounds(
+            *(self.task, self.data, self.gold, self.analyzer),
+            *(self.asker, self.stages, self.listener),
+        )
+        made = rounds.generate()
+        requests, answers, failures = made.requests, made.answers, made.failures
+        parts.rounds, parts.named = made.rounds, coverage.named_in(requests)
         fingerprint = {
             "requests": digest([r.id for r in requests]),
             "answers": digest({key: answers[key].text for key in sorted(answers)}),
@@ -154,7 +155,7 @@ class _Pipeline:
                 requests, answers, failures, info.name, self.task.label_space().label
             ),
             # What was just answered has been told; the file it goes to is no news.
-            listener=Silent() if asked.sent else self.listener,
+            listener=Silent() if made.sent else self.listener,
         )
 
     def curate(self, dataset: Dataset) -> Dataset:
@@ -302,9 +303,14 @@ class _Pipeline:
         if parts.generator:
             parts.cost, seconds["generate"] = self.asker.cost()
         parts.seconds = seconds
+        assert parts.dataset is not None
+        if coverage.wants_coverage(self.task):
+            covered = coverage.measure_coverage(
+                self.task, parts.dataset, parts.named, self.analyzer.tagger
+            )
+            parts.coverage = {label: part.to_dict() for label, part in covered.items()}
         found = {"created": self.directory.created, **metrics.collect(parts)}
         write_json(self.directory.file("metrics.json"), found)
-        assert parts.dataset is not None
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)
         fingerprint = {"metrics": found, "examples": parts.dataset.fingerprint}
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from japagen.japanese.registers import Keigo
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+# What a prompt can name: one line of text.
+Item = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 _COLUMNS = ("text", "text_pair", "label", "id", "weight")
 
 
@@ -86,6 +88,11 @@ class Generation(Section):
         shots: Gold examples in a prompt.
         completions_per_shot_set: Requests that share one set of shots (and so one prompt
             prefix); the set is never used again.
+        rounds: Rounds that the requests are spread over. From the second on, requests name what
+            the texts so far have too little of; 1 asks for everything at once.
+        knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
+            label. Requests that name nothing else name one of these, in turn.
+        rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
     """
 
@@ -97,7 +104,40 @@ class Generation(Section):
     top_k: Annotated[int, Field(ge=0)] = 100
     min_p: Share = 0.05
     max_tokens: Count = 120
+    rounds: Annotated[int, Field(ge=1, le=20)] = 1
+    knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
+    rare_share: Share = 0.1
     prompts: Path | None = None
+
+
+class BoundaryCase(Section):
+    """Texts of one label that could be mistaken for another.
+
+    Attributes:
+        labels: The label that the texts have, and the one they could be mistaken for.
+        share: Share of the first label's requests.
+    """
+
+    labels: tuple[str, str]
+    share: Share = 0.05
+
+
+class BalanceValue(Section):
+    """One value of an attribute that must not go with a label, such as a gender.
+
+    Attributes:
+        words: Words that show the value; a list of words alone is read as these.
+        share: Wanted share among the texts that show any value; None for an equal part of what
+            the other values leave.
+    """
+
+    words: Annotated[tuple[Item, ...], Field(min_length=1)]
+    share: Share | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return {"words": value} if isinstance(value, list | tuple) else value
 
 
 class Curation(Section):

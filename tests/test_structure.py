@@ -13,16 +13,8 @@ PACKAGE = Path(__file__).parent.parent / "japagen"
 STAGES = ("curation", "alignment", "training", "reporting", "generation", "evaluation")
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *(
-        "pairs",
-        "two_turns",
-        "aligning",
-        "arms",
-        "asking",
-        "planning",
-        "stage_runner",
-        "text_vectors",
-    ),
+    *("aligning", "arms", "asking", "pairs", "planning", "rounds", "stage_runner", "text_vectors"),
+    "two_turns",
 )
 
 

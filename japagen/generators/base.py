@@ -48,8 +48,8 @@ class Request:
         label: The label asked for.
         register: The register asked for.
         template: Name of the prompt template.
-        shot_ids: Ids of the gold examples shown.
-        knowledge: The knowledge items named in the prompt.
+        shot_ids: Ids of the gold examples that the prompt shows or descends from.
+        knowledge: What the prompt names and why, each as ``KIND:ITEM``.
         round: Which round of the closed loop, from 0.
     """
 
