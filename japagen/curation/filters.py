@@ -114,7 +114,10 @@ def _repetitive(example: Example) -> Rejection | None:
 
 def _same_twice(example: Example) -> Rejection | None:
     """A pair of one text says nothing about its label but that both are the same."""
-    if example.text_pair is None or normalize(example.text) != normalize(example.text_pair):
+    if example.text_pair is None:
+        return None
+    first, second = (normalize(text).rstrip("。.!！") for text in _texts(example))
+    if first != second:
         return None
     return Rejection("same_twice", 1, 0)
 
