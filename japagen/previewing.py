@@ -11,6 +11,7 @@ from japagen.data import TaskData, load_data
 from japagen.examples import Dataset, Example
 from japagen.generators.base import Generator, GeneratorInfo, Request
 from japagen.generators.loading import load_generator
+from japagen.knowledge import Knowledge
 from japagen.planning import find_registers, load_analyzer, plan, shots_of
 from japagen.prompts import PromptLibrary
 from japagen.tasks import Task
@@ -26,20 +27,28 @@ def estimate(task: Task) -> dict[str, Any]:
     """Counts requests and tokens of a run without sending anything.
 
     Returns:
-        ``requests``, ``cells`` (label, register, requests), ``prompt_tokens``,
+        ``requests``, ``rounds`` (requests of each), ``cells`` (label, register, requests),
+        ``knowledge`` (label, kind, item, requests that name it), ``prompt_tokens``,
         ``shared_prompt_tokens`` (every distinct prompt counted once) and
-        ``max_completion_tokens``.
+        ``max_completion_tokens``. What later rounds name because the earlier ones lack it is not
+        known before they are asked, and not in it.
     """
     with closing(load_generator(task.generator)) as generator:
         requests = _all_requests(task, load_data(task), generator.info)
         tokens = {text: generator.count_tokens(text) for text in {_text(r) for r in requests}}
         cells = Counter((r.label, r.register.name) for r in requests)
+        named = Counter((r.label, Knowledge.parse(k)) for r in requests for k in r.knowledge)
         return {
             "generator": generator.info.name,
             "requests": len(requests),
             "cells": [
                 {"label": label, "register": preset, "requests": n}
                 for (label, preset), n in cells.items()
+            ],
+            "rounds": [n for _, n in sorted(Counter(r.round for r in requests).items())],
+            "knowledge": [
+                {"label": label, "kind": known.kind, "item": known.item, "requests": n}
+                for (label, known), n in named.items()
             ],
             "prompt_tokens": sum(tokens[_text(r)] for r in requests),
             "shared_prompt_tokens": sum(tokens.values()),
@@ -48,10 +57,10 @@ def estimate(task: Task) -> dict[str, Any]:
 
 
 def sample(task: Task, number: int) -> list[dict[str, Any]]:
-    """Sends ``number`` requests spread over labels and registers; nothing is kept.
+    """Sends ``number`` requests spread over labels, registers and what they name; keeps nothing.
 
     Returns:
-        For each: label, register, template, the prompt, and the text or the error.
+        For each: label, register, what it names, template, the prompt, and the text or the error.
     """
     with closing(load_generator(task.generator)) as generator:
         data = load_data(task)
@@ -65,6 +74,7 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
         {
             "label": request.label,
             "register": request.register.name,
+            "knowledge": list(request.knowledge),
             "template": request.template,
             "prompt": _text(request),
             "text": example.text,
@@ -101,11 +111,12 @@ def _all_requests(task: Task, data: TaskData, info: GeneratorInfo) -> list[Reque
 
 
 def _spread(requests: list[Request], number: int) -> list[Request]:
-    """The first request of every cell in turn, then the second, and so on."""
-    seen: Counter[tuple[str, str | None]] = Counter()
+    """The first request of every label, register and kind of knowledge, then the second ones."""
+    seen: Counter[tuple[str, ...]] = Counter()
     ranked = []
     for index, request in enumerate(requests):
-        cell = (request.label, request.register.name)
+        kinds = [Knowledge.parse(k).kind for k in request.knowledge]
+        cell = (request.label, request.register.name, *kinds)
         ranked.append((seen[cell], index, request))
         seen[cell] += 1
     return [request for _, _, request in sorted(ranked, key=lambda r: r[:2])[:number]]

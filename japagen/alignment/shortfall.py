@@ -15,16 +15,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import TypeAlias
+
+import numpy as np
 
 from japagen.examples import Dataset
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.traits import LengthBands, Traits, traits_of
 from japagen.knowledge import Kind
 
-# One in a hundred by chance alone: a few false words a label, which cost a request each.
-ALPHA = 0.01
+# With 16 gold a label over four labels, 24 other real texts a label were said to lack 1.4 traits in
+# all (mean of eight draws) and 18 of a 270M model 6.9. A false one costs a request that names a
+# word of gold.
+ALPHA = 0.02
 _LEAST_GOLD = 2
 _KINDS: tuple[Kind, ...] = ("word", "ending", "length_band")
 Trait: TypeAlias = tuple[Kind, str]
@@ -110,7 +113,7 @@ def shortfall(
         spread = {
             trait: _spread(gap, target.counts[trait] / gold_counts[trait], len(by_label))
             for trait, gap in everywhere.items()
-            if trait not in own and target.counts[trait]
+            if trait not in own and target.counts[trait] >= _LEAST_GOLD
         }
         missing = [
             Missing(*trait, *gap, tuple(i for i, shown in wanted if trait in shown))
@@ -137,22 +140,24 @@ def _lacking(target: _Shown, made: _Shown, alpha: float) -> dict[Trait, tuple[fl
     """Trait to its share asked for, its share so far and its probability by chance."""
     from scipy.stats import hypergeom
 
-    if not target.n or not made.n:
-        return {}
     candidates = [
         trait
         for trait, count in sorted(target.counts.items())
-        if count >= _LEAST_GOLD and count / target.n > made.counts[trait] / made.n
+        if count >= _LEAST_GOLD and made.n and count / target.n > made.counts[trait] / made.n
     ]
-    found = {}
-    for trait in candidates:
-        count, so_far = target.counts[trait], made.counts[trait]
-        chance = hypergeom.sf(count - 1, target.n + made.n, count + so_far, target.n)
-        share, synthetic = count / target.n, so_far / made.n
-        asked = share - sqrt(share * (1 - share) / target.n)
-        if chance <= alpha and asked > synthetic:
-            found[trait] = (asked, synthetic, float(chance))
-    return found
+    if not candidates:
+        return {}
+    counts, so_far = (
+        np.array([side.counts[trait] for trait in candidates]) for side in (target, made)
+    )
+    chances = hypergeom.sf(counts - 1, target.n + made.n, counts + so_far, target.n)
+    shares, synthetic = counts / target.n, so_far / made.n
+    asked = shares - np.sqrt(shares * (1 - shares) / target.n)
+    return {
+        trait: (float(asked[i]), float(synthetic[i]), float(chances[i]))
+        for i, trait in enumerate(candidates)
+        if chances[i] <= alpha and asked[i] > synthetic[i]
+    }
 
 
 def _spread(

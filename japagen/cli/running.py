@@ -139,6 +139,19 @@ def plan(config: Config, sets: Sets = None, as_json: Json = False) -> None:
         ["label", "register", "requests"],
         [(r["label"], r["register"], r["requests"]) for r in found["cells"]],
     )
+    if found["knowledge"]:
+        terminal.print_table(
+            "requests that name something",
+            ["label", "kind", "item", "requests"],
+            [(r["label"], r["kind"], r["item"], r["requests"]) for r in found["knowledge"]],
+        )
+    if len(found["rounds"]) > 1:
+        later = sum(found["rounds"][1:])
+        terminal.out.print(
+            f"{len(found['rounds'])} rounds: {', '.join(map(str, found['rounds']))} requests. What "
+            f"the {later} later ones name because the texts before them lack it, and whether they "
+            "are needed at all, is only known then."
+        )
     terminal.out.print(
         f"prompt tokens: {found['prompt_tokens']:,} "
         f"({found['shared_prompt_tokens']:,} after sharing prefixes)\n"
@@ -162,6 +175,7 @@ def preview(
         terminal.print_json(rows)
         return
     for row in rows:
-        terminal.out.rule(f"{row['label']} / {row['register']} / {row['template']}")
+        parts = [row["label"], row["register"], *row["knowledge"], row["template"]]
+        terminal.out.rule(" / ".join(parts))
         terminal.out.print(row["prompt"], style="dim")
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")

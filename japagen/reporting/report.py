@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.reporting import alignment_view, charts, views
+from japagen.reporting import alignment_view, charts, loop_view, views
 from japagen.reporting.text import Language, Words, undirected
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _PARTS = (
     "rejections",
     "samples",
     "registers",
+    "loop",
     "alignment",
     "scores",
     "errors",
@@ -46,12 +47,14 @@ def render_report(
         the same arguments.
     """
     words = Words(language)
+    loop = loop_view.loop(metrics, words)
     page = {
         "w": words,
         "undirected": undirected,
         "language": language,
         "style": _style(),
-        "parts": _PARTS,
+        # Most runs have one round and no wishes, and need no section to say so.
+        "parts": [part for part in _PARTS if part != "loop" or loop],
         "task": metrics["task"],
         "version": metrics["japagen"],
         "created": _when(metrics.get("created")),
@@ -63,6 +66,7 @@ def render_report(
         "rejections": views.rejections(metrics, dataset, words),
         "samples": views.samples(metrics, dataset, words),
         "registers": views.registers(metrics, words),
+        "closed_loop": loop,
         "alignment": alignment_view.alignment(metrics, words),
         "scores": views.scores(metrics, words),
         "errors": views.errors(metrics, words),

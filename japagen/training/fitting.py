@@ -17,8 +17,8 @@ from japagen.kinds import LabelSpace
 from japagen.settings import Training
 from japagen.training.classifier import Classifier, Progress
 from japagen.training.encoders import Encoder, load_encoder, supports_bf16
-from japagen.training.heads import classification_model, last_linear, probe_head
-from japagen.training.objectives import row_losses
+from japagen.training.heads import classification_model, last_linear
+from japagen.training.objectives import probe_head, row_losses
 
 
 def train(

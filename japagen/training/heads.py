@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from japagen.training.encoders import Encoder
-from japagen.training.objectives import fit_head
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
@@ -98,33 +97,3 @@ def head_features(
     out = np.empty_like(features)
     out[order] = features
     return out
-
-
-def probe_head(
-    classifier: Classifier,
-    rows: Sequence[dict[str, list[int]]],
-    targets: npt.NDArray[np.float64],
-    mass: npt.NDArray[np.float64],
-    strength: float = 1.0,
-) -> None:
-    """Sets the head to a weighted linear model of the targets on the frozen encoder.
-
-    Args:
-        classifier: Changed in place.
-        rows: Encoded texts.
-        targets: `LabelSpace.codes` of each row's label.
-        mass: Loss weight of each row, mean 1.
-        strength: Inverse regularisation on standardised features, as scikit-learn's C.
-    """
-    features = head_features(classifier, rows)
-    centre = np.average(features, axis=0, weights=mass)
-    scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=mass)) + 1e-6
-    space = classifier.space
-    fitted = fit_head(space, (features - centre) / scale, targets, mass, strength)
-    if fitted is None:
-        return
-    weight, bias = fitted
-    linear = last_linear(classifier.model)
-    with torch.no_grad():
-        linear.weight.copy_(torch.from_numpy(weight / scale))
-        linear.bias.copy_(torch.from_numpy(bias - (weight / scale) @ centre))

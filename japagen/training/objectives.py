@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,10 @@ from torch import nn
 
 from japagen.examples import Label
 from japagen.kinds import Kind, LabelSpace
+from japagen.training.heads import head_features, last_linear
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier
 
 Floats = npt.NDArray[np.float64]
 # What transformers calls the kinds; `pipeline` chooses softmax, sigmoid or neither by it.
@@ -70,7 +74,36 @@ def agreement(space: LabelSpace, outputs: Floats, labels: Sequence[Label]) -> Fl
     return np.asarray(np.exp(np.log(np.maximum(likely, 1e-12)).mean(axis=1)))
 
 
-def fit_head(
+def probe_head(
+    classifier: Classifier,
+    rows: Sequence[dict[str, list[int]]],
+    targets: Floats,
+    mass: Floats,
+    strength: float = 1.0,
+) -> None:
+    """Sets the head to a weighted linear model of the targets on the frozen encoder.
+
+    Args:
+        classifier: Changed in place.
+        rows: Encoded texts.
+        targets: `LabelSpace.codes` of each row's label.
+        mass: Loss weight of each row, mean 1.
+        strength: As of `linear_head`.
+    """
+    features = head_features(classifier, rows)
+    centre = np.average(features, axis=0, weights=mass)
+    scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=mass)) + 1e-6
+    fitted = linear_head(classifier.space, (features - centre) / scale, targets, mass, strength)
+    if fitted is None:
+        return
+    weight, bias = fitted
+    linear = last_linear(classifier.model)
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(weight / scale))
+        linear.bias.copy_(torch.from_numpy(bias - (weight / scale) @ centre))
+
+
+def linear_head(
     space: LabelSpace,
     features: Floats,
     targets: Floats,

@@ -15,7 +15,8 @@ from japagen.settings import Training
 from japagen.training.classifier import Classifier
 from japagen.training.encoders import Encoder, load_encoder
 from japagen.training.fitting import _batches, _loss_mass, step_count, train
-from japagen.training.heads import head_features, last_linear, probe_head
+from japagen.training.heads import head_features, last_linear
+from japagen.training.objectives import probe_head
 from tests.conftest import GOLD
 
 SHORT = Training(min_steps=2, max_steps=2, max_length=64)

@@ -14,7 +14,7 @@ from japagen.kinds import LabelSpace
 from japagen.settings import Training
 from japagen.training.classifier import Classifier
 from japagen.training.fitting import train
-from japagen.training.objectives import agreement, fit_head, row_losses
+from japagen.training.objectives import agreement, linear_head, row_losses
 
 TAGS = LabelSpace("multi_label", ("a", "b", "c"))
 SCALE = LabelSpace("regression", ("0", "10"))
@@ -96,12 +96,12 @@ def test_the_head_of_numbers_is_a_ridge_regression() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(40, 6))
     targets = features[:, :1] * 2 + 5 + rng.normal(size=(40, 1))
-    found = fit_head(SCALE, features, targets, np.ones(40))
+    found = linear_head(SCALE, features, targets, np.ones(40))
     assert found is not None
     scale = targets.std()
     expected = Ridge(alpha=6).fit(features, targets[:, 0] / scale)
     np.testing.assert_allclose(found[0][0], expected.coef_ * scale)
-    assert fit_head(SCALE, features, np.ones((40, 1)), np.ones(40)) is None
+    assert linear_head(SCALE, features, np.ones((40, 1)), np.ones(40)) is None
 
 
 def test_a_tag_that_every_text_has_is_likely() -> None:
@@ -109,7 +109,7 @@ def test_a_tag_that_every_text_has_is_likely() -> None:
     targets = np.zeros((10, 3))
     targets[:, 0] = 1
     targets[:5, 1] = 1
-    found = fit_head(TAGS, features, targets, np.ones(10))
+    found = linear_head(TAGS, features, targets, np.ones(10))
     assert found is not None
     weight, bias = found
     assert bias[0] == -bias[2] == pytest.approx(np.log(10.5 / 0.5))
