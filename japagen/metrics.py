@@ -10,28 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import japagen
 from japagen.data import TaskData
-from japagen.evaluation import (
-    Interval,
-    bootstrap_difference,
-    bootstrap_score,
-    expected_calibration_error,
-    score,
-)
 from japagen.examples import HELD_BACK, REWRITTEN, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
-from japagen.kinds import METRICS_OF, LabelSpace
 from japagen.knowledge import Knowledge
+from japagen.scoring import Seeded, errors_of, scores_of
 from japagen.tasks import Task
 
-Seeded = tuple[int, npt.NDArray[np.float64]]
 _PACKAGES = ("torch", "transformers", "fugashi", "unidic-lite", "scipy", "xllamacpp")
-_ERRORS_SHOWN = 30
 
 
 @dataclass
@@ -98,9 +88,9 @@ def collect(parts: Parts) -> dict[str, Any]:
         "rounds": _rounds(parts),
         "coverage": parts.coverage,
         "alignment": parts.alignment,
-        "scores": _scores(parts),
+        "scores": scores_of(task, parts.data, parts.with_synthetic, parts.gold_only),
         "leakage": _leakage(parts, dataset),
-        "errors": _errors(parts),
+        "errors": errors_of(task, parts.data, parts.with_synthetic),
         "cost": dict(parts.cost) if parts.cost else None,
         "seconds": parts.seconds,
         "versions": _versions(),
@@ -271,75 +261,6 @@ def _asked_and_seen(rows: list[dict[str, Any]], kept: list[dict[str, Any]]) -> d
     }
 
 
-def _scores(parts: Parts) -> dict[str, Any] | None:
-    """Both arms' scores; the leading metric's gain of one over the other, and the verdict."""
-    task, test = parts.task, parts.data.test
-    if test is None or not parts.with_synthetic:
-        return None
-    space = task.label_space(parts.data.gold)
-    gain = None
-    if parts.gold_only:
-        gain = bootstrap_difference(
-            space.codes(test.labels),
-            [space.decide(p) for _, p in parts.with_synthetic],
-            [space.decide(p) for _, p in parts.gold_only],
-            task.metric,
-            resamples=task.evaluation.bootstrap,
-            seed=task.seed,
-        )
-    return {
-        "n": len(test),
-        "metric": task.metric,
-        "metrics": list(METRICS_OF[task.kind]),
-        "gold_only": _arm(parts, parts.gold_only, space) if parts.gold_only else None,
-        "with_synthetic": _arm(parts, parts.with_synthetic, space),
-        "gain": asdict(gain) if gain else None,
-        "verdict": _verdict(gain),
-    }
-
-
-def _verdict(gain: Interval | None) -> str:
-    if gain is None:
-        return "not_measured"
-    if gain.low > 0:
-        return "better"
-    return "worse" if gain.high < 0 else "no_clear_difference"
-
-
-def _arm(parts: Parts, runs: list[Seeded], space: LabelSpace) -> dict[str, Any]:
-    """Scores of one arm: means over training seeds with intervals, details of the first."""
-    assert parts.data.test is not None
-    task, true = parts.task, parts.data.test.labels
-    decided = [space.decide(outputs) for _, outputs in runs]
-    scored = [score(true, codes, space) for codes in decided]
-    metrics = METRICS_OF[space.kind]
-    lead = [s[task.metric] for s in scored]
-    intervals = {
-        name: bootstrap_score(
-            space.codes(true),
-            decided,
-            name,
-            resamples=task.evaluation.bootstrap,
-            seed=task.seed,
-        )
-        for name in metrics
-    }
-    means = {name: float(np.mean([s[name] for s in scored])) for name in metrics}
-    return {
-        **scored[0],
-        **means,
-        f"{task.metric}_sd": float(np.std(lead, ddof=1)) if len(lead) > 1 else None,
-        "intervals": {name: asdict(found) for name, found in intervals.items()},
-        "seeds": [
-            {"seed": seed, **{name: s[name] for name in metrics}}
-            for (seed, _), s in zip(runs, scored, strict=True)
-        ],
-        "ece": expected_calibration_error(runs[0][1], true, list(space.names))
-        if space.kind == "classification"
-        else None,
-    }
-
-
 def _leakage(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     """How much of the synthetic text stands in the test texts, which nothing may learn from."""
     test, kept = parts.data.test, dataset.kept
@@ -358,35 +279,6 @@ def _leakage(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
 def _all_texts(data: Dataset) -> list[str]:
     """Every text, both sides of pairs."""
     return [*data.texts, *(text for text in data.column("text_pair") if text)]
-
-
-def _errors(parts: Parts) -> list[dict[str, Any]]:
-    """Test texts that were got wrong, the surest first; of numbers those furthest off."""
-    test = parts.data.test
-    if test is None or not parts.with_synthetic:
-        return []
-    space = parts.task.label_space(parts.data.gold)
-    outputs = parts.with_synthetic[0][1]
-    codes, truth = space.decide(outputs), space.codes(test.labels)
-    if space.kind == "regression":
-        wrong, order = np.abs(codes - truth).max(axis=1) > 0, np.abs(codes - truth)[:, 0]
-    else:
-        wrong = (codes != truth).any(axis=1)
-        order = np.where(codes > 0, outputs, 1 - outputs).min(axis=1)
-        if space.kind == "classification":
-            order = outputs.max(axis=1)
-    predicted = space.labels(codes)
-    rows = [i for i in np.argsort(-order, kind="stable") if wrong[i]][:_ERRORS_SHOWN]
-    return [
-        {
-            "text": example.text,
-            "text_pair": example.text_pair,
-            "true": example.label,
-            "predicted": predicted[i],
-            "probability": None if space.kind == "regression" else round(float(order[i]), 4),
-        }
-        for i, example in zip(rows, test.take(rows), strict=True)
-    ]
 
 
 def _versions() -> dict[str, str]:

@@ -13,7 +13,17 @@ PACKAGE = Path(__file__).parent.parent / "japagen"
 STAGES = ("curation", "alignment", "training", "reporting", "generation", "evaluation")
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *("aligning", "arms", "asking", "pairs", "planning", "rounds", "stage_runner", "text_vectors"),
+    *(
+        "aligning",
+        "arms",
+        "asking",
+        "pairs",
+        "planning",
+        "rounds",
+        "scoring",
+        "stage_runner",
+        "text_vectors",
+    ),
     "two_turns",
 )
 

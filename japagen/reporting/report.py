@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.reporting import alignment_view, charts, loop_view, views
+from japagen.reporting import alignment_view, charts, loop_view, score_view, views
 from japagen.reporting.text import Language, Words, undirected
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def render_report(
         "registers": views.registers(metrics, words),
         "closed_loop": loop,
         "alignment": alignment_view.alignment(metrics, words),
-        "scores": views.scores(metrics, words),
-        "errors": views.errors(metrics, words),
+        "scores": score_view.scores(metrics, words),
+        "errors": score_view.errors(metrics, words),
         "leakage": views.leakage(metrics, words),
         "cost": views.cost(metrics, words),
         "seconds": views.seconds(metrics, words),
