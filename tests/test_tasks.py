@@ -182,6 +182,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         Task.load(tmp_path / "none.yaml")
 
 
+def test_the_example_of_the_closed_loop_is_a_task() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "closed_loop.md").read_text(encoding="utf-8")
+    raw = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    labels = ["配送", "請求・支払い", "解約・返品", "技術トラブル"]
+    task = Task.parse({"name": "t", "labels": labels, **raw})
+    assert sum(task.wanted_shares("配送").values()) == pytest.approx(0.35)
+
+
 @pytest.mark.parametrize("path", sorted(resource_dir("configs").glob("**/*.yaml")), ids=str)
 def test_every_configuration_loads(path: Path) -> None:
     task = Task.load(path)

@@ -68,7 +68,7 @@ def test_one_gold_text_proves_nothing() -> None:
 
 def test_unlabelled_texts_lend_gold_their_number_and_gold_says_which_label() -> None:
     rng = random.Random(2)
-    gold = Dataset.of([*_texts(rng, "a", 8, TOPICS[:4]), *_texts(rng, "b", 8, TOPICS[5:])])
+    gold = Dataset.of([*_texts(rng, "a", 8, TOPICS[:4]), *_texts(rng, "b", 16, TOPICS[5:])])
     extra = [Example(f"電池が{n}。", "b", id=f"b-{n}") for n in ("見当たりません", "切れました")]
     gold = Dataset.concat([gold, Dataset.of(extra)])
     more = Dataset.of([Example(f"電池が{i}個ほしい。", split="unlabelled") for i in range(60)])
