@@ -31,6 +31,9 @@ class ExportFormat(Enum):
     HF = "hf"
 
 
+ABSTAINED = "保留"
+"""What stands in place of a label that the classifier does not give."""
+
 _METHOD_HELP = (
     "entropy, dsir, dsir_characters, kernel_mean, density_ratio, sliced_transport, "
     "gradient_matching, labels (their shares alone), none, or auto: what does best on target "
@@ -120,6 +123,18 @@ def predict(
         Path | None, typer.Argument(help="A file of texts; standard input if absent.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts at a time.", min=1)] = 32,
+    abstain_below: Annotated[
+        float, typer.Option(help="Give no label below this probability.", min=0, max=1)
+    ] = 0.0,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            help="Give no label where fewer than this share of gold was right in cross-validation.",
+            min=0,
+            max=1,
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the label and probability of each line."""
@@ -129,16 +144,19 @@ def predict(
 
     with terminal.Terminal(doing="predict"):
         classifier = Run.open(model).classifier if is_run(model) else Classifier.load(model)
+    if precision is not None:
+        abstain_below = max(abstain_below, classifier.confidence_for(precision))
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="predict") as listener:
         texts = listener.track(read_texts(file, sys.stdin), None, "predict")
-        for text, prediction in classifier.predict_stream(texts, batch_size):
+        for text, prediction in classifier.predict_stream(texts, batch_size, abstain_below):
             probabilities = prediction.probabilities
             if as_json:
                 row = {"text": text, "label": prediction.label, "probabilities": probabilities}
                 terminal.print_json_line(row)
             else:
-                share = probabilities[prediction.label]
-                terminal.out.print(f"{prediction.label}\t{share:.3f}\t{text}")
+                label = prediction.label or ABSTAINED
+                share = max(probabilities.values())
+                terminal.out.print(f"{label}\t{share:.3f}\t{text}")
 
 
 @app.command()
