@@ -222,6 +222,10 @@ class Training(Section):
         encoder: ``embedded``, a local directory, or a Hub name.
         trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
         synthetic_share: Share of the total loss mass that synthetic examples carry.
+        soft_labels: How far the labels of synthetic text give way to what gold and the labels'
+            descriptions make of it: 0 keeps the label asked for, 1 replaces it.
+        tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
+            from 50 texts of gold a label on.
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
@@ -231,11 +235,13 @@ class Training(Section):
     encoder: str = "embedded"
     trust_remote_code: bool = False
     synthetic_share: Share = 0.4
+    soft_labels: Share = 0.5
+    tune: Literal["auto", "always", "never"] = "auto"
     epochs: Count = 3
     min_steps: Count = 60
     max_steps: Count | None = None
     batch_size: Count = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-5
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1

@@ -32,6 +32,9 @@ class ExportFormat(Enum):
     HF = "hf"
 
 
+ABSTAINED = "保留"
+"""What stands in place of a label that the classifier does not give."""
+
 _METHOD_HELP = (
     "entropy, dsir, dsir_characters, kernel_mean, density_ratio, sliced_transport, "
     "gradient_matching, labels (their shares alone), none, or auto: what does best on target "
@@ -121,6 +124,18 @@ def predict(
         Path | None, typer.Argument(help="A file of texts; standard input if absent.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts at a time.", min=1)] = 32,
+    abstain_below: Annotated[
+        float, typer.Option(help="Give no label below this probability.", min=0, max=1)
+    ] = 0.0,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            help="Give no label where fewer than this share of gold was right in cross-validation.",
+            min=0,
+            max=1,
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Print the label and probability of each line, or the number.
@@ -133,12 +148,14 @@ def predict(
 
     with terminal.Terminal(doing="predict"):
         classifier = Run.open(model).classifier if is_run(model) else Classifier.load(model)
+    if precision is not None:
+        abstain_below = max(abstain_below, classifier.confidence_for(precision))
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="predict") as listener:
         texts: Iterator[str | tuple[str, str]] = (
             read_pairs(file, sys.stdin) if classifier.is_pair else read_texts(file, sys.stdin)
         )
         texts = listener.track(texts, None, "predict")
-        for text, prediction in classifier.predict_stream(texts, batch_size):
+        for text, prediction in classifier.predict_stream(texts, batch_size, abstain_below):
             sides = [text] if isinstance(text, str) else list(text)
             if as_json:
                 row = {
@@ -148,7 +165,11 @@ def predict(
                 terminal.print_json_line(row)
             else:
                 share = "" if prediction.confidence is None else f"{prediction.confidence:.3f}\t"
-                label = terminal.label_text(prediction.label)
+                label = (
+                    terminal.label_text(prediction.label)
+                    if prediction.label is not None
+                    else ABSTAINED
+                )
                 terminal.out.print(f"{label}\t{share}" + "\t".join(sides))
 
 

@@ -1,4 +1,4 @@
-"""From a bare encoder to a classification model, with a head that starts as a linear probe."""
+"""From a bare encoder to a classification model, and to what its head sees and is."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MEAN_SCALE = 100.0
 # tanh is nearly linear below 0.3; normalised states are a few units wide.
 _POOLER_SCALE = 0.05
+
+Floats = npt.NDArray[np.float64]
 
 
 def classification_model(encoder: Encoder, labels: int) -> Any:
@@ -78,8 +80,10 @@ def last_linear(model: Any) -> nn.Linear:
 
 def head_features(
     classifier: Classifier, rows: Sequence[dict[str, list[int]]], batch_size: int = 32
-) -> npt.NDArray[np.float64]:
+) -> Floats:
     """What the last linear layer sees for each encoded row, shape (n, width)."""
+    if not len(rows):
+        return np.zeros((0, last_linear(classifier.model).in_features))
     seen: list[torch.Tensor] = []
     hook = last_linear(classifier.model).register_forward_pre_hook(
         lambda _module, inputs: seen.append(inputs[0].detach())

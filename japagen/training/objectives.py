@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
 
 Floats = npt.NDArray[np.float64]
+# scikit-learn's C of a tag. From 3 to 100 made little difference on the tagging of notices.
+_TAG_STRENGTH = 10.0
 # What transformers calls the kinds; `pipeline` chooses softmax, sigmoid or neither by it.
 PROBLEM_TYPES: dict[
     Kind,
@@ -79,7 +81,6 @@ def probe_head(
     rows: Sequence[dict[str, list[int]]],
     targets: Floats,
     mass: Floats,
-    strength: float = 1.0,
 ) -> None:
     """Sets the head to a weighted linear model of the targets on the frozen encoder.
 
@@ -88,12 +89,12 @@ def probe_head(
         rows: Encoded texts.
         targets: `LabelSpace.codes` of each row's label.
         mass: Loss weight of each row, mean 1.
-        strength: As of `linear_head`.
     """
     features = head_features(classifier, rows)
     centre = np.average(features, axis=0, weights=mass)
-    scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=mass)) + 1e-6
-    fitted = linear_head(classifier.space, (features - centre) / scale, targets, mass, strength)
+    # One number: scaling each dimension by itself lifts those that hold nothing.
+    scale = float(np.sqrt(np.average(((features - centre) ** 2).sum(axis=1), weights=mass))) or 1.0
+    fitted = linear_head(classifier.space, (features - centre) / scale, targets, mass)
     if fitted is None:
         return
     weight, bias = fitted
@@ -108,52 +109,46 @@ def linear_head(
     features: Floats,
     targets: Floats,
     mass: Floats,
-    strength: float = 1.0,
 ) -> tuple[Floats, Floats] | None:
     """A weighted linear model of the targets: logistic for classes and tags, ridge for numbers.
 
+    Texts with a tag and those without it weigh alike: with a few texts a tag and many tags, all
+    would else be found unlikely and none be given.
+
     Args:
         space: The labels.
-        features: Standardised, shape (n, width).
+        features: Centred, at a root mean square distance of 1 from there, shape (n, width).
         targets: `LabelSpace.codes`.
         mass: Loss weight of each row, mean 1.
-        strength: Inverse regularisation, as scikit-learn's C for one feature. The penalty is
-            shared by the sum of the losses: it is divided by the width, so that its pull is the
-            same for narrow and wide encoders.
 
     Returns:
         Weights, shape (outputs, width), and biases, shape (outputs,); None where all targets
         are alike.
     """
-    width = features.shape[1]
     if space.kind == "regression":
-        return _ridge(features, targets[:, 0], mass, width / strength)
+        return _ridge(features, targets[:, 0], mass)
     if space.kind == "classification":
-        return _classes(features, targets, mass, strength / width)
-    return _tags(features, targets, mass, strength / width)
+        return _classes(features, targets, mass)
+    return _tags(features, targets, mass)
 
 
-def _ridge(
-    features: Floats, targets: Floats, mass: Floats, penalty: float
-) -> tuple[Floats, Floats] | None:
+def _ridge(features: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats] | None:
     from sklearn.linear_model import Ridge
 
     scale = float(targets.std())
     if not scale:
         return None
-    fitted = Ridge(alpha=penalty).fit(features, targets / scale, sample_weight=mass)
+    fitted = Ridge(alpha=1.0).fit(features, targets / scale, sample_weight=mass)
     return fitted.coef_[None, :] * scale, np.array([fitted.intercept_ * scale])
 
 
-def _classes(
-    features: Floats, targets: Floats, mass: Floats, c: float
-) -> tuple[Floats, Floats] | None:
+def _classes(features: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats] | None:
     from sklearn.linear_model import LogisticRegression
 
     classes = targets.argmax(axis=1)
     if len(set(classes.tolist())) < 2:
         return None
-    probe = LogisticRegression(C=c, max_iter=500).fit(features, classes, sample_weight=mass)
+    probe = LogisticRegression(max_iter=500).fit(features, classes, sample_weight=mass)
     coefficients, intercepts = probe.coef_, probe.intercept_
     if len(coefficients) == 1:
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
@@ -165,9 +160,7 @@ def _classes(
     return weight, bias
 
 
-def _tags(
-    features: Floats, targets: Floats, mass: Floats, c: float
-) -> tuple[Floats, Floats] | None:
+def _tags(features: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats] | None:
     from sklearn.linear_model import LogisticRegression
 
     weight, bias = np.zeros((targets.shape[1], features.shape[1])), np.zeros(targets.shape[1])
@@ -178,7 +171,7 @@ def _tags(
             n = len(column)
             bias[tag] = np.log((share * n + 0.5) / ((1 - share) * n + 0.5))
             continue
-        probe = LogisticRegression(C=c, max_iter=500)
+        probe = LogisticRegression(C=_TAG_STRENGTH, class_weight="balanced", max_iter=500)
         probe.fit(features, column.astype(int), sample_weight=mass)
         weight[tag], bias[tag] = probe.coef_[0], probe.intercept_[0]
     return weight, bias
