@@ -37,6 +37,7 @@ class Parts:
         synthetic_file: Name of that file.
         cost: Totals of the ledger.
         alignment: What alignment reports.
+        mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and what the classifier gave for the test texts, shape
             (n, `LabelSpace.outputs`), a training.
         gold_only: The same for training on gold alone.
@@ -55,6 +56,7 @@ class Parts:
     synthetic_file: str | None = None
     cost: Mapping[str, float] | None = None
     alignment: dict[str, Any] | None = None
+    mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -88,7 +90,14 @@ def collect(parts: Parts) -> dict[str, Any]:
         "rounds": _rounds(parts),
         "coverage": parts.coverage,
         "alignment": parts.alignment,
-        "scores": scores_of(task, parts.data, parts.with_synthetic, parts.gold_only),
+        "mix": parts.mix,
+        "scores": scores_of(
+            task,
+            parts.data,
+            parts.with_synthetic,
+            parts.gold_only,
+            used=(parts.mix or {}).get("share") != 0,
+        ),
         "leakage": _leakage(parts, dataset),
         "errors": errors_of(task, parts.data, parts.with_synthetic),
         "cost": dict(parts.cost) if parts.cost else None,

@@ -20,6 +20,7 @@ from japagen.files import digest, read_json, write_json, write_text
 from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.listeners import Listener, Silent
+from japagen.mixing.mix import FoundMix, given_mix
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
@@ -286,14 +287,63 @@ class _Pipeline:
         outputs = ["aligned.parquet", "alignment.json"]
         return self.stages.run("align", outputs, fingerprint, make, save, load)
 
+    def mix(self, dataset: Dataset, alignment: dict[str, Any] | None) -> FoundMix:
+        """How much of the synthetic text to train on, and at which share of the loss."""
+        from japagen.training.encoders import encoder_identity
+
+        task = self.task
+        if task.training.synthetic_share != "auto":
+            return given_mix(task.training.share)
+        fingerprint = {
+            "examples": dataset.fingerprint,
+            "gold": fingerprint_of(self.gold),
+            "unlabelled": fingerprint_of(self.data.unlabelled),
+            "label_prior": task.label_prior,
+            "alignment": task.alignment.model_dump(mode="json"),
+            "mixing": task.mixing.model_dump(mode="json"),
+            "encoder": encoder_identity(task.training.encoder),
+            "dictionary": self.analyzer.tagger.identity,
+            "labels": list(task.labels),
+            "seed": task.seed,
+        }
+        if task.mixing.confirm:
+            fingerprint["training"] = task.training.model_dump(mode="json")
+
+        def make() -> FoundMix:
+            from japagen.mixing.searching import find_mix_of
+
+            method = (alignment or {}).get("method", "none")
+            return find_mix_of(
+                task,
+                self.gold,
+                dataset,
+                self.data.unlabelled,
+                method,
+                self.analyzer.tagger,
+                self.listener,
+            )
+
+        return self.stages.run(
+            "mix",
+            ["mix.json"],
+            fingerprint,
+            make,
+            lambda path, mix: write_json(path, mix.to_dict()),
+            lambda path: FoundMix.from_dict(read_json(path)),
+        )
+
     def fit(self, parts: metrics.Parts) -> None:
         """Trains with and without synthetic text, for every seed, and scores both."""
         from japagen.training.encoders import encoder_identity
 
         parts.encoder = encoder_identity(self.task.training.encoder)
         assert parts.dataset is not None
+        mix = self.mix(parts.dataset, parts.alignment)
+        parts.mix = mix.to_dict()
+        chosen = mix.of(parts.dataset)
         for seed in self.arms.seeds:
-            parts.with_synthetic.append((seed, self.arms.with_synthetic(parts.dataset, seed)))
+            made = self.arms.with_synthetic(chosen, seed, mix.mix.share)
+            parts.with_synthetic.append((seed, made))
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
 

@@ -28,7 +28,12 @@ _ERRORS_SHOWN = 30
 
 
 def scores_of(
-    task: Task, data: TaskData, with_synthetic: Sequence[Seeded], gold_only: Sequence[Seeded]
+    task: Task,
+    data: TaskData,
+    with_synthetic: Sequence[Seeded],
+    gold_only: Sequence[Seeded],
+    *,
+    used: bool = True,
 ) -> dict[str, Any] | None:
     """Both arms' scores; the leading metric's gain of one over the other, and the verdict.
 
@@ -37,6 +42,7 @@ def scores_of(
         data: Its texts.
         with_synthetic: The trainings on synthetic text.
         gold_only: Those on gold alone; perhaps none.
+        used: Whether the first were on synthetic text after all.
 
     Returns:
         JSON-ready; None where there is nothing to score.
@@ -46,7 +52,7 @@ def scores_of(
         return None
     space, true = task.label_space(data.gold), test.labels
     gain = None
-    if gold_only:
+    if gold_only and used:
         gain = bootstrap_difference(
             space.codes(true),
             [space.decide(p) for _, p in with_synthetic],
@@ -62,7 +68,7 @@ def scores_of(
         "gold_only": _arm(task, true, gold_only, space) if gold_only else None,
         "with_synthetic": _arm(task, true, with_synthetic, space),
         "gain": asdict(gain) if gain else None,
-        "verdict": _verdict(gain),
+        "verdict": _verdict(gain) if used else "not_used",
     }
 
 

@@ -215,13 +215,18 @@ class AlignmentSettings(Section):
     label_trust: Literal["encoder", "none"] = "encoder"
 
 
+# The synthetic share where nothing speaks for another.
+DEFAULT_SHARE = 0.4
+
+
 class Training(Section):
     """How the classifier is fine-tuned.
 
     Attributes:
         encoder: ``embedded``, a local directory, or a Hub name.
         trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
-        synthetic_share: Share of the total loss mass that synthetic examples carry.
+        synthetic_share: Share of the total loss mass that synthetic examples carry, or ``auto``
+            to find it by cross-validation on gold; 0 trains on gold alone.
         soft_labels: How far the labels of synthetic text give way to what gold and the labels'
             descriptions make of it: 0 keeps the label asked for, 1 replaces it.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
@@ -234,7 +239,7 @@ class Training(Section):
 
     encoder: str = "embedded"
     trust_remote_code: bool = False
-    synthetic_share: Share = 0.4
+    synthetic_share: Literal["auto"] | Share = "auto"
     soft_labels: Share = 0.5
     tune: Literal["auto", "always", "never"] = "auto"
     epochs: Count = 3
@@ -245,6 +250,27 @@ class Training(Section):
     head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1
+
+    @property
+    def share(self) -> float:
+        """The synthetic share as a number: the default one for ``auto``."""
+        return DEFAULT_SHARE if self.synthetic_share == "auto" else self.synthetic_share
+
+
+class Mixing(Section):
+    """How the synthetic share is found where ``training.synthetic_share`` is ``auto``.
+
+    Attributes:
+        repeats: Repeats of the cross-validation on gold.
+        confirm: Fine-tune on some folds too, and go back to gold alone if that does worse.
+        confirm_folds: At most so many folds, each fine-tuned with and without synthetic text.
+        confirm_minutes: No fold is begun after so many minutes.
+    """
+
+    repeats: Annotated[int, Field(ge=1, le=50)] = 5
+    confirm: bool = False
+    confirm_folds: Annotated[int, Field(ge=2)] = 8
+    confirm_minutes: Annotated[float, Field(gt=0)] = 20
 
 
 class Evaluation(Section):

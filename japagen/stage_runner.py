@@ -20,6 +20,7 @@ _VERSIONS = {
     "registers": 1,
     "trust": 1,
     "align": 1,
+    "mix": 1,
     "train": 1,
     "report": 1,
 }

@@ -26,6 +26,7 @@ from japagen.settings import (
     GeneratorSettings,
     Item,
     JapaneseSettings,
+    Mixing,
     Pair,
     Section,
     Share,
@@ -105,6 +106,7 @@ class Task(Section):
     japanese: JapaneseSettings = JapaneseSettings()
     alignment: AlignmentSettings = AlignmentSettings()
     training: Training = Training()
+    mixing: Mixing = Mixing()
     evaluation: Evaluation = Evaluation()
     seed: int = 0
 

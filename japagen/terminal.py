@@ -182,7 +182,16 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
                 f"(95% interval {gain['low']:+.3f} to {gain['high']:+.3f} over the test "
                 f"texts): {scores['verdict'].replace('_', ' ')}"
             )
+    _print_mix(metrics.get("mix"))
     out.print(f"report: {path / 'report.html'}")
+
+
+def _print_mix(mix: Mapping[str, Any] | None) -> None:
+    if mix and mix["share"] == 0:
+        why = mix["reason"].replace("_", " ")
+        out.print(f"synthetic text was not used: the model is that of gold alone ({why})")
+    elif mix:
+        out.print(f"synthetic share: {mix['share']:g} ({mix['reason'].replace('_', ' ')})")
 
 
 def label_text(label: str | float | list[str]) -> str:

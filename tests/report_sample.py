@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from japagen.data import TaskData
 from japagen.examples import Dataset, Example, Rejection
 from japagen.generators.base import GeneratorInfo, OutputTerms
 from japagen.japanese.registers import Register
+from japagen.mixing.curves import Curves, Point, Worth
+from japagen.mixing.mix import FoundMix, Mix
+from japagen.mixing.search import Candidate, Difference
 from japagen.tasks import Task
 
 _QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
@@ -84,6 +88,7 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
             "wall_seconds": 46.2,
         },
         alignment=_alignment(dataset),
+        mix=_mix().to_dict(),
         with_synthetic=[(s, _predictions(tests, 0.84, s)) for s in (7, 8, 9)],
         gold_only=[(s, _predictions(tests, 0.77, s + 1)) for s in (7, 8, 9)],
         seconds={
@@ -147,6 +152,35 @@ def _predictions(tests: list[dict[str, str]], right: float, seed: int) -> Any:
             logits[index, names.index(row["label"])] += 5
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
+
+
+def _mix() -> FoundMix:
+    gold = ((2, 0.98), (4, 0.87), (8, 0.74), (14, 0.67))
+    synthetic = ((0, 0.67), (8, 0.66), (16, 0.65), (32, 0.63))
+    points = {
+        name: [
+            Point(place, loss, loss - 0.08, loss + 0.09, 0.95 - loss / 3) for place, loss in curve
+        ]
+        for name, curve in (("gold", gold), ("synthetic", synthetic))
+    }
+    worth = Worth(4.7, -1.2, None, 14.0, 14.0, True)
+    candidates = [
+        Candidate(
+            Mix(share), loss, 0.7, Difference(0.67 - loss, 0.02), Difference(0.63 - loss, 0.02)
+        )
+        for share, loss in ((0.0, 0.67), (0.2, 0.64), (0.4, 0.63), (0.6, 0.65))
+    ]
+    return FoundMix(
+        Mix(0.4),
+        "default",
+        {
+            "provenance": "known",
+            "folds": {"repeats": 5, "usable": [52, 61], "synthetic": 160, "train": 56, "gold": 64},
+            "candidates": [asdict(c) for c in candidates],
+            "curves": asdict(Curves(0.4, tuple(points["gold"]), tuple(points["synthetic"]), worth)),
+            "confirmation": {"texts": 24, "gain": 0.031, "error": 0.04, "seconds": 61.0},
+        },
+    )
 
 
 def _alignment(dataset: Dataset) -> dict[str, Any]:

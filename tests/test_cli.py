@@ -51,7 +51,12 @@ def task_file(tmp_path: Path, gold_file: Path, tiny_encoder: str) -> Path:
         "name": "small",
         "labels": {"配送": "届く日", "返品": "返品や解約"},
         "gold": gold_file.name,
-        "training": {"encoder": tiny_encoder, "min_steps": 1, "max_steps": 1},
+        "training": {
+            "encoder": tiny_encoder,
+            "min_steps": 1,
+            "max_steps": 1,
+            "synthetic_share": 0.4,
+        },
         "evaluation": {"bootstrap": 100},
     }
     path = tmp_path / "small.yaml"

@@ -40,7 +40,12 @@ class Heard:
 
 @pytest.fixture
 def task(raw_task: dict[str, Any], tiny_encoder: str) -> Task:
-    raw_task["training"] = {"encoder": tiny_encoder, "min_steps": 2, "max_steps": 3}
+    raw_task["training"] = {
+        "encoder": tiny_encoder,
+        "min_steps": 2,
+        "max_steps": 3,
+        "synthetic_share": 0.4,
+    }
     return Task.parse(raw_task)
 
 
@@ -244,6 +249,43 @@ def test_without_gold_it_works_from_descriptions_and_scores_are_not_measured(
     assert run.metrics["per_label"]["配送"]["weight_share"] == pytest.approx(0.7, abs=0.01)
     assert "測定していません" in (run.path / "report.html").read_text(encoding="utf-8")
     assert run.classifier.predict(["荷物はどこ"])[0].label in ("配送", "返品")
+
+
+def test_the_share_is_searched_for_and_kept(task: Task, tmp_path: Path) -> None:
+    task = _changed(task, "training", synthetic_share="auto")
+    task = task.model_copy(update={"mixing": task.mixing.model_copy(update={"repeats": 1})})
+    run, heard, _ = _run(task, tmp_path / "run")
+    mix = run.metrics["mix"]
+    assert mix["provenance"] == "known"
+    assert mix["folds"]["gold"] == run.metrics["counts"]["gold"]
+    assert {row["mix"]["share"] for row in mix["candidates"]} == {0, 0.1, 0.2, 0.4, 0.6, 0.8}
+    assert mix["share"] in {row["mix"]["share"] for row in mix["candidates"]}
+    assert (run.metrics["scores"]["verdict"] == "not_used") == (mix["share"] == 0)
+    assert "mix" in heard.ran()
+    again, heard, _ = _run(task, tmp_path / "run")
+    assert heard.ran() == set()
+    assert again.metrics == run.metrics
+
+
+def test_without_synthetic_text_the_model_of_gold_alone_is_shipped(
+    task: Task, tmp_path: Path
+) -> None:
+    run, _, _ = _run(task, tmp_path / "run")
+    texts = ["荷物はどこですか。", "返したいです。"]
+    with_synthetic = run.classifier.probabilities(texts)
+    run, heard, _ = _run(_changed(task, "training", synthetic_share=0.0), tmp_path / "run")
+    assert {"train-gold-0", "trust", "align"} <= heard.kept()
+    scores = run.metrics["scores"]
+    assert scores["verdict"] == "not_used"
+    assert scores["gain"] is None
+    assert scores["with_synthetic"] == scores["gold_only"]
+    assert run.metrics["mix"]["reason"] == "given"
+    shipped = run.classifier.probabilities(texts)
+    gold_only = type(run.classifier).load(run.path / "model-gold").probabilities(texts)
+    assert shipped.tolist() == gold_only.tolist()
+    assert shipped.tolist() != with_synthetic.tolist()
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "正解データのみで学習したモデルを採用しました" in html
 
 
 def test_the_directory_of_another_task_is_refused(task: Task, tmp_path: Path) -> None:

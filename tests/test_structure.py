@@ -17,6 +17,7 @@ COMPOSERS = (
         "aligning",
         "arms",
         "asking",
+        "mixing",
         "pairs",
         "planning",
         "rounds",

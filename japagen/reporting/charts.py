@@ -101,6 +101,51 @@ def interval(
         return finish()
 
 
+Curve = Sequence[tuple[float, float, float, float]]
+
+
+def curves(name: str, title: str, panels: Sequence[tuple[str, Curve]]) -> str:
+    """Draws curves side by side, on one vertical scale.
+
+    Args:
+        name: Prefix of the SVG's ids.
+        title: What the chart shows.
+        panels: Each panel's heading, and its points: place, value, and the interval's two ends.
+    """
+    height, foot, head, left = 2.6, 0.35, 0.4, 0.6
+    points = [point for _, panel in panels for point in panel]
+    bottom, top = min(p[2] for p in points), max(p[3] for p in points)
+    width = (_WIDTH - left) / len(panels)
+    room = height - foot - head
+    with _drawing(name, title, height) as (axes, texts, finish):
+
+        def up(value: float) -> float:
+            return foot + 0.1 + (value - bottom) / ((top - bottom) or 1.0) * (room - 0.2)
+
+        for value in (bottom, (bottom + top) / 2, top):
+            texts.add(left - 0.12, up(value), f"{value:.2f}", "right")
+        for at, (heading, panel) in enumerate(panels):
+            start, span = left + at * width, width - 0.55
+            most = max(point[0] for point in panel) or 1.0
+            places = [start + 0.1 + point[0] / most * span for point in panel]
+            axes.plot([start, start, start + width - 0.3], [height - head, foot, foot], color=_LINE)
+            texts.add(start, height - 0.2, _fitted(heading, width - 0.1), "left")
+            axes.fill_between(
+                places,
+                [up(point[2]) for point in panel],
+                [up(point[3]) for point in panel],
+                color=_SERIES[at],
+                alpha=0.2,
+                linewidth=0,
+            )
+            heights = [up(point[1]) for point in panel]
+            axes.plot(places, heights, color=_SERIES[at], marker="o", markersize=4)
+            for index in sorted({0, len(panel) // 2, len(panel) - 1}):
+                shown = f"{panel[index][0]:.1f}".removesuffix(".0")
+                texts.add(places[index], foot - 0.17, shown, "center")
+        return finish()
+
+
 class _Texts:
     """Texts drawn as numbered ASCII stand-ins and put into the finished SVG.
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.reporting import alignment_view, charts, loop_view, score_view, views
+from japagen.reporting import alignment_view, charts, loop_view, mix_view, score_view, views
 from japagen.reporting.text import Language, Words, undirected
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _PARTS = (
     "registers",
     "loop",
     "alignment",
+    "mix",
     "scores",
     "errors",
     "leakage",
@@ -60,6 +61,7 @@ def render_report(
         "created": _when(metrics.get("created")),
         "synthetic_file": metrics.get("synthetic_file"),
         "verdict": _verdict(metrics, words),
+        "worth": mix_view.worth(metrics, words),
         "tiles": views.tiles(metrics, words),
         "flow": views.flow(metrics["counts"], words),
         "per_label": views.per_label(metrics, words),
@@ -68,6 +70,7 @@ def render_report(
         "registers": views.registers(metrics, words),
         "closed_loop": loop,
         "alignment": alignment_view.alignment(metrics, words),
+        "mix": mix_view.mix(metrics, words),
         "scores": score_view.scores(metrics, words),
         "errors": score_view.errors(metrics, words),
         "leakage": views.leakage(metrics, words),
@@ -110,6 +113,16 @@ def _style() -> str:
 
 def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
     scores = metrics.get("scores") or {}
+    if (metrics.get("mix") or {}).get("share") == 0:
+        metric = scores.get("metric", "macro_f1")
+        alone = (scores.get("gold_only") or {}).get(metric)
+        figures = words("verdict.alone", metric=words(metric), gold=words.number(alone))
+        return {
+            "code": "not_used",
+            "figures": None if alone is None else figures,
+            "covers": "",
+            "chart": "",
+        }
     gain, gold = scores.get("gain"), scores.get("gold_only")
     if not gain or not gold:
         return {"code": "not_measured", "figures": None}

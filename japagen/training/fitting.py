@@ -92,7 +92,7 @@ def train(
     names = list(labels or descriptions or ()) or None
     space = LabelSpace.of(texts, names)
     targets = space.codes(texts.labels)
-    mass = _loss_mass(gold, examples, settings.synthetic_share)
+    mass = _loss_mass(gold, examples, settings.share)
     golds = len(gold) if gold is not None else 0
     torch.manual_seed(seed)
     is_pair = bool(len(texts)) and texts.is_pair

@@ -220,7 +220,7 @@ def test_tables_and_charts_speak_to_screen_readers(page: tuple[Words, str, _Page
     assert html.count("<caption") == len(tables)
     assert all(a.get("scope") in ("row", "col") for a in parsed.having("th"))
     charts = parsed.having("svg")
-    assert len(charts) == 5
+    assert len(charts) == 6
     assert all(a["role"] == "img" and a["aria-label"] for a in charts)
     assert [a["lang"] for a in parsed.having("html")] == ["ja" if words("yes") == "可" else "en"]
     levels = [int(tag[1]) for tag, _ in parsed.elements if re.fullmatch("h[1-6]", tag)]
@@ -313,7 +313,7 @@ def test_verdict_is_said_in_words(run: Run, verdict: str, low: float, high: floa
         assert words.signed(low) in text
 
 
-_OPTIONAL = ("generator", "registers", "alignment", "scores", "leakage", "cost")
+_OPTIONAL = ("generator", "registers", "alignment", "mix", "scores", "leakage", "cost")
 
 
 @pytest.mark.parametrize("part", [*_OPTIONAL, "everything"])
