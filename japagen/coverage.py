@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from japagen.examples import Dataset
 from japagen.generators.base import Request
@@ -50,6 +53,7 @@ class Balanced:
         wanted: Share among the texts that show any value.
         found: Kept texts of the label that show it.
         share: Share among those that show any; None where none does.
+        weighted: The same by the texts' weights.
     """
 
     attribute: str
@@ -57,6 +61,7 @@ class Balanced:
     wanted: float
     found: int
     share: float | None
+    weighted: float | None
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class LabelCoverage:
         )
 
 
-Knowledges = Mapping[str, tuple[Knowledge, ...]]
+Knowledges: TypeAlias = Mapping[str, tuple[Knowledge, ...]]
 
 
 def named_in(requests: Sequence[Request]) -> dict[str, tuple[Knowledge, ...]]:
@@ -115,48 +120,98 @@ def measure_coverage(
         named: Request id to what the request named; empty for texts from a file.
         tagger: The morphological analyser.
     """
-    rows: dict[str, list[tuple[str, str]]] = {label: [] for label in task.labels}
+    rows: dict[str, list[_Row]] = {label: [] for label in task.labels}
     asked: dict[str, Counter[Knowledge]] = {label: Counter() for label in task.labels}
     columns = ("label", "text", "request_id", "parent_id", "rejected")
-    for label, text, request, parent, rejected in zip(*map(dataset.column, columns), strict=True):
+    given = zip(*map(dataset.column, columns), dataset.weights.tolist(), strict=True)
+    for label, text, request, parent, rejected, weight in given:
         if not parent:
             asked[label].update(named.get(request, ()))
         if not rejected:
             # A rewritten text has a request of its own.
             origin = parent.removeprefix("s-") if parent else request
-            rows[label].append((text, origin or ""))
+            rows[label].append(_Row(text, named.get(origin or "", ()), weight))
     return {
-        label: _of_label(task, label, rows[label], asked[label], named, tagger)
-        for label in task.labels
+        label: _of_label(task, label, rows[label], asked[label], tagger) for label in task.labels
     }
+
+
+class _Row(NamedTuple):
+    """A kept text, what its request named, and its weight."""
+
+    text: str
+    named: tuple[Knowledge, ...]
+    weight: float
 
 
 def _of_label(
-    task: Task,
-    label: str,
-    rows: Sequence[tuple[str, str]],
-    asked: Counter[Knowledge],
-    named: Knowledges,
-    tagger: Tagger,
+    task: Task, label: str, rows: Sequence[_Row], asked: Counter[Knowledge], tagger: Tagger
 ) -> LabelCoverage:
     wanted = task.wanted_shares(label)
-    values = [(a, v, given) for a, each in task.balance.items() for v, given in each.items()]
-    terms = [k.item for k in wanted if k.kind == "concept"]
-    terms += [word for _, _, given in values for word in given.words]
-    index = Terms(terms, tagger)
-    found = [(index.found(text) if terms else frozenset(), named.get(r, ())) for text, r in rows]
+    concepts = Terms([k.item for k in wanted if k.kind == "concept"], tagger)
+    found = [(concepts.found(row.text), row.named) for row in rows]
     covered = tuple(_covered(known, share, found, asked) for known, share in wanted.items())
-    showing = {
-        (a, v): {i for i, (seen, _) in enumerate(found) if seen & set(given.words)}
-        for a, v, given in values
-    }
+    shown = shown_values(task, [row.text for row in rows], tagger)
+    weights = np.array([row.weight for row in rows])
     balanced = []
-    for attribute, each in task.balance.items():
-        total = sum(len(showing[attribute, value]) for value in each)
-        for value, share in balance_shares(each).items():
-            n = len(showing[attribute, value])
-            balanced.append(Balanced(attribute, value, share, n, n / total if total else None))
+    for attribute, values in task.balance.items():
+        total = sum(int(shown[attribute, value].sum()) for value in values)
+        mass = sum(float(weights @ shown[attribute, value]) for value in values)
+        for value, share in balance_shares(values).items():
+            there = shown[attribute, value]
+            n, weight = int(there.sum()), float(weights @ there)
+            shares = (n / total if total else None, weight / mass if mass else None)
+            balanced.append(Balanced(attribute, value, share, n, *shares))
     return LabelCoverage(len(rows), covered, tuple(balanced))
+
+
+def shown_values(
+    task: Task, texts: Sequence[str], tagger: Tagger
+) -> dict[tuple[str, str], npt.NDArray[np.bool_]]:
+    """Attribute and value to a mask, shape (len(texts),), of the texts that show it."""
+    words = {
+        (attribute, value): set(given.words)
+        for attribute, values in task.balance.items()
+        for value, given in values.items()
+    }
+    terms = Terms([word for each in words.values() for word in each], tagger)
+    found = [terms.found(text) for text in texts] if words else []
+    return {key: np.array([bool(seen & each) for seen in found]) for key, each in words.items()}
+
+
+def balance_factors(task: Task, dataset: Dataset, tagger: Tagger) -> npt.NDArray[np.float64]:
+    """Weights before alignment that put the task's skews right within each label.
+
+    Of the texts that show one value of an attribute alone, those of a value count for as much as
+    its wanted share, and all together for as much as before. No text is more than doubled or
+    halved: what is missing altogether cannot be weighted into being.
+
+    Args:
+        task: The task.
+        dataset: Synthetic texts, n of them; rejected ones have a factor of 1.
+        tagger: The morphological analyser.
+
+    Returns:
+        Shape (n,); all 1 without a ``balance`` in the task.
+    """
+    factors = np.ones(len(dataset))
+    if not task.balance:
+        return factors
+    shown = shown_values(task, dataset.texts, tagger)
+    labels, weights = np.array(dataset.labels), dataset.weights
+    for attribute, values in task.balance.items():
+        alone = sum(shown[attribute, v].astype(int) for v in values) == 1
+        for label in task.labels:
+            rows = {v: (labels == label) & alone & shown[attribute, v] for v in values}
+            mass = {v: float(weights[mask].sum()) for v, mask in rows.items()}
+            total = sum(mass.values())
+            for value, share in balance_shares(values).items():
+                if mass[value] > 0:
+                    factors[rows[value]] *= np.clip(share * total / mass[value], 0.5, 2.0)
+            mine = labels == label
+            before, after = weights[mine].sum(), (weights * factors)[mine].sum()
+            factors[mine] *= before / after if after > 0 else 1.0
+    return factors
 
 
 def _covered(

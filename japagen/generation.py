@@ -141,7 +141,8 @@ class RequestPlanner:
         for label, requests in apportion(self._asked, size * len(self._task.labels)).items():
             counts = apportion(registers[label], requests)
             items = deal(wanted.get(label, {}), requests, self._phrasing.items(label, number))
-            for register, named in spread(items, counts).items():
+            cells = fitted(spread(items, counts), self._phrasing.fits)
+            for register, named in cells.items():
                 groups += self._cell(number, label, register, named)
         groups.sort(key=lambda group: group[0])
         return [request for _, group in groups for request in group]
@@ -262,6 +263,32 @@ def label_variables(task: Task, label: str) -> dict[str, Any]:
         "label_description": task.describe(label),
         "other_labels": [] if task.kind == "regression" else others,
     }
+
+
+def fitted(
+    cells: Mapping[str, Sequence[Knowledge | None]], fits: Callable[[Knowledge | None, str], bool]
+) -> dict[str, list[Knowledge | None]]:
+    """Moves what does not fit a register to one that it fits, by exchange.
+
+    Args:
+        cells: Register to what its requests name.
+        fits: Whether a request in a register can name something.
+
+    Returns:
+        As many entries a register; what fits nowhere is named by no request.
+    """
+    found = {register: list(items) for register, items in cells.items()}
+    places = [(register, i) for register, items in found.items() for i in range(len(items))]
+    for register, i in places:
+        item = found[register][i]
+        if fits(item, register):
+            continue
+        found[register][i] = None
+        for other, j in places:
+            if fits(item, other) and fits(found[other][j], register) and found[other][j] != item:
+                found[register][i], found[other][j] = found[other][j], item
+                break
+    return found
 
 
 def run_requests(

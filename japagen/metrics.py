@@ -37,6 +37,7 @@ class Parts:
         synthetic_file: Name of that file.
         cost: Totals of the ledger.
         alignment: What alignment reports.
+        diversity: How varied the kept texts are.
         mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and what the classifier gave for the test texts, shape
             (n, `LabelSpace.outputs`), a training.
@@ -56,6 +57,7 @@ class Parts:
     synthetic_file: str | None = None
     cost: Mapping[str, float] | None = None
     alignment: dict[str, Any] | None = None
+    diversity: dict[str, Any] | None = None
     mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
@@ -90,6 +92,7 @@ def collect(parts: Parts) -> dict[str, Any]:
         "rounds": _rounds(parts),
         "coverage": parts.coverage,
         "alignment": parts.alignment,
+        "diversity": parts.diversity,
         "mix": parts.mix,
         "scores": scores_of(
             task,

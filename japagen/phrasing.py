@@ -56,6 +56,13 @@ class Phrasing:
         for i in count(start):
             yield Knowledge("knowledge", listed[i % len(listed)])
 
+    def fits(self, known: Knowledge | None, register: str) -> bool:
+        """Whether a register can have an ending: one that gold shows with it, if it shows any."""
+        if known is None or known.kind != "ending":
+            return True
+        seen = [e.register_seen for i in known.gold_ids if (e := self._gold.get(i))]
+        return register in {r.name for r in seen if r} or not any(seen)
+
     def settled(self, known: Knowledge | None, place: Sequence[Any]) -> Knowledge | None:
         """Draws, for a text that could be mistaken for another label, a gold text of that label."""
         if known is None or known.kind != "boundary":

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from japagen import coverage, generation, metrics
 from japagen.arms import Arms
@@ -20,16 +23,18 @@ from japagen.files import digest, read_json, write_json, write_text
 from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.listeners import Listener, Silent
+from japagen.measuring import Measuring, Vectors
 from japagen.mixing.mix import FoundMix, given_mix
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
+from japagen.reviewing.feedback import apply_decisions
+from japagen.reviewing.opening import decisions_of
 from japagen.rounds import Rounds
 from japagen.runs import RunDirectory
 from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
-from japagen.text_vectors import text_vectors
 from japagen.two_turns import generate_pairs
 
 Until = Literal["generate", "curate", "align", "train", "report"]
@@ -104,6 +109,7 @@ class _Pipeline:
         self.analyzer = load_analyzer(task)
         gold = self.data.gold
         self.gold = find_registers(gold, self.analyzer) if gold is not None else None
+        self.measuring = Measuring(task, data, self.gold, self.stages)
 
     def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
         """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
@@ -123,9 +129,14 @@ class _Pipeline:
         if "align" in wanted:
             if self.data.gold is not None and self.task.alignment.label_trust == "encoder":
                 parts.dataset = self.arms.trust_labels(parts.dataset)
-            parts.dataset, parts.alignment = self.align(parts.dataset)
+            parts.dataset = self.reviewed(parts.dataset)
+            vectors = self.measuring.vectors(parts.dataset)
+            parts.dataset, parts.alignment = self.align(parts.dataset, vectors)
+            tagger = self.analyzer.tagger
+            parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
         if "train" in wanted:
             self.fit(parts)
+            self.keep_reference(parts)
         if "report" in wanted:
             self.report(parts)
 
@@ -236,45 +247,69 @@ class _Pipeline:
         self._need_some(held, "registers.parquet")
         return held
 
-    def align(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
-        from japagen.alignment.alignment import align_datasets
+    def reviewed(self, dataset: Dataset) -> Dataset:
+        """Carries in what people decided on the review page, if there was a review."""
+        decisions = decisions_of(self.directory.path)
+        if not decisions:
+            return dataset
+        fingerprint = {
+            "examples": dataset.fingerprint,
+            "decisions": {name: asdict(d) for name, d in decisions.items()},
+        }
+        reviewed = self.stages.dataset(
+            "review",
+            "reviewed.parquet",
+            fingerprint,
+            lambda: apply_decisions(dataset, decisions),
+        )
+        self._need_some(reviewed, "reviewed.parquet")
+        return reviewed
 
+    def align(self, dataset: Dataset, vectors: Vectors) -> tuple[Dataset, dict[str, Any]]:
+        """Weights the kept examples, or draws some of them by weight."""
+        from japagen.alignment.alignment import align_datasets
+        from japagen.alignment.resampling import keep_drawn
+        from japagen.training.encoders import encoder_identity
+
+        settings, unlabelled = self.task.alignment, self.data.unlabelled
         fingerprint = {
             "examples": dataset.fingerprint,
             "gold": fingerprint_of(self.gold),
-            "unlabelled": fingerprint_of(self.data.unlabelled),
+            "unlabelled": fingerprint_of(unlabelled),
             "label_prior": self.task.label_prior,
-            "alignment": self.task.alignment.model_dump(mode="json"),
-            "dictionary": self.analyzer.tagger.identity,
+            "alignment": settings.model_dump(mode="json"),
+            "japanese": self.analyzer.identity,
+            "encoder": encoder_identity(self.task.training.encoder),
             "seed": self.task.seed,
         }
-        settings, unlabelled = self.task.training, self.data.unlabelled
-        needs_vectors = self.task.alignment.method == "gradient_matching"
-        if needs_vectors:
-            from japagen.training.encoders import encoder_identity
-
-            fingerprint["encoder"] = encoder_identity(settings.encoder)
+        if self.task.balance:
+            fingerprint["balance"] = self.task.model_dump(mode="json")["balance"]
 
         def make() -> tuple[Dataset, dict[str, Any]]:
-            vectors = None
-            if needs_vectors:
-                vectors = text_vectors(
-                    (self.gold, dataset, unlabelled),
-                    settings.encoder,
-                    trust_remote_code=settings.trust_remote_code,
-                )
+            factors = coverage.balance_factors(self.task, dataset, self.analyzer.tagger)
+            trust = np.array(dataset.column("weight_label"), dtype=np.float64)
+            # A register that one side lacks could not be matched.
+            known = unlabelled and find_registers(unlabelled, self.analyzer)
             alignment = align_datasets(
-                dataset,
+                # Alignment starts from the label weights, so what it meets, it meets balanced.
+                dataset.with_columns(weight_label=trust * factors),
                 self.gold,
-                unlabelled,
+                known,
                 label_prior=self.task.label_prior,
-                method=self.task.alignment.method,
-                floor=self.task.alignment.floor,
+                method=settings.method,
+                floor=settings.floor,
                 seed=self.task.seed,
                 tagger=self.analyzer.tagger,
                 vectors=vectors,
+                resample=settings.resample,
             )
-            aligned = dataset.with_columns(weight_distribution=alignment.weights)
+            if settings.resample is not None:
+                # The draw was by the balanced weights already.
+                return keep_drawn(dataset, alignment.weights), alignment.to_dict()
+            weights = alignment.weights * factors
+            kept = dataset.kept_mask
+            weights /= weights[kept].mean() if weights[kept].any() else 1.0
+            aligned = dataset.with_columns(weight_distribution=weights)
             return aligned, alignment.to_dict()
 
         def save(path: Path, made: tuple[Dataset, dict[str, Any]]) -> None:
@@ -346,6 +381,32 @@ class _Pipeline:
             parts.with_synthetic.append((seed, made))
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
+
+    def keep_reference(self, parts: metrics.Parts) -> None:
+        """Leaves beside the classifier what new traffic will be compared with.
+
+        Texts that it has learnt from would look too certain, so only others count.
+        """
+        found = [d for d in (self.data.test, self.data.unlabelled) if d is not None]
+        if not found:
+            return
+        from japagen.monitoring import FILE, Profile, profile_of
+
+        assert parts.dataset is not None
+        texts = Dataset.concat([d.with_columns(label=[None] * len(d)) for d in found])
+        fingerprint = {
+            "texts": texts.fingerprint,
+            "examples": parts.dataset.fingerprint,
+            **self.arms.inputs(),
+        }
+        self.stages.run(
+            "reference",
+            [FILE],
+            fingerprint,
+            lambda: profile_of(texts, Run(self.directory.path).classifier),
+            lambda path, made: made.save(path.parent),
+            lambda path: Profile.load(path.parent),
+        )
 
     def report(self, parts: metrics.Parts) -> None:
         seconds = self.directory.seconds()

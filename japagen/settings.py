@@ -208,11 +208,14 @@ class AlignmentSettings(Section):
         floor: Least effective sample size, as a share of the examples within each label.
         label_trust: ``encoder`` weights each text by how likely a classifier trained on gold
             alone finds the label it was asked for; ``none`` trusts all labels alike.
+        resample: Draw this many of the kept texts by weight, without replacement, in place of
+            weights; those drawn weigh alike but for their labels' trust. None for weights.
     """
 
     method: AlignmentMethod = "entropy"
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
     label_trust: Literal["encoder", "none"] = "encoder"
+    resample: Count | None = None
 
 
 # The synthetic share where nothing speaks for another.

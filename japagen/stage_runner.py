@@ -19,9 +19,13 @@ _VERSIONS = {
     "curate": 1,
     "registers": 1,
     "trust": 1,
-    "align": 1,
+    "review": 1,
+    "vectors": 1,
+    "align": 2,
+    "diversity": 1,
     "mix": 1,
     "train": 1,
+    "reference": 1,
     "report": 1,
 }
 

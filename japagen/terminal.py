@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -183,6 +183,7 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
                 f"texts): {scores['verdict'].replace('_', ' ')}"
             )
     _print_mix(metrics.get("mix"))
+    _print_alarms((metrics.get("diversity") or {}).get("alarms") or ())
     out.print(f"report: {path / 'report.html'}")
 
 
@@ -194,6 +195,15 @@ def _print_mix(mix: Mapping[str, Any] | None) -> None:
         out.print(f"synthetic share: {mix['share']:g} ({mix['reason'].replace('_', ' ')})")
 
 
+def _print_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:
+    if alarms:
+        from japagen.reporting.diversity_view import alarm_text
+        from japagen.reporting.text import Words
+
+        for alarm in alarms:
+            out.print(f"diversity alarm: {alarm_text(alarm, Words('en'))}")
+
+
 def label_text(label: str | float | list[str]) -> str:
     """A class as it is, a number with three decimals, a list of tags in one cell."""
     if isinstance(label, list):
@@ -202,12 +212,24 @@ def label_text(label: str | float | list[str]) -> str:
 
 
 def print_alignment(found: Mapping[str, Any]) -> None:
-    """Prints what alignment did: the prior and the effective sample size."""
+    """Prints what alignment did: the grounds, every measure before and after, and the words."""
+    from japagen.reporting.alignment_view import distance_rows
+    from japagen.reporting.text import Words
+
     prior, diagnostics, choice = found["prior"], found["diagnostics"], found["choice"]
     out.print(f"method: {found['method']}" + (f" ({choice['why']})" if choice else ""))
     out.print(f"label prior: {prior['how']} ({prior['why']})")
+    for note in diagnostics["notes"]:
+        out.print(f"note: {note}")
+    rows = distance_rows(diagnostics, Words("en"))
+    print_table("distance to the target [95% interval]", ["measure", "before", "after"], rows)
     size = diagnostics["effective_sample_size"]
-    out.print(f"effective sample size: {json.dumps(size, ensure_ascii=False)}")
+    shares = ", ".join(f"{label} {share:.0%}" for label, share in size["per_label"].items())
+    out.print(f"effective sample size: {size['rows']:,.0f} rows, {size['share']:.0%} ({shares})")
+    for name in ("overused", "underused"):
+        words = "、".join(row["word"] for row in diagnostics[name])
+        if words:
+            out.print(f"{name} before weighting: {words}")
 
 
 def register_line(text: str, report: Any) -> str:

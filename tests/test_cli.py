@@ -117,6 +117,21 @@ def test_alignment_draws_rows_in_place_of_weighting_them(tmp_path: Path, gold_fi
     assert "rows with weight; found 999" in err
 
 
+def test_alignment_prints_every_distance_and_finds_registers(
+    tmp_path: Path, gold_file: Path, tiny_encoder: str
+) -> None:
+    call = ["align", gold_file, gold_file, "-o", tmp_path / "w.jsonl", "--overwrite"]
+    code, out, err = japagen(*call, "--encoder", tiny_encoder)
+    assert code == 0, err
+    for said in ("Total variation of labels", "MMD²", "POS bigrams", "AUC", "Effective sample"):
+        assert said in out
+    code, out, err = japagen(*call, "--no-registers", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["diagnostics"]["mean_discrepancy"] is None
+    assert found["prior"]["reason"]["code"] == "kept_design"
+
+
 def test_register_of_each_line() -> None:
     code, out, err = japagen("register", "--json", stdin="行きます。\n行くよ。\n\n")
     assert code == 0, err

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.data import load_data
 from japagen.errors import JapagenError
 from japagen.formats import read_examples
 from japagen.generators.base import Answer, Request
+from japagen.monitoring import Profile
 from japagen.tasks import Task
 from tests.conftest import write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
@@ -82,7 +84,10 @@ def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> Non
     assert "http-equiv" in html
     assert read_examples(run.path / "examples.jsonl").texts == run.dataset.texts
     assert {"generate", "curate", "registers", "trust", "align"} <= heard.ran()
-    assert {"train-gold-0", "train-synthetic-0"} <= heard.ran()
+    assert {"train-gold-0", "train-synthetic-0", "reference"} <= heard.ran()
+    test = load_data(task).test
+    assert test is not None
+    assert len(Profile.load(run.path / "model")) == len(test)
     trust = run.dataset.column("weight_label")
     assert all(0 <= t <= 1 for t in trust)
     assert len(set(trust)) > 3
@@ -103,7 +108,8 @@ def test_a_changed_key_runs_what_it_touches_and_says_so(task: Task, tmp_path: Pa
     _, heard, generator = _run(_changed(task, "training", max_steps=2), tmp_path / "run")
     assert generator.asked == []
     assert {"generate", "curate", "registers"} <= heard.kept()
-    assert heard.ran() == {"train-gold-0", "trust", "align", "train-synthetic-0", "report"}
+    again = {"train-gold-0", "trust", "align", "train-synthetic-0", "reference", "report"}
+    assert heard.ran() == again
     assert ("train-gold-0", "start", "changed: training") in heard.stages
     _, heard, generator = _run(_changed(task, "generation", per_label=16), tmp_path / "run")
     assert len(_asked(generator)) == 8
@@ -188,6 +194,34 @@ def test_texts_in_another_register_are_kept_rewritten_or_rejected(
     assert run.metrics["counts"]["kept"] == 24
 
 
+def test_drawn_by_weight_a_run_trains_on_those_alone(task: Task, tmp_path: Path) -> None:
+    drawn = _changed(task, "alignment", resample=10, label_trust="none")
+    run, _, _ = _run(drawn, tmp_path / "run")
+    counts = run.metrics["counts"]
+    assert counts["kept"] == 10
+    left = [e.rejected for e in run.dataset if e.rejected and e.rejected.filter == "not_drawn"]
+    assert left
+    assert {r.detail for r in left} == {f"10 of {10 + len(left)} texts were drawn by weight"}
+    assert run.metrics["rejections"]["not_drawn"] == len(left)
+    assert counts["kept"] + counts["rejected"] == counts["generated"] + counts["rewritten"]
+    assert set(run.dataset.kept.weights) == {1.0}
+    size = run.metrics["alignment"]["diagnostics"]["effective_sample_size"]
+    assert size["rows"] == pytest.approx(10)
+    with pytest.raises(JapagenError, match="rows with weight; found 999"):
+        _run(_changed(drawn, "alignment", resample=999), tmp_path / "run")
+
+
+def test_distances_and_diversity_are_measured_once(task: Task, tmp_path: Path) -> None:
+    run, heard, _ = _run(task, tmp_path / "run", until="align")
+    assert {"vectors", "diversity"} <= heard.ran()
+    run, heard, _ = _run(task, tmp_path / "run")
+    assert {"vectors", "align", "diversity"} <= heard.kept()
+    found = run.metrics
+    assert found["alignment"]["diagnostics"]["mean_discrepancy"]["before"]["value"] is not None
+    assert set(found["diversity"]["against_gold"]["groups"]) == {"synthetic", "gold"}
+    assert "実質の話題数" in (run.path / "report.html").read_text(encoding="utf-8")
+
+
 def test_rewriting_goes_on_where_it_was(task: Task, tmp_path: Path) -> None:
     task = task.model_copy(update={"registers": {"plain": 0.5, "honorific": 0.5}})
     whole, _, _ = _run(task, tmp_path / "whole", generator=ScriptedGenerator(_politely))
@@ -253,6 +287,7 @@ def test_without_gold_it_works_from_descriptions_and_scores_are_not_measured(
 
 def test_the_share_is_searched_for_and_kept(task: Task, tmp_path: Path) -> None:
     task = _changed(task, "training", synthetic_share="auto")
+    task = _changed(task, "generation", per_label=24, shots=2)
     task = task.model_copy(update={"mixing": task.mixing.model_copy(update={"repeats": 1})})
     run, heard, _ = _run(task, tmp_path / "run")
     mix = run.metrics["mix"]

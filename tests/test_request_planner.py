@@ -55,6 +55,25 @@ def test_every_register_gets_its_number_and_an_even_part(counts: list[int], data
         assert abs(items.count(concept) - len(items) * share / max(size, 1)) <= 1
 
 
+@given(st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from("abcn"), max_size=6)))
+def test_endings_move_to_registers_that_have_them(drawn: dict[str, list[str]]) -> None:
+    cells: dict[str, list[Knowledge | None]] = {
+        register: [None if x == "n" else Knowledge("ending", x) for x in items]
+        for register, items in drawn.items()
+    }
+
+    def fits(known: Knowledge | None, register: str) -> bool:
+        return known is None or known.item == register
+
+    found = generation.fitted(cells, fits)
+    assert {r: len(items) for r, items in found.items()} == {r: len(x) for r, x in cells.items()}
+    assert all(fits(k, register) for register, items in found.items() for k in items)
+    wanted = Counter(k.item for items in cells.values() for k in items if k)
+    for register, items in found.items():
+        if not set(wanted) - {register}:
+            assert len([k for k in items if k]) == min(len(items), wanted[register])
+
+
 @given(
     st.dictionaries(st.sampled_from(list(EVEN)), st.integers(0, 80), max_size=3),
     st.integers(1, 100),

@@ -7,12 +7,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import japagen as jg
-from japagen.coverage import Balanced, Covered, LabelCoverage, due, skews
+from japagen.coverage import Balanced, Covered, LabelCoverage, balance_factors, due, skews
+from japagen.examples import Dataset
 from japagen.formats import load_dataset
 from japagen.generators.base import Answer, Request
+from japagen.japanese.morphology import default_tagger
 from japagen.knowledge import Knowledge
 from japagen.tasks import Task
 from tests.conftest import write_jsonl
@@ -213,11 +216,34 @@ def test_due_is_what_is_left_to_find() -> None:
             Covered("concept", "再配達", 0.2, 4, 4, 1, 1, 0.05),
             Covered("concept", "伝票", 0.1, 2, 2, 2, 9, 0.45),
         ),
-        (Balanced("性別", "女性", 0.5, 2, 0.2), Balanced("性別", "男性", 0.5, 8, 0.8)),
+        (Balanced("性別", "女性", 0.5, 2, 0.2, 0.2), Balanced("性別", "男性", 0.5, 8, 0.8, 0.8)),
     )
     assert due(found, 20) == {Knowledge("concept", "再配達"): 7.0}
     assert skews(found) == {("性別", "女性"): 6.0}
     assert LabelCoverage.from_dict(found.to_dict()) == found
+
+
+def test_weights_put_a_skew_right_within_each_label(raw: dict[str, Any]) -> None:
+    raw["balance"] = {"性別": {"女性": ["妻"], "男性": ["夫"]}}
+    texts = {"配送": ["妻が頼んだ。"] * 2 + ["夫が頼んだ。"] * 3, "返品": ["夫が返した。"] * 4}
+    rows = [
+        jg.Example(f"{text}{number}番。", label, split="synthetic")
+        for label, each in texts.items()
+        for number, text in enumerate([*each, "妻と夫で決めた。", "まだ決めていない。"])
+    ]
+    task, dataset = Task.parse(raw), Dataset.of(rows)
+    factors = balance_factors(task, dataset, default_tagger())
+    labels = np.array(dataset.labels)
+    for label in texts:
+        assert factors[labels == label].mean() == pytest.approx(1)
+    by_text = dict(zip((t.split("。")[0] for t in dataset.texts), factors, strict=True))
+    wife, husband = factors[:2].sum(), factors[2:5].sum()
+    assert wife == pytest.approx(husband)
+    assert by_text["妻と夫で決めた"] == pytest.approx(by_text["まだ決めていない"])
+    # Where one value is missing altogether, no weight can stand for it.
+    assert factors[labels == "返品"].min() >= 0.5
+    del raw["balance"]
+    assert (balance_factors(Task.parse(raw), dataset, default_tagger()) == 1).all()
 
 
 def test_the_report_shows_rounds_and_coverage(

@@ -10,22 +10,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "japagen"
-STAGES = ("curation", "alignment", "training", "reporting", "generation", "evaluation")
+STAGES = (
+    *("curation", "alignment", "training", "reporting", "generation", "evaluation"),
+    "diversity",
+)
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *(
-        "aligning",
-        "arms",
-        "asking",
-        "mixing",
-        "pairs",
-        "planning",
-        "rounds",
-        "scoring",
-        "stage_runner",
-        "text_vectors",
-    ),
-    "two_turns",
+    *("aligning", "arms", "asking", "measuring", "mixing", "pairs", "planning", "reviewing"),
+    *("rounds", "scoring", "stage_runner", "text_vectors", "two_turns", "watching"),
 )
 
 

@@ -88,6 +88,10 @@ def _distance(
 
 
 def has_fallen(before: Distance, after: Distance) -> bool:
-    """Whether a distance fell by more than the standard error of the difference."""
-    margin = (before.error**2 + after.error**2) ** 0.5
+    """Whether a distance fell by more than the standard error of the difference.
+
+    The texts after a round hold those before it, so the two means vary together: their covariance
+    is the variance of the larger set's, and the difference varies by what the smaller has more.
+    """
+    margin = max(0.0, before.error**2 - after.error**2) ** 0.5
     return bool(before.value - after.value > margin)

@@ -95,6 +95,7 @@ def _balanced(coverage: Mapping[str, Any], words: Words) -> Rows:
             row["value"],
             words.share(row["wanted"]),
             words.share(row["share"]),
+            words.share(row["weighted"]),
             words.count(row["found"]),
         )
         for label, found in coverage.items()

@@ -122,7 +122,7 @@ def _chart(found: Mapping[str, Any], words: Words) -> Any:
         )
         for name in ("gold", "synthetic")
     ]
-    return safe(charts.curves("curves", words("curves.chart"), panels))
+    return safe(charts.banded_curves("curves", words("curves.chart"), panels))
 
 
 def _points(found: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:

@@ -8,7 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.reporting import alignment_view, charts, loop_view, mix_view, score_view, views
+from japagen.reporting import (
+    alignment_view,
+    charts,
+    diversity_view,
+    loop_view,
+    mix_view,
+    score_view,
+    views,
+)
 from japagen.reporting.text import Language, Words, undirected
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ _PARTS = (
     "registers",
     "loop",
     "alignment",
+    "diversity",
     "mix",
     "scores",
     "errors",
@@ -70,6 +79,7 @@ def render_report(
         "registers": views.registers(metrics, words),
         "closed_loop": loop,
         "alignment": alignment_view.alignment(metrics, words),
+        "diversity": diversity_view.diversity(metrics, words),
         "mix": mix_view.mix(metrics, words),
         "scores": score_view.scores(metrics, words),
         "errors": score_view.errors(metrics, words),

@@ -106,4 +106,6 @@ def test_distances_fall_when_what_was_missing_comes() -> None:
     one, two = (r["words"] for r in round_distances([first, both], [target], default_tagger(), 0))
     assert has_fallen(one, two)
     assert not has_fallen(two, one)
-    assert not has_fallen(one, Distance(one.value - 0.001, one.error, one.texts))
+    # Twice as many texts halve the variance: the margin is 0.01 · √½.
+    assert not has_fallen(Distance(0.3, 0.01, 20), Distance(0.294, 0.01 * 0.5**0.5, 20))
+    assert has_fallen(Distance(0.3, 0.01, 20), Distance(0.292, 0.01 * 0.5**0.5, 20))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from japagen.reporting.charts import curves
+from japagen.reporting.charts import banded_curves
 from japagen.reporting.mix_view import mix, worth
 from japagen.reporting.report import render_report
 from japagen.reporting.text import LANGUAGES, Words
@@ -86,7 +86,7 @@ def test_every_reason_has_its_sentence(sample: tuple[dict[str, Any], Any], reaso
 
 
 def test_curves_stay_inside_the_picture() -> None:
-    svg = curves(
+    svg = banded_curves(
         "c", "題", [("左", [(2, 1.0, 0.9, 1.2), (14, 0.5, 0.4, 0.7)]), ("右", [(0, 0.5, 0.4, 0.7)])]
     )
     assert svg.count("<title>") == 1
