@@ -224,6 +224,13 @@ class LabelSpace:
             decided[np.arange(len(best)), best] = 1
         return decided
 
+    def by_name(self, outputs: Floats) -> Floats:
+        """What a classifier gives, by name, shape (n, names); of a number 1 at its anchor."""
+        if self.kind != "regression":
+            return outputs
+        nearest = np.abs(outputs - self.anchors).argmin(axis=1)
+        return np.asarray(np.eye(len(self.names))[nearest])
+
     def labels(self, codes: Floats) -> list[Label]:
         """Inverse of `codes`."""
         if self.kind == "regression":

@@ -47,6 +47,7 @@ def test_what_is_certain_is_decided(rows: list[list[str]]) -> None:
     assert TAGS.labels(TAGS.decide(codes)) == [TAGS.label(TAGS.name(row)) for row in rows]
     numbers = np.array([[-3.0], [0.2], [9.0]])
     assert SCALE.labels(SCALE.decide(numbers)) == [0.0, 0.2, 5.0]
+    np.testing.assert_array_equal(SCALE.by_name(numbers), np.eye(3)[[0, 0, 2]])
     assert CLASSES.labels(CLASSES.decide(np.array([[0.4, 0.6]]))) == ["負"]
 
 
