@@ -71,7 +71,7 @@ class Arms:
             "gold": fingerprint_of(self._data.gold),
             "training": settings.model_dump(mode="json", exclude={"seeds", "synthetic_share"}),
             "encoder": encoder_identity(settings.encoder),
-            "labels": list(self._task.labels),
+            "labels": list(self._task.labels.items()),
         }
 
     def _fit(
@@ -98,7 +98,7 @@ class Arms:
                 dataset,
                 self._data.gold,
                 encoder=settings.encoder,
-                labels=list(self._task.labels),
+                descriptions=self._task.labels,
                 settings=settings,
                 seed=seed,
                 progress=progress,

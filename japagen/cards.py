@@ -168,7 +168,8 @@ def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) 
     arms = [found.get(name) or {} for name in ("gold_only", "with_synthetic")]
     rows = [
         (name.replace("_", "-"), *(_number(arm.get(name)) for arm in arms))
-        for name in ("macro_f1", "accuracy", "ece")
+        for name in (*found["metrics"], "mean_absolute_error", "ece")
+        if any(arm.get(name) is not None for arm in arms)
     ]
     gain = _bounded(found.get("gain"), sign="+")
     overlap = _share((leakage or {}).get("max_overlap"))
@@ -176,7 +177,8 @@ def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) 
         [
             f"A classifier trained with and without these texts, on {found['n']:,} test texts.",
             _table(("score", "gold only", "with synthetic"), rows),
-            f"Gain in macro-F1: {gain}. The interval is a 95% interval over the test texts. "
+            f"Gain in {found['metric'].replace('_', '-')}: {gain}. The interval is a 95% interval "
+            "over the test texts. "
             f"Largest share of character 5-grams in common with a test text: {overlap}.",
         ]
     )

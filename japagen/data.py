@@ -6,9 +6,10 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 
-from japagen.errors import JapagenError, nearest
+from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Split
 from japagen.formats import read_examples
+from japagen.kinds import NO_TAGS, LabelSpace
 from japagen.settings import Source
 from japagen.tasks import Task
 
@@ -41,14 +42,14 @@ def load_data(task: Task) -> TaskData:
     gold = _labelled(task, task.gold, "train", "gold") if task.gold else None
     test = _labelled(task, task.test, "test", "test") if task.test else None
     if gold is not None and test is None:
-        gold, test = _hold_out(gold, task.evaluation.test_share, task.seed)
+        gold, test = _hold_out(task, gold)
     if gold is not None:
         if test is not None:
             gold = _without(gold, test)
         if task.gold and task.gold.per_label:
-            gold = _draw(gold, task.gold.per_label, task.seed)
+            gold = _draw(task, gold, task.gold.per_label)
         _check_counts(task, gold)
-    unlabelled = _unlabelled(task.unlabelled) if task.unlabelled else None
+    unlabelled = _unlabelled(task, task.unlabelled) if task.unlabelled else None
     if unlabelled is not None and test is not None:
         unlabelled = _without(unlabelled, test)
     return TaskData(gold, test, unlabelled)
@@ -71,29 +72,48 @@ def _labelled(task: Task, source: Source, split: Split, what: str) -> Dataset:
         encoding=source.encoding,
         require_label=True,
     )
-    counts = Counter(map(_name, data.labels))
-    unknown = [name for name in counts if name not in task.labels]
-    if unknown:
+    _check_pairs(task, data, f"{what} ({source.path})")
+    space = task.label_space()
+    rows, wrong = [], Counter[str]()
+    for example in data:
+        try:
+            rows.append(replace(example, label=space.read(example.label), split=split))
+        except ValueError as error:
+            wrong[str(error)] += 1
+    if wrong:
+        problem, times = next(iter(wrong.items()))
         raise JapagenError(
-            f"{what} ({source.path}) has the label '{unknown[0]}' on {counts[unknown[0]]} row(s)"
-            f"{nearest(unknown[0], task.labels)}; expected one of: {', '.join(task.labels)}.",
-            "Correct the labels in the file or add the label to the task.",
+            f"{what} ({source.path}), on {times} row(s): {problem}.",
+            "Correct the labels in the file, or the labels or scale of the task.",
         )
-    return Dataset.of(replace(e, label=_name(e.label), split=split) for e in data)
+    return Dataset.of(rows)
 
 
-def _name(label: object) -> str:
-    """A number in Parquet or JSON is read as the class of that name."""
-    return f"{label:g}" if isinstance(label, float) else str(label)
+def _check_pairs(task: Task, data: Dataset, what: str) -> None:
+    pairs = len(data) - int(data.table.column("text_pair").null_count)
+    if pairs == (len(data) if task.pair else 0):
+        return
+    if task.pair:
+        raise JapagenError(
+            f"{what} lacks a second text on {len(data) - pairs} of {len(data)} rows.",
+            "Fill in the column text_pair, name yours (columns: {text_pair: YOURS}), or remove "
+            "`pair` from the task.",
+        )
+    raise JapagenError(
+        f"{what} has a second text (text_pair) on {pairs} of {len(data)} rows, but the task is "
+        "about single texts.",
+        "Say what the two are called, pair: {first: 前提, second: 仮説}, or remove the column.",
+    )
 
 
-def _unlabelled(source: Source) -> Dataset:
+def _unlabelled(task: Task, source: Source) -> Dataset:
     data = read_examples(
         source.path,
         columns=dict(source.columns),
         split="unlabelled",
         encoding=source.encoding,
     )
+    _check_pairs(task, data, f"unlabelled ({source.path})")
     # Labels that happen to be in the file must not reach anything that learns.
     return Dataset.of(replace(e, label=None, split="unlabelled") for e in data)
 
@@ -107,33 +127,65 @@ def _without(data: Dataset, other: Dataset) -> Dataset:
     return Dataset.of(e for e in data if _content(e) not in held_out)
 
 
-def _by_label(data: Dataset) -> dict[str, list[int]]:
+def _groups(data: Dataset, space: LabelSpace) -> dict[str, list[int]]:
+    """Rows by the name of their label; those with several tags under their rarest."""
     groups: dict[str, list[int]] = defaultdict(list)
+    counts = data.label_counts()
     for index, label in enumerate(data.labels):
-        groups[label].append(index)
+        tags = space.tags(space.name(label))
+        groups[min(tags, key=lambda tag: counts.get(tag, 0)) if tags else NO_TAGS].append(index)
     return groups
 
 
-def _draw(data: Dataset, per_label: int, seed: int) -> Dataset:
+def _draw(task: Task, data: Dataset, per_label: int) -> Dataset:
+    """As many rows a label; of each tag at least as many, where rows have several.
+
+    A number's anchor that has fewer rows near it gives what it has.
+    """
+    space = task.label_space()
+    groups = _groups(data, space)
+    if space.kind == "multi_label":
+        return _draw_tags(task, data, per_label)
     chosen: list[int] = []
-    for label, indices in _by_label(data).items():
-        if len(indices) < per_label:
-            raise JapagenError(
-                f"gold.per_label asks for {per_label} texts of '{label}', found {len(indices)}.",
-                "Lower gold.per_label or add gold.",
-            )
-        chosen += random.Random(f"{seed}/gold/{label}").sample(indices, per_label)
+    for label, indices in groups.items():
+        if len(indices) < per_label and space.kind == "classification":
+            raise _too_few(label, per_label, len(indices))
+        number = min(per_label, len(indices))
+        chosen += random.Random(f"{task.seed}/gold/{label}").sample(indices, number)
     return data.take(sorted(chosen))
 
 
-def _hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+def _draw_tags(task: Task, data: Dataset, per_label: int) -> Dataset:
+    """Fills up the rarest tag first: rows drawn for it often have others too."""
+    labels, counts = data.labels, data.label_counts()
+    chosen: set[int] = set()
+    for tag in sorted(task.labels, key=lambda tag: counts.get(tag, 0)):
+        rows = [i for i, label in enumerate(labels) if tag in label]
+        if len(rows) < per_label:
+            raise _too_few(tag, per_label, len(rows))
+        random.Random(f"{task.seed}/gold/{tag}").shuffle(rows)
+        missing = per_label - sum(i in chosen for i in rows)
+        chosen.update([i for i in rows if i not in chosen][: max(missing, 0)])
+    untagged = [i for i, label in enumerate(labels) if not label]
+    random.Random(f"{task.seed}/gold/{NO_TAGS}").shuffle(untagged)
+    return data.take(sorted([*chosen, *untagged[:per_label]]))
+
+
+def _too_few(label: str, wanted: int, found: int) -> JapagenError:
+    return JapagenError(
+        f"gold.per_label asks for {wanted} texts of '{label}', found {found}.",
+        "Lower gold.per_label or add gold.",
+    )
+
+
+def _hold_out(task: Task, data: Dataset) -> tuple[Dataset, Dataset]:
     """Splits gold by label; the same text never stands on both sides."""
     rows = list(data)
     held: set[tuple[str, str | None]] = set()
-    for label, indices in _by_label(data).items():
+    for label, indices in _groups(data, task.label_space()).items():
         contents = sorted({_content(rows[i]) for i in indices}, key=str)
-        random.Random(f"{seed}/test/{label}").shuffle(contents)
-        held.update(contents[: round(len(contents) * share)])
+        random.Random(f"{task.seed}/test/{label}").shuffle(contents)
+        held.update(contents[: round(len(contents) * task.evaluation.test_share)])
     return (
         Dataset.of(e for e in rows if _content(e) not in held),
         Dataset.of(replace(e, split="test") for e in rows if _content(e) in held),
@@ -141,6 +193,9 @@ def _hold_out(data: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]
 
 
 def _check_counts(task: Task, gold: Dataset) -> None:
+    if task.kind == "regression":
+        _check_numbers(gold)
+        return
     counts = gold.label_counts()
     short = {name: counts.get(name, 0) for name in task.labels}
     short = {name: n for name, n in short.items() if n < _LEAST_GOLD}
@@ -151,4 +206,14 @@ def _check_counts(task: Task, gold: Dataset) -> None:
             f"found {found}.",
             "Add gold for these labels, lower evaluation.test_share, or remove `gold` from the "
             "task to work from descriptions alone.",
+        )
+
+
+def _check_numbers(gold: Dataset) -> None:
+    if len(set(gold.labels)) < _LEAST_GOLD:
+        raise JapagenError(
+            f"Expected gold with at least {_LEAST_GOLD} different numbers to learn from, found "
+            f"{len(set(gold.labels))} in {len(gold)} rows.",
+            "Add gold, lower evaluation.test_share, or remove `gold` from the task to work from "
+            "descriptions alone.",
         )

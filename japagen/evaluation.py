@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from japagen.examples import Label
+from japagen.kinds import METRICS_OF, LabelSpace
+from japagen.scores import METRICS, Floats, ratio
+
+# Draws of the bootstrap at a time times test texts: some 80 MB of weights.
+_BLOCK = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,105 +25,134 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Scores of one set of predictions.
+def score(true: Sequence[Label], decided: Floats, space: LabelSpace) -> dict[str, Any]:
+    """Scores decisions against true labels.
 
-    Attributes:
-        accuracy: Share of right predictions.
-        macro_f1: Unweighted mean of the labels' F1.
-        per_label: Label to precision, recall, F1 and support.
-        confusion: ``confusion[i][j]`` counts examples of label i predicted as j.
-        labels: The order of rows and columns.
-    """
-
-    accuracy: float
-    macro_f1: float
-    per_label: dict[str, dict[str, float]]
-    confusion: list[list[int]]
-    labels: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready mapping."""
-        return asdict(self)
-
-
-def score(true: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Scores:
-    """Scores predictions against true labels.
-
-    A label with neither true nor predicted examples has F1 0 and still counts in the mean,
-    as in scikit-learn with ``labels`` given.
+    A class or tag with neither true nor predicted examples has F1 0 and still counts in the
+    mean, as in scikit-learn with ``labels`` given.
 
     Args:
         true: True labels.
-        predicted: As many predicted labels.
-        labels: Every label, in the order to report.
+        decided: `LabelSpace.codes` of as many predictions.
+        space: The labels.
+
+    Returns:
+        JSON-ready: every metric of `METRICS_OF`; ``labels``; ``per_label``, for classes and
+        tags precision, recall, f1 and support, for the anchors of a scale support, mean_predicted
+        and mean_absolute_error; for classes ``confusion``, whose [i][j] counts examples of
+        class i predicted as j; for numbers ``mean_absolute_error``.
     """
-    at = {name: index for index, name in enumerate(labels)}
-    confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
-    for t, p in zip(true, predicted, strict=True):
-        confusion[at[t], at[p]] += 1
-    hits = np.diag(confusion)
-    precision = _ratio(hits, confusion.sum(axis=0))
-    recall = _ratio(hits, confusion.sum(axis=1))
-    f1 = _ratio(2 * hits, confusion.sum(axis=0) + confusion.sum(axis=1))
-    per_label = {
-        name: {
-            "precision": float(precision[i]),
-            "recall": float(recall[i]),
-            "f1": float(f1[i]),
-            "support": int(confusion[i].sum()),
-        }
-        for name, i in at.items()
+    truth = space.codes(true)
+    once = np.ones((1, len(truth)))
+    found: dict[str, Any] = {
+        name: float(METRICS[name](once, truth, decided)[0]) for name in METRICS_OF[space.kind]
     }
-    return Scores(
-        accuracy=float(hits.sum() / max(confusion.sum(), 1)),
-        macro_f1=float(f1.mean()),
-        per_label=per_label,
-        confusion=confusion.tolist(),
-        labels=list(labels),
-    )
+    found["labels"] = list(space.names)
+    if space.kind == "regression":
+        errors = np.abs(truth - decided)[:, 0]
+        found["mean_absolute_error"] = float(errors.mean()) if len(errors) else 0.0
+        found["per_label"] = _per_anchor(true, decided[:, 0], errors, space)
+        return found
+    found["per_label"] = _per_label(truth, decided, space.names)
+    if space.kind == "classification":
+        found["confusion"] = (truth.T @ decided).astype(int).tolist()
+    return found
+
+
+def _per_label(truth: Floats, decided: Floats, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    hits, made, there = (truth * decided).sum(0), decided.sum(0), truth.sum(0)
+    columns = {
+        "precision": ratio(hits, made),
+        "recall": ratio(hits, there),
+        "f1": ratio(2 * hits, made + there),
+    }
+    return {
+        name: {key: float(column[i]) for key, column in columns.items()}
+        | {"support": int(there[i])}
+        for i, name in enumerate(names)
+    }
+
+
+def _per_anchor(
+    true: Sequence[Label], decided: Floats, errors: Floats, space: LabelSpace
+) -> dict[str, dict[str, float | None]]:
+    near = np.array([space.name(label) for label in true])
+    found: dict[str, dict[str, float | None]] = {}
+    for name in space.names:
+        rows = near == name
+        found[name] = {
+            "support": int(rows.sum()),
+            "mean_predicted": float(decided[rows].mean()) if rows.any() else None,
+            "mean_absolute_error": float(errors[rows].mean()) if rows.any() else None,
+        }
+    return found
 
 
 def bootstrap_difference(
-    true: Sequence[str],
-    candidates: Sequence[Sequence[str]],
-    baselines: Sequence[Sequence[str]],
-    labels: Sequence[str],
+    true: Floats,
+    candidates: Sequence[Floats],
+    baselines: Sequence[Floats],
+    metric: str,
     *,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Paired bootstrap of the gain in macro-F1 of candidates over baselines.
+    """Paired bootstrap of the gain in a metric of candidates over baselines.
 
     Test examples are resampled with replacement, the same draw for both sides (Efron and
     Tibshirani 1993, chapter 16); each side's score is the mean over its training seeds. The
     interval speaks of the test sample, not of other draws of gold.
 
     Args:
-        true: True labels, length n.
-        candidates: One list of n predictions a training seed.
+        true: `LabelSpace.codes` of the true labels, shape (n, outputs).
+        candidates: The same of one list of predictions a training seed.
         baselines: The same for the other side.
-        labels: Every label.
+        metric: A key of `METRICS`.
         resamples: Bootstrap draws.
         seed: Of the draws.
     """
-    at = {name: index for index, name in enumerate(labels)}
-    truth = np.array([at[t] for t in true])
-    sides = [
-        [np.array([at[p] for p in predicted]) for predicted in side]
-        for side in (candidates, baselines)
-    ]
-    n = len(truth)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-    weights = np.concatenate([np.ones((1, n)), draws])
-    means = [
-        np.mean([_macro_f1(weights, truth, predicted, len(labels)) for predicted in side], axis=0)
-        for side in sides
-    ]
-    gain = means[0] - means[1]
-    low, high = np.quantile(gain[1:], [0.025, 0.975])
-    return Interval(float(gain[0]), float(low), float(high))
+    gain = _resampled(
+        len(true),
+        lambda weights: (
+            _mean_score(metric, weights, true, candidates)
+            - _mean_score(metric, weights, true, baselines)
+        ),
+        resamples,
+        seed,
+    )
+    return _interval(gain)
+
+
+def bootstrap_score(
+    true: Floats, decided: Sequence[Floats], metric: str, *, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Bootstrap of a metric itself; arguments as of `bootstrap_difference`."""
+    found = _resampled(
+        len(true), lambda weights: _mean_score(metric, weights, true, decided), resamples, seed
+    )
+    return _interval(found)
+
+
+def _mean_score(metric: str, weights: Floats, true: Floats, runs: Sequence[Floats]) -> Floats:
+    scored = [METRICS[metric](weights, true, decided) for decided in runs]
+    return np.asarray(np.mean(scored, axis=0))
+
+
+def _resampled(n: int, measure: Callable[[Floats], Floats], resamples: int, seed: int) -> Floats:
+    """The measure on the whole sample, then on every draw from it."""
+    rng = np.random.default_rng(seed)
+    found = [measure(np.ones((1, n)))]
+    block = max(1, _BLOCK // max(n, 1))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        draws = rng.multinomial(n, np.full(n, 1 / n), size=size)
+        found.append(measure(draws.astype(np.float64)))
+    return np.concatenate(found)
+
+
+def _interval(found: Floats) -> Interval:
+    low, high = np.quantile(found[1:], [0.025, 0.975])
+    return Interval(float(found[0]), float(low), float(high))
 
 
 def expected_calibration_error(
@@ -143,21 +175,3 @@ def expected_calibration_error(
         if (which == b).any()
     ]
     return float(sum(gaps))
-
-
-def _ratio(numerator: npt.NDArray[Any], denominator: npt.NDArray[Any]) -> Floats:
-    out: Floats = np.divide(
-        numerator, denominator, out=np.zeros(numerator.shape), where=denominator > 0
-    )
-    return out
-
-
-def _macro_f1(weights: Floats, truth: Ints, predicted: Ints, labels: int) -> Floats:
-    """Macro-F1 of every row of weights (shape (draws, n)) at once."""
-    classes = np.arange(labels)
-    is_true = (truth[:, None] == classes).astype(float)
-    is_predicted = (predicted[:, None] == classes).astype(float)
-    hits = weights @ (is_true * is_predicted)
-    total = weights @ is_true + weights @ is_predicted
-    means: Floats = _ratio(2 * hits, total).mean(axis=1)
-    return means

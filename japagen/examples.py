@@ -19,6 +19,8 @@ from japagen.japanese.registers import Register
 
 Label = str | float | list[str]
 Split = Literal["train", "test", "synthetic", "unlabelled"]
+# The source of texts that were rewritten into another register.
+REWRITTEN = "rewritten"
 # Filters of rows that were turned down for their register alone.
 HELD_BACK = ("register", "rewritten")
 SPLITS: tuple[Split, ...] = ("train", "test", "synthetic", "unlabelled")
@@ -56,7 +58,7 @@ class Example:
         register_asked: The register that the request asked for.
         register_seen: The register found in the text.
         request_id: The request that produced it.
-        parent_id: The example it was rewritten from.
+        parent_id: The example it was rewritten from, or the first text that a pair was made of.
         shot_ids: Gold examples that the prompt showed or that what it asked for was found in; a
             fold that holds one out must drop this.
         round: Round of the closed loop, from 0.
@@ -338,7 +340,8 @@ class Dataset:
         """Counts examples per class, in order of first appearance; numbers are left out."""
         counts: Counter[str] = Counter()
         for label in self.labels:
-            counts.update([label] if isinstance(label, str) else label or [])
+            tags = [label] if isinstance(label, str) else label
+            counts.update(tags if isinstance(tags, list) else ())
         return dict(counts)
 
     @cached_property

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from japagen.examples import Dataset, Example, Rejection
+from japagen.examples import Dataset, Example, Label, Rejection
 from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
@@ -115,6 +115,8 @@ class RequestPlanner:
         self._generator = generator
         self._strategy = strategy_of(task, gold)
         self._phrasing = Phrasing(task, gold, tagger or default_tagger())
+        self._space = task.label_space(gold)
+        self._asked = self._space.asked(gold.labels if gold is not None else ())
         self._shots: dict[tuple[str, str], ShotSets] = {}
         self._turns: Counter[tuple[str, str]] = Counter()
 
@@ -135,9 +137,9 @@ class RequestPlanner:
                 is more than there are. The rest name an item of the task's knowledge, or nothing.
         """
         groups: list[tuple[int, list[Request]]] = []
-        for label in self._task.labels:
-            counts = apportion(registers[label], size)
-            items = deal(wanted.get(label, {}), size, self._phrasing.items(label, number))
+        for label, requests in apportion(self._asked, size * len(self._task.labels)).items():
+            counts = apportion(registers[label], requests)
+            items = deal(wanted.get(label, {}), requests, self._phrasing.items(label, number))
             cells = fitted(spread(items, counts), self._phrasing.fits)
             for register, named in cells.items():
                 groups += self._cell(number, label, register, named)
@@ -181,15 +183,18 @@ class RequestPlanner:
     ) -> Request:
         task, g = self._task, self._task.generation
         named = self._phrasing.variables(known, [e.text for e in shots])
+        # Texts of several labels stand among those of others: each says whose it is.
+        marked = task.kind == "multi_label"
         variables: dict[str, Any] = {
-            "text_type": task.text_type,
-            "description": task.description,
-            "domain": task.domain,
-            "label": label,
-            "label_description": task.labels[label],
-            "other_labels": [name for name in task.labels if name != label],
+            **label_variables(task, label),
             "register": self._prompts.registers[register],
-            "shots": [one_line(e.text) for e in shots],
+            "shots": [
+                f"【{self._space.name(e.label)}】{one_line(e.text)}"
+                if marked and e.label is not None
+                else one_line(e.text)
+                for e in shots
+            ],
+            "mark": f"【{label}】" if marked and shots else "",
             **named,
         }
         ids = dict.fromkeys([*(e.id for e in shots), *(known.gold_ids if known else ())])
@@ -244,6 +249,21 @@ def spread(
     return cells
 
 
+def label_variables(task: Task, label: str) -> dict[str, Any]:
+    """What templates may say of the task and of the label asked for."""
+    own = task.label_space().tags(label)
+    others = [name for name in task.labels if name not in own]
+    return {
+        "text_type": task.text_type,
+        "description": task.description,
+        "domain": task.domain,
+        "label_type": task.label_type,
+        "label": label,
+        "label_description": task.describe(label),
+        "other_labels": [] if task.kind == "regression" else others,
+    }
+
+
 def fitted(
     cells: Mapping[str, Sequence[Knowledge | None]], fits: Callable[[Knowledge | None, str], bool]
 ) -> dict[str, list[Knowledge | None]]:
@@ -275,6 +295,7 @@ def to_dataset(
     answers: Mapping[str, Answer],
     failures: Mapping[str, str],
     generator: str,
+    label_of: Callable[[str], Label | None] = str,
 ) -> Dataset:
     """Turns answers into examples, in request order.
 
@@ -285,12 +306,17 @@ def to_dataset(
         answers: Request id to accepted answer.
         failures: Request id to the reason why there is none.
         generator: Name of the model that answered.
+        label_of: From the name that was asked for to the label; see `LabelSpace.label`.
     """
-    rows = (
+    rows = [
         _to_example(request, answers.get(request.id), failures.get(request.id, "no answer"))
         for request in requests
+    ]
+    labels = [label_of(request.label) for request in requests]
+    return Dataset.of(
+        replace(row, generator=generator, label=label, label_asked=label)
+        for row, label in zip(rows, labels, strict=True)
     )
-    return Dataset.of(replace(row, generator=generator) for row in rows)
 
 
 def _to_example(request: Request, answer: Answer | None, failure: str) -> Example:
@@ -301,11 +327,9 @@ def _to_example(request: Request, answer: Answer | None, failure: str) -> Exampl
         text, rejected = read_answer(request, answer)
     return Example(
         text=text,
-        label=request.label,
         id=f"s-{request.id}",
         split="synthetic",
         source="generated",
-        label_asked=request.label,
         register_asked=request.register,
         request_id=request.id,
         shot_ids=request.shot_ids,

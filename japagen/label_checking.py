@@ -51,7 +51,8 @@ class LabelChecker:
     def check(self, dataset: Dataset, *, ask: bool) -> Dataset:
         """Sets `weight_label`, and relabels or rejects what voters find to have another label.
 
-        Without gold, or where the task trusts all labels alike, nothing changes.
+        Without gold, for tags and numbers, or where the task trusts all labels alike, nothing
+        changes.
 
         Args:
             dataset: Curated examples.
@@ -60,7 +61,7 @@ class LabelChecker:
         from japagen.training.encoders import encoder_identity
 
         trust = self._task.alignment.label_trust
-        if self._gold is None or trust == "none":
+        if self._gold is None or trust == "none" or self._task.kind != "classification":
             return dataset
         info = self._asker.info if ask and trust == "pool" else None
         if info and info.prompt_kind == "document" and self._asker.chooser is None:

@@ -1,4 +1,4 @@
-"""Texts to look at or to classify: a file of examples, any other file's lines, or a stream."""
+"""Texts or pairs to classify: a file of examples, any other file's lines, or a stream."""
 
 from __future__ import annotations
 
@@ -32,3 +32,33 @@ def read_texts(file: Path | None, stream: Iterable[str]) -> Iterator[str]:
             yield from (line.rstrip("\n") for line in lines)
     except UnicodeDecodeError:
         raise wrong_encoding(file, file.read_bytes(), "utf-8", setting=False) from None
+
+
+def read_pairs(file: Path | None, stream: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yields pairs: a file's columns text and text_pair, or lines with a tab in between.
+
+    Args:
+        file: As of `read_texts`.
+        stream: As of `read_texts`.
+
+    Raises:
+        JapagenError: As `read_texts`; if a row or line holds one text alone.
+    """
+    if file is not None and is_known(file):
+        for number, example in enumerate(read_examples(file), start=1):
+            if not example.text_pair:
+                raise JapagenError(
+                    f"Expected a pair of texts on row {number} of {file}, found one text.",
+                    "Name the second texts' column text_pair.",
+                )
+            yield example.text, example.text_pair
+        return
+    for number, line in enumerate(read_texts(file, stream), start=1):
+        first, tab, second = line.partition("\t")
+        if not tab:
+            raise JapagenError(
+                f"Expected two texts with a tab between them on line {number}, found "
+                f"'{line[:30]}'.",
+                "This classifier was trained on pairs.",
+            )
+        yield first, second

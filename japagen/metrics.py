@@ -10,26 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import japagen
 from japagen.data import TaskData
-from japagen.evaluation import (
-    Interval,
-    bootstrap_difference,
-    expected_calibration_error,
-    score,
-)
-from japagen.examples import HELD_BACK, Dataset
+from japagen.examples import HELD_BACK, REWRITTEN, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.knowledge import Knowledge
+from japagen.scoring import Seeded, errors_of, scores_of
 from japagen.tasks import Task
 
-Seeded = tuple[int, npt.NDArray[np.float64]]
 _PACKAGES = ("torch", "transformers", "fugashi", "unidic-lite", "scipy", "xllamacpp")
-_ERRORS_SHOWN = 30
 
 
 @dataclass
@@ -47,7 +39,8 @@ class Parts:
         alignment: What alignment reports.
         diversity: How varied the kept texts are.
         mix: How much synthetic text was trained on, and why.
-        with_synthetic: Seed and test probabilities, shape (n, labels), a training.
+        with_synthetic: Seed and what the classifier gave for the test texts, shape
+            (n, `LabelSpace.outputs`), a training.
         gold_only: The same for training on gold alone.
         seconds: Stage to seconds.
         encoder: Identity of the encoder.
@@ -86,6 +79,8 @@ def collect(parts: Parts) -> dict[str, Any]:
             "description": task.description,
             "text_type": task.text_type,
             "labels": task.labels,
+            "kind": task.kind,
+            "pair": task.pair and task.pair.model_dump(),
             "seed": task.seed,
         },
         "generator": _generator(parts.generator),
@@ -99,9 +94,15 @@ def collect(parts: Parts) -> dict[str, Any]:
         "alignment": parts.alignment,
         "diversity": parts.diversity,
         "mix": parts.mix,
-        "scores": _scores(parts),
+        "scores": scores_of(
+            task,
+            parts.data,
+            parts.with_synthetic,
+            parts.gold_only,
+            used=(parts.mix or {}).get("share") != 0,
+        ),
         "leakage": _leakage(parts, dataset),
-        "errors": _errors(parts),
+        "errors": errors_of(task, parts.data, parts.with_synthetic),
         "cost": _cost(parts.cost, int(dataset.kept_mask.sum())),
         "seconds": parts.seconds,
         "versions": _versions(),
@@ -143,7 +144,7 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     kept = int(dataset.kept_mask.sum())
     labels = zip(dataset.kept.labels, dataset.kept.column("label_asked"), strict=True)
     failed = rejection_counts(dataset).get("failed", 0)
-    rewritten = sum(parent is not None for parent in dataset.column("parent_id"))
+    rewritten = sum(source == REWRITTEN for source in dataset.column("source"))
     first = len(dataset) - rewritten
     return {
         "gold": _size(parts.data.gold),
@@ -160,21 +161,30 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
 
 
 def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | None]]:
-    gold = parts.data.gold.label_counts() if parts.data.gold is not None else {}
-    first = np.flatnonzero([parent is None for parent in dataset.column("parent_id")])
+    space = parts.task.label_space()
+
+    def tags(label: Any) -> list[str]:
+        return space.tags(space.name(label))
+
+    def count(labels: Iterable[Any]) -> Counter[str]:
+        return Counter(tag for label in labels for tag in tags(label))
+
+    gold = count(parts.data.gold.labels) if parts.data.gold is not None else Counter[str]()
+    first = np.flatnonzero([source != REWRITTEN for source in dataset.column("source")])
     written = dataset.take(first)
-    asked = written.column("label_asked")
+    asked = zip(written.column("label_asked"), written.labels, strict=True)
     # Counted under the label it was written for, whatever it was found to have.
-    made = Counter(a or label for a, label in zip(asked, written.labels, strict=True))
-    kept = dataset.kept.label_counts()
+    made = count(label if given is None else given for given, label in asked)
+    kept = count(dataset.kept.labels)
     trust: dict[str, list[float]] = {label: [] for label in parts.task.labels}
-    for label, trusted in zip(
-        dataset.kept.labels, dataset.kept.column("weight_label"), strict=True
-    ):
-        trust[label].append(trusted)
+    own = dataset.kept
+    for row, trusted in zip(own.labels, own.column("weight_label"), strict=True):
+        for label in tags(row):
+            trust[label].append(trusted)
     weight: dict[str, float] = dict.fromkeys(parts.task.labels, 0.0)
-    for label, w in zip(dataset.labels, dataset.weights, strict=True):
-        weight[label] += float(w)
+    for row, w in zip(dataset.labels, dataset.weights, strict=True):
+        for label in tags(row):
+            weight[label] += float(w)
     total = sum(weight.values()) or 1.0
     return {
         label: {
@@ -222,11 +232,18 @@ def _shares(names: Iterable[str]) -> dict[str, float]:
 
 def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     """Registers in gold, as asked for, and as seen before and after they were held to that."""
-    names = ("label_asked", "register_asked", "register_seen", "parent_id", "rejected")
+    names = ("label_asked", "register_asked", "register_seen", "source", "rejected")
+    space = parts.task.label_space()
     rows = [
-        {"label": str(label), "asked": asked and _name(asked), "seen": _name(seen), "child": child}
-        | {"kept": not rejected, "usable": not rejected or rejected["filter"] in HELD_BACK}
-        for label, asked, seen, child, rejected in zip(*map(dataset.column, names), strict=True)
+        {
+            "tags": [] if label is None else space.tags(space.name(label)),
+            "asked": asked and _name(asked),
+            "seen": _name(seen),
+            "child": source == REWRITTEN,
+            "kept": not rejected,
+            "usable": not rejected or rejected["filter"] in HELD_BACK,
+        }
+        for label, asked, seen, source, rejected in zip(*map(dataset.column, names), strict=True)
     ]
     kept = [r for r in rows if r["kept"]]
     if not any(row for row in dataset.kept.column("register_seen")):
@@ -239,7 +256,7 @@ def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     }
     found["per_label"] = {
         label: _asked_and_seen(
-            [r for r in rows if r["label"] == label], [r for r in kept if r["label"] == label]
+            [r for r in rows if label in r["tags"]], [r for r in kept if label in r["tags"]]
         )
         for label in parts.task.labels
         if found["asked"]
@@ -275,70 +292,13 @@ def _asked_and_seen(rows: list[dict[str, Any]], kept: list[dict[str, Any]]) -> d
     }
 
 
-def _scores(parts: Parts) -> dict[str, Any] | None:
-    test = parts.data.test
-    if test is None or not parts.with_synthetic:
-        return None
-    labels = list(parts.task.labels)
-    true = test.labels
-    gain = None
-    shipped_gold_only = (parts.mix or {}).get("share") == 0
-    if parts.gold_only and not shipped_gold_only:
-        gain = bootstrap_difference(
-            true,
-            [_named(p, labels) for _, p in parts.with_synthetic],
-            [_named(p, labels) for _, p in parts.gold_only],
-            labels,
-            resamples=parts.task.evaluation.bootstrap,
-            seed=parts.task.seed,
-        )
-    return {
-        "n": len(test),
-        "gold_only": _arm(parts.gold_only, true, labels) if parts.gold_only else None,
-        "with_synthetic": _arm(parts.with_synthetic, true, labels),
-        "gain": asdict(gain) if gain else None,
-        "verdict": "not_used" if shipped_gold_only else _verdict(gain),
-    }
-
-
-def _named(probabilities: npt.NDArray[np.float64], labels: list[str]) -> list[str]:
-    return [labels[i] for i in probabilities.argmax(axis=1)]
-
-
-def _verdict(gain: Interval | None) -> str:
-    if gain is None:
-        return "not_measured"
-    if gain.low > 0:
-        return "better"
-    return "worse" if gain.high < 0 else "no_clear_difference"
-
-
-def _arm(runs: list[Seeded], true: list[str], labels: list[str]) -> dict[str, Any]:
-    """Scores of one arm: means over training seeds, details of the first."""
-    scored = [(seed, score(true, _named(p, labels), labels)) for seed, p in runs]
-    f1 = [s.macro_f1 for _, s in scored]
-    first = scored[0][1]
-    return {
-        "macro_f1": float(np.mean(f1)),
-        "macro_f1_sd": float(np.std(f1, ddof=1)) if len(f1) > 1 else None,
-        "accuracy": float(np.mean([s.accuracy for _, s in scored])),
-        "seeds": [
-            {"seed": seed, "macro_f1": s.macro_f1, "accuracy": s.accuracy} for seed, s in scored
-        ],
-        "per_label": first.per_label,
-        "confusion": first.confusion,
-        "labels": first.labels,
-        "ece": expected_calibration_error(runs[0][1], true, labels),
-    }
-
-
 def _leakage(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     """How much of the synthetic text stands in the test texts, which nothing may learn from."""
     test, kept = parts.data.test, dataset.kept
     if test is None or not len(kept):
         return None
-    index = OverlapIndex(test.texts)
-    found = [(*index.nearest(text), text) for text in kept.texts]
+    index = OverlapIndex(_all_texts(test))
+    found = [(*index.nearest(text), text) for text in _all_texts(kept)]
     share, test_text, text = max(found)
     return {
         "mean_overlap": float(np.mean([f[0] for f in found])),
@@ -347,23 +307,9 @@ def _leakage(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     }
 
 
-def _errors(parts: Parts) -> list[dict[str, Any]]:
-    test = parts.data.test
-    if test is None or not parts.with_synthetic:
-        return []
-    labels = list(parts.task.labels)
-    probabilities = parts.with_synthetic[0][1]
-    rows = [
-        {
-            "text": text,
-            "true": true,
-            "predicted": labels[int(p.argmax())],
-            "probability": round(float(p.max()), 4),
-        }
-        for text, true, p in zip(test.texts, test.labels, probabilities, strict=True)
-    ]
-    wrong = [row for row in rows if row["true"] != row["predicted"]]
-    return sorted(wrong, key=lambda row: -float(row["probability"]))[:_ERRORS_SHOWN]
+def _all_texts(data: Dataset) -> list[str]:
+    """Every text, both sides of pairs."""
+    return [*data.texts, *(text for text in data.column("text_pair") if text)]
 
 
 def _versions() -> dict[str, str]:

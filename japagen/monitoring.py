@@ -169,7 +169,7 @@ def profile_of(examples: Dataset, classifier: Classifier) -> Profile:
         rows = np.random.default_rng(0).choice(len(examples), _MOST, replace=False)
         examples = examples.take(np.sort(rows))
     pairs = examples.column("text_pair")
-    given = classifier.probabilities(examples.texts, pairs)
+    given = classifier.space.by_name(classifier.probabilities(examples.texts, pairs))
     return profile(plain_texts(examples), given, classifier.labels)
 
 

@@ -26,7 +26,7 @@ from japagen.label_checking import LabelChecker
 from japagen.listeners import Listener, Silent
 from japagen.measuring import Measuring, Vectors
 from japagen.mixing.mix import FoundMix, given_mix
-from japagen.planning import find_registers, load_analyzer
+from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
 from japagen.reviewing.feedback import apply_decisions
@@ -36,6 +36,7 @@ from japagen.runs import RunDirectory
 from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
+from japagen.two_turns import generate_pairs
 
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
@@ -148,6 +149,9 @@ class _Pipeline:
 
     def generate(self, parts: metrics.Parts) -> Dataset:
         info = self.asker.info
+        if self.task.pair:
+            requests = plan(self.task, self.data, info, self.gold)
+            return generate_pairs(self.task, self.gold, requests, self.asker, self.stages)
         rounds = Rounds(
             *(self.task, self.data, self.gold, self.analyzer),
             *(self.asker, self.stages, self.listener),
@@ -163,7 +167,9 @@ class _Pipeline:
             "generate",
             "generated.parquet",
             fingerprint,
-            lambda: generation.to_dataset(requests, answers, failures, info.name),
+            lambda: generation.to_dataset(
+                requests, answers, failures, info.name, self.task.label_space().label
+            ),
             # What was just answered has been told; the file it goes to is no news.
             listener=Silent() if made.sent else self.listener,
         )

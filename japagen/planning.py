@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from japagen import generation
+from japagen import generation, pairs
 from japagen.data import TaskData
 from japagen.examples import Dataset
 from japagen.generators.base import GeneratorInfo, Request
@@ -18,7 +18,7 @@ from japagen.tasks import Task
 def plan(
     task: Task, data: TaskData, info: GeneratorInfo, gold: Dataset | None = None
 ) -> list[Request]:
-    """The requests a task would send, in order.
+    """The requests a task would send, in order; of pairs those of the first turn.
 
     Args:
         task: The task.
@@ -31,7 +31,8 @@ def plan(
         gold = find_registers(data.gold, analyzer)
     shares = planned_registers(task, data, gold, analyzer)
     prompts = PromptLibrary(task.generation.prompts)
-    return generation.plan_requests(task, gold, shares, prompts, info, analyzer.tagger)
+    planned = pairs.plan_firsts if task.pair else generation.plan_requests
+    return planned(task, gold, shares, prompts, info, analyzer.tagger)
 
 
 def planned_registers(
@@ -50,6 +51,11 @@ def planned_registers(
         unlabelled = find_registers(unlabelled, analyzer)
     shown = generation.strategy_of(task, gold) == "few_shot"
     return register_shares(task, gold, unlabelled, shown=shown)
+
+
+def shots_of(task: Task, gold: Dataset | None) -> Dataset | None:
+    """The gold that prompts may show: none of it under a zero-shot strategy."""
+    return gold if generation.strategy_of(task, gold) == "few_shot" else None
 
 
 def load_analyzer(task: Task) -> RegisterAnalyzer:

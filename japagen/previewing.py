@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from japagen import generation
-from japagen.data import load_data
+from japagen import generation, pairs
+from japagen.data import TaskData, load_data
 from japagen.errors import JapagenError
-from japagen.generators.base import Generator, Request
+from japagen.examples import Dataset, Example
+from japagen.generators.base import Generator, GeneratorInfo, Request
 from japagen.generators.loading import load_generator
 from japagen.knowledge import Knowledge
 from japagen.ledger import Ledger, ledger_errors
 from japagen.outgoing import prepare
-from japagen.planning import plan
+from japagen.planning import find_registers, load_analyzer, plan, shots_of
+from japagen.prompts import PromptLibrary
 from japagen.spending import Purse, yen
 from japagen.tasks import Task
 
@@ -74,7 +76,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     with closing(load_generator(task.generator)) as generator:
         # A budget in yen without a price is refused here as it would be later.
         Purse(task.generation.budget, task.generator.price)
-        requests = plan(task, load_data(task), generator.info)
+        requests = _all_requests(task, load_data(task), generator.info)
         outgoing = prepare(requests, generator.info, task.privacy)
         requests = list(outgoing.requests)
         tokens = {text: generator.count_tokens(text) for text in {_text(r) for r in requests}}
@@ -158,12 +160,12 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
         the error.
     """
     with closing(load_generator(task.generator)) as generator:
-        requests = plan(task, load_data(task), generator.info)
-        chosen = prepare(_spread(requests, number), generator.info, task.privacy).requests
-        answers = {a.request_id: a for a in generator.stream(iter(chosen))}
-        accepted = {key: a for key, a in answers.items() if not a.error}
-        failures = {key: a.error for key, a in answers.items() if a.error}
-        made = generation.to_dataset(chosen, accepted, failures, generator.info.name)
+        data = load_data(task)
+        requests = plan(task, data, generator.info)
+        if task.pair:
+            firsts = _send(task, requests[: -(-number // len(task.labels))], generator)[1]
+            requests = _seconds(task, data, firsts, generator.info)
+        chosen, made = _send(task, _spread(requests, number), generator)
     return [
         {
             "label": request.label,
@@ -176,6 +178,36 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
         }
         for request, example in zip(chosen, made, strict=True)
     ]
+
+
+def _send(
+    task: Task, requests: Sequence[Request], generator: Generator
+) -> tuple[Sequence[Request], Dataset]:
+    """The requests as they leave, and what came of them."""
+    sent = prepare(requests, generator.info, task.privacy).requests
+    answers = {a.request_id: a for a in generator.stream(iter(sent))}
+    accepted = {key: a for key, a in answers.items() if not a.error}
+    failures = {key: a.error for key, a in answers.items() if a.error}
+    return sent, generation.to_dataset(sent, accepted, failures, generator.info.name)
+
+
+def _seconds(task: Task, data: TaskData, firsts: Dataset, info: GeneratorInfo) -> list[Request]:
+    gold = data.gold and find_registers(data.gold, load_analyzer(task))
+    prompts = PromptLibrary(task.generation.prompts)
+    return pairs.plan_seconds(task, shots_of(task, gold), firsts, prompts, info)
+
+
+def _all_requests(task: Task, data: TaskData, info: GeneratorInfo) -> list[Request]:
+    """Every request; of pairs, those for second texts with a stand-in for the first."""
+    requests = plan(task, data, info)
+    if not task.pair:
+        return requests
+    phrases = PromptLibrary(task.generation.prompts).registers["polite"]["examples"]
+    stand_ins = Dataset.of(
+        Example(phrases[i % len(phrases)], id=f"s-{r.id}", register_asked=r.register)
+        for i, r in enumerate(requests)
+    )
+    return [*requests, *_seconds(task, data, stand_ins, info)]
 
 
 def _spread(requests: Sequence[Request], number: int) -> list[Request]:

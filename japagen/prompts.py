@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta
@@ -17,14 +17,22 @@ from japagen.generators.base import Message, PromptKind
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.resources import resource_dir
 
-_TURNS = ("system", "user")
+# Blocks of a chat template and who speaks in them; the last two only where they are written.
+_TURNS: dict[str, Literal["system", "user", "assistant"]] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "then": "user",
+}
+_NEEDED = ("system", "user")
 
 
 class PromptLibrary:
     """A directory of templates and register descriptions.
 
     Templates are named ``STRATEGY.KIND.j2``, KIND being ``document`` (a text that a base model
-    continues) or ``chat`` (with the blocks ``system`` and ``user``).
+    continues) or ``chat`` (with the blocks ``system`` and ``user``, and where the model has
+    written something before, ``assistant`` and ``then``).
 
     Args:
         directory: Where the templates are; a template that is not there is taken from the
@@ -109,15 +117,17 @@ class PromptLibrary:
             if kind == "document":
                 return template.render(variables).rstrip()
             turns = []
-            for role in _TURNS:
-                if role not in template.blocks:
+            for block, role in _TURNS.items():
+                if block not in template.blocks:
+                    if block not in _NEEDED:
+                        continue
                     raise JapagenError(
-                        f"The chat template {name}.j2 has no block '{role}'.",
-                        f"Write {{% block {role} %}}…{{% endblock %}}.",
+                        f"The chat template {name}.j2 has no block '{block}'.",
+                        f"Write {{% block {block} %}}…{{% endblock %}}.",
                     )
                 context = template.new_context(dict(variables))
-                content = "".join(template.blocks[role](context)).strip()
-                turns.append(Message("system" if role == "system" else "user", content))
+                content = "".join(template.blocks[block](context)).strip()
+                turns.append(Message(role, content))
             return tuple(turns)
         except TemplateError as error:
             raise JapagenError(

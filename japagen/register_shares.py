@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from japagen.examples import Dataset
 from japagen.japanese.registers import OTHER, PRESETS, Register
+from japagen.kinds import LabelSpace
 from japagen.tasks import Task
 
 Shares = dict[str, float]
@@ -38,24 +39,27 @@ def register_shares(
         shown: Prompts show gold, so that "as the examples shown" can be asked for.
 
     Returns:
-        Label to register name to share; each label's shares add up to 1.
+        Name of what is asked for (see `LabelSpace.asked`) to register name to share; the shares
+        of each add up to 1.
     """
+    space = task.label_space(gold)
+    labels = list(space.asked(gold.labels if gold is not None else ()))
     if task.registers != "from_gold":
         wanted = {name: share for name, share in task.registers.items() if share > 0}
-        return {label: dict(wanted) for label in task.labels}
+        return {label: dict(wanted) for label in labels}
     names = _NAMES if shown else tuple(PRESETS)
-    table = _table(gold, list(task.labels), names)
+    table = _table(gold, space, labels, names)
     common = _common_shares(table.sum(axis=0) + _seen(unlabelled, names), names)
     if not common:
-        return {label: {"polite": 1.0} for label in task.labels}
+        return {label: {"polite": 1.0} for label in labels}
     if not depends_on_label(table, task.seed):
-        return {label: dict(common) for label in task.labels}
+        return {label: dict(common) for label in labels}
     prior = np.array([common.get(name, 0.0) for name in names])
     weight = _SMOOTHING * len(PRESETS)
     own = (table + weight * prior) / (table.sum(axis=1, keepdims=True) + weight)
     return {
         label: {name: float(s) for name, s in zip(names, row, strict=True) if s > 0}
-        for label, row in zip(task.labels, own, strict=True)
+        for label, row in zip(labels, own, strict=True)
     }
 
 
@@ -94,14 +98,15 @@ def _information(
 
 
 def _table(
-    gold: Dataset | None, labels: Sequence[str], names: Sequence[str]
+    gold: Dataset | None, space: LabelSpace, labels: Sequence[str], names: Sequence[str]
 ) -> npt.NDArray[np.float64]:
     table = np.zeros((len(labels), len(names)))
     if gold is not None:
         for label, row in zip(gold.labels, gold.column("register_seen"), strict=True):
             name = Register.from_dict(row).name if row else OTHER
-            if name in names and label in labels:
-                table[labels.index(label), names.index(name)] += 1
+            asked = space.name(label)
+            if name in names and asked in labels:
+                table[labels.index(asked), names.index(name)] += 1
     return table
 
 

@@ -22,6 +22,18 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Pair(Section):
+    """Texts come in pairs.
+
+    Attributes:
+        first: What the first text is called in Japanese, for example 前提.
+        second: What the second is called, for example 仮説.
+    """
+
+    first: Annotated[str, Field(min_length=1)] = "文1"
+    second: Annotated[str, Field(min_length=1)] = "文2"
+
+
 class Source(Section):
     """A file of examples.
 
@@ -282,6 +294,10 @@ class Training(Section):
         trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
         synthetic_share: Share of the total loss mass that synthetic examples carry, or ``auto``
             to find it by cross-validation on gold; 0 trains on gold alone.
+        soft_labels: How far the labels of synthetic text give way to what gold and the labels'
+            descriptions make of it: 0 keeps the label asked for, 1 replaces it.
+        tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
+            from 50 texts of gold a label on.
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
@@ -291,11 +307,13 @@ class Training(Section):
     encoder: str = "embedded"
     trust_remote_code: bool = False
     synthetic_share: Literal["auto"] | Share = "auto"
+    soft_labels: Share = 0.5
+    tune: Literal["auto", "always", "never"] = "auto"
     epochs: Count = 3
     min_steps: Count = 60
     max_steps: Count | None = None
     batch_size: Count = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-5
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1
@@ -328,7 +346,11 @@ class Evaluation(Section):
     Attributes:
         test_share: Share of gold held out where no test file is given.
         bootstrap: Resamples for intervals.
+        metric: What the verdict goes by: ``macro_f1``, ``accuracy`` or ``matthews`` for classes;
+            ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels a text; ``spearman``
+            or ``pearson`` for numbers. The first of them when absent; all are shown.
     """
 
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     bootstrap: Annotated[int, Field(ge=100)] = 2000
+    metric: str | None = None

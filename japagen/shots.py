@@ -9,6 +9,8 @@ from japagen.examples import Dataset, Example
 from japagen.folds import LEAST_TO_HOLD_OUT, gold_blocks
 from japagen.tasks import Task
 
+# Shown for an anchor that no gold is near to.
+_NEAREST = 2
 # A set touches at most this share of its label's blocks: every text then has blocks on which it
 # can be judged.
 _MOST_TOUCHED = 0.75
@@ -21,10 +23,15 @@ class ShotSets:
     take turns, and each text of the wanted register wins its block a turn. Draws of one label
     and register do not depend on those of another, so that asking for more texts keeps the
     requests of a smaller plan.
+
+    The label may be the name of a set of tags, whose shots then share at least one of them, or
+    of an anchor, whose shots are those nearest to it. None draws from all labels.
     """
 
-    def __init__(self, task: Task, gold: Dataset | None, label: str, register: str) -> None:
-        rows = sorted((e for e in gold or () if e.label == label), key=lambda e: e.id)
+    def __init__(self, task: Task, gold: Dataset | None, label: str | None, register: str) -> None:
+        self._closeness = _closeness(task, gold, label)
+        close = (e for e in gold or () if e.id in self._closeness)
+        rows = sorted(close, key=lambda e: e.id)
         self._register = register
         self._random = random.Random(f"{task.seed}/shots/{label}/{register}")
         blocks = gold_blocks(Dataset.of(rows), task.seed)
@@ -75,9 +82,29 @@ class ShotSets:
         self._random.shuffle(rows)
         same = [e for e in rows if self._is_wanted(e)]
         others = [e for e in rows if not self._is_wanted(e)]
+        for side in (same, others):
+            side.sort(key=lambda e: -self._closeness[e.id])
         # Two of another register keep the content varied where one register has few texts.
         room = max(count - 2, (count + 1) // 2)
         matching = same[:room]
         filling = (others + same[room:])[: count - len(matching)]
         # A model copies the manner of what it read last.
-        return filling + matching
+        return sorted(filling + matching, key=lambda e: self._closeness[e.id])
+
+
+def _closeness(task: Task, gold: Dataset | None, label: str | None) -> dict[str, float]:
+    """Id of each gold example that may be shown to how good an example of the label it is."""
+    if gold is None:
+        return {}
+    if label is None:
+        # A text that several pairs begin with is shown once.
+        return dict.fromkeys({e.text: e.id for e in gold}.values(), 1.0)
+    space = task.label_space(gold)
+    rows = list(zip(gold.column("id"), gold.labels, strict=True))
+    found = {row: space.closeness(value, label) for row, value in rows}
+    close = {row: value for row, value in found.items() if value > 0}
+    if not close and task.kind == "regression":
+        nearest = sorted(rows, key=lambda row: abs(row[1] - float(label)))
+        close = {row: 1.0 for row, _ in nearest[:_NEAREST]}
+    exact = {row: value for row, value in close.items() if value == 1}
+    return exact if len(exact) >= task.generation.shots else close

@@ -11,7 +11,9 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from japagen.errors import JapagenError, nearest
+from japagen.examples import Dataset
 from japagen.japanese.registers import PRESETS
+from japagen.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.knowledge import Knowledge
 from japagen.overrides import parse_overrides, set_key
 from japagen.settings import (
@@ -25,6 +27,7 @@ from japagen.settings import (
     Item,
     JapaneseSettings,
     Mixing,
+    Pair,
     Privacy,
     Section,
     Share,
@@ -35,6 +38,8 @@ from japagen.yaml_files import read_mapping
 
 # What a list of concepts asks for: each in this share, together in no more than half.
 _CONCEPT_SHARE, _LISTED_SHARE = 0.1, 0.5
+# What is wanted of the texts of each class.
+_BY_CLASS = ("concepts", "rare_cases", "boundary_cases", "balance")
 # Keys that name nothing but files; others may be the name of a model.
 _ALWAYS_PATHS = ("path", "prompts", "user_dictionary", "honorifics")
 _PATHS = (
@@ -56,7 +61,13 @@ class Task(Section):
         name: Identifies the task; a run directory belongs to one name.
         description: One Japanese phrase that says what the texts are.
         text_type: What one text is called in Japanese, for example 問い合わせ.
-        labels: Label to its Japanese description.
+        kind: ``classification`` (one label a text), ``multi_label`` (any number of them) or
+            ``regression`` (a number); told by ``scale`` when absent.
+        pair: What the two texts are called where texts come in pairs.
+        label_type: What a label is called in Japanese, for example 分類 or 類似度.
+        labels: Label to its Japanese description. Of a regression the anchors of its scale.
+        scale: Numbers of the scale to what they mean, for regression, in place of ``labels``.
+            These are asked for; gold may have any number between them.
         domain: Background that prompts may mention.
         gold: Labelled texts to learn from; optional.
         test: Labelled texts to score on; held out from gold when absent.
@@ -75,7 +86,11 @@ class Task(Section):
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.\-]+$")]
     description: str = ""
     text_type: str = "文章"
+    kind: Kind = "classification"
+    pair: Pair | None = None
+    label_type: str = "分類"
     labels: Annotated[dict[str, str], Field(min_length=2)]
+    scale: dict[float, str] | None = None
     domain: str = ""
     gold: Source | None = None
     test: Source | None = None
@@ -96,6 +111,65 @@ class Task(Section):
     mixing: Mixing = Mixing()
     evaluation: Evaluation = Evaluation()
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_from_scale(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not isinstance(raw.get("scale"), dict):
+            return raw
+        # What is no number is refused where the field itself is read.
+        names = {anchor_name(number): text for number, text in raw["scale"].items()}
+        return {"kind": "regression", "label_type": "度合い", "labels": names, **raw}
+
+    @model_validator(mode="after")
+    def _kind_fits(self) -> Task:
+        if (self.kind == "regression") != (self.scale is not None):
+            raise ValueError(
+                "kind: regression goes with a scale, such as {0: 別の意味, 5: 同じ意味}"
+            )
+        if self.scale is not None and [float(n) for n in self.labels] != list(self.scale):
+            raise ValueError("labels and scale differ; give the scale alone")
+        self.label_space().check()
+        known = METRICS_OF[self.kind]
+        if self.evaluation.metric not in (None, *known):
+            raise ValueError(
+                f"evaluation.metric: expected one of {', '.join(known)} for {self.kind}, "
+                f"found '{self.evaluation.metric}'"
+            )
+        self._check_coverage_kind()
+        if self.kind == "regression" and isinstance(self.label_prior, dict):
+            raise ValueError("label_prior: shares of labels do not go with numbers; use auto")
+        return self
+
+    def _check_coverage_kind(self) -> None:
+        if self.kind == "classification" and self.pair is None:
+            return
+        given = [name for name in _BY_CLASS if getattr(self, name)]
+        given += ["generation.rounds"] if self.generation.rounds > 1 else []
+        if given:
+            raise ValueError(
+                f"{', '.join(given)}: only where every text is alone and has one of the labels; "
+                "generation.knowledge goes with all tasks"
+            )
+
+    def label_space(self, gold: Dataset | None = None) -> LabelSpace:
+        """The labels that a text of the task can have.
+
+        Args:
+            gold: Shows whether a text may have none.
+        """
+        empty = gold is not None and self.kind == "multi_label" and not all(gold.labels)
+        return LabelSpace(self.kind, tuple(self.labels), empty)
+
+    def describe(self, name: str) -> str:
+        """The description of a label, or of all the tags, that a name stands for."""
+        texts = [self.labels[tag] for tag in self.label_space().tags(name) if self.labels[tag]]
+        return "／".join(texts)
+
+    @property
+    def metric(self) -> str:
+        """What the verdict goes by."""
+        return self.evaluation.metric or METRICS_OF[self.kind][0]
 
     @field_validator("labels", mode="before")
     @classmethod

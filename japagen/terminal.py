@@ -172,13 +172,15 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
     else:
         for name in ("gold_only", "with_synthetic"):
             arm = scores[name]
-            shown = f"macro-F1 {arm['macro_f1']:.3f}" if arm else "not measured"
+            named = [f"{n.replace('_', '-')} {arm[n]:.3f}" for n in scores["metrics"] if arm]
+            shown = ", ".join(named) or "not measured"
             out.print(f"{name.replace('_', ' ')}: {shown}")
         gain = scores["gain"]
         if gain:
             out.print(
-                f"gain: {gain['value']:+.3f} (95% interval {gain['low']:+.3f} to "
-                f"{gain['high']:+.3f} over the test texts): {scores['verdict'].replace('_', ' ')}"
+                f"gain in {scores['metric'].replace('_', '-')}: {gain['value']:+.3f} "
+                f"(95% interval {gain['low']:+.3f} to {gain['high']:+.3f} over the test "
+                f"texts): {scores['verdict'].replace('_', ' ')}"
             )
     _print_mix(metrics.get("mix"))
     _print_alarms((metrics.get("diversity") or {}).get("alarms") or ())
@@ -227,6 +229,13 @@ def print_estimate(found: Mapping[str, Any]) -> None:
         out.print(f"budget: {bound:,} {unit}")
     if found["masked"]:
         out.print(f"personal data masked in prompts: {found['masked']:,} pieces")
+
+
+def label_text(label: str | float | list[str]) -> str:
+    """A class as it is, a number with three decimals, a list of tags in one cell."""
+    if isinstance(label, list):
+        return "、".join(label)
+    return label if isinstance(label, str) else f"{label:.3f}"
 
 
 def print_alignment(found: Mapping[str, Any]) -> None:

@@ -63,7 +63,7 @@ def test_numbers_in_a_file_name_classes(raw_task: dict[str, Any], tmp_path: Path
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"text": "あ", "label": "配達"}], r"'配達' on 1 row"),
+        ([{"text": "あ", "label": "配達"}], r"on 1 row\(s\): the label '配達'"),
         ([{"text": "あい", "label": "配送"}], r"at least 2 gold .* '配送': 1, '返品': 0"),
         ([{"text": f"あ{i}", "label": "配送"} for i in range(9)], r"found '返品': 0"),
         ([{"text": "あ"}], "column 'label'"),

@@ -18,6 +18,8 @@ VARIABLES = {
     "domain": "家電の通販",
     "label": "配送",
     "label_description": "届く日や届け先",
+    "label_type": "分類",
+    "mark": "",
     "other_labels": ["返品"],
     "register": builtin_prompts().registers["casual"],
     "shots": ["まだ届いてないんだけど。", "{{ 7 * 7 }}"],
@@ -53,7 +55,7 @@ def test_texts_are_not_templates() -> None:
 
 
 def test_all_missing_variables_are_named_at_once() -> None:
-    with pytest.raises(JapagenError, match=r"label_description, register, shots, text_type"):
+    with pytest.raises(JapagenError, match=r"label_description, label_type, mark, register, shots"):
         builtin_prompts().render("few_shot", "document", {"label": "配送", "domain": ""})
 
 

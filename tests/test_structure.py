@@ -16,8 +16,8 @@ STAGES = (
 )
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *("aligning", "arms", "asking", "label_checking", "measuring", "mixing", "planning"),
-    *("reviewing", "rounds", "stage_runner", "text_vectors", "watching"),
+    *("aligning", "arms", "asking", "label_checking", "measuring", "mixing", "pairs", "planning"),
+    *("reviewing", "rounds", "scoring", "stage_runner", "text_vectors", "two_turns", "watching"),
 )
 
 

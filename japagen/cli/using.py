@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from japagen import terminal
 from japagen.cli.options import Json, Language, Overwrite, RunPath, app
-from japagen.lines import read_texts
+from japagen.lines import read_pairs, read_texts
 
 
 class ExportFormat(Enum):
@@ -25,6 +26,9 @@ class ExportFormat(Enum):
     ARGILLA = "argilla"
     LABEL_STUDIO = "label-studio"
 
+
+ABSTAINED = "保留"
+"""What stands in place of a label that the classifier does not give."""
 
 _METHOD_HELP = (
     "entropy, dsir, dsir_characters, kernel_mean, density_ratio, sliced_transport, "
@@ -130,25 +134,53 @@ def predict(
         Path | None, typer.Argument(help="A file of texts; standard input if absent.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts at a time.", min=1)] = 32,
+    abstain_below: Annotated[
+        float, typer.Option(help="Give no label below this probability.", min=0, max=1)
+    ] = 0.0,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            help="Give no label where fewer than this share of gold was right in cross-validation.",
+            min=0,
+            max=1,
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the label and probability of each line."""
+    """Print the label and probability of each line, or the number.
+
+    Pairs are read from the columns text and text_pair, or from lines with a tab between them.
+    """
     from japagen.results import Run
     from japagen.runs import is_run
     from japagen.training.classifier import Classifier
 
     with terminal.Terminal(doing="predict"):
         classifier = Run.open(model).classifier if is_run(model) else Classifier.load(model)
+    if precision is not None:
+        abstain_below = max(abstain_below, classifier.confidence_for(precision))
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="predict") as listener:
-        texts = listener.track(read_texts(file, sys.stdin), None, "predict")
-        for text, prediction in classifier.predict_stream(texts, batch_size):
-            probabilities = prediction.probabilities
+        texts: Iterator[str | tuple[str, str]] = (
+            read_pairs(file, sys.stdin) if classifier.is_pair else read_texts(file, sys.stdin)
+        )
+        texts = listener.track(texts, None, "predict")
+        for text, prediction in classifier.predict_stream(texts, batch_size, abstain_below):
+            sides = [text] if isinstance(text, str) else list(text)
             if as_json:
-                row = {"text": text, "label": prediction.label, "probabilities": probabilities}
+                row = {
+                    **dict(zip(("text", "text_pair"), sides, strict=False)),
+                    **prediction.to_dict(),
+                }
                 terminal.print_json_line(row)
             else:
-                share = probabilities[prediction.label]
-                terminal.out.print(f"{prediction.label}\t{share:.3f}\t{text}")
+                share = "" if prediction.confidence is None else f"{prediction.confidence:.3f}\t"
+                label = (
+                    terminal.label_text(prediction.label)
+                    if prediction.label is not None
+                    else ABSTAINED
+                )
+                terminal.out.print(f"{label}\t{share}" + "\t".join(sides))
 
 
 @app.command()

@@ -61,6 +61,7 @@ def _row_filters(
         _too_long(settings.max_characters),
         _not_japanese(settings.min_japanese_share),
         _repetitive,
+        _same_twice,
         _prompt_echo(OverlapIndex(prompt_phrases), settings.max_gold_overlap),
     ]
     if settings.forbid_label_name:
@@ -111,6 +112,16 @@ def _repetitive(example: Example) -> Rejection | None:
     return None
 
 
+def _same_twice(example: Example) -> Rejection | None:
+    """A pair of one text says nothing about its label but that both are the same."""
+    if example.text_pair is None:
+        return None
+    first, second = (normalize(text).rstrip("。.!！") for text in _texts(example))
+    if first != second:
+        return None
+    return Rejection("same_twice", 1, 0)
+
+
 def _prompt_echo(phrases: OverlapIndex, most: float) -> Filter:
     def check(example: Example) -> Rejection | None:
         for text in _texts(example):
@@ -126,7 +137,8 @@ def _prompt_echo(phrases: OverlapIndex, most: float) -> Filter:
 
 
 def _label_name(example: Example) -> Rejection | None:
-    names = [example.label] if isinstance(example.label, str) else []
+    label = example.label
+    names = [label] if isinstance(label, str) else label if isinstance(label, list) else []
     for name in names:
         if any(normalize(name) in normalize(t) for t in _texts(example)):
             return Rejection("label_name", 1, 0, name)

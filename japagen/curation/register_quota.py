@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from japagen.examples import Dataset, Example, Rejection
+from japagen.examples import REWRITTEN, Dataset, Example, Rejection
 from japagen.japanese.registers import OTHER, Register
 
 Action = Literal["keep", "rewrite"]
@@ -168,7 +168,7 @@ def _child(parent: Example, target: str, found: Rewritten) -> Example:
         parent,
         text=found.text,
         id=f"{parent.id}-r",
-        source="rewritten",
+        source=REWRITTEN,
         parent_id=parent.id,
         register_asked=Register.of(target),
         register_seen=found.register,

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from japagen.evaluation import score
 from japagen.mixing.evidence import Evidence
 from japagen.mixing.linear_head import Floats, Ints
 from japagen.mixing.mix import GOLD_ALONE, Mix
+from japagen.scores import macro_f1
 
 SHARES = (0.1, 0.2, 0.4, 0.6, 0.8)
 PARTS = (0.25, 0.5)
@@ -58,12 +58,8 @@ def judge(probabilities: Floats, targets: Ints) -> Judged:
         lambda t: float((losses(t) @ weights).mean()), bounds=(-3, 3), method="bounded"
     )
     found = losses(float(best.x))
-    names = [str(label) for label in range(labels)]
-    true = [names[t] for t in targets]
-    f1 = [
-        score(true, [names[i] for i in rows.argmax(axis=1)], names).macro_f1
-        for rows in probabilities
-    ]
+    once, classes = np.ones((1, n)), np.eye(labels)
+    f1 = [macro_f1(once, classes[targets], classes[rows.argmax(axis=1)]) for rows in probabilities]
     return Judged(found, float((found @ weights).mean()), float(np.mean(f1)), float(np.exp(best.x)))
 
 

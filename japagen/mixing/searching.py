@@ -94,7 +94,7 @@ def find_mix_of(
             synthetic,
             gold.take(fold.split.train),
             encoder=encoder,
-            labels=list(task.labels),
+            descriptions=task.labels,
             settings=task.training.model_copy(update={"synthetic_share": share}),
             seed=task.seed,
             progress=lambda steps, total: listener.track(steps, total, "mix"),

@@ -8,7 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.reporting import alignment_view, charts, diversity_view, loop_view, mix_view, views
+from japagen.reporting import (
+    alignment_view,
+    charts,
+    diversity_view,
+    loop_view,
+    mix_view,
+    score_view,
+    views,
+)
 from japagen.reporting.text import Language, Words, undirected
 
 if TYPE_CHECKING:
@@ -73,8 +81,8 @@ def render_report(
         "alignment": alignment_view.alignment(metrics, words),
         "diversity": diversity_view.diversity(metrics, words),
         "mix": mix_view.mix(metrics, words),
-        "scores": views.scores(metrics, words),
-        "errors": views.errors(metrics, words),
+        "scores": score_view.scores(metrics, words),
+        "errors": score_view.errors(metrics, words),
         "leakage": views.leakage(metrics, words),
         "cost": views.cost(metrics, words),
         "seconds": views.seconds(metrics, words),
@@ -116,17 +124,20 @@ def _style() -> str:
 def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
     scores = metrics.get("scores") or {}
     if (metrics.get("mix") or {}).get("share") == 0:
-        alone = (scores.get("gold_only") or {}).get("macro_f1")
+        metric = scores.get("metric", "macro_f1")
+        alone = (scores.get("gold_only") or {}).get(metric)
+        figures = words("verdict.alone", metric=words(metric), gold=words.number(alone))
         return {
             "code": "not_used",
-            "figures": None if alone is None else words("verdict.alone", gold=words.number(alone)),
+            "figures": None if alone is None else figures,
             "covers": "",
             "chart": "",
         }
     gain, gold = scores.get("gain"), scores.get("gold_only")
     if not gain or not gold:
         return {"code": "not_measured", "figures": None}
-    shown = {name: words.signed(gain[at]) for name, at in _GAIN}
+    metric = scores["metric"]
+    shown = {name: words.signed(gain[at]) for name, at in _GAIN} | {"metric": words(metric)}
     drawn = charts.interval(
         "gain",
         words("gain.chart", **shown),
@@ -137,8 +148,8 @@ def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
         "code": scores["verdict"],
         "figures": words(
             "verdict.figures",
-            gold=words.number(gold["macro_f1"]),
-            synthetic=words.number(scores["with_synthetic"]["macro_f1"]),
+            gold=words.number(gold[metric]),
+            synthetic=words.number(scores["with_synthetic"][metric]),
             **shown,
         ),
         "covers": words("verdict.covers", n=words.count(scores["n"])),

@@ -64,7 +64,7 @@ class Words:
     def stage(self, code: str) -> str:
         """Names a stage such as ``train-gold-0``, whose last part is a seed."""
         kind, _, seed = code.rpartition("-")
-        known = strings().get(f"stage.{kind}")
+        known = strings().get(f"stage.{code}") or strings().get(f"stage.{kind}")
         return known[self._language].format(seed=seed) if known else self.name("stage", code)
 
     def _or_missing(self, value: Any, show: Callable[[Any], str]) -> str:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _SAMPLES_A_LABEL = 5
 _EXAMPLES_A_REASON = 3
 _STEPS = ("requested", "failed", "generated", "rewritten", "rejected", "kept")
-ARMS = ("gold_only", "with_synthetic")
 Rows = list[tuple[str, ...]]
 ChartRows = list[tuple[str, list[float | None]]]
 
@@ -41,6 +40,7 @@ def bars(name: str, title: str, rows: ChartRows, show: Any) -> Markup:
 def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
     """The figures at the top: name, value, a note, and whether the value is missing."""
     scores, counts = metrics.get("scores") or {}, metrics["counts"]
+    led, other = led_by(scores)[:2] if scores else ("macro_f1", "accuracy")
     arm, gold = scores.get("with_synthetic") or {}, scores.get("gold_only") or {}
     registers = metrics.get("registers") or {}
     leakage = metrics.get("leakage") or {}
@@ -52,17 +52,30 @@ def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
     share = words.share(kept / max(made, 1))
     of_made = words("tile.of_generated", n=words.count(made), share=share) if made else ""
     found = [
-        ("macro_f1", arm.get("macro_f1"), words.number, against("macro_f1")),
-        ("accuracy", arm.get("accuracy"), words.number, against("accuracy")),
+        (led, arm.get(led), words.number, against(led)),
+        (other, arm.get(other), words.number, against(other)),
         ("kept", kept, words.count, of_made),
         ("match", registers.get("match"), words.share, words("tile.match_note")),
         ("effective", effective_size(metrics), words.count, words("tile.effective_note")),
         ("leakage", leakage.get("max_overlap"), words.share, words("tile.leakage_note")),
     ]
     return [
-        {"name": words(f"tile.{name}"), "value": show(v), "note": note, "missing": v is None}
+        {
+            "name": words("tile.metric", metric=words(name))
+            if name in (led, other)
+            else words(f"tile.{name}"),
+            "value": show(v),
+            "note": note,
+            "missing": v is None,
+        }
         for name, v, show, note in found
     ]
+
+
+def led_by(scores: Mapping[str, Any]) -> list[str]:
+    """The metrics, the one that the verdict goes by first."""
+    lead: str = scores["metric"]
+    return [lead, *(name for name in scores["metrics"] if name != lead)]
 
 
 def effective_size(metrics: Mapping[str, Any]) -> float | None:
@@ -152,7 +165,7 @@ def samples(
     by_label: dict[str, list[int]] = {label: [] for label in task["labels"]}
     labels = dataset.labels
     for index in np.flatnonzero(dataset.kept_mask).tolist():
-        by_label.setdefault(label_text(labels[index]), []).append(index)
+        by_label.setdefault(label_name(labels[index], task["labels"]), []).append(index)
     weights = dict(zip(dataset.column("id"), dataset.weights, strict=True))
     return [
         (
@@ -175,7 +188,16 @@ def samples(
 
 def label_text(label: Any) -> str:
     """A class, a number or a list of classes as text."""
+    if isinstance(label, float):
+        return f"{label:.2f}".rstrip("0").rstrip(".")
     return "、".join(label) if isinstance(label, list) else "—" if label is None else str(label)
+
+
+def label_name(label: Any, names: Mapping[str, str]) -> str:
+    """What an example is listed under: of a number the nearest anchor."""
+    if isinstance(label, float):
+        return min(names, key=lambda name: abs(float(name) - label))
+    return label_text(label)
 
 
 def _register(register: Register | None, words: Words) -> str:
@@ -217,82 +239,6 @@ def _label_registers(found: Mapping[str, Any], names: Sequence[str], words: Word
     return [
         (words(f"registers.{side}"), *(words.share(found[side].get(n, 0.0)) for n in names))
         for side in ("asked", "before", "seen")
-    ]
-
-
-def scores(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
-    """Both arms side by side, then each arm's labels and confusion matrix."""
-    found = metrics.get("scores")
-    if not found:
-        return None
-    arms: list[Mapping[str, Any]] = [found.get(name) or {} for name in ARMS]
-    measured = [(name, arm) for name, arm in zip(ARMS, arms, strict=True) if arm]
-    f1: ChartRows = [
-        (label, [arm["per_label"][label]["f1"] if arm else None for arm in arms])
-        for label in arms[1]["labels"]
-    ]
-    return {
-        "note": words(
-            "scores.note" if len(arms[1]["seeds"]) > 1 else "scores.note_once",
-            n=words.count(found["n"]),
-            seeds=len(arms[1]["seeds"]),
-        ),
-        "rows": [
-            (words(name), *(words.number(arm.get(name)) for arm in arms))
-            for name in ("macro_f1", "macro_f1_sd", "accuracy", "ece")
-        ],
-        "seeds": _by_seed(arms, words),
-        "chart": bars("f1", words("f1.chart"), f1, words.number),
-        "arms": [
-            {
-                "title": words(f"arm.{name}"),
-                "labels": arm["labels"],
-                "per_label": [
-                    (
-                        label,
-                        *(words.number(row[key]) for key in ("precision", "recall", "f1")),
-                        words.count(row["support"]),
-                    )
-                    for label, row in arm["per_label"].items()
-                ],
-                "confusion": _confusion(arm, words),
-            }
-            for name, arm in measured
-        ],
-    }
-
-
-def _by_seed(arms: Sequence[Mapping[str, Any]], words: Words) -> Rows:
-    rows = [{row["seed"]: row for row in arm.get("seeds", ())} for arm in arms]
-    return [
-        (
-            str(seed),
-            *(
-                words.number(side.get(seed, {}).get(key))
-                for side in rows
-                for key in ("macro_f1", "accuracy")
-            ),
-        )
-        for seed in rows[1]
-    ]
-
-
-def _confusion(arm: Mapping[str, Any], words: Words) -> list[tuple[str, list[dict[str, str]]]]:
-    """Rows of cells; the depth of a cell's shade is its share of the row."""
-    return [
-        (
-            label,
-            [{"shown": words.count(n), "depth": f"{n / max(sum(counts), 1):.3f}"} for n in counts],
-        )
-        for label, counts in zip(arm["labels"], arm["confusion"], strict=True)
-    ]
-
-
-def errors(metrics: Mapping[str, Any], words: Words) -> list[dict[str, str]]:
-    """Texts that the classifier with synthetic text got wrong."""
-    return [
-        {**row, "probability": words.number(row["probability"])}
-        for row in metrics.get("errors") or ()
     ]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from japagen.examples import Dataset, Example, Rejection
 from japagen.japanese.registers import Register
+from japagen.kinds import LabelSpace
 from japagen.reviewing.decisions import Decision, text_hash
 from japagen.reviewing.sampling import Doubt, Place
 
@@ -31,10 +32,11 @@ def apply_decisions(dataset: Dataset, decisions: Mapping[str, Decision]) -> Data
     """
     if not decisions:
         return dataset
-    return Dataset.of(_decided(example, decisions.get(example.id)) for example in dataset)
+    space = LabelSpace.of(dataset)
+    return Dataset.of(_decided(e, decisions.get(e.id), space) for e in dataset)
 
 
-def _decided(example: Example, decision: Decision | None) -> Example:
+def _decided(example: Example, decision: Decision | None, space: LabelSpace) -> Example:
     if decision is None or decision.text_hash != text_hash(example.text, example.text_pair):
         return example
     if decision.register is not None:
@@ -42,7 +44,8 @@ def _decided(example: Example, decision: Decision | None) -> Example:
     if decision.verdict == "reject":
         return replace(example, rejected=Rejection(FILTER, 1, 0, decision.comment))
     if decision.verdict == "relabel":
-        example = replace(example, label=decision.label)
+        label = decision.label and space.label(decision.label)
+        example = replace(example, label=label)
     return replace(example, rejected=None, weight_label=1.0)
 
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ import numpy.typing as npt
 import torch
 
 from japagen.errors import DamagedError, JapagenError
-from japagen.examples import Dataset
+from japagen.examples import Label
 from japagen.files import read_json, write_json
+from japagen.kinds import Kind, LabelSpace
+from japagen.training.calibration import threshold_for
 from japagen.training.checkpoints import quiet_transformers
+from japagen.training.objectives import PROBLEM_TYPES, outputs_of
 
 _CARD = "japagen.json"
 # Wraps a loop (iterable, total) to show how far it is.
@@ -27,10 +31,33 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A label with the probability of every label."""
+    """What a classifier says of one text.
 
-    label: str
+    Attributes:
+        label: A class, a list of tags, or a number; None where the classifier abstains.
+        probabilities: Of every class or tag; empty for numbers.
+    """
+
+    label: Label | None
     probabilities: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form; of a number the label alone."""
+        found = {"label": self.label}
+        return found | {"probabilities": self.probabilities} if self.probabilities else found
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability of what was decided: of the class, or of the least sure tag's state.
+
+        None for numbers. Where the classifier abstains it is the largest probability.
+        """
+        if not self.probabilities:
+            return None
+        if isinstance(self.label, list):
+            chosen = self.label
+            return min(p if tag in chosen else 1 - p for tag, p in self.probabilities.items())
+        return max(self.probabilities.values())
 
 
 class Classifier:
@@ -39,10 +66,15 @@ class Classifier:
     Args:
         model: A ``transformers`` sequence classification model.
         tokenizer: Its fast or slow tokenizer.
-        labels: Label of every output, in order.
+        labels: Class or tag of every output, in order; of a scale of numbers its anchors.
         prefix: What the encoder wants before every text.
         max_length: Longer inputs are cut, in tokens.
         encoder: Identity of the encoder it was tuned from.
+        kind: What a label is.
+        may_be_empty: Whether a text may have no tag.
+        is_pair: Whether it reads pairs of texts.
+        out_of_fold: Confidence in each text of gold, and whether the label was right, from
+            cross-validation; empty where that was not done.
     """
 
     def __init__(
@@ -54,13 +86,21 @@ class Classifier:
         prefix: str = "",
         max_length: int = 128,
         encoder: str = "",
+        kind: Kind = "classification",
+        may_be_empty: bool = False,
+        is_pair: bool = False,
+        out_of_fold: Sequence[tuple[float, bool]] = (),
     ) -> None:
         self.model = model.eval()
+        self.model.config.problem_type = PROBLEM_TYPES[kind]
         self.tokenizer = tokenizer
         self.labels = list(labels)
+        self.space = LabelSpace(kind, tuple(labels), may_be_empty)
+        self.is_pair = is_pair
         self.prefix = prefix
         self.max_length = max_length
         self.encoder = encoder
+        self.out_of_fold = [(float(confidence), bool(right)) for confidence, right in out_of_fold]
 
     def encode(
         self, texts: Sequence[str], text_pairs: Sequence[str | None] | None = None
@@ -85,8 +125,11 @@ class Classifier:
         batch_size: int = 32,
         progress: Progress = lambda batches, _: batches,
     ) -> npt.NDArray[np.float64]:
-        """Returns label probabilities, shape (n, number of labels), rows in input order."""
-        out = np.zeros((len(texts), len(self.labels)))
+        """Returns the probability of every class or tag, or numbers, rows in input order.
+
+        Shape (n, number of labels), or (n, 1) for numbers.
+        """
+        out = np.zeros((len(texts), self.space.outputs))
         if not len(texts):
             return out
         rows = self.encode(texts, text_pairs)
@@ -97,28 +140,7 @@ class Classifier:
             for start in progress(starts, len(starts)):
                 index = order[start : start + batch_size]
                 logits = self.model(**self.collate([rows[i] for i in index])).logits
-                out[index] = logits.float().softmax(dim=-1).double().numpy()
-        return out
-
-    def probability_of_label(self, dataset: Dataset) -> npt.NDArray[np.float64]:
-        """How likely each row's own label is, shape (n,); 1 for rows that curation rejected.
-
-        Raises:
-            JapagenError: If a kept row has a label that the classifier does not know.
-        """
-        out = np.ones(len(dataset))
-        rows = np.flatnonzero(dataset.kept_mask)
-        kept = dataset.take(rows)
-        at = {label: i for i, label in enumerate(self.labels)}
-        unknown = sorted({str(label) for label in kept.labels if label not in at})
-        if unknown:
-            raise JapagenError(
-                f"Expected labels among {', '.join(self.labels)}, found {', '.join(unknown)}.",
-                "Correct the labels or name them in the task.",
-            )
-        columns = [at[label] for label in kept.labels]
-        found = self.probabilities(kept.texts, kept.column("text_pair"))
-        out[rows] = found[np.arange(len(rows)), columns]
+                out[index] = outputs_of(self.space, logits.float()).double().numpy()
         return out
 
     def predict(
@@ -126,6 +148,7 @@ class Classifier:
         texts: Sequence[str],
         text_pairs: Sequence[str | None] | None = None,
         batch_size: int = 32,
+        abstain_below: float = 0.0,
     ) -> list[Prediction]:
         """Classifies texts or pairs.
 
@@ -133,37 +156,84 @@ class Classifier:
             texts: The texts, or the first of each pair.
             text_pairs: The second texts, as many as ``texts``.
             batch_size: Texts at a time.
+            abstain_below: Give no label where the decision is less probable than this.
 
         Returns:
             One prediction a text, in input order.
 
         Raises:
-            JapagenError: If a single string is given in place of a list.
+            JapagenError: If a single string is given in place of a list, or single texts where
+                pairs are wanted or the other way about.
         """
         if isinstance(texts, str):
             raise JapagenError(
                 "Expected a list of texts, found one string.", "Write predict([text])."
             )
+        self._check_pairs(texts, text_pairs)
         rows = self.probabilities(texts, text_pairs, batch_size)
+        named = self.labels if self.space.kind != "regression" else []
         return [
-            Prediction(
-                self.labels[int(row.argmax())],
-                dict(zip(self.labels, map(float, row), strict=True)),
-            )
-            for row in rows
+            self._prediction(label, dict(zip(named, map(float, row), strict=False)), abstain_below)
+            for label, row in zip(self.space.labels(self.space.decide(rows)), rows, strict=True)
         ]
 
+    @staticmethod
+    def _prediction(
+        label: Label, probabilities: dict[str, float], abstain_below: float
+    ) -> Prediction:
+        found = Prediction(label, probabilities)
+        unsure = found.confidence is not None and found.confidence < abstain_below
+        return Prediction(None, probabilities) if unsure else found
+
+    def _check_pairs(self, texts: Sequence[str], text_pairs: Sequence[str | None] | None) -> None:
+        if len(texts) and self.is_pair != (text_pairs is not None):
+            kinds = ("single texts", "pairs of texts")
+            raise JapagenError(
+                f"Expected {kinds[self.is_pair]}, found {kinds[not self.is_pair]}.",
+                "This classifier was trained on pairs: write predict(firsts, seconds)."
+                if self.is_pair
+                else "This classifier was trained on single texts: write predict(texts).",
+            )
+
     def predict_stream(
-        self, texts: Iterator[str], batch_size: int = 32
-    ) -> Iterator[tuple[str, Prediction]]:
-        """Classifies any number of texts in constant memory, in input order."""
-        batch: list[str] = []
-        for text in texts:
-            batch.append(text)
-            if len(batch) == batch_size:
-                yield from zip(batch, self.predict(batch), strict=True)
-                batch = []
-        yield from zip(batch, self.predict(batch), strict=True)
+        self,
+        texts: Iterator[str | tuple[str, str]],
+        batch_size: int = 32,
+        abstain_below: float = 0.0,
+    ) -> Iterator[tuple[str | tuple[str, str], Prediction]]:
+        """Classifies any number of texts, or pairs, in constant memory and input order."""
+        while batch := list(islice(texts, batch_size)):
+            pairs = [row[1] for row in batch if not isinstance(row, str)]
+            firsts = [row if isinstance(row, str) else row[0] for row in batch]
+            found = self.predict(firsts, pairs or None, abstain_below=abstain_below)
+            yield from zip(batch, found, strict=True)
+
+    def confidence_for(self, precision: float) -> float:
+        """Returns the least confidence above which predictions are right that often.
+
+        It is found on gold that the classifier was cross-validated with. With 16 texts a label
+        it is a rough guide: look at what is answered before relying on it.
+
+        Args:
+            precision: The share of right predictions that is asked for, in (0, 1].
+
+        Raises:
+            JapagenError: If nothing was cross-validated, or no confidence is that good.
+        """
+        if not self.out_of_fold:
+            raise JapagenError(
+                "Expected a classifier that was cross-validated on gold, found none of that in it.",
+                "It is done where the encoder is not tuned. Give --abstain-below a probability.",
+            )
+        threshold = threshold_for(precision, *zip(*self.out_of_fold, strict=True))
+        if threshold is None:
+            right = sum(right for _, right in self.out_of_fold) / len(self.out_of_fold)
+            raise JapagenError(
+                f"Expected a confidence with {precision:.0%} right, found none: of all "
+                f"{len(self.out_of_fold)} texts of gold {right:.0%} were right.",
+                "Ask for less, or label more gold.",
+            )
+        return threshold
 
     def save(self, path: str | Path) -> None:
         """Writes a checkpoint that ``transformers`` loads, and a small japagen.json.
@@ -174,16 +244,21 @@ class Classifier:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
-            self.model.config.id2label = dict(enumerate(self.labels))
-            self.model.config.label2id = {label: i for i, label in enumerate(self.labels)}
+            names = self.labels if self.space.kind != "regression" else ["score"]
+            self.model.config.id2label = dict(enumerate(names))
+            self.model.config.label2id = {name: i for i, name in enumerate(names)}
             with quiet_transformers():
                 self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
             card = {
+                "kind": self.space.kind,
                 "labels": self.labels,
+                "may_be_empty": self.space.may_be_empty,
+                "is_pair": self.is_pair,
                 "prefix": self.prefix,
                 "max_length": self.max_length,
                 "encoder": self.encoder,
+                "out_of_fold": self.out_of_fold,
             }
             write_json(temporary / _CARD, card)
             temporary.chmod(0o755)

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 from torch import nn
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
+from japagen.kinds import LabelSpace
 from japagen.settings import Training
+from japagen.training.calibration import (
+    TYPICAL_TEMPERATURE,
+    fit_temperature,
+    out_of_fold_logits,
+)
 from japagen.training.classifier import Classifier, Progress
+from japagen.training.descriptions import label_phrases
 from japagen.training.encoders import Encoder, load_encoder, supports_bf16
-from japagen.training.heads import classification_model, last_linear, probe_head
+from japagen.training.heads import classification_model, last_linear
+from japagen.training.objectives import probe_head, row_losses
+from japagen.training.probing import (
+    DESCRIPTION_MASS,
+    Features,
+    Labelled,
+    fit_head,
+    see,
+    set_head,
+)
+
+TUNED_FROM = 50
+"""Texts of gold a label, on average, from which tuning the encoder beats its frozen vectors."""
 
 
 def train(
@@ -25,21 +46,34 @@ def train(
     *,
     encoder: str | Encoder = "embedded",
     labels: Sequence[str] | None = None,
+    descriptions: Mapping[str, str] | None = None,
     settings: Training | None = None,
     seed: int = 0,
     progress: Progress = lambda steps, _: steps,
 ) -> Classifier:
-    """Fine-tunes a classifier on gold and synthetic examples.
+    """Fits a classifier to gold, synthetic examples and what the labels mean.
 
-    The head starts as a regularised linear probe on the frozen encoder, then everything but
-    the embeddings is tuned (linear probing then fine-tuning, Kumar et al. 2022): with a few
-    texts a label a random head would first distort the features it is given.
+    A regularised linear head is fitted to the frozen encoder. With little gold that is all:
+    tuning the encoder on 16 texts a label gains nothing over it on average, and costs most of
+    the time. Then the probabilities are calibrated by cross-validation on gold. With more gold,
+    everything but the embeddings is tuned from there (linear probing then fine-tuning, Kumar et
+    al. 2022).
+
+    Pairs, several labels a text and numbers take none of this but the head and the tuning: they
+    are learnt from texts alone, and pairs always by tuning.
+
+    The labels of synthetic text are softened towards what gold and descriptions make of it, as
+    in soft bootstrapping (Reed et al. 2015), with a teacher that has seen no synthetic text.
 
     Args:
         examples: Synthetic examples with weights; rejected ones are left out. May be None.
         gold: Training gold. May be None.
         encoder: ``embedded``, a directory, a Hub name, or a loaded encoder. It is not changed.
-        labels: Every label; those of the data, sorted, when None.
+        labels: Every class or tag, or the anchors of a scale of numbers; those of the
+            descriptions, or else of the data, sorted, when None. Which of them it is the data's
+            labels say.
+        descriptions: Label to what it covers, phrases with 、 between. A label whose description
+            is empty is described by its name. None describes nothing.
         settings: Hyperparameters; the encoder named there gives way to ``encoder``.
         seed: Of batches and dropout.
         progress: Wraps the steps (iterable, total) to show how far it is.
@@ -49,44 +83,115 @@ def train(
     """
     settings = settings or Training()
     parts = [d for d in (gold, examples.kept if examples is not None else None) if d is not None]
-    data = Dataset.concat(parts) if parts else None
-    if data is None or not len(data):
+    texts = Dataset.concat(parts) if parts else Dataset.of([])
+    if not len(texts) and not descriptions:
         raise JapagenError(
             "Expected examples to train on, found none.",
-            "Give gold, or synthetic examples that curation has kept.",
+            "Give gold, synthetic examples that curation has kept, or descriptions of the labels.",
         )
-    names = list(labels) if labels is not None else sorted(data.label_counts())
-    targets = _targets(data, names)
+    names = list(labels or descriptions or ()) or None
+    space = LabelSpace.of(texts, names)
+    targets = space.codes(texts.labels)
     mass = _loss_mass(gold, examples, settings.share)
-
+    golds = len(gold) if gold is not None else 0
     torch.manual_seed(seed)
+    is_pair = bool(len(texts)) and texts.is_pair
+    classifier = _untrained(encoder, space, is_pair, settings)
+    tunes = _tunes(settings, golds, len(space.names), is_pair)
+    if is_pair or space.kind != "classification":
+        rows = classifier.encode(texts.texts, texts.column("text_pair"))
+        probe_head(classifier, rows, targets, mass)
+        if tunes:
+            _fine_tune(classifier, rows, targets, mass, settings, seed, progress)
+        return classifier
+    data = _labelled(classifier, texts, targets, mass, golds, descriptions)
+    seen = see(classifier, data)
+    data = _soften(data, seen, golds, settings.soft_labels)
+    head = fit_head(data, *seen)
+    if tunes:
+        set_head(classifier, head)
+        _fine_tune(classifier, data.rows, data.targets, mass, settings, seed, progress)
+        return classifier
+    if golds:
+        shots = texts.column("shot_ids")[golds:]
+        logits = out_of_fold_logits(data, *seen, texts.column("id")[:golds], shots, seed)
+        true = targets[:golds].argmax(axis=1)
+        temperature = fit_temperature(logits, true)
+        head = head.cooled(temperature)
+        found = softmax(logits / temperature, axis=1)
+        classifier.out_of_fold = list(
+            zip(found.max(axis=1).tolist(), (found.argmax(axis=1) == true).tolist(), strict=True)
+        )
+    else:
+        head = head.cooled(TYPICAL_TEMPERATURE)
+    set_head(classifier, head)
+    return classifier
+
+
+def _tunes(settings: Training, golds: int, labels: int, is_pair: bool = False) -> bool:
+    """Pairs are tuned for whatever the gold: an encoder of single texts compares none."""
+    if settings.tune == "auto":
+        return is_pair or golds >= TUNED_FROM * labels
+    return settings.tune == "always"
+
+
+def _untrained(
+    encoder: str | Encoder, space: LabelSpace, is_pair: bool, settings: Training
+) -> Classifier:
     trusted = settings.trust_remote_code
     loaded = (
         load_encoder(encoder, trust_remote_code=trusted) if isinstance(encoder, str) else encoder
     )
-    classifier = Classifier(
-        classification_model(loaded, len(names)),
+    return Classifier(
+        classification_model(loaded, space.outputs),
         loaded.tokenizer,
-        names,
+        space.names,
+        kind=space.kind,
+        may_be_empty=space.may_be_empty,
+        is_pair=is_pair,
         prefix=loaded.prefix,
         max_length=min(settings.max_length, loaded.max_length),
         encoder=loaded.identity,
     )
-    rows = classifier.encode(data.texts, data.column("text_pair"))
-    probe_head(classifier, rows, targets, mass)
-    _fine_tune(classifier, rows, targets, mass, settings, seed, progress)
-    return classifier
 
 
-def _targets(data: Dataset, names: Sequence[str]) -> npt.NDArray[np.int64]:
-    at = {name: i for i, name in enumerate(names)}
-    unknown = sorted({str(label) for label in data.labels if label not in at})
-    if unknown:
-        raise JapagenError(
-            f"Expected labels among {', '.join(names)}, found {', '.join(unknown)}.",
-            "Correct the labels or name them in the task.",
-        )
-    return np.array([at[label] for label in data.labels], dtype=np.int64)
+def _labelled(
+    classifier: Classifier,
+    texts: Dataset,
+    targets: npt.NDArray[np.float64],
+    mass: npt.NDArray[np.float64],
+    golds: int,
+    descriptions: Mapping[str, str] | None,
+) -> Labelled:
+    """Encodes everything that a head is fitted to."""
+    phrases: list[str] = []
+    phrase_labels: list[int] = []
+    if descriptions is not None:
+        phrases, phrase_labels = label_phrases(classifier.labels, descriptions)
+    # A text of gold weighs 1; without gold, synthetic text weighs half of the descriptions.
+    unit = mass[0] if golds else mass.sum() / (len(classifier.labels) * DESCRIPTION_MASS / 2)
+    return Labelled(
+        rows=classifier.encode(texts.texts, texts.column("text_pair")) if len(texts) else [],
+        targets=targets,
+        mass=mass / unit if golds or phrases else mass,
+        phrases=classifier.encode(phrases) if phrases else [],
+        phrase_labels=np.array(phrase_labels, dtype=np.int64),
+    )
+
+
+def _soften(data: Labelled, seen: Features, golds: int, share: float) -> Labelled:
+    """Mixes the labels of synthetic text with what a teacher makes of it.
+
+    The teacher is a head on the frozen encoder, fitted to gold and descriptions.
+    """
+    if not share or golds == len(data.rows) or not (golds or len(data.phrases)):
+        return data
+    texts, phrases = seen
+    teacher = fit_head(data.take(slice(golds)), texts[:golds], phrases)
+    found = teacher.cooled(TYPICAL_TEMPERATURE).probabilities(texts[golds:])
+    targets = data.targets.copy()
+    targets[golds:] = (1 - share) * targets[golds:] + share * found
+    return replace(data, targets=targets)
 
 
 def _loss_mass(
@@ -133,7 +238,7 @@ def step_count(examples: int, settings: Training) -> int:
 def _fine_tune(
     classifier: Classifier,
     rows: Sequence[dict[str, list[int]]],
-    targets: npt.NDArray[np.int64],
+    targets: npt.NDArray[np.float64],
     mass: npt.NDArray[np.float64],
     settings: Training,
     seed: int,
@@ -151,9 +256,8 @@ def _fine_tune(
         inputs = classifier.collate([rows[i] for i in index])
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
             logits = model(**inputs).logits
-        losses = nn.functional.cross_entropy(
-            logits.float(), torch.from_numpy(targets[index]), reduction="none"
-        )
+        wanted = torch.from_numpy(targets[index]).float()
+        losses = row_losses(classifier.space, logits.float(), wanted)
         loss = (losses * torch.from_numpy(mass[index]).float()).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""From a bare encoder to a classification model, with a head that starts as a linear probe."""
+"""From a bare encoder to a classification model, and to what its head sees and is."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MEAN_SCALE = 100.0
 # tanh is nearly linear below 0.3; normalised states are a few units wide.
 _POOLER_SCALE = 0.05
+
+Floats = npt.NDArray[np.float64]
 
 
 def classification_model(encoder: Encoder, labels: int) -> Any:
@@ -78,8 +80,10 @@ def last_linear(model: Any) -> nn.Linear:
 
 def head_features(
     classifier: Classifier, rows: Sequence[dict[str, list[int]]], batch_size: int = 32
-) -> npt.NDArray[np.float64]:
+) -> Floats:
     """What the last linear layer sees for each encoded row, shape (n, width)."""
+    if not len(rows):
+        return np.zeros((0, last_linear(classifier.model).in_features))
     seen: list[torch.Tensor] = []
     hook = last_linear(classifier.model).register_forward_pre_hook(
         lambda _module, inputs: seen.append(inputs[0].detach())
@@ -97,41 +101,3 @@ def head_features(
     out = np.empty_like(features)
     out[order] = features
     return out
-
-
-def probe_head(
-    classifier: Classifier,
-    rows: Sequence[dict[str, list[int]]],
-    targets: npt.NDArray[np.int64],
-    mass: npt.NDArray[np.float64],
-    strength: float = 1.0,
-) -> None:
-    """Sets the head to a weighted logistic regression on the frozen encoder.
-
-    Args:
-        classifier: Changed in place.
-        rows: Encoded texts.
-        targets: Label index of each row.
-        mass: Loss weight of each row, mean 1.
-        strength: Inverse regularisation on standardised features, as scikit-learn's C.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    if len(set(targets.tolist())) < 2:
-        return
-    features = head_features(classifier, rows)
-    centre = np.average(features, axis=0, weights=mass)
-    scale = np.sqrt(np.average((features - centre) ** 2, axis=0, weights=mass)) + 1e-6
-    # The penalty is shared by the sum of the losses: dividing by the width keeps its pull
-    # the same for narrow and wide encoders.
-    probe = LogisticRegression(C=strength / features.shape[1], max_iter=500)
-    probe.fit((features - centre) / scale, targets, sample_weight=mass)
-    weight, bias = probe.coef_, probe.intercept_
-    if len(weight) == 1:
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    linear = last_linear(classifier.model)
-    with torch.no_grad():
-        for row, label in enumerate(probe.classes_ if len(probe.classes_) > 2 else (0, 1)):
-            index = int(probe.classes_[row]) if len(probe.classes_) == 2 else int(label)
-            linear.weight[index] = torch.from_numpy(weight[row] / scale).float()
-            linear.bias[index] = float(bias[row] - (weight[row] / scale) @ centre)

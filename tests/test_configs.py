@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from japagen.data import load_data
+from japagen.pipeline import run
+from japagen.planning import plan
+from japagen.tasks import Task
+from tests.scripted import ScriptedGenerator
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+ALL = sorted(CONFIGS.rglob("*.yaml"))
+EVERYDAY = sorted((CONFIGS / "everyday").glob("*.yaml"))
+
+
+def _name(path: Path) -> str:
+    return path.stem
+
+
+@pytest.mark.parametrize("path", ALL, ids=_name)
+@pytest.mark.parametrize("kind", ["document", "chat"])
+def test_every_configuration_loads_and_can_be_planned(path: Path, kind: str) -> None:
+    task = Task.load(path, {"generation.per_label": 9})
+    assert task.description
+    assert all(task.labels.values())
+    generator = ScriptedGenerator(kind=kind)  # type: ignore[arg-type]
+    requests = plan(task, load_data(task), generator.info)
+    per_label = 1 if task.pair else len(task.labels)
+    assert len(requests) == 9 * per_label
+    if task.generation.knowledge:
+        assert all(r.knowledge for r in requests)
+
+
+def test_the_papers_six_tasks_are_there() -> None:
+    names = {path.stem for path in (CONFIGS / "japagen").glob("*.yaml")}
+    assert names == {
+        *("review_polarity", "jsts", "jnli", "jcola", "news_topics", "epidemic_tweets"),
+    }
+
+
+@pytest.mark.parametrize("path", EVERYDAY, ids=_name)
+def test_everyday_gold_is_enough_and_apart_from_its_test_texts(path: Path) -> None:
+    data = load_data(Task.load(path))
+    assert data.gold is not None
+    assert data.test is not None
+    assert min(data.gold.label_counts().values()) >= 8
+    assert len(data.test) >= 40
+    assert not set(data.gold.texts) & set(data.test.texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", EVERYDAY, ids=_name)
+def test_everyday_configurations_run_end_to_end(path: Path, tmp_path: Path) -> None:
+    tiny = {
+        "generation.per_label": 4,
+        "training.min_steps": 4,
+        "training.max_steps": 4,
+        "evaluation.bootstrap": 100,
+    }
+    result = run(Task.load(path, tiny), tmp_path / "run")
+    counts, scores = result.metrics["counts"], result.metrics["scores"]
+    assert counts["generated"] > 0
+    assert counts["kept"] > 0
+    assert 0 <= scores["with_synthetic"][scores["metric"]] <= 1
+    assert (result.path / "report.html").is_file()

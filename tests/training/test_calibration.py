@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from japagen.training.calibration import (
+    FOLDS,
+    fit_temperature,
+    fold_of,
+    out_of_fold_logits,
+    threshold_for,
+)
+from japagen.training.probing import Labelled, fit_head
+
+
+@pytest.mark.parametrize("temperature", [0.3, 2.0])
+def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 3)) * 2
+    noise = rng.gumbel(size=logits.shape)
+    labels = (logits / temperature + noise).argmax(axis=1)
+    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.15)
+
+
+def test_a_few_lucky_texts_do_not_call_for_certainty() -> None:
+    logits = np.eye(2)[[0, 1, 0, 1]]
+    assert 0.1 < fit_temperature(logits, np.array([0, 1, 0, 1])) < 1
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 9))
+def test_each_label_is_spread_over_the_folds(labels: list[int], seed: int) -> None:
+    folds = fold_of(np.array(labels), seed)
+    for label in set(labels):
+        sizes = np.bincount(folds[np.array(labels) == label], minlength=FOLDS)
+        assert sizes.max() - sizes.min() <= 1
+
+
+def test_a_text_is_judged_without_what_descends_from_it() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(10) % 2
+    features = rng.normal(size=(14, 4))
+    data = Labelled(
+        rows=[{}] * 14,
+        targets=np.eye(2)[[*labels, 0, 1, 0, 1]],
+        mass=np.ones(14),
+        phrases=[],
+        phrase_labels=np.zeros(0, dtype=np.int64),
+    )
+    ids = [str(i) for i in range(10)]
+    shots = [["0", "1"], ["5"], None, ["9"]]
+    none = np.zeros((0, 4))
+    found = out_of_fold_logits(data, features, none, ids, shots, 0)
+    folds = fold_of(labels, 0)
+    for row in range(10):
+        held = {i for i in range(10) if folds[i] == folds[row]}
+        keep = [i for i in range(10) if i not in held]
+        keep += [10 + j for j, s in enumerate(shots) if not held & {int(x) for x in s or ()}]
+        head = fit_head(data.take(np.array(keep)), features[keep], none)
+        np.testing.assert_allclose(found[row], head.logits(features[row : row + 1])[0])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10), st.booleans()), min_size=1, max_size=40),
+    st.floats(0.05, 1),
+)
+def test_the_threshold_is_the_least_that_is_good_enough(
+    judged: list[tuple[int, bool]], precision: float
+) -> None:
+    confidence = [c / 10 for c, _ in judged]
+    right = [r for _, r in judged]
+
+    def share(threshold: float) -> float:
+        above = [r for c, r in zip(confidence, right, strict=True) if c >= threshold]
+        return sum(above) / len(above)
+
+    good = [c for c in confidence if share(c) >= precision - 1e-12]
+    assert threshold_for(precision, confidence, right) == (min(good) if good else None)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from japagen.training.probing import Floats, Ints, Labelled, fit_head
+
+WIDTH = 6
+
+
+def _labelled(
+    labels: Ints, classes: int, mass: Floats | None = None, phrases: Ints | None = None
+) -> Labelled:
+    phrases = np.zeros(0, dtype=np.int64) if phrases is None else phrases
+    return Labelled(
+        rows=[{}] * len(labels),
+        targets=np.eye(classes)[labels] if len(labels) else np.zeros((0, classes)),
+        mass=np.ones(len(labels)) if mass is None else mass,
+        phrases=[{}] * len(phrases),
+        phrase_labels=phrases,
+    )
+
+
+def _points(seed: int, labels: Ints) -> Floats:
+    rng = np.random.default_rng(seed)
+    return np.asarray(rng.normal(size=(len(labels), WIDTH)) + 3 + labels[:, None])
+
+
+NONE = np.zeros((0, WIDTH))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_head_is_a_logistic_regression_on_centred_features_of_one_scale(classes: int) -> None:
+    labels = np.arange(30) % classes
+    points = _points(0, labels)
+    head = fit_head(_labelled(labels, classes), points, NONE)
+    centred = points - points.mean(axis=0)
+    scaled = centred / np.sqrt((centred**2).sum(axis=1).mean())
+    expected = LogisticRegression(max_iter=500).fit(scaled, labels).predict_proba(scaled)
+    np.testing.assert_allclose(head.probabilities(points), expected, atol=1e-3)
+
+
+@given(st.integers(0, 99), st.floats(-50, 50), st.floats(0.1, 10))
+@settings(max_examples=20, deadline=None)
+def test_where_the_features_lie_and_how_large_they_are_does_not_matter(
+    seed: int, shift: float, size: float
+) -> None:
+    labels = np.arange(12) % 3
+    points, phrases = _points(seed, labels), _points(seed + 1, np.arange(3))
+    data = _labelled(labels, 3, phrases=np.arange(3))
+    here = fit_head(data, points, phrases).probabilities(points)
+    moved = points * size + shift
+    there = fit_head(data, moved, phrases * size - shift).probabilities(moved)
+    np.testing.assert_allclose(here, there, atol=5e-3)
+
+
+def test_mass_counts_as_so_many_texts() -> None:
+    labels = np.array([0, 0, 1, 1])
+    points = _points(1, labels)
+    heavy = fit_head(_labelled(labels, 2, np.array([2.0, 1.0, 1.0, 1.0])), points, NONE)
+    twice = np.array([0, 0, 1, 2, 3])
+    repeated = fit_head(_labelled(labels[twice], 2), points[twice], NONE)
+    np.testing.assert_allclose(
+        heavy.probabilities(points), repeated.probabilities(points), atol=1e-4
+    )
+
+
+def test_a_label_without_texts_is_known_by_its_description() -> None:
+    phrases = 5 * np.eye(WIDTH)[:3]
+    described = _labelled(np.zeros(0, dtype=np.int64), 3, phrases=np.arange(3))
+    assert list(fit_head(described, NONE, phrases).logits(phrases).argmax(axis=1)) == [0, 1, 2]
+    texts = _labelled(np.array([0, 0, 1, 1]), 3)
+    points = np.concatenate([phrases[[0, 0, 1, 1]]])
+    without = fit_head(texts, points, NONE)
+    assert without.probabilities(phrases)[2, 2] < 1e-6
+    with_it = fit_head(_labelled(np.array([0, 0, 1, 1]), 3, phrases=np.arange(3)), points, phrases)
+    assert with_it.logits(phrases)[2].argmax() == 2
+
+
+def test_phrases_share_what_their_description_weighs() -> None:
+    labels = np.array([0, 1])
+    points, phrases = _points(2, labels), _points(3, np.array([0, 1]))
+    one = fit_head(_labelled(labels, 2, phrases=np.array([0, 1])), points, phrases)
+    again = fit_head(_labelled(labels, 2, phrases=np.array([0, 0, 1])), points, phrases[[0, 0, 1]])
+    np.testing.assert_allclose(one.probabilities(points), again.probabilities(points), atol=1e-4)
+
+
+def test_one_label_alone_is_certain() -> None:
+    head = fit_head(_labelled(np.zeros(3, dtype=np.int64), 2), _points(0, np.zeros(3)), NONE)
+    assert head.probabilities(np.zeros((1, WIDTH)))[0, 0] == pytest.approx(1)
