@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from japagen.examples import Dataset
-from japagen.folds import BLOCKS, gold_blocks
+from japagen.folds import gold_blocks
 from japagen.mixing.linear_head import Ints
 
 
@@ -53,19 +53,21 @@ def split_gold(
     touches = _touches(ids, synthetic)
     kept = synthetic.kept_mask & (np.array(synthetic.column("round")) == 0)
     names = sorted(set(labels.tolist()))
+    # No more folds than blocks: each then holds out texts of as many labels as can be.
+    number = int(block.max(initial=0)) + 1
     found = []
     for repeat in range(repeats):
         rng = np.random.default_rng([seed, repeat])
         fold = np.empty(len(ids), dtype=np.int64)
         for name in names:
             of_label = labels == name
-            fold[of_label] = rng.permutation(BLOCKS)[block[of_label]]
+            fold[of_label] = rng.permutation(number)[block[of_label]]
         splits = []
-        for number in range(BLOCKS):
-            held = np.flatnonzero(fold == number)
+        for at in range(number):
+            held = np.flatnonzero(fold == at)
             if len(held):
                 usable = np.flatnonzero(kept & ~touches[:, held].any(axis=1))
-                splits.append(Split(np.flatnonzero(fold != number), held, usable))
+                splits.append(Split(np.flatnonzero(fold != at), held, usable))
         found.append(tuple(splits))
     return found
 
