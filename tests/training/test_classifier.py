@@ -56,30 +56,6 @@ def test_a_saved_classifier_predicts_the_same(classifier: Classifier, tmp_path: 
     assert not list((tmp_path / "model").glob("*.bin"))
 
 
-def test_a_saved_classifier_predicts_the_same(classifier: Classifier, tmp_path: Path) -> None:
-    classifier.save(tmp_path / "model")
-    again = Classifier.load(tmp_path / "model")
-    texts = ["荷物はどこ", "返品したい"]
-    assert again.labels == classifier.labels
-    np.testing.assert_allclose(
-        again.probabilities(texts), classifier.probabilities(texts), atol=1e-6
-    )
-    assert not list((tmp_path / "model").glob("*.bin"))
-
-
-def test_rows_are_trusted_as_far_as_their_own_label_is_likely(classifier: Classifier) -> None:
-    texts = ["荷物はどこ", "返品したい", ""]
-    rejected = [None, None, Rejection("empty", 0, 1)]
-    rows = zip(texts, ["配送", "配送", "返品"], rejected, strict=True)
-    dataset = Dataset.of(Example(t, label, rejected=r) for t, label, r in rows)
-    found = classifier.probability_of_label(dataset)
-    column = classifier.labels.index("配送")
-    np.testing.assert_allclose(found[:2], classifier.probabilities(texts[:2])[:, column])
-    assert found[2] == 1
-    with pytest.raises(JapagenError, match="found 不明"):
-        classifier.probability_of_label(Dataset.of([Example("荷物", "不明")]))
-
-
 def test_a_saved_classifier_is_an_ordinary_checkpoint(
     classifier: Classifier, tmp_path: Path
 ) -> None:
