@@ -105,7 +105,7 @@ def test_a_second_run_keeps_everything_and_asks_nothing(task: Task, tmp_path: Pa
 
 def test_a_changed_key_runs_what_it_touches_and_says_so(task: Task, tmp_path: Path) -> None:
     _run(task, tmp_path / "run")
-    _, heard, generator = _run(_changed(task, "training", max_steps=2), tmp_path / "run")
+    _, heard, generator = _run(_changed(task, "training", tune="always"), tmp_path / "run")
     assert generator.asked == []
     assert {"generate", "curate", "registers"} <= heard.kept()
     again = {"train-gold-0", "trust", "align", "train-synthetic-0", "reference", "report"}

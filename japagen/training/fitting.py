@@ -19,6 +19,7 @@ from japagen.kinds import LabelSpace
 from japagen.settings import Training
 from japagen.training.calibration import (
     TYPICAL_TEMPERATURE,
+    ZERO_GOLD_TEMPERATURE,
     fit_temperature,
     out_of_fold_logits,
 )
@@ -30,6 +31,8 @@ from japagen.training.objectives import probe_head, row_losses
 from japagen.training.probing import (
     DESCRIPTION_MASS,
     Features,
+    Floats,
+    Head,
     Labelled,
     fit_head,
     see,
@@ -105,16 +108,22 @@ def train(
             _fine_tune(classifier, rows, targets, mass, settings, seed, progress)
         return classifier
     data = _labelled(classifier, texts, targets, mass, golds, descriptions)
-    seen = see(classifier, data)
-    data = _soften(data, seen, golds, settings.soft_labels)
-    head = fit_head(data, *seen)
+    features, phrases = see(classifier, data)
+
+    def fit(part: Labelled, part_features: Floats, part_golds: int) -> Head:
+        seen = part_features, phrases
+        return fit_head(_soften(part, seen, part_golds, settings.soft_labels), *seen)
+
+    head = fit(data, features, golds)
     if tunes:
         set_head(classifier, head)
-        _fine_tune(classifier, data.rows, data.targets, mass, settings, seed, progress)
+        soft = _soften(data, (features, phrases), golds, settings.soft_labels).targets
+        _fine_tune(classifier, data.rows, soft, mass, settings, seed, progress)
         return classifier
     if golds:
         shots = texts.column("shot_ids")[golds:]
-        logits = out_of_fold_logits(data, *seen, texts.column("id")[:golds], shots, seed)
+        ids = texts.column("id")[:golds]
+        logits = out_of_fold_logits(data, features, ids, shots, fit, seed)
         true = targets[:golds].argmax(axis=1)
         temperature = fit_temperature(logits, true)
         head = head.cooled(temperature)
@@ -123,7 +132,7 @@ def train(
             zip(found.max(axis=1).tolist(), (found.argmax(axis=1) == true).tolist(), strict=True)
         )
     else:
-        head = head.cooled(TYPICAL_TEMPERATURE)
+        head = head.cooled(ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
     return classifier
 
@@ -187,8 +196,9 @@ def _soften(data: Labelled, seen: Features, golds: int, share: float) -> Labelle
     if not share or golds == len(data.rows) or not (golds or len(data.phrases)):
         return data
     texts, phrases = seen
-    teacher = fit_head(data.take(slice(golds)), texts[:golds], phrases)
-    found = teacher.cooled(TYPICAL_TEMPERATURE).probabilities(texts[golds:])
+    teacher = fit_head(data.take(slice(golds)), texts[:golds], phrases, around=texts)
+    temperature = TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE
+    found = teacher.cooled(temperature).probabilities(texts[golds:])
     targets = data.targets.copy()
     targets[golds:] = (1 - share) * targets[golds:] + share * found
     return replace(data, targets=targets)

@@ -85,7 +85,9 @@ def set_head(classifier: Classifier, head: Head) -> None:
     linear.bias.copy_(torch.from_numpy(head.bias))
 
 
-def fit_head(data: Labelled, features: Floats, phrases: Floats) -> Head:
+def fit_head(
+    data: Labelled, features: Floats, phrases: Floats, around: Floats | None = None
+) -> Head:
     """Fits a logistic regression to labelled features and to what describes the labels.
 
     The features are centred and scaled by one number, their root mean square distance from the
@@ -97,6 +99,8 @@ def fit_head(data: Labelled, features: Floats, phrases: Floats) -> Head:
         data: Targets, masses and phrase labels; its rows are not read.
         features: Of the texts, shape (n, width).
         phrases: Of the phrases, shape (m, width).
+        around: Of texts without labels, shape (k, width), that give centre and scale where
+            there are no labelled ones; the phrases do, and worse, where these are absent too.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -106,8 +110,9 @@ def fit_head(data: Labelled, features: Floats, phrases: Floats) -> Head:
         centre = np.average(features, axis=0, weights=data.mass)
         spread = np.average(((features - centre) ** 2).sum(axis=1), weights=data.mass)
     else:
-        centre = phrase_centre
-        spread = ((phrases - centre) ** 2).sum(axis=1).mean()
+        known = phrases if around is None else around
+        centre = phrase_centre if around is None else around.mean(axis=0)
+        spread = ((known - centre) ** 2).sum(axis=1).mean()
     scale = float(np.sqrt(spread)) or 1.0
     points = np.concatenate([features - centre, phrases - phrase_centre]) / scale
     counts = np.bincount(data.phrase_labels, minlength=labels)
