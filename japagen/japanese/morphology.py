@@ -28,7 +28,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # take a quarter of the time. The last mark is for words outside the dictionary.
 _KNOWN_LINE = r"%m\t%phl,%phr,%pw\n"
 _UNKNOWN_LINE = r"%m\t%phl,%phr,%pw?\n"
-_POS1, _POS2, _POS3, _CTYPE, _CFORM, _LEMMA, _ORTH_BASE = 0, 1, 2, 4, 5, 7, 10
+_POS1, _POS2, _POS3, _POS4 = 0, 1, 2, 3
+_CTYPE, _CFORM, _LEMMA, _ORTH_BASE = 4, 5, 7, 10
 _CLOSED_CLASSES = frozenset({"助詞", "助動詞", "接頭辞", "接尾辞", "補助記号", "感動詞", "接続詞"})
 
 
@@ -59,6 +60,7 @@ class Morpheme:
         lemma: UniDic's lemma with its gloss (コンピューター-computer, 為る): match on this.
         orth_base: Base form as the writer would spell it (コンピュータ, する): show this.
         is_unknown: True for words outside the dictionary; their lemma is the surface.
+        pos4: Its third subdivision, which tells family names (姓) from given names (名).
         shape: The word's place in a pattern: itself for function words, part of speech and
             form for the rest. Made once here because every text asks for it again.
     """
@@ -72,6 +74,7 @@ class Morpheme:
     lemma: str
     orth_base: str
     is_unknown: bool
+    pos4: str = "*"
     shape: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -97,6 +100,7 @@ def _morpheme(surface: str, raw: str, is_unknown: bool) -> Morpheme:
         lemma=intern(lemma),
         orth_base=base,
         is_unknown=is_unknown,
+        pos4=fields[_POS4],
     )
 
 
