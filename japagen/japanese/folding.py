@@ -5,11 +5,21 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from japagen.japanese.normalization import normalize
 
 _DASH = re.compile(r"(?<=[0-9])[‐‑‒–—―−ー─〜~](?=[0-9])")
 _VOICING = "\uff9e\uff9f"
+
+
+@lru_cache(maxsize=20_000)
+def _folded(char: str) -> str:
+    """One character, or none: white space is a space, and what nobody sees vanishes."""
+    if char.isspace():
+        return " "
+    folded = normalize(char)
+    return folded if len(folded) < 2 else char
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +57,8 @@ def fold(text: str) -> Folded:
             if len(voiced) == 1:
                 found[-1] = voiced
                 continue
-        # White space survives as one space; invisible characters vanish.
-        folded = " " if char.isspace() else char if char < "\x7f" else normalize(char)
-        if not folded:
-            continue
-        found.append(folded if len(folded) == 1 else char)
-        places.append(place)
+        folded = _folded(char)
+        if folded:
+            found.append(folded)
+            places.append(place)
     return Folded(_DASH.sub("-", "".join(found)), (*places, len(text)))

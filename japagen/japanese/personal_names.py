@@ -10,6 +10,7 @@ from japagen.japanese.morphology import Morpheme, Tagger
 from japagen.japanese.personal_numbers import Span
 from japagen.japanese.personal_words import (
     FAMOUS,
+    GIVEN_TOO,
     HONORIFICS,
     ORGANISATIONS,
     PLACES_ONLY,
@@ -25,6 +26,7 @@ _BEFORE = re.compile(
 _AFTER = re.compile(
     r"^ ?(?:と申し|という者|といいます|と言います|ともうし|です(?:。|$|が、|けど)|でございます)"
 )
+_OPENING = re.compile(r"(?:^|[。!?\n]) ?$")
 _NAMED = re.compile(r"^ ?(?:と申し|という者|といいます|と言います|ともうし)")
 _KANJI_OR_KANA = re.compile(r"[一-龠々ヶ]{1,4}|[ァ-ヴー]{2,8}|[ぁ-ん]{2,6}")
 
@@ -45,6 +47,8 @@ class _Word:
     def kind(self) -> str:
         """姓, 名, 人名 (either), 地名, or nothing."""
         word = self.morpheme
+        if word.surface in GIVEN_TOO:
+            return "名"
         if word.pos2 != "固有名詞":
             return ""
         return word.pos4 if word.pos4 in ("姓", "名") else word.pos3
@@ -99,7 +103,10 @@ def _chain(words: Sequence[_Word], i: int) -> int | None:
 
 
 def _may_be_name(word: _Word) -> bool:
-    if word.surface in STOP:
+    # 太郎 is a common noun to UniDic; K and XX stand for a name that is not given.
+    if word.surface in GIVEN_TOO:
+        return True
+    if word.surface in STOP or word.surface.isascii():
         return False
     if word.kind == "地名":
         # 松本さん and 千葉様 are people; nobody is called 東京都 or アメリカ.
@@ -128,20 +135,19 @@ def _is_name(text: str, words: Sequence[_Word], first: int, last: int) -> bool:
         return before
     if _NAMED.match(text[end:]):
         return before
-    return (
-        before
-        and bool(_BEFORE.search(text[:start]) and kinds[0] != "地名")
-        and (
-            bool(_AFTER.match(text[end:]))
-            or bool(re.match(r" ?(?:$|[。、,(「]|が|から)", text[end:]))
-        )
-    )
+    if not before or kinds[0] == "地名":
+        return False
+    says_so = bool(_AFTER.match(text[end:]))
+    if _BEFORE.search(text[:start]):
+        return says_so or bool(re.match(r" ?(?:$|[。、,(「]|が|から)", text[end:]))
+    return says_so and bool(_OPENING.search(text[:start]))
 
 
 def _takes_honorific(words: Sequence[_Word], first: int, last: int, honorific: _Word) -> bool:
     """Whether an honorific after the words makes a person of them."""
     one = words[first]
-    if first and _joined(words[first - 1], one) and words[first - 1].kind == "地名":
+    # 王将さん is a restaurant: one character behind a noun is a piece of a longer word.
+    if first and len(one.surface) == 1 and first == last and _joined(words[first - 1], one):
         return False
     if first == last and one.kind == "地名":
         return honorific.surface in ("さん", "様", "さま", "くん", "君", "氏")

@@ -11,21 +11,24 @@ Span = tuple[str, int, int]
 
 # A number behind one of these is somebody's bookkeeping, not somebody's number.
 _BOOKKEEPING = re.compile(
-    r"(?:注文|受注|発注|伝票|追跡|送り状|荷物|問い?合わ?せ|予約|受付|管理|商品|製品|製造|部品|型|品|"
-    r"整理|会員|取引|請求書|見積|シリアル|ロット|JAN|JANコード|コード|ISBN|ID|No|№)"
-    r"(?:番号|コード|No|ID|番)?(?:は|が|を|:|\.|#|=|「|\()?[\s:.#]*$",
+    r"(?:(?:注文|受注|発注|追跡|荷物|問い?合わ?せ|予約|受付|管理|商品|製品|製造|部品|整理|会員|取引|"
+    r"請求書|見積)(?:番号|コード|No|ID)|(?:伝票|送り状|シリアル|ロット)(?:番号|No)?|[品型]番|"
+    r"商品|製品|JAN|コード|ISBN|(?<![A-Za-z])(?:ID|No)|№)"
+    r"(?:は|が|を|:|\.|#|=|「|\()?[\s:.#]*$",
     re.IGNORECASE,
 )
+_TELEPHONE = re.compile(r"(?:電話|携帯|TEL|FAX|ファ(?:ッ)?クス)[^。、]{0,8}$", re.IGNORECASE)
+# The bound on the local part is RFC 5321's, and keeps the search linear.
 _EMAIL = re.compile(
-    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9](?:[A-Za-z0-9._%+-]*[A-Za-z0-9_+-])?"
-    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,}"
+    r"[A-Za-z0-9](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_+-])?"
+    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,}"
 )
 _POSTAL = re.compile(
     r"〒 ?(?P<marked>[0-9]{3}-?[0-9]{4})(?![0-9-])"
     r"|郵便番号(?:は|が|:|「|\()? ?(?P<named>[0-9]{3}-?[0-9]{4})(?![0-9-])"
     r"|(?<![0-9-])(?P<before>[0-9]{3}-[0-9]{4})(?= ?(?:東京都|北海道|(?:大阪|京都)府|\w{2,3}県))"
 )
-_LONG = re.compile(r"(?<![0-9A-Za-z-])[0-9](?:[ -]?[0-9]){11,18}(?![0-9-])")
+_LONG = re.compile(r"(?<![0-9A-Za-z-])(?<![0-9] )[0-9](?:[ -]?[0-9]){11,18}(?![ -]?[0-9]|-)")
 _CORPORATE = re.compile(
     r"(?:法人番号(?:は|が|:|「|\()? ?T?|(?<![A-Za-z0-9])T)"
     r"(?P<number>[0-9](?:[ -]?[0-9]){12})(?![0-9-])"
@@ -39,7 +42,7 @@ _POST_ACCOUNT = re.compile(
     r"記号(?:は|:)?\s*(?P<number>1[0-9]{4}[\s、,]*番号(?:は|:)?\s*[0-9]{2,8})(?![0-9-])"
 )
 _PASSPORT = re.compile(
-    r"(?:旅券|パスポート|passport)(?:の)?(?:番号|No\.?|number)?[^A-Z0-9。]{0,8}"
+    r"(?:旅券|パスポート|passport)(?:の)? ?(?:番号|No\.?|number)?[^A-Z0-9。]{0,8}"
     r"(?P<number>[A-Z]{2} ?[0-9]{7})(?![0-9A-Za-z-])",
     re.IGNORECASE,
 )
@@ -123,7 +126,6 @@ def find_numbers(text: str) -> Iterator[Span]:
 def _long_numbers(text: str) -> Iterator[Span]:
     for match in _LONG.finditer(text):
         digits, before = digits_of(match[0]), text[max(match.start() - 25, 0) : match.start()]
-        named = _MY_NUMBER_WORD.search(before)
         bookkeeping = _BOOKKEEPING.search(before)
         # One in eleven numbers of twelve digits has the right check digit by chance.
         grouped = re.fullmatch(r"[0-9]{4}[ -][0-9]{4}[ -][0-9]{4}", match[0]) and not bookkeeping
@@ -135,9 +137,11 @@ def _long_numbers(text: str) -> Iterator[Span]:
 
 def _phones(text: str) -> Iterator[Span]:
     for match in phonenumbers.PhoneNumberMatcher(text, "JP"):
-        before = text[: match.start]
+        before = text[max(match.start - 25, 0) : match.start]
         # A number without its leading 0 is no number that anyone in Japan writes.
-        if not re.match(r"\(?0|\+", match.raw_string) or _BOOKKEEPING.search(before[-25:]):
+        if not re.match(r"\(?0|\+", match.raw_string):
+            continue
+        if _BOOKKEEPING.search(before) and not _TELEPHONE.search(before):
             continue
         # 商品03-1234-5678X and A-090-... are parts of a longer name.
         if re.search(r"[A-Za-z0-9][-_]?$", before) and not re.search(
@@ -146,4 +150,6 @@ def _phones(text: str) -> Iterator[Span]:
             continue
         if re.match(r"-?[A-Za-z0-9]", text[match.end :]):
             continue
-        yield "phone", match.start, match.end
+        # 店(03-1234-5678) opens a parenthesis that is not the number's.
+        opened = match.raw_string.startswith("(") and ")" not in match.raw_string
+        yield "phone", match.start + opened, match.end

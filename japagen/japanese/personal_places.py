@@ -9,8 +9,8 @@ from japagen.japanese.personal_numbers import Span
 from japagen.japanese.personal_words import PREFECTURES
 
 # Particles that would join a place to something else (大阪市で1-0) are left out.
-_TOWN = r"[一-龠々ァ-ヴーヶぁ-がき-ぜそぞた-っつづぬ-のひ-ほま-めや-ゔ]"
-_CITY = r"(?:[一-龠々ァ-ヴーヶぁ-ん]{1,6}?[市区町村郡]){1,3}"
+_TOWN = r"[一-龠々ァ-ヴーヶぁ-がき-ぞた-づぬ-のひ-ぷほ-ぽま-めや-わん]"
+_CITY = r"(?:[一-龠々ァ-ヴーヶぁ-がき-ぞた-づな-のひ-ぷほ-ぽま-わん]{1,6}?[市区町村郡]){1,3}"
 _NUMBER = r"(?:[0-9]{1,5}|[〇一二三四五六七八九十百]{1,5})"
 _BLOCK = (
     rf"(?:{_NUMBER}丁目 ?{_NUMBER}(?:番地?(?:の?{_NUMBER})?(?:号)?|号)?(?:-{_NUMBER}){{0,2}}(?:号)?"
@@ -18,13 +18,13 @@ _BLOCK = (
     rf"|[0-9]{{1,5}}(?:-[0-9]{{1,5}}){{1,3}}(?:号)?)"
 )
 _BUILDING = (
-    r"(?: ?[A-Za-z0-9一-龠々ァ-ヴーヶぁ-ん・]{1,20}?"
+    r"(?: ?(?![のにをはがでと])[A-Za-z0-9一-龠々ァ-ヴーヶぁ-ん・]{1,20}?"
     r"(?:ビル(?:ディング)?|マンション|ハイツ|荘|コーポ|アパート|タワー|レジデンス|メゾン|ハウス|棟)"
     r" ?[A-Za-z]?[0-9]{0,4}(?:号室|号|階|F)?| ?[0-9]{1,4}号室)?"
 )
 ADDRESS = re.compile(
-    rf"(?:(?P<prefecture>{'|'.join(PREFECTURES)}) ?)?(?P<city>{_CITY}) ?"
-    rf"(?P<town>{_TOWN}{{0,12}}?) ?"
+    rf"(?:(?P<prefecture>{'|'.join(PREFECTURES)}) ?)?(?P<city>(?!の){_CITY}) ?"
+    rf"(?P<town>(?:[東西南北]{{1,2}}[0-9]{{1,2}}条)?{_TOWN}{{0,12}}?) ?"
     rf"(?P<block>{_BLOCK})(?P<building>{_BUILDING})(?![0-9点対円敗勝分])"
 )
 # What makes digits behind a place a score, a share or a page, not a lot.
@@ -44,7 +44,7 @@ _BORN_BEFORE = re.compile(
 _THING = "サービス|ブランド|会社|商品|製品|店|アプリ|プロジェクト|キャラ|バンド|曲|文化|言葉"
 _BORN_AFTER = re.compile(
     rf"(?<![0-9/.-]){_DATE} ?"
-    r"(?:(?:生まれ|うまれ)|生(?=$|[。、,.)」 ])"
+    r"(?:(?:生まれ|うまれ)(?!変わ|つき)|生(?=$|[。、,.)」 ])"
     r"|に、?(?:[一-龠々ァ-ヴー]{1,8}[でに])?(?:生まれ|誕生し)"
     rf"(?!た[一-龠々ぁ-んァ-ヴー]{{0,6}}(?:{_THING})))"
 )
