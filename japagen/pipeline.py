@@ -11,6 +11,7 @@ from japagen import generation, metrics
 from japagen.arms import Arms
 from japagen.asking import Asker
 from japagen.curation.filters import curate
+from japagen.curation.personal_data import treat_personal_data
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
 from japagen.data import TaskData, load_data, load_synthetic
@@ -160,17 +161,28 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
+            "seed": self._fake_seed,
         }
 
         def make() -> Dataset:
             rows = self.listener.track(dataset.texts, len(dataset), "curate")
             reports = self.analyzer.analyze_all(rows)
             seen = dataset.with_registers([r.register for r in reports])
-            return curate(seen, self.task.curation, self.gold, phrases)
+            return self._filtered(seen, phrases)
 
         curated = self.stages.dataset("curate", "curated.parquet", fingerprint, make)
         self._need_some(curated, "curated.parquet")
         return curated
+
+    @property
+    def _fake_seed(self) -> int | None:
+        """What fakes are drawn from, where there are any."""
+        return self.task.seed if self.task.curation.personal_data == "replace" else None
+
+    def _filtered(self, dataset: Dataset, phrases: Sequence[str]) -> Dataset:
+        settings, tagger = self.task.curation, self.analyzer.tagger
+        treated = treat_personal_data(dataset, settings.personal_data, self.task.seed, tagger)
+        return curate(treated, settings, self.gold, phrases)
 
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
@@ -212,7 +224,7 @@ class _Pipeline:
             )
             if children is None:
                 return controlled
-            return curate(Dataset.concat([controlled, children]), settings, self.gold, phrases)
+            return self._filtered(Dataset.concat([controlled, children]), phrases)
 
         fingerprint = {
             "examples": dataset.fingerprint,
@@ -222,6 +234,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
+            "seed": self._fake_seed,
         }
         held = self.stages.dataset("registers", "registers.parquet", fingerprint, make)
         if unanswered:

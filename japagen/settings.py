@@ -105,6 +105,10 @@ class Curation(Section):
             they are.
         rewrite_attempts: Requests to the model for one text that the rules cannot rewrite;
             0 for rules alone.
+        personal_data: What to do with names, numbers, addresses and the like in synthetic
+            text: ``flag`` counts them for the report, ``mask`` puts 〔電話番号〕 in their place,
+            ``replace`` a fake that is the same throughout, ``reject`` turns the text down,
+            ``ignore`` does not look.
     """
 
     min_characters: Count = 6
@@ -118,6 +122,7 @@ class Curation(Section):
         "rewrite",
     )
     rewrite_attempts: Annotated[int, Field(ge=0, le=8)] = 1
+    personal_data: Literal["flag", "mask", "replace", "reject", "ignore"] = "flag"
 
 
 class JapaneseSettings(Section):

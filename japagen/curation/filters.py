@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from japagen.examples import Dataset, Example, Rejection
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
+from japagen.japanese.pii import find_personal_data
 from japagen.settings import Curation
 
 Filter = Callable[[Example], Rejection | None]
@@ -67,6 +68,8 @@ def _row_filters(
         filters.append(_label_name)
     if settings.forbidden_words:
         filters.append(_forbidden(settings.forbidden_words))
+    if settings.personal_data == "reject":
+        filters.append(_personal_data)
     if gold is not None and len(gold):
         filters.append(_gold_copy(_gold_index(gold), settings.max_gold_overlap))
     return filters
@@ -141,6 +144,13 @@ def _forbidden(words: Sequence[str]) -> Filter:
         return None
 
     return check
+
+
+def _personal_data(example: Example) -> Rejection | None:
+    found = [d for text in _texts(example) for d in find_personal_data(text)]
+    # The detail names the kinds alone: it is shown in the report.
+    kinds = ", ".join(sorted({d.kind for d in found}))
+    return Rejection("personal_data", len(found), 0, kinds) if found else None
 
 
 def _joined(example: Example) -> str:

@@ -97,30 +97,41 @@ def _has_data_signs(text: str) -> bool:
     return any(c.isdigit() or c in "@〇一二三四五六七八九十" for c in text)
 
 
-def mask_personal_data(text: str, tagger: Tagger | None = None) -> str:
+def mask_personal_data(text: str, tagger: Tagger | None = None, known: str = "") -> str:
     """Puts the name of its kind in the place of each piece of personal data.
 
     >>> mask_personal_data("電話は03-1234-5678です。")
     '電話は〔電話番号〕です。'
+
+    Args:
+        text: Any text.
+        tagger: MeCab; the default dictionary when None.
+        known: What stands in this text as well is left.
     """
-    return _substituted(text, tagger, lambda found: f"〔{_MASKS[found.kind]}〕")
+    return _substituted(text, tagger, known, lambda found: f"〔{_MASKS[found.kind]}〕")
 
 
-def replace_personal_data(text: str, seed: int, tagger: Tagger | None = None) -> str:
+def replace_personal_data(
+    text: str, seed: int, tagger: Tagger | None = None, known: str = ""
+) -> str:
     """Puts a fake in the place of each piece of personal data; see `fake_data.fake`.
 
     Args:
         text: Any text.
         seed: The same original gets the same fake under the same seed: one a dataset.
         tagger: MeCab; the default dictionary when None.
+        known: What stands in this text as well is left.
     """
     used = tagger or default_tagger()
-    return _substituted(text, used, lambda found: fake(found.kind, found.text, seed, used))
+    return _substituted(text, used, known, lambda found: fake(found.kind, found.text, seed, used))
 
 
-def _substituted(text: str, tagger: Tagger | None, instead: Callable[[PersonalData], str]) -> str:
+def _substituted(
+    text: str, tagger: Tagger | None, known: str, instead: Callable[[PersonalData], str]
+) -> str:
     parts, at = [], 0
     for found in find_personal_data(text, tagger):
-        parts += [text[at : found.start], instead(found)]
-        at = found.end
+        if found.text not in known:
+            parts += [text[at : found.start], instead(found)]
+            at = found.end
     return "".join([*parts, text[at:]])
