@@ -11,6 +11,7 @@ from japagen import generation, metrics
 from japagen.arms import Arms
 from japagen.asking import Asker
 from japagen.curation.filters import curate
+from japagen.curation.near_duplicates import reject_near_vectors
 from japagen.curation.personal_data import treat_personal_data
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
@@ -161,7 +162,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
-            "seed": self._fake_seed,
+            **self._curation_inputs,
         }
 
         def make() -> Dataset:
@@ -175,14 +176,30 @@ class _Pipeline:
         return curated
 
     @property
-    def _fake_seed(self) -> int | None:
-        """What fakes are drawn from, where there are any."""
-        return self.task.seed if self.task.curation.personal_data == "replace" else None
+    def _curation_inputs(self) -> dict[str, Any]:
+        """What only some settings of curation read."""
+        settings, found = self.task.curation, dict[str, Any]()
+        if settings.personal_data == "replace":
+            found["seed"] = self.task.seed
+        if settings.max_meaning_similarity is not None:
+            from japagen.training.encoders import encoder_identity
+
+            found["encoder"] = encoder_identity(self.task.training.encoder)
+        return found
 
     def _filtered(self, dataset: Dataset, phrases: Sequence[str]) -> Dataset:
         settings, tagger = self.task.curation, self.analyzer.tagger
         treated = treat_personal_data(dataset, settings.personal_data, self.task.seed, tagger)
-        return curate(treated, settings, self.gold, phrases)
+        curated = curate(treated, settings, self.gold, phrases)
+        if settings.max_meaning_similarity is None:
+            return curated
+        encoder = self.task.training
+        vectors = text_vectors(
+            (curated, self.gold), encoder.encoder, trust_remote_code=encoder.trust_remote_code
+        )
+        return reject_near_vectors(
+            curated, settings.max_meaning_similarity, vectors[0], self.gold, vectors[1]
+        )
 
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
@@ -234,7 +251,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
-            "seed": self._fake_seed,
+            **self._curation_inputs,
         }
         held = self.stages.dataset("registers", "registers.parquet", fingerprint, make)
         if unanswered:

@@ -97,6 +97,10 @@ class Curation(Section):
         min_japanese_share: Least share of kana and kanji among the letters; product and
             programme names in Latin letters are ordinary, whole sentences of them are not.
         max_gold_overlap: Largest share of a text's character 5-grams found in one gold text.
+        max_similarity: Largest Jaccard similarity of character bigrams with an earlier text or
+            with gold; 1 leaves near-duplicates in.
+        max_meaning_similarity: Largest cosine similarity of encoder vectors with an earlier text
+            or with gold, the mean vector taken off; None does not compare.
         forbid_label_name: Reject texts that contain their label's name.
         forbidden_words: Reject texts that contain one of these.
         register_miss: What to do, in this order, with a text that is not in the register
@@ -115,6 +119,8 @@ class Curation(Section):
     max_characters: Count = 300
     min_japanese_share: Share = 0.3
     max_gold_overlap: Share = 0.6
+    max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.7
+    max_meaning_similarity: Annotated[float, Field(gt=0, le=1)] | None = None
     forbid_label_name: bool = False
     forbidden_words: tuple[str, ...] = ()
     register_miss: Literal["ignore"] | tuple[Literal["keep", "rewrite"], ...] = (

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
+from japagen.curation.near_duplicates import reject_near_duplicates
 from japagen.examples import Dataset, Example, Rejection
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
@@ -29,8 +30,8 @@ def curate(
 ) -> Dataset:
     """Rejects what should not be trained on; nothing is dropped.
 
-    Filters run in a fixed order and the first that objects is recorded. Rows that arrive
-    rejected stay as they are.
+    Filters run in a fixed order, the cheap ones first, and the first that objects is recorded.
+    Rows that arrive rejected stay as they are.
 
     Args:
         dataset: Synthetic examples.
@@ -51,7 +52,8 @@ def curate(
         if rejection is None:
             rejection = _duplicate(example, seen)
         rejections.append(rejection)
-    return dataset.with_rejections(rejections)
+    filtered = dataset.with_rejections(rejections)
+    return reject_near_duplicates(filtered, settings.max_similarity, gold)
 
 
 def _row_filters(
