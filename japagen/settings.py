@@ -11,6 +11,7 @@ from japagen.japanese.registers import Keigo
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, Field(ge=0)] | None
 _COLUMNS = ("text", "text_pair", "label", "id", "weight")
 
 
@@ -88,6 +89,32 @@ class Generation(Section):
     prompts: Path | None = None
 
 
+class Naturalness(Section):
+    """How many signs of unnatural writing a text may have; None allows any number.
+
+    Attributes:
+        repeated_words: Runs of four words that come again.
+        unfinished: A last word that leaves the sentence open.
+        unclosed: Brackets without their partner, and lost characters.
+        opening_formula: An answer's first words (以下に, 承知しました).
+        can_do: することができます and することが可能です.
+        bullets: Marks of lists, headings and bold type.
+        missing_particles: Nouns that run into a verb or adjective.
+        translationese: Phrases of translated text (最も…の一つ, を可能にする).
+        machine_phrases: Phrases that models like (と言えるでしょう, いかがでしたか).
+    """
+
+    repeated_words: Limit = 2
+    unfinished: Limit = 0
+    unclosed: Limit = 0
+    opening_formula: Limit = 0
+    can_do: Limit = 1
+    bullets: Limit = 1
+    missing_particles: Limit = 2
+    translationese: Limit = 2
+    machine_phrases: Limit = 1
+
+
 class Curation(Section):
     """What is turned down.
 
@@ -113,6 +140,7 @@ class Curation(Section):
             text: ``flag`` counts them for the report, ``mask`` puts 〔電話番号〕 in their place,
             ``replace`` a fake that is the same throughout, ``reject`` turns the text down,
             ``ignore`` does not look.
+        naturalness: Signs of unnatural writing that a text may have.
     """
 
     min_characters: Count = 6
@@ -129,6 +157,7 @@ class Curation(Section):
     )
     rewrite_attempts: Annotated[int, Field(ge=0, le=8)] = 1
     personal_data: Literal["flag", "mask", "replace", "reject", "ignore"] = "flag"
+    naturalness: Naturalness = Naturalness()
 
 
 class JapaneseSettings(Section):

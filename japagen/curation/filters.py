@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
+from japagen.curation.naturalness import find_unnatural
 from japagen.curation.near_duplicates import reject_near_duplicates
 from japagen.examples import Dataset, Example, Rejection
 from japagen.japanese.normalization import japanese_share, normalize
@@ -70,6 +71,7 @@ def _row_filters(
         filters.append(_label_name)
     if settings.forbidden_words:
         filters.append(_forbidden(settings.forbidden_words))
+    filters.append(lambda example: find_unnatural(_texts(example), settings.naturalness))
     if settings.personal_data == "reject":
         filters.append(_personal_data)
     if gold is not None and len(gold):
