@@ -48,6 +48,7 @@ class Parts:
         gold_only: The same for training on gold alone.
         seconds: Stage to seconds.
         encoder: Identity of the encoder.
+        audit: Personal data, memory of gold and skews in the accepted texts.
     """
 
     task: Task
@@ -62,6 +63,7 @@ class Parts:
     gold_only: list[Seeded] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     encoder: str | None = None
+    audit: dict[str, Any] | None = None
 
 
 def collect(parts: Parts) -> dict[str, Any]:
@@ -83,6 +85,7 @@ def collect(parts: Parts) -> dict[str, Any]:
         "per_label": _per_label(parts, dataset),
         "rejections": rejection_counts(dataset),
         "registers": _registers(parts, dataset),
+        "audit": parts.audit,
         "alignment": parts.alignment,
         "scores": _scores(parts),
         "leakage": _leakage(parts, dataset),

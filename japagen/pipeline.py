@@ -10,6 +10,7 @@ from typing import Any, Literal
 from japagen import generation, metrics
 from japagen.arms import Arms
 from japagen.asking import Asker
+from japagen.curation.audit import Audit, audit
 from japagen.curation.filters import curate
 from japagen.curation.near_duplicates import reject_near_vectors
 from japagen.curation.personal_data import treat_personal_data
@@ -19,7 +20,7 @@ from japagen.data import TaskData, load_data, load_synthetic
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.files import digest, read_json, write_json, write_text
-from japagen.formats import load_dataset, write_examples
+from japagen.formats import load_dataset, read_table, write_examples, write_table
 from japagen.generators.base import Answer, Generator, Request
 from japagen.listeners import Listener, Silent
 from japagen.planning import find_registers, load_analyzer, plan
@@ -115,8 +116,10 @@ class _Pipeline:
         else:
             parts.dataset, parts.synthetic_file = given, file
         if "curate" in wanted:
-            parts.dataset = self.curate(parts.dataset)
+            written = parts.dataset
+            parts.dataset = self.curate(written)
             parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
+            parts.audit = self.audit(written, parts.dataset)
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
@@ -259,6 +262,31 @@ class _Pipeline:
         self._need_some(held, "registers.parquet")
         return held
 
+    def audit(self, written: Dataset, curated: Dataset) -> dict[str, Any]:
+        """Looks for personal data, memory of gold and skews in what was accepted."""
+        action = self.task.curation.personal_data
+        labels = list(self.task.labels)
+        fingerprint = {
+            "written": written.fingerprint,
+            "examples": curated.fingerprint,
+            "gold": fingerprint_of(self.gold),
+            "labels": labels,
+            "action": action,
+            "dictionary": self.analyzer.tagger.identity,
+        }
+
+        def save(path: Path, made: Audit) -> None:
+            write_json(path, made.summary)
+            write_table(self.directory.file("audit.parquet"), made.table)
+
+        def make() -> Audit:
+            return audit(written, curated, self.gold, labels, action, self.analyzer.tagger)
+
+        found = self.stages.run(
+            "audit", ["audit.json", "audit.parquet"], fingerprint, make, save, _load_audit
+        )
+        return found.summary
+
     def align(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
         from japagen.alignment.alignment import align_datasets
 
@@ -347,3 +375,7 @@ class _Pipeline:
             write_text,
             lambda path: path.read_text(encoding="utf-8"),
         )
+
+
+def _load_audit(path: Path) -> Audit:
+    return Audit(read_table(path.with_suffix(".parquet")), read_json(path))

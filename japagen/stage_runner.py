@@ -17,6 +17,7 @@ _VERSIONS = {
     "generate": 1,
     "curate": 2,
     "registers": 2,
+    "audit": 1,
     "trust": 1,
     "align": 1,
     "train": 1,

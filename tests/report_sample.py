@@ -19,6 +19,7 @@ from japagen.alignment.diagnostics import (
     WordShift,
 )
 from japagen.alignment.prior import LabelPrior
+from japagen.curation.audit import audit
 from japagen.data import TaskData
 from japagen.examples import Dataset, Example, Rejection
 from japagen.generators.base import GeneratorInfo, OutputTerms
@@ -84,6 +85,7 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
             "wall_seconds": 46.2,
         },
         alignment=_alignment(dataset),
+        audit=audit(dataset, dataset, _dataset(gold, "train"), list(LABELS), "flag").summary,
         with_synthetic=[(s, _predictions(tests, 0.84, s)) for s in (7, 8, 9)],
         gold_only=[(s, _predictions(tests, 0.77, s + 1)) for s in (7, 8, 9)],
         seconds={

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.reporting import alignment_view, charts, views
+from japagen.reporting import alignment_view, audit_view, charts, views
 from japagen.reporting.text import Language, Words, undirected
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ _PARTS = (
     "rejections",
     "samples",
     "registers",
+    "privacy",
+    "bias",
     "alignment",
     "scores",
     "errors",
@@ -63,6 +65,8 @@ def render_report(
         "rejections": views.rejections(metrics, dataset, words),
         "samples": views.samples(metrics, dataset, words),
         "registers": views.registers(metrics, words),
+        "privacy": audit_view.privacy(metrics, words),
+        "bias": audit_view.bias(metrics, words),
         "alignment": alignment_view.alignment(metrics, words),
         "scores": views.scores(metrics, words),
         "errors": views.errors(metrics, words),
