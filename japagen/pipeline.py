@@ -31,6 +31,7 @@ from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
 from japagen.text_vectors import text_vectors
+from japagen.versions import record_version
 
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
@@ -355,9 +356,14 @@ class _Pipeline:
         if parts.generator:
             parts.cost, seconds["generate"] = self.asker.cost()
         parts.seconds = seconds
-        found = {"created": self.directory.created, **metrics.collect(parts)}
-        write_json(self.directory.file("metrics.json"), found)
         assert parts.dataset is not None
+        version = record_version(self.directory.file("versions.json"), parts.dataset, self.task)
+        found = {
+            "created": self.directory.created,
+            **metrics.collect(parts),
+            "dataset": {name: version[name] for name in ("hash", "parent")},
+        }
+        write_json(self.directory.file("metrics.json"), found)
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)
         fingerprint = {"metrics": found, "examples": parts.dataset.fingerprint}
 
