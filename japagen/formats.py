@@ -16,13 +16,15 @@ from japagen.errors import DamagedError, JapagenError
 from japagen.examples import Dataset, Example, Split
 from japagen.files import atomic
 
-Format = Literal["jsonl", "csv", "parquet"]
+Format = Literal["jsonl", "csv", "tsv", "parquet"]
 _SUFFIXES: Mapping[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "csv",
+    ".tsv": "tsv",
     ".parquet": "parquet",
 }
+_DELIMITERS: Mapping[Format, str] = {"csv": ",", "tsv": "\t"}
 _NESTED = ("register_asked", "register_seen", "rejected", "shot_ids")
 _COLUMNS = frozenset(Example.__dataclass_fields__)
 
@@ -35,13 +37,13 @@ def read_examples(
     encoding: str = "utf-8",
     require_label: bool = False,
 ) -> Dataset:
-    """Reads a CSV, JSONL or Parquet file of examples.
+    """Reads a CSV, TSV, JSONL or Parquet file of examples.
 
     Args:
         path: The file; its suffix says the format.
         columns: Our column name to the file's, for example ``{"text": "本文"}``.
         split: The split of rows that name none.
-        encoding: Encoding of CSV and JSONL files.
+        encoding: Encoding of CSV, TSV and JSONL files.
         require_label: Refuse rows without a label.
 
     Returns:
@@ -63,7 +65,8 @@ def read_examples(
         rows = _parquet_rows(path)
     else:
         text = _decode(path, encoding)
-        rows = _jsonl_rows(text, path) if form == "jsonl" else _csv_rows(text, path)
+        delimiter = _DELIMITERS.get(form)
+        rows = _table_rows(text, path, delimiter) if delimiter else _jsonl_rows(text, path)
     mapping = {"text": "text", **({"label": "label"} if require_label else {}), **(columns or {})}
     examples = [_example(row, where, mapping, path, split) for where, row in rows]
     if not examples:
@@ -117,9 +120,9 @@ def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> 
     The file appears whole or not at all.
 
     Args:
-        path: A ``.jsonl``, ``.csv`` or ``.parquet`` file; replaced if it exists.
+        path: A ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet`` file; replaced if it exists.
         dataset: The examples.
-        bom: Start a CSV with a byte order mark, which Excel needs to see UTF-8.
+        bom: Start a CSV or TSV with a byte order mark, which Excel needs to see UTF-8.
 
     Raises:
         JapagenError: If the suffix is not a known format.
@@ -137,8 +140,9 @@ def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> 
                     file.write(json.dumps(kept, ensure_ascii=False) + "\n")
         else:
             encoding = "utf-8-sig" if bom else "utf-8"
+            fields = [*Example.__dataclass_fields__, "weight"]
             with temporary.open("w", encoding=encoding, errors="replace", newline="") as file:
-                writer = csv.DictWriter(file, [*Example.__dataclass_fields__, "weight"])
+                writer = csv.DictWriter(file, fields, delimiter=_DELIMITERS[form])
                 writer.writeheader()
                 writer.writerows(_flat(row) for row in _rows(dataset))
 
@@ -182,7 +186,7 @@ def is_known(path: Path) -> bool:
 def _format_of(path: Path) -> Format:
     if not is_known(path):
         raise JapagenError(
-            f"Expected a .jsonl, .csv or .parquet file, found '{path.name}'.",
+            f"Expected a .jsonl, .csv, .tsv or .parquet file, found '{path.name}'.",
             "Save or convert it as one of these, with the suffix that says so.",
         )
     return _SUFFIXES[path.suffix.lower()]
@@ -246,8 +250,8 @@ def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"line {number}", row
 
 
-def _csv_rows(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+def _table_rows(text: str, path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     try:
         for row in reader:
             where = f"line {reader.line_num}"
@@ -258,12 +262,13 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise JapagenError(
                     f"Expected {len(reader.fieldnames or ())} cells on {where} of {path}, "
                     f"found {cells}.",
-                    "Quote cells that contain commas or line breaks.",
+                    "Quote cells that contain the delimiter or line breaks.",
                 )
             yield where, {k: v if v != "" else None for k, v in row.items()}
     except csv.Error as error:
         raise JapagenError(
-            f"Line {reader.line_num} of {path} is not CSV: {error}.", "Repair the line."
+            f"Line {reader.line_num} of {path} is not {path.suffix[1:].upper()}: {error}.",
+            "Repair the line.",
         ) from None
 
 

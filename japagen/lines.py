@@ -10,7 +10,7 @@ from japagen.formats import is_known, read_examples, wrong_encoding
 
 
 def read_texts(file: Path | None, stream: Iterable[str]) -> Iterator[str]:
-    """Yields the texts of a CSV, JSONL or Parquet file, or the lines of any other file.
+    """Yields the texts of a CSV, TSV, JSONL or Parquet file, or the lines of any other file.
 
     Args:
         file: The file; ``-`` or None for the stream.

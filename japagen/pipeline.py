@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from japagen import generation, metrics
 from japagen.arms import Arms
 from japagen.asking import Asker
-from japagen.curation.audit import Audit, audit
-from japagen.curation.filters import curate
-from japagen.curation.near_duplicates import reject_near_vectors
-from japagen.curation.personal_data import treat_personal_data
+from japagen.auditing import run_audit
+from japagen.curating import filter_inputs, filter_texts
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
 from japagen.data import TaskData, load_data, load_synthetic
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.files import digest, read_json, write_json, write_text
-from japagen.formats import load_dataset, read_table, write_examples, write_table
+from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.listeners import Listener, Silent
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
+from japagen.reviewing.feedback import apply_decisions
+from japagen.reviewing.opening import decisions_of
 from japagen.runs import RunDirectory
 from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
@@ -120,15 +121,19 @@ class _Pipeline:
             written = parts.dataset
             parts.dataset = self.curate(written)
             parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
-            parts.audit = self.audit(written, parts.dataset)
+            parts.audit = run_audit(
+                self.stages, self.task, written, parts.dataset, self.gold, self.analyzer.tagger
+            )
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
             if self.data.gold is not None and self.task.alignment.label_trust == "encoder":
                 parts.dataset = self.arms.trust_labels(parts.dataset)
+            parts.dataset = self.reviewed(parts.dataset)
             parts.dataset, parts.alignment = self.align(parts.dataset)
         if "train" in wanted:
             self.fit(parts)
+            self.keep_reference(parts)
         if "report" in wanted:
             self.report(parts)
 
@@ -166,7 +171,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
-            **self._curation_inputs,
+            **filter_inputs(self.task),
         }
 
         def make() -> Dataset:
@@ -179,31 +184,8 @@ class _Pipeline:
         self._need_some(curated, "curated.parquet")
         return curated
 
-    @property
-    def _curation_inputs(self) -> dict[str, Any]:
-        """What only some settings of curation read."""
-        settings, found = self.task.curation, dict[str, Any]()
-        if settings.personal_data == "replace":
-            found["seed"] = self.task.seed
-        if settings.max_meaning_similarity is not None:
-            from japagen.training.encoders import encoder_identity
-
-            found["encoder"] = encoder_identity(self.task.training.encoder)
-        return found
-
     def _filtered(self, dataset: Dataset, phrases: Sequence[str]) -> Dataset:
-        settings, tagger = self.task.curation, self.analyzer.tagger
-        treated = treat_personal_data(dataset, settings.personal_data, self.task.seed, tagger)
-        curated = curate(treated, settings, self.gold, phrases)
-        if settings.max_meaning_similarity is None:
-            return curated
-        encoder = self.task.training
-        vectors = text_vectors(
-            (curated, self.gold), encoder.encoder, trust_remote_code=encoder.trust_remote_code
-        )
-        return reject_near_vectors(
-            curated, settings.max_meaning_similarity, vectors[0], self.gold, vectors[1]
-        )
+        return filter_texts(self.task, dataset, self.gold, phrases, self.analyzer.tagger)
 
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
@@ -255,7 +237,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
-            **self._curation_inputs,
+            **filter_inputs(self.task),
         }
         held = self.stages.dataset("registers", "registers.parquet", fingerprint, make)
         if unanswered:
@@ -263,30 +245,23 @@ class _Pipeline:
         self._need_some(held, "registers.parquet")
         return held
 
-    def audit(self, written: Dataset, curated: Dataset) -> dict[str, Any]:
-        """Looks for personal data, memory of gold and skews in what was accepted."""
-        action = self.task.curation.personal_data
-        labels = list(self.task.labels)
+    def reviewed(self, dataset: Dataset) -> Dataset:
+        """Carries in what people decided on the review page, if there was a review."""
+        decisions = decisions_of(self.directory.path)
+        if not decisions:
+            return dataset
         fingerprint = {
-            "written": written.fingerprint,
-            "examples": curated.fingerprint,
-            "gold": fingerprint_of(self.gold),
-            "labels": labels,
-            "action": action,
-            "dictionary": self.analyzer.tagger.identity,
+            "examples": dataset.fingerprint,
+            "decisions": {name: asdict(d) for name, d in decisions.items()},
         }
-
-        def save(path: Path, made: Audit) -> None:
-            write_json(path, made.summary)
-            write_table(self.directory.file("audit.parquet"), made.table)
-
-        def make() -> Audit:
-            return audit(written, curated, self.gold, labels, action, self.analyzer.tagger)
-
-        found = self.stages.run(
-            "audit", ["audit.json", "audit.parquet"], fingerprint, make, save, _load_audit
+        reviewed = self.stages.dataset(
+            "review",
+            "reviewed.parquet",
+            fingerprint,
+            lambda: apply_decisions(dataset, decisions),
         )
-        return found.summary
+        self._need_some(reviewed, "reviewed.parquet")
+        return reviewed
 
     def align(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
         from japagen.alignment.alignment import align_datasets
@@ -350,6 +325,32 @@ class _Pipeline:
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
 
+    def keep_reference(self, parts: metrics.Parts) -> None:
+        """Leaves beside the classifier what new traffic will be compared with.
+
+        Texts that it has learnt from would look too certain, so only others count.
+        """
+        found = [d for d in (self.data.test, self.data.unlabelled) if d is not None]
+        if not found:
+            return
+        from japagen.monitoring import FILE, Profile, profile_of
+
+        assert parts.dataset is not None
+        texts = Dataset.concat([d.with_columns(label=[None] * len(d)) for d in found])
+        fingerprint = {
+            "texts": texts.fingerprint,
+            "examples": parts.dataset.fingerprint,
+            **self.arms.inputs(),
+        }
+        self.stages.run(
+            "reference",
+            [FILE],
+            fingerprint,
+            lambda: profile_of(texts, Run(self.directory.path).classifier),
+            lambda path, made: made.save(path.parent),
+            lambda path: Profile.load(path.parent),
+        )
+
     def report(self, parts: metrics.Parts) -> None:
         seconds = self.directory.seconds()
         seconds.pop("report", None)
@@ -381,7 +382,3 @@ class _Pipeline:
             write_text,
             lambda path: path.read_text(encoding="utf-8"),
         )
-
-
-def _load_audit(path: Path) -> Audit:
-    return Audit(read_table(path.with_suffix(".parquet")), read_json(path))

@@ -69,7 +69,7 @@ class Run:
     @cached_property
     def latest(self) -> Dataset:
         """The examples as the last finished stage left them, rejected ones included."""
-        names = ("aligned", "trusted", "registers", "curated")
+        names = ("aligned", "reviewed", "trusted", "registers", "curated")
         found = next((n for n in names if (self.path / f"{n}.parquet").is_file()), "generated")
         return load_dataset(self._need(f"{found}.parquet", "generate CONFIG"))
 

@@ -19,8 +19,10 @@ _VERSIONS = {
     "registers": 2,
     "audit": 1,
     "trust": 1,
+    "review": 1,
     "align": 1,
     "train": 1,
+    "reference": 1,
     "report": 1,
 }
 

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import builtins
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from japagen.cards import dataset_card
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.examples import Dataset
-from japagen.exports import dataset_card, export_dataset
+from japagen.exports import export_dataset
 from japagen.formats import read_examples
 from tests.report_sample import LABELS, sample_run
 
@@ -34,6 +36,21 @@ def test_files_read_back_as_they_were(run: Run, form: Any, tmp_path: Path) -> No
     assert back.labels == dataset.kept.labels
     assert back.weights == pytest.approx(dataset.kept.weights, abs=1e-6)
     assert back.kept_mask.all()
+
+
+@pytest.mark.parametrize("form", ["argilla", "label-studio"])
+def test_annotation_tools_get_json_and_their_interface(run: Run, form: Any, tmp_path: Path) -> None:
+    _, dataset = run
+    path = tmp_path / "out.json"
+    written = export_dataset(dataset, path, form, card="# 説明\n")
+    names = [p.name for p in written]
+    interface = ["out.config.xml"] if form == "label-studio" else []
+    assert names == ["out.json", *interface, "out.card.md"]
+    assert len(json.loads(path.read_text(encoding="utf-8"))) == len(dataset.kept)
+    with pytest.raises(JapagenError, match="is there already"):
+        export_dataset(dataset, path, form, card="# 説明\n")
+    with pytest.raises(JapagenError, match=r"ends in \.json"):
+        export_dataset(dataset, tmp_path / "out.csv", form, card="")
 
 
 def test_rejected_examples_only_when_asked_for(run: Run, tmp_path: Path) -> None:

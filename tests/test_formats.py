@@ -28,7 +28,7 @@ example_rows = st.builds(
 )
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "parquet"])
 @given(rows=st.lists(example_rows, min_size=1, max_size=5))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_read_back(tmp_path: Path, suffix: str, rows: list[Example]) -> None:
@@ -38,7 +38,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, suffix: str, rows: list[Ex
     again = read_examples(path)
     for name in ("text", "label", "text_pair", "id", "register_asked", "shot_ids", "seed"):
         expected = dataset.column(name)
-        if suffix == "csv" and name == "text_pair":
+        if suffix in ("csv", "tsv") and name == "text_pair":
             expected = [value or None for value in expected]
         assert again.column(name) == expected
     assert again.column("weight_distribution") == pytest.approx(

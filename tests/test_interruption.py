@@ -7,6 +7,7 @@ import pty
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,9 +25,8 @@ def interrupted(arguments: list[str], when: str, delay: float) -> tuple[int, str
     child, terminal = pty.fork()
     if child == 0:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        program = "from japagen.cli import main; main()"
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
-        os.execve(sys.executable, [sys.executable, "-c", program, *arguments], environment)
+        os.execve(sys.executable, [sys.executable, "-m", "japagen", *arguments], environment)
     said, pressed = b"", False
     while True:
         try:
@@ -79,3 +79,18 @@ def test_the_same_command_goes_on_after_ctrl_c(
         load_dataset(tmp_path / name / "aligned.parquet") for name in ("run", "again")
     )
     assert found.fingerprint == undisturbed.fingerprint
+
+
+def test_ctrl_c_while_modules_load_ends_quietly() -> None:
+    program = (
+        "import signal, sys\n"
+        "class Press:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'japagen.cli':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Press())\n"
+        "from japagen.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "Interrupted. Nothing was begun.\n"

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.data import load_data
 from japagen.errors import JapagenError
 from japagen.formats import read_examples
 from japagen.generators.base import Answer, Request
+from japagen.monitoring import Profile
 from japagen.tasks import Task
 from tests.conftest import write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
@@ -77,7 +79,10 @@ def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> Non
     assert "http-equiv" in html
     assert read_examples(run.path / "examples.jsonl").texts == run.dataset.texts
     assert {"generate", "curate", "registers", "trust", "align"} <= heard.ran()
-    assert {"train-gold-0", "train-synthetic-0"} <= heard.ran()
+    assert {"train-gold-0", "train-synthetic-0", "reference"} <= heard.ran()
+    test = load_data(task).test
+    assert test is not None
+    assert len(Profile.load(run.path / "model")) == len(test)
     trust = run.dataset.column("weight_label")
     assert all(0 <= t <= 1 for t in trust)
     assert len(set(trust)) > 3

@@ -13,7 +13,18 @@ PACKAGE = Path(__file__).parent.parent / "japagen"
 STAGES = ("curation", "alignment", "training", "reporting", "generation", "evaluation")
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *("aligning", "arms", "asking", "planning", "stage_runner", "text_vectors"),
+    *(
+        "aligning",
+        "auditing",
+        "curating",
+        "arms",
+        "asking",
+        "planning",
+        "reviewing",
+        "stage_runner",
+        "text_vectors",
+        "watching",
+    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -32,3 +33,10 @@ Columns = Annotated[
 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+class Language(Enum):
+    """Languages of the pages."""
+
+    JA = "ja"
+    EN = "en"

@@ -11,15 +11,8 @@ from typing import Annotated
 import typer
 
 from japagen import terminal
-from japagen.cli.options import Json, Overwrite, RunPath, app
+from japagen.cli.options import Json, Language, Overwrite, RunPath, app
 from japagen.lines import read_texts
-
-
-class Language(Enum):
-    """Languages of the report."""
-
-    JA = "ja"
-    EN = "en"
 
 
 class ExportFormat(Enum):
@@ -29,6 +22,8 @@ class ExportFormat(Enum):
     CSV = "csv"
     PARQUET = "parquet"
     HF = "hf"
+    ARGILLA = "argilla"
+    LABEL_STUDIO = "label-studio"
 
 
 _METHOD_HELP = (
@@ -142,6 +137,36 @@ def predict(
 
 
 @app.command()
+def monitor(
+    model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="New texts.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Of samples and permutations.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare new traffic with what the classifier was made for; exits 3 to say: retrain."""
+    with terminal.Terminal(doing="monitor"):
+        from japagen.watching import watch
+
+        found = watch(model, file, seed)
+    if as_json:
+        terminal.print_json(found.to_dict())
+    else:
+        terminal.print_table(
+            f"{found.new} new texts against {found.reference}: {found.verdict}",
+            ["what", "change", "p", ""],
+            [
+                (c.name, f"{c.value:.3f}", f"{c.p_value:.3f}", "drifted" if c.drifted else "")
+                for c in found.checks
+            ],
+        )
+        if found.new_words:
+            words = ", ".join(f"{word} ({n})" for word, n in found.new_words.items())
+            terminal.out.print(f"words never seen before: {words}")
+    if found.verdict == "retrain":
+        raise typer.Exit(3)
+
+
+@app.command()
 def export(
     run_path: RunPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
@@ -156,7 +181,8 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the dataset with its card."""
-    from japagen.exports import dataset_card, export_dataset, form_of
+    from japagen.cards import dataset_card
+    from japagen.exports import export_dataset, form_of
     from japagen.results import Run
 
     found = Run.open(run_path)

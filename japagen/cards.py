@@ -1,0 +1,247 @@
+"""The card of a dataset: what it is, how it was made, and what may be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from japagen.examples import Dataset
+from japagen.japanese.registers import OTHER, PRESETS
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_MISSING = "not measured"
+Cells = Sequence[object]
+
+
+def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
+    """Returns the card of a run's dataset: Markdown with YAML front matter.
+
+    Args:
+        metrics: What metrics.json holds; parts that are None read "not measured".
+        dataset: The examples, rejected ones included.
+    """
+    task = metrics["task"]
+    parts = [
+        _front_matter(task, len(dataset.kept)),
+        f"# {_plain(task['name'])}",
+        _introduction(metrics),
+        _making(metrics, dataset),
+        "## Labels",
+        _table(
+            ("label", "meaning", "gold", "generated", "kept", "share of weight"),
+            [
+                (
+                    label,
+                    task["labels"].get(label, ""),
+                    row["gold"],
+                    row["generated"],
+                    row["kept"],
+                    _share(row["weight_share"]),
+                )
+                for label, row in metrics["per_label"].items()
+            ],
+        ),
+        "## Registers",
+        _registers(metrics.get("registers")),
+        "## Rejected texts",
+        _table(("reason", "texts"), metrics["rejections"].items())
+        if metrics["rejections"]
+        else "None.",
+        "## Alignment",
+        _alignment(metrics.get("alignment")),
+        "## Scores",
+        _scores(metrics.get("scores"), metrics.get("leakage")),
+        "## Terms of the generator's output",
+        _terms(metrics.get("generator")),
+        "## Limits",
+        _LIMITS,
+        "## How to reproduce",
+        _reproduction(metrics),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_LIMITS = """\
+- The texts are synthetic. They describe no real persons or events, and what they claim may be
+  false.
+- The labels are those that the generator was asked for. Some texts do not fit theirs.
+- No person has checked the texts. Filters are automatic and let some bad texts through.
+- The weights fit this task's gold and unlabelled texts, not other uses.
+- Registers are read from word forms. Whether honorifics are used correctly is not judged."""
+
+
+def _front_matter(task: Mapping[str, Any], kept: int) -> str:
+    import yaml
+
+    size = next((name for limit, name in _SIZES if kept < limit), "n>1M")
+    front = {
+        "language": ["ja"],
+        # A line of dashes in a name would end the front matter.
+        "pretty_name": " ".join(task["name"].split()),
+        "task_categories": ["text-classification"],
+        "tags": ["synthetic", "japanese", "japagen"],
+        "size_categories": [size],
+    }
+    return f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---"
+
+
+def _introduction(metrics: Mapping[str, Any]) -> str:
+    task, kept = metrics["task"], f"{metrics['counts']['kept']:,}"
+    about = f": {_plain(task['description'])}" if task.get("description") else ""
+    kind = _plain(task.get("text_type") or "文章")
+    return (
+        f"{kept} synthetic Japanese texts ({kind}) with labels and weights{about}\n\n"
+        f"LLM が書いた日本語の合成テキスト {kept} 件です。人による確認はしていません。"
+        "利用条件（Terms）と限界（Limits）を必ずお読みください。"
+    )
+
+
+def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
+    counts, generator = metrics["counts"], metrics.get("generator")
+    if generator:
+        source = f"Written by {_plain(generator['name'])} (`{_plain(generator['identity'])}`)"
+    else:
+        source = f"Read from the file {_plain(metrics.get('synthetic_file') or 'unknown')}"
+    prompts = sorted({p for p in dataset.column("prompt_id") if p})
+    method = (metrics.get("alignment") or {}).get("method", "none")
+    weighted = "" if method == "none" else " and weighted towards gold"
+    unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
+    steps = (
+        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten"),
+        *("rejected", "kept"),
+    )
+    return "\n\n".join(
+        [
+            "## How it was made",
+            f"{source}, then filtered{weighted} by japagen {metrics['japagen']}. "
+            f"Prompts: {', '.join(map(_plain, prompts)) or 'unknown'}.{unseen}",
+            _table(("step", "texts"), [(step, f"{counts[step]:,}") for step in steps]),
+        ]
+    )
+
+
+def _registers(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return _not_measured()
+    sides = ("gold", "asked", "before", "seen")
+    rows = [
+        (name, *(_share(found[side].get(name, 0.0) if found.get(side) else None) for side in sides))
+        for name in (*PRESETS, OTHER)
+        if any(name in (found.get(side) or {}) for side in sides)
+    ]
+    match = (
+        f"Written in the register asked for: {_share(found.get('match_before'))} as generated, "
+        f"{_share(found.get('match'))} after control."
+    )
+    return f"{_table(('register', *sides), rows)}\n\n{match}"
+
+
+def _alignment(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return _not_measured()
+    prior, diagnostics = found.get("prior") or {}, found.get("diagnostics") or {}
+    choice = found.get("choice")
+    size = diagnostics.get("effective_sample_size") or {}
+    names = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
+    rows = [
+        (name.replace("_", " "), *(_bounded((diagnostics.get(name) or {}).get(s)) for s in _WHEN))
+        for name in names
+    ]
+    return "\n\n".join(
+        [
+            f"Method: {found['method']}. Label prior: {prior.get('how', _MISSING)}. "
+            f"{_plain(prior.get('why', ''))}",
+            *([_plain(choice["why"])] if choice else []),
+            f"Effective sample size: {_number(size.get('rows'), '.0f')} "
+            f"({_share(size.get('share'))} of the kept texts).",
+            _table(("distance", *_WHEN), rows),
+        ]
+    )
+
+
+_WHEN = ("before", "after")
+
+
+def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) -> str:
+    if not found:
+        return _not_measured()
+    arms = [found.get(name) or {} for name in ("gold_only", "with_synthetic")]
+    rows = [
+        (name.replace("_", "-"), *(_number(arm.get(name)) for arm in arms))
+        for name in ("macro_f1", "accuracy", "ece")
+    ]
+    gain = _bounded(found.get("gain"), sign="+")
+    overlap = _share((leakage or {}).get("max_overlap"))
+    return "\n\n".join(
+        [
+            f"A classifier trained with and without these texts, on {found['n']:,} test texts.",
+            _table(("score", "gold only", "with synthetic"), rows),
+            f"Gain in macro-F1: {gain}. The interval is a 95% interval over the test texts. "
+            f"Largest share of character 5-grams in common with a test text: {overlap}.",
+        ]
+    )
+
+
+def _terms(generator: Mapping[str, Any] | None) -> str:
+    if not generator:
+        return "The texts came from a file: check the terms of the model that wrote them."
+    terms = generator["terms"]
+    answers = {True: "yes", False: "no", None: "check the terms"}
+    link = [f"Full terms: {terms['url']}"] if terms.get("url") else []
+    return "\n\n".join(
+        [
+            terms["summary"],
+            *link,
+            f"- May train another model: {answers[terms.get('may_train')]}\n"
+            f"- May be published: {answers[terms.get('may_publish')]}",
+        ]
+    )
+
+
+def _reproduction(metrics: Mapping[str, Any]) -> str:
+    command = "japagen run task.yaml" + (
+        " --synthetic FILE" if metrics.get("synthetic_file") else ""
+    )
+    facts = {
+        "seed": metrics["task"]["seed"],
+        "encoder": metrics.get("encoder") or _MISSING,
+        "dictionary": metrics.get("dictionary") or _MISSING,
+        **(metrics.get("versions") or {}),
+    }
+    return (
+        f"```sh\n{command}\n```\n\n"
+        "with the run directory's `task.yaml`. A generator need not write the same text twice; "
+        "the run directory's ledger keeps what it wrote.\n\n"
+        + _table(("what", "value"), facts.items())
+    )
+
+
+def _table(heads: Cells, rows: Iterable[Cells]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(_plain(str(cell)) for cell in row) + " |" for row in lines)
+
+
+def _plain(text: str) -> str:
+    """One line without Markdown tables or HTML in it."""
+    escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return escaped.replace("|", "\\|")
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return _MISSING if value is None else format(value, form)
+
+
+def _share(value: float | None) -> str:
+    return _number(value, ".1%")
+
+
+def _bounded(value: float | Mapping[str, float] | None, sign: str = "") -> str:
+    """A number, with its interval where it has one."""
+    if not isinstance(value, Mapping):
+        return _number(value)
+    number, low, high = (format(value[key], f"{sign}.3f") for key in ("value", "low", "high"))
+    return f"{number} [{low}, {high}]"
+
+
+def _not_measured() -> str:
+    return f"{_MISSING.capitalize()}."
