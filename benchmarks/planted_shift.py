@@ -1,15 +1,15 @@
 """How much of a planted shift alignment undoes, measured on texts it never saw.
 
-    python benchmarks/planted_shift.py --data DIR [--quick]
+    python benchmarks/planted_shift.py --data DIR [--quick] [--fine-tune]
 
-DIR holds a folder a task (hotel_sentiment, software_topics) with ``pool.jsonl`` and ``dev.jsonl``
-(columns text and label). "Synthetic" text is a biased sample of the pool: its label shares are
-moved, long (or, on odd seeds, short) texts are favoured, polite (or plain) ones too, and 20% of
-its labels are wrong. Gold and unlabelled texts are disjoint from it. Rows are drawn with
-replacement, so that the shift and not the sample's own noise is measured. All weighting methods
-and, as "package", data-selection of p-lambda/dsir (as it comes, and fed MeCab words with spaces
-between) are compared in two settings. Figures are means ± standard errors over seeds, ratios of
-means with jackknife errors:
+DIR holds a folder a task (hotel_sentiment, software_topics, jnli) with ``pool.jsonl`` and
+``dev.jsonl`` (columns text, label and perhaps text_pair). "Synthetic" text is a biased sample of
+the pool: its label shares are moved, long (or, on odd seeds, short) texts are favoured, polite
+(or plain) ones too, and 20% of its labels are wrong. Gold and unlabelled texts are disjoint from
+it. Rows are drawn with replacement, so that the shift and not the sample's own noise is measured.
+All weighting methods and, as "package", data-selection of p-lambda/dsir (as it comes, and fed
+MeCab words with spaces between) are compared in two settings. Figures are means ± standard errors
+over seeds, ratios of means with jackknife errors:
 
 label TV     share of the total variation of labels from the pool's that is undone
 token JS     share undone of the Jensen-Shannon divergence of words from dev, above what an
@@ -22,6 +22,11 @@ true         the planted tilt taken back exactly, which needs knowledge nobody h
              noise, finite text and its own effective sample size bound what any weights can undo
 oracle       entropy balancing with the unlabelled texts' true label shares: the most that
              estimating the prior could reach
+
+More tables have the scores on dev of a logistic head on frozen vectors, trained on gold and the
+weighted sample, and their gain over the same sample without weights, paired by draw, with a 95% t
+interval: macro-F1, accuracy, and macro-F1 where labels weigh alike in the loss whatever the
+weights. --fine-tune adds the encoder fine-tuned for the default method and for none.
 """
 
 from __future__ import annotations
@@ -29,9 +34,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,10 +45,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 from dsir_package import package_weights
+from planted_scores import Scored, fine_tuned_score, gold_scores, head_scores
+from planted_tables import show, show_scores
 from scipy import sparse
 
 from japagen.alignment.alignment import prepare
-from japagen.alignment.automatic import choose
+from japagen.alignment.automatic import DEFAULT, choose
 from japagen.alignment.counting import measure
 from japagen.alignment.distances import jensen_shannon
 from japagen.alignment.floors import effective_share
@@ -50,8 +58,9 @@ from japagen.alignment.methods import METHODS, weigh
 from japagen.examples import Dataset, Example
 from japagen.japanese.morphology import default_tagger
 from japagen.japanese.register_detection import analyze_register
+from japagen.training.encoders import embed, load_encoder
 
-TASKS = ("hotel_sentiment", "software_topics")
+TASKS = ("hotel_sentiment", "software_topics", "jnli")
 WRONG_LABELS = 0.2
 LENGTH_TILT = 1.0
 REGISTER_TILT = 0.7
@@ -60,24 +69,27 @@ FLOOR = 0.3
 FLOOR_DRAWS = 20
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 Runs = dict[str, dict[str, dict[str, float]]]
 
 
 class Pool:
     """A task's pool and dev texts, counted once."""
 
-    def __init__(self, folder: Path, with_vectors: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         rows, dev = (
             [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]
             for name in ("pool.jsonl", "dev.jsonl")
         )
         self.texts = [row["text"] for row in rows]
+        self.second = [row.get("text_pair") for row in rows]
         self.labels = [row["label"] for row in rows]
         self.names = sorted(set(self.labels))
         self.codes = np.array([self.names.index(label) for label in self.labels])
         self.shares = np.bincount(self.codes) / len(rows)
-        sets = [Dataset.of([Example(r["text"]) for r in part]) for part in (rows, dev)]
+        sets = [
+            Dataset.of([Example(r["text"], text_pair=r.get("text_pair")) for r in part])
+            for part in (rows, dev)
+        ]
         (pool, other), _ = measure(sets, default_tagger())
         self.words: sparse.csr_array = pool.words
         self.dev_words: Floats = other.words.sum(axis=0)
@@ -89,7 +101,12 @@ class Pool:
         self.polite = np.array(
             [(p in ("polite", "honorific")) - (p != "other") / 2 for p in presets]
         )
-        self.vectors = _embedded(self.texts) if with_vectors else None
+        self.encoder = load_encoder("embedded")
+        self.vectors, dev_vectors = (
+            embed(self.encoder, d.texts, d.column("text_pair") if d.is_pair else None) for d in sets
+        )
+        dev_codes = np.array([self.names.index(row["label"]) for row in dev])
+        self.dev = Scored(sets[1], dev_vectors, dev_codes)
         small = len(rows) < 1000
         self.unlabelled, self.per_label = (100, 8) if small else (500, 16)
         self.synthetic = 400 if small else 1500
@@ -107,14 +124,11 @@ class Pool:
         """Pool rows as examples, with labels if ``codes`` are given."""
         labels = [None] * len(rows) if codes is None else [self.names[c] for c in codes]
         pairs = zip(rows, labels, strict=True)
-        made = [Example(self.texts[r], label, id=f"{i}-{r}") for i, (r, label) in enumerate(pairs)]
+        made = [
+            Example(self.texts[r], label, self.second[r], id=f"{i}-{r}")
+            for i, (r, label) in enumerate(pairs)
+        ]
         return Dataset.of(made).with_registers([self.seen[r] for r in rows])
-
-
-def _embedded(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    from japagen.training.encoders import embed, load_encoder
-
-    return embed(load_encoder("embedded"), texts)
 
 
 def total_variation(a: Floats, b: Floats) -> float:
@@ -142,7 +156,9 @@ def plant(pool: Pool, rest: Ints, seed: int) -> tuple[Ints, Ints, Floats]:
     return rows, codes, 1.0 / tilt[drawn]
 
 
-def one_seed(pool: Pool, seed: int, methods: Sequence[str], auto: bool) -> tuple[Runs, list[str]]:
+def one_seed(
+    pool: Pool, seed: int, methods: Sequence[str], auto: bool, fine_tune: bool
+) -> tuple[Runs, list[str]]:
     """Figures of every method in both settings, and what auto chose in each."""
     rng = np.random.default_rng([seed, 0])
     order = rng.permutation(len(pool.texts))
@@ -161,12 +177,11 @@ def one_seed(pool: Pool, seed: int, methods: Sequence[str], auto: bool) -> tuple
     for name, gold, prior in settings:
         left = np.setdiff1d(rest, gold)
         rows, codes, ideal = plant(pool, left, seed)
-        shown = Judge(pool, left, rows, codes, rng)
         data = pool.dataset(rows, codes), pool.dataset(gold, pool.codes[gold])
         more = pool.dataset(unlabelled)
-        vectors = (
-            None if pool.vectors is None else [pool.vectors[r] for r in (gold, rows, unlabelled)]
-        )
+        vectors = [pool.vectors[r] for r in (gold, rows, unlabelled)]
+        learnt = Scored(data[1], vectors[0], pool.codes[gold])
+        shown = Judge(pool, left, rows, Scored(data[0], vectors[1], codes), learnt, rng)
         ready = prepare(*data, more, prior, seed, default_tagger(), vectors)
         figures = found.setdefault(name, {})
 
@@ -183,6 +198,8 @@ def one_seed(pool: Pool, seed: int, methods: Sequence[str], auto: bool) -> tuple
                 "seconds": time.perf_counter() - start,
                 "tolerance": tolerance,
             }
+            if fine_tune and prior == "auto" and method in (DEFAULT, "none"):
+                figures[method]["fine-tuned F1"] = shown.fine_tuned(got, seed)
         if auto:
             start = time.perf_counter()
             choice = choose(ready.material, ready.texts, FLOOR)
@@ -218,11 +235,19 @@ class Judge:
     """Measures weights of one biased sample against the pool and dev."""
 
     def __init__(
-        self, pool: Pool, left: Ints, rows: Ints, codes: Ints, rng: np.random.Generator
+        self,
+        pool: Pool,
+        left: Ints,
+        rows: Ints,
+        planted: Scored,
+        gold: Scored,
+        rng: np.random.Generator,
     ) -> None:
-        self.pool, self.left, self.rows, self.codes, self.rng = pool, left, rows, codes, rng
+        self.pool, self.left, self.rows, self.rng = pool, left, rows, rng
+        self.planted, self.codes, self.gold = planted, planted.codes, gold
         self.base_floor = pool.floor(left, len(rows), rng)
         self.before = self._distances(np.ones(len(rows)))
+        self.alone = gold_scores(gold, pool.dev)
 
     def _distances(self, weights: Floats) -> dict[str, float]:
         pool, share = self.pool, weights / weights.sum()
@@ -249,71 +274,23 @@ class Judge:
             "token floor at ESS": floor,
             "ESS": size,
             "least ESS of a label": min(effective_share(w) for w in labels),
+            **head_scores(self.gold, self.planted, weights, self.pool.dev),
+            **self.alone,
         }
 
-
-def summary(runs: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Mean and standard error of every figure; shares undone are ratios of means."""
-    values = {key: np.array([run.get(key, np.nan) for run in runs]) for key in runs[0]}
-    out = {key: _mean(v) for key, v in values.items() if np.isfinite(v).any()}
-    for key in ("label", "length", "register"):
-        out[f"{key} undone"] = undone(values[f"{key} before"], values[f"{key} after"])
-    excess = values["token before"] - values["token floor"]
-    for name, floor in (("token undone", "token floor"), ("at ESS", "token floor at ESS")):
-        out[name] = undone(excess, values["token after"] - values[floor])
-    return out
-
-
-def _mean(values: Floats) -> tuple[float, float]:
-    values = values[np.isfinite(values)]
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return float(values.mean()), float(error)
-
-
-def undone(before: Floats, after: Floats) -> tuple[float, float]:
-    def share(keep: Bools) -> float:
-        return 1 - float(after[keep].sum() / before[keep].sum())
-
-    n = len(before)
-    parts = np.array([share(np.arange(n) != i) for i in range(n)])
-    error = float(np.sqrt((n - 1) / n * ((parts - parts.mean()) ** 2).sum()))
-    return share(np.ones(n, dtype=bool)), error
-
-
-COLUMNS = {
-    "label TV": "label undone",
-    "token JS": "token undone",
-    "at ESS": "at ESS",
-    "length": "length undone",
-    "register": "register undone",
-    "ESS": "ESS",
-    "least": "least ESS of a label",
-    "score": "score on left-out target",
-    "λ": "tolerance",
-    "s": "seconds",
-}
-
-
-def show(runs: Sequence[Runs], setting: str) -> None:
-    """Prints one table: a row a method, a column a figure."""
-    before = summary([run[setting]["entropy"] for run in runs])
-    shown = "; ".join(
-        f"{k} {before[f'{k} before'][0]:.3f}" for k in ("label", "length", "register")
-    )
-    excess = before["token before"][0] - before["token floor"][0]
-    print(f"\n  {setting}\n  planted: {shown}; token JS excess {excess:.4f}")
-    print(f"    {'':24s}" + "".join(f"{name:>14s}" for name in COLUMNS))
-    for method in runs[0][setting]:
-        found = summary([run[setting][method] for run in runs])
-        cells = [found.get(key) for key in COLUMNS.values()]
-        line = [f"{c[0]:7.2f} ± {c[1]:.2f}" if c else "-" for c in cells]
-        print(f"    {method:24s}" + "".join(f"{cell:>14s}" for cell in line))
+    def fine_tuned(self, weights: Floats, seed: int) -> float:
+        """Macro-F1 of the encoder fine-tuned on gold and the weighted sample."""
+        pool = self.pool
+        encoder, names = pool.encoder, pool.names
+        return fine_tuned_score(self.gold, self.planted, weights, pool.dev, encoder, names, seed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="3 seeds instead of 10")
+    parser.add_argument("--seeds", type=int, help="this many")
+    parser.add_argument("--fine-tune", action="store_true", help="fine-tune the encoder as well")
     parser.add_argument("--task", choices=TASKS, help="only this one")
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, help="only these, without auto and the package"
@@ -321,16 +298,22 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write every seed's figures")
     arguments = parser.parse_args()
     methods = list(dict.fromkeys(["entropy", "none", *(arguments.methods or METHODS)]))
-    everything = {}
+    everything: dict[str, list[Runs]] = {}
     for task in [arguments.task] if arguments.task else TASKS:
-        pool = Pool(arguments.data / task, "gradient_matching" in methods)
-        seeds = range(3 if arguments.quick else 10)
-        done = [one_seed(pool, seed, methods, not arguments.methods) for seed in seeds]
-        runs = [run for run, _ in done]
-        everything[task] = runs
+        pool = Pool(arguments.data / task)
+        done = []
+        for seed in range(arguments.seeds or (3 if arguments.quick else 10)):
+            done.append(one_seed(pool, seed, methods, not arguments.methods, arguments.fine_tune))
+            print(f"{task}: seed {seed} done", file=sys.stderr, flush=True)
+            everything[task] = [run for run, _ in done]
+            if arguments.json:
+                arguments.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
+        runs = everything[task]
         print(f"\n{task}: labels {dict(Counter(pool.labels))}")
         for i, setting in enumerate(runs[0]):
             show(runs, setting)
+            for key in ("F1", "accuracy", "F1, labels balanced", "fine-tuned F1"):
+                show_scores(runs, setting, key)
             if not arguments.methods:
                 print(f"    auto chose {dict(Counter(chosen[i] for _, chosen in done))}")
         if arguments.methods:
@@ -343,8 +326,6 @@ def main() -> None:
             ]
         )
         print(f"  the package's own length filter would keep {filtered:.1%} of the texts")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

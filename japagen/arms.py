@@ -6,7 +6,7 @@ synthetic text was asked for is that text's `weight_label`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +54,21 @@ class Arms:
             self._gold_only[seed] = self._fit(None, seed, f"train-gold-{seed}", saved)
         return self._gold_only[seed]
 
-    def with_synthetic(self, dataset: Dataset, seed: int) -> npt.NDArray[np.float64]:
-        """The same after training on gold, if any, and synthetic text."""
+    def with_synthetic(
+        self, dataset: Dataset | None, seed: int, share: float | None = None
+    ) -> npt.NDArray[np.float64]:
+        """The same after training on gold, if any, and synthetic text.
+
+        Args:
+            dataset: Synthetic examples; None to ship the classifier of gold alone.
+            seed: Of the training.
+            share: Synthetic share of the loss; the task's when None.
+        """
         saved = MODEL if seed == self._task.seed else None
-        return self._fit(dataset, seed, f"train-synthetic-{seed}", saved)
+        name = f"train-synthetic-{seed}"
+        if dataset is None:
+            return self._ship_gold_only(seed, name, saved)
+        return self._fit(dataset, seed, name, saved, share)
 
     def trust_labels(self, dataset: Dataset) -> Dataset:
         """Sets `weight_label` to the probability of each row's label under gold alone.
@@ -86,20 +97,24 @@ class Arms:
         settings = self._task.training
         return {
             "gold": fingerprint_of(self._data.gold),
-            "training": settings.model_dump(mode="json", exclude={"seeds"}),
+            "training": settings.model_dump(mode="json", exclude={"seeds", "synthetic_share"}),
             "encoder": encoder_identity(settings.encoder),
             "labels": list(self._task.labels),
         }
 
     def _fit(
-        self, dataset: Dataset | None, seed: int, name: str, saved: str | None
+        self,
+        dataset: Dataset | None,
+        seed: int,
+        name: str,
+        saved: str | None,
+        share: float | None = None,
     ) -> npt.NDArray[np.float64]:
         settings, test = self._task.training, self._data.test
-        fingerprint = {
-            "examples": fingerprint_of(dataset),
-            "test": fingerprint_of(test),
-            **self.inputs(),
-        }
+        share = None if dataset is None else settings.share if share is None else share
+        if share is not None:
+            settings = settings.model_copy(update={"synthetic_share": share})
+        fingerprint = self._trained_on(dataset, share)
 
         def make() -> npt.NDArray[np.float64]:
             from japagen.training.fitting import train
@@ -124,6 +139,35 @@ class Arms:
                 return np.zeros((0, len(self._task.labels)))
             return classifier.probabilities(test.texts, test.column("text_pair"), progress=progress)
 
+        return self._predictions(name, saved, fingerprint, make)
+
+    def _ship_gold_only(self, seed: int, name: str, saved: str | None) -> npt.NDArray[np.float64]:
+        """Makes the classifier of gold alone the one that the run leaves."""
+        found = self.gold_only(seed)
+
+        def make() -> npt.NDArray[np.float64]:
+            if saved:
+                classifier = self._judge or self._load_judge()
+                classifier.save(self._stages.directory.file(saved))
+            return found
+
+        return self._predictions(name, saved, self._trained_on(None, 0.0), make)
+
+    def _trained_on(self, dataset: Dataset | None, share: float | None) -> dict[str, Any]:
+        return {
+            "examples": fingerprint_of(dataset),
+            "share": share,
+            "test": fingerprint_of(self._data.test),
+            **self.inputs(),
+        }
+
+    def _predictions(
+        self,
+        name: str,
+        saved: str | None,
+        fingerprint: dict[str, Any],
+        make: Callable[[], npt.NDArray[np.float64]],
+    ) -> npt.NDArray[np.float64]:
         output = str(Path("predictions") / f"{name}.npy")
         outputs = [output, saved] if saved else [output]
         return self._stages.run(name, outputs, fingerprint, make, write_array, read_array)

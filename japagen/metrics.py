@@ -24,6 +24,7 @@ from japagen.examples import HELD_BACK, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
+from japagen.knowledge import Knowledge
 from japagen.tasks import Task
 
 Seeded = tuple[int, npt.NDArray[np.float64]]
@@ -44,11 +45,16 @@ class Parts:
         synthetic_file: Name of that file.
         cost: Totals of the ledger.
         alignment: What alignment reports.
+        diversity: How varied the kept texts are.
+        mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and test probabilities, shape (n, labels), a training.
         gold_only: The same for training on gold alone.
         seconds: Stage to seconds.
         encoder: Identity of the encoder.
         audit: Personal data, memory of gold and skews in the accepted texts.
+        rounds: What was found after each round of the closed loop; empty with one round.
+        named: Request id to what the request named.
+        coverage: Label to what its texts cover of what the task wants; None without wants.
     """
 
     task: Task
@@ -59,11 +65,16 @@ class Parts:
     synthetic_file: str | None = None
     cost: Mapping[str, float] | None = None
     alignment: dict[str, Any] | None = None
+    diversity: dict[str, Any] | None = None
+    mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     encoder: str | None = None
     audit: dict[str, Any] | None = None
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
+    coverage: dict[str, Any] | None = None
 
 
 def collect(parts: Parts) -> dict[str, Any]:
@@ -86,11 +97,15 @@ def collect(parts: Parts) -> dict[str, Any]:
         "rejections": rejection_counts(dataset),
         "registers": _registers(parts, dataset),
         "audit": parts.audit,
+        "rounds": _rounds(parts),
+        "coverage": parts.coverage,
         "alignment": parts.alignment,
+        "diversity": parts.diversity,
+        "mix": parts.mix,
         "scores": _scores(parts),
         "leakage": _leakage(parts, dataset),
         "errors": _errors(parts),
-        "cost": dict(parts.cost) if parts.cost else None,
+        "cost": _cost(parts.cost, int(dataset.kept_mask.sum())),
         "seconds": parts.seconds,
         "versions": _versions(),
         "dictionary": (parts.alignment or {}).get("dictionary"),
@@ -108,6 +123,19 @@ def _generator(info: GeneratorInfo | None) -> dict[str, Any] | None:
     if info is None:
         return None
     return {"name": info.name, "identity": info.identity, "terms": asdict(info.terms)}
+
+
+def _cost(totals: Mapping[str, float] | None, kept: int) -> dict[str, float] | None:
+    """The ledger's totals, and what each example that was kept has cost."""
+    if not totals:
+        return None
+    found = dict(totals)
+    if kept:
+        tokens = totals["prompt_tokens"] + totals["completion_tokens"]
+        found["tokens_per_kept"] = round(tokens / kept, 1)
+        if "yen" in totals:
+            found["yen_per_kept"] = round(totals["yen"] / kept, 4)
+    return found
 
 
 def _size(data: Dataset | None) -> int:
@@ -155,6 +183,26 @@ def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | No
         }
         for label in parts.task.labels
     }
+
+
+def _rounds(parts: Parts) -> dict[str, Any] | None:
+    """Each round's distances, what it named and what was missing after it."""
+    if not parts.rounds:
+        return None
+    return {
+        "planned": parts.task.generation.rounds,
+        "stopped": parts.rounds[-1]["stopped"],
+        "rounds": [
+            {key: row[key] for key in ("round", "requests", "kept", "named", "distances")}
+            | {"missing": {label: _items(rows) for label, rows in row["missing"].items()}}
+            for row in parts.rounds
+        ],
+    }
+
+
+def _items(missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    keys = ("kind", "item", "target", "synthetic", "chance")
+    return [{key: row[key] for key in keys} for row in missing]
 
 
 def _name(row: Mapping[str, Any] | None) -> str:
@@ -231,7 +279,8 @@ def _scores(parts: Parts) -> dict[str, Any] | None:
     labels = list(parts.task.labels)
     true = test.labels
     gain = None
-    if parts.gold_only:
+    shipped_gold_only = (parts.mix or {}).get("share") == 0
+    if parts.gold_only and not shipped_gold_only:
         gain = bootstrap_difference(
             true,
             [_named(p, labels) for _, p in parts.with_synthetic],
@@ -245,7 +294,7 @@ def _scores(parts: Parts) -> dict[str, Any] | None:
         "gold_only": _arm(parts.gold_only, true, labels) if parts.gold_only else None,
         "with_synthetic": _arm(parts.with_synthetic, true, labels),
         "gain": asdict(gain) if gain else None,
-        "verdict": _verdict(gain),
+        "verdict": "not_used" if shipped_gold_only else _verdict(gain),
     }
 
 

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from japagen import generation, metrics
+import numpy as np
+
+from japagen import coverage, generation, metrics
 from japagen.arms import Arms
 from japagen.asking import Asker
 from japagen.auditing import run_audit
@@ -22,16 +24,18 @@ from japagen.files import digest, read_json, write_json, write_text
 from japagen.formats import load_dataset, write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.listeners import Listener, Silent
-from japagen.planning import find_registers, load_analyzer, plan
+from japagen.measuring import Measuring, Vectors
+from japagen.mixing.mix import FoundMix, given_mix
+from japagen.planning import find_registers, load_analyzer
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
 from japagen.reviewing.feedback import apply_decisions
 from japagen.reviewing.opening import decisions_of
+from japagen.rounds import Rounds
 from japagen.runs import RunDirectory
 from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
-from japagen.text_vectors import text_vectors
 from japagen.versions import record_version
 
 Until = Literal["generate", "curate", "align", "train", "report"]
@@ -99,13 +103,14 @@ class _Pipeline:
         self.directory = directory
         self.listener = listener
         path = directory.file("ledger.sqlite")
-        self.asker = Asker(task.generator, generator, path, listener)
+        self.asker = Asker(task, generator, path, listener)
         self.stages = StageRunner(directory, listener)
         self.data = data
         self.arms = Arms(task, data, self.stages)
         self.analyzer = load_analyzer(task)
         gold = self.data.gold
         self.gold = find_registers(gold, self.analyzer) if gold is not None else None
+        self.measuring = Measuring(task, data, self.gold, self.stages)
 
     def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
         """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
@@ -113,7 +118,7 @@ class _Pipeline:
         parts = metrics.Parts(task=self.task, data=self.data, gold=self.gold)
         wanted = STAGES[: STAGES.index(until) + 1]
         if given is None:
-            parts.dataset = self.generate()
+            parts.dataset = self.generate(parts)
             parts.generator = self.asker.info
         else:
             parts.dataset, parts.synthetic_file = given, file
@@ -130,7 +135,10 @@ class _Pipeline:
             if self.data.gold is not None and self.task.alignment.label_trust == "encoder":
                 parts.dataset = self.arms.trust_labels(parts.dataset)
             parts.dataset = self.reviewed(parts.dataset)
-            parts.dataset, parts.alignment = self.align(parts.dataset)
+            vectors = self.measuring.vectors(parts.dataset)
+            parts.dataset, parts.alignment = self.align(parts.dataset, vectors)
+            tagger = self.analyzer.tagger
+            parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
         if "train" in wanted:
             self.fit(parts)
             self.keep_reference(parts)
@@ -140,16 +148,15 @@ class _Pipeline:
     def _write_task(self) -> None:
         write_text(self.directory.file("task.yaml"), self.task.to_yaml())
 
-    def generate(self) -> Dataset:
+    def generate(self, parts: metrics.Parts) -> Dataset:
         info = self.asker.info
-        requests = plan(self.task, self.data, info, self.gold)
-        asked = self.asker.ask(requests, "generate")
-        answers, failures = asked.answers, asked.failures
-        if not answers:
-            raise JapagenError(
-                f"None of {len(requests)} requests was answered.",
-                f"The first reason: {next(iter(failures.values()), 'unknown')}",
-            )
+        rounds = Rounds(
+            *(self.task, self.data, self.gold, self.analyzer),
+            *(self.asker, self.stages, self.listener),
+        )
+        made = rounds.generate()
+        requests, answers, failures = made.requests, made.answers, made.failures
+        parts.rounds, parts.named = made.rounds, coverage.named_in(requests)
         fingerprint = {
             "requests": digest([r.id for r in requests]),
             "answers": digest({key: answers[key].text for key in sorted(answers)}),
@@ -160,7 +167,7 @@ class _Pipeline:
             fingerprint,
             lambda: generation.to_dataset(requests, answers, failures, info.name),
             # What was just answered has been told; the file it goes to is no news.
-            listener=Silent() if asked.sent else self.listener,
+            listener=Silent() if made.sent else self.listener,
         )
 
     def curate(self, dataset: Dataset) -> Dataset:
@@ -263,45 +270,51 @@ class _Pipeline:
         self._need_some(reviewed, "reviewed.parquet")
         return reviewed
 
-    def align(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
+    def align(self, dataset: Dataset, vectors: Vectors) -> tuple[Dataset, dict[str, Any]]:
+        """Weights the kept examples, or draws some of them by weight."""
         from japagen.alignment.alignment import align_datasets
+        from japagen.alignment.resampling import keep_drawn
+        from japagen.training.encoders import encoder_identity
 
+        settings, unlabelled = self.task.alignment, self.data.unlabelled
         fingerprint = {
             "examples": dataset.fingerprint,
             "gold": fingerprint_of(self.gold),
-            "unlabelled": fingerprint_of(self.data.unlabelled),
+            "unlabelled": fingerprint_of(unlabelled),
             "label_prior": self.task.label_prior,
-            "alignment": self.task.alignment.model_dump(mode="json"),
-            "dictionary": self.analyzer.tagger.identity,
+            "alignment": settings.model_dump(mode="json"),
+            "japanese": self.analyzer.identity,
+            "encoder": encoder_identity(self.task.training.encoder),
             "seed": self.task.seed,
         }
-        settings, unlabelled = self.task.training, self.data.unlabelled
-        needs_vectors = self.task.alignment.method == "gradient_matching"
-        if needs_vectors:
-            from japagen.training.encoders import encoder_identity
-
-            fingerprint["encoder"] = encoder_identity(settings.encoder)
+        if self.task.balance:
+            fingerprint["balance"] = self.task.model_dump(mode="json")["balance"]
 
         def make() -> tuple[Dataset, dict[str, Any]]:
-            vectors = None
-            if needs_vectors:
-                vectors = text_vectors(
-                    (self.gold, dataset, unlabelled),
-                    settings.encoder,
-                    trust_remote_code=settings.trust_remote_code,
-                )
+            factors = coverage.balance_factors(self.task, dataset, self.analyzer.tagger)
+            trust = np.array(dataset.column("weight_label"), dtype=np.float64)
+            # A register that one side lacks could not be matched.
+            known = unlabelled and find_registers(unlabelled, self.analyzer)
             alignment = align_datasets(
-                dataset,
+                # Alignment starts from the label weights, so what it meets, it meets balanced.
+                dataset.with_columns(weight_label=trust * factors),
                 self.gold,
-                unlabelled,
+                known,
                 label_prior=self.task.label_prior,
-                method=self.task.alignment.method,
-                floor=self.task.alignment.floor,
+                method=settings.method,
+                floor=settings.floor,
                 seed=self.task.seed,
                 tagger=self.analyzer.tagger,
                 vectors=vectors,
+                resample=settings.resample,
             )
-            aligned = dataset.with_columns(weight_distribution=alignment.weights)
+            if settings.resample is not None:
+                # The draw was by the balanced weights already.
+                return keep_drawn(dataset, alignment.weights), alignment.to_dict()
+            weights = alignment.weights * factors
+            kept = dataset.kept_mask
+            weights /= weights[kept].mean() if weights[kept].any() else 1.0
+            aligned = dataset.with_columns(weight_distribution=weights)
             return aligned, alignment.to_dict()
 
         def save(path: Path, made: tuple[Dataset, dict[str, Any]]) -> None:
@@ -314,14 +327,63 @@ class _Pipeline:
         outputs = ["aligned.parquet", "alignment.json"]
         return self.stages.run("align", outputs, fingerprint, make, save, load)
 
+    def mix(self, dataset: Dataset, alignment: dict[str, Any] | None) -> FoundMix:
+        """How much of the synthetic text to train on, and at which share of the loss."""
+        from japagen.training.encoders import encoder_identity
+
+        task = self.task
+        if task.training.synthetic_share != "auto":
+            return given_mix(task.training.share)
+        fingerprint = {
+            "examples": dataset.fingerprint,
+            "gold": fingerprint_of(self.gold),
+            "unlabelled": fingerprint_of(self.data.unlabelled),
+            "label_prior": task.label_prior,
+            "alignment": task.alignment.model_dump(mode="json"),
+            "mixing": task.mixing.model_dump(mode="json"),
+            "encoder": encoder_identity(task.training.encoder),
+            "dictionary": self.analyzer.tagger.identity,
+            "labels": list(task.labels),
+            "seed": task.seed,
+        }
+        if task.mixing.confirm:
+            fingerprint["training"] = task.training.model_dump(mode="json")
+
+        def make() -> FoundMix:
+            from japagen.mixing.searching import find_mix_of
+
+            method = (alignment or {}).get("method", "none")
+            return find_mix_of(
+                task,
+                self.gold,
+                dataset,
+                self.data.unlabelled,
+                method,
+                self.analyzer.tagger,
+                self.listener,
+            )
+
+        return self.stages.run(
+            "mix",
+            ["mix.json"],
+            fingerprint,
+            make,
+            lambda path, mix: write_json(path, mix.to_dict()),
+            lambda path: FoundMix.from_dict(read_json(path)),
+        )
+
     def fit(self, parts: metrics.Parts) -> None:
         """Trains with and without synthetic text, for every seed, and scores both."""
         from japagen.training.encoders import encoder_identity
 
         parts.encoder = encoder_identity(self.task.training.encoder)
         assert parts.dataset is not None
+        mix = self.mix(parts.dataset, parts.alignment)
+        parts.mix = mix.to_dict()
+        chosen = mix.of(parts.dataset)
         for seed in self.arms.seeds:
-            parts.with_synthetic.append((seed, self.arms.with_synthetic(parts.dataset, seed)))
+            made = self.arms.with_synthetic(chosen, seed, mix.mix.share)
+            parts.with_synthetic.append((seed, made))
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
 
@@ -358,6 +420,11 @@ class _Pipeline:
             parts.cost, seconds["generate"] = self.asker.cost()
         parts.seconds = seconds
         assert parts.dataset is not None
+        if coverage.wants_coverage(self.task):
+            covered = coverage.measure_coverage(
+                self.task, parts.dataset, parts.named, self.analyzer.tagger
+            )
+            parts.coverage = {label: part.to_dict() for label, part in covered.items()}
         version = record_version(self.directory.file("versions.json"), parts.dataset, self.task)
         found = {
             "created": self.directory.created,

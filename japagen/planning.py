@@ -11,7 +11,7 @@ from japagen.generators.base import GeneratorInfo, Request
 from japagen.japanese.own_honorifics import read_honorifics
 from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.prompts import PromptLibrary
-from japagen.register_shares import register_shares
+from japagen.register_shares import Shares, register_shares
 from japagen.tasks import Task
 
 
@@ -29,13 +29,27 @@ def plan(
     analyzer = load_analyzer(task)
     if gold is None and data.gold is not None:
         gold = find_registers(data.gold, analyzer)
+    shares = planned_registers(task, data, gold, analyzer)
+    prompts = PromptLibrary(task.generation.prompts)
+    return generation.plan_requests(task, gold, shares, prompts, info, analyzer.tagger)
+
+
+def planned_registers(
+    task: Task, data: TaskData, gold: Dataset | None, analyzer: RegisterAnalyzer
+) -> dict[str, Shares]:
+    """Label to register name to the share of its requests.
+
+    Args:
+        task: The task.
+        data: Its texts.
+        gold: Gold with registers, or None.
+        analyzer: Finds those of unlabelled texts, where they count.
+    """
     unlabelled = data.unlabelled
     if task.registers == "from_gold" and unlabelled is not None:
         unlabelled = find_registers(unlabelled, analyzer)
     shown = generation.strategy_of(task, gold) == "few_shot"
-    shares = register_shares(task, gold, unlabelled, shown=shown)
-    prompts = PromptLibrary(task.generation.prompts)
-    return generation.plan_requests(task, gold, shares, prompts, info)
+    return register_shares(task, gold, unlabelled, shown=shown)
 
 
 def load_analyzer(task: Task) -> RegisterAnalyzer:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from japagen import generation
 from japagen.data import load_data
-from japagen.generators.base import Request
+from japagen.errors import JapagenError
+from japagen.generators.base import Generator, Request
 from japagen.generators.loading import load_generator
+from japagen.knowledge import Knowledge
+from japagen.ledger import Ledger, ledger_errors
+from japagen.outgoing import prepare
 from japagen.planning import plan
+from japagen.spending import Purse, yen
 from japagen.tasks import Task
 
 
@@ -20,40 +29,137 @@ def _text(request: Request) -> str:
     return "\n".join(f"[{m.role}]\n{m.content}" for m in request.prompt)
 
 
-def estimate(task: Task) -> dict[str, Any]:
-    """Counts requests and tokens of a run without sending anything.
+# Requests sent to find out how fast a generator on this machine is.
+_SAMPLE = 4
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one answer takes on average.
+
+    Attributes:
+        prompt_tokens: Tokens read.
+        completion_tokens: Tokens written.
+        seconds: Elapsed time; less than an answer takes where several are written at a time.
+        source: Where the figures are from.
+    """
+
+    prompt_tokens: float
+    completion_tokens: float
+    seconds: float
+    source: Literal["ledger", "sample"]
+
+
+def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> dict[str, Any]:
+    """Says what a run would take, in requests, tokens, time and yen.
+
+    Time and the length of answers are measured: on what ``run`` has in its ledger, or else on
+    a few requests that are sent now.
+
+    Args:
+        task: The task.
+        run: A run directory of the task; ``runs/NAME`` when None. It need not exist.
+        sample: Requests to send if the ledger says nothing; when None, 4 to a generator on this
+            machine and none to one elsewhere.
 
     Returns:
-        ``requests``, ``cells`` (label, register, requests), ``prompt_tokens``,
-        ``shared_prompt_tokens`` (every distinct prompt counted once) and
-        ``max_completion_tokens``.
+        ``requests``, ``answered`` (in the ledger already), ``rounds`` (requests of each),
+        ``cells`` (label, register, requests), ``knowledge`` (label, kind, item, requests that
+        name it), ``prompt_tokens``, ``shared_prompt_tokens`` (every distinct prompt counted
+        once), ``max_completion_tokens``, and for what is not answered yet ``completion_tokens``,
+        ``seconds``, ``yen`` (expected; None where nothing was measured) and ``max_yen`` (None
+        without a price), ``measured_on`` (ledger or sample) and ``budget``. What later rounds
+        name because the earlier ones lack it is not known before they are asked, and not in it.
     """
     with closing(load_generator(task.generator)) as generator:
+        # A budget in yen without a price is refused here as it would be later.
+        Purse(task.generation.budget, task.generator.price)
         requests = plan(task, load_data(task), generator.info)
+        outgoing = prepare(requests, generator.info, task.privacy)
+        requests = list(outgoing.requests)
         tokens = {text: generator.count_tokens(text) for text in {_text(r) for r in requests}}
-        cells = Counter((r.label, r.register.name) for r in requests)
-        return {
-            "generator": generator.info.name,
-            "requests": len(requests),
-            "cells": [
-                {"label": label, "register": preset, "requests": n}
-                for (label, preset), n in cells.items()
-            ],
-            "prompt_tokens": sum(tokens[_text(r)] for r in requests),
-            "shared_prompt_tokens": sum(tokens.values()),
-            "max_completion_tokens": sum(r.sampling.max_tokens for r in requests),
-        }
+        answered, rate = _recorded(requests, generator, run or Path("runs") / task.name)
+        waiting = [r for r in requests if r.id not in answered]
+        rate = rate or _measured(waiting, generator, sample)
+    cells = Counter((r.label, r.register.name) for r in requests)
+    named = Counter((r.label, Knowledge.parse(k)) for r in requests for k in r.knowledge)
+    prompt_tokens = sum(tokens[_text(r)] for r in waiting)
+    most = sum(r.sampling.max_tokens for r in waiting)
+    expected = round(rate.completion_tokens * len(waiting)) if rate else None
+    price = task.generator.price
+    return {
+        "generator": generator.info.name,
+        "requests": len(requests),
+        "answered": len(answered),
+        "cells": [
+            {"label": label, "register": preset, "requests": n}
+            for (label, preset), n in cells.items()
+        ],
+        "rounds": [n for _, n in sorted(Counter(r.round for r in requests).items())],
+        "knowledge": [
+            {"label": label, "kind": known.kind, "item": known.item, "requests": n}
+            for (label, known), n in named.items()
+        ],
+        "prompt_tokens": sum(tokens[_text(r)] for r in requests),
+        "shared_prompt_tokens": sum(tokens.values()),
+        "max_completion_tokens": sum(r.sampling.max_tokens for r in requests),
+        "completion_tokens": expected,
+        "seconds": rate and round(rate.seconds * len(waiting), 1),
+        "yen": yen(price, prompt_tokens, expected) if price and expected is not None else None,
+        "max_yen": yen(price, prompt_tokens, most) if price else None,
+        "measured_on": rate and rate.source,
+        "budget": task.generation.budget.model_dump(exclude_none=True),
+        "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
+    }
+
+
+def _recorded(
+    requests: Sequence[Request], generator: Generator, run: Path
+) -> tuple[set[str], Rate | None]:
+    """Ids that a run has answers to, and what an answer took in it."""
+    path = run / "ledger.sqlite"
+    if not path.is_file():
+        return set(), None
+    with ledger_errors(path), closing(Ledger(path)) as ledger:
+        answered = set(ledger.answers(r.id for r in requests))
+        found = ledger.rate(generator.info.identity)
+    return answered, found and Rate(*found, "ledger")
+
+
+def _measured(waiting: Sequence[Request], generator: Generator, sample: int | None) -> Rate | None:
+    """What an answer takes in a sample sent now; None if there is none or nobody answers."""
+    count = (_SAMPLE if generator.info.local else 0) if sample is None else sample
+    chosen = _spread(waiting, count)
+    if not chosen:
+        return None
+    began = time.perf_counter()
+    try:
+        answers = [a for a in generator.stream(iter(chosen)) if not a.error]
+    except JapagenError:
+        if sample is not None:
+            raise
+        return None  # a plan is wanted even while the server is down
+    seconds = time.perf_counter() - began
+    if not answers:
+        return None
+    count = len(answers)
+    prompt, completion = (
+        sum(getattr(a, name) for a in answers) / count
+        for name in ("prompt_tokens", "completion_tokens")
+    )
+    return Rate(prompt, completion, seconds / count, "sample")
 
 
 def sample(task: Task, number: int) -> list[dict[str, Any]]:
-    """Sends ``number`` requests spread over labels and registers; nothing is kept.
+    """Sends ``number`` requests spread over labels, registers and what they name; keeps nothing.
 
     Returns:
-        For each: label, register, template, the prompt, and the text or the error.
+        For each: label, register, what it names, template, the prompt as sent, and the text or
+        the error.
     """
     with closing(load_generator(task.generator)) as generator:
         requests = plan(task, load_data(task), generator.info)
-        chosen = _spread(requests, number)
+        chosen = prepare(_spread(requests, number), generator.info, task.privacy).requests
         answers = {a.request_id: a for a in generator.stream(iter(chosen))}
         accepted = {key: a for key, a in answers.items() if not a.error}
         failures = {key: a.error for key, a in answers.items() if a.error}
@@ -62,6 +168,7 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
         {
             "label": request.label,
             "register": request.register.name,
+            "knowledge": list(request.knowledge),
             "template": request.template,
             "prompt": _text(request),
             "text": example.text,
@@ -71,12 +178,13 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
     ]
 
 
-def _spread(requests: list[Request], number: int) -> list[Request]:
-    """The first request of every cell in turn, then the second, and so on."""
-    seen: Counter[tuple[str, str | None]] = Counter()
+def _spread(requests: Sequence[Request], number: int) -> list[Request]:
+    """The first request of every label, register and kind of knowledge, then the second ones."""
+    seen: Counter[tuple[str, ...]] = Counter()
     ranked = []
     for index, request in enumerate(requests):
-        cell = (request.label, request.register.name)
+        kinds = [Knowledge.parse(k).kind for k in request.knowledge]
+        cell = (request.label, request.register.name, *kinds)
         ranked.append((seen[cell], index, request))
         seen[cell] += 1
     return [request for _, _, request in sorted(ranked, key=lambda r: r[:2])[:number]]

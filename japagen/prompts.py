@@ -67,8 +67,14 @@ class PromptLibrary:
         )
 
     def template_hash(self, template: str) -> str:
-        """First 12 hex digits of the SHA-256 of the template and the register descriptions."""
-        content = self._source(template) + yaml.safe_dump(self.registers, allow_unicode=True)
+        """First 12 hex digits of the SHA-256 of the template and the register descriptions.
+
+        What the template includes counts as part of it.
+        """
+        source = self._source(template)
+        included = meta.find_referenced_templates(self._environment.parse(source))
+        parts = [self._source(name.removesuffix(".j2")) for name in included if name]
+        content = "".join([source, *parts, yaml.safe_dump(self.registers, allow_unicode=True)])
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def render(

@@ -28,6 +28,7 @@ def draft_request(
     label: str,
     register: Register,
     shot_ids: Sequence[str] = (),
+    knowledge: Sequence[str] = (),
     round: int = 0,
 ) -> Request:
     """Renders a prompt for a generator; the request still lacks its seed and id.
@@ -41,6 +42,7 @@ def draft_request(
         label: The label asked for.
         register: The register asked for.
         shot_ids: Gold examples that the prompt descends from.
+        knowledge: What the prompt names, as ``KIND:ITEM``.
         round: Round of the closed loop.
     """
     kind = generator.prompt_kind
@@ -54,6 +56,7 @@ def draft_request(
         register=register,
         template=f"{name}@{prompts.template_hash(name)}",
         shot_ids=tuple(shot_ids),
+        knowledge=tuple(knowledge),
         round=round,
     )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from japagen.japanese.registers import Keigo
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)] | None
+# What a prompt can name: one line of text.
+Item = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 _COLUMNS = ("text", "text_pair", "label", "id", "weight")
 
 
@@ -45,24 +47,77 @@ class Source(Section):
         return columns
 
 
+class Price(Section):
+    """What a provider charges, as its price list has it on the day.
+
+    Attributes:
+        input_per_million: For a million tokens read.
+        output_per_million: For a million tokens written.
+        currency: Of the two.
+        yen_per_unit: What one unit of the currency costs in yen; needed for any but JPY.
+    """
+
+    input_per_million: Annotated[float, Field(ge=0)]
+    output_per_million: Annotated[float, Field(ge=0)]
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "JPY"
+    yen_per_unit: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _convertible(self) -> Price:
+        if self.currency != "JPY" and "yen_per_unit" not in self.model_fields_set:
+            raise ValueError(f"yen_per_unit is needed to convert {self.currency}")
+        return self
+
+
 class GeneratorSettings(Section):
     """Which model writes the text.
 
     Attributes:
-        backend: ``embedded`` (a GGUF in this process) or ``openai`` (any compatible server).
-        model: A GGUF path or ``gemma3-270m`` for embedded; the server's model name for openai.
+        backend: ``embedded`` (a GGUF in this process), ``openai`` (any compatible server),
+            ``hf`` (transformers in this process) or ``replay`` (the record of a run).
+        model: A GGUF path or ``gemma3-270m`` for embedded; the server's model name for openai;
+            a directory, GGUF path or Hub name for hf; a run directory for replay.
         base_url: The server's address, for openai.
         api_key_env: The environment variable that holds the key, for openai.
         api: ``chat`` or ``completions``, for openai.
         slots: Requests at a time; chosen by the backend when absent.
+        requests_per_minute: Most requests sent in a minute, retries included, for openai.
+        tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``, for openai.
+        price: What tokens cost; for plans, budgets and reports.
     """
 
-    backend: Literal["embedded", "openai"] = "embedded"
+    backend: Literal["embedded", "openai", "hf", "replay"] = "embedded"
     model: str = "gemma3-270m"
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     api: Literal["chat", "completions"] = "chat"
     slots: Count | None = None
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    price: Price | None = None
+
+
+class Budget(Section):
+    """What generation may use in all, over every session of a run; it is never passed.
+
+    Attributes:
+        tokens: Tokens read and written.
+        yen: Their price, by ``generator.price``.
+    """
+
+    tokens: Count | None = None
+    yen: Annotated[float, Field(gt=0)] | None = None
+
+
+class Privacy(Section):
+    """What happens to personal data in texts that leave this machine.
+
+    Attributes:
+        prompts: ``mask`` replaces it in prompts to a generator elsewhere, ``refuse`` stops
+            before anything is sent, ``allow`` sends it.
+    """
+
+    prompts: Literal["mask", "refuse", "allow"] = "mask"
 
 
 class Generation(Section):
@@ -75,7 +130,13 @@ class Generation(Section):
         shots: Gold examples in a prompt.
         completions_per_shot_set: Requests that share one set of shots (and so one prompt
             prefix); the set is never used again.
+        rounds: Rounds that the requests are spread over. From the second on, requests name what
+            the texts so far have too little of; 1 asks for everything at once.
+        knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
+            label. Requests that name nothing else name one of these, in turn.
+        rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
+        budget: What may be used in all.
     """
 
     per_label: Count = 150
@@ -86,7 +147,41 @@ class Generation(Section):
     top_k: Annotated[int, Field(ge=0)] = 100
     min_p: Share = 0.05
     max_tokens: Count = 120
+    rounds: Annotated[int, Field(ge=1, le=20)] = 1
+    knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
+    rare_share: Share = 0.1
     prompts: Path | None = None
+    budget: Budget = Budget()
+
+
+class BoundaryCase(Section):
+    """Texts of one label that could be mistaken for another.
+
+    Attributes:
+        labels: The label that the texts have, and the one they could be mistaken for.
+        share: Share of the first label's requests.
+    """
+
+    labels: tuple[str, str]
+    share: Share = 0.05
+
+
+class BalanceValue(Section):
+    """One value of an attribute that must not go with a label, such as a gender.
+
+    Attributes:
+        words: Words that show the value; a list of words alone is read as these.
+        share: Wanted share among the texts that show any value; None for an equal part of what
+            the other values leave.
+    """
+
+    words: Annotated[tuple[Item, ...], Field(min_length=1)]
+    share: Share | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return {"words": value} if isinstance(value, list | tuple) else value
 
 
 class Naturalness(Section):
@@ -196,11 +291,18 @@ class AlignmentSettings(Section):
         floor: Least effective sample size, as a share of the examples within each label.
         label_trust: ``encoder`` weights each text by how likely a classifier trained on gold
             alone finds the label it was asked for; ``none`` trusts all labels alike.
+        resample: Draw this many of the kept texts by weight, without replacement, in place of
+            weights; those drawn weigh alike but for their labels' trust. None for weights.
     """
 
     method: AlignmentMethod = "entropy"
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
     label_trust: Literal["encoder", "none"] = "encoder"
+    resample: Count | None = None
+
+
+# The synthetic share where nothing speaks for another.
+DEFAULT_SHARE = 0.4
 
 
 class Training(Section):
@@ -209,7 +311,8 @@ class Training(Section):
     Attributes:
         encoder: ``embedded``, a local directory, or a Hub name.
         trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
-        synthetic_share: Share of the total loss mass that synthetic examples carry.
+        synthetic_share: Share of the total loss mass that synthetic examples carry, or ``auto``
+            to find it by cross-validation on gold; 0 trains on gold alone.
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
@@ -218,7 +321,7 @@ class Training(Section):
 
     encoder: str = "embedded"
     trust_remote_code: bool = False
-    synthetic_share: Share = 0.4
+    synthetic_share: Literal["auto"] | Share = "auto"
     epochs: Count = 3
     min_steps: Count = 60
     max_steps: Count | None = None
@@ -227,6 +330,27 @@ class Training(Section):
     head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1
+
+    @property
+    def share(self) -> float:
+        """The synthetic share as a number: the default one for ``auto``."""
+        return DEFAULT_SHARE if self.synthetic_share == "auto" else self.synthetic_share
+
+
+class Mixing(Section):
+    """How the synthetic share is found where ``training.synthetic_share`` is ``auto``.
+
+    Attributes:
+        repeats: Repeats of the cross-validation on gold.
+        confirm: Fine-tune on some folds too, and go back to gold alone if that does worse.
+        confirm_folds: At most so many folds, each fine-tuned with and without synthetic text.
+        confirm_minutes: No fold is begun after so many minutes.
+    """
+
+    repeats: Annotated[int, Field(ge=1, le=50)] = 5
+    confirm: bool = False
+    confirm_folds: Annotated[int, Field(ge=2)] = 8
+    confirm_minutes: Annotated[float, Field(gt=0)] = 20
 
 
 class Evaluation(Section):

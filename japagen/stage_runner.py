@@ -15,12 +15,16 @@ T = TypeVar("T")
 # Raised when a stage's code changes what it makes from the same inputs.
 _VERSIONS = {
     "generate": 1,
+    "round": 1,
     "curate": 2,
     "registers": 2,
     "audit": 1,
     "trust": 1,
     "review": 1,
-    "align": 1,
+    "vectors": 1,
+    "align": 2,
+    "diversity": 1,
+    "mix": 1,
     "train": 1,
     "reference": 1,
     "report": 1,

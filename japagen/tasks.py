@@ -12,14 +12,20 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import PRESETS
+from japagen.knowledge import Knowledge
 from japagen.overrides import parse_overrides, set_key
 from japagen.settings import (
     AlignmentSettings,
+    BalanceValue,
+    BoundaryCase,
     Curation,
     Evaluation,
     Generation,
     GeneratorSettings,
+    Item,
     JapaneseSettings,
+    Mixing,
+    Privacy,
     Section,
     Share,
     Source,
@@ -27,6 +33,8 @@ from japagen.settings import (
 )
 from japagen.yaml_files import read_mapping
 
+# What a list of concepts asks for: each in this share, together in no more than half.
+_CONCEPT_SHARE, _LISTED_SHARE = 0.1, 0.5
 # Keys that name nothing but files; others may be the name of a model.
 _ALWAYS_PATHS = ("path", "prompts", "user_dictionary", "honorifics")
 _PATHS = (
@@ -55,6 +63,12 @@ class Task(Section):
         unlabelled: Unlabelled texts from the target population; optional.
         registers: Shares over polite, plain, casual and honorific, or ``from_gold``.
         label_prior: How often labels occur: a way to find out, or a mapping.
+        concepts: Label to the terms that its texts must cover, with the share of its texts that
+            each is wanted in. A list asks for each in a tenth, or less where they would together
+            be wanted in more than half.
+        rare_cases: Label to descriptions of rare situations.
+        boundary_cases: Pairs of labels that are easily mistaken.
+        balance: Attribute to value to the words that show it: a skew to put right in each label.
         seed: Everything random is drawn from this.
     """
 
@@ -68,12 +82,18 @@ class Task(Section):
     unlabelled: Source | None = None
     registers: Literal["from_gold"] | dict[str, Share] = "from_gold"
     label_prior: Literal["auto", "gold", "uniform", "estimate"] | dict[str, Share] = "auto"
+    concepts: dict[str, dict[Item, Share]] = Field({})
+    rare_cases: dict[str, tuple[Item, ...]] = Field({})
+    boundary_cases: tuple[BoundaryCase, ...] = ()
+    balance: dict[str, dict[str, BalanceValue]] = Field({})
     generator: GeneratorSettings = GeneratorSettings()
     generation: Generation = Generation()
+    privacy: Privacy = Privacy()
     curation: Curation = Curation()
     japanese: JapaneseSettings = JapaneseSettings()
     alignment: AlignmentSettings = AlignmentSettings()
     training: Training = Training()
+    mixing: Mixing = Mixing()
     evaluation: Evaluation = Evaluation()
     seed: int = 0
 
@@ -81,6 +101,58 @@ class Task(Section):
     @classmethod
     def _labels_from_list(cls, value: Any) -> Any:
         return dict.fromkeys(value, "") if isinstance(value, list) else value
+
+    @field_validator("concepts", mode="before")
+    @classmethod
+    def _concepts_from_lists(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            label: dict.fromkeys(terms, min(_CONCEPT_SHARE, _LISTED_SHARE / max(len(terms), 1)))
+            if isinstance(terms, list)
+            else terms
+            for label, terms in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _coverage_is_possible(self) -> Task:
+        known = self.generation.knowledge
+        for key, named in (
+            ("concepts", self.concepts),
+            ("rare_cases", self.rare_cases),
+            ("boundary_cases", [name for case in self.boundary_cases for name in case.labels]),
+            ("generation.knowledge", known if isinstance(known, dict) else ()),
+        ):
+            for name in named:
+                if name not in self.labels:
+                    raise ValueError(
+                        f"{key} names the label '{name}'{nearest(name, self.labels)}; expected "
+                        f"one of {', '.join(self.labels)}"
+                    )
+        for case in self.boundary_cases:
+            if case.labels[0] == case.labels[1]:
+                raise ValueError(f"boundary_cases needs two labels, found '{case.labels[0]}' twice")
+        for label in self.labels:
+            total = sum(self.wanted_shares(label).values())
+            if total > 1 + 1e-9:
+                raise ValueError(
+                    f"concepts, rare_cases and boundary_cases of '{label}' should add up to at "
+                    f"most 1, found {total:g}"
+                )
+        for name, values in self.balance.items():
+            _check_balance(name, values)
+        return self
+
+    def wanted_shares(self, label: str) -> dict[Knowledge, float]:
+        """What the task wants a label's texts to cover, with the share of them that should."""
+        wanted = {Knowledge("concept", k): s for k, s in self.concepts.get(label, {}).items()}
+        cases = self.rare_cases.get(label, ())
+        wanted |= {Knowledge("rare", c): self.generation.rare_share / len(cases) for c in cases}
+        for case in self.boundary_cases:
+            if case.labels[0] == label:
+                key = Knowledge("boundary", case.labels[1])
+                wanted[key] = wanted.get(key, 0.0) + case.share
+        return {key: share for key, share in wanted.items() if share > 0}
 
     @model_validator(mode="after")
     def _shares_are_distributions(self) -> Task:
@@ -142,6 +214,28 @@ class Task(Section):
         return yaml.safe_dump(raw, allow_unicode=True, sort_keys=False)
 
 
+def _check_balance(name: str, values: Mapping[str, BalanceValue]) -> None:
+    if len(values) < 2:
+        raise ValueError(f"balance.{name} needs at least 2 values, found {len(values)}")
+    seen: dict[str, str] = {}
+    for value, given in values.items():
+        for word in given.words:
+            if seen.setdefault(word, value) != value:
+                raise ValueError(f"balance.{name} gives '{word}' to both {seen[word]} and {value}")
+    shares = balance_shares(values)
+    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        given_sum = sum(v.share for v in values.values() if v.share is not None)
+        raise ValueError(f"balance.{name}: shares should add up to 1, found {given_sum:g}")
+
+
+def balance_shares(values: Mapping[str, BalanceValue]) -> dict[str, float]:
+    """The wanted share of each value; values without one share what the others leave."""
+    given = sum(v.share for v in values.values() if v.share is not None)
+    open_values = sum(v.share is None for v in values.values())
+    rest = (1 - given) / max(open_values, 1)
+    return {name: rest if v.share is None else v.share for name, v in values.items()}
+
+
 def _from_directory(raw: dict[str, Any], directory: Path) -> None:
     """Takes paths of a task file's settings from its directory."""
     for section, key in _PATHS[3:]:
@@ -182,15 +276,21 @@ def synthetic_source(path: Path, columns: Iterable[str]) -> Source:
 def _section_keys(location: tuple[str | int, ...]) -> list[str]:
     model: type[BaseModel] = Task
     for part in location:
-        annotation = (
-            model.model_fields[str(part)].annotation if part in model.model_fields else None
-        )
-        options = getattr(annotation, "__args__", (annotation,))
-        inner = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
+        # Keys of a mapping and places in a list lead no deeper.
+        if part in model.model_fields:
+            inner = _section_in(model.model_fields[str(part)].annotation)
+            if inner is None:
+                return []
+            model = inner
     return list(model.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a type holds, in however many mappings and tuples."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = map(_section_in, getattr(annotation, "__args__", ()))
+    return next((section for section in found if section), None)
 
 
 def _problem(error: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -180,16 +180,74 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
                 f"gain: {gain['value']:+.3f} (95% interval {gain['low']:+.3f} to "
                 f"{gain['high']:+.3f} over the test texts): {scores['verdict'].replace('_', ' ')}"
             )
+    _print_mix(metrics.get("mix"))
+    _print_alarms((metrics.get("diversity") or {}).get("alarms") or ())
     out.print(f"report: {path / 'report.html'}")
 
 
+def _print_mix(mix: Mapping[str, Any] | None) -> None:
+    if mix and mix["share"] == 0:
+        why = mix["reason"].replace("_", " ")
+        out.print(f"synthetic text was not used: the model is that of gold alone ({why})")
+    elif mix:
+        out.print(f"synthetic share: {mix['share']:g} ({mix['reason'].replace('_', ' ')})")
+
+
+def _print_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:
+    if alarms:
+        from japagen.reporting.diversity_view import alarm_text
+        from japagen.reporting.text import Words
+
+        for alarm in alarms:
+            out.print(f"diversity alarm: {alarm_text(alarm, Words('en'))}")
+
+
+def print_estimate(found: Mapping[str, Any]) -> None:
+    """Prints what `previewing.estimate` found about tokens, time and yen."""
+    if found["answered"]:
+        out.print(f"answered already: {found['answered']:,}")
+    out.print(
+        f"prompt tokens: {found['prompt_tokens']:,} "
+        f"({found['shared_prompt_tokens']:,} after sharing prefixes)"
+    )
+    most, expected, seconds = (
+        found[key] for key in ("max_completion_tokens", "completion_tokens", "seconds")
+    )
+    if expected is None:
+        out.print(f"completion tokens: at most {most:,}")
+        out.print("time: not measured (--sample N sends N requests to find out)")
+    else:
+        where = f"measured on the {found['measured_on']}"
+        out.print(f"completion tokens: about {expected:,} still to write, at most {most:,} in all")
+        out.print(f"time: about {seconds:,.0f} s ({where})")
+    if found["max_yen"] is not None:
+        about = "" if found["yen"] is None else f"about {found['yen']:,.2f}, "
+        out.print(f"yen: {about}at most {found['max_yen']:,.2f}")
+    for unit, bound in found["budget"].items():
+        out.print(f"budget: {bound:,} {unit}")
+    if found["masked"]:
+        out.print(f"personal data masked in prompts: {found['masked']:,} pieces")
+
+
 def print_alignment(found: Mapping[str, Any]) -> None:
-    """Prints what alignment did: the prior and the effective sample size."""
+    """Prints what alignment did: the grounds, every measure before and after, and the words."""
+    from japagen.reporting.alignment_view import distance_rows
+    from japagen.reporting.text import Words
+
     prior, diagnostics, choice = found["prior"], found["diagnostics"], found["choice"]
     out.print(f"method: {found['method']}" + (f" ({choice['why']})" if choice else ""))
     out.print(f"label prior: {prior['how']} ({prior['why']})")
+    for note in diagnostics["notes"]:
+        out.print(f"note: {note}")
+    rows = distance_rows(diagnostics, Words("en"))
+    print_table("distance to the target [95% interval]", ["measure", "before", "after"], rows)
     size = diagnostics["effective_sample_size"]
-    out.print(f"effective sample size: {json.dumps(size, ensure_ascii=False)}")
+    shares = ", ".join(f"{label} {share:.0%}" for label, share in size["per_label"].items())
+    out.print(f"effective sample size: {size['rows']:,.0f} rows, {size['share']:.0%} ({shares})")
+    for name in ("overused", "underused"):
+        words = "、".join(row["word"] for row in diagnostics[name])
+        if words:
+            out.print(f"{name} before weighting: {words}")
 
 
 def register_line(text: str, report: Any) -> str:

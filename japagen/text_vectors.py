@@ -19,7 +19,7 @@ def text_vectors(
     """Embeds every text, or pair of texts, with a frozen encoder.
 
     Args:
-        datasets: What to embed; None gives no rows.
+        datasets: What to embed; None gives no rows, and rejected rows give zeros.
         encoder: ``embedded``, a local directory, or a Hub name.
         trust_remote_code: Whether to run Python code that comes with a checkpoint.
 
@@ -35,6 +35,11 @@ def text_vectors(
     found = []
     for dataset in datasets:
         rows = dataset if dataset is not None else Dataset.of([])
-        pairs = rows.column("text_pair") if len(rows) and rows.is_pair else None
-        found.append(embed(loaded, rows.texts, pairs))
+        kept = rows.kept_mask
+        read = rows.where(kept)
+        pairs = read.column("text_pair") if len(read) and read.is_pair else None
+        vectors = embed(loaded, read.texts, pairs)
+        filled = np.zeros((len(rows), vectors.shape[1]), dtype=np.float32)
+        filled[kept] = vectors
+        found.append(filled)
     return found

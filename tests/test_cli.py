@@ -51,7 +51,12 @@ def task_file(tmp_path: Path, gold_file: Path, tiny_encoder: str) -> Path:
         "name": "small",
         "labels": {"配送": "届く日", "返品": "返品や解約"},
         "gold": gold_file.name,
-        "training": {"encoder": tiny_encoder, "min_steps": 1, "max_steps": 1},
+        "training": {
+            "encoder": tiny_encoder,
+            "min_steps": 1,
+            "max_steps": 1,
+            "synthetic_share": 0.4,
+        },
         "evaluation": {"bootstrap": 100},
     }
     path = tmp_path / "small.yaml"
@@ -110,6 +115,21 @@ def test_alignment_draws_rows_in_place_of_weighting_them(tmp_path: Path, gold_fi
     )
     assert code == 2
     assert "rows with weight; found 999" in err
+
+
+def test_alignment_prints_every_distance_and_finds_registers(
+    tmp_path: Path, gold_file: Path, tiny_encoder: str
+) -> None:
+    call = ["align", gold_file, gold_file, "-o", tmp_path / "w.jsonl", "--overwrite"]
+    code, out, err = japagen(*call, "--encoder", tiny_encoder)
+    assert code == 0, err
+    for said in ("Total variation of labels", "MMD²", "POS bigrams", "AUC", "Effective sample"):
+        assert said in out
+    code, out, err = japagen(*call, "--no-registers", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["diagnostics"]["mean_discrepancy"] is None
+    assert found["prior"]["reason"]["code"] == "kept_design"
 
 
 def test_register_of_each_line() -> None:

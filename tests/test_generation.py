@@ -16,6 +16,7 @@ from japagen.generators.base import Answer, Request
 from japagen.japanese.registers import Register
 from japagen.ledger import Ledger
 from japagen.prompts import builtin_prompts
+from japagen.sending import run_requests
 from japagen.tasks import Task
 from tests.scripted import ScriptedGenerator
 
@@ -97,8 +98,8 @@ def test_only_what_has_no_answer_is_sent(task: Task, tmp_path: Path) -> None:
     plan = _plan(task)
     first, second = ScriptedGenerator(), ScriptedGenerator()
     with closing(Ledger(tmp_path / "l.sqlite")) as ledger:
-        generation.run_requests(plan[:10], first, ledger)
-        answers = generation.run_requests(plan, second, ledger)
+        run_requests(plan[:10], first, ledger)
+        answers = run_requests(plan, second, ledger)
     assert [r.id for r in second.asked] == [r.id for r in plan[10:]]
     assert set(answers) == {r.id for r in plan}
 
@@ -119,11 +120,11 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(task: Task, tmp_path: Pat
                     return f"{request.label}の話です、{request.seed}番。"
 
                 try:
-                    generation.run_requests(plan, ScriptedGenerator(interrupted), ledger)
+                    run_requests(plan, ScriptedGenerator(interrupted), ledger)
                 except KeyboardInterrupt:
                     continue
         with closing(Ledger(path)) as ledger:
-            answers = generation.run_requests(plan, ScriptedGenerator(), ledger)
+            answers = run_requests(plan, ScriptedGenerator(), ledger)
             assert len(answers) == len(plan)
             assert ledger.totals()["answers"] == len(plan)
         return generation.to_dataset(plan, answers, {}, "scripted")
@@ -142,7 +143,7 @@ def test_failures_stay_as_rows_with_their_reason(task: Task, tmp_path: Path) -> 
         return Answer(request.id, "- 途中で切れた", "length", 5, 120, 0.1)
 
     with closing(Ledger(tmp_path / "l.sqlite")) as ledger:
-        answers = generation.run_requests(plan, ScriptedGenerator(answer), ledger)
+        answers = run_requests(plan, ScriptedGenerator(answer), ledger)
         dataset = generation.to_dataset(plan, answers, ledger.failures([plan[0].id]), "scripted")
     failed, cut = dataset
     assert failed.rejected is not None

@@ -42,7 +42,12 @@ class Heard:
 
 @pytest.fixture
 def task(raw_task: dict[str, Any], tiny_encoder: str) -> Task:
-    raw_task["training"] = {"encoder": tiny_encoder, "min_steps": 2, "max_steps": 3}
+    raw_task["training"] = {
+        "encoder": tiny_encoder,
+        "min_steps": 2,
+        "max_steps": 3,
+        "synthetic_share": 0.4,
+    }
     return Task.parse(raw_task)
 
 
@@ -103,7 +108,8 @@ def test_a_changed_key_runs_what_it_touches_and_says_so(task: Task, tmp_path: Pa
     _, heard, generator = _run(_changed(task, "training", max_steps=2), tmp_path / "run")
     assert generator.asked == []
     assert {"generate", "curate", "registers"} <= heard.kept()
-    assert heard.ran() == {"train-gold-0", "trust", "align", "train-synthetic-0", "report"}
+    again = {"train-gold-0", "trust", "align", "train-synthetic-0", "reference", "report"}
+    assert heard.ran() == again
     assert ("train-gold-0", "start", "changed: training") in heard.stages
     _, heard, generator = _run(_changed(task, "generation", per_label=16), tmp_path / "run")
     assert len(_asked(generator)) == 8
@@ -188,6 +194,34 @@ def test_texts_in_another_register_are_kept_rewritten_or_rejected(
     assert run.metrics["counts"]["kept"] == 24
 
 
+def test_drawn_by_weight_a_run_trains_on_those_alone(task: Task, tmp_path: Path) -> None:
+    drawn = _changed(task, "alignment", resample=10, label_trust="none")
+    run, _, _ = _run(drawn, tmp_path / "run")
+    counts = run.metrics["counts"]
+    assert counts["kept"] == 10
+    left = [e.rejected for e in run.dataset if e.rejected and e.rejected.filter == "not_drawn"]
+    assert left
+    assert {r.detail for r in left} == {f"10 of {10 + len(left)} texts were drawn by weight"}
+    assert run.metrics["rejections"]["not_drawn"] == len(left)
+    assert counts["kept"] + counts["rejected"] == counts["generated"] + counts["rewritten"]
+    assert set(run.dataset.kept.weights) == {1.0}
+    size = run.metrics["alignment"]["diagnostics"]["effective_sample_size"]
+    assert size["rows"] == pytest.approx(10)
+    with pytest.raises(JapagenError, match="rows with weight; found 999"):
+        _run(_changed(drawn, "alignment", resample=999), tmp_path / "run")
+
+
+def test_distances_and_diversity_are_measured_once(task: Task, tmp_path: Path) -> None:
+    run, heard, _ = _run(task, tmp_path / "run", until="align")
+    assert {"vectors", "diversity"} <= heard.ran()
+    run, heard, _ = _run(task, tmp_path / "run")
+    assert {"vectors", "align", "diversity"} <= heard.kept()
+    found = run.metrics
+    assert found["alignment"]["diagnostics"]["mean_discrepancy"]["before"]["value"] is not None
+    assert set(found["diversity"]["against_gold"]["groups"]) == {"synthetic", "gold"}
+    assert "実質の話題数" in (run.path / "report.html").read_text(encoding="utf-8")
+
+
 def test_rewriting_goes_on_where_it_was(task: Task, tmp_path: Path) -> None:
     task = task.model_copy(update={"registers": {"plain": 0.5, "honorific": 0.5}})
     whole, _, _ = _run(task, tmp_path / "whole", generator=ScriptedGenerator(_politely))
@@ -249,6 +283,44 @@ def test_without_gold_it_works_from_descriptions_and_scores_are_not_measured(
     assert run.metrics["per_label"]["配送"]["weight_share"] == pytest.approx(0.7, abs=0.01)
     assert "測定していません" in (run.path / "report.html").read_text(encoding="utf-8")
     assert run.classifier.predict(["荷物はどこ"])[0].label in ("配送", "返品")
+
+
+def test_the_share_is_searched_for_and_kept(task: Task, tmp_path: Path) -> None:
+    task = _changed(task, "training", synthetic_share="auto")
+    task = _changed(task, "generation", per_label=24, shots=2)
+    task = task.model_copy(update={"mixing": task.mixing.model_copy(update={"repeats": 1})})
+    run, heard, _ = _run(task, tmp_path / "run")
+    mix = run.metrics["mix"]
+    assert mix["provenance"] == "known"
+    assert mix["folds"]["gold"] == run.metrics["counts"]["gold"]
+    assert {row["mix"]["share"] for row in mix["candidates"]} == {0, 0.1, 0.2, 0.4, 0.6, 0.8}
+    assert mix["share"] in {row["mix"]["share"] for row in mix["candidates"]}
+    assert (run.metrics["scores"]["verdict"] == "not_used") == (mix["share"] == 0)
+    assert "mix" in heard.ran()
+    again, heard, _ = _run(task, tmp_path / "run")
+    assert heard.ran() == set()
+    assert again.metrics == run.metrics
+
+
+def test_without_synthetic_text_the_model_of_gold_alone_is_shipped(
+    task: Task, tmp_path: Path
+) -> None:
+    run, _, _ = _run(task, tmp_path / "run")
+    texts = ["荷物はどこですか。", "返したいです。"]
+    with_synthetic = run.classifier.probabilities(texts)
+    run, heard, _ = _run(_changed(task, "training", synthetic_share=0.0), tmp_path / "run")
+    assert {"train-gold-0", "trust", "align"} <= heard.kept()
+    scores = run.metrics["scores"]
+    assert scores["verdict"] == "not_used"
+    assert scores["gain"] is None
+    assert scores["with_synthetic"] == scores["gold_only"]
+    assert run.metrics["mix"]["reason"] == "given"
+    shipped = run.classifier.probabilities(texts)
+    gold_only = type(run.classifier).load(run.path / "model-gold").probabilities(texts)
+    assert shipped.tolist() == gold_only.tolist()
+    assert shipped.tolist() != with_synthetic.tolist()
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "正解データのみで学習したモデルを採用しました" in html
 
 
 def test_the_directory_of_another_task_is_refused(task: Task, tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ VARIABLES = {
     "other_labels": ["返品"],
     "register": builtin_prompts().registers["casual"],
     "shots": ["まだ届いてないんだけど。", "{{ 7 * 7 }}"],
+    "knowledge": None,
+    "cues": ["", ""],
+    "cue": "",
 }
 
 

@@ -10,21 +10,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "japagen"
-STAGES = ("curation", "alignment", "training", "reporting", "generation", "evaluation")
+STAGES = (
+    *("curation", "alignment", "training", "reporting", "generation", "evaluation"),
+    "diversity",
+)
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *(
-        "aligning",
-        "auditing",
-        "curating",
-        "arms",
-        "asking",
-        "planning",
-        "reviewing",
-        "stage_runner",
-        "text_vectors",
-        "watching",
-    ),
+    *("aligning", "arms", "asking", "measuring", "mixing", "planning", "reviewing", "rounds"),
+    *("auditing", "curating", "stage_runner", "text_vectors", "watching"),
 )
 
 

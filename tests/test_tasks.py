@@ -9,7 +9,7 @@ import yaml
 from japagen.errors import JapagenError
 from japagen.overrides import parse_overrides
 from japagen.resources import resource_dir
-from japagen.tasks import Task
+from japagen.tasks import Task, balance_shares
 
 
 def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[str, Any]) -> None:
@@ -35,6 +35,46 @@ def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[st
         ("japanese", {"honorifics": {"ご来駕": "sonkego"}}, "japanese.honorifics"),
         ("japanese", {"dictionary": "user.dic"}, "unknown key 'japanese.dictionary'"),
         ("gold", {"path": "x.csv", "columns": {"txt": "本文"}}, "'txt' is none of text"),
+        (
+            "concepts",
+            {"配走": {"再配達": 0.2}},
+            r"concepts names .*'配走' \(did you mean '配送'\?\)",
+        ),
+        ("concepts", {"配送": {"再配達": 20}}, "concepts.配送.再配達: .*less than or equal to 1"),
+        (
+            "concepts",
+            {"配送": {"a": 0.7, "b": 0.4}},
+            "'配送' should add up to at most 1, found 1.1",
+        ),
+        ("concepts", ["再配達"], "concepts: expected keys with values"),
+        ("concepts", {"配送": {"再\n配達": 0.1}}, "concepts"),
+        ("rare_cases", {"返品物": ["箱が空"]}, "rare_cases names the label '返品物'"),
+        ("boundary_cases", [{"labels": ["配送", "返金"]}], "boundary_cases names the label '返金'"),
+        ("boundary_cases", [{"labels": ["配送", "配送"]}], "two labels, found '配送' twice"),
+        (
+            "boundary_cases",
+            [{"label": ["配送"]}],
+            r"'boundary_cases.0.label' \(did you mean 'labels'",
+        ),
+        ("balance", {"性別": {"女性": ["妻"]}}, "balance.性別 needs at least 2 values, found 1"),
+        ("balance", {"性別": {"女": ["妻"], "男": ["妻"]}}, "gives '妻' to both 女 and 男"),
+        ("balance", {"性別": {"女": {"word": ["妻"]}, "男": ["夫"]}}, "did you mean 'words'"),
+        (
+            "balance",
+            {
+                "性別": {
+                    "女": {"words": ["妻"], "share": 0.7},
+                    "男": {"words": ["夫"], "share": 0.7},
+                }
+            },
+            "shares should add up to 1, found 1.4",
+        ),
+        (
+            "generation",
+            {"knowledge": {"配層": ["家具"]}},
+            "generation.knowledge names the label '配層'",
+        ),
+        ("generation", {"rounds": 0}, "generation.rounds"),
     ],
 )
 def test_wrong_values_are_explained(
@@ -48,6 +88,42 @@ def test_wrong_values_are_explained(
 def test_labels_may_be_a_list(raw_task: dict[str, Any]) -> None:
     raw_task["labels"] = ["配送", "返品"]
     assert Task.parse(raw_task).labels == {"配送": "", "返品": ""}
+
+
+def test_a_list_of_concepts_asks_for_each_in_a_tenth_and_for_half_at_most(
+    raw_task: dict[str, Any],
+) -> None:
+    raw_task["concepts"] = {"配送": ["再配達"], "返品": [f"語{i}" for i in range(10)]}
+    concepts = Task.parse(raw_task).concepts
+    assert concepts["配送"] == {"再配達": 0.1}
+    assert set(concepts["返品"].values()) == {0.05}
+
+
+def test_wishes_of_a_label_are_shares_of_its_texts(raw_task: dict[str, Any]) -> None:
+    raw_task |= {
+        "concepts": {"配送": {"再配達": 0.2}},
+        "rare_cases": {"配送": ["箱が空だった", "海外から"]},
+        "boundary_cases": [{"labels": ["配送", "返品"]}],
+    }
+    task = Task.parse(raw_task)
+    assert {str(k): s for k, s in task.wanted_shares("配送").items()} == {
+        "concept:再配達": 0.2,
+        "rare:箱が空だった": 0.05,
+        "rare:海外から": 0.05,
+        "boundary:返品": 0.05,
+    }
+    assert task.wanted_shares("返品") == {}
+    assert Task.parse(yaml.safe_load(task.to_yaml())) == task
+
+
+def test_values_without_a_share_have_what_the_others_leave(raw_task: dict[str, Any]) -> None:
+    values = {"若": {"words": ["学生"], "share": 0.5}, "中": ["会社員"], "高": ["年金"]}
+    raw_task["balance"] = {"年齢": values}
+    assert balance_shares(Task.parse(raw_task).balance["年齢"]) == {
+        "若": 0.5,
+        "中": 0.25,
+        "高": 0.25,
+    }
 
 
 def test_paths_are_relative_to_the_task_file(tmp_path: Path) -> None:
@@ -104,6 +180,14 @@ def test_files_that_are_no_task_are_refused(tmp_path: Path, content: str, messag
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(JapagenError, match=r"no task file at[\s\S]*japagen init"):
         Task.load(tmp_path / "none.yaml")
+
+
+def test_the_example_of_the_closed_loop_is_a_task() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "closed_loop.md").read_text(encoding="utf-8")
+    raw = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    labels = ["配送", "請求・支払い", "解約・返品", "技術トラブル"]
+    task = Task.parse({"name": "t", "labels": labels, **raw})
+    assert sum(task.wanted_shares("配送").values()) == pytest.approx(0.35)
 
 
 @pytest.mark.parametrize("path", sorted(resource_dir("configs").glob("**/*.yaml")), ids=str)

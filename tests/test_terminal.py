@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -58,3 +60,20 @@ def test_without_a_terminal_only_lines_are_written(
         list(listener.track([1], 1, "align"))
         listener.stage("align", "done", "1.0")
     assert screen.getvalue() == "✓ align (1.0 s)\n"
+
+
+def test_a_summary_tells_of_narrowed_diversity(
+    monkeypatch: pytest.MonkeyPatch, screen: io.StringIO
+) -> None:
+    monkeypatch.setattr(terminal, "out", Console(file=screen, width=200, soft_wrap=True))
+    metrics: dict[str, Any] = {
+        "counts": {"kept": 3, "generated": 4, "gold": 2, "test": 0},
+        "scores": None,
+        "diversity": {"alarms": []},
+    }
+    terminal.print_summary(Path("run"), metrics)
+    assert "alarm" not in screen.getvalue()
+    alarm = {"kind": "gold", "group": "synthetic", "measure": "self_bleu"}
+    metrics["diversity"]["alarms"].append({**alarm, "change": -0.3, "low": -0.4, "high": -0.2})
+    terminal.print_summary(Path("run"), metrics)
+    assert "(Self-BLEU), synthetic text is 30% less varied than gold" in screen.getvalue()

@@ -21,6 +21,8 @@ from japagen.alignment.prior import LabelPrior, check_mode, label_rates
 from japagen.alignment.prior import label_prior as find_prior
 from japagen.alignment.problem import target_shares
 from japagen.alignment.quantify import LabelledTexts
+from japagen.alignment.resampling import drawn_rows
+from japagen.alignment.sentences import Sentence
 from japagen.alignment.strata import Strata, stratify
 from japagen.alignment.texts import AlignedTexts
 from japagen.errors import JapagenError, nearest
@@ -78,6 +80,7 @@ def align_datasets(
     seed: int = 0,
     tagger: Tagger | None = None,
     vectors: Sequence[npt.ArrayLike] | None = None,
+    resample: int | None = None,
     workers: int | None = None,
     progress: Progress = lambda blocks, _: blocks,
 ) -> Alignment:
@@ -102,14 +105,18 @@ def align_datasets(
         tagger: Morphological analyser; the default one if None.
         vectors: Encoder vectors (gold, synthetic) or (gold, synthetic, unlabelled), each of
             shape (rows, d) in the rows' order.
+            They are what "gradient_matching" weights by, and what the maximum mean discrepancy
+            is measured on, whatever the method.
+        resample: Draw this many rows by weight, without replacement, in place of weights: those
+            drawn weigh alike, the others 0, and what the diagnostics say after is said of them.
         workers: Processes that read the texts; None takes one a core where there is enough text.
             The weights do not depend on it.
         progress: Wraps the stream of blocks of texts that were read (iterable, total).
 
     Raises:
         JapagenError: If an argument is unknown or out of range, labels are missing or of
-            different kinds, synthetic has a label that neither gold nor the prior knows, or
-            "gradient_matching" lacks vectors.
+            different kinds, synthetic has a label that neither gold nor the prior knows,
+            "gradient_matching" lacks vectors, or fewer than ``resample`` rows have weight.
     """
     _check(synthetic, gold, unlabelled, label_prior, method, floor)
     ready = prepare(
@@ -129,20 +136,58 @@ def align_datasets(
     used = choice.method if choice else DEFAULT if method == AUTO else method
     solution = weigh(material, used, floor) if used != "none" and n else None
     product = base if solution is None else material.normalized(solution.scores)
-    found = diagnose(texts, material.strata, material.prior, (base, product), solution, seed)
-    weights = np.zeros(len(synthetic))
-    if n:
-        tilt = np.ones(n) if solution is None else product / base
-        weights[ready.rows] = tilt / tilt.mean()
+    ids = tuple(synthetic.column("id"))
+    weights = _distribution_weights(ready, product, len(synthetic))
+    if resample is not None:
+        drawn = drawn_rows(ids, weights, resample, seed).astype(np.float64)
+        weights = drawn * (n / max(resample, 1))
+        product = base * drawn[ready.rows]
+    found = diagnose(
+        texts, material.strata, material.prior, (base, product), solution, seed, material.vectors
+    )
     return Alignment(
         weights,
         material.prior,
         found,
-        tuple(synthetic.column("id")),
+        ids,
         used,
         choice,
         None if texts is None else texts.space,
     )
+
+
+def _distribution_weights(ready: Prepared, product: Floats, rows: int) -> Floats:
+    """What alignment adds to the weights from before it, mean 1 over the kept rows."""
+    weights = np.zeros(rows)
+    if len(ready.rows):
+        tilt = product / ready.material.base
+        weights[ready.rows] = tilt / tilt.mean()
+    return weights
+
+
+def alignment_weights(
+    synthetic: Dataset,
+    gold: Dataset | None,
+    unlabelled: Dataset | None = None,
+    *,
+    label_prior: str | Mapping[str, float] = "auto",
+    method: str = "entropy",
+    floor: float = 0.3,
+    seed: int = 0,
+    tagger: Tagger | None = None,
+    vectors: Sequence[npt.ArrayLike] | None = None,
+) -> Floats:
+    """The weights of `align_datasets` alone, without the time that its diagnostics take.
+
+    Arguments as there, but for the method "auto", which is unknown here.
+    """
+    _check(synthetic, gold, unlabelled, label_prior, method, floor)
+    tagger = tagger or default_tagger()
+    ready = prepare(synthetic, gold, unlabelled, label_prior, seed, tagger, vectors, workers=1)
+    product = ready.material.base
+    if method != "none" and len(ready.rows):
+        product = ready.material.normalized(weigh(ready.material, method, floor).scores)
+    return _distribution_weights(ready, product, len(synthetic))
 
 
 @dataclass(frozen=True)
@@ -241,7 +286,7 @@ def _find_prior(
     seed: int,
 ) -> LabelPrior:
     if not len(source):
-        return LabelPrior(None, "unchanged", "There are no synthetic rows to weight.")
+        return LabelPrior(None, "unchanged", Sentence.of("no_rows"))
     if strata.kind == "list":
         return label_rates(mode, strata.tags, strata.gold_tags)
     if strata.kind == "number" and not isinstance(mode, str):

@@ -34,6 +34,7 @@ from japagen.alignment.distances import jensen_shannon
 from japagen.alignment.floors import effective_share
 from japagen.alignment.methods import weigh
 from japagen.alignment.problem import build_target
+from japagen.alignment.sentences import Sentence, as_dict
 from japagen.alignment.texts import AlignedTexts
 
 DEFAULT = "entropy"
@@ -87,7 +88,8 @@ class Choice:
         """Returns a JSON-ready mapping."""
         return {
             "method": self.method,
-            "why": self.why,
+            "why": str(self.why),
+            "reason": as_dict(self.why),
             "scores": [
                 {
                     "method": s.method,
@@ -109,7 +111,7 @@ def choose(material: Material, texts: AlignedTexts | None, floor: float) -> Choi
         floor: Least effective sample size within each label, as a share of its rows.
     """
     if texts is None:
-        return _kept("there are no target texts to score candidates on")
+        return _kept("no_targets")
     with_vectors = material.vectors is not None and material.strata.kind == "class"
     names = [c for c in CANDIDATES if c != "gradient_matching" or with_vectors]
     rng = np.random.default_rng(material.seed)
@@ -129,12 +131,12 @@ def choose(material: Material, texts: AlignedTexts | None, floor: float) -> Choi
         found.append([float(np.mean(judge.distances(weights[n]) / least)) for n in names])
         sizes.append([effective_share(weights[n]) for n in names])
     if len(found) < 2:
-        return _kept("there are too few target texts to leave some out")
+        return _kept("few_targets")
     return _decided(names, np.array(found), np.array(sizes).mean(axis=0))
 
 
-def _kept(reason: str) -> Choice:
-    return Choice(DEFAULT, f"Entropy balancing, the default: {reason}.", ())
+def _kept(code: str) -> Choice:
+    return Choice(DEFAULT, Sentence.of(code), ())
 
 
 def _decided(names: Sequence[str], found: Floats, sizes: Floats) -> Choice:
@@ -145,22 +147,14 @@ def _decided(names: Sequence[str], found: Floats, sizes: Floats) -> Choice:
     order = sorted(range(len(names)), key=lambda i: (float(mean[i]), i))
     scores = tuple(Score(names[i], float(mean[i]), float(error[i]), float(sizes[i])) for i in order)
     best, default = order[0], names.index(DEFAULT)
-    grounds = f"on target texts left out, in {len(found)} folds"
+    folds, score = len(found), float(mean[best])
     if best == default:
-        why = f"Entropy balancing, the default, has the lowest distance {grounds}: {mean[best]:.3f}"
-        return Choice(DEFAULT, f"{why} of what label shares alone leave.", scores)
-    ahead = float(mean[default] - mean[best])
-    if ahead > float(error[best]):
-        why = (
-            f"'{names[best]}' has the lowest distance {grounds}: {mean[best]:.3f} of what label "
-            f"shares alone leave, {ahead:.3f} ± {error[best]:.3f} below the default's."
-        )
-        return Choice(names[best], why, scores)
-    why = (
-        f"Entropy balancing, the default: '{names[best]}' is {ahead:.3f} ± {error[best]:.3f} lower "
-        f"{grounds}, which is no more than chance."
-    )
-    return Choice(DEFAULT, why, scores)
+        return Choice(DEFAULT, Sentence.of("default_best", folds=folds, score=score), scores)
+    ahead, by_chance = float(mean[default] - mean[best]), float(error[best])
+    said = {"method": names[best], "folds": folds, "ahead": ahead, "error": by_chance}
+    if ahead > by_chance:
+        return Choice(names[best], Sentence.of("other_best", score=score, **said), scores)
+    return Choice(DEFAULT, Sentence.of("other_by_chance", **said), scores)
 
 
 def _left_out(material: Material, rng: np.random.Generator) -> list[tuple[Mask, Mask]]:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from japagen.alignment.comparison import Vectors
 from japagen.alignment.counting import Floats
 from japagen.alignment.distances import (
     Divergence,
     WordShift,
     divergence,
+    mean_discrepancies,
     two_sample_auc,
     word_shifts,
 )
@@ -24,6 +26,7 @@ from japagen.alignment.entropy import Balance
 from japagen.alignment.floors import effective_share
 from japagen.alignment.prior import LabelPrior
 from japagen.alignment.problem import build_target
+from japagen.alignment.sentences import Sentence, as_dict
 from japagen.alignment.strata import Strata
 from japagen.alignment.texts import AlignedTexts
 
@@ -69,6 +72,8 @@ class Diagnostics:
             lists of labels the mean gap of their rates. None without a prior.
         word_divergence: Jensen-Shannon divergence of word distributions, None without a target.
         pos_divergence: The same for POS bigrams.
+        mean_discrepancy: Squared maximum mean discrepancy of encoder vectors, 0 where alike; None
+            without vectors.
         two_sample_auc: Cross-validated AUC of telling synthetic from target; 0.5 is perfect.
         overused: Words that add most to the divergence by being too frequent before weighting.
         underused: Words that add most by being too rare, never-used ones included.
@@ -81,6 +86,7 @@ class Diagnostics:
     label_distance: Change
     word_divergence: DivergenceChange | None
     pos_divergence: DivergenceChange | None
+    mean_discrepancy: DivergenceChange | None
     two_sample_auc: Change
     overused: tuple[WordShift, ...]
     underused: tuple[WordShift, ...]
@@ -90,9 +96,14 @@ class Diagnostics:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping."""
-        return {
+        found = {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
+            for name, value in asdict(replace(self, notes=())).items()
+        }
+        return {
+            **found,
+            "notes": [str(note) for note in self.notes],
+            "note_reasons": [as_dict(note) for note in self.notes],
         }
 
 
@@ -115,6 +126,7 @@ def diagnose(
     weights: tuple[Floats, Floats],
     solution: Balance | None,
     seed: int,
+    vectors: Vectors | None = None,
 ) -> Diagnostics:
     """Measures the distances to the target under the weights before and after.
 
@@ -125,6 +137,7 @@ def diagnose(
         weights: Weights of the synthetic rows before and after, each of shape (n,).
         solution: What balancing reached, None where it was not run.
         seed: Of bootstraps and folds.
+        vectors: Encoder vectors of the texts, where the caller has them.
     """
     after = weights[1]
     members = {
@@ -137,6 +150,7 @@ def diagnose(
         label_distance=Change(*distances),
         word_divergence=None,
         pos_divergence=None,
+        mean_discrepancy=None,
         two_sample_auc=Change(None, None),
         overused=(),
         underused=(),
@@ -144,7 +158,9 @@ def diagnose(
         tempered=tempered,
         notes=_notes(texts, strata, prior, solution, tempered),
     )
-    return found if texts is None else _with_texts(found, texts, strata, prior, weights, seed)
+    if texts is None:
+        return found
+    return _with_texts(found, texts, strata, prior, weights, seed, vectors)
 
 
 def _with_texts(
@@ -154,6 +170,7 @@ def _with_texts(
     prior: LabelPrior,
     weights: tuple[Floats, Floats],
     seed: int,
+    vectors: Vectors | None,
 ) -> Diagnostics:
     shares = _full_shares(strata, prior, weights[0])
     goal = build_target(texts.features[1], texts.features[2], strata, shares).weights
@@ -182,10 +199,25 @@ def _with_texts(
         found,
         word_divergence=words_js,
         pos_divergence=pos_js,
+        mean_discrepancy=_discrepancy(vectors, weights, goal, seed),
         two_sample_auc=auc,
         overused=over,
         underused=under,
     )
+
+
+def _discrepancy(
+    vectors: Vectors | None, weights: tuple[Floats, Floats], goal: Floats, seed: int
+) -> DivergenceChange | None:
+    if vectors is None:
+        return None
+    target = vectors.gold
+    if vectors.unlabelled is not None:
+        target = np.concatenate([target, vectors.unlabelled])
+    rng = np.random.default_rng(seed)
+    # Unlabelled texts may come without vectors; they are last.
+    found = mean_discrepancies(vectors.synthetic, target, weights, goal[: len(target)], rng)
+    return None if found is None else DivergenceChange(*found)
 
 
 def _full_shares(strata: Strata, prior: LabelPrior, base: Floats) -> Floats:
@@ -224,16 +256,16 @@ def _notes(
     solution: Balance | None,
     tempered: dict[str, float],
 ) -> tuple[str, ...]:
-    notes = []
+    notes: list[str] = []
     if texts is None:
-        notes.append("There are no target texts, so words are neither matched nor compared.")
+        notes.append(Sentence.of("no_texts"))
     counts = np.bincount(strata.synthetic, minlength=len(strata.names))
     expected = prior.probabilities or {}
     for name, count in zip(strata.names, counts, strict=True):
         if len(strata.synthetic) and not count and expected.get(name, 1.0) > 0:
-            notes.append(f"Synthetic has no text of '{name}': no weight can make up for that.")
+            notes.append(Sentence.of("absent_label", label=name))
     if solution is not None and solution.has_tolerance and solution.tolerance is None:
-        notes.append("Even the loosest match broke the floor or could not be met.")
+        notes.append(Sentence.of("no_tolerance"))
     if tempered:
-        notes.append(f"Weights were tempered to keep the floor in: {', '.join(tempered)}.")
+        notes.append(Sentence.of("tempered", labels=", ".join(tempered)))
     return tuple(notes)

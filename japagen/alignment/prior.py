@@ -15,6 +15,7 @@ import numpy as np
 
 from japagen.alignment.counting import Floats, Ints
 from japagen.alignment.quantify import Estimate, LabelledTexts, estimate_shares
+from japagen.alignment.sentences import Sentence, as_dict
 from japagen.errors import JapagenError, nearest
 
 MODES = ("auto", "gold", "uniform", "estimate")
@@ -41,7 +42,12 @@ class LabelPrior:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping."""
-        return {"probabilities": self.probabilities, "how": self.how, "why": self.why}
+        return {
+            "probabilities": self.probabilities,
+            "how": self.how,
+            "why": str(self.why),
+            "reason": as_dict(self.why),
+        }
 
 
 def check_mode(mode: str | Mapping[str, float]) -> None:
@@ -98,14 +104,14 @@ def label_prior(
     counts = np.bincount(gold.codes, minlength=len(names))
     if mode == "uniform":
         shares = np.full(len(names), 1.0 / max(1, len(names)))
-        return LabelPrior(_named(names, shares), "uniform", "Every label as often, as asked.")
+        return LabelPrior(_named(names, shares), "uniform", Sentence.of("uniform"))
     if mode == "gold":
         if not counts.sum():
             raise JapagenError(
                 "The label prior 'gold' needs gold texts, found none.",
                 "Give the shares as a mapping, or use 'uniform'.",
             )
-        why = f"Gold's own shares of {int(counts.sum())} texts, as asked."
+        why = Sentence.of("gold_asked", n=int(counts.sum()))
         return LabelPrior(_named(names, counts / counts.sum()), "gold", why)
     obstacle = _obstacle(counts, unlabelled)
     if mode == "estimate":
@@ -139,15 +145,15 @@ def label_rates(mode: str | Mapping[str, float], tags: Sequence[str], gold: Floa
     if not isinstance(mode, str):
         _refuse_missing(mode, tags)
         rates = {tag: float(mode[tag]) for tag in tags}
-        return LabelPrior(rates, "given", "Rates given by the user.")
+        return LabelPrior(rates, "given", Sentence.of("rates_given"))
     counts = gold.sum(axis=0).astype(np.int64)
     if mode in ("uniform", "estimate"):
-        why = f"'{mode}' is not defined for lists of labels: their rates are left as they are."
+        why = Sentence.of("rates_undefined", mode=mode)
         return LabelPrior(None, "unchanged", why)
     if not len(gold) or (mode == "auto" and is_design(counts)):
-        why = "Gold's counts are equal by design or absent: label rates are left as they are."
+        why = Sentence.of("rates_design")
         return LabelPrior(None, "unchanged", why)
-    why = f"Each label's rate among {len(gold)} gold texts."
+    why = Sentence.of("rates_gold", n=len(gold))
     return LabelPrior(_named(tags, counts / len(gold)), "gold", why)
 
 
@@ -165,39 +171,31 @@ def _automatic(
     counts: Ints,
     unlabelled: Sequence[str],
     synthetic: LabelledTexts | None,
-    obstacle: str,
+    obstacle: str | None,
     seed: int,
 ) -> LabelPrior:
     if counts.sum() and not is_design(counts):
         shown = ", ".join(f"{n} {c}" for n, c in zip(names, counts, strict=True))
-        why = (
-            f"Gold's counts ({shown}) are too unequal for a design, so gold is taken for a random "
-            "sample of the target; give a mapping if it is not."
-        )
+        why = Sentence.of("unequal", counts=shown)
         return LabelPrior(_named(names, counts / counts.sum()), "gold", why)
     if not obstacle:
         found = _estimated(names, gold, unlabelled, synthetic, seed)
         if found.how == "estimate":
             return found
         obstacle = found.why
-    ground = "Gold's counts are equal by design and say nothing about how often labels occur"
-    if not counts.sum():
-        ground = "There is no gold"
-    why = f"{ground}, and {obstacle}: synthetic shares are left as they are."
+    why = Sentence.of("kept_design" if counts.sum() else "kept_no_gold", obstacle=obstacle)
     return LabelPrior(None, "unchanged", why)
 
 
-def _obstacle(counts: Ints, unlabelled: Sequence[str]) -> str:
-    """Why shares cannot be estimated, or an empty string."""
+def _obstacle(counts: Ints, unlabelled: Sequence[str]) -> Sentence | None:
+    """Why shares cannot be estimated, if they cannot."""
     if len(counts) < 2:
-        return "there is only one label"
+        return Sentence.of("one_label")
     if len(unlabelled) < _MIN_UNLABELLED:
-        return (
-            f"it takes {_MIN_UNLABELLED} unlabelled texts to estimate it, found {len(unlabelled)}"
-        )
+        return Sentence.of("few_unlabelled", needed=_MIN_UNLABELLED, found=len(unlabelled))
     if counts.min() < _MIN_GOLD:
-        return f"every label needs {_MIN_GOLD} gold texts to estimate it, one has {counts.min()}"
-    return ""
+        return Sentence.of("few_gold", needed=_MIN_GOLD, found=int(counts.min()))
+    return None
 
 
 def _given(mapping: Mapping[str, float], names: Sequence[str]) -> LabelPrior:
@@ -209,7 +207,7 @@ def _given(mapping: Mapping[str, float], names: Sequence[str]) -> LabelPrior:
         )
     _refuse_missing(mapping, names)
     shares = {n: float(mapping[n]) / total for n in names}
-    return LabelPrior(shares, "given", "Shares given by the user.")
+    return LabelPrior(shares, "given", Sentence.of("given"))
 
 
 def _refuse_missing(mapping: Mapping[str, float], names: Sequence[str]) -> None:
@@ -233,17 +231,16 @@ def _estimated(
     chance, m = 1.0 / len(names), len(gold.codes)
     needed = chance + 2.0 * float(np.sqrt(chance * (1.0 - chance) / m))
     if found.accuracy < needed:
-        why = (
-            f"a classifier gets {found.accuracy:.0%} of {m} held-out gold texts right, no better "
-            f"than chance ({chance:.0%}), and so cannot say how often labels occur"
-        )
+        why = Sentence.of("blind", accuracy=float(found.accuracy), m=m, chance=chance)
         return LabelPrior(None, "unchanged", why)
     gap = float(np.abs(found.shares - found.check).sum() / 2)
-    why = (
-        f"Estimated on {len(unlabelled)} unlabelled texts with a classifier calibrated on "
-        f"{m} gold texts, of which it gets {found.accuracy:.0%} right unseen (maximum likelihood "
-        f"label shift, bootstrap error {found.error:.2f}); BBSE, as a check, "
-        f"is {gap:.2f} away in total variation."
+    why = Sentence.of(
+        "estimated",
+        n=len(unlabelled),
+        m=m,
+        accuracy=float(found.accuracy),
+        error=float(found.error),
+        gap=gap,
     )
     return LabelPrior(_named(names, found.shares), "estimate", why)
 

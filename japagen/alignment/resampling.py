@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from japagen.alignment.counting import Floats
+from japagen.alignment.counting import Floats, Mask
 from japagen.errors import JapagenError
-from japagen.examples import Dataset
+from japagen.examples import Dataset, Rejection
 
 
 def resample(dataset: Dataset, weights: Floats, n: int, seed: int = 0) -> Dataset:
@@ -27,9 +29,25 @@ def resample(dataset: Dataset, weights: Floats, n: int, seed: int = 0) -> Datase
     Raises:
         JapagenError: If fewer than ``n`` rows have weight, or the shapes differ.
     """
-    if len(weights) != len(dataset):
+    drawn = drawn_rows(dataset.column("id"), weights, n, seed)
+    return dataset.take(np.flatnonzero(drawn)).with_columns(weight_distribution=[1.0] * n)
+
+
+def drawn_rows(ids: Sequence[str], weights: Floats, n: int, seed: int = 0) -> Mask:
+    """Says which rows `resample` draws, shape (len(ids),).
+
+    Args:
+        ids: The rows' ids; chance is tied to them and not to the order.
+        weights: See `resample`.
+        n: How many to draw.
+        seed: See `resample`.
+
+    Raises:
+        JapagenError: If fewer than ``n`` rows have weight, or the shapes differ.
+    """
+    if len(weights) != len(ids):
         raise JapagenError(
-            f"Expected {len(dataset)} weights, found {len(weights)}.",
+            f"Expected {len(ids)} weights, found {len(weights)}.",
             "Pass the weights of the alignment of this very dataset.",
         )
     positive = int((weights > 0).sum())
@@ -38,9 +56,33 @@ def resample(dataset: Dataset, weights: Floats, n: int, seed: int = 0) -> Datase
             f"Expected to draw between 0 and {positive} rows, the rows with weight; found {n}.",
             "Draw fewer rows.",
         )
-    by_id = np.argsort(np.array(dataset.column("id"), dtype=object), kind="stable")
-    noise = np.empty(len(dataset))
-    noise[by_id] = np.random.default_rng(seed).gumbel(size=len(dataset))
+    by_id = np.argsort(np.array(ids, dtype=object), kind="stable")
+    noise = np.empty(len(ids))
+    noise[by_id] = np.random.default_rng(seed).gumbel(size=len(ids))
     keys = np.where(weights > 0, np.log(np.maximum(weights, 1e-300)) + noise, -np.inf)
-    drawn = dataset.take(np.sort(np.argsort(-keys, kind="stable")[:n]))
-    return drawn.with_columns(weight_distribution=[1.0] * n)
+    drawn = np.zeros(len(ids), dtype=bool)
+    drawn[np.argsort(-keys, kind="stable")[:n]] = True
+    return drawn
+
+
+def keep_drawn(dataset: Dataset, weights: Floats) -> Dataset:
+    """Rejects the kept rows that were not drawn, and gives those drawn a weight of 1.
+
+    Args:
+        dataset: Rows, some of them rejected already.
+        weights: Shape (len(dataset),): above 0 for rows that were drawn.
+    """
+    n = int((weights > 0).sum())
+    detail = f"{n} of {int(dataset.kept_mask.sum())} texts were drawn by weight"
+    left = Rejection("not_drawn", 0.0, float(n), detail)
+    rejections = [
+        old if old else None if weight > 0 else left
+        for old, weight in zip(_rejections(dataset), weights, strict=True)
+    ]
+    return dataset.with_rejections(rejections).with_columns(
+        weight_distribution=(weights > 0).astype(np.float64)
+    )
+
+
+def _rejections(dataset: Dataset) -> list[Rejection | None]:
+    return [row and Rejection(**row) for row in dataset.column("rejected")]

@@ -125,12 +125,26 @@ def evaluate(
 
 
 @app.command()
-def plan(config: Config, sets: Sets = None, as_json: Json = False) -> None:
-    """Show how many requests and tokens a run would take, before anything is spent."""
-    with terminal.Terminal():
+def plan(
+    config: Config,
+    out: Out = None,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            help="Requests to send to measure time and length; 4 to a local generator, none to "
+            "one elsewhere, unless said here.",
+            min=0,
+        ),
+    ] = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Show the requests, tokens, time and yen that a run would take, before it is run."""
+    with terminal.Terminal(doing="plan"):
         from japagen.previewing import estimate
 
-        found = estimate(Task.load(config, parse_overrides(sets or ())))
+        found = estimate(Task.load(config, parse_overrides(sets or ())), out, number)
     if as_json:
         terminal.print_json(found)
         return
@@ -139,11 +153,20 @@ def plan(config: Config, sets: Sets = None, as_json: Json = False) -> None:
         ["label", "register", "requests"],
         [(r["label"], r["register"], r["requests"]) for r in found["cells"]],
     )
-    terminal.out.print(
-        f"prompt tokens: {found['prompt_tokens']:,} "
-        f"({found['shared_prompt_tokens']:,} after sharing prefixes)\n"
-        f"completion tokens: at most {found['max_completion_tokens']:,}"
-    )
+    if found["knowledge"]:
+        terminal.print_table(
+            "requests that name something",
+            ["label", "kind", "item", "requests"],
+            [(r["label"], r["kind"], r["item"], r["requests"]) for r in found["knowledge"]],
+        )
+    if len(found["rounds"]) > 1:
+        later = sum(found["rounds"][1:])
+        terminal.out.print(
+            f"{len(found['rounds'])} rounds: {', '.join(map(str, found['rounds']))} requests. What "
+            f"the {later} later ones name because the texts before them lack it, and whether they "
+            "are needed at all, is only known then."
+        )
+    terminal.print_estimate(found)
 
 
 @app.command()
@@ -162,6 +185,7 @@ def preview(
         terminal.print_json(rows)
         return
     for row in rows:
-        terminal.out.rule(f"{row['label']} / {row['register']} / {row['template']}")
+        parts = [row["label"], row["register"], *row["knowledge"], row["template"]]
+        terminal.out.rule(" / ".join(parts))
         terminal.out.print(row["prompt"], style="dim")
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")

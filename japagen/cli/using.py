@@ -47,6 +47,18 @@ def align(
         int | None,
         typer.Option("--resample", help="Draw this many by weight, each then of weight 1."),
     ] = None,
+    registers: Annotated[
+        bool | None,
+        typer.Option(
+            help="Find registers of texts that come without, so that they are matched; "
+            "up to 50,000 texts if absent.",
+            show_default=False,
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Measure on its vectors as well: embedded, a directory or a Hub name."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that read texts; chosen if absent.", min=1)
     ] = None,
@@ -68,8 +80,11 @@ def align(
             seed=seed,
             label_prior=label_prior,
             floor=floor,
+            registers=registers,
+            encoder=encoder,
             workers=workers,
             progress=partial(listener.track, what="align"),
+            note=listener.note,
         )
     if as_json:
         terminal.print_json(found.to_dict())

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from japagen.japanese.registers import Register
 
 PromptKind = Literal["document", "chat"]
+MOST_REPLIES = 3
+"""Replies to one request that a backend lets itself be charged for, before it gives up."""
+TEXT_OBJECT: dict[str, Any] = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "text",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"text": {"type": "string"}},
+            "required": ["text"],
+            "additionalProperties": False,
+        },
+    },
+}
+"""What an answer to chat turns looks like, for decoders that can be held to a JSON schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +64,8 @@ class Request:
         label: The label asked for.
         register: The register asked for.
         template: Name of the prompt template.
-        shot_ids: Ids of the gold examples shown.
-        knowledge: The knowledge items named in the prompt.
+        shot_ids: Ids of the gold examples that the prompt shows or descends from.
+        knowledge: What the prompt names and why, each as ``KIND:ITEM``.
         round: Which round of the closed loop, from 0.
     """
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from japagen.errors import JapagenError, MissingExtraError
-from japagen.generators.base import Message, Sampling
+from japagen.generators.base import TEXT_OBJECT, Message, Sampling
 
 # Servers whose start was interrupted; they go when the process does.
 _ABANDONED: list[Any] = []
@@ -135,7 +135,8 @@ class LlamaEngine:
                 server.handle_completions(body | {"prompt": prompt}, receive)
             else:
                 turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
-                server.handle_chat_completions(body | {"messages": turns}, receive)
+                body |= {"messages": turns, "response_format": TEXT_OBJECT}
+                server.handle_chat_completions(body, receive)
         except (RuntimeError, ValueError) as error:  # what C++ exceptions become
             raise EngineError(f"llama.cpp cannot take the request: {error}") from error
         return _read(chunks)

@@ -6,6 +6,12 @@ from japagen.errors import JapagenError
 from japagen.generators.base import Generator
 from japagen.settings import GeneratorSettings
 
+_MODELS = {
+    "openai": "the server's model name",
+    "hf": "a directory, GGUF path or Hub name",
+    "replay": "a run directory",
+}
+
 
 def load_generator(settings: GeneratorSettings) -> Generator:
     """Returns the backend; models and connections start with the first request.
@@ -19,9 +25,18 @@ def load_generator(settings: GeneratorSettings) -> Generator:
         return EmbeddedGenerator(settings.model, slots=settings.slots)
     if settings.model == "gemma3-270m":
         raise JapagenError(
-            "generator.backend openai needs the server's model name, found the embedded default.",
+            f"generator.backend {settings.backend} needs {_MODELS[settings.backend]}, found the "
+            "embedded default.",
             "Set generator.model.",
         )
+    if settings.backend == "replay":
+        from japagen.generators.replay import ReplayGenerator
+
+        return ReplayGenerator(settings.model)
+    if settings.backend == "hf":
+        from japagen.generators.hf import HFGenerator
+
+        return HFGenerator(settings.model, slots=settings.slots)
     from japagen.generators.openai_api import OpenAIGenerator
 
     return OpenAIGenerator(
@@ -30,4 +45,6 @@ def load_generator(settings: GeneratorSettings) -> Generator:
         api=settings.api,
         api_key_env=settings.api_key_env,
         slots=settings.slots,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
     )

@@ -16,7 +16,6 @@ What differs between servers is settled here:
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
@@ -25,13 +24,12 @@ from japagen.errors import MissingExtraError
 from japagen.generators.base import Answer, GeneratorInfo, OutputTerms, Request
 from japagen.generators.openai_endpoint import Endpoint
 from japagen.generators.openai_wire import Knowledge
+from japagen.generators.throttling import Pace
 
 if TYPE_CHECKING:
     from japagen.generators.openai_session import Session
 
 _MOST_SLOTS = 64
-# A rough figure for Japanese, used until the server has reported how many tokens it read.
-_TOKENS_PER_CHARACTER = 0.8
 _UNKNOWN_TERMS = OutputTerms("The server does not say: check the terms of the model it runs.")
 _OPENAI_TERMS = OutputTerms(
     "OpenAI's terms restrict using output to develop models that compete with OpenAI: "
@@ -53,6 +51,8 @@ class OpenAIGenerator:
         slots: Most requests at a time; 64 when None. Fewer are sent where the server slows down.
         timeout: Seconds after which an attempt is given up.
         deadline: Seconds from a request's first attempt after which it is given up.
+        requests_per_minute: Most attempts sent in a minute; no bound when None.
+        tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``; no bound when None.
 
     Raises:
         JapagenError: If the address is not http(s), or a server elsewhere has no key.
@@ -69,6 +69,8 @@ class OpenAIGenerator:
         slots: int | None = None,
         timeout: float = 60.0,
         deadline: float = 300.0,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
     ) -> None:
         if importlib.util.find_spec("openai") is None:
             raise MissingExtraError("openai", "openai", "An OpenAI-compatible server")
@@ -76,6 +78,7 @@ class OpenAIGenerator:
         self._slots = slots or _MOST_SLOTS
         self._timeout = timeout
         self._deadline = deadline
+        self._pace = Pace(requests_per_minute, tokens_per_minute)
         self._knowledge = Knowledge()
         self._sessions: set[Session] = set()
 
@@ -104,7 +107,12 @@ class OpenAIGenerator:
         from japagen.generators.openai_session import Session
 
         session = Session(
-            self._endpoint, self._knowledge, self._slots, self._timeout, self._deadline
+            self._endpoint,
+            self._knowledge,
+            self._slots,
+            self._timeout,
+            self._deadline,
+            self._pace,
         )
         self._sessions.add(session)
         try:
@@ -119,9 +127,7 @@ class OpenAIGenerator:
         Before the first answer the ratio is a rough figure for Japanese (0.8). A measured one
         includes the chat template's tokens, so it errs on the high side.
         """
-        known = self._knowledge
-        ratio = known.tokens / known.characters if known.tokens else _TOKENS_PER_CHARACTER
-        return math.ceil(len(text) * ratio)
+        return self._knowledge.estimate(len(text))
 
     def close(self) -> None:
         """Stops what is under way; calling it twice is harmless."""

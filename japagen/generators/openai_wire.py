@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -11,22 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from japagen.errors import JapagenError
-from japagen.generators.base import Request
+from japagen.generators.base import TEXT_OBJECT, Request
 from japagen.generators.openai_endpoint import Api, Endpoint, encodable
 
-_TEXT_OBJECT = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "text",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"text": {"type": "string"}},
-            "required": ["text"],
-            "additionalProperties": False,
-        },
-    },
-}
+# A rough figure for Japanese, used until the server has reported how many tokens it read.
+_TOKENS_PER_CHARACTER = 0.8
 
 
 class Failure(Exception):  # noqa: N818 - it is one attempt's outcome, not a fault of the program
@@ -94,10 +84,22 @@ class Knowledge:
     def count(self, request: Request, tokens: int) -> None:
         """Takes note of the server's count of a prompt's tokens; 0 when it sent none."""
         if tokens:
-            prompt = request.prompt
-            texts = [prompt] if isinstance(prompt, str) else [m.content for m in prompt]
-            self.characters += sum(map(len, texts))
+            self.characters += _length(request)
             self.tokens += tokens
+
+    def estimate(self, characters: int) -> int:
+        """Tokens of a text of this length, by the ratio seen so far."""
+        ratio = self.tokens / self.characters if self.tokens else _TOKENS_PER_CHARACTER
+        return math.ceil(characters * ratio)
+
+    def most_tokens(self, request: Request) -> int:
+        """What a request may cost, by the way providers count it before it is answered."""
+        return self.estimate(_length(request)) + request.sampling.max_tokens
+
+
+def _length(request: Request) -> int:
+    prompt = request.prompt
+    return len(prompt) if isinstance(prompt, str) else sum(len(m.content) for m in prompt)
 
 
 def prompt_of(request: Request, api: Api) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[
     if not endpoint.is_openai:
         options |= {"top_k": sampling.top_k, "min_p": sampling.min_p}
     if endpoint.api == "chat":
-        options["response_format"] = _TEXT_OBJECT
+        options["response_format"] = TEXT_OBJECT
         # OpenAI's newer models know the limit under this name alone, most other servers do not.
         if endpoint.is_openai or "max_tokens" in refused:
             options["max_completion_tokens"] = options.pop("max_tokens")

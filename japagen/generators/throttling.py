@@ -105,3 +105,37 @@ class Gate:
     def shut(self) -> None:
         """Lets nobody in any more."""
         self._opens_at = math.inf
+
+
+class Pace:
+    """Spaces requests out so that a provider's limits for a minute are never passed.
+
+    They are spread evenly instead of in a burst and a wait, since providers watch shorter spans
+    than the minute that they speak of.
+
+    Args:
+        requests_per_minute: No bound when None.
+        tokens_per_minute: No bound when None.
+    """
+
+    def __init__(self, requests_per_minute: int | None, tokens_per_minute: int | None) -> None:
+        self._each = 60 / requests_per_minute if requests_per_minute else 0.0
+        self._token = 60 / tokens_per_minute if tokens_per_minute else 0.0
+        self._free_at = 0.0
+
+    async def wait(self, tokens: int, until: float | None) -> None:
+        """Waits until a request may be sent.
+
+        Args:
+            tokens: Its prompt's and the most that it may write.
+            until: Loop time at which to stop waiting; None for no end.
+
+        Raises:
+            TimeoutError: If it may not be sent by then.
+        """
+        clock = asyncio.get_running_loop().time
+        turn = max(clock(), self._free_at)
+        if until is not None and turn > until:
+            raise TimeoutError
+        self._free_at = turn + max(self._each, self._token * tokens)
+        await asyncio.sleep(turn - clock())

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from japagen.reporting import charts
 from japagen.reporting.text import Words
-from japagen.reporting.views import ChartRows, Rows, bars
+from japagen.reporting.views import ChartRows, Rows, bars, safe
 
-_MEASURES = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
+_MEASURES = (
+    "label_distance",
+    "word_divergence",
+    "pos_divergence",
+    "mean_discrepancy",
+    "two_sample_auc",
+)
+# What each measure is where synthetic and target cannot be told apart.
+_PERFECT = {"two_sample_auc": 0.5}
 _WORD_FIGURES = ("target_per_1000", "synthetic_per_1000")
 _WORD_RATIOS = ("log_ratio_before", "log_ratio_after")
 
@@ -26,7 +35,8 @@ def alignment(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None
         "series": series,
         "chart": bars("labels", words("labels.chart"), rows, words.share),
         "labels": [(label, *map(words.share, values)) for label, values in rows],
-        "distances": _distances(diagnostics, words),
+        "distances": distance_rows(diagnostics, words),
+        "remaining": _remaining(diagnostics, words),
         "effective": _effective(diagnostics, words),
         "words": _shifted_words(diagnostics, words),
     }
@@ -39,16 +49,23 @@ def _facts(
     facts = [(words("alignment.method"), words.name("method", found["method"]))]
     choice = found.get("choice") or {}
     if choice:
-        facts.append((words("alignment.choice"), choice["why"]))
+        facts.append((words("alignment.choice"), _why(choice, words)))
     if prior:
         facts.append((words("prior"), words.name("prior", prior["how"])))
-        facts.append((words("prior.why"), prior["why"]))
+        facts.append((words("prior.why"), _why(prior, words)))
     if diagnostics.get("tolerance") is not None:
         facts.append((words("tolerance"), words.number(diagnostics["tolerance"])))
     for label, factor in (diagnostics.get("tempered") or {}).items():
         facts.append((words("tempered", label=label), words.number(factor)))
-    facts += [(words("notes"), note) for note in diagnostics.get("notes") or ()]
+    notes = list(diagnostics.get("notes") or ())
+    reasons = diagnostics.get("note_reasons") or [None] * len(notes)
+    for note, reason in zip(notes, reasons, strict=True):
+        facts.append((words("notes"), words.reason(note, reason)))
     return facts
+
+
+def _why(found: Mapping[str, Any], words: Words) -> str:
+    return words.reason(found["why"], found.get("reason"))
 
 
 def _label_shares(
@@ -65,8 +82,9 @@ def _label_shares(
     return ([words("labels.target"), *series] if target else series), rows
 
 
-def _distances(diagnostics: Mapping[str, Any], words: Words) -> Rows:
-    return [
+def distance_rows(diagnostics: Mapping[str, Any], words: Words) -> Rows:
+    """Every measure by name, before and after, the effective sample size among them."""
+    rows: Rows = [
         (
             words(f"measure.{name}"),
             *(_with_interval((diagnostics.get(name) or {}).get(at), words) for at in _SIDES),
@@ -74,6 +92,41 @@ def _distances(diagnostics: Mapping[str, Any], words: Words) -> Rows:
         for name in _MEASURES
         if name in diagnostics
     ]
+    size = diagnostics.get("effective_sample_size")
+    if size and size["share"] > 0:
+        before = words.count(size["rows"] / size["share"])
+        after = f"{words.count(size['rows'])} ({words.share(size['share'])})"
+        rows.append((words("measure.effective"), before, after))
+    return rows
+
+
+def _remaining(diagnostics: Mapping[str, Any], words: Words) -> Any:
+    """A figure of what is left of each distance, and of the effective sample size."""
+    rows: list[tuple[str, list[charts.Range | None]]] = []
+    for name in _MEASURES:
+        before, after = (_bounds((diagnostics.get(name) or {}).get(at)) for at in _SIDES)
+        least = _PERFECT.get(name, 0.0)
+        if before and after and before[1] > least:
+            low, value, high = ((x - least) / (before[1] - least) for x in after)
+            rows.append((words(f"measure.{name}"), [(max(low, 0.0), max(value, 0.0), high)]))
+    size = diagnostics.get("effective_sample_size")
+    if size:
+        rows.append((words("measure.effective"), [(size["share"],) * 3]))
+    if not rows:
+        return None
+    return safe(charts.ranges("remaining", words("distances.chart"), rows, _percent, 1.0))
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+def _bounds(value: float | Mapping[str, float] | None) -> charts.Range | None:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return value["low"], value["value"], value["high"]
+    return value, value, value
 
 
 _SIDES = ("before", "after")

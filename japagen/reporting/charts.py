@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Number = float | None
+Range = tuple[float, float, float]
 _WIDTH = 7.2  # inches, as are all lengths below
 _BAR = 0.18
 _GROUP_GAP = 0.16
@@ -98,6 +99,141 @@ def interval(
         texts.add(place(0), 0.62, "0", "center")
         texts.add(0.04 * _WIDTH, 0.62, ends[0], "left")
         texts.add(0.96 * _WIDTH, 0.62, ends[1], "right")
+        return finish()
+
+
+def ranges(
+    name: str,
+    title: str,
+    rows: Sequence[tuple[str, Sequence[Range | None]]],
+    show: Callable[[float], str],
+    mark: float,
+) -> str:
+    """Draws values with their intervals, one line a value, against a dashed mark.
+
+    Args:
+        name: Prefix of the SVG's ids; unique on the page.
+        title: What the chart shows.
+        rows: Each row's name and its values, one a series: low, value, high; None draws none.
+        show: Writes a value beside its interval.
+        mark: What the values are held against.
+    """
+    series = max((len(values) for _, values in rows), default=1)
+    step = series * _BAR + _GROUP_GAP
+    height = len(rows) * step + 2 * _EDGE + 0.25
+    left = min(max((_inches(label) for label, _ in rows), default=0.0) + 0.15, _WIDTH * 0.45)
+    drawn = [bounds for _, values in rows for bounds in values if bounds is not None]
+    low = min([mark, *(bounds[0] for bounds in drawn)])
+    high = max([mark, *(bounds[2] for bounds in drawn)])
+    scale = (_WIDTH - left - _VALUE_ROOM - 0.1) / ((high - low) or 1.0)
+
+    def place(value: float) -> float:
+        return left + 0.1 + (value - low) * scale
+
+    with _drawing(name, title, height) as (axes, texts, finish):
+        axes.plot([place(mark)] * 2, [0, height - 0.25], color=_INK, linewidth=1, dashes=(3, 2))
+        texts.add(place(mark), height - 0.12, show(mark), "center")
+        for index, (label, values) in enumerate(rows):
+            start = height - 0.25 - _EDGE - index * step - _GROUP_GAP / 2
+            texts.add(left - 0.1, start - series * _BAR / 2, _fitted(label, left - 0.1), "right")
+            for at, bounds in enumerate(values):
+                if bounds is None:
+                    continue
+                middle, ends = start - (at + 0.5) * _BAR, [place(bounds[0]), place(bounds[2])]
+                axes.plot(ends, [middle] * 2, color=_SERIES[at], linewidth=3)
+                dot = {"marker": "o", "markersize": 6}
+                axes.plot([place(bounds[1])], [middle], color=_SERIES[at], **dot)
+                texts.add(max(ends[1], place(bounds[1])) + 0.1, middle, show(bounds[1]), "left")
+        return finish()
+
+
+def curves(
+    name: str,
+    title: str,
+    points: Sequence[float],
+    series: Sequence[Sequence[float]],
+    ends: tuple[str, str],
+    show: Callable[[float], str],
+) -> str:
+    """Draws lines over common points, from 0, each with its last value beside it.
+
+    Args:
+        name: Prefix of the SVG's ids; unique on the page.
+        title: What the chart shows.
+        points: Where the values stand, rising.
+        series: The values of each line, as many as ``points``.
+        ends: What stands below the axis at its left and right end.
+        show: Writes a last value.
+    """
+    height, bottom = 2.6, 0.35
+    widest, tallest = max(points, default=1.0), max((max(v) for v in series), default=1.0)
+    right = _WIDTH - _VALUE_ROOM
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across, up = x / (widest or 1.0), y / (tallest or 1.0)
+        return 0.1 + (right - 0.1) * across, bottom + (
+            height - bottom - 0.1 - 0.17 * len(series)
+        ) * up
+
+    with _drawing(name, title, height) as (axes, texts, finish):
+        axes.plot([0.1, right], [bottom, bottom], color=_LINE, linewidth=1)
+        lasts = []
+        for at, values in enumerate(series):
+            xs, ys = zip(*(place(x, y) for x, y in zip(points, values, strict=True)), strict=True)
+            axes.plot(xs, ys, color=_SERIES[at % len(_SERIES)], linewidth=2)
+            lasts.append((ys[-1], show(values[-1])))
+        floor = 0.0
+        for y, text in sorted(lasts):
+            # Lines that end close together must not write over each other.
+            floor = max(y, floor + 0.17)
+            texts.add(right + 0.08, floor, text, "left")
+        texts.add(0.1, 0.14, ends[0], "left")
+        texts.add(right, 0.14, ends[1], "right")
+        return finish()
+
+
+Curve = Sequence[tuple[float, float, float, float]]
+
+
+def banded_curves(name: str, title: str, panels: Sequence[tuple[str, Curve]]) -> str:
+    """Draws curves with their intervals side by side, on one vertical scale.
+
+    Args:
+        name: Prefix of the SVG's ids.
+        title: What the chart shows.
+        panels: Each panel's heading, and its points: place, value, and the interval's two ends.
+    """
+    height, foot, head, left = 2.6, 0.35, 0.4, 0.6
+    points = [point for _, panel in panels for point in panel]
+    bottom, top = min(p[2] for p in points), max(p[3] for p in points)
+    width = (_WIDTH - left) / len(panels)
+    room = height - foot - head
+    with _drawing(name, title, height) as (axes, texts, finish):
+
+        def up(value: float) -> float:
+            return foot + 0.1 + (value - bottom) / ((top - bottom) or 1.0) * (room - 0.2)
+
+        for value in (bottom, (bottom + top) / 2, top):
+            texts.add(left - 0.12, up(value), f"{value:.2f}", "right")
+        for at, (heading, panel) in enumerate(panels):
+            start, span = left + at * width, width - 0.55
+            most = max(point[0] for point in panel) or 1.0
+            places = [start + 0.1 + point[0] / most * span for point in panel]
+            axes.plot([start, start, start + width - 0.3], [height - head, foot, foot], color=_LINE)
+            texts.add(start, height - 0.2, _fitted(heading, width - 0.1), "left")
+            axes.fill_between(
+                places,
+                [up(point[2]) for point in panel],
+                [up(point[3]) for point in panel],
+                color=_SERIES[at],
+                alpha=0.2,
+                linewidth=0,
+            )
+            heights = [up(point[1]) for point in panel]
+            axes.plot(places, heights, color=_SERIES[at], marker="o", markersize=4)
+            for index in sorted({0, len(panel) // 2, len(panel) - 1}):
+                shown = f"{panel[index][0]:.1f}".removesuffix(".0")
+                texts.add(places[index], foot - 0.17, shown, "center")
         return finish()
 
 

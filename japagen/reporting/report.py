@@ -8,7 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.reporting import alignment_view, audit_view, charts, views
+from japagen.reporting import (
+    alignment_view,
+    audit_view,
+    charts,
+    diversity_view,
+    loop_view,
+    mix_view,
+    views,
+)
 from japagen.reporting.text import Language, Words, undirected
 
 if TYPE_CHECKING:
@@ -24,7 +32,10 @@ _PARTS = (
     "registers",
     "privacy",
     "bias",
+    "loop",
     "alignment",
+    "diversity",
+    "mix",
     "scores",
     "errors",
     "leakage",
@@ -48,17 +59,20 @@ def render_report(
         the same arguments.
     """
     words = Words(language)
+    loop = loop_view.loop(metrics, words)
     page = {
         "w": words,
         "undirected": undirected,
         "language": language,
         "style": _style(),
-        "parts": _PARTS,
+        # Most runs have one round and no wishes, and need no section to say so.
+        "parts": [part for part in _PARTS if part != "loop" or loop],
         "task": metrics["task"],
         "version": metrics["japagen"],
         "created": _when(metrics.get("created")),
         "synthetic_file": metrics.get("synthetic_file"),
         "verdict": _verdict(metrics, words),
+        "worth": mix_view.worth(metrics, words),
         "tiles": views.tiles(metrics, words),
         "flow": views.flow(metrics["counts"], words),
         "per_label": views.per_label(metrics, words),
@@ -67,7 +81,10 @@ def render_report(
         "registers": views.registers(metrics, words),
         "privacy": audit_view.privacy(metrics, words),
         "bias": audit_view.bias(metrics, words),
+        "closed_loop": loop,
         "alignment": alignment_view.alignment(metrics, words),
+        "diversity": diversity_view.diversity(metrics, words),
+        "mix": mix_view.mix(metrics, words),
         "scores": views.scores(metrics, words),
         "errors": views.errors(metrics, words),
         "leakage": views.leakage(metrics, words),
@@ -110,6 +127,14 @@ def _style() -> str:
 
 def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
     scores = metrics.get("scores") or {}
+    if (metrics.get("mix") or {}).get("share") == 0:
+        alone = (scores.get("gold_only") or {}).get("macro_f1")
+        return {
+            "code": "not_used",
+            "figures": None if alone is None else words("verdict.alone", gold=words.number(alone)),
+            "covers": "",
+            "chart": "",
+        }
     gain, gold = scores.get("gain"), scores.get("gold_only")
     if not gain or not gold:
         return {"code": "not_measured", "figures": None}

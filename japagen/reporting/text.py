@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,25 @@ class Words:
         """Returns what ``code`` is called, or the code itself where it has no name."""
         found = strings().get(f"{kind}.{code}")
         return found[self._language] if found else code
+
+    def reason(self, text: str, said: Mapping[str, Any] | None) -> str:
+        """Says in this language what an English sentence says.
+
+        Args:
+            text: The sentence, which stands where nothing is known of it.
+            said: Its code and what stands in its places, which may be sentences too.
+        """
+        found = strings().get(f"reason.{said['code']}") if said else None
+        return self._reason(said) if said and found else text
+
+    def _reason(self, said: Mapping[str, Any]) -> str:
+        values = {
+            key: self._reason(value) if isinstance(value, Mapping) else value
+            for key, value in said["values"].items()
+        }
+        if "method" in values:
+            values["method"] = self.name("method", values["method"])
+        return self(f"reason.{said['code']}", **values)
 
     def stage(self, code: str) -> str:
         """Names a stage such as ``train-gold-0``, whose last part is a seed."""

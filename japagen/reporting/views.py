@@ -319,10 +319,17 @@ def cost(metrics: Mapping[str, Any], words: Words) -> Rows:
     return [
         (
             words.name("cost", name),
-            f"{value:,.1f}" if name.endswith("_seconds") else words.count(value),
+            _amount(name, value) or words.count(value),
         )
         for name, value in found.items()
     ]
+
+
+def _amount(name: str, value: float) -> str:
+    """What is not counted but measured, to the places that matter; else an empty string."""
+    if name.startswith("yen"):
+        return f"{value:,.2f}"
+    return f"{value:,.1f}" if name.endswith(("_seconds", "_per_kept")) else ""
 
 
 def seconds(metrics: Mapping[str, Any], words: Words) -> Rows:

@@ -57,7 +57,7 @@ def train(
         )
     names = list(labels) if labels is not None else sorted(data.label_counts())
     targets = _targets(data, names)
-    mass = _loss_mass(gold, examples, settings.synthetic_share)
+    mass = _loss_mass(gold, examples, settings.share)
 
     torch.manual_seed(seed)
     trusted = settings.trust_remote_code

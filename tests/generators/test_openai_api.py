@@ -558,6 +558,25 @@ def test_an_overloaded_server_is_given_less() -> None:
     assert refused < 100
 
 
+def test_attempts_are_paced() -> None:
+    calls: list[float] = []
+
+    def respond(call: Call) -> Reply:
+        calls.append(time.monotonic())
+        return error(500, "oops") if call.attempt == 1 else echo(call)
+
+    with FaultServer(respond) as server:
+        answers = ask(server, 4, requests_per_minute=600)
+        assert [a.finish for a in answers] == ["stop"] * 4
+        assert len(calls) == 8
+        assert calls[-1] - calls[0] >= 0.65
+        calls.clear()
+        # A prompt of three characters and 120 tokens of answer: 123 tokens, 0.1 s each.
+        ask(server, 3, tokens_per_minute=73_800)
+    assert len(calls) == 3
+    assert calls[-1] - calls[0] >= 0.18
+
+
 def test_closing_the_iterator_stops_the_work() -> None:
     def respond(call: Call) -> Reply:
         return echo(call) if call.prompt == "依頼0" else Reply(chat("遅い"), delay=60)

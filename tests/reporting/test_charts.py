@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from japagen.reporting.charts import bars, interval
+from japagen.reporting.charts import bars, curves, interval, ranges
 from japagen.reporting.text import Words
 
 
@@ -88,3 +88,22 @@ def test_numbers_as_readers_expect_them() -> None:
     assert words.yes_no(None) == "要確認"
     assert words.stage("train-gold-3") == "学習（正解データのみ、シード 3）"
     assert words.stage("something-new") == "something-new"
+
+
+def test_ranges_hold_the_mark_and_stay_in_the_picture() -> None:
+    rows = [("一", [(0.2, 0.3, 0.5), None]), ("二", [(0.9, 1.1, 1.4), (1.0, 1.0, 1.0)])]
+    svg = ranges("r", "題", rows, lambda v: f"{v:.0%}", 1.0)
+    assert re.findall(r">([\d%]+)</text>", svg) == ["100%", "30%", "110%", "100%"]
+    _, _, width, _ = map(float, re.search(r'viewBox="([^"]*)"', svg).group(1).split())  # type: ignore[union-attr]
+    assert all(0 <= float(x) <= width for x in re.findall(r' x="([\d.]+)"', svg))
+    ElementTree.fromstring(ranges("r", "題", [("一", [(1.0, 1.0, 1.0)])], str, 1.0))
+    ElementTree.fromstring(ranges("r", "題", [], str, 1.0))
+
+
+def test_curves_end_in_their_last_values_apart_from_each_other() -> None:
+    lines = [[0.0, 5.0, 8.0], [0.0, 6.0, 8.1]]
+    svg = curves("c", "題", [0, 10, 20], lines, ("0", "20 語"), lambda v: f"{v:.1f}")
+    ElementTree.fromstring(svg)
+    places = {text: float(y) for y, text in re.findall(r' y="([\d.]+)"[^>]*>(8\.[01])</text>', svg)}
+    assert abs(places["8.0"] - places["8.1"]) > 10
+    ElementTree.fromstring(curves("c", "題", [0, 1], [[0.0, 0.0]], ("", ""), str))

@@ -140,12 +140,21 @@ def _figures(metrics: dict[str, Any], words: Words) -> list[str]:
     found += [words.share(v) for v in alignment["prior"]["probabilities"].values()]
     for name in ("label_distance", "two_sample_auc"):
         found += [words.number(diagnostics[name][when]) for when in ("before", "after")]
-    for name in ("word_divergence", "pos_divergence"):
-        for when in ("before", "after"):
-            value, low, high = (
-                words.number(diagnostics[name][when][k]) for k in ("value", "low", "high")
-            )
-            found.append(f"{value} [{low}, {high}]")
+    diversity = metrics["diversity"]
+    measured = [
+        measure
+        for part in ("against_gold", "rounds")
+        for group in diversity[part]["groups"].values()
+        for measure in group["measures"].values()
+    ]
+    measured += [
+        diagnostics[name][when]
+        for name in ("word_divergence", "pos_divergence", "mean_discrepancy")
+        for when in ("before", "after")
+    ]
+    for measure in measured:
+        value, low, high = (words.number(measure[k]) for k in ("value", "low", "high"))
+        found.append(f"{value} [{low}, {high}]")
     size = diagnostics["effective_sample_size"]
     found += [words.count(size["rows"]), words.share(size["share"])]
     found += [words.share(v) for v in size["per_label"].values()]
@@ -159,8 +168,9 @@ def _figures(metrics: dict[str, Any], words: Words) -> list[str]:
     found += [words.share(leakage["mean_overlap"]), words.share(leakage["max_overlap"])]
     found += list(leakage["worst"].values())
     found += [text for e in metrics["errors"] for text in (e["text"], f"{e['probability']:.3f}")]
-    found += [f"{v:,.1f}" for k, v in metrics["cost"].items() if k.endswith("_seconds")]
-    found += [words.count(v) for k, v in metrics["cost"].items() if not k.endswith("_seconds")]
+    measured = ("_seconds", "_per_kept")
+    found += [f"{v:,.1f}" for k, v in metrics["cost"].items() if k.endswith(measured)]
+    found += [words.count(v) for k, v in metrics["cost"].items() if not k.endswith(measured)]
     found += [f"{v:,.1f}" for v in metrics["seconds"].values()]
     found += [*metrics["versions"], *metrics["versions"].values()]
     generator = metrics["generator"]
@@ -220,7 +230,7 @@ def test_tables_and_charts_speak_to_screen_readers(page: tuple[Words, str, _Page
     assert html.count("<caption") == len(tables)
     assert all(a.get("scope") in ("row", "col") for a in parsed.having("th"))
     charts = parsed.having("svg")
-    assert len(charts) == 5
+    assert len(charts) == 10
     assert all(a["role"] == "img" and a["aria-label"] for a in charts)
     assert [a["lang"] for a in parsed.having("html")] == ["ja" if words("yes") == "可" else "en"]
     levels = [int(tag[1]) for tag, _ in parsed.elements if re.fullmatch("h[1-6]", tag)]
@@ -313,7 +323,7 @@ def test_verdict_is_said_in_words(run: Run, verdict: str, low: float, high: floa
         assert words.signed(low) in text
 
 
-_OPTIONAL = ("generator", "registers", "alignment", "scores", "leakage", "cost")
+_OPTIONAL = ("generator", "registers", "alignment", "mix", "scores", "leakage", "cost")
 
 
 @pytest.mark.parametrize("part", [*_OPTIONAL, "everything"])
@@ -367,6 +377,41 @@ def test_parts_of_alignment_may_be_missing(run: Run) -> None:
     assert "Synthetic text was not weighted." in text
     assert Words("en")("labels.target") not in text
     assert Words("en")("not_measured") in text
+
+
+def test_an_alarm_is_said_in_words(run: Run) -> None:
+    metrics = copy.deepcopy(run[0])
+    page = _Page(render_report(metrics, run[1], language="en")).all_text
+    assert Words("en")("diversity.steady") in page
+    alarm = {"measure": "distinct_2", "change": -0.31, "low": -0.4, "high": -0.22}
+    metrics["diversity"]["alarms"] = [
+        {"kind": "round", "group": "1", **alarm},
+        {"kind": "gold", "group": "synthetic", **alarm},
+    ]
+    page = _Page(render_report(metrics, run[1], language="en")).all_text
+    words = Words("en")
+    for said in ("diversity.collapse", "diversity.narrow"):
+        assert words(said) in page
+    figures = "round 2 is 31% less varied than the first (95% interval 22% to 40%)"
+    assert f"By {words('diversity.distinct_2')}, {figures}" in page
+    page = _Page(render_report(metrics, run[1])).all_text
+    assert "で見た多様性が 31% 低い" in page
+
+
+def test_diversity_without_gold_or_rounds_stands_alone(run: Run) -> None:
+    metrics = copy.deepcopy(run[0])
+    found = metrics["diversity"]
+    del found["against_gold"]["groups"]["gold"]
+    found["rounds"] = None
+    page = _Page(render_report(metrics, run[1], language="en")).all_text
+    assert Words("en")("diversity.alone") in page
+    assert Words("en")("diversity.chart.gold") not in page
+
+
+def test_reasons_are_in_the_language_of_the_report(run: Run) -> None:
+    page = _Page(render_report(run[0], run[1])).all_text
+    assert "ラベルなしデータ 1200 件から推定しました" in page
+    assert "Estimated on" not in page
 
 
 def test_no_weights_are_claimed_where_there_are_none(run: Run) -> None:

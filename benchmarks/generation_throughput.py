@@ -1,0 +1,187 @@
+"""How much of the engine's, or a server's, speed is left after everything japagen does.
+
+    python benchmarks/generation_throughput.py http --requests 10000
+    python benchmarks/generation_throughput.py embedded --requests 64 [--data DIR]
+
+``http`` asks a loopback server (its own process) that answers after 200 ms and has room for 64,
+through the official client, the throttle and the ledger on disk. The ideal rate is room over
+latency. ``embedded`` writes with the packaged Gemma three times in one run: the bare engine with
+the same slots, prompts and vocabulary; japagen with its queue and ledger; and one request at a
+time with a new prompt each. On a busy machine only the ratios of one run mean something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from japagen.data import load_data
+from japagen.generators.base import Answer, Message, Request, Sampling
+from japagen.generators.embedded import EmbeddedGenerator, default_threads
+from japagen.generators.llama_engine import LlamaEngine
+from japagen.generators.openai_api import OpenAIGenerator
+from japagen.generators.weights import GEMMA, find_weights
+from japagen.japanese.registers import Register
+from japagen.ledger import Ledger
+from japagen.planning import plan
+from japagen.sending import run_requests
+from japagen.tasks import Task
+
+ROOT = Path(__file__).parents[1]
+
+
+@contextmanager
+def _latency_server(latency: float, room: int) -> Iterator[str]:
+    program = [sys.executable, str(Path(__file__).with_name("latency_server.py"))]
+    program += ["--latency", str(latency), "--room", str(room)]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def http(count: int, latency: float, room: int) -> dict[str, Any]:
+    """Answers ``count`` short requests and compares with the rate that the server allows."""
+    register = Register.of("polite")
+    requests = [
+        Request(f"r{n}", (Message("user", f"依頼{n}"),), Sampling(), n, "配送", register, "t")
+        for n in range(count)
+    ]
+    with (
+        _latency_server(latency, room) as url,
+        tempfile.TemporaryDirectory() as directory,
+        closing(Ledger(Path(directory) / "ledger.sqlite")) as ledger,
+        closing(OpenAIGenerator("m", base_url=url, slots=room)) as generator,
+    ):
+        began, used = time.perf_counter(), time.process_time()
+        answers = run_requests(requests, generator, ledger)
+        seconds, used = time.perf_counter() - began, time.process_time() - used
+    assert len(answers) == count
+    ideal = room / latency
+    return {
+        "requests": count,
+        "seconds": seconds,
+        "requests_per_second": count / seconds,
+        "ideal_per_second": ideal,
+        "share_of_ideal": count / seconds / ideal,
+        "cpu_ms_per_request": 1e3 * used / count,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _requests(data: Path | None, count: int, completions: int) -> list[Request]:
+    task = Task.load(ROOT / "configs" / "quickstart.yaml")
+    if data is not None:
+        rows = [json.loads(line) for line in (data / "pool.jsonl").open(encoding="utf-8")]
+        labels = sorted({row["label"] for row in rows})
+        gold = {"path": str(data / "pool.jsonl"), "per_label": 16}
+        raw = {"name": data.name, "labels": labels, "gold": gold, "registers": {"polite": 1.0}}
+        task = Task.parse(raw)
+    share = -(-count // len(task.labels))
+    how = {"per_label": share, "completions_per_shot_set": completions}
+    task = task.model_copy(update={"generation": task.generation.model_copy(update=how)})
+    with closing(EmbeddedGenerator()) as generator:
+        return plan(task, load_data(task), generator.info)[:count]
+
+
+def _raw(engine: LlamaEngine, requests: Sequence[Request]) -> tuple[int, float]:
+    """Completion tokens and seconds of the bare engine, whole shot sets dealt to its slots."""
+    sets: dict[object, list[Request]] = defaultdict(list)
+    for request in requests:
+        sets[request.prompt].append(request)
+    waiting = list(sets.values())
+    tokens: list[int] = []
+
+    def work(slot: int) -> None:
+        while waiting:
+            for r in waiting.pop(0):
+                done = engine.complete(r.prompt, r.sampling, r.seed, slot, lambda: False)
+                tokens.append(done.completion_tokens)
+
+    threads = [threading.Thread(target=work, args=(slot,)) for slot in range(engine.slots)]
+    began = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(tokens), time.perf_counter() - began
+
+
+def _ours(generator: EmbeddedGenerator, requests: Sequence[Request]) -> tuple[int, float]:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        closing(Ledger(Path(directory) / "ledger.sqlite")) as ledger,
+    ):
+        began = time.perf_counter()
+        answers: dict[str, Answer] = run_requests(requests, generator, ledger)
+        return sum(a.completion_tokens for a in answers.values()), time.perf_counter() - began
+
+
+def embedded(count: int, data: Path | None, rounds: int) -> dict[str, Any]:
+    """Takes turns between the three, so that what else the machine does hits all alike."""
+    shared, fresh = _requests(data, count, 8), _requests(data, max(8, count // 4), 1)
+    ours = EmbeddedGenerator()
+    ours.count_tokens("")
+    # What it would cost without japagen: the model as published, one slot.
+    whole = find_weights(GEMMA, cut=False).file()
+    naive = LlamaEngine(whole, 1, default_threads(), 2048)
+    engine = ours._started()
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for turn in range(rounds):
+        turned = [replace(r, id=f"{r.id}-{turn}", seed=r.seed + turn) for r in shared]
+        again = [replace(r, seed=r.seed + turn) for r in fresh]
+        for name, (tokens, seconds), size in (
+            ("raw", _raw(engine, turned), count),
+            ("ours", _ours(ours, turned), count),
+            ("naive", _raw(naive, again), len(again)),
+        ):
+            found[name].append((tokens / seconds, size / seconds))
+            print(f"{turn} {name}: {tokens / seconds:.1f} tokens/s, {size / seconds:.2f} texts/s")
+    ours.close()
+    naive.close()
+    of_raw = [a[0] / b[0] for a, b in zip(found["ours"], found["raw"], strict=True)]
+    of_naive = [a[1] / b[1] for a, b in zip(found["ours"], found["naive"], strict=True)]
+    return {
+        "requests": count,
+        "tokens_per_second": {name: [t for t, _ in turns] for name, turns in found.items()},
+        "texts_per_second": {name: [e for _, e in turns] for name, turns in found.items()},
+        "share_of_raw": of_raw,
+        "times_naive": of_naive,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("http", "embedded"))
+    parser.add_argument("--requests", type=int, default=None)
+    parser.add_argument("--latency", type=float, default=0.2)
+    parser.add_argument("--room", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data", type=Path, default=None, help="a folder with pool.jsonl")
+    arguments = parser.parse_args()
+    if arguments.what == "http":
+        found = http(arguments.requests or 10_000, arguments.latency, arguments.room)
+    else:
+        found = embedded(arguments.requests or 64, arguments.data, arguments.rounds)
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

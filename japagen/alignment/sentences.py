@@ -1,0 +1,86 @@
+"""Sentences that say why: English for whoever reads them, and a code for who translates them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_ENGLISH = {
+    "no_rows": "There are no synthetic rows to weight.",
+    "uniform": "Every label as often, as asked.",
+    "gold_asked": "Gold's own shares of {n} texts, as asked.",
+    "given": "Shares given by the user.",
+    "unequal": "Gold's counts ({counts}) are too unequal for a design, so gold is taken for a "
+    "random sample of the target; give a mapping if it is not.",
+    "kept_design": "Gold's counts are equal by design and say nothing about how often labels "
+    "occur, and {obstacle}: synthetic shares are left as they are.",
+    "kept_no_gold": "There is no gold, and {obstacle}: synthetic shares are left as they are.",
+    "one_label": "there is only one label",
+    "few_unlabelled": "it takes {needed} unlabelled texts to estimate it, found {found}",
+    "few_gold": "every label needs {needed} gold texts to estimate it, one has {found}",
+    "blind": "a classifier gets {accuracy:.0%} of {m} held-out gold texts right, no better than "
+    "chance ({chance:.0%}), and so cannot say how often labels occur",
+    "estimated": "Estimated on {n} unlabelled texts with a classifier calibrated on {m} gold "
+    "texts, of which it gets {accuracy:.0%} right unseen (maximum likelihood label shift, "
+    "bootstrap error {error:.2f}); BBSE, as a check, is {gap:.2f} away in total variation.",
+    "rates_given": "Rates given by the user.",
+    "rates_undefined": "'{mode}' is not defined for lists of labels: their rates are left as they "
+    "are.",
+    "rates_design": "Gold's counts are equal by design or absent: label rates are left as they "
+    "are.",
+    "rates_gold": "Each label's rate among {n} gold texts.",
+    "no_targets": "Entropy balancing, the default: there are no target texts to score candidates "
+    "on.",
+    "few_targets": "Entropy balancing, the default: there are too few target texts to leave some "
+    "out.",
+    "default_best": "Entropy balancing, the default, has the lowest distance on target texts left "
+    "out, in {folds} folds: {score:.3f} of what label shares alone leave.",
+    "other_best": "'{method}' has the lowest distance on target texts left out, in {folds} folds: "
+    "{score:.3f} of what label shares alone leave, {ahead:.3f} ± {error:.3f} below the default's.",
+    "other_by_chance": "Entropy balancing, the default: '{method}' is {ahead:.3f} ± {error:.3f} "
+    "lower on target texts left out, in {folds} folds, which is no more than chance.",
+    "no_texts": "There are no target texts, so words are neither matched nor compared.",
+    "absent_label": "Synthetic has no text of '{label}': no weight can make up for that.",
+    "no_tolerance": "Even the loosest match broke the floor or could not be met.",
+    "tempered": "Weights were tempered to keep the floor in: {labels}.",
+}
+
+
+class Sentence(str):
+    """An English sentence that another language can be made from.
+
+    Attributes:
+        code: Which sentence it is; empty for a text that has no translation.
+        values: What stands in its places: JSON-ready, or sentences themselves.
+    """
+
+    code: str
+    values: dict[str, Any]
+
+    def __new__(cls, text: str, code: str = "", values: dict[str, Any] | None = None) -> Sentence:
+        """Takes a text, and what it says where that is known."""
+        made = super().__new__(cls, text)
+        made.code, made.values = code, values or {}
+        return made
+
+    @classmethod
+    def of(cls, code: str, **values: Any) -> Sentence:
+        """Writes the sentence ``code`` with its places filled in."""
+        return cls(_ENGLISH[code].format(**values), code, values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns code and values, JSON-ready."""
+        values = {
+            name: value.to_dict() if isinstance(value, Sentence) else value
+            for name, value in self.values.items()
+        }
+        return {"code": self.code, "values": values}
+
+
+def codes() -> dict[str, str]:
+    """Every sentence in English, by its code."""
+    return dict(_ENGLISH)
+
+
+def as_dict(why: str) -> dict[str, Any] | None:
+    """The code and values of a sentence, None for a plain text."""
+    return why.to_dict() if isinstance(why, Sentence) and why.code else None

@@ -1,0 +1,95 @@
+"""What a run's texts are measured by: encoder vectors, made once, and diversity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from japagen.data import TaskData
+from japagen.examples import Dataset
+from japagen.files import digest, read_array, read_json, write_array, write_json
+from japagen.japanese.morphology import Tagger
+from japagen.stage_runner import StageRunner, fingerprint_of
+from japagen.tasks import Task
+from japagen.text_vectors import text_vectors
+
+Vectors = list[npt.NDArray[np.float32]]
+
+
+class Measuring:
+    """Measures synthetic texts beside real ones; each measurement is made once a run.
+
+    Args:
+        task: The encoder and the seed.
+        data: Unlabelled texts.
+        gold: Training gold.
+        stages: Where results are kept.
+    """
+
+    def __init__(
+        self, task: Task, data: TaskData, gold: Dataset | None, stages: StageRunner
+    ) -> None:
+        self._task = task
+        self._sets = (gold, data.unlabelled)
+        self._stages = stages
+
+    def vectors(self, dataset: Dataset) -> Vectors:
+        """Frozen encoder vectors of gold, synthetic and unlabelled texts, in this order.
+
+        Training reads every text some times over, forwards and backwards, so reading them once
+        more costs little. Rejected rows have zeros.
+        """
+        from japagen.training.encoders import encoder_identity
+
+        settings, (gold, unlabelled) = self._task.training, self._sets
+        sets = [gold, dataset, unlabelled]
+        read = [
+            [d.kept.column(name) for name in ("id", "text", "text_pair")] if d is not None else None
+            for d in sets
+        ]
+        sizes = [0 if d is None else len(d) for d in sets]
+        fingerprint = {
+            "texts": digest([read, sizes]),
+            "encoder": encoder_identity(settings.encoder),
+            "trusted": settings.trust_remote_code,
+        }
+
+        def make() -> npt.NDArray[Any]:
+            trusted = settings.trust_remote_code
+            return np.concatenate(text_vectors(sets, settings.encoder, trust_remote_code=trusted))
+
+        stacked = self._stages.run(
+            "vectors", ["vectors.npy"], fingerprint, make, write_array, read_array
+        )
+        return np.split(stacked.astype(np.float32), np.cumsum(sizes)[:-1])
+
+    def diversity(
+        self, dataset: Dataset, vectors: Vectors, tagger: Tagger
+    ) -> dict[str, Any] | None:
+        """Diversity of the kept texts against gold and between rounds, JSON-ready."""
+        from japagen.training.encoders import encoder_identity
+
+        gold, _ = self._sets
+        columns = ("id", "text", "text_pair", "round")
+        fingerprint = {
+            "examples": digest([dataset.kept.column(name) for name in columns]),
+            "gold": fingerprint_of(gold),
+            "encoder": encoder_identity(self._task.training.encoder),
+            "dictionary": tagger.identity,
+            "seed": self._task.seed,
+        }
+
+        def make() -> dict[str, Any] | None:
+            from japagen.diversity.comparison import measure_diversity
+
+            theirs, ours, _ = vectors
+            found = measure_diversity(dataset, gold, tagger, (ours, theirs), self._task.seed)
+            return None if found is None else found.to_dict()
+
+        outputs = ["diversity.json"]
+        found: dict[str, Any] | None = self._stages.run(
+            "diversity", outputs, fingerprint, make, write_json, read_json
+        )
+        return found

@@ -1,0 +1,1 @@
+"""How much synthetic text to train on, found by cross-validation on gold."""

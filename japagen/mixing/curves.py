@@ -1,0 +1,224 @@
+"""What the synthetic set is worth in gold: its saturation curve and gold's learning curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from japagen.mixing.evidence import Evidence
+from japagen.mixing.linear_head import Floats, Ints
+from japagen.mixing.mix import GOLD_ALONE, Mix
+from japagen.mixing.search import Judged, judge
+
+_LEAST_GOLD = 2
+_PARTS = (0.125, 0.25, 0.5, 1.0)
+_DRAWS = 1000
+_INTERVAL = (0.025, 0.975)
+# A curve is read on past its end for one more doubling, and no further.
+_REACH = 2.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place on a curve.
+
+    Attributes:
+        per_label: Texts a label, mean over the folds.
+        loss: Cross-validated log-loss, nats.
+        low: Lower end of its 95% bootstrap interval over gold texts and repeats.
+        high: Upper end.
+        macro_f1: Cross-validated macro-F1.
+    """
+
+    per_label: float
+    loss: float
+    low: float
+    high: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
+class Worth:
+    """How many more gold texts a label would do what the synthetic set does.
+
+    Attributes:
+        texts: The estimate; None beyond the curve, which then is more than `limit`.
+        low: Lower end of its 95% bootstrap interval; None beyond the curve.
+        high: Upper end; None beyond the curve.
+        base: Gold texts a label in the folds, to which these would be added.
+        limit: Most that is read off the curve: one doubling past what was measured.
+        extrapolated: Whether the estimate lies past what was measured.
+    """
+
+    texts: float | None
+    low: float | None
+    high: float | None
+    base: float
+    limit: float
+    extrapolated: bool
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Both curves, and the worth that they give.
+
+    Attributes:
+        share: Synthetic share of the loss on the saturation curve.
+        gold: Gold alone, by gold texts a label.
+        synthetic: All gold of the folds, by synthetic texts a label, from 0.
+        worth: Of all synthetic texts that the folds could use.
+    """
+
+    share: float
+    gold: tuple[Point, ...]
+    synthetic: tuple[Point, ...]
+    worth: Worth
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready mapping."""
+        return asdict(self)
+
+
+def curves(evidence: Evidence, share: float, seed: int) -> Curves:
+    """Measures both curves with the same folds and the same head.
+
+    The worth is where the gold curve, against the logarithm of the number of texts, comes down
+    to the loss with all synthetic text. Past its end the curve is read on along its last two
+    doublings: learning curves flatten (Figueroa et al. 2012), so that this overstates what more
+    gold would do and understates the worth.
+
+    Args:
+        evidence: Folds with their vectors and weights.
+        share: Synthetic share of the loss, above 0.
+        seed: Of the bootstrap.
+    """
+    targets = evidence.gold_targets
+    folds = [fold for repeat in evidence.repeats for fold in repeat]
+    most = max(len(rows) for fold in folds for rows in fold.gold_order)
+    sizes = _sizes(most)
+    by_gold = [judge(evidence.predict(GOLD_ALONE, size), targets) for size in sizes]
+    by_part = [judge(evidence.predict(mix), targets) for mix in _parts(share)]
+    base = _per_label([len(rows) for fold in folds for rows in fold.gold_order])
+    usable = _per_label([len(rows) for fold in folds for rows in fold.order])
+    draws = _draws(targets, len(evidence.repeats), seed)
+    places = [_trained_on(folds, size) for size in sizes]
+    parts = [_point(by_gold[-1], 0.0, draws)]
+    parts += [_point(j, usable * p, draws) for j, p in zip(by_part, _PARTS, strict=True)]
+    return Curves(
+        share,
+        tuple(_point(j, place, draws) for j, place in zip(by_gold, places, strict=True)),
+        tuple(parts),
+        _worth(places, by_gold, by_part[-1], draws, base),
+    )
+
+
+def _parts(share: float) -> list[Mix]:
+    """Parts of the synthetic set, each text weighing what it does in the whole."""
+    odds = share / (1 - share)
+    return [Mix(part * odds / (1 + part * odds), part, at_random=True) for part in _PARTS]
+
+
+def _sizes(most: int) -> list[int]:
+    """About two sizes a doubling, up to all there are."""
+    found = {most}
+    size = float(_LEAST_GOLD)
+    while size < most:
+        found.add(round(size))
+        size *= np.sqrt(2)
+    return sorted(found)
+
+
+def _per_label(counts: Sequence[int]) -> float:
+    return float(np.mean(counts)) if counts else 0.0
+
+
+def _trained_on(folds: Sequence[Any], size: int) -> float:
+    return _per_label([min(len(rows), size) for fold in folds for rows in fold.gold_order])
+
+
+def _draws(targets: Ints, repeats: int, seed: int) -> Floats:
+    """Bootstrap weights, shape (draws + 1, repeats * n); the first row is the sample itself.
+
+    Texts are drawn within their label, repeats among themselves; every label counts alike.
+    """
+    rng = np.random.default_rng(seed)
+    labels, counts = np.unique(targets, return_counts=True)
+    texts = np.zeros((_DRAWS + 1, len(targets)))
+    for label, count in zip(labels, counts, strict=True):
+        shares = rng.multinomial(count, np.full(count, 1 / count), size=_DRAWS) / count
+        texts[1:, targets == label] = shares
+        texts[0, targets == label] = 1 / count
+    texts /= len(labels)
+    turns = rng.multinomial(repeats, np.full(repeats, 1 / repeats), size=_DRAWS) / repeats
+    turns = np.concatenate([np.full((1, repeats), 1 / repeats), turns])
+    return np.asarray((turns[:, :, None] * texts[:, None, :]).reshape(len(texts), -1))
+
+
+def _drawn(judged: Judged, draws: Floats) -> Floats:
+    return np.asarray(draws @ judged.losses.ravel())
+
+
+def _point(judged: Judged, per_label: float, draws: Floats) -> Point:
+    losses = _drawn(judged, draws)
+    low, high = np.quantile(losses[1:], _INTERVAL)
+    return Point(per_label, float(losses[0]), float(low), float(high), judged.macro_f1)
+
+
+def _worth(
+    places: Sequence[float],
+    by_gold: Sequence[Judged],
+    with_synthetic: Judged,
+    draws: Floats,
+    base: float,
+) -> Worth:
+    gold = np.stack([_drawn(judged, draws) for judged in by_gold], axis=1)
+    mixed = _drawn(with_synthetic, draws)
+    more = np.array([worth_of(places, row, loss) for row, loss in zip(gold, mixed, strict=True)])
+    ordered = np.sort(more[1:])
+    low, high = (float(ordered[int(q * (len(ordered) - 1))]) for q in _INTERVAL)
+    return Worth(
+        _finite(float(more[0])),
+        _finite(low),
+        _finite(high),
+        base,
+        places[-1] * (_REACH - 1),
+        bool(more[0] > 0),
+    )
+
+
+def worth_of(places: Sequence[float], losses: Floats, wanted: float) -> float:
+    """How many texts more than the last place a learning curve needs for a loss.
+
+    A curve of few texts is not smooth: its end is taken as measured, and its shape from a
+    falling (isotonic) fit on the way back, from a line over the last two doublings on the way
+    on.
+
+    Args:
+        places: Numbers of texts, ascending.
+        losses: Loss at each of them.
+        wanted: The loss to reach.
+
+    Returns:
+        Negative where the curve reaches the loss earlier, at least ``places[0] - places[-1]``;
+        infinite where it does so more than a doubling past its end.
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    at = np.log2(np.asarray(places, dtype=np.float64))
+    gain = float(losses[-1]) - wanted
+    if gain <= 0:
+        fall = IsotonicRegression(increasing=False).fit_transform(at, losses)
+        return float(2 ** np.interp(gain, fall[-1] - fall, at) - places[-1])
+    late = at >= at[-1] - 2
+    slope = -float(np.polyfit(at[late], losses[late], 1)[0]) if late.sum() > 1 else 0.0
+    reach = np.log2(_REACH)
+    if slope * reach < gain:
+        return float("inf")
+    return float(places[-1] * (2 ** (gain / slope) - 1))
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,125 @@
+"""Composes the search of the mix for a run: vectors, trust and alignment of every fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from japagen.alignment.alignment import alignment_weights
+from japagen.examples import Dataset
+from japagen.japanese.morphology import Tagger
+from japagen.listeners import Listener
+from japagen.mixing.confirming import Confirmation, confirm
+from japagen.mixing.evidence import Evidence, Fold
+from japagen.mixing.finding import find_mix
+from japagen.mixing.linear_head import Floats
+from japagen.mixing.mix import FoundMix, Mix
+from japagen.tasks import Task
+from japagen.text_vectors import text_vectors
+
+
+def find_mix_of(
+    task: Task,
+    gold: Dataset | None,
+    dataset: Dataset,
+    unlabelled: Dataset | None,
+    method: str,
+    tagger: Tagger,
+    listener: Listener,
+) -> FoundMix:
+    """Finds the mix for a run.
+
+    Args:
+        task: Its settings.
+        gold: Training gold with registers.
+        dataset: Aligned synthetic examples.
+        unlabelled: Unlabelled texts.
+        method: How the run was aligned; never "auto".
+        tagger: Morphological analyser.
+        listener: Told of the progress.
+    """
+    trusted = task.alignment.label_trust != "none"
+    encoder = task.training.encoder
+    vectors: dict[tuple[str, str | None], Floats] = {}
+
+    def embed(*datasets: Dataset) -> tuple[Floats, Floats]:
+        remote = task.training.trust_remote_code
+        rows = text_vectors((*datasets, unlabelled), encoder, trust_remote_code=remote)
+        for data, found in zip((*datasets, unlabelled), rows, strict=True):
+            if data is not None:
+                vectors.update(zip(_contents(data), found.astype(np.float64), strict=True))
+        return rows[0].astype(np.float64), rows[1].astype(np.float64)
+
+    def of(data: Dataset) -> Floats:
+        return np.array([vectors[content] for content in _contents(data)])
+
+    def weigh(synthetic: Dataset, train: Dataset, own: Floats) -> Floats:
+        trust = own if trusted else np.ones(len(synthetic))
+        if method == "none" or not len(synthetic):
+            return trust
+        needed = [d for d in (train, synthetic, unlabelled) if d is not None]
+        tilt = alignment_weights(
+            synthetic.with_columns(weight_label=trust),
+            train,
+            unlabelled,
+            label_prior=task.label_prior,
+            method=method,
+            floor=task.alignment.floor,
+            seed=task.seed,
+            tagger=tagger,
+            vectors=[of(d) for d in needed] if method == "gradient_matching" else None,
+        )
+        return np.asarray(trust * tilt, dtype=np.float64)
+
+    def progress(folds: Iterable[Any], total: int) -> Iterator[Any]:
+        return listener.track(folds, total, "mix")
+
+    def tune(fold: Fold, mix: Mix, share: float) -> Floats:
+        from japagen.training.fitting import train
+
+        assert gold is not None
+        synthetic = None
+        if share > 0:
+            chosen = fold.choose(mix)
+            synthetic = dataset.kept.take(fold.split.usable[chosen]).with_columns(
+                weight_distribution=fold.weights[chosen], weight_label=np.ones(len(chosen))
+            )
+        held = gold.take(fold.split.held)
+        classifier = train(
+            synthetic,
+            gold.take(fold.split.train),
+            encoder=encoder,
+            labels=list(task.labels),
+            settings=task.training.model_copy(update={"synthetic_share": share}),
+            seed=task.seed,
+            progress=lambda steps, total: listener.track(steps, total, "mix"),
+        )
+        return classifier.probabilities(held.texts, held.column("text_pair"))
+
+    def check(evidence: Evidence, mix: Mix) -> Confirmation:
+        return confirm(
+            evidence,
+            mix,
+            tune,
+            most_folds=task.mixing.confirm_folds,
+            minutes=task.mixing.confirm_minutes,
+        )
+
+    return find_mix(
+        gold,
+        dataset,
+        list(task.labels),
+        task.training.share,
+        embed,
+        weigh,
+        seed=task.seed,
+        repeats=task.mixing.repeats,
+        confirm=check if task.mixing.confirm else None,
+        progress=progress,
+    )
+
+
+def _contents(data: Dataset) -> list[tuple[str, str | None]]:
+    return list(zip(data.texts, data.column("text_pair"), strict=True))

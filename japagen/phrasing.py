@@ -1,0 +1,119 @@
+"""How a request's knowledge is put to a model.
+
+A base model follows no instructions, but it does continue a pattern: every text of the list is
+preceded by a cue in brackets (what it is about, how it ends, how long it is), and the line to
+write begins with the cue that is wanted. All shots come before it, so requests that share a shot
+set share all of the prompt but its last characters.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from japagen.examples import Dataset
+from japagen.japanese.morphology import Tagger
+from japagen.japanese.traits import Cues
+from japagen.knowledge import Knowledge
+from japagen.requesting import one_line
+from japagen.tasks import Task
+
+
+class Phrasing:
+    """What templates may say of a request's knowledge.
+
+    Args:
+        task: The task.
+        gold: Training gold, or None.
+        tagger: The morphological analyser.
+    """
+
+    def __init__(self, task: Task, gold: Dataset | None, tagger: Tagger) -> None:
+        self._task = task
+        self._tagger = tagger
+        self._gold = {e.id: e for e in gold or ()}
+        self._read: Cues | None = None
+
+    @property
+    def _cues(self) -> Cues:
+        # Gold is read only where a request names something.
+        if self._read is None:
+            self._read = Cues([e.text for e in self._gold.values()], self._tagger)
+        return self._read
+
+    def items(self, label: str, number: int) -> Iterator[Knowledge]:
+        """The task's knowledge for a label, over and over, from a place drawn for each round."""
+        given = self._task.generation.knowledge
+        listed = given.get(label, ()) if isinstance(given, dict) else given
+        if not listed:
+            return
+        start = random.Random(f"{self._task.seed}/knowledge/{label}/{number}").randrange(
+            len(listed)
+        )
+        for i in count(start):
+            yield Knowledge("knowledge", listed[i % len(listed)])
+
+    def fits(self, known: Knowledge | None, register: str) -> bool:
+        """Whether a register can have an ending: one that gold shows with it, if it shows any."""
+        if known is None or known.kind != "ending":
+            return True
+        seen = [e.register_seen for i in known.gold_ids if (e := self._gold.get(i))]
+        return register in {r.name for r in seen if r} or not any(seen)
+
+    def settled(self, known: Knowledge | None, place: Sequence[Any]) -> Knowledge | None:
+        """Draws, for a text that could be mistaken for another label, a gold text of that label."""
+        if known is None or known.kind != "boundary":
+            return known
+        ids = [i for i, e in self._gold.items() if e.label == known.item]
+        drawn = random.Random(repr(place)).sample(ids, min(1, len(ids)))
+        return replace(known, gold_ids=tuple(drawn))
+
+    def variables(self, known: Knowledge | None, shots: Sequence[str]) -> dict[str, Any]:
+        """What a template may name beside the task and the shots.
+
+        Args:
+            known: What the request names, or None.
+            shots: The texts that the prompt shows.
+
+        Returns:
+            ``knowledge`` (a mapping of ``kind``, ``item`` and ``description``, or None), ``cues``
+            (one a shot, empty where there is nothing to say or nothing is named) and ``cue`` (of
+            the text to write).
+        """
+        if known is None:
+            return {"knowledge": None, "cues": ["" for _ in shots], "cue": ""}
+        named = {
+            "kind": known.kind,
+            "item": one_line(known.item),
+            "description": self._task.labels.get(known.item, "")
+            if known.kind == "boundary"
+            else "",
+        }
+        return {
+            "knowledge": named,
+            "cues": [self._cue_of(known, text) for text in shots],
+            "cue": self._cue(known),
+        }
+
+    def _cue_of(self, known: Knowledge, text: str) -> str:
+        if known.kind == "ending":
+            ending = self._cues.ending(text)
+            return f"〜{ending}" if ending else ""
+        return (
+            self._cues.length_band(text) if known.kind == "length_band" else self._cues.topic(text)
+        )
+
+    def _cue(self, known: Knowledge) -> str:
+        if known.kind == "ending":
+            return f"〜{known.item}"
+        if known.kind == "boundary":
+            return self._topic(known)
+        return one_line(known.item)
+
+    def _topic(self, known: Knowledge) -> str:
+        """What the gold text is about that the request descends from; else the other label."""
+        topics = [self._cues.topic(self._gold[i].text) for i in known.gold_ids]
+        return next(filter(None, topics), known.item)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from japagen.reporting.charts import banded_curves
+from japagen.reporting.mix_view import mix, worth
+from japagen.reporting.report import render_report
+from japagen.reporting.text import LANGUAGES, Words
+from tests.report_sample import sample_run
+
+
+@pytest.fixture(scope="module")
+def sample() -> tuple[dict[str, Any], Any]:
+    return sample_run()
+
+
+def _with_worth(metrics: dict[str, Any], **values: Any) -> dict[str, Any]:
+    metrics = copy.deepcopy(metrics)
+    metrics["mix"]["curves"]["worth"] |= values
+    return metrics
+
+
+def test_what_the_texts_are_worth_is_said_with_its_interval(
+    sample: tuple[dict[str, Any], Any],
+) -> None:
+    metrics = sample[0]
+    said = worth(metrics, Words("en"))
+    assert said is not None
+    assert "about 4.7 more gold texts a label" in said
+    assert "−1.2 to more than 14" in said
+    said = worth(metrics, Words("ja"))
+    assert said is not None
+    assert "約 4.7 件" in said
+    assert "−1.2 ～ 14 件超" in said
+
+
+def test_worthless_texts_and_those_beyond_the_curve(sample: tuple[dict[str, Any], Any]) -> None:
+    none = worth(_with_worth(sample[0], texts=-3.2, low=-9.0, high=2.0), Words("en"))
+    assert none is not None
+    assert "not worth any more gold" in none
+    assert "−9 to 2" in none
+    beyond = worth(_with_worth(sample[0], texts=None, low=2.0), Words("en"))
+    assert beyond is not None
+    assert "beyond the measured curve" in beyond
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_gold_alone_is_the_verdict_where_synthetic_text_was_not_used(
+    sample: tuple[dict[str, Any], Any], language: Any
+) -> None:
+    metrics = copy.deepcopy(sample[0])
+    metrics["mix"] |= {"share": 0.0, "reason": "no_help"}
+    words = Words(language)
+    html = render_report(metrics, sample[1], language=language)
+    assert words("verdict.not_used") in html
+    assert words("mix.no_help") in html
+    assert words("verdict.no_clear_difference") not in html
+    metrics["scores"] = None
+    assert words("verdict.not_used") in render_report(metrics, sample[1], language=language)
+
+
+def test_a_share_that_was_given_shows_neither_candidates_nor_curves(
+    sample: tuple[dict[str, Any], Any],
+) -> None:
+    metrics = copy.deepcopy(sample[0])
+    metrics["mix"] = {"share": 0.3, "part": 0.5, "at_random": False, "reason": "given"}
+    found = mix(metrics, Words("en"))
+    assert found is not None
+    assert found["candidates"] == []
+    assert found["chart"] is found["worth"] is None
+    assert [name for name, _ in found["facts"]] == [
+        "Synthetic share of the loss",
+        "Why",
+        "Synthetic texts used",
+    ]
+
+
+@pytest.mark.parametrize("reason", ["default", "better", "worse_when_tuned", "few_gold", "labels"])
+def test_every_reason_has_its_sentence(sample: tuple[dict[str, Any], Any], reason: str) -> None:
+    metrics = copy.deepcopy(sample[0])
+    metrics["mix"]["reason"] = reason
+    assert Words("ja")(f"mix.{reason}") in render_report(metrics, sample[1])
+
+
+def test_curves_stay_inside_the_picture() -> None:
+    svg = banded_curves(
+        "c", "題", [("左", [(2, 1.0, 0.9, 1.2), (14, 0.5, 0.4, 0.7)]), ("右", [(0, 0.5, 0.4, 0.7)])]
+    )
+    assert svg.count("<title>") == 1
+    assert ">14<" in svg
+    assert ">1.20<" in svg

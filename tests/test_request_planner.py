@@ -1,0 +1,239 @@
+"""What requests name: how many, which, and that it does not depend on what comes later."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from japagen import generation
+from japagen.data import load_data
+from japagen.generators.base import Request
+from japagen.japanese.registers import Register
+from japagen.knowledge import KINDS, Knowledge
+from japagen.prompts import builtin_prompts
+from japagen.rounds import next_registers
+from japagen.tasks import Task
+from tests.scripted import ScriptedGenerator
+
+EVEN = {"polite": 0.5, "plain": 0.3, "casual": 0.2}
+known = st.builds(Knowledge, st.sampled_from(KINDS), st.text("あいう", min_size=1, max_size=3))
+
+
+@given(st.dictionaries(known, st.floats(0, 20), max_size=6), st.integers(0, 60), st.integers(0, 60))
+def test_dealing_gives_every_request_one_thing_and_every_thing_its_part(
+    wanted: dict[Knowledge, float], size: int, fillers: int
+) -> None:
+    filler = Knowledge("knowledge", "題材そのもの")
+    dealt = generation.deal(wanted, size, iter([filler] * fillers))
+    assert len(dealt) == size
+    counts = Counter(k for k in dealt if k is not None)
+    total = sum(wanted.values())
+    scale = min(1.0, size / total) if total else 1.0
+    for thing, number in wanted.items():
+        assert abs(counts[thing] - number * scale) < 1
+    left = size - sum(counts[k] for k in wanted)
+    assert counts[filler] == min(left, fillers)
+    kinds = [k.kind for k in dealt if k in wanted and k is not None]
+    assert kinds == sorted(kinds, key=KINDS.index)
+
+
+@given(st.lists(st.integers(0, 15), min_size=1, max_size=4), st.data())
+def test_every_register_gets_its_number_and_an_even_part(counts: list[int], data: Any) -> None:
+    named = dict(zip("abcd", counts, strict=False))
+    size = sum(counts)
+    share = data.draw(st.integers(0, size))
+    concept = Knowledge("concept", "語")
+    cells = generation.spread([*([concept] * share), *([None] * (size - share))], named)
+    assert {name: len(items) for name, items in cells.items()} == {
+        name: n for name, n in named.items() if n
+    }
+    for items in cells.values():
+        assert abs(items.count(concept) - len(items) * share / max(size, 1)) <= 1
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.lists(st.sampled_from("abcn"), max_size=6)))
+def test_endings_move_to_registers_that_have_them(drawn: dict[str, list[str]]) -> None:
+    cells: dict[str, list[Knowledge | None]] = {
+        register: [None if x == "n" else Knowledge("ending", x) for x in items]
+        for register, items in drawn.items()
+    }
+
+    def fits(known: Knowledge | None, register: str) -> bool:
+        return known is None or known.item == register
+
+    found = generation.fitted(cells, fits)
+    assert {r: len(items) for r, items in found.items()} == {r: len(x) for r, x in cells.items()}
+    assert all(fits(k, register) for register, items in found.items() for k in items)
+    wanted = Counter(k.item for items in cells.values() for k in items if k)
+    for register, items in found.items():
+        if not set(wanted) - {register}:
+            assert len([k for k in items if k]) == min(len(items), wanted[register])
+
+
+@given(
+    st.dictionaries(st.sampled_from(list(EVEN)), st.integers(0, 80), max_size=3),
+    st.integers(1, 100),
+)
+def test_register_shares_of_a_round_are_shares(seen: dict[str, int], size: int) -> None:
+    shares = next_registers(EVEN, seen, size)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert all(share > 0 for share in shares.values())
+
+
+def test_a_register_that_is_lacking_is_asked_for_more_and_noise_is_left_alone() -> None:
+    assert next_registers(EVEN, {"polite": 21, "plain": 11, "casual": 8}, 40) == EVEN
+    shares = next_registers(EVEN, {"polite": 35, "plain": 5}, 40)
+    assert shares["polite"] < EVEN["polite"]
+    assert shares["plain"] > EVEN["plain"]
+    assert shares["casual"] > EVEN["casual"]
+
+
+def _with(task: Task, generation_values: dict[str, Any], **values: Any) -> Task:
+    raw = task.model_dump(mode="json")
+    raw["generation"] |= generation_values
+    return Task.parse(raw | values)
+
+
+def _plan(task: Task, kind: str = "document") -> list[Request]:
+    gold = load_data(task).gold
+    assert gold is not None
+    gold = gold.with_registers([Register.of("polite")] * len(gold))
+    generator = ScriptedGenerator(kind=kind)  # type: ignore[arg-type]
+    shares = dict.fromkeys(task.labels, EVEN)
+    return generation.plan_requests(task, gold, shares, builtin_prompts(), generator.info)
+
+
+def _named(requests: list[Request], label: str) -> Counter[str]:
+    return Counter(k for r in requests if r.label == label for k in r.knowledge)
+
+
+WISHES = {
+    "concepts": {"配送": {"再配達": 0.2, "置き配": 0.1}},
+    "rare_cases": {"返品": ["届いた箱が空だった", "贈り物を受け取った側から"]},
+    "boundary_cases": [{"labels": ["返品", "配送"], "share": 0.15}],
+}
+
+
+@settings(max_examples=15)
+@given(st.integers(10, 60), st.integers(1, 4))
+def test_wishes_get_their_shares_in_every_round(per_label: int, rounds: int) -> None:
+    task = Task.parse({"name": "t", "labels": ["配送", "返品"], **WISHES})
+    task = _with(task, {"per_label": per_label, "rounds": rounds})
+    plan = generation.plan_requests(
+        task,
+        None,
+        dict.fromkeys(task.labels, EVEN),
+        builtin_prompts(),
+        ScriptedGenerator(kind="chat").info,
+    )
+    assert Counter(r.label for r in plan) == dict.fromkeys(task.labels, per_label)
+    assert len({r.id for r in plan}) == len(plan)
+    sizes = generation.round_sizes(task)
+    assert sum(sizes) == per_label
+    for number, size in enumerate(sizes):
+        asked = [r for r in plan if r.round == number]
+        for label in task.labels:
+            for thing, share in task.wanted_shares(label).items():
+                assert abs(_named(asked, label)[str(thing)] - share * size) < 1
+
+
+def test_more_rounds_of_a_size_keep_the_earlier_ones(task: Task) -> None:
+    ids = []
+    for rounds in (1, 2, 3):
+        longer = _with(task, {"per_label": 16 * rounds, "rounds": rounds}, **WISHES)
+        ids.append({r.id for r in _plan(longer)})
+    assert ids[0] < ids[1] < ids[2]
+
+
+def test_rounds_alone_ask_for_nothing_else(task: Task) -> None:
+    once = _plan(_with(task, {"per_label": 40}))
+    twice = _plan(_with(task, {"per_label": 40, "rounds": 2}))
+    assert {r.id for r in twice if r.round == 0} < {r.id for r in once}
+    assert len(twice) == len(once)
+
+
+def test_the_tasks_knowledge_goes_round_where_nothing_else_is_named(task: Task) -> None:
+    task = _with(
+        task,
+        {"per_label": 10, "knowledge": {"配送": ["家具", "食品", "衣類"]}},
+        concepts={"配送": {"再配達": 0.4}},
+    )
+    named = _named(_plan(task), "配送")
+    assert named["concept:再配達"] == 4
+    assert {named[f"knowledge:{item}"] for item in ("家具", "食品", "衣類")} == {2}
+    assert not _named(_plan(task), "返品")
+
+
+def test_requests_of_a_shot_set_share_all_but_the_last_line(task: Task) -> None:
+    task = _with(task, {"per_label": 10}, concepts={"配送": {"再配達": 0.5, "置き配": 0.5}})
+    prompts = {
+        (r.register.name, str(r.prompt)[: str(r.prompt).rindex("\n-")])
+        for r in _plan(task)
+        if r.label == "配送"
+    }
+    assert len(prompts) == len(EVEN)
+    assert {str(r.prompt).rsplit("\n", 1)[1] for r in _plan(task) if r.label == "配送"} == {
+        "- （再配達）",
+        "- （置き配）",
+    }
+
+
+def test_what_a_request_descends_from_is_on_record(task: Task) -> None:
+    gold = load_data(task).gold
+    assert gold is not None
+    label_of = dict(zip(gold.column("id"), gold.labels, strict=True))
+    task = _with(task, {}, boundary_cases=[{"labels": ["返品", "配送"], "share": 0.5}])
+    asked = [r for r in _plan(task) if r.knowledge]
+    assert len(asked) == 6
+    for request in asked:
+        assert Counter(label_of[i] for i in request.shot_ids)["配送"] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "sentence"),
+    [
+        ("concept", "再配達", "- 「再配達」という言葉を、文の中で自然に使う。"),
+        ("word", "届く", "- 「届く」という言葉を、文の中で自然に使う。"),
+        ("balance", "母", "- 「母」という言葉を、文の中で自然に使う。"),
+        ("knowledge", "家具", "- 題材は「家具」にする。"),
+        ("ending", "でしょうか", "- 少なくとも一つの文を「〜でしょうか」で終える。"),
+        ("length_band", "26字以内", "- 長さは26字以内にする。"),
+        ("rare", "箱が空だった", "- 次のような、めったにない状況を書く：箱が空だった"),
+        (
+            "boundary",
+            "返品",
+            "- 分類は「配送」のまま、「返品」（返品や解約）と間違えられやすい内容にする。",
+        ),
+    ],
+)
+def test_a_chat_prompt_says_it_in_one_condition(
+    task: Task, kind: Any, item: str, sentence: str
+) -> None:
+    planner = generation.RequestPlanner(
+        task, None, builtin_prompts(), ScriptedGenerator(kind="chat").info
+    )
+    wanted = {"配送": {Knowledge(kind, item): 1.0}}
+    request = planner.round(0, 1, {name: {"polite": 1.0} for name in task.labels}, wanted)[0]
+    lines = request.prompt[1].content.split("\n")  # type: ignore[union-attr]
+    conditions = lines[lines.index("条件：") + 1 :]
+    assert sentence in conditions
+    # It is the last condition: what stands before it is the same for other requests.
+    assert conditions[conditions.index(sentence) + 1] == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_document_without_shots_says_it_too(task: Task, kind: Any) -> None:
+    info = ScriptedGenerator().info
+    planner = generation.RequestPlanner(task, None, builtin_prompts(), info)
+    registers = {name: {"polite": 1.0} for name in task.labels}
+    wanted = {"配送": {Knowledge(kind, "返品"): 1.0}}
+    plain, named = (planner.round(0, 1, registers, w)[0].prompt for w in ({}, wanted))
+    assert isinstance(plain, str)
+    assert isinstance(named, str)
+    added = named.removeprefix(plain.removesuffix("\n\n-")).removesuffix("\n\n-")
+    assert "返品" in added
+    assert added.endswith("。") or kind == "rare"
