@@ -96,6 +96,24 @@ def load_dataset(path: Path) -> Dataset:
         raise DamagedError(path) from error
 
 
+def read_table(path: Path) -> pa.Table:
+    """Reads a Parquet file that `write_table` wrote.
+
+    Raises:
+        DamagedError: If the file is missing or not whole.
+    """
+    try:
+        return pq.read_table(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedError(path) from error
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes a table of anything but examples as Parquet, whole or not at all."""
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary)
+
+
 def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> None:
     """Writes a dataset with its provenance and final ``weight``; the suffix says the format.
 

@@ -44,6 +44,7 @@ class Parts:
         gold_only: The same for training on gold alone.
         seconds: Stage to seconds.
         encoder: Identity of the encoder.
+        audit: Personal data, memory of gold and skews in the accepted texts.
         rounds: What was found after each round of the closed loop; empty with one round.
         named: Request id to what the request named.
         coverage: Label to what its texts cover of what the task wants; None without wants.
@@ -63,6 +64,7 @@ class Parts:
     gold_only: list[Seeded] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     encoder: str | None = None
+    audit: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
     coverage: dict[str, Any] | None = None
@@ -89,6 +91,7 @@ def collect(parts: Parts) -> dict[str, Any]:
         "per_label": _per_label(parts, dataset),
         "rejections": rejection_counts(dataset),
         "registers": _registers(parts, dataset),
+        "audit": parts.audit,
         "rounds": _rounds(parts),
         "coverage": parts.coverage,
         "alignment": parts.alignment,

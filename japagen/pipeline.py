@@ -13,7 +13,8 @@ import numpy as np
 from japagen import coverage, generation, metrics
 from japagen.arms import Arms
 from japagen.asking import Asker
-from japagen.curation.filters import curate
+from japagen.auditing import run_audit
+from japagen.curating import filter_inputs, filter_texts
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
 from japagen.data import TaskData, load_data, load_synthetic
@@ -37,6 +38,7 @@ from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
 from japagen.two_turns import generate_pairs
+from japagen.versions import record_version
 
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
@@ -124,8 +126,12 @@ class _Pipeline:
         else:
             parts.dataset, parts.synthetic_file = given, file
         if "curate" in wanted:
-            parts.dataset = self.curate(parts.dataset)
+            written = parts.dataset
+            parts.dataset = self.curate(written)
             parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
+            parts.audit = run_audit(
+                self.stages, self.task, written, parts.dataset, self.gold, self.analyzer.tagger
+            )
         if "align" in wanted:
             checker = LabelChecker(self.task, self.data, self.asker, self.stages)
             parts.dataset = checker.check(parts.dataset, ask=given is None)
@@ -182,17 +188,21 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
+            **filter_inputs(self.task),
         }
 
         def make() -> Dataset:
             rows = self.listener.track(dataset.texts, len(dataset), "curate")
             reports = self.analyzer.analyze_all(rows)
             seen = dataset.with_registers([r.register for r in reports])
-            return curate(seen, self.task.curation, self.gold, phrases)
+            return self._filtered(seen, phrases)
 
         curated = self.stages.dataset("curate", "curated.parquet", fingerprint, make)
         self._need_some(curated, "curated.parquet")
         return curated
+
+    def _filtered(self, dataset: Dataset, phrases: Sequence[str]) -> Dataset:
+        return filter_texts(self.task, dataset, self.gold, phrases, self.analyzer.tagger)
 
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
@@ -234,7 +244,7 @@ class _Pipeline:
             )
             if children is None:
                 return controlled
-            return curate(Dataset.concat([controlled, children]), settings, self.gold, phrases)
+            return self._filtered(Dataset.concat([controlled, children]), phrases)
 
         fingerprint = {
             "examples": dataset.fingerprint,
@@ -244,6 +254,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
+            **filter_inputs(self.task),
         }
         held = self.stages.dataset("registers", "registers.parquet", fingerprint, make)
         if unanswered:
@@ -424,7 +435,12 @@ class _Pipeline:
                 self.task, parts.dataset, parts.named, self.analyzer.tagger
             )
             parts.coverage = {label: part.to_dict() for label, part in covered.items()}
-        found = {"created": self.directory.created, **metrics.collect(parts)}
+        version = record_version(self.directory.file("versions.json"), parts.dataset, self.task)
+        found = {
+            "created": self.directory.created,
+            **metrics.collect(parts),
+            "dataset": {name: version[name] for name in ("hash", "parent")},
+        }
         write_json(self.directory.file("metrics.json"), found)
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)
         fingerprint = {"metrics": found, "examples": parts.dataset.fingerprint}

@@ -67,6 +67,13 @@ class Run:
         return load_dataset(self._need(name, f"{stage} CONFIG"))
 
     @cached_property
+    def latest(self) -> Dataset:
+        """The examples as the last finished stage left them, rejected ones included."""
+        names = ("aligned", "reviewed", "trusted", "registers", "curated")
+        found = next((n for n in names if (self.path / f"{n}.parquet").is_file()), "generated")
+        return load_dataset(self._need(f"{found}.parquet", "generate CONFIG"))
+
+    @cached_property
     def classifier(self) -> Classifier:
         """The fine-tuned classifier of the first seed."""
         from japagen.training.classifier import Classifier

@@ -11,6 +11,7 @@ from japagen.japanese.registers import Keigo
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, Field(ge=0)] | None
 # What a prompt can name: one line of text.
 Item = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 _COLUMNS = ("text", "text_pair", "label", "id", "weight")
@@ -195,6 +196,32 @@ class BalanceValue(Section):
         return {"words": value} if isinstance(value, list | tuple) else value
 
 
+class Naturalness(Section):
+    """How many signs of unnatural writing a text may have; None allows any number.
+
+    Attributes:
+        repeated_words: Runs of four words that come again.
+        unfinished: A last word that leaves the sentence open.
+        unclosed: Brackets without their partner, and lost characters.
+        opening_formula: An answer's first words (以下に, 承知しました).
+        can_do: することができます and することが可能です.
+        bullets: Marks of lists, headings and bold type.
+        missing_particles: Nouns that run into a verb or adjective.
+        translationese: Phrases of translated text (最も…の一つ, を可能にする).
+        machine_phrases: Phrases that models like (と言えるでしょう, いかがでしたか).
+    """
+
+    repeated_words: Limit = 2
+    unfinished: Limit = 0
+    unclosed: Limit = 0
+    opening_formula: Limit = 0
+    can_do: Limit = 1
+    bullets: Limit = 1
+    missing_particles: Limit = 2
+    translationese: Limit = 2
+    machine_phrases: Limit = 1
+
+
 class Curation(Section):
     """What is turned down.
 
@@ -204,6 +231,10 @@ class Curation(Section):
         min_japanese_share: Least share of kana and kanji among the letters; product and
             programme names in Latin letters are ordinary, whole sentences of them are not.
         max_gold_overlap: Largest share of a text's character 5-grams found in one gold text.
+        max_similarity: Largest Jaccard similarity of character bigrams with an earlier text or
+            with gold; 1 leaves near-duplicates in.
+        max_meaning_similarity: Largest cosine similarity of encoder vectors with an earlier text
+            or with gold, the mean vector taken off; None does not compare.
         forbid_label_name: Reject texts that contain their label's name.
         forbidden_words: Reject texts that contain one of these.
         register_miss: What to do, in this order, with a text that is not in the register
@@ -217,12 +248,19 @@ class Curation(Section):
             is as likely as ``label_confidence``, ``reject`` it, or ``keep`` it with the little
             weight that its label's probability gives it. What is not relabelled is rejected.
         label_confidence: Least probability of a text's label, unless all are kept.
+        personal_data: What to do with names, numbers, addresses and the like in synthetic
+            text: ``flag`` counts them for the report, ``mask`` puts 〔電話番号〕 in their place,
+            ``replace`` a fake that is the same throughout, ``reject`` turns the text down,
+            ``ignore`` does not look.
+        naturalness: Signs of unnatural writing that a text may have.
     """
 
     min_characters: Count = 6
     max_characters: Count = 300
     min_japanese_share: Share = 0.3
     max_gold_overlap: Share = 0.6
+    max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.7
+    max_meaning_similarity: Annotated[float, Field(gt=0, le=1)] | None = None
     forbid_label_name: bool = False
     forbidden_words: tuple[str, ...] = ()
     register_miss: Literal["ignore"] | tuple[Literal["keep", "rewrite"], ...] = (
@@ -232,6 +270,8 @@ class Curation(Section):
     rewrite_attempts: Annotated[int, Field(ge=0, le=8)] = 1
     label_miss: Literal["relabel", "reject", "keep"] = "relabel"
     label_confidence: Share = 0.5
+    personal_data: Literal["flag", "mask", "replace", "reject", "ignore"] = "flag"
+    naturalness: Naturalness = Naturalness()
 
 
 class JapaneseSettings(Section):

@@ -16,8 +16,9 @@ T = TypeVar("T")
 _VERSIONS = {
     "generate": 1,
     "round": 1,
-    "curate": 1,
-    "registers": 1,
+    "curate": 2,
+    "registers": 2,
+    "audit": 1,
     "trust": 1,
     "review": 1,
     "vectors": 1,

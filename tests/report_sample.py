@@ -21,6 +21,7 @@ from japagen.alignment.diagnostics import (
 )
 from japagen.alignment.prior import LabelPrior
 from japagen.alignment.sentences import Sentence
+from japagen.curation.audit import audit
 from japagen.data import TaskData
 from japagen.diversity.comparison import measure_diversity
 from japagen.examples import Dataset, Example, Rejection
@@ -91,6 +92,7 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
             "wall_seconds": 46.2,
         },
         alignment=_alignment(dataset),
+        audit=audit(dataset, dataset, _dataset(gold, "train"), list(LABELS), "flag").summary,
         diversity=_diversity(dataset, _dataset(gold, "train")),
         mix=_mix().to_dict(),
         with_synthetic=[(s, _predictions(tests, 0.84, s)) for s in (7, 8, 9)],

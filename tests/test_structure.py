@@ -16,8 +16,9 @@ STAGES = (
 )
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
-    *("aligning", "arms", "asking", "label_checking", "measuring", "mixing", "pairs", "planning"),
-    *("reviewing", "rounds", "scoring", "stage_runner", "text_vectors", "two_turns", "watching"),
+    *("aligning", "arms", "asking", "auditing", "curating", "label_checking", "measuring"),
+    *("mixing", "pairs", "planning", "reviewing", "rounds", "scoring", "stage_runner"),
+    *("text_vectors", "two_turns", "watching"),
 )
 
 

@@ -269,6 +269,43 @@ def report(
 
 
 @app.command()
+def diff(
+    run_a: RunPath,
+    run_b: RunPath,
+    number: Annotated[int, typer.Option("-n", help="Examples of each change.", min=0)] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show what changed between the datasets of two runs, and why."""
+    from japagen.cli.comparison import print_comparison
+    from japagen.comparing import compare_runs
+    from japagen.results import Run
+
+    found = compare_runs(Run.open(run_a), Run.open(run_b))
+    if as_json:
+        terminal.print_json(found)
+    else:
+        print_comparison(found, number)
+
+
+@app.command()
+def explain(
+    run_path: RunPath,
+    example_id: Annotated[str, typer.Argument(help="An example's id.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Show what made an example what it is: request, model, filters, weights."""
+    from japagen.cli.comparison import print_explanation
+    from japagen.explaining import explain_example
+    from japagen.results import Run
+
+    found = explain_example(Run.open(run_path), example_id)
+    if as_json:
+        terminal.print_json(found)
+    else:
+        print_explanation(found)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Show what is installed and what is missing."""
     from japagen.doctor import diagnose

@@ -6,9 +6,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
+from japagen.curation.naturalness import find_unnatural
+from japagen.curation.near_duplicates import reject_near_duplicates
 from japagen.examples import Dataset, Example, Rejection
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
+from japagen.japanese.pii import find_personal_data
 from japagen.settings import Curation
 
 Filter = Callable[[Example], Rejection | None]
@@ -28,8 +31,8 @@ def curate(
 ) -> Dataset:
     """Rejects what should not be trained on; nothing is dropped.
 
-    Filters run in a fixed order and the first that objects is recorded. Rows that arrive
-    rejected stay as they are.
+    Filters run in a fixed order, the cheap ones first, and the first that objects is recorded.
+    Rows that arrive rejected stay as they are.
 
     Args:
         dataset: Synthetic examples.
@@ -50,7 +53,8 @@ def curate(
         if rejection is None:
             rejection = _duplicate(example, seen)
         rejections.append(rejection)
-    return dataset.with_rejections(rejections)
+    filtered = dataset.with_rejections(rejections)
+    return reject_near_duplicates(filtered, settings.max_similarity, gold)
 
 
 def _row_filters(
@@ -68,6 +72,9 @@ def _row_filters(
         filters.append(_label_name)
     if settings.forbidden_words:
         filters.append(_forbidden(settings.forbidden_words))
+    filters.append(lambda example: find_unnatural(_texts(example), settings.naturalness))
+    if settings.personal_data == "reject":
+        filters.append(_personal_data)
     if gold is not None and len(gold):
         filters.append(_gold_copy(_gold_index(gold), settings.max_gold_overlap))
     return filters
@@ -153,6 +160,13 @@ def _forbidden(words: Sequence[str]) -> Filter:
         return None
 
     return check
+
+
+def _personal_data(example: Example) -> Rejection | None:
+    found = [d for text in _texts(example) for d in find_personal_data(text)]
+    # The detail names the kinds alone: it is shown in the report.
+    kinds = ", ".join(sorted({d.kind for d in found}))
+    return Rejection("personal_data", len(found), 0, kinds) if found else None
 
 
 def _joined(example: Example) -> str:

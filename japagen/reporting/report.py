@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from japagen.reporting import (
     alignment_view,
+    audit_view,
     charts,
     diversity_view,
     loop_view,
@@ -30,6 +31,8 @@ _PARTS = (
     "rejections",
     "samples",
     "registers",
+    "privacy",
+    "bias",
     "loop",
     "alignment",
     "diversity",
@@ -77,6 +80,8 @@ def render_report(
         "rejections": views.rejections(metrics, dataset, words),
         "samples": views.samples(metrics, dataset, words),
         "registers": views.registers(metrics, words),
+        "privacy": audit_view.privacy(metrics, words),
+        "bias": audit_view.bias(metrics, words),
         "closed_loop": loop,
         "alignment": alignment_view.alignment(metrics, words),
         "diversity": diversity_view.diversity(metrics, words),

@@ -296,6 +296,10 @@ def reproduce(metrics: Mapping[str, Any], words: Words) -> Rows:
         (words("encoder"), metrics.get("encoder")),
         (words("dictionary"), metrics.get("dictionary")),
     ]
+    if metrics.get("dataset"):
+        version = metrics["dataset"]
+        rows.append((words("dataset.hash"), version["hash"]))
+        rows.append((words("dataset.parent"), version["parent"] or words("none")))
     rows += [(label, text or words("no_description")) for label, text in task["labels"].items()]
     if generator:
         rows.append((words("generator"), generator["name"]))

@@ -1,0 +1,50 @@
+"""Curation as the pipeline runs it, on generated texts and again on rewritten ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from japagen.curation.filters import curate
+from japagen.curation.near_duplicates import reject_near_vectors
+from japagen.curation.personal_data import treat_personal_data
+from japagen.examples import Dataset
+from japagen.japanese.morphology import Tagger
+from japagen.tasks import Task
+from japagen.text_vectors import text_vectors
+
+
+def filter_texts(
+    task: Task, dataset: Dataset, gold: Dataset | None, phrases: Sequence[str], tagger: Tagger
+) -> Dataset:
+    """Treats personal data, applies the filters and, if wanted, compares meanings.
+
+    Args:
+        task: The task.
+        dataset: Synthetic examples.
+        gold: Training gold.
+        phrases: Sentences that prompts showed besides gold.
+        tagger: Finds names.
+    """
+    settings, encoder = task.curation, task.training
+    treated = treat_personal_data(dataset, settings.personal_data, task.seed, tagger)
+    curated = curate(treated, settings, gold, phrases)
+    if settings.max_meaning_similarity is None:
+        return curated
+    vectors = text_vectors(
+        (curated, gold), encoder.encoder, trust_remote_code=encoder.trust_remote_code
+    )
+    most = settings.max_meaning_similarity
+    return reject_near_vectors(curated, most, vectors[0], gold, vectors[1])
+
+
+def filter_inputs(task: Task) -> dict[str, Any]:
+    """What the result depends on besides the settings of curation; only some of them read it."""
+    found: dict[str, Any] = {}
+    if task.curation.personal_data == "replace":
+        found["seed"] = task.seed
+    if task.curation.max_meaning_similarity is not None:
+        from japagen.training.encoders import encoder_identity
+
+        found["encoder"] = encoder_identity(task.training.encoder)
+    return found
