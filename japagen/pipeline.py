@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from japagen import coverage, generation, metrics
 from japagen.arms import Arms
@@ -20,13 +18,12 @@ from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rule
 from japagen.data import TaskData, load_data, load_synthetic
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.files import digest, read_json, write_json, write_text
-from japagen.formats import load_dataset, write_examples
+from japagen.files import digest, write_json, write_text
+from japagen.formats import write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.label_checking import LabelChecker
 from japagen.listeners import Listener, Silent
-from japagen.measuring import Measuring, Vectors
-from japagen.mixing.mix import FoundMix, given_mix
+from japagen.measuring import Measuring
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
@@ -39,6 +36,7 @@ from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
 from japagen.two_turns import generate_pairs
 from japagen.versions import record_version
+from japagen.weighting import Weighting
 
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
@@ -114,6 +112,7 @@ class _Pipeline:
         gold = self.data.gold
         self.gold = find_registers(gold, self.analyzer) if gold is not None else None
         self.measuring = Measuring(task, data, self.gold, self.stages)
+        self.weighting = Weighting(task, data, self.gold, self.analyzer, self.stages)
 
     def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
         """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
@@ -141,7 +140,7 @@ class _Pipeline:
         if "align" in wanted:
             parts.dataset = self.reviewed(parts.dataset)
             vectors = self.measuring.vectors(parts.dataset)
-            parts.dataset, parts.alignment = self.align(parts.dataset, vectors)
+            parts.dataset, parts.alignment = self.weighting.align(parts.dataset, vectors)
             tagger = self.analyzer.tagger
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
         if "train" in wanted:
@@ -280,115 +279,13 @@ class _Pipeline:
         self._need_some(reviewed, "reviewed.parquet")
         return reviewed
 
-    def align(self, dataset: Dataset, vectors: Vectors) -> tuple[Dataset, dict[str, Any]]:
-        """Weights the kept examples, or draws some of them by weight."""
-        from japagen.alignment.alignment import align_datasets
-        from japagen.alignment.resampling import keep_drawn
-        from japagen.training.encoders import encoder_identity
-
-        settings, unlabelled = self.task.alignment, self.data.unlabelled
-        fingerprint = {
-            "examples": dataset.fingerprint,
-            "gold": fingerprint_of(self.gold),
-            "unlabelled": fingerprint_of(unlabelled),
-            "label_prior": self.task.label_prior,
-            "alignment": settings.model_dump(mode="json"),
-            "japanese": self.analyzer.identity,
-            "encoder": encoder_identity(self.task.training.encoder),
-            "seed": self.task.seed,
-        }
-        if self.task.balance:
-            fingerprint["balance"] = self.task.model_dump(mode="json")["balance"]
-
-        def make() -> tuple[Dataset, dict[str, Any]]:
-            factors = coverage.balance_factors(self.task, dataset, self.analyzer.tagger)
-            trust = np.array(dataset.column("weight_label"), dtype=np.float64)
-            # A register that one side lacks could not be matched.
-            known = unlabelled and find_registers(unlabelled, self.analyzer)
-            alignment = align_datasets(
-                # Alignment starts from the label weights, so what it meets, it meets balanced.
-                dataset.with_columns(weight_label=trust * factors),
-                self.gold,
-                known,
-                label_prior=self.task.label_prior,
-                method=settings.method,
-                floor=settings.floor,
-                seed=self.task.seed,
-                tagger=self.analyzer.tagger,
-                vectors=vectors,
-                resample=settings.resample,
-            )
-            if settings.resample is not None:
-                # The draw was by the balanced weights already.
-                return keep_drawn(dataset, alignment.weights), alignment.to_dict()
-            weights = alignment.weights * factors
-            kept = dataset.kept_mask
-            weights /= weights[kept].mean() if weights[kept].any() else 1.0
-            aligned = dataset.with_columns(weight_distribution=weights)
-            return aligned, alignment.to_dict()
-
-        def save(path: Path, made: tuple[Dataset, dict[str, Any]]) -> None:
-            write_json(self.directory.file("alignment.json"), made[1])
-            write_examples(path, made[0])
-
-        def load(path: Path) -> tuple[Dataset, dict[str, Any]]:
-            return load_dataset(path), read_json(self.directory.file("alignment.json"))
-
-        outputs = ["aligned.parquet", "alignment.json"]
-        return self.stages.run("align", outputs, fingerprint, make, save, load)
-
-    def mix(self, dataset: Dataset, alignment: dict[str, Any] | None) -> FoundMix:
-        """How much of the synthetic text to train on, and at which share of the loss."""
-        from japagen.training.encoders import encoder_identity
-
-        task = self.task
-        if task.training.synthetic_share != "auto":
-            return given_mix(task.training.share)
-        fingerprint = {
-            "examples": dataset.fingerprint,
-            "gold": fingerprint_of(self.gold),
-            "unlabelled": fingerprint_of(self.data.unlabelled),
-            "label_prior": task.label_prior,
-            "alignment": task.alignment.model_dump(mode="json"),
-            "mixing": task.mixing.model_dump(mode="json"),
-            "encoder": encoder_identity(task.training.encoder),
-            "dictionary": self.analyzer.tagger.identity,
-            "labels": list(task.labels),
-            "seed": task.seed,
-        }
-        if task.mixing.confirm:
-            fingerprint["training"] = task.training.model_dump(mode="json")
-
-        def make() -> FoundMix:
-            from japagen.mixing.searching import find_mix_of
-
-            method = (alignment or {}).get("method", "none")
-            return find_mix_of(
-                task,
-                self.gold,
-                dataset,
-                self.data.unlabelled,
-                method,
-                self.analyzer.tagger,
-                self.listener,
-            )
-
-        return self.stages.run(
-            "mix",
-            ["mix.json"],
-            fingerprint,
-            make,
-            lambda path, mix: write_json(path, mix.to_dict()),
-            lambda path: FoundMix.from_dict(read_json(path)),
-        )
-
     def fit(self, parts: metrics.Parts) -> None:
         """Trains with and without synthetic text, for every seed, and scores both."""
         from japagen.training.encoders import encoder_identity
 
         parts.encoder = encoder_identity(self.task.training.encoder)
         assert parts.dataset is not None
-        mix = self.mix(parts.dataset, parts.alignment)
+        mix = self.weighting.mix(parts.dataset, parts.alignment)
         parts.mix = mix.to_dict()
         chosen = mix.of(parts.dataset)
         for seed in self.arms.seeds:
