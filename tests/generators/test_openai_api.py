@@ -99,7 +99,7 @@ def test_slots_bound_what_is_sent_and_read_ahead() -> None:
         for taken in range(1, 41):
             yield make(taken)
 
-    with FaultServer(lambda call: Reply(echo(call).body, delay=0.01)) as server:
+    with FaultServer(lambda call: Reply(echo(call).body, delay=0.05)) as server:
         generator = OpenAIGenerator("m", base_url=server.url, slots=6)
         for received, _ in enumerate(generator.stream(requests()), 1):
             assert taken <= received + 6
@@ -216,7 +216,7 @@ def test_a_lasting_fault_ends_as_an_error_answer() -> None:
     }
     faults = [FAULTS[name] for name in reasons]
     with FaultServer(lambda call: faults[call.body["seed"]]) as server:
-        answers = {a.request_id: a for a in ask(server, len(faults), timeout=0.3, deadline=1.0)}
+        answers = {a.request_id: a for a in ask(server, len(faults), timeout=0.3, deadline=3.0)}
     for number, reason in enumerate(reasons.values()):
         answer = answers.pop(f"r{number}")
         assert (answer.finish, answer.text) == ("error", "")
