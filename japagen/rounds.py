@@ -9,7 +9,7 @@ from typing import Any
 
 from japagen import coverage, generation
 from japagen.asking import Asker
-from japagen.curation.filters import curate
+from japagen.curating import filter_texts
 from japagen.data import TaskData
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
@@ -160,9 +160,8 @@ class Rounds:
         rows = generation.to_dataset(
             made.requests, made.answers, made.failures, self._asker.info.name
         )
-        rows = curate(
-            find_registers(rows, self._analyzer), task.curation, self._gold, self._prompts.phrases
-        )
+        seen = find_registers(rows, self._analyzer)
+        rows = filter_texts(task, seen, self._gold, self._prompts.phrases, tagger)
         kept = rows.kept
         rounds = kept.column("round")
         first = kept.where(_mask(rounds, 0))

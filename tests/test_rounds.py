@@ -47,7 +47,7 @@ def raw(tmp_path: Path, raw_task: dict[str, Any]) -> dict[str, Any]:
     raw_task["gold"] = {"path": str(write_jsonl(tmp_path / "gold.jsonl", rows))}
     raw_task["test"] = {"path": str(write_jsonl(tmp_path / "test.jsonl", test))}
     raw_task["generation"] = {"per_label": 60, "rounds": 3, "shots": 4}
-    raw_task["curation"] = {"max_gold_overlap": 1.0, "register_miss": "ignore"}
+    raw_task["curation"] |= {"max_gold_overlap": 1.0, "register_miss": "ignore"}
     return raw_task
 
 
