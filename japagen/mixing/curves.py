@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -79,7 +80,8 @@ class Curves:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping."""
-        return asdict(self)
+        # Tuples would come back from a file as lists.
+        return dict(json.loads(json.dumps(asdict(self))))
 
 
 def curves(evidence: Evidence, share: float, seed: int) -> Curves:

@@ -55,7 +55,9 @@ def find_mix(
     kept = dataset.kept
     why = why_not(gold, kept)
     if why is not None or gold is None:
-        alone = gold is not None and not len(kept)
+        # Where nobody can tell whether synthetic text helps, it does not touch the result: for
+        # tags and numbers the embedded generator's did harm in every trial.
+        alone = gold is not None and (not len(kept) or why == "labels")
         return FoundMix(GOLD_ALONE if alone else Mix(default), why or "no_gold", {})
     evidence = gather(
         gold,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -132,7 +133,8 @@ class Choice:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping."""
-        return asdict(self)
+        # Tuples would come back from a file as lists.
+        return dict(json.loads(json.dumps(asdict(self))))
 
 
 def search(
