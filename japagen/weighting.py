@@ -132,11 +132,13 @@ class Weighting:
             "labels_settled": task.curation.model_dump(include={"label_miss", "label_confidence"}),
             "encoder": encoder_identity(task.training.encoder),
             "dictionary": self._analyzer.tagger.identity,
-            "labels": list(task.labels),
+            "labels": dict(task.labels),
+            "training": task.training.model_dump(
+                mode="json",
+                include=None if task.mixing.confirm else {"soft_labels", "tune", "max_length"},
+            ),
             "seed": task.seed,
         }
-        if task.mixing.confirm:
-            fingerprint["training"] = task.training.model_dump(mode="json")
 
         def make() -> FoundMix:
             from japagen.mixing.searching import find_mix_of

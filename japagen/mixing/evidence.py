@@ -10,7 +10,7 @@ import numpy as np
 
 from japagen.examples import Dataset
 from japagen.mixing.descent import Split, split_gold
-from japagen.mixing.linear_head import Floats, Ints, head_probabilities, loss_mass
+from japagen.mixing.linear_head import FitHead, Floats, Ints, head_probabilities, loss_mass
 from japagen.mixing.mix import Mix
 
 # Weights synthetic rows by trust and alignment, given a fold's training gold and its judge's
@@ -60,6 +60,7 @@ class Evidence:
         synthetic: Shape (m, d).
         labels: Number of labels.
         repeats: The folds of each repeat.
+        head: How a head is fitted; None for logistic regression alone.
     """
 
     gold: Floats
@@ -67,6 +68,7 @@ class Evidence:
     synthetic: Floats
     labels: int
     repeats: tuple[tuple[Fold, ...], ...]
+    head: FitHead | None = None
 
     def predict(self, mix: Mix, per_label: int | None = None) -> Floats:
         """Classifies each gold text by heads that saw neither it nor its descendants.
@@ -89,8 +91,10 @@ class Evidence:
                 share = self.fold_share(mix, len(train), len(used))
                 mass = loss_mass(len(train), fold.weights[which], share)
                 held = fold.split.held
-                out[repeat, held] = head_probabilities(
-                    vectors, targets, mass, self.gold[held], self.labels
+                out[repeat, held] = (
+                    head_probabilities(vectors, targets, mass, self.gold[held], self.labels)
+                    if self.head is None
+                    else self.head(vectors, targets, mass, len(train), self.gold[held])
                 )
         return out
 
@@ -117,6 +121,7 @@ def gather(
     seed: int,
     repeats: int,
     relabel: float | None = None,
+    head: FitHead | None = None,
     progress: Progress = lambda folds, _: folds,
 ) -> Evidence:
     """Splits gold and settles and weights each fold's synthetic text from its training gold alone.
@@ -133,6 +138,7 @@ def gather(
         seed: The seed that shots were drawn with.
         repeats: Number of repeats.
         relabel: A text gets the label that the fold's judge finds this likely; None keeps labels.
+        head: How the heads that are compared are fitted; logistic regression alone if None.
         progress: Wraps the folds (iterable, total).
     """
     at = {label: index for index, label in enumerate(labels)}
@@ -193,6 +199,7 @@ def gather(
         synthetic_vectors,
         len(labels),
         tuple(tuple(folds) for folds in made),
+        head,
     )
 
 

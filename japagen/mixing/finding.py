@@ -14,7 +14,7 @@ from japagen.folds import LEAST_TO_HOLD_OUT
 from japagen.mixing.confirming import Confirmation
 from japagen.mixing.curves import curves
 from japagen.mixing.evidence import Evidence, Progress, Weigh, gather
-from japagen.mixing.linear_head import Floats
+from japagen.mixing.linear_head import FitHead, Floats
 from japagen.mixing.mix import GOLD_ALONE, FoundMix, Mix
 from japagen.mixing.search import search
 
@@ -34,6 +34,7 @@ def find_mix(
     seed: int,
     repeats: int,
     relabel: float | None = None,
+    head: FitHead | None = None,
     confirm: Callable[[Evidence, Mix], Confirmation] | None = None,
     progress: Progress = lambda folds, _: folds,
 ) -> FoundMix:
@@ -49,6 +50,7 @@ def find_mix(
         seed: The seed that shots were drawn with.
         repeats: Repeats of the cross-validation.
         relabel: How sure a fold's judge must be to give a text another label; None for never.
+        head: How the heads that are compared are fitted; see `gather`.
         confirm: Checks a choice above 0; gold alone takes its place where it does worse.
         progress: Wraps the folds (iterable, total).
     """
@@ -68,6 +70,7 @@ def find_mix(
         seed=seed,
         repeats=repeats,
         relabel=relabel,
+        head=head,
         progress=progress,
     )
     folds = _folds(evidence)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +13,9 @@ _STRENGTH = 10.0
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+# Fits to vectors, their targets and masses, of which so many are gold and stand first, and gives
+# the probabilities of other vectors.
+FitHead = Callable[[Floats, Ints, Floats, int, Floats], Floats]
 
 
 def loss_mass(gold: int, synthetic: Floats, share: float) -> Floats:

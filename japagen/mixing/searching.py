@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from japagen.mixing.linear_head import Floats
 from japagen.mixing.mix import FoundMix, Mix
 from japagen.tasks import Task
 from japagen.text_vectors import text_vectors
+
+if TYPE_CHECKING:
+    from japagen.training.frozen import FrozenTraining
 
 
 def find_mix_of(
@@ -45,12 +48,18 @@ def find_mix_of(
     encoder = task.training.encoder
     vectors: dict[tuple[str, str | None], Floats] = {}
 
+    frozen = _frozen(task, gold)
+
     def embed(*datasets: Dataset) -> tuple[Floats, Floats]:
+        if frozen is not None and method != "gradient_matching":
+            return frozen.vectors(datasets[0].texts), frozen.vectors(datasets[1].texts)
         remote = task.training.trust_remote_code
         rows = text_vectors((*datasets, unlabelled), encoder, trust_remote_code=remote)
         for data, found in zip((*datasets, unlabelled), rows, strict=True):
             if data is not None:
                 vectors.update(zip(_contents(data), found.astype(np.float64), strict=True))
+        if frozen is not None:
+            return frozen.vectors(datasets[0].texts), frozen.vectors(datasets[1].texts)
         return rows[0].astype(np.float64), rows[1].astype(np.float64)
 
     def of(data: Dataset) -> Floats:
@@ -120,9 +129,22 @@ def find_mix_of(
         seed=task.seed,
         repeats=task.mixing.repeats,
         relabel=curation.label_confidence if settles else None,
+        head=None if frozen is None else frozen.probabilities,
         confirm=check if task.mixing.confirm else None,
         progress=progress,
     )
+
+
+def _frozen(task: Task, gold: Dataset | None) -> FrozenTraining | None:
+    """The training that the run will do, where it is quick enough to be done in every fold."""
+    from japagen.training.fitting import tunes_encoder
+    from japagen.training.frozen import FrozenTraining
+
+    if gold is None or not len(gold) or gold.is_pair or task.kind != "classification":
+        return None
+    if tunes_encoder(task.training, len(gold), len(task.labels)):
+        return None
+    return FrozenTraining(task.training.encoder, task.labels, task.training)
 
 
 def _contents(data: Dataset) -> list[tuple[str, str | None]]:

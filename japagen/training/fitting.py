@@ -99,8 +99,8 @@ def train(
     golds = len(gold) if gold is not None else 0
     torch.manual_seed(seed)
     is_pair = bool(len(texts)) and texts.is_pair
-    classifier = _untrained(encoder, space, is_pair, settings)
-    tunes = _tunes(settings, golds, len(space.names), is_pair)
+    classifier = untrained(encoder, space, is_pair, settings)
+    tunes = tunes_encoder(settings, golds, len(space.names), is_pair)
     if is_pair or space.kind != "classification":
         rows = classifier.encode(texts.texts, texts.column("text_pair"))
         probe_head(classifier, rows, targets, mass)
@@ -112,12 +112,12 @@ def train(
 
     def fit(part: Labelled, part_features: Floats, part_golds: int) -> Head:
         seen = part_features, phrases
-        return fit_head(_soften(part, seen, part_golds, settings.soft_labels), *seen)
+        return fit_head(soften(part, seen, part_golds, settings.soft_labels), *seen)
 
     head = fit(data, features, golds)
     if tunes:
         set_head(classifier, head)
-        soft = _soften(data, (features, phrases), golds, settings.soft_labels).targets
+        soft = soften(data, (features, phrases), golds, settings.soft_labels).targets
         _fine_tune(classifier, data.rows, soft, mass, settings, seed, progress)
         return classifier
     if golds:
@@ -137,16 +137,17 @@ def train(
     return classifier
 
 
-def _tunes(settings: Training, golds: int, labels: int, is_pair: bool = False) -> bool:
+def tunes_encoder(settings: Training, golds: int, labels: int, is_pair: bool = False) -> bool:
     """Pairs are tuned for whatever the gold: an encoder of single texts compares none."""
     if settings.tune == "auto":
         return is_pair or golds >= TUNED_FROM * labels
     return settings.tune == "always"
 
 
-def _untrained(
+def untrained(
     encoder: str | Encoder, space: LabelSpace, is_pair: bool, settings: Training
 ) -> Classifier:
+    """A classifier whose head has learnt nothing yet."""
     trusted = settings.trust_remote_code
     loaded = (
         load_encoder(encoder, trust_remote_code=trusted) if isinstance(encoder, str) else encoder
@@ -188,10 +189,16 @@ def _labelled(
     )
 
 
-def _soften(data: Labelled, seen: Features, golds: int, share: float) -> Labelled:
+def soften(data: Labelled, seen: Features, golds: int, share: float) -> Labelled:
     """Mixes the labels of synthetic text with what a teacher makes of it.
 
     The teacher is a head on the frozen encoder, fitted to gold and descriptions.
+
+    Args:
+        data: Gold first, then synthetic text.
+        seen: Features of the texts and of the phrases.
+        golds: How many texts are gold.
+        share: How far the labels give way, 0 to 1.
     """
     if not share or golds == len(data.rows) or not (golds or len(data.phrases)):
         return data

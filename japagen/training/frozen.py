@@ -1,0 +1,62 @@
+"""Heads as `train` fits them where it leaves the encoder as it is, on vectors made once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from japagen.kinds import LabelSpace
+from japagen.settings import Training
+from japagen.training.descriptions import label_phrases
+from japagen.training.fitting import soften, untrained
+from japagen.training.heads import head_features
+from japagen.training.probing import Floats, Ints, Labelled, fit_head
+
+
+class FrozenTraining:
+    """One encoder and the descriptions of the labels, for any number of heads.
+
+    Args:
+        encoder: ``embedded``, a directory or a Hub name.
+        descriptions: Label to what it covers, in the order of the targets.
+        settings: How far synthetic labels are softened, and how long a text may be.
+    """
+
+    def __init__(self, encoder: str, descriptions: Mapping[str, str], settings: Training) -> None:
+        space = LabelSpace("classification", tuple(descriptions))
+        self._classifier = untrained(encoder, space, False, settings)
+        self._soft_labels = settings.soft_labels
+        self._labels = len(descriptions)
+        phrases, of_label = label_phrases(list(descriptions), descriptions)
+        self._phrases = self.vectors(phrases)
+        self._phrase_labels = np.array(of_label, dtype=np.int64)
+
+    def vectors(self, texts: Sequence[str]) -> Floats:
+        """What a head sees of texts, shape (n, width)."""
+        return head_features(self._classifier, self._classifier.encode(texts) if texts else [])
+
+    def probabilities(
+        self, vectors: Floats, targets: Ints, mass: Floats, golds: int, others: Floats
+    ) -> Floats:
+        """Fits a head and classifies other texts, uncalibrated.
+
+        Args:
+            vectors: Of the texts, gold first, shape (n, width).
+            targets: Their label indices, shape (n,).
+            mass: Their weights in the loss, shape (n,).
+            golds: How many of them are gold; at least one.
+            others: What to classify, shape (m, width).
+
+        Returns:
+            Shape (m, labels).
+        """
+        data = Labelled(
+            rows=[{}] * len(vectors),
+            targets=np.eye(self._labels)[targets],
+            mass=mass / mass[0],
+            phrases=[{}] * len(self._phrases),
+            phrase_labels=self._phrase_labels,
+        )
+        soft = soften(data, (vectors, self._phrases), golds, self._soft_labels)
+        return fit_head(soft, vectors, self._phrases).probabilities(others)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import numpy as np
+
+from japagen.examples import Dataset, Example
+from japagen.settings import Training
+from japagen.training.fitting import train
+from japagen.training.frozen import FrozenTraining
+from tests.conftest import GOLD
+
+DESCRIPTIONS = {"配送": "荷物、届け先", "返品": "返品、交換"}
+
+
+def test_its_heads_are_those_that_train_fits(tiny_encoder: str) -> None:
+    rows = [(text, label) for label in DESCRIPTIONS for text in GOLD[label]]
+    gold = Dataset.of(Example(t, label, split="train") for t, label in rows)
+    synthetic = Dataset.of(
+        Example(f"{t}お願い", label, weight_distribution=1 + i % 3)
+        for i, (t, label) in enumerate(rows)
+    )
+    settings = Training(synthetic_share=0.3)
+    trained = train(
+        synthetic, gold, encoder=tiny_encoder, descriptions=DESCRIPTIONS, settings=settings
+    )
+    frozen = FrozenTraining(tiny_encoder, DESCRIPTIONS, settings)
+    n = len(gold) + len(synthetic)
+    mass = np.concatenate(
+        [
+            np.full(len(gold), 0.7 * n / len(gold)),
+            synthetic.weights * (0.3 * n / synthetic.weights.sum()),
+        ]
+    )
+    targets = np.array([list(DESCRIPTIONS).index(e.label) for e in [*gold, *synthetic]])
+    texts = ["荷物はどこ", "返品したい", "定期便"]
+    found = frozen.probabilities(
+        frozen.vectors([*gold.texts, *synthetic.texts]),
+        targets,
+        mass,
+        len(gold),
+        frozen.vectors(texts),
+    )
+    # The trained one is calibrated besides: the same order and the same odds but for a power.
+    odds = [np.log(p[:, 0] / p[:, 1]) for p in (found, trained.probabilities(texts))]
+    assert np.allclose(odds[0] / odds[1], odds[0][0] / odds[1][0], rtol=1e-3)
+    assert odds[0][0] / odds[1][0] > 0
