@@ -18,9 +18,9 @@ from japagen.training.fitting import (
     TUNED_FROM,
     _batches,
     _loss_mass,
-    _tunes,
     step_count,
     train,
+    tunes_encoder,
 )
 from japagen.training.heads import head_features
 from tests.conftest import GOLD
@@ -146,8 +146,8 @@ def test_the_encoder_is_tuned_from_so_much_gold_on(encoder: Encoder) -> None:
     frozen = vector(Training(tune="never"))
     np.testing.assert_array_equal(vector(Training()), frozen)
     assert not np.array_equal(vector(SHORT), frozen)
-    assert not _tunes(Training(), TUNED_FROM * 2 - 1, 2)
-    assert _tunes(Training(), TUNED_FROM * 2, 2)
+    assert not tunes_encoder(Training(), TUNED_FROM * 2 - 1, 2)
+    assert tunes_encoder(Training(), TUNED_FROM * 2, 2)
 
 
 def test_a_head_is_cross_validated_on_gold_and_a_doubtful_text_gets_no_label(
