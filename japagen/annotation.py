@@ -1,7 +1,7 @@
 """Examples for annotation tools, and their answers back: Label Studio and Argilla.
 
-Both are given the label asked for as a suggestion, with the trust in it as its score, and one
-more choice beside the labels: that the text is no good.
+Both are given each text's label as a suggestion, with the trust in it as its score, and one more
+choice beside the labels: that the text is no good. They serve tasks with one label a text.
 """
 
 from __future__ import annotations
@@ -51,20 +51,18 @@ def to_label_studio(dataset: Dataset) -> list[dict[str, Any]]:
     ]
 
 
-def label_studio_config(labels: Sequence[str], *, pair: bool = False, several: bool = False) -> str:
+def label_studio_config(labels: Sequence[str], *, pair: bool = False) -> str:
     """Returns the labelling interface (XML) that belongs to the tasks.
 
     Args:
         labels: The task's labels.
         pair: Show a second text.
-        several: A text may have several labels.
     """
     view = ElementTree.Element("View")
     for name in (_TEXT, _PAIR) if pair else (_TEXT,):
         ElementTree.SubElement(view, "Text", name=name, value=f"${name}")
-    choice = "multiple" if several else "single"
     choices = ElementTree.SubElement(
-        view, "Choices", name=_QUESTION, toName=_TEXT, choice=choice, showInline="true"
+        view, "Choices", name=_QUESTION, toName=_TEXT, choice="single", showInline="true"
     )
     for label in (*labels, REJECT):
         ElementTree.SubElement(choices, "Choice", value=label)
@@ -107,8 +105,8 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
         path: A JSON export of Label Studio, or ``records.to_json`` of Argilla.
 
     Returns:
-        Example id to the label that most people chose (a list where several were allowed), or
-        to `REJECT`. Examples that nobody answered are left out.
+        Example id to the label that most people chose, or to `REJECT`. Examples that nobody
+        answered are left out.
 
     Raises:
         JapagenError: If the file is neither, or people tie on an example.

@@ -142,4 +142,13 @@ class Arms:
     ) -> npt.NDArray[np.float64]:
         output = str(Path("predictions") / f"{name}.npy")
         outputs = [output, saved] if saved else [output]
-        return self._stages.run(name, outputs, fingerprint, make, write_array, read_array)
+        # The one directory of the saved classifier is that of the first seed, whichever it is.
+        inputs = {**fingerprint, "saved": saved and self._task.seed}
+
+        def made() -> npt.NDArray[np.float64]:
+            if saved:
+                # What another seed has left in that directory is about to go.
+                self._stages.directory.forget_others(name)
+            return make()
+
+        return self._stages.run(name, outputs, inputs, made, write_array, read_array)

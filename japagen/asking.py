@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request
-from japagen.generators.choosing import Chooser
+from japagen.generators.choosing import Chooser, choice_key
 from japagen.ledger import Ledger, ledger_errors
 from japagen.listeners import Listener
 from japagen.outgoing import prepare
@@ -68,9 +68,31 @@ class Asker:
         return self._generator.info
 
     @property
-    def chooser(self) -> Chooser | None:
-        """The same generator where it can weigh given continuations, else None."""
-        return self._generator if isinstance(self._generator, Chooser) else None
+    def can_choose(self) -> bool:
+        """Whether the generator can weigh given continuations of a document."""
+        return isinstance(self._generator, Chooser)
+
+    def choose(
+        self, documents: Sequence[str], options: Sequence[str]
+    ) -> Iterator[tuple[int, list[float]]]:
+        """Weighs options after documents, through the ledger; see `Chooser.choose`.
+
+        What a model weighs differs in the last digits from run to run: what is recorded is not
+        asked for again, so that a run resumed or replayed ends as the first one did.
+        """
+        generator = self._generator
+        assert isinstance(generator, Chooser)
+        identity = self.info.identity
+        keys = [choice_key(identity, document, options) for document in documents]
+        with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
+            known = ledger.choices(keys)
+            yield from ((i, known[key]) for i, key in enumerate(keys) if key in known)
+            waiting = [i for i, key in enumerate(keys) if key not in known]
+            if not waiting:
+                return
+            for at, scores in generator.choose([documents[i] for i in waiting], options):
+                ledger.record_choice(keys[waiting[at]], scores)
+                yield waiting[at], scores
 
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
         """Sends what has no answer yet and tells of it under the name of its purpose."""

@@ -64,8 +64,10 @@ def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
 _LIMITS = """\
 - The texts are synthetic. They describe no real persons or events, and what they claim may be
   false.
-- The labels are those that the generator was asked for. Some texts do not fit theirs.
-- No person has checked the texts. Filters are automatic and let some bad texts through.
+- The labels are those that the generator was asked for, or what automatic judges found instead.
+  Some texts do not fit theirs.
+- Filters are automatic and let some bad texts through. People have checked those alone on which
+  a review of the run decided.
 - The weights fit this task's gold and unlabelled texts, not other uses.
 - Registers are read from word forms. Whether honorifics are used correctly is not judged."""
 

@@ -30,6 +30,10 @@ _FILTER_KEYS = {
     "same_meaning": ("curation.max_meaning_similarity", "training.encoder"),
     "same_meaning_of_gold": ("curation.max_meaning_similarity", "training.encoder"),
     "register": ("curation.register_miss", "registers"),
+    "label_check": (
+        *("curation.label_miss", "curation.label_confidence", "alignment.label_trust"),
+    ),
+    "not_drawn": ("alignment.resample", "alignment.method", "alignment.floor"),
     "rewritten": ("curation.register_miss", "curation.rewrite_attempts", "registers"),
 }
 # Relative; smaller changes of weight come from the others' rejection alone.

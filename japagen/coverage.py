@@ -122,11 +122,11 @@ def measure_coverage(
     """
     rows: dict[str, list[_Row]] = {label: [] for label in task.labels}
     asked: dict[str, Counter[Knowledge]] = {label: Counter() for label in task.labels}
-    columns = ("label", "text", "request_id", "parent_id", "rejected")
+    columns = ("label", "label_asked", "text", "request_id", "parent_id", "rejected")
     given = zip(*map(dataset.column, columns), dataset.weights.tolist(), strict=True)
-    for label, text, request, parent, rejected, weight in given:
+    for label, wanted, text, request, parent, rejected, weight in given:
         if not parent:
-            asked[label].update(named.get(request, ()))
+            asked[label if wanted is None else wanted].update(named.get(request, ()))
         if not rejected:
             # A rewritten text has a request of its own.
             origin = parent.removeprefix("s-") if parent else request

@@ -15,7 +15,13 @@ from japagen.text_vectors import text_vectors
 
 
 def filter_texts(
-    task: Task, dataset: Dataset, gold: Dataset | None, phrases: Sequence[str], tagger: Tagger
+    task: Task,
+    dataset: Dataset,
+    gold: Dataset | None,
+    phrases: Sequence[str],
+    tagger: Tagger,
+    *,
+    again: bool = False,
 ) -> Dataset:
     """Treats personal data, applies the filters and, if wanted, compares meanings.
 
@@ -25,9 +31,12 @@ def filter_texts(
         gold: Training gold.
         phrases: Sentences that prompts showed besides gold.
         tagger: Finds names.
+        again: Whether all but rewritten texts have been through it.
     """
     settings, encoder = task.curation, task.training
-    treated = treat_personal_data(dataset, settings.personal_data, task.seed, tagger)
+    treated = treat_personal_data(
+        dataset, settings.personal_data, task.seed, tagger, only_rewritten=again
+    )
     curated = curate(treated, settings, gold, phrases)
     if settings.max_meaning_similarity is None:
         return curated

@@ -61,7 +61,10 @@ def load_synthetic(task: Task, source: Source) -> Dataset:
     Raises:
         JapagenError: If the file cannot be read or has labels that the task does not know.
     """
-    return _labelled(task, source, "synthetic", "the synthetic file")
+    data = _labelled(task, source, "synthetic", "the synthetic file")
+    # The label check may change labels: what the file says is the label that was asked for.
+    asked = zip(data.column("label_asked"), data.labels, strict=True)
+    return data.with_columns(label_asked=[label if a is None else a for a, label in asked])
 
 
 def _labelled(task: Task, source: Source, split: Split, what: str) -> Dataset:
@@ -178,14 +181,19 @@ def _too_few(label: str, wanted: int, found: int) -> JapagenError:
     )
 
 
-def _hold_out(task: Task, data: Dataset) -> tuple[Dataset, Dataset]:
-    """Splits gold by label; the same text never stands on both sides."""
+def _hold_out(task: Task, data: Dataset) -> tuple[Dataset, Dataset | None]:
+    """Splits gold by label; the same text never stands on both sides.
+
+    Too little gold leaves nothing to score on, and None.
+    """
     rows = list(data)
     held: set[tuple[str, str | None]] = set()
     for label, indices in _groups(data, task.label_space()).items():
         contents = sorted({_content(rows[i]) for i in indices}, key=str)
         random.Random(f"{task.seed}/test/{label}").shuffle(contents)
         held.update(contents[: round(len(contents) * task.evaluation.test_share)])
+    if not held:
+        return data, None
     return (
         Dataset.of(e for e in rows if _content(e) not in held),
         Dataset.of(replace(e, split="test") for e in rows if _content(e) in held),

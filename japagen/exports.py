@@ -75,15 +75,19 @@ def export_dataset(
 def _write_file(
     dataset: Dataset, path: Path, form: ExportForm, *, bom: bool, overwrite: bool
 ) -> list[Path]:
+    if form in ("argilla", "label-studio") and not isinstance(dataset.labels[0], str):
+        raise JapagenError(
+            f"Expected one label a text for {form}, found numbers or several labels.",
+            "Export as jsonl, csv or parquet.",
+        )
     if form == "argilla":
         write_json(path, to_argilla(dataset))
     elif form == "label-studio":
         interface = path.with_suffix(".config.xml")
         _refuse_existing(interface, overwrite)
         labels = list(dataset.label_counts())
-        several = isinstance(dataset.labels[0], list)
         write_json(path, to_label_studio(dataset))
-        write_text(interface, label_studio_config(labels, pair=dataset.is_pair, several=several))
+        write_text(interface, label_studio_config(labels, pair=dataset.is_pair))
         return [path, interface]
     else:
         write_examples(path, dataset, bom=bom)

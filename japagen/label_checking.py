@@ -17,10 +17,11 @@ from japagen.curation.label_check import (
     settle_labels,
 )
 from japagen.data import TaskData
+from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.files import digest
 from japagen.generators.base import Answer
-from japagen.generators.choosing import AmbiguousOptionsError, Chooser
+from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.listeners import Listener
 from japagen.prompts import PromptLibrary
 from japagen.stage_runner import StageRunner, fingerprint_of
@@ -64,7 +65,7 @@ class LabelChecker:
         if self._gold is None or trust == "none" or self._task.kind != "classification":
             return dataset
         info = self._asker.info if ask and trust == "pool" else None
-        if info and info.prompt_kind == "document" and self._asker.chooser is None:
+        if info and info.prompt_kind == "document" and not self._asker.can_choose:
             info = None  # it writes, but does not say how likely it finds a label
         template = f"judge.{info.prompt_kind}" if info else None
         fingerprint = {
@@ -83,10 +84,11 @@ class LabelChecker:
         def make() -> Dataset:
             assert self._gold is not None
             kept = dataset.kept  # nobody is asked about what is rejected already
-            votes = [self._encoder_vote(kept)]
+            # An encoder of single texts cannot compare the two of a pair.
+            votes = [] if kept.is_pair else [self._encoder_vote(kept)]
             if info:
-                votes.append(self._generator_vote(kept, incomplete))
-            return self._settle(dataset, votes)
+                votes += self._generator_votes(kept, incomplete)
+            return self._settle(dataset, votes) if votes else dataset
 
         checked = self._stages.dataset(_STAGE, "trusted.parquet", fingerprint, make)
         if incomplete:
@@ -99,10 +101,14 @@ class LabelChecker:
         on_gold = [vote.gold for vote in votes]
         pool = fit_pool(on_gold, targets)
         right = held_out_posterior(on_gold, targets, self._task.seed).argmax(axis=1) == targets
+        guessed = float(np.bincount(targets).max() / len(targets))
         said = ", ".join(f"{v.name} {w:.2f}" for v, w in zip(votes, pool.weights, strict=True))
         self._listener.note(
             f"Voters on labels ({said}): {right.mean():.0%} right on gold left out."
         )
+        if right.mean() <= guessed + 2 * np.sqrt(guessed * (1 - guessed) / len(targets)):
+            self._listener.note("That is no better than guessing: labels are taken as they are.")
+            return dataset
         posterior = np.full((len(dataset), len(self._labels)), 1 / len(self._labels))
         posterior[dataset.kept_mask] = pool.posterior([vote.texts for vote in votes])
         curation = self._task.curation
@@ -122,30 +128,33 @@ class LabelChecker:
         )
         return encoder_vote(on_gold, label_indices(gold, self._labels), on_texts, self._task.seed)
 
-    def _generator_vote(self, dataset: Dataset, incomplete: list[str]) -> Vote:
+    def _generator_votes(self, dataset: Dataset, incomplete: list[str]) -> list[Vote]:
+        """The generator's vote, or none where it cannot be asked."""
         assert self._gold is not None
         questions = label_judge.plan_questions(dataset, self._gold, self._task.seed)
-        if self._asker.info.prompt_kind == "document":
-            scores = self._chosen(questions)
-        else:
-            scores = self._answered(questions, incomplete)
-        return label_judge.to_vote(questions, scores, len(self._gold), len(dataset))
+        try:
+            if self._asker.info.prompt_kind == "document":
+                scores = self._chosen(questions)
+            else:
+                scores = self._answered(questions, incomplete)
+        except JapagenError as error:
+            self._listener.note(f"The generator does not judge labels: {error.message}")
+            return []
+        return [label_judge.to_vote(questions, scores, len(self._gold), len(dataset))]
 
     def _chosen(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
         """What a base model weighs the labels' names at, or letters where names begin alike."""
-        chooser = self._asker.chooser
-        assert chooser is not None
         try:
-            return self._weighed(chooser, questions, self._labels)
+            return self._weighed(questions, self._labels)
         except AmbiguousOptionsError:
-            return self._weighed(chooser, questions, label_judge.letters(self._labels))
+            return self._weighed(questions, label_judge.letters(self._labels))
 
     def _weighed(
-        self, chooser: Chooser, questions: Sequence[label_judge.Question], names: Sequence[str]
+        self, questions: Sequence[label_judge.Question], names: Sequence[str]
     ) -> list[list[float]]:
         documents = label_judge.documents(questions, self._task, self._prompts, names)
         scores: list[list[float]] = [[] for _ in documents]
-        stream = chooser.choose(documents, names)
+        stream = self._asker.choose(documents, names)
         for index, row in self._listener.track(stream, len(documents), _STAGE):
             scores[index] = row
         return scores

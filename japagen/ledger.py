@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -60,6 +60,10 @@ CREATE TABLE IF NOT EXISTS masked (
     kind TEXT NOT NULL,
     count INTEGER NOT NULL,
     PRIMARY KEY (request_id, kind)
+);
+CREATE TABLE IF NOT EXISTS choices (
+    id TEXT PRIMARY KEY,
+    scores TEXT NOT NULL
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_accepted ON attempts(request_id) WHERE finish != 'error';
 """
@@ -193,6 +197,18 @@ class Ledger:
         with self._commit():
             self._db.execute("INSERT OR REPLACE INTO in_flight VALUES (?, ?, ?, ?)", values)
 
+    def choices(self, keys: Iterable[str]) -> dict[str, list[float]]:
+        """Returns what is recorded of how options were weighed, among ``keys``."""
+        wanted = set(keys)
+        rows = self._db.execute("SELECT id, scores FROM choices")
+        return {key: json.loads(scores) for key, scores in rows if key in wanted}
+
+    def record_choice(self, key: str, scores: Sequence[float]) -> None:
+        """Commits how the options after one document were weighed."""
+        with self._commit():
+            row = [key, json.dumps(list(scores))]
+            self._db.execute("INSERT OR IGNORE INTO choices VALUES (?, ?)", row)
+
     def record(self, answer: Answer) -> None:
         """Commits one attempt; a second accepted answer to a request is kept as a duplicate.
 
@@ -276,12 +292,14 @@ class Ledger:
         self._db.close()
 
 
-def read_record(path: Path) -> tuple[GeneratorInfo, dict[str, Answer]]:
+def read_record(
+    path: Path,
+) -> tuple[GeneratorInfo, dict[str, Answer], dict[str, list[float]]]:
     """Reads a finished ledger without touching it.
 
     Returns:
-        Who was asked last, and the answer to every request: the accepted one, else the last
-        failure.
+        Who was asked last; the answer to every request: the accepted one, else the last
+        failure; and how options were weighed.
 
     Raises:
         JapagenError: If there is no ledger, or none that says who was asked.
@@ -300,6 +318,10 @@ def read_record(path: Path) -> tuple[GeneratorInfo, dict[str, Answer]]:
             row = db.execute(_LAST_GENERATOR).fetchone()
             answers = {row[0]: Answer(*row) for row in db.execute(_ERRORS)}
             answers |= {row[0]: Answer(*row) for row in db.execute(_ANSWERS)}
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+            # An older japagen has not recorded any.
+            rows = db.execute("SELECT id, scores FROM choices") if "choices" in tables else ()
+            choices = {key: json.loads(scores) for key, scores in rows}
     except sqlite3.OperationalError as error:
         if "no such table" not in str(error):
             raise DamagedError(path, "Restore it from a copy, or record the run again.") from error
@@ -311,7 +333,7 @@ def read_record(path: Path) -> tuple[GeneratorInfo, dict[str, Answer]]:
             f"{path} does not say which generator was asked: an older japagen wrote it.",
             "Run its task into the same directory once; no answer is asked for again.",
         )
-    return _info(row[0]), answers
+    return _info(row[0]), answers, choices
 
 
 def _info(text: str) -> GeneratorInfo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -200,8 +200,11 @@ class _Pipeline:
         self._need_some(curated, "curated.parquet")
         return curated
 
-    def _filtered(self, dataset: Dataset, phrases: Sequence[str]) -> Dataset:
-        return filter_texts(self.task, dataset, self.gold, phrases, self.analyzer.tagger)
+    def _filtered(
+        self, dataset: Dataset, phrases: Sequence[str], *, again: bool = False
+    ) -> Dataset:
+        tagger = self.analyzer.tagger
+        return filter_texts(self.task, dataset, self.gold, phrases, tagger, again=again)
 
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
@@ -243,7 +246,8 @@ class _Pipeline:
             )
             if children is None:
                 return controlled
-            return self._filtered(Dataset.concat([controlled, children]), phrases)
+            both = Dataset.concat([controlled, children])
+            return self._filtered(both, phrases, again=True)
 
         fingerprint = {
             "examples": dataset.fingerprint,
@@ -305,10 +309,14 @@ class _Pipeline:
         from japagen.monitoring import FILE, Profile, profile_of
 
         assert parts.dataset is not None
-        texts = Dataset.concat([d.with_columns(label=[None] * len(d)) for d in found])
+        # Labels are not read, and both files may use the same ids.
+        unlabelled = [replace(e, label=None, label_asked=None, id="") for d in found for e in d]
+        texts = Dataset.of(unlabelled)
         fingerprint = {
             "texts": texts.fingerprint,
             "examples": parts.dataset.fingerprint,
+            "mix": parts.mix and [parts.mix[key] for key in ("share", "part", "at_random")],
+            "seed": self.task.seed,
             **self.arms.inputs(),
         }
         self.stages.run(

@@ -132,6 +132,13 @@ class RunDirectory:
         """Has a stage run again next time, whatever its inputs."""
         self.file("stages", f"{name}.json").unlink(missing_ok=True)
 
+    def forget_others(self, name: str) -> None:
+        """Forgets the stages that are called like this one but for what follows the last dash."""
+        family = name.rpartition("-")[0]
+        for record in self.file("stages").glob(f"{family}-*.json"):
+            if record.stem != name:
+                self.forget(record.stem)
+
     def seconds(self) -> dict[str, float]:
         """Time that each finished stage took when it last ran."""
         return {
@@ -141,7 +148,7 @@ class RunDirectory:
 
     def _clear_leftovers(self) -> None:
         """Removes half-written files that a killed process left; the lock is held."""
-        for folder in (self.path, self.file("stages"), self.file("predictions")):
+        for folder in (self.path, *map(self.file, ("stages", "predictions", "rounds"))):
             for path in folder.glob(".*"):
                 if not _LEFTOVER.fullmatch(path.name):
                     continue

@@ -346,7 +346,7 @@ class Training(Section):
 
     encoder: str = "embedded"
     trust_remote_code: bool = False
-    synthetic_share: Literal["auto"] | Share = "auto"
+    synthetic_share: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
     soft_labels: Share = 0.5
     tune: Literal["auto", "always", "never"] = "auto"
     epochs: Count = 3

@@ -131,7 +131,7 @@ class Weighting:
             "mixing": task.mixing.model_dump(mode="json"),
             "labels_settled": task.curation.model_dump(include={"label_miss", "label_confidence"}),
             "encoder": encoder_identity(task.training.encoder),
-            "dictionary": self._analyzer.tagger.identity,
+            "japanese": self._analyzer.identity,
             "labels": dict(task.labels),
             "training": task.training.model_dump(
                 mode="json",
@@ -148,7 +148,8 @@ class Weighting:
                 task,
                 self._gold,
                 dataset,
-                self._data.unlabelled,
+                # As alignment sees them: a register that one side lacks could not be matched.
+                self._data.unlabelled and find_registers(self._data.unlabelled, self._analyzer),
                 method,
                 self._analyzer.tagger,
                 self._stages.listener,

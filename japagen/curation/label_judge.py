@@ -132,7 +132,7 @@ def letters(labels: Sequence[str]) -> list[str]:
         raise JapagenError(
             f"Expected at most {len(_LETTERS)} labels for a base model to judge, found"
             f" {len(labels)}.",
-            "Set curation.label_check.voters to [encoder].",
+            "Set alignment.label_trust: encoder.",
         )
     return list(_LETTERS[: len(labels)])
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from japagen.examples import Dataset
+from japagen.examples import REWRITTEN, Dataset
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.pii import mask_personal_data, replace_personal_data
 
 
 def treat_personal_data(
-    dataset: Dataset, action: str, seed: int = 0, tagger: Tagger | None = None
+    dataset: Dataset,
+    action: str,
+    seed: int = 0,
+    tagger: Tagger | None = None,
+    *,
+    only_rewritten: bool = False,
 ) -> Dataset:
     """Returns the dataset with its texts masked or with fakes in them.
 
@@ -20,15 +25,17 @@ def treat_personal_data(
         action: ``mask`` or ``replace``; anything else leaves the texts alone.
         seed: The same original gets the same fake in every text; see `replace_personal_data`.
         tagger: Finds names; the default dictionary when None.
+        only_rewritten: Leave the others as they are: they have been treated, and a fake would
+            get a fake of its own.
     """
     if action not in ("mask", "replace"):
         return dataset
     ids, texts = dataset.column("id"), dataset.texts
     parents = dict(zip(ids, texts, strict=True))
 
-    def treated(text: str | None, parent: str | None) -> str | None:
-        if text is None:
-            return None
+    def treated(text: str | None, parent: str | None, source: str) -> str | None:
+        if text is None or (only_rewritten and source != REWRITTEN):
+            return text
         known = parents.get(parent or "", "")
         if action == "mask":
             return mask_personal_data(text, tagger, known)
@@ -36,6 +43,7 @@ def treat_personal_data(
 
     columns = {}
     for name in ("text", "text_pair"):
-        values = zip(dataset.column(name), dataset.column("parent_id"), strict=True)
-        columns[name] = [treated(text, parent) for text, parent in values]
+        origins = dataset.column("parent_id"), dataset.column("source")
+        values = zip(dataset.column(name), *origins, strict=True)
+        columns[name] = [treated(*value) for value in values]
     return dataset.with_columns(**columns)

@@ -6,10 +6,22 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from japagen.errors import JapagenError
+from japagen.files import digest
 
 
 class AmbiguousOptionsError(JapagenError):
     """Two options begin with the same token, so the next token does not tell them apart."""
+
+
+def choice_key(identity: str, document: str, options: Sequence[str]) -> str:
+    """What a ledger knows a weighing of options by.
+
+    Args:
+        identity: Of the generator.
+        document: What came before.
+        options: What might come next, in order.
+    """
+    return digest([identity, document, list(options)])
 
 
 @runtime_checkable

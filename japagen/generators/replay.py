@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from japagen.errors import JapagenError
 from japagen.generators.base import Answer, GeneratorInfo, Request
+from japagen.generators.choosing import AmbiguousOptionsError, choice_key
 from japagen.ledger import read_record
 
 _TOKENS_PER_CHARACTER = 0.8
@@ -31,7 +32,7 @@ class ReplayGenerator:
     def __init__(self, run: str | Path) -> None:
         path = Path(run)
         self._path = path / "ledger.sqlite" if path.is_dir() else path
-        self._recorded, self._answers = read_record(self._path)
+        self._recorded, self._answers, self._choices = read_record(self._path)
 
     @cached_property
     def info(self) -> GeneratorInfo:
@@ -53,6 +54,22 @@ class ReplayGenerator:
                     "to ask for more, name a generator that writes.",
                 )
             yield self._answers[request.id]
+
+    def choose(
+        self, documents: Sequence[str], options: Sequence[str]
+    ) -> Iterator[tuple[int, list[float]]]:
+        """Weighs options as recorded; see `japagen.generators.choosing.Chooser`.
+
+        Raises:
+            AmbiguousOptionsError: If these were not weighed, as where they began alike.
+        """
+        keys = [choice_key(self._recorded.identity, d, options) for d in documents]
+        if any(key not in self._choices for key in keys):
+            raise AmbiguousOptionsError(
+                f"The record {self._path} does not say how {', '.join(options)} were weighed.",
+                "Replay the task, gold, templates and japagen of the recorded run.",
+            )
+        yield from ((i, self._choices[key]) for i, key in enumerate(keys))
 
     def count_tokens(self, text: str) -> int:
         """Estimates tokens at a rough 0.8 for each character of Japanese."""

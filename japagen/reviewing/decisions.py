@@ -50,7 +50,7 @@ class Decision:
         verdict: "accept" (text and label are right), "relabel" (the text is good, its label
             another), "reject" (the text is no good), or "none" (taken back).
         text_hash: Hash of the text that was read, so that a changed text is not judged by it.
-        label: The right label; only with "relabel".
+        label: The right label; with "accept" the one that was shown.
         register: The right register's name, or None where it was not corrected.
         comment: Free text.
         reviewer: Who decided.

@@ -43,9 +43,9 @@ def _decided(example: Example, decision: Decision | None, space: LabelSpace) -> 
         example = replace(example, register_seen=Register.of(decision.register))
     if decision.verdict == "reject":
         return replace(example, rejected=Rejection(FILTER, 1, 0, decision.comment))
-    if decision.verdict == "relabel":
-        label = decision.label and space.label(decision.label)
-        example = replace(example, label=label)
+    # What was accepted was the label shown, which may have been changed since.
+    if decision.label is not None and space.name(example.label or "") != decision.label:
+        example = replace(example, label=space.label(decision.label))
     return replace(example, rejected=None, weight_label=1.0)
 
 

@@ -40,16 +40,17 @@ def open_review(
     """
     run = Run.open(path)
     dataset = _examples(run)
-    labels = Task.load(run.path / "task.yaml").labels
+    task = Task.load(run.path / "task.yaml")
     with closing(Decisions(run.path / FILE)) as decisions:
         yield Session(
             dataset,
-            labels,
+            task.labels,
             decisions,
             number=number,
             seed=seed,
             reviewer=reviewer,
             language=language,
+            name_of=task.label_space().name,
         )
 
 

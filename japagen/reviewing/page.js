@@ -70,7 +70,7 @@ function show() {
 
 function decidedText(decision) {
   const said = word("verdict", decision.verdict);
-  const label = decision.label ? ` → ${decision.label}` : "";
+  const label = decision.verdict === "relabel" ? ` → ${decision.label}` : "";
   const who = decision.reviewer ? ` (${decision.reviewer})` : "";
   return said + label + who;
 }

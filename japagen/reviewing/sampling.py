@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from japagen.examples import Dataset
+from japagen.examples import Dataset, Label
 
 Doubt = Literal["doubtful", "rejected", "middling", "sure"]
 # The order in which people see them: where a look changes most comes first.
@@ -18,7 +18,7 @@ ORDER: tuple[Doubt, ...] = ("doubtful", "rejected", "middling", "sure")
 # Share of the sample; the doubtful get more than their third, since they vary most.
 _SHARES: Mapping[Doubt, float] = {"doubtful": 0.4, "rejected": 0.15, "middling": 0.25, "sure": 0.2}
 # A request without an answer and an empty text have nothing to read.
-_NOTHING_TO_READ = ("failed",)
+_NOTHING_TO_READ = ("failed", "first_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,9 @@ class Place:
         return self.label, self.doubt
 
 
-def draw_order(dataset: Dataset, seed: int = 0) -> list[Place]:
+def draw_order(
+    dataset: Dataset, seed: int = 0, name_of: Callable[[Label], str] = str
+) -> list[Place]:
     """Puts every readable example into its stratum, in random order within it.
 
     Strata are the label, crossed with three equal parts of its kept examples by `weight_label`
@@ -52,9 +54,10 @@ def draw_order(dataset: Dataset, seed: int = 0) -> list[Place]:
     Args:
         dataset: A run's examples, rejected ones included.
         seed: Of the order within strata.
+        name_of: What a label is called; see `LabelSpace.name`.
     """
     groups: dict[tuple[str, Doubt], list[str]] = defaultdict(list)
-    for label, rows in _by_label(dataset).items():
+    for label, rows in _by_label(dataset, name_of).items():
         kept = [row for row in rows if not row[2]]
         third = np.array_split(np.arange(len(kept)), 3)
         for doubt, part in zip(("doubtful", "middling", "sure"), third, strict=True):
@@ -68,7 +71,9 @@ def draw_order(dataset: Dataset, seed: int = 0) -> list[Place]:
     return places
 
 
-def _by_label(dataset: Dataset) -> dict[str, list[tuple[float, str, bool]]]:
+def _by_label(
+    dataset: Dataset, name_of: Callable[[Label], str]
+) -> dict[str, list[tuple[float, str, bool]]]:
     """Label to (trust, id, rejected), the least trusted first."""
     rows: dict[str, list[tuple[float, str, bool]]] = defaultdict(list)
     columns = (dataset.labels, dataset.column("weight_label"), dataset.column("id"))
@@ -76,7 +81,7 @@ def _by_label(dataset: Dataset) -> dict[str, list[tuple[float, str, bool]]]:
         *columns, dataset.column("rejected"), dataset.texts, strict=True
     ):
         if text.strip() and not (rejected and rejected["filter"] in _NOTHING_TO_READ):
-            rows[str(label)].append((trust, name, rejected is not None))
+            rows[name_of(label)].append((trust, name, rejected is not None))
     return {label: sorted(found) for label, found in sorted(rows.items())}
 
 

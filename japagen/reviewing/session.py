@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -10,7 +11,7 @@ import yaml
 
 from japagen.annotation import REJECT
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example
+from japagen.examples import Dataset, Example, Label
 from japagen.files import digest
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.reviewing.decisions import (
@@ -39,6 +40,7 @@ class Session:
         seed: Of the sample.
         reviewer: Who decides.
         language: Language of the page.
+        name_of: What a label is called; see `LabelSpace.name`.
     """
 
     def __init__(
@@ -51,12 +53,13 @@ class Session:
         seed: int = 0,
         reviewer: str = "",
         language: Language = "ja",
+        name_of: Callable[[Label], str] = str,
     ) -> None:
         self._labels = labels
         self._decisions = decisions
         self._reviewer = reviewer
         self._language = language
-        self.places = order_of_review(dataset, decisions, seed)
+        self.places = order_of_review(dataset, decisions, seed, name_of)
         chosen = choose(self.places, number)
         self._dataset = dataset
         wanted = {place.example_id for place in chosen}
@@ -123,20 +126,23 @@ class Session:
                 f"'{example_id}', found {answer!r}.",
                 "Correct it in the tool and export again.",
             )
-        asked = str(example.label_asked if example.label_asked is not None else example.label)
         verdict: Verdict = "reject" if answer == REJECT else "accept"
-        if answer not in (REJECT, asked):
+        if answer not in (REJECT, self._shown_labels.get(example_id)):
             verdict = "relabel"
         current = self._decisions.latest().get(example_id)
         decision = Decision(
             example_id,
             verdict,
             text_hash(example.text, example.text_pair),
-            label=answer if verdict == "relabel" else None,
+            label=None if verdict == "reject" else answer,
             reviewer=self._reviewer,
         )
         self._decisions.save(decision, current.number if current else 0)
         return True
+
+    @cached_property
+    def _shown_labels(self) -> dict[str, str]:
+        return {place.example_id: place.label for place in self.places}
 
     @cached_property
     def _by_id(self) -> dict[str, Example]:
@@ -159,6 +165,9 @@ class Session:
         need((verdict == "relabel") == (label is not None), "a label with 'relabel' alone")
         need(label is None or label in self._labels, "a label of the task")
         assert example is not None
+        if verdict == "accept":
+            # The label that was shown, should another stage change it later.
+            label = self._shown_labels[example.id]
         decision = Decision(
             example.id,
             cast(Verdict, verdict),
@@ -171,13 +180,18 @@ class Session:
         return decision, seen
 
 
-def order_of_review(dataset: Dataset, decisions: Decisions, seed: int = 0) -> list[Place]:
+def order_of_review(
+    dataset: Dataset,
+    decisions: Decisions,
+    seed: int = 0,
+    name_of: Callable[[Label], str] = str,
+) -> list[Place]:
     """The order drawn at the first review, or a new one where the examples are others now.
 
     Decisions change what is kept and what labels are; the order must not change with them.
     """
     places = decisions.places()
-    now = draw_order(dataset, seed)
+    now = draw_order(dataset, seed, name_of)
     if {p.example_id for p in places} != {p.example_id for p in now}:
         decisions.keep_places(now)
         return now
