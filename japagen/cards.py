@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from japagen.examples import Dataset
 from japagen.japanese.registers import OTHER, PRESETS
+from japagen.markdown import MISSING, bounded, not_measured, number, plain, share, table
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_MISSING = "not measured"
-Cells = Sequence[object]
 
 
 def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
@@ -23,11 +22,11 @@ def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
     task = metrics["task"]
     parts = [
         _front_matter(task, len(dataset.kept)),
-        f"# {_plain(task['name'])}",
+        f"# {plain(task['name'])}",
         _introduction(metrics),
         _making(metrics, dataset),
         "## Labels",
-        _table(
+        table(
             ("label", "meaning", "gold", "generated", "kept", "share of weight"),
             [
                 (
@@ -36,7 +35,7 @@ def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
                     row["gold"],
                     row["generated"],
                     row["kept"],
-                    _share(row["weight_share"]),
+                    share(row["weight_share"]),
                 )
                 for label, row in metrics["per_label"].items()
             ],
@@ -44,7 +43,7 @@ def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
         "## Registers",
         _registers(metrics.get("registers")),
         "## Rejected texts",
-        _table(("reason", "texts"), metrics["rejections"].items())
+        table(("reason", "texts"), metrics["rejections"].items())
         if metrics["rejections"]
         else "None.",
         "## Alignment",
@@ -52,7 +51,7 @@ def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
         "## Scores",
         _scores(metrics.get("scores"), metrics.get("leakage")),
         "## Terms of the generator's output",
-        _terms(metrics.get("generator")),
+        terms_of(metrics.get("generator")),
         "## Limits",
         _LIMITS,
         "## How to reproduce",
@@ -89,8 +88,8 @@ def _front_matter(task: Mapping[str, Any], kept: int) -> str:
 
 def _introduction(metrics: Mapping[str, Any]) -> str:
     task, kept = metrics["task"], f"{metrics['counts']['kept']:,}"
-    about = f": {_plain(task['description'])}" if task.get("description") else ""
-    kind = _plain(task.get("text_type") or "文章")
+    about = f": {plain(task['description'])}" if task.get("description") else ""
+    kind = plain(task.get("text_type") or "文章")
     return (
         f"{kept} synthetic Japanese texts ({kind}) with labels and weights{about}\n\n"
         f"LLM が書いた日本語の合成テキスト {kept} 件です。人による確認はしていません。"
@@ -101,9 +100,9 @@ def _introduction(metrics: Mapping[str, Any]) -> str:
 def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
     counts, generator = metrics["counts"], metrics.get("generator")
     if generator:
-        source = f"Written by {_plain(generator['name'])} (`{_plain(generator['identity'])}`)"
+        source = f"Written by {plain(generator['name'])} (`{plain(generator['identity'])}`)"
     else:
-        source = f"Read from the file {_plain(metrics.get('synthetic_file') or 'unknown')}"
+        source = f"Read from the file {plain(metrics.get('synthetic_file') or 'unknown')}"
     prompts = sorted({p for p in dataset.column("prompt_id") if p})
     method = (metrics.get("alignment") or {}).get("method", "none")
     weighted = "" if method == "none" else " and weighted towards gold"
@@ -116,47 +115,47 @@ def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
         [
             "## How it was made",
             f"{source}, then filtered{weighted} by japagen {metrics['japagen']}. "
-            f"Prompts: {', '.join(map(_plain, prompts)) or 'unknown'}.{unseen}",
-            _table(("step", "texts"), [(step, f"{counts[step]:,}") for step in steps]),
+            f"Prompts: {', '.join(map(plain, prompts)) or 'unknown'}.{unseen}",
+            table(("step", "texts"), [(step, f"{counts[step]:,}") for step in steps]),
         ]
     )
 
 
 def _registers(found: Mapping[str, Any] | None) -> str:
     if not found:
-        return _not_measured()
+        return not_measured()
     sides = ("gold", "asked", "before", "seen")
     rows = [
-        (name, *(_share(found[side].get(name, 0.0) if found.get(side) else None) for side in sides))
+        (name, *(share(found[side].get(name, 0.0) if found.get(side) else None) for side in sides))
         for name in (*PRESETS, OTHER)
         if any(name in (found.get(side) or {}) for side in sides)
     ]
     match = (
-        f"Written in the register asked for: {_share(found.get('match_before'))} as generated, "
-        f"{_share(found.get('match'))} after control."
+        f"Written in the register asked for: {share(found.get('match_before'))} as generated, "
+        f"{share(found.get('match'))} after control."
     )
-    return f"{_table(('register', *sides), rows)}\n\n{match}"
+    return f"{table(('register', *sides), rows)}\n\n{match}"
 
 
 def _alignment(found: Mapping[str, Any] | None) -> str:
     if not found:
-        return _not_measured()
+        return not_measured()
     prior, diagnostics = found.get("prior") or {}, found.get("diagnostics") or {}
     choice = found.get("choice")
     size = diagnostics.get("effective_sample_size") or {}
     names = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
     rows = [
-        (name.replace("_", " "), *(_bounded((diagnostics.get(name) or {}).get(s)) for s in _WHEN))
+        (name.replace("_", " "), *(bounded((diagnostics.get(name) or {}).get(s)) for s in _WHEN))
         for name in names
     ]
     return "\n\n".join(
         [
-            f"Method: {found['method']}. Label prior: {prior.get('how', _MISSING)}. "
-            f"{_plain(prior.get('why', ''))}",
-            *([_plain(choice["why"])] if choice else []),
-            f"Effective sample size: {_number(size.get('rows'), '.0f')} "
-            f"({_share(size.get('share'))} of the kept texts).",
-            _table(("distance", *_WHEN), rows),
+            f"Method: {found['method']}. Label prior: {prior.get('how', MISSING)}. "
+            f"{plain(prior.get('why', ''))}",
+            *([plain(choice["why"])] if choice else []),
+            f"Effective sample size: {number(size.get('rows'), '.0f')} "
+            f"({share(size.get('share'))} of the kept texts).",
+            table(("distance", *_WHEN), rows),
         ]
     )
 
@@ -166,19 +165,19 @@ _WHEN = ("before", "after")
 
 def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) -> str:
     if not found:
-        return _not_measured()
+        return not_measured()
     arms = [found.get(name) or {} for name in ("gold_only", "with_synthetic")]
     rows = [
-        (name.replace("_", "-"), *(_number(arm.get(name)) for arm in arms))
+        (name.replace("_", "-"), *(number(arm.get(name)) for arm in arms))
         for name in (*found["metrics"], "mean_absolute_error", "ece")
         if any(arm.get(name) is not None for arm in arms)
     ]
-    gain = _bounded(found.get("gain"), sign="+")
-    overlap = _share((leakage or {}).get("max_overlap"))
+    gain = bounded(found.get("gain"), sign="+")
+    overlap = share((leakage or {}).get("max_overlap"))
     return "\n\n".join(
         [
             f"A classifier trained with and without these texts, on {found['n']:,} test texts.",
-            _table(("score", "gold only", "with synthetic"), rows),
+            table(("score", "gold only", "with synthetic"), rows),
             f"Gain in {found['metric'].replace('_', '-')}: {gain}. The interval is a 95% interval "
             "over the test texts. "
             f"Largest share of character 5-grams in common with a test text: {overlap}.",
@@ -186,7 +185,8 @@ def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) 
     )
 
 
-def _terms(generator: Mapping[str, Any] | None) -> str:
+def terms_of(generator: Mapping[str, Any] | None) -> str:
+    """What the generator's terms allow; without one, that they have to be looked up."""
     if not generator:
         return "The texts came from a file: check the terms of the model that wrote them."
     terms = generator["terms"]
@@ -208,44 +208,13 @@ def _reproduction(metrics: Mapping[str, Any]) -> str:
     )
     facts = {
         "seed": metrics["task"]["seed"],
-        "encoder": metrics.get("encoder") or _MISSING,
-        "dictionary": metrics.get("dictionary") or _MISSING,
+        "encoder": metrics.get("encoder") or MISSING,
+        "dictionary": metrics.get("dictionary") or MISSING,
         **(metrics.get("versions") or {}),
     }
     return (
         f"```sh\n{command}\n```\n\n"
         "with the run directory's `task.yaml`. A generator need not write the same text twice; "
         "the run directory's ledger keeps what it wrote.\n\n"
-        + _table(("what", "value"), facts.items())
+        + table(("what", "value"), facts.items())
     )
-
-
-def _table(heads: Cells, rows: Iterable[Cells]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(_plain(str(cell)) for cell in row) + " |" for row in lines)
-
-
-def _plain(text: str) -> str:
-    """One line without Markdown tables or HTML in it."""
-    escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return escaped.replace("|", "\\|")
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return _MISSING if value is None else format(value, form)
-
-
-def _share(value: float | None) -> str:
-    return _number(value, ".1%")
-
-
-def _bounded(value: float | Mapping[str, float] | None, sign: str = "") -> str:
-    """A number, with its interval where it has one."""
-    if not isinstance(value, Mapping):
-        return _number(value)
-    number, low, high = (format(value[key], f"{sign}.3f") for key in ("value", "low", "high"))
-    return f"{number} [{low}, {high}]"
-
-
-def _not_measured() -> str:
-    return f"{_MISSING.capitalize()}."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +18,12 @@ from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
 from japagen.text_vectors import text_vectors
 
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier
+
 Vectors = list[npt.NDArray[np.float32]]
+_TIMED = 32
+_WARM_UP = 3
 
 
 class Measuring:
@@ -91,5 +99,35 @@ class Measuring:
         outputs = ["diversity.json"]
         found: dict[str, Any] | None = self._stages.run(
             "diversity", outputs, fingerprint, make, write_json, read_json
+        )
+        return found
+
+    def latency(self, dataset: Dataset, load: Callable[[], Classifier]) -> float:
+        """Median seconds that the classifier takes for one kept text at a time, on this machine.
+
+        Args:
+            dataset: Synthetic examples; how long they are matters, what they say does not.
+            load: Reads the classifier.
+        """
+        from japagen.training.encoders import encoder_identity
+
+        texts, pairs = (dataset.kept.column(n)[:_TIMED] for n in ("text", "text_pair"))
+        fingerprint = {
+            "texts": digest([texts, pairs]),
+            "encoder": encoder_identity(self._task.training.encoder),
+            "max_length": self._task.training.max_length,
+        }
+
+        def make() -> float:
+            classifier, took = load(), []
+            rows = list(zip(texts, pairs, strict=True))
+            for text, pair in [*rows[:_WARM_UP], *rows]:
+                started = time.perf_counter()
+                classifier.probabilities([text], None if pair is None else [pair])
+                took.append(time.perf_counter() - started)
+            return round(median(took[len(took) - len(rows) :]), 6)
+
+        found: float = self._stages.run(
+            "latency", ["latency.json"], fingerprint, make, write_json, read_json
         )
         return found

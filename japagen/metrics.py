@@ -13,6 +13,7 @@ import numpy as np
 
 import japagen
 from japagen.data import TaskData
+from japagen.economics import economics_of
 from japagen.examples import HELD_BACK, REWRITTEN, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
@@ -48,6 +49,7 @@ class Parts:
         rounds: What was found after each round of the closed loop; empty with one round.
         named: Request id to what the request named.
         coverage: Label to what its texts cover of what the task wants; None without wants.
+        latency: Seconds that the classifier takes for one text.
     """
 
     task: Task
@@ -68,13 +70,14 @@ class Parts:
     rounds: list[dict[str, Any]] = field(default_factory=list)
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
     coverage: dict[str, Any] | None = None
+    latency: float | None = None
 
 
 def collect(parts: Parts) -> dict[str, Any]:
     """Returns everything a report shows; what was not measured is None."""
     task, dataset = parts.task, parts.dataset
     assert dataset is not None
-    return {
+    found = {
         "japagen": japagen.__version__,
         "task": {
             "name": task.name,
@@ -112,6 +115,11 @@ def collect(parts: Parts) -> dict[str, Any]:
         "dictionary": (parts.alignment or {}).get("dictionary"),
         "encoder": parts.encoder,
     }
+    # The record of another run says nothing of what its texts have cost.
+    free = parts.generator is not None and parts.generator.local
+    free = free and task.generator.backend != "replay"
+    economics = economics_of(task.economics, found, free=free, latency=parts.latency)
+    return {**found, "economics": economics}
 
 
 def rejection_counts(dataset: Dataset) -> dict[str, int]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from japagen import coverage, generation, metrics
-from japagen.arms import Arms
+from japagen.arms import MODEL, Arms
 from japagen.asking import Asker
 from japagen.auditing import run_audit
 from japagen.curating import filter_inputs, filter_texts
@@ -18,12 +18,13 @@ from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rule
 from japagen.data import TaskData, load_data, load_synthetic
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.files import digest, write_json, write_text
+from japagen.files import digest, read_json, write_json, write_text
 from japagen.formats import write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.label_checking import LabelChecker
 from japagen.listeners import Listener, Silent
 from japagen.measuring import Measuring
+from japagen.model_card import model_card
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
@@ -37,6 +38,9 @@ from japagen.tasks import Task
 from japagen.two_turns import generate_pairs
 from japagen.versions import record_version
 from japagen.weighting import Weighting
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier
 
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
@@ -146,6 +150,7 @@ class _Pipeline:
         if "train" in wanted:
             self.fit(parts)
             self.keep_reference(parts)
+            parts.latency = self.measuring.latency(parts.dataset, self._classifier)
         if "report" in wanted:
             self.report(parts)
 
@@ -323,10 +328,17 @@ class _Pipeline:
             "reference",
             [FILE],
             fingerprint,
-            lambda: profile_of(texts, Run(self.directory.path).classifier),
+            lambda: profile_of(texts, self._classifier()),
             lambda path, made: made.save(path.parent),
             lambda path: Profile.load(path.parent),
         )
+
+    def _classifier(self) -> Classifier:
+        return Run(self.directory.path).classifier
+
+    def _model_card(self, found: dict[str, Any]) -> str:
+        prefix = read_json(self.directory.file(MODEL, "japagen.json"))["prefix"]
+        return model_card(found, self.task.training.encoder, prefix)
 
     def report(self, parts: metrics.Parts) -> None:
         seconds = self.directory.seconds()
@@ -348,6 +360,7 @@ class _Pipeline:
         }
         write_json(self.directory.file("metrics.json"), found)
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)
+        write_text(self.directory.file(MODEL, "README.md"), self._model_card(found))
         fingerprint = {"metrics": found, "examples": parts.dataset.fingerprint}
 
         def make() -> str:

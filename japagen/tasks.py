@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from japagen.economics import Economics
 from japagen.errors import JapagenError, nearest
 from japagen.examples import Dataset
 from japagen.japanese.registers import PRESETS
@@ -110,6 +111,7 @@ class Task(Section):
     training: Training = Training()
     mixing: Mixing = Mixing()
     evaluation: Evaluation = Evaluation()
+    economics: Economics = Economics()
     seed: int = 0
 
     @model_validator(mode="before")

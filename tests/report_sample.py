@@ -61,6 +61,7 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
             "text_type": "問い合わせ",
             "labels": LABELS,
             "seed": seed,
+            "economics": {"llm_yen_per_1000": 80, "machine_yen_per_hour": 60},
         }
     )
     gold = [row for label in LABELS for row in [r for r in rows if r["label"] == label][:16]]
@@ -97,6 +98,7 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
         mix=_mix().to_dict(),
         with_synthetic=[(s, _predictions(tests, 0.84, s)) for s in (7, 8, 9)],
         gold_only=[(s, _predictions(tests, 0.77, s + 1)) for s in (7, 8, 9)],
+        latency=0.0123,
         seconds={
             "generate": 46.2,
             "curate": 1.3,

@@ -88,6 +88,9 @@ def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> Non
     test = load_data(task).test
     assert test is not None
     assert len(Profile.load(run.path / "model")) == len(test)
+    assert "pipeline_tag: text-classification" in (run.path / "model" / "README.md").read_text()
+    assert metrics["economics"]["query"]["classifier"]["seconds"] > 0
+    assert metrics["economics"]["labelling"] == {"state": "not_measured"}
     # A random encoder judges no better than guessing, so labels are taken as they are.
     assert set(run.dataset.column("weight_label")) == {1.0}
     assert any("no better than guessing" in note for note in heard.notes)

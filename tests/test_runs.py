@@ -52,6 +52,29 @@ def test_a_stage_whose_output_is_gone_runs_again(tmp_path: Path) -> None:
     assert made.said[-2][1] == "its output is missing"
 
 
+def test_a_file_beside_an_output_is_no_damage_but_a_cut_one_is(tmp_path: Path) -> None:
+    run, made = RunDirectory(tmp_path / "run", "t"), Counted()
+
+    def make() -> int:
+        folder = run.file("model")
+        folder.mkdir(exist_ok=True)
+        (folder / "weights").write_bytes(b"1234")
+        made()
+        return made.times
+
+    def stage() -> int:
+        outputs = ["out.json", "model"]
+        return run.stage("train", {}, outputs, make=make, save=write_json, load=read_json)
+
+    assert stage() == 1
+    run.file("model", "README.md").write_text("# card")
+    assert stage() == 1
+    run.file("model", "weights").write_bytes(b"12")
+    assert stage() == 2
+    run.file("model", "weights").unlink()
+    assert stage() == 3
+
+
 def test_a_stage_that_fails_leaves_no_record(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run", "t")
     made = Counted()

@@ -15,7 +15,7 @@ from japagen.mixing.confirming import Confirmation
 from japagen.mixing.curves import curves
 from japagen.mixing.evidence import Evidence, Progress, Weigh, gather
 from japagen.mixing.linear_head import FitHead, Floats
-from japagen.mixing.mix import GOLD_ALONE, FoundMix, Mix
+from japagen.mixing.mix import GOLD_ALONE, FoundMix, Mix, Reason
 from japagen.mixing.search import search
 
 # Vectors of gold and of synthetic texts, made only where they are needed.
@@ -81,7 +81,8 @@ def find_mix(
     details["candidates"] = choice.to_dict()["candidates"]
     # The default was not picked for its score, so that its worth is not flattered by that.
     details["curves"] = curves(evidence, default, seed).to_dict()
-    mix, reason = choice.mix, str(choice.reason)
+    mix = choice.mix
+    reason: Reason = choice.reason
     if confirm is not None and mix.share > 0:
         found = confirm(evidence, mix)
         details["confirmation"] = asdict(found)
@@ -90,7 +91,7 @@ def find_mix(
     return FoundMix(mix, reason, details)
 
 
-def why_not(gold: Dataset | None, kept: Dataset) -> str | None:
+def why_not(gold: Dataset | None, kept: Dataset) -> Reason | None:
     """Why a search cannot be made, or None."""
     if gold is None or not len(gold):
         return "no_gold"

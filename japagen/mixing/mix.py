@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,6 +29,20 @@ class Mix:
 GOLD_ALONE = Mix(0.0)
 
 
+Reason = Literal[
+    "given",
+    "default",
+    "better",
+    "no_help",
+    "worse_when_tuned",
+    "no_gold",
+    "no_synthetic",
+    "few_gold",
+    "few_usable",
+    "labels",
+]
+
+
 @dataclass(frozen=True)
 class FoundMix:
     """The mix to train on.
@@ -42,7 +56,7 @@ class FoundMix:
     """
 
     mix: Mix
-    reason: str
+    reason: Reason
     details: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from japagen.reporting import (
     mix_view,
     score_view,
     views,
+    worth_view,
 )
 from japagen.reporting.text import Language, Words, undirected
 
@@ -41,6 +42,7 @@ _PARTS = (
     "errors",
     "leakage",
     "cost",
+    "economics",
     "reproduce",
 )
 
@@ -74,6 +76,7 @@ def render_report(
         "synthetic_file": metrics.get("synthetic_file"),
         "verdict": _verdict(metrics, words),
         "worth": mix_view.worth(metrics, words),
+        "saved": worth_view.headline(metrics, words),
         "tiles": views.tiles(metrics, words),
         "flow": views.flow(metrics["counts"], words),
         "per_label": views.per_label(metrics, words),
@@ -91,6 +94,7 @@ def render_report(
         "leakage": views.leakage(metrics, words),
         "cost": views.cost(metrics, words),
         "seconds": views.seconds(metrics, words),
+        "economics": worth_view.economics(metrics, words),
         "reproduce": views.reproduce(metrics, words),
         "versions": list((metrics.get("versions") or {}).items()),
         "terms": views.terms(metrics, words),
