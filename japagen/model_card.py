@@ -73,8 +73,7 @@ _UNUSED = "The classifier was trained on gold alone: no generated text is in it.
 _LIMITS = """\
 - It knows the labels above and no others, and answers every text with what fits best among them.
 - The scores hold for texts like the test texts. Other sources, times or registers may do worse.
-- Little gold was labelled and no person has checked the synthetic texts: biases and mistakes of
-  the generator can be learnt.
+- What is wrong or lopsided in the gold and in the synthetic texts was learnt with the rest.
 - It is not made for decisions about persons. Have a person look at what it is unsure of."""
 
 
@@ -197,8 +196,10 @@ def _loading(task: Mapping[str, Any], prefix: str) -> str:
     options = ", top_k=None" if task.get("kind") == "multi_label" else ""
     notes = []
     if prefix:
+        # In quotes, as the space at its end counts.
+        quoted = json.dumps(prefix, ensure_ascii=False)
         notes.append(
-            f"The encoder wants `{plain(prefix)}` before every text; japagen puts it there."
+            f"The encoder wants `{plain(quoted)}` before every text; japagen puts it there."
         )
     if task.get("kind") == "regression":
         notes.append("japagen also keeps the number on the scale.")

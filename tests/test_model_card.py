@@ -45,6 +45,7 @@ def test_it_says_what_the_classifier_is_and_how_well_it_does(metrics: dict[str, 
         metrics["created"],
         metrics["versions"]["python"],
         '"query: ここに文章を入れます。"',
+        'The encoder wants `"query: "` before every text',
     ]
     assert [w for w in wanted if w not in card] == []
     assert "not measured" not in card.lower()

@@ -24,7 +24,7 @@ def headline(metrics: Mapping[str, Any], words: Words) -> str | None:
     beyond = labelling["state"] == "beyond"
     at = "limit" if beyond else "value"
     figures = {name: _amount(labelling[name][at]) for name in ("texts", "hours", "yen")}
-    low, high = (_bound(labelling["yen"], end, words) for end in ("low", "high"))
+    low, high = (_yen(labelling["yen"], end, words) for end in ("low", "high"))
     said = words(
         "economics.beyond" if beyond else "economics.saved",
         **figures,
@@ -127,14 +127,19 @@ def _notes(found: Mapping[str, Any], words: Words) -> list[str]:
     return notes
 
 
+def _yen(found: Mapping[str, float | None], end: str, words: Words) -> str:
+    value = found[end]
+    if value is None:
+        return words("economics.more_yen", limit=_amount(found["limit"] or 0))
+    return words("economics.yen", amount=_amount(value))
+
+
 def _bound(found: Mapping[str, float | None], end: str, words: Words) -> str:
     """An end of an interval; past the curve, that it is more than what can be read off."""
     value = found[end]
-    return (
-        words("economics.more", limit=_amount(found["limit"] or 0))
-        if value is None
-        else (_amount(value))
-    )
+    if value is None:
+        return words("economics.more", limit=_amount(found["limit"] or 0))
+    return _amount(value)
 
 
 def _or_missing(value: float | None, words: Words) -> str:

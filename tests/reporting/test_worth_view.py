@@ -23,12 +23,12 @@ def test_the_headline_has_texts_hours_and_yen_with_the_interval(
     said = headline(sample[0], Words("en"))
     assert said is not None
     assert "about 18.8 texts over 4 labels, 0.188 hours, 376 yen" in said
-    assert "(95% interval −96 to more than 1,120 yen)" in said
+    assert "(95% interval −96 yen to more than 1,120 yen)" in said
     assert "it may save no work" in said
     said = headline(sample[0], Words("ja"))
     assert said is not None
     assert "約 18.8 件、0.188 時間、376 円分" in said
-    assert "−96 ～ 1,120 超 円" in said
+    assert "−96 円 ～ 1,120 円超" in said
     assert "節約にならない可能性" in said
 
 
