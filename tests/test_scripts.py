@@ -41,15 +41,12 @@ def test_existing_csv(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_quickstart_end_to_end_with_the_real_models(tmp_path: Path) -> None:
-    small = {
-        "generation.per_label": 12,
-        "gold.per_label": 8,
-        "training.min_steps": 8,
-        "training.max_steps": 8,
-    }
+    small = {"generation.per_label": 12, "gold.per_label": 8}
     task = jg.Task.load(resource_dir("configs") / "quickstart.yaml", small)
     run = jg.run(task, tmp_path / "run")
-    assert run.metrics["counts"]["kept"] >= 30
+    # Near-duplicates, unnatural texts and doubtful labels go: about three of five are left of
+    # the 48, and the model writes other texts each time.
+    assert run.metrics["counts"]["kept"] >= 20
     assert run.metrics["cost"]["completion_tokens"] > 400
     # Four labels: chance is 0.25. Eight texts a label and a real encoder are far above it.
     assert run.metrics["scores"]["gold_only"]["macro_f1"] > 0.45
