@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request
-from japagen.generators.choosing import Chooser, choice_key
+from japagen.generators.choosing import Chooser, Scorer, choice_key
 from japagen.ledger import Ledger, ledger_errors
 from japagen.listeners import Listener
 from japagen.outgoing import prepare
@@ -71,6 +71,12 @@ class Asker:
     def can_choose(self) -> bool:
         """Whether the generator can weigh given continuations of a document."""
         return isinstance(self._generator, Chooser)
+
+    @property
+    def can_score(self) -> bool:
+        """Whether its answers may say how likely it finds each of a request's options."""
+        generator = self._generator
+        return isinstance(generator, Scorer) and generator.scores_options
 
     def choose(
         self, documents: Sequence[str], options: Sequence[str]

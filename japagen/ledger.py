@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_accepted ON attempts(request_id) WHERE fin
 """
 _LAST_GENERATOR = "SELECT info FROM generators ORDER BY used_at DESC, rowid DESC LIMIT 1"
 _ANSWERS = (
-    "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds "
+    "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds, error "
     "FROM attempts WHERE finish != 'error'"
 )
 _ERRORS = (
@@ -198,7 +198,10 @@ class Ledger:
             self._db.execute("INSERT OR REPLACE INTO in_flight VALUES (?, ?, ?, ?)", values)
 
     def choices(self, keys: Iterable[str]) -> dict[str, list[float]]:
-        """Returns what is recorded of how options were weighed, among ``keys``."""
+        """Returns what is recorded of how options were weighed, among ``keys``.
+
+        Keys are those of `choice_key`, and the ids of requests whose answers have scores.
+        """
         wanted = set(keys)
         rows = self._db.execute("SELECT id, scores FROM choices")
         return {key: json.loads(scores) for key, scores in rows if key in wanted}
@@ -226,6 +229,9 @@ class Ledger:
             except sqlite3.IntegrityError:
                 duplicate = [a.request_id, "error", a.text, "duplicate answer"]
                 self._db.execute(insert, [*duplicate, *values])
+            if a.scores:
+                scored = [a.request_id, json.dumps(a.scores)]
+                self._db.execute("INSERT OR IGNORE INTO choices VALUES (?, ?)", scored)
             self._db.execute("DELETE FROM in_flight WHERE request_id = ?", [a.request_id])
             self._db.execute(
                 "UPDATE sessions SET last_answer_at = ? "
@@ -237,7 +243,8 @@ class Ledger:
         """Returns the accepted answers among ``request_ids``."""
         wanted = set(request_ids)
         rows = self._db.execute(_ANSWERS)
-        return {row[0]: Answer(*row) for row in rows if row[0] in wanted}
+        found = {row[0]: Answer(*row) for row in rows if row[0] in wanted}
+        return _with_scores(found, self.choices(found))
 
     def failures(self, request_ids: Iterable[str]) -> dict[str, str]:
         """Returns the last error of each request among ``request_ids`` that has no answer."""
@@ -333,7 +340,17 @@ def read_record(
             f"{path} does not say which generator was asked: an older japagen wrote it.",
             "Run its task into the same directory once; no answer is asked for again.",
         )
-    return _info(row[0]), answers, choices
+    return _info(row[0]), _with_scores(answers, choices), choices
+
+
+def _with_scores(
+    answers: Mapping[str, Answer], choices: Mapping[str, Sequence[float]]
+) -> dict[str, Answer]:
+    """Answers with how likely each of their requests' options was, where that is recorded."""
+    return {
+        key: replace(answer, scores=tuple(choices[key])) if key in choices else answer
+        for key, answer in answers.items()
+    }
 
 
 def _info(text: str) -> GeneratorInfo:

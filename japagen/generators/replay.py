@@ -71,6 +71,11 @@ class ReplayGenerator:
             )
         yield from ((i, self._choices[key]) for i, key in enumerate(keys))
 
+    @property
+    def scores_options(self) -> bool:
+        """The record may hold answers with scores."""
+        return True
+
     def count_tokens(self, text: str) -> int:
         """Estimates tokens at a rough 0.8 for each character of Japanese."""
         return math.ceil(len(text) * _TOKENS_PER_CHARACTER)

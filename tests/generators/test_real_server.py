@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -15,6 +18,13 @@ from japagen.japanese.registers import Register
 pytestmark = pytest.mark.slow
 
 DOCUMENT = "# 問い合わせの例\n\n- 荷物はいつ届きますか。\n- 返品の方法を教えてください。\n-"
+SHOTS = (
+    ("再配達を頼みたい", "配送"),
+    ("商品を返したい", "返品"),
+    ("いつ届きますか", "配送"),
+    ("返品の送料は", "返品"),
+)
+CHOICE = Sampling(temperature=0.0, max_tokens=30, stop=("\n",))
 TURNS = (Message("user", "通販の問い合わせを一つ書いてください。"),)
 
 
@@ -62,6 +72,26 @@ def test_the_decoder_is_held_to_the_schema(url: str) -> None:
         assert answer.text.lstrip().startswith("{")
         if answer.finish == "stop":
             assert list(json.loads(answer.text)) == ["text"]
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_a_label_comes_with_how_likely_each_was(
+    url: str, api: Literal["chat", "completions"]
+) -> None:
+    """Of 'distribution' and 'refund', each text finds its own likelier than the other text does."""
+    head = "".join(f"文：{text}\n分類：{label}\n\n" for text, label in SHOTS)
+    asked = []
+    for n, text in enumerate(("荷物が届かない", "返金してほしい")):
+        document = f"{head}文：{text}\n分類："
+        prompt = document if api == "completions" else (Message("user", document),)
+        asked.append(replace(_requests(prompt)[n], options=("配送", "返品"), sampling=CHOICE))
+    generator = OpenAIGenerator("gemma", base_url=url, api=api, slots=1)
+    found = {a.request_id: a.scores for a in generator.stream(asked)}
+    assert all(
+        len(scores) == 2 and sum(map(math.exp, scores)) <= 1.001 for scores in found.values()
+    )
+    (sent, sent_not), (returned_not, returned) = found["r0"], found["r1"]
+    assert sent - sent_not > returned_not - returned
 
 
 def test_what_the_server_turns_down_is_one_answer(url: str) -> None:
