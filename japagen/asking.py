@@ -59,7 +59,8 @@ class Asker:
         if self._loaded is None:
             from japagen.generators.loading import load_generator
 
-            self._loaded = load_generator(self._task.generator)
+            batches = self._path.with_name("batches")
+            self._loaded = load_generator(self._task.generator, batches, self._listener.note)
         return self._loaded
 
     @property
@@ -103,7 +104,7 @@ class Asker:
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
         """Sends what has no answer yet and tells of it under the name of its purpose."""
         ids = [r.id for r in requests]
-        budget, price = self._task.generation.budget, self._task.generator.price
+        budget, price = self._task.generation.budget, self._task.generator.price_now
         outgoing = prepare(requests, self.info, self._task.privacy)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             purse = Purse(budget, price, ledger.totals())
@@ -160,7 +161,7 @@ class Asker:
             totals = dict(ledger.totals())
             masked = sum(ledger.masked().values())
             seconds = round(ledger.wall_seconds("generate"), 3)
-        if price := self._task.generator.price:
+        if price := self._task.generator.price_now:
             spent = yen(price, totals["prompt_tokens"], totals["completion_tokens"])
             totals["yen"] = round(spent, 4)
         if not self.info.local:

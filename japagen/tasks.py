@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from japagen.economics import Economics
 from japagen.errors import JapagenError, nearest
 from japagen.examples import Dataset
+from japagen.generator_settings import GeneratorSettings
 from japagen.japanese.registers import PRESETS
 from japagen.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.knowledge import Knowledge
@@ -24,7 +25,6 @@ from japagen.settings import (
     Curation,
     Evaluation,
     Generation,
-    GeneratorSettings,
     Item,
     JapaneseSettings,
     Mixing,
