@@ -72,6 +72,7 @@ _ANSWERS = (
     "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds, error "
     "FROM attempts WHERE finish != 'error'"
 )
+_ACCEPTED = "FROM attempts JOIN requests ON requests.id = request_id WHERE finish != 'error'"
 _ERRORS = (
     "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds, error "
     "FROM attempts WHERE finish = 'error' AND error != 'duplicate answer' ORDER BY id"
@@ -191,17 +192,26 @@ class Ledger:
         return {kind: int(count) for kind, count in rows}
 
     def rate(self, generator: str) -> tuple[float, float, float] | None:
-        """Mean prompt tokens, answer tokens and elapsed seconds for an answer of a generator."""
+        """Mean prompt tokens, answer tokens and elapsed seconds for a text of a generator.
+
+        Answers that choose a label are short, and not among them.
+        """
+        texts = f"{_ACCEPTED} AND COALESCE(json_array_length(body, '$.options'), 0) = 0"
         count, prompt, completion = self._db.execute(
-            "SELECT COUNT(*), AVG(prompt_tokens), AVG(completion_tokens) FROM attempts "
-            "JOIN requests ON requests.id = request_id WHERE finish != 'error' AND generator = ?",
+            f"SELECT COUNT(*), AVG(prompt_tokens), AVG(completion_tokens) {texts} "
+            "AND generator = ?",
             [generator],
         ).fetchone()
         answers, wall = self._db.execute(
-            "SELECT (SELECT COUNT(*) FROM attempts WHERE finish != 'error'), "
-            "(SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions)"
+            f"SELECT (SELECT COUNT(*) {texts}), (SELECT COALESCE(SUM(last_answer_at - started_at), "
+            "0) FROM sessions WHERE purpose != 'trust')"
         ).fetchone()
         return (prompt, completion, wall / answers) if count else None
+
+    def answered(self, template: str) -> int:
+        """Accepted answers to requests of a template, named without its kind."""
+        query = f"SELECT COUNT(*) {_ACCEPTED} AND json_extract(body, '$.template') LIKE ?"
+        return int(self._db.execute(query, [f"{template}.%"]).fetchone()[0])
 
     def mark_sent(self, request: Request, prompt_tokens: int) -> None:
         """Records that a request goes out, with the tokens that it may cost at most."""

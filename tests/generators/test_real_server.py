@@ -24,7 +24,6 @@ SHOTS = (
     ("いつ届きますか", "配送"),
     ("返品の送料は", "返品"),
 )
-CHOICE = Sampling(temperature=0.0, max_tokens=30, stop=("\n",))
 TURNS = (Message("user", "通販の問い合わせを一つ書いてください。"),)
 
 
@@ -78,18 +77,20 @@ def test_the_decoder_is_held_to_the_schema(url: str) -> None:
 def test_a_label_comes_with_how_likely_each_was(
     url: str, api: Literal["chat", "completions"]
 ) -> None:
-    """Of 'distribution' and 'refund', each text finds its own likelier than the other text does."""
-    head = "".join(f"文：{text}\n分類：{label}\n\n" for text, label in SHOTS)
+    """Each text finds its own label likelier than the other text does."""
+    form = '{{"label": "{}"}}' if api == "chat" else "{}"
+    head = "".join(f"文：{text}\n{form.format(label)}\n\n" for text, label in SHOTS)
     asked = []
     for n, text in enumerate(("荷物が届かない", "返金してほしい")):
-        document = f"{head}文：{text}\n分類："
+        document = f"{head}文：{text}\n"
         prompt = document if api == "completions" else (Message("user", document),)
-        asked.append(replace(_requests(prompt)[n], options=("配送", "返品"), sampling=CHOICE))
+        how = Sampling(temperature=0.0, max_tokens=40, stop=() if api == "chat" else ("\n",))
+        asked.append(replace(_requests(prompt)[n], options=("配送", "返品"), sampling=how))
     generator = OpenAIGenerator("gemma", base_url=url, api=api, slots=1)
     found = {a.request_id: a.scores for a in generator.stream(asked)}
-    assert all(
-        len(scores) == 2 and sum(map(math.exp, scores)) <= 1.001 for scores in found.values()
-    )
+    for scores in found.values():
+        assert len(scores) == 2
+        assert sum(map(math.exp, scores)) < 1.001
     (sent, sent_not), (returned_not, returned) = found["r0"], found["r1"]
     assert sent - sent_not > returned_not - returned
 
