@@ -98,6 +98,7 @@ class Generation(Section):
             label. Requests that name nothing else name one of these, in turn.
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
+        instruction: A sentence that prompts add to what they ask for.
         budget: What may be used in all.
     """
 
@@ -113,6 +114,7 @@ class Generation(Section):
     knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
     rare_share: Share = 0.1
     prompts: Path | None = None
+    instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""
     budget: Budget = Budget()
 
 

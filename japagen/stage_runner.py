@@ -29,6 +29,8 @@ _VERSIONS = {
     "reference": 1,
     "latency": 1,
     "report": 1,
+    "rung": 1,
+    "gain": 1,
 }
 
 
