@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
+from japagen import tune_view
 from japagen.errors import JapagenError
-from japagen.generators.base import Request
+from japagen.generators.base import Request, Sampling
+from japagen.japanese.registers import Register
 from japagen.tasks import Task
 from japagen.tuning.search import tune
 from tests.conftest import GOLD
+from tests.fault_server import Call, FaultServer, Reply, chat
 from tests.scripted import ScriptedGenerator, write_text
 from tests.test_cli import japagen
 
@@ -24,10 +28,10 @@ VARY = {
 
 
 def warm(request: Request) -> str:
-    """Below a temperature of 0.5 gold's own phrases of the label; above, any label's."""
+    """Below a temperature of 0.5 gold's own phrases of the label; above, the other label's."""
     rng = random.Random(request.seed)
-    label = request.label if request.sampling.temperature < 0.5 else rng.choice(sorted(GOLD))
-    text = rng.choice(GOLD[label])
+    right = request.sampling.temperature < 0.5
+    text = rng.choice(GOLD[next(k for k in GOLD if (k == request.label) == right)])
     return text.replace("。", f"、{rng.randint(10, 9999)}番の件です。")
 
 
@@ -110,15 +114,24 @@ def test_what_cannot_be_tuned_says_so(raw_task: dict[str, Any], task: Task, tmp_
     assert not (tmp_path / "t").exists()
 
 
-def test_the_command_writes_a_task_file_with_its_comments(
-    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from japagen.generators import loading
+def test_the_command_writes_a_task_file_with_its_comments(task: Task, tmp_path: Path) -> None:
+    with FaultServer(_serve) as server:
+        _check_the_command(task, tmp_path, server.url)
 
-    monkeypatch.setattr(loading, "load_generator", lambda *_: ScriptedGenerator(warm))
+
+def _serve(call: Call) -> Reply:
+    lines = call.prompt.splitlines()
+    label = next(k for k in GOLD if any(line.startswith(f"分類：{k}") for line in lines))
+    sampling = Sampling(temperature=call.body["temperature"])
+    request = Request("r", "", sampling, call.body["seed"], label, Register(), "t")
+    return Reply(chat(json.dumps({"text": warm(request)}, ensure_ascii=False)))
+
+
+def _check_the_command(task: Task, tmp_path: Path, url: str) -> None:
     raw = yaml.safe_load(task.to_yaml())
     config = tmp_path / "task.yaml"
     text = yaml.safe_dump({k: raw[k] for k in ("labels", "gold", "training")}, allow_unicode=True)
+    text += f"generator: {{backend: openai, model: m, base_url: '{url}'}}\n"
     config.write_text(
         "# 社内の問い合わせ\nname: small\ntext_type: 問い合わせ  # 一件\n"
         + text
@@ -129,10 +142,11 @@ def test_the_command_writes_a_task_file_with_its_comments(
     )
     command = ["tune", config, "--budget", "192", "--out", tmp_path / "t"]
     command += [f"--vary={key}={values}" for key, values in VARY.items()]
-    code, out, err = japagen(*command)
+    code, out, err = japagen(*command, "--json")
     assert code == 0, err
-    assert "temperature: 0.1" in out
-    assert "better than the task as it stands" in out
+    found = json.loads(out)
+    assert found["chosen"] == {"generation.temperature": 0.1}
+    assert found["gain"]["value"] > 0
     written = (tmp_path / "tuned.yaml").read_text(encoding="utf-8")
     assert "temperature: 0.1  # 高め" in written
     assert "# 社内の問い合わせ" in written
@@ -141,9 +155,11 @@ def test_the_command_writes_a_task_file_with_its_comments(
     code, _, err = japagen(*command)
     assert (code, "exists; nothing was tried" in err) == (2, True)
     assert (tmp_path / "tuned.yaml").read_text(encoding="utf-8") == written
-    code, out, _ = japagen(*command, "--overwrite", "--json", "--quiet")
-    assert code == 0
-    assert '"verdict": "better"' in out
+    with tune_view.terminal.out.capture() as shown:
+        tune_view.print_trials(found)
+    lines = shown.get().splitlines()
+    assert sum("temperature: 0.1" in line for line in lines) == 2
+    assert lines[-1].endswith("tuned.yaml")
 
 
 def test_a_file_elsewhere_finds_what_its_task_named(tmp_path: Path) -> None:
