@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,18 +61,26 @@ def _run(
         terminal.print_summary(result.path, result.metrics)
 
 
-@app.command()
-def run(
-    config: Config,
-    out: Out = None,
-    sets: Sets = None,
-    synthetic: Synthetic = None,
-    columns: Columns = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Do everything: generate, curate, align, train, evaluate, report. Resumes."""
-    _run(config, out, sets, "report", synthetic, columns, quiet=quiet, as_json=as_json)
+def _command(last: str) -> Callable[..., None]:
+    """Returns a command that runs as far as a stage."""
+
+    def command(
+        config: Config,
+        out: Out = None,
+        sets: Sets = None,
+        synthetic: Synthetic = None,
+        columns: Columns = None,
+        quiet: Quiet = False,
+        as_json: Json = False,
+    ) -> None:
+        _run(config, out, sets, last, synthetic, columns, quiet=quiet, as_json=as_json)
+
+    return command
+
+
+app.command(
+    "run", help="Do everything: generate, curate, align, train, evaluate, report. Resumes."
+)(_command("report"))
 
 
 @app.command()
@@ -82,46 +91,11 @@ def generate(
     _run(config, out, sets, "generate", quiet=quiet, as_json=as_json)
 
 
-@app.command()
-def curate(
-    config: Config,
-    out: Out = None,
-    sets: Sets = None,
-    synthetic: Synthetic = None,
-    columns: Columns = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Generate and curate, and stop there."""
-    _run(config, out, sets, "curate", synthetic, columns, quiet=quiet, as_json=as_json)
-
-
-@app.command()
-def train(
-    config: Config,
-    out: Out = None,
-    sets: Sets = None,
-    synthetic: Synthetic = None,
-    columns: Columns = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Go on as far as the trained classifier."""
-    _run(config, out, sets, "train", synthetic, columns, quiet=quiet, as_json=as_json)
-
-
-@app.command()
-def evaluate(
-    config: Config,
-    out: Out = None,
-    sets: Sets = None,
-    synthetic: Synthetic = None,
-    columns: Columns = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Score the classifier against gold alone; runs what is missing first."""
-    _run(config, out, sets, "report", synthetic, columns, quiet=quiet, as_json=as_json)
+app.command("curate", help="Generate and curate, and stop there.")(_command("curate"))
+app.command("train", help="Go on as far as the trained classifier.")(_command("train"))
+app.command(
+    "evaluate", help="Score the classifier against gold alone; runs what is missing first."
+)(_command("report"))
 
 
 @app.command()
