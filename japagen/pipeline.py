@@ -28,7 +28,7 @@ from japagen.model_card import model_card
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.results import Run
-from japagen.reviewing.feedback import apply_decisions
+from japagen.reviewing.feedback import apply_decisions, vouched_for
 from japagen.reviewing.opening import decisions_of
 from japagen.rounds import Rounds
 from japagen.runs import RunDirectory
@@ -117,6 +117,7 @@ class _Pipeline:
         self.gold = find_registers(gold, self.analyzer) if gold is not None else None
         self.measuring = Measuring(task, data, self.gold, self.stages)
         self.weighting = Weighting(task, data, self.gold, self.analyzer, self.stages)
+        self.vouched: set[str] = set()
 
     def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
         """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
@@ -275,6 +276,7 @@ class _Pipeline:
         decisions = decisions_of(self.directory.path)
         if not decisions:
             return dataset
+        self.vouched = vouched_for(dataset, decisions)
         fingerprint = {
             "examples": dataset.fingerprint,
             "decisions": {name: asdict(d) for name, d in decisions.items()},
@@ -294,7 +296,7 @@ class _Pipeline:
 
         parts.encoder = encoder_identity(self.task.training.encoder)
         assert parts.dataset is not None
-        mix = self.weighting.mix(parts.dataset, parts.alignment)
+        mix = self.weighting.mix(parts.dataset, parts.alignment, self.vouched)
         parts.mix = mix.to_dict()
         chosen = mix.of(parts.dataset)
         for seed in self.arms.seeds:

@@ -42,7 +42,7 @@ class Source(Section):
         path: CSV, JSONL or Parquet; relative to the task file.
         columns: Our column name to the file's, for example ``{text: 本文, label: 分類}``.
         encoding: The file's encoding; CSV and JSONL only.
-        per_label: Draw this many a label (seeded) instead of using all.
+        per_label: Draw this many a label (seeded) instead of using all; gold alone.
     """
 
     path: Path
