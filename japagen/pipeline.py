@@ -23,7 +23,7 @@ from japagen.formats import write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.label_checking import LabelChecker
 from japagen.listeners import Listener, Silent
-from japagen.measuring import Measuring
+from japagen.measuring import Measuring, Vectors
 from japagen.model_card import model_card
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
@@ -118,6 +118,8 @@ class _Pipeline:
         self.measuring = Measuring(task, data, self.gold, self.stages)
         self.weighting = Weighting(task, data, self.gold, self.analyzer, self.stages)
         self.vouched: set[str] = set()
+        self.vectors: Vectors = []
+        self.chosen: Dataset | None = None
 
     def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
         """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
@@ -144,7 +146,7 @@ class _Pipeline:
         self.asker.close()
         if "align" in wanted:
             parts.dataset = self.reviewed(parts.dataset)
-            vectors = self.measuring.vectors(parts.dataset)
+            vectors = self.vectors = self.measuring.vectors(parts.dataset)
             parts.dataset, parts.alignment = self.weighting.align(parts.dataset, vectors)
             tagger = self.analyzer.tagger
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
@@ -298,7 +300,7 @@ class _Pipeline:
         assert parts.dataset is not None
         mix = self.weighting.mix(parts.dataset, parts.alignment, self.vouched)
         parts.mix = mix.to_dict()
-        chosen = mix.of(parts.dataset)
+        chosen = self.chosen = mix.of(parts.dataset)
         for seed in self.arms.seeds:
             made = self.arms.with_synthetic(chosen, seed, mix.mix.share)
             parts.with_synthetic.append((seed, made))
@@ -360,6 +362,9 @@ class _Pipeline:
             **metrics.collect(parts),
             "dataset": {name: version[name] for name in ("hash", "parent")},
         }
+        found["errors"] = self.measuring.with_nearest(
+            found["errors"], parts.dataset, self.chosen, self.vectors
+        )
         write_json(self.directory.file("metrics.json"), found)
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)
         write_text(self.directory.file(MODEL, "README.md"), self._model_card(found))

@@ -27,6 +27,7 @@ _VERSIONS = {
     "mix": 1,
     "train": 1,
     "reference": 1,
+    "nearest": 1,
     "latency": 1,
     "report": 1,
 }
