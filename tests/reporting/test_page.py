@@ -134,4 +134,6 @@ def test_every_wide_table_can_be_scrolled_by_keyboard(
     tab.set_viewport_size({"width": 360, "height": 800})
     assert tab.evaluate("document.documentElement.scrollWidth") <= 360
     regions = tab.locator(".scroll")
-    assert regions.count() == tab.locator(".scroll[tabindex='0'][role='region'][aria-label]").count()
+    assert (
+        regions.count() == tab.locator(".scroll[tabindex='0'][role='region'][aria-label]").count()
+    )
