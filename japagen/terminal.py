@@ -176,7 +176,9 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
     if scores is None:
         say("scores: not measured (no labelled texts to score on)")
     else:
-        for name in ("gold_only", "with_synthetic"):
+        # Where synthetic text was not used, both arms are one classifier.
+        used = (metrics.get("mix") or {}).get("share") != 0
+        for name in ("gold_only", "with_synthetic") if used else ("gold_only",):
             arm = scores[name]
             named = [f"{n.replace('_', '-')} {arm[n]:.3f}" for n in scores["metrics"] if arm]
             shown = ", ".join(named) or "not measured"

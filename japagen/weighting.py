@@ -126,7 +126,7 @@ class Weighting:
         task = self._task
         if task.training.synthetic_share != "auto":
             return given_mix(task.training.share)
-        fingerprint = {
+        fingerprint: dict[str, Any] = {
             "examples": dataset.fingerprint,
             "gold": fingerprint_of(self._gold),
             "unlabelled": fingerprint_of(self._data.unlabelled),

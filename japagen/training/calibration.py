@@ -45,7 +45,8 @@ def fold_of(
         rows = rng.permutation(np.flatnonzero((labels == label) & (first == rows_at)))
         # Where a label has fewer texts than folds, they do not all fall into the first ones.
         out[rows] = (np.arange(len(rows)) + rng.integers(folds)) % folds
-    return out[first]
+    found: Ints = out[first]
+    return found
 
 
 def out_of_fold_logits(
