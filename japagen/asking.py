@@ -98,7 +98,8 @@ class Asker:
         """Sends what has no answer yet and tells of it under the name of its purpose."""
         ids = [r.id for r in requests]
         budget, price = self._task.generation.budget, self._task.generator.price
-        outgoing = prepare(requests, self.info, self._task.privacy)
+        dictionary = self._task.japanese.user_dictionary
+        outgoing = prepare(requests, self.info, self._task.privacy, dictionary)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             purse = Purse(budget, price, ledger.totals())
             sent = len(ids) - len(ledger.answers(ids))

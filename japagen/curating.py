@@ -37,7 +37,7 @@ def filter_texts(
     treated = treat_personal_data(
         dataset, settings.personal_data, task.seed, tagger, only_rewritten=again
     )
-    curated = curate(treated, settings, gold, phrases)
+    curated = curate(treated, settings, gold, phrases, tagger)
     if settings.max_meaning_similarity is None:
         return curated
     vectors = text_vectors(

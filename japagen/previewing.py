@@ -77,7 +77,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         # A budget in yen without a price is refused here as it would be later.
         Purse(task.generation.budget, task.generator.price)
         requests = _all_requests(task, load_data(task), generator.info)
-        outgoing = prepare(requests, generator.info, task.privacy)
+        dictionary = task.japanese.user_dictionary
+        outgoing = prepare(requests, generator.info, task.privacy, dictionary)
         requests = list(outgoing.requests)
         tokens = {text: generator.count_tokens(text) for text in {_text(r) for r in requests}}
         answered, rate = _recorded(requests, generator, run or Path("runs") / task.name)

@@ -42,7 +42,7 @@ class Source(Section):
         path: CSV, JSONL or Parquet; relative to the task file.
         columns: Our column name to the file's, for example ``{text: 本文, label: 分類}``.
         encoding: The file's encoding; CSV and JSONL only.
-        per_label: Draw this many a label (seeded) instead of using all.
+        per_label: Draw this many a label (seeded) instead of using all; gold alone.
     """
 
     path: Path
@@ -142,6 +142,10 @@ class Generation(Section):
         shots: Gold examples in a prompt.
         completions_per_shot_set: Requests that share one set of shots (and so one prompt
             prefix); the set is never used again.
+        temperature: Of sampling; higher is more varied and less sure to be sense.
+        top_k: Tokens that each next one is drawn from; 0 for all. Sent where a server takes it.
+        min_p: Least probability of a token, as a share of the likeliest one's.
+        max_tokens: Longest text; what is not finished by then is rejected as ``truncated``.
         rounds: Rounds that the requests are spread over. From the second on, requests name what
             the texts so far have too little of; 1 asks for everything at once.
         knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
@@ -244,7 +248,7 @@ class Curation(Section):
         rewrite_attempts: Requests to the model for one text that the rules cannot rewrite;
             0 for rules alone.
         label_miss: What to do with a text that most likely has another label than the one
-            asked for (see `AlignmentSettings.label_trust`): ``relabel`` it where the other label
+            asked for (see ``alignment.label_trust``): ``relabel`` it where the other label
             is as likely as ``label_confidence``, ``reject`` it, or ``keep`` it with the little
             weight that its label's probability gives it. What is not relabelled is rejected.
         label_confidence: Least probability of a text's label, unless all are kept.
@@ -304,11 +308,11 @@ class AlignmentSettings(Section):
     """How synthetic text is weighted towards gold.
 
     Attributes:
-        method: ``entropy`` (entropy balancing with tolerance), another method of
-            `japagen.alignment.methods`, ``labels`` for label shares alone, ``none``, or ``auto``
+        method: ``entropy`` (entropy balancing with tolerance), another method,
+            ``labels`` for label shares alone, ``none``, or ``auto``
             for what does best on gold and unlabelled texts left out.
         floor: Least effective sample size, as a share of the examples within each label.
-        label_trust: How likely each text's label is, which becomes its `weight_label`.
+        label_trust: How likely each text's label is, which its weight is multiplied by.
             ``encoder`` asks a linear classifier trained on gold alone; ``pool`` asks the generator
             too, as a few-shot classifier, and weighs both by how well they do on gold that they
             have not seen; ``none`` trusts all labels alike.
@@ -341,6 +345,10 @@ class Training(Section):
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
+        batch_size: Texts in an optimiser step.
+        learning_rate: Of the encoder's layers, where it is tuned.
+        head_learning_rate: Of the head, where the encoder is tuned.
+        max_length: Tokens of a text, or pair of texts, that the encoder reads; the rest is cut.
         seeds: Independent fine-tunings for the comparison; the first one is saved.
     """
 

@@ -16,8 +16,8 @@ T = TypeVar("T")
 _VERSIONS = {
     "generate": 1,
     "round": 1,
-    "curate": 2,
-    "registers": 2,
+    "curate": 3,
+    "registers": 3,
     "audit": 1,
     "trust": 1,
     "review": 1,
@@ -27,6 +27,7 @@ _VERSIONS = {
     "mix": 1,
     "train": 1,
     "reference": 1,
+    "nearest": 1,
     "latency": 1,
     "report": 1,
 }

@@ -23,8 +23,8 @@ def init(
 ) -> None:
     """Write a task file and a gold template to fill in."""
     for path in scaffold.write_task(name, labels.split(","), directory):
-        terminal.out.print(f"wrote {path}")
-    terminal.err.print(scaffold.next_steps(name, directory))
+        terminal.say(f"wrote {path}")
+    terminal.say(scaffold.next_steps(name, directory), terminal.err)
 
 
 def _run(
@@ -54,7 +54,7 @@ def _run(
         if as_json:
             terminal.print_json({"run": str(result.path), **counts})
         else:
-            terminal.out.print(f"{result.path}: {counts['kept']} of {counts['examples']} kept")
+            terminal.say(f"{result.path}: {counts['kept']} of {counts['examples']} kept")
     elif as_json:
         terminal.print_json(result.metrics)
     else:
@@ -135,7 +135,7 @@ def plan(
         )
     if len(found["rounds"]) > 1:
         later = sum(found["rounds"][1:])
-        terminal.out.print(
+        terminal.say(
             f"{len(found['rounds'])} rounds: {', '.join(map(str, found['rounds']))} requests. What "
             f"the {later} later ones name because the texts before them lack it, and whether they "
             "are needed at all, is only known then."

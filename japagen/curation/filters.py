@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from japagen.curation.naturalness import find_unnatural
 from japagen.curation.near_duplicates import reject_near_duplicates
 from japagen.examples import Dataset, Example, Rejection
+from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.pii import find_personal_data
@@ -28,6 +29,7 @@ def curate(
     settings: Curation,
     gold: Dataset | None = None,
     prompt_phrases: Iterable[str] = (),
+    tagger: Tagger | None = None,
 ) -> Dataset:
     """Rejects what should not be trained on; nothing is dropped.
 
@@ -39,11 +41,12 @@ def curate(
         settings: Thresholds.
         gold: Training gold, for copies.
         prompt_phrases: Sentences that prompts showed besides gold.
+        tagger: Finds names of people; the default dictionary when None.
 
     Returns:
         The same rows in the same order, with ``rejected`` filled in.
     """
-    filters = _row_filters(settings, gold, prompt_phrases)
+    filters = _row_filters(settings, gold, prompt_phrases, tagger)
     seen: dict[tuple[str, str], str] = {}
     rejections: list[Rejection | None] = []
     for example in dataset:
@@ -58,7 +61,10 @@ def curate(
 
 
 def _row_filters(
-    settings: Curation, gold: Dataset | None, prompt_phrases: Iterable[str]
+    settings: Curation,
+    gold: Dataset | None,
+    prompt_phrases: Iterable[str],
+    tagger: Tagger | None,
 ) -> list[Filter]:
     filters: list[Filter] = [
         _too_short(settings.min_characters),
@@ -74,7 +80,7 @@ def _row_filters(
         filters.append(_forbidden(settings.forbidden_words))
     filters.append(lambda example: find_unnatural(_texts(example), settings.naturalness))
     if settings.personal_data == "reject":
-        filters.append(_personal_data)
+        filters.append(_personal_data(tagger))
     if gold is not None and len(gold):
         filters.append(_gold_copy(_gold_index(gold), settings.max_gold_overlap))
     return filters
@@ -162,11 +168,14 @@ def _forbidden(words: Sequence[str]) -> Filter:
     return check
 
 
-def _personal_data(example: Example) -> Rejection | None:
-    found = [d for text in _texts(example) for d in find_personal_data(text)]
-    # The detail names the kinds alone: it is shown in the report.
-    kinds = ", ".join(sorted({d.kind for d in found}))
-    return Rejection("personal_data", len(found), 0, kinds) if found else None
+def _personal_data(tagger: Tagger | None) -> Filter:
+    def check(example: Example) -> Rejection | None:
+        found = [d for text in _texts(example) for d in find_personal_data(text, tagger)]
+        # The detail names the kinds alone: it is shown in the report.
+        kinds = ", ".join(sorted({d.kind for d in found}))
+        return Rejection("personal_data", len(found), 0, kinds) if found else None
+
+    return check
 
 
 def _joined(example: Example) -> str:
