@@ -21,6 +21,9 @@ _FILTER_KEYS = {
     "too_long": ("curation.max_characters",),
     "not_japanese": ("curation.min_japanese_share",),
     "gold_copy": ("curation.max_gold_overlap",),
+    "passage_copy": (
+        *("curation.max_passage_copy", "curation.max_gold_overlap", "generation.corpus"),
+    ),
     "prompt_echo": ("curation.max_gold_overlap", "generation.prompts"),
     "label_name": ("curation.forbid_label_name",),
     "forbidden_word": ("curation.forbidden_words",),

@@ -113,6 +113,7 @@ class _Pipeline:
         self.data = data
         self.arms = Arms(task, data, self.stages)
         self.analyzer = load_analyzer(task)
+        self.passages: list[str] = []
         gold = self.data.gold
         self.gold = find_registers(gold, self.analyzer) if gold is not None else None
         self.measuring = Measuring(task, data, self.gold, self.stages)
@@ -161,6 +162,7 @@ class _Pipeline:
         info = self.asker.info
         if self.task.pair:
             requests = plan(self.task, self.data, info, self.gold)
+            self.passages = coverage.passages_in(requests)
             return generate_pairs(self.task, self.gold, requests, self.asker, self.stages)
         rounds = Rounds(
             *(self.task, self.data, self.gold, self.analyzer),
@@ -169,6 +171,7 @@ class _Pipeline:
         made = rounds.generate()
         requests, answers, failures = made.requests, made.answers, made.failures
         parts.rounds, parts.named = made.rounds, coverage.named_in(requests)
+        self.passages = coverage.passages_in(requests)
         fingerprint = {
             "requests": digest([r.id for r in requests]),
             "answers": digest({key: answers[key].text for key in sorted(answers)}),
@@ -192,7 +195,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
-            **filter_inputs(self.task),
+            **filter_inputs(self.task, self.passages),
         }
 
         def make() -> Dataset:
@@ -208,8 +211,8 @@ class _Pipeline:
     def _filtered(
         self, dataset: Dataset, phrases: Sequence[str], *, again: bool = False
     ) -> Dataset:
-        tagger = self.analyzer.tagger
-        return filter_texts(self.task, dataset, self.gold, phrases, tagger, again=again)
+        settings = (self.task, dataset, self.gold, phrases, self.analyzer.tagger)
+        return filter_texts(*settings, passages=self.passages, again=again)
 
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
@@ -262,7 +265,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
-            **filter_inputs(self.task),
+            **filter_inputs(self.task, self.passages),
         }
         held = self.stages.dataset("registers", "registers.parquet", fingerprint, make)
         if unanswered:

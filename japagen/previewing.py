@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,7 +84,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         waiting = [r for r in requests if r.id not in answered]
         rate = rate or _measured(waiting, generator, sample)
     cells = Counter((r.label, r.register.name) for r in requests)
-    named = Counter((r.label, Knowledge.parse(k)) for r in requests for k in r.knowledge)
+    named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
     prompt_tokens = sum(tokens[_text(r)] for r in waiting)
     most = sum(r.sampling.max_tokens for r in waiting)
     expected = round(rate.completion_tokens * len(waiting)) if rate else None
@@ -113,6 +113,11 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "budget": task.generation.budget.model_dump(exclude_none=True),
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
+
+
+def _shown(known: Knowledge) -> Knowledge:
+    """What a plan lists: passages are counted, not shown one by one."""
+    return replace(known, item="generation.corpus") if known.kind == "passage" else known
 
 
 def _recorded(
