@@ -1,7 +1,7 @@
 """How often generated text has the label it was asked for, before and after the label check.
 
     python benchmarks/label_fidelity.py --data DIR [--quick] [--tasks A,B] [--seeds N]
-        [--strategies A,B] [--json FILE] [--minutes M]
+        [--strategies A,B] [--voters encoder] [--json FILE] [--minutes M]
 
 DIR holds a folder a task (hotel_sentiment, software_topics) with ``pool.jsonl`` and ``dev.jsonl``
 (columns text and label); the quickstart's texts come with the checkout. For each task 16 gold
@@ -17,7 +17,8 @@ distinct-2 distinct MeCab word pairs over all pairs, on the same number of texts
 real       how often each voter is right on --real texts of dev: it has seen the gold alone
 
 With --json, what is done is written after every strategy and not done again, so that the same
-command goes on after --minutes.
+command goes on after --minutes; the texts stand beside it. The generator's vote takes longer than
+its texts: --voters encoder leaves it out, and the same command without it adds it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from japagen.curation.label_judge import documents, plan_questions, to_vote
 from japagen.data import TaskData, load_data
 from japagen.examples import Dataset
 from japagen.files import digest
-from japagen.formats import read_examples
+from japagen.formats import read_examples, write_examples
 from japagen.generators.embedded import EmbeddedGenerator
 from japagen.japanese.morphology import default_tagger
 from japagen.overrides import set_key
@@ -70,13 +71,61 @@ from japagen.training.fitting import train
 # Dotted keys of the task file; `typical` keeps so many gold texts a label.
 STRATEGIES: dict[str, dict[str, Any]] = {
     "default": {},
-    "low": {"generation.temperature": 0.6, "generation.shots": 12},
-    "high": {
-        "generation.temperature": 1.0,
-        "generation.shots": 6,
-        "generation.completions_per_shot_set": 4,
-    },
+    "low": {"generation.diversity": "low"},
+    "high": {"generation.diversity": "high"},
     "typical": {"generation.shots": 8, "typical": 8},
+    "attributes": {"generation.attributes": True},
+    "low, attributes": {"generation.diversity": "low", "generation.attributes": True},
+    "passages": {"generation.corpus": True},
+}
+# What `attributes` stands for: what texts of a task are about, whatever their label.
+TOPICS: dict[str, list[str]] = {
+    "hotel_sentiment": (
+        [
+            "部屋",
+            "食事",
+            "朝食",
+            "風呂",
+            "温泉",
+            "接客",
+            "立地",
+            "料金",
+            "清掃",
+            "設備",
+            "駐車場",
+            "予約",
+            "景色",
+            "アメニティ",
+        ]
+    ),
+    "software_topics": [
+        "操作",
+        "形式",
+        "端末",
+        "通信",
+        "変換",
+        "画面",
+        "設定",
+        "教育",
+        "開発",
+        "言語",
+        "印刷",
+        "検索",
+    ],
+    "quickstart": [
+        "靴",
+        "家電",
+        "本",
+        "食品",
+        "家具",
+        "化粧品",
+        "衣類",
+        "ギフト",
+        "文房具",
+        "アプリ",
+        "会員登録",
+        "ポイント",
+    ],
 }
 TASKS: dict[str, dict[str, Any]] = {
     "hotel_sentiment": {
@@ -106,6 +155,10 @@ def load_task(name: str, data: Path, seed: int, how: Mapping[str, Any]) -> Task:
     """The task with 16 gold texts a label; `test` is what nothing but the judge's score reads."""
     keys = {"seed": seed, "generation.per_label": 400}
     keys |= {key: value for key, value in how.items() if key != "typical"}
+    if "generation.attributes" in keys:
+        keys["generation.attributes"] = {"話題": TOPICS[name]}
+    if "generation.corpus" in keys:
+        keys["generation.corpus"] = {"path": str(corpus_of(name, data))}
     if name == "quickstart":
         return Task.load(resource_dir("configs") / "quickstart.yaml", keys)
     raw = {"name": name, **copy.deepcopy(TASKS[name])}
@@ -114,6 +167,13 @@ def load_task(name: str, data: Path, seed: int, how: Mapping[str, Any]) -> Task:
     for key, value in keys.items():
         set_key(raw, key, value)
     return Task.parse(raw)
+
+
+def corpus_of(name: str, data: Path) -> Path:
+    """Unlabelled texts of a task as material: its pool, of which gold is a part."""
+    if name == "quickstart":
+        return resource_dir("configs") / "quickstart" / "pool.jsonl"
+    return data / name / "pool.jsonl"
 
 
 class Judge:
@@ -163,6 +223,26 @@ def generate(
     return generation.to_dataset(asked, answers, {}, generator.info.name), spent
 
 
+def written(
+    name: str,
+    given: argparse.Namespace,
+    task: Task,
+    data: TaskData,
+    generator: EmbeddedGenerator,
+) -> tuple[Dataset, int]:
+    """As `generate`, or what it wrote before."""
+    path = given.json and given.json.with_suffix("") / f"{name}-{given.tokens}.jsonl"
+    if path and path.exists():
+        rows = read_examples(path, split="synthetic")
+        return rows, int(path.with_suffix(".tokens").read_text())
+    raw, spent = generate(task, data, generator, given.tokens)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".tokens").write_text(str(spent))
+        write_examples(path, raw.kept)
+    return raw, spent
+
+
 def most_typical(task: Task, data: TaskData, count: int) -> Dataset:
     """The gold of each label that a classifier from the rest of the gold is surest of."""
     gold = data.gold
@@ -176,21 +256,22 @@ def most_typical(task: Task, data: TaskData, count: int) -> Dataset:
 
 
 def voters(
-    task: Task, data: TaskData, generator: EmbeddedGenerator, texts: Dataset
+    task: Task, data: TaskData, generator: EmbeddedGenerator | None, texts: Dataset
 ) -> dict[str, Vote]:
-    """The encoder's and the generator's vote on texts."""
+    """The encoder's vote on texts and, if it is asked, the generator's."""
     gold = data.gold
     assert gold is not None
     targets = label_indices(gold, list(task.labels))
     on_gold, on_texts = text_vectors([gold, texts])
+    votes = {"encoder": encoder_vote(on_gold, targets, on_texts, task.seed)}
+    if generator is None:
+        return votes
     questions = plan_questions(texts, gold, task.seed)
     names = list(task.labels)
     scores = dict(generator.choose(documents(questions, task, PromptLibrary(), names), names))
     rows = [scores[i] for i in range(len(questions))]
-    return {
-        "encoder": encoder_vote(on_gold, targets, on_texts, task.seed),
-        "generator": to_vote(questions, rows, len(gold), len(texts)),
-    }
+    votes["generator"] = to_vote(questions, rows, len(gold), len(texts))
+    return votes
 
 
 def posteriors(
@@ -198,7 +279,9 @@ def posteriors(
 ) -> dict[str, npt.NDArray[np.float64]]:
     """What each voter says alone, calibrated on gold, and what they say together."""
     targets = label_indices(gold, list(task.labels))
-    groups = {name: [vote] for name, vote in votes.items()} | {"pool": list(votes.values())}
+    groups = {name: [vote] for name, vote in votes.items()}
+    if len(votes) > 1:
+        groups["pool"] = list(votes.values())
     return {
         name: fit_pool([v.gold for v in group], targets).posterior([v.texts for v in group])
         for name, group in groups.items()
@@ -245,9 +328,10 @@ def measure(
     assert data.gold is not None
     if "typical" in how:
         data = TaskData(most_typical(task, data, how["typical"]), data.test, data.unlabelled)
-    raw, spent = generate(task, data, generator, given.tokens)
+    raw, spent = written(f"{name}-{seed}-{strategy}", given, task, data, generator)
     curated = curate(raw, task.curation, data.gold, PromptLibrary().phrases).kept
-    said = posteriors(task, data.gold, voters(task, data, generator, curated))
+    votes = voters(task, data, generator if "generator" in given.voters else None, curated)
+    said = posteriors(task, data.gold, votes)
     rows = {"as asked": raw, "filters": curated}
     for who, posterior in said.items():
         for miss in ("reject", "relabel"):
@@ -296,6 +380,7 @@ def main() -> None:
     parser.add_argument("--tasks", default="quickstart,hotel_sentiment,software_topics")
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=1, help="draws of gold")
+    parser.add_argument("--voters", default="encoder,generator")
     parser.add_argument("--tokens", type=int, default=6000, help="generated tokens a strategy")
     parser.add_argument("--real", type=int, default=200, help="real texts for voters; 0 for none")
     parser.add_argument("--quick", action="store_true", help="the default strategy, few tokens")
@@ -312,7 +397,9 @@ def main() -> None:
     wanted = [*given.strategies.split(","), *(["real"] if given.real else [])]
     for seed, name, what in itertools.product(range(given.seeds), given.tasks.split(","), wanted):
         place = found.setdefault(f"{name}/{seed}", {})
-        if what in place or time.monotonic() - began > 60 * given.minutes:
+        voter = "pool" if "generator" in given.voters else "encoder"
+        done = what in place and (what == "real" or f"{voter}, relabel" in place[what])
+        if done or time.monotonic() - began > 60 * given.minutes:
             continue
         place[what] = (
             measure_real(name, given, seed, generator)
