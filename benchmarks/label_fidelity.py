@@ -79,53 +79,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "passages": {"generation.corpus": True},
 }
 # What `attributes` stands for: what texts of a task are about, whatever their label.
-TOPICS: dict[str, list[str]] = {
-    "hotel_sentiment": (
-        [
-            "部屋",
-            "食事",
-            "朝食",
-            "風呂",
-            "温泉",
-            "接客",
-            "立地",
-            "料金",
-            "清掃",
-            "設備",
-            "駐車場",
-            "予約",
-            "景色",
-            "アメニティ",
-        ]
-    ),
-    "software_topics": [
-        "操作",
-        "形式",
-        "端末",
-        "通信",
-        "変換",
-        "画面",
-        "設定",
-        "教育",
-        "開発",
-        "言語",
-        "印刷",
-        "検索",
-    ],
-    "quickstart": [
-        "靴",
-        "家電",
-        "本",
-        "食品",
-        "家具",
-        "化粧品",
-        "衣類",
-        "ギフト",
-        "文房具",
-        "アプリ",
-        "会員登録",
-        "ポイント",
-    ],
+TOPICS: dict[str, str] = {
+    "hotel_sentiment": "部屋 食事 朝食 風呂 温泉 接客 立地 料金 清掃 設備 駐車場 予約 景色 備品",
+    "software_topics": "操作 形式 端末 通信 変換 画面 設定 教育 開発 言語 印刷 検索",
+    "quickstart": "靴 家電 本 食品 家具 化粧品 衣類 ギフト 文房具 アプリ 会員登録 ポイント",
 }
 TASKS: dict[str, dict[str, Any]] = {
     "hotel_sentiment": {
@@ -156,7 +113,7 @@ def load_task(name: str, data: Path, seed: int, how: Mapping[str, Any]) -> Task:
     keys = {"seed": seed, "generation.per_label": 400}
     keys |= {key: value for key, value in how.items() if key != "typical"}
     if "generation.attributes" in keys:
-        keys["generation.attributes"] = {"話題": TOPICS[name]}
+        keys["generation.attributes"] = {"話題": TOPICS[name].split()}
     if "generation.corpus" in keys:
         keys["generation.corpus"] = {"path": str(corpus_of(name, data))}
     if name == "quickstart":

@@ -36,6 +36,8 @@ _FILTER_KEYS = {
     "label_check": (
         *("curation.label_miss", "curation.label_confidence", "alignment.label_trust"),
     ),
+    "refined": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
+    "not_better": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
     "not_drawn": ("alignment.resample", "alignment.method", "alignment.floor"),
     "rewritten": ("curation.register_miss", "curation.rewrite_attempts", "registers"),
 }

@@ -1,4 +1,4 @@
-"""How text is asked for: the section ``generation`` of a task file."""
+"""How text is asked for and refined: two sections of a task file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from japagen.settings import Budget, Count, Item, Section, Share, Source
+from japagen.settings import Budget, Count, GeneratorSettings, Item, Section, Share, Source
 
 Attributes = dict[Item, tuple[Item, ...]]
 Diversity = Literal["low", "medium", "high"]
 
 # What each level sets where the task file does not: section to key to value. The middle one is
 # the defaults of the sections themselves.
-LEVELS: dict[Diversity, dict[str, dict[str, Any]]] = {
+LEVELS: dict[str, dict[str, dict[str, Any]]] = {
     "low": {
         "generation": {"temperature": 0.6, "shots": 12},
         "curation": {"max_similarity": 0.8},
@@ -67,7 +67,7 @@ class Generation(Section):
     max_tokens: Count = 120
     rounds: Annotated[int, Field(ge=1, le=20)] = 1
     knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
-    attributes: Attributes | dict[str, Attributes] = Field({})
+    attributes: Attributes | dict[str, Attributes] = Field(default={})
     corpus: Source | None = None
     rare_share: Share = 0.1
     prompts: Path | None = None
@@ -95,6 +95,21 @@ class Generation(Section):
                 found = "、".join(values) or "none"
                 raise ValueError(f"attributes.{name}: two or more different values, found {found}")
         return self
+
+
+class Refinement(Section):
+    """How doubtful texts are criticised and written anew; this needs a chat model and gold.
+
+    Attributes:
+        rounds: At most so many times a text is written anew; 0 leaves all as they are.
+        doubt: Texts whose label is less likely than this, as a classifier of gold sees it, are
+            in doubt.
+        generator: Who criticises and writes; the task's generator when absent.
+    """
+
+    rounds: Annotated[int, Field(ge=0, le=5)] = 0
+    doubt: Share = 0.7
+    generator: GeneratorSettings | None = None
 
 
 def with_diversity(raw: Mapping[str, Any]) -> dict[str, Any]:

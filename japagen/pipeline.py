@@ -27,6 +27,7 @@ from japagen.measuring import Measuring
 from japagen.model_card import model_card
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
+from japagen.refining import refine_doubtful
 from japagen.results import Run
 from japagen.reviewing.feedback import apply_decisions
 from japagen.reviewing.opening import decisions_of
@@ -133,6 +134,8 @@ class _Pipeline:
             written = parts.dataset
             parts.dataset = self.curate(written)
             parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
+            if given is None:
+                parts.dataset = self.refine(parts.dataset)
             parts.audit = run_audit(
                 self.stages, self.task, written, parts.dataset, self.gold, self.analyzer.tagger
             )
@@ -272,6 +275,18 @@ class _Pipeline:
             self.directory.forget("registers")
         self._need_some(held, "registers.parquet")
         return held
+
+    def refine(self, dataset: Dataset) -> Dataset:
+        """Has doubtful texts criticised and written anew, if the task wants that."""
+        phrases = PromptLibrary(self.task.generation.prompts).phrases
+        inputs = {"japanese": self.analyzer.identity, "prompts": digest(phrases)}
+        refined = refine_doubtful(
+            *(self.task, self.gold, dataset, self.asker, self.stages, self.analyzer),
+            lambda rows: self._filtered(rows, phrases, again=True),
+            {**inputs, **filter_inputs(self.task, self.passages)},
+        )
+        self._need_some(refined, "refined.parquet")
+        return refined
 
     def reviewed(self, dataset: Dataset) -> Dataset:
         """Carries in what people decided on the review page, if there was a review."""

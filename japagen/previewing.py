@@ -21,6 +21,7 @@ from japagen.ledger import Ledger, ledger_errors
 from japagen.outgoing import prepare
 from japagen.planning import find_registers, load_analyzer, plan, shots_of
 from japagen.prompts import PromptLibrary
+from japagen.refining import why_not
 from japagen.spending import Purse, yen
 from japagen.tasks import Task
 
@@ -70,7 +71,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         name it), ``prompt_tokens``, ``shared_prompt_tokens`` (every distinct prompt counted
         once), ``max_completion_tokens``, and for what is not answered yet ``completion_tokens``,
         ``seconds``, ``yen`` (expected; None where nothing was measured) and ``max_yen`` (None
-        without a price), ``measured_on`` (ledger or sample) and ``budget``. What later rounds
+        without a price), ``measured_on`` (ledger or sample), ``budget`` and ``notes`` (sentences on
+        what this generator will not be asked, or may be asked besides). What later rounds
         name because the earlier ones lack it is not known before they are asked, and not in it.
     """
     with closing(load_generator(task.generator)) as generator:
@@ -111,8 +113,29 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "max_yen": yen(price, prompt_tokens, most) if price else None,
         "measured_on": rate and rate.source,
         "budget": task.generation.budget.model_dump(exclude_none=True),
+        "notes": _notes(task, generator.info),
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
+
+
+def _notes(task: Task, info: GeneratorInfo) -> list[str]:
+    """What the table of requests does not show."""
+    notes = []
+    if info.prompt_kind == "document" and any(
+        len(task.generation.grid(label)) > 1 for label in task.labels
+    ):
+        notes.append(
+            f"{info.name} continues documents: of generation.attributes it is told the first alone."
+        )
+    if task.refinement.rounds and not task.refinement.generator:
+        reason = why_not(task, task.gold is not None, info)
+        most = 2 * task.refinement.rounds
+        notes.append(
+            f"No text will be refined: {reason}."
+            if reason
+            else f"Refinement asks at most {most} times more for each text whose label is doubtful."
+        )
+    return notes
 
 
 def _shown(known: Knowledge) -> Knowledge:

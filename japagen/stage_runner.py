@@ -18,6 +18,7 @@ _VERSIONS = {
     "round": 1,
     "curate": 2,
     "registers": 2,
+    "refine": 1,
     "audit": 1,
     "trust": 1,
     "review": 1,

@@ -11,6 +11,7 @@ _SOURCES = (("gold",), ("test",), ("unlabelled",), ("generation", "corpus"))
 _KEYS = (
     ("generation", "prompts"),
     ("generator", "model"),
+    ("refinement", "generator", "model"),
     ("training", "encoder"),
     ("japanese", "user_dictionary"),
     ("japanese", "honorifics"),
@@ -26,8 +27,8 @@ def from_directory(raw: dict[str, Any], directory: Path) -> None:
         source = section.get(last)
         if isinstance(source, dict) and isinstance(source.get("path"), str):
             source["path"] = directory / source["path"]
-    for name, key in _KEYS:
-        section = _section(raw, [name])
+    for *parents, key in _KEYS:
+        section = _section(raw, parents)
         value = section.get(key)
         if isinstance(value, str) and (key in _ALWAYS_PATHS or (directory / value).exists()):
             section[key] = str(directory / value)

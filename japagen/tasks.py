@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from japagen.economics import Economics
 from japagen.errors import JapagenError, nearest
 from japagen.examples import Dataset
-from japagen.generation_settings import Generation, with_diversity
+from japagen.generation_settings import Generation, Refinement, with_diversity
 from japagen.japanese.registers import PRESETS
 from japagen.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.knowledge import Knowledge
@@ -93,6 +93,7 @@ class Task(Section):
     balance: dict[str, dict[str, BalanceValue]] = Field({})
     generator: GeneratorSettings = GeneratorSettings()
     generation: Generation = Generation()
+    refinement: Refinement = Refinement()
     privacy: Privacy = Privacy()
     curation: Curation = Curation()
     japanese: JapaneseSettings = JapaneseSettings()
