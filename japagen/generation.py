@@ -188,6 +188,9 @@ class RequestPlanner:
         known: Knowledge | None,
     ) -> Request:
         task, g = self._task, self._task.generation
+        rewriting = known is not None and known.kind == "paraphrase" and bool(known.gold_ids)
+        # A text that is put in other words stands alone: it descends from itself.
+        shots = [] if rewriting else shots
         named = self._phrasing.variables(known, [e.text for e in shots])
         # Texts of several labels stand among those of others: each says whose it is.
         marked = task.kind == "multi_label"
@@ -203,9 +206,11 @@ class RequestPlanner:
             "mark": f"【{label}】" if marked and shots else "",
             **named,
         }
+        if rewriting and known is not None:
+            variables["original"] = self._phrasing.original(known)
         ids = dict.fromkeys([*(e.id for e in shots), *(known.gold_ids if known else ())])
         return draft_request(
-            self._strategy,
+            "paraphrase" if rewriting else self._strategy,
             variables,
             self._prompts,
             self._generator,
@@ -219,7 +224,7 @@ class RequestPlanner:
 
 
 def deal(
-    wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge]
+    wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge | None]
 ) -> list[Knowledge | None]:
     """Gives each of ``size`` requests one thing to name, or none.
 

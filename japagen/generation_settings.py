@@ -51,6 +51,8 @@ class Generation(Section):
         corpus: Texts of your own as material. Requests that name nothing else get a passage each,
             found by the words of their examples and of the label's description. Copies of
             passages are rejected.
+        paraphrase_share: Share of the requests that name nothing else that have a gold text put in
+            other words, in the register asked for; a chat model is needed.
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
         budget: What may be used in all.
@@ -69,6 +71,7 @@ class Generation(Section):
     knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
     attributes: Attributes | dict[str, Attributes] = Field(default={})
     corpus: Source | None = None
+    paraphrase_share: Share = 0.0
     rare_share: Share = 0.1
     prompts: Path | None = None
     budget: Budget = Budget()

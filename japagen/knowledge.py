@@ -16,6 +16,7 @@ Kind = Literal[
     "knowledge",
     "attribute",
     "passage",
+    "paraphrase",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Found missing by comparison with gold, where the others are named in the task file.
@@ -29,9 +30,9 @@ class Knowledge:
     Attributes:
         kind: Why it is named. ``concept``, ``rare`` (a situation), ``boundary`` (the label it
             could be mistaken for), ``balance`` (a word of an attribute's value), ``knowledge`` (an
-            item of the task's knowledge), ``attribute`` (values of attributes) and ``passage`` (of
-            the user's corpus) are the user's; ``word``, ``ending`` and ``length_band`` are what
-            the texts so far have too little of.
+            item of the task's knowledge), ``attribute`` (values of attributes), ``passage`` (of the
+            user's corpus) and ``paraphrase`` (of a gold text, by its id) are the user's; ``word``,
+            ``ending`` and ``length_band`` are what the texts so far have too little of.
         item: What to name, as people write it; of several attributes a line for each.
         gold_ids: Gold examples that it was found in. A fold that holds one of them out must drop
             what descends from it, just as if the prompt had shown it.

@@ -127,6 +127,8 @@ def _notes(task: Task, info: GeneratorInfo) -> list[str]:
         notes.append(
             f"{info.name} continues documents: of generation.attributes it is told the first alone."
         )
+    if info.prompt_kind == "document" and task.generation.paraphrase_share:
+        notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
     if task.refinement.rounds and not task.refinement.generator:
         reason = why_not(task, task.gold is not None, info)
         most = 2 * task.refinement.rounds
@@ -139,8 +141,9 @@ def _notes(task: Task, info: GeneratorInfo) -> list[str]:
 
 
 def _shown(known: Knowledge) -> Knowledge:
-    """What a plan lists: passages are counted, not shown one by one."""
-    return replace(known, item="generation.corpus") if known.kind == "passage" else known
+    """What a plan lists: passages and gold are counted, not shown one by one."""
+    sources = {"passage": "generation.corpus", "paraphrase": "gold"}
+    return replace(known, item=sources.get(known.kind, known.item))
 
 
 def _recorded(

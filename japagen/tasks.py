@@ -145,6 +145,7 @@ class Task(Section):
                 "all labels"
             )
         given = [name for name in _BY_CLASS if getattr(self, name)]
+        given += ["generation.paraphrase_share"] if self.generation.paraphrase_share else []
         given += ["generation.rounds"] if self.generation.rounds > 1 else []
         if given:
             raise ValueError(
