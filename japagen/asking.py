@@ -13,6 +13,7 @@ from japagen.ledger import Ledger, ledger_errors
 from japagen.listeners import Listener
 from japagen.outgoing import prepare
 from japagen.sending import run_requests
+from japagen.settings import GeneratorSettings
 from japagen.spending import Purse, yen
 from japagen.tasks import Task
 
@@ -71,6 +72,11 @@ class Asker:
     def can_choose(self) -> bool:
         """Whether the generator can weigh given continuations of a document."""
         return isinstance(self._generator, Chooser)
+
+    def other(self, settings: GeneratorSettings) -> Asker:
+        """Asks another generator through the same ledger and budget."""
+        task = self._task.model_copy(update={"generator": settings})
+        return Asker(task, None, self._path, self._listener)
 
     def choose(
         self, documents: Sequence[str], options: Sequence[str]

@@ -27,6 +27,7 @@ from japagen.measuring import Measuring, Vectors
 from japagen.model_card import model_card
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
+from japagen.refining import refine_doubtful
 from japagen.results import Run
 from japagen.reviewing.feedback import apply_decisions, vouched_for
 from japagen.reviewing.opening import decisions_of
@@ -113,6 +114,7 @@ class _Pipeline:
         self.data = data
         self.arms = Arms(task, data, self.stages)
         self.analyzer = load_analyzer(task)
+        self.passages: list[str] = []
         gold = self.data.gold
         self.gold = find_registers(gold, self.analyzer) if gold is not None else None
         self.measuring = Measuring(task, data, self.gold, self.stages)
@@ -135,6 +137,8 @@ class _Pipeline:
             written = parts.dataset
             parts.dataset = self.curate(written)
             parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
+            if given is None:
+                parts.dataset = self.refine(parts.dataset)
             parts.audit = run_audit(
                 self.stages, self.task, written, parts.dataset, self.gold, self.analyzer.tagger
             )
@@ -164,6 +168,7 @@ class _Pipeline:
         info = self.asker.info
         if self.task.pair:
             requests = plan(self.task, self.data, info, self.gold)
+            self.passages = coverage.passages_in(requests)
             return generate_pairs(self.task, self.gold, requests, self.asker, self.stages)
         rounds = Rounds(
             *(self.task, self.data, self.gold, self.analyzer),
@@ -172,6 +177,7 @@ class _Pipeline:
         made = rounds.generate()
         requests, answers, failures = made.requests, made.answers, made.failures
         parts.rounds, parts.named = made.rounds, coverage.named_in(requests)
+        self.passages = coverage.passages_in(requests)
         fingerprint = {
             "requests": digest([r.id for r in requests]),
             "answers": digest({key: answers[key].text for key in sorted(answers)}),
@@ -195,7 +201,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
-            **filter_inputs(self.task),
+            **filter_inputs(self.task, self.passages),
         }
 
         def make() -> Dataset:
@@ -211,8 +217,8 @@ class _Pipeline:
     def _filtered(
         self, dataset: Dataset, phrases: Sequence[str], *, again: bool = False
     ) -> Dataset:
-        tagger = self.analyzer.tagger
-        return filter_texts(self.task, dataset, self.gold, phrases, tagger, again=again)
+        settings = (self.task, dataset, self.gold, phrases, self.analyzer.tagger)
+        return filter_texts(*settings, passages=self.passages, again=again)
 
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
@@ -265,13 +271,25 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
-            **filter_inputs(self.task),
+            **filter_inputs(self.task, self.passages),
         }
         held = self.stages.dataset("registers", "registers.parquet", fingerprint, make)
         if unanswered:
             self.directory.forget("registers")
         self._need_some(held, "registers.parquet")
         return held
+
+    def refine(self, dataset: Dataset) -> Dataset:
+        """Has doubtful texts criticised and written anew, if the task wants that."""
+        phrases = PromptLibrary(self.task.generation.prompts).phrases
+        inputs = {"japanese": self.analyzer.identity, "prompts": digest(phrases)}
+        refined = refine_doubtful(
+            *(self.task, self.gold, dataset, self.asker, self.stages, self.analyzer),
+            lambda rows: self._filtered(rows, phrases, again=True),
+            {**inputs, **filter_inputs(self.task, self.passages)},
+        )
+        self._need_some(refined, "refined.parquet")
+        return refined
 
     def reviewed(self, dataset: Dataset) -> Dataset:
         """Carries in what people decided on the review page, if there was a review."""

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from japagen.ledger import Ledger, ledger_errors
 from japagen.outgoing import prepare
 from japagen.planning import find_registers, load_analyzer, plan, shots_of
 from japagen.prompts import PromptLibrary
+from japagen.refining import why_not
 from japagen.spending import Purse, yen
 from japagen.tasks import Task
 
@@ -70,7 +71,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         name it), ``prompt_tokens``, ``shared_prompt_tokens`` (every distinct prompt counted
         once), ``max_completion_tokens``, and for what is not answered yet ``completion_tokens``,
         ``seconds``, ``yen`` (expected; None where nothing was measured) and ``max_yen`` (None
-        without a price), ``measured_on`` (ledger or sample) and ``budget``. What later rounds
+        without a price), ``measured_on`` (ledger or sample), ``budget`` and ``notes`` (sentences on
+        what this generator will not be asked, or may be asked besides). What later rounds
         name because the earlier ones lack it is not known before they are asked, and not in it.
     """
     with closing(load_generator(task.generator)) as generator:
@@ -85,7 +87,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         waiting = [r for r in requests if r.id not in answered]
         rate = rate or _measured(waiting, generator, sample)
     cells = Counter((r.label, r.register.name) for r in requests)
-    named = Counter((r.label, Knowledge.parse(k)) for r in requests for k in r.knowledge)
+    named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
     prompt_tokens = sum(tokens[_text(r)] for r in waiting)
     most = sum(r.sampling.max_tokens for r in waiting)
     expected = round(rate.completion_tokens * len(waiting)) if rate else None
@@ -112,8 +114,37 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "max_yen": yen(price, prompt_tokens, most) if price else None,
         "measured_on": rate and rate.source,
         "budget": task.generation.budget.model_dump(exclude_none=True),
+        "notes": _notes(task, generator.info),
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
+
+
+def _notes(task: Task, info: GeneratorInfo) -> list[str]:
+    """What the table of requests does not show."""
+    notes = []
+    if info.prompt_kind == "document" and any(
+        len(task.generation.grid(label)) > 1 for label in task.labels
+    ):
+        notes.append(
+            f"{info.name} continues documents: of generation.attributes it is told the first alone."
+        )
+    if info.prompt_kind == "document" and task.generation.paraphrase_share:
+        notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
+    if task.refinement.rounds and not task.refinement.generator:
+        reason = why_not(task, task.gold is not None, info)
+        most = 2 * task.refinement.rounds
+        notes.append(
+            f"No text will be refined: {reason}."
+            if reason
+            else f"Refinement asks at most {most} times more for each text whose label is doubtful."
+        )
+    return notes
+
+
+def _shown(known: Knowledge) -> Knowledge:
+    """What a plan lists: passages and gold are counted, not shown one by one."""
+    sources = {"passage": "generation.corpus", "paraphrase": "gold"}
+    return replace(known, item=sources.get(known.kind, known.item))
 
 
 def _recorded(

@@ -132,44 +132,6 @@ class Privacy(Section):
     prompts: Literal["mask", "refuse", "allow"] = "mask"
 
 
-class Generation(Section):
-    """How much is asked for, and how.
-
-    Attributes:
-        per_label: Requests for each label.
-        strategy: ``few_shot`` shows gold examples, ``zero_shot`` only describes the label;
-            ``auto`` is few-shot where there is gold.
-        shots: Gold examples in a prompt.
-        completions_per_shot_set: Requests that share one set of shots (and so one prompt
-            prefix); the set is never used again.
-        temperature: Of sampling; higher is more varied and less sure to be sense.
-        top_k: Tokens that each next one is drawn from; 0 for all. Sent where a server takes it.
-        min_p: Least probability of a token, as a share of the likeliest one's.
-        max_tokens: Longest text; what is not finished by then is rejected as ``truncated``.
-        rounds: Rounds that the requests are spread over. From the second on, requests name what
-            the texts so far have too little of; 1 asks for everything at once.
-        knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
-            label. Requests that name nothing else name one of these, in turn.
-        rare_share: Share of a label's requests that describe one of its ``rare_cases``.
-        prompts: Directory of templates to use in place of the built-in ones.
-        budget: What may be used in all.
-    """
-
-    per_label: Count = 150
-    strategy: Literal["auto", "few_shot", "zero_shot"] = "auto"
-    shots: Count = 10
-    completions_per_shot_set: Annotated[int, Field(ge=1, le=8)] = 8
-    temperature: Annotated[float, Field(ge=0, le=5)] = 0.8
-    top_k: Annotated[int, Field(ge=0)] = 100
-    min_p: Share = 0.05
-    max_tokens: Count = 120
-    rounds: Annotated[int, Field(ge=1, le=20)] = 1
-    knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
-    rare_share: Share = 0.1
-    prompts: Path | None = None
-    budget: Budget = Budget()
-
-
 class BoundaryCase(Section):
     """Texts of one label that could be mistaken for another.
 
@@ -237,6 +199,8 @@ class Curation(Section):
         max_gold_overlap: Largest share of a text's character 5-grams found in one gold text.
         max_similarity: Largest Jaccard similarity of character bigrams with an earlier text or
             with gold; 1 leaves near-duplicates in.
+        max_passage_copy: Longest run of characters that a text may share with a passage that its
+            prompt, or another, showed.
         max_meaning_similarity: Largest cosine similarity of encoder vectors with an earlier text
             or with gold, the mean vector taken off; None does not compare.
         forbid_label_name: Reject texts that contain their label's name.
@@ -264,6 +228,7 @@ class Curation(Section):
     min_japanese_share: Share = 0.3
     max_gold_overlap: Share = 0.6
     max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.7
+    max_passage_copy: Count = 15
     max_meaning_similarity: Annotated[float, Field(gt=0, le=1)] | None = None
     forbid_label_name: bool = False
     forbidden_words: tuple[str, ...] = ()

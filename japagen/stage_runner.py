@@ -16,8 +16,9 @@ T = TypeVar("T")
 _VERSIONS = {
     "generate": 1,
     "round": 1,
-    "curate": 3,
-    "registers": 3,
+    "curate": 4,
+    "registers": 4,
+    "refine": 1,
     "audit": 1,
     "trust": 1,
     "review": 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from japagen import generation, pairs
 from japagen.asking import Asked, Asker
+from japagen.coverage import passages_in
 from japagen.curation.filters import curate
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
@@ -52,7 +53,7 @@ def generate_pairs(
             firsts, asked.answers, asked.failures, info.name, lambda _: None
         )
         shown = gold.with_columns(text_pair=[None] * len(gold)) if gold is not None else None
-        return curate(rows, task.curation, shown, prompts.phrases, tagger)
+        return curate(rows, task.curation, shown, prompts.phrases, passages_in(firsts), tagger)
 
     texts = stages.dataset("generate-firsts", "firsts.parquet", fingerprint, make, Silent())
     shots = shots_of(task, gold)

@@ -140,6 +140,8 @@ def plan(
             f"the {later} later ones name because the texts before them lack it, and whether they "
             "are needed at all, is only known then."
         )
+    for note in found["notes"]:
+        terminal.out.print(note)
     terminal.print_estimate(found)
 
 
