@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from japagen.settings import Budget, Count, GeneratorSettings, Item, Section, Share, Source
+from japagen.generator_settings import GeneratorSettings
+from japagen.settings import Budget, Count, Item, Section, Share, Source
 
 Attributes = dict[Item, tuple[Item, ...]]
 Diversity = Literal["low", "medium", "high"]
@@ -59,6 +60,7 @@ class Generation(Section):
             other words, in the register asked for; a chat model is needed.
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
+        instruction: A sentence that prompts add to what they ask for.
         budget: What may be used in all.
     """
 
@@ -78,6 +80,7 @@ class Generation(Section):
     paraphrase_share: Share = 0.0
     rare_share: Share = 0.1
     prompts: Path | None = None
+    instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""
     budget: Budget = Budget()
 
     def grid(self, label: str) -> Mapping[str, tuple[str, ...]]:

@@ -65,7 +65,8 @@ class LabelChecker:
         if self._gold is None or trust == "none" or self._task.kind != "classification":
             return dataset
         info = self._asker.info if ask and trust == "pool" else None
-        if info and info.prompt_kind == "document" and not self._asker.can_choose:
+        says = self._asker.can_choose or self._asker.can_score if info else False
+        if info and info.prompt_kind == "document" and not says:
             info = None  # it writes, but does not say how likely it finds a label
         template = f"judge.{info.prompt_kind}" if info else None
         fingerprint = {
@@ -133,14 +134,23 @@ class LabelChecker:
         assert self._gold is not None
         questions = label_judge.plan_questions(dataset, self._gold, self._task.seed)
         try:
-            if self._asker.info.prompt_kind == "document":
-                scores = self._chosen(questions)
-            else:
-                scores = self._answered(questions, incomplete)
+            scores = self._scores(questions, incomplete)
         except JapagenError as error:
             self._listener.note(f"The generator does not judge labels: {error.message}")
             return []
         return [label_judge.to_vote(questions, scores, len(self._gold), len(dataset))]
+
+    def _scores(
+        self, questions: Sequence[label_judge.Question], incomplete: list[str]
+    ) -> list[list[float]]:
+        """Weighed by a base model in this process, else by answers: with scores or as votes."""
+        if self._asker.info.prompt_kind == "document" and self._asker.can_choose:
+            try:
+                return self._chosen(questions)
+            except AmbiguousOptionsError:
+                if not self._asker.can_score:
+                    raise
+        return self._answered(questions, incomplete)
 
     def _chosen(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
         """What a base model weighs the labels' names at, or letters where names begin alike."""

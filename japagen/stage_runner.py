@@ -31,6 +31,8 @@ _VERSIONS = {
     "nearest": 1,
     "latency": 1,
     "report": 1,
+    "rung": 1,
+    "gain": 1,
 }
 
 

@@ -14,6 +14,7 @@ from japagen.economics import Economics
 from japagen.errors import JapagenError, nearest
 from japagen.examples import Dataset
 from japagen.generation_settings import Generation, Refinement, with_diversity
+from japagen.generator_settings import GeneratorSettings
 from japagen.japanese.registers import PRESETS
 from japagen.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.knowledge import Knowledge
@@ -24,7 +25,6 @@ from japagen.settings import (
     BoundaryCase,
     Curation,
     Evaluation,
-    GeneratorSettings,
     Item,
     JapaneseSettings,
     Mixing,

@@ -216,33 +216,6 @@ def _print_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:
             say(f"diversity alarm: {alarm_text(alarm, Words('en'))}")
 
 
-def print_estimate(found: Mapping[str, Any]) -> None:
-    """Prints what `previewing.estimate` found about tokens, time and yen."""
-    if found["answered"]:
-        say(f"answered already: {found['answered']:,}")
-    say(
-        f"prompt tokens: {found['prompt_tokens']:,} "
-        f"({found['shared_prompt_tokens']:,} after sharing prefixes)"
-    )
-    most, expected, seconds = (
-        found[key] for key in ("max_completion_tokens", "completion_tokens", "seconds")
-    )
-    if expected is None:
-        say(f"completion tokens: at most {most:,}")
-        say("time: not measured (--sample N sends N requests to find out)")
-    else:
-        where = f"measured on the {found['measured_on']}"
-        say(f"completion tokens: about {expected:,} still to write, at most {most:,} in all")
-        say(f"time: about {seconds:,.0f} s ({where})")
-    if found["max_yen"] is not None:
-        about = "" if found["yen"] is None else f"about {found['yen']:,.2f}, "
-        say(f"yen: {about}at most {found['max_yen']:,.2f}")
-    for unit, bound in found["budget"].items():
-        say(f"budget: {bound:,} {unit}")
-    if found["masked"]:
-        say(f"personal data masked in prompts: {found['masked']:,} pieces")
-
-
 def label_text(label: str | float | list[str]) -> str:
     """A class as it is, a number with three decimals, a list of tags in one cell."""
     if isinstance(label, list):

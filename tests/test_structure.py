@@ -16,6 +16,7 @@ STAGES = (
 )
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
+    *("estimating", "foreseeing", "plan_view", "tune_view", "tuning"),
     *("aligning", "arms", "asking", "auditing", "curating", "label_checking", "measuring"),
     *("mixing", "pairs", "planning", "refining", "reviewing", "rounds", "scoring", "stage_runner"),
     *("text_vectors", "two_turns", "watching", "weighting"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from japagen import scaffold, terminal
+from japagen import plan_view, scaffold, terminal
 from japagen.cli.options import Columns, Config, Json, Out, Quiet, Sets, Synthetic, app
 from japagen.errors import JapagenError
 from japagen.overrides import parse_overrides
@@ -116,14 +116,14 @@ def plan(
 ) -> None:
     """Show the requests, tokens, time and yen that a run would take, before it is run."""
     with terminal.Terminal(doing="plan"):
-        from japagen.previewing import estimate
+        from japagen.estimating import estimate
 
         found = estimate(Task.load(config, parse_overrides(sets or ())), out, number)
     if as_json:
         terminal.print_json(found)
         return
     terminal.print_table(
-        f"{found['requests']} requests to {found['generator']}",
+        f"{found['steps'][0]['requests']} texts asked of {found['generator']}",
         ["label", "register", "requests"],
         [(r["label"], r["register"], r["requests"]) for r in found["cells"]],
     )
@@ -141,8 +141,8 @@ def plan(
             "are needed at all, is only known then."
         )
     for note in found["notes"]:
-        terminal.out.print(note)
-    terminal.print_estimate(found)
+        terminal.say(note)
+    plan_view.print_estimate(found)
 
 
 @app.command()
