@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from japagen import previewing
+from japagen import estimating, previewing
 from japagen.tasks import Task
 from tests.scripted import ScriptedGenerator
 
@@ -20,7 +20,7 @@ def task(raw_task: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Task:
 
 
 def test_a_plan_says_what_requests_name_in_each_round(task: Task) -> None:
-    found = previewing.estimate(task)
+    found = estimating.estimate(task)
     assert found["requests"] == 40
     assert found["rounds"] == [20, 20]
     named = {(r["label"], r["kind"], r["item"]): r["requests"] for r in found["knowledge"]}
