@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,26 +29,40 @@ from japagen.cache import cache_dir
 from japagen.files import digest, read_json, write_json
 
 
-def measure(cell: Cell, arm: str, cache: Path) -> dict[str, Any]:
+def kept_at(cell: Cell, arm: str, cache: Path) -> Path:
+    """Where an arm's figure is kept."""
+    place = f"{cell.name}-once" if arm in ONCE else cell.path.name
+    return cache / "results" / place / f"{arm.replace(', ', '-').replace(' ', '_')}.json"
+
+
+def measure(cell: Cell, arm: str, cache: Path, *, kept_only: bool = False) -> dict[str, Any] | None:
     """An arm's scores in a cell: kept ones where nothing has changed, or new ones.
 
+    Args:
+        cell: The draw of gold.
+        arm: One of `ARMS`.
+        cache: Where figures are kept.
+        kept_only: Measure nothing.
+
     Returns:
-        ``scores``, ``seconds`` and the leading ``metric``.
+        ``scores``, ``seconds`` and the leading ``metric``; None where nothing is kept.
     """
-    once = arm in ONCE
-    place = f"{cell.name}-once" if once else cell.path.name
-    path = cache / "results" / place / f"{arm.replace(', ', '-').replace(' ', '_')}.json"
-    inputs = digest([arm, cell.name, fingerprint(cell) if not once else once_inputs(cell)])
+    path = kept_at(cell, arm, cache)
+    shared = once_inputs(cell) if arm in ONCE else fingerprint(cell)
+    inputs = digest([arm, cell.name, shared])
     if path.is_file() and (kept := read_json(path))["inputs"] == inputs:
         return dict(kept)
+    if kept_only:
+        return None
     started = time.monotonic()
     scores = scored(cell, ARMS[arm](cell))
     seconds = round(time.monotonic() - started, 1)
     found = {"inputs": inputs, "scores": scores, "seconds": seconds, "metric": cell.task.metric}
     write_json(path, found)
     said = " ".join(f"{name} {value:.3f}" for name, value in scores.items())
-    print(f"{time.strftime('%H:%M:%S')} {cell.path.name:28} {arm:30} {said} ({seconds} s)")
-    sys.stdout.flush()
+    print(
+        f"{time.strftime('%H:%M:%S')} {cell.path.name:28} {arm:30} {said} ({seconds} s)", flush=True
+    )
     return found
 
 
@@ -80,20 +93,14 @@ def collect(given: argparse.Namespace, *, kept_only: bool) -> Scores:
         for arm in given.arms:
             if not applies(arm, cell):
                 continue
-            if kept_only and not _is_kept(cell, arm, given.cache):
+            made = measure(cell, arm, given.cache, kept_only=kept_only)
+            if made is None:
                 continue
-            made = measure(cell, arm, given.cache)
             once = arm in ONCE
             key = (cell.name, 0 if once else cell.shots, -1 if once else cell.draw, arm)
             found[key] = made["scores"][made["metric"]]
         free(cell.path / "run")
     return found
-
-
-def _is_kept(cell: Cell, arm: str, cache: Path) -> bool:
-    place = f"{cell.name}-once" if arm in ONCE else cell.path.name
-    name = f"{arm.replace(', ', '-').replace(' ', '_')}.json"
-    return (cache / "results" / place / name).is_file()
 
 
 def show(scores: Scores, given: argparse.Namespace) -> None:
