@@ -1,6 +1,7 @@
 """How often generated text has the label it was asked for, before and after the label check.
 
-    python benchmarks/label_fidelity.py --data DIR [--quick] [--tasks A,B] [--seeds N] [--json FILE]
+    python benchmarks/label_fidelity.py --data DIR [--quick] [--tasks A,B] [--seeds N]
+        [--strategies A,B] [--voters encoder] [--json FILE] [--minutes M]
 
 DIR holds a folder a task (hotel_sentiment, software_topics) with ``pool.jsonl`` and ``dev.jsonl``
 (columns text and label); the quickstart's texts come with the checkout. For each task 16 gold
@@ -13,18 +14,25 @@ agree      share of the texts kept that the judge gives the label they have
 worst      the same for the label with the lowest share
 kept       texts kept, and for every 1,000 generated tokens
 distinct-2 distinct MeCab word pairs over all pairs, on the same number of texts for every row
-real       how often each voter is right on 200 texts of dev: it has seen the gold alone
+real       how often each voter is right on --real texts of dev: it has seen the gold alone
+
+With --json, what is done is written after every strategy and not done again, so that the same
+command goes on after --minutes; the texts stand beside it. The generator's vote takes longer than
+its texts: --voters encoder leaves it out, and the same command without it adds it.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
 import os
 import random
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +55,10 @@ from japagen.curation.label_judge import documents, plan_questions, to_vote
 from japagen.data import TaskData, load_data
 from japagen.examples import Dataset
 from japagen.files import digest
-from japagen.formats import read_examples
+from japagen.formats import read_examples, write_examples
 from japagen.generators.embedded import EmbeddedGenerator
 from japagen.japanese.morphology import default_tagger
+from japagen.overrides import set_key
 from japagen.planning import plan
 from japagen.prompts import PromptLibrary
 from japagen.resources import resource_dir
@@ -59,11 +68,21 @@ from japagen.text_vectors import text_vectors
 from japagen.training.classifier import Classifier
 from japagen.training.fitting import train
 
+# Dotted keys of the task file; `typical` keeps so many gold texts a label.
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "10 shots, t 0.8 (default)": {},
-    "6 shots, t 1.0": {"shots": 6, "temperature": 1.0},
-    "12 shots, t 0.7": {"shots": 12, "temperature": 0.7},
-    "8 most typical, t 0.8": {"shots": 8, "typical": 8},
+    "default": {},
+    "low": {"generation.diversity": "low"},
+    "high": {"generation.diversity": "high"},
+    "typical": {"generation.shots": 8, "typical": 8},
+    "attributes": {"generation.attributes": True},
+    "low, attributes": {"generation.diversity": "low", "generation.attributes": True},
+    "passages": {"generation.corpus": True},
+}
+# What `attributes` stands for: what texts of a task are about, whatever their label.
+TOPICS: dict[str, str] = {
+    "hotel_sentiment": "部屋 食事 朝食 風呂 温泉 接客 立地 料金 清掃 設備 駐車場 予約 景色 備品",
+    "software_topics": "操作 形式 端末 通信 変換 画面 設定 教育 開発 言語 印刷 検索",
+    "quickstart": "靴 家電 本 食品 家具 化粧品 衣類 ギフト 文房具 アプリ 会員登録 ポイント",
 }
 TASKS: dict[str, dict[str, Any]] = {
     "hotel_sentiment": {
@@ -87,16 +106,31 @@ TASKS: dict[str, dict[str, Any]] = {
         },
     },
 }
-REAL = 200
 
 
-def load_task(name: str, data: Path, seed: int) -> Task:
+def load_task(name: str, data: Path, seed: int, how: Mapping[str, Any]) -> Task:
     """The task with 16 gold texts a label; `test` is what nothing but the judge's score reads."""
+    keys = {"seed": seed, "generation.per_label": 400}
+    keys |= {key: value for key, value in how.items() if key != "typical"}
+    if "generation.attributes" in keys:
+        keys["generation.attributes"] = {"話題": TOPICS[name].split()}
+    if "generation.corpus" in keys:
+        keys["generation.corpus"] = {"path": str(corpus_of(name, data))}
     if name == "quickstart":
-        return Task.load(resource_dir("configs") / "quickstart.yaml", {"seed": seed})
-    files = {"gold": {"path": str(data / name / "pool.jsonl"), "per_label": 16}}
-    files["test"] = {"path": str(data / name / "dev.jsonl")}
-    return Task.parse({"name": name, "seed": seed, **TASKS[name], **files})
+        return Task.load(resource_dir("configs") / "quickstart.yaml", keys)
+    raw = {"name": name, **copy.deepcopy(TASKS[name])}
+    raw["gold"] = {"path": str(data / name / "pool.jsonl"), "per_label": 16}
+    raw["test"] = {"path": str(data / name / "dev.jsonl")}
+    for key, value in keys.items():
+        set_key(raw, key, value)
+    return Task.parse(raw)
+
+
+def corpus_of(name: str, data: Path) -> Path:
+    """Unlabelled texts of a task as material: its pool, of which gold is a part."""
+    if name == "quickstart":
+        return resource_dir("configs") / "quickstart" / "pool.jsonl"
+    return data / name / "pool.jsonl"
 
 
 class Judge:
@@ -119,7 +153,12 @@ class Judge:
             labels = list(task.labels)
             self.model = train(None, seen, labels=labels, settings=Training(epochs=4), seed=0)
             self.model.save(path)
-        self.accuracy = float(np.mean(self.labels(unseen.texts) == np.array(unseen.labels)))
+        self._unseen = unseen
+
+    @cached_property
+    def accuracy(self) -> float:
+        """How often it is right on texts that it has not seen."""
+        return float(np.mean(self.labels(self._unseen.texts) == np.array(self._unseen.labels)))
 
     def labels(self, texts: Sequence[str]) -> npt.NDArray[np.str_]:
         """The likeliest label of every text."""
@@ -127,14 +166,10 @@ class Judge:
 
 
 def generate(
-    task: Task, data: TaskData, generator: EmbeddedGenerator, tokens: int, how: Mapping[str, Any]
+    task: Task, data: TaskData, generator: EmbeddedGenerator, tokens: int
 ) -> tuple[Dataset, int]:
     """Writes in turn for every label until the tokens are spent; returns what they were, too."""
-    settings = {key: value for key, value in how.items() if key != "typical"}
-    changed = task.generation.model_copy(update={"per_label": 400, **settings})
-    if "typical" in how:
-        data = TaskData(most_typical(task, data, how["typical"]), data.test, data.unlabelled)
-    requests = plan(task.model_copy(update={"generation": changed}), data, generator.info)
+    requests = plan(task, data, generator.info)
     answers, spent = {}, 0
     for answer in generator.stream(iter(requests)):
         answers[answer.request_id] = answer
@@ -143,6 +178,26 @@ def generate(
             break
     asked = [r for r in requests if r.id in answers]
     return generation.to_dataset(asked, answers, {}, generator.info.name), spent
+
+
+def written(
+    name: str,
+    given: argparse.Namespace,
+    task: Task,
+    data: TaskData,
+    generator: EmbeddedGenerator,
+) -> tuple[Dataset, int]:
+    """As `generate`, or what it wrote before."""
+    path = given.json and given.json.with_suffix("") / f"{name}-{given.tokens}.jsonl"
+    if path and path.exists():
+        rows = read_examples(path, split="synthetic")
+        return rows, int(path.with_suffix(".tokens").read_text())
+    raw, spent = generate(task, data, generator, given.tokens)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".tokens").write_text(str(spent))
+        write_examples(path, raw.kept)
+    return raw, spent
 
 
 def most_typical(task: Task, data: TaskData, count: int) -> Dataset:
@@ -158,21 +213,22 @@ def most_typical(task: Task, data: TaskData, count: int) -> Dataset:
 
 
 def voters(
-    task: Task, data: TaskData, generator: EmbeddedGenerator, texts: Dataset
+    task: Task, data: TaskData, generator: EmbeddedGenerator | None, texts: Dataset
 ) -> dict[str, Vote]:
-    """The encoder's and the generator's vote on texts."""
+    """The encoder's vote on texts and, if it is asked, the generator's."""
     gold = data.gold
     assert gold is not None
     targets = label_indices(gold, list(task.labels))
     on_gold, on_texts = text_vectors([gold, texts])
+    votes = {"encoder": encoder_vote(on_gold, targets, on_texts, task.seed)}
+    if generator is None:
+        return votes
     questions = plan_questions(texts, gold, task.seed)
     names = list(task.labels)
     scores = dict(generator.choose(documents(questions, task, PromptLibrary(), names), names))
     rows = [scores[i] for i in range(len(questions))]
-    return {
-        "encoder": encoder_vote(on_gold, targets, on_texts, task.seed),
-        "generator": to_vote(questions, rows, len(gold), len(texts)),
-    }
+    votes["generator"] = to_vote(questions, rows, len(gold), len(texts))
+    return votes
 
 
 def posteriors(
@@ -180,7 +236,9 @@ def posteriors(
 ) -> dict[str, npt.NDArray[np.float64]]:
     """What each voter says alone, calibrated on gold, and what they say together."""
     targets = label_indices(gold, list(task.labels))
-    groups = {name: [vote] for name, vote in votes.items()} | {"pool": list(votes.values())}
+    groups = {name: [vote] for name, vote in votes.items()}
+    if len(votes) > 1:
+        groups["pool"] = list(votes.values())
     return {
         name: fit_pool([v.gold for v in group], targets).posterior([v.texts for v in group])
         for name, group in groups.items()
@@ -217,37 +275,48 @@ def row(data: Dataset, judge: Judge, spent: int, size: int) -> dict[str, float]:
     }
 
 
-def run(name: str, data_dir: Path, seed: int, tokens: int, strategies: Sequence[str]) -> Any:
-    """All strategies of one task and one draw of gold."""
-    task = load_task(name, data_dir, seed)
+def measure(
+    name: str, given: argparse.Namespace, seed: int, strategy: str, generator: EmbeddedGenerator
+) -> dict[str, Any]:
+    """One strategy on one draw of gold: a row for each way to treat its texts."""
+    how = STRATEGIES[strategy]
+    task = load_task(name, given.data, seed, how)
+    data, judge = load_data(task), Judge(task)
+    assert data.gold is not None
+    if "typical" in how:
+        data = TaskData(most_typical(task, data, how["typical"]), data.test, data.unlabelled)
+    raw, spent = written(f"{name}-{seed}-{strategy}", given, task, data, generator)
+    curated = curate(raw, task.curation, data.gold, PromptLibrary().phrases).kept
+    votes = voters(task, data, generator if "generator" in given.voters else None, curated)
+    said = posteriors(task, data.gold, votes)
+    rows = {"as asked": raw, "filters": curated}
+    for who, posterior in said.items():
+        for miss in ("reject", "relabel"):
+            rows[f"{who}, {miss}"] = settle_labels(
+                curated, list(task.labels), posterior, miss, task.curation.label_confidence
+            )
+    found = {}
+    for what, dataset in rows.items():
+        found[what] = row(dataset, judge, spent, given.tokens // 40)
+        show(name, seed, f"{strategy}: {what}", found[what])
+    return found
+
+
+def measure_real(
+    name: str, given: argparse.Namespace, seed: int, generator: EmbeddedGenerator
+) -> dict[str, float]:
+    """How often each voter, and the judge, is right on real texts."""
+    task = load_task(name, given.data, seed, {})
     data, judge = load_data(task), Judge(task)
     assert data.gold is not None
     assert data.test is not None
-    found: dict[str, Any] = {"judge": judge.accuracy, "rows": {}}
-    generator = EmbeddedGenerator()
-    labels = list(task.labels)
-    size = tokens // 40
-    some = np.random.default_rng(seed).permutation(len(data.test))[: min(REAL, tokens // 10)]
+    some = np.random.default_rng(seed).permutation(len(data.test))[: given.real]
     real = data.test.take(np.sort(some))
-    truth = label_indices(real, labels)
+    truth = label_indices(real, list(task.labels))
     said = posteriors(task, data.gold, voters(task, data, generator, real))
-    found["real"] = {who: float((p.argmax(1) == truth).mean()) for who, p in said.items()}
-    for strategy in strategies:
-        raw, spent = generate(task, data, generator, tokens, STRATEGIES[strategy])
-        phrases = PromptLibrary().phrases
-        curated = curate(raw, task.curation, data.gold, phrases).kept
-        said = posteriors(task, data.gold, voters(task, data, generator, curated))
-        rows = {"filters": curated}
-        for who, posterior in said.items():
-            for miss in ("reject", "relabel"):
-                rows[f"{who}, {miss}"] = settle_labels(curated, labels, posterior, miss, 0.5)
-        for what, dataset in rows.items():
-            line = row(dataset, judge, spent, size)
-            found["rows"][f"{strategy}: {what}"] = line
-            show(name, seed, f"{strategy}: {what}", line)
-    generator.close()
-    real_line = ", ".join(f"{who} {right:.3f}" for who, right in found["real"].items())
-    print(f"{name} seed {seed}: judge {found['judge']:.3f} on unseen texts; real: {real_line}")
+    found = {who: float((p.argmax(1) == truth).mean()) for who, p in said.items()}
+    found["judge, all unseen texts"] = judge.accuracy
+    print(name, seed, "real:", ", ".join(f"{who} {right:.3f}" for who, right in found.items()))
     return found
 
 
@@ -262,24 +331,41 @@ def show(name: str, seed: int, what: str, line: Mapping[str, float]) -> None:
 
 
 def main() -> None:
-    """Reads the command line and runs the tasks."""
+    """Reads the command line and runs what is not done yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with a folder a task")
     parser.add_argument("--tasks", default="quickstart,hotel_sentiment,software_topics")
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
     parser.add_argument("--seeds", type=int, default=1, help="draws of gold")
+    parser.add_argument("--voters", default="encoder,generator")
     parser.add_argument("--tokens", type=int, default=6000, help="generated tokens a strategy")
+    parser.add_argument("--real", type=int, default=200, help="real texts for voters; 0 for none")
     parser.add_argument("--quick", action="store_true", help="the default strategy, few tokens")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="write all figures there, and go on from there")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after")
     given = parser.parse_args()
-    strategies = list(STRATEGIES)[:1] if given.quick else list(STRATEGIES)
-    tokens = min(given.tokens, 1500) if given.quick else given.tokens
-    found = {
-        f"{name}/{seed}": run(name, given.data, seed, tokens, strategies)
-        for name in given.tasks.split(",")
-        for seed in range(given.seeds)
-    }
-    if given.json:
-        given.json.write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+    if given.quick:
+        given.strategies, given.tokens, given.real = "default", 1500, min(given.real, 100)
+    found: dict[str, Any] = {}
+    if given.json and given.json.exists():
+        found = json.loads(given.json.read_text(encoding="utf-8"))
+    began = time.monotonic()
+    generator = EmbeddedGenerator()
+    wanted = [*given.strategies.split(","), *(["real"] if given.real else [])]
+    for seed, name, what in itertools.product(range(given.seeds), given.tasks.split(","), wanted):
+        place = found.setdefault(f"{name}/{seed}", {})
+        voter = "pool" if "generator" in given.voters else "encoder"
+        done = what in place and (what == "real" or f"{voter}, relabel" in place[what])
+        if done or time.monotonic() - began > 60 * given.minutes:
+            continue
+        place[what] = (
+            measure_real(name, given, seed, generator)
+            if what == "real"
+            else measure(name, given, seed, what, generator)
+        )
+        if given.json:
+            given.json.write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+    generator.close()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from japagen.generator_settings import GeneratorSettings
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request
 from japagen.generators.choosing import Chooser, Scorer, choice_key
 from japagen.ledger import Ledger, ledger_errors
@@ -73,6 +74,11 @@ class Asker:
         """Whether the generator can weigh given continuations of a document."""
         return isinstance(self._generator, Chooser)
 
+    def other(self, settings: GeneratorSettings) -> Asker:
+        """Asks another generator through the same ledger and budget."""
+        task = self._task.model_copy(update={"generator": settings})
+        return Asker(task, None, self._path, self._listener)
+
     @property
     def can_score(self) -> bool:
         """Whether its answers may say how likely it finds each of a request's options."""
@@ -105,7 +111,8 @@ class Asker:
         """Sends what has no answer yet and tells of it under the name of its purpose."""
         ids = [r.id for r in requests]
         budget, price = self._task.generation.budget, self._task.generator.price_now
-        outgoing = prepare(requests, self.info, self._task.privacy)
+        dictionary = self._task.japanese.user_dictionary
+        outgoing = prepare(requests, self.info, self._task.privacy, dictionary)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             purse = Purse(budget, price, ledger.totals())
             sent = len(ids) - len(ledger.answers(ids))

@@ -21,6 +21,9 @@ _FILTER_KEYS = {
     "too_long": ("curation.max_characters",),
     "not_japanese": ("curation.min_japanese_share",),
     "gold_copy": ("curation.max_gold_overlap",),
+    "passage_copy": (
+        *("curation.max_passage_copy", "curation.max_gold_overlap", "generation.corpus"),
+    ),
     "prompt_echo": ("curation.max_gold_overlap", "generation.prompts"),
     "label_name": ("curation.forbid_label_name",),
     "forbidden_word": ("curation.forbidden_words",),
@@ -33,6 +36,8 @@ _FILTER_KEYS = {
     "label_check": (
         *("curation.label_miss", "curation.label_confidence", "alignment.label_trust"),
     ),
+    "refined": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
+    "not_better": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
     "not_drawn": ("alignment.resample", "alignment.method", "alignment.floor"),
     "rewritten": ("curation.register_miss", "curation.rewrite_attempts", "registers"),
 }

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from japagen.attributes import as_item
 from japagen.examples import Dataset
 from japagen.generators.base import Request
 from japagen.japanese.mentions import Terms
@@ -23,13 +24,15 @@ class Covered:
     """How often a label's texts do what the user wants of them.
 
     Attributes:
-        kind: ``concept``, ``rare`` or ``boundary``.
-        item: What is wanted.
-        wanted: Share of the label's texts that should do it.
+        kind: ``concept``, ``rare``, ``boundary`` or ``attribute``.
+        item: What is wanted; of an attribute its name and one value.
+        wanted: Share of the label's texts that should do it; of an attribute an equal part, for
+            each value, of the requests that named any.
         asked: Requests that named it.
         answered: Kept texts among them.
         met: Texts among those in which it is found; None for what cannot be looked for (cases).
-        found: Kept texts of the label in which it is found or, for cases, that were asked for it.
+        found: Kept texts of the label in which it is found or, for cases and attributes, that
+            were asked for it.
         share: The same as a share of the label's kept texts.
     """
 
@@ -104,9 +107,17 @@ def named_in(requests: Sequence[Request]) -> dict[str, tuple[Knowledge, ...]]:
     return {r.id: tuple(map(Knowledge.parse, r.knowledge)) for r in requests}
 
 
+def passages_in(requests: Sequence[Request]) -> list[str]:
+    """The passages that any request named, each once."""
+    named = (known for knowns in named_in(requests).values() for known in knowns)
+    return sorted({known.item for known in named if known.kind == "passage"})
+
+
 def wants_coverage(task: Task) -> bool:
     """Whether a task says what its texts are to cover."""
-    return bool(task.balance) or any(task.wanted_shares(label) for label in task.labels)
+    return bool(task.balance) or any(
+        task.wanted_shares(label) or task.generation.grid(label) for label in task.labels
+    )
 
 
 def measure_coverage(
@@ -129,7 +140,7 @@ def measure_coverage(
             asked[label if wanted is None else wanted].update(named.get(request, ()))
         if not rejected:
             # A rewritten text has a request of its own.
-            origin = parent.removeprefix("s-") if parent else request
+            origin = parent.removeprefix("s-").partition("-")[0] if parent else request
             rows[label].append(_Row(text, named.get(origin or "", ()), weight))
     return {
         label: _of_label(task, label, rows[label], asked[label], tagger) for label in task.labels
@@ -150,6 +161,7 @@ def _of_label(
     wanted = task.wanted_shares(label)
     concepts = Terms([k.item for k in wanted if k.kind == "concept"], tagger)
     found = [(concepts.found(row.text), row.named) for row in rows]
+    wanted |= _wanted_values(task, label, asked)
     covered = tuple(_covered(known, share, found, asked) for known, share in wanted.items())
     shown = shown_values(task, [row.text for row in rows], tagger)
     weights = np.array([row.weight for row in rows])
@@ -163,6 +175,17 @@ def _of_label(
             shares = (n / total if total else None, weight / mass if mass else None)
             balanced.append(Balanced(attribute, value, share, n, *shares))
     return LabelCoverage(len(rows), covered, tuple(balanced))
+
+
+def _wanted_values(task: Task, label: str, asked: Counter[Knowledge]) -> dict[Knowledge, float]:
+    """The values of the attributes that requests named, with the share that each should have."""
+    wanted: dict[Knowledge, float] = {}
+    for name, values in task.generation.grid(label).items():
+        known = [Knowledge("attribute", as_item([(name, value)])) for value in values]
+        total = sum(asked[each] for each in known)
+        if total:
+            wanted |= dict.fromkeys(known, total / len(known) / max(sum(asked.values()), total))
+    return wanted
 
 
 def shown_values(
@@ -241,8 +264,11 @@ def due(coverage: LabelCoverage, size: int) -> dict[Knowledge, float]:
         size: Requests of the next round.
     """
     total = coverage.kept + size
+    # Attributes are named by what is left over, evenly by themselves.
     wants = {
-        Knowledge(c.kind, c.item): max(0.0, c.wanted * total - c.found) for c in coverage.covered
+        Knowledge(c.kind, c.item): max(0.0, c.wanted * total - c.found)
+        for c in coverage.covered
+        if c.kind != "attribute"
     }
     return {known: number for known, number in wants.items() if number > 0}
 

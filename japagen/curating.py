@@ -9,6 +9,7 @@ from japagen.curation.filters import curate
 from japagen.curation.near_duplicates import reject_near_vectors
 from japagen.curation.personal_data import treat_personal_data
 from japagen.examples import Dataset
+from japagen.files import digest
 from japagen.japanese.morphology import Tagger
 from japagen.tasks import Task
 from japagen.text_vectors import text_vectors
@@ -21,6 +22,7 @@ def filter_texts(
     phrases: Sequence[str],
     tagger: Tagger,
     *,
+    passages: Sequence[str] = (),
     again: bool = False,
 ) -> Dataset:
     """Treats personal data, applies the filters and, if wanted, compares meanings.
@@ -31,13 +33,14 @@ def filter_texts(
         gold: Training gold.
         phrases: Sentences that prompts showed besides gold.
         tagger: Finds names.
+        passages: Material that prompts showed.
         again: Whether all but rewritten texts have been through it.
     """
     settings, encoder = task.curation, task.training
     treated = treat_personal_data(
         dataset, settings.personal_data, task.seed, tagger, only_rewritten=again
     )
-    curated = curate(treated, settings, gold, phrases)
+    curated = curate(treated, settings, gold, phrases, passages, tagger)
     if settings.max_meaning_similarity is None:
         return curated
     vectors = text_vectors(
@@ -47,9 +50,9 @@ def filter_texts(
     return reject_near_vectors(curated, most, vectors[0], gold, vectors[1])
 
 
-def filter_inputs(task: Task) -> dict[str, Any]:
+def filter_inputs(task: Task, passages: Sequence[str] = ()) -> dict[str, Any]:
     """What the result depends on besides the settings of curation; only some of them read it."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"passages": digest(passages)} if passages else {}
     if task.curation.personal_data == "replace":
         found["seed"] = task.seed
     if task.curation.max_meaning_similarity is not None:

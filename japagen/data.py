@@ -25,11 +25,13 @@ class TaskData:
             task has no gold.
         test: What is only scored on. None when there is nothing to score on.
         unlabelled: Texts of the target population without labels, or None.
+        corpus: Texts whose passages prompts may show as material, or None.
     """
 
     gold: Dataset | None
     test: Dataset | None
     unlabelled: Dataset | None
+    corpus: Dataset | None = None
 
 
 def load_data(task: Task) -> TaskData:
@@ -39,6 +41,12 @@ def load_data(task: Task) -> TaskData:
         JapagenError: If a file cannot be read, has labels that the task does not know, lacks
             some of its labels, or leaves too few texts of a label to learn from.
     """
+    for name, source in (("test", task.test), ("unlabelled", task.unlabelled)):
+        if source is not None and source.per_label is not None:
+            raise JapagenError(
+                f"Expected per_label in gold alone, found {name}.per_label.",
+                f"Remove it; to use fewer texts, shorten {source.path}.",
+            )
     gold = _labelled(task, task.gold, "train", "gold") if task.gold else None
     test = _labelled(task, task.test, "test", "test") if task.test else None
     if gold is not None and test is None:
@@ -52,7 +60,8 @@ def load_data(task: Task) -> TaskData:
     unlabelled = _unlabelled(task, task.unlabelled) if task.unlabelled else None
     if unlabelled is not None and test is not None:
         unlabelled = _without(unlabelled, test)
-    return TaskData(gold, test, unlabelled)
+    corpus = _corpus(task.generation.corpus, test) if task.generation.corpus else None
+    return TaskData(gold, test, unlabelled, corpus)
 
 
 def load_synthetic(task: Task, source: Source) -> Dataset:
@@ -119,6 +128,17 @@ def _unlabelled(task: Task, source: Source) -> Dataset:
     _check_pairs(task, data, f"unlabelled ({source.path})")
     # Labels that happen to be in the file must not reach anything that learns.
     return Dataset.of(replace(e, label=None, split="unlabelled") for e in data)
+
+
+def _corpus(source: Source, test: Dataset | None) -> Dataset:
+    data = read_examples(
+        source.path, columns=dict(source.columns), split="unlabelled", encoding=source.encoding
+    )
+    # Prompts must not show what is scored on, whatever stands beside it in the corpus.
+    held_out = {text for e in test or () for text in _content(e) if text}
+    return Dataset.of(
+        replace(e, label=None, split="unlabelled") for e in data if e.text not in held_out
+    )
 
 
 def _content(example: Example) -> tuple[str, str | None]:

@@ -6,14 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from japagen.curation import label_judge
 from japagen.data import TaskData, load_data
 from japagen.errors import JapagenError
-from japagen.foreseeing import Fate, fate_of, rewrite_requests, stand_ins
+from japagen.foreseeing import Fate, fate_of, notes_on, rewrite_requests, stand_ins
 from japagen.generators.base import Answer, Generator, Request
 from japagen.generators.choosing import AmbiguousOptionsError, Chooser, Scorer
 from japagen.generators.loading import load_generator
@@ -125,7 +125,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         Of generation: ``rounds`` (requests of each), ``cells`` (label, register, requests),
         ``knowledge`` (label, kind, item, requests that name it) and ``shared_prompt_tokens``
         (every distinct prompt counted once). And ``measured_on`` (ledger or sample), ``batch``
-        (the share of the price that the batch API takes, or None), ``budget``, and ``masked``.
+        (the share of the price that the batch API takes, or None), ``budget``, ``notes`` (sentences
+        on what this generator will not be asked, or may be asked besides) and ``masked``.
         What later rounds name because the earlier ones lack it is not known before they are
         asked, and not in it.
     """
@@ -134,7 +135,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         Purse(task.generation.budget, task.generator.price)
         data = load_data(task)
         requests = all_requests(task, data, generator.info)
-        outgoing = prepare(requests, generator.info, task.privacy)
+        dictionary = task.japanese.user_dictionary
+        outgoing = prepare(requests, generator.info, task.privacy, dictionary)
         requests = list(outgoing.requests)
         tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in requests}}
         past = _recorded(requests, generator, run or Path("runs") / task.name)
@@ -150,7 +152,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
     price = task.generator.price
     cells = Counter((r.label, r.register.name) for r in requests)
-    named = Counter((r.label, Knowledge.parse(k)) for r in requests for k in r.knowledge)
+    named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
     return {
         "generator": generator.info.name,
         "steps": rows,
@@ -168,8 +170,15 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "measured_on": rate and rate.source,
         "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
+        "notes": notes_on(task, generator.info),
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
+
+
+def _shown(known: Knowledge) -> Knowledge:
+    """What a plan lists: passages and gold are counted, not shown one by one."""
+    sources = {"passage": "generation.corpus", "paraphrase": "gold"}
+    return replace(known, item=sources.get(known.kind, known.item))
 
 
 def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from japagen.generators.base import Answer, GeneratorInfo, Request
 from japagen.japanese.registers import OTHER
 from japagen.planning import find_registers, load_analyzer
 from japagen.prompts import PromptLibrary
+from japagen.refining import why_not
 from japagen.tasks import Task
 
 # Fewer texts than these say too little of the others.
@@ -100,3 +101,25 @@ def rewrite_requests(
 
     rewrite_by_model(wanted, task, prompts, info, analyzer, send)
     return asked
+
+
+def notes_on(task: Task, info: GeneratorInfo) -> list[str]:
+    """What a table of requests does not show."""
+    notes = []
+    if info.prompt_kind == "document" and any(
+        len(task.generation.grid(label)) > 1 for label in task.labels
+    ):
+        notes.append(
+            f"{info.name} continues documents: of generation.attributes it is told the first alone."
+        )
+    if info.prompt_kind == "document" and task.generation.paraphrase_share:
+        notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
+    if task.refinement.rounds and not task.refinement.generator:
+        reason = why_not(task, task.gold is not None, info)
+        most = 2 * task.refinement.rounds
+        notes.append(
+            f"No text will be refined: {reason}."
+            if reason
+            else f"Refinement asks at most {most} times more for each text whose label is doubtful."
+        )
+    return notes

@@ -57,6 +57,7 @@ def plan_requests(
     prompts: PromptLibrary,
     generator: GeneratorInfo,
     tagger: Tagger | None = None,
+    corpus: Dataset | None = None,
 ) -> list[Request]:
     """Decides every request of a run, as far as that is possible before the first answer.
 
@@ -67,12 +68,13 @@ def plan_requests(
         prompts: Where templates come from.
         generator: Which kind of prompt is wanted, and from whom.
         tagger: Reads gold, where prompts say what each text is about.
+        corpus: Texts to take passages from, or None.
 
     Returns:
         The requests, in the order to send them. Those of later rounds name what the user wants
         covered, and not yet what the earlier rounds will turn out to lack.
     """
-    planner = RequestPlanner(task, gold, prompts, generator, tagger)
+    planner = RequestPlanner(task, gold, prompts, generator, tagger, corpus)
     requests: list[Request] = []
     for number, size in enumerate(round_sizes(task)):
         wanted = {label: first_wants(task, label, size) for label in task.labels}
@@ -99,6 +101,7 @@ class RequestPlanner:
         prompts: Where templates come from.
         generator: Which kind of prompt is wanted, and from whom.
         tagger: Reads gold, where prompts say what each text is about.
+        corpus: Texts to take passages from, or None.
     """
 
     def __init__(
@@ -108,13 +111,16 @@ class RequestPlanner:
         prompts: PromptLibrary,
         generator: GeneratorInfo,
         tagger: Tagger | None = None,
+        corpus: Dataset | None = None,
     ) -> None:
         self._task = task
         self._gold = gold
         self._prompts = prompts
         self._generator = generator
         self._strategy = strategy_of(task, gold)
-        self._phrasing = Phrasing(task, gold, tagger or default_tagger())
+        self._phrasing = Phrasing(
+            task, gold, tagger or default_tagger(), generator.prompt_kind, corpus
+        )
         self._space = task.label_space(gold)
         self._asked = self._space.asked(gold.labels if gold is not None else ())
         self._shots: dict[tuple[str, str], ShotSets] = {}
@@ -159,7 +165,7 @@ class RequestPlanner:
             place = [self._task.seed, label, register, turn]
             group = []
             for n, known in enumerate(named[start : start + size]):
-                settled = self._phrasing.settled(known, [*place, n])
+                settled = self._phrasing.settled(known, [*place, n], label, shots)
                 draft = self._draft(number, label, register, shots, settled)
                 group.append(identified(draft, [*place, n], self._generator))
             groups.append((turn, group))
@@ -182,6 +188,9 @@ class RequestPlanner:
         known: Knowledge | None,
     ) -> Request:
         task, g = self._task, self._task.generation
+        rewriting = known is not None and known.kind == "paraphrase" and bool(known.gold_ids)
+        # A text that is put in other words stands alone: it descends from itself.
+        shots = [] if rewriting else shots
         named = self._phrasing.variables(known, [e.text for e in shots])
         # Texts of several labels stand among those of others: each says whose it is.
         marked = task.kind == "multi_label"
@@ -197,9 +206,11 @@ class RequestPlanner:
             "mark": f"【{label}】" if marked and shots else "",
             **named,
         }
+        if rewriting and known is not None:
+            variables["original"] = self._phrasing.original(known)
         ids = dict.fromkeys([*(e.id for e in shots), *(known.gold_ids if known else ())])
         return draft_request(
-            self._strategy,
+            "paraphrase" if rewriting else self._strategy,
             variables,
             self._prompts,
             self._generator,
@@ -207,13 +218,13 @@ class RequestPlanner:
             label=label,
             register=Register.of(register),
             shot_ids=tuple(ids),
-            knowledge=(str(known),) if known else (),
+            knowledge=known.named if known else (),
             round=number,
         )
 
 
 def deal(
-    wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge]
+    wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge | None]
 ) -> list[Knowledge | None]:
     """Gives each of ``size`` requests one thing to name, or none.
 

@@ -36,13 +36,14 @@ def plan_firsts(
     prompts: PromptLibrary,
     generator: GeneratorInfo,
     tagger: Tagger | None = None,
+    corpus: Dataset | None = None,
 ) -> list[Request]:
     """Decides the requests of the first turn; arguments as of `generation.plan_requests`.
 
     Their label is empty. There are as many as pairs are wanted of each label, in the registers
     that the labels want on average. It is these that name the task's knowledge.
     """
-    phrasing = Phrasing(task, gold, tagger or default_tagger())
+    phrasing = Phrasing(task, gold, tagger or default_tagger(), generator.prompt_kind, corpus)
     known = phrasing.items("", 0)
     shown = generation.strategy_of(task, gold) == "few_shot"
     size = task.generation.completions_per_shot_set
@@ -53,10 +54,9 @@ def plan_firsts(
             chosen = shots.draw() if shots else []
             group = []
             for n in range(min(size, count - turn * size)):
-                draft = _first(
-                    task, register, chosen, next(known, None), phrasing, prompts, generator
-                )
                 place = [task.seed, _FIRST, register, turn, n]
+                named = phrasing.settled(next(known, None), place, shots=chosen)
+                draft = _first(task, register, chosen, named, phrasing, prompts, generator)
                 group.append(identified(draft, place, generator))
             groups.append((turn, group))
     groups.sort(key=lambda group: group[0])
@@ -87,7 +87,7 @@ def _first(
         label="",
         register=Register.of(register),
         shot_ids=[e.id for e in shots],
-        knowledge=(str(known),) if known else (),
+        knowledge=known.named if known else (),
     )
 
 

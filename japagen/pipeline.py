@@ -23,12 +23,13 @@ from japagen.formats import write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.label_checking import LabelChecker
 from japagen.listeners import Listener, Silent
-from japagen.measuring import Measuring
+from japagen.measuring import Measuring, Vectors
 from japagen.model_card import model_card
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
+from japagen.refining import refine_doubtful
 from japagen.results import Run
-from japagen.reviewing.feedback import apply_decisions
+from japagen.reviewing.feedback import apply_decisions, vouched_for
 from japagen.reviewing.opening import decisions_of
 from japagen.rounds import Rounds
 from japagen.runs import RunDirectory
@@ -113,10 +114,14 @@ class _Pipeline:
         self.data = data
         self.arms = Arms(task, data, self.stages)
         self.analyzer = load_analyzer(task)
+        self.passages: list[str] = []
         gold = self.data.gold
         self.gold = find_registers(gold, self.analyzer) if gold is not None else None
         self.measuring = Measuring(task, data, self.gold, self.stages)
         self.weighting = Weighting(task, data, self.gold, self.analyzer, self.stages)
+        self.vouched: set[str] = set()
+        self.vectors: Vectors = []
+        self.chosen: Dataset | None = None
 
     def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
         """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
@@ -132,6 +137,8 @@ class _Pipeline:
             written = parts.dataset
             parts.dataset = self.curate(written)
             parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
+            if given is None:
+                parts.dataset = self.refine(parts.dataset)
             parts.audit = run_audit(
                 self.stages, self.task, written, parts.dataset, self.gold, self.analyzer.tagger
             )
@@ -143,7 +150,7 @@ class _Pipeline:
         self.asker.close()
         if "align" in wanted:
             parts.dataset = self.reviewed(parts.dataset)
-            vectors = self.measuring.vectors(parts.dataset)
+            vectors = self.vectors = self.measuring.vectors(parts.dataset)
             parts.dataset, parts.alignment = self.weighting.align(parts.dataset, vectors)
             tagger = self.analyzer.tagger
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
@@ -161,6 +168,7 @@ class _Pipeline:
         info = self.asker.info
         if self.task.pair:
             requests = plan(self.task, self.data, info, self.gold)
+            self.passages = coverage.passages_in(requests)
             return generate_pairs(self.task, self.gold, requests, self.asker, self.stages)
         rounds = Rounds(
             *(self.task, self.data, self.gold, self.analyzer),
@@ -169,6 +177,7 @@ class _Pipeline:
         made = rounds.generate()
         requests, answers, failures = made.requests, made.answers, made.failures
         parts.rounds, parts.named = made.rounds, coverage.named_in(requests)
+        self.passages = coverage.passages_in(requests)
         fingerprint = {
             "requests": digest([r.id for r in requests]),
             "answers": digest({key: answers[key].text for key in sorted(answers)}),
@@ -192,7 +201,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
-            **filter_inputs(self.task),
+            **filter_inputs(self.task, self.passages),
         }
 
         def make() -> Dataset:
@@ -208,8 +217,8 @@ class _Pipeline:
     def _filtered(
         self, dataset: Dataset, phrases: Sequence[str], *, again: bool = False
     ) -> Dataset:
-        tagger = self.analyzer.tagger
-        return filter_texts(self.task, dataset, self.gold, phrases, tagger, again=again)
+        settings = (self.task, dataset, self.gold, phrases, self.analyzer.tagger)
+        return filter_texts(*settings, passages=self.passages, again=again)
 
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
@@ -262,7 +271,7 @@ class _Pipeline:
             "gold": fingerprint_of(self.gold),
             "prompts": digest(phrases),
             "japanese": self.analyzer.identity,
-            **filter_inputs(self.task),
+            **filter_inputs(self.task, self.passages),
         }
         held = self.stages.dataset("registers", "registers.parquet", fingerprint, make)
         if unanswered:
@@ -270,11 +279,24 @@ class _Pipeline:
         self._need_some(held, "registers.parquet")
         return held
 
+    def refine(self, dataset: Dataset) -> Dataset:
+        """Has doubtful texts criticised and written anew, if the task wants that."""
+        phrases = PromptLibrary(self.task.generation.prompts).phrases
+        inputs = {"japanese": self.analyzer.identity, "prompts": digest(phrases)}
+        refined = refine_doubtful(
+            *(self.task, self.gold, dataset, self.asker, self.stages, self.analyzer),
+            lambda rows: self._filtered(rows, phrases, again=True),
+            {**inputs, **filter_inputs(self.task, self.passages)},
+        )
+        self._need_some(refined, "refined.parquet")
+        return refined
+
     def reviewed(self, dataset: Dataset) -> Dataset:
         """Carries in what people decided on the review page, if there was a review."""
         decisions = decisions_of(self.directory.path)
         if not decisions:
             return dataset
+        self.vouched = vouched_for(dataset, decisions)
         fingerprint = {
             "examples": dataset.fingerprint,
             "decisions": {name: asdict(d) for name, d in decisions.items()},
@@ -294,9 +316,9 @@ class _Pipeline:
 
         parts.encoder = encoder_identity(self.task.training.encoder)
         assert parts.dataset is not None
-        mix = self.weighting.mix(parts.dataset, parts.alignment)
+        mix = self.weighting.mix(parts.dataset, parts.alignment, self.vouched)
         parts.mix = mix.to_dict()
-        chosen = mix.of(parts.dataset)
+        chosen = self.chosen = mix.of(parts.dataset)
         for seed in self.arms.seeds:
             made = self.arms.with_synthetic(chosen, seed, mix.mix.share)
             parts.with_synthetic.append((seed, made))
@@ -358,6 +380,9 @@ class _Pipeline:
             **metrics.collect(parts),
             "dataset": {name: version[name] for name in ("hash", "parent")},
         }
+        found["errors"] = self.measuring.with_nearest(
+            found["errors"], parts.dataset, self.chosen, self.vectors
+        )
         write_json(self.directory.file("metrics.json"), found)
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)
         write_text(self.directory.file(MODEL, "README.md"), self._model_card(found))

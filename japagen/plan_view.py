@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from japagen import terminal
+from japagen.terminal import say
 
 _STEPS = {
     "generate": "generation",
@@ -21,30 +22,27 @@ def print_estimate(found: Mapping[str, Any]) -> None:
     if len(rows) > 1:
         rows.append(_row("together", {**found, "expected_requests": found["requests"]}))
     terminal.print_table("what it takes", columns, rows)
-    out = terminal.out
     if found["answered"]:
-        out.print(f"answered already: {found['answered']:,}; time and yen are of the rest")
-    out.print(
-        f"prompts of generation: {found['shared_prompt_tokens']:,} tokens after sharing prefixes"
-    )
+        say(f"answered already: {found['answered']:,}; time and yen are of the rest")
+    say(f"prompts of generation: {found['shared_prompt_tokens']:,} tokens after sharing prefixes")
     if found["measured_on"]:
-        out.print(f"time and length of answers are measured on the {found['measured_on']}")
+        say(f"time and length of answers are measured on the {found['measured_on']}")
     else:
-        out.print("time: not measured (--sample N sends N requests to find out)")
+        say("time: not measured (--sample N sends N requests to find out)")
     for step in found["unknown"]:
-        out.print(
+        say(
             f"{_STEPS[step]}: how many are needed is known when 20 texts are there; until then "
             "'about' does not count them, and 'at most' does"
         )
     if found["batch"] is not None:
-        out.print(
+        say(
             f"yen: at {found['batch']:.0%} of generator.price, that of the batch API; a batch may "
             "take a day, and each round and step waits for the one before"
         )
     if found["budget"]:
         _print_budget(found)
     if found["masked"]:
-        out.print(f"personal data masked in prompts: {found['masked']:,} pieces")
+        say(f"personal data masked in prompts: {found['masked']:,} pieces")
 
 
 def _row(name: str, step: Mapping[str, Any]) -> list[str]:
@@ -74,11 +72,11 @@ def _print_budget(found: Mapping[str, Any]) -> None:
     most = {"tokens": found["max_tokens_left"], "yen": found["max_yen"]}
     for unit, bound in found["budget"].items():
         enough = most[unit] is not None and most[unit] <= bound
-        terminal.out.print(
+        say(
             f"budget: {bound:,} {unit} for all steps and sessions of a run together; "
             + ("it holds the most that is left" if enough else "less than the most that is left")
         )
-    terminal.out.print(
+    say(
         "What no longer fits is not sent: its rows say so, the run goes on with what there is, "
         "and a larger budget takes up there. Generation is paid for first, the label check last."
     )

@@ -32,7 +32,7 @@ def plan(
     shares = planned_registers(task, data, gold, analyzer)
     prompts = PromptLibrary(task.generation.prompts)
     planned = pairs.plan_firsts if task.pair else generation.plan_requests
-    return planned(task, gold, shares, prompts, info, analyzer.tagger)
+    return planned(task, gold, shares, prompts, info, analyzer.tagger, data.corpus)
 
 
 def planned_registers(

@@ -58,7 +58,7 @@ def _send(
     task: Task, requests: Sequence[Request], generator: Generator
 ) -> tuple[Sequence[Request], Dataset]:
     """The requests as they leave, and what came of them."""
-    sent = prepare(requests, generator.info, task.privacy).requests
+    sent = prepare(requests, generator.info, task.privacy, task.japanese.user_dictionary).requests
     answers = {a.request_id: a for a in generator.stream(iter(sent))}
     accepted = {key: a for key, a in answers.items() if not a.error}
     failures = {key: a.error for key, a in answers.items() if a.error}

@@ -64,12 +64,14 @@ class Run:
     def after(self, stage: str) -> Dataset:
         """The examples as a stage (generate, curate or a later one) left them."""
         name = _EXAMPLES.get(stage, "aligned.parquet")
+        if stage == "curate" and (self.path / "refined.parquet").is_file():
+            name = "refined.parquet"
         return load_dataset(self._need(name, f"{stage} CONFIG"))
 
     @cached_property
     def latest(self) -> Dataset:
         """The examples as the last finished stage left them, rejected ones included."""
-        names = ("aligned", "reviewed", "trusted", "registers", "curated")
+        names = ("aligned", "reviewed", "trusted", "refined", "registers", "curated")
         found = next((n for n in names if (self.path / f"{n}.parquet").is_file()), "generated")
         return load_dataset(self._need(f"{found}.parquet", "generate CONFIG"))
 

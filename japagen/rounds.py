@@ -81,6 +81,7 @@ class Rounds:
         self._task = task
         self._gold = gold
         self._unlabelled = data.unlabelled
+        self._corpus = data.corpus
         self._analyzer = analyzer
         self._asker = asker
         self._stages = stages
@@ -95,7 +96,9 @@ class Rounds:
             JapagenError: If no request of the first round was answered.
         """
         task, info = self._task, self._asker.info
-        planner = RequestPlanner(task, self._gold, self._prompts, info, self._analyzer.tagger)
+        planner = RequestPlanner(
+            task, self._gold, self._prompts, info, self._analyzer.tagger, self._corpus
+        )
         sizes = generation.round_sizes(task)
         made = Generated([], {}, {}, 0, [])
         registers: Mapping[str, Shares] = self._registers
@@ -161,7 +164,10 @@ class Rounds:
             made.requests, made.answers, made.failures, self._asker.info.name
         )
         seen = find_registers(rows, self._analyzer)
-        rows = filter_texts(task, seen, self._gold, self._prompts.phrases, tagger)
+        passages = coverage.passages_in(made.requests)
+        rows = filter_texts(
+            task, seen, self._gold, self._prompts.phrases, tagger, passages=passages
+        )
         kept = rows.kept
         rounds = kept.column("round")
         first = kept.where(_mask(rounds, 0))

@@ -42,7 +42,7 @@ class Source(Section):
         path: CSV, JSONL or Parquet; relative to the task file.
         columns: Our column name to the file's, for example ``{text: 本文, label: 分類}``.
         encoding: The file's encoding; CSV and JSONL only.
-        per_label: Draw this many a label (seeded) instead of using all.
+        per_label: Draw this many a label (seeded) instead of using all; gold alone.
     """
 
     path: Path
@@ -80,42 +80,6 @@ class Privacy(Section):
     """
 
     prompts: Literal["mask", "refuse", "allow"] = "mask"
-
-
-class Generation(Section):
-    """How much is asked for, and how.
-
-    Attributes:
-        per_label: Requests for each label.
-        strategy: ``few_shot`` shows gold examples, ``zero_shot`` only describes the label;
-            ``auto`` is few-shot where there is gold.
-        shots: Gold examples in a prompt.
-        completions_per_shot_set: Requests that share one set of shots (and so one prompt
-            prefix); the set is never used again.
-        rounds: Rounds that the requests are spread over. From the second on, requests name what
-            the texts so far have too little of; 1 asks for everything at once.
-        knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
-            label. Requests that name nothing else name one of these, in turn.
-        rare_share: Share of a label's requests that describe one of its ``rare_cases``.
-        prompts: Directory of templates to use in place of the built-in ones.
-        instruction: A sentence that prompts add to what they ask for.
-        budget: What may be used in all.
-    """
-
-    per_label: Count = 150
-    strategy: Literal["auto", "few_shot", "zero_shot"] = "auto"
-    shots: Count = 10
-    completions_per_shot_set: Annotated[int, Field(ge=1, le=8)] = 8
-    temperature: Annotated[float, Field(ge=0, le=5)] = 0.8
-    top_k: Annotated[int, Field(ge=0)] = 100
-    min_p: Share = 0.05
-    max_tokens: Count = 120
-    rounds: Annotated[int, Field(ge=1, le=20)] = 1
-    knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
-    rare_share: Share = 0.1
-    prompts: Path | None = None
-    instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""
-    budget: Budget = Budget()
 
 
 class BoundaryCase(Section):
@@ -185,6 +149,8 @@ class Curation(Section):
         max_gold_overlap: Largest share of a text's character 5-grams found in one gold text.
         max_similarity: Largest Jaccard similarity of character bigrams with an earlier text or
             with gold; 1 leaves near-duplicates in.
+        max_passage_copy: Longest run of characters that a text may share with a passage that its
+            prompt, or another, showed.
         max_meaning_similarity: Largest cosine similarity of encoder vectors with an earlier text
             or with gold, the mean vector taken off; None does not compare.
         forbid_label_name: Reject texts that contain their label's name.
@@ -196,7 +162,7 @@ class Curation(Section):
         rewrite_attempts: Requests to the model for one text that the rules cannot rewrite;
             0 for rules alone.
         label_miss: What to do with a text that most likely has another label than the one
-            asked for (see `AlignmentSettings.label_trust`): ``relabel`` it where the other label
+            asked for (see ``alignment.label_trust``): ``relabel`` it where the other label
             is as likely as ``label_confidence``, ``reject`` it, or ``keep`` it with the little
             weight that its label's probability gives it. What is not relabelled is rejected.
         label_confidence: Least probability of a text's label, unless all are kept.
@@ -212,6 +178,7 @@ class Curation(Section):
     min_japanese_share: Share = 0.3
     max_gold_overlap: Share = 0.6
     max_similarity: Annotated[float, Field(gt=0, le=1)] = 0.7
+    max_passage_copy: Count = 15
     max_meaning_similarity: Annotated[float, Field(gt=0, le=1)] | None = None
     forbid_label_name: bool = False
     forbidden_words: tuple[str, ...] = ()
@@ -256,11 +223,11 @@ class AlignmentSettings(Section):
     """How synthetic text is weighted towards gold.
 
     Attributes:
-        method: ``entropy`` (entropy balancing with tolerance), another method of
-            `japagen.alignment.methods`, ``labels`` for label shares alone, ``none``, or ``auto``
+        method: ``entropy`` (entropy balancing with tolerance), another method,
+            ``labels`` for label shares alone, ``none``, or ``auto``
             for what does best on gold and unlabelled texts left out.
         floor: Least effective sample size, as a share of the examples within each label.
-        label_trust: How likely each text's label is, which becomes its `weight_label`.
+        label_trust: How likely each text's label is, which its weight is multiplied by.
             ``encoder`` asks a linear classifier trained on gold alone; ``pool`` asks the generator
             too, as a few-shot classifier, and weighs both by how well they do on gold that they
             have not seen; ``none`` trusts all labels alike.
@@ -293,6 +260,10 @@ class Training(Section):
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
+        batch_size: Texts in an optimiser step.
+        learning_rate: Of the encoder's layers, where it is tuned.
+        head_learning_rate: Of the head, where the encoder is tuned.
+        max_length: Tokens of a text, or pair of texts, that the encoder reads; the rest is cut.
         seeds: Independent fine-tunings for the comparison; the first one is saved.
     """
 

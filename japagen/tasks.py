@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from japagen.economics import Economics
 from japagen.errors import JapagenError, nearest
 from japagen.examples import Dataset
+from japagen.generation_settings import Generation, Refinement, with_diversity
 from japagen.generator_settings import GeneratorSettings
 from japagen.japanese.registers import PRESETS
 from japagen.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
@@ -24,7 +25,6 @@ from japagen.settings import (
     BoundaryCase,
     Curation,
     Evaluation,
-    Generation,
     Item,
     JapaneseSettings,
     Mixing,
@@ -35,24 +35,13 @@ from japagen.settings import (
     Source,
     Training,
 )
+from japagen.task_paths import from_directory, made_absolute
 from japagen.yaml_files import read_mapping
 
 # What a list of concepts asks for: each in this share, together in no more than half.
 _CONCEPT_SHARE, _LISTED_SHARE = 0.1, 0.5
 # What is wanted of the texts of each class.
 _BY_CLASS = ("concepts", "rare_cases", "boundary_cases", "balance")
-# Keys that name nothing but files; others may be the name of a model.
-_ALWAYS_PATHS = ("path", "prompts", "user_dictionary", "honorifics")
-_PATHS = (
-    ("gold", "path"),
-    ("test", "path"),
-    ("unlabelled", "path"),
-    ("generation", "prompts"),
-    ("generator", "model"),
-    ("training", "encoder"),
-    ("japanese", "user_dictionary"),
-    ("japanese", "honorifics"),
-)
 
 
 class Task(Section):
@@ -104,6 +93,7 @@ class Task(Section):
     balance: dict[str, dict[str, BalanceValue]] = Field({})
     generator: GeneratorSettings = GeneratorSettings()
     generation: Generation = Generation()
+    refinement: Refinement = Refinement()
     privacy: Privacy = Privacy()
     curation: Curation = Curation()
     japanese: JapaneseSettings = JapaneseSettings()
@@ -117,7 +107,10 @@ class Task(Section):
     @model_validator(mode="before")
     @classmethod
     def _labels_from_scale(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict) or not isinstance(raw.get("scale"), dict):
+        if not isinstance(raw, dict):
+            return raw
+        raw = with_diversity(raw)
+        if not isinstance(raw.get("scale"), dict):
             return raw
         # What is no number is refused where the field itself is read.
         names = {anchor_name(number): text for number, text in raw["scale"].items()}
@@ -146,7 +139,13 @@ class Task(Section):
     def _check_coverage_kind(self) -> None:
         if self.kind == "classification" and self.pair is None:
             return
+        if self.pair and self.generation.grid_labels:
+            raise ValueError(
+                "generation.attributes: first texts of pairs have no label yet; give one grid for "
+                "all labels"
+            )
         given = [name for name in _BY_CLASS if getattr(self, name)]
+        given += ["generation.paraphrase_share"] if self.generation.paraphrase_share else []
         given += ["generation.rounds"] if self.generation.rounds > 1 else []
         if given:
             raise ValueError(
@@ -198,6 +197,7 @@ class Task(Section):
             ("rare_cases", self.rare_cases),
             ("boundary_cases", [name for case in self.boundary_cases for name in case.labels]),
             ("generation.knowledge", known if isinstance(known, dict) else ()),
+            ("generation.attributes", self.generation.grid_labels),
         ):
             for name in named:
                 if name not in self.labels:
@@ -259,13 +259,7 @@ class Task(Section):
         """
         path = Path(path)
         raw = read_mapping(path)
-        for sources in ("gold", "test", "unlabelled"):
-            source = raw.get(sources)
-            if isinstance(source, str):
-                raw[sources] = source = {"path": source}
-            if isinstance(source, dict) and isinstance(source.get("path"), str):
-                source["path"] = path.parent / source["path"]
-        _from_directory(raw, path.parent)
+        from_directory(raw, path.parent)
         for key, value in (overrides or {}).items():
             set_key(raw, key, value)
         return cls.parse(raw, str(path))
@@ -281,12 +275,7 @@ class Task(Section):
 
     def to_yaml(self) -> str:
         """The task as a file that means the same wherever it lies: its paths are absolute."""
-        raw = self.model_dump(mode="json")
-        for section, key in _PATHS:
-            value = raw[section] and raw[section][key]
-            # A name of a model stays one unless it is a file or directory here.
-            if isinstance(value, str) and (key in _ALWAYS_PATHS or Path(value).exists()):
-                raw[section][key] = str(Path(value).absolute())
+        raw = made_absolute(self.model_dump(mode="json"))
         return yaml.safe_dump(raw, allow_unicode=True, sort_keys=False)
 
 
@@ -310,19 +299,6 @@ def balance_shares(values: Mapping[str, BalanceValue]) -> dict[str, float]:
     open_values = sum(v.share is None for v in values.values())
     rest = (1 - given) / max(open_values, 1)
     return {name: rest if v.share is None else v.share for name, v in values.items()}
-
-
-def _from_directory(raw: dict[str, Any], directory: Path) -> None:
-    """Takes paths of a task file's settings from its directory."""
-    for section, key in _PATHS[3:]:
-        settings = raw.get(section)
-        value = settings.get(key) if isinstance(settings, dict) else None
-        if (
-            settings
-            and isinstance(value, str)
-            and (key in _ALWAYS_PATHS or (directory / value).exists())
-        ):
-            settings[key] = str(directory / value)
 
 
 _Model = TypeVar("_Model", bound=Section)

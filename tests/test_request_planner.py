@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen import generation
+from japagen.coverage import passages_in
 from japagen.data import load_data
+from japagen.errors import JapagenError
+from japagen.examples import Dataset, Example
 from japagen.generators.base import Request
 from japagen.japanese.registers import Register
 from japagen.knowledge import KINDS, Knowledge
@@ -225,7 +228,7 @@ def test_a_chat_prompt_says_it_in_one_condition(
     assert conditions[conditions.index(sentence) + 1] == ""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "paraphrase"])
 def test_a_document_without_shots_says_it_too(task: Task, kind: Any) -> None:
     info = ScriptedGenerator().info
     planner = generation.RequestPlanner(task, None, builtin_prompts(), info)
@@ -237,3 +240,92 @@ def test_a_document_without_shots_says_it_too(task: Task, kind: Any) -> None:
     added = named.removeprefix(plain.removesuffix("\n\n-")).removesuffix("\n\n-")
     assert "返品" in added
     assert added.endswith("。") or kind == "rare"
+
+
+GRID = {"話題": ["箱", "伝票", "時間"], "立場": ["送る人", "受け取る人"]}
+
+
+def test_attributes_are_asked_for_evenly(task: Task) -> None:
+    task = task.model_copy(
+        update={"generation": task.generation.model_copy(update={"attributes": GRID})}
+    )
+    gold = load_data(task).gold
+    shares = {name: {"polite": 1.0} for name in task.labels}
+    for kind in ("chat", "document"):
+        info = ScriptedGenerator(kind=kind).info  # type: ignore[arg-type]
+        planner = generation.RequestPlanner(task, gold, builtin_prompts(), info)
+        requests = planner.round(0, 12, shares, {})
+        counts = Counter(k for r in requests if r.label == "配送" for k in r.knowledge)
+        for value in GRID["話題"]:
+            assert counts[f"attribute:話題：{value}"] == 4
+        for value in GRID["立場"]:
+            assert counts[f"attribute:立場：{value}"] == (6 if kind == "chat" else 0)
+        for request in requests:
+            values = [k.partition("：")[2] for k in request.knowledge]
+            if isinstance(request.prompt, str):
+                assert request.prompt.endswith(f"- （{values[0]}）")
+            else:
+                said = "／".join(k.removeprefix("attribute:") for k in request.knowledge)
+                assert f"- 次の設定に沿って書く。{said}\n" in request.prompt[-1].content
+
+
+def test_passages_come_from_the_words_of_the_shots_and_once(task: Task) -> None:
+    gold = load_data(task).gold
+    texts = [f"荷物の配達は{n}時に始まり、返品の受付は{n + 1}時に終わる。" for n in range(9, 19)]
+    corpus = Dataset.of(Example(text) for text in texts)
+    shares = {name: {"polite": 1.0} for name in task.labels}
+    info = ScriptedGenerator(kind="chat").info
+    planner = generation.RequestPlanner(task, gold, builtin_prompts(), info, corpus=corpus)
+    requests = planner.round(0, 8, shares, {})
+    shown = passages_in(requests)
+    assert 0 < len(shown) <= len(texts)
+    assert set(shown) <= set(texts)
+    named = [r for r in requests if r.knowledge]
+    assert len(named) == len(shown)
+    for request in named:
+        passage = request.knowledge[0].removeprefix("passage:")
+        assert isinstance(request.prompt, tuple)
+        assert f"資料：{passage}" in request.prompt[-1].content
+
+
+def test_knowledge_attributes_and_passages_take_turns(task: Task) -> None:
+    changed = {"attributes": GRID, "knowledge": ("宅配",)}
+    task = task.model_copy(update={"generation": task.generation.model_copy(update=changed)})
+    gold = load_data(task).gold
+    corpus = Dataset.of(Example(f"荷物{n}の配達と返品についての説明。") for n in range(30))
+    planner = generation.RequestPlanner(
+        task, gold, builtin_prompts(), ScriptedGenerator(kind="chat").info, corpus=corpus
+    )
+    requests = planner.round(0, 12, {name: {"polite": 1.0} for name in task.labels}, {})
+    kinds = Counter(Knowledge.parse(r.knowledge[0]).kind for r in requests if r.label == "配送")
+    assert kinds == {"knowledge": 4, "attribute": 4, "passage": 4}
+
+
+def test_gold_is_put_in_other_words_and_what_comes_of_it_descends_from_it(task: Task) -> None:
+    changed = task.generation.model_copy(update={"paraphrase_share": 0.25})
+    task = task.model_copy(update={"generation": changed})
+    gold = load_data(task).gold
+    assert gold is not None
+    texts = {e.id: e for e in gold}
+    shares = {name: {"casual": 1.0} for name in task.labels}
+    for kind, expected in (("chat", 3), ("document", 0)):
+        info = ScriptedGenerator(kind=kind).info  # type: ignore[arg-type]
+        planner = generation.RequestPlanner(task, gold, builtin_prompts(), info)
+        made = [r for r in planner.round(0, 12, shares, {}) if r.label == "配送"]
+        rewriting = [r for r in made if r.template.startswith("paraphrase.")]
+        assert len(rewriting) == expected
+        assert len(made) == 12
+        for request in rewriting:
+            (source,) = request.shot_ids
+            assert request.knowledge == (f"paraphrase:{source}",)
+            assert texts[source].label == "配送"
+            said = request.prompt[-1].content  # type: ignore[union-attr]
+            assert texts[source].text in said
+            assert "くだけた話し言葉" in said
+            assert sum(e.text in said for e in gold) == 1
+
+
+def test_pairs_are_not_put_in_other_words() -> None:
+    raw = {"name": "t", "labels": ["含意", "矛盾"], "pair": {}}
+    with pytest.raises(JapagenError, match="paraphrase_share"):
+        Task.parse({**raw, "generation": {"paraphrase_share": 0.2}})

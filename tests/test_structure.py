@@ -18,7 +18,7 @@ COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
     *("estimating", "foreseeing", "plan_view", "tune_view", "tuning"),
     *("aligning", "arms", "asking", "auditing", "curating", "label_checking", "measuring"),
-    *("mixing", "pairs", "planning", "reviewing", "rounds", "scoring", "stage_runner"),
+    *("mixing", "pairs", "planning", "refining", "reviewing", "rounds", "scoring", "stage_runner"),
     *("text_vectors", "two_turns", "watching", "weighting"),
 )
 

@@ -93,7 +93,7 @@ def align(
     if as_json:
         terminal.print_json(found.to_dict())
     else:
-        terminal.out.print(f"wrote {output}")
+        terminal.say(f"wrote {output}")
         terminal.print_alignment(found.to_dict())
 
 
@@ -208,7 +208,7 @@ def monitor(
         )
         if found.new_words:
             words = ", ".join(f"{word} ({n})" for word, n in found.new_words.items())
-            terminal.out.print(f"words never seen before: {words}")
+            terminal.say(f"words never seen before: {words}")
     if found.verdict == "retrain":
         raise typer.Exit(3)
 
@@ -244,7 +244,7 @@ def export(
         overwrite=overwrite,
     )
     for path in written:
-        terminal.out.print(f"wrote {path}")
+        terminal.say(f"wrote {path}")
 
 
 @app.command()
@@ -265,7 +265,7 @@ def report(
     found = Run.open(run_path)
     path = output or run_path / "report.html"
     write_text(path, render_report(found.metrics, found.dataset, language=language.value))
-    terminal.out.print(f"wrote {path}")
+    terminal.say(f"wrote {path}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from japagen.curation.naturalness import find_unnatural
 from japagen.curation.near_duplicates import reject_near_duplicates
 from japagen.examples import Dataset, Example, Rejection
+from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.pii import find_personal_data
@@ -28,6 +29,8 @@ def curate(
     settings: Curation,
     gold: Dataset | None = None,
     prompt_phrases: Iterable[str] = (),
+    passages: Iterable[str] = (),
+    tagger: Tagger | None = None,
 ) -> Dataset:
     """Rejects what should not be trained on; nothing is dropped.
 
@@ -39,11 +42,13 @@ def curate(
         settings: Thresholds.
         gold: Training gold, for copies.
         prompt_phrases: Sentences that prompts showed besides gold.
+        passages: Material that prompts showed.
+        tagger: Finds names of people; the default dictionary when None.
 
     Returns:
         The same rows in the same order, with ``rejected`` filled in.
     """
-    filters = _row_filters(settings, gold, prompt_phrases)
+    filters = _row_filters(settings, gold, prompt_phrases, list(passages), tagger)
     seen: dict[tuple[str, str], str] = {}
     rejections: list[Rejection | None] = []
     for example in dataset:
@@ -58,7 +63,11 @@ def curate(
 
 
 def _row_filters(
-    settings: Curation, gold: Dataset | None, prompt_phrases: Iterable[str]
+    settings: Curation,
+    gold: Dataset | None,
+    prompt_phrases: Iterable[str],
+    passages: Sequence[str],
+    tagger: Tagger | None,
 ) -> list[Filter]:
     filters: list[Filter] = [
         _too_short(settings.min_characters),
@@ -74,7 +83,9 @@ def _row_filters(
         filters.append(_forbidden(settings.forbidden_words))
     filters.append(lambda example: find_unnatural(_texts(example), settings.naturalness))
     if settings.personal_data == "reject":
-        filters.append(_personal_data)
+        filters.append(_personal_data(tagger))
+    if passages:
+        filters.append(_passage_copy(OverlapIndex(passages), settings))
     if gold is not None and len(gold):
         filters.append(_gold_copy(_gold_index(gold), settings.max_gold_overlap))
     return filters
@@ -162,11 +173,14 @@ def _forbidden(words: Sequence[str]) -> Filter:
     return check
 
 
-def _personal_data(example: Example) -> Rejection | None:
-    found = [d for text in _texts(example) for d in find_personal_data(text)]
-    # The detail names the kinds alone: it is shown in the report.
-    kinds = ", ".join(sorted({d.kind for d in found}))
-    return Rejection("personal_data", len(found), 0, kinds) if found else None
+def _personal_data(tagger: Tagger | None) -> Filter:
+    def check(example: Example) -> Rejection | None:
+        found = [d for text in _texts(example) for d in find_personal_data(text, tagger)]
+        # The detail names the kinds alone: it is shown in the report.
+        kinds = ", ".join(sorted({d.kind for d in found}))
+        return Rejection("personal_data", len(found), 0, kinds) if found else None
+
+    return check
 
 
 def _joined(example: Example) -> str:
@@ -183,6 +197,26 @@ def _gold_copy(index: OverlapIndex, most: float) -> Filter:
         return (
             Rejection("gold_copy", round(share, 3), most, nearest[:200]) if share > most else None
         )
+
+    return check
+
+
+def _passage_copy(index: OverlapIndex, settings: Curation) -> Filter:
+    """Both a long run and many short ones are copies: a passage is longer than most texts."""
+
+    def check(example: Example) -> Rejection | None:
+        for text in _texts(example):
+            copied = index.longest_copy(text).text
+            if len(copied) > settings.max_passage_copy:
+                return Rejection(
+                    "passage_copy", len(copied), settings.max_passage_copy, copied[:200]
+                )
+            share, nearest = index.nearest(text)
+            if share > settings.max_gold_overlap:
+                return Rejection(
+                    "passage_copy", round(share, 3), settings.max_gold_overlap, nearest[:200]
+                )
+        return None
 
     return check
 

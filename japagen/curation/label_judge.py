@@ -66,11 +66,14 @@ def plan_questions(texts: Dataset, gold: Dataset, seed: int) -> list[Question]:
     """
     own = deal_folds(np.unique(gold.labels, return_inverse=True)[1], FOLDS, seed)
     shown, asked = _one_line_each(gold), _one_line_each(texts)
+    # One shot of every label has to fit, however many labels there are.
+    most = _SHOT_CHARACTERS // len(set(gold.labels))
+    short = [text[:most] for text in shown]
     questions = []
     for fold in range(FOLDS):
         rows = [i for i in range(len(gold)) if own[i] != fold]
         shots = tuple(
-            (shown[i], str(gold.labels[i])) for i in _fitting(rows, gold, shown, seed, fold)
+            (short[i], str(gold.labels[i])) for i in _fitting(rows, gold, short, seed, fold)
         )
         for row in np.flatnonzero(own == fold).tolist():
             questions.append(Question(fold, True, row, shown[row], shots))

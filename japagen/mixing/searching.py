@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ def find_mix_of(
     method: str,
     tagger: Tagger,
     listener: Listener,
+    vouched: Collection[str] = (),
 ) -> FoundMix:
     """Finds the mix for a run.
 
@@ -42,6 +43,7 @@ def find_mix_of(
         method: How the run was aligned; never "auto".
         tagger: Morphological analyser.
         listener: Told of the progress.
+        vouched: Ids of texts whose label a person has vouched for.
     """
     trusted, curation = task.alignment.label_trust != "none", task.curation
     settles = trusted and curation.label_miss == "relabel"
@@ -130,6 +132,7 @@ def find_mix_of(
         repeats=task.mixing.repeats,
         relabel=curation.label_confidence if settles else None,
         head=None if frozen is None else frozen.probabilities,
+        vouched=vouched,
         confirm=check if task.mixing.confirm else None,
         progress=progress,
     )

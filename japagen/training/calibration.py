@@ -6,7 +6,7 @@ that gold is left out with it: it descends from the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -24,15 +24,29 @@ ZERO_GOLD_TEMPERATURE = 0.25
 _LOG_BOUNDS = (np.log(0.05), np.log(10.0))
 
 
-def fold_of(labels: Ints, seed: int, folds: int = FOLDS) -> Ints:
-    """Deals the texts of each label into folds; returns each text's, shape (n,)."""
+def fold_of(
+    labels: Ints, seed: int, folds: int = FOLDS, texts: Sequence[Hashable] | None = None
+) -> Ints:
+    """Deals the texts of each label into folds; returns each text's, shape (n,).
+
+    Args:
+        labels: Label indices, shape (n,).
+        seed: Of the deal.
+        folds: How many.
+        texts: Repetitions of one text share a fold: one of them held out must not be known from
+            the other. All count as different when None.
+    """
     rng = np.random.default_rng(seed)
     out = np.zeros(len(labels), dtype=np.int64)
+    rows_at = np.arange(len(labels))
+    at: dict[Hashable, int] = {}
+    first = np.array([at.setdefault(t, i) for i, t in enumerate(texts)]) if texts else rows_at
     for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
+        rows = rng.permutation(np.flatnonzero((labels == label) & (first == rows_at)))
         # Where a label has fewer texts than folds, they do not all fall into the first ones.
         out[rows] = (np.arange(len(rows)) + rng.integers(folds)) % folds
-    return out
+    found: Ints = out[first]
+    return found
 
 
 def out_of_fold_logits(
@@ -57,7 +71,8 @@ def out_of_fold_logits(
         Shape (gold, labels).
     """
     golds = len(gold_ids)
-    folds = fold_of(data.targets[:golds].argmax(axis=1), seed)
+    texts = [tuple(row["input_ids"]) for row in data.rows[:golds]]
+    folds = fold_of(data.targets[:golds].argmax(axis=1), seed, texts=texts)
     out = np.zeros((golds, data.targets.shape[1]))
     for fold in np.unique(folds):
         rows = np.flatnonzero(folds == fold)

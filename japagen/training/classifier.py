@@ -19,9 +19,9 @@ import torch
 from japagen.errors import DamagedError, JapagenError
 from japagen.examples import Label
 from japagen.files import read_json, write_json
+from japagen.from_transformers import quiet_transformers
 from japagen.kinds import Kind, LabelSpace
 from japagen.training.calibration import threshold_for
-from japagen.training.checkpoints import quiet_transformers
 from japagen.training.objectives import PROBLEM_TYPES, outputs_of
 
 _CARD = "japagen.json"

@@ -90,3 +90,28 @@ def test_both_sides_of_a_pair_are_looked_at() -> None:
     rejected = curate(dataset, Curation())[0].rejected
     assert rejected is not None
     assert rejected.filter == "not_japanese"
+
+
+PASSAGE = "フロントは二十四時間開いており、朝食は一階の食堂で六時半から十時まで用意している。"
+
+
+@pytest.mark.parametrize(
+    ("text", "copied"),
+    [
+        ("朝食は一階の食堂で六時半から十時まで用意しているそうで、助かりました。", True),
+        ("朝食は六時半からで、早く出る日にもゆっくり食べられました。", False),
+        ("一階の食堂は広く、フロントの人も親切でした。", False),
+    ],
+)
+def test_copies_of_passages_are_rejected(text: str, copied: bool) -> None:
+    made = curate(Dataset.of([Example(text)]), Curation(), passages=[PASSAGE])
+    rejection = made[0].rejected
+    if not copied:
+        assert rejection is None
+        return
+    assert rejection is not None
+    assert (rejection.filter, rejection.threshold) == ("passage_copy", 15)
+    assert rejection.detail in PASSAGE
+    assert rejection.value == len(rejection.detail)
+    loose = Curation(max_passage_copy=60, max_gold_overlap=1.0)
+    assert curate(Dataset.of([Example(text)]), loose, passages=[PASSAGE])[0].rejected is None

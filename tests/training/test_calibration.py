@@ -37,12 +37,21 @@ def test_each_label_is_spread_over_the_folds(labels: list[int], seed: int) -> No
         assert sizes.max() - sizes.min() <= 1
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from("abcdef")), min_size=1), st.integers(0, 9)
+)
+def test_repetitions_of_a_text_share_a_fold(rows: list[tuple[int, str]], seed: int) -> None:
+    labels, texts = np.array([label for label, _ in rows]), [text for _, text in rows]
+    folds = fold_of(labels, seed, texts=texts)
+    assert all(len({f for f, t in zip(folds, texts, strict=True) if t == x}) == 1 for x in texts)
+
+
 def test_a_text_is_judged_without_what_descends_from_it() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(10) % 2
     features = rng.normal(size=(14, 4))
     data = Labelled(
-        rows=[{}] * 14,
+        rows=[{"input_ids": [i]} for i in range(14)],
         targets=np.eye(2)[[*labels, 0, 1, 0, 1]],
         mass=np.ones(14),
         phrases=[],
