@@ -13,7 +13,14 @@ from typing import Any, Literal
 from japagen.curation import label_judge
 from japagen.data import TaskData, load_data
 from japagen.errors import JapagenError
-from japagen.foreseeing import Fate, fate_of, notes_on, rewrite_requests, stand_ins
+from japagen.foreseeing import (
+    Fate,
+    fate_of,
+    notes_on,
+    refine_requests,
+    rewrite_requests,
+    stand_ins,
+)
 from japagen.generators.base import Answer, Generator, Request
 from japagen.generators.choosing import AmbiguousOptionsError, Chooser, Scorer
 from japagen.generators.loading import load_generator
@@ -22,9 +29,12 @@ from japagen.ledger import Ledger, ledger_errors
 from japagen.outgoing import prepare
 from japagen.previewing import all_requests, prompt_text, spread
 from japagen.prompts import PromptLibrary
+from japagen.refining import why_not
 from japagen.spending import Purse, yen
 from japagen.tasks import Task
 
+# Of the steps whose requests the texts decide.
+_TEMPLATES = ("rewrite", "criticise", "refine", "judge")
 # Requests sent to find out how fast a generator on this machine is.
 _SAMPLE = 4
 # Prompts whose tokens are counted for a step that has its prompts only when the texts are there.
@@ -116,11 +126,12 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             machine and none to one elsewhere.
 
     Returns:
-        ``steps``: of ``generate``, ``rewrite`` (into the register asked for) and ``trust`` (the
-        label check), each with ``requests`` (at most), ``expected_requests``, ``answered`` (in
-        the ledger already), ``prompt_tokens``, ``max_completion_tokens``, and for what is not
-        answered yet ``max_tokens_left``, ``completion_tokens``, ``seconds``, ``yen`` (expected;
-        None where it is not known) and ``max_yen`` (None without a price). The same names
+        ``steps``: of ``generate``, ``rewrite`` (into the register asked for), ``refine`` (texts in
+        doubt, where the task's own generator is asked) and ``trust`` (the label check), each with
+        ``requests`` (at most), ``expected_requests``, ``answered`` (in the ledger already),
+        ``prompt_tokens``, ``max_completion_tokens``, and for what is not answered yet
+        ``max_tokens_left``, ``completion_tokens``, ``seconds``, ``yen`` (expected; None where it
+        is not known) and ``max_yen`` (None without a price). The same names
         outside ``steps`` are sums, of what is known; ``unknown`` names the steps that are not.
         Of generation: ``rounds`` (requests of each), ``cells`` (label, register, requests),
         ``knowledge`` (label, kind, item, requests that name it) and ``shared_prompt_tokens``
@@ -147,6 +158,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         steps = [
             _generation(context, requests, waiting, tokens),
             *context.rewriting(requests),
+            *context.refining(requests),
             *context.label_check(len(requests)),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
@@ -207,7 +219,7 @@ def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _
     with ledger_errors(path), closing(Ledger(path)) as ledger:
         answers = ledger.answers(r.id for r in requests)
         found = ledger.rate(generator.info.identity)
-        counts = {name: ledger.answered(name) for name in ("rewrite", "judge")}
+        counts = {name: ledger.answered(name) for name in _TEMPLATES}
     return _Past(answers, found and Rate(*found, "ledger"), counts)
 
 
@@ -294,6 +306,17 @@ class _Context:
             )
         ]
 
+    def refining(self, requests: Sequence[Request]) -> list[Step]:
+        """Texts in doubt: each round a critique, and a new text; how many only they can tell."""
+        task, info = self.task, self.generator.info
+        rounds = task.refinement.rounds
+        if not rounds or task.refinement.generator or why_not(task, task.gold is not None, info):
+            return []
+        prompts = refine_requests(task, self.data, info, requests, _PROMPTS)
+        most = 2 * rounds * len(requests)
+        answered = self.counts["criticise"] + self.counts["refine"] if self.counts else 0
+        return [self._step("refine", (most, None, answered), prompts, self.text_tokens)]
+
     def label_check(self, texts: int) -> list[Step]:
         """Every text kept, judged once for each fold of gold, and every gold text once."""
         task, gold, info = self.task, self.data.gold, self.generator.info
@@ -328,7 +351,7 @@ class _Context:
     ) -> Step:
         most, expected, answered = counts
         each = self._mean_tokens([prompt_text(r) for r in prompts])
-        limit = prompts[0].sampling.max_tokens
+        limit = max(r.sampling.max_tokens for r in prompts)
         return Step(
             *(name, most, expected, answered, each * most, each * max(0, most - answered), limit),
             completion if self.rate else None,

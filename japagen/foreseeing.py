@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from japagen import generation
 from japagen.curating import filter_texts
+from japagen.curation.refinement import Rewriter
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
 from japagen.data import TaskData
@@ -103,6 +106,30 @@ def rewrite_requests(
     return asked
 
 
+def refine_requests(
+    task: Task, data: TaskData, info: GeneratorInfo, requests: Sequence[Request], number: int
+) -> list[Request]:
+    """What would be sent to refine ``number`` texts once: a critique of each, and a new text."""
+    prompts = PromptLibrary(task.generation.prompts)
+    texts = list(data.gold.texts) if data.gold is not None else prompts.phrases
+    chosen = requests[:: max(1, len(requests) // number)][:number]
+    rows = [
+        Example(texts[i % len(texts)], r.label, id=f"s-{i}", register_asked=r.register)
+        for i, r in enumerate(chosen)
+    ]
+    asked: list[Request] = []
+
+    def send(sent: Sequence[Request]) -> Mapping[str, Answer]:
+        asked.extend(sent)
+        # A critique about as long as they come.
+        said = json.dumps({"text": "指摘" * 40}, ensure_ascii=False)
+        return {r.id: Answer(r.id, said, "stop") for r in sent}
+
+    variables = partial(generation.label_variables, task)
+    Rewriter(prompts, info, send, variables, task.seed, task.generation.max_tokens).rewrite(rows, 1)
+    return asked
+
+
 def notes_on(task: Task, info: GeneratorInfo) -> list[str]:
     """What a table of requests does not show."""
     notes = []
@@ -114,12 +141,13 @@ def notes_on(task: Task, info: GeneratorInfo) -> list[str]:
         )
     if info.prompt_kind == "document" and task.generation.paraphrase_share:
         notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
-    if task.refinement.rounds and not task.refinement.generator:
-        reason = why_not(task, task.gold is not None, info)
+    if task.refinement.rounds and task.refinement.generator:
         most = 2 * task.refinement.rounds
         notes.append(
-            f"No text will be refined: {reason}."
-            if reason
-            else f"Refinement asks at most {most} times more for each text whose label is doubtful."
+            f"Refinement asks {task.refinement.generator.model} at most {most} times for each text "
+            "whose label is doubtful; that is not in the table."
         )
+    elif task.refinement.rounds:
+        reason = why_not(task, task.gold is not None, info)
+        notes += [f"No text will be refined: {reason}."] if reason else []
     return notes

@@ -11,6 +11,7 @@ from japagen.terminal import say
 _STEPS = {
     "generate": "generation",
     "rewrite": "register rewrites",
+    "refine": "refinement",
     "trust": "label check",
 }
 
@@ -30,6 +31,9 @@ def print_estimate(found: Mapping[str, Any]) -> None:
     else:
         say("time: not measured (--sample N sends N requests to find out)")
     for step in found["unknown"]:
+        if step == "refine":
+            say("refinement: how many texts are in doubt is known when they are there")
+            continue
         say(
             f"{_STEPS[step]}: how many are needed is known when 20 texts are there; until then "
             "'about' does not count them, and 'at most' does"

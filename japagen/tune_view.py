@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from japagen import terminal
+from japagen.terminal import say
 
 _VERDICTS = {
     "better": "better than the task as it stands",
@@ -31,9 +32,11 @@ def print_trials(found: Mapping[str, Any]) -> None:
     ]
     columns = ["rung", "settings", "requests", "kept", "agreement", "distance", "score"]
     terminal.print_table("trials, the best of each rung first", columns, rows)
-    terminal.out.print(gain_text(found))
-    terminal.out.print(f"trials: {found['out']}")
-    terminal.out.print(f"task file: {found['file']}")
+    if found["gain"]:
+        say(gain_text(found))
+    say(_VERDICTS[found["verdict"]])
+    say(f"trials: {found['out']}")
+    say(f"task file: {found['file']}")
 
 
 def changes_text(changes: Mapping[str, Any]) -> str:
@@ -44,18 +47,16 @@ def changes_text(changes: Mapping[str, Any]) -> str:
 
 
 def gain_text(found: Mapping[str, Any]) -> str:
-    """What the last comparison found, in one sentence."""
+    """What the last comparison found."""
     gain = found["gain"]
-    verdict = _VERDICTS[found["verdict"]]
-    if gain is None:
-        return verdict
     asked = gain["winner"]["requests"] + gain["now"]["requests"]
     return (
         f"{changes_text(found['winner'])}: score {gain['value']:+.3f} (95% interval "
-        f"{gain['low']:+.3f} to {gain['high']:+.3f}, on {asked} requests of its own): {verdict}"
+        f"{gain['low']:+.3f} to {gain['high']:+.3f}, on {asked} requests of its own)"
     )
 
 
 def heading(found: Mapping[str, Any]) -> list[str]:
     """The comment that the task file begins with."""
-    return ["Written by japagen tune.", gain_text(found)]
+    gain = [gain_text(found)] if found["gain"] else []
+    return ["Written by japagen tune.", *gain, _VERDICTS[found["verdict"]]]

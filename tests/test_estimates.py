@@ -63,6 +63,7 @@ def test_a_plan_counts_every_step(raw_task: dict[str, Any], tmp_path: Path) -> N
         fewer = {"alignment": {"label_trust": "encoder"}, "curation": {"register_miss": ["keep"]}}
         alone = estimate(Task.parse({**task.model_dump(mode="json"), **fewer}), tmp_path / "run", 2)
         batch = estimate(_task(raw_task, server, price=PRICE, batch=True), tmp_path / "run", 2)
+        refined = estimate(_task({**raw_task, "refinement": {"rounds": 2}}, server), None, 0)
     generate, rewrite, trust = found["steps"]
     gold = len(load_data(task).gold or ())
     assert rewrite["requests"] == 2 * 24
@@ -77,6 +78,9 @@ def test_a_plan_counts_every_step(raw_task: dict[str, Any], tmp_path: Path) -> N
         assert found[key] == pytest.approx(sum(step[key] for step in found["steps"]))
     assert found["yen"] == pytest.approx(generate["yen"] + trust["yen"])
     assert [step["step"] for step in alone["steps"]] == ["generate"]
+    assert refined["steps"][2]["step"] == "refine"
+    assert refined["steps"][2]["requests"] == 2 * 2 * 24
+    assert refined["unknown"] == ["rewrite", "refine"]
     assert alone["max_yen"] == pytest.approx(generate["max_yen"])
     assert batch["max_yen"] == pytest.approx(found["max_yen"] / 2)
     assert (found["batch"], batch["batch"]) == (None, 0.5)

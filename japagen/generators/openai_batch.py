@@ -69,7 +69,7 @@ class OpenAIBatchGenerator(OpenAIGenerator):
     ) -> None:
         super().__init__(model, **how)
         self._directory = directory
-        self._note = note
+        self.note = note
 
     @property
     def info(self) -> GeneratorInfo:
@@ -108,7 +108,7 @@ class OpenAIBatchGenerator(OpenAIGenerator):
                     records.append(found)
         if records:
             count = sum(len(waiting.keys() & set(r.requests)) for r in records)
-            self._note(f"Taking up {_named(records)} with {count} requests.")
+            self.note(f"Taking up {_named(records)} with {count} requests.")
         known = {key for record in records for key in record.requests}
         fresh = [r for key, r in waiting.items() if key not in known]
         submitted = [
@@ -116,7 +116,7 @@ class OpenAIBatchGenerator(OpenAIGenerator):
             for start in range(0, len(fresh), _MOST_REQUESTS)
         ]
         if submitted:
-            self._note(
+            self.note(
                 f"{len(fresh)} requests are in {_named(submitted)}, which may take a day. Ctrl-C "
                 "is safe: the same command takes it up again."
             )
