@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.generators.base import Request
 from japagen.estimating import estimate
+from japagen.generators.base import Request
 from japagen.refining import why_not
 from japagen.tasks import Task
 from tests.scripted import ScriptedGenerator, write_text
