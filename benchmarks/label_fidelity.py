@@ -297,7 +297,7 @@ def measure(
             )
     found = {}
     for what, dataset in rows.items():
-        found[what] = row(dataset, judge, spent, given.tokens // 40)
+        found[what] = row(dataset, judge, spent, given.tokens // 20)
         show(name, seed, f"{strategy}: {what}", found[what])
     return found
 
