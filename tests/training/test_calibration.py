@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from japagen.kinds import LabelSpace
 from japagen.training.calibration import (
     FOLDS,
     fit_temperature,
@@ -14,6 +15,8 @@ from japagen.training.calibration import (
 )
 from japagen.training.probing import Floats, Head, Labelled, fit_head
 
+TWO = LabelSpace("classification", ("a", "b"))
+
 
 @pytest.mark.parametrize("temperature", [0.3, 2.0])
 def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> None:
@@ -21,12 +24,14 @@ def test_the_temperature_that_made_the_labels_is_found(temperature: float) -> No
     logits = rng.normal(size=(4000, 3)) * 2
     noise = rng.gumbel(size=logits.shape)
     labels = (logits / temperature + noise).argmax(axis=1)
-    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.15)
+    assert fit_temperature(
+        logits, np.eye(3)[labels], LabelSpace("classification", ("a", "b", "c"))
+    ) == pytest.approx(temperature, rel=0.15)
 
 
 def test_a_few_lucky_texts_do_not_call_for_certainty() -> None:
     logits = np.eye(2)[[0, 1, 0, 1]]
-    assert 0.1 < fit_temperature(logits, np.array([0, 1, 0, 1])) < 1
+    assert 0.1 < fit_temperature(logits, logits, TWO) < 1
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 9))
@@ -47,6 +52,7 @@ def test_a_text_is_judged_without_what_descends_from_it() -> None:
         mass=np.ones(14),
         phrases=[],
         phrase_labels=np.zeros(0, dtype=np.int64),
+        space=TWO,
     )
     ids = [str(i) for i in range(10)]
     shots = [["0", "1"], ["5"], None, ["9"]]
