@@ -297,7 +297,7 @@ def measure(
             )
     found = {}
     for what, dataset in rows.items():
-        found[what] = row(dataset, judge, spent, given.tokens // 40)
+        found[what] = row(dataset, judge, spent, given.tokens // 20)
         show(name, seed, f"{strategy}: {what}", found[what])
     return found
 
@@ -340,6 +340,7 @@ def main() -> None:
     parser.add_argument("--voters", default="encoder,generator")
     parser.add_argument("--tokens", type=int, default=6000, help="generated tokens a strategy")
     parser.add_argument("--real", type=int, default=200, help="real texts for voters; 0 for none")
+    parser.add_argument("--threads", type=int, help="of the generator; the cores when absent")
     parser.add_argument("--quick", action="store_true", help="the default strategy, few tokens")
     parser.add_argument("--json", type=Path, help="write all figures there, and go on from there")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin nothing after")
@@ -350,7 +351,7 @@ def main() -> None:
     if given.json and given.json.exists():
         found = json.loads(given.json.read_text(encoding="utf-8"))
     began = time.monotonic()
-    generator = EmbeddedGenerator()
+    generator = EmbeddedGenerator(threads=given.threads)
     wanted = [*given.strategies.split(","), *(["real"] if given.real else [])]
     for seed, name, what in itertools.product(range(given.seeds), given.tasks.split(","), wanted):
         place = found.setdefault(f"{name}/{seed}", {})

@@ -133,17 +133,21 @@ def measure_coverage(
     """
     rows: dict[str, list[_Row]] = {label: [] for label in task.labels}
     asked: dict[str, Counter[Knowledge]] = {label: Counter() for label in task.labels}
+    written = Counter[str]()
     columns = ("label", "label_asked", "text", "request_id", "parent_id", "rejected")
     given = zip(*map(dataset.column, columns), dataset.weights.tolist(), strict=True)
     for label, wanted, text, request, parent, rejected, weight in given:
         if not parent:
-            asked[label if wanted is None else wanted].update(named.get(request, ()))
+            own = label if wanted is None else wanted
+            written[own] += 1
+            asked[own].update(named.get(request, ()))
         if not rejected:
             # A rewritten text has a request of its own.
             origin = parent.removeprefix("s-").partition("-")[0] if parent else request
             rows[label].append(_Row(text, named.get(origin or "", ()), weight))
     return {
-        label: _of_label(task, label, rows[label], asked[label], tagger) for label in task.labels
+        label: _of_label(task, label, rows[label], asked[label], written[label], tagger)
+        for label in task.labels
     }
 
 
@@ -156,12 +160,17 @@ class _Row(NamedTuple):
 
 
 def _of_label(
-    task: Task, label: str, rows: Sequence[_Row], asked: Counter[Knowledge], tagger: Tagger
+    task: Task,
+    label: str,
+    rows: Sequence[_Row],
+    asked: Counter[Knowledge],
+    written: int,
+    tagger: Tagger,
 ) -> LabelCoverage:
     wanted = task.wanted_shares(label)
     concepts = Terms([k.item for k in wanted if k.kind == "concept"], tagger)
     found = [(concepts.found(row.text), row.named) for row in rows]
-    wanted |= _wanted_values(task, label, asked)
+    wanted |= _wanted_values(task, label, asked, written)
     covered = tuple(_covered(known, share, found, asked) for known, share in wanted.items())
     shown = shown_values(task, [row.text for row in rows], tagger)
     weights = np.array([row.weight for row in rows])
@@ -177,14 +186,16 @@ def _of_label(
     return LabelCoverage(len(rows), covered, tuple(balanced))
 
 
-def _wanted_values(task: Task, label: str, asked: Counter[Knowledge]) -> dict[Knowledge, float]:
+def _wanted_values(
+    task: Task, label: str, asked: Counter[Knowledge], written: int
+) -> dict[Knowledge, float]:
     """The values of the attributes that requests named, with the share that each should have."""
     wanted: dict[Knowledge, float] = {}
     for name, values in task.generation.grid(label).items():
         known = [Knowledge("attribute", as_item([(name, value)])) for value in values]
         total = sum(asked[each] for each in known)
         if total:
-            wanted |= dict.fromkeys(known, total / len(known) / max(sum(asked.values()), total))
+            wanted |= dict.fromkeys(known, total / len(known) / written)
     return wanted
 
 

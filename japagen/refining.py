@@ -94,8 +94,13 @@ def refine_doubtful(
                 *(task.seed, task.generation.max_tokens),
             )
             return refinement.refine(
-                *(dataset, settings.rounds, settings.doubt),
-                *(score, rewriter.rewrite, filtered, analyzer),
+                dataset,
+                settings.rounds,
+                settings.doubt,
+                score=score,
+                rewrite=rewriter.rewrite,
+                filtered=filtered,
+                analyzer=analyzer,
             )
 
         templates = (refinement.CRITICISE, refinement.REFINE)

@@ -32,9 +32,9 @@ out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-def say(text: str, to: Console = out, style: str | None = None) -> None:
+def say(text: str, to: Console | None = None) -> None:
     """Prints what japagen itself says, in the user's language; data is printed as it is."""
-    to.print("\n".join(map(localized, text.split("\n"))), style=style)
+    (to or out).print("\n".join(map(localized, text.split("\n"))))
 
 
 class _Count(MofNCompleteColumn):
@@ -153,7 +153,7 @@ def print_json_line(value: Any) -> None:
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Prints a table to standard output."""
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(*columns, title=localized(title), title_justify="left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     out.print(table)
@@ -190,6 +190,8 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
                 f"(95% interval {gain['low']:+.3f} to {gain['high']:+.3f} over the test "
                 f"texts): {scores['verdict'].replace('_', ' ')}"
             )
+        if scores.get("few"):
+            say(f"Only {scores['n']} texts to score on: the scores say little. Give a test file.")
     _print_mix(metrics.get("mix"))
     _print_alarms((metrics.get("diversity") or {}).get("alarms") or ())
     say(f"report: {path / 'report.html'}")

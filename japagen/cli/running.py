@@ -11,6 +11,7 @@ import typer
 from japagen import plan_view, scaffold, terminal
 from japagen.cli.options import Columns, Config, Json, Out, Quiet, Sets, Synthetic, app
 from japagen.errors import JapagenError
+from japagen.messages import user_language
 from japagen.overrides import parse_overrides
 from japagen.tasks import Task, synthetic_source
 
@@ -22,7 +23,7 @@ def init(
     directory: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
 ) -> None:
     """Write a task file and a gold template to fill in."""
-    for path in scaffold.write_task(name, labels.split(","), directory):
+    for path in scaffold.write_task(name, labels.split(","), directory, user_language()):
         terminal.say(f"wrote {path}")
     terminal.say(scaffold.next_steps(name, directory), terminal.err)
 

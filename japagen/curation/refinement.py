@@ -173,7 +173,7 @@ def _better(
     filtered: Callable[[Dataset], Dataset],
 ) -> Dataset:
     judged = children.with_rejections([_why_not(child, scores) for child in children])
-    child_of = {e.parent_id: e.id for e in judged.kept}
+    child_of = {str(e.parent_id): e.id for e in judged.kept}
 
     def held(rows: Dataset, gone: set[str]) -> Dataset:
         """Rejects the parents whose child takes their place."""

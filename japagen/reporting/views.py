@@ -58,6 +58,7 @@ def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
     kept, made = counts["kept"], counts["generated"]
     share = words.share(kept / max(made, 1))
     of_made = words("tile.of_generated", n=words.count(made), share=share) if made else ""
+    of_made = words("tile.unused", n=words.count(made)) if unused else of_made
     found = [
         (led, arm.get(led), words.number, against(led)),
         (other, arm.get(other), words.number, against(other)),
@@ -71,7 +72,7 @@ def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
         {
             "name": words(arm_name, metric=words(name))
             if name in (led, other)
-            else words(f"tile.{name}"),
+            else words("tile.passed" if unused and name == "kept" else f"tile.{name}"),
             "value": show(v),
             "note": note,
             "missing": v is None,

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
+import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_expit, log_softmax
 
+from japagen.kinds import LabelSpace
+from japagen.training.objectives import outputs_of
 from japagen.training.probing import Floats, Head, Ints, Labelled
 
 Fit = Callable[[Labelled, Floats, int], Head]
@@ -21,6 +24,8 @@ TYPICAL_TEMPERATURE = 0.5
 """A head with a few texts a label is less sure than it is right; this is about by how much."""
 ZERO_GOLD_TEMPERATURE = 0.25
 """The same for a head without gold; on three tasks 0.14 to 0.34 was best."""
+# How far the numbers of a head are stretched.
+_SLOPES = (0.5, 4.0)
 _LOG_BOUNDS = (np.log(0.05), np.log(10.0))
 
 
@@ -83,23 +88,67 @@ def out_of_fold_logits(
     return out
 
 
-def fit_temperature(logits: Floats, labels: Ints) -> float:
+def fit_temperature(logits: Floats, targets: Floats, space: LabelSpace) -> float:
     """Finds what to divide logits by (Guo et al. 2017).
 
     Minimises the negative log-likelihood plus (log T - log T0)^2: a dozen texts that all happen
     to be right would otherwise call for certainty.
 
     Args:
-        logits: Shape (n, labels).
-        labels: True label indices, shape (n,).
+        logits: Of classes or tags, shape (n, labels).
+        targets: `LabelSpace.codes` of the labels.
+        space: The labels.
     """
+    classes = space.kind == "classification"
+    typical = TYPICAL_TEMPERATURE if classes else 1.0
 
     def loss(log_temperature: float) -> float:
-        found = log_softmax(logits / np.exp(log_temperature), axis=1)
-        fit = -found[np.arange(len(labels)), labels].sum()
-        return float(fit + (log_temperature - np.log(TYPICAL_TEMPERATURE)) ** 2)
+        scaled = logits / np.exp(log_temperature)
+        fit = (
+            -(targets * log_softmax(scaled, axis=1)).sum()
+            if classes
+            else -log_expit(np.where(targets > 0, scaled, -scaled)).sum()
+        )
+        return float(fit + (log_temperature - np.log(typical)) ** 2)
 
     return float(np.exp(minimize_scalar(loss, bounds=_LOG_BOUNDS, method="bounded").x))
+
+
+def calibrate(
+    head: Head, logits: Floats, targets: Floats, space: LabelSpace
+) -> tuple[Head, list[tuple[float, bool]]]:
+    """Makes a head's outputs mean what they say, without changing which is above which.
+
+    Args:
+        head: What to calibrate.
+        logits: Of gold, from heads that have not seen it, shape (n, outputs).
+        targets: `LabelSpace.codes` of gold.
+        space: The labels.
+
+    Returns:
+        The calibrated head; and of each text of gold, but for numbers, how probable the decision
+        on it is and whether it is right.
+    """
+    if space.kind == "regression":
+        slope, centre = _line(logits[:, 0], targets[:, 0])
+        return Head(head.weight * slope, (head.bias - centre[0]) * slope + centre[1]), []
+    temperature = fit_temperature(logits, targets, space)
+    found = outputs_of(space, torch.from_numpy(logits / temperature)).numpy()
+    decided = space.decide(found)
+    sure = np.where(decided > 0, found, 1 - found).min(axis=1)
+    if space.kind == "classification":
+        sure = found.max(axis=1)
+    right = (decided == targets).all(axis=1)
+    return head.cooled(temperature), list(zip(sure.tolist(), right.tolist(), strict=True))
+
+
+def _line(predicted: Floats, true: Floats) -> tuple[float, tuple[float, float]]:
+    """Least squares of true numbers on predicted ones: the slope, and a point on the line."""
+    centre = float(predicted.mean()), float(true.mean())
+    spread = float(((predicted - centre[0]) ** 2).sum())
+    common = float(((predicted - centre[0]) * (true - centre[1])).sum())
+    # Numbers that are predicted no better than chance keep their order all the same.
+    return float(np.clip(common / max(spread, 1e-12), *_SLOPES)), centre
 
 
 def threshold_for(

@@ -23,6 +23,7 @@ from japagen.from_transformers import quiet_transformers
 from japagen.kinds import Kind, LabelSpace
 from japagen.training.calibration import threshold_for
 from japagen.training.objectives import PROBLEM_TYPES, outputs_of
+from japagen.training.pair_model import PairModel, collate_apart, encode_apart
 
 _CARD = "japagen.json"
 # Wraps a loop (iterable, total) to show how far it is.
@@ -64,7 +65,7 @@ class Classifier:
     """A fine-tuned encoder with a classification head.
 
     Args:
-        model: A ``transformers`` sequence classification model.
+        model: A ``transformers`` sequence classification model, or a `PairModel`.
         tokenizer: Its fast or slow tokenizer.
         labels: Class or tag of every output, in order; of a scale of numbers its anchors.
         prefix: What the encoder wants before every text.
@@ -102,11 +103,19 @@ class Classifier:
         self.encoder = encoder
         self.out_of_fold = [(float(confidence), bool(right)) for confidence, right in out_of_fold]
 
+    @property
+    def reads_apart(self) -> bool:
+        """Whether the texts of a pair are read one by one, and then compared."""
+        return isinstance(self.model, PairModel)
+
     def encode(
         self, texts: Sequence[str], text_pairs: Sequence[str | None] | None = None
     ) -> list[dict[str, list[int]]]:
         """Tokenises texts or pairs without padding."""
         firsts = [self.prefix + text for text in texts]
+        if self.reads_apart:
+            seconds = [self.prefix + (pair or "") for pair in text_pairs or ()]
+            return encode_apart(self.tokenizer, firsts, seconds, self.max_length)
         pairs = None
         if text_pairs is not None and any(pair is not None for pair in text_pairs):
             pairs = [self.prefix + (pair or "") for pair in text_pairs]
@@ -115,6 +124,8 @@ class Classifier:
 
     def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Pads encoded rows to the longest of them."""
+        if self.reads_apart:
+            return collate_apart(self.tokenizer, rows)
         padded = self.tokenizer.pad(list(rows), return_tensors="pt")
         return dict(padded)
 
@@ -238,6 +249,7 @@ class Classifier:
     def save(self, path: str | Path) -> None:
         """Writes a checkpoint that ``transformers`` loads, and a small japagen.json.
 
+        Of a `PairModel` what ``transformers`` loads is the encoder; only `load` reads its head.
         The directory appears whole or not at all and replaces an earlier one.
         """
         path = Path(path)
@@ -260,6 +272,8 @@ class Classifier:
                 "encoder": self.encoder,
                 "out_of_fold": self.out_of_fold,
             }
+            if isinstance(self.model, PairModel):
+                card["pair_head"] = {"pooling": self.model.pooling}
             write_json(temporary / _CARD, card)
             temporary.chmod(0o755)
             if path.exists():
@@ -291,9 +305,12 @@ class Classifier:
             )
         try:
             card = read_json(path / _CARD)
+            pair_head = card.pop("pair_head", None)
             with quiet_transformers():
-                model = AutoModelForSequenceClassification.from_pretrained(
-                    path, use_safetensors=True
+                model = (
+                    AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)
+                    if pair_head is None
+                    else PairModel.from_pretrained(path, **pair_head)
                 )
                 return cls(model, AutoTokenizer.from_pretrained(path), **card)
         except (SafetensorError, OSError, TypeError, ValueError) as error:
