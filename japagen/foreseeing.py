@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from japagen import generation
+from japagen.coverage import passages_in
 from japagen.curating import filter_texts
 from japagen.curation.refinement import Rewriter
 from japagen.curation.register_quota import Rewritten, control_registers
@@ -60,7 +61,8 @@ def fate_of(
         update={"curation": settings.model_copy(update={"max_meaning_similarity": None})}
     )
     phrases = PromptLibrary(task.generation.prompts).phrases
-    kept = filter_texts(quick, rows, data.gold, phrases, analyzer.tagger)
+    read = (quick, rows, data.gold, phrases, analyzer.tagger)
+    kept = filter_texts(*read, passages=passages_in(asked))
     if settings.register_miss == "ignore":
         return Fate(len(kept.kept) / len(rows), 0.0)
     to_model: list[str] = []

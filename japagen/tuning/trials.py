@@ -11,6 +11,7 @@ import numpy as np
 
 from japagen import generation
 from japagen.asking import Asker
+from japagen.coverage import passages_in
 from japagen.curating import filter_texts
 from japagen.curation.label_check import label_indices
 from japagen.data import TaskData
@@ -60,7 +61,7 @@ class Bench:
         self._asker = asker
         self._analyzer = load_analyzer(task)
         self._gold = find_registers(data.gold, self._analyzer)
-        self._data = TaskData(data.gold, None, data.unlabelled)
+        self._data = replace(data, test=None)
         self._labels = list(task.labels)
         self._targets = label_indices(self._gold, self._labels)
         self._phrases = PromptLibrary(task.generation.prompts).phrases
@@ -124,7 +125,9 @@ class Bench:
             made = generation.to_dataset(requests, asked.answers, {}, self._asker.info.name)
             seen = find_registers(made, self._analyzer)
             tagger = self._analyzer.tagger
-            rows.append(filter_texts(self.task, seen, self._gold, self._phrases, tagger))
+            passages = passages_in(requests)
+            read = (self.task, seen, self._gold, self._phrases, tagger)
+            rows.append(filter_texts(*read, passages=passages))
             sets.append(np.array([asking.shot_sets[i] for i in answered]))
         return self._judged(rows, sets)
 
