@@ -359,8 +359,9 @@ class _Pipeline:
         return Run(self.directory.path).classifier
 
     def _model_card(self, found: dict[str, Any]) -> str:
-        prefix = read_json(self.directory.file(MODEL, "japagen.json"))["prefix"]
-        return model_card(found, self.task.training.encoder, prefix)
+        card = read_json(self.directory.file(MODEL, "japagen.json"))
+        apart = "pair_head" in card
+        return model_card(found, self.task.training.encoder, card["prefix"], apart=apart)
 
     def report(self, parts: metrics.Parts) -> None:
         seconds = self.directory.seconds()

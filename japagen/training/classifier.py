@@ -262,7 +262,7 @@ class Classifier:
             with quiet_transformers():
                 self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
-            card = {
+            card: dict[str, Any] = {
                 "kind": self.space.kind,
                 "labels": self.labels,
                 "may_be_empty": self.space.may_be_empty,
