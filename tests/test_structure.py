@@ -17,7 +17,16 @@ STAGES = (
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
     *("aligning", "arms", "asking", "auditing", "curating", "label_checking", "measuring"),
-    *("mixing", "pairs", "planning", "reviewing", "rounds", "scoring", "stage_runner"),
+    *(
+        "mixing",
+        "deployment",
+        "pairs",
+        "planning",
+        "reviewing",
+        "rounds",
+        "scoring",
+        "stage_runner",
+    ),
     *("text_vectors", "two_turns", "watching", "weighting"),
 )
 

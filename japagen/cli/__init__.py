@@ -11,7 +11,7 @@ import japagen
 from japagen import terminal
 
 # Importing the commands registers them, in the order in which help lists them.
-from japagen.cli import reviewing, running, using  # noqa: F401
+from japagen.cli import deploying, reviewing, running, using  # noqa: F401
 from japagen.cli.options import app
 from japagen.exits import exit_codes
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from japagen.kinds import Kind, LabelSpace
+from japagen.kinds import LabelSpace
 from japagen.training.heads import head_features, last_linear
 
 if TYPE_CHECKING:
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 # scikit-learn's C of a tag. From 3 to 100 made little difference on the tagging of notices.
 _TAG_STRENGTH = 10.0
-# What transformers calls the kinds; `pipeline` chooses softmax, sigmoid or neither by it.
-PROBLEM_TYPES: dict[
-    Kind,
-    Literal["single_label_classification", "multi_label_classification", "regression"],
-] = {
-    "classification": "single_label_classification",
-    "multi_label": "multi_label_classification",
-    "regression": "regression",
-}
 
 
 def row_losses(space: LabelSpace, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -48,15 +39,6 @@ def row_losses(space: LabelSpace, logits: torch.Tensor, targets: torch.Tensor) -
         losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return losses.mean(dim=1)
     return ((logits - targets) / space.spread).square().mean(dim=1)
-
-
-def outputs_of(space: LabelSpace, logits: torch.Tensor) -> torch.Tensor:
-    """Probabilities of classes (softmax) or of tags (sigmoid), or numbers kept on the scale."""
-    if space.kind == "classification":
-        return logits.softmax(dim=-1)
-    if space.kind == "multi_label":
-        return logits.sigmoid()
-    return logits.clamp(*space.bounds)
 
 
 def probe_head(
