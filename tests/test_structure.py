@@ -18,7 +18,17 @@ COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
     *("estimating", "foreseeing", "plan_view", "tune_view", "tuning"),
     *("aligning", "arms", "asking", "auditing", "curating", "label_checking", "measuring"),
-    *("mixing", "pairs", "planning", "refining", "reviewing", "rounds", "scoring", "stage_runner"),
+    *(
+        "mixing",
+        "deployment",
+        "pairs",
+        "planning",
+        "refining",
+        "reviewing",
+        "rounds",
+        "scoring",
+        "stage_runner",
+    ),
     *("text_vectors", "two_turns", "watching", "weighting"),
 )
 

@@ -43,6 +43,8 @@ class PairModel(nn.Module):
         outputs: Numbers to give for a pair.
     """
 
+    reads_apart = True
+
     def __init__(self, encoder: Any, pooling: Literal["mean", "cls"], outputs: int) -> None:
         super().__init__()
         self.encoder = encoder
