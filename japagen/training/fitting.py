@@ -294,7 +294,7 @@ def _optimizer(model: Any, settings: Training, steps: int) -> tuple[Any, Any]:
         {"params": [p for p in trainable if id(p) not in head], "lr": settings.learning_rate},
         {"params": [p for p in trainable if id(p) in head], "lr": settings.head_learning_rate},
     ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
     warmup = max(1, steps // 10)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
