@@ -117,7 +117,7 @@ class Classifier:
         """Tokenises texts or pairs without padding."""
         firsts = [self.prefix + text for text in texts]
         if self.reads_apart:
-            from japagen.training.pair_model import encode_apart
+            from japagen.training.pair_rows import encode_apart
 
             seconds = [self.prefix + (pair or "") for pair in text_pairs or ()]
             return encode_apart(self.tokenizer, firsts, seconds, self.max_length)
@@ -130,7 +130,7 @@ class Classifier:
     def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Pads encoded rows to the longest of them."""
         if self.reads_apart:
-            from japagen.training.pair_model import collate_apart
+            from japagen.training.pair_rows import collate_apart
 
             return collate_apart(self.tokenizer, rows)
         padded = self.tokenizer.pad(list(rows), return_tensors="pt")
@@ -322,7 +322,10 @@ class Classifier:
                 if (path / ONNX_FILE).is_file():
                     from japagen.training.onnx import OnnxClassifier, open_session
 
-                    return OnnxClassifier(open_session(path / ONNX_FILE), tokenizer, **card)
+                    session = open_session(path / ONNX_FILE)
+                    return OnnxClassifier(
+                        session, tokenizer, reads_apart=pair_head is not None, **card
+                    )
                 return cls(_open_model(path, pair_head), tokenizer, **card)
         except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise DamagedError(path) from error

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from japagen.errors import DamagedError, JapagenError, MissingExtraError
 from japagen.files import atomic_directory
 from japagen.training.classifier import ONNX_FILE, Classifier
+from japagen.training.pair_rows import collate_apart
 
 LEAST_AGREEMENT = 0.99
 """Below this share of texts with the same label an export is not to be trusted unseen."""
@@ -71,8 +72,23 @@ class OnnxClassifier(Classifier):
     ``onnxruntime.InferenceSession``.
     """
 
+    def __init__(
+        self, model: Any, tokenizer: Any, *args: Any, reads_apart: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(model, tokenizer, *args, **kwargs)
+        self._reads_apart = reads_apart
+
+    @property
+    def reads_apart(self) -> bool:
+        """Whether the texts of a pair are read one by one, and then compared."""
+        return self._reads_apart
+
     def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
-        padded = self.tokenizer.pad(list(rows), return_tensors="np")
+        padded = (
+            collate_apart(self.tokenizer, rows, "np")
+            if self.reads_apart
+            else self.tokenizer.pad(list(rows), return_tensors="np")
+        )
         inputs = {i.name: padded[i.name].astype(np.int64) for i in self.model.get_inputs()}
         found: npt.NDArray[np.float32] = self.model.run(None, inputs)[0]
         return found
@@ -120,18 +136,12 @@ def export_onnx(classifier: Classifier, path: str | Path, *, int8: bool = True) 
 
     Raises:
         MissingExtraError: If the extra ``onnx`` is not installed.
-        JapagenError: If the classifier is an exported one already, or a `PairModel`.
+        JapagenError: If the classifier is an exported one already.
     """
     if isinstance(classifier, OnnxClassifier):
         raise JapagenError(
             "Expected a torch classifier to export, found one in ONNX.",
             "Give the run or the saved classifier that it was made from.",
-        )
-    if classifier.reads_apart:
-        raise JapagenError(
-            "Expected a classifier that reads its input at once, found one that compares two texts "
-            "token by token.",
-            "It stays in torch: japagen predict serves it as it is.",
         )
     for package in ("onnx", "onnxruntime"):
         _import(package, "Export to ONNX")
@@ -195,16 +205,28 @@ def _trace(classifier: Classifier, model: Any, path: Path) -> None:
     The exporter that traces needs no further package, and knows every encoder family.
     """
     import torch
+    from torch import nn
+
+    class InOrder(nn.Module):
+        """The exporter gives inputs by place; a model takes them by name."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs: torch.Tensor) -> Any:
+            return self.model(**dict(zip(rows, inputs, strict=True))).logits
 
     rows = classifier.collate(classifier.encode(*_EXAMPLE[classifier.is_pair]))
-    axes = {name: {0: "texts", 1: "tokens"} for name in rows} | {"logits": {0: "texts"}}
+    axes = {name: {0: "texts", 1: "tokens"} for name in rows} | {
+        "logits": {0: "pairs" if classifier.reads_apart else "texts"}
+    }
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model.eval(),
-            (),
+            InOrder().eval(),
+            tuple(rows.values()),
             str(path),
-            kwargs=rows,
             input_names=list(rows),
             output_names=["logits"],
             dynamic_axes=axes,

@@ -110,6 +110,14 @@ def test_other_kinds_of_labels_and_pairs(kind: str, tiny_encoder: str, tmp_path:
     one, other = (c.predict(TEXTS, pairs) for c in (original, exported))
     assert [type(p.label) for p in one] == [type(p.label) for p in other]
     assert agreement(original, exported, TEXTS, pairs).share == 1
+    if kind == "pair":
+        assert exported.reads_apart
+        few = exported.probabilities([*TEXTS, ""], [*pairs, ""], batch_size=1)
+        np.testing.assert_allclose(
+            few, original.probabilities([*TEXTS, ""], [*pairs, ""]), atol=1e-5
+        )
+        rounded = export_onnx(original, tmp_path / "i")
+        assert agreement(original, rounded, TEXTS, pairs).largest < 0.1
 
 
 def test_prediction_needs_no_torch(int8: Path) -> None:
