@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from japagen.generator_settings import GeneratorSettings
 from japagen.generators.base import Answer, Generator, GeneratorInfo, Request
-from japagen.generators.choosing import Chooser, choice_key
+from japagen.generators.choosing import Chooser, Scorer, choice_key
 from japagen.ledger import Ledger, ledger_errors
 from japagen.listeners import Listener
 from japagen.outgoing import prepare
 from japagen.sending import run_requests
-from japagen.settings import GeneratorSettings
 from japagen.spending import Purse, yen
 from japagen.tasks import Task
 
@@ -60,7 +60,8 @@ class Asker:
         if self._loaded is None:
             from japagen.generators.loading import load_generator
 
-            self._loaded = load_generator(self._task.generator)
+            batches = self._path.with_name("batches")
+            self._loaded = load_generator(self._task.generator, batches, self._listener.note)
         return self._loaded
 
     @property
@@ -77,6 +78,12 @@ class Asker:
         """Asks another generator through the same ledger and budget."""
         task = self._task.model_copy(update={"generator": settings})
         return Asker(task, None, self._path, self._listener)
+
+    @property
+    def can_score(self) -> bool:
+        """Whether its answers may say how likely it finds each of a request's options."""
+        generator = self._generator
+        return isinstance(generator, Scorer) and generator.scores_options
 
     def choose(
         self, documents: Sequence[str], options: Sequence[str]
@@ -103,8 +110,9 @@ class Asker:
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
         """Sends what has no answer yet and tells of it under the name of its purpose."""
         ids = [r.id for r in requests]
-        budget, price = self._task.generation.budget, self._task.generator.price
-        outgoing = prepare(requests, self.info, self._task.privacy)
+        budget, price = self._task.generation.budget, self._task.generator.price_now
+        dictionary = self._task.japanese.user_dictionary
+        outgoing = prepare(requests, self.info, self._task.privacy, dictionary)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             purse = Purse(budget, price, ledger.totals())
             sent = len(ids) - len(ledger.answers(ids))
@@ -160,7 +168,7 @@ class Asker:
             totals = dict(ledger.totals())
             masked = sum(ledger.masked().values())
             seconds = round(ledger.wall_seconds("generate"), 3)
-        if price := self._task.generator.price:
+        if price := self._task.generator.price_now:
             spent = yen(price, totals["prompt_tokens"], totals["completion_tokens"])
             totals["yen"] = round(spent, 4)
         if not self.info.local:

@@ -40,7 +40,7 @@ def filter_texts(
     treated = treat_personal_data(
         dataset, settings.personal_data, task.seed, tagger, only_rewritten=again
     )
-    curated = curate(treated, settings, gold, phrases, passages)
+    curated = curate(treated, settings, gold, phrases, passages, tagger)
     if settings.max_meaning_similarity is None:
         return curated
     vectors = text_vectors(

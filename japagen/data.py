@@ -41,6 +41,12 @@ def load_data(task: Task) -> TaskData:
         JapagenError: If a file cannot be read, has labels that the task does not know, lacks
             some of its labels, or leaves too few texts of a label to learn from.
     """
+    for name, source in (("test", task.test), ("unlabelled", task.unlabelled)):
+        if source is not None and source.per_label is not None:
+            raise JapagenError(
+                f"Expected per_label in gold alone, found {name}.per_label.",
+                f"Remove it; to use fewer texts, shorten {source.path}.",
+            )
     gold = _labelled(task, task.gold, "train", "gold") if task.gold else None
     test = _labelled(task, task.test, "test", "test") if task.test else None
     if gold is not None and test is None:

@@ -48,7 +48,7 @@ def _leave(error: JapagenError) -> None:
 
 
 def _interrupted() -> None:
-    terminal.err.print("Interrupted. The same command goes on from here.")
+    terminal.say("Interrupted. The same command goes on from here.", terminal.err)
 
 
 def _where(error: OSError) -> str:

@@ -268,6 +268,7 @@ def label_variables(task: Task, label: str) -> dict[str, Any]:
         "text_type": task.text_type,
         "description": task.description,
         "domain": task.domain,
+        "instruction": task.generation.instruction,
         "label_type": task.label_type,
         "label": label,
         "label_description": task.describe(label),

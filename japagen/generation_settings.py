@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from japagen.settings import Budget, Count, GeneratorSettings, Item, Section, Share, Source
+from japagen.generator_settings import GeneratorSettings
+from japagen.settings import Budget, Count, Item, Section, Share, Source
 
 Attributes = dict[Item, tuple[Item, ...]]
 Diversity = Literal["low", "medium", "high"]
@@ -41,6 +42,10 @@ class Generation(Section):
         shots: Gold examples in a prompt.
         completions_per_shot_set: Requests that share one set of shots (and so one prompt
             prefix); the set is never used again.
+        temperature: Of sampling; higher is more varied and less sure to be sense.
+        top_k: Tokens that each next one is drawn from; 0 for all. Sent where a server takes it.
+        min_p: Least probability of a token, as a share of the likeliest one's.
+        max_tokens: Longest text; what is not finished by then is rejected as ``truncated``.
         rounds: Rounds that the requests are spread over. From the second on, requests name what
             the texts so far have too little of; 1 asks for everything at once.
         knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
@@ -55,6 +60,7 @@ class Generation(Section):
             other words, in the register asked for; a chat model is needed.
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
+        instruction: A sentence that prompts add to what they ask for.
         budget: What may be used in all.
     """
 
@@ -74,6 +80,7 @@ class Generation(Section):
     paraphrase_share: Share = 0.0
     rare_share: Share = 0.1
     prompts: Path | None = None
+    instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""
     budget: Budget = Budget()
 
     def grid(self, label: str) -> Mapping[str, tuple[str, ...]]:

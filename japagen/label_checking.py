@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from japagen.asking import Asker
 from japagen.curation import label_judge
@@ -65,7 +66,8 @@ class LabelChecker:
         if self._gold is None or trust == "none" or self._task.kind != "classification":
             return dataset
         info = self._asker.info if ask and trust == "pool" else None
-        if info and info.prompt_kind == "document" and not self._asker.can_choose:
+        says = self._asker.can_choose or self._asker.can_score if info else False
+        if info and info.prompt_kind == "document" and not says:
             info = None  # it writes, but does not say how likely it finds a label
         template = f"judge.{info.prompt_kind}" if info else None
         fingerprint = {
@@ -84,8 +86,7 @@ class LabelChecker:
         def make() -> Dataset:
             assert self._gold is not None
             kept = dataset.kept  # nobody is asked about what is rejected already
-            # An encoder of single texts cannot compare the two of a pair.
-            votes = [] if kept.is_pair else [self._encoder_vote(kept)]
+            votes = [self._encoder_vote(kept)]
             if info:
                 votes += self._generator_votes(kept, incomplete)
             return self._settle(dataset, votes) if votes else dataset
@@ -123,24 +124,47 @@ class LabelChecker:
     def _encoder_vote(self, dataset: Dataset) -> Vote:
         training, gold = self._task.training, self._gold
         assert gold is not None
-        on_gold, on_texts = text_vectors(
-            (gold, dataset), training.encoder, trust_remote_code=training.trust_remote_code
+        on_gold, on_texts = (
+            self._compared(gold, dataset)
+            if dataset.is_pair
+            else text_vectors(
+                (gold, dataset), training.encoder, trust_remote_code=training.trust_remote_code
+            )
         )
         return encoder_vote(on_gold, label_indices(gold, self._labels), on_texts, self._task.seed)
+
+    def _compared(self, gold: Dataset, dataset: Dataset) -> list[npt.NDArray[np.float64]]:
+        """What the encoder sees of pairs, each feature in units of its spread over gold."""
+        from japagen.training.frozen import FrozenTraining
+
+        task = self._task
+        frozen = FrozenTraining(task.training.encoder, task.labels, task.training, is_pair=True)
+        seen = [frozen.vectors(d.texts, d.column("text_pair")) for d in (gold, dataset)]
+        centre, spread = seen[0].mean(axis=0), seen[0].std(axis=0) + 1e-3
+        return [(vectors - centre) / spread for vectors in seen]
 
     def _generator_votes(self, dataset: Dataset, incomplete: list[str]) -> list[Vote]:
         """The generator's vote, or none where it cannot be asked."""
         assert self._gold is not None
         questions = label_judge.plan_questions(dataset, self._gold, self._task.seed)
         try:
-            if self._asker.info.prompt_kind == "document":
-                scores = self._chosen(questions)
-            else:
-                scores = self._answered(questions, incomplete)
+            scores = self._scores(questions, incomplete)
         except JapagenError as error:
             self._listener.note(f"The generator does not judge labels: {error.message}")
             return []
         return [label_judge.to_vote(questions, scores, len(self._gold), len(dataset))]
+
+    def _scores(
+        self, questions: Sequence[label_judge.Question], incomplete: list[str]
+    ) -> list[list[float]]:
+        """Weighed by a base model in this process, else by answers: with scores or as votes."""
+        if self._asker.info.prompt_kind == "document" and self._asker.can_choose:
+            try:
+                return self._chosen(questions)
+            except AmbiguousOptionsError:
+                if not self._asker.can_score:
+                    raise
+        return self._answered(questions, incomplete)
 
     def _chosen(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
         """What a base model weighs the labels' names at, or letters where names begin alike."""

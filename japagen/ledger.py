@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,10 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_accepted ON attempts(request_id) WHERE fin
 """
 _LAST_GENERATOR = "SELECT info FROM generators ORDER BY used_at DESC, rowid DESC LIMIT 1"
 _ANSWERS = (
-    "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds "
+    "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds, error "
     "FROM attempts WHERE finish != 'error'"
 )
+_ACCEPTED = "FROM attempts JOIN requests ON requests.id = request_id WHERE finish != 'error'"
 _ERRORS = (
     "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds, error "
     "FROM attempts WHERE finish = 'error' AND error != 'duplicate answer' ORDER BY id"
@@ -152,17 +153,29 @@ class Ledger:
                 "INSERT OR REPLACE INTO generators VALUES (?, ?, ?)", [*values, time.time()]
             )
 
-    def plan(self, requests: Iterable[Request], generator: str, purpose: str = "generate") -> None:
+    def plan(
+        self,
+        requests: Iterable[Request],
+        generator: str,
+        purpose: str = "generate",
+        *,
+        lost: bool = True,
+    ) -> None:
         """Opens a session and records the requests to be sent; known ones stay as they are.
 
-        What an earlier session left in flight is counted as lost from here on.
+        Args:
+            requests: What is to be sent.
+            generator: To whom.
+            purpose: What the session's time is counted under.
+            lost: Whether what an earlier session left in flight is counted as lost from here on.
         """
         now = time.time()
         rows = [(r.id, generator, r.seed, _body(r), now) for r in requests]
         with self._commit(now=True):
             self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", rows)
-            self._db.execute("INSERT INTO lost SELECT * FROM in_flight")
-            self._db.execute("DELETE FROM in_flight")
+            if lost:
+                self._db.execute("INSERT INTO lost SELECT * FROM in_flight")
+                self._db.execute("DELETE FROM in_flight")
             self._db.execute("INSERT INTO sessions VALUES (?, ?, ?)", [now, now, purpose])
 
     def note_masked(self, masked: Mapping[str, Mapping[str, int]]) -> None:
@@ -179,17 +192,26 @@ class Ledger:
         return {kind: int(count) for kind, count in rows}
 
     def rate(self, generator: str) -> tuple[float, float, float] | None:
-        """Mean prompt tokens, answer tokens and elapsed seconds for an answer of a generator."""
+        """Mean prompt tokens, answer tokens and elapsed seconds for a text of a generator.
+
+        Answers that choose a label are short, and not among them.
+        """
+        texts = f"{_ACCEPTED} AND COALESCE(json_array_length(body, '$.options'), 0) = 0"
         count, prompt, completion = self._db.execute(
-            "SELECT COUNT(*), AVG(prompt_tokens), AVG(completion_tokens) FROM attempts "
-            "JOIN requests ON requests.id = request_id WHERE finish != 'error' AND generator = ?",
+            f"SELECT COUNT(*), AVG(prompt_tokens), AVG(completion_tokens) {texts} "
+            "AND generator = ?",
             [generator],
         ).fetchone()
         answers, wall = self._db.execute(
-            "SELECT (SELECT COUNT(*) FROM attempts WHERE finish != 'error'), "
-            "(SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions)"
+            f"SELECT (SELECT COUNT(*) {texts}), (SELECT COALESCE(SUM(last_answer_at - started_at), "
+            "0) FROM sessions WHERE purpose != 'trust')"
         ).fetchone()
         return (prompt, completion, wall / answers) if count else None
+
+    def answered(self, template: str) -> int:
+        """Accepted answers to requests of a template, named without its kind."""
+        query = f"SELECT COUNT(*) {_ACCEPTED} AND json_extract(body, '$.template') LIKE ?"
+        return int(self._db.execute(query, [f"{template}.%"]).fetchone()[0])
 
     def mark_sent(self, request: Request, prompt_tokens: int) -> None:
         """Records that a request goes out, with the tokens that it may cost at most."""
@@ -198,7 +220,10 @@ class Ledger:
             self._db.execute("INSERT OR REPLACE INTO in_flight VALUES (?, ?, ?, ?)", values)
 
     def choices(self, keys: Iterable[str]) -> dict[str, list[float]]:
-        """Returns what is recorded of how options were weighed, among ``keys``."""
+        """Returns what is recorded of how options were weighed, among ``keys``.
+
+        Keys are those of `choice_key`, and the ids of requests whose answers have scores.
+        """
         wanted = set(keys)
         rows = self._db.execute("SELECT id, scores FROM choices")
         return {key: json.loads(scores) for key, scores in rows if key in wanted}
@@ -226,6 +251,9 @@ class Ledger:
             except sqlite3.IntegrityError:
                 duplicate = [a.request_id, "error", a.text, "duplicate answer"]
                 self._db.execute(insert, [*duplicate, *values])
+            if a.scores:
+                scored = [a.request_id, json.dumps(a.scores)]
+                self._db.execute("INSERT OR IGNORE INTO choices VALUES (?, ?)", scored)
             self._db.execute("DELETE FROM in_flight WHERE request_id = ?", [a.request_id])
             self._db.execute(
                 "UPDATE sessions SET last_answer_at = ? "
@@ -237,7 +265,8 @@ class Ledger:
         """Returns the accepted answers among ``request_ids``."""
         wanted = set(request_ids)
         rows = self._db.execute(_ANSWERS)
-        return {row[0]: Answer(*row) for row in rows if row[0] in wanted}
+        found = {row[0]: Answer(*row) for row in rows if row[0] in wanted}
+        return _with_scores(found, self.choices(found))
 
     def failures(self, request_ids: Iterable[str]) -> dict[str, str]:
         """Returns the last error of each request among ``request_ids`` that has no answer."""
@@ -333,7 +362,17 @@ def read_record(
             f"{path} does not say which generator was asked: an older japagen wrote it.",
             "Run its task into the same directory once; no answer is asked for again.",
         )
-    return _info(row[0]), answers, choices
+    return _info(row[0]), _with_scores(answers, choices), choices
+
+
+def _with_scores(
+    answers: Mapping[str, Answer], choices: Mapping[str, Sequence[float]]
+) -> dict[str, Answer]:
+    """Answers with how likely each of their requests' options was, where that is recorded."""
+    return {
+        key: replace(answer, scores=tuple(choices[key])) if key in choices else answer
+        for key, answer in answers.items()
+    }
 
 
 def _info(text: str) -> GeneratorInfo:

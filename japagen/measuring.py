@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.data import TaskData
-from japagen.examples import Dataset
+from japagen.examples import Dataset, Example
 from japagen.files import digest, read_array, read_json, write_array, write_json
 from japagen.japanese.morphology import Tagger
 from japagen.stage_runner import StageRunner, fingerprint_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Vectors = list[npt.NDArray[np.float32]]
 _TIMED = 32
 _WARM_UP = 3
+_NEAREST = 2
 
 
 class Measuring:
@@ -102,6 +103,54 @@ class Measuring:
         )
         return found
 
+    def with_nearest(
+        self,
+        errors: Sequence[Mapping[str, Any]],
+        dataset: Dataset,
+        used: Dataset | None,
+        vectors: Vectors,
+    ) -> list[dict[str, Any]]:
+        """Puts beside each error the training texts that are nearest to it in meaning.
+
+        Args:
+            errors: Rows with ``text`` and ``text_pair``.
+            dataset: The examples that the vectors are of.
+            used: Those of them that were trained on; None for gold alone.
+            vectors: Of gold and of the examples.
+
+        Returns:
+            The rows with ``nearest``: the text, its label, and whether it is gold or synthetic.
+        """
+        from japagen.training.encoders import encoder_identity
+
+        settings, (gold, _) = self._task.training, self._sets
+        fingerprint = {
+            "errors": list(errors),
+            "gold": fingerprint_of(gold),
+            "examples": fingerprint_of(used),
+            "encoder": encoder_identity(settings.encoder),
+        }
+
+        def make() -> list[dict[str, Any]]:
+            at = {id_: row for row, id_ in enumerate(dataset.column("id"))}
+            rows = [at[id_] for id_ in used.column("id")] if used is not None else []
+            known = [*(gold or ()), *(used or ())]
+            if not known or not errors:
+                return [{**row, "nearest": []} for row in errors]
+            read = Dataset.of(Example(row["text"], None, row["text_pair"]) for row in errors)
+            trusted = settings.trust_remote_code
+            (mine,) = text_vectors([read], settings.encoder, trust_remote_code=trusted)
+            theirs = np.concatenate([vectors[0], vectors[1][rows]])
+            return [
+                {**row, "nearest": [_shown(known[i]) for i in near]}
+                for row, near in zip(errors, nearest_rows(mine, theirs, _NEAREST), strict=True)
+            ]
+
+        found: list[dict[str, Any]] = self._stages.run(
+            "nearest", ["errors.json"], fingerprint, make, write_json, read_json
+        )
+        return found
+
     def latency(self, dataset: Dataset, load: Callable[[], Classifier]) -> float:
         """Median seconds that the classifier takes for one kept text at a time, on this machine.
 
@@ -131,3 +180,33 @@ class Measuring:
             "latency", ["latency.json"], fingerprint, make, write_json, read_json
         )
         return found
+
+
+def nearest_rows(
+    vectors: npt.NDArray[np.floating], known: npt.NDArray[np.floating], number: int
+) -> npt.NDArray[np.int64]:
+    """The rows of ``known`` that are nearest by cosine, nearest first, for each vector.
+
+    What all known vectors have in common is taken off: vectors of an encoder lie in a narrow cone.
+
+    Args:
+        vectors: Shape (n, width).
+        known: Shape (m, width).
+        number: Rows for each; m if there are fewer.
+
+    Returns:
+        Shape (n, the lesser of ``number`` and m).
+    """
+    common = known.mean(axis=0)
+    sides = [side - common for side in (vectors, known)]
+    mine, theirs = (s / np.maximum(np.linalg.norm(s, axis=1, keepdims=True), 1e-12) for s in sides)
+    return np.argsort(-(mine @ theirs.T), axis=1, kind="stable")[:, :number]
+
+
+def _shown(example: Example) -> dict[str, Any]:
+    return {
+        "text": example.text,
+        "text_pair": example.text_pair,
+        "label": example.label,
+        "source": "gold" if example.split == "train" else "synthetic",
+    }

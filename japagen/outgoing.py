@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from japagen.errors import JapagenError
 from japagen.generators.base import GeneratorInfo, Request
 from japagen.settings import Privacy
+
+if TYPE_CHECKING:
+    from japagen.japanese.morphology import Tagger
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,12 @@ class Outgoing:
     masked: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def prepare(requests: Sequence[Request], generator: GeneratorInfo, privacy: Privacy) -> Outgoing:
+def prepare(
+    requests: Sequence[Request],
+    generator: GeneratorInfo,
+    privacy: Privacy,
+    user_dictionary: Path | None = None,
+) -> Outgoing:
     """Masks personal data in whole prompts: shots, knowledge, descriptions and all.
 
     Prompts to a generator on this machine stay as they are.
@@ -34,16 +44,21 @@ def prepare(requests: Sequence[Request], generator: GeneratorInfo, privacy: Priv
         requests: What is to be asked.
         generator: Whom.
         privacy: What to do with personal data.
+        user_dictionary: The task's own, which knows its names.
 
     Raises:
         JapagenError: If there is personal data and it is to be refused.
     """
     if generator.local or privacy.prompts == "allow":
         return Outgoing(requests)
+    # Morphology starts slowly: only those who send elsewhere pay for it.
+    from japagen.japanese.morphology import Tagger
+
+    tagger = Tagger(user_dictionary)
     seen: dict[str, tuple[str, Counter[str]]] = {}
     sent, masked = [], {}
     for request in requests:
-        texts, counts = _mask(_texts(request), seen)
+        texts, counts = _mask(_texts(request), seen, tagger)
         if counts:
             masked[request.id] = dict(counts)
         sent.append(_with_texts(request, texts))
@@ -72,16 +87,15 @@ def _with_texts(request: Request, texts: Sequence[str]) -> Request:
 
 
 def _mask(
-    texts: Iterable[str], seen: dict[str, tuple[str, Counter[str]]]
+    texts: Iterable[str], seen: dict[str, tuple[str, Counter[str]]], tagger: Tagger
 ) -> tuple[list[str], Counter[str]]:
-    # Morphology starts slowly: only those who send elsewhere pay for it.
     from japagen.japanese.pii import find_personal_data, mask_personal_data
 
     masked, counts = [], Counter[str]()
     for text in texts:
         if text not in seen:
-            found = Counter(data.kind for data in find_personal_data(text))
-            seen[text] = (mask_personal_data(text) if found else text, found)
+            found = Counter(data.kind for data in find_personal_data(text, tagger))
+            seen[text] = (mask_personal_data(text, tagger) if found else text, found)
         masked.append(seen[text][0])
         counts += seen[text][1]
     return masked, counts

@@ -23,16 +23,17 @@ from japagen.formats import write_examples
 from japagen.generators.base import Answer, Generator, Request
 from japagen.label_checking import LabelChecker
 from japagen.listeners import Listener, Silent
-from japagen.measuring import Measuring
+from japagen.measuring import Measuring, Vectors
 from japagen.model_card import model_card
 from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
 from japagen.refining import refine_doubtful
 from japagen.results import Run
-from japagen.reviewing.feedback import apply_decisions
+from japagen.reviewing.feedback import apply_decisions, vouched_for
 from japagen.reviewing.opening import decisions_of
 from japagen.rounds import Rounds
 from japagen.runs import RunDirectory
+from japagen.selecting import select_texts
 from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
@@ -119,6 +120,9 @@ class _Pipeline:
         self.gold = find_registers(gold, self.analyzer) if gold is not None else None
         self.measuring = Measuring(task, data, self.gold, self.stages)
         self.weighting = Weighting(task, data, self.gold, self.analyzer, self.stages)
+        self.vouched: set[str] = set()
+        self.vectors: Vectors = []
+        self.chosen: Dataset | None = None
 
     def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
         """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
@@ -147,7 +151,8 @@ class _Pipeline:
         self.asker.close()
         if "align" in wanted:
             parts.dataset = self.reviewed(parts.dataset)
-            vectors = self.measuring.vectors(parts.dataset)
+            vectors = self.vectors = self.measuring.vectors(parts.dataset)
+            parts.dataset = select_texts(self.task, parts.dataset, self.gold, vectors, self.stages)
             parts.dataset, parts.alignment = self.weighting.align(parts.dataset, vectors)
             tagger = self.analyzer.tagger
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
@@ -293,6 +298,7 @@ class _Pipeline:
         decisions = decisions_of(self.directory.path)
         if not decisions:
             return dataset
+        self.vouched = vouched_for(dataset, decisions)
         fingerprint = {
             "examples": dataset.fingerprint,
             "decisions": {name: asdict(d) for name, d in decisions.items()},
@@ -312,9 +318,9 @@ class _Pipeline:
 
         parts.encoder = encoder_identity(self.task.training.encoder)
         assert parts.dataset is not None
-        mix = self.weighting.mix(parts.dataset, parts.alignment)
+        mix = self.weighting.mix(parts.dataset, parts.alignment, self.vouched)
         parts.mix = mix.to_dict()
-        chosen = mix.of(parts.dataset)
+        chosen = self.chosen = mix.of(parts.dataset)
         for seed in self.arms.seeds:
             made = self.arms.with_synthetic(chosen, seed, mix.mix.share)
             parts.with_synthetic.append((seed, made))
@@ -355,8 +361,9 @@ class _Pipeline:
         return Run(self.directory.path).classifier
 
     def _model_card(self, found: dict[str, Any]) -> str:
-        prefix = read_json(self.directory.file(MODEL, "japagen.json"))["prefix"]
-        return model_card(found, self.task.training.encoder, prefix)
+        card = read_json(self.directory.file(MODEL, "japagen.json"))
+        apart = "pair_head" in card
+        return model_card(found, self.task.training.encoder, card["prefix"], apart=apart)
 
     def report(self, parts: metrics.Parts) -> None:
         seconds = self.directory.seconds()
@@ -376,6 +383,9 @@ class _Pipeline:
             **metrics.collect(parts),
             "dataset": {name: version[name] for name in ("hash", "parent")},
         }
+        found["errors"] = self.measuring.with_nearest(
+            found["errors"], parts.dataset, self.chosen, self.vectors
+        )
         write_json(self.directory.file("metrics.json"), found)
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)
         write_text(self.directory.file(MODEL, "README.md"), self._model_card(found))

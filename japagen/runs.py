@@ -44,6 +44,7 @@ class RunDirectory:
                 "Wait for it to finish, or choose another --out.",
             ) from None
         self._clear_leftovers()
+        self._used: set[str] = set()
 
     def _claim(self, task_name: str) -> None:
         mark = self.path / _MARK
@@ -103,6 +104,7 @@ class RunDirectory:
             load: Reads it from there.
             say: Told ``("kept", "")``, ``("start", why)`` or ``("done", seconds)``.
         """
+        self._used.add(name)
         record = self.file("stages", f"{name}.json")
         paths = [self.file(output) for output in outputs]
         parts = {key: digest(value) for key, value in fingerprint.items()}
@@ -140,10 +142,15 @@ class RunDirectory:
                 self.forget(record.stem)
 
     def seconds(self) -> dict[str, float]:
-        """Time that each finished stage took when it last ran."""
+        """Time that each stage of this run took when it last ran.
+
+        Stages that an earlier run of other settings left behind, such as other seeds, are no
+        part of it.
+        """
         return {
             record.stem: read_json(record)["seconds"]
             for record in sorted(self.file("stages").glob("*.json"))
+            if record.stem in self._used
         }
 
     def _clear_leftovers(self) -> None:

@@ -25,6 +25,8 @@ Seeded = tuple[int, npt.NDArray[np.float64]]
 """The seed of a training and what its classifier gave for the test texts, shape
 (n, `LabelSpace.outputs`)."""
 _ERRORS_SHOWN = 30
+# Below this an accuracy is known to no better than 0.14 or so: 1.96 standard errors at 0.5.
+_FEW = 50
 
 
 def scores_of(
@@ -63,6 +65,7 @@ def scores_of(
         )
     return {
         "n": len(test),
+        "few": len(test) < _FEW,
         "metric": task.metric,
         "metrics": list(METRICS_OF[task.kind]),
         "gold_only": _arm(task, true, gold_only, space) if gold_only else None,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from japagen.generators.base import Answer, Generator, Request
+from japagen.generators.base import MOST_REPLIES, Answer, Generator, Request
 from japagen.ledger import Ledger
 from japagen.spending import Purse
 
@@ -31,7 +31,8 @@ def run_requests(
     """Sends what has no answer yet; every answer is committed before it is used.
 
     At the first Ctrl-C nothing more is sent to a generator that is not on this machine, but what
-    is in flight, and will be paid for, is waited for. The second one stops at once.
+    is in flight, and will be paid for, is waited for. The second one stops at once. What goes on
+    without this process is not waited for.
 
     Args:
         requests: What to ask.
@@ -50,8 +51,9 @@ def run_requests(
     waiting = [r for r in requests if r.id not in answered]
     if not waiting:
         return answered
-    ledger.plan(waiting, generator.info.identity, purpose)
-    with _first_ctrl_c(patient=not generator.info.local) as pressed:
+    info = generator.info
+    ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
+    with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
         outbox = _Outbox(waiting, generator, ledger, purse or Purse(), pressed)
         for answer in progress(outbox.answers(), len(waiting)):
             ledger.record(answer)
@@ -102,7 +104,8 @@ class _Outbox:
             request = self._waiting[self._next]
             estimate = self._estimate(request)
             tokens = math.ceil(estimate * self._doubt)
-            if not self._purse.set_aside(request, tokens):
+            replies = 1 if self._generator.info.resumable else MOST_REPLIES
+            if not self._purse.set_aside(request, tokens, replies):
                 return
             self._ledger.mark_sent(request, tokens)
             self._estimates[request.id] = estimate

@@ -42,7 +42,7 @@ class Source(Section):
         path: CSV, JSONL or Parquet; relative to the task file.
         columns: Our column name to the file's, for example ``{text: 本文, label: 分類}``.
         encoding: The file's encoding; CSV and JSONL only.
-        per_label: Draw this many a label (seeded) instead of using all.
+        per_label: Draw this many a label (seeded) instead of using all; gold alone.
     """
 
     path: Path
@@ -57,56 +57,6 @@ class Source(Section):
             if name not in _COLUMNS:
                 raise ValueError(f"'{name}' is none of {', '.join(_COLUMNS)}; write OURS: YOURS")
         return columns
-
-
-class Price(Section):
-    """What a provider charges, as its price list has it on the day.
-
-    Attributes:
-        input_per_million: For a million tokens read.
-        output_per_million: For a million tokens written.
-        currency: Of the two.
-        yen_per_unit: What one unit of the currency costs in yen; needed for any but JPY.
-    """
-
-    input_per_million: Annotated[float, Field(ge=0)]
-    output_per_million: Annotated[float, Field(ge=0)]
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "JPY"
-    yen_per_unit: Annotated[float, Field(gt=0)] = 1.0
-
-    @model_validator(mode="after")
-    def _convertible(self) -> Price:
-        if self.currency != "JPY" and "yen_per_unit" not in self.model_fields_set:
-            raise ValueError(f"yen_per_unit is needed to convert {self.currency}")
-        return self
-
-
-class GeneratorSettings(Section):
-    """Which model writes the text.
-
-    Attributes:
-        backend: ``embedded`` (a GGUF in this process), ``openai`` (any compatible server),
-            ``hf`` (transformers in this process) or ``replay`` (the record of a run).
-        model: A GGUF path or ``gemma3-270m`` for embedded; the server's model name for openai;
-            a directory, GGUF path or Hub name for hf; a run directory for replay.
-        base_url: The server's address, for openai.
-        api_key_env: The environment variable that holds the key, for openai.
-        api: ``chat`` or ``completions``, for openai.
-        slots: Requests at a time; chosen by the backend when absent.
-        requests_per_minute: Most requests sent in a minute, retries included, for openai.
-        tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``, for openai.
-        price: What tokens cost; for plans, budgets and reports.
-    """
-
-    backend: Literal["embedded", "openai", "hf", "replay"] = "embedded"
-    model: str = "gemma3-270m"
-    base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
-    api: Literal["chat", "completions"] = "chat"
-    slots: Count | None = None
-    requests_per_minute: Count | None = None
-    tokens_per_minute: Count | None = None
-    price: Price | None = None
 
 
 class Budget(Section):
@@ -212,7 +162,7 @@ class Curation(Section):
         rewrite_attempts: Requests to the model for one text that the rules cannot rewrite;
             0 for rules alone.
         label_miss: What to do with a text that most likely has another label than the one
-            asked for (see `AlignmentSettings.label_trust`): ``relabel`` it where the other label
+            asked for (see ``alignment.label_trust``): ``relabel`` it where the other label
             is as likely as ``label_confidence``, ``reject`` it, or ``keep`` it with the little
             weight that its label's probability gives it. What is not relabelled is rejected.
         label_confidence: Least probability of a text's label, unless all are kept.
@@ -273,11 +223,11 @@ class AlignmentSettings(Section):
     """How synthetic text is weighted towards gold.
 
     Attributes:
-        method: ``entropy`` (entropy balancing with tolerance), another method of
-            `japagen.alignment.methods`, ``labels`` for label shares alone, ``none``, or ``auto``
+        method: ``entropy`` (entropy balancing with tolerance), another method,
+            ``labels`` for label shares alone, ``none``, or ``auto``
             for what does best on gold and unlabelled texts left out.
         floor: Least effective sample size, as a share of the examples within each label.
-        label_trust: How likely each text's label is, which becomes its `weight_label`.
+        label_trust: How likely each text's label is, which its weight is multiplied by.
             ``encoder`` asks a linear classifier trained on gold alone; ``pool`` asks the generator
             too, as a few-shot classifier, and weighs both by how well they do on gold that they
             have not seen; ``none`` trusts all labels alike.
@@ -310,6 +260,10 @@ class Training(Section):
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
+        batch_size: Texts in an optimiser step.
+        learning_rate: Of the encoder's layers, where it is tuned.
+        head_learning_rate: Of the head, where the encoder is tuned.
+        max_length: Tokens of a text, or pair of texts, that the encoder reads; the rest is cut.
         seeds: Independent fine-tunings for the comparison; the first one is saved.
     """
 

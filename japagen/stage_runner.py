@@ -16,20 +16,24 @@ T = TypeVar("T")
 _VERSIONS = {
     "generate": 1,
     "round": 1,
-    "curate": 2,
-    "registers": 2,
+    "curate": 4,
+    "registers": 4,
     "refine": 1,
     "audit": 1,
     "trust": 1,
     "review": 1,
     "vectors": 1,
+    "select": 1,
     "align": 2,
     "diversity": 1,
     "mix": 1,
     "train": 1,
     "reference": 1,
+    "nearest": 1,
     "latency": 1,
     "report": 1,
+    "rung": 1,
+    "gain": 1,
 }
 
 

@@ -23,12 +23,18 @@ from rich.table import Table
 from rich.text import Text
 
 from japagen.errors import JapagenError
+from japagen.messages import localized, user_language
 
 T = TypeVar("T")
 # Results go to standard output, everything said on the way to standard error, so that
 # `--json | jq` works with bars showing.
 out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def say(text: str, to: Console | None = None) -> None:
+    """Prints what japagen itself says, in the user's language; data is printed as it is."""
+    (to or out).print("\n".join(map(localized, text.split("\n"))))
 
 
 class _Count(MofNCompleteColumn):
@@ -103,16 +109,16 @@ class Terminal:
         if self._quiet:
             return
         if news == "kept":
-            err.print(f"  {name}: kept from an earlier run", style="dim")
+            err.print("  " + localized(f"{name}: kept from an earlier run"), style="dim")
         elif news == "done":
-            err.print(f"✓ {name} ({detail} s)")
+            err.print("✓ " + localized(f"{name} ({detail} s)"))
         elif detail:
-            err.print(f"  {name}: runs again ({detail})", style="yellow")
+            err.print("  " + localized(f"{name}: runs again ({detail})"), style="yellow")
 
     def note(self, message: str) -> None:
         """Prints a line that should be read."""
         if not self._quiet:
-            err.print(f"! {message}", style="yellow")
+            err.print(f"! {localized(message)}", style="yellow")
 
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Counts on the bar of ``what``; passes items through silently without one."""
@@ -147,7 +153,7 @@ def print_json_line(value: Any) -> None:
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Prints a table to standard output."""
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(*columns, title=localized(title), title_justify="left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     out.print(table)
@@ -155,44 +161,52 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]
 
 def print_error(error: JapagenError) -> None:
     """Prints what was expected and found, and what to do."""
-    err.print(f"Error: {error.message}", style="bold red")
+    err.print(localized(f"Error: {error.message}"), style="bold red")
     if error.hint:
-        err.print(error.hint)
+        err.print(localized(error.hint))
 
 
 def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
     """Prints what a run came to in a few lines."""
     counts, scores = metrics["counts"], metrics["scores"]
-    out.print(
+    say(
         f"{counts['kept']} of {counts['generated']} synthetic texts kept, "
         f"{counts['gold']} gold, {counts['test']} to score on"
     )
     if scores is None:
-        out.print("scores: not measured (no labelled texts to score on)")
+        say("scores: not measured (no labelled texts to score on)")
     else:
-        for name in ("gold_only", "with_synthetic"):
+        # Where synthetic text was not used, both arms are one classifier.
+        used = (metrics.get("mix") or {}).get("share") != 0
+        for name in ("gold_only", "with_synthetic") if used else ("gold_only",):
             arm = scores[name]
             named = [f"{n.replace('_', '-')} {arm[n]:.3f}" for n in scores["metrics"] if arm]
             shown = ", ".join(named) or "not measured"
-            out.print(f"{name.replace('_', ' ')}: {shown}")
+            say(f"{name.replace('_', ' ')}: {shown}")
         gain = scores["gain"]
         if gain:
-            out.print(
+            say(
                 f"gain in {scores['metric'].replace('_', '-')}: {gain['value']:+.3f} "
                 f"(95% interval {gain['low']:+.3f} to {gain['high']:+.3f} over the test "
                 f"texts): {scores['verdict'].replace('_', ' ')}"
             )
+        if scores.get("few"):
+            say(f"Only {scores['n']} texts to score on: the scores say little. Give a test file.")
     _print_mix(metrics.get("mix"))
     _print_alarms((metrics.get("diversity") or {}).get("alarms") or ())
-    out.print(f"report: {path / 'report.html'}")
+    say(f"report: {path / 'report.html'}")
 
 
 def _print_mix(mix: Mapping[str, Any] | None) -> None:
-    if mix and mix["share"] == 0:
-        why = mix["reason"].replace("_", " ")
-        out.print(f"synthetic text was not used: the model is that of gold alone ({why})")
-    elif mix:
-        out.print(f"synthetic share: {mix['share']:g} ({mix['reason'].replace('_', ' ')})")
+    if not mix:
+        return
+    from japagen.reporting.text import Words
+
+    why = Words(user_language()).name("mix", mix["reason"])
+    if mix["share"] == 0:
+        say(f"Synthetic text was not used: the model is that of gold alone. {why}")
+    else:
+        say(f"synthetic share: {mix['share']:g}. {why}")
 
 
 def _print_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:
@@ -201,34 +215,7 @@ def _print_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:
         from japagen.reporting.text import Words
 
         for alarm in alarms:
-            out.print(f"diversity alarm: {alarm_text(alarm, Words('en'))}")
-
-
-def print_estimate(found: Mapping[str, Any]) -> None:
-    """Prints what `previewing.estimate` found about tokens, time and yen."""
-    if found["answered"]:
-        out.print(f"answered already: {found['answered']:,}")
-    out.print(
-        f"prompt tokens: {found['prompt_tokens']:,} "
-        f"({found['shared_prompt_tokens']:,} after sharing prefixes)"
-    )
-    most, expected, seconds = (
-        found[key] for key in ("max_completion_tokens", "completion_tokens", "seconds")
-    )
-    if expected is None:
-        out.print(f"completion tokens: at most {most:,}")
-        out.print("time: not measured (--sample N sends N requests to find out)")
-    else:
-        where = f"measured on the {found['measured_on']}"
-        out.print(f"completion tokens: about {expected:,} still to write, at most {most:,} in all")
-        out.print(f"time: about {seconds:,.0f} s ({where})")
-    if found["max_yen"] is not None:
-        about = "" if found["yen"] is None else f"about {found['yen']:,.2f}, "
-        out.print(f"yen: {about}at most {found['max_yen']:,.2f}")
-    for unit, bound in found["budget"].items():
-        out.print(f"budget: {bound:,} {unit}")
-    if found["masked"]:
-        out.print(f"personal data masked in prompts: {found['masked']:,} pieces")
+            say(f"diversity alarm: {alarm_text(alarm, Words('en'))}")
 
 
 def label_text(label: str | float | list[str]) -> str:
@@ -243,20 +230,22 @@ def print_alignment(found: Mapping[str, Any]) -> None:
     from japagen.reporting.alignment_view import distance_rows
     from japagen.reporting.text import Words
 
+    words_of = Words(user_language())
     prior, diagnostics, choice = found["prior"], found["diagnostics"], found["choice"]
-    out.print(f"method: {found['method']}" + (f" ({choice['why']})" if choice else ""))
-    out.print(f"label prior: {prior['how']} ({prior['why']})")
-    for note in diagnostics["notes"]:
-        out.print(f"note: {note}")
-    rows = distance_rows(diagnostics, Words("en"))
+    why = f" ({words_of.reason(choice['why'], choice.get('reason'))})" if choice else ""
+    say(f"method: {found['method']}{why}")
+    say(f"label prior: {prior['how']} ({words_of.reason(prior['why'], prior.get('reason'))})")
+    for note, reason in zip(diagnostics["notes"], diagnostics["note_reasons"], strict=True):
+        say(f"note: {words_of.reason(note, reason)}")
+    rows = distance_rows(diagnostics, words_of)
     print_table("distance to the target [95% interval]", ["measure", "before", "after"], rows)
     size = diagnostics["effective_sample_size"]
     shares = ", ".join(f"{label} {share:.0%}" for label, share in size["per_label"].items())
-    out.print(f"effective sample size: {size['rows']:,.0f} rows, {size['share']:.0%} ({shares})")
+    say(f"effective sample size: {size['rows']:,.0f} rows, {size['share']:.0%} ({shares})")
     for name in ("overused", "underused"):
         words = "、".join(row["word"] for row in diagnostics[name])
         if words:
-            out.print(f"{name} before weighting: {words}")
+            say(f"{name} before weighting: {words}")
 
 
 def register_line(text: str, report: Any) -> str:

@@ -10,6 +10,7 @@ from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.files import digest
 from japagen.generators.base import Request
+from japagen.japanese.morphology import Tagger
 from japagen.listeners import Silent
 from japagen.planning import shots_of
 from japagen.prompts import PromptLibrary
@@ -38,11 +39,13 @@ def generate_pairs(
     prompts, info = PromptLibrary(task.generation.prompts), asker.info
     asked = asker.ask(firsts, "generate")
     _need_answers(asked, firsts)
+    tagger = Tagger(task.japanese.user_dictionary)
     fingerprint = {
         **_asked(asked, firsts),
         "curation": task.curation.model_dump(mode="json"),
         "gold": fingerprint_of(gold),
         "phrases": digest(prompts.phrases),
+        "dictionary": tagger.identity,
     }
 
     def make() -> Dataset:
@@ -50,7 +53,7 @@ def generate_pairs(
             firsts, asked.answers, asked.failures, info.name, lambda _: None
         )
         shown = gold.with_columns(text_pair=[None] * len(gold)) if gold is not None else None
-        return curate(rows, task.curation, shown, prompts.phrases, passages_in(firsts))
+        return curate(rows, task.curation, shown, prompts.phrases, passages_in(firsts), tagger)
 
     texts = stages.dataset("generate-firsts", "firsts.parquet", fingerprint, make, Silent())
     shots = shots_of(task, gold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -110,19 +111,22 @@ class Weighting:
         outputs = ["aligned.parquet", "alignment.json"]
         return self._stages.run("align", outputs, fingerprint, make, save, load)
 
-    def mix(self, dataset: Dataset, alignment: dict[str, Any] | None) -> FoundMix:
+    def mix(
+        self, dataset: Dataset, alignment: dict[str, Any] | None, vouched: Collection[str] = ()
+    ) -> FoundMix:
         """How much of the synthetic text to train on, and at which share of the loss.
 
         Args:
             dataset: Aligned examples.
             alignment: What `align` reported; None where nothing was aligned.
+            vouched: Ids of examples whose label a person has vouched for.
         """
         from japagen.training.encoders import encoder_identity
 
         task = self._task
         if task.training.synthetic_share != "auto":
             return given_mix(task.training.share)
-        fingerprint = {
+        fingerprint: dict[str, Any] = {
             "examples": dataset.fingerprint,
             "gold": fingerprint_of(self._gold),
             "unlabelled": fingerprint_of(self._data.unlabelled),
@@ -139,6 +143,8 @@ class Weighting:
             ),
             "seed": task.seed,
         }
+        if vouched:
+            fingerprint["vouched"] = sorted(vouched)
 
         def make() -> FoundMix:
             from japagen.mixing.searching import find_mix_of
@@ -153,6 +159,7 @@ class Weighting:
                 method,
                 self._analyzer.tagger,
                 self._stages.listener,
+                vouched,
             )
 
         return self._stages.run(

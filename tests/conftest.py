@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from japagen.tasks import Task
 # a fault; processes that they start inherit this.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Messages are held to their English, whatever the machine's locale.
+os.environ["JAPAGEN_LANG"] = "en"
 
 # Machines that run the tests are shared: a slow example is no failure.
 settings.register_profile("japagen", deadline=None, derandomize=True)

@@ -19,12 +19,16 @@ class Call:
 
     Attributes:
         attempt: How often this prompt and seed have arrived, from 1.
+        raw: The body as it arrived; ``body`` is empty where it is no JSON.
+        method: GET or POST.
     """
 
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
     attempt: int
+    raw: bytes = b""
+    method: str = "POST"
 
     @property
     def prompt(self) -> str:
@@ -129,13 +133,14 @@ class FaultServer:
         self._http.server_close()
         self._thread.join(5)
 
-    def answer(self, path: str, headers: dict[str, str], raw: bytes) -> Reply:
+    def answer(self, method: str, path: str, headers: dict[str, str], raw: bytes) -> Reply:
         """Records a call and waits out its delay."""
-        body = json.loads(raw or b"{}")
+        is_json = "json" in headers.get("content-type", "json")
+        body = json.loads(raw or b"{}") if is_json else {}
         key = json.dumps([body.get("prompt"), body.get("messages"), body.get("seed")])
         with self._lock:
             self._seen[key] += 1
-            call = Call(path, headers, body, self._seen[key])
+            call = Call(path, headers, body, self._seen[key], raw, method)
             self.calls.append(call)
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
@@ -166,10 +171,13 @@ def _handler_for(server: FaultServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def do_GET(self) -> None:
+            self.do_POST()
+
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            reply = server.answer(self.path, headers, raw)
+            reply = server.answer(self.command, self.path, headers, raw)
             if reply.drop:
                 self._hang_up()
                 return

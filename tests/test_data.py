@@ -89,3 +89,13 @@ def test_synthetic_texts_of_other_labels_are_refused(task: Task, tmp_path: Path)
     path = write_jsonl(tmp_path / "s.jsonl", [{"text": "あ", "label": "解約"}])
     with pytest.raises(JapagenError, match="the synthetic file"):
         load_synthetic(task, Source(path=path))
+
+
+@pytest.mark.parametrize("name", ["test", "unlabelled"])
+def test_a_draw_of_anything_but_gold_is_refused(
+    raw_task: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    rows = [{"text": "荷物が届きません。", "label": "配送"}]
+    raw_task[name] = {"path": write_jsonl(tmp_path / "x.jsonl", rows), "per_label": 3}
+    with pytest.raises(JapagenError, match=rf"found {name}\.per_label"):
+        load_data(Task.parse(raw_task))

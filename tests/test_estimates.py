@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import japagen as jg
+from japagen.data import load_data
 from japagen.errors import JapagenError
+from japagen.estimating import estimate
 from japagen.generators import openai_session
-from japagen.previewing import estimate, sample
+from japagen.previewing import sample
 from japagen.tasks import Task
 from tests.fault_server import Call, FaultServer, Reply, chat, echo
 from tests.test_cli import japagen
@@ -39,14 +43,72 @@ def test_a_plan_measures_on_a_few_requests_where_the_server_is_here(
     assert len(server.calls) == 4
     labels = {line for call in server.calls for line in call.prompt.split("\n") if "分類" in line}
     assert len(labels) > 1  # spread over the labels
-    assert (found["requests"], found["answered"]) == (24, 0)
+    step = found["steps"][0]
+    assert (step["step"], step["requests"], step["answered"]) == ("generate", 24, 0)
     assert found["measured_on"] == "sample"
-    assert found["completion_tokens"] == 24 * 7
-    assert 0 < found["seconds"] < 60
-    assert found["max_completion_tokens"] == 24 * 120
-    cost = (found["prompt_tokens"] * 100 + found["completion_tokens"] * 400) / 1e6
-    assert found["yen"] == pytest.approx(cost)
-    assert found["max_yen"] == pytest.approx((found["prompt_tokens"] * 100 + 24 * 120 * 400) / 1e6)
+    assert step["completion_tokens"] == 24 * 7
+    assert 0 < step["seconds"] < 60
+    assert step["max_completion_tokens"] == 24 * 120
+    cost = (step["prompt_tokens"] * 100 + step["completion_tokens"] * 400) / 1e6
+    assert step["yen"] == pytest.approx(cost)
+    assert step["max_yen"] == pytest.approx((step["prompt_tokens"] * 100 + 24 * 120 * 400) / 1e6)
+
+
+def test_a_plan_counts_every_step(raw_task: dict[str, Any], tmp_path: Path) -> None:
+    raw_task["curation"]["rewrite_attempts"] = 2
+    with FaultServer() as server:
+        task = _task(raw_task, server, price=PRICE)
+        unmeasured = estimate(task, tmp_path / "run", 0)
+        found = estimate(task, tmp_path / "run", 2)
+        fewer = {"alignment": {"label_trust": "encoder"}, "curation": {"register_miss": ["keep"]}}
+        alone = estimate(Task.parse({**task.model_dump(mode="json"), **fewer}), tmp_path / "run", 2)
+        batch = estimate(_task(raw_task, server, price=PRICE, batch=True), tmp_path / "run", 2)
+        refined = estimate(_task({**raw_task, "refinement": {"rounds": 2}}, server), None, 0)
+    generate, rewrite, trust = found["steps"]
+    gold = len(load_data(task).gold or ())
+    assert rewrite["requests"] == 2 * 24
+    assert rewrite["expected_requests"] is None
+    assert found["unknown"] == ["rewrite"]
+    assert trust["requests"] == trust["expected_requests"] == 4 * 24 + gold
+    # A judge's prompt shows nearly all of the gold, and its answer is a name.
+    assert unmeasured["steps"][2]["prompt_tokens"] / trust["requests"] > 100
+    assert 0 < trust["completion_tokens"] < 30 * trust["requests"]
+    assert found["requests"] == 24 + 48 + 4 * 24 + gold
+    for key in ("prompt_tokens", "max_completion_tokens", "max_yen"):
+        assert found[key] == pytest.approx(sum(step[key] for step in found["steps"]))
+    assert found["yen"] == pytest.approx(generate["yen"] + trust["yen"])
+    assert [step["step"] for step in alone["steps"]] == ["generate"]
+    assert refined["steps"][2]["step"] == "refine"
+    assert refined["steps"][2]["requests"] == 2 * 2 * 24
+    assert refined["unknown"] == ["rewrite", "refine"]
+    assert alone["max_yen"] == pytest.approx(generate["max_yen"])
+    assert batch["max_yen"] == pytest.approx(found["max_yen"] / 2)
+    assert (found["batch"], batch["batch"]) == (None, 0.5)
+
+
+def test_texts_that_are_there_tell_how_many_will_be_rewritten_and_judged(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    """Half of the texts are too short to be kept, the others all polite."""
+    raw_task["registers"] = {"polite": 0.5, "casual": 0.5}
+
+    def answer(call: Call) -> Reply:
+        number = call.body["seed"]
+        text = "短い。" if number % 2 else f"荷物はまだ届きません、{number}番です。"
+        return Reply(chat(json.dumps({"text": text}, ensure_ascii=False)))
+
+    with FaultServer(answer) as server:
+        task = _task(raw_task, server)
+        jg.run(task, tmp_path / "run", until="generate")
+        found = estimate(task, tmp_path / "run")
+        run = jg.run(task, tmp_path / "run", until="curate")
+    rewrites = len(server.calls) - 24
+    generate, rewrite, trust = found["steps"]
+    assert generate["answered"] == 24
+    assert rewrite["expected_requests"] == rewrites
+    kept = len(run.after("curate").kept)
+    assert 4 * kept <= trust["expected_requests"] < 4 * 24
+    assert found["unknown"] == []
 
 
 def test_a_plan_sends_nothing_where_it_need_not(raw_task: dict[str, Any], tmp_path: Path) -> None:
@@ -54,6 +116,7 @@ def test_a_plan_sends_nothing_where_it_need_not(raw_task: dict[str, Any], tmp_pa
         found = estimate(_task(raw_task, server), tmp_path / "run", 0)
     assert not server.calls
     assert (found["seconds"], found["completion_tokens"], found["max_yen"]) == (None, None, None)
+    assert all(step["requests"] and step["prompt_tokens"] for step in found["steps"])
     # The server is gone now: a plan is made all the same, unless a sample was asked for.
     assert estimate(_task(raw_task, server), tmp_path / "run")["measured_on"] is None
     with pytest.raises(JapagenError, match="Cannot reach"):
@@ -68,10 +131,11 @@ def test_a_plan_goes_by_the_ledger_of_its_run(raw_task: dict[str, Any], tmp_path
         found = estimate(_task(raw_task, server, price=PRICE), tmp_path / "run")
         assert len(server.calls) == calls
     assert found["measured_on"] == "ledger"
-    assert 0 < found["answered"] <= 8
-    waiting = found["requests"] - found["answered"]
-    assert found["completion_tokens"] == 7 * waiting
-    assert found["max_yen"] < found["prompt_tokens"] * 1e-4 + 120 * 4e-4 * waiting + 1e-6
+    step = found["steps"][0]
+    assert 0 < step["answered"] <= 8
+    waiting = step["requests"] - step["answered"]
+    assert step["completion_tokens"] == 7 * waiting
+    assert step["max_yen"] < step["prompt_tokens"] * 1e-4 + 120 * 4e-4 * waiting + 1e-6
 
 
 def test_prices_in_another_currency_and_impossible_ones(raw_task: dict[str, Any]) -> None:
@@ -109,10 +173,39 @@ def test_the_command_shows_time_and_money(raw_task: dict[str, Any], tmp_path: Pa
         path.write_text(_task(raw_task, server, price=PRICE).to_yaml(), encoding="utf-8")
         code, out, err = japagen("plan", path, "--sample", 2, "--out", tmp_path / "run")
         assert code == 0, err
-        assert "about 168 still to write, at most 2,880 in all" in out
-        assert "s (measured on the sample)" in out
-        assert "yen: about" in out
-        assert "budget: 50.0 yen" in out
+        lines = {line.split("│")[1].strip(): line for line in out.splitlines() if "│" in line}
+        assert "168, at most 2,880" in lines["generation"]
+        assert "at most 24" in lines["register rewrites"]
+        assert {"label check", "together"} <= set(lines)
+        assert "measured on the sample" in out
+        assert "budget: 50.0 yen for all steps and sessions of a run together; it holds" in out
+
+
+def test_a_budget_holds_for_rewriting_and_the_label_check_too(
+    raw_task: dict[str, Any], tmp_path: Path, tiny_encoder: str
+) -> None:
+    raw_task["registers"] = {"polite": 0.5, "casual": 0.5}
+    raw_task["training"] = {"encoder": tiny_encoder}
+
+    def answer(call: Call) -> Reply:
+        judged = "label" in call.body["response_format"]["json_schema"]["schema"]["properties"]
+        text = f"荷物はまだ届きません、{call.body['seed']}番です。"
+        body = chat(json.dumps({"label": "配送"} if judged else {"text": text}))
+        body["usage"] = {"prompt_tokens": 100, "completion_tokens": 100}
+        return Reply(body)
+
+    asked = []
+    for tokens in (24 * 200 + 2_000, 100_000):
+        raw_task["generation"]["budget"] = {"tokens": tokens}
+        with FaultServer(answer) as server:
+            run = jg.run(_task(raw_task, server), tmp_path / str(tokens), until="align")
+        formats = [call.body["response_format"]["json_schema"] for call in server.calls]
+        asked.append(Counter(f["name"] for f in formats))
+        assert 200 * len(server.calls) <= tokens
+        assert len(run.dataset)
+    small, large = asked
+    assert small["text"] < large["text"]
+    assert small["label"] < 8 < large["label"]
 
 
 def test_a_preview_shows_what_is_sent(raw_task: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import japagen as jg
 from japagen.curation.label_check import FILTER
 from japagen.examples import Dataset
-from japagen.generators.base import Request
+from japagen.generators.base import Answer, PromptKind, Request
 from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.tasks import Task
 from tests.scripted import ScriptedGenerator, write_text
@@ -114,6 +114,36 @@ def test_a_chat_model_judges_through_the_ledger_and_only_once(task: Task, tmp_pa
     _, heard = checked(task, tmp_path / "run", again)
     assert again.asked == []
     assert "trust" in heard.kept()
+
+
+class Scoring(ScriptedGenerator):
+    """Answers with the wrong label, and says how likely each was: the right one, by far."""
+
+    scores_options = True
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        for request in requests:
+            if not request.options:
+                yield from super().stream([request])
+                continue
+            document = isinstance(request.prompt, str)
+            said = request.prompt if document else request.prompt[-1].content
+            mark = "\n問い合わせ：" if document else "判断する問い合わせ：\n"
+            right = label_of(said.rsplit(mark, 1)[1].split("\n")[0])
+            scores = tuple(math.log(0.9 if o == right else 0.1) for o in request.options)
+            yield Answer(request.id, "", "stop", 10, 1, scores=scores)
+
+
+@pytest.mark.parametrize("kind", ["chat", "document"])
+def test_a_server_that_says_how_likely_each_label_is_need_not_name_the_right_one(
+    task: Task, tmp_path: Path, kind: PromptKind
+) -> None:
+    found, _ = checked(task, tmp_path / "run", Scoring(misled, kind))
+    assert wrong(found) == 0
+    assert any(e.label != e.label_asked for e in found.kept)
+    replayed = _changed(task, "generator", backend="replay", model=str(tmp_path / "run"))
+    run = jg.run(replayed, tmp_path / "again", until="align")
+    assert run.dataset.column("weight_label") == found.column("weight_label")
 
 
 def test_without_a_generators_vote_the_encoder_decides(task: Task, tmp_path: Path) -> None:

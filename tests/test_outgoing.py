@@ -119,4 +119,4 @@ def test_only_what_went_through_the_mask_is_streamed() -> None:
         for path in package.rglob("*.py")
         if re.search(r"generator\.stream\(", path.read_text(encoding="utf-8"))
     }
-    assert users == {"sending.py", "previewing.py"}
+    assert users == {"sending.py", "estimating.py", "previewing.py"}

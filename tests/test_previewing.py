@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from japagen import previewing
+from japagen import estimating, previewing
 from japagen.tasks import Task
 from tests.scripted import ScriptedGenerator
 
 
 @pytest.fixture
 def task(raw_task: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Task:
-    monkeypatch.setattr(previewing, "load_generator", lambda settings: ScriptedGenerator())
+    for module in (estimating, previewing):
+        monkeypatch.setattr(module, "load_generator", lambda settings: ScriptedGenerator())
     raw_task["generation"] |= {"per_label": 20, "rounds": 2}
     raw_task["concepts"] = {"配送": {"再配達": 0.3, "置き配": 0.1}}
     raw_task["rare_cases"] = {"返品": ["届いた箱が空だった"]}
@@ -20,8 +21,8 @@ def task(raw_task: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Task:
 
 
 def test_a_plan_says_what_requests_name_in_each_round(task: Task) -> None:
-    found = previewing.estimate(task)
-    assert found["requests"] == 40
+    found = estimating.estimate(task)
+    assert found["steps"][0]["requests"] == 40
     assert found["rounds"] == [20, 20]
     named = {(r["label"], r["kind"], r["item"]): r["requests"] for r in found["knowledge"]}
     assert named == {

@@ -16,6 +16,7 @@ VARIABLES = {
     "text_type": "問い合わせ",
     "description": "通販の問い合わせ",
     "domain": "家電の通販",
+    "instruction": "",
     "label": "配送",
     "label_description": "届く日や届け先",
     "label_type": "分類",

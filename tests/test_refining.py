@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.estimating import estimate
 from japagen.generators.base import Request
-from japagen.previewing import estimate
 from japagen.refining import why_not
 from japagen.tasks import Task
 from tests.scripted import ScriptedGenerator, write_text
@@ -79,13 +79,19 @@ def test_a_plan_says_what_is_not_in_its_table(
     raw_task["refinement"] = {"rounds": 2}
     raw_task["generation"]["attributes"] = {"話題": ["箱", "伝票"], "立場": ["客", "店"]}
     task = Task.parse(raw_task)
-    for kind, said in (("chat", "at most 4 times more"), ("document", "told the first alone")):
+    for kind in ("chat", "document"):
         monkeypatch.setattr(
-            "japagen.previewing.load_generator",
+            "japagen.estimating.load_generator",
             lambda _, kind=kind: ScriptedGenerator(_answer, kind=kind),
         )
         found = estimate(task, sample=0)
-        assert any(said in note for note in found["notes"])
+        steps = {step["step"]: step["requests"] for step in found["steps"]}
+        told = [note for note in found["notes"] if "told the first alone" in note]
+        if kind == "chat":
+            assert (steps["refine"], told) == (2 * 2 * steps["generate"], [])
+        else:
+            assert ("refine" not in steps, len(told)) == (True, 1)
+            assert any("No text will be refined" in note for note in found["notes"])
         assert sum(r["kind"] == "attribute" for r in found["knowledge"]) == (
             8 if kind == "chat" else 4
         )

@@ -162,3 +162,10 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(JapagenError, match="Cannot make the run directory"):
         RunDirectory(tmp_path / "file" / "run", "t")
+
+
+def test_the_time_of_stages_that_another_run_left_does_not_count(tmp_path: Path) -> None:
+    run, made = RunDirectory(tmp_path / "run", "t"), Counted()
+    made.stage(run)
+    write_json(run.file("stages", "train-7.json"), {"fingerprint": {}, "seconds": 5.0})
+    assert set(run.seconds()) == {"curate"}

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen.errors import JapagenError
+from japagen.generator_settings import Price
 from japagen.generators.base import MOST_REPLIES, Answer, Request, Sampling
 from japagen.japanese.registers import Register
 from japagen.ledger import Ledger
 from japagen.sending import run_requests
-from japagen.settings import Budget, Price
+from japagen.settings import Budget
 from japagen.spending import Purse, yen
 from tests.scripted import ScriptedGenerator
 

@@ -10,8 +10,15 @@ import typer
 import japagen
 from japagen import terminal
 
-# Importing the commands registers them, in the order in which help lists them.
-from japagen.cli import reviewing, running, using  # noqa: F401
+# Importing the commands registers them, in the order in which help lists them: a newcomer's.
+# isort: off
+from japagen.cli import running  # noqa: F401
+from japagen.cli import tuning  # noqa: F401
+from japagen.cli import using  # noqa: F401
+from japagen.cli import deploying  # noqa: F401
+from japagen.cli import reviewing  # noqa: F401
+
+# isort: on
 from japagen.cli.options import app
 from japagen.exits import exit_codes
 

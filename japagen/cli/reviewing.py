@@ -47,18 +47,21 @@ def review(
     ) as session:
         if gold is not None:
             count = write_gold(run_path, gold, overwrite=overwrite)
-            terminal.out.print(f"wrote {gold}: {count} texts")
+            terminal.say(f"wrote {gold}: {count} texts")
             return
         if answers is not None:
             counts = take_annotations(session, answers)
-            terminal.err.print(
-                f"{counts['taken']} answers taken, {counts['unknown']} not of this run"
+            terminal.say(
+                f"{counts['taken']} answers taken, {counts['unknown']} not of this run",
+                terminal.err,
             )
         elif not summary:
             from japagen.reviewing.server import serve
 
             def ready(address: str) -> None:
-                terminal.err.print(f"Review at {address}\nCtrl-C ends it; everything is saved.")
+                terminal.say(
+                    f"Review at {address}\nCtrl-C ends it; everything is saved.", terminal.err
+                )
                 if browser:
                     webbrowser.open(address)
 
@@ -81,11 +84,11 @@ def _print(found: dict[str, Any]) -> None:
         )
 
     counts = ", ".join(f"{verdict} {n}" for verdict, n in found["verdicts"].items())
-    terminal.out.print(f"decided: {found['reviewed']} ({counts})")
-    terminal.out.print(f"usable as they are: {share('accuracy')}")
-    terminal.out.print(f"labels right: {share('label_accuracy')}")
+    terminal.say(f"decided: {found['reviewed']} ({counts})")
+    terminal.say(f"usable as they are: {share('accuracy')}")
+    terminal.say(f"labels right: {share('label_accuracy')}")
     if found["agreement"] is not None:
         kappa = "" if found["kappa"] is None else f", kappa {found['kappa']:.2f}"
-        terminal.out.print(f"agreement with the filters: {found['agreement']:.1%}{kappa}")
+        terminal.say(f"agreement with the filters: {found['agreement']:.1%}{kappa}")
     if found["reviewed"]:
-        terminal.err.print("The next run of the task takes these decisions in.")
+        terminal.say("The next run of the task takes these decisions in.", terminal.err)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from japagen import scaffold, terminal
+from japagen import plan_view, scaffold, terminal
 from japagen.cli.options import Columns, Config, Json, Out, Quiet, Sets, Synthetic, app
 from japagen.errors import JapagenError
+from japagen.messages import user_language
 from japagen.overrides import parse_overrides
 from japagen.tasks import Task, synthetic_source
 
@@ -21,9 +23,9 @@ def init(
     directory: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
 ) -> None:
     """Write a task file and a gold template to fill in."""
-    for path in scaffold.write_task(name, labels.split(","), directory):
-        terminal.out.print(f"wrote {path}")
-    terminal.err.print(scaffold.next_steps(name, directory))
+    for path in scaffold.write_task(name, labels.split(","), directory, user_language()):
+        terminal.say(f"wrote {path}")
+    terminal.say(scaffold.next_steps(name, directory), terminal.err)
 
 
 def _run(
@@ -53,25 +55,33 @@ def _run(
         if as_json:
             terminal.print_json({"run": str(result.path), **counts})
         else:
-            terminal.out.print(f"{result.path}: {counts['kept']} of {counts['examples']} kept")
+            terminal.say(f"{result.path}: {counts['kept']} of {counts['examples']} kept")
     elif as_json:
         terminal.print_json(result.metrics)
     else:
         terminal.print_summary(result.path, result.metrics)
 
 
-@app.command()
-def run(
-    config: Config,
-    out: Out = None,
-    sets: Sets = None,
-    synthetic: Synthetic = None,
-    columns: Columns = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Do everything: generate, curate, align, train, evaluate, report. Resumes."""
-    _run(config, out, sets, "report", synthetic, columns, quiet=quiet, as_json=as_json)
+def _command(last: str) -> Callable[..., None]:
+    """Returns a command that runs as far as a stage."""
+
+    def command(
+        config: Config,
+        out: Out = None,
+        sets: Sets = None,
+        synthetic: Synthetic = None,
+        columns: Columns = None,
+        quiet: Quiet = False,
+        as_json: Json = False,
+    ) -> None:
+        _run(config, out, sets, last, synthetic, columns, quiet=quiet, as_json=as_json)
+
+    return command
+
+
+app.command(
+    "run", help="Do everything: generate, curate, align, train, evaluate, report. Resumes."
+)(_command("report"))
 
 
 @app.command()
@@ -82,46 +92,11 @@ def generate(
     _run(config, out, sets, "generate", quiet=quiet, as_json=as_json)
 
 
-@app.command()
-def curate(
-    config: Config,
-    out: Out = None,
-    sets: Sets = None,
-    synthetic: Synthetic = None,
-    columns: Columns = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Generate and curate, and stop there."""
-    _run(config, out, sets, "curate", synthetic, columns, quiet=quiet, as_json=as_json)
-
-
-@app.command()
-def train(
-    config: Config,
-    out: Out = None,
-    sets: Sets = None,
-    synthetic: Synthetic = None,
-    columns: Columns = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Go on as far as the trained classifier."""
-    _run(config, out, sets, "train", synthetic, columns, quiet=quiet, as_json=as_json)
-
-
-@app.command()
-def evaluate(
-    config: Config,
-    out: Out = None,
-    sets: Sets = None,
-    synthetic: Synthetic = None,
-    columns: Columns = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Score the classifier against gold alone; runs what is missing first."""
-    _run(config, out, sets, "report", synthetic, columns, quiet=quiet, as_json=as_json)
+app.command("curate", help="Generate and curate, and stop there.")(_command("curate"))
+app.command("train", help="Go on as far as the trained classifier.")(_command("train"))
+app.command(
+    "evaluate", help="Score the classifier against gold alone; runs what is missing first."
+)(_command("report"))
 
 
 @app.command()
@@ -142,14 +117,14 @@ def plan(
 ) -> None:
     """Show the requests, tokens, time and yen that a run would take, before it is run."""
     with terminal.Terminal(doing="plan"):
-        from japagen.previewing import estimate
+        from japagen.estimating import estimate
 
         found = estimate(Task.load(config, parse_overrides(sets or ())), out, number)
     if as_json:
         terminal.print_json(found)
         return
     terminal.print_table(
-        f"{found['requests']} requests to {found['generator']}",
+        f"{found['steps'][0]['requests']} texts asked of {found['generator']}",
         ["label", "register", "requests"],
         [(r["label"], r["register"], r["requests"]) for r in found["cells"]],
     )
@@ -161,14 +136,14 @@ def plan(
         )
     if len(found["rounds"]) > 1:
         later = sum(found["rounds"][1:])
-        terminal.out.print(
+        terminal.say(
             f"{len(found['rounds'])} rounds: {', '.join(map(str, found['rounds']))} requests. What "
             f"the {later} later ones name because the texts before them lack it, and whether they "
             "are needed at all, is only known then."
         )
     for note in found["notes"]:
-        terminal.out.print(note)
-    terminal.print_estimate(found)
+        terminal.say(note)
+    plan_view.print_estimate(found)
 
 
 @app.command()

@@ -93,7 +93,7 @@ def align(
     if as_json:
         terminal.print_json(found.to_dict())
     else:
-        terminal.out.print(f"wrote {output}")
+        terminal.say(f"wrote {output}")
         terminal.print_alignment(found.to_dict())
 
 
@@ -129,7 +129,9 @@ def register(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
+    model: Annotated[
+        Path, typer.Argument(help="A run, or a saved or exported classifier.", show_default=False)
+    ],
     file: Annotated[
         Path | None, typer.Argument(help="A file of texts; standard input if absent.")
     ] = None,
@@ -152,12 +154,10 @@ def predict(
 
     Pairs are read from the columns text and text_pair, or from lines with a tab between them.
     """
-    from japagen.results import Run
-    from japagen.runs import is_run
-    from japagen.training.classifier import Classifier
+    from japagen.results import open_classifier
 
     with terminal.Terminal(doing="predict"):
-        classifier = Run.open(model).classifier if is_run(model) else Classifier.load(model)
+        classifier = open_classifier(model)
     if precision is not None:
         abstain_below = max(abstain_below, classifier.confidence_for(precision))
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="predict") as listener:
@@ -208,7 +208,7 @@ def monitor(
         )
         if found.new_words:
             words = ", ".join(f"{word} ({n})" for word, n in found.new_words.items())
-            terminal.out.print(f"words never seen before: {words}")
+            terminal.say(f"words never seen before: {words}")
     if found.verdict == "retrain":
         raise typer.Exit(3)
 
@@ -244,7 +244,7 @@ def export(
         overwrite=overwrite,
     )
     for path in written:
-        terminal.out.print(f"wrote {path}")
+        terminal.say(f"wrote {path}")
 
 
 @app.command()
@@ -265,7 +265,7 @@ def report(
     found = Run.open(run_path)
     path = output or run_path / "report.html"
     write_text(path, render_report(found.metrics, found.dataset, language=language.value))
-    terminal.out.print(f"wrote {path}")
+    terminal.say(f"wrote {path}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from japagen.curation.naturalness import find_unnatural
 from japagen.curation.near_duplicates import reject_near_duplicates
 from japagen.examples import Dataset, Example, Rejection
+from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.pii import find_personal_data
@@ -29,6 +30,7 @@ def curate(
     gold: Dataset | None = None,
     prompt_phrases: Iterable[str] = (),
     passages: Iterable[str] = (),
+    tagger: Tagger | None = None,
 ) -> Dataset:
     """Rejects what should not be trained on; nothing is dropped.
 
@@ -41,11 +43,12 @@ def curate(
         gold: Training gold, for copies.
         prompt_phrases: Sentences that prompts showed besides gold.
         passages: Material that prompts showed.
+        tagger: Finds names of people; the default dictionary when None.
 
     Returns:
         The same rows in the same order, with ``rejected`` filled in.
     """
-    filters = _row_filters(settings, gold, prompt_phrases, list(passages))
+    filters = _row_filters(settings, gold, prompt_phrases, list(passages), tagger)
     seen: dict[tuple[str, str], str] = {}
     rejections: list[Rejection | None] = []
     for example in dataset:
@@ -64,6 +67,7 @@ def _row_filters(
     gold: Dataset | None,
     prompt_phrases: Iterable[str],
     passages: Sequence[str],
+    tagger: Tagger | None,
 ) -> list[Filter]:
     filters: list[Filter] = [
         _too_short(settings.min_characters),
@@ -79,7 +83,7 @@ def _row_filters(
         filters.append(_forbidden(settings.forbidden_words))
     filters.append(lambda example: find_unnatural(_texts(example), settings.naturalness))
     if settings.personal_data == "reject":
-        filters.append(_personal_data)
+        filters.append(_personal_data(tagger))
     if passages:
         filters.append(_passage_copy(OverlapIndex(passages), settings))
     if gold is not None and len(gold):
@@ -169,11 +173,14 @@ def _forbidden(words: Sequence[str]) -> Filter:
     return check
 
 
-def _personal_data(example: Example) -> Rejection | None:
-    found = [d for text in _texts(example) for d in find_personal_data(text)]
-    # The detail names the kinds alone: it is shown in the report.
-    kinds = ", ".join(sorted({d.kind for d in found}))
-    return Rejection("personal_data", len(found), 0, kinds) if found else None
+def _personal_data(tagger: Tagger | None) -> Filter:
+    def check(example: Example) -> Rejection | None:
+        found = [d for text in _texts(example) for d in find_personal_data(text, tagger)]
+        # The detail names the kinds alone: it is shown in the report.
+        kinds = ", ".join(sorted({d.kind for d in found}))
+        return Rejection("personal_data", len(found), 0, kinds) if found else None
+
+    return check
 
 
 def _joined(example: Example) -> str:

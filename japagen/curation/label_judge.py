@@ -6,7 +6,8 @@ not seen them, as a classifier's cross-fitted ones do, and the votes on the othe
 over several sets and orders of shots, on which a small model's judgement depends a great deal.
 
 A base model continues a document, and its vote is the log-probability of each label's first token
-behind ``分類：``. A chat model answers in JSON, and its votes are counted.
+behind ``分類：``. A chat model answers in JSON, and its vote is the log-probability of each label
+where the server tells it; elsewhere its answers are counted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,11 +66,14 @@ def plan_questions(texts: Dataset, gold: Dataset, seed: int) -> list[Question]:
     """
     own = deal_folds(np.unique(gold.labels, return_inverse=True)[1], FOLDS, seed)
     shown, asked = _one_line_each(gold), _one_line_each(texts)
+    # One shot of every label has to fit, however many labels there are.
+    most = _SHOT_CHARACTERS // len(set(gold.labels))
+    short = [text[:most] for text in shown]
     questions = []
     for fold in range(FOLDS):
         rows = [i for i in range(len(gold)) if own[i] != fold]
         shots = tuple(
-            (shown[i], str(gold.labels[i])) for i in _fitting(rows, gold, shown, seed, fold)
+            (short[i], str(gold.labels[i])) for i in _fitting(rows, gold, short, seed, fold)
         )
         for row in np.flatnonzero(own == fold).tolist():
             questions.append(Question(fold, True, row, shown[row], shots))
@@ -143,7 +147,7 @@ def requests(
     prompts: PromptLibrary,
     generator: GeneratorInfo,
 ) -> list[Request]:
-    """The requests for a chat model, one for each question."""
+    """The requests for a model that answers them one by one, one for each question."""
     called = {name: name for name in task.labels}
     made = []
     for question in questions:
@@ -158,7 +162,7 @@ def requests(
             register=Register(),
         )
         place = [task.seed, _TEMPLATE, question.fold, question.gold, question.row]
-        made.append(identified(draft, place, generator))
+        made.append(identified(replace(draft, options=tuple(task.labels)), place, generator))
     return made
 
 
@@ -180,21 +184,31 @@ def _variables(question: Question, task: Task, called: Mapping[str, str]) -> dic
 
 
 def read_judgement(answer: Answer | None, labels: Sequence[str]) -> list[float]:
-    """A chat model's answer as log-probabilities; all alike where it names no label.
+    """An answer as log-probabilities: its own, else its vote; all alike where it has neither.
 
     Half a vote is shared by all labels, so that no single answer settles a text.
     """
+    if answer is not None and len(answer.scores) == len(labels):
+        return list(answer.scores)
     votes = np.full(len(labels), 0.5 / len(labels))
-    found = _OBJECT.search(answer.text) if answer else None
-    try:
-        value = json.loads(found.group()) if found else None
-    except json.JSONDecodeError:
-        value = None
-    name = value.get("label") if isinstance(value, dict) else None
-    if isinstance(name, str) and name.strip() in labels:
-        votes[list(labels).index(name.strip())] += 1
+    name = _named(answer.text) if answer else ""
+    if name in labels:
+        votes[list(labels).index(name)] += 1
     scores: list[float] = np.log(votes / votes.sum()).tolist()
     return scores
+
+
+def _named(text: str) -> str:
+    """The label in a JSON object, or all that a document was continued with."""
+    found = _OBJECT.search(text)
+    if not found:
+        return text.strip()
+    try:
+        value = json.loads(found.group())
+    except json.JSONDecodeError:
+        return ""
+    name = value.get("label") if isinstance(value, dict) else None
+    return name.strip() if isinstance(name, str) else ""
 
 
 def to_vote(

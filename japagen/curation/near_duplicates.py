@@ -8,6 +8,7 @@ exactly, so that the estimate decides only what is looked at.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -125,41 +126,71 @@ def find_near_duplicates(
     Returns:
         For each text the kept one it is too near to, or None.
     """
-    keys = _band_keys(texts, seed)
-    buckets: list[dict[int, list[int]]] = [{} for _ in range(keys.shape[1])]
-    crowded = np.stack([_repeated(keys[:, band]) for band in range(keys.shape[1])], axis=1)
-    worth = crowded.any(axis=1)
+    places = _places(_band_keys(texts, seed))
+    bands = [_Band(len(texts)) for _ in range(_BANDS)]
     known: dict[int, frozenset[str]] = {}
     found: list[Near | None] = [None] * len(texts)
-    for index in np.flatnonzero(worth).tolist():
-        bands = np.flatnonzero(crowded[index]).tolist()
-        row = [(buckets[band], int(keys[index, band])) for band in bands]
+    for index in np.flatnonzero((places >= 0).any(axis=1)).tolist():
         own = shingles(texts[index])
+        groups = [
+            (bands[band], start) for band, start in enumerate(places[index].tolist()) if start >= 0
+        ]
         if index >= protected:
-            found[index] = _nearest(own, row, known, threshold)
+            found[index] = _nearest(own, groups, known, threshold)
         if found[index] is None:
             known[index] = own
-            for bucket, key in row:
-                bucket.setdefault(key, []).append(index)
+            for band, start in groups:
+                band.keep(start, index)
     return found
+
+
+class _Band:
+    """The kept texts of one band, those that share a key side by side.
+
+    Plain arrays: a dictionary of lists would take ten times the memory of a million texts.
+
+    Args:
+        size: Number of texts.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._members = array("i", bytes(4 * size))
+        self._counts = array("i", bytes(4 * size))
+
+    def keep(self, start: int, index: int) -> None:
+        """Adds a text to the group that begins at ``start``."""
+        self._members[start + self._counts[start]] = index
+        self._counts[start] += 1
+
+    def latest(self, start: int) -> array[int]:
+        """The texts of a group that are compared with."""
+        end = start + self._counts[start]
+        return self._members[max(start, end - _MOST_COMPARED) : end]
 
 
 def _nearest(
     own: frozenset[str],
-    row: Sequence[tuple[dict[int, list[int]], int]],
+    groups: Sequence[tuple[_Band, int]],
     known: dict[int, frozenset[str]],
     threshold: float,
 ) -> Near | None:
     seen: set[int] = set()
+    size = len(own)
+    # Sets of other sizes cannot be that similar.
+    least, most = threshold * size, size / threshold if threshold else np.inf
     best: Near | None = None
-    for bucket, key in row:
-        for other in bucket.get(key, ())[-_MOST_COMPARED:]:
+    for band, start in groups:
+        for other in band.latest(start):
             if other in seen:
                 continue
             seen.add(other)
-            similarity = jaccard(own, known[other])
-            better = best is None or (similarity, -other) > (best.similarity, -best.index)
-            if similarity >= threshold and better:
+            theirs = known[other]
+            if not least <= len(theirs) <= most:
+                continue
+            similarity = jaccard(own, theirs)
+            if similarity >= threshold and (
+                best is None or (similarity, -other) > (best.similarity, -best.index)
+            ):
                 best = Near(other, similarity)
     return best
 
@@ -183,11 +214,23 @@ def _band_keys(texts: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
     return out
 
 
-def _repeated(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """True where another row has the same key: most rows share none and need no look."""
-    _, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    crowded: npt.NDArray[np.bool_] = counts[places] > 1
-    return crowded
+def _places(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+    """Where the group of each text's key begins among a band's texts sorted by key.
+
+    Most texts share no key and need no look: they have -1.
+
+    Args:
+        keys: Shape (texts, bands).
+
+    Returns:
+        Shape (texts, bands).
+    """
+    places = np.empty(keys.shape, np.int32)
+    for band in range(keys.shape[1]):
+        _, group, counts = np.unique(keys[:, band], return_inverse=True, return_counts=True)
+        starts = np.cumsum(counts) - counts
+        places[:, band] = np.where(counts > 1, starts, -1)[group]
+    return places
 
 
 def find_near_vectors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,7 +33,8 @@ def shingles(text: str) -> frozenset[str]:
     The edges are marked so that every character counts twice, also in a text of one.
     """
     plain = f"\x02{plain_form(text)}\x03"
-    return frozenset(plain[i : i + N] for i in range(len(plain) - N + 1))
+    # A million texts have each bigram once.
+    return frozenset(sys.intern(plain[i : i + N]) for i in range(len(plain) - N + 1))
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:

@@ -11,20 +11,6 @@ from japagen.japanese.registers import Register
 PromptKind = Literal["document", "chat"]
 MOST_REPLIES = 3
 """Replies to one request that a backend lets itself be charged for, before it gives up."""
-TEXT_OBJECT: dict[str, Any] = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "text",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"text": {"type": "string"}},
-            "required": ["text"],
-            "additionalProperties": False,
-        },
-    },
-}
-"""What an answer to chat turns looks like, for decoders that can be held to a JSON schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +40,23 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
+def _object_with(name: str, content: dict[str, Any]) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": {name: content},
+        "required": [name],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": name, "strict": True, "schema": schema},
+    }
+
+
+TEXT_OBJECT: dict[str, Any] = _object_with("text", {"type": "string"})
+"""What an answer to chat turns looks like, for decoders that can be held to a JSON schema."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One prompt to send, and all that is needed to say later why it was sent.
@@ -67,6 +70,7 @@ class Request:
         shot_ids: Ids of the gold examples that the prompt shows or descends from.
         knowledge: What the prompt names and why, each as ``KIND:ITEM``.
         round: Which round of the closed loop, from 0.
+        options: Labels to choose one of, where that is asked; empty where a text is wanted.
     """
 
     id: str
@@ -79,6 +83,14 @@ class Request:
     shot_ids: tuple[str, ...] = ()
     knowledge: tuple[str, ...] = ()
     round: int = 0
+    options: tuple[str, ...] = ()
+
+
+def answer_format(request: Request) -> dict[str, Any]:
+    """The ``response_format`` of chat turns: an object with a text, or with one of the options."""
+    if not request.options:
+        return TEXT_OBJECT
+    return _object_with("label", {"type": "string", "enum": list(request.options)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,8 @@ class Answer:
         completion_tokens: Tokens written.
         seconds: Time from sending to the last token.
         error: Why there is no answer, or an empty string.
+        scores: Log-probability of each of the request's options, where the backend knows it;
+            otherwise empty.
     """
 
     request_id: str
@@ -102,6 +116,7 @@ class Answer:
     completion_tokens: int = 0
     seconds: float = 0.0
     error: str = ""
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +146,8 @@ class GeneratorInfo:
         prompt_kind: Whether it continues documents or answers chat turns.
         local: True when prompts do not leave this machine.
         terms: What may be done with its output.
+        resumable: True when what is in flight goes on without this process, and is taken up by
+            asking for it again.
     """
 
     name: str
@@ -138,6 +155,7 @@ class GeneratorInfo:
     prompt_kind: PromptKind
     local: bool
     terms: OutputTerms = field(default_factory=lambda: OutputTerms("Terms unknown: check them."))
+    resumable: bool = False
 
 
 class Generator(Protocol):

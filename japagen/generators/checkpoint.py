@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from japagen.errors import JapagenError
+from japagen.from_transformers import (
+    loading_errors,
+    quiet_transformers,
+    refuse_missing_weights,
+)
 from japagen.generators.base import GeneratorInfo, OutputTerms
 
 _UNKNOWN_TERMS = OutputTerms("Terms unknown to japagen: check what the model's licence says.")
+
+
+_loading = functools.partial(
+    loading_errors,
+    kind="a causal language model",
+    hint="generator.model takes a directory with config.json, tokenizer and safetensors "
+    "weights, a GGUF file, or a name on the Hugging Face Hub.",
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class Checkpoint:
         from transformers import AutoModelForCausalLM
 
         weights = {} if "gguf_file" in self.options else {"use_safetensors": True}
-        with quiet_transformers(), _loading_errors(self.info.name):
+        with quiet_transformers(), _loading(self.info.name):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 self.place,
                 trust_remote_code=False,
@@ -49,12 +61,7 @@ class Checkpoint:
                 **self.options,
             )
             model, found = loaded
-        if missing := sorted(found["missing_keys"]):
-            raise JapagenError(
-                f"Expected the weights of a {type(model).__name__} in {self.info.name}, found "
-                f"none for {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}.",
-                "The checkpoint is damaged, or its config.json belongs to another model.",
-            )
+        refuse_missing_weights(model, self.info.name, sorted(found["missing_keys"]))
         return model.eval()
 
 
@@ -79,7 +86,7 @@ def find_checkpoint(name: str) -> Checkpoint:
         place = str(path)
     elif path.is_absolute() or name.startswith((".", "~")):
         _check_exists(path)
-    with quiet_transformers(), _loading_errors(name):
+    with quiet_transformers(), _loading(name):
         if not path.exists():
             config = AutoConfig.from_pretrained(place, trust_remote_code=False)
             commit = getattr(config, "_commit_hash", None)
@@ -117,38 +124,3 @@ def _hash(path: Path) -> str:
             with file.open("rb") as opened:
                 whole.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
     return whole.hexdigest()
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keeps load reports and progress bars off standard error."""
-    import transformers
-
-    logging: Any = transformers.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _loading_errors(name: str) -> Iterator[None]:
-    """Turns what transformers raises for a checkpoint it cannot load into our error."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except ImportError as error:
-        raise JapagenError(f"Loading '{name}' needs a package that is missing: {error}") from error
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        raise JapagenError(
-            f"Expected a causal language model that transformers can load in '{name}', found a "
-            f"problem: {str(error).strip() or repr(error)}",
-            "generator.model takes a directory with config.json, tokenizer and safetensors "
-            "weights, a GGUF file, or a name on the Hugging Face Hub.",
-        ) from error

@@ -25,6 +25,15 @@ def choice_key(identity: str, document: str, options: Sequence[str]) -> str:
 
 
 @runtime_checkable
+class Scorer(Protocol):
+    """A generator whose answers may say how likely it found each of a request's options."""
+
+    @property
+    def scores_options(self) -> bool:
+        """Whether a request with options is worth sending for its `Answer.scores`."""
+
+
+@runtime_checkable
 class Chooser(Protocol):
     """A generator that can also weigh given continuations of a document.
 

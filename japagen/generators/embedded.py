@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from japagen.errors import MissingExtraError
-from japagen.generators.base import Answer, GeneratorInfo, Request
+from japagen.generators.base import Answer, GeneratorInfo, Request, answer_format
 from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.generators.llama_engine import Completion, EngineError, LlamaEngine
 from japagen.generators.slots import SlotQueue
@@ -268,5 +268,6 @@ class _Stream:
         if not (isinstance(request.prompt, str) or self._has_template):
             raise EngineError("The model has no chat template; it continues documents only.")
         return self._engine.complete(
-            request.prompt, request.sampling, request.seed, slot, self._cancelled.is_set
+            *(request.prompt, request.sampling, request.seed, slot),
+            *(self._cancelled.is_set, answer_format(request)),
         )

@@ -107,6 +107,7 @@ class LlamaEngine:
         seed: int,
         slot: int,
         cancelled: Callable[[], bool],
+        form: dict[str, Any] = TEXT_OBJECT,
     ) -> Completion:
         """Writes one completion; blocks without holding the interpreter.
 
@@ -116,6 +117,7 @@ class LlamaEngine:
             seed: Of this completion.
             slot: Which slot to use, from 0; one call at a time for each.
             cancelled: Asked after every token; the completion stops when it returns True.
+            form: The ``response_format`` that an answer to chat turns is held to.
 
         Raises:
             EngineError: If the engine turned the request down, or it was cancelled.
@@ -137,7 +139,7 @@ class LlamaEngine:
                 server.handle_completions(body | {"prompt": prompt}, receive)
             else:
                 turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
-                body |= {"messages": turns, "response_format": TEXT_OBJECT}
+                body |= {"messages": turns, "response_format": form}
                 server.handle_chat_completions(body, receive)
         except (RuntimeError, ValueError) as error:  # what C++ exceptions become
             raise EngineError(f"llama.cpp cannot take the request: {error}") from error

@@ -8,7 +8,8 @@ What differs between servers is settled here:
 
 - ``top_k`` and ``min_p`` are no part of OpenAI's API, which answers 400 for them. They are sent
   to every other server (llama-server and vLLM take them) as extra fields of the body.
-- Chat requests ask for a JSON object ``{"text": string}``.
+- Chat requests ask for a JSON object ``{"text": string}``, those with options for
+  ``{"label": one of them}`` and for the log-probabilities of its tokens.
 - An option that the server refuses by name is left out from then on, with one warning: not
   every server knows ``response_format``, and reasoning models take no ``temperature``.
 """
@@ -128,6 +129,11 @@ class OpenAIGenerator:
         includes the chat template's tokens, so it errs on the high side.
         """
         return self._knowledge.estimate(len(text))
+
+    @property
+    def scores_options(self) -> bool:
+        """Answers to requests with options hold scores, where the server gives what they need."""
+        return True
 
     def close(self) -> None:
         """Stops what is under way; calling it twice is harmless."""

@@ -29,6 +29,7 @@ from japagen.generators.openai_wire import (
     prompt_of,
     read_failure,
     read_reply,
+    read_scores,
     refused_option,
 )
 from japagen.generators.throttling import Gate, Pace
@@ -42,6 +43,9 @@ _STOP_SECONDS = 5.0
 _RAW_RESPONSE = "X-Stainless-Raw-Response"
 # By name, since the client has changed its HTTP library (httpx, httpx2).
 _CONNECT_ERRORS = ("ConnectError", "ConnectTimeout")
+
+# Text, why it ended, and how likely each option was.
+_Read = tuple[str, Literal["stop", "length"], tuple[float, ...]]
 
 _log = logging.getLogger(__name__)
 
@@ -182,7 +186,7 @@ class Session:
         """Sends a request once and tells the gate how it went."""
         sent = self._loop.time()
         try:
-            text, finish = await self._exchange(request, usage, until - sent)
+            text, finish, scores = await self._exchange(request, usage, until - sent)
         except Failure as failure:
             if failure.retry == "later":
                 self._note_overload(sent, failure)
@@ -196,7 +200,8 @@ class Session:
         self._failing_since = None
         self._gate.speed_up()
         seconds = self._loop.time() - sent
-        return Answer(request.id, text, finish, usage.prompt, usage.completion, seconds)
+        used = (usage.prompt, usage.completion, seconds)
+        return Answer(request.id, text, finish, *used, scores=scores)
 
     def _note_overload(self, sent: float, failure: Failure) -> None:
         if self._failing_since is None:
@@ -205,10 +210,8 @@ class Session:
         patient = failure.after is not None and failure.after < self._deadline
         self._gate.slow_down(sent, failure.after if patient else None)
 
-    async def _exchange(
-        self, request: Request, usage: Usage, seconds: float
-    ) -> tuple[str, Literal["stop", "length"]]:
-        """Sends a request once and returns text and finish, or raises `Failure`."""
+    async def _exchange(self, request: Request, usage: Usage, seconds: float) -> _Read:
+        """Sends a request once and returns what came, or raises `Failure`."""
         endpoint, knowledge = self._endpoint, self._knowledge
         prompt = prompt_of(request, endpoint.api)
         options = options_of(request, endpoint, knowledge.refused)
@@ -226,15 +229,14 @@ class Session:
         # the server said in it may quote the key.
         raise self._judge(error, options, seconds)
 
-    def _read(
-        self, body: bytes, request: Request, usage: Usage
-    ) -> tuple[str, Literal["stop", "length"]]:
+    def _read(self, body: bytes, request: Request, usage: Usage) -> _Read:
         try:
             reply = json.loads(body)
         except (ValueError, RecursionError):
             raise Failure("the reply is not JSON", "again") from None
         self._knowledge.count(request, usage.add(reply))
-        return read_reply(reply, self._endpoint.api)
+        text, finish = read_reply(reply, self._endpoint.api)
+        return text, finish, read_scores(reply, request, self._endpoint.api)
 
     def _judge(self, error: Exception, options: dict[str, Any], seconds: float) -> Failure:
         """Says what an error of the client means; raises `JapagenError` if nothing can work."""

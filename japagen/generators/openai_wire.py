@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from japagen.errors import JapagenError
-from japagen.generators.base import TEXT_OBJECT, Request
+from japagen.generators import logprobs
+from japagen.generators.base import Request, answer_format
 from japagen.generators.openai_endpoint import Api, Endpoint, encodable
 
 # A rough figure for Japanese, used until the server has reported how many tokens it read.
@@ -138,11 +139,34 @@ def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[
     if not endpoint.is_openai:
         options |= {"top_k": sampling.top_k, "min_p": sampling.min_p}
     if endpoint.api == "chat":
-        options["response_format"] = TEXT_OBJECT
+        options["response_format"] = answer_format(request)
         # OpenAI's newer models know the limit under this name alone, most other servers do not.
         if endpoint.is_openai or "max_tokens" in refused:
             options["max_completion_tokens"] = options.pop("max_tokens")
+    if request.options and "logprobs" not in refused:
+        options |= _logprobs(endpoint)
     return {name: value for name, value in options.items() if name not in refused}
+
+
+def _logprobs(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.api == "chat":
+        return {"logprobs": True, "top_logprobs": logprobs.MOST_LISTED}
+    most = logprobs.MOST_LISTED_OPENAI_COMPLETIONS if endpoint.is_openai else logprobs.MOST_LISTED
+    return {"logprobs": most}
+
+
+def read_scores(reply: Any, request: Request, api: Api) -> tuple[float, ...]:
+    """How likely the model found each option; nothing without options or log-probabilities.
+
+    Args:
+        reply: A reply that `read_reply` has found a text in.
+        request: What was asked.
+        api: Which API it answers.
+    """
+    if not request.options:
+        return ()
+    choice = reply["choices"][0]
+    return logprobs.option_scores(choice, request.options, in_json=api == "chat")
 
 
 def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
@@ -236,7 +260,10 @@ def refused_option(body: str, options: Mapping[str, Any], answered: bool) -> str
             refuses, the response format is the likeliest.
     """
     error = _error_of(body)
-    text = " ".join([str(error.get("code") or ""), _said(body) or ""])
+    text = " ".join([str(error.get("code") or ""), str(error.get("param") or ""), _said(body)])
+    # They only help; so whatever it is that the server has against them, they are left out.
+    if "logprobs" in options and "logprob" in text:
+        return "logprobs"
     if "response_format" in options and _ABOUT_FORMAT.search(text):
         return "response_format"
     if _NOT_TAKEN.search(text):

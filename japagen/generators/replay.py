@@ -37,7 +37,7 @@ class ReplayGenerator:
     @cached_property
     def info(self) -> GeneratorInfo:
         """The recorded generator; nothing leaves this machine."""
-        return replace(self._recorded, local=True)
+        return replace(self._recorded, local=True, resumable=False)
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:
         """Answers every request once, in the order asked.
@@ -70,6 +70,11 @@ class ReplayGenerator:
                 "Replay the task, gold, templates and japagen of the recorded run.",
             )
         yield from ((i, self._choices[key]) for i, key in enumerate(keys))
+
+    @property
+    def scores_options(self) -> bool:
+        """The record may hold answers with scores."""
+        return True
 
     def count_tokens(self, text: str) -> int:
         """Estimates tokens at a rough 0.8 for each character of Japanese."""

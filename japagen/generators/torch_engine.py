@@ -18,8 +18,9 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from japagen.from_transformers import quiet_transformers
 from japagen.generators.base import Message, Sampling
-from japagen.generators.checkpoint import Checkpoint, quiet_transformers
+from japagen.generators.checkpoint import Checkpoint
 
 Prompt = str | tuple[Message, ...]
 

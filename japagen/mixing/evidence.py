@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,12 +122,14 @@ def gather(
     repeats: int,
     relabel: float | None = None,
     head: FitHead | None = None,
+    vouched: Collection[str] = (),
     progress: Progress = lambda folds, _: folds,
 ) -> Evidence:
     """Splits gold and settles and weights each fold's synthetic text from its training gold alone.
 
     A label that was settled with all of gold in sight would tell a fold of what it holds out, so
-    each fold begins from the label asked for. Which texts were rejected is taken as it is.
+    each fold begins from the label asked for, unless a person has given it. Which texts were
+    rejected is taken as it is.
 
     Args:
         gold: Gold.
@@ -139,15 +141,18 @@ def gather(
         repeats: Number of repeats.
         relabel: A text gets the label that the fold's judge finds this likely; None keeps labels.
         head: How the heads that are compared are fitted; logistic regression alone if None.
+        vouched: Ids of texts whose label a person has vouched for: it stays, trusted entirely.
         progress: Wraps the folds (iterable, total).
     """
     at = {label: index for index, label in enumerate(labels)}
     gold_vectors, synthetic_vectors = vectors
     gold_targets = np.array([at[label] for label in gold.labels])
-    asked = zip(synthetic.labels, synthetic.column("label_asked"), strict=True)
-    targets = np.array([at[label if given is None else given] for label, given in asked])
-    ranks = _ranks(gold), _ranks(synthetic)
     settled = np.array([at[label] for label in synthetic.labels])
+    sure = np.array([id_ in vouched for id_ in synthetic.column("id")], dtype=bool)
+    asked = zip(synthetic.column("label_asked"), settled, strict=True)
+    begun = np.array([own if label is None else at[label] for label, own in asked])
+    targets = np.where(sure, settled, begun)
+    ranks = _ranks(gold), _ranks(synthetic)
     shares: Floats = np.bincount(
         settled, weights=np.asarray(synthetic.weights, dtype=np.float64), minlength=len(labels)
     ).astype(np.float64)
@@ -166,9 +171,10 @@ def gather(
         own = targets[split.usable]
         if relabel is not None and len(own):
             best = judged.argmax(axis=1)
-            own = np.where(judged[rows, best] >= relabel, best, own)
+            own = np.where((judged[rows, best] >= relabel) & ~sure[split.usable], best, own)
         named = synthetic.take(split.usable).with_columns(label=[labels[i] for i in own])
-        weights = weigh(named, gold.take(train), judged[rows, own])
+        trust = np.where(sure[split.usable], 1.0, judged[rows, own])
+        weights = weigh(named, gold.take(train), trust)
         weights = _brought_to(shares, own, weights)
         rng = np.random.default_rng([seed, repeat, int(split.held.min())])
         return Fold(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -35,6 +35,7 @@ def find_mix(
     repeats: int,
     relabel: float | None = None,
     head: FitHead | None = None,
+    vouched: Collection[str] = (),
     confirm: Callable[[Evidence, Mix], Confirmation] | None = None,
     progress: Progress = lambda folds, _: folds,
 ) -> FoundMix:
@@ -51,6 +52,7 @@ def find_mix(
         repeats: Repeats of the cross-validation.
         relabel: How sure a fold's judge must be to give a text another label; None for never.
         head: How the heads that are compared are fitted; see `gather`.
+        vouched: Ids of texts whose label a person has vouched for.
         confirm: Checks a choice above 0; gold alone takes its place where it does worse.
         progress: Wraps the folds (iterable, total).
     """
@@ -71,6 +73,7 @@ def find_mix(
         repeats=repeats,
         relabel=relabel,
         head=head,
+        vouched=vouched,
         progress=progress,
     )
     folds = _folds(evidence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,7 @@ def find_mix_of(
     method: str,
     tagger: Tagger,
     listener: Listener,
+    vouched: Collection[str] = (),
 ) -> FoundMix:
     """Finds the mix for a run.
 
@@ -42,6 +43,7 @@ def find_mix_of(
         method: How the run was aligned; never "auto".
         tagger: Morphological analyser.
         listener: Told of the progress.
+        vouched: Ids of texts whose label a person has vouched for.
     """
     trusted, curation = task.alignment.label_trust != "none", task.curation
     settles = trusted and curation.label_miss == "relabel"
@@ -52,14 +54,14 @@ def find_mix_of(
 
     def embed(*datasets: Dataset) -> tuple[Floats, Floats]:
         if frozen is not None and method != "gradient_matching":
-            return frozen.vectors(datasets[0].texts), frozen.vectors(datasets[1].texts)
+            return _seen(frozen, datasets[0]), _seen(frozen, datasets[1])
         remote = task.training.trust_remote_code
         rows = text_vectors((*datasets, unlabelled), encoder, trust_remote_code=remote)
         for data, found in zip((*datasets, unlabelled), rows, strict=True):
             if data is not None:
                 vectors.update(zip(_contents(data), found.astype(np.float64), strict=True))
         if frozen is not None:
-            return frozen.vectors(datasets[0].texts), frozen.vectors(datasets[1].texts)
+            return _seen(frozen, datasets[0]), _seen(frozen, datasets[1])
         return rows[0].astype(np.float64), rows[1].astype(np.float64)
 
     def of(data: Dataset) -> Floats:
@@ -130,6 +132,7 @@ def find_mix_of(
         repeats=task.mixing.repeats,
         relabel=curation.label_confidence if settles else None,
         head=None if frozen is None else frozen.probabilities,
+        vouched=vouched,
         confirm=check if task.mixing.confirm else None,
         progress=progress,
     )
@@ -140,11 +143,15 @@ def _frozen(task: Task, gold: Dataset | None) -> FrozenTraining | None:
     from japagen.training.fitting import tunes_encoder
     from japagen.training.frozen import FrozenTraining
 
-    if gold is None or not len(gold) or gold.is_pair or task.kind != "classification":
+    if gold is None or not len(gold) or task.kind != "classification":
         return None
-    if tunes_encoder(task.training, len(gold), len(task.labels)):
+    if tunes_encoder(task.training, len(gold), len(task.labels), gold.is_pair):
         return None
-    return FrozenTraining(task.training.encoder, task.labels, task.training)
+    return FrozenTraining(task.training.encoder, task.labels, task.training, gold.is_pair)
+
+
+def _seen(frozen: FrozenTraining, data: Dataset) -> Floats:
+    return frozen.vectors(data.texts, data.column("text_pair"))
 
 
 def _contents(data: Dataset) -> list[tuple[str, str | None]]:

@@ -37,7 +37,7 @@ def alignment(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None
         "labels": [(label, *map(words.share, values)) for label, values in rows],
         "distances": distance_rows(diagnostics, words),
         "remaining": _remaining(diagnostics, words),
-        "effective": _effective(diagnostics, words),
+        "effective": _effective(diagnostics, metrics.get("per_label") or {}, words),
         "words": _shifted_words(diagnostics, words),
     }
 
@@ -139,13 +139,19 @@ def _with_interval(value: float | Mapping[str, float] | None, words: Words) -> s
     return words.number(value)
 
 
-def _effective(diagnostics: Mapping[str, Any], words: Words) -> Rows:
+def _effective(diagnostics: Mapping[str, Any], per_label: Mapping[str, Any], words: Words) -> Rows:
     size = diagnostics.get("effective_sample_size")
     if not size:
         return []
+    shares = size["per_label"]
     return [
         (words("effective.all"), words.count(size["rows"]), words.share(size["share"])),
-        *((label, "", words.share(share)) for label, share in size["per_label"].items()),
+        *(
+            # In the order of the task, as everywhere on the page.
+            (label, words.count(shares[label] * row["kept"]), words.share(shares[label]))
+            for label, row in per_label.items()
+            if label in shares
+        ),
     ]
 
 

@@ -63,6 +63,7 @@ def render_report(
     """
     words = Words(language)
     loop = loop_view.loop(metrics, words)
+    scores = metrics.get("scores") or {}
     page = {
         "w": words,
         "undirected": undirected,
@@ -75,6 +76,7 @@ def render_report(
         "created": _when(metrics.get("created")),
         "synthetic_file": metrics.get("synthetic_file"),
         "verdict": _verdict(metrics, words),
+        "few": scores.get("few") and words("verdict.few", n=words.count(scores["n"])),
         "worth": mix_view.worth(metrics, words),
         "saved": worth_view.headline(metrics, words),
         "tiles": views.tiles(metrics, words),

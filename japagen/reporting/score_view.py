@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from japagen.reporting.text import Words
-from japagen.reporting.views import ChartRows, Rows, bars, label_text, led_by
+from japagen.reporting.views import ChartRows, Rows, bars, label_text, led_by, not_used
 
 ARMS = ("gold_only", "with_synthetic")
 # Shown for each class, tag or anchor; the last but one is drawn, the last is a count.
@@ -20,30 +20,35 @@ def scores(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
     found = metrics.get("scores")
     if not found:
         return None
-    arms: list[Mapping[str, Any]] = [found.get(name) or {} for name in ARMS]
-    measured = [(name, arm) for name, arm in zip(ARMS, arms, strict=True) if arm]
-    numbers = "mean_absolute_error" in arms[1]
+    # Where synthetic text was not used, both arms are one classifier.
+    shown = ARMS[1:] if not_used(metrics) else ARMS
+    titles = [words("arm.gold_only" if not_used(metrics) else f"arm.{name}") for name in shown]
+    arms: list[Mapping[str, Any]] = [found.get(name) or {} for name in shown]
+    measured = [(title, arm) for title, arm in zip(titles, arms, strict=True) if arm]
+    last = arms[-1]
+    numbers = "mean_absolute_error" in last
     detail = _NUMBER_COLUMNS if numbers else _CLASS_COLUMNS
     f1: ChartRows = [
         (label, [arm["per_label"][label][detail[-2]] if arm else None for arm in arms])
-        for label in arms[1]["labels"]
+        for label in last["labels"]
     ]
     names = led_by(found)
     return {
+        "titles": titles,
         "note": words(
-            "scores.note" if len(arms[1]["seeds"]) > 1 else "scores.note_once",
+            "scores.note" if len(last["seeds"]) > 1 else "scores.note_once",
             n=words.count(found["n"]),
-            seeds=len(arms[1]["seeds"]),
+            seeds=len(last["seeds"]),
         ),
         "rows": _score_rows(arms, names, words),
         "seeds": _by_seed(arms, names, words),
-        "seed_heads": [f"{words(f'arm.{arm}')} {words(name)}" for arm in ARMS for name in names],
+        "seed_heads": [f"{title} {words(name)}" for title in titles for name in names],
         "chart": bars("f1", words("per_anchor" if numbers else "f1.chart"), f1, words.number),
         "detail": words("per_anchor" if numbers else "f1.chart"),
         "heads": [words("anchor" if numbers else "label"), *map(words, detail)],
         "arms": [
             {
-                "title": words(f"arm.{name}"),
+                "title": title,
                 "labels": arm["labels"],
                 "per_label": [
                     (
@@ -55,7 +60,7 @@ def scores(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
                 ],
                 "confusion": _confusion(arm, words) if "confusion" in arm else None,
             }
-            for name, arm in measured
+            for title, arm in measured
         ],
     }
 
@@ -78,7 +83,7 @@ def _score_rows(
     deviation = words("deviation", metric=words(names[0]))
     others = [(deviation, f"{names[0]}_sd"), *((words(name), name) for name in _OTHER_SCORES)]
     for title, name in others:
-        if any(name in arm for arm in arms) and (name != "ece" or arms[1].get(name) is not None):
+        if any(name in arm for arm in arms) and (name != "ece" or arms[-1].get(name) is not None):
             rows.append((title, *(words.number(arm.get(name)) for arm in arms)))
     return rows
 
@@ -90,7 +95,7 @@ def _by_seed(arms: Sequence[Mapping[str, Any]], names: Sequence[str], words: Wor
             str(seed),
             *(words.number(side.get(seed, {}).get(key)) for side in rows for key in names),
         )
-        for seed in rows[1]
+        for seed in rows[-1]
     ]
 
 
@@ -105,13 +110,20 @@ def _confusion(arm: Mapping[str, Any], words: Words) -> list[tuple[str, list[dic
     ]
 
 
-def errors(metrics: Mapping[str, Any], words: Words) -> list[dict[str, str]]:
-    """Texts that the classifier with synthetic text got wrong."""
+def errors(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
+    """Texts that the run's classifier got wrong, with the training texts nearest to them."""
     return [
         {
             **row,
             "true": label_text(row["true"]),
             "predicted": label_text(row["predicted"]),
+            "nearest": [
+                {
+                    **near,
+                    "about": f"{label_text(near['label'])} / {words('nearest.' + near['source'])}",
+                }
+                for near in row.get("nearest") or ()
+            ],
             "probability": "—" if row["probability"] is None else words.number(row["probability"]),
         }
         for row in metrics.get("errors") or ()

@@ -33,6 +33,11 @@ class Words:
     def __init__(self, language: Language) -> None:
         self._language = language
 
+    @property
+    def language(self) -> Language:
+        """The language."""
+        return self._language
+
     def __call__(self, key: str, **values: object) -> str:
         """Returns the sentence ``key`` with its {names} filled in."""
         return strings()[key][self._language].format(**values)
@@ -85,6 +90,16 @@ class Words:
     def share(self, value: float | None) -> str:
         """A percentage with one decimal: 61.0%."""
         return self._or_missing(value, lambda v: f"{v:.1%}")
+
+    def duration(self, seconds: float | None) -> str:
+        """Seconds below two minutes, then minutes, then hours with one decimal."""
+        if seconds is None:
+            return self("not_measured")
+        if seconds < 120:
+            return self("duration.seconds", n=f"{seconds:,.0f}")
+        if seconds < 7200:
+            return self("duration.minutes", n=f"{seconds / 60:,.0f}")
+        return self("duration.hours", n=f"{seconds / 3600:,.1f}")
 
     def signed(self, value: float | None) -> str:
         """Three decimals with a sign: +0.020, −0.010, ±0.000 where it rounds to nothing."""

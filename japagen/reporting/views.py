@@ -10,6 +10,7 @@ import numpy as np
 
 from japagen.examples import HELD_BACK
 from japagen.japanese.registers import OTHER, PRESETS, Register
+from japagen.messages import localized
 from japagen.reporting import charts
 from japagen.reporting.text import Words, undirected
 
@@ -46,24 +47,32 @@ def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
     leakage = metrics.get("leakage") or {}
 
     def against(name: str) -> str:
+        if unused:
+            return words("tile.trained_on_gold")
         return words("tile.gold_only", value=words.number(gold[name])) if gold else ""
 
+    unused = not_used(metrics)
+    if unused:
+        gold = {}
+    seconds = sum((metrics.get("seconds") or {}).values()) or None
     kept, made = counts["kept"], counts["generated"]
     share = words.share(kept / max(made, 1))
     of_made = words("tile.of_generated", n=words.count(made), share=share) if made else ""
+    of_made = words("tile.unused", n=words.count(made)) if unused else of_made
     found = [
         (led, arm.get(led), words.number, against(led)),
         (other, arm.get(other), words.number, against(other)),
         ("kept", kept, words.count, of_made),
         ("match", registers.get("match"), words.share, words("tile.match_note")),
-        ("effective", effective_size(metrics), words.count, words("tile.effective_note")),
         ("leakage", leakage.get("max_overlap"), words.share, words("tile.leakage_note")),
+        ("time", seconds, words.duration, _charged(metrics, words)),
     ]
+    arm_name = "tile.of_model" if unused else "tile.metric"
     return [
         {
-            "name": words("tile.metric", metric=words(name))
+            "name": words(arm_name, metric=words(name))
             if name in (led, other)
-            else words(f"tile.{name}"),
+            else words("tile.passed" if unused and name == "kept" else f"tile.{name}"),
             "value": show(v),
             "note": note,
             "missing": v is None,
@@ -72,16 +81,21 @@ def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
     ]
 
 
+def not_used(metrics: Mapping[str, Any]) -> bool:
+    """Whether the run left synthetic text out, so that both arms are one classifier."""
+    return (metrics.get("mix") or {}).get("share") == 0
+
+
+def _charged(metrics: Mapping[str, Any], words: Words) -> str:
+    """What the generator cost, beside the time."""
+    yen = ((metrics.get("economics") or {}).get("run") or {}).get("generator_yen")
+    return words("tile.no_price") if yen is None else words("tile.charged", yen=words.count(yen))
+
+
 def led_by(scores: Mapping[str, Any]) -> list[str]:
     """The metrics, the one that the verdict goes by first."""
     lead: str = scores["metric"]
     return [lead, *(name for name in scores["metrics"] if name != lead)]
-
-
-def effective_size(metrics: Mapping[str, Any]) -> float | None:
-    """Effective sample size of all kept examples, or None."""
-    diagnostics = (metrics.get("alignment") or {}).get("diagnostics") or {}
-    return (diagnostics.get("effective_sample_size") or {}).get("rows")
 
 
 def flow(counts: Mapping[str, int], words: Words) -> dict[str, Any]:
@@ -145,6 +159,9 @@ def _rejected(example: Example, words: Words) -> dict[str, str]:
 def _why(example: Example, words: Words) -> str:
     """The detail of a rejection; of one for its register, in the reader's language."""
     assert example.rejected is not None
+    if example.rejected.filter in ("truncated", "failed"):
+        # Said by japagen itself, not by the text.
+        return localized(example.rejected.detail, words.language)
     if example.rejected.filter not in HELD_BACK:
         return example.rejected.detail
     asked, seen = example.register_asked, example.register_seen

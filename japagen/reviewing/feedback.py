@@ -49,9 +49,20 @@ def _decided(example: Example, decision: Decision | None, space: LabelSpace) -> 
     return replace(example, rejected=None, weight_label=1.0)
 
 
+def vouched_for(dataset: Dataset, decisions: Mapping[str, Decision]) -> set[str]:
+    """The ids of the examples that a person accepted or relabelled as they are now."""
+    good = {d.example_id: d for d in decisions.values() if d.verdict in ("accept", "relabel")}
+    rows = zip(*(dataset.column(name) for name in ("id", "text", "text_pair")), strict=True)
+    return {
+        id_
+        for id_, text, pair in rows
+        if id_ in good and good[id_].text_hash == text_hash(text, pair)
+    }
+
+
 def to_gold(dataset: Dataset, decisions: Mapping[str, Decision]) -> Dataset:
     """The accepted and relabelled examples as gold: texts that a person has vouched for."""
-    good = {d.example_id for d in decisions.values() if d.verdict in ("accept", "relabel")}
+    good = vouched_for(dataset, decisions)
     decided = apply_decisions(dataset, decisions)
     return Dataset.of(
         Example(e.text, e.label, e.text_pair, id=e.id, split="train", source=FILTER)

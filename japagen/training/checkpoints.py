@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import inspect
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from japagen.errors import JapagenError
 from japagen.files import read_json
+from japagen.from_transformers import (
+    loading_errors,
+    quiet_transformers,
+    refuse_missing_weights,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,6 +26,14 @@ _DEFAULT_MAX_LENGTH = 512
 _SEGMENTS = "token_type_ids"
 # Some tokenizers state 10^30 for "no limit".
 _NO_LIMIT = 1_000_000
+
+
+_loading = functools.partial(
+    loading_errors,
+    kind="a checkpoint",
+    hint="Check that the files belong together, and that transformers knows this model.",
+    code_hint="If you trust the Python code that comes with it, set trust_remote_code.",
+)
 
 
 def open_checkpoint(
@@ -39,7 +50,7 @@ def open_checkpoint(
         JapagenError: If it cannot be loaded, weights are missing from it, or its tokenizer
             needs a package that is not installed.
     """
-    with quiet_transformers(), _loading_errors(name):
+    with quiet_transformers(), _loading(name):
         model = _load_model(name, directory, trust_remote_code)
         return model, _load_tokenizer(model, directory, trust_remote_code)
 
@@ -64,49 +75,6 @@ def max_input_length(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
     return min(limits, default=_DEFAULT_MAX_LENGTH)
 
 
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keeps load reports and progress bars off standard error."""
-    import transformers
-
-    logging: Any = transformers.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _loading_errors(name: str) -> Iterator[None]:
-    """Turns what transformers raises for a checkpoint it cannot load into our error."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except ImportError as error:
-        # transformers raises its own sentence in place of the import that failed.
-        cause = error if error.name else error.__context__
-        package = getattr(cause, "name", None)
-        raise JapagenError(
-            f"Loading the encoder '{name}' needs "
-            + (f"the package '{package}', which is not installed." if package else str(error)),
-            f"Install it with: pip install {package.replace('_', '-')}" if package else "",
-        ) from error
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
-        raise JapagenError(
-            f"Expected a checkpoint that transformers can load in {name}, "
-            f"found a problem: {str(error).strip() or repr(error)}",
-            "If you trust the Python code that comes with it, set trust_remote_code."
-            if "trust_remote_code" in str(error)
-            else "Check that the files belong together, and that transformers knows this model.",
-        ) from error
-
-
 def _load_model(name: str, directory: Path, trust_remote_code: bool) -> PreTrainedModel:
     from transformers import AutoModel
 
@@ -118,12 +86,7 @@ def _load_model(name: str, directory: Path, trust_remote_code: bool) -> PreTrain
         output_loading_info=True,
     )
     missing = sorted(k for k in info["missing_keys"] if not k.startswith("pooler."))
-    if missing:
-        raise JapagenError(
-            f"Expected the weights of a {type(model).__name__} in {name}, found none for "
-            f"{', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}.",
-            "The checkpoint is damaged, or its config.json belongs to another model.",
-        )
+    refuse_missing_weights(model, name, missing)
     if info["missing_keys"]:
         model.pooler = None  # it would be random, and pooling does not use it
     encoder: PreTrainedModel = model.float().eval()

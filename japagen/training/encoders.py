@@ -179,7 +179,7 @@ def embed(
             batch = {key: [rows[key][i] for i in index] for key in rows}
             inputs = encoder.tokenizer.pad(batch, return_tensors="pt")
             states = encoder.model(**inputs).last_hidden_state
-            pooled = _pool(states, inputs["attention_mask"], encoder.pooling)
+            pooled = pool(states, inputs["attention_mask"], encoder.pooling)
             out[index] = torch.nn.functional.normalize(pooled, dim=1).numpy()
     return out
 
@@ -202,9 +202,8 @@ def _has_bf16_flag(cpuinfo: str) -> bool:
     return bool(found and _BF16_FLAGS & set(found[1].split()))
 
 
-def _pool(
-    states: torch.Tensor, mask: torch.Tensor, pooling: Literal["mean", "cls"]
-) -> torch.Tensor:
+def pool(states: torch.Tensor, mask: torch.Tensor, pooling: Literal["mean", "cls"]) -> torch.Tensor:
+    """One vector a text from the states of its tokens; shape (n, width)."""
     if pooling == "cls":
         return states[:, 0]
     weights = mask.unsqueeze(-1).to(states.dtype)

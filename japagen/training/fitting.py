@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import softmax
 from torch import nn
 
 from japagen.errors import JapagenError
@@ -20,14 +19,15 @@ from japagen.settings import Training
 from japagen.training.calibration import (
     TYPICAL_TEMPERATURE,
     ZERO_GOLD_TEMPERATURE,
-    fit_temperature,
+    calibrate,
     out_of_fold_logits,
 )
 from japagen.training.classifier import Classifier, Progress
 from japagen.training.descriptions import label_phrases
 from japagen.training.encoders import Encoder, load_encoder, supports_bf16
 from japagen.training.heads import classification_model, last_linear
-from japagen.training.objectives import probe_head, row_losses
+from japagen.training.objectives import row_losses
+from japagen.training.pair_model import PairModel
 from japagen.training.probing import (
     DESCRIPTION_MASS,
     Features,
@@ -41,6 +41,8 @@ from japagen.training.probing import (
 
 TUNED_FROM = 50
 """Texts of gold a label, on average, from which tuning the encoder beats its frozen vectors."""
+PAIRS_TUNED_FROM = 300
+"""The same for pairs: an encoder of single texts must first learn to compare two."""
 
 
 def train(
@@ -62,8 +64,9 @@ def train(
     everything but the embeddings is tuned from there (linear probing then fine-tuning, Kumar et
     al. 2022).
 
-    Pairs, several labels a text and numbers take none of this but the head and the tuning: they
-    are learnt from texts alone, and pairs always by tuning.
+    Of pairs the head sees how well the tokens of one text are matched by the other's (see
+    `PairModel`); where the encoder is tuned, it reads both as one input. Descriptions of labels
+    stay out of pairs.
 
     The labels of synthetic text are softened towards what gold and descriptions make of it, as
     in soft bootstrapping (Reed et al. 2015), with a teacher that has seen no synthetic text.
@@ -99,14 +102,8 @@ def train(
     golds = len(gold) if gold is not None else 0
     torch.manual_seed(seed)
     is_pair = bool(len(texts)) and texts.is_pair
-    classifier = untrained(encoder, space, is_pair, settings)
     tunes = tunes_encoder(settings, golds, len(space.names), is_pair)
-    if is_pair or space.kind != "classification":
-        rows = classifier.encode(texts.texts, texts.column("text_pair"))
-        probe_head(classifier, rows, targets, mass)
-        if tunes:
-            _fine_tune(classifier, rows, targets, mass, settings, seed, progress)
-        return classifier
+    classifier = untrained(encoder, space, settings, is_pair=is_pair, tunes=tunes)
     data = _labelled(classifier, texts, targets, mass, golds, descriptions)
     features, phrases = see(classifier, data)
 
@@ -124,28 +121,22 @@ def train(
         shots = texts.column("shot_ids")[golds:]
         ids = texts.column("id")[:golds]
         logits = out_of_fold_logits(data, features, ids, shots, fit, seed)
-        true = targets[:golds].argmax(axis=1)
-        temperature = fit_temperature(logits, true)
-        head = head.cooled(temperature)
-        found = softmax(logits / temperature, axis=1)
-        classifier.out_of_fold = list(
-            zip(found.max(axis=1).tolist(), (found.argmax(axis=1) == true).tolist(), strict=True)
-        )
-    else:
+        head, classifier.out_of_fold = calibrate(head, logits, targets[:golds], space)
+    elif space.kind == "classification":
         head = head.cooled(ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
     return classifier
 
 
 def tunes_encoder(settings: Training, golds: int, labels: int, is_pair: bool = False) -> bool:
-    """Pairs are tuned for whatever the gold: an encoder of single texts compares none."""
+    """Whether there is so much gold that tuning beats a head on frozen vectors."""
     if settings.tune == "auto":
-        return is_pair or golds >= TUNED_FROM * labels
+        return golds >= (PAIRS_TUNED_FROM if is_pair else TUNED_FROM) * labels
     return settings.tune == "always"
 
 
 def untrained(
-    encoder: str | Encoder, space: LabelSpace, is_pair: bool, settings: Training
+    encoder: str | Encoder, space: LabelSpace, settings: Training, *, is_pair: bool, tunes: bool
 ) -> Classifier:
     """A classifier whose head has learnt nothing yet."""
     trusted = settings.trust_remote_code
@@ -153,7 +144,9 @@ def untrained(
         load_encoder(encoder, trust_remote_code=trusted) if isinstance(encoder, str) else encoder
     )
     return Classifier(
-        classification_model(loaded, space.outputs),
+        PairModel.over(loaded, space.outputs)
+        if is_pair and not tunes
+        else classification_model(loaded, space.outputs),
         loaded.tokenizer,
         space.names,
         kind=space.kind,
@@ -176,7 +169,7 @@ def _labelled(
     """Encodes everything that a head is fitted to."""
     phrases: list[str] = []
     phrase_labels: list[int] = []
-    if descriptions is not None:
+    if descriptions is not None and not classifier.is_pair:
         phrases, phrase_labels = label_phrases(classifier.labels, descriptions)
     # A text of gold weighs 1; without gold, synthetic text weighs half of the descriptions.
     unit = mass[0] if golds else mass.sum() / (len(classifier.labels) * DESCRIPTION_MASS / 2)
@@ -186,6 +179,8 @@ def _labelled(
         mass=mass / unit if golds or phrases else mass,
         phrases=classifier.encode(phrases) if phrases else [],
         phrase_labels=np.array(phrase_labels, dtype=np.int64),
+        space=classifier.space,
+        apart=classifier.reads_apart,
     )
 
 
@@ -204,8 +199,9 @@ def soften(data: Labelled, seen: Features, golds: int, share: float) -> Labelled
         return data
     texts, phrases = seen
     teacher = fit_head(data.take(slice(golds)), texts[:golds], phrases, around=texts)
-    temperature = TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE
-    found = teacher.cooled(temperature).probabilities(texts[golds:])
+    if data.space.kind == "classification":
+        teacher = teacher.cooled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
+    found = teacher.outputs(texts[golds:], data.space)
     targets = data.targets.copy()
     targets[golds:] = (1 - share) * targets[golds:] + share * found
     return replace(data, targets=targets)

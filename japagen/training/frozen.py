@@ -21,20 +21,29 @@ class FrozenTraining:
         encoder: ``embedded``, a directory or a Hub name.
         descriptions: Label to what it covers, in the order of the targets.
         settings: How far synthetic labels are softened, and how long a text may be.
+        is_pair: Whether texts come in pairs.
     """
 
-    def __init__(self, encoder: str, descriptions: Mapping[str, str], settings: Training) -> None:
-        space = LabelSpace("classification", tuple(descriptions))
-        self._classifier = untrained(encoder, space, False, settings)
+    def __init__(
+        self,
+        encoder: str,
+        descriptions: Mapping[str, str],
+        settings: Training,
+        is_pair: bool = False,
+    ) -> None:
+        self._space = LabelSpace("classification", tuple(descriptions))
+        self._classifier = untrained(encoder, self._space, settings, is_pair=is_pair, tunes=False)
         self._soft_labels = settings.soft_labels
-        self._labels = len(descriptions)
-        phrases, of_label = label_phrases(list(descriptions), descriptions)
-        self._phrases = self.vectors(phrases)
-        self._phrase_labels = np.array(of_label, dtype=np.int64)
+        self._phrases, self._phrase_labels = self.vectors([]), np.zeros(0, dtype=np.int64)
+        if not is_pair:
+            phrases, of_label = label_phrases(list(descriptions), descriptions)
+            self._phrases = self.vectors(phrases)
+            self._phrase_labels = np.array(of_label, dtype=np.int64)
 
-    def vectors(self, texts: Sequence[str]) -> Floats:
-        """What a head sees of texts, shape (n, width)."""
-        return head_features(self._classifier, self._classifier.encode(texts) if texts else [])
+    def vectors(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> Floats:
+        """What a head sees of texts or pairs, shape (n, width)."""
+        rows = self._classifier.encode(texts, pairs) if texts else []
+        return head_features(self._classifier, rows)
 
     def probabilities(
         self, vectors: Floats, targets: Ints, mass: Floats, golds: int, others: Floats
@@ -53,10 +62,12 @@ class FrozenTraining:
         """
         data = Labelled(
             rows=[{}] * len(vectors),
-            targets=np.eye(self._labels)[targets],
+            targets=np.eye(len(self._space.names))[targets],
             mass=mass / mass[0],
             phrases=[{}] * len(self._phrases),
             phrase_labels=self._phrase_labels,
+            space=self._space,
+            apart=self._classifier.reads_apart,
         )
         soft = soften(data, (vectors, self._phrases), golds, self._soft_labels)
-        return fit_head(soft, vectors, self._phrases).probabilities(others)
+        return fit_head(soft, vectors, self._phrases).outputs(others, self._space)

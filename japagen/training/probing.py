@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import softmax
 
+from japagen.kinds import LabelSpace
 from japagen.training.heads import head_features, last_linear
 
 if TYPE_CHECKING:
@@ -26,6 +26,15 @@ DESCRIPTION_MASS = 8.0
 _NO_MASS = 1e-9
 # The logit of a label with neither text nor description.
 _NEVER = -20.0
+# scikit-learn's C of a tag. From 1 to 30 made little difference.
+_TAG_STRENGTH = 10.0
+# scikit-learn's alpha for numbers in units of their spread. What it shrinks too much, calibration
+# stretches again.
+_RIDGE = 3.0
+# How much longer the first feature of a pair, the cosine of both texts, is than the others
+# together, for numbers: most numbers that pairs are given say how much alike they are.
+_COSINE = 3.0
+_LEAST_SPREAD = 1e-3
 
 
 @dataclass(frozen=True)
@@ -34,10 +43,12 @@ class Labelled:
 
     Attributes:
         rows: Encoded texts, n of them; may be none.
-        targets: Distribution over the labels for each text, shape (n, labels).
+        targets: `LabelSpace.codes` of each text's label or something between, shape (n, outputs).
         mass: Weight of each text, shape (n,); about 1 for a text of gold.
         phrases: Encoded phrases, m of them; may be none.
         phrase_labels: Label index of each phrase, shape (m,).
+        space: The labels.
+        apart: Whether features are those of `PairModel`, each with a meaning of its own.
     """
 
     rows: Rows
@@ -45,6 +56,8 @@ class Labelled:
     mass: Floats
     phrases: Rows
     phrase_labels: Ints
+    space: LabelSpace
+    apart: bool = False
 
     def take(self, index: slice | Ints) -> Labelled:
         """Returns the same phrases with some of the texts."""
@@ -63,9 +76,9 @@ class Head:
         """Returns logits, shape (n, labels)."""
         return np.asarray(features @ self.weight.T + self.bias)
 
-    def probabilities(self, features: Floats) -> Floats:
-        """Returns probabilities, shape (n, labels)."""
-        return np.asarray(softmax(self.logits(features), axis=1))
+    def outputs(self, features: Floats, space: LabelSpace) -> Floats:
+        """Returns probabilities, or numbers kept on the scale, shape (n, outputs)."""
+        return space.from_logits(self.logits(features))
 
     def cooled(self, temperature: float) -> Head:
         """Returns the head whose logits are divided by the temperature."""
@@ -88,12 +101,15 @@ def set_head(classifier: Classifier, head: Head) -> None:
 def fit_head(
     data: Labelled, features: Floats, phrases: Floats, around: Floats | None = None
 ) -> Head:
-    """Fits a logistic regression to labelled features and to what describes the labels.
+    """Fits a linear model to labelled features and to what describes the labels.
+
+    It is a logistic regression for classes, one for each tag, and a ridge regression for numbers.
 
     The features are centred and scaled by one number, their root mean square distance from the
     centre: scaling each dimension by itself lifts those that hold nothing, and 16 texts a label
-    cannot tell which they are. Descriptions are shorter and drier than texts, so they are
-    centred by themselves: what is left is how they differ from each other.
+    cannot tell which they are. Those of `PairModel` are few and each of them is chosen, hence
+    scaled by itself. Descriptions are shorter and drier than texts, so they are centred by
+    themselves: what is left is how they differ from each other.
 
     Args:
         data: Targets, masses and phrase labels; its rows are not read.
@@ -102,43 +118,93 @@ def fit_head(
         around: Of texts without labels, shape (k, width), that give centre and scale where
             there are no labelled ones; the phrases do, and worse, where these are absent too.
     """
-    from sklearn.linear_model import LogisticRegression
-
-    labels = data.targets.shape[1]
+    space = data.space
     phrase_centre = _balanced_mean(phrases, data.phrase_labels)
     if len(features):
         centre = np.average(features, axis=0, weights=data.mass)
-        spread = np.average(((features - centre) ** 2).sum(axis=1), weights=data.mass)
+        squares = np.average((features - centre) ** 2, axis=0, weights=data.mass)
     else:
         known = phrases if around is None else around
         centre = phrase_centre if around is None else around.mean(axis=0)
-        spread = ((known - centre) ** 2).sum(axis=1).mean()
-    scale = float(np.sqrt(spread)) or 1.0
+        squares = ((known - centre) ** 2).mean(axis=0)
+    scale = _scale(squares, data.apart, data.apart and space.kind == "regression")
     points = np.concatenate([features - centre, phrases - phrase_centre]) / scale
-    counts = np.bincount(data.phrase_labels, minlength=labels)
-    described = np.eye(labels)[data.phrase_labels]
-    masses = np.concatenate(
-        [
-            data.targets * data.mass[:, None],
-            described * (DESCRIPTION_MASS / counts[data.phrase_labels])[:, None],
-        ]
-    )
+    counts = np.bincount(data.phrase_labels, minlength=len(space.names))
+    described = np.eye(len(space.names))[data.phrase_labels]
+    if space.kind == "regression":
+        described = space.anchors[data.phrase_labels][:, None]
+    targets = np.concatenate([data.targets, described])
+    mass = np.concatenate([data.mass, DESCRIPTION_MASS / counts[data.phrase_labels]])
+    fit = {"classification": _classes, "multi_label": _tags, "regression": _numbers}[space.kind]
+    weight, bias = fit(points, targets, mass)
+    weight = weight / scale
+    return Head(weight, bias - weight @ centre)
+
+
+def _scale(squares: Floats, apart: bool, alike: bool) -> Floats:
+    """What to divide each feature by, so that all of them together have a length of about 1."""
+    if not apart:
+        return np.full(len(squares), float(np.sqrt(squares.sum())) or 1.0)
+    own = np.sqrt(squares) + _LEAST_SPREAD
+    if not alike:
+        return np.asarray(own * np.sqrt(len(own)))
+    scale = own * np.sqrt((len(own) - 1) * (1 + _COSINE**2))
+    scale[0] = own[0] * np.sqrt(1 + _COSINE**-2)
+    return np.asarray(scale)
+
+
+def _classes(points: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats]:
+    from sklearn.linear_model import LogisticRegression
+
+    labels = targets.shape[1]
+    masses = targets * mass[:, None]
     # A distribution over labels is that many rows of one label each.
     rows, columns = np.nonzero(masses > _NO_MASS)
     present = np.unique(columns)
     weight, bias = np.zeros((labels, points.shape[1])), np.full(labels, _NEVER)
     if len(present) < 2:
         bias[present] = 0.0
-        return Head(weight, bias)
+        return weight, bias
     model = LogisticRegression(max_iter=500)
     model.fit(points[rows], columns, sample_weight=masses[rows, columns])
     coefficients, intercepts = model.coef_, model.intercept_
     if len(present) == 2:
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    weight[present] = coefficients / scale
-    bias[present] = intercepts - weight[present] @ centre
-    return Head(weight, bias)
+    weight[present], bias[present] = coefficients, intercepts
+    return weight, bias
+
+
+def _tags(points: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats]:
+    """Texts with a tag and those without it weigh alike.
+
+    With a few texts a tag and many tags, all would else be found unlikely and none be given.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    weight, bias = np.zeros((targets.shape[1], points.shape[1])), np.zeros(targets.shape[1])
+    for tag, column in enumerate(targets.T):
+        masses = np.stack([(1 - column) * mass, column * mass])
+        without, having = masses.sum(axis=1)
+        if min(without, having) < _NO_MASS:
+            # Never or always there: the log odds of one more text of the other kind.
+            bias[tag] = np.log((having + 0.5) / (without + 0.5))
+            continue
+        masses *= (without + having) / 2 / masses.sum(axis=1, keepdims=True)
+        there, rows = np.nonzero(masses > _NO_MASS)
+        model = LogisticRegression(C=_TAG_STRENGTH, max_iter=500)
+        model.fit(points[rows], there, sample_weight=masses[there, rows])
+        weight[tag], bias[tag] = model.coef_[0], model.intercept_[0]
+    return weight, bias
+
+
+def _numbers(points: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats]:
+    from sklearn.linear_model import Ridge
+
+    numbers = targets[:, 0]
+    spread = float(numbers.std()) or 1.0
+    model = Ridge(alpha=_RIDGE).fit(points, numbers / spread, sample_weight=mass)
+    return model.coef_[None, :] * spread, np.array([model.intercept_ * spread])
 
 
 def _balanced_mean(features: Floats, labels: Ints) -> Floats:

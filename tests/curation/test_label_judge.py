@@ -122,3 +122,10 @@ def test_what_a_prompt_holds_for_a_label_does_not_count() -> None:
     means = [scores[folds == f].mean(axis=0) for f in range(FOLDS)]
     expected = np.mean([scores[i] - means[questions[i].fold] for i in last], axis=0)
     assert found.texts[1] == pytest.approx(expected)
+
+
+def test_one_shot_of_each_of_many_labels_fits() -> None:
+    gold = Dataset.of([Example(f"{n}" * 300, str(n % 40)) for n in range(80)])
+    for question in plan_questions(Dataset.of([Example("短い。", "0")]), gold, 0):
+        assert {label for _, label in question.shots} == {str(n) for n in range(40)}
+        assert sum(len(text) for text, _ in question.shots) <= 2200

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from japagen.curation.filters import curate
 from japagen.curation.personal_data import treat_personal_data
 from japagen.examples import Dataset, Example
+from japagen.japanese.morphology import Tagger
 from japagen.japanese.pii import find_personal_data
 from japagen.settings import Curation
+from tests.japanese.test_morphology import build_user_dictionary
 
 ROWS = Dataset.of(
     [
@@ -56,3 +60,14 @@ def test_a_text_with_personal_data_is_turned_down_where_the_task_says_so() -> No
     assert rejected.value == 2
     assert rejected.detail == "name, phone"
     assert curate(ROWS, Curation()).kept_mask.all()
+
+
+def test_names_of_the_user_dictionary_are_turned_down_too(tmp_path: Path) -> None:
+    rows = Dataset.of([Example("担当の青電池さんに聞きました。", "配送")])
+    settings = Curation(personal_data="reject")
+    (by_default,) = curate(rows, settings)
+    assert by_default.rejected is None
+    tagger = Tagger(build_user_dictionary(tmp_path, "青電池", ("人名", "姓")))
+    (rejected,) = curate(rows, settings, tagger=tagger)
+    assert rejected.rejected is not None
+    assert (rejected.rejected.filter, rejected.rejected.detail) == ("personal_data", "name")

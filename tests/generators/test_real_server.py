@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -15,6 +18,12 @@ from japagen.japanese.registers import Register
 pytestmark = pytest.mark.slow
 
 DOCUMENT = "# 問い合わせの例\n\n- 荷物はいつ届きますか。\n- 返品の方法を教えてください。\n-"
+SHOTS = (
+    ("再配達を頼みたい", "配送"),
+    ("商品を返したい", "返品"),
+    ("いつ届きますか", "配送"),
+    ("返品の送料は", "返品"),
+)
 TURNS = (Message("user", "通販の問い合わせを一つ書いてください。"),)
 
 
@@ -62,6 +71,28 @@ def test_the_decoder_is_held_to_the_schema(url: str) -> None:
         assert answer.text.lstrip().startswith("{")
         if answer.finish == "stop":
             assert list(json.loads(answer.text)) == ["text"]
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_a_label_comes_with_how_likely_each_was(
+    url: str, api: Literal["chat", "completions"]
+) -> None:
+    """Each text finds its own label likelier than the other text does."""
+    form = '{{"label": "{}"}}' if api == "chat" else "{}"
+    head = "".join(f"文：{text}\n{form.format(label)}\n\n" for text, label in SHOTS)
+    asked = []
+    for n, text in enumerate(("荷物が届かない", "返金してほしい")):
+        document = f"{head}文：{text}\n"
+        prompt = document if api == "completions" else (Message("user", document),)
+        how = Sampling(temperature=0.0, max_tokens=40, stop=() if api == "chat" else ("\n",))
+        asked.append(replace(_requests(prompt)[n], options=("配送", "返品"), sampling=how))
+    generator = OpenAIGenerator("gemma", base_url=url, api=api, slots=1)
+    found = {a.request_id: a.scores for a in generator.stream(asked)}
+    for scores in found.values():
+        assert len(scores) == 2
+        assert sum(map(math.exp, scores)) < 1.001
+    (sent, sent_not), (returned_not, returned) = found["r0"], found["r1"]
+    assert sent - sent_not > returned_not - returned
 
 
 def test_what_the_server_turns_down_is_one_answer(url: str) -> None:

@@ -94,10 +94,11 @@ def test_tagger_survives_pickling_and_forking() -> None:
         assert pool.apply(tokenize, ("猫が鳴く",)) == expected
 
 
-def build_user_dictionary(folder: Path) -> Path:
+def build_user_dictionary(
+    folder: Path, word: str = "ジャパゲン君", kind: tuple[str, str] = ("一般", "*")
+) -> Path:
     # In a process of its own: MeCab's dictionary builder exits on errors.
-    word = "ジャパゲン君"
-    row = [word, "4786", "4786", "1", "名詞", "固有名詞", "一般", "*", "*", "*", "ジャパゲンクン"]
+    row = [word, "4786", "4786", "1", "名詞", "固有名詞", *kind, "*", "*", "ジャパゲンクン"]
     row += [word, word, "ジャパゲンクン", word, "ジャパゲンクン", "固", *["*"] * 4]
     row += ["ジャパゲンクン"] * 4 + ["*", "*", "0", "*", "*"]
     (folder / "words.csv").write_text(",".join(row) + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -221,3 +222,34 @@ def test_no_fold_is_begun_after_the_time() -> None:
     )
     assert found.texts == 3
     assert not Confirmation(3, 0.0, 0.0, 1.0).worse
+
+
+def test_a_label_that_a_person_gave_stays_in_every_fold() -> None:
+    gold = gold_set(8)
+    asked = synthetic_set(gold, 10)
+    changed = asked[0].id
+    rows = [replace(e, label_asked=e.label) for e in asked]
+    rows[0] = replace(rows[0], label=next(n for n in LABELS if n != rows[0].label))
+    settled = Dataset.of(rows)
+    trusts = []
+
+    def weigh(rows: Dataset, _gold: Dataset, own: Floats) -> Floats:
+        trusts.extend(t for i, t in zip(rows.column("id"), own, strict=True) if i == changed)
+        return np.ones(len(rows))
+
+    def labels(vouched: set[str]) -> set[str]:
+        vectors = vectors_of(gold, asked, "good")
+        evidence = gather(
+            gold, settled, LABELS, vectors, weigh, seed=0, repeats=1, relabel=0.1, vouched=vouched
+        )
+        row = settled.column("id").index(changed)
+        return {
+            LABELS[fold.targets[list(fold.split.usable).index(row)]]
+            for fold in evidence.repeats[0]
+            if row in fold.split.usable
+        }
+
+    assert labels(set()) != {rows[0].label}
+    trusts.clear()
+    assert labels({changed}) == {rows[0].label}
+    assert set(trusts) == {1.0}

@@ -3,10 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Ridge
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
@@ -14,7 +12,7 @@ from japagen.kinds import LabelSpace
 from japagen.settings import Training
 from japagen.training.classifier import Classifier
 from japagen.training.fitting import train
-from japagen.training.objectives import linear_head, row_losses
+from japagen.training.objectives import row_losses
 
 TAGS = LabelSpace("multi_label", ("a", "b", "c"))
 SCALE = LabelSpace("regression", ("0", "10"))
@@ -81,28 +79,3 @@ def test_losses_are_those_of_torch() -> None:
     off = row_losses(SCALE, numbers, torch.tensor([[10.0], [10.0]]))
     # The whole length of a scale is √12 of its standard deviations.
     torch.testing.assert_close(off, torch.tensor([12.0, 0.0]))
-
-
-def test_the_head_of_numbers_is_a_ridge_regression() -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(40, 6))
-    targets = features[:, :1] * 2 + 5 + rng.normal(size=(40, 1))
-    found = linear_head(SCALE, features, targets, np.ones(40))
-    assert found is not None
-    scale = targets.std()
-    expected = Ridge(alpha=1).fit(features, targets[:, 0] / scale)
-    np.testing.assert_allclose(found[0][0], expected.coef_ * scale)
-    assert linear_head(SCALE, features, np.ones((40, 1)), np.ones(40)) is None
-
-
-def test_a_tag_that_every_text_has_is_likely() -> None:
-    features = np.random.default_rng(0).normal(size=(10, 4))
-    targets = np.zeros((10, 3))
-    targets[:, 0] = 1
-    targets[:5, 1] = 1
-    found = linear_head(TAGS, features, targets, np.ones(10))
-    assert found is not None
-    weight, bias = found
-    assert bias[0] == -bias[2] == pytest.approx(np.log(10.5 / 0.5))
-    assert not weight[[0, 2]].any()
-    assert weight[1].any()

@@ -1,0 +1,1 @@
+"""Searches how to ask: instructions, shots and sampling, judged by gold alone."""
