@@ -68,7 +68,7 @@ class Step:
         expected: How many there will be; None where that is not known yet.
         answered: How many the ledger has answers to.
         prompt_tokens: Of all requests at most.
-        waiting_tokens: Of those without an answer.
+        waiting_tokens: Of those without an answer, as far as a budget counts them.
         max_tokens: That one answer may have.
         completion: Tokens of one answer; None where nothing was measured.
         seconds: For one answer; None likewise.
@@ -378,7 +378,7 @@ class _Context:
         # A fold's prompt is read once; what follows it is only the text.
         first, rest = (times[0], sum(times[1:]) / len(times[1:])) if times else (0.0, None)
         return Step(
-            *("trust", most, expected, 0, each * most, each * most, 0, 0.0, rest),
+            *("trust", most, expected, 0, each * most, 0.0, 0, 0.0, rest),
             extra_seconds=label_judge.FOLDS * first,
         )
 
