@@ -47,7 +47,7 @@ class Admm:
         start: From the words of LM text, or from words at random (``noise``).
     """
 
-    iterations: int = 8
+    iterations: int = 4
     steps: int = 4
     rate: float = 0.1
     rho: float = 1e-3
