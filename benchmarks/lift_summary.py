@@ -82,11 +82,14 @@ def gap_of(scores: Scores, task: str, shots: int, arm: str) -> Estimate | None:
 def table(scores: Scores, arms: Sequence[str], columns: Sequence[tuple[str, int]]) -> str:
     """A markdown table: arms by tasks and shots, scores and shares of the gap.
 
+    Arms and columns that nothing was measured of are left out.
+
     Args:
         scores: What was measured.
         arms: Rows.
         columns: Task and shots.
     """
+    columns = [place for place in columns if len(of_arm(scores, *place, BASE))]
     several = sorted({shots for _, shots in columns})
     tasks = list(dict.fromkeys(task for task, _ in columns))
     heads = [f"{task} {shots}" for task, shots in columns]
@@ -94,6 +97,8 @@ def table(scores: Scores, arms: Sequence[str], columns: Sequence[tuple[str, int]
     lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for arm in arms:
         cells = [_cell(scores, task, shots, arm) for task, shots in columns]
+        if set(cells) <= {"–"}:
+            continue
         if len(tasks) > 1:
             cells += [_mean_cell(scores, tasks, shots, arm) for shots in several]
         lines.append(f"| {arm} | {' | '.join(cells)} |")

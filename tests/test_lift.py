@@ -45,14 +45,13 @@ def test_without_a_gap_there_is_no_share() -> None:
     assert over_tasks([(0.5, 0.1), None]) is None
 
 
-def test_the_table_shows_scores_with_their_share_and_what_was_not_measured() -> None:
+def test_the_table_shows_scores_with_their_share_and_nothing_of_what_was_not_measured() -> None:
     scores = {("t", 4, d, BASE): 0.4 for d in (0, 1)} | {("t", 0, -1, CEILING): 0.8}
     scores |= {("t", 4, 0, "japagen"): 0.62, ("t", 4, 1, "japagen"): 0.5}
-    rows = table(scores, [BASE, "japagen", "setfit", CEILING], [("t", 4)]).splitlines()
-    assert rows[2:] == [
+    rows = table(scores, [BASE, "japagen", "setfit", CEILING], [("t", 4), ("t", 16)])
+    assert rows.splitlines()[2:] == [
         "| gold only | 0.400 ± 0.000 |",
         "| japagen | 0.560 ± 0.060; 40% ± 15 |",
-        "| setfit | – |",
         "| full gold | 0.800 |",
         "| draws of gold | 2 |",
     ]
