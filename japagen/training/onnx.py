@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import io
 import logging
 import os
@@ -190,7 +191,12 @@ def _trace(classifier: Classifier, model: Any, path: Path) -> None:
     """
     import torch
 
-    rows = classifier.collate(classifier.encode(*_EXAMPLE[classifier.is_pair]))
+    made = classifier.collate(classifier.encode(*_EXAMPLE[classifier.is_pair]))
+    # The exporter names inputs in the order in which the model takes them, which tokenizers of
+    # Japanese BERTs do not keep.
+    rows = {
+        name: made[name] for name in inspect.signature(model.forward).parameters if name in made
+    }
     axes = {name: {0: "texts", 1: "tokens"} for name in rows} | {"logits": {0: "texts"}}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
