@@ -33,7 +33,7 @@ $(VENV)/.local: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[local,openai,hf,review,dev]'
+	$(PIP) -e '.[local,openai,hf,onnx,review,privacy,dev]'
 	touch $@
 
 clean:

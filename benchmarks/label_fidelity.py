@@ -177,7 +177,9 @@ def generate(
         if spent >= tokens:
             break
     asked = [r for r in requests if r.id in answers]
-    return generation.to_dataset(asked, answers, {}, generator.info.name), spent
+    made = generation.to_dataset(asked, answers, {}, generator.info.name)
+    # Nobody can judge an empty line.
+    return made.where(np.array([bool(text) for text in made.texts])), spent
 
 
 def written(

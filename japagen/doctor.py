@@ -22,6 +22,8 @@ _PACKAGES = (
     ("openai", False, "OpenAI-compatible servers", "openai"),
     ("accelerate", False, "GGUF files in transformers", "hf"),
     ("datasets", False, "export as a datasets directory", "hf"),
+    ("onnx", False, "export to ONNX", "onnx"),
+    ("onnxruntime", False, "exported classifiers", "onnx"),
     ("uvicorn", False, "the review page", "review"),
 )
 

@@ -25,6 +25,7 @@ _SUFFIXES: Mapping[str, Format] = {
     ".parquet": "parquet",
 }
 _DELIMITERS: Mapping[Format, str] = {"csv": ",", "tsv": "\t"}
+_PARQUET_ROWS = 1024  # that are in memory at a time
 _NESTED = ("register_asked", "register_seen", "rejected", "shot_ids")
 _COLUMNS = frozenset(Example.__dataclass_fields__)
 
@@ -66,7 +67,8 @@ def read_examples(
     else:
         text = _decode(path, encoding)
         delimiter = _DELIMITERS.get(form)
-        rows = _table_rows(text, path, delimiter) if delimiter else _jsonl_rows(text, path)
+        lines = io.StringIO(text, newline="" if delimiter else "\n")
+        rows = _table_rows(lines, path, delimiter) if delimiter else _jsonl_rows(lines, path)
     mapping = {"text": "text", **({"label": "label"} if require_label else {}), **(columns or {})}
     examples = [_example(row, where, mapping, path, split) for where, row in rows]
     if not examples:
@@ -80,6 +82,31 @@ def read_examples(
                     "Label the row or remove it.",
                 )
     return Dataset.of(examples)
+
+
+def stream_examples(path: Path) -> Iterator[Example]:
+    """Reads a UTF-8 file of examples a row at a time, in memory that does not grow with it.
+
+    Raises:
+        JapagenError: As `read_examples`, but only when it comes to the row that is wrong.
+    """
+    form = _format_of(path)
+    if not path.is_file():
+        raise JapagenError(f"There is no file at {path}.", "Check the path.")
+    parquet = form == "parquet"
+    rows = _parquet_rows(path) if parquet else _streamed_rows(path, _DELIMITERS.get(form))
+    for where, row in rows:
+        yield _example(row, where, {"text": "text"}, path, "unlabelled")
+
+
+def _streamed_rows(path: Path, delimiter: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="" if delimiter else "\n") as lines:
+            yield from (
+                _table_rows(lines, path, delimiter) if delimiter else _jsonl_rows(lines, path)
+            )
+    except UnicodeDecodeError:
+        raise wrong_encoding(path, path.read_bytes(), "utf-8", setting=False) from None
 
 
 def load_dataset(path: Path) -> Dataset:
@@ -229,8 +256,8 @@ def wrong_encoding(path: Path, raw: bytes, encoding: str, *, setting: bool = Tru
     )
 
 
-def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+def _jsonl_rows(lines: Iterable[str], path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -250,8 +277,10 @@ def _jsonl_rows(text: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"line {number}", row
 
 
-def _table_rows(text: str, path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+def _table_rows(
+    lines: Iterable[str], path: Path, delimiter: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(lines, strict=True, delimiter=delimiter)
     try:
         for row in reader:
             where = f"line {reader.line_num}"
@@ -274,11 +303,14 @@ def _table_rows(text: str, path: Path, delimiter: str) -> Iterator[tuple[str, di
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
     except pa.ArrowInvalid as error:
         raise JapagenError(f"{path} is not a Parquet file: {error}.", "Write it again.") from None
-    for number, row in enumerate(table.to_pylist(), start=1):
-        yield f"row {number}", row
 
 
 def _example(

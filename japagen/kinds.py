@@ -98,6 +98,19 @@ class LabelSpace:
         low, high = self.bounds
         return (high - low) / float(np.sqrt(12)) or 1.0
 
+    def from_logits(self, logits: Floats) -> Floats:
+        """Probabilities of classes (softmax) or of tags (sigmoid), or numbers kept on the scale.
+
+        Args:
+            logits: Shape (n, outputs); what is returned has the same.
+        """
+        from scipy.special import expit, softmax
+
+        if self.kind == "regression":
+            return np.clip(logits, *self.bounds)
+        found: Floats = softmax(logits, axis=1) if self.kind == "classification" else expit(logits)
+        return found
+
     def name(self, label: Label) -> str:
         """The name under which a label is asked for, counted and shown.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from japagen.asking import Asker
 from japagen.curation import label_judge
@@ -85,8 +86,7 @@ class LabelChecker:
         def make() -> Dataset:
             assert self._gold is not None
             kept = dataset.kept  # nobody is asked about what is rejected already
-            # An encoder of single texts cannot compare the two of a pair.
-            votes = [] if kept.is_pair else [self._encoder_vote(kept)]
+            votes = [self._encoder_vote(kept)]
             if info:
                 votes += self._generator_votes(kept, incomplete)
             return self._settle(dataset, votes) if votes else dataset
@@ -124,10 +124,24 @@ class LabelChecker:
     def _encoder_vote(self, dataset: Dataset) -> Vote:
         training, gold = self._task.training, self._gold
         assert gold is not None
-        on_gold, on_texts = text_vectors(
-            (gold, dataset), training.encoder, trust_remote_code=training.trust_remote_code
+        on_gold, on_texts = (
+            self._compared(gold, dataset)
+            if dataset.is_pair
+            else text_vectors(
+                (gold, dataset), training.encoder, trust_remote_code=training.trust_remote_code
+            )
         )
         return encoder_vote(on_gold, label_indices(gold, self._labels), on_texts, self._task.seed)
+
+    def _compared(self, gold: Dataset, dataset: Dataset) -> list[npt.NDArray[np.float64]]:
+        """What the encoder sees of pairs, each feature in units of its spread over gold."""
+        from japagen.training.frozen import FrozenTraining
+
+        task = self._task
+        frozen = FrozenTraining(task.training.encoder, task.labels, task.training, is_pair=True)
+        seen = [frozen.vectors(d.texts, d.column("text_pair")) for d in (gold, dataset)]
+        centre, spread = seen[0].mean(axis=0), seen[0].std(axis=0) + 1e-3
+        return [(vectors - centre) / spread for vectors in seen]
 
     def _generator_votes(self, dataset: Dataset, incomplete: list[str]) -> list[Vote]:
         """The generator's vote, or none where it cannot be asked."""

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from japagen.errors import JapagenError
-from japagen.formats import is_known, read_examples, wrong_encoding
+from japagen.formats import is_known, stream_examples, wrong_encoding
 
 
 def read_texts(file: Path | None, stream: Iterable[str]) -> Iterator[str]:
     """Yields the texts of a CSV, TSV, JSONL or Parquet file, or the lines of any other file.
+
+    Whatever the file, it is read a few rows at a time.
 
     Args:
         file: The file; ``-`` or None for the stream.
@@ -23,7 +25,7 @@ def read_texts(file: Path | None, stream: Iterable[str]) -> Iterator[str]:
         yield from (line.rstrip("\r\n") for line in stream)
         return
     if is_known(file):
-        yield from read_examples(file).texts
+        yield from (example.text for example in stream_examples(file))
         return
     if not file.is_file():
         raise JapagenError(f"There is no file at {file}.", "Check the path.")
@@ -45,7 +47,7 @@ def read_pairs(file: Path | None, stream: Iterable[str]) -> Iterator[tuple[str, 
         JapagenError: As `read_texts`; if a row or line holds one text alone.
     """
     if file is not None and is_known(file):
-        for number, example in enumerate(read_examples(file), start=1):
+        for number, example in enumerate(stream_examples(file), start=1):
             if not example.text_pair:
                 raise JapagenError(
                     f"Expected a pair of texts on row {number} of {file}, found one text.",

@@ -26,18 +26,22 @@ _WHY = {
 }
 
 
-def model_card(metrics: Mapping[str, Any], encoder: str, prefix: str = "") -> str:
+def model_card(
+    metrics: Mapping[str, Any], encoder: str, prefix: str = "", *, apart: bool = False
+) -> str:
     """Returns the card of a run's classifier: Markdown with Hugging Face front matter.
 
     Args:
         metrics: What metrics.json holds; parts that are None read "not measured".
         encoder: ``embedded``, a directory or a Hub name, as the task has it.
         prefix: What the encoder wants before every text.
+        apart: Whether the two texts of a pair are read one by one and compared by a head that
+            ``transformers`` does not know.
     """
     task = metrics["task"]
     base, licence = _origin(encoder)
     parts = [
-        _front_matter(task, base),
+        _front_matter(task, base, apart),
         f"# {plain(task['name'])}",
         _introduction(metrics),
         "## Labels",
@@ -54,7 +58,7 @@ def model_card(metrics: Mapping[str, Any], encoder: str, prefix: str = "") -> st
         "## Limits",
         _LIMITS,
         "## How to load it",
-        _loading(task, prefix),
+        _loading(task, prefix, apart),
         "## Made with",
         table(
             ("what", "value"),
@@ -101,12 +105,12 @@ def _declared(card: Path) -> dict[str, str]:
     return {key: value for key, value in pairs if isinstance(value, str)}
 
 
-def _front_matter(task: Mapping[str, Any], base: str | None) -> str:
+def _front_matter(task: Mapping[str, Any], base: str | None, apart: bool) -> str:
     import yaml
 
     front = {
         "language": "ja",
-        "library_name": "transformers",
+        "library_name": "japagen" if apart else "transformers",
         "pipeline_tag": "text-classification",
         "tags": ["japanese", "japagen"],
         **({"base_model": base} if base else {}),
@@ -187,7 +191,7 @@ def _scores(found: Mapping[str, Any] | None) -> str:
     )
 
 
-def _loading(task: Mapping[str, Any], prefix: str) -> str:
+def _loading(task: Mapping[str, Any], prefix: str, apart: bool) -> str:
     text = json.dumps(prefix + "ここに文章を入れます。", ensure_ascii=False)
     second = json.dumps(prefix + "ここに二つ目の文章を入れます。", ensure_ascii=False)
     pair = bool(task.get("pair"))
@@ -203,10 +207,18 @@ def _loading(task: Mapping[str, Any], prefix: str) -> str:
         )
     if task.get("kind") == "regression":
         notes.append("japagen also keeps the number on the scale.")
+    loading = (
+        "```python\nfrom japagen import Classifier\n\n"
+        f'Classifier.load("DIRECTORY").predict({own})\n```'
+    )
+    if apart:
+        return (
+            f"{loading}\n\nThe texts of a pair are read one by one and then compared. "
+            "transformers loads the encoder alone, with AutoModel: it does not know the head."
+        )
     return "\n\n".join(
         [
-            "```python\nfrom japagen import Classifier\n\n"
-            f'Classifier.load("DIRECTORY").predict({own})\n```',
+            loading,
             "```python\nfrom transformers import pipeline\n\n"
             f'pipeline("text-classification", model="DIRECTORY")({given}{options})\n```',
             *notes,

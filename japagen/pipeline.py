@@ -33,6 +33,7 @@ from japagen.reviewing.feedback import apply_decisions, vouched_for
 from japagen.reviewing.opening import decisions_of
 from japagen.rounds import Rounds
 from japagen.runs import RunDirectory
+from japagen.selecting import select_texts
 from japagen.settings import Source
 from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
@@ -151,6 +152,7 @@ class _Pipeline:
         if "align" in wanted:
             parts.dataset = self.reviewed(parts.dataset)
             vectors = self.vectors = self.measuring.vectors(parts.dataset)
+            parts.dataset = select_texts(self.task, parts.dataset, self.gold, vectors, self.stages)
             parts.dataset, parts.alignment = self.weighting.align(parts.dataset, vectors)
             tagger = self.analyzer.tagger
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
@@ -359,8 +361,9 @@ class _Pipeline:
         return Run(self.directory.path).classifier
 
     def _model_card(self, found: dict[str, Any]) -> str:
-        prefix = read_json(self.directory.file(MODEL, "japagen.json"))["prefix"]
-        return model_card(found, self.task.training.encoder, prefix)
+        card = read_json(self.directory.file(MODEL, "japagen.json"))
+        apart = "pair_head" in card
+        return model_card(found, self.task.training.encoder, card["prefix"], apart=apart)
 
     def report(self, parts: metrics.Parts) -> None:
         seconds = self.directory.seconds()

@@ -11,7 +11,7 @@ from japagen.errors import DamagedError, JapagenError
 from japagen.examples import Dataset
 from japagen.files import read_json
 from japagen.formats import load_dataset
-from japagen.runs import task_of
+from japagen.runs import is_run, task_of
 
 _EXAMPLES = {"generate": "generated.parquet", "curate": "registers.parquet"}
 
@@ -81,3 +81,14 @@ class Run:
         from japagen.training.classifier import Classifier
 
         return Classifier.load(self._need("model", "train CONFIG"))
+
+
+def open_classifier(path: Path) -> Classifier:
+    """The classifier of a run, or one that was saved or exported on its own.
+
+    Raises:
+        JapagenError: If there is none.
+    """
+    from japagen.training.classifier import Classifier
+
+    return Run.open(path).classifier if is_run(path) else Classifier.load(path)

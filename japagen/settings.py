@@ -256,7 +256,7 @@ class Training(Section):
         soft_labels: How far the labels of synthetic text give way to what gold and the labels'
             descriptions make of it: 0 keeps the label asked for, 1 replaces it.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
-            from 50 texts of gold a label on.
+            from 50 texts of gold a label on, or 300 pairs.
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.

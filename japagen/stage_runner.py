@@ -23,6 +23,7 @@ _VERSIONS = {
     "trust": 1,
     "review": 1,
     "vectors": 1,
+    "select": 1,
     "align": 2,
     "diversity": 1,
     "mix": 1,

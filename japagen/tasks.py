@@ -19,6 +19,7 @@ from japagen.japanese.registers import PRESETS
 from japagen.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.knowledge import Knowledge
 from japagen.overrides import parse_overrides, set_key
+from japagen.selection_settings import Selection
 from japagen.settings import (
     AlignmentSettings,
     BalanceValue,
@@ -56,17 +57,16 @@ class Task(Section):
         pair: What the two texts are called where texts come in pairs.
         label_type: What a label is called in Japanese, for example 分類 or 類似度.
         labels: Label to its Japanese description. Of a regression the anchors of its scale.
-        scale: Numbers of the scale to what they mean, for regression, in place of ``labels``.
-            These are asked for; gold may have any number between them.
+        scale: Numbers to what they mean, for regression, in place of ``labels``. These are
+            asked for; gold may have any number between.
         domain: Background that prompts may mention.
         gold: Labelled texts to learn from; optional.
         test: Labelled texts to score on; held out from gold when absent.
         unlabelled: Unlabelled texts from the target population; optional.
         registers: Shares over polite, plain, casual and honorific, or ``from_gold``.
         label_prior: How often labels occur: a way to find out, or a mapping.
-        concepts: Label to the terms that its texts must cover, with the share of its texts that
-            each is wanted in. A list asks for each in a tenth, or less where they would together
-            be wanted in more than half.
+        concepts: Label to the terms that its texts must cover, with the share of its texts for
+            each; of a list a tenth each, or less where that would be more than half in all.
         rare_cases: Label to descriptions of rare situations.
         boundary_cases: Pairs of labels that are easily mistaken.
         balance: Attribute to value to the words that show it: a skew to put right in each label.
@@ -96,6 +96,7 @@ class Task(Section):
     refinement: Refinement = Refinement()
     privacy: Privacy = Privacy()
     curation: Curation = Curation()
+    selection: Selection = Selection()
     japanese: JapaneseSettings = JapaneseSettings()
     alignment: AlignmentSettings = AlignmentSettings()
     training: Training = Training()
@@ -125,12 +126,11 @@ class Task(Section):
         if self.scale is not None and [float(n) for n in self.labels] != list(self.scale):
             raise ValueError("labels and scale differ; give the scale alone")
         self.label_space().check()
-        known = METRICS_OF[self.kind]
-        if self.evaluation.metric not in (None, *known):
-            raise ValueError(
-                f"evaluation.metric: expected one of {', '.join(known)} for {self.kind}, "
-                f"found '{self.evaluation.metric}'"
-            )
+        self.selection.check(self.kind, self.gold is not None)
+        known, found = METRICS_OF[self.kind], self.evaluation.metric
+        if found not in (None, *known):
+            wanted = f"expected one of {', '.join(known)} for {self.kind}"
+            raise ValueError(f"evaluation.metric: {wanted}, found '{found}'")
         self._check_coverage_kind()
         if self.kind == "regression" and isinstance(self.label_prior, dict):
             raise ValueError("label_prior: shares of labels do not go with numbers; use auto")

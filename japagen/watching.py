@@ -8,9 +8,7 @@ from japagen.examples import Dataset, Example
 from japagen.formats import is_known, read_examples
 from japagen.lines import read_texts
 from japagen.monitoring import Drift, Profile, compare, plain_texts, profile_of
-from japagen.results import Run
-from japagen.runs import is_run
-from japagen.training.classifier import Classifier
+from japagen.results import open_classifier
 
 
 def watch(model: Path, file: Path, seed: int = 0) -> Drift:
@@ -29,6 +27,5 @@ def watch(model: Path, file: Path, seed: int = 0) -> Drift:
         examples = read_examples(file)
     else:
         examples = Dataset.of(Example(text) for text in read_texts(file, ()) if text.strip())
-    classifier = Run.open(model).classifier if is_run(model) else Classifier.load(model)
-    new = profile_of(examples, classifier)
+    new = profile_of(examples, open_classifier(model))
     return compare(reference, plain_texts(examples), new, seed)

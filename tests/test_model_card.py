@@ -98,6 +98,15 @@ def test_pairs_tags_and_numbers_are_loaded_their_own_way(
         ast.parse(code)
 
 
+def test_transformers_is_not_promised_for_a_head_that_it_does_not_know(
+    metrics: dict[str, Any],
+) -> None:
+    card = model_card(metrics, "embedded", apart=True)
+    assert _front(card)["library_name"] == "japagen"
+    assert "import pipeline" not in card
+    assert 'Classifier.load("DIRECTORY")' in card
+
+
 def test_names_cannot_break_it(metrics: dict[str, Any]) -> None:
     metrics = copy.deepcopy(metrics)
     hostile = "a|b\n---\n<script>x</script>"

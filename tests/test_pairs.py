@@ -13,7 +13,7 @@ from japagen.examples import Dataset
 from japagen.generators.base import Answer, Request
 from japagen.pipeline import run
 from japagen.planning import find_registers, load_analyzer, plan
-from japagen.previewing import _all_requests
+from japagen.previewing import all_requests
 from japagen.results import Run
 from japagen.tasks import Task
 from tests.conftest import write_jsonl
@@ -194,7 +194,7 @@ def test_what_would_be_asked_counts_both_turns(tmp_path: Path, tiny_encoder: str
     task, generator = pair_task(tmp_path, tiny_encoder), ScriptedGenerator(write_pair)
     data = load_data(task)
     assert len(plan(task, data, generator.info)) == 10
-    counts = Counter(r.label for r in _all_requests(task, data, generator.info))
+    counts = Counter(r.label for r in all_requests(task, data, generator.info))
     assert counts == {"": 10, **dict.fromkeys(task.labels, 10)}
     assert data.gold is not None
     assert find_registers(data.gold, load_analyzer(task)).is_pair

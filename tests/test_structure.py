@@ -12,13 +12,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "japagen"
 STAGES = (
     *("curation", "alignment", "training", "reporting", "generation", "evaluation"),
-    "diversity",
+    *("diversity", "gradients"),
 )
 COMPOSERS = (
     *("pipeline", "previewing", "cli", "terminal", "scaffold", "metrics", "results"),
     *("estimating", "foreseeing", "plan_view", "tune_view", "tuning"),
     *("aligning", "arms", "asking", "auditing", "curating", "label_checking", "measuring"),
-    *("mixing", "pairs", "planning", "refining", "reviewing", "rounds", "scoring", "stage_runner"),
+    *("deployment", "mixing", "pairs", "planning", "refining", "reviewing", "rounds", "scoring"),
+    *("selecting", "stage_runner"),
     *("text_vectors", "two_turns", "watching", "weighting"),
 )
 

@@ -15,6 +15,7 @@ from japagen import terminal
 from japagen.cli import running  # noqa: F401
 from japagen.cli import tuning  # noqa: F401
 from japagen.cli import using  # noqa: F401
+from japagen.cli import deploying  # noqa: F401
 from japagen.cli import reviewing  # noqa: F401
 
 # isort: on

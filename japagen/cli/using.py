@@ -129,7 +129,9 @@ def register(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
+    model: Annotated[
+        Path, typer.Argument(help="A run, or a saved or exported classifier.", show_default=False)
+    ],
     file: Annotated[
         Path | None, typer.Argument(help="A file of texts; standard input if absent.")
     ] = None,
@@ -152,12 +154,10 @@ def predict(
 
     Pairs are read from the columns text and text_pair, or from lines with a tab between them.
     """
-    from japagen.results import Run
-    from japagen.runs import is_run
-    from japagen.training.classifier import Classifier
+    from japagen.results import open_classifier
 
     with terminal.Terminal(doing="predict"):
-        classifier = Run.open(model).classifier if is_run(model) else Classifier.load(model)
+        classifier = open_classifier(model)
     if precision is not None:
         abstain_below = max(abstain_below, classifier.confidence_for(precision))
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="predict") as listener:

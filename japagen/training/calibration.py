@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
 from japagen.kinds import LabelSpace
-from japagen.training.objectives import outputs_of
 from japagen.training.probing import Floats, Head, Ints, Labelled
 
 Fit = Callable[[Labelled, Floats, int], Head]
@@ -133,7 +131,7 @@ def calibrate(
         slope, centre = _line(logits[:, 0], targets[:, 0])
         return Head(head.weight * slope, (head.bias - centre[0]) * slope + centre[1]), []
     temperature = fit_temperature(logits, targets, space)
-    found = outputs_of(space, torch.from_numpy(logits / temperature)).numpy()
+    found = space.from_logits(logits / temperature)
     decided = space.decide(found)
     sure = np.where(decided > 0, found, 1 - found).min(axis=1)
     if space.kind == "classification":

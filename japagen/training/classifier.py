@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from japagen.errors import DamagedError, JapagenError
 from japagen.examples import Label
-from japagen.files import read_json, write_json
+from japagen.files import atomic_directory, read_json, write_json
 from japagen.from_transformers import quiet_transformers
 from japagen.kinds import Kind, LabelSpace
-from japagen.training.calibration import threshold_for
-from japagen.training.objectives import PROBLEM_TYPES, outputs_of
-from japagen.training.pair_model import PairModel, collate_apart, encode_apart
 
-_CARD = "japagen.json"
+if TYPE_CHECKING:
+    import torch
+
+CARD = "japagen.json"
+"""What a classifier's directory holds beside the ordinary checkpoint."""
+ONNX_FILE = "model.onnx"
+"""In place of the weights of a classifier that was exported."""
+# What transformers calls the kinds; `pipeline` chooses softmax, sigmoid or neither by it.
+_PROBLEM_TYPES: dict[Kind, str] = {
+    "classification": "single_label_classification",
+    "multi_label": "multi_label_classification",
+    "regression": "regression",
+}
 # Wraps a loop (iterable, total) to show how far it is.
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -92,8 +96,7 @@ class Classifier:
         is_pair: bool = False,
         out_of_fold: Sequence[tuple[float, bool]] = (),
     ) -> None:
-        self.model = model.eval()
-        self.model.config.problem_type = PROBLEM_TYPES[kind]
+        self.model = model
         self.tokenizer = tokenizer
         self.labels = list(labels)
         self.space = LabelSpace(kind, tuple(labels), may_be_empty)
@@ -106,7 +109,7 @@ class Classifier:
     @property
     def reads_apart(self) -> bool:
         """Whether the texts of a pair are read one by one, and then compared."""
-        return isinstance(self.model, PairModel)
+        return bool(getattr(self.model, "reads_apart", False))
 
     def encode(
         self, texts: Sequence[str], text_pairs: Sequence[str | None] | None = None
@@ -114,6 +117,8 @@ class Classifier:
         """Tokenises texts or pairs without padding."""
         firsts = [self.prefix + text for text in texts]
         if self.reads_apart:
+            from japagen.training.pair_rows import encode_apart
+
             seconds = [self.prefix + (pair or "") for pair in text_pairs or ()]
             return encode_apart(self.tokenizer, firsts, seconds, self.max_length)
         pairs = None
@@ -125,6 +130,8 @@ class Classifier:
     def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Pads encoded rows to the longest of them."""
         if self.reads_apart:
+            from japagen.training.pair_rows import collate_apart
+
             return collate_apart(self.tokenizer, rows)
         padded = self.tokenizer.pad(list(rows), return_tensors="pt")
         return dict(padded)
@@ -145,14 +152,21 @@ class Classifier:
             return out
         rows = self.encode(texts, text_pairs)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+        starts = range(0, len(order), batch_size)
+        for start in progress(starts, len(starts)):
+            index = order[start : start + batch_size]
+            logits = self._logits([rows[i] for i in index])
+            out[index] = self.space.from_logits(logits.astype(np.float64))
+        return out
+
+    def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
+        """What the network says of encoded rows, shape (n, outputs)."""
+        import torch
+
         self.model.eval()
         with torch.inference_mode():
-            starts = range(0, len(order), batch_size)
-            for start in progress(starts, len(starts)):
-                index = order[start : start + batch_size]
-                logits = self.model(**self.collate([rows[i] for i in index])).logits
-                out[index] = outputs_of(self.space, logits.float()).double().numpy()
-        return out
+            found: npt.NDArray[np.float32] = self.model(**self.collate(rows)).logits.float().numpy()
+        return found
 
     def predict(
         self,
@@ -180,7 +194,7 @@ class Classifier:
             raise JapagenError(
                 "Expected a list of texts, found one string.", "Write predict([text])."
             )
-        self._check_pairs(texts, text_pairs)
+        self.check_pairs(texts, text_pairs)
         rows = self.probabilities(texts, text_pairs, batch_size)
         named = self.labels if self.space.kind != "regression" else []
         return [
@@ -196,7 +210,8 @@ class Classifier:
         unsure = found.confidence is not None and found.confidence < abstain_below
         return Prediction(None, probabilities) if unsure else found
 
-    def _check_pairs(self, texts: Sequence[str], text_pairs: Sequence[str | None] | None) -> None:
+    def check_pairs(self, texts: Sequence[str], text_pairs: Sequence[str | None] | None) -> None:
+        """Refuses single texts where pairs are wanted, and the other way about."""
         if len(texts) and self.is_pair != (text_pairs is not None):
             kinds = ("single texts", "pairs of texts")
             raise JapagenError(
@@ -216,7 +231,7 @@ class Classifier:
         while batch := list(islice(texts, batch_size)):
             pairs = [row[1] for row in batch if not isinstance(row, str)]
             firsts = [row if isinstance(row, str) else row[0] for row in batch]
-            found = self.predict(firsts, pairs or None, abstain_below=abstain_below)
+            found = self.predict(firsts, pairs or None, batch_size, abstain_below)
             yield from zip(batch, found, strict=True)
 
     def confidence_for(self, precision: float) -> float:
@@ -231,6 +246,8 @@ class Classifier:
         Raises:
             JapagenError: If nothing was cross-validated, or no confidence is that good.
         """
+        from japagen.training.calibration import threshold_for
+
         if not self.out_of_fold:
             raise JapagenError(
                 "Expected a classifier that was cross-validated on gold, found none of that in it.",
@@ -252,66 +269,73 @@ class Classifier:
         Of a `PairModel` what ``transformers`` loads is the encoder; only `load` reads its head.
         The directory appears whole or not at all and replaces an earlier one.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        try:
-            names = self.labels if self.space.kind != "regression" else ["score"]
-            self.model.config.id2label = dict(enumerate(names))
-            self.model.config.label2id = {name: i for i, name in enumerate(names)}
+        with atomic_directory(Path(path)) as directory:
+            self.save_all_but_weights(directory)
             with quiet_transformers():
-                self.model.save_pretrained(temporary)
-            self.tokenizer.save_pretrained(temporary)
-            card = {
-                "kind": self.space.kind,
-                "labels": self.labels,
-                "may_be_empty": self.space.may_be_empty,
-                "is_pair": self.is_pair,
-                "prefix": self.prefix,
-                "max_length": self.max_length,
-                "encoder": self.encoder,
-                "out_of_fold": self.out_of_fold,
-            }
-            if isinstance(self.model, PairModel):
-                card["pair_head"] = {"pooling": self.model.pooling}
-            write_json(temporary / _CARD, card)
-            temporary.chmod(0o755)
-            if path.exists():
-                shutil.rmtree(path)
-            os.replace(temporary, path)
-        except Exception as error:
-            # The writers of weights and tokenizers, in Rust, say it in words alone.
-            if isinstance(error, OSError) or "No space left" not in str(error):
-                raise
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+                self.model.save_pretrained(directory)
+
+    def save_all_but_weights(self, directory: Path) -> None:
+        """Writes the tokenizer, the model's configuration with the labels, and japagen.json."""
+        config = self.model.config
+        names = self.labels if self.space.kind != "regression" else ["score"]
+        config.problem_type = _PROBLEM_TYPES[self.space.kind]
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: i for i, name in enumerate(names)}
+        config.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
+        card: dict[str, Any] = {
+            "kind": self.space.kind,
+            "labels": self.labels,
+            "may_be_empty": self.space.may_be_empty,
+            "is_pair": self.is_pair,
+            "prefix": self.prefix,
+            "max_length": self.max_length,
+            "encoder": self.encoder,
+            "out_of_fold": self.out_of_fold,
+        }
+        if self.reads_apart:
+            card["pair_head"] = {"pooling": self.model.pooling}
+        write_json(directory / CARD, card)
 
     @classmethod
     def load(cls, path: str | Path) -> Classifier:
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, or what was exported to ONNX.
 
         Raises:
             JapagenError: If the directory holds no japagen classifier.
+            MissingExtraError: If it is an exported one and ``onnxruntime`` is not installed.
         """
         from safetensors import SafetensorError
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoTokenizer
 
         path = Path(path)
-        if not (path / _CARD).is_file():
+        if not (path / CARD).is_file():
             raise JapagenError(
-                f"Expected a classifier in {path}, found no {_CARD}.",
+                f"Expected a classifier in {path}, found no {CARD}.",
                 "Give a run directory or a directory that Classifier.save wrote.",
             )
         try:
-            card = read_json(path / _CARD)
+            card = read_json(path / CARD)
             pair_head = card.pop("pair_head", None)
             with quiet_transformers():
-                model = (
-                    AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)
-                    if pair_head is None
-                    else PairModel.from_pretrained(path, **pair_head)
-                )
-                return cls(model, AutoTokenizer.from_pretrained(path), **card)
+                tokenizer = AutoTokenizer.from_pretrained(path)
+                if (path / ONNX_FILE).is_file():
+                    from japagen.training.onnx import OnnxClassifier, open_session
+
+                    session = open_session(path / ONNX_FILE)
+                    return OnnxClassifier(
+                        session, tokenizer, reads_apart=pair_head is not None, **card
+                    )
+                return cls(_open_model(path, pair_head), tokenizer, **card)
         except (SafetensorError, OSError, TypeError, ValueError) as error:
             raise DamagedError(path) from error
+
+
+def _open_model(path: Path, pair_head: dict[str, Any] | None) -> Any:
+    if pair_head is not None:
+        from japagen.training.pair_model import PairModel
+
+        return PairModel.from_pretrained(path, **pair_head)
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import nn
 
-from japagen.kinds import Kind, LabelSpace
-
-# What transformers calls the kinds; `pipeline` chooses softmax, sigmoid or neither by it.
-PROBLEM_TYPES: dict[
-    Kind,
-    Literal["single_label_classification", "multi_label_classification", "regression"],
-] = {
-    "classification": "single_label_classification",
-    "multi_label": "multi_label_classification",
-    "regression": "regression",
-}
+from japagen.kinds import LabelSpace
 
 
 def row_losses(space: LabelSpace, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -38,12 +26,3 @@ def row_losses(space: LabelSpace, logits: torch.Tensor, targets: torch.Tensor) -
         losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return losses.mean(dim=1)
     return ((logits - targets) / space.spread).square().mean(dim=1)
-
-
-def outputs_of(space: LabelSpace, logits: torch.Tensor) -> torch.Tensor:
-    """Probabilities of classes (softmax) or of tags (sigmoid), or numbers kept on the scale."""
-    if space.kind == "classification":
-        return logits.softmax(dim=-1)
-    if space.kind == "multi_label":
-        return logits.sigmoid()
-    return logits.clamp(*space.bounds)

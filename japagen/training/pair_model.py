@@ -10,7 +10,6 @@ speak against its following from the first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,6 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from japagen.training.encoders import Encoder, pool
 
 HEAD_FILE = "pair_head.safetensors"
-_SECOND = "second_"
 # Parts of the encoder's depth whose states are compared; 0 is what goes into the first layer.
 _DEPTHS = (0.0, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1.0)
 _LEAST_MATCHED = 3
@@ -42,6 +40,8 @@ class PairModel(nn.Module):
         pooling: How token vectors become a text's vector.
         outputs: Numbers to give for a pair.
     """
+
+    reads_apart = True
 
     def __init__(self, encoder: Any, pooling: Literal["mean", "cls"], outputs: int) -> None:
         super().__init__()
@@ -119,28 +119,3 @@ def _matched(
         few = (least.values * (least.values < _FAR)).sum(dim=1) / count
         found += [mean, least.values[:, 0], few]
     return found
-
-
-def encode_apart(
-    tokenizer: Any, firsts: Sequence[str], seconds: Sequence[str], max_length: int
-) -> list[dict[str, list[int]]]:
-    """Tokenises both texts of each pair, each cut at ``max_length``, without padding."""
-    sides = [
-        tokenizer(list(texts), truncation=True, max_length=max_length)
-        for texts in (firsts, seconds)
-    ]
-    return [
-        {
-            prefix + k: side[k][i]
-            for prefix, side in zip(("", _SECOND), sides, strict=True)
-            for k in side
-        }
-        for i in range(len(firsts))
-    ]
-
-
-def collate_apart(tokenizer: Any, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """Pads rows of `encode_apart` to the longest text: all firsts, then all seconds."""
-    names = [name for name in rows[0] if not name.startswith(_SECOND)]
-    texts = [{k: row[prefix + k] for k in names} for prefix in ("", _SECOND) for row in rows]
-    return dict(tokenizer.pad(texts, return_tensors="pt"))

@@ -12,7 +12,6 @@ import torch
 
 from japagen.kinds import LabelSpace
 from japagen.training.heads import head_features, last_linear
-from japagen.training.objectives import outputs_of
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
@@ -79,7 +78,7 @@ class Head:
 
     def outputs(self, features: Floats, space: LabelSpace) -> Floats:
         """Returns probabilities, or numbers kept on the scale, shape (n, outputs)."""
-        return np.asarray(outputs_of(space, torch.from_numpy(self.logits(features))).numpy())
+        return space.from_logits(self.logits(features))
 
     def cooled(self, temperature: float) -> Head:
         """Returns the head whose logits are divided by the temperature."""

@@ -188,12 +188,12 @@ def test_closing_the_generator_under_a_stream_ends_it_with_errors(
 ) -> None:
     pytest.importorskip("xllamacpp")
     generator = EmbeddedGenerator(tiny, slots=2, threads=1, context=256, cache=tmp_path)
-    stream = generator.stream(requests(30, max_tokens=50))
+    stream = generator.stream(requests(300, max_tokens=50))
     answers = [next(stream)]
     generator.close()
     answers += stream
-    assert len({a.request_id for a in answers}) == 30
-    assert answers[-1].finish == "error"
+    assert len({a.request_id for a in answers}) == 300
+    assert any(a.finish == "error" for a in answers)
 
 
 def test_identity_names_weights_rule_and_engine(tiny: Path) -> None:

@@ -142,12 +142,14 @@ def test_where_the_encoder_is_tuned_it_reads_both_texts_at_once(
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 50}
 
+IDS = {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
+
 
 @pytest.mark.parametrize(
     "config",
     [
         DistilBertConfig(vocab_size=50, dim=32, n_layers=3, n_heads=2, hidden_dim=64),
-        ModernBertConfig(intermediate_size=64, **SMALL),
+        ModernBertConfig(intermediate_size=64, **SMALL, **IDS),
         RobertaConfig(intermediate_size=64, **SMALL),
         DebertaV2Config(intermediate_size=64, **SMALL),
     ],

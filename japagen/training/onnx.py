@@ -1,0 +1,272 @@
+"""Classifiers as ONNX: written from torch, run by onnxruntime, torch not even loaded.
+
+The exported directory holds ``model.onnx``, the tokenizer and the same small ``japagen.json`` as a
+saved classifier, so that labels, calibrated probabilities, abstention and pairs come from the very
+code that serves the torch model: only `OnnxClassifier._logits` differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from japagen.errors import DamagedError, JapagenError, MissingExtraError
+from japagen.files import atomic_directory
+from japagen.training.classifier import ONNX_FILE, Classifier
+from japagen.training.pair_rows import collate_apart
+
+LEAST_AGREEMENT = 0.99
+"""Below this share of texts with the same label an export is not to be trusted unseen."""
+# Of ONNX's operators: old enough for any onnxruntime in use, new enough for every encoder.
+_OPSET = 17
+# What the exporter traces a forward pass of; by whether texts come in pairs.
+_EXAMPLE: tuple[tuple[list[str], ...], ...] = (
+    (["荷物はいつ届きますか。", "返品"],),
+    (["荷物はいつ届きますか。", "返品"], ["配送", "返品したいです。"]),
+)
+_SHOWN, _WORDS = 48, 24
+# Numbers agree if they differ by less than this share of their scale.
+_SAME_NUMBER = 0.01
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an exported classifier says what the torch one says.
+
+    Attributes:
+        texts: How many were compared.
+        share: With the same label, the same tags, or a number within 1% of the scale.
+        largest: Largest difference of a probability, or of a number.
+    """
+
+    texts: int
+    share: float
+    largest: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether it is as good as the torch classifier for all that was seen."""
+        return self.share >= LEAST_AGREEMENT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {**asdict(self), "enough": self.enough}
+
+
+class OnnxClassifier(Classifier):
+    """A classifier whose network onnxruntime computes.
+
+    It predicts as `Classifier` does; it cannot be trained further. Its ``model`` is the
+    ``onnxruntime.InferenceSession``.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *args: Any, reads_apart: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(model, tokenizer, *args, **kwargs)
+        self._reads_apart = reads_apart
+
+    @property
+    def reads_apart(self) -> bool:
+        """Whether the texts of a pair are read one by one, and then compared."""
+        return self._reads_apart
+
+    def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
+        padded = (
+            collate_apart(self.tokenizer, rows, "np")
+            if self.reads_apart
+            else self.tokenizer.pad(list(rows), return_tensors="np")
+        )
+        inputs = {i.name: padded[i.name].astype(np.int64) for i in self.model.get_inputs()}
+        found: npt.NDArray[np.float32] = self.model.run(None, inputs)[0]
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Refuses: there are no torch weights to write.
+
+        Raises:
+            JapagenError: Always.
+        """
+        raise JapagenError(
+            "Expected a torch classifier to save, found one that was exported to ONNX.",
+            "Copy its directory.",
+        )
+
+
+def open_session(path: str | Path) -> Any:
+    """Opens a model.onnx on the processor.
+
+    As many threads compute as ``OMP_NUM_THREADS`` says, or as onnxruntime chooses.
+
+    Raises:
+        MissingExtraError: If ``onnxruntime`` is not installed.
+        DamagedError: If the file cannot be read.
+    """
+    onnxruntime = _import("onnxruntime", "A classifier in ONNX")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no base of their own
+        raise DamagedError(path, "Export it again: japagen onnx MODEL") from error
+
+
+def export_onnx(classifier: Classifier, path: str | Path, *, int8: bool = True) -> OnnxClassifier:
+    """Writes a classifier as ONNX and opens what it wrote.
+
+    The directory appears whole or not at all and replaces an earlier one.
+
+    Args:
+        classifier: A torch classifier.
+        path: Directory for ``model.onnx``, the tokenizer and ``japagen.json``.
+        int8: Multiply in 8-bit integers: weights are rounded once, activations as they come.
+
+    Raises:
+        MissingExtraError: If the extra ``onnx`` is not installed.
+        JapagenError: If the classifier is an exported one already.
+    """
+    if isinstance(classifier, OnnxClassifier):
+        raise JapagenError(
+            "Expected a torch classifier to export, found one in ONNX.",
+            "Give the run or the saved classifier that it was made from.",
+        )
+    for package in ("onnx", "onnxruntime"):
+        _import(package, "Export to ONNX")
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()) and not (path / ONNX_FILE).is_file():
+        raise JapagenError(
+            f"Expected a new directory or an earlier export, found other files in {path}.",
+            "Give another directory with -o.",
+        )
+    with atomic_directory(path) as directory:
+        classifier.save_all_but_weights(directory)
+        if int8:
+            from japagen.training.int8 import balanced
+
+            model = balanced(classifier.model, lambda model: _show(classifier, model))
+            with tempfile.TemporaryDirectory() as scratch:
+                plain = Path(scratch) / ONNX_FILE
+                _trace(classifier, model, plain)
+                _quantize(plain, directory / ONNX_FILE)
+        else:
+            _trace(classifier, classifier.model, directory / ONNX_FILE)
+    exported = Classifier.load(path)
+    assert isinstance(exported, OnnxClassifier)
+    return exported
+
+
+def agreement(
+    classifier: Classifier,
+    exported: Classifier,
+    texts: Sequence[str],
+    text_pairs: Sequence[str | None] | None = None,
+) -> Agreement:
+    """Compares two forms of one classifier on texts.
+
+    Args:
+        classifier: The one that counts as right.
+        exported: The other one.
+        texts: At least one.
+        text_pairs: The second texts, where it reads pairs.
+
+    Raises:
+        JapagenError: If there is no text, or pairs are wanted and not given.
+    """
+    if not len(texts):
+        raise JapagenError("Expected texts to compare on, found none.", "Give a file of texts.")
+    classifier.check_pairs(texts, text_pairs)
+    one, other = (c.probabilities(texts, text_pairs) for c in (classifier, exported))
+    space = classifier.space
+    if space.kind == "regression":
+        low, high = space.bounds
+        same = (np.abs(one - other) < _SAME_NUMBER * (high - low)).all(axis=1)
+    else:
+        labels = (space.labels(space.decide(found)) for found in (one, other))
+        same = np.array([a == b for a, b in zip(*labels, strict=True)])
+    return Agreement(len(texts), float(same.mean()), float(np.abs(one - other).max()))
+
+
+def _trace(classifier: Classifier, model: Any, path: Path) -> None:
+    """Writes a torch model as ONNX, for any number of texts of any length.
+
+    The exporter that traces needs no further package, and knows every encoder family.
+    """
+    import torch
+    from torch import nn
+
+    class InOrder(nn.Module):
+        """The exporter gives inputs by place; a model takes them by name."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs: torch.Tensor) -> Any:
+            return self.model(**dict(zip(rows, inputs, strict=True))).logits
+
+    rows = classifier.collate(classifier.encode(*_EXAMPLE[classifier.is_pair]))
+    axes = {name: {0: "texts", 1: "tokens"} for name in rows} | {
+        "logits": {0: "pairs" if classifier.reads_apart else "texts"}
+    }
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            InOrder().eval(),
+            tuple(rows.values()),
+            str(path),
+            input_names=list(rows),
+            output_names=["logits"],
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+
+
+def _show(classifier: Classifier, model: Any) -> None:
+    """Runs a model on words drawn at random, so that no text is needed to export."""
+    tokenizer = classifier.tokenizer
+    drawn = np.random.default_rng(0).integers(0, len(tokenizer), (_SHOWN, _WORDS)).tolist()
+    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in drawn]
+    pairs = texts[::-1] if classifier.is_pair else None
+    model(**classifier.collate(classifier.encode(texts, pairs)))
+
+
+def _quantize(source: Path, target: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    from japagen.training.int8 import MARK
+
+    graph = importlib.import_module("onnx").load(source, load_external_data=False).graph
+    products = [n.name for n in graph.node if n.op_type == "MatMul" and f"/{MARK}/" in n.name]
+    # It logs advice about preprocessing, which changes nothing here.
+    logging.disable(logging.WARNING)
+    try:
+        quantize_dynamic(
+            source,
+            target,
+            nodes_to_quantize=products,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+        )
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _import(package: str, purpose: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(package, "onnx", purpose) from error

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from japagen.gradients.reader import Writing
+from tests.gradients.conftest import TEXTS, Parts
+
+
+def test_likelihoods_do_not_depend_on_the_batch(parts: Parts) -> None:
+    together, counts = parts.reader.log_likelihoods(TEXTS)
+    alone = [float(parts.reader.log_likelihoods([text])[0][0]) for text in TEXTS]
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+    assert counts.tolist() == [len(text) for text in TEXTS]  # a piece a character
+
+
+def test_writing_word_by_word_reads_what_reading_at_once_does(parts: Parts) -> None:
+    rows = [["日本", "の", "会社"], ["あ", "日本", "語"]]
+    writing = Writing(parts.reader, 2)
+    log_p, total = writing.begin(), np.zeros(2)
+    encode = parts.reader.tokenizer
+    for place in range(3):
+        tokens = [encode(row[place], add_special_tokens=False)["input_ids"] for row in rows]
+        if all(len(t) == 1 for t in tokens):
+            total += [float(log_p[i, t[0]]) for i, t in enumerate(tokens)]
+        log_p = writing.add(tokens)
+    # The distribution behind the whole texts is that of reading them at once.
+    for i, row in enumerate(rows):
+        ids = parts.reader.context + encode("".join(row), add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            logits = parts.reader.model(torch.tensor([ids])).logits[0, -1]
+        torch.testing.assert_close(
+            log_p[i], torch.log_softmax(logits.float(), 0), atol=1e-3, rtol=0
+        )
+
+
+def test_next_tokens_are_the_likeliest_at_each_place(parts: Parts) -> None:
+    found = dict(parts.reader.next_tokens(TEXTS[:2], 3))
+    for row, text in enumerate(TEXTS[:2]):
+        assert [begin for begin, _ in found[row]] == list(range(len(text)))
+        for begin, tokens in found[row]:
+            total, _ = parts.reader.log_likelihoods([text[:begin]] if begin else ["日"])
+            assert len(tokens) == 3
+            assert np.isfinite(total).all()
