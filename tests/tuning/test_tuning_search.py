@@ -157,9 +157,9 @@ def _check_the_command(task: Task, tmp_path: Path, url: str) -> None:
     assert (tmp_path / "tuned.yaml").read_text(encoding="utf-8") == written
     with tune_view.terminal.out.capture() as shown:
         tune_view.print_trials(found)
-    lines = shown.get().splitlines()
-    assert any(line.startswith("temperature: 0.1: score +") for line in lines)
-    assert lines[-1].endswith("tuned.yaml")
+    assert "temperature: 0.1: score +" in shown.get()
+    assert "better than the task as it stands" in shown.get()
+    assert shown.get().splitlines()[-1].endswith("tuned.yaml")
 
 
 def test_a_file_elsewhere_finds_what_its_task_named(tmp_path: Path) -> None:
