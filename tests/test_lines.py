@@ -29,3 +29,15 @@ def test_lines_in_another_encoding_say_how_to_convert(tmp_path: Path) -> None:
         list(read_texts(path, []))
     assert "iconv -f CP932" in caught.value.hint
     assert "task file" not in caught.value.hint
+
+
+def test_rows_of_a_file_come_before_all_of_it_is_read(tmp_path: Path) -> None:
+    jsonl = tmp_path / "a.jsonl"
+    jsonl.write_text('{"text": "一"}\n{"text": "二"}\n{broken\n', encoding="utf-8")
+    csv = tmp_path / "a.csv"
+    csv.write_text("\ufefftext,label\n一,a\n二,b\n三,c,too many\n", encoding="utf-8")
+    for path in (jsonl, csv):
+        texts = read_texts(path, [])
+        assert [next(texts), next(texts)] == ["一", "二"]
+        with pytest.raises(JapagenError, match=r"line [34]"):
+            next(texts)
