@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -146,6 +147,5 @@ def losses_of(target: GradientTarget, vectors: Floats, label: int) -> Floats:
     from scipy.special import log_softmax
 
     features = target.scaling(vectors)
-    return -sum(log_softmax(features @ head.T, axis=1)[:, label] for head in target.heads) / len(
-        target.heads
-    )
+    parts = [log_softmax(features @ head.T, axis=1)[:, label] for head in target.heads]
+    return np.asarray(-np.mean(parts, axis=0), dtype=np.float64)
