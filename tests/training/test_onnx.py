@@ -103,9 +103,7 @@ def test_other_kinds_of_labels_and_pairs(kind: str, tiny_encoder: str, tmp_path:
     label = {"multi_label": ["配送", "返品"], "regression": 2.0}.get(kind)
     data = _gold(pair=kind == "pair", **({} if label is None else {"label": label}))
     names = ["0", "5"] if kind == "regression" else list(GOLD)
-    # A pair is compared token by token unless the encoder is tuned, and that stays in torch.
-    tune = {"tune": "always", "min_steps": 2, "max_steps": 2} if kind == "pair" else {}
-    settings = Training(**{"max_length": 64, "tune": "never", **tune})  # type: ignore[arg-type]
+    settings = Training(max_length=64, tune="never")
     original = train(None, data, encoder=tiny_encoder, labels=names, settings=settings)
     exported = export_onnx(original, tmp_path / "o", int8=False)
     pairs = TEXTS[::-1] if kind == "pair" else None
