@@ -74,7 +74,8 @@ def out_of_fold_logits(
         Shape (gold, labels).
     """
     golds = len(gold_ids)
-    texts = [tuple(row["input_ids"]) for row in data.rows[:golds]]
+    # Of a pair that is compared, the second text's tokens stand by themselves.
+    texts = [(*row["input_ids"], -1, *row.get("second_input_ids", ())) for row in data.rows[:golds]]
     folds = fold_of(data.targets[:golds].argmax(axis=1), seed, texts=texts)
     out = np.zeros((golds, data.targets.shape[1]))
     for fold in np.unique(folds):
@@ -82,6 +83,8 @@ def out_of_fold_logits(
         held = {gold_ids[int(i)] for i in rows}
         free = [held.isdisjoint(shots or ()) for shots in shot_ids]
         keep = np.flatnonzero(np.concatenate([folds != fold, np.array(free, dtype=bool)]))
+        if not len(keep):
+            continue
         out[rows] = fit(data.take(keep), features[keep], golds - len(rows)).logits(features[rows])
     return out
 
