@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,6 +39,7 @@ from japagen.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks import Task
 from japagen.two_turns import generate_pairs
 from japagen.versions import record_version
+from japagen.watching import keep_reference
 from japagen.weighting import Weighting
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class _Pipeline:
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
         if "train" in wanted:
             self.fit(parts)
-            self.keep_reference(parts)
+            self._keep_reference(parts)
             parts.latency = self.measuring.latency(parts.dataset, self._classifier)
         if "report" in wanted:
             self.report(parts)
@@ -327,35 +328,15 @@ class _Pipeline:
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
 
-    def keep_reference(self, parts: metrics.Parts) -> None:
-        """Leaves beside the classifier what new traffic will be compared with.
-
-        Texts that it has learnt from would look too certain, so only others count.
-        """
-        found = [d for d in (self.data.test, self.data.unlabelled) if d is not None]
-        if not found:
-            return
-        from japagen.monitoring import FILE, Profile, profile_of
-
+    def _keep_reference(self, parts: metrics.Parts) -> None:
         assert parts.dataset is not None
-        # Labels are not read, and both files may use the same ids.
-        unlabelled = [replace(e, label=None, label_asked=None, id="") for d in found for e in d]
-        texts = Dataset.of(unlabelled)
-        fingerprint = {
-            "texts": texts.fingerprint,
+        inputs = {
             "examples": parts.dataset.fingerprint,
             "mix": parts.mix and [parts.mix[key] for key in ("share", "part", "at_random")],
             "seed": self.task.seed,
             **self.arms.inputs(),
         }
-        self.stages.run(
-            "reference",
-            [FILE],
-            fingerprint,
-            lambda: profile_of(texts, self._classifier()),
-            lambda path, made: made.save(path.parent),
-            lambda path: Profile.load(path.parent),
-        )
+        keep_reference(self.data, self.stages, inputs, self._classifier)
 
     def _classifier(self) -> Classifier:
         return Run(self.directory.path).classifier

@@ -1,14 +1,22 @@
-"""Reads new traffic and compares it with the profile beside a classifier."""
+"""Keeps the profile of texts beside a classifier, and compares new traffic with it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from japagen.data import TaskData
 from japagen.examples import Dataset, Example
 from japagen.formats import is_known, read_examples
 from japagen.lines import read_texts
-from japagen.monitoring import Drift, Profile, compare, plain_texts, profile_of
+from japagen.monitoring import FILE, Drift, Profile, compare, plain_texts, profile_of
 from japagen.results import open_classifier
+from japagen.stage_runner import StageRunner
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier
 
 
 def watch(model: Path, file: Path, seed: int = 0) -> Drift:
@@ -29,3 +37,35 @@ def watch(model: Path, file: Path, seed: int = 0) -> Drift:
         examples = Dataset.of(Example(text) for text in read_texts(file, ()) if text.strip())
     new = profile_of(examples, open_classifier(model))
     return compare(reference, plain_texts(examples), new, seed)
+
+
+def keep_reference(
+    data: TaskData,
+    stages: StageRunner,
+    inputs: Mapping[str, Any],
+    classifier: Callable[[], Classifier],
+) -> None:
+    """Leaves beside the classifier what new traffic will be compared with.
+
+    Texts that it has learnt from would look too certain, so only others count.
+
+    Args:
+        data: Texts to score on and unlabelled ones are the reference.
+        stages: Keep it while nothing has changed.
+        inputs: What the classifier was made from.
+        classifier: Loads it.
+    """
+    found = [d for d in (data.test, data.unlabelled) if d is not None]
+    if not found:
+        return
+    # Labels are not read, and both files may use the same ids.
+    unlabelled = [replace(e, label=None, label_asked=None, id="") for d in found for e in d]
+    texts = Dataset.of(unlabelled)
+    stages.run(
+        "reference",
+        [FILE],
+        {"texts": texts.fingerprint, **inputs},
+        lambda: profile_of(texts, classifier()),
+        lambda path, made: made.save(path.parent),
+        lambda path: Profile.load(path.parent),
+    )
