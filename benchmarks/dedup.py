@@ -226,7 +226,7 @@ def main() -> None:
             results["spaces", threshold].append(score(rows, by_spaces(plain, threshold)))
         if arguments.semantic:
             from japagen.examples import Dataset, Example
-            from japagen.text_vectors import text_vectors
+            from japagen.stages.text_vectors import text_vectors
 
             dataset = Dataset.of(Example(text, id=str(i)) for i, text in enumerate(plain))
             vectors = text_vectors([dataset])[0]

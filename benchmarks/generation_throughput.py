@@ -27,17 +27,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from japagen.data import load_data
+from japagen.generation.ledger import Ledger
+from japagen.generation.sending import run_requests
 from japagen.generators.base import Answer, Message, Request, Sampling
 from japagen.generators.embedded import EmbeddedGenerator, default_threads
 from japagen.generators.llama_engine import LlamaEngine
 from japagen.generators.openai_api import OpenAIGenerator
 from japagen.generators.weights import GEMMA, find_weights
 from japagen.japanese.registers import Register
-from japagen.ledger import Ledger
-from japagen.planning import plan
-from japagen.sending import run_requests
-from japagen.tasks import Task
+from japagen.running.data import load_data
+from japagen.stages.planning import plan
+from japagen.tasks.tasks import Task
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,8 +10,8 @@ from label_fidelity import TASKS
 
 import japagen as jg
 from japagen.examples import Dataset
-from japagen.formats import load_dataset, read_examples, write_examples
-from japagen.tasks import Task
+from japagen.storage.formats import load_dataset, read_examples, write_examples
+from japagen.tasks.tasks import Task
 
 GOLD = 16
 

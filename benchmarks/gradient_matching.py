@@ -44,8 +44,6 @@ from sklearn.metrics import f1_score
 from japagen.alignment.alignment import align_datasets
 from japagen.curation.label_check import encoder_vote, label_indices
 from japagen.examples import Dataset
-from japagen.files import digest
-from japagen.formats import read_examples
 from japagen.gradients.filtering import keep_best
 from japagen.gradients.matching import Matcher, losses_of
 from japagen.gradients.reader import Reader
@@ -53,6 +51,8 @@ from japagen.gradients.selection import choose
 from japagen.gradients.target import gradient_target
 from japagen.gradients.words import WholeWords
 from japagen.japanese.morphology import default_tagger
+from japagen.storage.files import digest
+from japagen.storage.formats import read_examples
 from japagen.training.encoders import embed, load_encoder, supports_bf16
 from japagen.training.probing import Labelled, fit_head
 

@@ -32,14 +32,14 @@ import numpy as np
 import torch
 
 from japagen.curation.label_judge import documents, letters, plan_questions
-from japagen.data import load_data
 from japagen.examples import Dataset, Example
-from japagen.formats import read_examples
 from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.generators.embedded import EmbeddedGenerator
 from japagen.prompts import PromptLibrary
-from japagen.settings import Training
-from japagen.tasks import Task
+from japagen.running.data import load_data
+from japagen.storage.formats import read_examples
+from japagen.tasks.settings import Training
+from japagen.tasks.tasks import Task
 from japagen.training.classifier import Classifier
 from japagen.training.fitting import train
 from japagen.training.onnx import export_onnx

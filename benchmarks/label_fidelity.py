@@ -41,8 +41,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 
-from japagen import generation
-from japagen.cache import cache_dir
 from japagen.curation.filters import curate
 from japagen.curation.label_check import (
     Vote,
@@ -52,19 +50,21 @@ from japagen.curation.label_check import (
     settle_labels,
 )
 from japagen.curation.label_judge import documents, plan_questions, to_vote
-from japagen.data import TaskData, load_data
 from japagen.examples import Dataset
-from japagen.files import digest
-from japagen.formats import read_examples, write_examples
+from japagen.generation import generation
 from japagen.generators.embedded import EmbeddedGenerator
 from japagen.japanese.morphology import default_tagger
-from japagen.overrides import set_key
-from japagen.planning import plan
 from japagen.prompts import PromptLibrary
 from japagen.resources import resource_dir
-from japagen.settings import Training
-from japagen.tasks import Task
-from japagen.text_vectors import text_vectors
+from japagen.running.data import TaskData, load_data
+from japagen.stages.planning import plan
+from japagen.stages.text_vectors import text_vectors
+from japagen.storage.cache import cache_dir
+from japagen.storage.files import digest
+from japagen.storage.formats import read_examples, write_examples
+from japagen.tasks.overrides import set_key
+from japagen.tasks.settings import Training
+from japagen.tasks.tasks import Task
 from japagen.training.classifier import Classifier
 from japagen.training.fitting import train
 

@@ -25,8 +25,8 @@ from lift_arms import ARMS, ONCE, applies, free, scored
 from lift_summary import Scores, draw_figure, table
 from lift_tasks import CLASSIFIED, TASKS, Cell, fingerprint, make_cell
 
-from japagen.cache import cache_dir
-from japagen.files import digest, read_json, write_json
+from japagen.storage.cache import cache_dir
+from japagen.storage.files import digest, read_json, write_json
 
 
 def kept_at(cell: Cell, arm: str, cache: Path) -> Path:

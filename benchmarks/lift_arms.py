@@ -23,12 +23,12 @@ import japagen as jg
 from japagen.curation.label_judge import Question, documents, letters
 from japagen.evaluation import score
 from japagen.examples import Dataset
-from japagen.files import read_array
 from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.generators.embedded import EmbeddedGenerator
 from japagen.prompts import PromptLibrary
 from japagen.requesting import one_line
-from japagen.settings import Training
+from japagen.storage.files import read_array
+from japagen.tasks.settings import Training
 from japagen.training.encoders import Encoder, load_encoder, supports_bf16
 from japagen.training.fitting import step_count, train, untrained
 from japagen.training.heads import last_linear

@@ -12,11 +12,11 @@ from typing import Any
 
 from label_fidelity import TASKS as DESCRIBED
 
-from japagen.data import TaskData, load_data
 from japagen.examples import Dataset
-from japagen.files import write_text
 from japagen.resources import resource_dir
-from japagen.tasks import Task
+from japagen.running.data import TaskData, load_data
+from japagen.storage.files import write_text
+from japagen.tasks.tasks import Task
 
 # Written once, from what the labels mean and before any score, as README.md asks: as lists.
 _SOFTWARE: dict[str, Any] = {

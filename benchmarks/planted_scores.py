@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
 from japagen.examples import Dataset
-from japagen.settings import Training
+from japagen.tasks.settings import Training
 
 if TYPE_CHECKING:
     from japagen.training.encoders import Encoder

@@ -25,8 +25,8 @@ import torch
 from sklearn.metrics import f1_score
 
 from japagen.examples import Dataset
-from japagen.formats import read_examples
-from japagen.settings import Training
+from japagen.storage.formats import read_examples
+from japagen.tasks.settings import Training
 from japagen.training.classifier import Classifier
 from japagen.training.encoders import Encoder, load_encoder
 from japagen.training.fitting import train

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from japagen.alignment.alignment import align_datasets as align
     from japagen.errors import JapagenError
     from japagen.examples import Dataset, Example
-    from japagen.formats import read_examples, write_examples
     from japagen.japanese.conversion import convert_style
     from japagen.japanese.register_detection import analyze_register
     from japagen.pipeline import run
-    from japagen.results import Run
-    from japagen.tasks import Task
+    from japagen.running.results import Run
+    from japagen.storage.formats import read_examples, write_examples
+    from japagen.tasks.tasks import Task
     from japagen.training.classifier import Classifier
     from japagen.training.fitting import train
 
@@ -29,15 +29,15 @@ _HOMES = {
     "Dataset": ("japagen.examples", "Dataset"),
     "Example": ("japagen.examples", "Example"),
     "JapagenError": ("japagen.errors", "JapagenError"),
-    "Run": ("japagen.results", "Run"),
-    "Task": ("japagen.tasks", "Task"),
+    "Run": ("japagen.running.results", "Run"),
+    "Task": ("japagen.tasks.tasks", "Task"),
     "align": ("japagen.alignment.alignment", "align_datasets"),
     "analyze_register": ("japagen.japanese.register_detection", "analyze_register"),
     "convert_style": ("japagen.japanese.conversion", "convert_style"),
-    "read_examples": ("japagen.formats", "read_examples"),
+    "read_examples": ("japagen.storage.formats", "read_examples"),
     "run": ("japagen.pipeline", "run"),
     "train": ("japagen.training.fitting", "train"),
-    "write_examples": ("japagen.formats", "write_examples"),
+    "write_examples": ("japagen.storage.formats", "write_examples"),
 }
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from japagen.examples import Label
-from japagen.kinds import METRICS_OF, LabelSpace
 from japagen.scores import METRICS, Floats, ratio
+from japagen.tasks.kinds import METRICS_OF, LabelSpace
 
 # Draws of the bootstrap at a time times test texts: some 80 MB of weights.
 _BLOCK = 10_000_000

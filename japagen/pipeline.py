@@ -8,39 +8,40 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from japagen import coverage, generation, metrics
-from japagen.arms import MODEL, Arms
-from japagen.asking import Asker
-from japagen.auditing import run_audit
-from japagen.curating import filter_inputs, filter_texts
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
-from japagen.data import TaskData, load_data, load_synthetic
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.files import digest, read_json, write_json, write_text
-from japagen.formats import write_examples
+from japagen.exporting.model_card import model_card
+from japagen.generation import coverage, generation
 from japagen.generators.base import Answer, Generator, Request
-from japagen.label_checking import LabelChecker
+from japagen.inspecting.watching import keep_reference
 from japagen.listeners import Listener, Silent
-from japagen.measuring import Measuring, Vectors
-from japagen.model_card import model_card
-from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
-from japagen.refining import refine_doubtful
-from japagen.results import Run
 from japagen.reviewing.feedback import apply_decisions, vouched_for
 from japagen.reviewing.opening import decisions_of
-from japagen.rounds import Rounds
-from japagen.runs import RunDirectory
-from japagen.selecting import select_texts
-from japagen.settings import Source
-from japagen.stage_runner import StageRunner, fingerprint_of
-from japagen.tasks import Task
-from japagen.two_turns import generate_pairs
-from japagen.versions import record_version
-from japagen.watching import keep_reference
-from japagen.weighting import Weighting
+from japagen.running.data import TaskData, load_data, load_synthetic
+from japagen.running.results import Run
+from japagen.running.runs import RunDirectory
+from japagen.running.stage_runner import StageRunner, fingerprint_of
+from japagen.running.versions import record_version
+from japagen.stages import metrics
+from japagen.stages.arms import MODEL, Arms
+from japagen.stages.asking import Asker
+from japagen.stages.auditing import run_audit
+from japagen.stages.curating import filter_inputs, filter_texts
+from japagen.stages.label_checking import LabelChecker
+from japagen.stages.measuring import Measuring, Vectors
+from japagen.stages.planning import find_registers, load_analyzer, plan
+from japagen.stages.refining import refine_doubtful
+from japagen.stages.rounds import Rounds
+from japagen.stages.selecting import select_texts
+from japagen.stages.two_turns import generate_pairs
+from japagen.stages.weighting import Weighting
+from japagen.storage.files import digest, read_json, write_json, write_text
+from japagen.storage.formats import write_examples
+from japagen.tasks.settings import Source
+from japagen.tasks.tasks import Task
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from japagen import metrics
 from japagen.alignment.diagnostics import (
     Change,
     Diagnostics,
@@ -22,7 +21,6 @@ from japagen.alignment.diagnostics import (
 from japagen.alignment.prior import LabelPrior
 from japagen.alignment.sentences import Sentence
 from japagen.curation.audit import audit
-from japagen.data import TaskData
 from japagen.diversity.comparison import measure_diversity
 from japagen.examples import Dataset, Example, Rejection
 from japagen.generators.base import GeneratorInfo, OutputTerms
@@ -31,7 +29,9 @@ from japagen.japanese.registers import Register
 from japagen.mixing.curves import Curves, Point, Worth
 from japagen.mixing.mix import FoundMix, Mix
 from japagen.mixing.search import Candidate, Difference
-from japagen.tasks import Task
+from japagen.running.data import TaskData
+from japagen.stages import metrics
+from japagen.tasks.tasks import Task
 
 _QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
 LABELS = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from japagen.tasks import Task, _section_in
+from japagen.tasks.tasks import Task, _section_in
 
 _HEAD = """\
 # The task file

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from japagen.examples import Dataset, Example, Rejection
-from japagen.files import write_text
-from japagen.formats import write_examples
-from japagen.runs import RunDirectory
-from japagen.tasks import Task
+from japagen.running.runs import RunDirectory
+from japagen.storage.files import write_text
+from japagen.storage.formats import write_examples
+from japagen.tasks.tasks import Task
 from tests.test_cli import japagen
 
 

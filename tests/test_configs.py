@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from japagen.data import load_data
 from japagen.pipeline import run
-from japagen.planning import plan
-from japagen.tasks import Task
+from japagen.running.data import load_data
+from japagen.stages.planning import plan
+from japagen.tasks.tasks import Task
 from tests.scripted import ScriptedGenerator
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.data import load_data
 from japagen.errors import JapagenError
-from japagen.estimating import estimate
 from japagen.generators import openai_session
-from japagen.previewing import sample
-from japagen.tasks import Task
+from japagen.running.data import load_data
+from japagen.stages.estimating import estimate
+from japagen.stages.previewing import sample
+from japagen.tasks.tasks import Task
 from tests.fault_server import Call, FaultServer, Reply, chat, echo
 from tests.test_cli import japagen
 

@@ -16,8 +16,8 @@ from japagen.evaluation import (
     score,
 )
 from japagen.examples import Label
-from japagen.kinds import LabelSpace
 from japagen.scores import METRICS
+from japagen.tasks.kinds import LabelSpace
 
 LABELS = ["a", "b", "c"]
 CLASSES = LabelSpace("classification", tuple(LABELS))

@@ -7,8 +7,8 @@ import pytest
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Rejection
-from japagen.formats import load_dataset, write_examples
 from japagen.japanese.registers import Register
+from japagen.storage.formats import load_dataset, write_examples
 
 REJECTED = Rejection("too_short", 3, 6)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from japagen.formats import load_dataset
+from japagen.storage.formats import load_dataset
 from tests.test_cli import ROOT, japagen, task_file  # noqa: F401
 
 pytestmark = pytest.mark.slow

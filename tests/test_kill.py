@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from japagen.formats import load_dataset
+from japagen.storage.formats import load_dataset
 
 pytestmark = [
     pytest.mark.slow,
@@ -106,7 +106,7 @@ def test_killed_runs_end_as_an_undisturbed_one(
 
     import japagen as jg
     from japagen.generators.base import Answer, Request
-    from japagen.tasks import Task
+    from japagen.tasks.tasks import Task
     from tests.scripted import ScriptedGenerator, write_text
 
     def flaky(request: Request) -> str | Answer:

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import japagen
-from japagen import terminal
+from japagen.cli import terminal
 from japagen.errors import JapagenError
 from japagen.messages import localized, user_language
-from japagen.tasks import Task
+from japagen.tasks.tasks import Task
 
 PACKAGE = Path(japagen.__file__).parent
 ROWS = yaml.safe_load((PACKAGE / "messages_ja.yaml").read_text(encoding="utf-8"))

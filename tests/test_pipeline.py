@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.data import load_data
 from japagen.errors import JapagenError
-from japagen.formats import read_examples
 from japagen.generators.base import Answer, Request
-from japagen.monitoring import Profile
-from japagen.tasks import Task
+from japagen.inspecting.monitoring import Profile
+from japagen.running.data import load_data
+from japagen.storage.formats import read_examples
+from japagen.tasks.tasks import Task
 from tests.conftest import write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
 
@@ -348,7 +348,7 @@ def test_stages_stop_where_asked(task: Task, tmp_path: Path) -> None:
 
 def test_shots_never_show_test_texts(task: Task, tmp_path: Path) -> None:
     run, _, generator = _run(task, tmp_path / "run", until="generate")
-    from japagen.data import load_data
+    from japagen.running.data import load_data
 
     test = load_data(task).test
     assert test is not None

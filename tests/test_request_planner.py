@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen import generation
-from japagen.coverage import passages_in
-from japagen.data import load_data
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
+from japagen.generation import generation
+from japagen.generation.coverage import passages_in
 from japagen.generators.base import Request
 from japagen.japanese.registers import Register
-from japagen.knowledge import KINDS, Knowledge
 from japagen.prompts import builtin_prompts
-from japagen.rounds import next_registers
-from japagen.tasks import Task
+from japagen.running.data import load_data
+from japagen.stages.rounds import next_registers
+from japagen.tasks.knowledge import KINDS, Knowledge
+from japagen.tasks.tasks import Task
 from tests.scripted import ScriptedGenerator
 
 EVEN = {"polite": 0.5, "plain": 0.3, "casual": 0.2}

@@ -32,7 +32,7 @@ def test_an_installed_wheel_brings_them_along(tmp_path: Path) -> None:
     site = tmp_path / "site"
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
     program = (
-        "from japagen.resources import resource_dir as d; from japagen.tasks import Task; "
+        "from japagen.resources import resource_dir as d; from japagen.tasks.tasks import Task; "
         "from japagen.prompts import builtin_prompts; "
         "print(Task.load(d('configs') / 'quickstart.yaml').name, d('prompts_ja'))"
     )

@@ -14,7 +14,7 @@ import japagen as jg
 from japagen.errors import JapagenError
 from japagen.generators import openai_session
 from japagen.generators.openai_api import OpenAIGenerator
-from japagen.tasks import Task
+from japagen.tasks.tasks import Task
 from tests.fault_server import Call, FaultServer, Reply, chat, error
 from tests.test_cli import japagen
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.coverage import due, measure_coverage, named_in, passages_in, wants_coverage
-from japagen.data import load_data
-from japagen.generation import to_dataset
+from japagen.generation.coverage import due, measure_coverage, named_in, passages_in, wants_coverage
+from japagen.generation.generation import to_dataset
+from japagen.generation.outgoing import prepare
 from japagen.generators.base import Answer, Request
 from japagen.japanese.morphology import default_tagger
-from japagen.outgoing import prepare
-from japagen.planning import plan
-from japagen.settings import Privacy
-from japagen.tasks import Task
+from japagen.running.data import load_data
+from japagen.stages.planning import plan
+from japagen.tasks.settings import Privacy
+from japagen.tasks.tasks import Task
 from tests.scripted import ScriptedGenerator, write_text
 
 FAQ = "荷物の再配達は、電話かウェブで、{n}日前の夜まで受け付けています。返品の送料は店が払います。"

@@ -22,7 +22,7 @@ import numpy as np
 from japagen.examples import Dataset
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.traits import LengthBands, Traits, traits_of
-from japagen.knowledge import Kind
+from japagen.tasks.knowledge import Kind
 
 # With 16 gold a label over four labels, 24 other real texts a label were said to lack 1.4 traits in
 # all (mean of eight draws) and 18 of a 270M model 6.9. A false one costs a request that names a

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import japagen
-from japagen import terminal
+from japagen.cli import terminal
 
 # Importing the commands registers them, in the order in which help lists them: a newcomer's.
 # isort: off
@@ -19,8 +19,8 @@ from japagen.cli import deploying  # noqa: F401
 from japagen.cli import reviewing  # noqa: F401
 
 # isort: on
+from japagen.cli.exits import exit_codes
 from japagen.cli.options import app
-from japagen.exits import exit_codes
 
 
 def _version(show: bool) -> None:

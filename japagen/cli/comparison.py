@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from japagen import terminal
+from japagen.cli import terminal
 
 _KINDS = ("added", "removed", "rejected", "restored", "reworded", "relabelled", "reweighted")
 

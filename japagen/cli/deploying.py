@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from japagen import terminal
+from japagen.cli import terminal
 from japagen.cli.options import Json, app
 
 
@@ -32,7 +32,7 @@ def onnx(
 ) -> None:
     """Export a classifier to ONNX for `predict`, and check it against torch."""
     with terminal.Terminal(doing="onnx") as listener:
-        from japagen.deployment import export_classifier
+        from japagen.exporting.deployment import export_classifier
 
         found = export_classifier(model, output, int8=int8, check=check)
         agreement = found.agreement

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from japagen import terminal
+from japagen.cli import terminal
 from japagen.cli.options import Json, Language, Overwrite, RunPath, app
 
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from japagen import plan_view, scaffold, terminal
+from japagen.cli import plan_view, scaffold, terminal
 from japagen.cli.options import Columns, Config, Json, Out, Quiet, Sets, Synthetic, app
 from japagen.errors import JapagenError
 from japagen.messages import user_language
-from japagen.overrides import parse_overrides
-from japagen.tasks import Task, synthetic_source
+from japagen.tasks.overrides import parse_overrides
+from japagen.tasks.tasks import Task, synthetic_source
 
 
 @app.command()
@@ -117,7 +117,7 @@ def plan(
 ) -> None:
     """Show the requests, tokens, time and yen that a run would take, before it is run."""
     with terminal.Terminal(doing="plan"):
-        from japagen.estimating import estimate
+        from japagen.stages.estimating import estimate
 
         found = estimate(Task.load(config, parse_overrides(sets or ())), out, number)
     if as_json:
@@ -155,7 +155,7 @@ def preview(
 ) -> None:
     """Show rendered prompts and a few generated examples."""
     with terminal.Terminal(doing="preview"):
-        from japagen.previewing import sample
+        from japagen.stages.previewing import sample
 
         rows = sample(Task.load(config, parse_overrides(sets or ())), number)
     if as_json:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from japagen import terminal, tune_view
+from japagen.cli import terminal, tune_view
 from japagen.cli.options import Config, Json, Overwrite, Quiet, Sets, app
-from japagen.overrides import parse_overrides
-from japagen.tasks import Task
+from japagen.tasks.overrides import parse_overrides
+from japagen.tasks.tasks import Task
 
 
 @app.command()

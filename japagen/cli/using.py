@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from japagen import terminal
+from japagen.cli import terminal
 from japagen.cli.options import Json, Language, Overwrite, RunPath, app
-from japagen.lines import read_pairs, read_texts
+from japagen.storage.lines import read_pairs, read_texts
 
 
 class ExportFormat(Enum):
@@ -71,7 +71,7 @@ def align(
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
     with terminal.Terminal(doing="align") as listener:
-        from japagen.aligning import align_files
+        from japagen.stages.aligning import align_files
 
         found = align_files(
             synthetic,
@@ -154,7 +154,7 @@ def predict(
 
     Pairs are read from the columns text and text_pair, or from lines with a tab between them.
     """
-    from japagen.results import open_classifier
+    from japagen.running.results import open_classifier
 
     with terminal.Terminal(doing="predict"):
         classifier = open_classifier(model)
@@ -192,7 +192,7 @@ def monitor(
 ) -> None:
     """Compare new traffic with what the classifier was made for; exits 3 to say: retrain."""
     with terminal.Terminal(doing="monitor"):
-        from japagen.watching import watch
+        from japagen.inspecting.watching import watch
 
         found = watch(model, file, seed)
     if as_json:
@@ -228,9 +228,9 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the dataset with its card."""
-    from japagen.cards import dataset_card
-    from japagen.exports import export_dataset, form_of
-    from japagen.results import Run
+    from japagen.exporting.cards import dataset_card
+    from japagen.exporting.exports import export_dataset, form_of
+    from japagen.running.results import Run
 
     found = Run.open(run_path)
     card = dataset_card(found.metrics, found.dataset)
@@ -258,9 +258,9 @@ def report(
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run."""
-    from japagen.files import write_text
     from japagen.reporting.report import render_report
-    from japagen.results import Run
+    from japagen.running.results import Run
+    from japagen.storage.files import write_text
 
     found = Run.open(run_path)
     path = output or run_path / "report.html"
@@ -277,8 +277,8 @@ def diff(
 ) -> None:
     """Show what changed between the datasets of two runs, and why."""
     from japagen.cli.comparison import print_comparison
-    from japagen.comparing import compare_runs
-    from japagen.results import Run
+    from japagen.inspecting.comparing import compare_runs
+    from japagen.running.results import Run
 
     found = compare_runs(Run.open(run_a), Run.open(run_b))
     if as_json:
@@ -295,8 +295,8 @@ def explain(
 ) -> None:
     """Show what made an example what it is: request, model, filters, weights."""
     from japagen.cli.comparison import print_explanation
-    from japagen.explaining import explain_example
-    from japagen.results import Run
+    from japagen.inspecting.explaining import explain_example
+    from japagen.running.results import Run
 
     found = explain_example(Run.open(run_path), example_id)
     if as_json:
@@ -308,7 +308,7 @@ def explain(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Show what is installed and what is missing."""
-    from japagen.doctor import diagnose
+    from japagen.inspecting.doctor import diagnose
 
     rows = diagnose()
     if as_json:

@@ -13,7 +13,7 @@ from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.pii import find_personal_data
-from japagen.settings import Curation
+from japagen.tasks.settings import Curation
 
 Filter = Callable[[Example], Rejection | None]
 

@@ -27,7 +27,7 @@ from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
 from japagen.japanese.registers import Register
 from japagen.prompts import PromptLibrary
 from japagen.requesting import draft_request, identified, one_line
-from japagen.tasks import Task
+from japagen.tasks.tasks import Task
 
 FOLDS = 4
 _TEMPLATE = "judge"

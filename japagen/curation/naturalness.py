@@ -1,7 +1,7 @@
 """Countable signs that a text was not written by somebody who meant it.
 
 Each rule counts one thing in one text and names what it found. Limits are settings
-(`japagen.settings.Naturalness`); docs/curation.md has how often each rule meets real texts.
+(`japagen.tasks.settings.Naturalness`); docs/curation.md has how often each rule meets real texts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 from japagen.examples import Dataset, Rejection
 from japagen.japanese.morphology import Morpheme, Tagger, default_tagger
 from japagen.japanese.normalization import normalize
-from japagen.settings import Naturalness
+from japagen.tasks.settings import Naturalness
 
 Words = Sequence[Morpheme]
 Rule = Callable[[str, Words], list[str]]

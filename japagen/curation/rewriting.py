@@ -15,7 +15,7 @@ from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.japanese.registers import OTHER, Register
 from japagen.prompts import PromptLibrary
 from japagen.requesting import draft_request, identified, one_line, read_answer
-from japagen.tasks import Task
+from japagen.tasks.tasks import Task
 
 Wanted = Sequence[tuple[Example, str]]
 _TEMPLATE = "rewrite"

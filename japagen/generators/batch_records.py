@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from japagen.files import read_json, write_json
+from japagen.storage.files import read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)

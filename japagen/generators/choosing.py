@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from japagen.errors import JapagenError
-from japagen.files import digest
+from japagen.storage.files import digest
 
 
 class AmbiguousOptionsError(JapagenError):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from japagen.errors import JapagenError
-from japagen.generator_settings import GeneratorSettings
 from japagen.generators.base import Generator
+from japagen.tasks.generator_settings import GeneratorSettings
 
 _MODELS = {
     "openai": "the server's model name",

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from japagen.errors import JapagenError
+from japagen.generation.ledger import read_record
 from japagen.generators.base import Answer, GeneratorInfo, Request
 from japagen.generators.choosing import AmbiguousOptionsError, choice_key
-from japagen.ledger import read_record
 
 _TOKENS_PER_CHARACTER = 0.8
 

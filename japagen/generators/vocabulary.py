@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.errors import JapagenError
-from japagen.files import atomic
 from japagen.generators.gguf_file import ARRAY, Field, GGUFFile, Tensor, write_gguf
+from japagen.storage.files import atomic
 
 RULE_VERSION = 1
 """Goes into cache names and generator identities: raise it when `keep_for_japanese` changes."""

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from japagen.cache import cache_dir
 from japagen.errors import JapagenError, MissingExtraError, nearest
-from japagen.files import atomic
 from japagen.generators.base import OutputTerms, PromptKind
 from japagen.generators.gguf_file import GGUFFile
 from japagen.generators.vocabulary import (
@@ -20,6 +18,8 @@ from japagen.generators.vocabulary import (
     check_cuttable,
     cut_vocabulary,
 )
+from japagen.storage.cache import cache_dir
+from japagen.storage.files import atomic
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from japagen.mixing.evidence import Evidence, Fold
 from japagen.mixing.finding import find_mix
 from japagen.mixing.linear_head import Floats
 from japagen.mixing.mix import FoundMix, Mix
-from japagen.tasks import Task
-from japagen.text_vectors import text_vectors
+from japagen.stages.text_vectors import text_vectors
+from japagen.tasks.tasks import Task
 
 if TYPE_CHECKING:
     from japagen.training.frozen import FrozenTraining

@@ -11,9 +11,9 @@ import numpy as np
 
 from japagen.examples import Dataset, Example, Rejection
 from japagen.japanese.registers import Register
-from japagen.kinds import LabelSpace
 from japagen.reviewing.decisions import Decision, text_hash
 from japagen.reviewing.sampling import Doubt, Place
+from japagen.tasks.kinds import LabelSpace
 
 FILTER = "review"
 _DRAWS = 20_000

@@ -9,10 +9,9 @@ from typing import Any, Literal, cast
 
 import yaml
 
-from japagen.annotation import REJECT
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Label
-from japagen.files import digest
+from japagen.exporting.annotation import REJECT
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.reviewing.decisions import (
     MAX_COMMENT,
@@ -25,6 +24,7 @@ from japagen.reviewing.decisions import (
 )
 from japagen.reviewing.feedback import Summary, summarize
 from japagen.reviewing.sampling import Place, choose, draw_order
+from japagen.storage.files import digest
 
 Language = Literal["ja", "en"]
 
@@ -109,7 +109,7 @@ class Session:
 
         Args:
             example_id: Any example of the run, of this sample or not.
-            answer: A label of the task, or `japagen.annotation.REJECT`.
+            answer: A label of the task, or `japagen.exporting.annotation.REJECT`.
 
         Returns:
             Whether the run has such an example.

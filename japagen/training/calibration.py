@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
-from japagen.kinds import LabelSpace
+from japagen.tasks.kinds import LabelSpace
 from japagen.training.probing import Floats, Head, Ints, Labelled
 
 Fit = Callable[[Labelled, Floats, int], Head]

@@ -7,12 +7,12 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from japagen.files import read_json
 from japagen.from_transformers import (
     loading_errors,
     quiet_transformers,
     refuse_missing_weights,
 )
+from japagen.storage.files import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from japagen.errors import DamagedError, JapagenError
 from japagen.examples import Label
-from japagen.files import atomic_directory, read_json, write_json
 from japagen.from_transformers import quiet_transformers
-from japagen.kinds import Kind, LabelSpace
+from japagen.storage.files import atomic_directory, read_json, write_json
+from japagen.tasks.kinds import Kind, LabelSpace
 
 if TYPE_CHECKING:
     import torch

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.errors import JapagenError, MissingExtraError
-from japagen.files import write_json, write_text
+from japagen.storage.files import write_json, write_text
 from japagen.training.e5_vocabulary import build_tokenizer, tokenizer_config
 
 WEIGHTS_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-import japagen.cache
-from japagen.cache import build_once
+import japagen.storage.cache
 from japagen.errors import JapagenError
+from japagen.storage.cache import build_once
 from japagen.training import e5_embedded
 from japagen.training.checkpoints import (
     POOLING_FILE,
@@ -220,7 +220,7 @@ def _checkpoint_directory(
 
 
 def _embedded_directory(identity: str, cache_dir: Path | None) -> Path:
-    parent = cache_dir or japagen.cache.cache_dir("encoders")
+    parent = cache_dir or japagen.storage.cache.cache_dir("encoders")
     version = identity.removeprefix("embedded:").replace(":", "-")
     return parent / f"multilingual-e5-small-ja-{version}"
 

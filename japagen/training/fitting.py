@@ -14,8 +14,8 @@ from torch import nn
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.kinds import LabelSpace
-from japagen.settings import Training
+from japagen.tasks.kinds import LabelSpace
+from japagen.tasks.settings import Training
 from japagen.training.calibration import (
     TYPICAL_TEMPERATURE,
     ZERO_GOLD_TEMPERATURE,

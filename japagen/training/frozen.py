@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from japagen.kinds import LabelSpace
-from japagen.settings import Training
+from japagen.tasks.kinds import LabelSpace
+from japagen.tasks.settings import Training
 from japagen.training.descriptions import label_phrases
 from japagen.training.fitting import soften, untrained
 from japagen.training.heads import head_features

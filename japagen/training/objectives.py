@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from japagen.kinds import LabelSpace
+from japagen.tasks.kinds import LabelSpace
 
 
 def row_losses(space: LabelSpace, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

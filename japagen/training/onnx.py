@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.errors import DamagedError, JapagenError, MissingExtraError
-from japagen.files import atomic_directory
+from japagen.storage.files import atomic_directory
 from japagen.training.classifier import ONNX_FILE, Classifier
 from japagen.training.pair_rows import collate_apart
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from japagen.kinds import LabelSpace
+from japagen.tasks.kinds import LabelSpace
 from japagen.training.heads import head_features, last_linear
 
 if TYPE_CHECKING:

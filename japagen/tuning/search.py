@@ -7,15 +7,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from japagen.asking import Asker
-from japagen.data import load_data
 from japagen.errors import JapagenError
-from japagen.files import read_json, write_json
 from japagen.generators.base import Generator
 from japagen.listeners import Listener, Silent
-from japagen.runs import RunDirectory
-from japagen.stage_runner import StageRunner
-from japagen.tasks import Task
+from japagen.running.data import load_data
+from japagen.running.runs import RunDirectory
+from japagen.running.stage_runner import StageRunner
+from japagen.stages.asking import Asker
+from japagen.storage.files import read_json, write_json
+from japagen.tasks.tasks import Task
 from japagen.tuning.space import Changes, draw_arms, plan_rungs, space_of
 from japagen.tuning.trials import Asking, Bench, trial_row
 

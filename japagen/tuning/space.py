@@ -11,7 +11,7 @@ from typing import Any
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.tasks import Task
+from japagen.tasks.tasks import Task
 
 Changes = dict[str, Any]
 """Dotted keys of the task to values; empty for the task as it stands."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from japagen.errors import JapagenError
-from japagen.files import write_text
+from japagen.storage.files import write_text
 
 # Keys whose values may be files or directories.
 _FILES = (

@@ -9,21 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from japagen import generation
-from japagen.asking import Asker
-from japagen.coverage import passages_in
-from japagen.curating import filter_texts
 from japagen.curation.label_check import label_indices
-from japagen.data import TaskData
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.files import digest
+from japagen.generation import generation
+from japagen.generation.coverage import passages_in
 from japagen.generators.base import Request
-from japagen.planning import find_registers, load_analyzer, plan
 from japagen.prompts import PromptLibrary
-from japagen.stage_runner import fingerprint_of
-from japagen.tasks import Task
-from japagen.text_vectors import text_vectors
+from japagen.running.data import TaskData
+from japagen.running.stage_runner import fingerprint_of
+from japagen.stages.asking import Asker
+from japagen.stages.curating import filter_texts
+from japagen.stages.planning import find_registers, load_analyzer, plan
+from japagen.stages.text_vectors import text_vectors
+from japagen.storage.files import digest
+from japagen.tasks.tasks import Task
 from japagen.tuning.measures import Measure, Score, Texts, probabilities, unit
 from japagen.tuning.space import Changes, varied
 

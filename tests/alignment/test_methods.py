@@ -14,7 +14,7 @@ from japagen.alignment.floors import effective_share
 from japagen.alignment.methods import METHODS
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
-from japagen.settings import AlignmentMethod
+from japagen.tasks.settings import AlignmentMethod
 
 TILTING = [m for m in METHODS if m not in ("none", "labels")]
 NOUNS = ("荷物", "返信", "画面", "請求書", "会員証", "説明書", "電池", "部品", "箱", "写真")

@@ -4,7 +4,7 @@ import pytest
 
 from japagen.curation.filters import curate
 from japagen.examples import Dataset, Example, Rejection
-from japagen.settings import Curation
+from japagen.tasks.settings import Curation
 
 GOLD = Dataset.of([Example("先週注文した掃除機がまだ届きません。", "配送", split="train")])
 PHRASES = ["来週の予定を確認したいです。いつ分かりますか。"]

@@ -18,7 +18,7 @@ from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
 from japagen.generators.base import Answer, GeneratorInfo
 from japagen.prompts import PromptLibrary
-from japagen.tasks import Task
+from japagen.tasks.tasks import Task
 
 GOLD = Dataset.of(
     Example(f"{label}の話{i}。", label, id=f"{label}{i}")

@@ -7,7 +7,7 @@ import pytest
 
 from japagen.curation.naturalness import RULES, count_signs, find_unnatural, reject_unlikely
 from japagen.examples import Dataset, Example, Rejection
-from japagen.settings import Naturalness
+from japagen.tasks.settings import Naturalness
 
 POOL = Path(__file__).parents[2] / "configs" / "quickstart" / "pool.jsonl"
 

@@ -9,7 +9,7 @@ from japagen.curation.personal_data import treat_personal_data
 from japagen.examples import Dataset, Example
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.pii import find_personal_data
-from japagen.settings import Curation
+from japagen.tasks.settings import Curation
 from tests.japanese.test_morphology import build_user_dictionary
 
 ROWS = Dataset.of(

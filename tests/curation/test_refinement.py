@@ -18,7 +18,7 @@ from japagen.generators.base import Answer, Request
 from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.japanese.registers import Register
 from japagen.prompts import builtin_prompts
-from japagen.settings import Curation
+from japagen.tasks.settings import Curation
 from tests.scripted import ScriptedGenerator
 
 ANALYZER = RegisterAnalyzer()

@@ -10,7 +10,7 @@ from japagen.generators.base import Answer, Request
 from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.japanese.registers import Register
 from japagen.prompts import builtin_prompts
-from japagen.tasks import Task
+from japagen.tasks.tasks import Task
 from tests.scripted import ScriptedGenerator
 
 ANALYZER = RegisterAnalyzer()

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from japagen.generation.ledger import Ledger
+from japagen.generation.sending import run_requests
 from japagen.generators.base import Answer, Generator, Message, PromptKind, Request, Sampling
 from japagen.generators.embedded import EmbeddedGenerator
 from japagen.generators.hf import HFGenerator
 from japagen.generators.openai_api import OpenAIGenerator
 from japagen.generators.replay import ReplayGenerator
 from japagen.japanese.registers import Register
-from japagen.ledger import Ledger
-from japagen.sending import run_requests
 from tests.fault_server import Call, FaultServer, Reply, chat, echo, error
 from tests.generators.tiny_checkpoint import write_checkpoint
 from tests.generators.tiny_model import write_tiny_model

@@ -10,15 +10,15 @@ import pytest
 
 import japagen as jg
 from japagen.errors import JapagenError
+from japagen.generation.ledger import Ledger
+from japagen.generation.sending import run_requests
+from japagen.generation.spending import Purse
 from japagen.generators import openai_batch, openai_batch_client
 from japagen.generators.base import Answer, Request
 from japagen.generators.batch_records import BatchRecord, open_records
 from japagen.generators.openai_batch import OpenAIBatchGenerator
-from japagen.ledger import Ledger
-from japagen.sending import run_requests
-from japagen.settings import Budget
-from japagen.spending import Purse
-from japagen.tasks import Task
+from japagen.tasks.settings import Budget
+from japagen.tasks.tasks import Task
 from tests.batch_provider import BatchProvider, Row, answered, replied, unanswered
 from tests.fault_server import Call, FaultServer, Reply, chat, error
 from tests.generators.test_openai_api import KEY, make

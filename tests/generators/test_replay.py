@@ -9,7 +9,7 @@ import japagen as jg
 from japagen.errors import JapagenError
 from japagen.generators.base import Answer, Request
 from japagen.generators.replay import ReplayGenerator
-from japagen.tasks import Task
+from japagen.tasks.tasks import Task
 from tests.scripted import ScriptedGenerator, write_text
 
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen.examples import Dataset, Example, Rejection
-from japagen.generation import plan_requests
+from japagen.generation.generation import plan_requests
 from japagen.mixing.descent import split_gold
 from japagen.prompts import builtin_prompts
-from japagen.tasks import Task
+from japagen.tasks.tasks import Task
 from tests.mixing.planted import LABELS, gold_set, synthetic_set
 from tests.scripted import ScriptedGenerator
 

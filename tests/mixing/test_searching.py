@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from japagen.data import load_data
 from japagen.examples import Dataset, Example
 from japagen.japanese.morphology import default_tagger
 from japagen.listeners import Silent
 from japagen.mixing.mix import FoundMix
 from japagen.mixing.searching import find_mix_of
-from japagen.tasks import Task
+from japagen.running.data import load_data
+from japagen.tasks.tasks import Task
 
 ROOT = Path(__file__).parents[2]
 

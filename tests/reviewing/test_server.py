@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 import yaml
 
-from japagen.annotation import REJECT, to_argilla
 from japagen.examples import Dataset, Example, Rejection
-from japagen.formats import read_examples, write_examples
-from japagen.results import Run
+from japagen.exporting.annotation import REJECT, to_argilla
 from japagen.reviewing.decisions import FILE, Decisions
 from japagen.reviewing.opening import decisions_of
 from japagen.reviewing.session import words
+from japagen.running.results import Run
+from japagen.storage.formats import read_examples, write_examples
 from tests.test_cli import ROOT, japagen
 
 pytest.importorskip("uvicorn")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.kinds import LabelSpace
+from japagen.tasks.kinds import LabelSpace
 from japagen.training.calibration import (
     FOLDS,
     calibrate,

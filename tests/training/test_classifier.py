@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Rejection
-from japagen.settings import Training
+from japagen.tasks.settings import Training
 from japagen.training.classifier import Classifier
 from japagen.training.encoders import Encoder, load_encoder
 from japagen.training.fitting import (

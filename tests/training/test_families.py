@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from japagen.examples import Dataset, Example
-from japagen.settings import Training
+from japagen.tasks.settings import Training
 from japagen.training.classifier import Classifier
 from japagen.training.encoders import load_encoder
 from japagen.training.fitting import train

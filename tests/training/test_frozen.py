@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from japagen.examples import Dataset, Example
-from japagen.settings import Training
+from japagen.tasks.settings import Training
 from japagen.training.fitting import train
 from japagen.training.frozen import FrozenTraining
 from tests.conftest import GOLD

@@ -8,8 +8,8 @@ import torch
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
-from japagen.kinds import LabelSpace
-from japagen.settings import Training
+from japagen.tasks.kinds import LabelSpace
+from japagen.tasks.settings import Training
 from japagen.training.classifier import Classifier
 from japagen.training.fitting import train
 from japagen.training.objectives import row_losses

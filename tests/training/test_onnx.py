@@ -18,7 +18,7 @@ pytest.importorskip("onnxruntime")
 
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.examples import Dataset, Example
-from japagen.settings import Training
+from japagen.tasks.settings import Training
 from japagen.training.classifier import CARD, ONNX_FILE, Classifier
 from japagen.training.fitting import train
 from japagen.training.int8 import balanced

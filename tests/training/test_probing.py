@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from japagen.kinds import LabelSpace
+from japagen.tasks.kinds import LabelSpace
 from japagen.training.probing import Floats, Head, Ints, Labelled, fit_head
 
 WIDTH = 6

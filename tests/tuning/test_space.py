@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.data import load_data
 from japagen.errors import JapagenError
-from japagen.tasks import Task
+from japagen.running.data import load_data
+from japagen.tasks.tasks import Task
 from japagen.tuning.space import LEAST, draw_arms, plan_rungs, space_of, varied
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from japagen import tune_view
+from japagen.cli import tune_view
 from japagen.errors import JapagenError
 from japagen.generators.base import Request, Sampling
 from japagen.japanese.registers import Register
-from japagen.tasks import Task
+from japagen.tasks.tasks import Task
 from japagen.tuning.search import tune
 from tests.conftest import GOLD
 from tests.fault_server import Call, FaultServer, Reply, chat
@@ -73,7 +73,7 @@ def test_the_settings_that_bring_the_right_labels_win(task: Task, tmp_path: Path
 
 
 def _test_texts(task: Task) -> list[str]:
-    from japagen.data import load_data
+    from japagen.running.data import load_data
 
     test = load_data(task).test
     assert test is not None

@@ -1,0 +1,1 @@
+"""Datasets, cards and annotation projects for other tools."""

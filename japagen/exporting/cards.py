@@ -1,0 +1,220 @@
+"""The card of a dataset: what it is, how it was made, and what may be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from japagen.examples import Dataset
+from japagen.exporting.markdown import MISSING, bounded, not_measured, number, plain, share, table
+from japagen.japanese.registers import OTHER, PRESETS
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
+    """Returns the card of a run's dataset: Markdown with YAML front matter.
+
+    Args:
+        metrics: What metrics.json holds; parts that are None read "not measured".
+        dataset: The examples, rejected ones included.
+    """
+    task = metrics["task"]
+    parts = [
+        _front_matter(task, len(dataset.kept)),
+        f"# {plain(task['name'])}",
+        _introduction(metrics),
+        _making(metrics, dataset),
+        "## Labels",
+        table(
+            ("label", "meaning", "gold", "generated", "kept", "share of weight"),
+            [
+                (
+                    label,
+                    task["labels"].get(label, ""),
+                    row["gold"],
+                    row["generated"],
+                    row["kept"],
+                    share(row["weight_share"]),
+                )
+                for label, row in metrics["per_label"].items()
+            ],
+        ),
+        "## Registers",
+        _registers(metrics.get("registers")),
+        "## Rejected texts",
+        table(("reason", "texts"), metrics["rejections"].items())
+        if metrics["rejections"]
+        else "None.",
+        "## Alignment",
+        _alignment(metrics.get("alignment")),
+        "## Scores",
+        _scores(metrics.get("scores"), metrics.get("leakage")),
+        "## Terms of the generator's output",
+        terms_of(metrics.get("generator")),
+        "## Limits",
+        _LIMITS,
+        "## How to reproduce",
+        _reproduction(metrics),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_LIMITS = """\
+- The texts are synthetic. They describe no real persons or events, and what they claim may be
+  false.
+- The labels are those that the generator was asked for, or what automatic judges found instead.
+  Some texts do not fit theirs.
+- Filters are automatic and let some bad texts through. People have checked those alone on which
+  a review of the run decided.
+- The weights fit this task's gold and unlabelled texts, not other uses.
+- Registers are read from word forms. Whether honorifics are used correctly is not judged."""
+
+
+def _front_matter(task: Mapping[str, Any], kept: int) -> str:
+    import yaml
+
+    size = next((name for limit, name in _SIZES if kept < limit), "n>1M")
+    front = {
+        "language": ["ja"],
+        # A line of dashes in a name would end the front matter.
+        "pretty_name": " ".join(task["name"].split()),
+        "task_categories": ["text-classification"],
+        "tags": ["synthetic", "japanese", "japagen"],
+        "size_categories": [size],
+    }
+    return f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---"
+
+
+def _introduction(metrics: Mapping[str, Any]) -> str:
+    task, kept = metrics["task"], f"{metrics['counts']['kept']:,}"
+    about = f": {plain(task['description'])}" if task.get("description") else ""
+    kind = plain(task.get("text_type") or "文章")
+    return (
+        f"{kept} synthetic Japanese texts ({kind}) with labels and weights{about}\n\n"
+        f"LLM が書いた日本語の合成テキスト {kept} 件です。人による確認はしていません。"
+        "利用条件（Terms）と限界（Limits）を必ずお読みください。"
+    )
+
+
+def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
+    counts, generator = metrics["counts"], metrics.get("generator")
+    if generator:
+        source = f"Written by {plain(generator['name'])} (`{plain(generator['identity'])}`)"
+    else:
+        source = f"Read from the file {plain(metrics.get('synthetic_file') or 'unknown')}"
+    prompts = sorted({p for p in dataset.column("prompt_id") if p})
+    method = (metrics.get("alignment") or {}).get("method", "none")
+    weighted = "" if method == "none" else " and weighted towards gold"
+    unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
+    steps = (
+        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten"),
+        *("rejected", "kept"),
+    )
+    return "\n\n".join(
+        [
+            "## How it was made",
+            f"{source}, then filtered{weighted} by japagen {metrics['japagen']}. "
+            f"Prompts: {', '.join(map(plain, prompts)) or 'unknown'}.{unseen}",
+            table(("step", "texts"), [(step, f"{counts[step]:,}") for step in steps]),
+        ]
+    )
+
+
+def _registers(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return not_measured()
+    sides = ("gold", "asked", "before", "seen")
+    rows = [
+        (name, *(share(found[side].get(name, 0.0) if found.get(side) else None) for side in sides))
+        for name in (*PRESETS, OTHER)
+        if any(name in (found.get(side) or {}) for side in sides)
+    ]
+    match = (
+        f"Written in the register asked for: {share(found.get('match_before'))} as generated, "
+        f"{share(found.get('match'))} after control."
+    )
+    return f"{table(('register', *sides), rows)}\n\n{match}"
+
+
+def _alignment(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return not_measured()
+    prior, diagnostics = found.get("prior") or {}, found.get("diagnostics") or {}
+    choice = found.get("choice")
+    size = diagnostics.get("effective_sample_size") or {}
+    names = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
+    rows = [
+        (name.replace("_", " "), *(bounded((diagnostics.get(name) or {}).get(s)) for s in _WHEN))
+        for name in names
+    ]
+    return "\n\n".join(
+        [
+            f"Method: {found['method']}. Label prior: {prior.get('how', MISSING)}. "
+            f"{plain(prior.get('why', ''))}",
+            *([plain(choice["why"])] if choice else []),
+            f"Effective sample size: {number(size.get('rows'), '.0f')} "
+            f"({share(size.get('share'))} of the kept texts).",
+            table(("distance", *_WHEN), rows),
+        ]
+    )
+
+
+_WHEN = ("before", "after")
+
+
+def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) -> str:
+    if not found:
+        return not_measured()
+    arms = [found.get(name) or {} for name in ("gold_only", "with_synthetic")]
+    rows = [
+        (name.replace("_", "-"), *(number(arm.get(name)) for arm in arms))
+        for name in (*found["metrics"], "mean_absolute_error", "ece")
+        if any(arm.get(name) is not None for arm in arms)
+    ]
+    gain = bounded(found.get("gain"), sign="+")
+    overlap = share((leakage or {}).get("max_overlap"))
+    return "\n\n".join(
+        [
+            f"A classifier trained with and without these texts, on {found['n']:,} test texts.",
+            table(("score", "gold only", "with synthetic"), rows),
+            f"Gain in {found['metric'].replace('_', '-')}: {gain}. The interval is a 95% interval "
+            "over the test texts. "
+            f"Largest share of character 5-grams in common with a test text: {overlap}.",
+        ]
+    )
+
+
+def terms_of(generator: Mapping[str, Any] | None) -> str:
+    """What the generator's terms allow; without one, that they have to be looked up."""
+    if not generator:
+        return "The texts came from a file: check the terms of the model that wrote them."
+    terms = generator["terms"]
+    answers = {True: "yes", False: "no", None: "check the terms"}
+    link = [f"Full terms: {terms['url']}"] if terms.get("url") else []
+    return "\n\n".join(
+        [
+            terms["summary"],
+            *link,
+            f"- May train another model: {answers[terms.get('may_train')]}\n"
+            f"- May be published: {answers[terms.get('may_publish')]}",
+        ]
+    )
+
+
+def _reproduction(metrics: Mapping[str, Any]) -> str:
+    command = "japagen run task.yaml" + (
+        " --synthetic FILE" if metrics.get("synthetic_file") else ""
+    )
+    facts = {
+        "seed": metrics["task"]["seed"],
+        "encoder": metrics.get("encoder") or MISSING,
+        "dictionary": metrics.get("dictionary") or MISSING,
+        **(metrics.get("versions") or {}),
+    }
+    return (
+        f"```sh\n{command}\n```\n\n"
+        "with the run directory's `task.yaml`. A generator need not write the same text twice; "
+        "the run directory's ledger keeps what it wrote.\n\n"
+        + table(("what", "value"), facts.items())
+    )

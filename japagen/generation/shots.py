@@ -1,0 +1,110 @@
+"""Which gold examples a prompt shows."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+
+from japagen.examples import Dataset, Example
+from japagen.folds import LEAST_TO_HOLD_OUT, gold_blocks
+from japagen.tasks.tasks import Task
+
+# Shown for an anchor that no gold is near to.
+_NEAREST = 2
+# A set touches at most this share of its label's blocks: every text then has blocks on which it
+# can be judged.
+_MOST_TOUCHED = 0.75
+
+
+class ShotSets:
+    """Draws shot sets for one label and register, each set only once.
+
+    A set comes from as few of its label's blocks (`japagen.folds`) as hold its shots. Blocks
+    take turns, and each text of the wanted register wins its block a turn. Draws of one label
+    and register do not depend on those of another, so that asking for more texts keeps the
+    requests of a smaller plan.
+
+    The label may be the name of a set of tags, whose shots then share at least one of them, or
+    of an anchor, whose shots are those nearest to it. None draws from all labels.
+    """
+
+    def __init__(self, task: Task, gold: Dataset | None, label: str | None, register: str) -> None:
+        self._closeness = _closeness(task, gold, label)
+        close = (e for e in gold or () if e.id in self._closeness)
+        rows = sorted(close, key=lambda e: e.id)
+        self._register = register
+        self._random = random.Random(f"{task.seed}/shots/{label}/{register}")
+        blocks = gold_blocks(Dataset.of(rows), task.seed)
+        self._blocks: dict[int, list[Example]] = defaultdict(list)
+        for example in rows:
+            self._blocks[blocks[example.id]].append(example)
+        self._most = len(self._blocks)
+        if len(rows) >= LEAST_TO_HOLD_OUT:
+            self._most = max(1, int(self._most * _MOST_TOUCHED))
+        self._shots = task.generation.shots
+        self._touched: Counter[int] = Counter()
+        self._used: set[tuple[str, ...]] = set()
+
+    def draw(self) -> list[Example]:
+        """Draws a set of shots, in the order in which to show them."""
+        for _ in range(20):
+            blocks = self._choose_blocks()
+            chosen = self._draw([e for block in blocks for e in self._blocks[block]])
+            key = tuple(e.id for e in chosen)
+            if key not in self._used:
+                break
+        # With very little gold every order may have been used; a repeat is then unavoidable.
+        self._used.add(key)
+        self._touched.update(blocks)
+        return chosen
+
+    def _choose_blocks(self) -> list[int]:
+        order = sorted(self._blocks)
+        self._random.shuffle(order)
+        order.sort(key=lambda block: self._touched[block] - self._matching(block))
+        chosen: list[int] = []
+        held = 0
+        for block in order[: self._most]:
+            if held >= self._shots:
+                break
+            chosen.append(block)
+            held += len(self._blocks[block])
+        return chosen
+
+    def _matching(self, block: int) -> int:
+        return sum(map(self._is_wanted, self._blocks[block]))
+
+    def _is_wanted(self, example: Example) -> bool:
+        return example.register_seen is not None and example.register_seen.name == self._register
+
+    def _draw(self, rows: list[Example]) -> list[Example]:
+        count = min(self._shots, len(rows))
+        self._random.shuffle(rows)
+        same = [e for e in rows if self._is_wanted(e)]
+        others = [e for e in rows if not self._is_wanted(e)]
+        for side in (same, others):
+            side.sort(key=lambda e: -self._closeness[e.id])
+        # Two of another register keep the content varied where one register has few texts.
+        room = max(count - 2, (count + 1) // 2)
+        matching = same[:room]
+        filling = (others + same[room:])[: count - len(matching)]
+        # A model copies the manner of what it read last.
+        return sorted(filling + matching, key=lambda e: self._closeness[e.id])
+
+
+def _closeness(task: Task, gold: Dataset | None, label: str | None) -> dict[str, float]:
+    """Id of each gold example that may be shown to how good an example of the label it is."""
+    if gold is None:
+        return {}
+    if label is None:
+        # A text that several pairs begin with is shown once.
+        return dict.fromkeys({e.text: e.id for e in gold}.values(), 1.0)
+    space = task.label_space(gold)
+    rows = list(zip(gold.column("id"), gold.labels, strict=True))
+    found = {row: space.closeness(value, label) for row, value in rows}
+    close = {row: value for row, value in found.items() if value > 0}
+    if not close and task.kind == "regression":
+        nearest = sorted(rows, key=lambda row: abs(row[1] - float(label)))
+        close = {row: 1.0 for row, _ in nearest[:_NEAREST]}
+    exact = {row: value for row, value in close.items() if value == 1}
+    return exact if len(exact) >= task.generation.shots else close

@@ -1,0 +1,1 @@
+"""Questions about what is there: runs compared, examples explained, traffic watched."""

@@ -1,0 +1,98 @@
+"""Runs the stages of one run: each is made once and kept while its inputs stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from japagen.examples import Dataset
+from japagen.listeners import Listener
+from japagen.running.runs import RunDirectory
+from japagen.storage.formats import load_dataset, write_examples
+
+T = TypeVar("T")
+# Raised when a stage's code changes what it makes from the same inputs.
+_VERSIONS = {
+    "generate": 1,
+    "round": 1,
+    "curate": 4,
+    "registers": 4,
+    "refine": 1,
+    "audit": 1,
+    "trust": 1,
+    "review": 1,
+    "vectors": 1,
+    "select": 1,
+    "align": 2,
+    "diversity": 1,
+    "mix": 1,
+    "train": 1,
+    "reference": 1,
+    "nearest": 1,
+    "latency": 1,
+    "report": 1,
+    "rung": 1,
+    "gain": 1,
+}
+
+
+class StageRunner:
+    """A run directory with a listener that is told of every stage.
+
+    Args:
+        directory: Where results are kept.
+        listener: Told of the progress.
+    """
+
+    def __init__(self, directory: RunDirectory, listener: Listener) -> None:
+        self.directory = directory
+        self.listener = listener
+
+    def run(
+        self,
+        name: str,
+        outputs: Sequence[str],
+        fingerprint: Mapping[str, object],
+        make: Callable[[], T],
+        save: Callable[[Path, T], None],
+        load: Callable[[Path], T],
+        listener: Listener | None = None,
+    ) -> T:
+        """Returns a stage's result, made now or kept; see `RunDirectory.stage`.
+
+        Args:
+            name: A stage of `_VERSIONS`, with ``-`` and more behind it where there are several.
+            outputs: Files that it leaves, relative to the run.
+            fingerprint: Everything that the result depends on besides the stage's version.
+            make: Computes the result.
+            save: Writes it to the first of the outputs.
+            load: Reads it from there.
+            listener: Told in place of the run's own.
+        """
+        told = listener or self.listener
+        return self.directory.stage(
+            name,
+            {"version": _VERSIONS[name.split("-")[0]], **fingerprint},
+            outputs,
+            make,
+            save,
+            load,
+            say=lambda news, detail: told.stage(name, news, detail),
+        )
+
+    def dataset(
+        self,
+        name: str,
+        output: str,
+        fingerprint: Mapping[str, object],
+        make: Callable[[], Dataset],
+        listener: Listener | None = None,
+    ) -> Dataset:
+        """Runs a stage whose result is a dataset in a Parquet file."""
+        return self.run(name, [output], fingerprint, make, write_examples, load_dataset, listener)
+
+
+def fingerprint_of(data: Dataset | None) -> str | None:
+    """A dataset's fingerprint, or None without one."""
+    return data.fingerprint if data is not None else None

@@ -1,0 +1,395 @@
+"""What a run would take, step by step, before anything is paid for."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from japagen.curation import label_judge
+from japagen.errors import JapagenError
+from japagen.generation.ledger import Ledger, ledger_errors
+from japagen.generation.outgoing import prepare
+from japagen.generation.spending import Purse, yen
+from japagen.generators.base import Answer, Generator, Request
+from japagen.generators.choosing import AmbiguousOptionsError, Chooser, Scorer
+from japagen.generators.loading import load_generator
+from japagen.prompts import PromptLibrary
+from japagen.running.data import TaskData, load_data
+from japagen.stages.foreseeing import (
+    Fate,
+    fate_of,
+    notes_on,
+    refine_requests,
+    rewrite_requests,
+    stand_ins,
+)
+from japagen.stages.previewing import all_requests, prompt_text, spread
+from japagen.stages.refining import why_not
+from japagen.tasks.knowledge import Knowledge
+from japagen.tasks.tasks import Task
+
+# Of the steps whose requests the texts decide.
+_TEMPLATES = ("rewrite", "criticise", "refine", "judge")
+# Requests sent to find out how fast a generator on this machine is.
+_SAMPLE = 4
+# Prompts whose tokens are counted for a step that has its prompts only when the texts are there.
+_PROMPTS = 16
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one answer with a text takes on average.
+
+    Attributes:
+        prompt_tokens: Tokens read.
+        completion_tokens: Tokens written.
+        seconds: Elapsed time; less than an answer takes where several are written at a time.
+        source: Where the figures are from.
+    """
+
+    prompt_tokens: float
+    completion_tokens: float
+    seconds: float
+    source: Literal["ledger", "sample"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a run asks for.
+
+    Attributes:
+        name: ``generate``, ``rewrite`` or ``trust``, as in the ledger.
+        requests: At most.
+        expected: How many there will be; None where that is not known yet.
+        answered: How many the ledger has answers to.
+        prompt_tokens: Of all requests at most.
+        waiting_tokens: Of those without an answer, as far as a budget counts them.
+        max_tokens: That one answer may have.
+        completion: Tokens of one answer; None where nothing was measured.
+        seconds: For one answer; None likewise.
+        extra_seconds: Beside the answers.
+    """
+
+    name: str
+    requests: int
+    expected: int | None
+    answered: int
+    prompt_tokens: float
+    waiting_tokens: float
+    max_tokens: int
+    completion: float | None
+    seconds: float | None
+    extra_seconds: float = 0.0
+
+    def to_dict(self, task: Task, *, paid: bool = True) -> dict[str, Any]:
+        """The step as `estimate` returns it."""
+        price = task.generator.price_now if paid else None
+        waiting = max(0, self.requests - self.answered)
+        coming = None if self.expected is None else max(0, self.expected - self.answered)
+        share = (coming or 0) / max(waiting, 1)
+        known = coming is not None and self.completion is not None
+        written = round(coming * self.completion) if known else None  # type: ignore[operator]
+        timed = coming is not None and self.seconds is not None
+        seconds = coming * self.seconds + self.extra_seconds if timed else None  # type: ignore
+        most = waiting * self.max_tokens
+        read = self.waiting_tokens
+        return {
+            "step": self.name,
+            "requests": self.requests,
+            "expected_requests": self.expected,
+            "answered": self.answered,
+            "prompt_tokens": round(self.prompt_tokens),
+            "max_completion_tokens": self.requests * self.max_tokens,
+            "max_tokens_left": round(read) + most,
+            "completion_tokens": written,
+            "seconds": None if seconds is None else round(seconds, 1),
+            "yen": yen(price, read * share, written) if price and written is not None else None,
+            "max_yen": yen(price, read, most) if price else None,
+        }
+
+
+def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> dict[str, Any]:
+    """Says what a run would take, in requests, tokens, time and yen.
+
+    Time and the length of answers are measured: on what ``run`` has in its ledger, or else on
+    a few requests that are sent now.
+
+    Args:
+        task: The task.
+        run: A run directory of the task; ``runs/NAME`` when None. It need not exist.
+        sample: Requests to send if the ledger says nothing; when None, 4 to a generator on this
+            machine and none to one elsewhere.
+
+    Returns:
+        ``steps``: of ``generate``, ``rewrite`` (into the register asked for), ``refine`` (texts in
+        doubt, where the task's own generator is asked) and ``trust`` (the label check), each with
+        ``requests`` (at most), ``expected_requests``, ``answered`` (in the ledger already),
+        ``prompt_tokens``, ``max_completion_tokens``, and for what is not answered yet
+        ``max_tokens_left``, ``completion_tokens``, ``seconds``, ``yen`` (expected; None where it
+        is not known) and ``max_yen`` (None without a price). The same names
+        outside ``steps`` are sums, of what is known; ``unknown`` names the steps that are not.
+        Of generation: ``rounds`` (requests of each), ``cells`` (label, register, requests),
+        ``knowledge`` (label, kind, item, requests that name it) and ``shared_prompt_tokens``
+        (every distinct prompt counted once). And ``measured_on`` (ledger or sample), ``batch``
+        (the share of the price that the batch API takes, or None), ``budget``, ``notes`` (sentences
+        on what this generator will not be asked, or may be asked besides) and ``masked``.
+        What later rounds name because the earlier ones lack it is not known before they are
+        asked, and not in it.
+    """
+    with closing(load_generator(task.generator)) as generator:
+        # A budget in yen without a price is refused here as it would be later.
+        Purse(task.generation.budget, task.generator.price)
+        data = load_data(task)
+        requests = all_requests(task, data, generator.info)
+        dictionary = task.japanese.user_dictionary
+        outgoing = prepare(requests, generator.info, task.privacy, dictionary)
+        requests = list(outgoing.requests)
+        tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in requests}}
+        past = _recorded(requests, generator, run or Path("runs") / task.name)
+        waiting = [r for r in requests if r.id not in past.answers]
+        rate = past.rate or _measured(waiting, generator, sample)
+        fate = fate_of(task, data, requests, past.answers) if past.answers else None
+        context = _Context(task, data, generator, rate, past.counts, fate)
+        steps = [
+            _generation(context, requests, waiting, tokens),
+            *context.rewriting(requests),
+            *context.refining(requests),
+            *context.label_check(len(requests)),
+        ]
+    rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
+    price = task.generator.price
+    cells = Counter((r.label, r.register.name) for r in requests)
+    named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
+    return {
+        "generator": generator.info.name,
+        "steps": rows,
+        **_sums(rows),
+        "cells": [
+            {"label": label, "register": preset, "requests": n}
+            for (label, preset), n in cells.items()
+        ],
+        "rounds": [n for _, n in sorted(Counter(r.round for r in requests).items())],
+        "knowledge": [
+            {"label": label, "kind": known.kind, "item": known.item, "requests": n}
+            for (label, known), n in named.items()
+        ],
+        "shared_prompt_tokens": sum(tokens.values()),
+        "measured_on": rate and rate.source,
+        "batch": price.batch if price and task.generator.batch else None,
+        "budget": task.generation.budget.model_dump(exclude_none=True),
+        "notes": notes_on(task, generator.info),
+        "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
+    }
+
+
+def _shown(known: Knowledge) -> Knowledge:
+    """What a plan lists: passages and gold are counted, not shown one by one."""
+    sources = {"passage": "generation.corpus", "paraphrase": "gold"}
+    return replace(known, item=sources.get(known.kind, known.item))
+
+
+def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    always = ("requests", "answered", "prompt_tokens", "max_completion_tokens", "max_tokens_left")
+    found: dict[str, Any] = {key: sum(row[key] for row in rows) for key in always}
+    for key in ("completion_tokens", "seconds", "yen", "max_yen"):
+        known = [row[key] for row in rows if row[key] is not None]
+        found[key] = sum(known) if rows[0][key] is not None else None
+    found["unknown"] = [row["step"] for row in rows if row["expected_requests"] is None]
+    return found
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What a run has in its ledger."""
+
+    answers: Mapping[str, Answer]
+    rate: Rate | None
+    counts: Mapping[str, int]
+
+
+def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _Past:
+    path = run / "ledger.sqlite"
+    if not path.is_file():
+        return _Past({}, None, {})
+    with ledger_errors(path), closing(Ledger(path)) as ledger:
+        answers = ledger.answers(r.id for r in requests)
+        found = ledger.rate(generator.info.identity)
+        counts = {name: ledger.answered(name) for name in _TEMPLATES}
+    return _Past(answers, found and Rate(*found, "ledger"), counts)
+
+
+def _measured(waiting: Sequence[Request], generator: Generator, sample: int | None) -> Rate | None:
+    """What an answer takes in a sample sent now; None if there is none or nobody answers."""
+    count = (_SAMPLE if generator.info.local else 0) if sample is None else sample
+    chosen = spread(waiting, count)
+    if not chosen:
+        return None
+    began = time.perf_counter()
+    try:
+        answers = [a for a in generator.stream(iter(chosen)) if not a.error]
+    except JapagenError:
+        if sample is not None:
+            raise
+        return None  # a plan is wanted even while the server is down
+    seconds = time.perf_counter() - began
+    if not answers:
+        return None
+    count = len(answers)
+    prompt, completion = (
+        sum(getattr(a, name) for a in answers) / count
+        for name in ("prompt_tokens", "completion_tokens")
+    )
+    return Rate(prompt, completion, seconds / count, "sample")
+
+
+def _generation(
+    context: _Context,
+    requests: Sequence[Request],
+    waiting: Sequence[Request],
+    tokens: Mapping[str, int],
+) -> Step:
+    return Step(
+        "generate",
+        len(requests),
+        len(requests),
+        len(requests) - len(waiting),
+        sum(tokens[prompt_text(r)] for r in requests),
+        sum(tokens[prompt_text(r)] for r in waiting),
+        context.task.generation.max_tokens,
+        context.text_tokens,
+        context.text_seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What is known of a run when the steps after generation are foreseen."""
+
+    task: Task
+    data: TaskData
+    generator: Generator
+    rate: Rate | None
+    counts: Mapping[str, int]
+    fate: Fate | None
+
+    @property
+    def text_tokens(self) -> float | None:
+        """Tokens of an answer with a text."""
+        return self.rate.completion_tokens if self.rate else None
+
+    @property
+    def text_seconds(self) -> float | None:
+        """Seconds for one; an answer with a label is counted alike."""
+        return self.rate.seconds if self.rate else None
+
+    def rewriting(self, requests: Sequence[Request]) -> list[Step]:
+        """Texts that are not in the register asked for and that no rule can put into it."""
+        curation = self.task.curation
+        rewrites = curation.register_miss != "ignore" and "rewrite" in curation.register_miss
+        if self.task.pair or not rewrites or not curation.rewrite_attempts:
+            return []
+        most = len(requests) * curation.rewrite_attempts
+        prompts = rewrite_requests(self.task, self.data, self.generator.info, requests, _PROMPTS)
+        answered = self.counts.get("rewrite", 0)
+        expected = None if self.fate is None else round(self.fate.rewrites * len(requests))
+        return [
+            self._step(
+                "rewrite",
+                (most, None if expected is None else max(expected, answered), answered),
+                prompts,
+                self.text_tokens,
+            )
+        ]
+
+    def refining(self, requests: Sequence[Request]) -> list[Step]:
+        """Texts in doubt: each round a critique, and a new text; how many only they can tell."""
+        task, info = self.task, self.generator.info
+        rounds = task.refinement.rounds
+        if not rounds or task.refinement.generator or why_not(task, task.gold is not None, info):
+            return []
+        prompts = refine_requests(task, self.data, info, requests, _PROMPTS)
+        most = 2 * rounds * len(requests)
+        answered = self.counts["criticise"] + self.counts["refine"] if self.counts else 0
+        return [self._step("refine", (most, None, answered), prompts, self.text_tokens)]
+
+    def label_check(self, texts: int) -> list[Step]:
+        """Every text kept, judged once for each fold of gold, and every gold text once."""
+        task, gold, info = self.task, self.data.gold, self.generator.info
+        pool = task.alignment.label_trust == "pool" and task.kind == "classification"
+        if gold is None or not pool:
+            return []
+        chooses = info.prompt_kind == "document" and isinstance(self.generator, Chooser)
+        scores = isinstance(self.generator, Scorer) and self.generator.scores_options
+        if info.prompt_kind == "document" and not (chooses or scores):
+            return []
+        most = label_judge.FOLDS * texts + len(gold)
+        kept = texts if self.fate is None else round(self.fate.kept * texts)
+        expected = label_judge.FOLDS * kept + len(gold)
+        questions = label_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
+        library = PromptLibrary(task.generation.prompts)
+        if chooses:
+            return [self._weighing(questions, library, most, expected)]
+        asked = label_judge.requests(
+            questions[:: max(1, len(questions) // _PROMPTS)], task, library, info
+        )
+        names = [f'{{"label": "{name}"}}' for name in task.labels]
+        written = sum(map(self.generator.count_tokens, names)) / len(names)
+        answered = self.counts.get("judge", 0)
+        return [self._step("trust", (most, max(expected, answered), answered), asked, written)]
+
+    def _step(
+        self,
+        name: str,
+        counts: tuple[int, int | None, int],
+        prompts: Sequence[Request],
+        completion: float | None,
+    ) -> Step:
+        most, expected, answered = counts
+        each = self._mean_tokens([prompt_text(r) for r in prompts])
+        limit = max(r.sampling.max_tokens for r in prompts)
+        return Step(
+            *(name, most, expected, answered, each * most, each * max(0, most - answered), limit),
+            completion if self.rate else None,
+            self.text_seconds,
+        )
+
+    def _mean_tokens(self, prompts: Sequence[str]) -> float:
+        return sum(map(self.generator.count_tokens, prompts)) / max(len(prompts), 1)
+
+    def _weighing(
+        self,
+        questions: Sequence[label_judge.Question],
+        library: PromptLibrary,
+        most: int,
+        expected: int,
+    ) -> Step:
+        """A base model in this process weighs labels: no answers, only time."""
+        names = list(self.task.labels)
+        documents = label_judge.documents(questions[:3], self.task, library, names)
+        each = self._mean_tokens(documents)
+        times: list[float] = []
+        if self.rate and self.rate.source == "sample":
+            times = self._weighed(documents, names)
+        # A fold's prompt is read once; what follows it is only the text.
+        first, rest = (times[0], sum(times[1:]) / len(times[1:])) if times else (0.0, None)
+        return Step(
+            *("trust", most, expected, 0, each * most, 0.0, 0, 0.0, rest),
+            extra_seconds=label_judge.FOLDS * first,
+        )
+
+    def _weighed(self, documents: Sequence[str], names: Sequence[str]) -> list[float]:
+        assert isinstance(self.generator, Chooser)
+        times = []
+        try:
+            for document in documents:
+                began = time.perf_counter()
+                list(self.generator.choose([document], names))
+                times.append(time.perf_counter() - began)
+        except AmbiguousOptionsError:
+            return self._weighed(documents, label_judge.letters(names))
+        return times

@@ -1,0 +1,97 @@
+"""What a run would ask, before it asks it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from japagen.examples import Dataset, Example
+from japagen.generation import generation
+from japagen.generation.outgoing import prepare
+from japagen.generators.base import Generator, GeneratorInfo, Request
+from japagen.generators.loading import load_generator
+from japagen.prompts import PromptLibrary
+from japagen.running.data import TaskData, load_data
+from japagen.stages import pairs
+from japagen.stages.planning import find_registers, load_analyzer, plan, shots_of
+from japagen.tasks.knowledge import Knowledge
+from japagen.tasks.tasks import Task
+
+
+def prompt_text(request: Request) -> str:
+    """A prompt as people read it."""
+    if isinstance(request.prompt, str):
+        return request.prompt
+    return "\n".join(f"[{m.role}]\n{m.content}" for m in request.prompt)
+
+
+def sample(task: Task, number: int) -> list[dict[str, Any]]:
+    """Sends ``number`` requests spread over labels, registers and what they name; keeps nothing.
+
+    Returns:
+        For each: label, register, what it names, template, the prompt as sent, and the text or
+        the error.
+    """
+    with closing(load_generator(task.generator)) as generator:
+        data = load_data(task)
+        requests = plan(task, data, generator.info)
+        if task.pair:
+            firsts = _send(task, requests[: -(-number // len(task.labels))], generator)[1]
+            requests = _seconds(task, data, firsts, generator.info)
+        chosen, made = _send(task, spread(requests, number), generator)
+    return [
+        {
+            "label": request.label,
+            "register": request.register.name,
+            "knowledge": list(request.knowledge),
+            "template": request.template,
+            "prompt": prompt_text(request),
+            "text": example.text,
+            "error": example.rejected.detail if example.rejected else "",
+        }
+        for request, example in zip(chosen, made, strict=True)
+    ]
+
+
+def _send(
+    task: Task, requests: Sequence[Request], generator: Generator
+) -> tuple[Sequence[Request], Dataset]:
+    """The requests as they leave, and what came of them."""
+    sent = prepare(requests, generator.info, task.privacy, task.japanese.user_dictionary).requests
+    answers = {a.request_id: a for a in generator.stream(iter(sent))}
+    accepted = {key: a for key, a in answers.items() if not a.error}
+    failures = {key: a.error for key, a in answers.items() if a.error}
+    return sent, generation.to_dataset(sent, accepted, failures, generator.info.name)
+
+
+def _seconds(task: Task, data: TaskData, firsts: Dataset, info: GeneratorInfo) -> list[Request]:
+    gold = data.gold and find_registers(data.gold, load_analyzer(task))
+    prompts = PromptLibrary(task.generation.prompts)
+    return pairs.plan_seconds(task, shots_of(task, gold), firsts, prompts, info)
+
+
+def all_requests(task: Task, data: TaskData, info: GeneratorInfo) -> list[Request]:
+    """Every request; of pairs, those for second texts with a stand-in for the first."""
+    requests = plan(task, data, info)
+    if not task.pair:
+        return requests
+    phrases = PromptLibrary(task.generation.prompts).registers["polite"]["examples"]
+    stand_ins = Dataset.of(
+        Example(phrases[i % len(phrases)], id=f"s-{r.id}", register_asked=r.register)
+        for i, r in enumerate(requests)
+    )
+    return [*requests, *_seconds(task, data, stand_ins, info)]
+
+
+def spread(requests: Sequence[Request], number: int) -> list[Request]:
+    """The first request of every label, register and kind of knowledge, then the second ones."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    ranked = []
+    for index, request in enumerate(requests):
+        kinds = [Knowledge.parse(k).kind for k in request.knowledge]
+        cell = (request.label, request.register.name, *kinds)
+        ranked.append((seen[cell], index, request))
+        seen[cell] += 1
+    return [request for _, _, request in sorted(ranked, key=lambda r: r[:2])[:number]]

@@ -1,0 +1,162 @@
+"""Refines a run's doubtful texts: who is asked, what they are judged by, where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+
+import numpy as np
+
+from japagen.curation import refinement
+from japagen.curation.label_check import (
+    Floats,
+    encoder_vote,
+    fit_pool,
+    held_out_posterior,
+    label_indices,
+)
+from japagen.examples import Dataset
+from japagen.generation.generation import label_variables
+from japagen.generators.base import Answer, GeneratorInfo, Request
+from japagen.japanese.register_detection import RegisterAnalyzer
+from japagen.prompts import PromptLibrary
+from japagen.running.stage_runner import StageRunner, fingerprint_of
+from japagen.stages.asking import Asker
+from japagen.stages.text_vectors import text_vectors
+from japagen.tasks.tasks import Task
+
+_STAGE = "refine"
+
+
+def why_not(task: Task, gold: bool, generator: GeneratorInfo) -> str:
+    """Why no text can be refined; empty when texts can be."""
+    if not gold:
+        return "without gold nothing can tell which of two texts is better"
+    if task.kind != "classification" or task.pair:
+        return "only single texts with one label each can be compared"
+    if generator.prompt_kind == "document":
+        return (
+            f"{generator.name} continues documents and follows no instructions; name a chat model "
+            "in refinement.generator"
+        )
+    return ""
+
+
+def refine_doubtful(
+    task: Task,
+    gold: Dataset | None,
+    dataset: Dataset,
+    asker: Asker,
+    stages: StageRunner,
+    analyzer: RegisterAnalyzer,
+    filtered: Callable[[Dataset], Dataset],
+    inputs: Mapping[str, object],
+) -> Dataset:
+    """Has a chat model criticise and rewrite the texts whose label gold makes doubtful.
+
+    Args:
+        task: Says how often, and whom to ask.
+        gold: Training gold with registers, or None.
+        dataset: Curated examples.
+        asker: The task's generator; another one is asked through the same ledger.
+        stages: Where the result is kept.
+        analyzer: Finds registers.
+        filtered: Applies the filters of curation.
+        inputs: What these depend on.
+    """
+    from japagen.training.encoders import encoder_identity
+
+    settings = task.refinement
+    if not settings.rounds:
+        return _unrefined(dataset, stages)
+    own = asker.other(settings.generator) if settings.generator else None
+    with closing(own or _Nothing()):
+        asked, prompts = own or asker, PromptLibrary(task.generation.prompts)
+        info = asked.info
+        if reason := why_not(task, gold is not None, info):
+            stages.listener.note(f"No text is refined: {reason}.")
+            return _unrefined(dataset, stages)
+        unanswered: list[str] = []
+
+        def send(requests: Sequence[Request]) -> Mapping[str, Answer]:
+            found = asked.ask(requests, _STAGE)
+            unanswered.extend(found.failures)
+            return found.answers
+
+        def make() -> Dataset:
+            assert gold is not None
+            score = _scorer(task, gold)
+            if score is None:
+                stages.listener.note("No text is refined: labels cannot be told by the gold.")
+                return dataset
+            rewriter = refinement.Rewriter(
+                *(prompts, info, send, lambda label: label_variables(task, label)),
+                *(task.seed, task.generation.max_tokens),
+            )
+            return refinement.refine(
+                dataset,
+                settings.rounds,
+                settings.doubt,
+                score=score,
+                rewrite=rewriter.rewrite,
+                filtered=filtered,
+                analyzer=analyzer,
+            )
+
+        templates = (refinement.CRITICISE, refinement.REFINE)
+        fingerprint = {
+            "examples": dataset.fingerprint,
+            "gold": fingerprint_of(gold),
+            "refinement": settings.model_dump(mode="json", exclude={"generator"}),
+            "generator": info.identity,
+            "templates": [prompts.template_hash(f"{name}.chat") for name in templates],
+            "texts": [task.text_type, task.domain, task.label_type, dict(task.labels)],
+            "curation": task.curation.model_dump(mode="json"),
+            "encoder": encoder_identity(task.training.encoder),
+            "seed": task.seed,
+            **inputs,
+        }
+        refined = stages.dataset(_STAGE, "refined.parquet", fingerprint, make)
+        if unanswered:
+            stages.directory.forget(_STAGE)
+        return refined
+
+
+def _unrefined(dataset: Dataset, stages: StageRunner) -> Dataset:
+    """The dataset as it is; what an earlier run of the task refined is not what follows it."""
+    stages.directory.file("refined.parquet").unlink(missing_ok=True)
+    return dataset
+
+
+class _Nothing:
+    """What need not be closed: the task's own generator is still wanted."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+def _scorer(task: Task, gold: Dataset) -> Callable[[Dataset], Floats] | None:
+    """How likely every row's label is, by a classifier of gold; None if that only guesses."""
+    labels, training = list(task.labels), task.training
+    targets = label_indices(gold, labels)
+
+    def vectors(rows: Dataset) -> list[np.ndarray]:
+        trusted = training.trust_remote_code
+        return list(text_vectors((gold, rows), training.encoder, trust_remote_code=trusted))
+
+    on_gold, nothing = vectors(gold.take([]))
+    vote = encoder_vote(on_gold, targets, nothing, task.seed)
+    held_out = held_out_posterior([vote.gold], targets, task.seed)
+    guessed = np.bincount(targets).max() / len(targets)
+    right = float((held_out.argmax(axis=1) == targets).mean())
+    if right <= guessed + 2 * np.sqrt(guessed * (1 - guessed) / len(targets)):
+        return None
+    pool = fit_pool([vote.gold], targets)
+
+    def score(rows: Dataset) -> Floats:
+        on_rows = encoder_vote(on_gold, targets, vectors(rows)[1], task.seed).texts
+        own = label_indices(rows, labels)
+        chances: Floats = pool.posterior([on_rows])[np.arange(len(rows)), own]
+        return chances
+
+    return score

@@ -1,0 +1,148 @@
+"""Scores a run's trainings on its test texts, by the metrics of its kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from japagen.evaluation import (
+    Interval,
+    bootstrap_difference,
+    bootstrap_score,
+    expected_calibration_error,
+    score,
+)
+from japagen.examples import Label
+from japagen.running.data import TaskData
+from japagen.tasks.kinds import METRICS_OF, LabelSpace
+from japagen.tasks.tasks import Task
+
+Seeded = tuple[int, npt.NDArray[np.float64]]
+"""The seed of a training and what its classifier gave for the test texts, shape
+(n, `LabelSpace.outputs`)."""
+_ERRORS_SHOWN = 30
+# Below this an accuracy is known to no better than 0.14 or so: 1.96 standard errors at 0.5.
+_FEW = 50
+
+
+def scores_of(
+    task: Task,
+    data: TaskData,
+    with_synthetic: Sequence[Seeded],
+    gold_only: Sequence[Seeded],
+    *,
+    used: bool = True,
+) -> dict[str, Any] | None:
+    """Both arms' scores; the leading metric's gain of one over the other, and the verdict.
+
+    Args:
+        task: The task.
+        data: Its texts.
+        with_synthetic: The trainings on synthetic text.
+        gold_only: Those on gold alone; perhaps none.
+        used: Whether the first were on synthetic text after all.
+
+    Returns:
+        JSON-ready; None where there is nothing to score.
+    """
+    test = data.test
+    if test is None or not with_synthetic:
+        return None
+    space, true = task.label_space(data.gold), test.labels
+    gain = None
+    if gold_only and used:
+        gain = bootstrap_difference(
+            space.codes(true),
+            [space.decide(p) for _, p in with_synthetic],
+            [space.decide(p) for _, p in gold_only],
+            task.metric,
+            resamples=task.evaluation.bootstrap,
+            seed=task.seed,
+        )
+    return {
+        "n": len(test),
+        "few": len(test) < _FEW,
+        "metric": task.metric,
+        "metrics": list(METRICS_OF[task.kind]),
+        "gold_only": _arm(task, true, gold_only, space) if gold_only else None,
+        "with_synthetic": _arm(task, true, with_synthetic, space),
+        "gain": asdict(gain) if gain else None,
+        "verdict": _verdict(gain) if used else "not_used",
+    }
+
+
+def _verdict(gain: Interval | None) -> str:
+    if gain is None:
+        return "not_measured"
+    if gain.low > 0:
+        return "better"
+    return "worse" if gain.high < 0 else "no_clear_difference"
+
+
+def _arm(
+    task: Task, true: Sequence[Label], runs: Sequence[Seeded], space: LabelSpace
+) -> dict[str, Any]:
+    """Scores of one arm: means over training seeds with intervals, details of the first."""
+    decided = [space.decide(outputs) for _, outputs in runs]
+    scored = [score(true, codes, space) for codes in decided]
+    metrics = METRICS_OF[space.kind]
+    lead = [s[task.metric] for s in scored]
+    intervals = {
+        name: bootstrap_score(
+            space.codes(true),
+            decided,
+            name,
+            resamples=task.evaluation.bootstrap,
+            seed=task.seed,
+        )
+        for name in metrics
+    }
+    means = {name: float(np.mean([s[name] for s in scored])) for name in metrics}
+    return {
+        **scored[0],
+        **means,
+        f"{task.metric}_sd": float(np.std(lead, ddof=1)) if len(lead) > 1 else None,
+        "intervals": {name: asdict(found) for name, found in intervals.items()},
+        "seeds": [
+            {"seed": seed, **{name: s[name] for name in metrics}}
+            for (seed, _), s in zip(runs, scored, strict=True)
+        ],
+        "ece": expected_calibration_error(
+            runs[0][1], [str(label) for label in true], list(space.names)
+        )
+        if space.kind == "classification"
+        else None,
+    }
+
+
+def errors_of(task: Task, data: TaskData, with_synthetic: Sequence[Seeded]) -> list[dict[str, Any]]:
+    """Test texts that were got wrong, the surest first; of numbers those furthest off."""
+    test = data.test
+    if test is None or not with_synthetic:
+        return []
+    space = task.label_space(data.gold)
+    outputs = with_synthetic[0][1]
+    codes, truth = space.decide(outputs), space.codes(test.labels)
+    if space.kind == "regression":
+        wrong, order = np.abs(codes - truth).max(axis=1) > 0, np.abs(codes - truth)[:, 0]
+    else:
+        wrong = (codes != truth).any(axis=1)
+        order = np.where(codes > 0, outputs, 1 - outputs).min(axis=1)
+        if space.kind == "classification":
+            order = outputs.max(axis=1)
+    predicted = space.labels(codes)
+    rows = [i for i in np.argsort(-order, kind="stable") if wrong[i]][:_ERRORS_SHOWN]
+    return [
+        {
+            "text": example.text,
+            "text_pair": example.text_pair,
+            "true": example.label,
+            "predicted": predicted[i],
+            "probability": None if space.kind == "regression" else round(float(order[i]), 4),
+        }
+        for i, example in zip(rows, test.take(rows), strict=True)
+    ]

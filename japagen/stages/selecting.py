@@ -1,0 +1,135 @@
+"""Chooses what to train on in a run: the texts whose gradients move a classifier as gold's do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from japagen.curation.label_check import label_indices
+from japagen.examples import Dataset, Rejection
+from japagen.gradients.privacy import private_target
+from japagen.gradients.selection import Choice, choose
+from japagen.gradients.target import GradientTarget, gradient_target
+from japagen.running.stage_runner import StageRunner, fingerprint_of
+from japagen.tasks.selection_settings import Selection
+from japagen.tasks.tasks import Task
+
+FILTER = "gradient_selection"
+
+
+def select_texts(
+    task: Task,
+    dataset: Dataset,
+    gold: Dataset | None,
+    vectors: Sequence[npt.NDArray[np.floating]],
+    stages: StageRunner,
+) -> Dataset:
+    """Rejects what was not chosen; without ``selection.per_label`` nothing changes.
+
+    Args:
+        task: Settings and labels.
+        dataset: Examples with the labels that they are to be trained with.
+        gold: Training gold.
+        vectors: Of gold and of the examples, in this order; more may follow.
+        stages: Where the result is kept.
+    """
+    from japagen.training.encoders import encoder_identity
+
+    settings = task.selection
+    if settings.per_label is None or gold is None:
+        return dataset
+    labels = list(task.labels)
+    fingerprint = {
+        "examples": dataset.fingerprint,
+        "gold": fingerprint_of(gold),
+        "selection": settings.model_dump(mode="json"),
+        "encoder": encoder_identity(task.training.encoder),
+        "labels": labels,
+        "seed": task.seed,
+    }
+
+    def make() -> Dataset:
+        assert gold is not None
+        kept = dataset.kept_mask
+        choice = select_by_gradient(
+            *(dataset.where(kept), gold, vectors[1][kept], vectors[0], labels),
+            settings=settings,
+            seed=task.seed,
+        )
+        return keep_chosen(dataset, choice)
+
+    return stages.dataset("select", "selected.parquet", fingerprint, make)
+
+
+def select_by_gradient(
+    examples: Dataset,
+    gold: Dataset,
+    vectors: npt.NDArray[np.floating],
+    gold_vectors: npt.NDArray[np.floating],
+    labels: Sequence[str],
+    *,
+    settings: Selection,
+    seed: int = 0,
+) -> Choice:
+    """Chooses the examples whose mean gradient is nearest to gold's, label by label.
+
+    Args:
+        examples: Synthetic examples of any origin, none of them rejected.
+        gold: Training gold.
+        vectors: Frozen encoder vectors of the examples, shape (n, d).
+        gold_vectors: Of gold, shape (m, d).
+        labels: Every label.
+        settings: How many, and how.
+        seed: Of cross-fitting on gold. Private noise is never seeded: it must not be drawn again.
+
+    Raises:
+        JapagenError: If a row has another label.
+        MissingExtraError: If privacy is asked for and its accountant is not installed.
+    """
+    asked, true = label_indices(examples, labels), label_indices(gold, labels)
+    wanted = settings.per_label or len(examples)
+    if not len(examples):
+        return Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.full(len(labels), np.nan))
+    target = _target(vectors, asked, gold_vectors, true, len(labels), settings, seed)
+    return choose(
+        target, vectors, asked, wanted, method=settings.method, diversity=settings.diversity
+    )
+
+
+def _target(
+    vectors: npt.NDArray[np.floating],
+    asked: npt.NDArray[np.int64],
+    gold_vectors: npt.NDArray[np.floating],
+    true: npt.NDArray[np.int64],
+    names: int,
+    settings: Selection,
+    seed: int,
+) -> GradientTarget:
+    private = settings.privacy
+    if private is None:
+        return gradient_target(gold_vectors, true, vectors, names, seed=seed)
+    return private_target(
+        *(gold_vectors, true, vectors, asked, names),
+        epsilon=private.epsilon,
+        delta=private.delta,
+        clip=private.clip,
+    )
+
+
+def keep_chosen(dataset: Dataset, choice: Choice) -> Dataset:
+    """Rejects the kept rows that were not chosen, or whose weight matching pursuit left at 0.
+
+    Args:
+        dataset: Rows, some of them rejected already.
+        choice: Rows of ``dataset.kept``.
+    """
+    kept = np.flatnonzero(dataset.kept_mask)
+    chosen = kept[choice.rows[choice.weights > 0]]
+    detail = f"{len(chosen)} of {len(kept)} texts were chosen"
+    left = Rejection(FILTER, 0.0, float(len(chosen)), detail)
+    rejections = [row and Rejection(**row) for row in dataset.column("rejected")]
+    for row in np.setdiff1d(kept, chosen):
+        rejections[row] = left
+    return dataset.with_rejections(rejections)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from japagen.cli import terminal
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Standard error as a terminal of 100 columns."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=100, highlight=False, markup=False)
+    monkeypatch.setattr(terminal, "err", console)
+    return file
+
+
+def test_a_stage_that_counts_nothing_still_has_a_bar(screen: io.StringIO) -> None:
+    with terminal.Terminal(doing="reading") as listener:
+        listener.stage("align", "start", "")
+        assert listener._progress is not None
+        assert [t.description for t in listener._progress.tasks] == ["align"]
+        listener.stage("train", "start", "")
+        assert list(listener.track([1, 2], 2, "train")) == [1, 2]
+        assert [t.description for t in listener._progress.tasks] == ["align", "train"]
+        listener.stage("train", "done", "1.0")
+        listener.stage("align", "done", "2.0")
+        assert not listener._progress.tasks
+    assert "reading" in screen.getvalue()
+    assert "✓ align (2.0 s)" in screen.getvalue()
+    assert screen.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in screen.getvalue()
+
+
+def test_something_counted_without_a_stage_has_a_bar_of_its_own(screen: io.StringIO) -> None:
+    with terminal.Terminal() as listener:
+        assert list(listener.track(iter("ab"), None, "predict")) == ["a", "b"]
+        assert listener._progress is not None
+        assert [t.description for t in listener._progress.tasks] == ["reading"]
+
+
+def test_quiet_and_outside_a_block_nothing_moves(screen: io.StringIO) -> None:
+    with terminal.Terminal(quiet=True) as listener:
+        listener.stage("align", "start", "")
+        assert list(listener.track([1], 1, "align")) == [1]
+        listener.stage("align", "done", "1.0")
+    assert list(terminal.Terminal().track([1], 1, "align")) == [1]
+    assert screen.getvalue() == ""
+
+
+def test_without_a_terminal_only_lines_are_written(
+    monkeypatch: pytest.MonkeyPatch, screen: io.StringIO
+) -> None:
+    monkeypatch.setattr(terminal, "err", Console(file=screen, width=100))
+    with terminal.Terminal() as listener:
+        listener.stage("align", "start", "")
+        list(listener.track([1], 1, "align"))
+        listener.stage("align", "done", "1.0")
+    assert screen.getvalue() == "✓ align (1.0 s)\n"
+
+
+def test_a_summary_tells_of_narrowed_diversity(
+    monkeypatch: pytest.MonkeyPatch, screen: io.StringIO
+) -> None:
+    monkeypatch.setattr(terminal, "out", Console(file=screen, width=200, soft_wrap=True))
+    metrics: dict[str, Any] = {
+        "counts": {"kept": 3, "generated": 4, "gold": 2, "test": 0},
+        "scores": None,
+        "diversity": {"alarms": []},
+    }
+    terminal.print_summary(Path("run"), metrics)
+    assert "alarm" not in screen.getvalue()
+    alarm = {"kind": "gold", "group": "synthetic", "measure": "self_bleu"}
+    metrics["diversity"]["alarms"].append({**alarm, "change": -0.3, "low": -0.4, "high": -0.2})
+    terminal.print_summary(Path("run"), metrics)
+    assert "(Self-BLEU), synthetic text is 30% less varied than gold" in screen.getvalue()
