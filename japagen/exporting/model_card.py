@@ -16,7 +16,8 @@ _WHY = {
     "default": "no share was clearly better in cross-validation on gold than the default",
     "better": "in cross-validation on gold its loss was lower than the default's by more than the "
     "standard error",
-    "no_help": "in cross-validation on gold, synthetic text did not lower the loss",
+    "no_help": "in cross-validation on gold, synthetic text did not lower the loss by more than "
+    "its standard error",
     "worse_when_tuned": "fine-tuning on some folds of gold did worse with synthetic text",
     "no_gold": "there is no gold to search with",
     "no_synthetic": "no synthetic text was kept",

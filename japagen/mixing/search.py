@@ -147,7 +147,7 @@ def search(
 
     The default is left for the best share where that is better by more than one paired standard
     error, and all texts for those of most weight likewise. What is then not better than gold
-    alone gives way to gold alone: a tie goes to less.
+    alone by more than one either gives way to gold alone: what nobody can tell apart goes to less.
 
     Args:
         evidence: Folds with their vectors and weights.
@@ -194,6 +194,7 @@ def decide(candidates: Sequence[Candidate], default: Mix) -> Choice:
     reason: Literal["default", "better", "no_help"] = "default"
     if best.over_default.value > best.over_default.error:
         mix, reason = best.mix, "better"
-    if by_mix[mix].over_gold.value <= 0:
+    over_gold = by_mix[mix].over_gold
+    if over_gold.value <= over_gold.error:
         mix, reason = GOLD_ALONE, "no_help"
     return Choice(mix, reason, tuple(candidates))

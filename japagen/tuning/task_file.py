@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from japagen.errors import JapagenError
 from japagen.storage.files import write_text
-
-# Keys whose values may be files or directories.
-_FILES = (
-    ("gold", "path"),
-    ("test", "path"),
-    ("unlabelled", "path"),
-    ("generation", "prompts"),
-    ("generator", "model"),
-    ("training", "encoder"),
-    ("japanese", "user_dictionary"),
-    ("japanese", "honorifics"),
-)
+from japagen.tasks.task_paths import moved
 
 
 def check_target(path: Path, config: Path, *, overwrite: bool) -> None:
@@ -62,18 +50,7 @@ def write_changed(
         section, _, name = key.partition(".")
         raw.setdefault(section, {})[name] = value
     if path.parent.resolve() != config.parent.resolve():
-        _move_paths(raw, config.parent.resolve(), path.parent.resolve())
+        moved(raw, config.parent.resolve(), path.parent.resolve())
     text = io.StringIO()
     yaml.dump(raw, text)
     write_text(path, "".join(f"# {line}\n" for line in heading) + text.getvalue())
-
-
-def _move_paths(raw: Any, old: Path, new: Path) -> None:
-    for section, name in _FILES:
-        found = raw.get(section)
-        if name == "path" and isinstance(found, str):
-            raw[section] = os.path.relpath(old / found, new)
-            continue
-        value = found.get(name) if isinstance(found, dict) else None
-        if isinstance(value, str) and (old / value).exists() and not Path(value).is_absolute():
-            found[name] = os.path.relpath(old / value, new)

@@ -33,10 +33,11 @@ def test_a_search_repeats() -> None:
 @pytest.mark.parametrize(
     ("losses", "share", "reason"),
     [
-        ({0.0: 1.05, 0.2: 0.95, 0.4: 1.0}, 0.4, "default"),
+        ({0.0: 1.15, 0.2: 0.95, 0.4: 1.0}, 0.4, "default"),
+        ({0.0: 1.05, 0.2: 0.95, 0.4: 1.0}, 0.0, "no_help"),
         ({0.0: 1.05, 0.2: 0.85, 0.4: 1.0}, 0.2, "better"),
         ({0.0: 1.05, 0.2: 1.2, 0.4: 1.05}, 0.0, "no_help"),
-        ({0.0: 1.05, 0.2: 1.02, 0.4: 1.3}, 0.2, "better"),
+        ({0.0: 1.15, 0.2: 1.02, 0.4: 1.3}, 0.2, "better"),
     ],
 )
 def test_the_default_is_left_on_evidence_alone(
