@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 
+import numpy as np
+import numpy.typing as npt
+
 from japagen.examples import Dataset
 
 # Many small blocks: of n texts with s shown, whole blocks leave up to 1 - s/n of them untouched,
@@ -48,3 +51,12 @@ def gold_blocks(gold: Dataset, seed: int) -> dict[str, int]:
 
 def _rank(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def deal_folds(targets: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Deals rows into folds at random, each label evenly; shape (rows,)."""
+    order = np.random.default_rng(seed).permutation(len(targets))
+    order = order[np.argsort(targets[order], kind="stable")]
+    folds = np.empty(len(targets), dtype=np.int64)
+    folds[order] = np.arange(len(targets)) % count
+    return folds

@@ -3,11 +3,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from japagen.examples import Dataset, Example
-from japagen.folds import BLOCKS, gold_blocks
+from japagen.folds import BLOCKS, deal_folds, gold_blocks
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(0, 99))
@@ -44,3 +45,11 @@ def test_adding_a_label_leaves_the_blocks_of_the_others() -> None:
     before = gold_blocks(Dataset.of(rows), 3)
     after = gold_blocks(Dataset.of(more), 3)
     assert {i: after[i] for i in before} == before
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 6))
+def test_every_label_is_dealt_evenly(targets: list[int], count: int) -> None:
+    folds = deal_folds(np.array(targets), count, 0)
+    for label in set(targets):
+        dealt = np.bincount(folds[np.array(targets) == label], minlength=count)
+        assert dealt.max() - dealt.min() <= 1

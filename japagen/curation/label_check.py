@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Rejection
+from japagen.folds import deal_folds
 
 Floats = npt.NDArray[np.float64]
 FILTER = "label_check"
@@ -222,12 +223,3 @@ def _log_odds(seen: Floats, targets: npt.NDArray[np.int64], vectors: Floats, lab
     fitted = LogisticRegression(C=_STRENGTH, max_iter=2000).fit(seen, targets)
     found[:, present] = fitted.predict_log_proba(vectors)
     return found
-
-
-def deal_folds(targets: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Deals rows into folds at random, each label evenly; shape (rows,)."""
-    order = np.random.default_rng(seed).permutation(len(targets))
-    order = order[np.argsort(targets[order], kind="stable")]
-    folds = np.empty(len(targets), dtype=np.int64)
-    folds[order] = np.arange(len(targets)) % count
-    return folds

@@ -20,9 +20,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from japagen.curation.label_check import Vote, deal_folds
+from japagen.curation.label_check import Vote
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
+from japagen.folds import deal_folds
 from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
 from japagen.japanese.registers import Register
 from japagen.prompts import PromptLibrary

@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
+from japagen.folds import deal_folds
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -150,7 +152,7 @@ def gradient_target(
     features = scaling(gold)
     hot = np.eye(names)[labels]
     residuals = np.zeros((len(checkpoints), len(labels), names))
-    folds = _deal(labels, min(_FOLDS, len(labels)), seed)
+    folds = deal_folds(labels, min(_FOLDS, len(labels)), seed)
     for fold in np.unique(folds):
         held = folds == fold
         if held.all():  # one text in all: only the untrained head has not seen it
@@ -165,12 +167,3 @@ def gradient_target(
         goals=mean_gradients(residuals, features, labels),
         counts=np.bincount(labels, minlength=names),
     )
-
-
-def _deal(labels: Ints, folds: int, seed: int) -> Ints:
-    """Deals rows into folds, each label evenly."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    found = np.empty(len(labels), dtype=np.int64)
-    found[order] = np.arange(len(labels)) % folds
-    return found

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from japagen.curation.label_check import (
     FILTER,
     Pool,
-    deal_folds,
     encoder_vote,
     fit_pool,
     held_out_posterior,
@@ -17,6 +16,7 @@ from japagen.curation.label_check import (
 )
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Rejection
+from japagen.folds import deal_folds
 
 LABELS = ["良", "並", "悪"]
 RNG = np.random.default_rng(0)
@@ -80,15 +80,6 @@ def test_gold_is_judged_by_pools_that_had_not_seen_it() -> None:
     again = held_out_posterior(votes, TARGETS)
     assert (again.argmax(axis=1) == TARGETS).mean() > 0.9
     assert not np.allclose(held_out_posterior(votes, changed), again)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 6))
-def test_every_label_is_dealt_evenly(targets: list[int], count: int) -> None:
-    folds = deal_folds(np.array(targets), count, 0)
-    for label in set(targets):
-        dealt = np.bincount(folds[np.array(targets) == label], minlength=count)
-        assert dealt.max() - dealt.min() <= 1
 
 
 def test_vectors_vote_for_their_own_side() -> None:
