@@ -109,7 +109,7 @@ def test_hardly_a_sentence_has_no_japanese() -> None:
         if template not in known and template.strip() not in known
     }
     assert len(said) > 300
-    assert len(missing) <= len(said) // 10, "\n".join(f"{w}: {t}" for t, w in missing.items())
+    assert len(missing) <= len(said) // 20, "\n".join(f"{w}: {t}" for t, w in missing.items())
 
 
 def test_both_languages_take_the_same_values() -> None:
