@@ -10,6 +10,7 @@ import numpy.typing as npt
 from japagen.curation import label_judge
 from japagen.curation.label_check import (
     Vote,
+    beats_guessing,
     encoder_vote,
     fit_pool,
     held_out_posterior,
@@ -101,13 +102,13 @@ class LabelChecker:
         targets = label_indices(self._gold, self._labels)
         on_gold = [vote.gold for vote in votes]
         pool = fit_pool(on_gold, targets)
-        right = held_out_posterior(on_gold, targets, self._task.seed).argmax(axis=1) == targets
-        guessed = float(np.bincount(targets).max() / len(targets))
+        held_out = held_out_posterior(on_gold, targets, self._task.seed)
+        right = held_out.argmax(axis=1) == targets
         said = ", ".join(f"{v.name} {w:.2f}" for v, w in zip(votes, pool.weights, strict=True))
         self._listener.note(
             f"Voters on labels ({said}): {right.mean():.0%} right on gold left out."
         )
-        if right.mean() <= guessed + 2 * np.sqrt(guessed * (1 - guessed) / len(targets)):
+        if not beats_guessing(held_out, targets):
             self._listener.note("That is no better than guessing: labels are taken as they are.")
             return dataset
         posterior = np.full((len(dataset), len(self._labels)), 1 / len(self._labels))

@@ -10,6 +10,7 @@ import numpy as np
 from japagen.curation import refinement
 from japagen.curation.label_check import (
     Floats,
+    beats_guessing,
     encoder_vote,
     fit_pool,
     held_out_posterior,
@@ -147,9 +148,7 @@ def _scorer(task: Task, gold: Dataset) -> Callable[[Dataset], Floats] | None:
     on_gold, nothing = vectors(gold.take([]))
     vote = encoder_vote(on_gold, targets, nothing, task.seed)
     held_out = held_out_posterior([vote.gold], targets, task.seed)
-    guessed = np.bincount(targets).max() / len(targets)
-    right = float((held_out.argmax(axis=1) == targets).mean())
-    if right <= guessed + 2 * np.sqrt(guessed * (1 - guessed) / len(targets)):
+    if not beats_guessing(held_out, targets):
         return None
     pool = fit_pool([vote.gold], targets)
 

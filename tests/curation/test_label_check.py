@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from japagen.curation.label_check import (
     FILTER,
     Pool,
+    beats_guessing,
     encoder_vote,
     fit_pool,
     held_out_posterior,
@@ -80,6 +81,12 @@ def test_gold_is_judged_by_pools_that_had_not_seen_it() -> None:
     again = held_out_posterior(votes, TARGETS)
     assert (again.argmax(axis=1) == TARGETS).mean() > 0.9
     assert not np.allclose(held_out_posterior(votes, changed), again)
+
+
+def test_guessing_is_told_from_knowing() -> None:
+    assert beats_guessing(np.eye(3)[TARGETS], TARGETS)
+    assert not beats_guessing(np.eye(3)[np.roll(TARGETS, 1)], TARGETS)
+    assert not beats_guessing(np.tile([0.5, 0.3, 0.2], (len(TARGETS), 1)), TARGETS)
 
 
 def test_vectors_vote_for_their_own_side() -> None:
