@@ -80,8 +80,12 @@ class Terminal:
                 _Remaining(),
             )
             self._progress = Progress(*columns, console=err, transient=True, redirect_stdout=False)
-            self._progress.start()
-            self._open(self._doing)
+            try:
+                self._progress.start()
+                self._open(self._doing)
+            except BaseException:  # Ctrl-C this early: nobody else would take the bar away
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
