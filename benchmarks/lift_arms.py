@@ -83,7 +83,7 @@ def fine_tune(cell: Cell, data: Dataset) -> Floats:
     settings = Training(min_steps=_LEAST_STEPS)
     torch.manual_seed(cell.draw)
     space = cell.task.label_space()
-    classifier = untrained(encoder(), space, data.is_pair, settings)
+    classifier = untrained(encoder(), space, settings, is_pair=data.is_pair, tunes=True)
     model, rows = classifier.model, classifier.encode(data.texts, data.column("text_pair"))
     targets = torch.from_numpy(space.codes(data.labels)).float()
     steps = step_count(len(rows), settings)
