@@ -64,11 +64,17 @@ class Matcher:
         self.prefix = prefix
         self._pooling = pooling
         self._max_length = max_length
-        self._centre = torch.tensor(target.scaling.centre, dtype=torch.float32)
-        self._heads = torch.tensor(target.heads, dtype=torch.float32)
-        self._goals = torch.tensor(target.goals, dtype=torch.float32)
+        parts = (target.scaling.centre, target.heads, target.goals)
+        self._centre, self._heads, self._goals = (
+            torch.tensor(part, dtype=torch.float32, device=self.device) for part in parts
+        )
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder is."""
+        return self.table.device
 
     @property
     def table(self) -> torch.Tensor:
@@ -89,7 +95,7 @@ class Matcher:
             [(max(a - before, 0), max(b - before, 0)) for a, b in row]
             for row in rows.pop("offset_mapping")
         ]
-        batch = self.tokenizer.pad(rows, return_tensors="pt")
+        batch = self.tokenizer.pad(rows, return_tensors="pt").to(self.device)
         return Embedded(self.table[batch["input_ids"]], batch["attention_mask"], offsets)
 
     def vectors(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -105,9 +111,9 @@ class Matcher:
     def gradients(self, vectors: torch.Tensor, label: int) -> torch.Tensor:
         """Each text's gradient at every checkpoint, shape (n, checkpoints, labels, width + 1)."""
         scaled = (vectors - self._centre) / self.target.scaling.scale
-        features = torch.cat([scaled, torch.ones(len(scaled), 1)], dim=1)
+        features = torch.cat([scaled, scaled.new_ones(len(scaled), 1)], dim=1)
         logits = torch.einsum("nd,ckd->nck", features, self._heads)
-        hot = nn.functional.one_hot(torch.tensor(label), logits.shape[-1])
+        hot = nn.functional.one_hot(torch.tensor(label, device=self.device), logits.shape[-1])
         residuals = torch.softmax(logits, dim=-1) - hot
         return residuals[..., None] * features[:, None, None, :]
 

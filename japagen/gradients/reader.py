@@ -25,6 +25,7 @@ class Reader:
 
     def __init__(self, model: Any, tokenizer: Any, context: str = "文章\n") -> None:
         self.model = model
+        self.device: torch.device = model.device
         self.tokenizer = tokenizer
         self.context: list[int] = tokenizer(context)["input_ids"]
 
@@ -85,9 +86,9 @@ class Reader:
             rows, order = order[-taken:], order[:-taken]
             padded = [sequences[r] + [0] * (width - len(sequences[r])) for r in rows]
             mask = [[1] * len(sequences[r]) + [0] * (width - len(sequences[r])) for r in rows]
-            ids = torch.tensor(padded)
+            ids, read = (torch.tensor(part, device=self.device) for part in (padded, mask))
             with torch.inference_mode():
-                logits = self.model(ids, attention_mask=torch.tensor(mask)).logits
+                logits = self.model(ids, attention_mask=read).logits
             yield rows, ids, logits
 
 
@@ -104,7 +105,7 @@ class Writing:
     def __init__(self, reader: Reader, number: int) -> None:
         self._reader = reader
         self._cache: Any = None
-        self._mask = torch.zeros((number, 0), dtype=torch.long)
+        self._mask = torch.zeros((number, 0), dtype=torch.long, device=reader.device)
         self._number = number
         self._begin = reader.context
 
@@ -116,8 +117,11 @@ class Writing:
     def add(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
         """Adds tokens to each text, at least one; returns shape (n, vocabulary)."""
         width = max(len(row) for row in tokens)
-        ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in tokens])
-        new = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in tokens])
+        device = self._reader.device
+        ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in tokens], device=device)
+        new = torch.tensor(
+            [[0] * (width - len(row)) + [1] * len(row) for row in tokens], device=device
+        )
         self._mask = torch.cat([self._mask, new], dim=1)
         places = (self._mask.cumsum(dim=1) - 1).clamp_min(0)[:, -width:]
         out = self._reader.model(

@@ -74,7 +74,7 @@ class Lexicon:
         self.table = table / self.unit
         encoded = reader.tokenizer(self.surfaces, add_special_tokens=False)["input_ids"]
         self.tokens: list[list[int]] = [list(row) for row in encoded]
-        self.first = torch.tensor([row[0] for row in self.tokens])
+        self.first = torch.tensor([row[0] for row in self.tokens], device=self.table.device)
         self._lengths = self.table.pow(2).sum(dim=1)
         self._at = {surface: at for at, surface in enumerate(self.surfaces)}
 
@@ -167,7 +167,10 @@ class _State:
         self._lexicon = lexicon
         self._settings = settings
         width = max(map(len, words))
-        self._filled = torch.tensor([[i < len(row) for i in range(width)] for row in words])
+        self._device = matcher.device
+        self._filled = torch.tensor(
+            [[i < len(row) for i in range(width)] for row in words], device=self._device
+        )
         self._x = self._embeddings()
         self._dual = torch.zeros_like(self._x)
         frame = matcher.embed([""])
@@ -186,7 +189,9 @@ class _State:
     def _embeddings(self) -> torch.Tensor:
         """Z, shape (n, words, width); zero where a text has ended."""
         width = self._filled.shape[1]
-        padded = torch.tensor([row + [0] * (width - len(row)) for row in self.words])
+        padded = torch.tensor(
+            [row + [0] * (width - len(row)) for row in self.words], device=self._device
+        )
         return self._lexicon.table[padded] * self._filled[..., None]
 
     def move(self) -> None:
@@ -211,7 +216,7 @@ class _State:
         inner = x * self._lexicon.unit
         inputs = torch.cat([before, inner, torch.zeros_like(behind)], dim=1)
         lengths = self._filled.sum(dim=1) + before.shape[1]
-        places = torch.arange(inputs.shape[1])
+        places = torch.arange(inputs.shape[1], device=self._device)
         closing = (places == lengths[:, None])[..., None]
         inputs = torch.where(closing, behind, inputs)
         return self._matcher.vectors(inputs, (places <= lengths[:, None]).long())
