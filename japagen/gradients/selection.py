@@ -47,11 +47,14 @@ class Choice:
         weights: One for each, mean 1 within a label.
         cosines: Cosine of the chosen texts' weighted mean gradient with gold's, for each label;
             NaN for a label without gold or texts.
+        gold_ids: For each chosen text, the ids of the gold that it was chosen by, where it was
+            chosen by a part of gold; else none.
     """
 
     rows: Ints
     weights: Floats
     cosines: Floats
+    gold_ids: tuple[tuple[str, ...], ...] = ()
 
 
 def choose(

@@ -167,3 +167,25 @@ def gradient_target(
         goals=mean_gradients(residuals, features, labels),
         counts=np.bincount(labels, minlength=names),
     )
+
+
+def goals_of(
+    gold: npt.NDArray[np.floating],
+    labels: Ints,
+    scaling: Scaling,
+    heads: Floats,
+) -> GradientTarget:
+    """Takes gold's gradients at heads that have not seen it: nothing else depends on gold.
+
+    Args:
+        gold: Encoder vectors of gold, shape (m, d).
+        labels: Their label indices, shape (m,).
+        scaling: Of other texts.
+        heads: Trained on other texts, shape (checkpoints, labels, d + 1).
+    """
+    names = heads.shape[1]
+    counts = np.bincount(labels, minlength=names)
+    bare = GradientTarget(scaling, heads, np.zeros(0), counts)
+    features = scaling(gold)
+    goals = mean_gradients(bare.residuals(features, labels), features, labels)
+    return GradientTarget(scaling, heads, goals, counts)

@@ -23,7 +23,7 @@ _VERSIONS = {
     "trust": 2,
     "review": 1,
     "vectors": 1,
-    "select": 1,
+    "select": 2,
     "align": 2,
     "diversity": 1,
     "mix": 2,

@@ -11,7 +11,8 @@ from japagen.curation.label_check import label_indices
 from japagen.examples import Dataset, Rejection
 from japagen.gradients.privacy import private_target
 from japagen.gradients.selection import Choice, choose
-from japagen.gradients.target import GradientTarget, gradient_target
+from japagen.gradients.subsets import deal_texts, extended_shots, gold_subsets
+from japagen.gradients.target import Ints
 from japagen.running.stage_runner import StageRunner, fingerprint_of
 from japagen.tasks.selection_settings import Selection
 from japagen.tasks.tasks import Task
@@ -75,6 +76,9 @@ def select_by_gradient(
 ) -> Choice:
     """Chooses the examples whose mean gradient is nearest to gold's, label by label.
 
+    No text is chosen by all of gold: see `japagen.gradients.subsets`. With privacy it is, since
+    every look at gold would cost.
+
     Args:
         examples: Synthetic examples of any origin, none of them rejected.
         gold: Training gold.
@@ -82,7 +86,8 @@ def select_by_gradient(
         gold_vectors: Of gold, shape (m, d).
         labels: Every label.
         settings: How many, and how.
-        seed: Of cross-fitting on gold. Private noise is never seeded: it must not be drawn again.
+        seed: The one that shots were drawn with. Private noise is never seeded: it must not be
+            drawn again.
 
     Raises:
         JapagenError: If a row has another label.
@@ -92,34 +97,54 @@ def select_by_gradient(
     wanted = settings.per_label or len(examples)
     if not len(examples):
         return Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.full(len(labels), np.nan))
-    target = _target(vectors, asked, gold_vectors, true, len(labels), settings, seed)
-    return choose(
-        target, vectors, asked, wanted, method=settings.method, diversity=settings.diversity
-    )
+    how = {"method": settings.method, "diversity": settings.diversity}
+    if settings.privacy is not None:
+        private = settings.privacy
+        target = private_target(
+            *(gold_vectors, true, vectors, asked, len(labels)),
+            epsilon=private.epsilon,
+            delta=private.delta,
+            clip=private.clip,
+        )
+        return choose(target, vectors, asked, wanted, **how)
+    subsets = gold_subsets(gold, gold_vectors, true, vectors, asked, len(labels), seed=seed)
+    ids, shots = examples.column("id"), examples.column("shot_ids")
+    dealt = deal_texts(ids, asked, shots, subsets, seed)
+    parts = []
+    for label in range(len(labels)):
+        groups = [np.flatnonzero((asked == label) & (dealt == n)) for n in range(len(subsets))]
+        for rows, number, subset in zip(groups, _quotas(groups, wanted), subsets, strict=True):
+            made = choose(subset.target, vectors[rows], asked[rows], number, **how)
+            parts.append((label, rows[made.rows], made, subset.ids[label]))
+    return _joined(parts, len(labels))
 
 
-def _target(
-    vectors: npt.NDArray[np.floating],
-    asked: npt.NDArray[np.int64],
-    gold_vectors: npt.NDArray[np.floating],
-    true: npt.NDArray[np.int64],
-    names: int,
-    settings: Selection,
-    seed: int,
-) -> GradientTarget:
-    private = settings.privacy
-    if private is None:
-        return gradient_target(gold_vectors, true, vectors, names, seed=seed)
-    return private_target(
-        *(gold_vectors, true, vectors, asked, names),
-        epsilon=private.epsilon,
-        delta=private.delta,
-        clip=private.clip,
+def _quotas(groups: Sequence[Ints], wanted: int) -> list[int]:
+    """How many texts to choose of each group: in proportion to their sizes, ``wanted`` in all."""
+    ends = np.cumsum([len(rows) for rows in groups])
+    most = min(wanted, int(ends[-1]))
+    return np.diff(ends * most // max(int(ends[-1]), 1), prepend=0).tolist()
+
+
+def _joined(parts: Sequence[tuple[int, Ints, Choice, tuple[str, ...]]], names: int) -> Choice:
+    """One choice of the choices that were made of each label by each part of gold."""
+    cosines = np.full(names, np.nan)
+    for label in range(names):
+        found = [made.cosines[label] for own, rows, made, _ in parts if own == label and len(rows)]
+        if not np.isnan(found).all():
+            cosines[label] = np.nanmean(found)
+    return Choice(
+        np.concatenate([rows for _, rows, _, _ in parts]),
+        np.concatenate([made.weights for _, _, made, _ in parts]),
+        cosines,
+        tuple(ids for _, rows, _, ids in parts for _ in rows),
     )
 
 
 def keep_chosen(dataset: Dataset, choice: Choice) -> Dataset:
     """Rejects the kept rows that were not chosen, or whose weight matching pursuit left at 0.
+
+    Those that were chosen descend from the gold that they were chosen by.
 
     Args:
         dataset: Rows, some of them rejected already.
@@ -132,4 +157,8 @@ def keep_chosen(dataset: Dataset, choice: Choice) -> Dataset:
     rejections = [row and Rejection(**row) for row in dataset.column("rejected")]
     for row in np.setdiff1d(kept, chosen):
         rejections[row] = left
-    return dataset.with_rejections(rejections)
+    shots, requests = dataset.column("shot_ids"), dataset.column("request_id")
+    gold_ids = choice.gold_ids or [()] * len(choice.rows)
+    for row, ids in zip(kept[choice.rows], gold_ids, strict=True):
+        shots[row] = extended_shots(shots[row], requests[row], ids)
+    return dataset.with_rejections(rejections).with_columns(shot_ids=shots)

@@ -10,6 +10,7 @@ import japagen as jg
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Rejection
 from japagen.gradients.selection import Choice
+from japagen.running.data import load_data
 from japagen.stages.selecting import FILTER, keep_chosen
 from japagen.storage.formats import load_dataset
 from japagen.tasks.tasks import Task
@@ -41,6 +42,25 @@ def test_a_run_trains_on_what_was_chosen(
     found = load_dataset(tmp_path / "run" / "aligned.parquet")
     assert found.kept.label_counts() == {"配送": 3, "返品": 3}
     assert any(e.rejected and e.rejected.filter == FILTER for e in found)
+    gold = load_data(task).gold
+    assert gold is not None
+    registers = load_dataset(tmp_path / "run" / "registers.parquet")
+    before = dict(zip(registers.column("id"), registers.column("shot_ids"), strict=True))
+    for example in found.kept:
+        own = {e.id for e in gold if e.label == example.label}
+        assert set(example.shot_ids) - set(before[example.id]) <= own
+        # It was chosen by three of four texts; a fold that holds out the fourth can use it.
+        assert len(own & set(example.shot_ids)) == len(own) - 1 == 3
+    left = [e for e in found if e.rejected]
+    assert all(list(e.shot_ids) == before[e.id] for e in left)
+
+
+def test_texts_of_unknown_descent_stay_so() -> None:
+    rows = [Example(f"文{i}", "あ", shot_ids=("g9",) if i else (), id=f"s{i}") for i in range(3)]
+    ids = (("g1",), ("g2",))
+    choice = Choice(np.array([0, 1]), np.ones(2), np.zeros(1), ids)
+    found = keep_chosen(Dataset.of(rows), choice)
+    assert found.column("shot_ids") == [[], ["g9", "g2"], ["g9"]]
 
 
 @pytest.mark.parametrize(
