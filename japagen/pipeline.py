@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
 from japagen.errors import JapagenError
-from japagen.examples import Dataset
+from japagen.examples import EDITED, Dataset
 from japagen.exporting.model_card import model_card
 from japagen.generation import coverage, generation
 from japagen.generators.base import Answer, Generator, Request
 from japagen.inspecting.watching import keep_reference
 from japagen.listeners import Listener, Silent
 from japagen.prompts import PromptLibrary
-from japagen.reviewing.feedback import apply_decisions, vouched_for
-from japagen.reviewing.opening import decisions_of
 from japagen.running.data import TaskData, load_data, load_synthetic
 from japagen.running.results import Run
 from japagen.running.runs import RunDirectory
@@ -30,6 +27,8 @@ from japagen.stages.arms import MODEL, Arms
 from japagen.stages.asking import Asker
 from japagen.stages.auditing import run_audit
 from japagen.stages.curating import filter_inputs, filter_texts
+from japagen.stages.deciding import apply_reviews
+from japagen.stages.editing import check_editing, edit_texts
 from japagen.stages.label_checking import LabelChecker
 from japagen.stages.measuring import Measuring, Vectors
 from japagen.stages.planning import find_registers, load_analyzer, plan
@@ -87,6 +86,7 @@ def run(
         from japagen.training.encoders import check_encoder
 
         check_encoder(task.training.encoder)
+        check_editing(task)
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     try:
         pipeline = _Pipeline(task, data, directory, listener or Silent(), generator)
@@ -153,8 +153,9 @@ class _Pipeline:
         self.asker.close()
         if "align" in wanted:
             parts.dataset = self.reviewed(parts.dataset)
-            vectors = self.vectors = self.measuring.vectors(parts.dataset)
+            vectors = self.measuring.vectors(parts.dataset)
             parts.dataset = select_texts(self.task, parts.dataset, self.gold, vectors, self.stages)
+            vectors = self.vectors = self.edit(parts, vectors)
             parts.dataset, parts.alignment = self.weighting.align(parts.dataset, vectors)
             tagger = self.analyzer.tagger
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
@@ -285,32 +286,37 @@ class _Pipeline:
 
     def refine(self, dataset: Dataset) -> Dataset:
         """Has doubtful texts criticised and written anew, if the task wants that."""
-        phrases = PromptLibrary(self.task.generation.prompts).phrases
-        inputs = {"japanese": self.analyzer.identity, "prompts": digest(phrases)}
         refined = refine_doubtful(
             *(self.task, self.gold, dataset, self.asker, self.stages, self.analyzer),
-            lambda rows: self._filtered(rows, phrases, again=True),
-            {**inputs, **filter_inputs(self.task, self.passages)},
+            *self._filters_again(),
         )
         self._need_some(refined, "refined.parquet")
         return refined
 
-    def reviewed(self, dataset: Dataset) -> Dataset:
-        """Carries in what people decided on the review page, if there was a review."""
-        decisions = decisions_of(self.directory.path)
-        if not decisions:
-            return dataset
-        self.vouched = vouched_for(dataset, decisions)
-        fingerprint = {
-            "examples": dataset.fingerprint,
-            "decisions": {name: asdict(d) for name, d in decisions.items()},
-        }
-        reviewed = self.stages.dataset(
-            "review",
-            "reviewed.parquet",
-            fingerprint,
-            lambda: apply_decisions(dataset, decisions),
+    def _filters_again(self) -> tuple[Callable[[Dataset], Dataset], dict[str, Any]]:
+        """The filters, for texts made of others, and what they depend on."""
+        phrases = PromptLibrary(self.task.generation.prompts).phrases
+        inputs = {"japanese": self.analyzer.identity, "prompts": digest(phrases)}
+        return (
+            lambda rows: self._filtered(rows, phrases, again=True),
+            {**inputs, **filter_inputs(self.task, self.passages)},
         )
+
+    def edit(self, parts: metrics.Parts, vectors: Vectors) -> Vectors:
+        """Changes texts towards gold's gradients, if the task wants that; returns all vectors."""
+        assert parts.dataset is not None
+        edited, vectors, parts.edits = edit_texts(
+            *(self.task, parts.dataset, self.gold, vectors, self.stages, self.analyzer),
+            *(*self._filters_again(), self.vouched),
+        )
+        # People may have decided on texts that an earlier run changed.
+        parts.dataset = self.reviewed(edited, EDITED) if parts.edits else edited
+        return vectors
+
+    def reviewed(self, dataset: Dataset, source: str | None = None) -> Dataset:
+        """Carries in what people decided, on all texts or those of one source, if they did."""
+        reviewed, vouched = apply_reviews(dataset, self.stages, source)
+        self.vouched |= vouched
         self._need_some(reviewed, "reviewed.parquet")
         return reviewed
 

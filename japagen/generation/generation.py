@@ -20,8 +20,8 @@ from japagen.tasks.tasks import Task
 
 
 def strategy_of(task: Task, gold: Dataset | None) -> str:
-    """The strategy in force: ``auto`` is few-shot where there is gold."""
-    if task.generation.strategy != "auto":
+    """How texts are asked for: where there is gold few-shot, unless the task says otherwise."""
+    if task.generation.strategy in ("few_shot", "zero_shot"):
         return task.generation.strategy
     return "few_shot" if gold is not None and len(gold) else "zero_shot"
 

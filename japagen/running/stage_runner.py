@@ -24,6 +24,7 @@ _VERSIONS = {
     "review": 1,
     "vectors": 1,
     "select": 2,
+    "edit": 1,
     "align": 2,
     "diversity": 1,
     "mix": 2,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import japagen
-from japagen.examples import HELD_BACK, REWRITTEN, Dataset
+from japagen.examples import EDITED, HELD_BACK, REWRITTEN, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
@@ -39,6 +39,7 @@ class Parts:
         cost: Totals of the ledger.
         alignment: What alignment reports.
         diversity: How varied the kept texts are.
+        edits: What gradient matching changed; None under other strategies.
         mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and what the classifier gave for the test texts, shape
             (n, `LabelSpace.outputs`), a training.
@@ -61,6 +62,7 @@ class Parts:
     cost: Mapping[str, float] | None = None
     alignment: dict[str, Any] | None = None
     diversity: dict[str, Any] | None = None
+    edits: dict[str, Any] | None = None
     mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
@@ -99,6 +101,7 @@ def collect(parts: Parts) -> dict[str, Any]:
         "coverage": parts.coverage,
         "alignment": parts.alignment,
         "diversity": parts.diversity,
+        "gradient_matching": parts.edits,
         "mix": parts.mix,
         "scores": scores_of(
             task,
@@ -155,8 +158,8 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     kept = int(dataset.kept_mask.sum())
     labels = zip(dataset.kept.labels, dataset.kept.column("label_asked"), strict=True)
     failed = rejection_counts(dataset).get("failed", 0)
-    rewritten = sum(source == REWRITTEN for source in dataset.column("source"))
-    first = len(dataset) - rewritten
+    sources = Counter(dataset.column("source"))
+    first = len(dataset) - sources[REWRITTEN] - sources[EDITED]
     return {
         "gold": _size(parts.data.gold),
         "test": _size(parts.data.test),
@@ -164,7 +167,8 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
         "requested": first if parts.generator else 0,
         "failed": failed,
         "generated": first - failed,
-        "rewritten": rewritten,
+        "rewritten": sources[REWRITTEN],
+        "edited": sources[EDITED],
         "relabelled": sum(asked is not None and label != asked for label, asked in labels),
         "rejected": len(dataset) - kept - failed,
         "kept": kept,
@@ -181,7 +185,8 @@ def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | No
         return Counter(tag for label in labels for tag in tags(label))
 
     gold = count(parts.data.gold.labels) if parts.data.gold is not None else Counter[str]()
-    first = np.flatnonzero([source != REWRITTEN for source in dataset.column("source")])
+    made_of_others = (REWRITTEN, EDITED)
+    first = np.flatnonzero([s not in made_of_others for s in dataset.column("source")])
     written = dataset.take(first)
     asked = zip(written.column("label_asked"), written.labels, strict=True)
     # Counted under the label it was written for, whatever it was found to have.
@@ -250,9 +255,10 @@ def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
             "tags": [] if label is None else space.tags(space.name(label)),
             "asked": asked and _name(asked),
             "seen": _name(seen),
-            "child": source == REWRITTEN,
+            "child": source in (REWRITTEN, EDITED),
+            "rewritten": source == REWRITTEN,
             "kept": not rejected,
-            "usable": not rejected or rejected["filter"] in HELD_BACK,
+            "usable": not rejected or rejected["filter"] in (*HELD_BACK, EDITED),
         }
         for label, asked, seen, source, rejected in zip(*map(dataset.column, names), strict=True)
     ]
@@ -263,7 +269,7 @@ def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     found = {
         "gold": _shares(map(_name, gold.column("register_seen"))) if gold else {},
         **_asked_and_seen(rows, kept),
-        "rewritten": sum(bool(r["child"]) for r in kept),
+        "rewritten": sum(bool(r["rewritten"]) for r in kept),
     }
     found["per_label"] = {
         label: _asked_and_seen(

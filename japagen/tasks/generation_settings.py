@@ -35,7 +35,9 @@ class Generation(Section):
     Attributes:
         per_label: Requests for each label.
         strategy: ``few_shot`` shows gold examples, ``zero_shot`` only describes the label;
-            ``auto`` is few-shot where there is gold.
+            ``auto`` is few-shot where there is gold. ``gradient_matching`` is few-shot, and
+            changes texts after their labels were checked so that they teach a classifier more of
+            what gold does (see `gradient_matching`).
         diversity: How far texts may differ from gold and from each other: sets ``temperature``,
             ``shots``, ``completions_per_shot_set`` and ``curation.max_similarity`` where they are
             not given. ``medium`` leaves their defaults.
@@ -65,7 +67,7 @@ class Generation(Section):
     """
 
     per_label: Count = 150
-    strategy: Literal["auto", "few_shot", "zero_shot"] = "auto"
+    strategy: Literal["auto", "few_shot", "zero_shot", "gradient_matching"] = "auto"
     diversity: Diversity = "medium"
     shots: Count = 10
     completions_per_shot_set: Annotated[int, Field(ge=1, le=8)] = 8

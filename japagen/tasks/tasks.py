@@ -19,6 +19,7 @@ from japagen.tasks.generation_settings import Generation, Refinement, with_diver
 from japagen.tasks.generator_settings import GeneratorSettings
 from japagen.tasks.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.tasks.knowledge import Knowledge
+from japagen.tasks.matching_settings import GradientMatching
 from japagen.tasks.overrides import parse_overrides, set_key
 from japagen.tasks.selection_settings import Selection
 from japagen.tasks.settings import (
@@ -97,6 +98,7 @@ class Task(Section):
     privacy: Privacy = Privacy()
     curation: Curation = Curation()
     selection: Selection = Selection()
+    gradient_matching: GradientMatching = GradientMatching()
     japanese: JapaneseSettings = JapaneseSettings()
     alignment: AlignmentSettings = AlignmentSettings()
     training: Training = Training()
@@ -127,6 +129,7 @@ class Task(Section):
             raise ValueError("labels and scale differ; give the scale alone")
         self.label_space().check()
         self.selection.check(self.kind, self.gold is not None)
+        self.gradient_matching.check(self)
         known, found = METRICS_OF[self.kind], self.evaluation.metric
         if found not in (None, *known):
             wanted = f"expected one of {', '.join(known)} for {self.kind}"

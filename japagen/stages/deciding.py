@@ -1,0 +1,43 @@
+"""Carries what people decided on the review page into a run's texts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from japagen.examples import Dataset
+from japagen.reviewing.feedback import apply_decisions, vouched_for
+from japagen.reviewing.opening import decisions_of
+from japagen.running.stage_runner import StageRunner
+
+
+def apply_reviews(
+    dataset: Dataset, stages: StageRunner, source: str | None = None
+) -> tuple[Dataset, set[str]]:
+    """Applies the decisions of a run's review, if there was one.
+
+    Args:
+        dataset: Examples.
+        stages: Where the decisions are, and the result is kept.
+        source: Only decide on texts of this source: they have come since the others were.
+
+    Returns:
+        The examples, and the ids of those that people have vouched for.
+    """
+    decisions = decisions_of(stages.directory.path)
+    if source is not None:
+        rows = zip(dataset.column("id"), dataset.column("source"), strict=True)
+        own = {id_ for id_, its in rows if its == source}
+        decisions = {name: d for name, d in decisions.items() if name in own}
+    if not decisions:
+        return dataset, set()
+    fingerprint = {
+        "examples": dataset.fingerprint,
+        "decisions": {name: asdict(d) for name, d in decisions.items()},
+    }
+    reviewed = stages.dataset(
+        f"review-{source}" if source else "review",
+        f"reviewed-{source}.parquet" if source else "reviewed.parquet",
+        fingerprint,
+        lambda: apply_decisions(dataset, decisions),
+    )
+    return reviewed, vouched_for(dataset, decisions)
