@@ -51,7 +51,7 @@ def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
         "## Scores",
         _scores(metrics.get("scores"), metrics.get("leakage")),
         "## Terms of the generator's output",
-        terms_of(metrics.get("generator")),
+        terms_of(metrics),
         "## Limits",
         _LIMITS,
         "## How to reproduce",
@@ -108,7 +108,7 @@ def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
     weighted = "" if method == "none" else " and weighted towards gold"
     unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
     steps = (
-        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten"),
+        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten", "edited"),
         *("rejected", "kept"),
     )
     return "\n\n".join(
@@ -116,7 +116,7 @@ def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
             "## How it was made",
             f"{source}, then filtered{weighted} by japagen {metrics['japagen']}. "
             f"Prompts: {', '.join(map(plain, prompts)) or 'unknown'}.{unseen}",
-            table(("step", "texts"), [(step, f"{counts[step]:,}") for step in steps]),
+            table(("step", "texts"), [(s, f"{counts[s]:,}") for s in steps if s in counts]),
         ]
     )
 
@@ -185,11 +185,20 @@ def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) 
     )
 
 
-def terms_of(generator: Mapping[str, Any] | None) -> str:
-    """What the generator's terms allow; without one, that they have to be looked up."""
-    if not generator:
-        return "The texts came from a file: check the terms of the model that wrote them."
-    terms = generator["terms"]
+def terms_of(metrics: Mapping[str, Any]) -> str:
+    """What the terms of the models that wrote the texts allow, or that they must be looked up."""
+    generator, changed = metrics.get("generator"), metrics.get("gradient_matching")
+    parts = [
+        _terms(generator["terms"])
+        if generator
+        else "The texts came from a file: check the terms of the model that wrote them."
+    ]
+    if changed and changed["edited"] and changed["model"] != (generator or {}).get("name"):
+        parts += [f"{plain(changed['model'])} found words for them:", _terms(changed["terms"])]
+    return "\n\n".join(parts)
+
+
+def _terms(terms: Mapping[str, Any]) -> str:
     answers = {True: "yes", False: "no", None: "check the terms"}
     link = [f"Full terms: {terms['url']}"] if terms.get("url") else []
     return "\n\n".join(

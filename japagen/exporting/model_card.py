@@ -50,7 +50,7 @@ def model_card(
         "## Training data",
         _training(metrics),
         "## Terms of the generator's output",
-        terms_of(metrics.get("generator")) if _synthetic_share(metrics) != 0 else _UNUSED,
+        terms_of(metrics) if _synthetic_share(metrics) != 0 else _UNUSED,
         "## Encoder",
         f"{plain(base or encoder)} (`{plain(metrics.get('encoder') or MISSING)}`). "
         f"Licence: {plain(licence or 'see the page of the encoder')}.",

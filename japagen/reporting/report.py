@@ -14,6 +14,7 @@ from japagen.reporting import (
     charts,
     diversity_view,
     loop_view,
+    matching_view,
     mix_view,
     score_view,
     views,
@@ -35,6 +36,7 @@ _PARTS = (
     "privacy",
     "bias",
     "loop",
+    "matching",
     "alignment",
     "diversity",
     "mix",
@@ -63,14 +65,16 @@ def render_report(
     """
     words = Words(language)
     loop = loop_view.loop(metrics, words)
+    matching = matching_view.matching(metrics, words)
+    rare = {"loop": loop, "matching": matching}
     scores = metrics.get("scores") or {}
     page = {
         "w": words,
         "undirected": undirected,
         "language": language,
         "style": _style(),
-        # Most runs have one round and no wishes, and need no section to say so.
-        "parts": [part for part in _PARTS if part != "loop" or loop],
+        # Most runs have no such thing, and need no section to say so.
+        "parts": [part for part in _PARTS if rare.get(part, True)],
         "task": metrics["task"],
         "version": metrics["japagen"],
         "created": _when(metrics.get("created")),
@@ -88,6 +92,7 @@ def render_report(
         "privacy": audit_view.privacy(metrics, words),
         "bias": audit_view.bias(metrics, words),
         "closed_loop": loop,
+        "matching": matching,
         "alignment": alignment_view.alignment(metrics, words),
         "diversity": diversity_view.diversity(metrics, words),
         "mix": mix_view.mix(metrics, words),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +160,7 @@ class EditOutcome:
         return {
             "method": work.task.gradient_matching.method,
             "model": work.models.name,
+            "terms": asdict(work.models.terms),
             "texts": len(work.rows),
             "edited": len(taken),
             "refused": len(self._at) - len(taken),

@@ -20,6 +20,7 @@ from japagen.running.data import TaskData
 from japagen.stages.curating import filter_texts
 from japagen.stages.planning import find_registers, load_analyzer
 from japagen.stages.refining import why_not
+from japagen.tasks.matching_settings import STRATEGY
 from japagen.tasks.tasks import Task
 
 # Fewer texts than these say too little of the others.
@@ -143,6 +144,11 @@ def notes_on(task: Task, info: GeneratorInfo) -> list[str]:
         )
     if info.prompt_kind == "document" and task.generation.paraphrase_share:
         notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
+    if task.generation.strategy == STRATEGY:
+        notes.append(
+            "Gradient matching changes texts in this process once their labels were checked: "
+            "no requests, but time that is not in the table."
+        )
     if task.refinement.rounds and task.refinement.generator:
         most = 2 * task.refinement.rounds
         notes.append(

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from japagen.errors import JapagenError, MissingExtraError
+from japagen.generators.base import OutputTerms
 from japagen.generators.weights import GEMMA, Weights, find_weights
 from japagen.tasks.tasks import Task
 
@@ -61,6 +62,11 @@ class LocalReader:
     def name(self) -> str:
         """Of the language model."""
         return self._weights.name if self._weights is not None else self._checkpoint.info.name
+
+    @property
+    def terms(self) -> OutputTerms:
+        """What may be done with words that the language model has found."""
+        return self._weights.terms if self._weights is not None else self._checkpoint.info.terms
 
     @cached_property
     def _weights(self) -> Weights | None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import japagen as jg
 from japagen.errors import JapagenError
 from japagen.examples import EDITED
 from japagen.generators.base import Request
+from japagen.gradients.changing import Changed
+from japagen.reviewing.decisions import FILE, Decision, Decisions, Verdict, text_hash
 from japagen.running.data import load_data
 from japagen.running.results import Run
 from japagen.stages import edit_work
 from japagen.stages.edit_outcome import REFUSED
-from japagen.storage.formats import load_dataset
+from japagen.stages.estimating import estimate
 from japagen.tasks.tasks import Task
 from tests.generators.tiny_checkpoint import write_checkpoint
 from tests.scripted import ScriptedGenerator
@@ -50,11 +52,217 @@ def matching(raw_task: dict[str, Any], tiny_encoder: str, tiny_reader: str) -> d
     }
 
 
-def test_x(matching, tmp_path):
-    task = Task.parse(matching)
-    heard = Heard()
+def test_a_run_changes_texts_and_trains_on_them(matching: dict[str, Any], tmp_path: Path) -> None:
+    task, heard = Task.parse(matching), Heard()
     run = jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_write), listener=heard)
-    print(heard.notes, run.metrics["gradient_matching"], run.metrics["counts"])
-    for e in run.dataset:
-        print(e.id, e.parent_id, e.text, e.source, e.rejected, e.prompt_id, e.generator, len(e.shot_ids))
-    assert 0
+    rows = {e.id: e for e in run.dataset}
+    children = [e for e in run.dataset if e.source == EDITED]
+    gold = load_data(task).gold
+    assert gold is not None
+    for child in children:
+        parent = rows[str(child.parent_id)]
+        own = {e.id for e in gold if e.label == child.label}
+        assert child.text != parent.text
+        assert (child.label, child.request_id) == (parent.label, parent.request_id)
+        assert child.prompt_id == "gradient_matching.edit"
+        assert set(parent.shot_ids) < set(child.shot_ids) | own
+        # It was matched to three texts of four, and a fold that holds out the fourth can use it.
+        assert len(own & set(child.shot_ids)) == len(own) - 1 == 3
+        if child.rejected is None:
+            assert parent.rejected is not None
+            assert parent.rejected.filter == EDITED
+            words, _, place = parent.rejected.detail.partition("; in ")
+            assert place == child.id
+            assert all(
+                new in child.text for _, _, new in (w.partition("→") for w in words.split("、"))
+            )
+    found, counts = run.metrics["gradient_matching"], run.metrics["counts"]
+    kept = [e for e in children if e.rejected is None]
+    assert found["edited"] == len(kept) > 0
+    assert found["loss_after"] < found["loss_before"]
+    assert counts["edited"] == len(children)
+    assert counts["requested"] == counts["generated"] == 24
+    assert f"Gradient matching changed {len(kept)} of {found['texts']} texts." in heard.notes
+    assert kept[0].text in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert not (tmp_path / "run" / "edits").exists()
+
+    again = Heard()
+    jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_write), listener=again)
+    assert {news for _, news, _ in again.stages} == {"kept"}
+    assert Run.open(tmp_path / "run").dataset.fingerprint == run.dataset.fingerprint
+
+
+def test_what_was_changed_before_an_interruption_is_not_changed_again(
+    matching: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, pieces = Task.parse(matching), []
+    change = edit_work.EditWork._change_piece
+
+    def stopped(self: Any, texts: Any, *where: Any) -> Any:
+        if len(pieces) == 2:
+            raise KeyboardInterrupt
+        pieces.append(tuple(texts))
+        return change(self, texts, *where)
+
+    def go(out: str) -> Any:
+        return jg.run(task, tmp_path / out, until="align", generator=ScriptedGenerator(_write))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(edit_work.EditWork, "_change_piece", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            go("run")
+    assert len(list((tmp_path / "run" / "edits").iterdir())) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            edit_work.EditWork,
+            "_change_piece",
+            lambda self, texts, *where: pieces.append(tuple(texts)) or change(self, texts, *where),
+        )
+        resumed = go("run")
+    assert len(pieces) == len(set(pieces)) > 2
+    assert resumed.dataset.fingerprint == go("whole").dataset.fingerprint
+
+
+@pytest.mark.parametrize("verdict", ["accept", "reject"])
+def test_decisions_of_people_hold(
+    matching: dict[str, Any], tmp_path: Path, verdict: Verdict
+) -> None:
+    task, out = Task.parse(matching), tmp_path / "run"
+
+    def go() -> Any:
+        return jg.run(task, out, until="align", generator=ScriptedGenerator(_write)).dataset
+
+    rows = {e.id: e for e in go()}
+    child = next(e for e in rows.values() if e.source == EDITED and e.rejected is None)
+    # What a person accepts is not changed any more; a changed text that is refused stays refused.
+    judged = rows[str(child.parent_id)] if verdict == "accept" else child
+    with closing(Decisions(out / FILE)) as decisions:
+        made = Decision(judged.id, verdict, text_hash(judged.text, None), str(judged.label))
+        decisions.save(made, 0)
+    after = {e.id: e for e in go()}
+    if verdict == "accept":
+        assert after[judged.id].rejected is None
+        assert child.id not in after
+    else:
+        assert after[child.id].rejected is not None
+        assert after[child.id].rejected.filter == "review"
+
+
+@pytest.mark.parametrize(
+    ("made", "detail"),
+    [
+        ("荷物の配達が{n}件届きませんでした。", ""),
+        ("荷物の配達が{n}件届かない。", "polite before, plain after"),
+        ("返品と交換を{n}件頼みます。", "配送 asked, 返品 found"),
+    ],
+)
+def test_a_change_of_register_or_label_is_turned_down(
+    matching: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    made: str,
+    detail: str,
+) -> None:
+    # Enough gold, and plain enough, for a random encoder to tell the labels by.
+    about = {"配送": "荷物の配達が{n}件届きません。", "返品": "返品と交換を{n}件頼みます。"}
+    rows = [f"{text.format(n=n)},{label}" for n in range(30) for label, text in about.items()]
+    (tmp_path / "gold.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    matching["gold"] = {"path": str(tmp_path / "gold.csv")}
+    matching["curation"] |= {"max_gold_overlap": 1.0}
+
+    def change(self: Any, texts: list[str], number: int, label: int) -> list[Changed]:
+        if label:
+            return [Changed(text) for text in texts]
+        numbers = range(200 + 50 * number, 200 + 50 * number + len(texts))
+        return [Changed(made.format(n=n), (("古い", "新しい"),)) for n in numbers]
+
+    monkeypatch.setattr(edit_work.EditWork, "_change_piece", change)
+    generator = ScriptedGenerator(lambda r: about[r.label].format(n=100 + r.seed % 1000))
+    run = jg.run(Task.parse(matching), tmp_path / "run", until="align", generator=generator)
+    children = [e for e in run.dataset if e.source == EDITED]
+    assert children
+    for child in children:
+        refused = child.rejected and (child.rejected.filter, child.rejected.detail)
+        assert refused in ((None,) if not detail else ((REFUSED, detail),))
+    # A parent stays where its child does not.
+    gone = {e.id for e in run.dataset if e.rejected and e.rejected.filter == EDITED}
+    assert gone == {e.parent_id for e in run.dataset.kept if e.source == EDITED}
+
+
+def test_synthesis_takes_the_place_of_edits(matching: dict[str, Any], tmp_path: Path) -> None:
+    matching["gradient_matching"] |= {"method": "synthesise", "perplexity": 1000}
+    run = jg.run(
+        Task.parse(matching), tmp_path / "run", until="align", generator=ScriptedGenerator(_write)
+    )
+    children = [e for e in run.dataset if e.source == EDITED]
+    assert children
+    assert {e.prompt_id for e in children} == {"gradient_matching.synthesise"}
+
+
+def test_texts_of_a_file_are_changed_and_stay_of_unknown_descent(
+    matching: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "texts.csv"
+    rows = [f"{text},{label}" for label, texts in TEXTS.items() for text in texts]
+    path.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    run = jg.run(Task.parse(matching), tmp_path / "run", synthetic=path, until="align")
+    children = [e for e in run.dataset if e.source == EDITED]
+    assert children
+    assert not any(e.shot_ids for e in children)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gold": None}, "expected gold"),
+        ({"kind": "multi_label"}, "found multi_label"),
+        ({"pair": {}}, "found pairs"),
+        ({"scale": {0: "低い", 5: "高い"}, "labels": None}, "found regression"),
+        ({"selection": {"per_label": 3, "privacy": {"epsilon": 1}}}, "no selection.privacy"),
+        (
+            {"generator": {"backend": "openai", "model": "m"}, "gradient_matching": {}},
+            "set gradient_matching.model",
+        ),
+        ({"gradient_matching": {"methods": "edit"}}, "unknown key 'gradient_matching.methods'"),
+        ({"gradient_matching": {"method": "swap"}}, "'edit' or 'synthesise'"),
+    ],
+)
+def test_what_cannot_be_matched_is_refused_with_the_task(
+    matching: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    raw = {key: value for key, value in (matching | changes).items() if value is not None}
+    with pytest.raises(JapagenError, match=message):
+        Task.parse(raw)
+
+
+def test_another_generator_goes_with_a_model_of_this_process(matching: dict[str, Any]) -> None:
+    Task.parse(matching | {"generator": {"backend": "openai", "model": "m"}})
+    raw = matching | {"generator": {"backend": "openai", "model": "m"}, "gradient_matching": {}}
+    raw["generation"] = raw["generation"] | {"strategy": "few_shot"}
+    Task.parse(raw)
+
+
+def test_a_missing_model_is_found_before_anything_is_asked(
+    matching: dict[str, Any], tmp_path: Path
+) -> None:
+    matching["gradient_matching"]["model"] = str(tmp_path / "nothing.gguf")
+    generator = ScriptedGenerator(_write)
+    with pytest.raises(JapagenError, match=r"nothing\.gguf"):
+        jg.run(Task.parse(matching), tmp_path / "run", generator=generator)
+    assert generator.asked == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_asks_as_few_shot_does_and_says_what_follows(
+    matching: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "japagen.stages.estimating.load_generator", lambda _: ScriptedGenerator(_write)
+    )
+    task = Task.parse(matching)
+    found = estimate(task, sample=0)
+    plain = matching | {"generation": matching["generation"] | {"strategy": "few_shot"}}
+    other = estimate(Task.parse(plain), sample=0)
+    assert found["steps"] == other["steps"]
+    assert any("no requests" in note for note in found["notes"])
+    assert not any("no requests" in note for note in other["notes"])
