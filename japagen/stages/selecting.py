@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +98,7 @@ def select_by_gradient(
     wanted = settings.per_label or len(examples)
     if not len(examples):
         return Choice(np.zeros(0, dtype=np.int64), np.zeros(0), np.full(len(labels), np.nan))
-    how = {"method": settings.method, "diversity": settings.diversity}
+    pick = partial(choose, method=settings.method, diversity=settings.diversity)
     if settings.privacy is not None:
         private = settings.privacy
         target = private_target(
@@ -106,7 +107,7 @@ def select_by_gradient(
             delta=private.delta,
             clip=private.clip,
         )
-        return choose(target, vectors, asked, wanted, **how)
+        return pick(target, vectors, asked, wanted)
     subsets = gold_subsets(gold, gold_vectors, true, vectors, asked, len(labels), seed=seed)
     ids, shots = examples.column("id"), examples.column("shot_ids")
     dealt = deal_texts(ids, asked, shots, subsets, seed)
@@ -114,7 +115,7 @@ def select_by_gradient(
     for label in range(len(labels)):
         groups = [np.flatnonzero((asked == label) & (dealt == n)) for n in range(len(subsets))]
         for rows, number, subset in zip(groups, _quotas(groups, wanted), subsets, strict=True):
-            made = choose(subset.target, vectors[rows], asked[rows], number, **how)
+            made = pick(subset.target, vectors[rows], asked[rows], number)
             parts.append((label, rows[made.rows], made, subset.ids[label]))
     return _joined(parts, len(labels))
 
@@ -123,7 +124,7 @@ def _quotas(groups: Sequence[Ints], wanted: int) -> list[int]:
     """How many texts to choose of each group: in proportion to their sizes, ``wanted`` in all."""
     ends = np.cumsum([len(rows) for rows in groups])
     most = min(wanted, int(ends[-1]))
-    return np.diff(ends * most // max(int(ends[-1]), 1), prepend=0).tolist()
+    return [int(n) for n in np.diff(ends * most // max(int(ends[-1]), 1), prepend=0)]
 
 
 def _joined(parts: Sequence[tuple[int, Ints, Choice, tuple[str, ...]]], names: int) -> Choice:

@@ -192,7 +192,7 @@ def test_a_checkpoint_that_is_not_there_or_not_whole(path: Path, tmp_path: Path)
         ask(HFGenerator(str(tmp_path)), [make(0)])
 
 
-def test_a_gguf_is_read_too(tmp_path: Path) -> None:
+def test_a_gguf_is_read_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = write_tiny_model(tmp_path / "tiny.gguf")
     generator = HFGenerator(str(path), device="cpu")
     assert generator.info.name == "tiny"
@@ -200,3 +200,4 @@ def test_a_gguf_is_read_too(tmp_path: Path) -> None:
     assert answer.finish in ("stop", "length")
     assert answer.completion_tokens > 0
     generator.close()
+    assert "GGUF" not in capfd.readouterr().err  # transformers shows a bar of its own
