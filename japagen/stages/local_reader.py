@@ -38,18 +38,25 @@ class LocalReader:
             JapagenError: If the language model cannot be found, or the encoder's tokenizer cannot
                 say where its tokens stand in a text.
         """
-        if self._weights is not None:
-            for package in ("gguf", "accelerate"):
-                if importlib.util.find_spec(package) is None:
-                    raise MissingExtraError(package, "hf", "Reading a GGUF file with transformers")
-        else:
-            assert self._checkpoint is not None
+        self._check_model()
         if self._task.training.encoder != "embedded" and not self.encoder.tokenizer.is_fast:
             raise JapagenError(
                 "Expected an encoder with a fast tokenizer, which says where its tokens stand in a "
                 f"text, found {type(self.encoder.tokenizer).__name__}.",
                 "Set another training.encoder, or generation.strategy: few_shot.",
             )
+
+    def _check_model(self) -> None:
+        try:
+            found = self._weights or self._checkpoint
+        except MissingExtraError:
+            raise
+        except JapagenError as error:
+            key = "gradient_matching" if self._task.gradient_matching.model else "generator"
+            raise JapagenError(error.message, f"Check {key}.model.") from error
+        for package in ("gguf", "accelerate") if found is self._weights else ():
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtraError(package, "hf", "Reading a GGUF file with transformers")
 
     @property
     def identity(self) -> str:

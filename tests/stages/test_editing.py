@@ -52,6 +52,21 @@ def matching(raw_task: dict[str, Any], tiny_encoder: str, tiny_reader: str) -> d
     }
 
 
+def test_what_was_selected_is_changed_towards_the_same_gold(
+    matching: dict[str, Any], tmp_path: Path
+) -> None:
+    matching["selection"] = {"per_label": 3}
+    task = Task.parse(matching)
+    run = jg.run(task, tmp_path / "run", until="align", generator=ScriptedGenerator(_write))
+    kept = [e for e in run.dataset if e.rejected is None]
+    assert len(kept) == 6
+    children = [e for e in kept if e.source == EDITED]
+    parents = {e.id: e for e in run.dataset}
+    assert children
+    for child in children:
+        assert set(child.shot_ids) == set(parents[str(child.parent_id)].shot_ids)
+
+
 def test_a_run_changes_texts_and_trains_on_them(matching: dict[str, Any], tmp_path: Path) -> None:
     task, heard = Task.parse(matching), Heard()
     run = jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_write), listener=heard)
@@ -247,8 +262,9 @@ def test_a_missing_model_is_found_before_anything_is_asked(
 ) -> None:
     matching["gradient_matching"]["model"] = str(tmp_path / "nothing.gguf")
     generator = ScriptedGenerator(_write)
-    with pytest.raises(JapagenError, match=r"nothing\.gguf"):
+    with pytest.raises(JapagenError, match=r"nothing\.gguf") as raised:
         jg.run(Task.parse(matching), tmp_path / "run", generator=generator)
+    assert raised.value.hint == "Check gradient_matching.model."
     assert generator.asked == []
     assert not (tmp_path / "run").exists()
 
