@@ -13,8 +13,8 @@ import numpy.typing as npt
 from japagen.curation.label_check import (
     beats_guessing,
     encoder_vote,
+    fit_pool,
     held_out_posterior,
-    label_indices,
 )
 from japagen.examples import EDITED, Dataset, Example, Rejection
 from japagen.gradients.subsets import extended_shots
@@ -76,7 +76,7 @@ class EditOutcome:
                 [children], settings.encoder, trust_remote_code=settings.trust_remote_code
             )
             vectors = found.astype(np.float64)
-            children = self._undisputed(children, vectors)
+            children = self._judged(children, vectors)
         passed = {str(c.parent_id): c for c in children.kept}
         both = Dataset.concat([self._held(passed), children]) if made else dataset
         summary = self._summary(children, vectors)
@@ -131,16 +131,26 @@ class EditOutcome:
     def _most(self) -> float:
         return self._work.task.gradient_matching.perplexity
 
-    def _undisputed(self, children: Dataset, vectors: Floats) -> Dataset:
-        """Rejects the children that classifiers of gold alone find to have another label."""
-        work = self._work
-        vote = encoder_vote(work.gold_vectors, work.gold_labels, vectors, work.task.seed)
+    def _judged(self, children: Dataset, vectors: Floats) -> Dataset:
+        """Rejects the children that classifiers of gold alone find to have another label.
+
+        The label of the others is trusted less than their parent's by as much as it has become
+        less likely.
+        """
+        work, own = self._work, self._work.labels[self._at]
+        read = np.concatenate([vectors, work.vectors[self._at]])
+        vote = encoder_vote(work.gold_vectors, work.gold_labels, read, work.task.seed)
         held_out = held_out_posterior([vote.gold], work.gold_labels, work.task.seed)
         if not beats_guessing(held_out, work.gold_labels):
             return children
-        names = list(work.task.labels)
-        said = vote.texts.argmax(axis=1)
-        own = label_indices(children, names)
+        chances = fit_pool([vote.gold], work.gold_labels).posterior([vote.texts])
+        after, before = np.split(chances, 2)
+        names, said = list(work.task.labels), after.argmax(axis=1)
+        if work.task.alignment.label_trust != "none":
+            rows = np.arange(len(own))
+            less = np.minimum(after[rows, own] / np.maximum(before[rows, own], 1e-12), 1.0)
+            trust = np.array(children.column("weight_label"), dtype=np.float64)
+            children = children.with_columns(weight_label=trust * less)
         return children.with_rejections(
             [
                 Rejection(REFUSED, 1, 0, f"{names[own[row]]} asked, {names[said[row]]} found")

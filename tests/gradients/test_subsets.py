@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen.examples import Dataset, Example
@@ -31,6 +31,7 @@ def _made(counts: tuple[int, ...], seed: int = 0) -> tuple[Dataset, list[Subset]
     return gold, subsets, vectors
 
 
+@settings(max_examples=30)
 @given(st.tuples(st.integers(4, 20), st.integers(4, 20)), st.integers(0, 3))
 def test_each_target_leaves_out_whole_blocks_and_all_gold_is_left_out_by_some(
     counts: tuple[int, int], seed: int
@@ -86,6 +87,7 @@ def test_a_goal_is_the_mean_gradient_at_heads_trained_on_the_texts() -> None:
     assert descend(np.ones((2, 6)), np.array([0, 1]), 2).shape == (4, 2, 6)
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 5), st.lists(st.sets(st.integers(0, 15), max_size=8), max_size=30))
 def test_texts_go_where_their_prompts_have_shown_least(seed: int, shown: list[set[int]]) -> None:
     gold, subsets, _ = _made((16, 16))

@@ -35,6 +35,11 @@ def _write(request: Request) -> str:
     return f"{texts[request.seed % 4]}{'先日の件で話す。' * (request.seed // 4 % 2)}"
 
 
+def _put_first(_: Any, texts: list[str], *_where: int) -> list[Changed]:
+    """A change that takes no models, for tests of what follows it."""
+    return [Changed(f"今、{text}", (("", "今、"),)) for text in texts]
+
+
 @pytest.fixture(scope="session")
 def tiny_reader(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_checkpoint(tmp_path_factory.mktemp("reader"), "gemma3"))
@@ -53,8 +58,9 @@ def matching(raw_task: dict[str, Any], tiny_encoder: str, tiny_reader: str) -> d
 
 
 def test_what_was_selected_is_changed_towards_the_same_gold(
-    matching: dict[str, Any], tmp_path: Path
+    matching: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(edit_work.EditWork, "_change_piece", _put_first)
     matching["selection"] = {"per_label": 3}
     task = Task.parse(matching)
     run = jg.run(task, tmp_path / "run", until="align", generator=ScriptedGenerator(_write))
@@ -140,8 +146,9 @@ def test_what_was_changed_before_an_interruption_is_not_changed_again(
 
 @pytest.mark.parametrize("verdict", ["accept", "reject"])
 def test_decisions_of_people_hold(
-    matching: dict[str, Any], tmp_path: Path, verdict: Verdict
+    matching: dict[str, Any], tmp_path: Path, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(edit_work.EditWork, "_change_piece", _put_first)
     task, out = Task.parse(matching), tmp_path / "run"
 
     def go() -> Any:
@@ -183,7 +190,8 @@ def test_a_change_of_register_or_label_is_turned_down(
     rows = [f"{text.format(n=n)},{label}" for n in range(30) for label, text in about.items()]
     (tmp_path / "gold.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
     matching["gold"] = {"path": str(tmp_path / "gold.csv")}
-    matching["curation"] |= {"max_gold_overlap": 1.0}
+    matching["curation"] |= {"max_gold_overlap": 1.0, "label_miss": "keep"}
+    matching["alignment"]["label_trust"] = "encoder"
 
     def change(self: Any, texts: list[str], number: int, label: int) -> list[Changed]:
         if label:
@@ -199,6 +207,11 @@ def test_a_change_of_register_or_label_is_turned_down(
     for child in children:
         refused = child.rejected and (child.rejected.filter, child.rejected.detail)
         assert refused in ((None,) if not detail else ((REFUSED, detail),))
+    # The label of a text that was changed is trusted no more than before.
+    trust = {e.id: e.weight_label for e in run.dataset}
+    assert all(0 < trust[e.id] <= trust[str(e.parent_id)] for e in children)
+    if "asked" in detail:
+        assert all(trust[e.id] < trust[str(e.parent_id)] for e in children)
     # A parent stays where its child does not.
     gone = {e.id for e in run.dataset if e.rejected and e.rejected.filter == EDITED}
     assert gone == {e.parent_id for e in run.dataset.kept if e.source == EDITED}
@@ -215,8 +228,9 @@ def test_synthesis_takes_the_place_of_edits(matching: dict[str, Any], tmp_path: 
 
 
 def test_texts_of_a_file_are_changed_and_stay_of_unknown_descent(
-    matching: dict[str, Any], tmp_path: Path
+    matching: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(edit_work.EditWork, "_change_piece", _put_first)
     path = tmp_path / "texts.csv"
     rows = [f"{text},{label}" for label, texts in TEXTS.items() for text in texts]
     path.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
