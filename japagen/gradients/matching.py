@@ -95,8 +95,12 @@ class Matcher:
             [(max(a - before, 0), max(b - before, 0)) for a, b in row]
             for row in rows.pop("offset_mapping")
         ]
-        batch = self.tokenizer.pad(rows, return_tensors="pt").to(self.device)
-        return Embedded(self.table[batch["input_ids"]], batch["attention_mask"], offsets)
+        batch = self.tokenizer.pad(rows)
+        ids, mask = (
+            torch.tensor(batch[name], device=self.device)
+            for name in ("input_ids", "attention_mask")
+        )
+        return Embedded(self.table[ids], mask, offsets)
 
     def vectors(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Unit-length vectors of texts, shape (n, width)."""

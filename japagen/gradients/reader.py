@@ -88,7 +88,7 @@ class Reader:
             mask = [[1] * len(sequences[r]) + [0] * (width - len(sequences[r])) for r in rows]
             ids, read = (torch.tensor(part, device=self.device) for part in (padded, mask))
             with torch.inference_mode():
-                logits = self.model(ids, attention_mask=read).logits
+                logits = self.model(ids, attention_mask=read, use_cache=False).logits
             yield rows, ids, logits
 
 
