@@ -11,6 +11,7 @@ from typing import Any
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
+from japagen.tasks.matching_settings import STRATEGY
 from japagen.tasks.tasks import Task
 
 Changes = dict[str, Any]
@@ -61,6 +62,12 @@ def space_of(
             raise JapagenError(
                 f"Expected keys of generation to vary, found {key}.",
                 f"For example: {', '.join(_SPACE)}, generation.strategy, generation.prompts",
+            )
+        if key == "generation.strategy" and STRATEGY in values:
+            raise JapagenError(
+                f"Expected strategies that ask differently, found {STRATEGY}, which asks as "
+                "few_shot does.",
+                "Leave it out, and set it in the task file that tuning writes.",
             )
         for value in values:
             varied(task, {key: value})

@@ -54,6 +54,7 @@ def test_arms_are_drawn_from_what_fits(task: Task) -> None:
         ({"generation.shots": [0]}, "greater than or equal to 1"),
         ({"generation.shotz": [4]}, "shotz"),
         ({"training.epochs": [4]}, "Expected keys of generation"),
+        ({"generation.strategy": ["gradient_matching"]}, "which asks as few_shot does"),
     ],
 )
 def test_what_cannot_be_varied_is_refused(task: Task, vary: dict[str, Any], message: str) -> None:
