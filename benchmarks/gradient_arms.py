@@ -26,8 +26,13 @@ from japagen.japanese.morphology import default_tagger
 
 CHOSEN = ("random", "confident", "weights", "pursuit", "selected")
 FILTERED = ("filtered", "edited")
-ADMM = {"admm": "random", "admm-chosen": "selected", "admm-noise": "random"}
-"""Arms of ADMM, and the arm whose texts they start from; of noise only the lengths count."""
+ADMM = {
+    "admm": ("random", Admm()),
+    "admm-chosen": ("selected", Admm()),
+    "admm-free": ("random", Admm(perplexity=float("inf"))),
+    "admm-noise": ("random", Admm(perplexity=float("inf"), start="noise")),
+}
+"""Arms of ADMM: the arm whose texts they start from (of noise only their lengths) and how."""
 PRIVATE = {"private-8": 8.0, "private-1": 1.0}
 """Arms of a private choice, and their epsilon."""
 ARMS = (*CHOSEN, *FILTERED, *ADMM, *PRIVATE)
@@ -126,7 +131,8 @@ class Draw:
             *(encoder.pooling, encoder.max_length),
         )
         words = WholeWords(default_tagger(), self.texts.gold.texts)
-        start = self._chosen(ADMM.get(arm, "selected"), size)
+        begin, settings = ADMM.get(arm, ("selected", None))
+        start = self._chosen(begin, size)
         if arm == "edited":
             texts = [
                 found.text for found in edit(start.texts, start.labels, matcher, reader, words)
@@ -134,7 +140,6 @@ class Draw:
             return Made(texts, start.labels, start.weights)
         known = [*self.pool.texts, *self.texts.gold.texts]
         lexicon = Lexicon.of(known, matcher, reader, words)
-        settings = Admm(start="noise" if arm == "admm-noise" else "text")
         texts = []
         for k in range(len(self.labels)):
             own = [start.texts[row] for row in np.flatnonzero(start.labels == k)]
