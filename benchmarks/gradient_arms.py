@@ -25,7 +25,8 @@ from japagen.gradients.words import WholeWords
 from japagen.japanese.morphology import default_tagger
 
 CHOSEN = ("random", "confident", "weights", "pursuit", "selected")
-FILTERED = ("filtered", "edited")
+FILTERED = ("filtered-random", "filtered", "edited")
+"""`keep_best` of a random and of the greedy choice, and of edits of the latter."""
 ADMM = {
     "admm": ("random", Admm()),
     "admm-chosen": ("selected", Admm()),
@@ -79,9 +80,12 @@ class Draw:
             return self._chosen(arm, size)
         if arm in PRIVATE:
             return self._greedy(self._private(PRIVATE[arm]), size)
-        if arm == "filtered":
-            return self._keep_best(self._chosen("selected", int(size * _SPARE)), size)
-        return self._keep_best(self._written(arm, int(size * _SPARE)), size)
+        spare = int(size * _SPARE)
+        if arm.startswith("filtered"):
+            before = self._chosen("random" if arm.endswith("random") else "selected", spare)
+        else:
+            before = self._written(arm, spare)
+        return self._keep_best(before, size)
 
     def _chosen(self, arm: str, size: int) -> Made:
         if arm == "selected":

@@ -188,7 +188,8 @@ class _Kept:
         new = self._matcher.all_gradients(texts, self._label)
         number, total = len(texts), self._gradients.sum(dim=0)
         least = self._matcher.distance(total / number, self._label)
-        for row in np.flatnonzero(self._reader.perplexities(texts) <= self._bounds):
+        readable = self._reader.perplexities(texts) <= self._bounds
+        for row in np.flatnonzero(readable).tolist():
             moved = total - self._gradients[row] + new[row]
             found = self._matcher.distance(moved / number, self._label)
             if found < least or not self._readable[row]:
