@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gradient_data import draw
+from gradient_data import GOLD, draw
 from gradient_models import Models
 from label_fidelity import TASKS
 
@@ -63,10 +63,12 @@ class Made:
 class Draw:
     """One draw of gold of one task, and every way to come by texts."""
 
-    def __init__(self, name: str, data: Path, pool: Dataset, seed: int, models: Models) -> None:
+    def __init__(
+        self, name: str, data: Path, pool: Dataset, seed: int, models: Models, gold: int = GOLD
+    ) -> None:
         self.name, self.pool, self.seed, self.models = name, pool, seed, models
         self.labels = list(TASKS[name]["labels"])
-        self.texts = draw(name, data, pool, seed)
+        self.texts = draw(name, data, pool, seed, gold)
         self.asked = label_indices(pool, self.labels)
         self.gold = models.vectors(self.texts.gold.texts)
         self.true = label_indices(self.texts.gold, self.labels)

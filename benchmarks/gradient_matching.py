@@ -1,14 +1,15 @@
 """Text chosen, edited or written so that its gradients are gold's, beside LLM text at random.
 
     python benchmarks/gradient_matching.py --data DIR --cache DIR [--quick] [--tasks A,B]
-        [--arms A,B] [--sizes 20,100] [--seeds N] [--perplexity] [--show N] [--json FILE]
+        [--arms A,B] [--sizes 20,100] [--seeds N] [--gold 16] [--perplexity] [--show N]
+        [--json FILE]
 
 DIR holds a folder a task (hotel_sentiment, software_topics) with ``pool.jsonl`` and ``dev.jsonl``
 (columns text and label). LLM text is made once by the embedded model, or read from NAME.parquet in
-the cache; its labels are those asked for. A draw takes sixteen gold texts a label that no prompt
-has shown. Every set of texts made is kept in the cache: an interrupted run goes on where it was.
-The arms private-8 and private-1 choose with differential privacy, epsilon 8 and 1; they need
-dp-accounting, and are not part of the default.
+the cache; its labels are those asked for. A draw takes sixteen gold texts a label, or --gold, that
+no prompt has shown. Every set of texts made is kept in the cache: an interrupted run goes on where
+it was. The arms private-8 and private-1 choose with differential privacy, epsilon 8 and 1; they
+need dp-accounting, and are not part of the default.
 
 alone      macro-F1 on dev of a linear head on the frozen encoder, trained on the texts alone
 + gold     the same, trained on gold too, which carries 60% of the loss
@@ -41,7 +42,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from gradient_arms import ADMM, CHOSEN, FILTERED, Draw, Made
-from gradient_data import llm_pool
+from gradient_data import GOLD, llm_pool
 from gradient_models import Models
 from gradient_scores import score
 
@@ -125,6 +126,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join((*CHOSEN, *FILTERED, *ADMM)))
     parser.add_argument("--sizes", default="20,100", help="texts a label")
     parser.add_argument("--seeds", type=int, default=5, help="draws of gold")
+    parser.add_argument("--gold", type=int, default=GOLD, help="gold texts a label")
     parser.add_argument("--per-label", type=int, default=150, help="LLM texts asked for a label")
     parser.add_argument("--perplexity", action="store_true", help="read all texts with the LLM")
     parser.add_argument("--show", type=int, default=0, help="print so many texts, unpicked")
@@ -139,7 +141,7 @@ def main() -> None:
     for name in given.tasks.split(","):
         pool = llm_pool(name, given.data, given.cache, given.per_label)
         test = read_examples(given.data / name / "dev.jsonl", split="test", require_label=True)
-        draws = [Draw(name, given.data, pool, seed, models) for seed in range(seeds)]
+        draws = [Draw(name, given.data, pool, s, models, given.gold) for s in range(seeds)]
         for size in sizes:
             for arm in arms:
                 results[f"{name} {arm} {size}"] = run(draws, arm, size, given, test)
