@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from gradient_checkpoints import tuned_choice
 from gradient_data import GOLD, draw
 from gradient_models import Models
 from label_fidelity import TASKS
@@ -36,7 +37,8 @@ ADMM = {
 """Arms of ADMM: the arm whose texts they start from (of noise only their lengths) and how."""
 PRIVATE = {"private-8": 8.0, "private-1": 1.0}
 """Arms of a private choice, and their epsilon."""
-ARMS = (*CHOSEN, *FILTERED, *ADMM, *PRIVATE)
+TUNED = "selected-tuned"
+"""The arm that takes gradients at checkpoints of real fine-tuning: minutes a draw."""
 _DELTA = 1e-5
 _SPARE = 1.2
 
@@ -80,6 +82,12 @@ class Draw:
         """Comes by texts, ``size`` a label; arms that filter may leave fewer."""
         if arm in CHOSEN:
             return self._chosen(arm, size)
+        if arm == TUNED:
+            rows = tuned_choice(
+                *(self.models.encoder, self.texts.gold, self.true, self.pool.texts, self.asked),
+                *(self.labels, size, self.seed),
+            )
+            return self._rows(rows, np.ones(len(rows)))
         if arm in PRIVATE:
             return self._greedy(self._private(PRIVATE[arm]), size)
         spare = int(size * _SPARE)

@@ -9,7 +9,8 @@ DIR holds a folder a task (hotel_sentiment, software_topics) with ``pool.jsonl``
 the cache; its labels are those asked for. A draw takes sixteen gold texts a label, or --gold, that
 no prompt has shown. Every set of texts made is kept in the cache: an interrupted run goes on where
 it was. The arms private-8 and private-1 choose with differential privacy, epsilon 8 and 1; they
-need dp-accounting, and are not part of the default.
+need dp-accounting. The arm selected-tuned takes gradients at checkpoints of real fine-tuning. None
+of the three is part of the default.
 
 alone      macro-F1 on dev of a linear head on the frozen encoder, trained on the texts alone
 + gold     the same, trained on gold too, which carries 60% of the loss
