@@ -82,13 +82,14 @@ class Lexicon:
         encoded = reader.tokenizer(self.surfaces, add_special_tokens=False)["input_ids"]
         self.tokens: list[list[int]] = [list(row) for row in encoded]
         self.first = torch.tensor([row[0] for row in self.tokens])
-        self.rest = torch.zeros(len(self.surfaces))
+        self._lengths = self.table.pow(2).sum(dim=1)
+        self._at = {surface: at for at, surface in enumerate(self.surfaces)}
+        rest = torch.zeros(len(self.surfaces))
         longer = [at for at, row in enumerate(self.tokens) if len(row) > 1]
         if longer:
             found = reader.rest_log_likelihoods([self.surfaces[at] for at in longer])
-            self.rest[longer] = torch.tensor(found, dtype=torch.float32)
-        self._lengths = self.table.pow(2).sum(dim=1)
-        self._at = {surface: at for at, surface in enumerate(self.surfaces)}
+            rest[longer] = torch.tensor(found, dtype=torch.float32)
+        self.rest = rest.to(self.table.device)
 
     @classmethod
     def of(
