@@ -21,7 +21,7 @@ class Texts:
     """What one draw of one task has.
 
     Attributes:
-        gold: Up to sixteen texts a label that methods may read; no prompt has shown them.
+        gold: Texts that methods may read; no prompt has shown them.
         held: The rest: what was neither drawn nor shown.
     """
 
@@ -29,7 +29,7 @@ class Texts:
     held: Dataset
 
 
-def draw(name: str, data: Path, pool: Dataset, seed: int) -> Texts:
+def draw(name: str, data: Path, pool: Dataset, seed: int, gold_texts: int = GOLD) -> Texts:
     """Draws gold from the texts that no prompt has shown.
 
     A label with few texts keeps a third of them back.
@@ -42,7 +42,7 @@ def draw(name: str, data: Path, pool: Dataset, seed: int) -> Texts:
     for label in TASKS[name]["labels"]:
         rows = np.flatnonzero(free & (labels == label))
         rows = np.random.default_rng([1, seed]).permutation(rows)
-        number = min(GOLD, len(rows) * 2 // 3)
+        number = min(gold_texts, len(rows) * 2 // 3)
         gold += rows[:number].tolist()
         held += rows[number:].tolist()
     return Texts(*(texts.take(np.sort(np.array(rows))) for rows in (gold, held)))

@@ -47,6 +47,21 @@ class Reader:
         total, count = self.log_likelihoods(texts)
         return np.asarray(np.exp(-total / np.maximum(count, 1)))
 
+    def rest_log_likelihoods(self, words: Sequence[str]) -> Floats:
+        """Log-probability of each word's tokens behind its first, given the first, shape (n,).
+
+        The word stands at the beginning: what a word's first token leaves open depends little on
+        what stands before it.
+        """
+        total = np.zeros(len(words))
+        for rows, ids, logits in self._read(words):
+            log_p = torch.log_softmax(logits[:, :-1].float(), dim=-1)
+            found = log_p.gather(2, ids[:, 1:, None])[..., 0]
+            for at, row in enumerate(rows):
+                end = len(self.context) - 1 + len(self._tokens(words[row]))
+                total[row] = float(found[at, len(self.context) : end].sum())
+        return total
+
     def next_tokens(
         self, texts: Sequence[str], number: int
     ) -> Iterator[tuple[int, list[tuple[int, list[int]]]]]:
@@ -110,12 +125,12 @@ class Writing:
         self._begin = reader.context
 
     def begin(self) -> torch.Tensor:
-        """Reads what stands before the texts; returns next-token log-probabilities."""
+        """Reads what stands before the texts; returns logits as `add` does."""
         return self.add([self._begin] * self._number)
 
     @torch.inference_mode()
     def add(self, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Adds tokens to each text, at least one; returns shape (n, vocabulary)."""
+        """Adds tokens to each text, at least one; returns the next's logits (n, vocabulary)."""
         width = max(len(row) for row in tokens)
         device = self._reader.device
         ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in tokens], device=device)
@@ -133,4 +148,5 @@ class Writing:
             logits_to_keep=1,
         )
         self._cache = out.past_key_values
-        return torch.log_softmax(out.logits[:, -1].float(), dim=-1)
+        found: torch.Tensor = out.logits[:, -1].float()
+        return found

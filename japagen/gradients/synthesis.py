@@ -2,18 +2,21 @@ r"""Writes texts whose gradients match gold's: ADMM between embeddings and reada
 
 X are continuous input embeddings, one for each word of each text; Z are words of a lexicon of
 whole dictionary words (and gold's own), with the mean embedding of their tokens. With Λ the dual,
+n texts and p the causal language model behind the words chosen before,
 
-    X-step   minimise  loss(X) + ρ/2 ‖X − Z + Λ/ρ‖²         by Adam;
-    Z-step   for each word in turn the k words nearest to X + Λ/ρ, of which the causal language
-             model finds one the likeliest behind the words chosen before, and MeCab still cuts
-             it as a word there;
+    X-step   minimise  loss(X) + ρ/2n ‖X − Z + Λ/ρ‖²         by Adam;
+    Z-step   minimise  ρ/2n ‖X − Z + Λ/ρ‖² − μ/n log p(Z)    word by word, among the k nearest
+             words that MeCab still cuts as a word there;
     Λ-step   Λ += ρ (X − Z).
 
-ρ is in units in which the embeddings have root mean square 1. The best iterate's words are kept.
+ρ is in units in which the embeddings have root mean square 1. Of every text that iterate is kept
+with which the mean gradient of all comes nearest to gold's, if it is readable.
 
 Source: Nguyen et al. (2025), arXiv 2502.17607, algorithm 1. Different here: words in place of
-tokens, the language model reads the words that this step has chosen and not the last one's, and
-the loss takes the head's gradients along its training.
+tokens; the language model reads the words that this step has chosen and not the last one's, and
+is weighed against the distance, where the paper takes the likeliest of the k nearest whatever it
+does to the gradient; texts are kept one by one; the loss takes the head's gradients along its
+training.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import torch
 
 from japagen.gradients.editing import word_embeddings
 from japagen.gradients.matching import Matcher
-from japagen.gradients.reader import Reader, Writing
+from japagen.gradients.reader import Floats, Reader, Writing
 from japagen.gradients.words import WholeWords
 
 Progress = Callable[[Iterable[int], int], Iterable[int]]
@@ -43,15 +46,19 @@ class Admm:
         rate: Adam's, in units of the embeddings' root mean square.
         rho: Of the penalty.
         nearest: Words that the language model chooses among.
+        readability: μ: what a nat of the language model's weighs in the loss.
+        perplexity: Most that a text's perplexity may be, over that of the text given.
         length: Most words of a text.
         start: From the words of LM text, or from words at random (``noise``).
     """
 
     iterations: int = 4
     steps: int = 4
-    rate: float = 0.1
-    rho: float = 1e-3
+    rate: float = 0.3
+    rho: float = 1e-4
     nearest: int = 30
+    readability: float = 0.01
+    perplexity: float = 1.5
     length: int = 24
     start: Literal["text", "noise"] = "text"
 
@@ -77,30 +84,40 @@ class Lexicon:
         self.first = torch.tensor([row[0] for row in self.tokens], device=self.table.device)
         self._lengths = self.table.pow(2).sum(dim=1)
         self._at = {surface: at for at, surface in enumerate(self.surfaces)}
+        rest = torch.zeros(len(self.surfaces))
+        longer = [at for at, row in enumerate(self.tokens) if len(row) > 1]
+        if longer:
+            found = reader.rest_log_likelihoods([self.surfaces[at] for at in longer])
+            rest[longer] = torch.tensor(found, dtype=torch.float32)
+        self.rest = rest.to(self.table.device)
 
     @classmethod
     def of(
         cls, texts: Iterable[str], matcher: Matcher, reader: Reader, words: WholeWords
     ) -> Lexicon:
-        """The allowed words of texts, and the encoder's own pieces that are whole words."""
+        """The allowed words of texts, and whole words that are one token of either model."""
         found = [
             span.word.surface
             for text in texts
             for span in words.spans(text)
             if words.allows([span.word])
         ]
-        pieces = (piece.removeprefix("▁") for piece in matcher.tokenizer.get_vocab())
-        return cls([*found, *sorted(words.single(set(pieces)))], matcher, reader, words)
+        pieces = {piece.removeprefix("▁") for piece in matcher.tokenizer.get_vocab()}
+        whole = sorted(words.single(pieces))
+        cut = reader.tokenizer(whole, add_special_tokens=False)["input_ids"] if whole else []
+        single = [piece for piece, row in zip(whole, cut, strict=True) if len(row) == 1]
+        return cls([*found, *single], matcher, reader, words)
 
     def places(self, text: str, length: int) -> list[int]:
         """The words of a text that are in the lexicon, up to so many, by their place in it."""
         found = [self._at.get(span.word.surface) for span in self.words.spans(text)]
         return [at for at in found if at is not None][:length]
 
-    def nearest(self, points: torch.Tensor, number: int) -> torch.Tensor:
-        """The nearest words of each point, shape (n, number)."""
+    def nearest(self, points: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The nearest words of each point and their squared distances, each (n, number)."""
         distance = self._lengths - 2 * points @ self.table.T
-        return distance.topk(min(number, len(self.surfaces)), dim=1, largest=False).indices
+        found = distance.topk(min(number, len(self.surfaces)), dim=1, largest=False)
+        return found.indices, found.values + points.pow(2).sum(dim=1, keepdim=True)
 
     def text(self, places: Sequence[int]) -> str:
         """Words put together."""
@@ -120,7 +137,7 @@ def synthesise(
     """Writes as many texts of a label as are given to start from.
 
     Args:
-        texts: LM text; with ``start: noise`` only their lengths count.
+        texts: LM text; with ``start: noise`` only their lengths and their perplexities count.
         label: Its index.
         matcher: The loss.
         reader: The causal language model.
@@ -130,22 +147,56 @@ def synthesise(
         progress: Wraps the iterations.
 
     Returns:
-        The iterate of least loss, the start included: as many texts, whole words throughout.
+        As many texts: of each the iterate, the start included, with which the loss is least.
+        What is new is readable and consists of whole words.
     """
     settings = settings or Admm()
+    bounds = reader.perplexities(texts) * settings.perplexity
     words = [lexicon.places(text, settings.length) or [0] for text in texts]
+    begin = list(texts)
     if settings.start == "noise":
         rng = np.random.default_rng([seed, label])
         words = [rng.integers(len(lexicon.surfaces), size=len(row)).tolist() for row in words]
+        begin = [lexicon.text(row) for row in words]
     state = _State(words, label, matcher, reader, lexicon, settings)
-    best, least = state.texts(), state.loss()
+    kept = _Kept(begin, label, matcher, reader, bounds)
     for _ in progress(range(settings.iterations), settings.iterations):
         state.move()
         state.project()
-        loss = state.loss()
-        if loss < least:
-            best, least = state.texts(), loss
-    return best
+        kept.consider(state.texts())
+    return kept.texts
+
+
+class _Kept:
+    """The best that was found of each text: what brings their mean gradient nearest to gold's.
+
+    A text that is not readable, as noise is not, gives way to the first that is.
+    """
+
+    def __init__(
+        self, texts: Sequence[str], label: int, matcher: Matcher, reader: Reader, bounds: Floats
+    ) -> None:
+        self.texts = list(texts)
+        self._label = label
+        self._matcher = matcher
+        self._reader = reader
+        self._bounds = bounds
+        self._gradients = matcher.all_gradients(texts, label)
+        self._readable = reader.perplexities(texts) <= bounds
+
+    def consider(self, texts: Sequence[str]) -> None:
+        """Takes those of an iterate's texts that are readable and lower the loss."""
+        new = self._matcher.all_gradients(texts, self._label)
+        number, total = len(texts), self._gradients.sum(dim=0)
+        least = self._matcher.distance(total / number, self._label)
+        readable = self._reader.perplexities(texts) <= self._bounds
+        for row in np.flatnonzero(readable).tolist():
+            moved = total - self._gradients[row] + new[row]
+            found = self._matcher.distance(moved / number, self._label)
+            if found < least or not self._readable[row]:
+                total, least = moved, found
+                self.texts[row], self._gradients[row] = texts[row], new[row]
+                self._readable[row] = True
 
 
 class _State:
@@ -180,11 +231,6 @@ class _State:
 
     def texts(self) -> list[str]:
         return [self._lexicon.text(row) for row in self.words]
-
-    def loss(self) -> float:
-        """Of the texts as the encoder really cuts them."""
-        mean = self._matcher.all_gradients(self.texts(), self._label).mean(dim=0)
-        return float(self._matcher.distance(mean, self._label))
 
     def _embeddings(self) -> torch.Tensor:
         """Z, shape (n, words, width); zero where a text has ended."""
@@ -225,15 +271,17 @@ class _State:
         """The Z-step and the Λ-step."""
         rho = self._settings.rho
         points = self._x + self._dual / rho
+        closeness = rho / 2 / self._settings.readability
         writing = Writing(self._reader, len(self.words))
-        log_p = writing.begin()
+        logits = writing.begin()
         chosen: list[list[int]] = [[] for _ in self.words]
         before = [""] * len(self.words)
         for place in range(points.shape[1]):
-            near = self._lexicon.nearest(points[:, place], self._settings.nearest)
-            likely = log_p.gather(1, self._lexicon.first[near])
+            near, distance = self._lexicon.nearest(points[:, place], self._settings.nearest)
+            likely = logits.gather(1, self._lexicon.first[near]) + self._lexicon.rest[near]
+            worth = likely - closeness * distance
             tokens = []
-            for row, order in enumerate(likely.argsort(dim=1, descending=True).tolist()):
+            for row, order in enumerate(worth.argsort(dim=1, descending=True).tolist()):
                 if not self._filled[row, place]:
                     tokens.append([0])
                     continue
@@ -241,7 +289,7 @@ class _State:
                 chosen[row].append(word)
                 before[row] += self._lexicon.surfaces[word]
                 tokens.append(self._lexicon.tokens[word])
-            log_p = writing.add(tokens)
+            logits = writing.add(tokens)
         self.words = chosen
         self._dual = self._dual + rho * (self._x - self._embeddings()) * self._filled[..., None]
 

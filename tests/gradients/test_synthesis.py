@@ -35,10 +35,20 @@ def test_synthesis_lowers_the_loss_in_whole_words(
     assert parts.words.unknown_share(made) < 0.1
 
 
+def test_what_is_new_is_as_readable_as_asked_for(parts: Parts, lexicon: Lexicon) -> None:
+    settings = replace(QUICK, perplexity=1.05)
+    made = synthesise(TEXTS, 0, parts.matcher, parts.reader, lexicon, settings)
+    grown = parts.reader.perplexities(made) / parts.reader.perplexities(TEXTS)
+    assert made != TEXTS
+    assert grown.max() <= 1.05 + 1e-6
+
+
 def test_the_nearest_word_of_a_word_is_itself(lexicon: Lexicon) -> None:
-    found = lexicon.nearest(lexicon.table[:5], 1)
+    found, distance = lexicon.nearest(lexicon.table[:5], 2)
     for row, at in enumerate(found[:, 0].tolist()):
         assert lexicon.table[at].allclose(lexicon.table[row], atol=1e-5)
+    apart = (lexicon.table[:5] - lexicon.table[found[:, 1]]).pow(2).sum(dim=1)
+    assert distance[:, 1].tolist() == pytest.approx(apart.tolist(), rel=1e-3)
 
 
 def test_a_text_is_put_together_from_its_own_words(lexicon: Lexicon) -> None:
