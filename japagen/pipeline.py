@@ -28,13 +28,13 @@ from japagen.stages.asking import Asker
 from japagen.stages.auditing import run_audit
 from japagen.stages.curating import filter_inputs, filter_texts
 from japagen.stages.deciding import apply_reviews
-from japagen.stages.editing import check_editing, edit_texts
 from japagen.stages.label_checking import LabelChecker
 from japagen.stages.measuring import Measuring, Vectors
 from japagen.stages.planning import find_registers, load_analyzer, plan
 from japagen.stages.refining import refine_doubtful
 from japagen.stages.rounds import Rounds
 from japagen.stages.selecting import select_texts
+from japagen.stages.text_editing import check_editing, edit_texts
 from japagen.stages.two_turns import generate_pairs
 from japagen.stages.weighting import Weighting
 from japagen.storage.files import digest, read_json, write_json, write_text

@@ -72,7 +72,7 @@ def change(
         found = [(each.text, each.changes) for each in made]
     else:
         assert lexicon is not None
-        found = _synthesised(texts, label, matcher, reader, lexicon(), seed)
+        found = _synthesised(texts, label, matcher, reader, lexicon(), perplexity, seed)
     changed = [row for row, (_, changes) in enumerate(found) if changes]
     before = reader.perplexities([texts[row] for row in changed])
     after = reader.perplexities([found[row][0] for row in changed])
@@ -84,21 +84,24 @@ def change(
 
 
 def _synthesised(
-    texts: Sequence[str], label: int, matcher: Matcher, reader: Reader, lexicon: Lexicon, seed: int
+    texts: Sequence[str],
+    label: int,
+    matcher: Matcher,
+    reader: Reader,
+    lexicon: Lexicon,
+    perplexity: float,
+    seed: int,
 ) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
     cut = [[span.word.surface for span in lexicon.words.spans(text)] for text in texts]
     length = min(max(map(len, cut)), _MOST_WORDS)
-    starts = [lexicon.text(lexicon.places(text, length)) for text in texts]
-    made = synthesise(texts, label, matcher, reader, lexicon, Admm(length=length), seed)
-    found: list[tuple[str, tuple[tuple[str, str], ...]]] = []
-    for text, start, new, old in zip(texts, starts, made, cut, strict=True):
-        # What is written with the lexicon alone may lack words without being any nearer to gold.
-        if new in (start, text):
-            found.append((text, ()))
-        else:
-            own = [span.word.surface for span in lexicon.words.spans(new)]
-            found.append((new, _differences(old, own)))
-    return found
+    settings = Admm(length=length, perplexity=perplexity)
+    made = synthesise(texts, label, matcher, reader, lexicon, settings, seed)
+    return [
+        (new, _differences(old, [span.word.surface for span in lexicon.words.spans(new)]))
+        if new != text
+        else (text, ())
+        for text, new, old in zip(texts, made, cut, strict=True)
+    ]
 
 
 def _differences(before: Sequence[str], after: Sequence[str]) -> tuple[tuple[str, str], ...]:

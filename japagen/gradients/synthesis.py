@@ -84,12 +84,11 @@ class Lexicon:
         self.first = torch.tensor([row[0] for row in self.tokens], device=self.table.device)
         self._lengths = self.table.pow(2).sum(dim=1)
         self._at = {surface: at for at, surface in enumerate(self.surfaces)}
-        rest = torch.zeros(len(self.surfaces))
+        self.rest = torch.zeros(len(self.surfaces), device=self.table.device)
         longer = [at for at, row in enumerate(self.tokens) if len(row) > 1]
         if longer:
             found = reader.rest_log_likelihoods([self.surfaces[at] for at in longer])
-            rest[longer] = torch.tensor(found, dtype=torch.float32)
-        self.rest = rest.to(self.table.device)
+            self.rest[longer] = torch.tensor(found, dtype=torch.float32, device=self.table.device)
 
     @classmethod
     def of(
