@@ -30,7 +30,8 @@ from japagen.requesting import one_line
 from japagen.storage.files import read_array
 from japagen.tasks.settings import Training
 from japagen.training.encoders import Encoder, load_encoder, supports_bf16
-from japagen.training.fitting import step_count, train, untrained
+from japagen.training.fine_tuning import step_count
+from japagen.training.fitting import train, untrained
 from japagen.training.heads import last_linear
 from japagen.training.objectives import row_losses
 
