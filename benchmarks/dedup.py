@@ -32,19 +32,20 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from japagen.curation.near_duplicates import find_near_duplicates, find_near_vectors
+from japagen.curation.near_duplicates import Near, find_near_duplicates, find_near_vectors
 from japagen.curation.shingles import plain_form
-from japagen.japanese.conversion import convert_style
+from japagen.japanese.conversion import Target, convert_style
 from japagen.japanese.morphology import Morpheme, tokenize
 
 SWAPS = {"が": "は", "は": "が", "に": "へ", "へ": "に", "を": "は", "も": "は", "から": "より"}
 HALF_KATAKANA = {unicodedata.normalize("NFKC", c): c for c in map(chr, range(0xFF66, 0xFF9E))}
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 NEGATIVE = "other content word"
+STYLES: tuple[Target, ...] = ("polite", "plain", "casual")
 
 
 def read_texts(folder: Path) -> list[str]:
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted(folder.rglob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
             text = json.loads(line).get("text", "")
@@ -80,7 +81,7 @@ def drawn_out(text: str, rng: random.Random) -> str:
 
 
 def in_another_register(text: str, rng: random.Random) -> str:
-    for target in rng.sample(("polite", "plain", "casual"), 3):
+    for target in rng.sample(STYLES, len(STYLES)):
         made = convert_style(text, target).text
         if made and made != text:
             return made
@@ -137,7 +138,11 @@ Found = list[int | None]
 
 
 def by_characters(texts: Sequence[str], threshold: float) -> Found:
-    return [near and near.index for near in find_near_duplicates(texts, threshold)]
+    return [_row(near) for near in find_near_duplicates(texts, threshold)]
+
+
+def _row(near: Near | None) -> int | None:
+    return None if near is None else near.index
 
 
 def by_spaces(texts: Sequence[str], threshold: float) -> Found:
@@ -164,8 +169,8 @@ def score(rows: Sequence[tuple[str, int, str]], found: Found) -> dict[str, float
     for (_, origin, kind), at in zip(rows, found, strict=True):
         if at is not None:
             # A copy may be found by way of another kept text of the same origin.
-            right = bool(kind) and rows[at][1] == origin
-            hits[kind if right else "wrong"] += 1
+            own = kind != "" and rows[at][1] == origin
+            hits[kind if own else "wrong"] += 1
     wanted = [kind for kind in KINDS if of_kind[kind]]
     right = sum(hits[k] for k in wanted)
     found_in_all = right + hits[NEGATIVE] + hits["wrong"]
@@ -231,7 +236,7 @@ def main() -> None:
             dataset = Dataset.of(Example(text, id=str(i)) for i, text in enumerate(plain))
             vectors = text_vectors([dataset])[0]
             for threshold in (0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.99):
-                near = [n and n.index for n in find_near_vectors(vectors, threshold)]
+                near = [_row(n) for n in find_near_vectors(vectors, threshold)]
                 results["vectors", threshold].append(score(rows, near))
     names = [*KINDS, NEGATIVE, "unrelated", "recall", "precision"]
     print("\t".join(["by", "threshold", *names]))

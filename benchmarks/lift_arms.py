@@ -30,7 +30,8 @@ from japagen.requesting import one_line
 from japagen.storage.files import read_array
 from japagen.tasks.settings import Training
 from japagen.training.encoders import Encoder, load_encoder, supports_bf16
-from japagen.training.fitting import step_count, train, untrained
+from japagen.training.fine_tuning import step_count
+from japagen.training.fitting import train, untrained
 from japagen.training.heads import last_linear
 from japagen.training.objectives import row_losses
 
@@ -106,7 +107,7 @@ def fine_tune(cell: Cell, data: Dataset) -> Floats:
             logits = model(**inputs).logits
         loss = row_losses(space, logits.float(), targets[index]).mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -222,7 +223,9 @@ def prompted(cell: Cell, shots: bool) -> Floats:
     except AmbiguousOptionsError:
         scores = _chosen(cell, asked, letters(names))
     found = softmax(scores - scores.mean(axis=0), axis=1)
-    return found if space.kind != "regression" else (found @ space.anchors)[:, None]
+    if space.kind == "regression":
+        found = (found @ space.anchors)[:, None]
+    return np.asarray(found, dtype=np.float64)
 
 
 def _chosen(cell: Cell, asked: list[Question], names: list[str]) -> Floats:
@@ -240,6 +243,7 @@ def _shown(cell: Cell) -> tuple[tuple[str, str], ...]:
     rng.shuffle(rows)
     by_label: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
+        assert row.label is not None
         name = space.name(row.label)
         by_label.setdefault(name, []).append((_line(row.text, row.text_pair), name))
     chosen: list[tuple[str, str]] = []

@@ -49,7 +49,7 @@ from planted_scores import Scored, fine_tuned_score, gold_scores, head_scores
 from planted_tables import show, show_scores
 from scipy import sparse
 
-from japagen.alignment.alignment import prepare
+from japagen.alignment.alignment import Prepared, prepare
 from japagen.alignment.automatic import DEFAULT, choose
 from japagen.alignment.counting import measure
 from japagen.alignment.distances import jensen_shannon
@@ -185,7 +185,7 @@ def one_seed(
         ready = prepare(*data, more, prior, seed, default_tagger(), vectors)
         figures = found.setdefault(name, {})
 
-        def weights(method: str, ready=ready) -> tuple[Floats, float]:
+        def weights(method: str, ready: Prepared = ready) -> tuple[Floats, float]:
             solution = weigh(ready.material, method, FLOOR)
             out = np.zeros(len(ready.rows))
             out[ready.rows] = ready.material.normalized(solution.scores)
@@ -252,8 +252,8 @@ class Judge:
     def _distances(self, weights: Floats) -> dict[str, float]:
         pool, share = self.pool, weights / weights.sum()
         k, r = len(pool.names), int(pool.registers.max()) + 1
-        labels = np.bincount(self.codes, weights=share, minlength=k)
-        registers = np.bincount(pool.registers[self.rows], weights=share, minlength=r)
+        labels = np.bincount(self.codes, weights=share, minlength=k).astype(np.float64)
+        registers = np.bincount(pool.registers[self.rows], weights=share, minlength=r).astype(float)
         goal = np.bincount(pool.registers, minlength=r) / len(pool.registers)
         return {
             "label": total_variation(labels, pool.shares),

@@ -33,7 +33,7 @@ def main() -> None:
         run.classifier.predict(texts),
         strict=True,
     ):
-        print(text, prediction.label, round(prediction.probabilities[prediction.label], 3))
+        print(text, prediction.label, round(max(prediction.probabilities.values()), 3))
 
     # The synthetic texts with registers, rejections and weights.
     for example in list(run.dataset.kept)[:3]:

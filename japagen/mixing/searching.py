@@ -139,13 +139,14 @@ def find_mix_of(
 
 
 def _frozen(task: Task, gold: Dataset | None) -> FrozenTraining | None:
-    """The training that the run will do, where it is quick enough to be done in every fold."""
+    """The head that the run will train, or tune from, where it can be had in every fold."""
     from japagen.training.fitting import tunes_encoder
     from japagen.training.frozen import FrozenTraining
 
     if gold is None or not len(gold) or task.kind != "classification":
         return None
-    if tunes_encoder(task.training, len(gold), len(task.labels), gold.is_pair):
+    # A pair that is tuned on is read in another way than one that is compared.
+    if gold.is_pair and tunes_encoder(task.training, len(gold), len(task.labels), is_pair=True):
         return None
     return FrozenTraining(task.training.encoder, task.labels, task.training, gold.is_pair)
 

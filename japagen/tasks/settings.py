@@ -256,12 +256,13 @@ class Training(Section):
         soft_labels: How far the labels of synthetic text give way to what gold and the labels'
             descriptions make of it: 0 keeps the label asked for, 1 replaces it.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
-            from 50 texts of gold a label on, or 300 pairs.
+            from 16 texts of gold a label on, or 300 pairs.
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
         batch_size: Texts in an optimiser step.
-        learning_rate: Of the encoder's layers, where it is tuned.
+        learning_rate: Of the encoder's layers, where it is tuned; when None, 5e-5, but 1e-5
+            with less than 50 texts of gold a label.
         head_learning_rate: Of the head, where the encoder is tuned.
         max_length: Tokens of a text, or pair of texts, that the encoder reads; the rest is cut.
         seeds: Independent fine-tunings for the comparison; the first one is saved.
@@ -276,7 +277,7 @@ class Training(Section):
     min_steps: Count = 60
     max_steps: Count | None = None
     batch_size: Count = 16
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
     head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1

@@ -251,7 +251,7 @@ class Classifier:
         if not self.out_of_fold:
             raise JapagenError(
                 "Expected a classifier that was cross-validated on gold, found none of that in it.",
-                "It is done where the encoder is not tuned. Give --abstain-below a probability.",
+                "It is done where there is gold. Give --abstain-below a probability.",
             )
         threshold = threshold_for(precision, *zip(*self.out_of_fold, strict=True))
         if threshold is None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.tasks.kinds import LabelSpace
 from japagen.tasks.settings import Training
 from japagen.training.calibration import (
+    FOLDS,
+    TUNED_TEMPERATURE,
     TYPICAL_TEMPERATURE,
     ZERO_GOLD_TEMPERATURE,
     calibrate,
@@ -24,23 +24,29 @@ from japagen.training.calibration import (
 )
 from japagen.training.classifier import Classifier, Progress
 from japagen.training.descriptions import label_phrases
-from japagen.training.encoders import Encoder, load_encoder, supports_bf16
-from japagen.training.heads import classification_model, last_linear
-from japagen.training.objectives import row_losses
+from japagen.training.encoders import Encoder, load_encoder
+from japagen.training.fine_tuning import fine_tune
+from japagen.training.heads import classification_model, head_features
 from japagen.training.pair_model import PairModel
 from japagen.training.probing import (
     DESCRIPTION_MASS,
     Features,
     Floats,
     Head,
+    Ints,
     Labelled,
     fit_head,
+    head_of,
     see,
     set_head,
 )
 
-TUNED_FROM = 50
+TUNED_FROM = 16
 """Texts of gold a label, on average, from which tuning the encoder beats its frozen vectors."""
+_FAST_FROM = 50
+_SLOW, _FAST = 1e-5, 5e-5  # Learning rates below and from so many texts of gold a label.
+# Tuning for every fold is what costs; of much gold, what one fold says is enough.
+_TUNED_FOLDS, _MANY_GOLDS = 3, 1000
 PAIRS_TUNED_FROM = 300
 """The same for pairs. At 100 a label comparing still beat tuning by far, so this is cautious."""
 
@@ -58,11 +64,10 @@ def train(
 ) -> Classifier:
     """Fits a classifier to gold, synthetic examples and what the labels mean.
 
-    A regularised linear head is fitted to the frozen encoder. With little gold that is all:
-    tuning the encoder on 16 texts a label gains nothing over it on average, and costs most of
-    the time. Then the probabilities are calibrated by cross-validation on gold. With more gold,
-    everything but the embeddings is tuned from there (linear probing then fine-tuning, Kumar et
-    al. 2022).
+    A regularised linear head is fitted to the frozen encoder. With less than 16 texts of gold a
+    label that is all; with more, everything but the embeddings is tuned from there (linear
+    probing then fine-tuning, Kumar et al. 2022). Then the probabilities are calibrated by
+    cross-validation on gold.
 
     Of pairs the head sees how well the tokens of one text are matched by the other's (see
     `PairModel`); where the encoder is tuned, it reads both as one input. Descriptions of labels
@@ -107,25 +112,48 @@ def train(
     data = _labelled(classifier, texts, targets, mass, golds, descriptions)
     features, phrases = see(classifier, data)
 
-    def fit(part: Labelled, part_features: Floats, part_golds: int) -> Head:
-        seen = part_features, phrases
-        return fit_head(soften(part, seen, part_golds, settings.soft_labels), *seen)
+    def fit(rows: Ints, part_golds: int) -> tuple[Labelled, Head]:
+        part, seen = data.take(rows), (features[rows], phrases)
+        part = soften(part, seen, part_golds, settings.soft_labels)
+        return part, fit_head(part, *seen)
 
-    head = fit(data, features, golds)
-    if tunes:
-        set_head(classifier, head)
-        soft = soften(data, (features, phrases), golds, settings.soft_labels).targets
-        _fine_tune(classifier, data.rows, soft, mass, settings, seed, progress)
-        return classifier
+    def tune(untuned: Classifier, part: Labelled, head: Head) -> None:
+        set_head(untuned, head)
+        rate = _learning_rate(settings, golds, len(space.names))
+        mass = part.mass / part.mass.mean()
+        fine_tune(untuned, part.rows, part.targets, mass, settings, rate, seed, progress)
+
+    def judge(rows: Ints, part_golds: int, others: Ints) -> Floats:
+        part, head = fit(rows, part_golds)
+        if not tunes:
+            return head.logits(features[others])
+        own = copy.copy(classifier)
+        own.model = copy.deepcopy(classifier.model)
+        tune(own, part, head)
+        return head_of(own).logits(head_features(own, [data.rows[i] for i in others]))
+
     if golds:
         shots = texts.column("shot_ids")[golds:]
         ids = texts.column("id")[:golds]
-        logits = out_of_fold_logits(data, features, ids, shots, fit, seed)
-        head, classifier.out_of_fold = calibrate(head, logits, targets[:golds], space)
-    elif space.kind == "classification":
+        folds = (_TUNED_FOLDS, 1 if golds > _MANY_GOLDS else None) if tunes else (FOLDS, None)
+        judged, logits = out_of_fold_logits(data, ids, shots, judge, seed, *folds)
+    whole, head = fit(np.arange(len(texts)), golds)
+    if tunes:
+        tune(classifier, whole, head)
+        head = head_of(classifier)
+    if golds:
+        typical = TUNED_TEMPERATURE if tunes else TYPICAL_TEMPERATURE
+        head, classifier.out_of_fold = calibrate(head, logits, targets[judged], space, typical)
+    elif space.kind == "classification" and not tunes:
         head = head.cooled(ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
     return classifier
+
+
+def _learning_rate(settings: Training, golds: int, labels: int) -> float:
+    """Of the layers: little gold pulls an encoder off soon; without gold, there is much text."""
+    slow = 0 < golds < _FAST_FROM * labels
+    return settings.learning_rate or (_SLOW if slow else _FAST)
 
 
 def tunes_encoder(settings: Training, golds: int, labels: int, is_pair: bool = False) -> bool:
@@ -218,86 +246,3 @@ def _loss_mass(
         gold_part = gold_part * ((1 - synthetic_share) * total / len(gold_part))
         synthetic = synthetic * (synthetic_share * total / max(synthetic.sum(), 1e-12))
     return np.concatenate([gold_part, synthetic])
-
-
-def _batches(
-    lengths: Sequence[int], batch_size: int, steps: int, rng: random.Random
-) -> Iterator[list[int]]:
-    """Yields ``steps`` batches of indices; texts of like length go together.
-
-    Each pass shuffles, sorts within chunks of 16 batches, and shuffles the batches: padding is
-    small and the order still random.
-    """
-    made = 0
-    while made < steps:
-        order = list(range(len(lengths)))
-        rng.shuffle(order)
-        chunk = batch_size * 16
-        batches = []
-        for start in range(0, len(order), chunk):
-            near = sorted(order[start : start + chunk], key=lambda i: lengths[i])
-            batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
-        rng.shuffle(batches)
-        yield from batches[: steps - made]
-        made += len(batches)
-
-
-def step_count(examples: int, settings: Training) -> int:
-    """Optimiser steps for a number of examples: enough passes, and never too few steps."""
-    steps = max(settings.epochs * -(-examples // settings.batch_size), settings.min_steps)
-    return min(steps, settings.max_steps or steps)
-
-
-def _fine_tune(
-    classifier: Classifier,
-    rows: Sequence[dict[str, list[int]]],
-    targets: npt.NDArray[np.float64],
-    mass: npt.NDArray[np.float64],
-    settings: Training,
-    seed: int,
-    progress: Progress,
-) -> None:
-    model = classifier.model
-    steps = step_count(len(rows), settings)
-    optimizer, scheduler = _optimizer(model, settings, steps)
-    batches = _batches(
-        [len(r["input_ids"]) for r in rows], settings.batch_size, steps, random.Random(seed)
-    )
-    bf16 = supports_bf16()
-    model.train()
-    for index in progress(batches, steps):
-        inputs = classifier.collate([rows[i] for i in index])
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            logits = model(**inputs).logits
-        wanted = torch.from_numpy(targets[index]).float()
-        losses = row_losses(classifier.space, logits.float(), wanted)
-        loss = (losses * torch.from_numpy(mass[index]).float()).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        scheduler.step()
-    model.eval()
-
-
-def _optimizer(model: Any, settings: Training, steps: int) -> tuple[Any, Any]:
-    """AdamW with a linear schedule; embeddings frozen, the head at its own rate.
-
-    A handful of texts touches few of the embedding rows: tuning those moves them away from
-    the rows of words not seen, and costs most of the optimiser's memory.
-    """
-    for parameter in model.get_input_embeddings().parameters():
-        parameter.requires_grad_(False)
-    head = {id(p) for p in last_linear(model).parameters()}
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if id(p) not in head], "lr": settings.learning_rate},
-        {"params": [p for p in trainable if id(p) in head], "lr": settings.head_learning_rate},
-    ]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
-    warmup = max(1, steps // 10)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min((step + 1) / warmup, (steps - step) / max(steps - warmup, 1)),
-    )
-    return optimizer, scheduler

@@ -91,6 +91,13 @@ def see(classifier: Classifier, data: Labelled) -> Features:
 
 
 @torch.no_grad()
+def head_of(classifier: Classifier) -> Head:
+    """A copy of the classifier's last layer."""
+    linear = last_linear(classifier.model)
+    return Head(linear.weight.double().numpy(), linear.bias.double().numpy())
+
+
+@torch.no_grad()
 def set_head(classifier: Classifier, head: Head) -> None:
     """Puts the head into the classifier's last layer."""
     linear = last_linear(classifier.model)

@@ -14,7 +14,7 @@ from japagen.training.calibration import (
     out_of_fold_logits,
     threshold_for,
 )
-from japagen.training.probing import Floats, Head, Labelled, fit_head
+from japagen.training.probing import Floats, Head, Ints, Labelled, fit_head
 
 TWO = LabelSpace("classification", ("a", "b"))
 
@@ -100,18 +100,22 @@ def test_a_text_is_judged_without_what_descends_from_it() -> None:
     shots = [["0", "1"], ["5"], None, ["9"]]
     none = np.zeros((0, 4))
 
-    def fit(part: Labelled, seen: Floats, golds: int) -> Head:
+    def judge(rows: Ints, golds: int, others: Ints) -> Floats:
         assert golds == 8
-        return fit_head(part, seen, none)
+        return fit_head(data.take(rows), features[rows], none).logits(features[others])
 
-    found = out_of_fold_logits(data, features, ids, shots, fit, 0)
+    judged, found = out_of_fold_logits(data, ids, shots, judge, 0)
     folds = fold_of(labels, 0)
+    assert judged.tolist() == list(range(10))
     for row in range(10):
         held = {i for i in range(10) if folds[i] == folds[row]}
         keep = [i for i in range(10) if i not in held]
         keep += [10 + j for j, s in enumerate(shots) if not held & {int(x) for x in s or ()}]
         head = fit_head(data.take(np.array(keep)), features[keep], none)
         np.testing.assert_allclose(found[row], head.logits(features[row : row + 1])[0])
+    judged, part = out_of_fold_logits(data, ids, shots, judge, 0, most=2)
+    assert judged.tolist() == np.flatnonzero(folds < 2).tolist()
+    np.testing.assert_array_equal(part, found[judged])
 
 
 @given(

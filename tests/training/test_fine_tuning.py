@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from japagen.examples import Dataset, Example
+from japagen.tasks.settings import Training
+from japagen.training.encoders import Encoder, load_encoder
+from japagen.training.fine_tuning import _batches, fine_tune, step_count
+from japagen.training.fitting import train
+from japagen.training.probing import head_of, set_head
+from tests.conftest import GOLD
+
+HEAD = Training(max_length=64)
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_encoder: str) -> Encoder:
+    return load_encoder(tiny_encoder)
+
+
+def _gold() -> Dataset:
+    return Dataset.of(
+        Example(text, label, split="train") for label, texts in GOLD.items() for text in texts
+    )
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=50), st.integers(1, 9), st.integers(1, 30))
+def test_every_pass_sees_every_example_once(
+    lengths: list[int], batch_size: int, steps: int
+) -> None:
+    batches = list(_batches(lengths, batch_size, steps, random.Random(0)))
+    assert len(batches) == steps
+    per_pass = -(-len(lengths) // batch_size)
+    for start in range(0, steps - per_pass + 1, per_pass):
+        seen = sorted(i for batch in batches[start : start + per_pass] for i in batch)
+        if len(lengths) <= batch_size * 16:
+            assert seen == list(range(len(lengths)))
+
+
+def test_steps_have_bounds() -> None:
+    settings = Training(epochs=2, batch_size=10, min_steps=5, max_steps=30)
+    assert [step_count(n, settings) for n in (1, 100, 101, 1000)] == [5, 20, 22, 30]
+
+
+def test_tuning_goes_on_from_the_head_leaves_embeddings_and_repeats(encoder: Encoder) -> None:
+    made = []
+    for rate in (1e-12, 1e-3, 1e-3):
+        classifier = train(None, _gold(), encoder=encoder, settings=HEAD)
+        before, words = head_of(classifier), classifier.model.get_input_embeddings().weight.clone()
+        rows = classifier.encode(_gold().texts)
+        targets = classifier.space.codes(_gold().labels)
+        settings = Training(min_steps=3, max_steps=3, head_learning_rate=rate)
+        fine_tune(classifier, rows, targets, np.ones(len(rows)), settings, rate, seed=3)
+        assert torch.equal(classifier.model.get_input_embeddings().weight, words)
+        made.append((before, head_of(classifier)))
+    (before, still), (_, moved), (_, again) = made
+    np.testing.assert_allclose(still.weight, before.weight, atol=1e-6)
+    assert not np.allclose(moved.weight, before.weight, atol=1e-4)
+    np.testing.assert_array_equal(moved.weight, again.weight)
+
+
+def test_a_head_comes_out_as_it_was_put_in(encoder: Encoder) -> None:
+    classifier = train(None, _gold(), encoder=encoder, settings=HEAD)
+    head = head_of(classifier)
+    set_head(classifier, head.cooled(2.0))
+    np.testing.assert_allclose(head_of(classifier).weight * 2, head.weight)
