@@ -142,13 +142,13 @@ def notes_on(task: Task, info: GeneratorInfo) -> list[str]:
         notes.append(
             f"{info.name} continues documents: of generation.attributes it is told the first alone."
         )
-    if info.prompt_kind == "document" and task.generation.paraphrase_share:
-        notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
     if task.generation.strategy == STRATEGY:
         notes.append(
             "Gradient matching changes texts in this process once their labels were checked: "
             "no requests, but time that is not in the table."
         )
+    if info.prompt_kind == "document" and task.generation.paraphrase_share:
+        notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
     if task.refinement.rounds and task.refinement.generator:
         most = 2 * task.refinement.rounds
         notes.append(
