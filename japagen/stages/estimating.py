@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from japagen.curation import label_judge
-from japagen.errors import JapagenError
 from japagen.generation.ledger import Ledger, ledger_errors
 from japagen.generation.outgoing import prepare
 from japagen.generation.spending import Purse, yen
@@ -28,34 +27,16 @@ from japagen.stages.foreseeing import (
     rewrite_requests,
     stand_ins,
 )
-from japagen.stages.previewing import all_requests, prompt_text, spread
+from japagen.stages.previewing import all_requests, prompt_text
 from japagen.stages.refining import why_not
+from japagen.stages.timing import Rate, measured
 from japagen.tasks.knowledge import Knowledge
 from japagen.tasks.tasks import Task
 
 # Of the steps whose requests the texts decide.
 _TEMPLATES = ("rewrite", "criticise", "refine", "judge")
-# Requests sent to find out how fast a generator on this machine is.
-_SAMPLE = 4
 # Prompts whose tokens are counted for a step that has its prompts only when the texts are there.
 _PROMPTS = 16
-
-
-@dataclass(frozen=True)
-class Rate:
-    """What one answer with a text takes on average.
-
-    Attributes:
-        prompt_tokens: Tokens read.
-        completion_tokens: Tokens written.
-        seconds: Elapsed time; less than an answer takes where several are written at a time.
-        source: Where the figures are from.
-    """
-
-    prompt_tokens: float
-    completion_tokens: float
-    seconds: float
-    source: Literal["ledger", "sample"]
 
 
 @dataclass(frozen=True)
@@ -152,9 +133,9 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in requests}}
         past = _recorded(requests, generator, run or Path("runs") / task.name)
         waiting = [r for r in requests if r.id not in past.answers]
-        rate = past.rate or _measured(waiting, generator, sample)
+        rate = past.rate or measured(waiting, generator, sample)
         fate = fate_of(task, data, requests, past.answers) if past.answers else None
-        context = _Context(task, data, generator, rate, past.counts, fate)
+        context = _Context(task, data, generator, rate, past.counts, fate, past.judging)
         steps = [
             _generation(context, requests, waiting, tokens),
             *context.rewriting(requests),
@@ -205,11 +186,12 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Past:
-    """What a run has in its ledger."""
+    """What a run has in its ledger; ``judging`` are the seconds for one label."""
 
     answers: Mapping[str, Answer]
     rate: Rate | None
     counts: Mapping[str, int]
+    judging: float | None = None
 
 
 def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _Past:
@@ -220,31 +202,8 @@ def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _
         answers = ledger.answers(r.id for r in requests)
         found = ledger.rate(generator.info.identity)
         counts = {name: ledger.answered(name) for name in _TEMPLATES}
-    return _Past(answers, found and Rate(*found, "ledger"), counts)
-
-
-def _measured(waiting: Sequence[Request], generator: Generator, sample: int | None) -> Rate | None:
-    """What an answer takes in a sample sent now; None if there is none or nobody answers."""
-    count = (_SAMPLE if generator.info.local else 0) if sample is None else sample
-    chosen = spread(waiting, count)
-    if not chosen:
-        return None
-    began = time.perf_counter()
-    try:
-        answers = [a for a in generator.stream(iter(chosen)) if not a.error]
-    except JapagenError:
-        if sample is not None:
-            raise
-        return None  # a plan is wanted even while the server is down
-    seconds = time.perf_counter() - began
-    if not answers:
-        return None
-    count = len(answers)
-    prompt, completion = (
-        sum(getattr(a, name) for a in answers) / count
-        for name in ("prompt_tokens", "completion_tokens")
-    )
-    return Rate(prompt, completion, seconds / count, "sample")
+        judged = ledger.wall_seconds("trust") / counts["judge"] if counts["judge"] else None
+    return _Past(answers, found and Rate(*found, "ledger"), counts, judged)
 
 
 def _generation(
@@ -276,6 +235,7 @@ class _Context:
     rate: Rate | None
     counts: Mapping[str, int]
     fate: Fate | None
+    judging: float | None
 
     @property
     def text_tokens(self) -> float | None:
@@ -284,8 +244,18 @@ class _Context:
 
     @property
     def text_seconds(self) -> float | None:
-        """Seconds for one; an answer with a label is counted alike."""
+        """Seconds for one."""
         return self.rate.seconds if self.rate else None
+
+    def label_seconds(self, asked: Sequence[Request]) -> float | None:
+        """Seconds for a label: recorded, or measured, or else those for a text."""
+        if self.judging or not self.rate:
+            return self.judging
+        # Prompts of a sample are not masked, so none goes to a generator elsewhere.
+        if self.rate.source == "sample" and self.generator.info.local:
+            found = measured(asked, self.generator, None)
+            return found.seconds if found else self.text_seconds
+        return self.text_seconds
 
     def rewriting(self, requests: Sequence[Request]) -> list[Step]:
         """Texts that are not in the register asked for and that no rule can put into it."""
@@ -340,7 +310,10 @@ class _Context:
         names = [f'{{"label": "{name}"}}' for name in task.labels]
         written = sum(map(self.generator.count_tokens, names)) / len(names)
         answered = self.counts.get("judge", 0)
-        return [self._step("trust", (most, max(expected, answered), answered), asked, written)]
+        counts = (most, max(expected, answered), answered)
+        return [
+            replace(self._step("trust", counts, asked, written), seconds=self.label_seconds(asked))
+        ]
 
     def _step(
         self,
