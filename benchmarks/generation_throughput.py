@@ -13,6 +13,7 @@ time with a new prompt each. On a busy machine only the ratios of one run mean s
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import resource
 import subprocess
@@ -55,6 +56,24 @@ def _latency_server(latency: float, room: int) -> Iterator[str]:
         process.wait()
 
 
+async def _bare_client(url: str, count: int, room: int) -> None:
+    """Answers ``count`` requests with nothing but sockets: what server and machine allow."""
+    host, port = url.removeprefix("http://").split("/")[0].split(":")
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "依頼"}]}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
+    sent = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    left = iter(range(count))
+
+    async def work() -> None:
+        for _ in left:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(sent)
+            json.loads((await reader.read()).split(b"\r\n\r\n", 1)[1])["choices"]
+            writer.close()
+
+    await asyncio.gather(*(work() for _ in range(room)))
+
+
 def http(count: int, latency: float, room: int) -> dict[str, Any]:
     """Answers ``count`` short requests and compares with the rate that the server allows."""
     register = Register.of("polite")
@@ -62,23 +81,34 @@ def http(count: int, latency: float, room: int) -> dict[str, Any]:
         Request(f"r{n}", (Message("user", f"依頼{n}"),), Sampling(), n, "配送", register, "t")
         for n in range(count)
     ]
+    bare: list[float] = []
+
+    def time_bare() -> None:
+        began = time.perf_counter()
+        asyncio.run(_bare_client(url, count // 5, room))
+        bare.append(count // 5 / (time.perf_counter() - began))
+
     with (
         _latency_server(latency, room) as url,
         tempfile.TemporaryDirectory() as directory,
         closing(Ledger(Path(directory) / "ledger.sqlite")) as ledger,
         closing(OpenAIGenerator("m", base_url=url, slots=room)) as generator,
     ):
+        time_bare()
         began, used = time.perf_counter(), time.process_time()
         answers = run_requests(requests, generator, ledger)
         seconds, used = time.perf_counter() - began, time.process_time() - used
+        time_bare()
     assert len(answers) == count
-    ideal = room / latency
+    ideal, rate = room / latency, count / seconds
     return {
         "requests": count,
         "seconds": seconds,
-        "requests_per_second": count / seconds,
+        "requests_per_second": rate,
         "ideal_per_second": ideal,
-        "share_of_ideal": count / seconds / ideal,
+        "share_of_ideal": rate / ideal,
+        "bare_per_second": bare,
+        "share_of_bare": rate * len(bare) / sum(bare),
         "cpu_ms_per_request": 1e3 * used / count,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
