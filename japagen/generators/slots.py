@@ -13,13 +13,15 @@ class SlotQueue:
 
     A slot remembers only its own last prompt, so a run stays with one slot while other runs
     keep the other slots busy: its prompt is then read once. A slot with nothing of its own
-    takes the next run that nobody has begun, and helps with the longest one when there is none.
+    takes the run, of those that nobody has begun, whose prompt has most in common with the one
+    that it read last, and helps with the longest one when there is none.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: list[deque[Request]] = []
         self._begun: dict[int, deque[Request]] = {}
+        self._read: dict[int, str] = {}
         self._newest: deque[Request] = deque()
         self._last: Request | None = None
         self._closed = False
@@ -52,6 +54,7 @@ class SlotQueue:
             run = self._choose(slot)
             request = run.popleft()
             self._begun[slot] = run
+            self._read[slot] = _flat(request)
             self._waiting = [r for r in self._waiting if r]
             return request
 
@@ -60,8 +63,11 @@ class SlotQueue:
         if own:
             return own
         begun = {id(run) for run in self._begun.values()}
-        fresh = (run for run in self._waiting if id(run) not in begun)
-        return next(fresh, None) or max(self._waiting, key=len)
+        fresh = [run for run in self._waiting if id(run) not in begun]
+        if not fresh:
+            return max(self._waiting, key=len)
+        last = self._read.get(slot, "")
+        return max(fresh, key=lambda run: _common(last, _flat(run[0])))
 
 
 def _alike(a: Request, b: Request) -> bool:
@@ -70,6 +76,12 @@ def _alike(a: Request, b: Request) -> bool:
     one, other = _flat(a), _flat(b)
     common = (max(len(one), len(other)) + 1) // 2
     return one[:common] == other[:common]
+
+
+def _common(one: str, other: str) -> int:
+    """Characters that two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _flat(request: Request) -> str:

@@ -41,6 +41,16 @@ def test_a_slot_without_work_helps_with_the_longest_run() -> None:
     assert [taken(queue, slot) for slot in (0, 1, 2, 2)] == ["a", "b", "b", "b"]
 
 
+def test_a_slot_takes_next_what_begins_like_its_last_prompt() -> None:
+    queue = filled(
+        "苦情：甲甲甲甲甲甲", "要望：乙乙乙乙乙乙", "苦情：丙丙丙丙丙丙", "要望：丁丁丁丁丁丁"
+    )
+    assert taken(queue, 0).startswith("苦情")
+    assert taken(queue, 1).startswith("要望")
+    assert taken(queue, 1) == "要望：丁丁丁丁丁丁"
+    assert taken(queue, 0) == "苦情：丙丙丙丙丙丙"
+
+
 def test_prompts_with_the_same_first_half_belong_together() -> None:
     queue = filled("共通の前置き" * 3 + "。甲", "共通の前置き" * 3 + "。乙", "まったく別のもの")
     assert taken(queue, 0).endswith("甲")
