@@ -99,6 +99,26 @@ def test_a_plan_counts_every_step(raw_task: dict[str, Any], tmp_path: Path) -> N
     assert (found["batch"], batch["batch"]) == (None, 0.5)
 
 
+def test_a_second_model_that_refines_is_counted_at_its_own_price(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    with FaultServer() as server:
+        second = {"backend": "openai", "model": "n", "base_url": server.url, "price": PRICE}
+        raw_task["refinement"] = {"rounds": 1, "generator": second}
+        found = estimate(_task(raw_task, server), tmp_path / "run", 0)
+        second["api"] = "completions"
+        base = estimate(_task(raw_task, server), tmp_path / "run", 0)
+    (refine,) = (step for step in found["steps"] if step["step"] == "refine")
+    assert (refine["requests"], refine["expected_requests"]) == (2 * 24, None)
+    most = (refine["prompt_tokens"] * 100 + refine["max_completion_tokens"] * 400) / 1e6
+    assert refine["max_yen"] == pytest.approx(most, rel=1e-3)
+    # The task's own generator has no price.
+    assert found["steps"][0]["max_yen"] is None
+    assert found["max_yen"] == refine["max_yen"]
+    assert "refine" not in [step["step"] for step in base["steps"]]
+    assert any("No text will be refined: n continues" in note for note in base["notes"])
+
+
 def test_texts_that_are_there_tell_how_many_will_be_rewritten_and_judged(
     raw_task: dict[str, Any], tmp_path: Path
 ) -> None:

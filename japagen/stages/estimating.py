@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from japagen.stages.foreseeing import (
 from japagen.stages.previewing import all_requests, prompt_text
 from japagen.stages.refining import why_not
 from japagen.stages.timing import Rate, measured
+from japagen.tasks.generator_settings import GeneratorSettings
 from japagen.tasks.knowledge import Knowledge
 from japagen.tasks.tasks import Task
 
@@ -54,6 +55,7 @@ class Step:
         completion: Tokens of one answer; None where nothing was measured.
         seconds: For one answer; None likewise.
         extra_seconds: Beside the answers.
+        asked: Whom; the task's own generator when None.
     """
 
     name: str
@@ -66,10 +68,11 @@ class Step:
     completion: float | None
     seconds: float | None
     extra_seconds: float = 0.0
+    asked: GeneratorSettings | None = None
 
     def to_dict(self, task: Task, *, paid: bool = True) -> dict[str, Any]:
         """The step as `estimate` returns it."""
-        price = task.generator.price_now if paid else None
+        price = (self.asked or task.generator).price_now if paid else None
         waiting = max(0, self.requests - self.answered)
         coming = None if self.expected is None else max(0, self.expected - self.answered)
         share = (coming or 0) / max(waiting, 1)
@@ -108,7 +111,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 
     Returns:
         ``steps``: of ``generate``, ``rewrite`` (into the register asked for), ``refine`` (texts in
-        doubt, where the task's own generator is asked) and ``trust`` (the label check), each with
+        doubt) and ``trust`` (the label check), each with
         ``requests`` (at most), ``expected_requests``, ``answered`` (in the ledger already),
         ``prompt_tokens``, ``max_completion_tokens``, and for what is not answered yet
         ``max_tokens_left``, ``completion_tokens``, ``seconds``, ``yen`` (expected; None where it
@@ -122,7 +125,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         What later rounds name because the earlier ones lack it is not known before they are
         asked, and not in it.
     """
-    with closing(load_generator(task.generator)) as generator:
+    with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
         # A budget in yen without a price is refused here as it would be later.
         Purse(task.generation.budget, task.generator.price)
         data = load_data(task)
@@ -135,7 +138,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         waiting = [r for r in requests if r.id not in past.answers]
         rate = past.rate or measured(waiting, generator, sample)
         fate = fate_of(task, data, requests, past.answers) if past.answers else None
-        context = _Context(task, data, generator, rate, past.counts, fate, past.judging)
+        context = _Context(task, data, generator, rate, past.counts, fate, past.judging, refiner)
         steps = [
             _generation(context, requests, waiting, tokens),
             *context.rewriting(requests),
@@ -163,9 +166,20 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "measured_on": rate and rate.source,
         "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
-        "notes": notes_on(task, generator.info),
+        "notes": notes_on(task, generator.info, refiner and refiner.info),
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
+
+
+@contextmanager
+def _refiner(task: Task) -> Iterator[Generator | None]:
+    """The second model that refines, if the task names one that is asked."""
+    settings = task.refinement.generator
+    if settings is None or not task.refinement.rounds:
+        yield None
+        return
+    with closing(load_generator(settings)) as generator:
+        yield generator
 
 
 def _shown(known: Knowledge) -> Knowledge:
@@ -179,7 +193,9 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {key: sum(row[key] for row in rows) for key in always}
     for key in ("completion_tokens", "seconds", "yen", "max_yen"):
         known = [row[key] for row in rows if row[key] is not None]
-        found[key] = sum(known) if rows[0][key] is not None else None
+        # A second model may have a price where the task's own has none.
+        whole = rows[0][key] is not None or key == "max_yen"
+        found[key] = sum(known) if known and whole else None
     found["unknown"] = [row["step"] for row in rows if row["expected_requests"] is None]
     return found
 
@@ -236,6 +252,7 @@ class _Context:
     counts: Mapping[str, int]
     fate: Fate | None
     judging: float | None
+    refiner: Generator | None
 
     @property
     def text_tokens(self) -> float | None:
@@ -278,14 +295,20 @@ class _Context:
 
     def refining(self, requests: Sequence[Request]) -> list[Step]:
         """Texts in doubt: each round a critique, and a new text; how many only they can tell."""
-        task, info = self.task, self.generator.info
-        rounds = task.refinement.rounds
-        if not rounds or task.refinement.generator or why_not(task, task.gold is not None, info):
+        task, rounds = self.task, self.task.refinement.rounds
+        asked = self.refiner or self.generator
+        if not rounds or why_not(task, task.gold is not None, asked.info):
             return []
-        prompts = refine_requests(task, self.data, info, requests, _PROMPTS)
+        prompts = refine_requests(task, self.data, asked.info, requests, _PROMPTS)
         most = 2 * rounds * len(requests)
         answered = self.counts["criticise"] + self.counts["refine"] if self.counts else 0
-        return [self._step("refine", (most, None, answered), prompts, self.text_tokens)]
+        counts = (most, None, answered)
+        if self.refiner is None:
+            return [self._step("refine", counts, prompts, self.text_tokens)]
+        # Nothing is known of its speed.
+        other = replace(self, generator=self.refiner, rate=None)
+        step = other._step("refine", counts, prompts, None)
+        return [replace(step, asked=task.refinement.generator)]
 
     def label_check(self, texts: int) -> list[Step]:
         """Every text kept, judged once for each fold of gold, and every gold text once."""
