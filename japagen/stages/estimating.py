@@ -166,7 +166,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "measured_on": rate and rate.source,
         "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
-        "notes": notes_on(task, generator.info, refiner and refiner.info),
+        "notes": notes_on(task, generator.info, refiner.info if refiner else None),
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
 
