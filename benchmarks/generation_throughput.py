@@ -13,6 +13,7 @@ time with a new prompt each. On a busy machine only the ratios of one run mean s
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import resource
 import subprocess
@@ -21,9 +22,10 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,24 @@ def _latency_server(latency: float, room: int) -> Iterator[str]:
         process.wait()
 
 
+async def _bare_client(url: str, count: int, room: int) -> None:
+    """Answers ``count`` requests with nothing but sockets: what server and machine allow."""
+    host, port = url.removeprefix("http://").split("/")[0].split(":")
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "依頼"}]}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
+    sent = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    left = iter(range(count))
+
+    async def work() -> None:
+        for _ in left:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(sent)
+            json.loads((await reader.read()).split(b"\r\n\r\n", 1)[1])["choices"]
+            writer.close()
+
+    await asyncio.gather(*(work() for _ in range(room)))
+
+
 def http(count: int, latency: float, room: int) -> dict[str, Any]:
     """Answers ``count`` short requests and compares with the rate that the server allows."""
     register = Register.of("polite")
@@ -62,23 +82,34 @@ def http(count: int, latency: float, room: int) -> dict[str, Any]:
         Request(f"r{n}", (Message("user", f"依頼{n}"),), Sampling(), n, "配送", register, "t")
         for n in range(count)
     ]
+    bare: list[float] = []
+
+    def time_bare() -> None:
+        began = time.perf_counter()
+        asyncio.run(_bare_client(url, count // 5, room))
+        bare.append(count // 5 / (time.perf_counter() - began))
+
     with (
         _latency_server(latency, room) as url,
         tempfile.TemporaryDirectory() as directory,
         closing(Ledger(Path(directory) / "ledger.sqlite")) as ledger,
         closing(OpenAIGenerator("m", base_url=url, slots=room)) as generator,
     ):
+        time_bare()
         began, used = time.perf_counter(), time.process_time()
         answers = run_requests(requests, generator, ledger)
         seconds, used = time.perf_counter() - began, time.process_time() - used
+        time_bare()
     assert len(answers) == count
-    ideal = room / latency
+    ideal, rate = room / latency, count / seconds
     return {
         "requests": count,
         "seconds": seconds,
-        "requests_per_second": count / seconds,
+        "requests_per_second": rate,
         "ideal_per_second": ideal,
-        "share_of_ideal": count / seconds / ideal,
+        "share_of_ideal": rate / ideal,
+        "bare_per_second": bare,
+        "share_of_bare": rate * len(bare) / sum(bare),
         "cpu_ms_per_request": 1e3 * used / count,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
@@ -99,8 +130,30 @@ def _requests(data: Path | None, count: int, completions: int) -> list[Request]:
         return plan(task, load_data(task), generator.info)[:count]
 
 
-def _raw(engine: LlamaEngine, requests: Sequence[Request]) -> tuple[int, float]:
-    """Completion tokens and seconds of the bare engine, whole shot sets dealt to its slots."""
+@dataclass(frozen=True)
+class _Turn:
+    """What one way of writing came to: tokens written, texts, and what they took."""
+
+    tokens: int
+    texts: int
+    seconds: float
+    cpu: float
+
+    def __str__(self) -> str:
+        rates = (
+            f"{self.tokens / self.seconds:.1f} tokens/s, {self.texts / self.seconds:.2f} texts/s"
+        )
+        return f"{rates}; {self.tokens / self.cpu:.1f} and {self.texts / self.cpu:.2f} a CPU second"
+
+
+def _timed(write: Callable[[], int], texts: int) -> _Turn:
+    began, used = time.perf_counter(), time.process_time()
+    tokens = write()
+    return _Turn(tokens, texts, time.perf_counter() - began, time.process_time() - used)
+
+
+def _raw(engine: LlamaEngine, requests: Sequence[Request]) -> int:
+    """Completion tokens of the bare engine, whole shot sets dealt to its slots."""
     sets: dict[object, list[Request]] = defaultdict(list)
     for request in requests:
         sets[request.prompt].append(request)
@@ -114,22 +167,20 @@ def _raw(engine: LlamaEngine, requests: Sequence[Request]) -> tuple[int, float]:
                 tokens.append(done.completion_tokens)
 
     threads = [threading.Thread(target=work, args=(slot,)) for slot in range(engine.slots)]
-    began = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(tokens), time.perf_counter() - began
+    return sum(tokens)
 
 
-def _ours(generator: EmbeddedGenerator, requests: Sequence[Request]) -> tuple[int, float]:
+def _ours(generator: EmbeddedGenerator, requests: Sequence[Request]) -> int:
     with (
         tempfile.TemporaryDirectory() as directory,
         closing(Ledger(Path(directory) / "ledger.sqlite")) as ledger,
     ):
-        began = time.perf_counter()
         answers: dict[str, Answer] = run_requests(requests, generator, ledger)
-        return sum(a.completion_tokens for a in answers.values()), time.perf_counter() - began
+        return sum(a.completion_tokens for a in answers.values())
 
 
 def embedded(count: int, data: Path | None, rounds: int, threads: int) -> dict[str, Any]:
@@ -141,28 +192,37 @@ def embedded(count: int, data: Path | None, rounds: int, threads: int) -> dict[s
     whole = find_weights(GEMMA, cut=False).file()
     naive = LlamaEngine(whole, 1, threads, 2048)
     engine = ours._started()
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    found: dict[str, list[_Turn]] = defaultdict(list)
     for turn in range(rounds):
         turned = [replace(r, id=f"{r.id}-{turn}", seed=r.seed + turn) for r in shared]
         again = [replace(r, seed=r.seed + turn) for r in fresh]
-        for name, (tokens, seconds), size in (
-            ("raw", _raw(engine, turned), count),
-            ("ours", _ours(ours, turned), count),
-            ("naive", _raw(naive, again), len(again)),
-        ):
-            found[name].append((tokens / seconds, size / seconds))
-            rates = f"{tokens / seconds:.1f} tokens/s, {size / seconds:.2f} texts/s"
-            print(f"{turn} {name}: {rates}", file=sys.stderr, flush=True)
+        ways = [
+            ("raw", partial(_raw, engine, turned), count),
+            ("ours", partial(_ours, ours, turned), count),
+            ("naive", partial(_raw, naive, again), len(again)),
+        ]
+        for name, write, texts in ways if turn % 2 == 0 else ways[::-1]:
+            done = _timed(write, texts)
+            found[name].append(done)
+            print(f"{turn} {name}: {done}", file=sys.stderr, flush=True)
     ours.close()
     naive.close()
-    of_raw = [a[0] / b[0] for a, b in zip(found["ours"], found["raw"], strict=True)]
-    of_naive = [a[1] / b[1] for a, b in zip(found["ours"], found["naive"], strict=True)]
+    sums = {
+        name: _Turn(*(sum(getattr(t, f.name) for t in turns) for f in fields(_Turn)))
+        for name, turns in found.items()
+    }
+    raw, own, alone = sums["raw"], sums["ours"], sums["naive"]
     return {
         "requests": count,
-        "tokens_per_second": {name: [t for t, _ in turns] for name, turns in found.items()},
-        "texts_per_second": {name: [e for _, e in turns] for name, turns in found.items()},
-        "share_of_raw": of_raw,
-        "times_naive": of_naive,
+        "threads": threads,
+        "tokens_per_second": {name: t.tokens / t.seconds for name, t in sums.items()},
+        "texts_per_second": {name: t.texts / t.seconds for name, t in sums.items()},
+        "share_of_raw": own.tokens / own.seconds * raw.seconds / raw.tokens,
+        "times_naive": own.texts / own.seconds * alone.seconds / alone.texts,
+        # Where other programs want the processors, these say more. With several threads the
+        # time that they wait for each other counts as theirs.
+        "share_of_raw_cpu": own.tokens / own.cpu * raw.cpu / raw.tokens,
+        "times_naive_cpu": own.texts / own.cpu * alone.cpu / alone.texts,
     }
 
 

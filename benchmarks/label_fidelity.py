@@ -71,6 +71,7 @@ from japagen.training.fitting import train
 # Dotted keys of the task file; `typical` keeps so many gold texts a label.
 STRATEGIES: dict[str, dict[str, Any]] = {
     "default": {},
+    "zero-shot": {"generation.strategy": "zero_shot"},
     "low": {"generation.diversity": "low"},
     "high": {"generation.diversity": "high"},
     "typical": {"generation.shots": 8, "typical": 8},
@@ -110,7 +111,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 def load_task(name: str, data: Path, seed: int, how: Mapping[str, Any]) -> Task:
     """The task with 16 gold texts a label; `test` is what nothing but the judge's score reads."""
-    keys = {"seed": seed, "generation.per_label": 400}
+    keys: dict[str, Any] = {"seed": seed, "generation.per_label": 400}
     keys |= {key: value for key, value in how.items() if key != "typical"}
     if "generation.attributes" in keys:
         keys["generation.attributes"] = {"話題": TOPICS[name].split()}
@@ -162,7 +163,11 @@ class Judge:
 
     def labels(self, texts: Sequence[str]) -> npt.NDArray[np.str_]:
         """The likeliest label of every text."""
-        return np.array(self.model.labels)[self.model.probabilities(list(texts)).argmax(axis=1)]
+        names = np.array(self.model.labels, dtype=np.str_)
+        likeliest: npt.NDArray[np.str_] = names[
+            self.model.probabilities(list(texts)).argmax(axis=1)
+        ]
+        return likeliest
 
 
 def generate(
@@ -284,13 +289,14 @@ def measure(
     how = STRATEGIES[strategy]
     task = load_task(name, given.data, seed, how)
     data, judge = load_data(task), Judge(task)
-    assert data.gold is not None
     if "typical" in how:
         data = TaskData(most_typical(task, data, how["typical"]), data.test, data.unlabelled)
+    gold = data.gold
+    assert gold is not None
     raw, spent = written(f"{name}-{seed}-{strategy}", given, task, data, generator)
-    curated = curate(raw, task.curation, data.gold, PromptLibrary().phrases).kept
+    curated = curate(raw, task.curation, gold, PromptLibrary().phrases).kept
     votes = voters(task, data, generator if "generator" in given.voters else None, curated)
-    said = posteriors(task, data.gold, votes)
+    said = posteriors(task, gold, votes)
     rows = {"as asked": raw, "filters": curated}
     for who, posterior in said.items():
         for miss in ("reject", "relabel"):

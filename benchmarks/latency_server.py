@@ -1,4 +1,7 @@
-"""An HTTP server that answers every chat request after a fixed time, with room for so many."""
+"""An HTTP server that answers every chat request after a fixed time, with room for so many.
+
+A GET is told at once how many requests were answered so far.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ import json
 
 _BODY = json.dumps(
     {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
         "choices": [
             {
                 "index": 0,
@@ -15,7 +22,7 @@ _BODY = json.dumps(
                 "finish_reason": "stop",
             }
         ],
-        "usage": {"prompt_tokens": 30, "completion_tokens": 12},
+        "usage": {"prompt_tokens": 30, "completion_tokens": 12, "total_tokens": 42},
     },
     ensure_ascii=False,
 ).encode()
@@ -33,6 +40,7 @@ class LatencyServer:
         self._latency = latency
         self._room = room
         self._active = 0
+        self._served = 0
 
     async def serve(self) -> None:
         """Prints the port that it was given, and serves until it is terminated."""
@@ -47,7 +55,10 @@ class LatencyServer:
                     line.lower().split(b": ", 1) for line in head.split(b"\r\n") if b": " in line
                 )
                 await reader.readexactly(int(fields.get(b"content-length", 0)))
-                writer.write(await self._answer())
+                if head.startswith(b"GET "):
+                    writer.write(_response("200 OK", b'{"served": %d}' % self._served))
+                else:
+                    writer.write(await self._answer())
                 await writer.drain()
                 if fields.get(b"connection") == b"close":
                     break
@@ -64,6 +75,7 @@ class LatencyServer:
             await asyncio.sleep(self._latency)
         finally:
             self._active -= 1
+        self._served += 1
         return _response("200 OK", _BODY)
 
 

@@ -44,6 +44,7 @@ class BatchProvider:
     Attributes:
         batches: Every batch, by id.
         uploads: The requests of every file, by its id.
+        deleted: Ids of the files that were deleted.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class BatchProvider:
         self.polls = polls
         self._answer = answer
         self._fault = fault
+        self.deleted: list[str] = []
         self._files: dict[str, bytes] = {}
 
     def __call__(self, call: Call) -> Reply:
@@ -75,7 +77,16 @@ class BatchProvider:
             return self._retrieve(found[1])
         if (found := re.fullmatch(r"/v1/files/(\w+)/content", path)) and found[1] in self._files:
             return Reply(self._files[found[1]], headers={"content-type": "application/jsonl"})
+        if (found := re.fullmatch(r"/v1/files/(\w+)", path)) and call.method == "DELETE":
+            return self._delete(found[1])
         return error(404, f"no such path: {path}")
+
+    def _delete(self, name: str) -> Reply:
+        if name not in {*self.uploads, *self._files} - {*self.deleted}:
+            return error(404, f"no file {name}")
+        self._files.pop(name, None)
+        self.deleted.append(name)
+        return Reply({"id": name, "object": "file", "deleted": True})
 
     def _upload(self, call: Call) -> Reply:
         boundary = call.headers["content-type"].partition("boundary=")[2].encode()

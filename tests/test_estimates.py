@@ -31,8 +31,15 @@ def _task(raw: dict[str, Any], server: FaultServer, **generator: Any) -> Task:
     return Task.parse({**raw, "generator": settings})
 
 
+def _asks_for_label(call: Call) -> bool:
+    return "label" in call.body["response_format"]["json_schema"]["schema"]["properties"]
+
+
 def _slow(call: Call) -> Reply:
-    return Reply(echo(call).body, delay=0.02)
+    """Takes ten times as long for a text as for a label."""
+    if _asks_for_label(call):
+        return Reply(chat('{"label": "配送"}'), delay=0.02)
+    return Reply(echo(call).body, delay=0.2)
 
 
 def test_a_plan_measures_on_a_few_requests_where_the_server_is_here(
@@ -40,7 +47,9 @@ def test_a_plan_measures_on_a_few_requests_where_the_server_is_here(
 ) -> None:
     with FaultServer(_slow) as server:
         found = estimate(_task(raw_task, server, price=PRICE), tmp_path / "run")
-    assert len(server.calls) == 4
+    judged = [call for call in server.calls if _asks_for_label(call)]
+    server.calls[:] = [call for call in server.calls if call not in judged]
+    assert len(server.calls) == len(judged) == 4
     labels = {line for call in server.calls for line in call.prompt.split("\n") if "分類" in line}
     assert len(labels) > 1  # spread over the labels
     step = found["steps"][0]
@@ -48,6 +57,10 @@ def test_a_plan_measures_on_a_few_requests_where_the_server_is_here(
     assert found["measured_on"] == "sample"
     assert step["completion_tokens"] == 24 * 7
     assert 0 < step["seconds"] < 60
+    trust = found["steps"][-1]
+    assert trust["step"] == "trust"
+    each = [s["seconds"] / s["expected_requests"] for s in (step, trust)]
+    assert each[1] < each[0] / 2
     assert step["max_completion_tokens"] == 24 * 120
     cost = (step["prompt_tokens"] * 100 + step["completion_tokens"] * 400) / 1e6
     assert step["yen"] == pytest.approx(cost)
@@ -84,6 +97,26 @@ def test_a_plan_counts_every_step(raw_task: dict[str, Any], tmp_path: Path) -> N
     assert alone["max_yen"] == pytest.approx(generate["max_yen"])
     assert batch["max_yen"] == pytest.approx(found["max_yen"] / 2)
     assert (found["batch"], batch["batch"]) == (None, 0.5)
+
+
+def test_a_second_model_that_refines_is_counted_at_its_own_price(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    with FaultServer() as server:
+        second = {"backend": "openai", "model": "n", "base_url": server.url, "price": PRICE}
+        raw_task["refinement"] = {"rounds": 1, "generator": second}
+        found = estimate(_task(raw_task, server), tmp_path / "run", 0)
+        second["api"] = "completions"
+        base = estimate(_task(raw_task, server), tmp_path / "run", 0)
+    (refine,) = (step for step in found["steps"] if step["step"] == "refine")
+    assert (refine["requests"], refine["expected_requests"]) == (2 * 24, None)
+    most = (refine["prompt_tokens"] * 100 + refine["max_completion_tokens"] * 400) / 1e6
+    assert refine["max_yen"] == pytest.approx(most, rel=1e-3)
+    # The task's own generator has no price.
+    assert found["steps"][0]["max_yen"] is None
+    assert found["max_yen"] == refine["max_yen"]
+    assert "refine" not in [step["step"] for step in base["steps"]]
+    assert any("No text will be refined: n continues" in note for note in base["notes"])
 
 
 def test_texts_that_are_there_tell_how_many_will_be_rewritten_and_judged(
@@ -188,7 +221,7 @@ def test_a_budget_holds_for_rewriting_and_the_label_check_too(
     raw_task["training"] = {"encoder": tiny_encoder}
 
     def answer(call: Call) -> Reply:
-        judged = "label" in call.body["response_format"]["json_schema"]["schema"]["properties"]
+        judged = _asks_for_label(call)
         text = f"荷物はまだ届きません、{call.body['seed']}番です。"
         body = chat(json.dumps({"label": "配送"} if judged else {"text": text}))
         body["usage"] = {"prompt_tokens": 100, "completion_tokens": 100}

@@ -213,9 +213,9 @@ class _Stream:
             for worker in workers:
                 worker.start()
             while True:
-                for request in islice(self._requests, limit - pending):
-                    self._waiting.put(request)
-                    pending += 1
+                fresh = list(islice(self._requests, limit - pending))
+                self._waiting.put(fresh)
+                pending += len(fresh)
                 if not pending:
                     break
                 answer, from_cache = self._next()

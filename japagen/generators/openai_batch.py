@@ -123,10 +123,18 @@ class OpenAIBatchGenerator(OpenAIGenerator):
         again: list[Request] = []
         for record in [*records, *submitted]:
             rows = [waiting[key] for key in record.requests if key in waiting]
-            refused = yield from self._collect(record, rows, client)
+            batch, refused = yield from self._collect(record, rows, client)
             again += refused
+            # Whoever took the last answer has it on disk by now.
             record.close()
+            if batch is not None:
+                self._delete(batch, client)
         return again
+
+    def _delete(self, batch: Any, client: BatchClient) -> None:
+        """Prompts and texts need not stay at the provider once the answers are here."""
+        if left := client.delete_files(batch):
+            self.note(f"The provider has not deleted {', '.join(left)} of batch {batch.id}.")
 
     def _submit(self, rows: Sequence[Request], client: BatchClient) -> BatchRecord:
         record = BatchRecord.begin(self._directory, [r.id for r in rows])
@@ -142,8 +150,13 @@ class OpenAIBatchGenerator(OpenAIGenerator):
 
     def _collect(
         self, record: BatchRecord, rows: Sequence[Request], client: BatchClient
-    ) -> Generator[Answer, None, list[Request]]:
-        """Waits for a batch and yields its answers; returns what is to be asked again."""
+    ) -> Generator[Answer, None, tuple[Any, list[Request]]]:
+        """Waits for a batch and yields its answers.
+
+        Returns:
+            The batch, None if the provider does not know it any more, and what is to be asked
+            again.
+        """
         try:
             batch = _wait(record, client)
             outcomes = self._outcomes(batch, rows, client)
@@ -159,7 +172,7 @@ class OpenAIBatchGenerator(OpenAIGenerator):
                 yield outcome.answer
             else:
                 again.append(request)
-        return again
+        return batch, again
 
     def _outcomes(
         self, batch: Any, rows: Sequence[Request], client: BatchClient

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from japagen.errors import JapagenError
@@ -107,6 +108,22 @@ class BatchClient:
                     continue
                 if isinstance(row, dict):
                     yield row
+
+    def delete_files(self, batch: Any) -> list[str]:
+        """Deletes a batch's files at the provider, and returns those that it has not deleted.
+
+        Nothing is raised: what came of the batch is in hand, and must not be lost because its
+        copy elsewhere stays.
+        """
+        left = []
+        for file in (batch.input_file_id, batch.output_file_id, batch.error_file_id):
+            if not file:
+                continue
+            try:
+                self._call(partial(self._client.files.delete, file))
+            except JapagenError:
+                left.append(file)
+        return left
 
     def _content(self, file: str, what: str) -> bytes:
         return self._call(lambda: self._client.files.content(file).read(), what)

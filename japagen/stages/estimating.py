@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from japagen.curation import label_judge
-from japagen.errors import JapagenError
 from japagen.generation.ledger import Ledger, ledger_errors
 from japagen.generation.outgoing import prepare
 from japagen.generation.spending import Purse, yen
@@ -28,34 +27,17 @@ from japagen.stages.foreseeing import (
     rewrite_requests,
     stand_ins,
 )
-from japagen.stages.previewing import all_requests, prompt_text, spread
+from japagen.stages.previewing import all_requests, prompt_text
 from japagen.stages.refining import why_not
+from japagen.stages.timing import Rate, measured
+from japagen.tasks.generator_settings import GeneratorSettings
 from japagen.tasks.knowledge import Knowledge
 from japagen.tasks.tasks import Task
 
 # Of the steps whose requests the texts decide.
 _TEMPLATES = ("rewrite", "criticise", "refine", "judge")
-# Requests sent to find out how fast a generator on this machine is.
-_SAMPLE = 4
 # Prompts whose tokens are counted for a step that has its prompts only when the texts are there.
 _PROMPTS = 16
-
-
-@dataclass(frozen=True)
-class Rate:
-    """What one answer with a text takes on average.
-
-    Attributes:
-        prompt_tokens: Tokens read.
-        completion_tokens: Tokens written.
-        seconds: Elapsed time; less than an answer takes where several are written at a time.
-        source: Where the figures are from.
-    """
-
-    prompt_tokens: float
-    completion_tokens: float
-    seconds: float
-    source: Literal["ledger", "sample"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +55,7 @@ class Step:
         completion: Tokens of one answer; None where nothing was measured.
         seconds: For one answer; None likewise.
         extra_seconds: Beside the answers.
+        asked: Whom; the task's own generator when None.
     """
 
     name: str
@@ -85,10 +68,11 @@ class Step:
     completion: float | None
     seconds: float | None
     extra_seconds: float = 0.0
+    asked: GeneratorSettings | None = None
 
     def to_dict(self, task: Task, *, paid: bool = True) -> dict[str, Any]:
         """The step as `estimate` returns it."""
-        price = task.generator.price_now if paid else None
+        price = (self.asked or task.generator).price_now if paid else None
         waiting = max(0, self.requests - self.answered)
         coming = None if self.expected is None else max(0, self.expected - self.answered)
         share = (coming or 0) / max(waiting, 1)
@@ -127,7 +111,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 
     Returns:
         ``steps``: of ``generate``, ``rewrite`` (into the register asked for), ``refine`` (texts in
-        doubt, where the task's own generator is asked) and ``trust`` (the label check), each with
+        doubt) and ``trust`` (the label check), each with
         ``requests`` (at most), ``expected_requests``, ``answered`` (in the ledger already),
         ``prompt_tokens``, ``max_completion_tokens``, and for what is not answered yet
         ``max_tokens_left``, ``completion_tokens``, ``seconds``, ``yen`` (expected; None where it
@@ -141,7 +125,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         What later rounds name because the earlier ones lack it is not known before they are
         asked, and not in it.
     """
-    with closing(load_generator(task.generator)) as generator:
+    with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
         # A budget in yen without a price is refused here as it would be later.
         Purse(task.generation.budget, task.generator.price)
         data = load_data(task)
@@ -152,9 +136,9 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in requests}}
         past = _recorded(requests, generator, run or Path("runs") / task.name)
         waiting = [r for r in requests if r.id not in past.answers]
-        rate = past.rate or _measured(waiting, generator, sample)
+        rate = past.rate or measured(waiting, generator, sample)
         fate = fate_of(task, data, requests, past.answers) if past.answers else None
-        context = _Context(task, data, generator, rate, past.counts, fate)
+        context = _Context(task, data, generator, rate, past.counts, fate, past.judging, refiner)
         steps = [
             _generation(context, requests, waiting, tokens),
             *context.rewriting(requests),
@@ -182,9 +166,20 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "measured_on": rate and rate.source,
         "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
-        "notes": notes_on(task, generator.info),
+        "notes": notes_on(task, generator.info, refiner.info if refiner else None),
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
+
+
+@contextmanager
+def _refiner(task: Task) -> Iterator[Generator | None]:
+    """The second model that refines, if the task names one that is asked."""
+    settings = task.refinement.generator
+    if settings is None or not task.refinement.rounds:
+        yield None
+        return
+    with closing(load_generator(settings)) as generator:
+        yield generator
 
 
 def _shown(known: Knowledge) -> Knowledge:
@@ -198,18 +193,21 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {key: sum(row[key] for row in rows) for key in always}
     for key in ("completion_tokens", "seconds", "yen", "max_yen"):
         known = [row[key] for row in rows if row[key] is not None]
-        found[key] = sum(known) if rows[0][key] is not None else None
+        # A second model may have a price where the task's own has none.
+        whole = rows[0][key] is not None or key == "max_yen"
+        found[key] = sum(known) if known and whole else None
     found["unknown"] = [row["step"] for row in rows if row["expected_requests"] is None]
     return found
 
 
 @dataclass(frozen=True)
 class _Past:
-    """What a run has in its ledger."""
+    """What a run has in its ledger; ``judging`` are the seconds for one label."""
 
     answers: Mapping[str, Answer]
     rate: Rate | None
     counts: Mapping[str, int]
+    judging: float | None = None
 
 
 def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _Past:
@@ -220,31 +218,8 @@ def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _
         answers = ledger.answers(r.id for r in requests)
         found = ledger.rate(generator.info.identity)
         counts = {name: ledger.answered(name) for name in _TEMPLATES}
-    return _Past(answers, found and Rate(*found, "ledger"), counts)
-
-
-def _measured(waiting: Sequence[Request], generator: Generator, sample: int | None) -> Rate | None:
-    """What an answer takes in a sample sent now; None if there is none or nobody answers."""
-    count = (_SAMPLE if generator.info.local else 0) if sample is None else sample
-    chosen = spread(waiting, count)
-    if not chosen:
-        return None
-    began = time.perf_counter()
-    try:
-        answers = [a for a in generator.stream(iter(chosen)) if not a.error]
-    except JapagenError:
-        if sample is not None:
-            raise
-        return None  # a plan is wanted even while the server is down
-    seconds = time.perf_counter() - began
-    if not answers:
-        return None
-    count = len(answers)
-    prompt, completion = (
-        sum(getattr(a, name) for a in answers) / count
-        for name in ("prompt_tokens", "completion_tokens")
-    )
-    return Rate(prompt, completion, seconds / count, "sample")
+        judged = ledger.wall_seconds("trust") / counts["judge"] if counts["judge"] else None
+    return _Past(answers, found and Rate(*found, "ledger"), counts, judged)
 
 
 def _generation(
@@ -276,6 +251,8 @@ class _Context:
     rate: Rate | None
     counts: Mapping[str, int]
     fate: Fate | None
+    judging: float | None
+    refiner: Generator | None
 
     @property
     def text_tokens(self) -> float | None:
@@ -284,8 +261,18 @@ class _Context:
 
     @property
     def text_seconds(self) -> float | None:
-        """Seconds for one; an answer with a label is counted alike."""
+        """Seconds for one."""
         return self.rate.seconds if self.rate else None
+
+    def label_seconds(self, asked: Sequence[Request]) -> float | None:
+        """Seconds for a label: recorded, or measured, or else those for a text."""
+        if self.judging or not self.rate:
+            return self.judging
+        # Prompts of a sample are not masked, so none goes to a generator elsewhere.
+        if self.rate.source == "sample" and self.generator.info.local:
+            found = measured(asked, self.generator, None)
+            return found.seconds if found else self.text_seconds
+        return self.text_seconds
 
     def rewriting(self, requests: Sequence[Request]) -> list[Step]:
         """Texts that are not in the register asked for and that no rule can put into it."""
@@ -308,14 +295,20 @@ class _Context:
 
     def refining(self, requests: Sequence[Request]) -> list[Step]:
         """Texts in doubt: each round a critique, and a new text; how many only they can tell."""
-        task, info = self.task, self.generator.info
-        rounds = task.refinement.rounds
-        if not rounds or task.refinement.generator or why_not(task, task.gold is not None, info):
+        task, rounds = self.task, self.task.refinement.rounds
+        asked = self.refiner or self.generator
+        if not rounds or why_not(task, task.gold is not None, asked.info):
             return []
-        prompts = refine_requests(task, self.data, info, requests, _PROMPTS)
+        prompts = refine_requests(task, self.data, asked.info, requests, _PROMPTS)
         most = 2 * rounds * len(requests)
         answered = self.counts["criticise"] + self.counts["refine"] if self.counts else 0
-        return [self._step("refine", (most, None, answered), prompts, self.text_tokens)]
+        counts = (most, None, answered)
+        if self.refiner is None:
+            return [self._step("refine", counts, prompts, self.text_tokens)]
+        # Nothing is known of its speed.
+        other = replace(self, generator=self.refiner, rate=None)
+        step = other._step("refine", counts, prompts, None)
+        return [replace(step, asked=task.refinement.generator)]
 
     def label_check(self, texts: int) -> list[Step]:
         """Every text kept, judged once for each fold of gold, and every gold text once."""
@@ -340,7 +333,10 @@ class _Context:
         names = [f'{{"label": "{name}"}}' for name in task.labels]
         written = sum(map(self.generator.count_tokens, names)) / len(names)
         answered = self.counts.get("judge", 0)
-        return [self._step("trust", (most, max(expected, answered), answered), asked, written)]
+        counts = (most, max(expected, answered), answered)
+        return [
+            replace(self._step("trust", counts, asked, written), seconds=self.label_seconds(asked))
+        ]
 
     def _step(
         self,

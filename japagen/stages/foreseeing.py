@@ -133,8 +133,14 @@ def refine_requests(
     return asked
 
 
-def notes_on(task: Task, info: GeneratorInfo) -> list[str]:
-    """What a table of requests does not show."""
+def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = None) -> list[str]:
+    """What a table of requests does not show.
+
+    Args:
+        task: The task.
+        info: Its generator.
+        refiner: The second model that refines; None when the generator does.
+    """
     notes = []
     if info.prompt_kind == "document" and any(
         len(task.generation.grid(label)) > 1 for label in task.labels
@@ -149,13 +155,7 @@ def notes_on(task: Task, info: GeneratorInfo) -> list[str]:
         )
     if info.prompt_kind == "document" and task.generation.paraphrase_share:
         notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
-    if task.refinement.rounds and task.refinement.generator:
-        most = 2 * task.refinement.rounds
-        notes.append(
-            f"Refinement asks {task.refinement.generator.model} at most {most} times for each text "
-            "whose label is doubtful; that is not in the table."
-        )
-    elif task.refinement.rounds:
-        reason = why_not(task, task.gold is not None, info)
+    if task.refinement.rounds:
+        reason = why_not(task, task.gold is not None, refiner or info)
         notes += [f"No text will be refined: {reason}."] if reason else []
     return notes

@@ -121,6 +121,6 @@ def test_only_what_went_through_the_mask_is_streamed() -> None:
     }
     assert users == {
         "generation/sending.py",
-        "stages/estimating.py",
+        "stages/timing.py",
         "stages/previewing.py",
     }

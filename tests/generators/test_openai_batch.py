@@ -111,6 +111,32 @@ def test_a_stream_takes_up_what_it_is_asked_for_and_submits_the_rest(tmp_path: P
     ]
 
 
+def test_files_are_deleted_once_their_answers_are_taken(tmp_path: Path) -> None:
+    provider = BatchProvider()
+    with FaultServer(provider) as server:
+        stream = generator(server, tmp_path).stream(make(n) for n in range(2))
+        next(stream)
+        assert provider.deleted == []
+        next(stream)
+        assert provider.deleted == []  # the second answer is not known to be on disk yet
+        assert not list(stream)
+    assert provider.deleted == ["file0", "batch0output"]
+    assert open_records(tmp_path) == []
+
+
+@pytest.mark.parametrize("status", [404, 405, 500])
+def test_a_provider_that_deletes_nothing_costs_no_answer(tmp_path: Path, status: int) -> None:
+    def refuse(call: Call) -> Reply | None:
+        return error(status, "cannot delete") if call.method == "DELETE" else None
+
+    provider, notes = BatchProvider(fault=refuse), list[str]()
+    with FaultServer(provider) as server:
+        answers = ask(server, tmp_path, notes=notes)
+    assert not [a.error for a in answers.values() if a.error]
+    assert open_records(tmp_path) == []
+    assert any("not deleted file0, batch0output of batch batch0" in note for note in notes)
+
+
 def faulty(row: Row) -> Row | None:
     number = int(row["custom_id"][1:])
     if number == 1:
