@@ -21,7 +21,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from lift_arms import ARMS, ONCE, applies, free, scored
+from lift_arms import ARMS, ONCE, PLAIN, applies, free, scored
 from lift_summary import Scores, draw_figure, table
 from lift_tasks import CLASSIFIED, TASKS, Cell, fingerprint, make_cell
 
@@ -48,8 +48,7 @@ def measure(cell: Cell, arm: str, cache: Path, *, kept_only: bool = False) -> di
         ``scores``, ``seconds`` and the leading ``metric``; None where nothing is kept.
     """
     path = kept_at(cell, arm, cache)
-    shared = once_inputs(cell) if arm in ONCE else fingerprint(cell)
-    inputs = digest([arm, cell.name, shared])
+    inputs = digest([arm, cell.name, depends_on(cell, arm)])
     if path.is_file() and (kept := read_json(path))["inputs"] == inputs:
         return dict(kept)
     if kept_only:
@@ -66,9 +65,14 @@ def measure(cell: Cell, arm: str, cache: Path, *, kept_only: bool = False) -> di
     return found
 
 
-def once_inputs(cell: Cell) -> list[Any]:
-    """What the arms of `ONCE` depend on: neither gold nor generation."""
-    return [cell.pool.fingerprint, cell.test.fingerprint, dict(cell.task.labels)]
+def depends_on(cell: Cell, arm: str) -> list[Any]:
+    """What an arm's figure depends on, so that a kept one is measured anew where that changed."""
+    labels = dict(cell.task.labels)
+    if arm in ONCE:
+        return [cell.pool.fingerprint, cell.test.fingerprint, labels]
+    if arm in PLAIN:
+        return [cell.gold.fingerprint, cell.test.fingerprint, labels, cell.draw]
+    return [fingerprint(cell)]
 
 
 def cells(given: argparse.Namespace) -> Iterator[Cell]:

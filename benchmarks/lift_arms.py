@@ -325,6 +325,8 @@ ARMS: dict[str, Arm] = {
 }
 # What no draw or number of shots changes is measured once a task.
 ONCE = ("full gold", "prompting, zero-shot")
+# What no setting of the pipeline changes.
+PLAIN = ("gold only", "gold only, frozen head", "setfit", "prompting, few-shot")
 _SINGLE_ONLY = ("setfit", "gold only, frozen head")
 
 

@@ -13,7 +13,7 @@ a voter that knows nothing gets weight 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,8 @@ from japagen.examples import Dataset, Rejection
 from japagen.folds import deal_folds
 
 Floats = npt.NDArray[np.float64]
+# Fits to vectors and their label indices, and gives the log-probabilities of other vectors.
+Fit = Callable[[Floats, npt.NDArray[np.int64], Floats], Floats]
 FILTER = "label_check"
 _MOST_WEIGHT = 10.0
 _FOLDS = 5
@@ -204,17 +206,35 @@ def encoder_vote(
     """
     on_gold, on_texts = _unit(gold), _unit(texts)
     centre = on_gold.mean(axis=0)
-    on_gold, on_texts = on_gold - centre, on_texts - centre
     labels = int(targets.max()) + 1
-    parts = []
+
+    def fit(seen: Floats, own: npt.NDArray[np.int64], others: Floats) -> Floats:
+        return _log_odds(seen, own, others, labels)
+
+    return cross_fitted_vote(fit, on_gold - centre, targets, on_texts - centre, seed)
+
+
+def cross_fitted_vote(
+    fit: Fit, gold: Floats, targets: npt.NDArray[np.int64], texts: Floats, seed: int = 0
+) -> Vote:
+    """A classifier's vote; on each gold text, of one that has not seen it.
+
+    Args:
+        fit: Fits to vectors and their label indices, and gives the log-probabilities of others.
+        gold: Of the gold texts, shape (gold, width).
+        targets: Their label indices.
+        texts: Of the texts to check, shape (texts, width).
+        seed: Of the folds.
+    """
+    on_texts = fit(gold, targets, texts)
+    on_gold = np.zeros((len(gold), on_texts.shape[1]))
     for repeat in range(_REPEATS):
-        votes = np.empty((len(on_gold), labels))
         folds = deal_folds(targets, _CROSS_FITS, seed + repeat)
         for fold in range(_CROSS_FITS):
             held = folds == fold
-            votes[held] = _log_odds(on_gold[~held], targets[~held], on_gold[held], labels)
-        parts.append(votes)
-    return Vote("encoder", np.mean(parts, axis=0), _log_odds(on_gold, targets, on_texts, labels))
+            if held.any():
+                on_gold[held] += fit(gold[~held], targets[~held], gold[held]) / _REPEATS
+    return Vote("encoder", on_gold, on_texts)
 
 
 def _unit(vectors: npt.NDArray[np.floating]) -> Floats:

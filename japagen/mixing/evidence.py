@@ -160,12 +160,11 @@ def gather(
     def fold(place: tuple[int, Split]) -> Fold:
         repeat, split = place
         train = split.train
-        judged = head_probabilities(
-            gold_vectors[train],
-            gold_targets[train],
-            np.ones(len(train)),
-            synthetic_vectors[split.usable],
-            len(labels),
+        seen = gold_vectors[train], gold_targets[train], np.ones(len(train))
+        judged = (
+            head_probabilities(*seen, synthetic_vectors[split.usable], len(labels))
+            if head is None
+            else head(*seen, len(train), synthetic_vectors[split.usable])
         )
         rows = np.arange(len(split.usable))
         own = targets[split.usable]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from japagen.curation import label_judge
 from japagen.curation.label_check import (
     Vote,
     beats_guessing,
-    encoder_vote,
+    cross_fitted_vote,
     fit_pool,
     held_out_posterior,
     label_indices,
@@ -26,7 +25,6 @@ from japagen.prompts import PromptLibrary
 from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner, fingerprint_of
 from japagen.stages.asking import Asker
-from japagen.stages.text_vectors import text_vectors
 from japagen.storage.files import digest
 from japagen.tasks.tasks import Task
 
@@ -123,26 +121,22 @@ class LabelChecker:
         return self._stages.listener
 
     def _encoder_vote(self, dataset: Dataset) -> Vote:
-        training, gold = self._task.training, self._gold
-        assert gold is not None
-        on_gold, on_texts = (
-            self._compared(gold, dataset)
-            if dataset.is_pair
-            else text_vectors(
-                (gold, dataset), training.encoder, trust_remote_code=training.trust_remote_code
-            )
-        )
-        return encoder_vote(on_gold, label_indices(gold, self._labels), on_texts, self._task.seed)
-
-    def _compared(self, gold: Dataset, dataset: Dataset) -> list[npt.NDArray[np.float64]]:
-        """What the encoder sees of pairs, each feature in units of its spread over gold."""
+        """The vote of heads on the frozen encoder, descriptions and all, as `train` fits them."""
         from japagen.training.frozen import FrozenTraining
 
-        task = self._task
-        frozen = FrozenTraining(task.training.encoder, task.labels, task.training, is_pair=True)
-        seen = [frozen.vectors(d.texts, d.column("text_pair")) for d in (gold, dataset)]
-        centre, spread = seen[0].mean(axis=0), seen[0].std(axis=0) + 1e-3
-        return [(vectors - centre) / spread for vectors in seen]
+        task, gold = self._task, self._gold
+        assert gold is not None
+        frozen = FrozenTraining(task.training.encoder, task.labels, task.training, gold.is_pair)
+        on_gold, on_texts = (
+            frozen.vectors(d.texts, d.column("text_pair")) for d in (gold, dataset)
+        )
+        return cross_fitted_vote(
+            frozen.log_probabilities,
+            on_gold,
+            label_indices(gold, self._labels),
+            on_texts,
+            task.seed,
+        )
 
     def _generator_votes(self, dataset: Dataset, incomplete: list[str]) -> list[Vote]:
         """The generator's vote, or none where it cannot be asked."""

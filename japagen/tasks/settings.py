@@ -261,7 +261,7 @@ class Training(Section):
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
         batch_size: Texts in an optimiser step.
-        learning_rate: Of the encoder's layers, where it is tuned; when None, 5e-5, but 1e-5
+        learning_rate: Of the encoder's layers, where it is tuned; when None, 5e-5, but 2e-5
             with less than 50 texts of gold a label.
         head_learning_rate: Of the head, where the encoder is tuned.
         max_length: Tokens of a text, or pair of texts, that the encoder reads; the rest is cut.

@@ -44,7 +44,7 @@ from japagen.training.probing import (
 TUNED_FROM = 16
 """Texts of gold a label, on average, from which tuning the encoder beats its frozen vectors."""
 _FAST_FROM = 50
-_SLOW, _FAST = 1e-5, 5e-5  # Learning rates below and from so many texts of gold a label.
+_SLOW, _FAST = 2e-5, 5e-5  # Learning rates below and from so many texts of gold a label.
 # Tuning for every fold is what costs; of much gold, what one fold says is enough.
 _TUNED_FOLDS, _MANY_GOLDS = 3, 1000
 PAIRS_TUNED_FROM = 300
@@ -120,8 +120,11 @@ def train(
     def tune(untuned: Classifier, part: Labelled, head: Head) -> None:
         set_head(untuned, head)
         rate = _learning_rate(settings, golds, len(space.names))
-        mass = part.mass / part.mass.mean()
-        fine_tune(untuned, part.rows, part.targets, mass, settings, rate, seed, progress)
+        # Without its phrases among the texts the encoder forgets what the head knew of them.
+        targets = np.concatenate([part.targets, part.phrase_targets])
+        mass = np.concatenate([part.mass, part.phrase_mass])
+        rows = [*part.rows, *part.phrases]
+        fine_tune(untuned, rows, targets, mass / mass.mean(), settings, rate, seed, progress)
 
     def judge(rows: Ints, part_golds: int, others: Ints) -> Floats:
         part, head = fit(rows, part_golds)

@@ -13,6 +13,8 @@ from japagen.training.fitting import soften, untrained
 from japagen.training.heads import head_features
 from japagen.training.probing import Floats, Ints, Labelled, fit_head
 
+_LEAST = 1e-12
+
 
 class FrozenTraining:
     """One encoder and the descriptions of the labels, for any number of heads.
@@ -71,3 +73,18 @@ class FrozenTraining:
         )
         soft = soften(data, (vectors, self._phrases), golds, self._soft_labels)
         return fit_head(soft, vectors, self._phrases).outputs(others, self._space)
+
+    def log_probabilities(self, vectors: Floats, targets: Ints, others: Floats) -> Floats:
+        """Fits a head to gold alone and classifies other texts, uncalibrated.
+
+        Args:
+            vectors: Of the gold texts, shape (n, width).
+            targets: Their label indices, shape (n,).
+            others: What to classify, shape (m, width).
+
+        Returns:
+            Shape (m, labels).
+        """
+        mass = np.ones(len(vectors))
+        found = self.probabilities(vectors, targets, mass, len(vectors), others)
+        return np.asarray(np.log(np.maximum(found, _LEAST)), dtype=np.float64)

@@ -59,6 +59,19 @@ class Labelled:
     space: LabelSpace
     apart: bool = False
 
+    @property
+    def phrase_targets(self) -> Floats:
+        """What the phrases would have as texts, shape (m, outputs)."""
+        if self.space.kind == "regression":
+            return np.asarray(self.space.anchors[self.phrase_labels][:, None])
+        return np.asarray(np.eye(len(self.space.names))[self.phrase_labels])
+
+    @property
+    def phrase_mass(self) -> Floats:
+        """Weight of each phrase, shape (m,): those of a label together weigh the same."""
+        counts = np.bincount(self.phrase_labels, minlength=len(self.space.names))
+        return np.asarray(DESCRIPTION_MASS / counts[self.phrase_labels])
+
     def take(self, index: slice | Ints) -> Labelled:
         """Returns the same phrases with some of the texts."""
         rows = [self.rows[i] for i in np.arange(len(self.rows))[index]]
@@ -136,12 +149,8 @@ def fit_head(
         squares = ((known - centre) ** 2).mean(axis=0)
     scale = _scale(squares, data.apart, data.apart and space.kind == "regression")
     points = np.concatenate([features - centre, phrases - phrase_centre]) / scale
-    counts = np.bincount(data.phrase_labels, minlength=len(space.names))
-    described = np.eye(len(space.names))[data.phrase_labels]
-    if space.kind == "regression":
-        described = space.anchors[data.phrase_labels][:, None]
-    targets = np.concatenate([data.targets, described])
-    mass = np.concatenate([data.mass, DESCRIPTION_MASS / counts[data.phrase_labels]])
+    targets = np.concatenate([data.targets, data.phrase_targets])
+    mass = np.concatenate([data.mass, data.phrase_mass])
     fit = {"classification": _classes, "multi_label": _tags, "regression": _numbers}[space.kind]
     weight, bias = fit(points, targets, mass)
     weight = weight / scale
