@@ -25,6 +25,7 @@ from lift_arms import ARMS, ONCE, PLAIN, applies, free, scored
 from lift_summary import Scores, draw_figure, table
 from lift_tasks import CLASSIFIED, TASKS, Cell, fingerprint, make_cell
 
+from japagen.running.stage_runner import STAGE_VERSIONS
 from japagen.storage.cache import cache_dir
 from japagen.storage.files import digest, read_json, write_json
 
@@ -72,7 +73,7 @@ def depends_on(cell: Cell, arm: str) -> list[Any]:
         return [cell.pool.fingerprint, cell.test.fingerprint, labels]
     if arm in PLAIN:
         return [cell.gold.fingerprint, cell.test.fingerprint, labels, cell.draw]
-    return [fingerprint(cell)]
+    return [fingerprint(cell), STAGE_VERSIONS]
 
 
 def cells(given: argparse.Namespace) -> Iterator[Cell]:

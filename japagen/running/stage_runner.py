@@ -13,7 +13,7 @@ from japagen.storage.formats import load_dataset, write_examples
 
 T = TypeVar("T")
 # Raised when a stage's code changes what it makes from the same inputs.
-_VERSIONS = {
+STAGE_VERSIONS = {
     "generate": 1,
     "round": 1,
     "curate": 4,
@@ -63,7 +63,7 @@ class StageRunner:
         """Returns a stage's result, made now or kept; see `RunDirectory.stage`.
 
         Args:
-            name: A stage of `_VERSIONS`, with ``-`` and more behind it where there are several.
+            name: A stage of `STAGE_VERSIONS`, with ``-`` and more behind where there are several.
             outputs: Files that it leaves, relative to the run.
             fingerprint: Everything that the result depends on besides the stage's version.
             make: Computes the result.
@@ -74,7 +74,7 @@ class StageRunner:
         told = listener or self.listener
         return self.directory.stage(
             name,
-            {"version": _VERSIONS[name.split("-")[0]], **fingerprint},
+            {"version": STAGE_VERSIONS[name.split("-")[0]], **fingerprint},
             outputs,
             make,
             save,

@@ -9,6 +9,7 @@ from japagen.curation.label_check import (
     FILTER,
     Pool,
     beats_guessing,
+    cross_fitted_vote,
     encoder_vote,
     fit_pool,
     held_out_posterior,
@@ -99,6 +100,19 @@ def test_vectors_vote_for_their_own_side() -> None:
     noise = encoder_vote(RNG.normal(size=(60, 20)), TARGETS, texts)
     # Votes on gold come from folds left out: on noise they are no better than chance.
     assert (noise.gold.argmax(axis=1) == TARGETS).mean() < 0.6
+
+
+def test_no_gold_text_is_told_by_a_classifier_that_has_seen_it() -> None:
+    rows = np.arange(60.0)[:, None]
+
+    def remember(seen: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.ndarray:
+        assert np.array_equal(TARGETS[seen[:, 0].astype(int)], targets)
+        known = np.isin(others[:, 0], seen[:, 0])
+        return np.stack([known, ~known, np.ones(len(others))], axis=1).astype(float)
+
+    vote = cross_fitted_vote(remember, rows, TARGETS, rows[:5])
+    np.testing.assert_allclose(vote.gold, [[0, 1, 1]] * 60)
+    np.testing.assert_allclose(vote.texts, [[1, 0, 1]] * 5)
 
 
 POSTERIOR = np.array([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.4, 0.35, 0.25], [0.0, 0.1, 0.9]])

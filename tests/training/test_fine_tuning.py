@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from japagen.examples import Dataset, Example
 from japagen.tasks.settings import Training
+from japagen.training.classifier import Classifier
 from japagen.training.encoders import Encoder, load_encoder
 from japagen.training.fine_tuning import _batches, fine_tune, step_count
 from japagen.training.fitting import train
-from japagen.training.probing import head_of, set_head
+from japagen.training.probing import DESCRIPTION_MASS, Floats, Rows, head_of, set_head
 from tests.conftest import GOLD
 
 HEAD = Training(max_length=64)
@@ -70,3 +72,32 @@ def test_a_head_comes_out_as_it_was_put_in(encoder: Encoder) -> None:
     head = head_of(classifier)
     set_head(classifier, head.cooled(2.0))
     np.testing.assert_allclose(head_of(classifier).weight * 2, head.weight)
+
+
+def test_what_labels_mean_is_tuned_on_beside_gold(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def record(classifier: Classifier, rows: Rows, targets: Floats, mass: Floats, *_: Any) -> None:
+        seen.append((classifier.tokenizer.batch_decode([r["input_ids"] for r in rows]), mass))
+        assert len(rows) == len(targets) == len(mass)
+
+    monkeypatch.setattr("japagen.training.fitting.fine_tune", record)
+    described = {"配送": "荷物、届け先、遅れ", "返品": "交換"}
+    gold = _gold().where(np.array([e.label in described for e in _gold()]))
+    train(
+        None,
+        gold,
+        encoder=encoder,
+        descriptions=described,
+        settings=Training(max_length=64, tune="always"),
+    )
+    texts, mass = seen[-1]
+    assert len(texts) == len(gold) + 4
+    weights = mass / mass[0]
+    np.testing.assert_allclose(weights[: len(gold)], 1)
+    # Each label's phrases weigh as much together, in texts of gold.
+    np.testing.assert_allclose(
+        weights[len(gold) :], [*[DESCRIPTION_MASS / 3] * 3, DESCRIPTION_MASS]
+    )

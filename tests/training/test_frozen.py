@@ -43,3 +43,13 @@ def test_its_heads_are_those_that_train_fits(tiny_encoder: str) -> None:
     odds = [np.log(p[:, 0] / p[:, 1]) for p in (found, trained.probabilities(texts))]
     assert np.allclose(odds[0] / odds[1], odds[0][0] / odds[1][0], rtol=1e-3)
     assert odds[0][0] / odds[1][0] > 0
+
+
+def test_gold_alone_classifies_others(tiny_encoder: str) -> None:
+    frozen = FrozenTraining(tiny_encoder, DESCRIPTIONS, Training())
+    gold = frozen.vectors([text for label in DESCRIPTIONS for text in GOLD[label]])
+    targets = np.repeat([0, 1], [len(GOLD[label]) for label in DESCRIPTIONS])
+    others = frozen.vectors(["荷物はどこ", "返品したい"])
+    found = frozen.log_probabilities(gold, targets, others)
+    alone = frozen.probabilities(gold, targets, np.ones(len(gold)), len(gold), others)
+    np.testing.assert_allclose(np.exp(found), alone)
