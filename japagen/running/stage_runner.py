@@ -18,7 +18,7 @@ STAGE_VERSIONS = {
     "round": 1,
     "curate": 4,
     "registers": 4,
-    "refine": 1,
+    "refine": 2,
     "audit": 1,
     "trust": 3,
     "review": 1,

@@ -11,7 +11,7 @@ from japagen.curation import refinement
 from japagen.curation.label_check import (
     Floats,
     beats_guessing,
-    encoder_vote,
+    cross_fitted_vote,
     fit_pool,
     held_out_posterior,
     label_indices,
@@ -23,7 +23,6 @@ from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.prompts import PromptLibrary
 from japagen.running.stage_runner import StageRunner, fingerprint_of
 from japagen.stages.asking import Asker
-from japagen.stages.text_vectors import text_vectors
 from japagen.tasks.tasks import Task
 
 _STAGE = "refine"
@@ -138,22 +137,20 @@ class _Nothing:
 
 def _scorer(task: Task, gold: Dataset) -> Callable[[Dataset], Floats] | None:
     """How likely every row's label is, by a classifier of gold; None if that only guesses."""
-    labels, training = list(task.labels), task.training
+    from japagen.training.frozen import FrozenTraining
+
+    labels = list(task.labels)
     targets = label_indices(gold, labels)
-
-    def vectors(rows: Dataset) -> list[np.ndarray]:
-        trusted = training.trust_remote_code
-        return list(text_vectors((gold, rows), training.encoder, trust_remote_code=trusted))
-
-    on_gold, nothing = vectors(gold.take([]))
-    vote = encoder_vote(on_gold, targets, nothing, task.seed)
+    frozen = FrozenTraining(task.training.encoder, task.labels, task.training)
+    on_gold, nothing = frozen.vectors(gold.texts), frozen.vectors([])
+    vote = cross_fitted_vote(frozen.log_probabilities, on_gold, targets, nothing, task.seed)
     held_out = held_out_posterior([vote.gold], targets, task.seed)
     if not beats_guessing(held_out, targets):
         return None
     pool = fit_pool([vote.gold], targets)
 
     def score(rows: Dataset) -> Floats:
-        on_rows = encoder_vote(on_gold, targets, vectors(rows)[1], task.seed).texts
+        on_rows = frozen.log_probabilities(on_gold, targets, frozen.vectors(rows.texts))
         own = label_indices(rows, labels)
         chances: Floats = pool.posterior([on_rows])[np.arange(len(rows)), own]
         return chances
