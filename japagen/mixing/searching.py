@@ -22,6 +22,9 @@ from japagen.tasks.tasks import Task
 if TYPE_CHECKING:
     from japagen.training.frozen import FrozenTraining
 
+# What helps a head often helps no more once the encoder is tuned (docs/mixing.md).
+_TUNED_LEAST_ERRORS = 2.0
+
 
 def find_mix_of(
     task: Task,
@@ -50,7 +53,8 @@ def find_mix_of(
     encoder = task.training.encoder
     vectors: dict[tuple[str, str | None], Floats] = {}
 
-    frozen = _frozen(task, gold)
+    tunes = _tunes(task, gold)
+    frozen = _frozen(task, gold, tunes)
 
     def embed(*datasets: Dataset) -> tuple[Floats, Floats]:
         if frozen is not None and method != "gradient_matching":
@@ -106,7 +110,10 @@ def find_mix_of(
             gold.take(fold.split.train),
             encoder=encoder,
             descriptions=task.labels,
-            settings=task.training.model_copy(update={"synthetic_share": share}),
+            # A fold has less gold than the run, which alone says whether it is tuned.
+            settings=task.training.model_copy(
+                update={"synthetic_share": share, "tune": "always" if tunes else "never"}
+            ),
             seed=task.seed,
             progress=lambda steps, total: listener.track(steps, total, "mix"),
         )
@@ -133,20 +140,29 @@ def find_mix_of(
         relabel=curation.label_confidence if settles else None,
         head=None if frozen is None else frozen.probabilities,
         vouched=vouched,
+        least_errors=_TUNED_LEAST_ERRORS if tunes else 1.0,
         confirm=check if task.mixing.confirm else None,
         progress=progress,
     )
 
 
-def _frozen(task: Task, gold: Dataset | None) -> FrozenTraining | None:
-    """The head that the run will train, or tune from, where it can be had in every fold."""
+def _tunes(task: Task, gold: Dataset | None) -> bool:
+    """Whether the run will tune the encoder."""
     from japagen.training.fitting import tunes_encoder
+
+    if gold is None or not len(gold):
+        return False
+    return tunes_encoder(task.training, len(gold), len(task.labels), gold.is_pair)
+
+
+def _frozen(task: Task, gold: Dataset | None, tunes: bool) -> FrozenTraining | None:
+    """The head that the run will train, or tune from, where it can be had in every fold."""
     from japagen.training.frozen import FrozenTraining
 
     if gold is None or not len(gold) or task.kind != "classification":
         return None
     # A pair that is tuned on is read in another way than one that is compared.
-    if gold.is_pair and tunes_encoder(task.training, len(gold), len(task.labels), is_pair=True):
+    if gold.is_pair and tunes:
         return None
     return FrozenTraining(task.training.encoder, task.labels, task.training, gold.is_pair)
 
