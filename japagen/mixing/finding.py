@@ -36,7 +36,6 @@ def find_mix(
     relabel: float | None = None,
     head: FitHead | None = None,
     vouched: Collection[str] = (),
-    least_errors: float = 1.0,
     confirm: Callable[[Evidence, Mix], Confirmation] | None = None,
     progress: Progress = lambda folds, _: folds,
 ) -> FoundMix:
@@ -54,7 +53,6 @@ def find_mix(
         relabel: How sure a fold's judge must be to give a text another label; None for never.
         head: How the heads that are compared are fitted; see `gather`.
         vouched: Ids of texts whose label a person has vouched for.
-        least_errors: By how many standard errors synthetic text must be better than gold alone.
         confirm: Checks a choice above 0; gold alone takes its place where it does worse.
         progress: Wraps the folds (iterable, total).
     """
@@ -82,7 +80,7 @@ def find_mix(
     details: dict[str, Any] = {"provenance": provenance(kept), "folds": folds}
     if min(folds["usable"]) < _LEAST_USABLE:
         return FoundMix(Mix(default), "few_usable", details)
-    choice = search(evidence, Mix(default), least_errors=least_errors)
+    choice = search(evidence, Mix(default))
     details["candidates"] = choice.to_dict()["candidates"]
     # The default was not picked for its score, so that its worth is not flattered by that.
     details["curves"] = curves(evidence, default, seed).to_dict()

@@ -142,21 +142,18 @@ def search(
     default: Mix,
     shares: Sequence[float] = SHARES,
     parts: Sequence[float] = PARTS,
-    least_errors: float = 1.0,
 ) -> Choice:
     """Scores mixes and chooses one: first the share, then how many of the texts.
 
     The default is left for the best share where that is better by more than one paired standard
     error, and all texts for those of most weight likewise. What is then not better than gold
-    alone by more than ``least_errors`` gives way to gold alone: what nobody can tell apart goes to
-    less.
+    alone by more than one either gives way to gold alone: what nobody can tell apart goes to less.
 
     Args:
         evidence: Folds with their vectors and weights.
         default: What to keep without evidence; its share is above 0.
         shares: The others to try.
         parts: Parts of each label's texts, those of most weight, to try at the chosen share.
-        least_errors: By how many standard errors synthetic text must be better than gold alone.
     """
     targets = evidence.gold_targets
     judged: dict[Mix, Judged] = {}
@@ -178,18 +175,18 @@ def search(
 
     tried = sorted({0.0, default.share, *shares})
     by_share = try_all([GOLD_ALONE, *(Mix(s, default.part) for s in tried if s > 0)], default)
-    first = decide(by_share, default, least_errors)
+    first = decide(by_share, default)
     if not first.mix.share:
         return first
     sizes = [replace(first.mix, part=part) for part in parts if part != first.mix.part]
     by_part = try_all([GOLD_ALONE, first.mix, *sizes], first.mix)
-    second = decide(by_part, first.mix, least_errors)
+    second = decide(by_part, first.mix)
     reason = first.reason if second.reason == "default" else second.reason
     more = tuple(c for c in try_all(sizes, default))
     return Choice(second.mix, reason, by_share + more)
 
 
-def decide(candidates: Sequence[Candidate], default: Mix, least_errors: float = 1.0) -> Choice:
+def decide(candidates: Sequence[Candidate], default: Mix) -> Choice:
     """Applies the rule of `search` to candidates that were compared with one default."""
     by_mix = {c.mix: c for c in candidates}
     best = min((c for c in candidates if c.mix.share > 0), key=lambda c: (c.loss, c.mix))
@@ -198,6 +195,6 @@ def decide(candidates: Sequence[Candidate], default: Mix, least_errors: float = 
     if best.over_default.value > best.over_default.error:
         mix, reason = best.mix, "better"
     over_gold = by_mix[mix].over_gold
-    if over_gold.value <= least_errors * over_gold.error:
+    if over_gold.value <= over_gold.error:
         mix, reason = GOLD_ALONE, "no_help"
     return Choice(mix, reason, tuple(candidates))

@@ -22,9 +22,6 @@ from japagen.tasks.tasks import Task
 if TYPE_CHECKING:
     from japagen.training.frozen import FrozenTraining
 
-# What helps a head often helps no more once the encoder is tuned (docs/mixing.md).
-_TUNED_LEAST_ERRORS = 2.0
-
 
 def find_mix_of(
     task: Task,
@@ -140,7 +137,6 @@ def find_mix_of(
         relabel=curation.label_confidence if settles else None,
         head=None if frozen is None else frozen.probabilities,
         vouched=vouched,
-        least_errors=_TUNED_LEAST_ERRORS if tunes else 1.0,
         confirm=check if task.mixing.confirm else None,
         progress=progress,
     )

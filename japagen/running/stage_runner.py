@@ -27,7 +27,7 @@ STAGE_VERSIONS = {
     "edit": 1,
     "align": 2,
     "diversity": 1,
-    "mix": 5,
+    "mix": 4,
     "train": 4,
     "reference": 1,
     "nearest": 1,

@@ -54,16 +54,6 @@ def test_the_default_is_left_on_evidence_alone(
     assert (choice.mix.share, choice.reason) == (share, reason)
 
 
-def test_more_can_be_asked_of_synthetic_text() -> None:
-    evidence = planted("good")
-    found = search(evidence, DEFAULT)
-    chosen = next(c for c in found.candidates if c.mix == found.mix)
-    errors = chosen.over_gold.value / chosen.over_gold.error
-    assert search(evidence, DEFAULT, least_errors=errors * 0.99).mix == found.mix
-    alone = search(evidence, DEFAULT, least_errors=100.0)
-    assert (alone.mix, alone.reason) == (GOLD_ALONE, "no_help")
-
-
 def test_the_error_is_that_of_nadeau_and_bengio() -> None:
     evidence = planted("good", per_label=8, synthetic=8, repeats=2)
     targets = evidence.gold_targets

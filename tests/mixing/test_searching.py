@@ -4,14 +4,17 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from japagen.examples import Dataset, Example
 from japagen.japanese.morphology import default_tagger
 from japagen.listeners import Silent
+from japagen.mixing.linear_head import Floats
 from japagen.mixing.mix import FoundMix
 from japagen.mixing.searching import find_mix_of
 from japagen.running.data import load_data
+from japagen.tasks.settings import Training
 from japagen.tasks.tasks import Task
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +55,9 @@ def test_pairs_are_searched_like_texts(method: str, tiny_encoder: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("right", [True, False])
-def test_real_texts_are_used_and_random_labels_are_not(right: bool) -> None:
+def test_real_texts_are_used_and_random_labels_are_not(
+    right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Labels are taken as they are: a judge would put random ones right.
     changed = {"mixing.repeats": 2, "alignment.label_trust": "none", "training.soft_labels": 0}
     task = Task.load(ROOT / "configs/quickstart.yaml", changed)
@@ -71,7 +76,31 @@ def test_real_texts_are_used_and_random_labels_are_not(right: bool) -> None:
     if right:
         assert found.mix.share > 0
         assert worth is None or worth > 0
+        _is_confirmed_by_what_the_run_trains(task, gold, made, monkeypatch)
     else:
         assert found.mix.share == 0
         assert worth is not None
         assert worth <= 0
+
+
+def _is_confirmed_by_what_the_run_trains(
+    task: Task, gold: Dataset, made: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fold has fewer than the 16 texts a label from which the run is tuned, and is tuned too."""
+    asked: list[Training] = []
+
+    class Uniform:
+        def probabilities(self, texts: list[str], _: list[str]) -> Floats:
+            return np.full((len(texts), len(task.labels)), 1 / len(task.labels))
+
+    def train(*_: object, settings: Training, **__: object) -> Uniform:
+        asked.append(settings)
+        return Uniform()
+
+    monkeypatch.setattr("japagen.training.fitting.train", train)
+    for gold_there in (gold, gold.take(range(len(gold) - 1))):
+        mixing = task.mixing.model_copy(update={"confirm": True, "confirm_folds": 2})
+        confirmed = task.model_copy(update={"mixing": mixing})
+        find_mix_of(confirmed, gold_there, made, None, "none", default_tagger(), Silent())
+    assert [settings.tune for settings in asked] == ["always"] * 4 + ["never"] * 4
+    assert [settings.share > 0 for settings in asked] == [False, True] * 4
