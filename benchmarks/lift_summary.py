@@ -13,6 +13,8 @@ Scores = Mapping[tuple[str, int, int, str], float]
 """Leading metric by task, shots, draw and arm; the ceiling's at draw -1 and 0 shots."""
 Estimate = tuple[float, float]
 """A mean and its standard error; the error is nan where there is one draw."""
+Paired = tuple[Floats, Floats, float]
+"""An arm's scores, those of gold only for the same draws, and that of full gold."""
 BASE, CEILING = "gold only", "full gold"
 LEAST_GAP = 0.03
 """Below this there is no gap to close, and its share would be noise."""
@@ -47,13 +49,27 @@ def share_of_gap(arm: Floats, base: Floats, ceiling: float) -> Estimate | None:
     return share, error / float(gap.mean())
 
 
-def over_tasks(shares: Sequence[Estimate | None]) -> Estimate | None:
-    """Mean over tasks, whose draws are independent; None unless every task has a share."""
-    found = [share for share in shares if share is not None]
-    if not found or len(found) < len(shares):
+def over_tasks(found: Sequence[Paired | None]) -> Estimate | None:
+    """The share of the gaps of all tasks together: the sum of mean gains over that of mean gaps.
+
+    A mean of the tasks' own shares would be ruled by the task with the smallest gap. Draws of
+    different tasks are independent.
+
+    Args:
+        found: Of each task.
+
+    Returns:
+        The share and its error; None unless every task was measured and there is a gap.
+    """
+    parts = [part for part in found if part is not None]
+    if not parts or len(parts) < len(found):
         return None
-    errors = np.array([error for _, error in found])
-    return float(np.mean([s for s, _ in found])), float(np.sqrt((errors**2).sum()) / len(found))
+    gap = sum(float((ceiling - base).mean()) for _, base, ceiling in parts)
+    if gap < LEAST_GAP:
+        return None
+    share = sum(float((arm - base).mean()) for arm, base, _ in parts) / gap
+    errors = [mean(arm - base - share * (ceiling - base))[1] for arm, base, ceiling in parts]
+    return share, float(np.sqrt(np.square(errors).sum())) / gap
 
 
 def of_arm(scores: Scores, task: str, shots: int, arm: str) -> Floats:
@@ -66,8 +82,8 @@ def of_arm(scores: Scores, task: str, shots: int, arm: str) -> Floats:
     return np.array([scores[task, shots, d, arm] for d in both])
 
 
-def gap_of(scores: Scores, task: str, shots: int, arm: str) -> Estimate | None:
-    """`share_of_gap` of an arm, or None where something is missing."""
+def paired(scores: Scores, task: str, shots: int, arm: str) -> Paired | None:
+    """An arm's scores, those of gold only for the same draws, and the ceiling; None if absent."""
     values, ceiling = of_arm(scores, task, shots, arm), of_arm(scores, task, shots, CEILING)
     draws = [d for t, s, d, a in sorted(scores) if (t, s, a) == (task, shots, arm)]
     base = np.array([scores[k] for d in draws if (k := (task, shots, d, BASE)) in scores])
@@ -76,7 +92,13 @@ def gap_of(scores: Scores, task: str, shots: int, arm: str) -> Estimate | None:
         values = np.repeat(values, len(base)) if len(values) else values
     if not len(values) or not len(base) or not len(ceiling) or arm == CEILING:
         return None
-    return share_of_gap(values, base, float(ceiling[0]))
+    return values, base, float(ceiling[0])
+
+
+def gap_of(scores: Scores, task: str, shots: int, arm: str) -> Estimate | None:
+    """`share_of_gap` of an arm, or None where something is missing."""
+    found = paired(scores, task, shots, arm)
+    return found and share_of_gap(*found)
 
 
 def table(scores: Scores, arms: Sequence[str], columns: Sequence[tuple[str, int]]) -> str:
@@ -93,14 +115,14 @@ def table(scores: Scores, arms: Sequence[str], columns: Sequence[tuple[str, int]
     several = sorted({shots for _, shots in columns})
     tasks = list(dict.fromkeys(task for task, _ in columns))
     heads = [f"{task} {shots}" for task, shots in columns]
-    heads += [f"mean share {shots}" for shots in several] if len(tasks) > 1 else []
+    heads += [f"all, {shots}" for shots in several] if len(tasks) > 1 else []
     lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for arm in arms:
         cells = [_cell(scores, task, shots, arm) for task, shots in columns]
         if set(cells) <= {"–"}:
             continue
         if len(tasks) > 1:
-            cells += [_mean_cell(scores, tasks, shots, arm) for shots in several]
+            cells += [_cell_of_all(scores, tasks, shots, arm) for shots in several]
         lines.append(f"| {arm} | {' | '.join(cells)} |")
     counts = [str(len(of_arm(scores, task, shots, BASE))) for task, shots in columns]
     blanks = [""] * (len(heads) - len(columns))
@@ -122,10 +144,10 @@ def _cell(scores: Scores, task: str, shots: int, arm: str) -> str:
     return f"{said}; {_percent(share)}{partial}" if share else said + partial
 
 
-def _mean_cell(scores: Scores, tasks: Sequence[str], shots: int, arm: str) -> str:
+def _cell_of_all(scores: Scores, tasks: Sequence[str], shots: int, arm: str) -> str:
     if arm in (BASE, CEILING):
         return "0%" if arm == BASE else "100%"
-    found = over_tasks([gap_of(scores, task, shots, arm) for task in tasks])
+    found = over_tasks([paired(scores, task, shots, arm) for task in tasks])
     return _percent(found) if found else "–"
 
 
@@ -137,15 +159,21 @@ def _percent(share: Estimate) -> str:
 def draw_figure(
     scores: Scores, arms: Sequence[str], tasks: Sequence[str], shots: Sequence[int], path: Path
 ) -> None:
-    """Draws the mean share of the gap that each arm closes, with its standard error."""
+    """Draws the share of all tasks' gaps that each arm closes, with its standard error."""
     from matplotlib.figure import Figure
 
-    shown = [arm for arm in arms if arm not in (BASE, CEILING)]
+    shown = [
+        arm
+        for arm in arms
+        if arm not in (BASE, CEILING)
+        and any(over_tasks([paired(scores, t, count, arm) for t in tasks]) for count in shots)
+    ]
     figure = Figure(figsize=(8, 0.42 * len(shown) + 1.2), layout="constrained")
     axes = figure.subplots()
+    named: set[int] = set()
     for at, count in enumerate(shots):
         for row, arm in enumerate(shown):
-            found = over_tasks([gap_of(scores, task, count, arm) for task in tasks])
+            found = over_tasks([paired(scores, task, count, arm) for task in tasks])
             if found is None:
                 continue
             value, error = 100 * found[0], 100 * found[1]
@@ -156,12 +184,13 @@ def draw_figure(
                 fmt="os^D"[at],
                 color=f"C{at}",
                 capsize=3,
-                label=f"{count} gold a label" if row == 0 else None,
+                label=None if count in named else f"{count} gold a label",
             )
+            named.add(count)
     axes.set_yticks(range(len(shown)), shown)
     axes.invert_yaxis()
     axes.axvline(0, color="grey", linewidth=1)
-    axes.set_xlabel(f"gap from gold only to full gold closed, % (mean of {', '.join(tasks)})")
+    axes.set_xlabel(f"gap from gold only to full gold closed, % ({', '.join(tasks)})")
     axes.grid(axis="x", alpha=0.3)
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)

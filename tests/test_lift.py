@@ -42,7 +42,18 @@ def test_the_error_of_a_share_is_that_of_the_paired_gains() -> None:
 
 def test_without_a_gap_there_is_no_share() -> None:
     assert share_of_gap(np.array([0.9]), np.array([0.79]), 0.8) is None
-    assert over_tasks([(0.5, 0.1), None]) is None
+    assert over_tasks([(np.array([0.9]), np.array([0.5]), 0.9), None]) is None
+
+
+def test_all_tasks_together_weigh_by_their_gaps() -> None:
+    wide = np.array([0.5, 0.5]), np.array([0.4, 0.4]), 0.8
+    narrow = np.array([0.8, 0.7]), np.array([0.7, 0.7]), 0.75
+    found = over_tasks([wide, narrow])
+    assert found is not None
+    # Gains of .1 and .05 over gaps of .4 and .05; of the residuals only the second's vary.
+    assert found == pytest.approx((0.15 / 0.45, 0.05 / 0.45))
+    assert over_tasks([narrow]) == pytest.approx((1.0, 1.0))
+    assert over_tasks([(narrow[0], narrow[0], 0.75)]) is None
 
 
 def test_the_table_shows_scores_with_their_share_and_nothing_of_what_was_not_measured() -> None:
