@@ -68,11 +68,11 @@ def measure(cell: Cell, arm: str, cache: Path, *, kept_only: bool = False) -> di
 
 def depends_on(cell: Cell, arm: str) -> list[Any]:
     """What an arm's figure depends on, so that a kept one is measured anew where that changed."""
-    labels = dict(cell.task.labels)
+    said = [cell.task.text_type, cell.task.domain, dict(cell.task.labels)]
     if arm in ONCE:
-        return [cell.pool.fingerprint, cell.test.fingerprint, labels]
+        return [cell.pool.fingerprint, cell.test.fingerprint, said]
     if arm in PLAIN:
-        return [cell.gold.fingerprint, cell.test.fingerprint, labels, cell.draw]
+        return [cell.gold.fingerprint, cell.test.fingerprint, said, cell.draw]
     return [fingerprint(cell), STAGE_VERSIONS]
 
 

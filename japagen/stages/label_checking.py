@@ -73,6 +73,7 @@ class LabelChecker:
             "examples": dataset.fingerprint,
             "gold": fingerprint_of(self._gold),
             "encoder": encoder_identity(self._task.training.encoder),
+            "max_length": self._task.training.max_length,
             "labels": dict(self._task.labels),
             "texts": [self._task.text_type, self._task.domain],
             "check": self._task.curation.model_dump(include={"label_miss", "label_confidence"}),

@@ -113,6 +113,7 @@ def refine_doubtful(
             "texts": [task.text_type, task.domain, task.label_type, dict(task.labels)],
             "curation": task.curation.model_dump(mode="json"),
             "encoder": encoder_identity(task.training.encoder),
+            "max_length": task.training.max_length,
             "seed": task.seed,
             **inputs,
         }
