@@ -31,6 +31,7 @@ from japagen.stages.deciding import apply_reviews
 from japagen.stages.label_checking import LabelChecker
 from japagen.stages.measuring import Measuring, Vectors
 from japagen.stages.planning import find_registers, load_analyzer, plan
+from japagen.stages.pseudo_labelling import pseudo_label, without_learnt
 from japagen.stages.refining import refine_doubtful
 from japagen.stages.rounds import Rounds
 from japagen.stages.selecting import select_texts
@@ -149,6 +150,9 @@ class _Pipeline:
             checker = LabelChecker(self.task, self.data, self.asker, self.stages)
             parts.dataset = checker.check(parts.dataset, ask=given is None)
             self._need_some(parts.dataset, "trusted.parquet")
+        if "train" in wanted:
+            asked = (self.task, self.data, self.asker, self.stages)
+            parts.pseudo = pseudo_label(*asked, ask=given is None)
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
@@ -330,7 +334,7 @@ class _Pipeline:
         parts.mix = mix.to_dict()
         chosen = self.chosen = mix.of(parts.dataset)
         for seed in self.arms.seeds:
-            made = self.arms.with_synthetic(chosen, seed, mix.mix.share)
+            made = self.arms.with_synthetic(chosen, seed, mix.mix.share, parts.pseudo.labels)
             parts.with_synthetic.append((seed, made))
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
@@ -340,10 +344,12 @@ class _Pipeline:
         inputs = {
             "examples": parts.dataset.fingerprint,
             "mix": parts.mix and [parts.mix[key] for key in ("share", "part", "at_random")],
+            "pseudo": fingerprint_of(parts.pseudo.labels and parts.pseudo.labels.texts),
             "seed": self.task.seed,
             **self.arms.inputs(),
         }
-        keep_reference(self.data, self.stages, inputs, self._classifier)
+        data = without_learnt(self.data, parts.pseudo)
+        keep_reference(data, self.stages, inputs, self._classifier)
 
     def _classifier(self) -> Classifier:
         return Run(self.directory.path).classifier

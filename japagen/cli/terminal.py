@@ -180,13 +180,13 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
     if scores is None:
         say("scores: not measured (no labelled texts to score on)")
     else:
-        # Where synthetic text was not used, both arms are one classifier.
-        used = (metrics.get("mix") or {}).get("share") != 0
-        for name in ("gold_only", "with_synthetic") if used else ("gold_only",):
+        from japagen.reporting.learnt import added, not_used
+
+        for name in ("gold_only",) if not_used(metrics) else ("gold_only", "with_synthetic"):
             arm = scores[name]
             named = [f"{n.replace('_', '-')} {arm[n]:.3f}" for n in scores["metrics"] if arm]
             shown = ", ".join(named) or "not measured"
-            say(f"{name.replace('_', ' ')}: {shown}")
+            say(_of_arm("gold" if name == "gold_only" else added(metrics), shown))
         gain = scores["gain"]
         if gain:
             say(
@@ -196,19 +196,37 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
             )
         if scores.get("few"):
             say(f"Only {scores['n']} texts to score on: the scores say little. Give a test file.")
-    _print_mix(metrics.get("mix"))
+    _print_mix(metrics)
     _print_alarms((metrics.get("diversity") or {}).get("alarms") or ())
     say(f"report: {path / 'report.html'}")
 
 
-def _print_mix(mix: Mapping[str, Any] | None) -> None:
-    if not mix:
-        return
+def _of_arm(learnt: str, shown: str) -> str:
+    """The scores of what learnt from gold alone, or from something besides."""
+    said = {
+        "gold": f"gold only: {shown}",
+        "synthetic": f"with synthetic: {shown}",
+        "unlabelled": f"with unlabelled: {shown}",
+        "both": f"with synthetic and unlabelled: {shown}",
+    }
+    return said[learnt]
+
+
+def _print_mix(metrics: Mapping[str, Any]) -> None:
+    from japagen.reporting.learnt import not_used
     from japagen.reporting.text import Words
 
-    why = Words(user_language()).name("mix", mix["reason"])
-    if mix["share"] == 0:
+    words, mix, pseudo = Words(user_language()), metrics.get("mix"), metrics.get("pseudo_labels")
+    if pseudo:
+        why = words.name("pseudo", pseudo["reason"])
+        say(f"unlabelled texts learnt from: {pseudo['texts']}. {why}")
+    if not mix:
+        return
+    why = words.name("mix", mix["reason"])
+    if not_used(metrics):
         say(f"Synthetic text was not used: the model is that of gold alone. {why}")
+    elif mix["share"] == 0:
+        say(f"Synthetic text was not used. {why}")
     else:
         say(f"synthetic share: {mix['share']:g}. {why}")
 

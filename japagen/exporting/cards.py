@@ -8,6 +8,7 @@ from typing import Any
 from japagen.examples import Dataset
 from japagen.exporting.markdown import MISSING, bounded, not_measured, number, plain, share, table
 from japagen.japanese.registers import OTHER, PRESETS
+from japagen.reporting.learnt import added
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -49,7 +50,7 @@ def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
         "## Alignment",
         _alignment(metrics.get("alignment")),
         "## Scores",
-        _scores(metrics.get("scores"), metrics.get("leakage")),
+        _scores(metrics),
         "## Terms of the generator's output",
         terms_of(metrics),
         "## Limits",
@@ -163,10 +164,13 @@ def _alignment(found: Mapping[str, Any] | None) -> str:
 _WHEN = ("before", "after")
 
 
-def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) -> str:
+def _scores(metrics: Mapping[str, Any]) -> str:
+    found, leakage = metrics.get("scores"), metrics.get("leakage")
     if not found:
         return not_measured()
     arms = [found.get(name) or {} for name in ("gold_only", "with_synthetic")]
+    more = {"unlabelled": "unlabelled text", "both": "these and unlabelled texts"}
+    said = more.get(added(metrics), "these texts")
     rows = [
         (name.replace("_", "-"), *(number(arm.get(name)) for arm in arms))
         for name in (*found["metrics"], "mean_absolute_error", "ece")
@@ -176,8 +180,8 @@ def _scores(found: Mapping[str, Any] | None, leakage: Mapping[str, Any] | None) 
     overlap = share((leakage or {}).get("max_overlap"))
     return "\n\n".join(
         [
-            f"A classifier trained with and without these texts, on {found['n']:,} test texts.",
-            table(("score", "gold only", "with synthetic"), rows),
+            f"A classifier trained with and without {said}, on {found['n']:,} test texts.",
+            table(("score", "gold only", f"with {said}"), rows),
             f"Gain in {found['metric'].replace('_', '-')}: {gain}. The interval is a 95% interval "
             "over the test texts. "
             f"Largest share of character 5-grams in common with a test text: {overlap}.",

@@ -9,6 +9,7 @@ from typing import Any
 
 from japagen.exporting.cards import terms_of
 from japagen.exporting.markdown import MISSING, bounded, number, plain, share, table
+from japagen.reporting.learnt import added, not_used
 
 _EMBEDDED_BASE = "intfloat/multilingual-e5-small"
 _WHY = {
@@ -50,7 +51,7 @@ def model_card(
         "## Training data",
         _training(metrics),
         "## Terms of the generator's output",
-        terms_of(metrics) if _synthetic_share(metrics) != 0 else _UNUSED,
+        _terms(metrics),
         "## Encoder",
         f"{plain(base or encoder)} (`{plain(metrics.get('encoder') or MISSING)}`). "
         f"Licence: {plain(licence or 'see the page of the encoder')}.",
@@ -75,6 +76,7 @@ def model_card(
 
 
 _UNUSED = "The classifier was trained on gold alone: no generated text is in it."
+_LABELLED = "No generated text is in it, but the generator helped to label texts that are."
 _LIMITS = """\
 - It knows the labels above and no others, and answers every text with what fits best among them.
 - The scores hold for texts like the test texts. Other sources, times or registers may do worse.
@@ -137,6 +139,13 @@ def _introduction(metrics: Mapping[str, Any]) -> str:
     )
 
 
+def _terms(metrics: Mapping[str, Any]) -> str:
+    if not_used(metrics):
+        return _UNUSED
+    found = terms_of(metrics)
+    return f"{_LABELLED}\n\n{found}" if added(metrics) == "unlabelled" else found
+
+
 def _synthetic_share(metrics: Mapping[str, Any]) -> float | None:
     found = (metrics.get("mix") or {}).get("share")
     return None if found is None else float(found)
@@ -152,11 +161,18 @@ def _training(metrics: Mapping[str, Any]) -> str:
     rows = [(label, row["gold"], row["kept"]) for label, row in metrics["per_label"].items()]
     why = _WHY.get(mix.get("reason", ""), "no reason recorded")
     part = mix.get("part", 1)
+    unlabelled = (metrics.get("pseudo_labels") or {}).get("texts", 0)
+    voted = (
+        f", and {unlabelled:,} unlabelled texts with the labels that the generator and the "
+        "encoder gave them"
+        if unlabelled
+        else ""
+    )
     of_them = f" Of each label's synthetic texts {share(part)} were used." if part < 1 else ""
     return "\n\n".join(
         [
             f"{counts['gold']:,} gold texts, and {counts['kept']:,} synthetic texts that "
-            "filters kept.",
+            f"filters kept{voted}.",
             table(("label", "gold", "synthetic kept"), rows),
             f"Synthetic share of the training loss: {share(used)} ({why}).{of_them}"
             if used is not None

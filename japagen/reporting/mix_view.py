@@ -16,7 +16,7 @@ def mix(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
     if not found:
         return None
     return {
-        "facts": _facts(found, words),
+        "facts": [*_facts(found, words), *_pseudo(metrics.get("pseudo_labels"), words)],
         "candidates": _candidates(found, words),
         "worth": worth(metrics, words),
         "chart": _chart(found, words),
@@ -91,6 +91,22 @@ def _facts(found: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
                 ),
             )
         )
+    return facts
+
+
+def _pseudo(found: Mapping[str, Any] | None, words: Words) -> list[tuple[str, str]]:
+    if not found:
+        return []
+    facts = [
+        (words("pseudo"), words.count(found["texts"])),
+        (words("pseudo.why"), words(f"pseudo.{found['reason']}")),
+    ]
+    if "gain" in found:
+        lowered = f"{words.signed(found['gain'])} ({words.number(found['error'])})"
+        facts += [
+            (words("pseudo.gain"), lowered),
+            (words("pseudo.right"), words.share(found["right"])),
+        ]
     return facts
 
 

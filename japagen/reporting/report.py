@@ -20,6 +20,7 @@ from japagen.reporting import (
     views,
     worth_view,
 )
+from japagen.reporting.learnt import added, not_used
 from japagen.reporting.text import Language, Words, undirected
 
 if TYPE_CHECKING:
@@ -138,20 +139,29 @@ def _style() -> str:
 
 
 def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
-    scores = metrics.get("scores") or {}
-    if (metrics.get("mix") or {}).get("share") == 0:
+    scores, more = metrics.get("scores") or {}, added(metrics)
+    if not_used(metrics):
         metric = scores.get("metric", "macro_f1")
         alone = (scores.get("gold_only") or {}).get(metric)
         figures = words("verdict.alone", metric=words(metric), gold=words.number(alone))
         return {
             "code": "not_used",
+            "title": words("verdict.not_used"),
+            "advice": words("advice.not_used"),
             "figures": None if alone is None else figures,
             "covers": "",
             "chart": "",
         }
     gain, gold = scores.get("gain"), scores.get("gold_only")
+    code = scores["verdict"] if gain and gold else "not_measured"
+    unlabelled = code == "worse" and more == "unlabelled"
+    said = {
+        "code": code,
+        "title": words(f"verdict.{code}", added=words(f"added.{more}")),
+        "advice": words("advice.worse_unlabelled" if unlabelled else f"advice.{code}"),
+    }
     if not gain or not gold:
-        return {"code": "not_measured", "figures": None}
+        return {**said, "figures": None}
     metric = scores["metric"]
     shown = {name: words.signed(gain[at]) for name, at in _GAIN} | {"metric": words(metric)}
     drawn = charts.interval(
@@ -161,11 +171,12 @@ def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
         (words("gain.worse"), words("gain.better")),
     )
     return {
-        "code": scores["verdict"],
+        **said,
         "figures": words(
             "verdict.figures",
             gold=words.number(gold[metric]),
             synthetic=words.number(scores["with_synthetic"][metric]),
+            added=words(f"added.{more}"),
             **shown,
         ),
         "covers": words("verdict.covers", n=words.count(scores["n"])),

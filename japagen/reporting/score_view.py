@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from japagen.reporting.learnt import added, not_used
 from japagen.reporting.text import Words
-from japagen.reporting.views import ChartRows, Rows, bars, label_text, led_by, not_used
+from japagen.reporting.views import ChartRows, Rows, bars, label_text, led_by
 
 ARMS = ("gold_only", "with_synthetic")
 # Shown for each class, tag or anchor; the last but one is drawn, the last is a count.
@@ -20,9 +21,12 @@ def scores(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
     found = metrics.get("scores")
     if not found:
         return None
-    # Where synthetic text was not used, both arms are one classifier.
+    # Where nothing was added to gold, both arms are one classifier.
     shown = ARMS[1:] if not_used(metrics) else ARMS
-    titles = [words("arm.gold_only" if not_used(metrics) else f"arm.{name}") for name in shown]
+    more = words(f"added.{added(metrics)}")
+    titles = [
+        words("arm.gold_only" if not_used(metrics) else f"arm.{name}", added=more) for name in shown
+    ]
     arms: list[Mapping[str, Any]] = [found.get(name) or {} for name in shown]
     measured = [(title, arm) for title, arm in zip(titles, arms, strict=True) if arm]
     last = arms[-1]

@@ -12,6 +12,7 @@ from japagen.examples import HELD_BACK
 from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.messages import localized
 from japagen.reporting import charts
+from japagen.reporting.learnt import added, not_used
 from japagen.reporting.text import Words, undirected
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
     arm_name = "tile.of_model" if unused else "tile.metric"
     return [
         {
-            "name": words(arm_name, metric=words(name))
+            "name": words(arm_name, metric=words(name), added=words(f"added.{added(metrics)}"))
             if name in (led, other)
             else words("tile.passed" if unused and name == "kept" else f"tile.{name}"),
             "value": show(v),
@@ -79,11 +80,6 @@ def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
         }
         for name, v, show, note in found
     ]
-
-
-def not_used(metrics: Mapping[str, Any]) -> bool:
-    """Whether the run left synthetic text out, so that both arms are one classifier."""
-    return (metrics.get("mix") or {}).get("share") == 0
 
 
 def _charged(metrics: Mapping[str, Any], words: Words) -> str:

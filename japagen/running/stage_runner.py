@@ -21,6 +21,7 @@ STAGE_VERSIONS = {
     "refine": 2,
     "audit": 1,
     "trust": 3,
+    "pseudo": 1,
     "review": 1,
     "vectors": 1,
     "select": 2,

@@ -12,11 +12,14 @@ import numpy.typing as npt
 from japagen.examples import Dataset
 from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner, fingerprint_of
-from japagen.storage.files import read_array, write_array
+from japagen.storage.files import digest, read_array, write_array
 from japagen.tasks.tasks import Task
+from japagen.training.pseudo_labels import PseudoLabels
 
 MODEL = "model"
 GOLD_MODEL = "model-gold"
+# Settings that say what there is to train on, and how often, but not how.
+_NOT_TRAINED_BY = {"seeds", "synthetic_share", "pseudo_labels", "pseudo_label_texts"}
 
 
 class Arms:
@@ -47,20 +50,26 @@ class Arms:
         return self._gold_only[seed]
 
     def with_synthetic(
-        self, dataset: Dataset | None, seed: int, share: float | None = None
+        self,
+        dataset: Dataset | None,
+        seed: int,
+        share: float | None = None,
+        pseudo: PseudoLabels | None = None,
     ) -> npt.NDArray[np.float64]:
-        """The same after training on gold, if any, and synthetic text.
+        """The same after training on gold, if any, and whatever else there is.
 
         Args:
-            dataset: Synthetic examples; None to ship the classifier of gold alone.
+            dataset: Synthetic examples, if any.
             seed: Of the training.
             share: Synthetic share of the loss; the task's when None.
+            pseudo: Unlabelled texts that voters labelled, if any. With neither, the classifier
+                of gold alone is shipped.
         """
         saved = MODEL if seed == self._task.seed else None
         name = f"train-synthetic-{seed}"
-        if dataset is None:
+        if dataset is None and pseudo is None:
             return self._ship_gold_only(seed, name, saved)
-        return self._fit(dataset, seed, name, saved, share)
+        return self._fit(dataset, seed, name, saved, share, pseudo)
 
     def inputs(self) -> dict[str, Any]:
         """What every training of the run depends on besides its examples."""
@@ -69,7 +78,7 @@ class Arms:
         settings = self._task.training
         return {
             "gold": fingerprint_of(self._data.gold),
-            "training": settings.model_dump(mode="json", exclude={"seeds", "synthetic_share"}),
+            "training": settings.model_dump(mode="json", exclude=_NOT_TRAINED_BY),
             "encoder": encoder_identity(settings.encoder),
             "labels": list(self._task.labels.items()),
         }
@@ -81,12 +90,18 @@ class Arms:
         name: str,
         saved: str | None,
         share: float | None = None,
+        pseudo: PseudoLabels | None = None,
     ) -> npt.NDArray[np.float64]:
         settings, test = self._task.training, self._data.test
         share = None if dataset is None else settings.share if share is None else share
         if share is not None:
             settings = settings.model_copy(update={"synthetic_share": share})
         fingerprint = self._trained_on(dataset, share)
+        if pseudo is not None:
+            fingerprint["pseudo"] = [
+                pseudo.texts.fingerprint,
+                digest(pseudo.probabilities.tolist()),
+            ]
 
         def make() -> npt.NDArray[np.float64]:
             from japagen.training.fitting import train
@@ -101,6 +116,7 @@ class Arms:
                 descriptions=self._task.labels,
                 settings=settings,
                 seed=seed,
+                pseudo=pseudo,
                 progress=progress,
             )
             if saved:

@@ -17,6 +17,7 @@ from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.running.data import TaskData
+from japagen.stages.pseudo_labelling import Pseudo
 from japagen.stages.scoring import Seeded, errors_of, scores_of
 from japagen.tasks.economics import economics_of
 from japagen.tasks.knowledge import Knowledge
@@ -40,6 +41,7 @@ class Parts:
         alignment: What alignment reports.
         diversity: How varied the kept texts are.
         edits: What gradient matching changed; None under other strategies.
+        pseudo: Unlabelled texts that were trained on, and why.
         mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and what the classifier gave for the test texts, shape
             (n, `LabelSpace.outputs`), a training.
@@ -63,6 +65,7 @@ class Parts:
     alignment: dict[str, Any] | None = None
     diversity: dict[str, Any] | None = None
     edits: dict[str, Any] | None = None
+    pseudo: Pseudo = field(default_factory=Pseudo)
     mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
@@ -102,13 +105,14 @@ def collect(parts: Parts) -> dict[str, Any]:
         "alignment": parts.alignment,
         "diversity": parts.diversity,
         "gradient_matching": parts.edits,
+        "pseudo_labels": parts.pseudo.found,
         "mix": parts.mix,
         "scores": scores_of(
             task,
             parts.data,
             parts.with_synthetic,
             parts.gold_only,
-            used=(parts.mix or {}).get("share") != 0,
+            used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
         ),
         "leakage": _leakage(parts, dataset),
         "errors": errors_of(task, parts.data, parts.with_synthetic),

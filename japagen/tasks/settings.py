@@ -255,6 +255,11 @@ class Training(Section):
             to find it by cross-validation on gold; 0 trains on gold alone.
         soft_labels: How far the labels of synthetic text give way to what gold and the labels'
             descriptions make of it: 0 keeps the label asked for, 1 replaces it.
+        pseudo_labels: Whether unlabelled texts are learnt from as well, with what the voters on
+            labels make of them: ``auto`` where gold left out shows that the generator knows what
+            the encoder does not. Of classes alone.
+        pseudo_label_texts: Unlabelled texts that voters are asked about, at most; a quarter of
+            them all is left to compare later traffic with.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
             from 16 texts of gold a label on, or 300 pairs.
         epochs: Passes over gold and synthetic text together.
@@ -272,6 +277,8 @@ class Training(Section):
     trust_remote_code: bool = False
     synthetic_share: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
     soft_labels: Share = 0.5
+    pseudo_labels: Literal["auto", "always", "never"] = "auto"
+    pseudo_label_texts: Count = 300
     tune: Literal["auto", "always", "never"] = "auto"
     epochs: Count = 3
     min_steps: Count = 60

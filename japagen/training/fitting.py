@@ -40,6 +40,7 @@ from japagen.training.probing import (
     see,
     set_head,
 )
+from japagen.training.pseudo_labels import PseudoLabels
 
 TUNED_FROM = 16
 """Texts of gold a label, on average, from which tuning the encoder beats its frozen vectors."""
@@ -60,6 +61,7 @@ def train(
     descriptions: Mapping[str, str] | None = None,
     settings: Training | None = None,
     seed: int = 0,
+    pseudo: PseudoLabels | None = None,
     progress: Progress = lambda steps, _: steps,
 ) -> Classifier:
     """Fits a classifier to gold, synthetic examples and what the labels mean.
@@ -87,13 +89,17 @@ def train(
             is empty is described by its name. None describes nothing.
         settings: Hyperparameters; the encoder named there gives way to ``encoder``.
         seed: Of batches and dropout.
+        pseudo: Real texts that voters labelled; of classes alone. Each weighs what a text of gold
+            does, and is learnt with the probabilities of all labels.
         progress: Wraps the steps (iterable, total) to show how far it is.
 
     Raises:
         JapagenError: If there is nothing to train on, or a label has no name in ``labels``.
     """
     settings = settings or Training()
-    parts = [d for d in (gold, examples.kept if examples is not None else None) if d is not None]
+    kept = examples.kept if examples is not None else None
+    voted = pseudo.texts if pseudo is not None else None
+    parts = [d for d in (gold, kept, voted) if d is not None]
     texts = Dataset.concat(parts) if parts else Dataset.of([])
     if not len(texts) and not descriptions:
         raise JapagenError(
@@ -103,8 +109,11 @@ def train(
     names = list(labels or descriptions or ()) or None
     space = LabelSpace.of(texts, names)
     targets = space.codes(texts.labels)
-    mass = _loss_mass(gold, examples, settings.share)
-    golds = len(gold) if gold is not None else 0
+    mass = _loss_mass(gold, kept, settings.share)
+    golds, votes = (len(d) if d is not None else 0 for d in (gold, voted))
+    if pseudo is not None:
+        targets[len(mass) :] = pseudo.probabilities
+        mass = np.concatenate([mass, np.full(votes, mass[0] if golds else 1.0)])
     torch.manual_seed(seed)
     is_pair = bool(len(texts)) and texts.is_pair
     tunes = tunes_encoder(settings, golds, len(space.names), is_pair)
@@ -114,7 +123,8 @@ def train(
 
     def fit(rows: Ints, part_golds: int) -> tuple[Labelled, Head]:
         part, seen = data.take(rows), (features[rows], phrases)
-        part = soften(part, seen, part_golds, settings.soft_labels)
+        # What voters said is soft already; their texts are last, in every fold.
+        part = soften(part, seen, part_golds, settings.soft_labels, len(rows) - votes)
         return part, fit_head(part, *seen)
 
     def tune(untuned: Classifier, part: Labelled, head: Head) -> None:
@@ -215,7 +225,9 @@ def _labelled(
     )
 
 
-def soften(data: Labelled, seen: Features, golds: int, share: float) -> Labelled:
+def soften(
+    data: Labelled, seen: Features, golds: int, share: float, end: int | None = None
+) -> Labelled:
     """Mixes the labels of synthetic text with what a teacher makes of it.
 
     The teacher is a head on the frozen encoder, fitted to gold and descriptions.
@@ -225,25 +237,28 @@ def soften(data: Labelled, seen: Features, golds: int, share: float) -> Labelled
         seen: Features of the texts and of the phrases.
         golds: How many texts are gold.
         share: How far the labels give way, 0 to 1.
+        end: Where synthetic text ends, and texts begin whose labels stay; with the last one if
+            None.
     """
-    if not share or golds == len(data.rows) or not (golds or len(data.phrases)):
+    end = len(data.rows) if end is None else end
+    if not share or golds == end or not (golds or len(data.phrases)):
         return data
     texts, phrases = seen
     teacher = fit_head(data.take(slice(golds)), texts[:golds], phrases, around=texts)
     if data.space.kind == "classification":
         teacher = teacher.cooled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
-    found = teacher.outputs(texts[golds:], data.space)
+    found = teacher.outputs(texts[golds:end], data.space)
     targets = data.targets.copy()
-    targets[golds:] = (1 - share) * targets[golds:] + share * found
+    targets[golds:end] = (1 - share) * targets[golds:end] + share * found
     return replace(data, targets=targets)
 
 
 def _loss_mass(
-    gold: Dataset | None, examples: Dataset | None, synthetic_share: float
+    gold: Dataset | None, kept: Dataset | None, synthetic_share: float
 ) -> npt.NDArray[np.float64]:
     """Weight of every example in the loss, mean 1; synthetic ones carry their share of it."""
     gold_part = np.ones(len(gold)) if gold is not None else np.zeros(0)
-    synthetic = examples.kept.weights if examples is not None else np.zeros(0)
+    synthetic = kept.weights if kept is not None else np.zeros(0)
     if len(gold_part) and len(synthetic):
         total = len(gold_part) + len(synthetic)
         gold_part = gold_part * ((1 - synthetic_share) * total / len(gold_part))

@@ -57,7 +57,7 @@ def test_gold_alone_is_the_verdict_where_synthetic_text_was_not_used(
     html = render_report(metrics, sample[1], language=language)
     assert words("verdict.not_used") in html
     assert words("mix.no_help") in html
-    assert words("verdict.no_clear_difference") not in html
+    assert words("verdict.no_clear_difference", added=words("added.synthetic")) not in html
     metrics["scores"] = None
     assert words("verdict.not_used") in render_report(metrics, sample[1], language=language)
 

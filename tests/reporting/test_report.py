@@ -215,7 +215,7 @@ def test_confusion_matrix_stands_in_the_order_of_its_labels(
     run: Run, page: tuple[Words, str, _Page]
 ) -> None:
     words, html, _ = page
-    caption = f"{words('confusion')}: {words('arm.with_synthetic')}"
+    caption = f"{words('confusion')}: {words('arm.with_synthetic', added=words('added.synthetic'))}"
     table = html[html.index(f"{caption}</caption>") :]
     cells = re.findall(r'--depth:([\d.]+)">([\d,]+)<', table[: table.index("</table>")])
     expected = run[0]["scores"]["with_synthetic"]["confusion"]
@@ -315,10 +315,11 @@ def test_verdict_is_said_in_words(run: Run, verdict: str, low: float, high: floa
     for language in LANGUAGES:
         words = Words(language)
         text = _Page(render_report(metrics, run[1], language=language)).all_text
-        heading = words(f"verdict.{verdict}")
+        added = words("added.synthetic")
+        heading = words(f"verdict.{verdict}", added=added)
         assert heading in text
         others = {"better", "worse", "no_clear_difference", "not_measured"} - {verdict}
-        assert not any(words(f"verdict.{other}") in text for other in others)
+        assert not any(words(f"verdict.{other}", added=added) in text for other in others)
         assert words("verdict.covers", n=words.count(metrics["scores"]["n"])) in text
         assert words.signed(low) in text
 
@@ -343,7 +344,7 @@ def test_missing_parts_say_so(run: Run, part: str, absent: bool) -> None:
         else:
             assert words("not_measured") in text
         if part in ("scores", "everything"):
-            assert words("verdict.not_measured") in text
+            assert words("verdict.not_measured", added=words("added.synthetic")) in text
 
 
 def test_nothing_missing_is_said_to_be_measured_or_not(page: tuple[Words, str, _Page]) -> None:
@@ -356,7 +357,7 @@ def test_scores_without_gold_only(run: Run) -> None:
     metrics["scores"] |= {"gold_only": None, "gain": None, "verdict": "not_measured"}
     words = Words("en")
     text = _Page(render_report(metrics, run[1], language="en")).all_text
-    assert words("verdict.not_measured") in text
+    assert words("verdict.not_measured", added=words("added.synthetic")) in text
     assert words.number(metrics["scores"]["with_synthetic"]["macro_f1"]) in text
     assert words("not_measured") in text
 

@@ -1,0 +1,163 @@
+"""Labels real texts that nobody labelled, by the voters on labels, for training."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from japagen.curation.label_check import (
+    Vote,
+    beats_guessing,
+    fit_pool,
+    gain_over_first,
+    held_out_posterior,
+    label_indices,
+)
+from japagen.examples import Dataset
+from japagen.running.data import TaskData
+from japagen.running.stage_runner import StageRunner
+from japagen.stages.asking import Asker
+from japagen.stages.voting import Voters
+from japagen.storage.files import read_array, read_json, write_array, write_json
+from japagen.storage.formats import load_dataset, write_examples
+from japagen.tasks.tasks import Task
+from japagen.training.pseudo_labels import PseudoLabels
+
+_STAGE = "pseudo"
+_ARRAY, _TEXTS, _FOUND = "pseudo.npy", "pseudo.parquet", "pseudo.json"
+# Some unlabelled text is left for `japagen monitor`, which needs texts that were not learnt.
+_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class Pseudo:
+    """What came of it.
+
+    Attributes:
+        labels: What to train on; None where nothing is.
+        found: The grounds, JSON-ready; None where the task has no unlabelled text.
+    """
+
+    labels: PseudoLabels | None = None
+    found: dict[str, Any] | None = None
+
+
+def sample_of(task: Task, data: TaskData) -> Dataset | None:
+    """The unlabelled texts that voters would be asked about; None where there are none to ask."""
+    settings, unlabelled = task.training, data.unlabelled
+    if unlabelled is None or settings.pseudo_labels == "never" or task.kind != "classification":
+        return None
+    known = {(e.text, e.text_pair) for e in data.gold or ()}
+    rows: list[int] = []
+    for row, example in enumerate(unlabelled):
+        content = example.text, example.text_pair
+        if content not in known:
+            rows.append(row)
+            known.add(content)
+    rng = random.Random(f"{task.seed}/{_STAGE}")
+    rng.shuffle(rows)
+    most = min(settings.pseudo_label_texts, int(_SHARE * len(rows)))
+    return unlabelled.take(sorted(rows[:most])) if most else None
+
+
+def pseudo_label(
+    task: Task, data: TaskData, asker: Asker, stages: StageRunner, *, ask: bool
+) -> Pseudo:
+    """Has voters label unlabelled texts where they know more than the classifier would.
+
+    Without the generator's vote the texts would be labelled by what the classifier learns from
+    anyway, and it would but grow surer of it.
+
+    Args:
+        task: Settings and labels.
+        data: Gold and unlabelled texts.
+        asker: The generator, as one of the voters.
+        stages: Where the result is kept.
+        ask: Whether the generator may be asked.
+    """
+    texts, gold = sample_of(task, data), data.gold
+    if texts is None:
+        return Pseudo()
+    if gold is None:
+        return Pseudo(found=_none("no_gold"))
+    voters = Voters(task, gold, asker, stages.listener, _STAGE)
+    generator = voters.generator if ask else None
+    if generator is None:
+        return Pseudo(found=_none("no_generator"))
+    fingerprint = {
+        "unlabelled": texts.fingerprint,
+        "always": task.training.pseudo_labels == "always",
+        **voters.inputs(generator),
+    }
+    made = stages.run(
+        _STAGE,
+        [_ARRAY, _TEXTS, _FOUND],
+        fingerprint,
+        lambda: _settle(task, gold, texts, voters.vote(texts, generator)),
+        lambda path, made: _save(path.parent, made),
+        lambda path: _load(path.parent),
+    )
+    if voters.unanswered:
+        stages.directory.forget(_STAGE)
+    return made
+
+
+def _settle(task: Task, gold: Dataset, texts: Dataset, votes: Sequence[Vote]) -> Pseudo:
+    labels = list(task.labels)
+    if len(votes) < 2:
+        return Pseudo(found=_none("no_generator"))
+    targets, on_gold = label_indices(gold, labels), [vote.gold for vote in votes]
+    pool = fit_pool(on_gold, targets)
+    held_out = held_out_posterior(on_gold, targets, task.seed)
+    gain, error = gain_over_first(on_gold, targets, task.seed)
+    found: dict[str, Any] = {
+        "voters": {v.name: round(float(w), 3) for v, w in zip(votes, pool.weights, strict=True)},
+        "right": float((held_out.argmax(axis=1) == targets).mean()),
+        "gain": gain,
+        "error": error,
+    }
+    reason = "always"
+    if task.training.pseudo_labels == "auto":
+        reason = "better" if gain > error and beats_guessing(held_out, targets) else "no_better"
+    if reason == "no_better":
+        return Pseudo(found={**_none(reason), **found})
+    posterior = pool.posterior([vote.texts for vote in votes])
+    best = posterior.argmax(axis=1)
+    named = texts.with_columns(
+        label=[labels[i] for i in best], weight_label=posterior[np.arange(len(best)), best]
+    )
+    counts = {label: int((best == i).sum()) for i, label in enumerate(labels)}
+    found = {"reason": reason, "texts": len(texts), "per_label": counts, **found}
+    return Pseudo(PseudoLabels(named, posterior), found)
+
+
+def _none(reason: str) -> dict[str, Any]:
+    return {"reason": reason, "texts": 0}
+
+
+def _save(directory: Path, made: Pseudo) -> None:
+    write_json(directory / _FOUND, made.found)
+    texts = made.labels.texts if made.labels else Dataset.of([])
+    write_examples(directory / _TEXTS, texts)
+    write_array(directory / _ARRAY, made.labels.probabilities if made.labels else np.zeros((0, 0)))
+
+
+def _load(directory: Path) -> Pseudo:
+    found, posterior = read_json(directory / _FOUND), read_array(directory / _ARRAY)
+    if not len(posterior):
+        return Pseudo(found=found)
+    return Pseudo(PseudoLabels(load_dataset(directory / _TEXTS), posterior), found)
+
+
+def without_learnt(data: TaskData, pseudo: Pseudo) -> TaskData:
+    """The task's texts less the unlabelled ones that the classifier has learnt from."""
+    if pseudo.labels is None or data.unlabelled is None:
+        return data
+    learnt = {(e.text, e.text_pair) for e in pseudo.labels.texts}
+    left = Dataset.of(e for e in data.unlabelled if (e.text, e.text_pair) not in learnt)
+    return replace(data, unlabelled=left if len(left) else None)
