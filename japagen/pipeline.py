@@ -348,8 +348,8 @@ class _Pipeline:
             "seed": self.task.seed,
             **self.arms.inputs(),
         }
-        data = without_learnt(self.data, parts.pseudo)
-        keep_reference(data, self.stages, inputs, self._classifier)
+        unseen = without_learnt(self.data, parts.pseudo)
+        keep_reference(unseen, self.stages, inputs, self._classifier)
 
     def _classifier(self) -> Classifier:
         return Run(self.directory.path).classifier

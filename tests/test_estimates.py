@@ -9,10 +9,12 @@ import pytest
 
 import japagen as jg
 from japagen.errors import JapagenError
+from japagen.examples import Dataset, Example
 from japagen.generators import openai_session
 from japagen.running.data import load_data
 from japagen.stages.estimating import estimate
 from japagen.stages.previewing import sample
+from japagen.storage.formats import write_examples
 from japagen.tasks.tasks import Task
 from tests.fault_server import Call, FaultServer, Reply, chat, echo
 from tests.test_cli import japagen
@@ -97,6 +99,25 @@ def test_a_plan_counts_every_step(raw_task: dict[str, Any], tmp_path: Path) -> N
     assert alone["max_yen"] == pytest.approx(generate["max_yen"])
     assert batch["max_yen"] == pytest.approx(found["max_yen"] / 2)
     assert (found["batch"], batch["batch"]) == (None, 0.5)
+
+
+def test_a_plan_counts_unlabelled_texts_that_labels_are_asked_for(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "unlabelled.jsonl"
+    write_examples(path, Dataset.of(Example(f"荷物が{i}日も遅れています。") for i in range(8)))
+    raw_task["unlabelled"] = {"path": str(path)}
+    with FaultServer() as server:
+        task = _task(raw_task, server)
+        gold = len(load_data(task).gold or ())
+        for trust, texts in (("pool", 24 + 6), ("encoder", 6)):
+            raw_task["alignment"] = {"label_trust": trust}
+            found = estimate(_task(raw_task, server), None, 0)
+            assert found["steps"][-1]["step"] == "trust"
+            assert found["steps"][-1]["requests"] == 4 * texts + gold
+        raw_task["training"] = {"pseudo_labels": "never"}
+        found = estimate(_task(raw_task, server), None, 0)
+        assert "trust" not in [step["step"] for step in found["steps"]]
 
 
 def test_a_second_model_that_refines_is_counted_at_its_own_price(

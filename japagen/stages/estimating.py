@@ -28,6 +28,7 @@ from japagen.stages.foreseeing import (
     stand_ins,
 )
 from japagen.stages.previewing import all_requests, prompt_text
+from japagen.stages.pseudo_labelling import sample_of
 from japagen.stages.refining import why_not
 from japagen.stages.timing import Rate, measured
 from japagen.tasks.generator_settings import GeneratorSettings
@@ -111,7 +112,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 
     Returns:
         ``steps``: of ``generate``, ``rewrite`` (into the register asked for), ``refine`` (texts in
-        doubt) and ``trust`` (the label check), each with
+        doubt) and ``trust`` (the label check, and labels for unlabelled texts), each with
         ``requests`` (at most), ``expected_requests``, ``answered`` (in the ledger already),
         ``prompt_tokens``, ``max_completion_tokens``, and for what is not answered yet
         ``max_tokens_left``, ``completion_tokens``, ``seconds``, ``yen`` (expected; None where it
@@ -218,7 +219,8 @@ def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _
         answers = ledger.answers(r.id for r in requests)
         found = ledger.rate(generator.info.identity)
         counts = {name: ledger.answered(name) for name in _TEMPLATES}
-        judged = ledger.wall_seconds("trust") / counts["judge"] if counts["judge"] else None
+        judging = ledger.wall_seconds("trust") + ledger.wall_seconds("pseudo")
+        judged = judging / counts["judge"] if counts["judge"] else None
     return _Past(answers, found and Rate(*found, "ledger"), counts, judged)
 
 
@@ -311,18 +313,19 @@ class _Context:
         return [replace(step, asked=task.refinement.generator)]
 
     def label_check(self, texts: int) -> list[Step]:
-        """Every text kept, judged once for each fold of gold, and every gold text once."""
+        """Texts kept, and unlabelled ones, once for each fold of gold; every gold text once."""
         task, gold, info = self.task, self.data.gold, self.generator.info
-        pool = task.alignment.label_trust == "pool" and task.kind == "classification"
-        if gold is None or not pool:
+        unlabelled = len(sample_of(task, self.data) or ())
+        texts = texts if task.alignment.label_trust == "pool" else 0
+        if gold is None or task.kind != "classification" or not texts + unlabelled:
             return []
         chooses = info.prompt_kind == "document" and isinstance(self.generator, Chooser)
         scores = isinstance(self.generator, Scorer) and self.generator.scores_options
         if info.prompt_kind == "document" and not (chooses or scores):
             return []
-        most = label_judge.FOLDS * texts + len(gold)
+        most = label_judge.FOLDS * (texts + unlabelled) + len(gold)
         kept = texts if self.fate is None else round(self.fate.kept * texts)
-        expected = label_judge.FOLDS * kept + len(gold)
+        expected = label_judge.FOLDS * (kept + unlabelled) + len(gold)
         questions = label_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
         library = PromptLibrary(task.generation.prompts)
         if chooses:
