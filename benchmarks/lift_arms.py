@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lift_tasks import Cell, real_texts
+from lift_tasks import Cell, real_texts, unlabelled_texts
 from scipy.special import softmax
 
 import japagen as jg
@@ -28,7 +28,7 @@ from japagen.generators.embedded import EmbeddedGenerator
 from japagen.prompts import PromptLibrary
 from japagen.requesting import one_line
 from japagen.storage.files import read_array
-from japagen.tasks.settings import Training
+from japagen.tasks.settings import Source, Training
 from japagen.training.encoders import Encoder, load_encoder, supports_bf16
 from japagen.training.fine_tuning import step_count
 from japagen.training.fitting import train, untrained
@@ -54,9 +54,11 @@ _UNCURATED: dict[str, Any] = {
     "label_miss": "keep",
     "naturalness": dict.fromkeys(_NO_SIGNS),
 }
+_UNLABELLED = "japagen, unlabelled text too"
 # Arm to the settings of the task that it changes.
 PIPELINES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "japagen": {},
+    _UNLABELLED: {},
     "japagen, no alignment": {"alignment": {"method": "none"}},
     "japagen, no register": {"curation": {"register_miss": "ignore"}},
     "japagen, no curation": {"curation": _UNCURATED, "alignment": {"label_trust": "none"}},
@@ -171,12 +173,12 @@ def full_gold(cell: Cell) -> Floats:
 
 
 def pipeline(cell: Cell, arm: str) -> Floats:
-    """The shipped pipeline with its defaults, or less one part of it.
+    """The shipped pipeline with its defaults, less one part of it, or with texts besides.
 
-    A run that lacks a part begins as a copy of the full one: it asks the same requests, finds
+    A run that differs begins as a copy of the full one: it asks the same requests, finds
     their answers in its ledger, and does again what depends on the part.
     """
-    path, changed = cell.path / "run", PIPELINES[arm]
+    path, changed = cell.path / "run", arm != "japagen"
     if changed:
         jg.run(cell.task, path, generator=generator())
         path = cell.path / arm.removeprefix("japagen, ").replace(" ", "-")
@@ -192,12 +194,14 @@ def pipeline(cell: Cell, arm: str) -> Floats:
 
 
 def changed_task(cell: Cell, arm: str) -> jg.Task:
-    """The cell's task without the part that an arm lacks."""
+    """The cell's task without the part that an arm lacks, or with texts that it has besides."""
     sections = {
         name: type(section).model_validate({**section.model_dump(), **changes})
         for name, changes in PIPELINES[arm].items()
         for section in (getattr(cell.task, name),)
     }
+    if arm == _UNLABELLED:
+        return cell.task.model_copy(update={"unlabelled": Source(path=unlabelled_texts(cell))})
     return cell.task.model_copy(update=sections)
 
 
@@ -317,6 +321,7 @@ ARMS: dict[str, Arm] = {
     "gold + raw synthetic": gold_and_raw,
     "synthetic only": synthetic_only,
     "gold + real": gold_and_real,
+    _UNLABELLED: lambda cell: pipeline(cell, _UNLABELLED),
     "japagen, no alignment": lambda cell: pipeline(cell, "japagen, no alignment"),
     "japagen, no register": lambda cell: pipeline(cell, "japagen, no register"),
     "japagen, no curation": lambda cell: pipeline(cell, "japagen, no curation"),

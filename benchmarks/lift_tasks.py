@@ -12,10 +12,11 @@ from typing import Any
 
 from label_fidelity import TASKS as DESCRIBED
 
-from japagen.examples import Dataset
+from japagen.examples import Dataset, Example
 from japagen.resources import resource_dir
 from japagen.running.data import TaskData, load_data
 from japagen.storage.files import write_text
+from japagen.storage.formats import write_examples
 from japagen.tasks.tasks import Task
 
 # Written once, from what the labels mean and before any score, as README.md asks: as lists.
@@ -41,6 +42,8 @@ _CONFIGS = {
 }
 SINGLE = ("hotel_sentiment", "software_topics", "quickstart", "jcola")
 TASKS = (*SINGLE, "jnli", "jsts")
+UNLABELLED = 400
+"""Texts of the pool that the arm with unlabelled text is given, at most."""
 CLASSIFIED = SINGLE[:3]
 """The tasks of the aim: single texts with classes that the embedded encoder can learn."""
 
@@ -158,6 +161,23 @@ def real_texts(cell: Cell, like: Dataset) -> Dataset:
             wanted[name] -= 1
             chosen.append(row)
     return cell.pool.take(sorted(chosen))
+
+
+def unlabelled_texts(cell: Cell, most: int = UNLABELLED) -> Path:
+    """Writes texts of the pool that are not gold, without their labels, drawn by seed.
+
+    Args:
+        cell: The draw of gold.
+        most: Texts at most.
+    """
+    own = {(e.text, e.text_pair) for e in cell.gold}
+    rows = [i for i, e in enumerate(cell.pool) if (e.text, e.text_pair) not in own]
+    random.Random(f"{cell.draw}/unlabelled").shuffle(rows)
+    chosen = cell.pool.take(sorted(rows[:most]))
+    path = cell.path / "unlabelled.jsonl"
+    # Without ids, which some corpora number by label.
+    write_examples(path, Dataset.of(Example(e.text, text_pair=e.text_pair) for e in chosen))
+    return path
 
 
 def fingerprint(cell: Cell) -> str:

@@ -344,7 +344,7 @@ class _Pipeline:
         inputs = {
             "examples": parts.dataset.fingerprint,
             "mix": parts.mix and [parts.mix[key] for key in ("share", "part", "at_random")],
-            "pseudo": fingerprint_of(parts.pseudo.labels and parts.pseudo.labels.texts),
+            "pseudo": fingerprint_of(parts.pseudo.texts),
             "seed": self.task.seed,
             **self.arms.inputs(),
         }

@@ -46,6 +46,11 @@ class Pseudo:
     labels: PseudoLabels | None = None
     found: dict[str, Any] | None = None
 
+    @property
+    def texts(self) -> Dataset | None:
+        """The texts to train on."""
+        return self.labels.texts if self.labels else None
+
 
 def sample_of(task: Task, data: TaskData) -> Dataset | None:
     """The unlabelled texts that voters would be asked about; None where there are none to ask."""
@@ -142,8 +147,7 @@ def _none(reason: str) -> dict[str, Any]:
 
 def _save(directory: Path, made: Pseudo) -> None:
     write_json(directory / _FOUND, made.found)
-    texts = made.labels.texts if made.labels else Dataset.of([])
-    write_examples(directory / _TEXTS, texts)
+    write_examples(directory / _TEXTS, made.texts or Dataset.of([]))
     write_array(directory / _ARRAY, made.labels.probabilities if made.labels else np.zeros((0, 0)))
 
 
