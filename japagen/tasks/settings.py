@@ -261,7 +261,7 @@ class Training(Section):
         pseudo_label_texts: Unlabelled texts that voters are asked about, at most; a quarter of
             them all is left to compare later traffic with.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
-            from 16 texts of gold a label on, or 300 pairs.
+            from 16 real texts a label on, gold or labelled by voters, or 300 pairs.
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.

@@ -43,7 +43,7 @@ from japagen.training.probing import (
 from japagen.training.pseudo_labels import PseudoLabels
 
 TUNED_FROM = 16
-"""Texts of gold a label, on average, from which tuning the encoder beats its frozen vectors."""
+"""Real texts a label, on average, from which tuning the encoder beats its frozen vectors."""
 _FAST_FROM = 50
 _SLOW, _FAST = 2e-5, 5e-5  # Learning rates below and from so many texts of gold a label.
 # Tuning for every fold is what costs; of much gold, what one fold says is enough.
@@ -66,8 +66,8 @@ def train(
 ) -> Classifier:
     """Fits a classifier to gold, synthetic examples and what the labels mean.
 
-    A regularised linear head is fitted to the frozen encoder. With less than 16 texts of gold a
-    label that is all; with more, everything but the embeddings is tuned from there (linear
+    A regularised linear head is fitted to the frozen encoder. With less than 16 real texts a label
+    that is all; with more, everything but the embeddings is tuned from there (linear
     probing then fine-tuning, Kumar et al. 2022). Then the probabilities are calibrated by
     cross-validation on gold.
 
@@ -116,7 +116,7 @@ def train(
         mass = np.concatenate([mass, np.full(votes, mass[0] if golds else 1.0)])
     torch.manual_seed(seed)
     is_pair = bool(len(texts)) and texts.is_pair
-    tunes = tunes_encoder(settings, golds, len(space.names), is_pair)
+    tunes = tunes_encoder(settings, golds + votes, len(space.names), is_pair)
     classifier = untrained(encoder, space, settings, is_pair=is_pair, tunes=tunes)
     data = _labelled(classifier, texts, targets, mass, golds, descriptions)
     features, phrases = see(classifier, data)
@@ -169,10 +169,10 @@ def _learning_rate(settings: Training, golds: int, labels: int) -> float:
     return settings.learning_rate or (_SLOW if slow else _FAST)
 
 
-def tunes_encoder(settings: Training, golds: int, labels: int, is_pair: bool = False) -> bool:
-    """Whether there is so much gold that tuning beats a head on frozen vectors."""
+def tunes_encoder(settings: Training, texts: int, labels: int, is_pair: bool = False) -> bool:
+    """Whether there is so much real text that tuning beats a head on frozen vectors."""
     if settings.tune == "auto":
-        return golds >= (PAIRS_TUNED_FROM if is_pair else TUNED_FROM) * labels
+        return texts >= (PAIRS_TUNED_FROM if is_pair else TUNED_FROM) * labels
     return settings.tune == "always"
 
 

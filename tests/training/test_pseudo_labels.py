@@ -7,7 +7,7 @@ from japagen.examples import Dataset, Example
 from japagen.tasks.kinds import LabelSpace
 from japagen.tasks.settings import Training
 from japagen.training.encoders import Encoder, load_encoder
-from japagen.training.fitting import soften, train
+from japagen.training.fitting import soften, train, tunes_encoder
 from japagen.training.probing import Floats, Labelled, head_of
 from japagen.training.pseudo_labels import PseudoLabels
 from tests.conftest import GOLD
@@ -75,3 +75,8 @@ def test_labels_of_synthetic_text_are_softened_and_votes_stay() -> None:
     np.testing.assert_array_equal(found[[0, 1, 4, 5]], targets[[0, 1, 4, 5]])
     assert (found[2:4].max(axis=1) < 1).all()
     assert soften(data, seen, 2, 0.5, 2) is data
+
+
+def test_real_texts_that_were_voted_on_count_towards_tuning() -> None:
+    assert not tunes_encoder(Training(), 31, 2)
+    assert tunes_encoder(Training(), 32, 2)
