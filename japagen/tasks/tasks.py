@@ -63,7 +63,8 @@ class Task(Section):
         domain: Background that prompts may mention.
         gold: Labelled texts to learn from; optional.
         test: Labelled texts to score on; held out from gold when absent.
-        unlabelled: Unlabelled texts from the target population; optional.
+        unlabelled: Unlabelled texts from the target population; optional. They say how often
+            labels and words occur, and may be learnt from (``training.pseudo_labels``).
         registers: Shares over polite, plain, casual and honorific, or ``from_gold``.
         label_prior: How often labels occur: a way to find out, or a mapping.
         concepts: Label to the terms that its texts must cover, with the share of its texts for
