@@ -55,10 +55,12 @@ _UNCURATED: dict[str, Any] = {
     "naturalness": dict.fromkeys(_NO_SIGNS),
 }
 _UNLABELLED = "japagen, unlabelled text too"
+_LEARNT = "japagen, unlabelled text learnt"
 # Arm to the settings of the task that it changes.
 PIPELINES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "japagen": {},
     _UNLABELLED: {},
+    _LEARNT: {"training": {"pseudo_labels": "always"}},
     "japagen, no alignment": {"alignment": {"method": "none"}},
     "japagen, no register": {"curation": {"register_miss": "ignore"}},
     "japagen, no curation": {"curation": _UNCURATED, "alignment": {"label_trust": "none"}},
@@ -195,14 +197,15 @@ def pipeline(cell: Cell, arm: str) -> Floats:
 
 def changed_task(cell: Cell, arm: str) -> jg.Task:
     """The cell's task without the part that an arm lacks, or with texts that it has besides."""
+    task = cell.task
+    if arm in (_UNLABELLED, _LEARNT):
+        task = task.model_copy(update={"unlabelled": Source(path=unlabelled_texts(cell))})
     sections = {
         name: type(section).model_validate({**section.model_dump(), **changes})
         for name, changes in PIPELINES[arm].items()
-        for section in (getattr(cell.task, name),)
+        for section in (getattr(task, name),)
     }
-    if arm == _UNLABELLED:
-        return cell.task.model_copy(update={"unlabelled": Source(path=unlabelled_texts(cell))})
-    return cell.task.model_copy(update=sections)
+    return task.model_copy(update=sections)
 
 
 def gold_described(cell: Cell) -> Floats:
@@ -322,6 +325,7 @@ ARMS: dict[str, Arm] = {
     "synthetic only": synthetic_only,
     "gold + real": gold_and_real,
     _UNLABELLED: lambda cell: pipeline(cell, _UNLABELLED),
+    _LEARNT: lambda cell: pipeline(cell, _LEARNT),
     "japagen, no alignment": lambda cell: pipeline(cell, "japagen, no alignment"),
     "japagen, no register": lambda cell: pipeline(cell, "japagen, no register"),
     "japagen, no curation": lambda cell: pipeline(cell, "japagen, no curation"),
