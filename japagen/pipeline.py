@@ -129,7 +129,7 @@ class _Pipeline:
 
     def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
         """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
-        self._write_task()
+        write_text(self.directory.file("task.yaml"), self.task.to_yaml())
         parts = metrics.Parts(task=self.task, data=self.data, gold=self.gold)
         wanted = STAGES[: STAGES.index(until) + 1]
         if given is None:
@@ -151,8 +151,9 @@ class _Pipeline:
             parts.dataset = checker.check(parts.dataset, ask=given is None)
             self._need_some(parts.dataset, "trusted.parquet")
         if "train" in wanted:
-            asked = (self.task, self.data, self.asker, self.stages)
-            parts.pseudo = pseudo_label(*asked, ask=given is None)
+            parts.pseudo = pseudo_label(
+                self.task, self.data, self.asker, self.stages, given is None
+            )
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
@@ -169,9 +170,6 @@ class _Pipeline:
             parts.latency = self.measuring.latency(parts.dataset, self._classifier)
         if "report" in wanted:
             self.report(parts)
-
-    def _write_task(self) -> None:
-        write_text(self.directory.file("task.yaml"), self.task.to_yaml())
 
     def generate(self, parts: metrics.Parts) -> Dataset:
         info = self.asker.info
@@ -344,12 +342,12 @@ class _Pipeline:
         inputs = {
             "examples": parts.dataset.fingerprint,
             "mix": parts.mix and [parts.mix[key] for key in ("share", "part", "at_random")],
-            "pseudo": fingerprint_of(parts.pseudo.texts),
+            **({"pseudo": fingerprint_of(texts)} if (texts := parts.pseudo.texts) else {}),
             "seed": self.task.seed,
             **self.arms.inputs(),
         }
-        unseen = without_learnt(self.data, parts.pseudo)
-        keep_reference(unseen, self.stages, inputs, self._classifier)
+        left = without_learnt(self.data, parts.pseudo)
+        keep_reference(left, self.stages, inputs, self._classifier)
 
     def _classifier(self) -> Classifier:
         return Run(self.directory.path).classifier

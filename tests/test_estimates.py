@@ -230,7 +230,7 @@ def test_the_command_shows_time_and_money(raw_task: dict[str, Any], tmp_path: Pa
         lines = {line.split("│")[1].strip(): line for line in out.splitlines() if "│" in line}
         assert "168, at most 2,880" in lines["generation"]
         assert "at most 24" in lines["register rewrites"]
-        assert {"label check", "together"} <= set(lines)
+        assert {"judging labels", "together"} <= set(lines)
         assert "measured on the sample" in out
         assert "budget: 50.0 yen for all steps and sessions of a run together; it holds" in out
 

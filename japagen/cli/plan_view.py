@@ -12,7 +12,7 @@ _STEPS = {
     "generate": "generation",
     "rewrite": "register rewrites",
     "refine": "refinement",
-    "trust": "label check",
+    "trust": "judging labels",
 }
 
 

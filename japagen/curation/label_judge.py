@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from japagen.curation.label_check import Vote
-from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.folds import deal_folds
 from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
+from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.japanese.registers import Register
 from japagen.prompts import PromptLibrary
 from japagen.requesting import draft_request, identified, one_line
@@ -134,7 +134,7 @@ def documents(
 def letters(labels: Sequence[str]) -> list[str]:
     """One letter for each label, where the labels' own names begin alike."""
     if len(labels) > len(_LETTERS):
-        raise JapagenError(
+        raise AmbiguousOptionsError(
             f"Expected at most {len(_LETTERS)} labels for a base model to judge, found"
             f" {len(labels)}.",
             "Set alignment.label_trust: encoder.",

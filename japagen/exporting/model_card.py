@@ -168,13 +168,14 @@ def _training(metrics: Mapping[str, Any]) -> str:
         if unlabelled
         else ""
     )
+    apart = ", unlabelled texts apart" if unlabelled and used else ""
     of_them = f" Of each label's synthetic texts {share(part)} were used." if part < 1 else ""
     return "\n\n".join(
         [
             f"{counts['gold']:,} gold texts, and {counts['kept']:,} synthetic texts that "
             f"filters kept{voted}.",
             table(("label", "gold", "synthetic kept"), rows),
-            f"Synthetic share of the training loss: {share(used)} ({why}).{of_them}"
+            f"Synthetic share of the training loss{apart}: {share(used)} ({why}).{of_them}"
             if used is not None
             else f"Synthetic share of the training loss: {MISSING}.",
             f"Generator: {writer}.",

@@ -143,7 +143,7 @@ def find_mix_of(
 
 
 def _tunes(task: Task, gold: Dataset | None) -> bool:
-    """Whether the run will tune the encoder."""
+    """Whether the run would tune the encoder on gold."""
     from japagen.training.fitting import tunes_encoder
 
     if gold is None or not len(gold):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from japagen.reporting import charts
+from japagen.reporting.learnt import added
 from japagen.reporting.text import Words
 from japagen.reporting.views import Rows, safe
 
@@ -16,7 +17,10 @@ def mix(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
     if not found:
         return None
     return {
-        "facts": [*_facts(found, words), *_pseudo(metrics.get("pseudo_labels"), words)],
+        "facts": [
+            *_facts(found, words, added(metrics)),
+            *_pseudo(metrics.get("pseudo_labels"), words),
+        ],
         "candidates": _candidates(found, words),
         "worth": worth(metrics, words),
         "chart": _chart(found, words),
@@ -54,9 +58,9 @@ def _rounded(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0").replace("-", "−")
 
 
-def _facts(found: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
+def _facts(found: Mapping[str, Any], words: Words, more: str) -> list[tuple[str, str]]:
     facts = [
-        (words("mix.share"), words.share(found["share"])),
+        (words("mix.share.both" if more == "both" else "mix.share"), words.share(found["share"])),
         (words("mix.why"), words(f"mix.{found['reason']}")),
     ]
     if found["share"] and found["part"] < 1:

@@ -154,11 +154,10 @@ def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
         }
     gain, gold = scores.get("gain"), scores.get("gold_only")
     code = scores["verdict"] if gain and gold else "not_measured"
-    unlabelled = code == "worse" and more == "unlabelled"
     said = {
         "code": code,
         "title": words(f"verdict.{code}", added=words(f"added.{more}")),
-        "advice": words("advice.worse_unlabelled" if unlabelled else f"advice.{code}"),
+        "advice": words.name(f"advice.{code}", more, words(f"advice.{code}")),
     }
     if not gain or not gold:
         return {**said, "figures": None}

@@ -42,10 +42,10 @@ class Words:
         """Returns the sentence ``key`` with its {names} filled in."""
         return strings()[key][self._language].format(**values)
 
-    def name(self, kind: str, code: str) -> str:
-        """Returns what ``code`` is called, or the code itself where it has no name."""
+    def name(self, kind: str, code: str, otherwise: str | None = None) -> str:
+        """Returns what ``code`` is called, or ``otherwise``, or the code where it has no name."""
         found = strings().get(f"{kind}.{code}")
-        return found[self._language] if found else code
+        return found[self._language] if found else otherwise or code
 
     def reason(self, text: str, said: Mapping[str, Any] | None) -> str:
         """Says in this language what an English sentence says.

@@ -55,11 +55,12 @@ def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
     unused = not_used(metrics)
     if unused:
         gold = {}
+    left_out = unused or added(metrics) == "unlabelled"
     seconds = sum((metrics.get("seconds") or {}).values()) or None
     kept, made = counts["kept"], counts["generated"]
     share = words.share(kept / max(made, 1))
     of_made = words("tile.of_generated", n=words.count(made), share=share) if made else ""
-    of_made = words("tile.unused", n=words.count(made)) if unused else of_made
+    of_made = words("tile.unused", n=words.count(made)) if left_out else of_made
     found = [
         (led, arm.get(led), words.number, against(led)),
         (other, arm.get(other), words.number, against(other)),
@@ -73,7 +74,7 @@ def tiles(metrics: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
         {
             "name": words(arm_name, metric=words(name), added=words(f"added.{added(metrics)}"))
             if name in (led, other)
-            else words("tile.passed" if unused and name == "kept" else f"tile.{name}"),
+            else words("tile.passed" if left_out and name == "kept" else f"tile.{name}"),
             "value": show(v),
             "note": note,
             "missing": v is None,

@@ -127,7 +127,7 @@ def _unlabelled(task: Task, source: Source) -> Dataset:
     )
     _check_pairs(task, data, f"unlabelled ({source.path})")
     # Labels that happen to be in the file must not reach anything that learns.
-    return Dataset.of(replace(e, label=None, split="unlabelled") for e in data)
+    return Dataset.of(replace(e, label=None, split="unlabelled", shot_ids=()) for e in data)
 
 
 def _corpus(source: Source, test: Dataset | None) -> Dataset:

@@ -1,4 +1,4 @@
-"""The two sides of a run's comparison: classifiers from gold alone and with synthetic text."""
+"""The two sides of a run's comparison: classifiers from gold alone, and from more than that."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner
 from japagen.stages.asking import Asker
 from japagen.stages.voting import Voters
-from japagen.storage.files import read_array, read_json, write_array, write_json
+from japagen.storage.files import digest, read_array, read_json, write_array, write_json
 from japagen.storage.formats import load_dataset, write_examples
 from japagen.tasks.tasks import Task
 from japagen.training.pseudo_labels import PseudoLabels
@@ -53,27 +52,29 @@ class Pseudo:
 
 
 def sample_of(task: Task, data: TaskData) -> Dataset | None:
-    """The unlabelled texts that voters would be asked about; None where there are none to ask."""
+    """The unlabelled texts that voters would be asked about; None where there are none to ask.
+
+    Texts that come to the file push few of the others out, so that most answers still serve.
+    """
     settings, unlabelled = task.training, data.unlabelled
     if unlabelled is None or settings.pseudo_labels == "never" or task.kind != "classification":
         return None
     known = {(e.text, e.text_pair) for e in data.gold or ()}
-    rows: list[int] = []
+    place: dict[int, str] = {}
     for row, example in enumerate(unlabelled):
         content = example.text, example.text_pair
         if content not in known:
-            rows.append(row)
+            place[row] = digest([task.seed, *content])
             known.add(content)
-    rng = random.Random(f"{task.seed}/{_STAGE}")
-    rng.shuffle(rows)
-    most = min(settings.pseudo_label_texts, int(_SHARE * len(rows)))
-    return unlabelled.take(sorted(rows[:most])) if most else None
+    most = min(settings.pseudo_label_texts, int(_SHARE * len(place)))
+    chosen = sorted(sorted(place, key=place.__getitem__)[:most])
+    return unlabelled.take(chosen) if chosen else None
 
 
 def pseudo_label(
-    task: Task, data: TaskData, asker: Asker, stages: StageRunner, *, ask: bool
+    task: Task, data: TaskData, asker: Asker, stages: StageRunner, ask: bool
 ) -> Pseudo:
-    """Has voters label unlabelled texts where they know more than the classifier would.
+    """Has voters label unlabelled texts where they know more than the head on the encoder.
 
     Without the generator's vote the texts would be labelled by what the classifier learns from
     anyway, and it would but grow surer of it.
@@ -90,8 +91,10 @@ def pseudo_label(
         return Pseudo()
     if gold is None:
         return Pseudo(found=_none("no_gold"))
+    if not ask:
+        return Pseudo(found=_none("given_texts"))
     voters = Voters(task, gold, asker, stages.listener, _STAGE)
-    generator = voters.generator if ask else None
+    generator = voters.generator
     if generator is None:
         return Pseudo(found=_none("no_generator"))
     fingerprint = {
@@ -103,7 +106,7 @@ def pseudo_label(
         _STAGE,
         [_ARRAY, _TEXTS, _FOUND],
         fingerprint,
-        lambda: _settle(task, gold, texts, voters.vote(texts, generator)),
+        lambda: _settle(task, gold, texts, voters.vote(texts, generator), voters.unanswered),
         lambda path, made: _save(path.parent, made),
         lambda path: _load(path.parent),
     )
@@ -112,8 +115,17 @@ def pseudo_label(
     return made
 
 
-def _settle(task: Task, gold: Dataset, texts: Dataset, votes: Sequence[Vote]) -> Pseudo:
+def _settle(
+    task: Task,
+    gold: Dataset,
+    texts: Dataset,
+    votes: Sequence[Vote],
+    unanswered: Sequence[str],
+) -> Pseudo:
     labels = list(task.labels)
+    if unanswered:
+        # What nobody has judged would be labelled by the encoder alone.
+        return Pseudo(found=_none("unanswered"))
     if len(votes) < 2:
         return Pseudo(found=_none("no_generator"))
     targets, on_gold = label_indices(gold, labels), [vote.gold for vote in votes]
@@ -126,10 +138,8 @@ def _settle(task: Task, gold: Dataset, texts: Dataset, votes: Sequence[Vote]) ->
         "gain": gain,
         "error": error,
     }
-    reason = "always"
-    if task.training.pseudo_labels == "auto":
-        reason = "better" if gain > error and beats_guessing(held_out, targets) else "no_better"
-    if reason == "no_better":
+    reason = _reason(task, gain > error, beats_guessing(held_out, targets))
+    if reason in ("guessing", "no_better"):
         return Pseudo(found={**_none(reason), **found})
     posterior = pool.posterior([vote.texts for vote in votes])
     best = posterior.argmax(axis=1)
@@ -139,6 +149,14 @@ def _settle(task: Task, gold: Dataset, texts: Dataset, votes: Sequence[Vote]) ->
     counts = {label: int((best == i).sum()) for i, label in enumerate(labels)}
     found = {"reason": reason, "texts": len(texts), "per_label": counts, **found}
     return Pseudo(PseudoLabels(named, posterior), found)
+
+
+def _reason(task: Task, better: bool, knows: bool) -> str:
+    if task.training.pseudo_labels == "always":
+        return "always"
+    if not knows:
+        return "guessing"
+    return "better" if better else "no_better"
 
 
 def _none(reason: str) -> dict[str, Any]:

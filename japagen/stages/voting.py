@@ -73,8 +73,8 @@ class Voters:
     def vote(self, texts: Dataset, generator: GeneratorInfo | None) -> list[Vote]:
         """The encoder's vote, and behind it the generator's where it is asked and answers.
 
-        Requests that got no answer stand in `unanswered` afterwards: what comes of these votes
-        should not be kept.
+        What got no answer stands in `unanswered` afterwards: such a text is voted for as if every
+        label were as likely, and what comes of these votes should not be kept.
 
         Args:
             texts: What to vote on.
@@ -109,6 +109,9 @@ class Voters:
             scores = self._scores(questions)
         except JapagenError as error:
             self._listener.note(f"The generator does not judge labels: {error.message}")
+            # A server may be back the next time; labels that begin alike will not change.
+            if not isinstance(error, AmbiguousOptionsError):
+                self.unanswered.append(error.message)
             return []
         return [label_judge.to_vote(questions, scores, len(self._gold), len(dataset))]
 

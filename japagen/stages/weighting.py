@@ -140,6 +140,7 @@ class Weighting:
             "training": task.training.model_dump(
                 mode="json",
                 include=None if task.mixing.confirm else {"soft_labels", "tune", "max_length"},
+                exclude={"pseudo_labels", "pseudo_label_texts"},
             ),
             "seed": task.seed,
         }

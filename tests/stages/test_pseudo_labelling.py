@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 
 import japagen as jg
+from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
 from japagen.generators.base import Answer, Request
 from japagen.inspecting.monitoring import Profile
 from japagen.running.data import TaskData, load_data
-from japagen.stages.pseudo_labelling import sample_of
+from japagen.stages.pseudo_labelling import _reason, sample_of
 from japagen.storage.files import read_array, read_json
 from japagen.storage.formats import load_dataset, write_examples
 from japagen.tasks.tasks import Task
@@ -98,12 +100,19 @@ def test_they_are_left_out_unless_they_help(task: Task, tmp_path: Path, mode: st
         assert found is None
         assert "pseudo" not in heard.ran()
     else:
-        assert found["reason"] == "no_better"
+        assert found["reason"] == "guessing"
         assert found["texts"] == 0
         assert read_json(run.path / "pseudo.json") == found
     gold, shipped = (read_array(run.path / "predictions" / f"train-{a}-0.npy") for a in ARMS)
     np.testing.assert_array_equal(gold, shipped)
     assert run.metrics["scores"]["verdict"] == "not_used"
+
+
+def test_auto_wants_a_gain_and_more_than_a_guess(task: Task) -> None:
+    assert _reason(task, True, True) == "better"
+    assert _reason(task, False, True) == "no_better"
+    assert _reason(task, True, False) == "guessing"
+    assert _reason(always(task), False, False) == "always"
 
 
 def test_a_generator_that_knows_more_than_the_encoder_is_listened_to(
@@ -120,7 +129,7 @@ def test_texts_of_a_file_have_no_generator_to_ask(task: Task, tmp_path: Path) ->
     rows = [Example(f"{text}お願いします。", label_of(text)) for text in TEXTS[:12]]
     write_examples(tmp_path / "given.jsonl", Dataset.of(rows))
     run, _ = ran(always(task), tmp_path / "run", Weighing(), synthetic=tmp_path / "given.jsonl")
-    assert run.metrics["pseudo_labels"] == {"reason": "no_generator", "texts": 0}
+    assert run.metrics["pseudo_labels"] == {"reason": "given_texts", "texts": 0}
 
 
 def test_what_was_not_answered_is_asked_again(task: Task, tmp_path: Path) -> None:
@@ -139,12 +148,38 @@ def test_what_was_not_answered_is_asked_again(task: Task, tmp_path: Path) -> Non
 
     generator = Failing(misled, kind="chat")
     run, _ = ran(always(task), tmp_path / "run", generator)
-    assert not (run.path / "stages" / "pseudo.json").exists()
+    assert run.metrics["pseudo_labels"] == {"reason": "unanswered", "texts": 0}
+    assert run.metrics["scores"]["verdict"] == "not_used"
     generator.fails = False
     run, heard = ran(always(task), tmp_path / "run", generator)
     assert "pseudo" in heard.ran()
     texts = load_dataset(run.path / "pseudo.parquet")
     assert [label_of(e.text) for e in texts] == [e.label for e in texts]
+
+
+def test_a_server_that_is_down_is_asked_again(task: Task, tmp_path: Path) -> None:
+    class Down(Weighing):
+        def choose(
+            self, documents: Sequence[str], options: Sequence[str]
+        ) -> Iterator[tuple[int, list[float]]]:
+            raise JapagenError("no connection")
+
+    run, _ = ran(always(task), tmp_path / "run", Down())
+    assert run.metrics["pseudo_labels"]["reason"] == "unanswered"
+    run, _ = ran(always(task), tmp_path / "run", Weighing())
+    assert run.metrics["pseudo_labels"]["texts"] == 36
+
+
+def test_a_text_more_in_the_file_changes_the_sample_little(task: Task) -> None:
+    data = load_data(task)
+    assert data.unlabelled is not None
+    before = sample_of(task, data)
+    grown = Dataset.of([*data.unlabelled, *(Example(f"追加{i}。") for i in range(4))])
+    after = sample_of(task, replace(data, unlabelled=grown))
+    assert before is not None
+    assert after is not None
+    assert len(after) == 39
+    assert len(set(before.texts) & set(after.texts)) >= 32
 
 
 def test_new_traffic_is_compared_with_texts_that_were_not_learnt(
