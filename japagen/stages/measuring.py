@@ -108,6 +108,7 @@ class Measuring:
         errors: Sequence[Mapping[str, Any]],
         dataset: Dataset,
         used: Dataset | None,
+        voted: Dataset | None,
         vectors: Vectors,
     ) -> list[dict[str, Any]]:
         """Puts beside each error the training texts that are nearest to it in meaning.
@@ -115,32 +116,34 @@ class Measuring:
         Args:
             errors: Rows with ``text`` and ``text_pair``.
             dataset: The examples that the vectors are of.
-            used: Those of them that were trained on; None for gold alone.
-            vectors: Of gold and of the examples.
+            used: Those of them that were trained on, if any.
+            voted: Unlabelled texts that were trained on, if any.
+            vectors: Of gold, of the examples and of unlabelled text.
 
         Returns:
-            The rows with ``nearest``: the text, its label, and whether it is gold or synthetic.
+            The rows with ``nearest``: the text, its label, and whether it is gold, synthetic, or
+            was unlabelled.
         """
         from japagen.training.encoders import encoder_identity
 
-        settings, (gold, _) = self._task.training, self._sets
+        settings, (gold, unlabelled) = self._task.training, self._sets
         fingerprint = {
             "errors": list(errors),
             "gold": fingerprint_of(gold),
             "examples": fingerprint_of(used),
             "encoder": encoder_identity(settings.encoder),
+            **({"voted": voted.fingerprint} if voted else {}),
         }
 
         def make() -> list[dict[str, Any]]:
-            at = {id_: row for row, id_ in enumerate(dataset.column("id"))}
-            rows = [at[id_] for id_ in used.column("id")] if used is not None else []
-            known = [*(gold or ()), *(used or ())]
+            known = [*(gold or ()), *(used or ()), *(voted or ())]
             if not known or not errors:
                 return [{**row, "nearest": []} for row in errors]
             read = Dataset.of(Example(row["text"], None, row["text_pair"]) for row in errors)
             trusted = settings.trust_remote_code
             (mine,) = text_vectors([read], settings.encoder, trust_remote_code=trusted)
-            theirs = np.concatenate([vectors[0], vectors[1][rows]])
+            sides = (dataset, used, vectors[1]), (unlabelled, voted, vectors[2])
+            theirs = np.concatenate([vectors[0], *(_rows_of(*side) for side in sides)])
             return [
                 {**row, "nearest": [_shown(known[i]) for i in near]}
                 for row, near in zip(errors, nearest_rows(mine, theirs, _NEAREST), strict=True)
@@ -182,6 +185,9 @@ class Measuring:
         return found
 
 
+_KINDS = {"train": "gold", "unlabelled": "unlabelled"}
+
+
 def nearest_rows(
     vectors: npt.NDArray[np.floating], known: npt.NDArray[np.floating], number: int
 ) -> npt.NDArray[np.int64]:
@@ -208,5 +214,15 @@ def _shown(example: Example) -> dict[str, Any]:
         "text": example.text,
         "text_pair": example.text_pair,
         "label": example.label,
-        "source": "gold" if example.split == "train" else "synthetic",
+        "source": _KINDS.get(example.split, "synthetic"),
     }
+
+
+def _rows_of(
+    every: Dataset | None, some: Dataset | None, vectors: npt.NDArray[np.floating]
+) -> npt.NDArray[np.floating]:
+    """The vectors of some of the texts that the vectors are of."""
+    if every is None or some is None:
+        return vectors[:0]
+    at = {id_: row for row, id_ in enumerate(every.column("id"))}
+    return vectors[[at[id_] for id_ in some.column("id")]]

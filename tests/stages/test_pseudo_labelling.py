@@ -17,6 +17,7 @@ from japagen.running.data import TaskData, load_data
 from japagen.stages.pseudo_labelling import _reason, sample_of
 from japagen.storage.files import read_array, read_json
 from japagen.storage.formats import load_dataset, write_examples
+from japagen.tasks.settings import Source
 from japagen.tasks.tasks import Task
 from tests.scripted import ScriptedGenerator
 from tests.stages.test_label_checking import Weighing, label_of, misled
@@ -168,6 +169,34 @@ def test_a_server_that_is_down_is_asked_again(task: Task, tmp_path: Path) -> Non
     assert run.metrics["pseudo_labels"]["reason"] == "unanswered"
     run, _ = ran(always(task), tmp_path / "run", Weighing())
     assert run.metrics["pseudo_labels"]["texts"] == 36
+
+
+def test_an_error_is_shown_beside_the_unlabelled_texts_nearest_to_it(
+    task: Task, tmp_path: Path
+) -> None:
+    data = load_data(task)
+    assert data.test is not None
+    endings = ("。。", "お。", "か")
+    alike = [Example(text + more) for text in data.test.texts for more in endings]
+
+    class Mistaken(Weighing):
+        """A model that is wrong about the unlabelled texts alone."""
+
+        def _right(self, document: str) -> int:
+            return super()._right(document) ^ (endings[0] in document or "お。" in document)
+
+    path = tmp_path / "alike.jsonl"
+    write_examples(path, Dataset.of(alike))
+    run, _ = ran(
+        always(task).model_copy(update={"unlabelled": Source(path=path)}),
+        tmp_path / "run",
+        Mistaken(),
+    )
+    errors = run.metrics["errors"]
+    assert errors
+    near = [row for error in errors for row in error["nearest"]]
+    assert "unlabelled" in {row["source"] for row in near}
+    assert all(row["label"] in task.labels for row in near)
 
 
 def test_a_text_more_in_the_file_changes_the_sample_little(task: Task) -> None:
