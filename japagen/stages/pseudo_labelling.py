@@ -99,6 +99,7 @@ def pseudo_label(
         return Pseudo(found=_none("no_generator"))
     fingerprint = {
         "unlabelled": texts.fingerprint,
+        "columns": list(task.labels),  # their order is that of the probabilities
         "always": task.training.pseudo_labels == "always",
         **voters.inputs(generator),
     }

@@ -86,6 +86,22 @@ def test_a_second_run_asks_nothing_and_finds_the_same(task: Task, tmp_path: Path
     assert "train-gold-0" in heard.kept()
 
 
+def test_probabilities_follow_the_order_of_the_labels(task: Task, tmp_path: Path) -> None:
+    ran(always(task), tmp_path / "run", Weighing())
+    turned = always(task).model_copy(update={"labels": dict(reversed(task.labels.items()))})
+
+    class Turned(Weighing):
+        def _right(self, document: str) -> int:
+            return 1 - super()._right(document)
+
+    run, heard = ran(turned, tmp_path / "run", Turned())
+    assert "pseudo" in heard.ran()
+    chances = read_array(run.path / "pseudo.npy")
+    texts = load_dataset(run.path / "pseudo.parquet")
+    names = [list(turned.labels)[i] for i in chances.argmax(axis=1)]
+    assert names == [e.label for e in texts] == [label_of(e.text) for e in texts]
+
+
 @pytest.mark.parametrize("mode", ["never", "auto"])
 def test_they_are_left_out_unless_they_help(task: Task, tmp_path: Path, mode: str) -> None:
     class Guessing(Weighing):
