@@ -109,7 +109,7 @@ def train(
     names = list(labels or descriptions or ()) or None
     space = LabelSpace.of(texts, names)
     targets = space.codes(texts.labels)
-    mass = _loss_mass(gold, kept, settings.share)
+    mass = _loss_mass(gold, examples, settings.share)
     golds, votes = (len(d) if d is not None else 0 for d in (gold, voted))
     if pseudo is not None:
         targets[len(mass) :] = pseudo.probabilities
@@ -254,11 +254,11 @@ def soften(
 
 
 def _loss_mass(
-    gold: Dataset | None, kept: Dataset | None, synthetic_share: float
+    gold: Dataset | None, examples: Dataset | None, synthetic_share: float
 ) -> npt.NDArray[np.float64]:
     """Weight of every example in the loss, mean 1; synthetic ones carry their share of it."""
     gold_part = np.ones(len(gold)) if gold is not None else np.zeros(0)
-    synthetic = kept.weights if kept is not None else np.zeros(0)
+    synthetic = examples.kept.weights if examples is not None else np.zeros(0)
     if len(gold_part) and len(synthetic):
         total = len(gold_part) + len(synthetic)
         gold_part = gold_part * ((1 - synthetic_share) * total / len(gold_part))
