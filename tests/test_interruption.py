@@ -84,10 +84,8 @@ def test_the_same_command_goes_on_after_ctrl_c(
     goes_on(pressed, arguments, tmp_path)
 
 
-# A tenth of a second after the last training a run may be freeing its threads, and CPython ignores
-# exceptions there: Ctrl-C would be lost.
 @pytest.mark.parametrize(
-    "when", ["done registers 0.1", "start train-synthetic-0 0.1", "done train-gold-0 0.0"]
+    "when", ["done registers 0.1", "start train-synthetic-0 0.1", "done train-gold-0 0.1"]
 )
 def test_it_goes_on_after_ctrl_c_in_a_late_stage(
     task_file: Path,  # noqa: F811

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,7 @@ from japagen.errors import JapagenError
 
 # What typer exits with after Ctrl-C.
 _INTERRUPTED = 130
+_MOMENT = 0.01  # seconds
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ACCESS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
@@ -21,6 +24,18 @@ _NO_ACCESS = (
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Exits with the code that belongs to an error; what is a bug of ours passes through."""
+    usual = sys.unraisablehook
+
+    def press_again(lost: sys.UnraisableHookArgs) -> None:
+        """Python ignores what is raised in callbacks of the garbage collector, Ctrl-C too."""
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            usual(lost)
+            return
+        timer = threading.Timer(_MOMENT, _thread.interrupt_main)
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = press_again
     try:
         yield
     except JapagenError as error:
@@ -40,6 +55,8 @@ def exit_codes() -> Iterator[None]:
             hint = "Check the path and its permissions, or choose another."
             _leave(JapagenError(f"Cannot use {_where(error)}: {error.strerror}.", hint))
         raise
+    finally:
+        sys.unraisablehook = usual
 
 
 def _leave(error: JapagenError) -> None:

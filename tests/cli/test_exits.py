@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import time
+import weakref
 
 import pytest
 
@@ -33,3 +35,23 @@ def test_a_bug_of_ours_passes_through() -> None:
         raise ZeroDivisionError
     with pytest.raises(ConnectionError), exit_codes():
         raise ConnectionError
+
+
+def test_ctrl_c_that_python_ignores_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    class Held:
+        pass
+
+    def pressed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    def work() -> None:
+        held = Held()
+        callback = weakref.ref(held, pressed)
+        del held
+        assert callback() is None
+        time.sleep(5)
+
+    with pytest.raises(SystemExit) as left, exit_codes():
+        work()
+    assert left.value.code == 130
+    assert "The same command goes on" in capsys.readouterr().err
