@@ -15,7 +15,7 @@ STAGES = (
     *("diversity", "gradients"),
 )
 COMPOSERS = (
-    *("stages", "mixing", "reviewing", "running", "inspecting", "exporting", "tuning"),
+    *("stages", "mixing", "reviewing", "running", "inspecting", "exporting"),
     *("pipeline", "cli"),
 )
 
