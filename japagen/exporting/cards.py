@@ -142,7 +142,6 @@ def _alignment(found: Mapping[str, Any] | None) -> str:
     if not found:
         return not_measured()
     prior, diagnostics = found.get("prior") or {}, found.get("diagnostics") or {}
-    choice = found.get("choice")
     size = diagnostics.get("effective_sample_size") or {}
     names = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
     rows = [
@@ -153,7 +152,6 @@ def _alignment(found: Mapping[str, Any] | None) -> str:
         [
             f"Method: {found['method']}. Label prior: {prior.get('how', MISSING)}. "
             f"{plain(prior.get('why', ''))}",
-            *([plain(choice["why"])] if choice else []),
             f"Effective sample size: {number(size.get('rows'), '.0f')} "
             f"({share(size.get('share'))} of the kept texts).",
             table(("distance", *_WHEN), rows),

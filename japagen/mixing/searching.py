@@ -40,7 +40,7 @@ def find_mix_of(
         gold: Training gold with registers.
         dataset: Aligned synthetic examples.
         unlabelled: Unlabelled texts.
-        method: How the run was aligned; never "auto".
+        method: How the run was aligned.
         tagger: Morphological analyser.
         listener: Told of the progress.
         vouched: Ids of texts whose label a person has vouched for.

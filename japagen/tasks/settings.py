@@ -205,27 +205,15 @@ class JapaneseSettings(Section):
     honorifics: Path | dict[str, Keigo] = {}
 
 
-AlignmentMethod = Literal[
-    "auto",
-    "entropy",
-    "dsir",
-    "dsir_characters",
-    "kernel_mean",
-    "density_ratio",
-    "sliced_transport",
-    "gradient_matching",
-    "labels",
-    "none",
-]
+AlignmentMethod = Literal["entropy", "dsir", "gradient_matching", "labels", "none"]
 
 
 class AlignmentSettings(Section):
     """How synthetic text is weighted towards gold.
 
     Attributes:
-        method: ``entropy`` (entropy balancing with tolerance), another method,
-            ``labels`` for label shares alone, ``none``, or ``auto``
-            for what does best on gold and unlabelled texts left out.
+        method: ``entropy`` (entropy balancing with tolerance), ``dsir`` (importance of word
+            n-grams), ``gradient_matching``, ``labels`` for label shares alone, or ``none``.
         floor: Least effective sample size, as a share of the examples within each label.
         label_trust: How likely each text's label is, which its weight is multiplied by.
             ``encoder`` asks a linear classifier trained on gold alone; ``pool`` asks the generator

@@ -21,6 +21,7 @@ from japagen.tasks.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.tasks.knowledge import Knowledge
 from japagen.tasks.matching_settings import GradientMatching
 from japagen.tasks.overrides import parse_overrides, set_key
+from japagen.tasks.removed import removed_settings
 from japagen.tasks.selection_settings import Selection
 from japagen.tasks.settings import (
     AlignmentSettings,
@@ -275,6 +276,8 @@ class Task(Section):
         Raises:
             JapagenError: Naming every wrong key at once.
         """
+        if removed := removed_settings(raw):
+            raise _refused(where, removed)
         return _validated(cls, raw, where)
 
     def to_yaml(self) -> str:
@@ -312,11 +315,14 @@ def _validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Mode
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems = [_problem(dict(e)) for e in error.errors()]
-        raise JapagenError(
-            f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
-            "Correct the keys named above.",
-        ) from None
+        raise _refused(where, [_problem(dict(e)) for e in error.errors()]) from None
+
+
+def _refused(where: str, problems: list[str]) -> JapagenError:
+    return JapagenError(
+        f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
+        "Correct the keys named above.",
+    )
 
 
 def synthetic_source(path: Path, columns: Iterable[str]) -> Source:
