@@ -21,9 +21,9 @@ Label = str | float | list[str]
 Split = Literal["train", "test", "synthetic", "unlabelled"]
 # The source of texts that were rewritten into another register.
 REWRITTEN = "rewritten"
-# The source of texts that were changed towards gold's gradients, and the filter of those that they
-# replaced.
-EDITED = "edited"
+# The source of texts that were synthesised towards gold's gradients, and the filter of those that
+# they replaced.
+SYNTHESISED = "synthesised"
 # Filters of rows that were turned down for their register alone.
 HELD_BACK = ("register", "rewritten")
 SPLITS: tuple[Split, ...] = ("train", "test", "synthetic", "unlabelled")

@@ -109,7 +109,7 @@ def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
     weighted = "" if method == "none" else " and weighted towards gold"
     unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
     steps = (
-        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten", "edited"),
+        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten", "synthesised"),
         *("rejected", "kept"),
     )
     return "\n\n".join(
@@ -195,7 +195,7 @@ def terms_of(metrics: Mapping[str, Any]) -> str:
         if generator
         else "The texts came from a file: check the terms of the model that wrote them."
     ]
-    if changed and changed["edited"] and changed["model"] != (generator or {}).get("name"):
+    if changed and changed["synthesised"] and changed["model"] != (generator or {}).get("name"):
         parts += [f"{plain(changed['model'])} found words for them:", _terms(changed["terms"])]
     return "\n\n".join(parts)
 

@@ -14,7 +14,6 @@ from japagen.reporting import (
     charts,
     diversity_view,
     loop_view,
-    matching_view,
     mix_view,
     score_view,
     views,
@@ -37,7 +36,6 @@ _PARTS = (
     "privacy",
     "bias",
     "loop",
-    "matching",
     "alignment",
     "diversity",
     "mix",
@@ -66,8 +64,6 @@ def render_report(
     """
     words = Words(language)
     loop = loop_view.loop(metrics, words)
-    matching = matching_view.matching(metrics, words)
-    rare = {"loop": loop, "matching": matching}
     scores = metrics.get("scores") or {}
     page = {
         "w": words,
@@ -75,7 +71,7 @@ def render_report(
         "language": language,
         "style": _style(),
         # Most runs have no such thing, and need no section to say so.
-        "parts": [part for part in _PARTS if rare.get(part, True)],
+        "parts": [part for part in _PARTS if part != "loop" or loop],
         "task": metrics["task"],
         "version": metrics["japagen"],
         "created": _when(metrics.get("created")),
@@ -93,7 +89,6 @@ def render_report(
         "privacy": audit_view.privacy(metrics, words),
         "bias": audit_view.bias(metrics, words),
         "closed_loop": loop,
-        "matching": matching,
         "alignment": alignment_view.alignment(metrics, words),
         "diversity": diversity_view.diversity(metrics, words),
         "mix": mix_view.mix(metrics, words),

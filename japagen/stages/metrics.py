@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import japagen
-from japagen.examples import EDITED, HELD_BACK, REWRITTEN, Dataset
+from japagen.examples import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
@@ -40,7 +40,7 @@ class Parts:
         cost: Totals of the ledger.
         alignment: What alignment reports.
         diversity: How varied the kept texts are.
-        edits: What gradient matching changed; None under other strategies.
+        matching: What gradient matching wrote anew; None under other strategies.
         pseudo: Unlabelled texts that were trained on, and why.
         mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and what the classifier gave for the test texts, shape
@@ -64,7 +64,7 @@ class Parts:
     cost: Mapping[str, float] | None = None
     alignment: dict[str, Any] | None = None
     diversity: dict[str, Any] | None = None
-    edits: dict[str, Any] | None = None
+    matching: dict[str, Any] | None = None
     pseudo: Pseudo = field(default_factory=Pseudo)
     mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
@@ -104,7 +104,7 @@ def collect(parts: Parts) -> dict[str, Any]:
         "coverage": parts.coverage,
         "alignment": parts.alignment,
         "diversity": parts.diversity,
-        "gradient_matching": parts.edits,
+        "gradient_matching": parts.matching,
         "pseudo_labels": parts.pseudo.found,
         "mix": parts.mix,
         "scores": scores_of(
@@ -163,7 +163,7 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     labels = zip(dataset.kept.labels, dataset.kept.column("label_asked"), strict=True)
     failed = rejection_counts(dataset).get("failed", 0)
     sources = Counter(dataset.column("source"))
-    first = len(dataset) - sources[REWRITTEN] - sources[EDITED]
+    first = len(dataset) - sources[REWRITTEN] - sources[SYNTHESISED]
     return {
         "gold": _size(parts.data.gold),
         "test": _size(parts.data.test),
@@ -172,7 +172,7 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
         "failed": failed,
         "generated": first - failed,
         "rewritten": sources[REWRITTEN],
-        "edited": sources[EDITED],
+        "synthesised": sources[SYNTHESISED],
         "relabelled": sum(asked is not None and label != asked for label, asked in labels),
         "rejected": len(dataset) - kept - failed,
         "kept": kept,
@@ -189,7 +189,7 @@ def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | No
         return Counter(tag for label in labels for tag in tags(label))
 
     gold = count(parts.data.gold.labels) if parts.data.gold is not None else Counter[str]()
-    made_of_others = (REWRITTEN, EDITED)
+    made_of_others = (REWRITTEN, SYNTHESISED)
     first = np.flatnonzero([s not in made_of_others for s in dataset.column("source")])
     written = dataset.take(first)
     asked = zip(written.column("label_asked"), written.labels, strict=True)
@@ -259,10 +259,10 @@ def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
             "tags": [] if label is None else space.tags(space.name(label)),
             "asked": asked and _name(asked),
             "seen": _name(seen),
-            "child": source in (REWRITTEN, EDITED),
+            "child": source in (REWRITTEN, SYNTHESISED),
             "rewritten": source == REWRITTEN,
             "kept": not rejected,
-            "usable": not rejected or rejected["filter"] in (*HELD_BACK, EDITED),
+            "usable": not rejected or rejected["filter"] in (*HELD_BACK, SYNTHESISED),
         }
         for label, asked, seen, source, rejected in zip(*map(dataset.column, names), strict=True)
     ]

@@ -17,6 +17,14 @@ REMOVED = {
     "nothing showed that it helps; use entropy, the default",
     "alignment.method: sliced_transport": "alignment.method: sliced_transport was removed in 0.2, "
     "since nothing showed that it helps; use entropy, the default",
+    "selection.method": "selection.method was removed in 0.2, since greedy did better than "
+    "matching_pursuit; leave it out",
+    "selection.diversity": "selection.diversity was removed in 0.2, since nothing showed that it "
+    "helps; leave it out",
+    "gradient_matching.method": "gradient_matching.method was removed in 0.2, since edits were no "
+    "better than the choice of texts; leave it out, or use selection.per_label",
+    "gradient_matching.edits": "gradient_matching.edits was removed in 0.2, since edits were no "
+    "better than the choice of texts; leave it out, or use selection.per_label",
 }
 
 

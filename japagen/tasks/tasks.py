@@ -17,12 +17,11 @@ from japagen.storage.yaml_files import read_mapping
 from japagen.tasks.economics import Economics
 from japagen.tasks.generation_settings import Generation, Refinement, with_diversity
 from japagen.tasks.generator_settings import GeneratorSettings
+from japagen.tasks.gradmm_settings import GradientMatching, Selection
 from japagen.tasks.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.matching_settings import GradientMatching
 from japagen.tasks.overrides import parse_overrides, set_key
 from japagen.tasks.removed import removed_settings
-from japagen.tasks.selection_settings import Selection
 from japagen.tasks.settings import (
     AlignmentSettings,
     BalanceValue,
