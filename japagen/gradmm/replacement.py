@@ -169,7 +169,7 @@ def _written(
                     parent,
                     text=new.text,
                     id=f"{parent.id}-s",
-                    source=SYNTHESISED,
+                    derived=SYNTHESISED,
                     parent_id=parent.id,
                     shot_ids=tuple(extended_shots(parent.shot_ids, parent.request_id, ids)),
                     register_seen=analyzer.analyze(new.text).register,

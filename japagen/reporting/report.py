@@ -16,6 +16,7 @@ from japagen.reporting import (
     loop_view,
     mix_view,
     score_view,
+    source_view,
     views,
     worth_view,
 )
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _GAIN = (("gain", "value"), ("low", "low"), ("high", "high"))
 _PARTS = (
     "counts",
+    "sources",
     "rejections",
     "samples",
     "registers",
@@ -64,6 +66,8 @@ def render_report(
     """
     words = Words(language)
     loop = loop_view.loop(metrics, words)
+    sources = source_view.sources(metrics, words)
+    rare = {"loop": loop, "sources": sources}
     scores = metrics.get("scores") or {}
     page = {
         "w": words,
@@ -71,11 +75,12 @@ def render_report(
         "language": language,
         "style": _style(),
         # Most runs have no such thing, and need no section to say so.
-        "parts": [part for part in _PARTS if part != "loop" or loop],
+        "parts": [part for part in _PARTS if rare.get(part, True)],
         "task": metrics["task"],
         "version": metrics["japagen"],
         "created": _when(metrics.get("created")),
-        "synthetic_file": metrics.get("synthetic_file"),
+        "from_files": "、".join(source_view.files(metrics)),
+        "sources": sources,
         "verdict": _verdict(metrics, words),
         "few": scores.get("few") and words("verdict.few", n=words.count(scores["n"])),
         "worth": mix_view.worth(metrics, words),
