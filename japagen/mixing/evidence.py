@@ -93,6 +93,7 @@ def gather(
     labels: Sequence[str],
     vectors: tuple[Floats, Floats],
     *,
+    text_weight: float,
     seed: int,
     repeats: int,
     head: FitHead,
@@ -104,9 +105,10 @@ def gather(
 
     Args:
         gold: Gold.
-        synthetic: Kept synthetic examples, weighing what they weigh beside a gold text.
+        synthetic: Kept synthetic examples with their weights.
         labels: Every label.
         vectors: Vectors of gold and of synthetic, in the rows' order.
+        text_weight: Gold texts that a synthetic text counts for on average.
         seed: The seed that shots were drawn with.
         repeats: Number of repeats.
         head: How the heads that are compared are fitted.
@@ -132,7 +134,7 @@ def gather(
         gold_targets=gold_targets,
         synthetic=vectors[1],
         targets=targets,
-        mass=np.asarray(synthetic.weights, dtype=np.float64),
+        mass=np.asarray(text_weight * synthetic.weights, dtype=np.float64),
         sources=synthetic.column("source"),
         labels=len(labels),
         repeats=tuple(made),

@@ -19,14 +19,21 @@ _LEAST_USABLE = 4
 
 
 def measure_worth(
-    gold: Dataset, kept: Dataset, frozen: FrozenTraining, *, seed: int, repeats: int
+    gold: Dataset,
+    kept: Dataset,
+    frozen: FrozenTraining,
+    *,
+    text_weight: float,
+    seed: int,
+    repeats: int,
 ) -> dict[str, Any] | None:
     """Cross-validates heads on frozen vectors with more and more gold, and with the texts.
 
     Args:
         gold: Training gold; `why_not` must have nothing against it.
-        kept: Synthetic examples, weighing what they weigh beside a gold text.
+        kept: Synthetic examples with their weights.
         frozen: Fits the heads.
+        text_weight: Gold texts that a synthetic text counts for on average.
         seed: The seed that shots were drawn with.
         repeats: Repeats of the cross-validation.
 
@@ -42,6 +49,7 @@ def measure_worth(
             frozen.vectors(gold.texts, gold.column("text_pair")),
             frozen.vectors(kept.texts, kept.column("text_pair")),
         ),
+        text_weight=text_weight,
         seed=seed,
         repeats=repeats,
         head=frozen.probabilities,

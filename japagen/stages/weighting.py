@@ -146,11 +146,12 @@ class Weighting:
             checkable=self._task.kind == "classification",
         )
 
-    def worth(self, chosen: Dataset | None) -> dict[str, Any] | None:
+    def worth(self, chosen: Dataset | None, mix: Mix) -> dict[str, Any] | None:
         """Learning curves of gold and of synthetic text; None where they cannot be measured.
 
         Args:
             chosen: What is trained on beside gold.
+            mix: How much it weighs.
         """
         gold = self._gold
         if chosen is None or gold is None or why_not(gold, chosen.kept) is not None:
@@ -158,8 +159,11 @@ class Weighting:
         from japagen.training.encoders import encoder_identity
 
         task = self._task
+        odds = mix.share / (1 - mix.share)
+        text_weight = odds * len(gold) / len(chosen.kept)
         fingerprint: dict[str, Any] = {
             "examples": chosen.fingerprint,
+            "text_weight": text_weight,
             "gold": fingerprint_of(gold),
             "encoder": encoder_identity(task.training.encoder),
             "max_length": task.training.max_length,
@@ -173,7 +177,12 @@ class Weighting:
 
             frozen = FrozenTraining(task.training.encoder, task.labels, task.training, gold.is_pair)
             return measure_worth(
-                gold, chosen.kept, frozen, seed=task.seed, repeats=task.mixing.repeats
+                gold,
+                chosen.kept,
+                frozen,
+                text_weight=text_weight,
+                seed=task.seed,
+                repeats=task.mixing.repeats,
             )
 
         return self._stages.run("worth", ["worth.json"], fingerprint, make, write_json, read_json)

@@ -264,27 +264,15 @@ class JapaneseSettings(Section):
     honorifics: Path | dict[str, Keigo] = {}
 
 
-AlignmentMethod = Literal[
-    "auto",
-    "entropy",
-    "dsir",
-    "dsir_characters",
-    "kernel_mean",
-    "density_ratio",
-    "sliced_transport",
-    "gradient_matching",
-    "labels",
-    "none",
-]
+AlignmentMethod = Literal["entropy", "dsir", "gradient_matching", "labels", "none"]
 
 
 class AlignmentSettings(Section):
     """How synthetic text is weighted towards gold.
 
     Attributes:
-        method: ``entropy`` (entropy balancing with tolerance), another method,
-            ``labels`` for label shares alone, ``none``, or ``auto``
-            for what does best on gold and unlabelled texts left out.
+        method: ``entropy`` (entropy balancing with tolerance), ``dsir`` (importance of word
+            n-grams), ``gradient_matching``, ``labels`` for label shares alone, or ``none``.
         strength: How far a run follows the weights within a label, 0 to 1. They are bounded too:
             no text counts for more than twice its label's mean, and one that is farther from
             gold than gold is from itself for no more than that.
