@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from japagen.curation.reliability import Reliability
 from japagen.examples import Dataset
-from japagen.mixing.reliability import Reliability
 
 Reason = Literal["given", "reliable", "unreliable", "prior", "no_gold", "no_synthetic", "labels"]
 """Why a source weighs what it does: the task says so; the evidence on its labels; nothing but the

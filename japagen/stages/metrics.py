@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 import japagen
+from japagen.curation.reliability import Reliability
 from japagen.examples import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
-from japagen.mixing.reliability import Reliability
 from japagen.running.data import TaskData
 from japagen.stages.pseudo_labelling import Pseudo
 from japagen.stages.scoring import Seeded, errors_of, scores_of

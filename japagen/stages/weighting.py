@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from japagen.alignment.bounds import bound_weights, find_off_topic
+from japagen.curation.reliability import Reliability
 from japagen.examples import Dataset
 from japagen.generation import coverage
 from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.mixing.mix import Mix, find_mix
-from japagen.mixing.reliability import Reliability
 from japagen.mixing.worth import measure_worth, why_not
 from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner, fingerprint_of
