@@ -21,9 +21,9 @@ Label = str | float | list[str]
 Split = Literal["train", "test", "synthetic", "unlabelled"]
 # How texts were derived that were written anew: in another register, or refined.
 REWRITTEN = "rewritten"
-# How texts were derived that were changed towards gold's gradients, and the filter of those that
-# they replaced.
-EDITED = "edited"
+# How texts were derived that were synthesised towards gold's gradients, and the filter of those
+# that they replaced.
+SYNTHESISED = "synthesised"
 # Filters of rows that were turned down for their register alone.
 HELD_BACK = ("register", "rewritten")
 SPLITS: tuple[Split, ...] = ("train", "test", "synthetic", "unlabelled")

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
 from japagen.errors import JapagenError
-from japagen.examples import EDITED, Dataset
+from japagen.examples import SYNTHESISED, Dataset
 from japagen.exporting.model_card import model_card
 from japagen.generation import coverage, generation
 from japagen.generators.base import Answer, Generator, Request
+from japagen.gradmm.replacement import check_models, replace_texts
+from japagen.gradmm.selection import select_texts
 from japagen.inspecting.watching import keep_reference
 from japagen.listeners import Listener, Silent
 from japagen.prompts import PromptLibrary
@@ -34,9 +36,8 @@ from japagen.stages.planning import find_registers, load_analyzer, plan
 from japagen.stages.pseudo_labelling import pseudo_label, without_learnt
 from japagen.stages.refining import refine_doubtful
 from japagen.stages.rounds import Rounds
-from japagen.stages.selecting import select_texts
+from japagen.stages.source_report import value_of
 from japagen.stages.sources import join_sources, only_of
-from japagen.stages.text_editing import check_editing, edit_texts
 from japagen.stages.two_turns import generate_pairs
 from japagen.stages.weighting import Weighting
 from japagen.storage.files import digest, read_json, write_json, write_text
@@ -90,7 +91,7 @@ def run(
         from japagen.training.encoders import check_encoder
 
         check_encoder(task.training.encoder)
-        check_editing(task)
+        check_models(task)
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     try:
         pipeline = _Pipeline(task, data, directory, listener or Silent(), generator)
@@ -155,7 +156,8 @@ class _Pipeline:
             )
         if "align" in wanted:
             checker = LabelChecker(self.task, self.data, self.asker, self.stages)
-            parts.dataset = checker.check(parts.dataset, ask=asks)
+            checked = checker.check(parts.dataset, ask=asks)
+            parts.dataset, parts.reliability = checked.dataset, checked.reliability
             self._need_some(parts.dataset, "trusted.parquet")
         if "train" in wanted:
             parts.pseudo = pseudo_label(self.task, self.data, self.asker, self.stages, asks)
@@ -165,7 +167,7 @@ class _Pipeline:
             parts.dataset = self.reviewed(parts.dataset)
             vectors = self.measuring.vectors(parts.dataset)
             parts.dataset = select_texts(self.task, parts.dataset, self.gold, vectors, self.stages)
-            vectors = self.vectors = self.edit(parts, vectors)
+            vectors = self.vectors = self.synthesise(parts, vectors)
             parts.dataset, parts.alignment = self.weighting.align(parts.dataset, vectors)
             tagger = self.analyzer.tagger
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
@@ -326,15 +328,15 @@ class _Pipeline:
             {**inputs, **filter_inputs(self.task, self.passages)},
         )
 
-    def edit(self, parts: metrics.Parts, vectors: Vectors) -> Vectors:
-        """Changes texts towards gold's gradients, if the task wants that; returns all vectors."""
+    def synthesise(self, parts: metrics.Parts, vectors: Vectors) -> Vectors:
+        """Writes texts anew towards gold's gradients, if the task wants that; returns vectors."""
         assert parts.dataset is not None
-        edited, vectors, parts.edits = edit_texts(
+        made, vectors, parts.matching = replace_texts(
             *(self.task, parts.dataset, self.gold, vectors, self.stages, self.analyzer),
             *(*self._filters_again(), self.vouched),
         )
-        # People may have decided on texts that an earlier run changed.
-        parts.dataset = self.reviewed(edited, EDITED) if parts.edits else edited
+        # People may have decided on texts that an earlier run wrote.
+        parts.dataset = self.reviewed(made, SYNTHESISED) if parts.matching else made
         return vectors
 
     def reviewed(self, dataset: Dataset, source: str | None = None) -> Dataset:
@@ -350,11 +352,13 @@ class _Pipeline:
 
         parts.encoder = encoder_identity(self.task.training.encoder)
         assert parts.dataset is not None
-        mix = self.weighting.mix(parts.dataset, parts.alignment, self.vouched)
-        parts.mix = mix.to_dict()
+        mix = self.weighting.mix(parts.dataset, parts.reliability)
         chosen = self.chosen = mix.of(parts.dataset)
+        worth = self.weighting.worth(chosen, mix)
+        parts.mix = {**mix.to_dict(), **(worth or {})}
+        parts.values = {name: value_of(name, mix, worth) for name in mix.sources}
         for seed in self.arms.seeds:
-            made = self.arms.with_synthetic(chosen, seed, mix.mix.share, parts.pseudo.labels)
+            made = self.arms.with_synthetic(chosen, seed, mix.share, parts.pseudo.labels)
             parts.with_synthetic.append((seed, made))
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
@@ -363,7 +367,8 @@ class _Pipeline:
         assert parts.dataset is not None
         inputs = {
             "examples": parts.dataset.fingerprint,
-            "mix": parts.mix and [parts.mix[key] for key in ("share", "part", "at_random")],
+            "chosen": fingerprint_of(self.chosen),
+            "share": parts.mix and parts.mix["share"],
             **({"pseudo": fingerprint_of(texts)} if (texts := parts.pseudo.texts) else {}),
             "seed": self.task.seed,
             **self.arms.inputs(),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from japagen.mixing.search import Candidate, Difference
 
 from japagen.alignment.diagnostics import (
     Change,
@@ -28,7 +29,6 @@ from japagen.japanese.morphology import default_tagger
 from japagen.japanese.registers import Register
 from japagen.mixing.curves import Curves, Point, Worth
 from japagen.mixing.mix import FoundMix, Mix
-from japagen.mixing.search import Candidate, Difference
 from japagen.running.data import TaskData
 from japagen.stages import metrics
 from japagen.stages.source_report import SourceReport, SourceValue

@@ -271,9 +271,8 @@ def print_alignment(found: Mapping[str, Any]) -> None:
     from japagen.reporting.text import Words
 
     words_of = Words(user_language())
-    prior, diagnostics, choice = found["prior"], found["diagnostics"], found["choice"]
-    why = f" ({words_of.reason(choice['why'], choice.get('reason'))})" if choice else ""
-    say(f"method: {found['method']}{why}")
+    prior, diagnostics = found["prior"], found["diagnostics"]
+    say(f"method: {found['method']}")
     say(f"label prior: {prior['how']} ({words_of.reason(prior['why'], prior.get('reason'))})")
     for note, reason in zip(diagnostics["notes"], diagnostics["note_reasons"], strict=True):
         say(f"note: {words_of.reason(note, reason)}")

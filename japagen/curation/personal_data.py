@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from japagen.examples import EDITED, REWRITTEN, Dataset
+from japagen.examples import REWRITTEN, SYNTHESISED, Dataset
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.pii import mask_personal_data, replace_personal_data
 
@@ -34,7 +34,7 @@ def treat_personal_data(
     parents = dict(zip(ids, texts, strict=True))
 
     def treated(text: str | None, parent: str | None, derived: str | None) -> str | None:
-        if text is None or (only_rewritten and derived not in (REWRITTEN, EDITED)):
+        if text is None or (only_rewritten and derived not in (REWRITTEN, SYNTHESISED)):
             return text
         known = parents.get(parent or "", "")
         if action == "mask":

@@ -106,7 +106,7 @@ def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
     weighted = "" if method == "none" else " and weighted towards gold"
     unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
     steps = (
-        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten", "edited"),
+        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten", "synthesised"),
         *("rejected", "kept"),
     )
     return "\n\n".join(
@@ -172,7 +172,6 @@ def _alignment(found: Mapping[str, Any] | None) -> str:
     if not found:
         return not_measured()
     prior, diagnostics = found.get("prior") or {}, found.get("diagnostics") or {}
-    choice = found.get("choice")
     size = diagnostics.get("effective_sample_size") or {}
     names = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
     rows = [
@@ -183,7 +182,6 @@ def _alignment(found: Mapping[str, Any] | None) -> str:
         [
             f"Method: {found['method']}. Label prior: {prior.get('how', MISSING)}. "
             f"{plain(prior.get('why', ''))}",
-            *([plain(choice["why"])] if choice else []),
             f"Effective sample size: {number(size.get('rows'), '.0f')} "
             f"({share(size.get('share'))} of the kept texts).",
             table(("distance", *_WHEN), rows),
@@ -226,7 +224,7 @@ def terms_of(metrics: Mapping[str, Any]) -> str:
     if files(metrics) or not generator:
         of_them = f"Those of {plain(', '.join(files(metrics)))}" if generator else "The texts"
         parts.append(f"{of_them} came from a file: check the terms of the model that wrote them.")
-    if changed and changed["edited"] and changed["model"] != (generator or {}).get("name"):
+    if changed and changed["synthesised"] and changed["model"] != (generator or {}).get("name"):
         parts += [f"{plain(changed['model'])} found words for them:", _terms(changed["terms"])]
     return "\n\n".join(parts)
 

@@ -14,7 +14,6 @@ from japagen.reporting import (
     charts,
     diversity_view,
     loop_view,
-    matching_view,
     mix_view,
     score_view,
     source_view,
@@ -39,7 +38,6 @@ _PARTS = (
     "privacy",
     "bias",
     "loop",
-    "matching",
     "alignment",
     "diversity",
     "mix",
@@ -68,9 +66,8 @@ def render_report(
     """
     words = Words(language)
     loop = loop_view.loop(metrics, words)
-    matching = matching_view.matching(metrics, words)
     sources = source_view.sources(metrics, words)
-    rare = {"loop": loop, "matching": matching, "sources": sources}
+    rare = {"loop": loop, "sources": sources}
     scores = metrics.get("scores") or {}
     page = {
         "w": words,
@@ -97,7 +94,6 @@ def render_report(
         "privacy": audit_view.privacy(metrics, words),
         "bias": audit_view.bias(metrics, words),
         "closed_loop": loop,
-        "matching": matching,
         "alignment": alignment_view.alignment(metrics, words),
         "diversity": diversity_view.diversity(metrics, words),
         "mix": mix_view.mix(metrics, words),

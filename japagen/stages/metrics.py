@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 import japagen
-from japagen.examples import EDITED, HELD_BACK, REWRITTEN, Dataset
+from japagen.curation.reliability import Reliability
+from japagen.examples import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
@@ -41,9 +42,9 @@ class Parts:
         alignment: What alignment reports.
         diversity: How varied the kept texts are.
         distances: Source to how far its kept texts are from gold; empty with one source.
-        values: Source to what its texts were found to be worth; empty where none was valued
-            apart from the others.
-        edits: What gradient matching changed; None under other strategies.
+        reliability: Source to how reliable its labels are; empty before they are checked.
+        values: Source to what its texts were found to be worth; empty before training.
+        matching: What gradient matching wrote anew; None under other strategies.
         pseudo: Unlabelled texts that were trained on, and why.
         mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and what the classifier gave for the test texts, shape
@@ -67,8 +68,9 @@ class Parts:
     alignment: dict[str, Any] | None = None
     diversity: dict[str, Any] | None = None
     distances: Mapping[str, float | None] = field(default_factory=dict)
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
     values: Mapping[str, SourceValue] = field(default_factory=dict)
-    edits: dict[str, Any] | None = None
+    matching: dict[str, Any] | None = None
     pseudo: Pseudo = field(default_factory=Pseudo)
     mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
@@ -108,7 +110,7 @@ def collect(parts: Parts) -> dict[str, Any]:
         "coverage": parts.coverage,
         "alignment": parts.alignment,
         "diversity": parts.diversity,
-        "gradient_matching": parts.edits,
+        "gradient_matching": parts.matching,
         "pseudo_labels": parts.pseudo.found,
         "mix": parts.mix,
         "scores": scores_of(
@@ -181,7 +183,7 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
         "failed": failed,
         "generated": first - failed,
         "rewritten": derived[REWRITTEN],
-        "edited": derived[EDITED],
+        "synthesised": derived[SYNTHESISED],
         "relabelled": sum(asked is not None and label != asked for label, asked in labels),
         "rejected": len(dataset) - kept - failed,
         "kept": kept,
@@ -270,7 +272,7 @@ def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
             "child": derived is not None,
             "rewritten": derived == REWRITTEN,
             "kept": not rejected,
-            "usable": not rejected or rejected["filter"] in (*HELD_BACK, EDITED),
+            "usable": not rejected or rejected["filter"] in (*HELD_BACK, SYNTHESISED),
         }
         for label, asked, seen, derived, rejected in zip(*map(dataset.column, names), strict=True)
     ]

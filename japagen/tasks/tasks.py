@@ -17,11 +17,11 @@ from japagen.storage.yaml_files import read_mapping
 from japagen.tasks.economics import Economics
 from japagen.tasks.generation_settings import Generation, Refinement, with_diversity
 from japagen.tasks.generator_settings import GeneratorSettings
+from japagen.tasks.gradmm_settings import GradientMatching, Selection
 from japagen.tasks.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.matching_settings import GradientMatching
 from japagen.tasks.overrides import parse_overrides, set_key
-from japagen.tasks.selection_settings import Selection
+from japagen.tasks.removed import removed_settings
 from japagen.tasks.settings import (
     AlignmentSettings,
     BalanceValue,
@@ -286,6 +286,8 @@ class Task(Section):
         Raises:
             JapagenError: Naming every wrong key at once.
         """
+        if removed := removed_settings(raw):
+            raise _refused(where, removed)
         return _validated(cls, raw, where)
 
     def to_yaml(self) -> str:
@@ -323,11 +325,14 @@ def _validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Mode
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems = [_problem(dict(e)) for e in error.errors()]
-        raise JapagenError(
-            f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
-            "Correct the keys named above.",
-        ) from None
+        raise _refused(where, [_problem(dict(e)) for e in error.errors()]) from None
+
+
+def _refused(where: str, problems: list[str]) -> JapagenError:
+    return JapagenError(
+        f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
+        "Correct the keys named above.",
+    )
 
 
 class _Given(Section):
