@@ -26,6 +26,7 @@ from japagen.stages import metrics
 from japagen.stages.arms import MODEL, Arms
 from japagen.stages.asking import Asker
 from japagen.stages.auditing import run_audit
+from japagen.stages.baselining import Baselines
 from japagen.stages.curating import filter_inputs, filter_texts
 from japagen.stages.deciding import apply_reviews
 from japagen.stages.label_checking import LabelChecker
@@ -38,6 +39,7 @@ from japagen.stages.selecting import select_texts
 from japagen.stages.text_editing import check_editing, edit_texts
 from japagen.stages.two_turns import generate_pairs
 from japagen.stages.weighting import Weighting
+from japagen.stages.zero_shot import zero_shot
 from japagen.storage.files import digest, read_json, write_json, write_text
 from japagen.storage.formats import write_examples
 from japagen.tasks.settings import Source
@@ -117,6 +119,7 @@ class _Pipeline:
         self.stages = StageRunner(directory, listener)
         self.data = data
         self.arms = Arms(task, data, self.stages)
+        self.baselines = Baselines(task, data, self.stages)
         self.analyzer = load_analyzer(task)
         self.passages: list[str] = []
         gold = self.data.gold
@@ -154,6 +157,9 @@ class _Pipeline:
             parts.pseudo = pseudo_label(
                 self.task, self.data, self.asker, self.stages, given is None
             )
+            asked = (
+                [zero_shot(self.task, self.data, self.asker, self.stages)] if given is None else []
+            )
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
@@ -165,6 +171,7 @@ class _Pipeline:
             tagger = self.analyzer.tagger
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
         if "train" in wanted:
+            parts.baselines = [*self.baselines.fit(parts.dataset, self.arms.seeds), *asked]
             self.fit(parts)
             self._keep_reference(parts)
             parts.latency = self.measuring.latency(parts.dataset, self._classifier)

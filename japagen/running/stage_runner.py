@@ -30,6 +30,8 @@ STAGE_VERSIONS = {
     "diversity": 1,
     "mix": 4,
     "train": 4,
+    "baseline": 1,
+    "zero_shot": 1,
     "reference": 1,
     "nearest": 1,
     "latency": 1,
