@@ -119,9 +119,10 @@ def test_numbers_are_left_out_with_the_reason(
     raw_task: dict[str, Any], tiny_encoder: str, tmp_path: Path
 ) -> None:
     rows = [{"text": f"評価は{i}点です。", "label": float(i % 3)} for i in range(24)]
+    del raw_task["labels"]
     raw_task |= {
         "kind": "regression",
-        "labels": {"0": "低い", "1": "普通", "2": "高い"},
+        "scale": {0: "低い", 1: "普通", 2: "高い"},
         "gold": {"path": str(write_jsonl(tmp_path / "numbers.jsonl", rows))},
         "training": {"encoder": tiny_encoder, "synthetic_share": 0.5, "max_steps": 2},
     }
