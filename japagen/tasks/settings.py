@@ -88,8 +88,7 @@ class SourceEntry(Section):
     def _file_or_generator(self) -> SourceEntry:
         if self.generator == (self.path is not None):
             raise ValueError(
-                f"the source '{self.name}' needs either a path or generator: true, found "
-                f"{'both' if self.generator else 'neither'}"
+                f"the source '{self.name}' needs a path or generator: true, and not both"
             )
         return self
 
