@@ -36,6 +36,7 @@ from japagen.stages.pseudo_labelling import pseudo_label, without_learnt
 from japagen.stages.refining import refine_doubtful
 from japagen.stages.rounds import Rounds
 from japagen.stages.selecting import select_texts
+from japagen.stages.source_report import value_of
 from japagen.stages.sources import join_sources, only_of
 from japagen.stages.text_editing import check_editing, edit_texts
 from japagen.stages.two_turns import generate_pairs
@@ -158,7 +159,8 @@ class _Pipeline:
             )
         if "align" in wanted:
             checker = LabelChecker(self.task, self.data, self.asker, self.stages)
-            parts.dataset = checker.check(parts.dataset, ask=asks)
+            checked = checker.check(parts.dataset, ask=asks)
+            parts.dataset, parts.reliability = checked.dataset, checked.reliability
             self._need_some(parts.dataset, "trusted.parquet")
         if "train" in wanted:
             parts.pseudo = pseudo_label(self.task, self.data, self.asker, self.stages, asks)
@@ -355,11 +357,13 @@ class _Pipeline:
 
         parts.encoder = encoder_identity(self.task.training.encoder)
         assert parts.dataset is not None
-        mix = self.weighting.mix(parts.dataset, parts.alignment, self.vouched)
-        parts.mix = mix.to_dict()
+        mix = self.weighting.mix(parts.dataset, parts.reliability)
         chosen = self.chosen = mix.of(parts.dataset)
+        worth = self.weighting.worth(chosen)
+        parts.mix = {**mix.to_dict(), **(worth or {})}
+        parts.values = {name: value_of(name, mix, worth) for name in mix.sources}
         for seed in self.arms.seeds:
-            made = self.arms.with_synthetic(chosen, seed, mix.mix.share, parts.pseudo.labels)
+            made = self.arms.with_synthetic(chosen, seed, mix.share, parts.pseudo.labels)
             parts.with_synthetic.append((seed, made))
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
@@ -368,7 +372,8 @@ class _Pipeline:
         assert parts.dataset is not None
         inputs = {
             "examples": parts.dataset.fingerprint,
-            "mix": parts.mix and [parts.mix[key] for key in ("share", "part", "at_random")],
+            "chosen": fingerprint_of(self.chosen),
+            "share": parts.mix and parts.mix["share"],
             **({"pseudo": fingerprint_of(texts)} if (texts := parts.pseudo.texts) else {}),
             "seed": self.task.seed,
             **self.arms.inputs(),

@@ -17,17 +17,12 @@ from japagen.reporting.text import Words
 _EMBEDDED_BASE = "intfloat/multilingual-e5-small"
 _WHY = {
     "given": "given in the task",
-    "default": "no share was clearly better in cross-validation on gold than the default",
-    "better": "in cross-validation on gold its loss was lower than the default's by more than the "
-    "standard error",
-    "no_help": "in cross-validation on gold, synthetic text did not lower the loss by more than "
-    "its standard error",
-    "worse_when_tuned": "fine-tuning on some folds of gold did worse with synthetic text",
-    "no_gold": "there is no gold to search with",
+    "reliable": "by the number of texts and the estimated reliability of their labels",
+    "unreliable": "their labels can hardly be relied on",
+    "prior": "by the reliability that is expected of such a writer, as labels were not checked",
+    "no_gold": "there is no gold to weigh them against",
     "no_synthetic": "no synthetic text was kept",
-    "few_gold": "the default, as some label has too few gold texts to search",
-    "few_usable": "the default, as too few synthetic texts could be used in cross-validation",
-    "labels": "whether synthetic text helps cannot be searched for labels of this kind",
+    "labels": "the reliability of labels of this kind cannot be estimated",
 }
 
 
@@ -159,7 +154,6 @@ def _training(metrics: Mapping[str, Any]) -> str:
     used = _synthetic_share(metrics)
     rows = [(label, row["gold"], row["kept"]) for label, row in metrics["per_label"].items()]
     why = _WHY.get(mix.get("reason", ""), "no reason recorded")
-    part = mix.get("part", 1)
     unlabelled = (metrics.get("pseudo_labels") or {}).get("texts", 0)
     voted = (
         f", and {unlabelled:,} unlabelled texts with the labels that the generator and the "
@@ -168,13 +162,12 @@ def _training(metrics: Mapping[str, Any]) -> str:
         else ""
     )
     apart = ", unlabelled texts apart" if unlabelled and used else ""
-    of_them = f" Of each label's synthetic texts {share(part)} were used." if part < 1 else ""
     return "\n\n".join(
         [
             f"{counts['gold']:,} gold texts, and {counts['kept']:,} synthetic texts that "
             f"filters kept{voted}.",
             table(("label", "gold", "synthetic kept"), rows),
-            f"Synthetic share of the training loss{apart}: {share(used)} ({why}).{of_them}"
+            f"Synthetic share of the training loss{apart}: {share(used)} ({why})."
             if used is not None
             else f"Synthetic share of the training loss: {MISSING}.",
             f"Synthetic texts written by {writers_of(metrics)}.",

@@ -1,37 +1,57 @@
-"""Has curation act on what the voters on a run's labels say together."""
+"""Has curation act on what labelers and writers say together, each as far as it is reliable."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from japagen.curation.label_check import (
     Vote,
-    beats_guessing,
     fit_pool,
     held_out_posterior,
     label_indices,
     settle_labels,
+    with_writer,
 )
 from japagen.examples import Dataset
 from japagen.listeners import Listener
+from japagen.mixing.reliability import Reliability, Writer, estimate_reliability
+from japagen.mixing.source_evidence import source_evidence
 from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner
 from japagen.stages.asking import Asker
 from japagen.stages.voting import Voters
+from japagen.storage.files import read_json, write_json
+from japagen.storage.formats import load_dataset, write_examples
 from japagen.tasks.tasks import Task
 
 _STAGE = "trust"
+_TEXTS, _RELIABILITY = "trusted.parquet", "reliability.json"
+
+
+@dataclass(frozen=True)
+class CheckedLabels:
+    """What the label check made of the texts.
+
+    Attributes:
+        dataset: With `weight_label`, relabelled or rejected where the evidence says so.
+        reliability: Of each source's labels; the prior where none were checked.
+    """
+
+    dataset: Dataset
+    reliability: Mapping[str, Reliability]
 
 
 class LabelChecker:
-    """Finds out how sure each synthetic text's label is.
+    """Finds out how sure each synthetic text's label is, and how reliable each source.
 
     Args:
         task: Settings and labels.
         data: Gold; nothing else of it is read.
-        asker: The generator, as one of the voters.
+        asker: The generator, as one of the labelers.
         stages: Where the result is kept.
     """
 
@@ -42,57 +62,96 @@ class LabelChecker:
         self._stages = stages
         self._labels = list(task.labels)
 
-    def check(self, dataset: Dataset, *, ask: bool) -> Dataset:
-        """Sets `weight_label`, and relabels or rejects what voters find to have another label.
+    def check(self, dataset: Dataset, *, ask: bool) -> CheckedLabels:
+        """Sets `weight_label`, and relabels or rejects what most likely has another label.
 
         Without gold, for tags and numbers, or where the task trusts all labels alike, nothing
         changes.
 
         Args:
             dataset: Curated examples.
-            ask: Whether the generator may be a voter.
+            ask: Whether the generator may be a labeler.
         """
         trust = self._task.alignment.label_trust
         if self._gold is None or trust == "none" or self._task.kind != "classification":
-            return dataset
+            names = dict.fromkeys(dataset.column("source"))
+            return CheckedLabels(
+                dataset, {name: estimate_reliability(None, self._prior(name)) for name in names}
+            )
         voters = Voters(self._task, self._gold, self._asker, self._listener, _STAGE)
         generator = voters.generator if ask and trust == "pool" else None
         fingerprint = {
             "examples": dataset.fingerprint,
             "check": self._task.curation.model_dump(include={"label_miss", "label_confidence"}),
+            "priors": {name: self._prior(name) for name in set(dataset.column("source"))},
             **voters.inputs(generator),
         }
 
-        def make() -> Dataset:
+        def make() -> CheckedLabels:
             # Nobody is asked about what is rejected already.
-            return self._settle(dataset, voters.vote(dataset.kept, generator))
+            return self._settle(dataset, voters, voters.vote(dataset.kept, generator))
 
-        checked = self._stages.dataset(_STAGE, "trusted.parquet", fingerprint, make)
+        checked = self._stages.run(_STAGE, [_TEXTS, _RELIABILITY], fingerprint, make, _save, _load)
         if voters.unanswered:
             self._stages.directory.forget(_STAGE)
         return checked
 
-    def _settle(self, dataset: Dataset, votes: Sequence[Vote]) -> Dataset:
+    def _settle(self, dataset: Dataset, voters: Voters, votes: Sequence[Vote]) -> CheckedLabels:
         assert self._gold is not None
-        targets = label_indices(self._gold, self._labels)
+        kept, mask = dataset.kept, dataset.kept_mask
+        targets, own = label_indices(self._gold, self._labels), label_indices(kept, self._labels)
         on_gold = [vote.gold for vote in votes]
         pool = fit_pool(on_gold, targets)
-        held_out = held_out_posterior(on_gold, targets, self._task.seed)
-        right = held_out.argmax(axis=1) == targets
+        recognized = held_out_posterior(on_gold, targets, self._task.seed).argmax(axis=1) == targets
         said = ", ".join(f"{v.name} {w:.2f}" for v, w in zip(votes, pool.weights, strict=True))
-        self._listener.note(
-            f"Voters on labels ({said}): {right.mean():.0%} right on gold left out."
-        )
-        if not beats_guessing(held_out, targets):
-            self._listener.note("That is no better than guessing: labels are taken as they are.")
-            return dataset
-        posterior = np.full((len(dataset), len(self._labels)), 1 / len(self._labels))
-        posterior[dataset.kept_mask] = pool.posterior([vote.texts for vote in votes])
+        self._listener.note(f"Labelers ({said}): {recognized.mean():.0%} right on gold left out.")
+        labelers = pool.posterior([vote.texts for vote in votes])
+        posterior, reliability = labelers.copy(), {}
+        on_gold_vectors, vectors = voters.vectors(self._gold), voters.vectors(kept)
+        sources = np.array(kept.column("source"), dtype=object)
+        for name in dict.fromkeys(dataset.column("source")):
+            rows = np.flatnonzero(sources == name)
+            evidence = source_evidence(
+                on_gold_vectors,
+                targets,
+                vectors[rows],
+                own[rows],
+                labelers=labelers[rows],
+                recognized=int(recognized.sum()),
+                seed=self._task.seed,
+            )
+            found = reliability[name] = estimate_reliability(evidence, self._prior(name))
+            accuracy = found.accuracy(len(self._labels))
+            posterior[rows] = with_writer(labelers[rows], own[rows], accuracy)
+            self._listener.note(
+                f"Labels of {name}: {accuracy:.0%} expected to be right; the labelers agree with "
+                f"{evidence.agreed} of {evidence.texts}."
+            )
+        every = np.full((len(dataset), len(self._labels)), 1 / len(self._labels))
+        every[mask] = posterior
         curation = self._task.curation
-        return settle_labels(
-            dataset, self._labels, posterior, curation.label_miss, curation.label_confidence
+        settled = settle_labels(
+            dataset, self._labels, every, curation.label_miss, curation.label_confidence
         )
+        return CheckedLabels(settled, reliability)
+
+    def _prior(self, source: str) -> Writer:
+        own = source == self._task.generator_source
+        return "base_model" if own and self._asker.info.prompt_kind == "document" else "writer"
 
     @property
     def _listener(self) -> Listener:
         return self._stages.listener
+
+
+def _save(path: Path, checked: CheckedLabels) -> None:
+    found = {name: value.to_dict() for name, value in checked.reliability.items()}
+    write_json(path.parent / _RELIABILITY, found)
+    write_examples(path, checked.dataset)
+
+
+def _load(path: Path) -> CheckedLabels:
+    found = read_json(path.parent / _RELIABILITY)
+    return CheckedLabels(
+        load_dataset(path), {name: Reliability.from_dict(value) for name, value in found.items()}
+    )

@@ -16,6 +16,7 @@ from japagen.examples import EDITED, HELD_BACK, REWRITTEN, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
+from japagen.mixing.reliability import Reliability
 from japagen.running.data import TaskData
 from japagen.stages.pseudo_labelling import Pseudo
 from japagen.stages.scoring import Baseline, Seeded, errors_of, scores_of
@@ -41,8 +42,8 @@ class Parts:
         alignment: What alignment reports.
         diversity: How varied the kept texts are.
         distances: Source to how far its kept texts are from gold; empty with one source.
-        values: Source to what its texts were found to be worth; empty where none was valued
-            apart from the others.
+        reliability: Source to how reliable its labels are; empty before they are checked.
+        values: Source to what its texts were found to be worth; empty before training.
         edits: What gradient matching changed; None under other strategies.
         pseudo: Unlabelled texts that were trained on, and why.
         mix: How much synthetic text was trained on, and why.
@@ -68,6 +69,7 @@ class Parts:
     alignment: dict[str, Any] | None = None
     diversity: dict[str, Any] | None = None
     distances: Mapping[str, float | None] = field(default_factory=dict)
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
     values: Mapping[str, SourceValue] = field(default_factory=dict)
     edits: dict[str, Any] | None = None
     pseudo: Pseudo = field(default_factory=Pseudo)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from japagen.examples import Dataset
+from japagen.mixing.mix import Mix
 from japagen.tasks.settings import SourceEntry
 
 if TYPE_CHECKING:
@@ -87,10 +88,8 @@ def report_sources(dataset: Dataset, parts: Parts) -> list[SourceReport]:
 
     Args:
         dataset: The synthetic examples as the last stage left them, rejected ones included.
-        parts: What the stages handed over. ``parts.values`` has what was found of a source's
-            worth; of one that is not in it the report says what the mix of all says.
+        parts: What the stages handed over.
     """
-    shares = _weight_shares(dataset)
     trust = np.array(dataset.column("weight_label"), dtype=np.float64)
     checked = bool((trust[dataset.kept_mask] != 1.0).any())
     sources = np.array(dataset.column("source"), dtype=object)
@@ -99,16 +98,13 @@ def report_sources(dataset: Dataset, parts: Parts) -> list[SourceReport]:
             entry,
             dataset.where(np.asarray(sources == entry.name, dtype=bool)),
             parts,
-            shares.get(entry.name, 0.0),
             checked=checked,
         )
         for entry in parts.task.sources
     ]
 
 
-def _report(
-    entry: SourceEntry, rows: Dataset, parts: Parts, share: float, *, checked: bool
-) -> SourceReport:
+def _report(entry: SourceEntry, rows: Dataset, parts: Parts, *, checked: bool) -> SourceReport:
     kept, found = rows.kept, Counter(r["filter"] for r in rows.column("rejected") if r)
     failed = found.pop("failed", 0)
     asked = zip(kept.labels, kept.column("label_asked"), strict=True)
@@ -129,26 +125,26 @@ def _report(
         yen=cost.get("yen") if entry.yen is None else entry.yen,
         tokens=int(cost["prompt_tokens"] + cost["completion_tokens"]) if cost else None,
         seconds=parts.seconds.get("generate") if entry.generator else None,
-        value=parts.values.get(entry.name) or _value(len(kept), share, parts.mix),
+        value=parts.values.get(entry.name)
+        or SourceValue(False, 0.0, None, None, None, "not_measured" if kept else "nothing_kept"),
     )
 
 
-def _weight_shares(dataset: Dataset) -> dict[str, float]:
-    """Share of the weight of all kept texts that each source's have."""
-    weights, total = Counter[str](), float(dataset.weights.sum()) or 1.0
-    for name, weight in zip(dataset.column("source"), dataset.weights.tolist(), strict=True):
-        weights[name] += weight
-    return {name: weight / total for name, weight in weights.items()}
+def value_of(name: str, mix: Mix, worth: Mapping[str, Any] | None) -> SourceValue:
+    """What a source's texts give to the classifier.
 
-
-def _value(kept: int, share: float, mix: Mapping[str, Any] | None) -> SourceValue:
-    """What the mix of all sources says of one, by its part of the weight."""
-    if not kept:
+    Args:
+        name: Of the source.
+        mix: How much each source weighs.
+        worth: What `Weighting.worth` found.
+    """
+    source, share = mix.sources[name], mix.source_share(name)
+    if not source.texts:
         return SourceValue(False, 0.0, 0.0, 0.0, 0.0, "nothing_kept")
-    if mix is None:
-        return SourceValue(False, 0.0, None, None, None, "not_measured")
-    part = float(mix["share"]) * share
-    return SourceValue(part > 0, part, None, None, None, str(mix["reason"]))
+    found = ((worth or {}).get("curves") or {}).get("sources", {}).get(name)
+    bounds = (found["texts"], found["low"], found["high"]) if found else (None, None, None)
+    texts_worth, low, high = bounds
+    return SourceValue(share > 0, share, texts_worth, low, high, source.reason)
 
 
 def _distinct_2(name: str, parts: Parts) -> dict[str, float] | None:

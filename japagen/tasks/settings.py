@@ -285,6 +285,9 @@ class AlignmentSettings(Section):
         method: ``entropy`` (entropy balancing with tolerance), another method,
             ``labels`` for label shares alone, ``none``, or ``auto``
             for what does best on gold and unlabelled texts left out.
+        strength: How far a run follows the weights within a label, 0 to 1. They are bounded too:
+            no text counts for more than twice its label's mean, and one that is farther from
+            gold than gold is from itself for no more than that.
         floor: Least effective sample size, as a share of the examples within each label.
         label_trust: How likely each text's label is, which its weight is multiplied by.
             ``encoder`` asks a linear classifier trained on gold alone; ``pool`` asks the generator
@@ -295,13 +298,10 @@ class AlignmentSettings(Section):
     """
 
     method: AlignmentMethod = "entropy"
+    strength: Share = 0.5
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
     label_trust: Literal["pool", "encoder", "none"] = "pool"
     resample: Count | None = None
-
-
-# The synthetic share where nothing speaks for another.
-DEFAULT_SHARE = 0.4
 
 
 class Training(Section):
@@ -310,23 +310,21 @@ class Training(Section):
     Attributes:
         encoder: ``embedded``, a local directory, or a Hub name.
         trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
-        synthetic_share: Share of the total loss mass that synthetic examples carry, or ``auto``
-            to find it by cross-validation on gold; 0 trains on gold alone.
-        soft_labels: How far the labels of synthetic text give way to what gold and the labels'
-            descriptions make of it: 0 keeps the label asked for, 1 replaces it.
+        synthetic_share: Share of the total loss that synthetic examples carry, or ``auto`` for
+            what their number and the reliability of their labels suggest; 0 trains on gold alone.
         pseudo_labels: Whether unlabelled texts are learnt from as well, with what the voters on
             labels make of them: ``auto`` where gold left out shows that the generator knows what
             the encoder does not. Of classes alone.
         pseudo_label_texts: Unlabelled texts that voters are asked about, at most; a quarter of
             them all is left to compare later traffic with.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
-            from 16 real texts a label on, gold or labelled by voters, or 300 pairs.
+            where all texts together count for 16 gold texts per label, or 300 pairs.
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
         batch_size: Texts in an optimiser step.
         learning_rate: Of the encoder's layers, where it is tuned; when None, 5e-5, but 2e-5
-            with less than 50 texts of gold a label.
+            where all texts together count for fewer than 40 gold texts per label.
         head_learning_rate: Of the head, where the encoder is tuned.
         max_length: Tokens of a text, or pair of texts, that the encoder reads; the rest is cut.
         seeds: Independent fine-tunings for the comparison; the first one is saved.
@@ -335,7 +333,6 @@ class Training(Section):
     encoder: str = "embedded"
     trust_remote_code: bool = False
     synthetic_share: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
-    soft_labels: Share = 0.5
     pseudo_labels: Literal["auto", "always", "never"] = "auto"
     pseudo_label_texts: Count = 300
     tune: Literal["auto", "always", "never"] = "auto"
@@ -348,26 +345,15 @@ class Training(Section):
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1
 
-    @property
-    def share(self) -> float:
-        """The synthetic share as a number: the default one for ``auto``."""
-        return DEFAULT_SHARE if self.synthetic_share == "auto" else self.synthetic_share
-
 
 class Mixing(Section):
-    """How the synthetic share is found where ``training.synthetic_share`` is ``auto``.
+    """How the worth of synthetic text in gold is measured.
 
     Attributes:
-        repeats: Repeats of the cross-validation on gold.
-        confirm: Fine-tune on some folds too, and go back to gold alone if that does worse.
-        confirm_folds: At most so many folds, each fine-tuned with and without synthetic text.
-        confirm_minutes: No fold is begun after so many minutes.
+        repeats: Repeats of the cross-validation on gold that the learning curves are made with.
     """
 
-    repeats: Annotated[int, Field(ge=1, le=50)] = 5
-    confirm: bool = False
-    confirm_folds: Annotated[int, Field(ge=2)] = 8
-    confirm_minutes: Annotated[float, Field(gt=0)] = 20
+    repeats: Annotated[int, Field(ge=1, le=50)] = 2
 
 
 class Evaluation(Section):
