@@ -28,6 +28,7 @@ from japagen.stages import metrics
 from japagen.stages.arms import MODEL, Arms
 from japagen.stages.asking import Asker
 from japagen.stages.auditing import run_audit
+from japagen.stages.baselining import Baselines
 from japagen.stages.curating import filter_inputs, filter_texts
 from japagen.stages.deciding import apply_reviews
 from japagen.stages.label_checking import LabelChecker
@@ -40,6 +41,7 @@ from japagen.stages.source_report import value_of
 from japagen.stages.sources import join_sources, only_of
 from japagen.stages.two_turns import generate_pairs
 from japagen.stages.weighting import Weighting
+from japagen.stages.zero_shot import zero_shot
 from japagen.storage.files import digest, read_json, write_json, write_text
 from japagen.storage.formats import write_examples
 from japagen.tasks.settings import Source, SourceEntry, Sources
@@ -128,6 +130,7 @@ class _Pipeline:
         self.stages = StageRunner(directory, listener)
         self.data = data
         self.arms = Arms(task, data, self.stages)
+        self.baselines = Baselines(task, data, self.stages)
         self.analyzer = load_analyzer(task)
         self.passages: list[str] = []
         gold = self.data.gold
@@ -161,6 +164,7 @@ class _Pipeline:
             self._need_some(parts.dataset, "trusted.parquet")
         if "train" in wanted:
             parts.pseudo = pseudo_label(self.task, self.data, self.asker, self.stages, asks)
+            asked = [zero_shot(self.task, self.data, self.asker, self.stages)] if asks else []
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
@@ -173,6 +177,7 @@ class _Pipeline:
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
             parts.distances = self.measuring.distances(parts.dataset, tagger)
         if "train" in wanted:
+            parts.baselines = [*self.baselines.fit(parts.dataset, self.arms.seeds), *asked]
             self.fit(parts)
             self._keep_reference(parts)
             parts.latency = self.measuring.latency(parts.dataset, self._classifier)

@@ -31,6 +31,7 @@ from japagen.mixing.curves import Curves, Point, Worth
 from japagen.mixing.mix import FoundMix, Mix
 from japagen.running.data import TaskData
 from japagen.stages import metrics
+from japagen.stages.scoring import Baseline
 from japagen.stages.source_report import SourceReport, SourceValue
 from japagen.tasks.tasks import Task
 
@@ -99,6 +100,13 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
         mix=_mix().to_dict(),
         with_synthetic=[(s, _predictions(tests, 0.84, s)) for s in (7, 8, 9)],
         gold_only=[(s, _predictions(tests, 0.77, s + 1)) for s in (7, 8, 9)],
+        baselines=[
+            Baseline("tfidf", "gold", [(seed, _predictions(tests, 0.45, seed))]),
+            Baseline("tfidf", "union", [(seed, _predictions(tests, 0.6, seed))]),
+            Baseline("plain", "gold", [(s, _predictions(tests, 0.66, s)) for s in (7, 8, 9)]),
+            Baseline("plain", "union", [(s, _predictions(tests, 0.78, s)) for s in (7, 8, 9)]),
+            Baseline("zero_shot", "nothing", reason="slow"),
+        ],
         latency=0.0123,
         seconds={
             "generate": 46.2,

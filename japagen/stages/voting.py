@@ -117,15 +117,24 @@ class Voters:
     def _generator_votes(self, dataset: Dataset) -> list[Vote]:
         """The generator's vote, or none where it cannot be asked."""
         questions = label_judge.plan_questions(dataset, self._gold, self._task.seed)
+        scores = self.judge(questions)
+        if not scores:
+            return []
+        return [label_judge.to_vote(questions, scores, len(self._gold), len(dataset))]
+
+    def judge(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
+        """What the generator makes of each label, for each question; nothing if it cannot say.
+
+        What got no answer stands in `unanswered` afterwards.
+        """
         try:
-            scores = self._scores(questions)
+            return self._scores(questions)
         except JapagenError as error:
             self._listener.note(f"The generator does not judge labels: {error.message}")
             # A server may be back the next time; labels that begin alike will not change.
             if not isinstance(error, AmbiguousOptionsError):
                 self.unanswered.append(error.message)
             return []
-        return [label_judge.to_vote(questions, scores, len(self._gold), len(dataset))]
 
     def _scores(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
         """Weighed by a base model in this process, else by answers: with scores or as votes."""

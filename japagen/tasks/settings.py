@@ -353,8 +353,16 @@ class Evaluation(Section):
         metric: What the verdict goes by: ``macro_f1``, ``accuracy`` or ``matthews`` for classes;
             ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels a text; ``spearman``
             or ``pearson`` for numbers. The first of them when absent; all are shown.
+        baselines: Whether to fit what a reader would try first, and show it beside japagen:
+            logistic regression on TF-IDF of character n-grams, and plain fine-tuning of the
+            encoder, each on gold and on gold with all kept synthetic texts. Of classes and tags.
+        zero_shot: Whether the generator labels up to 200 test texts itself, as a baseline: ``auto``
+            asks one that answers chat turns on another machine, ``always`` any that can say
+            which label a text has. Of classes alone.
     """
 
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     metric: str | None = None
+    baselines: bool = True
+    zero_shot: Literal["auto", "always", "never"] = "auto"
