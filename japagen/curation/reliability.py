@@ -129,10 +129,27 @@ def estimate_reliability(evidence: Evidence | None, prior: Writer = "writer") ->
         posterior = posterior * _likelihood(evidence)
     else:
         evidence = None
-    posterior /= posterior.sum()
+    return _summary(posterior, evidence)
+
+
+def estimate_accuracy(recognized: int, gold: int, labels: int) -> Reliability:
+    """How reliable labelers are, from gold that they had not seen.
+
+    Args:
+        recognized: Gold texts that they are right on.
+        gold: Gold texts.
+        labels: Number of labels.
+    """
+    likelihood = np.exp(_log_binomial(recognized, gold, _GRID, labels))
+    return _summary(_beta(_LABELER_PRIOR) * likelihood, None)
+
+
+def _summary(density: Floats, evidence: Evidence | None) -> Reliability:
+    posterior = density / density.sum()
     cumulative = posterior.cumsum()
     low, high = (float(_GRID[min(int(np.searchsorted(cumulative, q)), 100)]) for q in _INTERVAL)
-    return Reliability(float(posterior @ _GRID), low, high, float(posterior @ _GRID**2), evidence)
+    mean, squared = float(posterior @ _GRID), float(posterior @ _GRID**2)
+    return Reliability(mean, low, high, squared, evidence)
 
 
 def _likelihood(evidence: Evidence) -> Floats:

@@ -63,6 +63,13 @@ class Mix:
             )
         return cls(values["share"], values["reason"], sources)
 
+    @property
+    def text_weight(self) -> float:
+        """Gold texts that a text which is used counts for on average; 0 where none is."""
+        used = [s for s in self.sources.values() if s.text_weight]
+        texts = sum(s.texts for s in used)
+        return sum(s.texts * s.text_weight for s in used) / texts if texts else 0.0
+
     def source_share(self, name: str) -> float:
         """The part of the whole training loss that a source's texts carry."""
         carried = {n: s.texts * s.text_weight for n, s in self.sources.items()}

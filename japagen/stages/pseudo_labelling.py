@@ -9,14 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from japagen.curation.label_check import (
-    Vote,
-    beats_guessing,
-    fit_pool,
-    gain_over_first,
-    held_out_posterior,
-    label_indices,
-)
+from japagen.curation.label_check import Vote, fit_pool, held_out_posterior, label_indices
+from japagen.curation.reliability import estimate_accuracy
 from japagen.examples import Dataset
 from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner
@@ -72,30 +66,37 @@ def sample_of(task: Task, data: TaskData) -> Dataset | None:
 
 
 def pseudo_label(
-    task: Task, data: TaskData, asker: Asker, stages: StageRunner, ask: bool
+    task: Task,
+    data: TaskData,
+    asker: Asker,
+    stages: StageRunner,
+    *,
+    ask: bool,
+    learnt: Dataset | None = None,
+    text_weight: float = 0.0,
 ) -> Pseudo:
-    """Has voters label unlabelled texts where they know more than the head on the encoder.
-
-    Without the generator's vote the texts would be labelled by what the classifier learns from
-    anyway, and it would but grow surer of it.
+    """Has labelers label unlabelled texts: the generator, and all that the classifier learns from.
 
     Args:
         task: Settings and labels.
         data: Gold and unlabelled texts.
-        asker: The generator, as one of the voters.
+        asker: The generator, as one of the labelers.
         stages: Where the result is kept.
         ask: Whether the generator may be asked.
+        learnt: Synthetic texts that are trained on; the encoder's vote knows them too.
+        text_weight: Gold texts that one of them counts for on average.
     """
     texts, gold = sample_of(task, data), data.gold
     if texts is None:
         return Pseudo()
     if gold is None:
         return Pseudo(found=_none("no_gold"))
-    if not ask:
-        return Pseudo(found=_none("given_texts"))
-    voters = Voters(task, gold, asker, stages.listener, _STAGE)
-    generator = voters.generator
-    if generator is None:
+    voters = Voters(
+        task, gold, asker, stages.listener, _STAGE, learnt=learnt, text_weight=text_weight
+    )
+    generator = voters.generator if ask else None
+    if generator is None and learnt is None:
+        # The texts would be labelled by what the classifier learns from anyway.
         return Pseudo(found=_none("no_generator"))
     fingerprint = {
         "unlabelled": texts.fingerprint,
@@ -127,37 +128,27 @@ def _settle(
     if unanswered:
         # What nobody has judged would be labelled by the encoder alone.
         return Pseudo(found=_none("unanswered"))
-    if len(votes) < 2:
-        return Pseudo(found=_none("no_generator"))
     targets, on_gold = label_indices(gold, labels), [vote.gold for vote in votes]
     pool = fit_pool(on_gold, targets)
-    held_out = held_out_posterior(on_gold, targets, task.seed)
-    gain, error = gain_over_first(on_gold, targets, task.seed)
+    right = held_out_posterior(on_gold, targets, task.seed).argmax(axis=1) == targets
+    accuracy = estimate_accuracy(int(right.sum()), len(right), len(labels))
     found: dict[str, Any] = {
         "voters": {v.name: round(float(w), 3) for v, w in zip(votes, pool.weights, strict=True)},
-        "right": float((held_out.argmax(axis=1) == targets).mean()),
-        "gain": gain,
-        "error": error,
+        "right": float(right.mean()),
+        "reliability": accuracy.mean,
     }
-    reason = _reason(task, gain > error, beats_guessing(held_out, targets))
-    if reason in ("guessing", "no_better"):
-        return Pseudo(found={**_none(reason), **found})
+    always = task.training.pseudo_labels == "always"
+    if not always and not accuracy.text_weight:
+        return Pseudo(found={**_none("guessing"), **found})
     posterior = pool.posterior([vote.texts for vote in votes])
     best = posterior.argmax(axis=1)
     named = texts.with_columns(
         label=[labels[i] for i in best], weight_label=posterior[np.arange(len(best)), best]
     )
     counts = {label: int((best == i).sum()) for i, label in enumerate(labels)}
+    reason = "always" if always else "reliable"
     found = {"reason": reason, "texts": len(texts), "per_label": counts, **found}
     return Pseudo(PseudoLabels(named, posterior), found)
-
-
-def _reason(task: Task, better: bool, knows: bool) -> str:
-    if task.training.pseudo_labels == "always":
-        return "always"
-    if not knows:
-        return "guessing"
-    return "better" if better else "no_better"
 
 
 def _none(reason: str) -> dict[str, Any]:

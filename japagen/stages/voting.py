@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from japagen.curation import label_judge
-from japagen.curation.label_check import Floats, Vote, cross_fitted_vote, label_indices
+from japagen.curation.label_check import Floats, Ints, Vote, cross_fitted_vote, label_indices
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.generators.base import Answer, GeneratorInfo
@@ -21,6 +23,8 @@ from japagen.tasks.tasks import Task
 if TYPE_CHECKING:
     from japagen.training.frozen import FrozenTraining
 
+_TINY = 1e-12
+
 
 class Voters:
     """The voters of a run, who have gold to learn from.
@@ -31,16 +35,28 @@ class Voters:
         asker: The generator.
         listener: Told of the progress.
         stage: What they are asked for, as progress and the ledger name it.
+        learnt: Texts that the encoder's vote learns from beside gold.
+        text_weight: Gold texts that one of them counts for on average.
     """
 
     def __init__(
-        self, task: Task, gold: Dataset, asker: Asker, listener: Listener, stage: str
+        self,
+        task: Task,
+        gold: Dataset,
+        asker: Asker,
+        listener: Listener,
+        stage: str,
+        *,
+        learnt: Dataset | None = None,
+        text_weight: float = 0.0,
     ) -> None:
         self._task = task
         self._gold = gold
         self._asker = asker
         self._listener = listener
         self._stage = stage
+        self._learnt = learnt.kept if learnt is not None else None
+        self._text_weight = text_weight
         self._prompts = PromptLibrary(task.generation.prompts)
         self._labels = list(task.labels)
         self._vectors: dict[str, Floats] = {}
@@ -64,8 +80,10 @@ class Voters:
 
         task = self._task
         template = f"judge.{generator.prompt_kind}" if generator else None
+        learnt = self._learnt and [self._learnt.fingerprint, self._text_weight]
         return {
             "gold": self._gold.fingerprint,
+            "learnt": learnt,
             "encoder": encoder_identity(task.training.encoder),
             "max_length": task.training.max_length,
             "labels": dict(task.labels),
@@ -107,12 +125,25 @@ class Voters:
     def _encoder_vote(self, dataset: Dataset) -> Vote:
         """The vote of heads on the frozen encoder, descriptions and all, as `train` fits them."""
         return cross_fitted_vote(
-            self._frozen.log_probabilities,
+            self._fit,
             self.vectors(self._gold),
             label_indices(self._gold, self._labels),
             self.vectors(dataset),
             self._task.seed,
         )
+
+    def _fit(self, seen: Floats, targets: Ints, others: Floats) -> Floats:
+        """Log-probabilities of others under a head that learnt from gold and the texts beside."""
+        if self._learnt is None:
+            return self._frozen.log_probabilities(seen, targets, others)
+        weights = self._text_weight * self._learnt.weights
+        found = self._frozen.probabilities(
+            np.concatenate([seen, self.vectors(self._learnt)]),
+            np.concatenate([targets, label_indices(self._learnt, self._labels)]),
+            np.concatenate([np.ones(len(seen)), weights]),
+            others,
+        )
+        return np.asarray(np.log(np.maximum(found, _TINY)))
 
     def _generator_votes(self, dataset: Dataset) -> list[Vote]:
         """The generator's vote, or none where it cannot be asked."""

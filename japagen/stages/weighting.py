@@ -159,11 +159,9 @@ class Weighting:
         from japagen.training.encoders import encoder_identity
 
         task = self._task
-        odds = mix.share / (1 - mix.share)
-        text_weight = odds * len(gold) / len(chosen.kept)
         fingerprint: dict[str, Any] = {
             "examples": chosen.fingerprint,
-            "text_weight": text_weight,
+            "text_weight": mix.text_weight,
             "gold": fingerprint_of(gold),
             "encoder": encoder_identity(task.training.encoder),
             "max_length": task.training.max_length,
@@ -180,7 +178,7 @@ class Weighting:
                 gold,
                 chosen.kept,
                 frozen,
-                text_weight=text_weight,
+                text_weight=mix.text_weight,
                 seed=task.seed,
                 repeats=task.mixing.repeats,
             )

@@ -300,11 +300,12 @@ class Training(Section):
         trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
         synthetic_share: Share of the total loss that synthetic examples carry, or ``auto`` for
             what their number and the reliability of their labels suggest; 0 trains on gold alone.
-        pseudo_labels: Whether unlabelled texts are learnt from as well, with what the voters on
-            labels make of them: ``auto`` where gold left out shows that the generator knows what
-            the encoder does not. Of classes alone.
-        pseudo_label_texts: Unlabelled texts that voters are asked about, at most; a quarter of
-            them all is left to compare later traffic with.
+        pseudo_labels: Whether unlabelled texts are learnt from as well, with the probabilities that
+            labelers give their labels: ``auto`` where these do better than chance on gold left
+            out, and know more than gold: a generator that can be asked, or synthetic text. Of
+            classes alone.
+        pseudo_label_texts: Unlabelled texts that are labelled, at most; a quarter of them all is
+            left to compare later traffic with.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
             where all texts together count for 16 gold texts per label, or 300 pairs.
         epochs: Passes over gold and synthetic text together.
