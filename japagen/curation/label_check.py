@@ -122,6 +122,18 @@ def held_out_posterior(
     return found
 
 
+def beats_guessing(posterior: Floats, targets: npt.NDArray[np.int64]) -> bool:
+    """Whether more gold is told right than its commonest label would be, by two standard errors.
+
+    Args:
+        posterior: Of gold texts that the voters had not seen, shape (gold, labels).
+        targets: The gold texts' label indices.
+    """
+    guessed = float(np.bincount(targets).max() / len(targets))
+    right = float((posterior.argmax(axis=1) == targets).mean())
+    return bool(right > guessed + 2 * np.sqrt(guessed * (1 - guessed) / len(targets)))
+
+
 def _log_softmax(values: Floats) -> Floats:
     shifted = values - values.max(axis=1, keepdims=True)
     log_p: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
