@@ -17,8 +17,6 @@ Floats = npt.NDArray[np.float64]
 
 _MOST = 2.0
 """No text weighs more than this, or less than its inverse, beside the others of its label."""
-_OFF_TOPIC = 0.05
-"""A text is off topic where it is farther from gold than all but this share of gold itself."""
 
 
 def bound_weights(
@@ -51,28 +49,3 @@ def bound_weights(
             soft = np.where(off_topic[rows], np.minimum(soft, 1.0), soft)
         out[rows] = soft * mean / soft.mean()
     return out
-
-
-def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Finds texts that no gold text is as near to as gold texts are to each other.
-
-    Args:
-        gold: Encoder vectors, shape (n, d).
-        texts: Encoder vectors, shape (m, d).
-
-    Returns:
-        Shape (m,). Nothing is off topic where there are fewer than two gold texts.
-    """
-    own, others = _unit(gold), _unit(texts)
-    if len(own) < 2:
-        return np.zeros(len(others), dtype=bool)
-    among = own @ own.T
-    np.fill_diagonal(among, -np.inf)
-    least = float(np.quantile(among.max(axis=1), _OFF_TOPIC))
-    nearest = (others @ own.T).max(axis=1)
-    return np.asarray(nearest < least, dtype=bool)
-
-
-def _unit(vectors: npt.ArrayLike) -> Floats:
-    values = np.asarray(vectors, dtype=np.float64)
-    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))

@@ -62,6 +62,7 @@ class Evidence:
         gold: Gold texts.
         recognized: Of these, how many the labeler, not having seen them, is right on.
         transferred: Of these, how many a classifier trained on the source alone is right on.
+        off_topic: Texts of the source that are about something else than gold is.
     """
 
     labels: int
@@ -71,6 +72,7 @@ class Evidence:
     gold: int
     recognized: int
     transferred: int
+    off_topic: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,18 @@ class Reliability:
         """How many gold texts one text of the source is worth in training, at least 0.
 
         The information of a noisy label about the true one grows with the square of its
-        chance-corrected accuracy, hence the expected square.
+        chance-corrected accuracy, hence the expected square. Texts of another domain may have
+        labels that agree with each other and mean nothing here: where more than half are off
+        topic, the weight falls with the square of what is left.
         """
-        weight = FULL_WEIGHT * self.squared
+        weight = FULL_WEIGHT * self.squared * min(1.0, 2 * self.on_topic) ** 2
         return weight if weight >= LEAST_WEIGHT else 0.0
+
+    @property
+    def on_topic(self) -> float:
+        """The share of the source's texts that are about what gold is about."""
+        known = self.evidence
+        return 1 - known.off_topic / known.texts if known and known.texts else 1.0
 
     def accuracy(self, labels: int) -> float:
         """The expected share of right labels."""

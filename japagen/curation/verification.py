@@ -17,6 +17,7 @@ from japagen.curation.label_check import (
     settle_labels,
     with_writer,
 )
+from japagen.curation.off_topic import find_off_topic
 from japagen.curation.reliability import (
     Evidence,
     Ints,
@@ -88,6 +89,8 @@ def verify_labels(
             (vectors[1][rows], own[rows]),
             labelers[rows],
             recognized=int(recognized.sum()),
+            # Vectors of pairs say how both texts compare, not what they are about.
+            topical=not kept.is_pair,
             seed=seed,
         )
         found = reliability[name] = estimate_reliability(evidence, priors[name])
@@ -108,6 +111,7 @@ def _evidence(
     labelers: Floats,
     *,
     recognized: int,
+    topical: bool,
     seed: int,
 ) -> Evidence:
     """Counts what bears witness to the labels of a source; see `japagen.curation.reliability`.
@@ -117,6 +121,7 @@ def _evidence(
         source: Vectors and label indices of the source's texts.
         labelers: What the labelers make of them, shape (texts, labels).
         recognized: Gold texts that the labelers are right on without having seen them.
+        topical: Whether vectors that are near each other are of texts about the same thing.
         seed: Of the folds.
     """
     # Texts of a writer and gold stand apart as a whole: each is centred by itself.
@@ -140,6 +145,7 @@ def _evidence(
         gold=len(on_gold),
         recognized=recognized,
         transferred=_hits(texts, targets, on_gold, gold[1]),
+        off_topic=int(find_off_topic(gold[0], source[0]).sum()) if topical else 0,
     )
 
 

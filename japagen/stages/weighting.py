@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from japagen.alignment.bounds import bound_weights, find_off_topic
+from japagen.alignment.bounds import bound_weights
+from japagen.curation.off_topic import find_off_topic
 from japagen.curation.reliability import Reliability
 from japagen.examples import Dataset
 from japagen.generation import coverage
