@@ -122,6 +122,7 @@ class Trial:
             descriptions=self.cell.task.labels,
             settings=Training(synthetic_share=min(share, ALONE)),
             seed=self.cell.draw,
+            calibrated=False,
         )
         test = self.cell.test
         return classifier.probabilities(test.texts, test.column("text_pair"))

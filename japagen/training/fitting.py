@@ -65,6 +65,7 @@ def train(
     settings: Training | None = None,
     seed: int = 0,
     pseudo: PseudoLabels | None = None,
+    calibrated: bool = True,
     progress: Progress = lambda steps, _: steps,
 ) -> Classifier:
     """Fits a classifier to gold, synthetic examples and what the labels mean.
@@ -91,6 +92,8 @@ def train(
         seed: Of batches and dropout.
         pseudo: Real texts that voters labelled; of classes alone. Each weighs what a text of gold
             does, and is learnt with the probabilities of all labels.
+        calibrated: Whether probabilities are calibrated, which trains on part of gold besides. It
+            changes no label.
         progress: Wraps the steps (iterable, total) to show how far it is.
 
     Raises:
@@ -143,7 +146,8 @@ def train(
         tune(own, part, head)
         return head_of(own).logits(head_features(own, [data.rows[i] for i in others]))
 
-    if golds:
+    calibrates = calibrated and golds > 0
+    if calibrates:
         shots = texts.column("shot_ids")[golds:]
         ids = texts.column("id")[:golds]
         folds, held_out = _folds(golds, mass, tunes=tunes)
@@ -152,11 +156,11 @@ def train(
     if tunes:
         tune(classifier, whole, head)
         head = head_of(classifier)
-    if golds:
+    if calibrates:
         typical = TUNED_TEMPERATURE if tunes else TYPICAL_TEMPERATURE
         head, classifier.out_of_fold = calibrate(head, logits, targets[judged], space, typical)
     elif space.kind == "classification" and not tunes:
-        head = head.cooled(ZERO_GOLD_TEMPERATURE)
+        head = head.cooled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
     return classifier
 
