@@ -112,6 +112,7 @@ class Arms:
             fingerprint["pseudo"] = [
                 pseudo.texts.fingerprint,
                 digest(pseudo.probabilities.tolist()),
+                pseudo.text_weight,
             ]
 
         def make() -> npt.NDArray[np.float64]:

@@ -95,7 +95,7 @@ def pseudo_label(
         task, gold, asker, stages.listener, _STAGE, learnt=learnt, text_weight=text_weight
     )
     generator = voters.generator if ask else None
-    if generator is None and learnt is None:
+    if generator is None:
         # The texts would be labelled by what the classifier learns from anyway.
         return Pseudo(found=_none("no_generator"))
     fingerprint = {
@@ -128,6 +128,8 @@ def _settle(
     if unanswered:
         # What nobody has judged would be labelled by the encoder alone.
         return Pseudo(found=_none("unanswered"))
+    if len(votes) < 2:
+        return Pseudo(found=_none("no_generator"))
     targets, on_gold = label_indices(gold, labels), [vote.gold for vote in votes]
     pool = fit_pool(on_gold, targets)
     right = held_out_posterior(on_gold, targets, task.seed).argmax(axis=1) == targets
@@ -136,6 +138,7 @@ def _settle(
         "voters": {v.name: round(float(w), 3) for v, w in zip(votes, pool.weights, strict=True)},
         "right": float(right.mean()),
         "reliability": accuracy.mean,
+        "text_weight": accuracy.squared,
     }
     always = task.training.pseudo_labels == "always"
     if not always and not accuracy.text_weight:
@@ -148,7 +151,7 @@ def _settle(
     counts = {label: int((best == i).sum()) for i, label in enumerate(labels)}
     reason = "always" if always else "reliable"
     found = {"reason": reason, "texts": len(texts), "per_label": counts, **found}
-    return Pseudo(PseudoLabels(named, posterior), found)
+    return Pseudo(PseudoLabels(named, posterior, accuracy.squared), found)
 
 
 def _none(reason: str) -> dict[str, Any]:
@@ -165,7 +168,8 @@ def _load(directory: Path) -> Pseudo:
     found, posterior = read_json(directory / _FOUND), read_array(directory / _ARRAY)
     if not len(posterior):
         return Pseudo(found=found)
-    return Pseudo(PseudoLabels(load_dataset(directory / _TEXTS), posterior), found)
+    labels = PseudoLabels(load_dataset(directory / _TEXTS), posterior, found["text_weight"])
+    return Pseudo(labels, found)
 
 
 def without_learnt(data: TaskData, pseudo: Pseudo) -> TaskData:

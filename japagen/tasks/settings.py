@@ -301,9 +301,8 @@ class Training(Section):
         synthetic_share: Share of the total loss that synthetic examples carry, or ``auto`` for
             what their number and the reliability of their labels suggest; 0 trains on gold alone.
         pseudo_labels: Whether unlabelled texts are learnt from as well, with the probabilities that
-            labelers give their labels: ``auto`` where these do better than chance on gold left
-            out, and know more than gold: a generator that can be asked, or synthetic text. Of
-            classes alone.
+            labelers give their labels: ``auto`` where a generator can be asked, and labelers do
+            better than chance on gold left out. Of classes alone.
         pseudo_label_texts: Unlabelled texts that are labelled, at most; a quarter of them all is
             left to compare later traffic with.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes

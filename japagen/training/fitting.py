@@ -90,8 +90,8 @@ def train(
             is empty is described by its name. None describes nothing.
         settings: Hyperparameters; the encoder named there gives way to ``encoder``.
         seed: Of batches and dropout.
-        pseudo: Real texts that voters labelled; of classes alone. Each weighs what a text of gold
-            does, and is learnt with the probabilities of all labels.
+        pseudo: Real texts that labelers labelled; of classes alone. They are learnt with the
+            probabilities of all labels.
         calibrated: Whether probabilities are calibrated, which trains on part of gold besides. It
             changes no label.
         progress: Wraps the steps (iterable, total) to show how far it is.
@@ -116,7 +116,7 @@ def train(
     mass = _sample_weights(golds, kept, settings.synthetic_share)
     if pseudo is not None:
         targets[len(mass) :] = pseudo.probabilities
-        mass = np.concatenate([mass, np.ones(votes)])
+        mass = np.concatenate([mass, np.full(votes, pseudo.text_weight)])
     torch.manual_seed(seed)
     is_pair = bool(len(texts)) and texts.is_pair
     tunes = tunes_encoder(settings, float(mass.sum()), len(space.names), is_pair)

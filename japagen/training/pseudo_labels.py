@@ -21,6 +21,7 @@ class PseudoLabels:
 
     texts: Dataset
     probabilities: npt.NDArray[np.float64]
+    text_weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.texts)
