@@ -33,9 +33,10 @@ class Models:
         import torch
 
         from japagen.generators.checkpoint import find_checkpoint
-        from japagen.generators.weights import GEMMA, find_weights
+        from japagen.generators.packaged import GEMMA
+        from japagen.generators.weights import find_weights
 
-        checkpoint = find_checkpoint(str(find_weights(GEMMA, True).file()))
+        checkpoint = find_checkpoint(str(find_weights(GEMMA.key, True).file()))
         precise = torch.bfloat16 if supports_bf16() else torch.float32
         return checkpoint.load().to(precise), checkpoint.tokenizer
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from japagen.curation import label_judge
 from japagen.curation.label_check import Vote, cross_fitted_vote, label_indices
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.generators.base import Answer, GeneratorInfo
+from japagen.generators.base import Answer, GeneratorInfo, Prompt
 from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.listeners import Listener
 from japagen.prompts import PromptLibrary
@@ -58,7 +59,9 @@ class Voters:
         from japagen.training.encoders import encoder_identity
 
         task = self._task
-        template = f"judge.{generator.prompt_kind}" if generator else None
+        templates = [f"judge.{generator.prompt_kind}"] if generator else []
+        if generator and self._weighs_answers:
+            templates.append("choose.chat")
         return {
             "gold": self._gold.fingerprint,
             "encoder": encoder_identity(task.training.encoder),
@@ -66,7 +69,7 @@ class Voters:
             "labels": dict(task.labels),
             "texts": [task.text_type, task.domain],
             "generator": generator and generator.identity,
-            "template": template and digest(self._prompts.template_hash(template)),
+            "template": [digest(self._prompts.template_hash(name)) for name in templates],
             "seed": task.seed,
         }
 
@@ -104,16 +107,38 @@ class Voters:
 
     def _generator_votes(self, dataset: Dataset) -> list[Vote]:
         """The generator's vote, or none where it cannot be asked."""
-        questions = label_judge.plan_questions(dataset, self._gold, self._task.seed)
         try:
-            scores = self._scores(questions)
+            return [self._generator_vote(dataset)]
         except JapagenError as error:
             self._listener.note(f"The generator does not judge labels: {error.message}")
             # A server may be back the next time; labels that begin alike will not change.
             if not isinstance(error, AmbiguousOptionsError):
                 self.unanswered.append(error.message)
             return []
-        return [label_judge.to_vote(questions, scores, len(self._gold), len(dataset))]
+
+    @property
+    def _weighs_answers(self) -> bool:
+        """Whether it is a chat model in this process, which judges without shots."""
+        return self._asker.info.prompt_kind == "chat" and self._asker.can_choose
+
+    def _generator_vote(self, dataset: Dataset) -> Vote:
+        task, gold = self._task, self._gold
+        if self._weighs_answers:
+            # Refused where labels outnumber letters, or a record holds a server's answers.
+            with suppress(AmbiguousOptionsError):
+                return self._zero_shot_vote(dataset)
+        questions = label_judge.plan_questions(dataset, gold, task.seed)
+        scores = self._scores(questions)
+        return label_judge.to_vote(questions, scores, len(gold), len(dataset))
+
+    def _zero_shot_vote(self, dataset: Dataset) -> Vote:
+        """What a chat model makes of each text by the labels' descriptions alone."""
+        questions = label_judge.plan_zero_shot(dataset, self._gold)
+        names = label_judge.letters(self._labels)
+        turns = label_judge.zero_shot_turns(questions, self._task, self._prompts, names)
+        scores = self._weighed(turns, names)
+        name = self._asker.info.name
+        return label_judge.to_vote(questions, scores, len(self._gold), len(dataset), name)
 
     def _scores(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
         """Weighed by a base model in this process, else by answers: with scores or as votes."""
@@ -128,17 +153,20 @@ class Voters:
     def _chosen(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
         """What a base model weighs the labels' names at, or letters where names begin alike."""
         try:
-            return self._weighed(questions, self._labels)
+            return self._weighed(self._documents(questions, self._labels), self._labels)
         except AmbiguousOptionsError:
-            return self._weighed(questions, label_judge.letters(self._labels))
+            names = label_judge.letters(self._labels)
+            return self._weighed(self._documents(questions, names), names)
 
-    def _weighed(
+    def _documents(
         self, questions: Sequence[label_judge.Question], names: Sequence[str]
-    ) -> list[list[float]]:
-        documents = label_judge.documents(questions, self._task, self._prompts, names)
-        scores: list[list[float]] = [[] for _ in documents]
-        stream = self._asker.choose(documents, names)
-        for index, row in self._listener.track(stream, len(documents), self._stage):
+    ) -> list[str]:
+        return label_judge.documents(questions, self._task, self._prompts, names)
+
+    def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[list[float]]:
+        scores: list[list[float]] = [[] for _ in prompts]
+        stream = self._asker.choose(prompts, names)
+        for index, row in self._listener.track(stream, len(prompts), self._stage):
             scores[index] = row
         return scores
 
