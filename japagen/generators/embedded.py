@@ -29,7 +29,11 @@ _LOOK_AHEAD = 8
 """Requests read ahead of their answers, for each slot: as many as one shot set serves."""
 _MOST_THREADS = 8
 _CHOOSING_SLOTS = 4
-"""Slots that choose at a time: each reads a long common part, and has a batch of its own."""
+"""Slots that choose at a time: each reads a long common part, and has a batch of its own.
+
+Of chat turns there is one: all share their beginning, and a model of 1.5 billion parameters took
+0.74 seconds of one core a text with four slots and 0.70 with one.
+"""
 
 
 class EmbeddedGenerator:
@@ -123,7 +127,8 @@ class EmbeddedGenerator:
         first = prompts[0] if prompts else ""
         # A chat template ends the line before the answer.
         ending = first.rsplit("\n", 1)[-1] if isinstance(first, str) else "\n"
-        return _choices(engine, prompts, _first_tokens(engine, ending, options))
+        slots = _CHOOSING_SLOTS if isinstance(first, str) else 1
+        return _choices(engine, prompts, _first_tokens(engine, ending, options), slots)
 
     def close(self) -> None:
         """Stops what is in progress and frees the model; the next request would start it anew."""
@@ -172,10 +177,10 @@ def _first_tokens(engine: LlamaEngine, ending: str, options: Sequence[str]) -> l
 
 
 def _choices(
-    engine: LlamaEngine, prompts: Sequence[Prompt], tokens: Sequence[int]
+    engine: LlamaEngine, prompts: Sequence[Prompt], tokens: Sequence[int], slots: int
 ) -> Iterator[tuple[int, list[float]]]:
     """Shares the prompts out among the slots, neighbours together."""
-    workers = min(engine.slots, _CHOOSING_SLOTS, max(len(prompts), 1))
+    workers = min(engine.slots, slots, max(len(prompts), 1))
     bounds = [len(prompts) * w // workers for w in range(workers + 1)]
     done: queue.SimpleQueue[tuple[int, list[float]] | BaseException] = queue.SimpleQueue()
     cancelled = threading.Event()
