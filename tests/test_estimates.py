@@ -10,7 +10,7 @@ import pytest
 import japagen as jg
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
-from japagen.generators import openai_session
+from japagen.generators import embedded, openai_session
 from japagen.running.data import load_data
 from japagen.stages.estimating import estimate
 from japagen.stages.previewing import sample
@@ -271,9 +271,11 @@ def test_a_preview_shows_what_is_sent(raw_task: dict[str, Any]) -> None:
 
 
 def test_a_plan_asks_a_chat_model_in_this_process_once_about_each_text(
-    raw_task: dict[str, Any], tmp_path: Path
+    raw_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("xllamacpp")
+    # Threads that share a processor wait for each other.
+    monkeypatch.setattr(embedded, "default_threads", lambda: 1)
     template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
     path = write_tiny_model(tmp_path / "chat.gguf", lambda w: w.add_chat_template(template))
     raw_task["generator"] = {"backend": "embedded", "model": str(path), "slots": 1}
