@@ -17,7 +17,7 @@ from japagen.generators.base import Answer, Generator, Request
 from japagen.inspecting.watching import keep_reference
 from japagen.listeners import Listener, Silent
 from japagen.prompts import PromptLibrary
-from japagen.running.data import TaskData, load_data, load_synthetic
+from japagen.running.data import TaskData, load_data, load_sources
 from japagen.running.results import Run
 from japagen.running.runs import RunDirectory
 from japagen.running.stage_runner import StageRunner, fingerprint_of
@@ -35,17 +35,19 @@ from japagen.stages.pseudo_labelling import pseudo_label, without_learnt
 from japagen.stages.refining import refine_doubtful
 from japagen.stages.rounds import Rounds
 from japagen.stages.selecting import select_texts
+from japagen.stages.sources import join_sources, only_of
 from japagen.stages.text_editing import check_editing, edit_texts
 from japagen.stages.two_turns import generate_pairs
 from japagen.stages.weighting import Weighting
 from japagen.storage.files import digest, read_json, write_json, write_text
 from japagen.storage.formats import write_examples
-from japagen.tasks.settings import Source
-from japagen.tasks.tasks import Task
+from japagen.tasks.settings import Source, SourceEntry, Sources
+from japagen.tasks.tasks import Task, sources_from_files
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
 
+Given = str | Path | Source | SourceEntry
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
 # Keys of `Curation` that no filter reads.
@@ -57,7 +59,7 @@ def run(
     task: Task,
     out: str | Path | None = None,
     *,
-    synthetic: str | Path | Source | None = None,
+    synthetic: Given | Sequence[Given] | None = None,
     until: Until = "report",
     generator: Generator | None = None,
     listener: Listener | None = None,
@@ -67,7 +69,8 @@ def run(
     Args:
         task: What is asked for.
         out: The run directory; ``runs/NAME`` when None.
-        synthetic: A file of texts that any LLM wrote, in place of generation.
+        synthetic: Files of texts that LLMs wrote, one or several, in place of the task's sources.
+            One without a name is called as its file is.
         until: The last stage to run.
         generator: A backend to use in place of the task's.
         listener: Told of the progress.
@@ -78,11 +81,11 @@ def run(
     Raises:
         JapagenError: For everything the user can put right.
     """
-    if isinstance(synthetic, str | Path):
-        synthetic = Source(path=Path(synthetic))
+    if synthetic is not None:
+        task = task.model_copy(update={"sources": _given(synthetic)})
     # What can be wrong is found before anything is written or asked for.
     data = load_data(task)
-    given = load_synthetic(task, synthetic) if synthetic is not None else None
+    given = load_sources(task)
     if STAGES.index(until) >= STAGES.index("align"):
         from japagen.training.encoders import check_encoder
 
@@ -92,10 +95,17 @@ def run(
     try:
         pipeline = _Pipeline(task, data, directory, listener or Silent(), generator)
         with closing(pipeline.asker):
-            pipeline.go(given, Path(synthetic.path).name if synthetic else None, until)
+            pipeline.go(given, until)
     finally:
         directory.release()
     return Run(directory.path)
+
+
+def _given(synthetic: Given | Sequence[Given]) -> Sources:
+    listed = [synthetic] if isinstance(synthetic, str | Path | Source | SourceEntry) else synthetic
+    return sources_from_files(
+        Source(path=Path(one)) if isinstance(one, str | Path) else one for one in listed
+    )
 
 
 class _Pipeline:
@@ -127,33 +137,28 @@ class _Pipeline:
         self.vectors: Vectors = []
         self.chosen: Dataset | None = None
 
-    def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
-        """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
+    def go(self, given: Mapping[str, Dataset], until: Until) -> None:
+        """Runs the stages as far as ``until``, on generated texts and those ``given`` by source."""
         write_text(self.directory.file("task.yaml"), self.task.to_yaml())
         parts = metrics.Parts(task=self.task, data=self.data, gold=self.gold)
         wanted = STAGES[: STAGES.index(until) + 1]
-        if given is None:
-            parts.dataset = self.generate(parts)
-            parts.generator = self.asker.info
-        else:
-            parts.dataset, parts.synthetic_file = given, file
+        asks = self.task.generator_source is not None
+        parts.dataset = self.write(parts, given)
         if "curate" in wanted:
             written = parts.dataset
             parts.dataset = self.curate(written)
-            parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
-            if given is None:
+            parts.dataset = self.hold_registers(parts.dataset, ask=asks)
+            if asks:
                 parts.dataset = self.refine(parts.dataset)
             parts.audit = run_audit(
                 self.stages, self.task, written, parts.dataset, self.gold, self.analyzer.tagger
             )
         if "align" in wanted:
             checker = LabelChecker(self.task, self.data, self.asker, self.stages)
-            parts.dataset = checker.check(parts.dataset, ask=given is None)
+            parts.dataset = checker.check(parts.dataset, ask=asks)
             self._need_some(parts.dataset, "trusted.parquet")
         if "train" in wanted:
-            parts.pseudo = pseudo_label(
-                self.task, self.data, self.asker, self.stages, given is None
-            )
+            parts.pseudo = pseudo_label(self.task, self.data, self.asker, self.stages, asks)
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
@@ -164,12 +169,29 @@ class _Pipeline:
             parts.dataset, parts.alignment = self.weighting.align(parts.dataset, vectors)
             tagger = self.analyzer.tagger
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
+            parts.distances = self.measuring.distances(parts.dataset, tagger)
         if "train" in wanted:
             self.fit(parts)
             self._keep_reference(parts)
             parts.latency = self.measuring.latency(parts.dataset, self._classifier)
         if "report" in wanted:
             self.report(parts)
+
+    def write(self, parts: metrics.Parts, given: Mapping[str, Dataset]) -> Dataset:
+        """The texts of all sources, in the task's order."""
+        written = dict(given)
+        if own := self.task.generator_source:
+            written[own] = self.generate(parts)
+            parts.generator = self.asker.info
+        ordered = {source.name: written[source.name] for source in self.task.sources}
+        return self.stages.dataset(
+            "sources",
+            "written.parquet",
+            {"sources": [[name, texts.fingerprint] for name, texts in ordered.items()]},
+            lambda: join_sources(ordered),
+            # Joining takes no time, and the texts themselves have been told of.
+            Silent(),
+        )
 
     def generate(self, parts: metrics.Parts) -> Dataset:
         info = self.asker.info
@@ -240,7 +262,7 @@ class _Pipeline:
 
         Args:
             dataset: Curated examples.
-            ask: Whether the generator may be asked to rewrite.
+            ask: Whether the generator may be asked to rewrite what it wrote.
         """
         settings, prompts = self.task.curation, PromptLibrary(self.task.generation.prompts)
         phrases = prompts.phrases
@@ -263,7 +285,7 @@ class _Pipeline:
                 dataset,
                 settings.register_miss,
                 lambda wanted: rewrite_by_rules(wanted, self.analyzer),
-                by_model if info else None,
+                only_of(self.task.generator_source, by_model) if info else None,
             )
             if children is None:
                 return controlled

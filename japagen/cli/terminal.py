@@ -177,6 +177,7 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
         f"{counts['kept']} of {counts['generated']} synthetic texts kept, "
         f"{counts['gold']} gold, {counts['test']} to score on"
     )
+    _print_sources(metrics)
     if scores is None:
         say("scores: not measured (no labelled texts to score on)")
     else:
@@ -199,6 +200,23 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
     _print_mix(metrics)
     _print_alarms((metrics.get("diversity") or {}).get("alarms") or ())
     say(f"report: {path / 'report.html'}")
+
+
+def _print_sources(metrics: Mapping[str, Any]) -> None:
+    """A line for each source, unless the generator is the only one."""
+    from japagen.reporting.source_view import files, listed, worth_text
+    from japagen.reporting.text import Words
+
+    if not files(metrics):
+        return
+    words = Words(user_language())
+    for source in listed(metrics):
+        value = source["value"]
+        say(
+            f"source {source['name']}: {source['kept']} of {source['texts']} texts kept, "
+            f"share of the loss {value['share']:.2f}, worth in gold texts a label: "
+            f"{worth_text(value, words)}"
+        )
 
 
 def _of_arm(learnt: str, shown: str) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from japagen.exporting.cards import terms_of
+from japagen.exporting.cards import terms_of, writers_of
 from japagen.exporting.markdown import MISSING, bounded, number, plain, share, table
 from japagen.reporting.learnt import added, not_used
+from japagen.reporting.source_view import listed
 
 _EMBEDDED_BASE = "intfloat/multilingual-e5-small"
 _WHY = {
@@ -153,11 +154,7 @@ def _synthetic_share(metrics: Mapping[str, Any]) -> float | None:
 
 def _training(metrics: Mapping[str, Any]) -> str:
     mix, counts = metrics.get("mix") or {}, metrics["counts"]
-    used, generator = _synthetic_share(metrics), metrics.get("generator")
-    if generator:
-        writer = f"{plain(generator['name'])} (`{plain(generator['identity'])}`)"
-    else:
-        writer = f"unknown, from the file {plain(metrics.get('synthetic_file') or 'unknown')}"
+    used = _synthetic_share(metrics)
     rows = [(label, row["gold"], row["kept"]) for label, row in metrics["per_label"].items()]
     why = _WHY.get(mix.get("reason", ""), "no reason recorded")
     part = mix.get("part", 1)
@@ -178,9 +175,19 @@ def _training(metrics: Mapping[str, Any]) -> str:
             f"Synthetic share of the training loss{apart}: {share(used)} ({why}).{of_them}"
             if used is not None
             else f"Synthetic share of the training loss: {MISSING}.",
-            f"Generator: {writer}.",
+            f"Synthetic texts written by {writers_of(metrics)}.",
+            *_sources(metrics),
         ]
     )
+
+
+def _sources(metrics: Mapping[str, Any]) -> list[str]:
+    """What each source gave to training, where there are several."""
+    found = listed(metrics)
+    if len(found) < 2:
+        return []
+    rows = [(s["name"], s["origin"], s["kept"], share(s["value"]["share"])) for s in found]
+    return [table(("source", "file or model", "kept", "share of the training loss"), rows)]
 
 
 def _scores(found: Mapping[str, Any] | None) -> str:

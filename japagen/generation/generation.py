@@ -341,7 +341,6 @@ def _to_example(request: Request, answer: Answer | None, failure: str) -> Exampl
         text=text,
         id=f"s-{request.id}",
         split="synthetic",
-        source="generated",
         register_asked=request.register,
         request_id=request.id,
         shot_ids=request.shot_ids,

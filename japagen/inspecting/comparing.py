@@ -110,8 +110,9 @@ def _tools(run: Run) -> dict[str, Any]:
         return {}
     found = run.metrics
     generator = found.get("generator") or {}
-    names = ("japagen", "dictionary", "encoder", "synthetic_file")
+    names = ("japagen", "dictionary", "encoder")
     plain = {name: found.get(name) for name in names} | {"generator": generator.get("identity")}
+    plain["sources"] = [source["origin"] for source in found.get("sources") or ()]
     return plain | {f"versions.{k}": v for k, v in (found.get("versions") or {}).items()}
 
 

@@ -17,6 +17,7 @@ from japagen.reporting import (
     matching_view,
     mix_view,
     score_view,
+    source_view,
     views,
     worth_view,
 )
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _GAIN = (("gain", "value"), ("low", "low"), ("high", "high"))
 _PARTS = (
     "counts",
+    "sources",
     "rejections",
     "samples",
     "registers",
@@ -67,7 +69,8 @@ def render_report(
     words = Words(language)
     loop = loop_view.loop(metrics, words)
     matching = matching_view.matching(metrics, words)
-    rare = {"loop": loop, "matching": matching}
+    sources = source_view.sources(metrics, words)
+    rare = {"loop": loop, "matching": matching, "sources": sources}
     scores = metrics.get("scores") or {}
     page = {
         "w": words,
@@ -79,7 +82,8 @@ def render_report(
         "task": metrics["task"],
         "version": metrics["japagen"],
         "created": _when(metrics.get("created")),
-        "synthetic_file": metrics.get("synthetic_file"),
+        "from_files": "、".join(source_view.files(metrics)),
+        "sources": sources,
         "verdict": _verdict(metrics, words),
         "few": scores.get("few") and words("verdict.few", n=words.count(scores["n"])),
         "worth": mix_view.worth(metrics, words),

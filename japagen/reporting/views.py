@@ -13,6 +13,7 @@ from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.messages import localized
 from japagen.reporting import charts
 from japagen.reporting.learnt import added, not_used
+from japagen.reporting.source_view import files
 from japagen.reporting.text import Words, undirected
 
 if TYPE_CHECKING:
@@ -319,8 +320,7 @@ def reproduce(metrics: Mapping[str, Any], words: Words) -> Rows:
     if generator:
         rows.append((words("generator"), generator["name"]))
         rows.append((words("generator.identity"), generator["identity"]))
-    if metrics.get("synthetic_file"):
-        rows.append((words("synthetic_file"), metrics["synthetic_file"]))
+    rows += [(words("synthetic_file"), name) for name in files(metrics)]
     return [(name, value or words("not_measured")) for name, value in rows]
 
 

@@ -15,6 +15,7 @@ T = TypeVar("T")
 # Raised when a stage's code changes what it makes from the same inputs.
 STAGE_VERSIONS = {
     "generate": 1,
+    "sources": 1,
     "round": 1,
     "curate": 4,
     "registers": 4,
@@ -27,7 +28,8 @@ STAGE_VERSIONS = {
     "select": 2,
     "edit": 1,
     "align": 2,
-    "diversity": 1,
+    "diversity": 2,
+    "distances": 1,
     "mix": 4,
     "train": 4,
     "reference": 1,

@@ -90,7 +90,7 @@ class EditOutcome:
             parent,
             text=self._changed[at].text,
             id=f"{parent.id}-e",
-            source=EDITED,
+            derived=EDITED,
             parent_id=parent.id,
             shot_ids=tuple(extended_shots(parent.shot_ids, parent.request_id, ids)),
             register_seen=None,

@@ -18,7 +18,7 @@ from japagen.generators.base import Answer, Generator, Prompt, Request
 from japagen.generators.choosing import AmbiguousOptionsError, Chooser, Scorer
 from japagen.generators.loading import load_generator
 from japagen.prompts import PromptLibrary
-from japagen.running.data import TaskData, load_data
+from japagen.running.data import TaskData, load_data, load_sources
 from japagen.stages.foreseeing import (
     Fate,
     fate_of,
@@ -125,9 +125,20 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         (every distinct prompt counted once). And ``measured_on`` (ledger or sample), ``batch``
         (the share of the price that the batch API takes, or None), ``budget``, ``notes`` (sentences
         on what this generator will not be asked, or may be asked besides) and ``masked``.
+        ``sources`` are the files that texts are read from (name, file, texts), which cost
+        nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
         What later rounds name because the earlier ones lack it is not known before they are
         asked, and not in it.
     """
+    given = load_sources(task)
+    files = [
+        {"name": s.name, "file": s.path.name, "texts": len(given[s.name])}
+        for s in task.sources
+        if s.path is not None
+    ]
+    if task.generator_source is None:
+        load_data(task)
+        return {**_NOTHING, "sources": files, "notes": [_NOT_ASKED]}
     with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
         # A budget in yen without a price is refused here as it would be later.
         Purse(task.generation.budget, task.generator.price)
@@ -146,13 +157,14 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             _generation(context, requests, waiting, tokens),
             *context.rewriting(requests),
             *context.refining(requests),
-            *context.label_check(len(requests)),
+            *context.label_check(len(requests) + sum(map(len, given.values()))),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
     price = task.generator.price
     cells = Counter((r.label, r.register.name) for r in requests)
     named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
     return {
+        "sources": files,
         "generator": generator.info.name,
         "steps": rows,
         **_sums(rows),
@@ -172,6 +184,19 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "notes": notes_on(task, generator.info, refiner.info if refiner else None),
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
+
+
+_NOT_ASKED = "All texts are read from files: no generator is asked, and nothing is paid for."
+_NOTHING: dict[str, Any] = {
+    "generator": None,
+    "steps": [],
+    **dict.fromkeys(("requests", "answered", "prompt_tokens", "max_completion_tokens"), 0),
+    **dict.fromkeys(("max_tokens_left", "completion_tokens", "shared_prompt_tokens", "masked"), 0),
+    **dict.fromkeys(("seconds", "yen", "max_yen"), 0.0),
+    **{name: [] for name in ("unknown", "cells", "rounds", "knowledge")},
+    **dict.fromkeys(("measured_on", "batch"), None),
+    "budget": {},
+}
 
 
 @contextmanager

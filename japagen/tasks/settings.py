@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from japagen.japanese.registers import Keigo
 
@@ -15,6 +15,17 @@ Limit = Annotated[int, Field(ge=0)] | None
 # What a prompt can name: one line of text.
 Item = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 _COLUMNS = ("text", "text_pair", "label", "id", "weight")
+
+
+def _known_columns(columns: dict[str, str]) -> dict[str, str]:
+    for name in columns:
+        if name not in _COLUMNS:
+            raise ValueError(f"'{name}' is none of {', '.join(_COLUMNS)}; write OURS: YOURS")
+    return columns
+
+
+# Our column name to the file's.
+Columns = Annotated[dict[str, str], AfterValidator(_known_columns)]
 
 
 class Section(BaseModel):
@@ -46,17 +57,65 @@ class Source(Section):
     """
 
     path: Path
-    columns: dict[str, str] = {}
+    columns: Columns = {}
     encoding: str = "utf-8"
     per_label: Count | None = None
 
-    @field_validator("columns")
-    @classmethod
-    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
-        for name in columns:
-            if name not in _COLUMNS:
-                raise ValueError(f"'{name}' is none of {', '.join(_COLUMNS)}; write OURS: YOURS")
-        return columns
+
+class SourceEntry(Section):
+    """Who wrote synthetic texts: some LLM that left a file, or the task's own generator.
+
+    Attributes:
+        name: What the source is called in data and reports: letters, digits, ``_``, ``.`` and
+            ``-``; a source has it alone.
+        path: CSV, JSONL or Parquet of labelled texts that were written already; relative to the
+            task file.
+        columns: Our column name to the file's, for example ``{text: 本文, label: 分類}``.
+        encoding: The file's encoding; CSV and JSONL only.
+        generator: In place of a path, the task's ``generator`` writes ``generation.per_label``
+            texts a label; one source at most.
+        yen: What the texts have cost. Those of the generator count by its price when absent.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.\-]+$")]
+    path: Path | None = None
+    columns: Columns = {}
+    encoding: str = "utf-8"
+    generator: bool = False
+    yen: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _file_or_generator(self) -> SourceEntry:
+        if self.generator == (self.path is not None):
+            raise ValueError(
+                f"the source '{self.name}' needs a path or generator: true, and not both"
+            )
+        return self
+
+    @property
+    def file(self) -> Source | None:
+        """The file; None of the generator."""
+        if self.path is None:
+            return None
+        return Source(path=self.path, columns=self.columns, encoding=self.encoding)
+
+
+def _distinct(sources: tuple[SourceEntry, ...]) -> tuple[SourceEntry, ...]:
+    if not sources:
+        raise ValueError("name at least one source, or leave the key out for the generator alone")
+    names = [source.name for source in sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two sources are called '{twice}'; give each a name of its own")
+    own = [source.name for source in sources if source.generator]
+    if len(own) > 1:
+        raise ValueError(
+            f"the generator of the task can be one source alone, found {' and '.join(own)}"
+        )
+    return sources
+
+
+Sources = Annotated[tuple[SourceEntry, ...], AfterValidator(_distinct)]
 
 
 class Budget(Section):

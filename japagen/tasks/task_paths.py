@@ -29,6 +29,9 @@ def from_directory(raw: dict[str, Any], directory: Path) -> None:
         source = section.get(last)
         if isinstance(source, dict) and isinstance(source.get("path"), str):
             source["path"] = directory / source["path"]
+    for entry in _entries(raw):
+        if isinstance(entry.get("path"), str):
+            entry["path"] = directory / entry["path"]
     for *parents, key in _KEYS:
         section = _section(raw, parents)
         value = section.get(key)
@@ -59,7 +62,17 @@ def made_absolute(raw: dict[str, Any]) -> dict[str, Any]:
         # A name of a model stays one unless it is a file or directory here.
         if isinstance(value, str) and (key in _ALWAYS_PATHS or Path(value).exists()):
             section[key] = str(Path(value).absolute())
+    for entry in _entries(raw):
+        if isinstance(entry.get("path"), str):
+            entry["path"] = str(Path(entry["path"]).absolute())
     return raw
+
+
+def _entries(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sources of synthetic text that a task lists."""
+    listed = raw.get("sources")
+    found = listed if isinstance(listed, list | tuple) else ()
+    return [entry for entry in found if isinstance(entry, dict)]
 
 
 def _section(raw: dict[str, Any], parents: list[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from japagen.cli import terminal
+from tests.report_sample import from_file
 
 
 @pytest.fixture
@@ -60,6 +61,26 @@ def test_without_a_terminal_only_lines_are_written(
         list(listener.track([1], 1, "align"))
         listener.stage("align", "done", "1.0")
     assert screen.getvalue() == "✓ align (1.0 s)\n"
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", "source 他社: 150 of 165 texts kept, share of the loss 0.40"),
+        ("ja", "他社: 165 件のうち 150 件を採用、損失に占める割合 0.40"),
+    ],
+)
+def test_a_summary_has_a_line_for_each_source(
+    monkeypatch: pytest.MonkeyPatch, screen: io.StringIO, language: str, said: str
+) -> None:
+    monkeypatch.setattr(terminal, "out", Console(file=screen, width=200, soft_wrap=True))
+    monkeypatch.setenv("JAPAGEN_LANG", language)
+    counts = {"kept": 150, "generated": 165, "gold": 2, "test": 0}
+    terminal.print_summary(
+        Path("run"), {"counts": counts, "scores": None, "sources": from_file("llm.csv")}
+    )
+    assert said in screen.getvalue()
+    assert "3.2 [−0.4, " in screen.getvalue()
 
 
 def test_a_summary_tells_of_narrowed_diversity(

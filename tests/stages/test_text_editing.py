@@ -66,7 +66,7 @@ def test_what_was_selected_is_changed_towards_the_same_gold(
     run = jg.run(task, tmp_path / "run", until="align", generator=ScriptedGenerator(_write))
     kept = [e for e in run.dataset if e.rejected is None]
     assert len(kept) == 6
-    children = [e for e in kept if e.source == EDITED]
+    children = [e for e in kept if e.derived == EDITED]
     parents = {e.id: e for e in run.dataset}
     assert children
     for child in children:
@@ -77,7 +77,7 @@ def test_a_run_changes_texts_and_trains_on_them(matching: dict[str, Any], tmp_pa
     task, heard = Task.parse(matching), Heard()
     run = jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_write), listener=heard)
     rows = {e.id: e for e in run.dataset}
-    children = [e for e in run.dataset if e.source == EDITED]
+    children = [e for e in run.dataset if e.derived == EDITED]
     gold = load_data(task).gold
     assert gold is not None
     for child in children:
@@ -155,7 +155,7 @@ def test_decisions_of_people_hold(
         return jg.run(task, out, until="align", generator=ScriptedGenerator(_write)).dataset
 
     rows = {e.id: e for e in go()}
-    child = next(e for e in rows.values() if e.source == EDITED and e.rejected is None)
+    child = next(e for e in rows.values() if e.derived == EDITED and e.rejected is None)
     # What a person accepts is not changed any more; a changed text that is refused stays refused.
     judged = rows[str(child.parent_id)] if verdict == "accept" else child
     with closing(Decisions(out / FILE)) as decisions:
@@ -202,7 +202,7 @@ def test_a_change_of_register_or_label_is_turned_down(
     monkeypatch.setattr(edit_work.EditWork, "_change_piece", change)
     generator = ScriptedGenerator(lambda r: about[r.label].format(n=100 + r.seed % 1000))
     run = jg.run(Task.parse(matching), tmp_path / "run", until="align", generator=generator)
-    children = [e for e in run.dataset if e.source == EDITED]
+    children = [e for e in run.dataset if e.derived == EDITED]
     assert children
     for child in children:
         refused = child.rejected and (child.rejected.filter, child.rejected.detail)
@@ -214,7 +214,7 @@ def test_a_change_of_register_or_label_is_turned_down(
         assert all(trust[e.id] < trust[str(e.parent_id)] for e in children)
     # A parent stays where its child does not.
     gone = {e.id for e in run.dataset if e.rejected and e.rejected.filter == EDITED}
-    assert gone == {e.parent_id for e in run.dataset.kept if e.source == EDITED}
+    assert gone == {e.parent_id for e in run.dataset.kept if e.derived == EDITED}
 
 
 def test_synthesis_takes_the_place_of_edits(matching: dict[str, Any], tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_synthesis_takes_the_place_of_edits(matching: dict[str, Any], tmp_path: 
     run = jg.run(
         Task.parse(matching), tmp_path / "run", until="align", generator=ScriptedGenerator(_write)
     )
-    children = [e for e in run.dataset if e.source == EDITED]
+    children = [e for e in run.dataset if e.derived == EDITED]
     assert children
     assert {e.prompt_id for e in children} == {"gradient_matching.synthesise"}
 
@@ -235,7 +235,7 @@ def test_texts_of_a_file_are_changed_and_stay_of_unknown_descent(
     rows = [f"{text},{label}" for label, texts in TEXTS.items() for text in texts]
     path.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
     run = jg.run(Task.parse(matching), tmp_path / "run", synthetic=path, until="align")
-    children = [e for e in run.dataset if e.source == EDITED]
+    children = [e for e in run.dataset if e.derived == EDITED]
     assert children
     assert not any(e.shot_ids for e in children)
 
