@@ -276,6 +276,8 @@ def test_a_plan_asks_a_chat_model_in_this_process_once_about_each_text(
     pytest.importorskip("xllamacpp")
     # Threads that share a processor wait for each other.
     monkeypatch.setattr(embedded, "default_threads", lambda: 1)
+    # The tiny vocabulary splits most characters into three bytes.
+    monkeypatch.setattr(embedded, "CONTEXT", 4096)
     template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
     path = write_tiny_model(tmp_path / "chat.gguf", lambda w: w.add_chat_template(template))
     raw_task["generator"] = {"backend": "embedded", "model": str(path), "slots": 1}
