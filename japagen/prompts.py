@@ -13,7 +13,7 @@ from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta
 from jinja2.sandbox import SandboxedEnvironment
 
 from japagen.errors import JapagenError, nearest
-from japagen.generators.base import Message, PromptKind
+from japagen.generators.base import Message, Prompt, PromptKind
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.resources import resource_dir
 
@@ -85,9 +85,7 @@ class PromptLibrary:
         content = "".join([source, *parts, yaml.safe_dump(self.registers, allow_unicode=True)])
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
-    def render(
-        self, strategy: str, kind: PromptKind, variables: Mapping[str, Any]
-    ) -> str | tuple[Message, ...]:
+    def render(self, strategy: str, kind: PromptKind, variables: Mapping[str, Any]) -> Prompt:
         """Renders one prompt.
 
         Args:

@@ -10,13 +10,14 @@ import pytest
 import japagen as jg
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
-from japagen.generators import openai_session
+from japagen.generators import embedded, openai_session
 from japagen.running.data import load_data
 from japagen.stages.estimating import estimate
 from japagen.stages.previewing import sample
 from japagen.storage.formats import write_examples
 from japagen.tasks.tasks import Task
 from tests.fault_server import Call, FaultServer, Reply, chat, echo
+from tests.generators.tiny_model import write_tiny_model
 from tests.test_cli import japagen
 
 PRICE = {"input_per_million": 100, "output_per_million": 400}
@@ -300,3 +301,24 @@ def test_a_preview_shows_what_is_sent(raw_task: dict[str, Any]) -> None:
         rows = sample(_task(raw_task, server), 3)
     assert len(rows) == len(server.calls) == 3
     assert all(row["text"] for row in rows)
+
+
+def test_a_plan_asks_a_chat_model_in_this_process_once_about_each_text(
+    raw_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xllamacpp")
+    # Threads that share a processor wait for each other.
+    monkeypatch.setattr(embedded, "default_threads", lambda: 1)
+    # The tiny vocabulary splits most characters into three bytes.
+    monkeypatch.setattr(embedded, "CONTEXT", 4096)
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    path = write_tiny_model(tmp_path / "chat.gguf", lambda w: w.add_chat_template(template))
+    raw_task["generator"] = {"backend": "embedded", "model": str(path), "slots": 1}
+    task = Task.parse(raw_task)
+    found = estimate(task, tmp_path / "run")
+    trust = found["steps"][-1]
+    gold = len(load_data(task).gold or ())
+    assert trust["step"] == "trust"
+    assert trust["requests"] == trust["expected_requests"] == 24 + gold
+    assert trust["max_completion_tokens"] == 0
+    assert trust["seconds"] > 0

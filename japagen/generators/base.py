@@ -21,6 +21,10 @@ class Message:
     content: str
 
 
+Prompt = str | tuple[Message, ...]
+"""A document to continue, or chat turns to answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How an answer is drawn from the model.
@@ -74,7 +78,7 @@ class Request:
     """
 
     id: str
-    prompt: str | tuple[Message, ...]
+    prompt: Prompt
     sampling: Sampling
     seed: int
     label: str

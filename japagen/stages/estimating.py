@@ -14,7 +14,7 @@ from japagen.curation import label_judge
 from japagen.generation.ledger import Ledger, ledger_errors
 from japagen.generation.outgoing import prepare
 from japagen.generation.spending import Purse, yen
-from japagen.generators.base import Answer, Generator, Request
+from japagen.generators.base import Answer, Generator, Prompt, Request
 from japagen.generators.choosing import AmbiguousOptionsError, Chooser, Scorer
 from japagen.generators.loading import load_generator
 from japagen.prompts import PromptLibrary
@@ -27,7 +27,7 @@ from japagen.stages.foreseeing import (
     rewrite_requests,
     stand_ins,
 )
-from japagen.stages.previewing import all_requests, prompt_text
+from japagen.stages.previewing import all_requests, prompt_text, shown
 from japagen.stages.pseudo_labelling import sample_of
 from japagen.stages.refining import why_not
 from japagen.stages.timing import Rate, measured
@@ -40,6 +40,8 @@ from japagen.tasks.tasks import Task
 _TEMPLATES = ("rewrite", "criticise", "refine", "judge")
 # Prompts whose tokens are counted for a step that has its prompts only when the texts are there.
 _PROMPTS = 16
+# Prompts weighed to time it: the first reads what all share, the others show what a text costs.
+_WEIGHED = 3
 
 
 @dataclass(frozen=True)
@@ -350,21 +352,25 @@ class _Context:
         return [replace(step, asked=task.refinement.generator)]
 
     def label_check(self, texts: int) -> list[Step]:
-        """Texts kept, and unlabelled ones, once for each fold of gold; every gold text once."""
+        """Gold once, and other texts once for each fold of it; once if the judge is shown none."""
         task, gold, info = self.task, self.data.gold, self.generator.info
         unlabelled = len(sample_of(task, self.data) or ())
         texts = texts if task.alignment.label_trust == "pool" else 0
         if gold is None or task.kind != "classification" or not texts + unlabelled:
             return []
-        chooses, scores = self._says
-        chooses = chooses and info.prompt_kind == "document"
+        weighs, scores = self._says
+        chooses = weighs and info.prompt_kind == "document"
+        zero_shot = weighs and info.prompt_kind == "chat" and label_judge.has_letters(task.labels)
         if info.prompt_kind == "document" and not (chooses or scores):
             return []
-        most = label_judge.FOLDS * (texts + unlabelled) + len(gold)
+        times = 1 if zero_shot else label_judge.FOLDS
+        most = times * (texts + unlabelled) + len(gold)
         kept = texts if self.fate is None else round(self.fate.kept * texts)
-        expected = label_judge.FOLDS * (kept + unlabelled) + len(gold)
-        questions = label_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
+        expected = times * (kept + unlabelled) + len(gold)
         library = PromptLibrary(task.generation.prompts)
+        if zero_shot:
+            return [self._zero_shot("trust", library, most, expected)]
+        questions = label_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
         if chooses:
             folds = label_judge.FOLDS
             return [self._weighing("trust", questions, library, most, expected, folds)]
@@ -385,8 +391,10 @@ class _Context:
         chooses, scores = self._says
         if not asked or test is None or (info.prompt_kind == "document" and not chooses | scores):
             return []
+        library = PromptLibrary(self.task.generation.prompts)
+        if chooses and info.prompt_kind == "chat" and label_judge.has_letters(self.task.labels):
+            return [self._zero_shot("zero_shot", library, len(asked), len(asked))]
         if info.prompt_kind == "document" and chooses:
-            library = PromptLibrary(self.task.generation.prompts)
             questions = questions_on(self.task, test)
             return [self._weighing("zero_shot", questions, library, len(asked), len(asked), 1)]
         counts = (len(asked), len(asked), self.counts.get("zero_shot", 0))
@@ -434,26 +442,50 @@ class _Context:
     ) -> Step:
         """A base model in this process weighs labels: no answers, only time."""
         names = list(self.task.labels)
-        documents = label_judge.documents(questions[:3], self.task, library, names)
-        each = self._mean_tokens(documents)
+        documents = label_judge.documents(questions[:_WEIGHED], self.task, library, names)
+        return self._choosing(name, documents, names, (most, expected), prompts)
+
+    def _zero_shot(self, name: str, library: PromptLibrary, most: int, expected: int) -> Step:
+        """A chat model in this process weighs letters, and is shown no gold."""
+        assert self.data.gold is not None
+        texts = stand_ins(self.data.gold, _WEIGHED)
+        questions = label_judge.plan_zero_shot(texts, texts)[:_WEIGHED]
+        names = label_judge.letters(list(self.task.labels))
+        turns = label_judge.zero_shot_turns(questions, self.task, library, names)
+        return self._choosing(name, turns, names, (most, expected), 1)
+
+    def _choosing(
+        self,
+        name: str,
+        prompts: Sequence[Prompt],
+        names: Sequence[str],
+        counts: tuple[int, int],
+        readings: int,
+    ) -> Step:
+        """No answers, only time: what all prompts share is read ``readings`` times."""
+        most, expected = counts
+        each = self._mean_tokens([shown(prompt) for prompt in prompts])
         times: list[float] = []
         if self.rate and self.rate.source == "sample":
-            times = self._weighed(documents, names)
-        # What prompts have in common is read once; what follows it is only the text.
+            times = self._weighed(prompts, names)
+        # What prompts share is read with the first; what follows it is only the text.
         first, rest = (times[0], sum(times[1:]) / len(times[1:])) if times else (0.0, None)
         return Step(
             *(name, most, expected, 0, each * most, 0.0, 0, 0.0, rest),
-            extra_seconds=prompts * first,
+            extra_seconds=readings * first,
         )
 
-    def _weighed(self, documents: Sequence[str], names: Sequence[str]) -> list[float]:
+    def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[float]:
         assert isinstance(self.generator, Chooser)
         times = []
         try:
-            for document in documents:
+            for prompt in prompts:
                 began = time.perf_counter()
-                list(self.generator.choose([document], names))
+                list(self.generator.choose([prompt], names))
                 times.append(time.perf_counter() - began)
         except AmbiguousOptionsError:
-            return self._weighed(documents, label_judge.letters(names))
+            texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+            if len(texts) < len(prompts):
+                raise
+            return self._weighed(texts, label_judge.letters(names))
         return times

@@ -10,7 +10,7 @@ from typing import Any
 from japagen.examples import Dataset, Example
 from japagen.generation import generation
 from japagen.generation.outgoing import prepare
-from japagen.generators.base import Generator, GeneratorInfo, Request
+from japagen.generators.base import Generator, GeneratorInfo, Prompt, Request
 from japagen.generators.loading import load_generator
 from japagen.prompts import PromptLibrary
 from japagen.running.data import TaskData, load_data, load_sources
@@ -21,10 +21,15 @@ from japagen.tasks.tasks import Task
 
 
 def prompt_text(request: Request) -> str:
+    """A request's prompt as people read it."""
+    return shown(request.prompt)
+
+
+def shown(prompt: Prompt) -> str:
     """A prompt as people read it."""
-    if isinstance(request.prompt, str):
-        return request.prompt
-    return "\n".join(f"[{m.role}]\n{m.content}" for m in request.prompt)
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(f"[{m.role}]\n{m.content}" for m in prompt)
 
 
 def sample(task: Task, number: int) -> list[dict[str, Any]]:
