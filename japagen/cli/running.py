@@ -124,9 +124,9 @@ def plan(
         terminal.print_json(found)
         return
     terminal.print_table(
-        f"{found['steps'][0]['requests']} texts asked of {found['generator']}",
-        ["label", "register", "requests"],
-        [(r["label"], r["register"], r["requests"]) for r in found["cells"]],
+        f"{found['texts']} texts asked of {found['generator']}",
+        ["label", "register", "texts", "requests"],
+        [(r["label"], r["register"], r["texts"], r["requests"]) for r in found["cells"]],
     )
     if found["knowledge"]:
         terminal.print_table(

@@ -31,8 +31,9 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
     """Sends ``number`` requests spread over labels, registers and what they name; keeps nothing.
 
     Returns:
-        For each: label, register, what it names, template, the prompt as sent, and the text or
-        the error.
+        For each: label, register, what it names and how it is to be written (``settings``, one
+        entry a text), template, the prompt as sent, and the text or the error. A request for
+        several texts has them in ``texts``, and in ``text`` a line for each.
     """
     with closing(load_generator(task.generator)) as generator:
         data = load_data(task)
@@ -41,18 +42,25 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
             firsts = _send(task, requests[: -(-number // len(task.labels))], generator)[1]
             requests = _seconds(task, data, firsts, generator.info)
         chosen, made = _send(task, spread(requests, number), generator)
-    return [
-        {
-            "label": request.label,
-            "register": request.register.name,
-            "knowledge": list(request.knowledge),
-            "template": request.template,
-            "prompt": prompt_text(request),
-            "text": example.text,
-            "error": example.rejected.detail if example.rejected else "",
-        }
-        for request, example in zip(chosen, made, strict=True)
-    ]
+    rows: dict[str, list[Example]] = {request.id: [] for request in chosen}
+    for example in made:
+        rows[str(example.request_id)].append(example)
+    return [_shown(request, rows[request.id]) for request in chosen]
+
+
+def _shown(request: Request, made: Sequence[Example]) -> dict[str, Any]:
+    errors = [e.rejected.detail for e in made if e.rejected]
+    return {
+        "label": request.label,
+        "register": request.register.name,
+        "knowledge": list(request.knowledge),
+        "settings": list(request.settings),
+        "template": request.template,
+        "prompt": prompt_text(request),
+        "texts": [e.text for e in made],
+        "text": "\n".join(e.text for e in made),
+        "error": errors[0] if errors else "",
+    }
 
 
 def _send(

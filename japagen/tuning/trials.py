@@ -128,7 +128,8 @@ class Bench:
             passages = passages_in(requests)
             read = (self.task, seen, self._gold, self._phrases, tagger)
             rows.append(filter_texts(*read, passages=passages))
-            sets.append(np.array([asking.shot_sets[i] for i in answered]))
+            of_request = {asking.requests[i].id: asking.shot_sets[i] for i in answered}
+            sets.append(np.array([of_request[id_] for id_ in made.column("request_id")]))
         return self._judged(rows, sets)
 
     def _judged(self, rows: Sequence[Dataset], sets: Sequence[Any]) -> list[Texts]:
