@@ -205,7 +205,7 @@ class RequestPlanner:
         batch: Sequence[Knowledge | None],
     ) -> _Asked:
         """Draws all that one request says."""
-        _, label, register, turn, n = place
+        label, register, turn = place[1:4]
         places = [place] if len(batch) == 1 else [[*place, i] for i in range(len(batch))]
         knowns = [
             self._phrasing.settled(known, at, label, shots)
@@ -238,9 +238,7 @@ class RequestPlanner:
         self._asked_for[request.id] = asked
         return request
 
-    def missing(
-        self, requests: Sequence[Request], answers: Mapping[str, Answer]
-    ) -> list[Request]:
+    def missing(self, requests: Sequence[Request], answers: Mapping[str, Answer]) -> list[Request]:
         """Requests for the texts that lists came without, each to be written as it was to be.
 
         Args:
@@ -284,9 +282,7 @@ class RequestPlanner:
             **label_variables(task, asked.label),
             "register": asked.style,
             "shots": [
-                f"【{self._space.name(e.label)}】{text}"
-                if marked and e.label is not None
-                else text
+                f"【{self._space.name(e.label)}】{text}" if marked and e.label is not None else text
                 for e, text in zip(shots, shown, strict=True)
             ],
             "mark": f"【{asked.label}】" if marked and shots else "",

@@ -123,9 +123,7 @@ class Rounds:
                 registers, wanted = self._next(made.rounds[-1], sizes[number + 1])
         return made
 
-    def _ask(
-        self, made: Generated, requests: list[Request], planner: RequestPlanner
-    ) -> Generated:
+    def _ask(self, made: Generated, requests: list[Request], planner: RequestPlanner) -> Generated:
         asked = self._asker.ask(requests, "generate")
         answers, failures, sent = dict(asked.answers), dict(asked.failures), asked.sent
         short = planner.missing(requests, answers)

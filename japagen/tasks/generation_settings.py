@@ -58,11 +58,11 @@ class Generation(Section):
             the texts so far have too little of; 1 asks for everything at once.
         knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
             label. Requests that name nothing else name one of these, in turn.
-        attributes: What varies from text to text. ``auto`` gives a chat model a writer, a mood, a
-            length and so on that suit the kind of text (see `attributes`); ``none`` gives it
-            nothing. In place of these, attribute to its values, such as 話題 and 立場, or such a grid
-            for each label: texts that name nothing else take one value of each, every combination
-            about as often; a base model is told of the first attribute alone.
+        attributes: What varies from text to text. ``auto`` tells a chat model who writes each text
+            and how (mood, length, slips of writing), by the kind of text; ``none`` tells it
+            nothing. In place of these, attribute to its values, such as 話題 and 立場, or such a
+            grid for each label: texts that name nothing else take one value of each, every
+            combination about as often; a base model is told of the first attribute alone.
         corpus: Texts of your own as material. Requests that name nothing else get a passage each,
             found by the words of their examples and of the label's description. Copies of
             passages are rejected.

@@ -291,7 +291,8 @@ def test_an_own_template_that_asks_for_one_text_is_asked_for_one(
         text = (resource_dir("prompts_ja") / name).read_text(encoding="utf-8")
         (own / name).write_text(text, encoding="utf-8")
     (own / "few_shot.chat.j2").write_text(
-        "{% block system %}書き手です。{% endblock %}{% block user %}{{ label }}の一件。{% endblock %}",
+        "{% block system %}書き手です。{% endblock %}"
+        "{% block user %}{{ label }}を一つ。{% endblock %}",
         encoding="utf-8",
     )
     prompts, info = PromptLibrary(own), ScriptedGenerator(kind="chat").info
@@ -300,3 +301,21 @@ def test_an_own_template_that_asks_for_one_text_is_asked_for_one(
     assert many(_task(raw_task, texts_per_request=None), prompts, info, "zero_shot") == 5
     with pytest.raises(JapagenError, match="texts_per_request is 5, but the template few_shot"):
         many(_task(raw_task), prompts, info, "few_shot")
+
+
+def test_explaining_a_text_says_what_its_request_said_of_it(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    from japagen.inspecting.explaining import explain_example
+
+    raw_task["concepts"] = {"配送": {"再配達": 0.5}}
+    generator = ScriptedGenerator(_list, "chat")
+    run = _run(_task(raw_task, per_label=20), tmp_path / "run", generator, Heard())
+    request = next(r for r in generator.asked if ("concept:再配達",) in r.each)
+    at = request.each.index(("concept:再配達",))
+    found = explain_example(run, request.text_ids()[at])
+    assert found["request"]["of_text"] == {
+        "number": at + 1,
+        "named": ["concept:再配達"],
+        "settings": request.settings[at],
+    }
