@@ -119,10 +119,11 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         is not known) and ``max_yen`` (None without a price). The same names
         outside ``steps`` are sums, of what is known; ``unknown`` names the steps that are not.
         Of generation: ``texts`` (how many are asked for), ``rounds`` (requests of each), ``cells``
-        (label, register, requests, texts), ``knowledge`` (label, kind, item, and as ``requests`` the
-        texts that are to name it) and ``shared_prompt_tokens`` (every distinct prompt counted once). And ``measured_on`` (ledger or sample), ``batch``
-        (the share of the price that the batch API takes, or None), ``budget``, ``notes`` (sentences
-        on what this generator will not be asked, or may be asked besides) and ``masked``.
+        (label, register, requests, texts), ``knowledge`` (label, kind, item, and as ``requests``
+        the texts that are to name it) and ``shared_prompt_tokens`` (every distinct prompt counted
+        once). And ``measured_on`` (ledger or sample), ``batch`` (the share of the price that the
+        batch API takes, or None), ``budget``, ``notes`` (sentences on what this generator will not
+        be asked, or may be asked besides) and ``masked``.
         What later rounds name because the earlier ones lack it is not known before they are
         asked, and not in it.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,16 @@ def test_a_model_that_continues_documents_is_refused(task: Task) -> None:
     with pytest.raises(JapagenError, match="scripted, which continues documents") as told:
         propose_attributes(task, generator=ScriptedGenerator(_answer))
     assert "chat model" in str(told.value)
+
+
+def test_descriptions_are_masked_on_their_way_out(raw_task: dict[str, Any]) -> None:
+    raw_task["labels"]["配送"] = "届く日の確認は03-1234-5678へ"
+    generator = ScriptedGenerator(_answer, "chat")
+    generator.info = replace(generator.info, local=False)
+    propose_attributes(Task.parse(raw_task), generator=generator)
+    sent = [turn.content for r in generator.asked for turn in r.prompt if not isinstance(turn, str)]
+    assert len(sent) == 4
+    assert not [text for text in sent if "1234" in text]
 
 
 def _serve(call: Call) -> Reply:
