@@ -26,6 +26,8 @@ _TURNS: dict[str, Literal["system", "user", "assistant"]] = {
     "then": "user",
 }
 _NEEDED = ("system", "user")
+# Shorter values of attributes are words that any text may use.
+_SENTENCE = 12
 SHOWN = 2
 """Style examples in a prompt."""
 
@@ -81,12 +83,20 @@ class PromptLibrary:
     @property
     def phrases(self) -> list[str]:
         """Sentences that prompts show besides gold."""
-        return [
+        styles = [
             phrase
             for register in self.registers.values()
             for voice in [register, *register.get("voices", ())]
             for phrase in [voice["description"], *voice["examples"]]
         ]
+        settings = [
+            value
+            for kind in self.attributes.values()
+            for values in kind["attributes"].values()
+            for value in values
+            if len(value) >= _SENTENCE
+        ]
+        return [*styles, *dict.fromkeys(settings)]
 
     def style(self, register: str, draw: str, number: int, *, voices: bool) -> dict[str, Any]:
         """A register as one prompt describes it: the examples to show stand first.

@@ -138,6 +138,12 @@ def test_voices_are_in_their_register_and_known_as_what_prompts_show() -> None:
                 assert example in prompts.phrases
 
 
+def test_what_a_text_was_told_of_its_writer_counts_as_shown() -> None:
+    phrases = builtin_prompts().phrases
+    assert "前にも連絡したが、まだ解決していない" in phrases
+    assert "メール" not in phrases
+
+
 def test_a_hash_changes_with_what_an_included_template_includes(own_prompts: Path) -> None:
     before = PromptLibrary(own_prompts).template_hash("few_shot.chat")
     path = own_prompts / "knowledge_clause.chat.j2"
