@@ -40,7 +40,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from japagen.alignment.alignment import align_datasets
-from japagen.alignment.resampling import resample
+from japagen.alignment.resampling import drawn_rows
 from japagen.examples import Dataset, Example
 
 GOLD, UNLABELLED, RAW_ROWS = 200, 500, 200_000
@@ -212,7 +212,7 @@ def japagen(synthetic: Dataset, gold: Dataset, unlabelled: Dataset, workers: int
     mark()
     found = align_datasets(synthetic, gold, unlabelled, workers=workers, progress=progress)
     mark()
-    resample(synthetic, found.weights, len(synthetic) // 10)
+    drawn_rows(synthetic.column("id"), found.weights, len(synthetic) // 10)
     mark()
     (a, b, c, d, e) = (np.array(m) for m in marks)
     return {

@@ -116,7 +116,7 @@ def http(count: int, latency: float, room: int) -> dict[str, Any]:
 
 
 def _requests(data: Path | None, count: int, completions: int) -> list[Request]:
-    task = Task.load(ROOT / "configs" / "quickstart.yaml")
+    task = Task.load(ROOT / "configs" / "quickstart_local.yaml")
     if data is not None:
         rows = [json.loads(line) for line in (data / "pool.jsonl").open(encoding="utf-8")]
         labels = sorted({row["label"] for row in rows})

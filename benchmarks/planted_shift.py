@@ -50,7 +50,6 @@ from planted_tables import show, show_scores
 from scipy import sparse
 
 from japagen.alignment.alignment import Prepared, prepare
-from japagen.alignment.automatic import DEFAULT, choose
 from japagen.alignment.counting import measure
 from japagen.alignment.distances import jensen_shannon
 from japagen.alignment.floors import effective_share
@@ -157,9 +156,9 @@ def plant(pool: Pool, rest: Ints, seed: int) -> tuple[Ints, Ints, Floats]:
 
 
 def one_seed(
-    pool: Pool, seed: int, methods: Sequence[str], auto: bool, fine_tune: bool
-) -> tuple[Runs, list[str]]:
-    """Figures of every method in both settings, and what auto chose in each."""
+    pool: Pool, seed: int, methods: Sequence[str], packaged: bool, fine_tune: bool
+) -> Runs:
+    """Figures of every method, and of the package if wanted, in both settings."""
     rng = np.random.default_rng([seed, 0])
     order = rng.permutation(len(pool.texts))
     unlabelled, rest = order[: pool.unlabelled], order[pool.unlabelled :]
@@ -169,7 +168,6 @@ def one_seed(
     true = np.bincount(pool.codes[unlabelled], minlength=len(pool.names)) / len(unlabelled)
     oracle = dict(zip(pool.names, true.tolist(), strict=True))
     found: Runs = {}
-    chosen = []
     settings: list[tuple[str, Ints, str]] = [
         (f"{pool.per_label} gold a label + {pool.unlabelled} unlabelled", few, "auto"),
         (f"{RANDOM_GOLD} random gold + {pool.unlabelled} unlabelled", rest[:RANDOM_GOLD], "gold"),
@@ -198,21 +196,14 @@ def one_seed(
                 "seconds": time.perf_counter() - start,
                 "tolerance": tolerance,
             }
-            if fine_tune and prior == "auto" and method in (DEFAULT, "none"):
+            if fine_tune and prior == "auto" and method in ("entropy", "none"):
                 figures[method]["fine-tuned F1"] = shown.fine_tuned(got, seed)
-        if auto:
-            start = time.perf_counter()
-            choice = choose(ready.material, ready.texts, FLOOR)
-            chosen.append(choice.method)
-            figures["auto"] = figures[choice.method] | {"seconds": time.perf_counter() - start}
-            for score in choice.scores:
-                figures[score.method]["score on left-out target"] = score.score
         known = prepare(*data, more, oracle, seed, default_tagger())
         figures["entropy, oracle prior"] = shown.figures(weights("entropy", known)[0])
         figures["true weights"] = shown.figures(ideal / ideal.mean())
-        if auto:
+        if packaged:
             figures |= packages(pool, rows, np.concatenate([gold, unlabelled]), shown)
-    return found, chosen
+    return found
 
 
 def packages(pool: Pool, rows: Ints, target: Ints, shown: Judge) -> dict[str, dict[str, float]]:
@@ -293,7 +284,7 @@ def main() -> None:
     parser.add_argument("--fine-tune", action="store_true", help="fine-tune the encoder as well")
     parser.add_argument("--task", choices=TASKS, help="only this one")
     parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, help="only these, without auto and the package"
+        "--methods", nargs="+", choices=METHODS, help="only these, without the package"
     )
     parser.add_argument("--json", type=Path, help="where to write every seed's figures")
     arguments = parser.parse_args()
@@ -305,17 +296,15 @@ def main() -> None:
         for seed in range(arguments.seeds or (3 if arguments.quick else 10)):
             done.append(one_seed(pool, seed, methods, not arguments.methods, arguments.fine_tune))
             print(f"{task}: seed {seed} done", file=sys.stderr, flush=True)
-            everything[task] = [run for run, _ in done]
+            everything[task] = done
             if arguments.json:
                 arguments.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")
         runs = everything[task]
         print(f"\n{task}: labels {dict(Counter(pool.labels))}")
-        for i, setting in enumerate(runs[0]):
+        for setting in runs[0]:
             show(runs, setting)
             for key in ("F1", "accuracy", "F1, labels balanced", "fine-tuned F1"):
                 show_scores(runs, setting, key)
-            if not arguments.methods:
-                print(f"    auto chose {dict(Counter(chosen[i] for _, chosen in done))}")
         if arguments.methods:
             continue
         filtered = np.mean(

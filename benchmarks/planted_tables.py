@@ -49,7 +49,6 @@ COLUMNS = {
     "register": "register undone",
     "ESS": "ESS",
     "least": "least ESS of a label",
-    "score": "score on left-out target",
     "λ": "tolerance",
     "s": "seconds",
 }

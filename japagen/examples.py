@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -19,11 +19,11 @@ from japagen.japanese.registers import Register
 
 Label = str | float | list[str]
 Split = Literal["train", "test", "synthetic", "unlabelled"]
-# The source of texts that were rewritten into another register.
+# How texts were derived that were written anew: in another register, or refined.
 REWRITTEN = "rewritten"
-# The source of texts that were changed towards gold's gradients, and the filter of those that they
-# replaced.
-EDITED = "edited"
+# How texts were derived that were synthesised towards gold's gradients, and the filter of those
+# that they replaced.
+SYNTHESISED = "synthesised"
 # Filters of rows that were turned down for their register alone.
 HELD_BACK = ("register", "rewritten")
 SPLITS: tuple[Split, ...] = ("train", "test", "synthetic", "unlabelled")
@@ -56,7 +56,9 @@ class Example:
         label: A class, a number (regression) or a list of classes (multi-label).
         id: Stable identifier; derived from the content where the file has none.
         split: What the example may be used for.
-        source: Where it came from: a file name or a generator.
+        source: Name of the source that wrote it (`sources` in the task file), or the file that it
+            was read from. What is derived from a text keeps its source.
+        derived: How it was made of its parent, such as `REWRITTEN`; None as it was written.
         label_asked: The label that the request asked for.
         register_asked: The register that the request asked for.
         register_seen: The register found in the text.
@@ -79,6 +81,7 @@ class Example:
     id: str = ""
     split: Split = "synthetic"
     source: str = ""
+    derived: str | None = None
     label_asked: Label | None = None
     register_asked: Register | None = None
     register_seen: Register | None = None
@@ -188,6 +191,15 @@ def _ids(examples: Sequence[Example]) -> list[str]:
     return out
 
 
+def _default_column(name: str, rows: int, of_type: pa.DataType) -> pa.Array:
+    """What examples have in a column that their file lacks."""
+    given = next(f for f in fields(Example) if f.name == name)
+    if given.default is MISSING and given.default_factory is MISSING:
+        raise KeyError(name)
+    default = list(given.default) if isinstance(given.default, tuple) else given.default
+    return pa.array([default] * rows, of_type)
+
+
 def _column(examples: Sequence[Example], name: str) -> list[Any]:
     """One field of all examples in the form that Arrow takes."""
     values = [getattr(e, name) for e in examples]
@@ -240,12 +252,21 @@ class Dataset:
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Dataset:
-        """Takes a table that was written from a dataset; other columns are left out."""
+        """Takes a table that was written from a dataset; other columns are left out.
+
+        Columns that an earlier version did not write are filled with their defaults.
+        """
         schema = _schema(table.schema.field("label").type)
         if pa.types.is_list(table.schema.field("label").type):
             schema = _schema(pa.list_(pa.string()))
+        columns = [
+            table.column(name).cast(schema.field(name).type)
+            if name in table.column_names
+            else _default_column(name, len(table), schema.field(name).type)
+            for name in schema.names
+        ]
         # Parquet renames the items of lists, and tables of unlike schemas cannot be joined.
-        return cls(table.select(schema.names).cast(schema).combine_chunks())
+        return cls(pa.Table.from_arrays(columns, schema=schema).combine_chunks())
 
     @classmethod
     def concat(cls, parts: Sequence[Dataset]) -> Dataset:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from japagen.curation.register_quota import Rewritten, control_registers
 from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
 from japagen.errors import JapagenError
-from japagen.examples import EDITED, Dataset
+from japagen.examples import SYNTHESISED, Dataset
 from japagen.exporting.model_card import model_card
 from japagen.generation import coverage, generation
 from japagen.generators.base import Answer, Generator, Request
+from japagen.gradmm.replacement import check_models, replace_texts
+from japagen.gradmm.selection import select_texts
 from japagen.inspecting.watching import keep_reference
 from japagen.listeners import Listener, Silent
 from japagen.prompts import PromptLibrary
-from japagen.running.data import TaskData, load_data, load_synthetic
+from japagen.running.data import TaskData, load_data, load_sources
 from japagen.running.results import Run
 from japagen.running.runs import RunDirectory
 from japagen.running.stage_runner import StageRunner, fingerprint_of
@@ -26,6 +28,7 @@ from japagen.stages import metrics
 from japagen.stages.arms import MODEL, Arms
 from japagen.stages.asking import Asker
 from japagen.stages.auditing import run_audit
+from japagen.stages.baselining import Baselines
 from japagen.stages.curating import filter_inputs, filter_texts
 from japagen.stages.deciding import apply_reviews
 from japagen.stages.label_checking import LabelChecker
@@ -34,18 +37,20 @@ from japagen.stages.planning import find_registers, load_analyzer, plan
 from japagen.stages.pseudo_labelling import pseudo_label, without_learnt
 from japagen.stages.refining import refine_doubtful
 from japagen.stages.rounds import Rounds
-from japagen.stages.selecting import select_texts
-from japagen.stages.text_editing import check_editing, edit_texts
+from japagen.stages.source_report import value_of
+from japagen.stages.sources import join_sources, only_of
 from japagen.stages.two_turns import generate_pairs
 from japagen.stages.weighting import Weighting
+from japagen.stages.zero_shot import zero_shot
 from japagen.storage.files import digest, read_json, write_json, write_text
 from japagen.storage.formats import write_examples
-from japagen.tasks.settings import Source
-from japagen.tasks.tasks import Task
+from japagen.tasks.settings import Source, SourceEntry, Sources
+from japagen.tasks.tasks import Task, sources_from_files
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
 
+Given = str | Path | Source | SourceEntry
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
 # Keys of `Curation` that no filter reads.
@@ -57,7 +62,7 @@ def run(
     task: Task,
     out: str | Path | None = None,
     *,
-    synthetic: str | Path | Source | None = None,
+    synthetic: Given | Sequence[Given] | None = None,
     until: Until = "report",
     generator: Generator | None = None,
     listener: Listener | None = None,
@@ -67,7 +72,8 @@ def run(
     Args:
         task: What is asked for.
         out: The run directory; ``runs/NAME`` when None.
-        synthetic: A file of texts that any LLM wrote, in place of generation.
+        synthetic: Files of texts that LLMs wrote, one or several, in place of the task's sources.
+            One without a name is called as its file is.
         until: The last stage to run.
         generator: A backend to use in place of the task's.
         listener: Told of the progress.
@@ -78,24 +84,31 @@ def run(
     Raises:
         JapagenError: For everything the user can put right.
     """
-    if isinstance(synthetic, str | Path):
-        synthetic = Source(path=Path(synthetic))
+    if synthetic is not None:
+        task = task.model_copy(update={"sources": _given(synthetic)})
     # What can be wrong is found before anything is written or asked for.
     data = load_data(task)
-    given = load_synthetic(task, synthetic) if synthetic is not None else None
+    given = load_sources(task)
     if STAGES.index(until) >= STAGES.index("align"):
         from japagen.training.encoders import check_encoder
 
         check_encoder(task.training.encoder)
-        check_editing(task)
+        check_models(task)
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     try:
         pipeline = _Pipeline(task, data, directory, listener or Silent(), generator)
         with closing(pipeline.asker):
-            pipeline.go(given, Path(synthetic.path).name if synthetic else None, until)
+            pipeline.go(given, until)
     finally:
         directory.release()
     return Run(directory.path)
+
+
+def _given(synthetic: Given | Sequence[Given]) -> Sources:
+    listed = [synthetic] if isinstance(synthetic, str | Path | Source | SourceEntry) else synthetic
+    return sources_from_files(
+        Source(path=Path(one)) if isinstance(one, str | Path) else one for one in listed
+    )
 
 
 class _Pipeline:
@@ -117,6 +130,7 @@ class _Pipeline:
         self.stages = StageRunner(directory, listener)
         self.data = data
         self.arms = Arms(task, data, self.stages)
+        self.baselines = Baselines(task, data, self.stages)
         self.analyzer = load_analyzer(task)
         self.passages: list[str] = []
         gold = self.data.gold
@@ -127,49 +141,64 @@ class _Pipeline:
         self.vectors: Vectors = []
         self.chosen: Dataset | None = None
 
-    def go(self, given: Dataset | None, file: str | None, until: Until) -> None:
-        """Runs the stages as far as ``until``, on ``given`` texts of ``file`` or generated ones."""
+    def go(self, given: Mapping[str, Dataset], until: Until) -> None:
+        """Runs the stages as far as ``until``, on generated texts and those ``given`` by source."""
         write_text(self.directory.file("task.yaml"), self.task.to_yaml())
         parts = metrics.Parts(task=self.task, data=self.data, gold=self.gold)
         wanted = STAGES[: STAGES.index(until) + 1]
-        if given is None:
-            parts.dataset = self.generate(parts)
-            parts.generator = self.asker.info
-        else:
-            parts.dataset, parts.synthetic_file = given, file
+        asks = self.task.generator_source is not None
+        parts.dataset = self.write(parts, given)
         if "curate" in wanted:
             written = parts.dataset
             parts.dataset = self.curate(written)
-            parts.dataset = self.hold_registers(parts.dataset, ask=given is None)
-            if given is None:
+            parts.dataset = self.hold_registers(parts.dataset, ask=asks)
+            if asks:
                 parts.dataset = self.refine(parts.dataset)
             parts.audit = run_audit(
                 self.stages, self.task, written, parts.dataset, self.gold, self.analyzer.tagger
             )
         if "align" in wanted:
             checker = LabelChecker(self.task, self.data, self.asker, self.stages)
-            parts.dataset = checker.check(parts.dataset, ask=given is None)
+            checked = checker.check(parts.dataset, ask=asks)
+            parts.dataset, parts.reliability = checked.dataset, checked.reliability
             self._need_some(parts.dataset, "trusted.parquet")
         if "train" in wanted:
-            parts.pseudo = pseudo_label(
-                self.task, self.data, self.asker, self.stages, given is None
-            )
+            parts.pseudo = pseudo_label(self.task, self.data, self.asker, self.stages, asks)
+            asked = [zero_shot(self.task, self.data, self.asker, self.stages)] if asks else []
         # Training needs the memory, and asks nothing.
         self.asker.close()
         if "align" in wanted:
             parts.dataset = self.reviewed(parts.dataset)
             vectors = self.measuring.vectors(parts.dataset)
             parts.dataset = select_texts(self.task, parts.dataset, self.gold, vectors, self.stages)
-            vectors = self.vectors = self.edit(parts, vectors)
+            vectors = self.vectors = self.synthesise(parts, vectors)
             parts.dataset, parts.alignment = self.weighting.align(parts.dataset, vectors)
             tagger = self.analyzer.tagger
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
+            parts.distances = self.measuring.distances(parts.dataset, tagger)
         if "train" in wanted:
+            parts.baselines = [*self.baselines.fit(parts.dataset, self.arms.seeds), *asked]
             self.fit(parts)
             self._keep_reference(parts)
             parts.latency = self.measuring.latency(parts.dataset, self._classifier)
         if "report" in wanted:
             self.report(parts)
+
+    def write(self, parts: metrics.Parts, given: Mapping[str, Dataset]) -> Dataset:
+        """The texts of all sources, in the task's order."""
+        written = dict(given)
+        if own := self.task.generator_source:
+            written[own] = self.generate(parts)
+            parts.generator = self.asker.info
+        ordered = {source.name: written[source.name] for source in self.task.sources}
+        return self.stages.dataset(
+            "sources",
+            "written.parquet",
+            {"sources": [[name, texts.fingerprint] for name, texts in ordered.items()]},
+            lambda: join_sources(ordered),
+            # Joining takes no time, and the texts themselves have been told of.
+            Silent(),
+        )
 
     def generate(self, parts: metrics.Parts) -> Dataset:
         info = self.asker.info
@@ -240,7 +269,7 @@ class _Pipeline:
 
         Args:
             dataset: Curated examples.
-            ask: Whether the generator may be asked to rewrite.
+            ask: Whether the generator may be asked to rewrite what it wrote.
         """
         settings, prompts = self.task.curation, PromptLibrary(self.task.generation.prompts)
         phrases = prompts.phrases
@@ -263,7 +292,7 @@ class _Pipeline:
                 dataset,
                 settings.register_miss,
                 lambda wanted: rewrite_by_rules(wanted, self.analyzer),
-                by_model if info else None,
+                only_of(self.task.generator_source, by_model) if info else None,
             )
             if children is None:
                 return controlled
@@ -304,15 +333,15 @@ class _Pipeline:
             {**inputs, **filter_inputs(self.task, self.passages)},
         )
 
-    def edit(self, parts: metrics.Parts, vectors: Vectors) -> Vectors:
-        """Changes texts towards gold's gradients, if the task wants that; returns all vectors."""
+    def synthesise(self, parts: metrics.Parts, vectors: Vectors) -> Vectors:
+        """Writes texts anew towards gold's gradients, if the task wants that; returns vectors."""
         assert parts.dataset is not None
-        edited, vectors, parts.edits = edit_texts(
+        made, vectors, parts.matching = replace_texts(
             *(self.task, parts.dataset, self.gold, vectors, self.stages, self.analyzer),
             *(*self._filters_again(), self.vouched),
         )
-        # People may have decided on texts that an earlier run changed.
-        parts.dataset = self.reviewed(edited, EDITED) if parts.edits else edited
+        # People may have decided on texts that an earlier run wrote.
+        parts.dataset = self.reviewed(made, SYNTHESISED) if parts.matching else made
         return vectors
 
     def reviewed(self, dataset: Dataset, source: str | None = None) -> Dataset:
@@ -328,11 +357,13 @@ class _Pipeline:
 
         parts.encoder = encoder_identity(self.task.training.encoder)
         assert parts.dataset is not None
-        mix = self.weighting.mix(parts.dataset, parts.alignment, self.vouched)
-        parts.mix = mix.to_dict()
+        mix = self.weighting.mix(parts.dataset, parts.reliability)
         chosen = self.chosen = mix.of(parts.dataset)
+        worth = self.weighting.worth(chosen, mix)
+        parts.mix = {**mix.to_dict(), **(worth or {})}
+        parts.values = {name: value_of(name, mix, worth) for name in mix.sources}
         for seed in self.arms.seeds:
-            made = self.arms.with_synthetic(chosen, seed, mix.mix.share, parts.pseudo.labels)
+            made = self.arms.with_synthetic(chosen, seed, mix.share, parts.pseudo.labels)
             parts.with_synthetic.append((seed, made))
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
@@ -341,7 +372,8 @@ class _Pipeline:
         assert parts.dataset is not None
         inputs = {
             "examples": parts.dataset.fingerprint,
-            "mix": parts.mix and [parts.mix[key] for key in ("share", "part", "at_random")],
+            "chosen": fingerprint_of(self.chosen),
+            "share": parts.mix and parts.mix["share"],
             **({"pseudo": fingerprint_of(texts)} if (texts := parts.pseudo.texts) else {}),
             "seed": self.task.seed,
             **self.arms.inputs(),

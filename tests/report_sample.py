@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from japagen.mixing.search import Candidate, Difference
 
 from japagen.alignment.diagnostics import (
     Change,
@@ -28,9 +29,10 @@ from japagen.japanese.morphology import default_tagger
 from japagen.japanese.registers import Register
 from japagen.mixing.curves import Curves, Point, Worth
 from japagen.mixing.mix import FoundMix, Mix
-from japagen.mixing.search import Candidate, Difference
 from japagen.running.data import TaskData
 from japagen.stages import metrics
+from japagen.stages.scoring import Baseline
+from japagen.stages.source_report import SourceReport, SourceValue
 from japagen.tasks.tasks import Task
 
 _QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
@@ -98,6 +100,13 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
         mix=_mix().to_dict(),
         with_synthetic=[(s, _predictions(tests, 0.84, s)) for s in (7, 8, 9)],
         gold_only=[(s, _predictions(tests, 0.77, s + 1)) for s in (7, 8, 9)],
+        baselines=[
+            Baseline("tfidf", "gold", [(seed, _predictions(tests, 0.45, seed))]),
+            Baseline("tfidf", "union", [(seed, _predictions(tests, 0.6, seed))]),
+            Baseline("plain", "gold", [(s, _predictions(tests, 0.66, s)) for s in (7, 8, 9)]),
+            Baseline("plain", "union", [(s, _predictions(tests, 0.78, s)) for s in (7, 8, 9)]),
+            Baseline("zero_shot", "nothing", reason="slow"),
+        ],
         latency=0.0123,
         seconds={
             "generate": 46.2,
@@ -137,7 +146,7 @@ def _synthetic(number: int, row: dict[str, str]) -> Example:
         row["text"],
         row["label"],
         id=f"s-{number:04d}",
-        source="generated",
+        source="generator",
         label_asked=row["label"],
         register_asked=Register.of(asked),
         register_seen=Register.of(row["register"]),
@@ -148,6 +157,15 @@ def _synthetic(number: int, row: dict[str, str]) -> Example:
         weight_distribution=0.0 if flaw else round(rng.lognormvariate(0, 0.5), 4),
         rejected=Rejection(*flaw) if flaw else None,
     )
+
+
+def from_file(name: str) -> list[dict[str, Any]]:
+    """What metrics.json says of a file in place of the generator."""
+    value = SourceValue(True, 0.4, 3.2, -0.4, None, "default")
+    rejected = {"duplicate": 12, "too_short": 3}
+    distinct = {"value": 0.61, "low": 0.58, "high": 0.64}
+    known = (165, 150, rejected, 7, distinct, 0.82, 0.913, 1_250.0, None, None, value)
+    return [SourceReport("他社", "file", name, *known).to_dict()]
 
 
 def _predictions(tests: list[dict[str, str]], right: float, seed: int) -> Any:

@@ -114,6 +114,8 @@ def _default(value: Any) -> str:
         return ""
     if value in ("", (), {}) and not isinstance(value, bool):
         return "empty"
+    if isinstance(value, tuple) and all(isinstance(one, BaseModel) for one in value):
+        value = [one.model_dump(mode="json", exclude_defaults=True) for one in value]
     shown = json.dumps(value, ensure_ascii=False, default=str)
     return f"`{shown}`".replace('`"', "`").replace('"`', "`")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import write_jsonl
+from tests.conftest import GOLD, write_jsonl
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = sorted(
@@ -176,6 +176,10 @@ def test_a_new_task_loads_and_is_not_overwritten(tmp_path: Path) -> None:
         (["run", "small.yaml", "--column", "text=a"], "--synthetic, which is absent"),
         (["run", "small.yaml", "--synthetic", "gold.jsonl", "--column", "txt=a"], "'txt' is none"),
         (["run", "small.yaml", "--synthetic", "gold.jsonl", "--column", "a"], "--column key=value"),
+        (
+            ["run", "small.yaml", "--synthetic", "a=gold.jsonl", "--synthetic", "a=gold.jsonl"],
+            "two sources are called 'a'",
+        ),
         (["run", "small.yaml", "--set", "training.encoder=./none"], "Expected an encoder"),
     ],
 )
@@ -195,6 +199,25 @@ def test_shift_jis_gold_says_how_to_convert(task_file: Path) -> None:
     code, _, err = japagen("run", task_file, "--set", f"gold.path={gold}")
     assert code == 2
     assert "iconv -f CP932" in err
+
+
+def test_a_task_of_files_asks_no_generator(task_file: Path) -> None:
+    files = "[{name: ours, path: gold.jsonl}, {name: theirs, path: gold.jsonl}]"
+    here = task_file.parent
+    more = ("--set", f"sources={files}")
+    code, out, err = japagen("plan", task_file, *more, cwd=here)
+    assert code == 0, err
+    assert "12 texts are read from gold.jsonl (theirs)" in out
+    assert "no generator is asked" in out
+    code, out, err = japagen("preview", task_file, *more, "-n", "2", cwd=here)
+    assert code == 0, err
+    for said in ("ours / 配送", "theirs / 返品", "→ 荷物はいつ届きますか。"):
+        assert said in out
+    code, out, err = japagen("preview", task_file, *more, "-n", "2", "--json", cwd=here)
+    rows = json.loads(out)
+    shown = [(row["source"], row["label"]) for row in rows]
+    assert shown == [(name, label) for name in ("ours", "theirs") for label in ("配送", "返品")]
+    assert [row["text"] for row in rows[:2]] == [GOLD["配送"][0], GOLD["返品"][0]]
 
 
 def test_the_doctor_lists_extras() -> None:

@@ -120,6 +120,39 @@ def test_a_plan_counts_unlabelled_texts_that_labels_are_asked_for(
         assert "trust" not in [step["step"] for step in found["steps"]]
 
 
+def test_a_plan_prices_labels_of_test_texts_apart_from_the_label_check(
+    raw_task: dict[str, Any], tmp_path: Path, tiny_encoder: str
+) -> None:
+    raw_task["evaluation"]["zero_shot"] = "always"
+    raw_task["training"] = {"encoder": tiny_encoder, "max_steps": 2, "synthetic_share": 0.5}
+
+    def answer(call: Call) -> Reply:
+        text = f"荷物はまだ届きません、{call.body['seed']}番です。"
+        return Reply(
+            chat(json.dumps({"label": "配送"} if _asks_for_label(call) else {"text": text}))
+        )
+
+    with FaultServer(answer) as server:
+        task = _task(raw_task, server, price=PRICE)
+        tests = len(load_data(task).test or ())
+        before = estimate(task, tmp_path / "run", 0)
+        jg.run(task, tmp_path / "run", until="train")
+        calls = len(server.calls)
+        after = estimate(task, tmp_path / "run")
+        assert len(server.calls) == calls
+    step, done = before["steps"][-1], after["steps"][-1]
+    assert step["step"] == done["step"] == "zero_shot"
+    assert step["requests"] == step["expected_requests"] == tests
+    assert step["max_yen"] > 0
+    # A prompt of the label check shows gold; this one none.
+    trust = before["steps"][-2]
+    assert step["prompt_tokens"] / tests < 0.9 * trust["prompt_tokens"] / trust["requests"]
+    assert (step["answered"], done["answered"]) == (0, tests)
+    assert done["yen"] == 0
+    judged = [call for call in server.calls if _asks_for_label(call)]
+    assert after["steps"][-2]["answered"] == len(judged) - tests
+
+
 def test_a_second_model_that_refines_is_counted_at_its_own_price(
     raw_task: dict[str, Any], tmp_path: Path
 ) -> None:

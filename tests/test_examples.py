@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from japagen.errors import JapagenError
+from japagen.errors import DamagedError, JapagenError
 from japagen.examples import Dataset, Example, Rejection
 from japagen.japanese.registers import Register
 from japagen.storage.formats import load_dataset, write_examples
@@ -52,6 +53,20 @@ def test_a_stored_dataset_is_the_same_and_joins_others(tmp_path: Path, label: ob
     assert again.fingerprint == dataset.fingerprint
     assert list(again) == list(dataset)
     assert len(Dataset.concat([dataset, again])) == 4
+
+
+def test_columns_that_an_earlier_version_did_not_write_have_their_defaults(tmp_path: Path) -> None:
+    dataset = Dataset.of([Example("あ", "x", source="claude", shot_ids=("g1",))])
+    defaults: dict[str, object] = {"derived": None, "round": 0, "shot_ids": [], "source": ""}
+    for name, default in defaults.items():
+        pq.write_table(dataset.table.drop_columns([name]), tmp_path / "old.parquet")
+        old = load_dataset(tmp_path / "old.parquet")
+        assert old.table.schema == dataset.table.schema
+        assert old.column(name) == [default]
+        assert old.texts == ["あ"]
+    pq.write_table(dataset.table.drop_columns(["text"]), tmp_path / "old.parquet")
+    with pytest.raises(DamagedError):
+        load_dataset(tmp_path / "old.parquet")
 
 
 def test_a_changed_cell_changes_the_fingerprint() -> None:

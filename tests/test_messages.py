@@ -26,7 +26,7 @@ ROWS = yaml.safe_load((PACKAGE / "messages_ja.yaml").read_text(encoding="utf-8")
 _APART = [row for row in ROWS if "}{" not in row["en"]]
 # What prints, what notes, and errors that are told to users; `ValueError` where pydantic tells it.
 _SAYING = {"say", "note", "__init__", "ValueError"}
-_VALUE_ERRORS = {"settings.py", "tasks.py", "kinds.py", "matching_settings.py"}
+_VALUE_ERRORS = {"settings.py", "tasks.py", "kinds.py", "gradmm_settings.py"}
 _NOT_TOLD = re.compile(
     r"(Refused|Stale|Attribute|Type|Key|OS|Runtime|NotImplemented|Validation)Error"
 )

@@ -12,11 +12,11 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "japagen"
 STAGES = (
     *("curation", "alignment", "training", "reporting", "generation", "evaluation"),
-    *("diversity", "gradients"),
+    "diversity",
 )
 COMPOSERS = (
-    *("stages", "mixing", "reviewing", "running", "inspecting", "exporting", "tuning"),
-    *("pipeline", "cli"),
+    *("stages", "mixing", "reviewing", "running", "inspecting", "exporting", "gradmm"),
+    *("pipeline", "cli", "baselines"),
 )
 
 

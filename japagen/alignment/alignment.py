@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from japagen.alignment.automatic import DEFAULT, Choice, choose
 from japagen.alignment.comparison import Material, Vectors
 from japagen.alignment.counting import Floats, Ints, Progress
 from japagen.alignment.diagnostics import Diagnostics, diagnose
@@ -29,7 +28,6 @@ from japagen.errors import JapagenError, nearest
 from japagen.examples import Dataset
 from japagen.japanese.morphology import Tagger, default_tagger
 
-AUTO = "auto"
 # A row whose label is not trusted at all still needs a tilt that can be divided by.
 _LEAST_TRUST = 1e-6
 
@@ -44,8 +42,7 @@ class Alignment:
         prior: The target's label shares and their grounds.
         diagnostics: Effective sample size, and distances before and after.
         ids: The id of each row, in the order of the weights.
-        method: How the weights were found; never "auto".
-        choice: Why this method, with every candidate's score; None where it was asked for.
+        method: How the weights were found.
         features: What was matched, with the dictionary's identity; None without target texts.
     """
 
@@ -54,14 +51,12 @@ class Alignment:
     diagnostics: Diagnostics
     ids: tuple[str, ...]
     method: str
-    choice: Choice | None
     features: FeatureSpace | None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping without the weights themselves."""
         return {
             "method": self.method,
-            "choice": self.choice and self.choice.to_dict(),
             "prior": self.prior.to_dict(),
             "diagnostics": self.diagnostics.to_dict(),
             "dictionary": self.features and self.features.dictionary,
@@ -96,10 +91,8 @@ def align_datasets(
         gold: Labelled target texts, the training part only; None or empty for zero-shot.
         unlabelled: Target texts; their labels, if any, are not read.
         label_prior: "auto", "gold", "uniform", "estimate", or the share of each label.
-        method: "entropy", "dsir", "dsir_characters", "kernel_mean", "density_ratio",
-            "sliced_transport", "gradient_matching" (needs ``vectors``), "labels" (their shares
-            alone), "none" for weights of 1, or "auto" for what does best on target texts left
-            out.
+        method: "entropy", "dsir", "gradient_matching" (needs ``vectors``), "labels" (their shares
+            alone), or "none" for weights of 1.
         floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
         seed: Of everything random: bootstraps, folds, directions.
         tagger: Morphological analyser; the default one if None.
@@ -132,9 +125,7 @@ def align_datasets(
     )
     material, texts = ready.material, ready.texts
     n, base = len(ready.rows), material.base
-    choice = choose(material, texts, floor) if method == AUTO and n else None
-    used = choice.method if choice else DEFAULT if method == AUTO else method
-    solution = weigh(material, used, floor) if used != "none" and n else None
+    solution = weigh(material, method, floor) if method != "none" and n else None
     product = base if solution is None else material.normalized(solution.scores)
     ids = tuple(synthetic.column("id"))
     weights = _distribution_weights(ready, product, len(synthetic))
@@ -145,15 +136,8 @@ def align_datasets(
     found = diagnose(
         texts, material.strata, material.prior, (base, product), solution, seed, material.vectors
     )
-    return Alignment(
-        weights,
-        material.prior,
-        found,
-        ids,
-        used,
-        choice,
-        None if texts is None else texts.space,
-    )
+    space = None if texts is None else texts.space
+    return Alignment(weights, material.prior, found, ids, method, space)
 
 
 def _distribution_weights(ready: Prepared, product: Floats, rows: int) -> Floats:
@@ -179,7 +163,7 @@ def alignment_weights(
 ) -> Floats:
     """The weights of `align_datasets` alone, without the time that its diagnostics take.
 
-    Arguments as there, but for the method "auto", which is unknown here.
+    Arguments as there.
     """
     _check(synthetic, gold, unlabelled, label_prior, method, floor)
     tagger = tagger or default_tagger()
@@ -240,11 +224,10 @@ def _check(
     method: str,
     floor: float,
 ) -> None:
-    known = (AUTO, *METHODS)
-    if method not in known:
+    if method not in METHODS:
         raise JapagenError(
-            f"Unknown alignment method '{method}'{nearest(method, known)}.",
-            f"Use one of: {', '.join(known)}.",
+            f"Unknown alignment method '{method}'{nearest(method, METHODS)}.",
+            f"Use one of: {', '.join(METHODS)}.",
         )
     if not 0 <= floor <= 1:
         raise JapagenError(

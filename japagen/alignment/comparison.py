@@ -10,7 +10,7 @@ both, so a method can only move weight within a label.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -34,8 +34,6 @@ class Side:
     """One of the two weighted samples of a comparison.
 
     Attributes:
-        features: Sparse (n, p).
-        groups: Group of each feature.
         lengths: Shape (n,): characters of each text.
         weights: Shape (n,), at least 0, not all 0.
         rows: Shape (n,): where these texts stand in their dataset.
@@ -43,8 +41,6 @@ class Side:
         ngrams: Counts of n-grams, made when first asked for.
     """
 
-    features: sparse.csr_array
-    groups: tuple[str, ...]
     lengths: Floats
     weights: Floats
     rows: Ints
@@ -64,9 +60,10 @@ class Side:
         """Effective number of texts."""
         return 1.0 / float((self.share**2).sum())
 
-    def count(self, unit: str) -> sparse.csr_array:
-        """Sparse (n, buckets): hashed n-grams of "tokens" or "characters"."""
-        return self.ngrams.counts(unit)[self.part][self.rows]
+    @property
+    def counts(self) -> sparse.csr_array:
+        """Sparse (n, buckets): hashed n-grams of words."""
+        return self.ngrams.counts[self.part][self.rows]
 
 
 Tilt: TypeAlias = Callable[[Side, Side, np.random.Generator], Floats]
@@ -101,8 +98,6 @@ class Material:
         shares: Shape (K,): share of each stratum to reach.
         base: Shape (n,): weights before alignment.
         vectors: Encoder vectors, where the caller has them.
-        sources: Shape (n,): where synthetic texts stand in ``ngrams``.
-        targets: Shape (m + u,): where gold and unlabelled texts do.
         seed: Of everything random.
     """
 
@@ -115,8 +110,6 @@ class Material:
     shares: Floats
     base: Floats
     vectors: Vectors | None
-    sources: Ints
-    targets: Ints
     seed: int
     rows: tuple[Ints, ...] = field(init=False)
 
@@ -159,39 +152,7 @@ class Material:
             shares,
             base,
             vectors,
-            np.arange(len(base)),
-            np.arange(features[1].shape[0] + features[2].shape[0]),
             seed,
-        )
-
-    def with_source(self, rows: Ints) -> Material:
-        """Returns some of the synthetic rows to weight against the same target."""
-        strata, vectors = self.strata, self.vectors
-        codes, tags = strata.synthetic[rows], strata.synthetic_tags[rows]
-        return replace(
-            self,
-            features=(self.features[0][rows], *self.features[1:]),
-            lengths=(self.lengths[0][rows], *self.lengths[1:]),
-            strata=replace(strata, synthetic=codes, synthetic_tags=tags),
-            base=self.base[rows],
-            vectors=vectors and replace(vectors, synthetic=vectors.synthetic[rows]),
-            sources=self.sources[rows],
-        )
-
-    def with_targets(self, gold: Ints, unlabelled: Ints) -> Material:
-        """Returns the same rows to weight against some of the gold and unlabelled texts only."""
-        strata, vectors = self.strata, self.vectors
-        m = len(strata.gold)
-        if vectors is not None:
-            more = None if vectors.unlabelled is None else vectors.unlabelled[unlabelled]
-            vectors = replace(vectors, gold=vectors.gold[gold], unlabelled=more)
-        return replace(
-            self,
-            features=(self.features[0], self.features[1][gold], self.features[2][unlabelled]),
-            lengths=(self.lengths[0], self.lengths[1][gold], self.lengths[2][unlabelled]),
-            strata=replace(strata, gold=strata.gold[gold], gold_tags=strata.gold_tags[gold]),
-            vectors=vectors,
-            targets=self.targets[np.concatenate([gold, m + unlabelled])],
         )
 
     def normalized(self, scores: Floats) -> Floats:
@@ -207,11 +168,9 @@ class Material:
     def source(self, rows: Ints, weights: Floats) -> Side:
         """The synthetic texts ``rows`` with their ``weights``."""
         return Side(
-            self.features[0][rows],
-            self.groups,
             self.lengths[0][rows],
             weights,
-            self.sources[rows],
+            rows,
             0,
             self.ngrams,
         )
@@ -220,11 +179,9 @@ class Material:
         """Gold and unlabelled texts with weight; ``weights`` has shape (m + u,)."""
         live = np.flatnonzero(weights > 0)
         return Side(
-            sparse.csr_array(sparse.vstack(self.features[1:], format="csr"))[live],
-            self.groups,
             np.concatenate(self.lengths[1:])[live],
             weights[live],
-            self.targets[live],
+            live,
             1,
             self.ngrams,
         )

@@ -39,7 +39,7 @@ _BAND_PRIOR = 4.0
 _STRONGEST = 3.0
 
 
-def tilt_tokens(source: Side, target: Side, rng: np.random.Generator) -> Floats:
+def tilt(source: Side, target: Side, rng: np.random.Generator) -> Floats:
     """Log tilt of each source text from n-grams of MeCab tokens, shape (n,).
 
     Args:
@@ -47,17 +47,8 @@ def tilt_tokens(source: Side, target: Side, rng: np.random.Generator) -> Floats:
         target: Weighted texts to resemble.
         rng: Deals target texts to folds.
     """
-    return _tilt(source, target, "tokens", rng)
-
-
-def tilt_characters(source: Side, target: Side, rng: np.random.Generator) -> Floats:
-    """The same from n-grams of characters."""
-    return _tilt(source, target, "characters", rng)
-
-
-def _tilt(source: Side, target: Side, unit: str, rng: np.random.Generator) -> Floats:
     length = _length_tilt(source, target)
-    mine, theirs = source.count(unit), target.count(unit)
+    mine, theirs = source.counts, target.counts
     base = mine.T @ source.share
     base = (base + 1e-3 * base.sum() / len(base)) / (base.sum() * (1 + 1e-3))
     sizes = [np.maximum(counts.sum(axis=1), 1.0) for counts in (mine, theirs)]

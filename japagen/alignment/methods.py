@@ -9,22 +9,15 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from japagen.alignment import density_ratio, dsir, kernel_mean, sliced_transport
-from japagen.alignment.comparison import Material, Tilt, in_two_steps
+from japagen.alignment import dsir
+from japagen.alignment.comparison import Material, in_two_steps
 from japagen.alignment.counting import Floats
 from japagen.alignment.entropy import Balance, Problem, balance
 from japagen.alignment.floors import tempered
 from japagen.alignment.gradient_matching import gradient_scores
 from japagen.alignment.problem import add_label_rates, build_problem, build_target
 
-_TILTS: dict[str, Tilt] = {
-    "dsir": dsir.tilt_tokens,
-    "dsir_characters": dsir.tilt_characters,
-    "kernel_mean": kernel_mean.tilt,
-    "density_ratio": density_ratio.tilt,
-    "sliced_transport": sliced_transport.tilt,
-}
-METHODS = ("entropy", *_TILTS, "gradient_matching", "labels", "none")
+METHODS = ("entropy", "dsir", "gradient_matching", "labels", "none")
 
 
 def weigh(material: Material, method: str, floor: float) -> Balance:
@@ -45,7 +38,7 @@ def weigh(material: Material, method: str, floor: float) -> Balance:
     elif method == "gradient_matching":
         scores = gradient_scores(material)
     else:
-        scores = in_two_steps(material, _TILTS[method])
+        scores = in_two_steps(material, dsir.tilt)
     if material.strata.kind == "list":
         scores = scores + _rates_restored(material, scores)
     log_base = np.log(np.maximum(material.base, 1e-300))

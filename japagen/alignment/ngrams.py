@@ -1,8 +1,9 @@
-"""Counts of hashed n-grams, made when a method first asks for them."""
+"""Counts of hashed n-grams of words, made when a method first asks for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 
 from scipy import sparse
@@ -10,14 +11,12 @@ from scipy import sparse
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import normalize
 
-UNITS = ("tokens", "characters")
 # Xie et al. use 10,000; a power of two hashes evenly.
 _BUCKETS = 2**14
-_CHARACTERS = (1, 3)
 
 
 class NGrams:
-    """Hashed n-grams of several lists of texts: words and pairs of words, or characters.
+    """Hashed words and pairs of words of several lists of texts.
 
     Args:
         parts: The lists of texts.
@@ -27,33 +26,16 @@ class NGrams:
     def __init__(self, parts: Sequence[Sequence[str]], tagger: Tagger) -> None:
         self._parts = parts
         self._tagger = tagger
-        self._made: dict[str, list[sparse.csr_array]] = {}
 
-    def counts(self, unit: str) -> list[sparse.csr_array]:
-        """Returns one sparse (n, buckets) count matrix a list of texts.
-
-        Args:
-            unit: "tokens" (lemmas, 1 and 2 at a time) or "characters" (1 to 3).
-        """
-        if unit not in self._made:
-            self._made[unit] = [self._count(texts, unit) for texts in self._parts]
-        return self._made[unit]
-
-    def _count(self, texts: Sequence[str], unit: str) -> sparse.csr_array:
+    @cached_property
+    def counts(self) -> list[sparse.csr_array]:
+        """One sparse (n, buckets) matrix a list of texts: lemmas, 1 and 2 at a time."""
         from sklearn.feature_extraction.text import HashingVectorizer
 
-        analyzer: str | Callable[[str], list[str]] = "char"
-        if unit == "tokens":
-            analyzer = self._tokens
         vectorizer = HashingVectorizer(
-            analyzer=analyzer,
-            preprocessor=normalize,
-            ngram_range=_CHARACTERS,
-            n_features=_BUCKETS,
-            alternate_sign=False,
-            norm=None,
+            analyzer=self._tokens, n_features=_BUCKETS, alternate_sign=False, norm=None
         )
-        return sparse.csr_array(vectorizer.transform(texts))
+        return [sparse.csr_array(vectorizer.transform(texts)) for texts in self._parts]
 
     def _tokens(self, text: str) -> list[str]:
         words = [m.lemma for m in self._tagger.tokenize(normalize(text))]

@@ -11,36 +11,22 @@ from japagen.errors import JapagenError
 from japagen.examples import Dataset, Rejection
 
 
-def resample(dataset: Dataset, weights: Floats, n: int, seed: int = 0) -> Dataset:
+def drawn_rows(ids: Sequence[str], weights: Floats, n: int, seed: int = 0) -> Mask:
     """Draws ``n`` rows without replacement, with chances that follow the weights.
 
     The alternative to training with weights, never both: drawing by weights and then weighting
-    what was drawn corrects twice, so the rows come back with a distribution weight of 1. Adds
-    Gumbel noise to log weights and keeps the n largest (Vieira 2014, Gumbel-max trick;
-    Kool, van Hoof & Welling 2019), in the dataset's order. The more of the rows are drawn, the
-    less the weights say: all rows drawn is no weighting at all.
-
-    Args:
-        dataset: The rows.
-        weights: Shape (len(dataset),), at least 0; rows of weight 0 are never drawn.
-        n: How many to draw.
-        seed: The same seed draws the same ids whatever the order of rows.
-
-    Raises:
-        JapagenError: If fewer than ``n`` rows have weight, or the shapes differ.
-    """
-    drawn = drawn_rows(dataset.column("id"), weights, n, seed)
-    return dataset.take(np.flatnonzero(drawn)).with_columns(weight_distribution=[1.0] * n)
-
-
-def drawn_rows(ids: Sequence[str], weights: Floats, n: int, seed: int = 0) -> Mask:
-    """Says which rows `resample` draws, shape (len(ids),).
+    what was drawn corrects twice. Adds Gumbel noise to log weights and keeps the n largest
+    (Vieira 2014, Gumbel-max trick; Kool, van Hoof & Welling 2019). The more of the rows are
+    drawn, the less the weights say: all rows drawn is no weighting at all.
 
     Args:
         ids: The rows' ids; chance is tied to them and not to the order.
-        weights: See `resample`.
+        weights: Shape (len(ids),), at least 0; rows of weight 0 are never drawn.
         n: How many to draw.
-        seed: See `resample`.
+        seed: The same seed draws the same ids whatever the order of rows.
+
+    Returns:
+        Which rows were drawn, shape (len(ids),).
 
     Raises:
         JapagenError: If fewer than ``n`` rows have weight, or the shapes differ.

@@ -28,16 +28,6 @@ _ENGLISH = {
     "rates_design": "Gold's counts are equal by design or absent: label rates are left as they "
     "are.",
     "rates_gold": "Each label's rate among {n} gold texts.",
-    "no_targets": "Entropy balancing, the default: there are no target texts to score candidates "
-    "on.",
-    "few_targets": "Entropy balancing, the default: there are too few target texts to leave some "
-    "out.",
-    "default_best": "Entropy balancing, the default, has the lowest distance on target texts left "
-    "out, in {folds} folds: {score:.3f} of what label shares alone leave.",
-    "other_best": "'{method}' has the lowest distance on target texts left out, in {folds} folds: "
-    "{score:.3f} of what label shares alone leave, {ahead:.3f} ± {error:.3f} below the default's.",
-    "other_by_chance": "Entropy balancing, the default: '{method}' is {ahead:.3f} ± {error:.3f} "
-    "lower on target texts left out, in {folds} folds, which is no more than chance.",
     "no_texts": "There are no target texts, so words are neither matched nor compared.",
     "absent_label": "Synthetic has no text of '{label}': no weight can make up for that.",
     "no_tolerance": "Even the loosest match broke the floor or could not be met.",

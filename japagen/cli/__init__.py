@@ -13,7 +13,6 @@ from japagen.cli import terminal
 # Importing the commands registers them, in the order in which help lists them: a newcomer's.
 # isort: off
 from japagen.cli import running  # noqa: F401
-from japagen.cli import tuning  # noqa: F401
 from japagen.cli import using  # noqa: F401
 from japagen.cli import deploying  # noqa: F401
 from japagen.cli import reviewing  # noqa: F401

@@ -24,11 +24,14 @@ Sets = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
 Synthetic = Annotated[
-    Path | None,
-    typer.Option(help="CSV, JSONL or Parquet that any LLM wrote, in place of generation."),
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]FILE",
+        help="CSV, JSONL or Parquet that any LLM wrote, in place of generation; once a source.",
+    ),
 ]
 Columns = Annotated[
-    list[str] | None, typer.Option("--column", help="Map a column of the file: text=本文.")
+    list[str] | None, typer.Option("--column", help="Map a column of the files: text=本文.")
 ]
 
 

@@ -14,7 +14,7 @@ from japagen.errors import JapagenError
 from japagen.messages import user_language
 from japagen.storage.files import write_text
 from japagen.tasks.overrides import parse_overrides
-from japagen.tasks.tasks import Task, synthetic_source
+from japagen.tasks.tasks import Task, sources_from_options
 
 
 @app.command()
@@ -34,13 +34,13 @@ def _run(
     out: Path | None,
     sets: list[str] | None,
     until: Any,
-    synthetic: Path | None = None,
+    synthetic: list[str] | None = None,
     columns: list[str] | None = None,
     *,
     quiet: bool = False,
     as_json: bool = False,
 ) -> None:
-    if columns and synthetic is None:
+    if columns and not synthetic:
         raise JapagenError(
             "--column maps columns of --synthetic, which is absent.", "Give the file's path too."
         )
@@ -48,8 +48,8 @@ def _run(
         from japagen.pipeline import run as run_task
 
         task = Task.load(config, parse_overrides(sets or ()))
-        source = synthetic_source(synthetic, columns or ()) if synthetic else None
-        result = run_task(task, out, synthetic=source, until=until, listener=listener)
+        sources = sources_from_options(synthetic, columns or ()) if synthetic else None
+        result = run_task(task, out, synthetic=sources, until=until, listener=listener)
     if until != "report":
         dataset = result.after(until)
         counts = {"examples": len(dataset), "kept": int(dataset.kept_mask.sum())}
@@ -124,6 +124,12 @@ def plan(
     if as_json:
         terminal.print_json(found)
         return
+    for source in found["sources"]:
+        terminal.say(f"{source['texts']:,} texts are read from {source['file']} ({source['name']})")
+    if not found["steps"]:
+        for note in found["notes"]:
+            terminal.say(note)
+        return
     terminal.print_table(
         f"{found['texts']} texts asked of {found['generator']}",
         ["label", "register", "texts", "requests"],
@@ -150,11 +156,13 @@ def plan(
 @app.command()
 def preview(
     config: Config,
-    number: Annotated[int, typer.Option("-n", help="How many examples.", min=1)] = 5,
+    number: Annotated[
+        int, typer.Option("-n", help="How many prompts, or texts, of each source.", min=1)
+    ] = 5,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Show rendered prompts and a few generated examples."""
+    """Show rendered prompts and a few texts of each source."""
     with terminal.Terminal(doing="preview"):
         from japagen.stages.previewing import sample
 
@@ -164,8 +172,10 @@ def preview(
         return
     for row in rows:
         parts = [row["label"], row["register"], *row["knowledge"], row["template"]]
-        terminal.out.rule(" / ".join(parts))
-        terminal.out.print(row["prompt"], style="dim")
+        named = [row["source"]] if len({r["source"] for r in rows}) > 1 else []
+        terminal.out.rule(" / ".join([*named, *filter(None, parts)]))
+        if row["prompt"]:
+            terminal.out.print(row["prompt"], style="dim")
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
 
 

@@ -30,11 +30,7 @@ class ExportFormat(Enum):
 ABSTAINED = "保留"
 """What stands in place of a label that the classifier does not give."""
 
-_METHOD_HELP = (
-    "entropy, dsir, dsir_characters, kernel_mean, density_ratio, sliced_transport, "
-    "gradient_matching, labels (their shares alone), none, or auto: what does best on target "
-    "texts left out."
-)
+_METHOD_HELP = "entropy, dsir, gradient_matching, labels (their shares alone), or none."
 
 
 @app.command()

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from japagen.examples import Dataset, Rejection
+from japagen.examples import Rejection
 from japagen.japanese.morphology import Morpheme, Tagger, default_tagger
 from japagen.japanese.normalization import normalize
 from japagen.tasks.settings import Naturalness
@@ -147,22 +147,3 @@ def find_unnatural(
             if most is not None and len(hits) > most:
                 return Rejection(name, len(hits), most, "、".join(dict.fromkeys(hits))[:80])
     return None
-
-
-def reject_unlikely(
-    dataset: Dataset, log_likelihood: Callable[[Sequence[str]], Sequence[float]], least: float
-) -> Dataset:
-    """Rejects kept texts that a language model finds too unlikely.
-
-    Args:
-        dataset: Synthetic examples.
-        log_likelihood: Mean log-likelihood a token of each text, from whatever model.
-        least: The least that is kept.
-    """
-    rejections = [Rejection(**row) if row else None for row in dataset.column("rejected")]
-    kept = [i for i, rejection in enumerate(rejections) if rejection is None]
-    texts = dataset.texts
-    for i, score in zip(kept, log_likelihood([texts[i] for i in kept]), strict=True):
-        if score < least:
-            rejections[i] = Rejection("unlikely", float(score), least)
-    return dataset.with_rejections(rejections)

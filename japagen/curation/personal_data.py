@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from japagen.examples import EDITED, REWRITTEN, Dataset
+from japagen.examples import REWRITTEN, SYNTHESISED, Dataset
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.pii import mask_personal_data, replace_personal_data
 
@@ -33,8 +33,8 @@ def treat_personal_data(
     ids, texts = dataset.column("id"), dataset.texts
     parents = dict(zip(ids, texts, strict=True))
 
-    def treated(text: str | None, parent: str | None, source: str) -> str | None:
-        if text is None or (only_rewritten and source not in (REWRITTEN, EDITED)):
+    def treated(text: str | None, parent: str | None, derived: str | None) -> str | None:
+        if text is None or (only_rewritten and derived not in (REWRITTEN, SYNTHESISED)):
             return text
         known = parents.get(parent or "", "")
         if action == "mask":
@@ -43,7 +43,7 @@ def treat_personal_data(
 
     columns = {}
     for name in ("text", "text_pair"):
-        origins = dataset.column("parent_id"), dataset.column("source")
+        origins = dataset.column("parent_id"), dataset.column("derived")
         values = zip(dataset.column(name), *origins, strict=True)
         columns[name] = [treated(*value) for value in values]
     return dataset.with_columns(**columns)

@@ -117,7 +117,7 @@ class Rewriter:
             row,
             text=text,
             id=f"{row.id}-f{number}",
-            source=REWRITTEN,
+            derived=REWRITTEN,
             parent_id=row.id,
             register_seen=None,
             request_id=request.id,

@@ -168,7 +168,7 @@ def _child(parent: Example, target: str, found: Rewritten) -> Example:
         parent,
         text=found.text,
         id=f"{parent.id}-r",
-        source=REWRITTEN,
+        derived=REWRITTEN,
         parent_id=parent.id,
         register_asked=Register.of(target),
         register_seen=found.register,

@@ -83,7 +83,8 @@ class Comparison:
         tokens: The numbers of tokens at which vocabularies are read, the last one being the
             size of a part for measures of tokens.
         topics: k, the number of clusters fitted on all sets together; None without vectors.
-        groups: The sets by name: "synthetic" and "gold", or the numbers of the rounds.
+        groups: The sets by name: "synthetic" and "gold", the numbers of the rounds, or the names
+            of the sources.
     """
 
     size: int
@@ -120,11 +121,13 @@ class Diversity:
     Attributes:
         against_gold: Synthetic and, where there is any, gold.
         rounds: The rounds of generation; None where there is only one of at least 16 texts.
+        sources: Those who wrote the texts, whose measures are at one size; None likewise.
         alarms: Where diversity has narrowed; empty if nowhere.
     """
 
     against_gold: Comparison
     rounds: Comparison | None
+    sources: Comparison | None
     alarms: tuple[Alarm, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -146,7 +149,8 @@ def measure_diversity(
     raises one where, at the same level, it lacks more than a tenth of gold's diversity.
 
     Args:
-        synthetic: Rejected rows are left out; `Example.round` says which round wrote each.
+        synthetic: Rejected rows are left out; `Example.round` says which round wrote each, and
+            `Example.source` who did.
         gold: Real texts of the same kind; None or empty for none.
         tagger: Gives the tokens.
         vectors: Frozen encoder vectors of ``synthetic`` (n, d) and ``gold`` (m, d), in the
@@ -165,13 +169,27 @@ def measure_diversity(
         every = np.arange(len(gold))
         sets["gold"] = _Texts.of(gold, every, tagger, None if vectors is None else vectors[1])
     against_gold = _compare(sets, seed)
-    rounds = {
-        str(number): part
-        for number in sorted(set(ours.rounds.tolist()))
-        if len(part := ours.take(np.flatnonzero(ours.rounds == number))) >= MIN_TEXTS
-    }
+    # Texts of a source without rounds belong to none.
+    several = [name for name in set(ours.sources.tolist()) if len(set(_rounds_of(ours, name))) > 1]
+    looped = ours.take(np.flatnonzero(np.isin(ours.sources, several)))
+    rounds = _parts(looped, looped.rounds.astype(np.str_))
+    sources = _parts(ours, ours.sources)
     between = _compare(rounds, seed) if len(rounds) > 1 else None
-    return Diversity(against_gold, between, _alarms(against_gold, between))
+    writers = _compare(sources, seed) if len(sources) > 1 else None
+    return Diversity(against_gold, between, writers, _alarms(against_gold, between))
+
+
+def _rounds_of(texts: _Texts, source: str) -> list[int]:
+    return [int(number) for number in texts.rounds[texts.sources == source]]
+
+
+def _parts(texts: _Texts, names: npt.NDArray[np.str_]) -> dict[str, _Texts]:
+    """The parts of enough texts that each name's make, shorter names first."""
+    parts = {
+        name: texts.take(np.flatnonzero(names == name))
+        for name in sorted(set(names.tolist()), key=lambda name: (len(name), name))
+    }
+    return {name: part for name, part in parts.items() if len(part) >= MIN_TEXTS}
 
 
 @dataclass(frozen=True)
@@ -181,6 +199,7 @@ class _Texts:
     tokens: list[list[str]]
     vectors: Floats | None
     rounds: Ints
+    sources: npt.NDArray[np.str_]
 
     @classmethod
     def of(
@@ -192,7 +211,8 @@ class _Texts:
         joined = (texts[i] if pairs[i] is None else f"{texts[i]}\n{pairs[i]}" for i in rows)
         tokens = [[m.surface for m in tagger.tokenize(text)] for text in joined]
         given = None if vectors is None else np.asarray(vectors, dtype=np.float64)[rows]
-        return cls(tokens, given, np.asarray(dataset.column("round"), dtype=np.int64)[rows])
+        rounds, sources = (np.asarray(dataset.column(name)) for name in ("round", "source"))
+        return cls(tokens, given, rounds.astype(np.int64)[rows], sources.astype(np.str_)[rows])
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -202,6 +222,7 @@ class _Texts:
             [self.tokens[i] for i in rows],
             None if self.vectors is None else self.vectors[rows],
             self.rounds[rows],
+            self.sources[rows],
         )
 
 

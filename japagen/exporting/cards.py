@@ -9,6 +9,7 @@ from japagen.examples import Dataset
 from japagen.exporting.markdown import MISSING, bounded, not_measured, number, plain, share, table
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.reporting.learnt import added
+from japagen.reporting.source_view import files, listed
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -99,27 +100,56 @@ def _introduction(metrics: Mapping[str, Any]) -> str:
 
 
 def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
-    counts, generator = metrics["counts"], metrics.get("generator")
-    if generator:
-        source = f"Written by {plain(generator['name'])} (`{plain(generator['identity'])}`)"
-    else:
-        source = f"Read from the file {plain(metrics.get('synthetic_file') or 'unknown')}"
+    counts = metrics["counts"]
     prompts = sorted({p for p in dataset.column("prompt_id") if p})
     method = (metrics.get("alignment") or {}).get("method", "none")
     weighted = "" if method == "none" else " and weighted towards gold"
     unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
     steps = (
-        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten", "edited"),
+        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten", "synthesised"),
         *("rejected", "kept"),
     )
     return "\n\n".join(
         [
             "## How it was made",
-            f"{source}, then filtered{weighted} by japagen {metrics['japagen']}. "
+            f"Written by {writers_of(metrics)}, then filtered{weighted} "
+            f"by japagen {metrics['japagen']}. "
             f"Prompts: {', '.join(map(plain, prompts)) or 'unknown'}.{unseen}",
             table(("step", "texts"), [(s, f"{counts[s]:,}") for s in steps if s in counts]),
+            *_sources(metrics),
         ]
     )
+
+
+def writers_of(metrics: Mapping[str, Any]) -> str:
+    """Who wrote the synthetic texts: the generator, and unknown models that left files."""
+    generator, named = metrics.get("generator"), files(metrics)
+    own = [f"{plain(generator['name'])} (`{plain(generator['identity'])}`)"] if generator else []
+    if named:
+        whose = "an unknown model" if len(named) == 1 else "unknown models"
+        which = "the file" if len(named) == 1 else "the files"
+        own.append(f"{whose}, from {which} {', '.join(map(plain, named))}")
+    return ", and ".join(own) or "an unknown model"
+
+
+def _sources(metrics: Mapping[str, Any]) -> list[str]:
+    """The sources side by side, where there is more to say than who the generator is."""
+    if not files(metrics):
+        return []
+    rows = [
+        (
+            source["name"],
+            source["origin"],
+            f"{source['texts']:,}",
+            f"{source['kept']:,}",
+            share(source["label_trust"]),
+            number(source["distance"]),
+            share(source["value"]["share"]),
+        )
+        for source in listed(metrics)
+    ]
+    heads = ("source", "file or model", "texts", "kept", "mean label confidence")
+    return [table((*heads, "AUC against gold", "share of the training loss"), rows)]
 
 
 def _registers(found: Mapping[str, Any] | None) -> str:
@@ -142,7 +172,6 @@ def _alignment(found: Mapping[str, Any] | None) -> str:
     if not found:
         return not_measured()
     prior, diagnostics = found.get("prior") or {}, found.get("diagnostics") or {}
-    choice = found.get("choice")
     size = diagnostics.get("effective_sample_size") or {}
     names = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
     rows = [
@@ -153,7 +182,6 @@ def _alignment(found: Mapping[str, Any] | None) -> str:
         [
             f"Method: {found['method']}. Label prior: {prior.get('how', MISSING)}. "
             f"{plain(prior.get('why', ''))}",
-            *([plain(choice["why"])] if choice else []),
             f"Effective sample size: {number(size.get('rows'), '.0f')} "
             f"({share(size.get('share'))} of the kept texts).",
             table(("distance", *_WHEN), rows),
@@ -192,12 +220,11 @@ def _scores(metrics: Mapping[str, Any]) -> str:
 def terms_of(metrics: Mapping[str, Any]) -> str:
     """What the terms of the models that wrote the texts allow, or that they must be looked up."""
     generator, changed = metrics.get("generator"), metrics.get("gradient_matching")
-    parts = [
-        _terms(generator["terms"])
-        if generator
-        else "The texts came from a file: check the terms of the model that wrote them."
-    ]
-    if changed and changed["edited"] and changed["model"] != (generator or {}).get("name"):
+    parts = [_terms(generator["terms"])] if generator else []
+    if files(metrics) or not generator:
+        of_them = f"Those of {plain(', '.join(files(metrics)))}" if generator else "The texts"
+        parts.append(f"{of_them} came from a file: check the terms of the model that wrote them.")
+    if changed and changed["synthesised"] and changed["model"] != (generator or {}).get("name"):
         parts += [f"{plain(changed['model'])} found words for them:", _terms(changed["terms"])]
     return "\n\n".join(parts)
 
@@ -216,9 +243,6 @@ def _terms(terms: Mapping[str, Any]) -> str:
 
 
 def _reproduction(metrics: Mapping[str, Any]) -> str:
-    command = "japagen run task.yaml" + (
-        " --synthetic FILE" if metrics.get("synthetic_file") else ""
-    )
     facts = {
         "seed": metrics["task"]["seed"],
         "encoder": metrics.get("encoder") or MISSING,
@@ -226,7 +250,7 @@ def _reproduction(metrics: Mapping[str, Any]) -> str:
         **(metrics.get("versions") or {}),
     }
     return (
-        f"```sh\n{command}\n```\n\n"
+        "```sh\njapagen run task.yaml\n```\n\n"
         "with the run directory's `task.yaml`. A generator need not write the same text twice; "
         "the run directory's ledger keeps what it wrote.\n\n"
         + table(("what", "value"), facts.items())

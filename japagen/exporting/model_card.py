@@ -7,24 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from japagen.exporting.cards import terms_of
+from japagen.exporting.cards import terms_of, writers_of
 from japagen.exporting.markdown import MISSING, bounded, number, plain, share, table
+from japagen.reporting import baseline_view
 from japagen.reporting.learnt import added, not_used
+from japagen.reporting.source_view import listed
+from japagen.reporting.text import Words
 
 _EMBEDDED_BASE = "intfloat/multilingual-e5-small"
 _WHY = {
     "given": "given in the task",
-    "default": "no share was clearly better in cross-validation on gold than the default",
-    "better": "in cross-validation on gold its loss was lower than the default's by more than the "
-    "standard error",
-    "no_help": "in cross-validation on gold, synthetic text did not lower the loss by more than "
-    "its standard error",
-    "worse_when_tuned": "fine-tuning on some folds of gold did worse with synthetic text",
-    "no_gold": "there is no gold to search with",
+    "reliable": "by the number of texts and the estimated reliability of their labels",
+    "unreliable": "their labels can hardly be relied on",
+    "prior": "by the reliability that is expected of such a writer, as labels were not checked",
+    "no_gold": "there is no gold to weigh them against",
     "no_synthetic": "no synthetic text was kept",
-    "few_gold": "the default, as some label has too few gold texts to search",
-    "few_usable": "the default, as too few synthetic texts could be used in cross-validation",
-    "labels": "whether synthetic text helps cannot be searched for labels of this kind",
+    "labels": "the reliability of labels of this kind cannot be estimated",
 }
 
 
@@ -56,7 +54,7 @@ def model_card(
         f"{plain(base or encoder)} (`{plain(metrics.get('encoder') or MISSING)}`). "
         f"Licence: {plain(licence or 'see the page of the encoder')}.",
         "## Scores",
-        _scores(metrics.get("scores")),
+        _baselines(metrics) + _scores(metrics.get("scores")),
         "## Limits",
         _LIMITS,
         "## How to load it",
@@ -153,14 +151,9 @@ def _synthetic_share(metrics: Mapping[str, Any]) -> float | None:
 
 def _training(metrics: Mapping[str, Any]) -> str:
     mix, counts = metrics.get("mix") or {}, metrics["counts"]
-    used, generator = _synthetic_share(metrics), metrics.get("generator")
-    if generator:
-        writer = f"{plain(generator['name'])} (`{plain(generator['identity'])}`)"
-    else:
-        writer = f"unknown, from the file {plain(metrics.get('synthetic_file') or 'unknown')}"
+    used = _synthetic_share(metrics)
     rows = [(label, row["gold"], row["kept"]) for label, row in metrics["per_label"].items()]
     why = _WHY.get(mix.get("reason", ""), "no reason recorded")
-    part = mix.get("part", 1)
     unlabelled = (metrics.get("pseudo_labels") or {}).get("texts", 0)
     voted = (
         f", and {unlabelled:,} unlabelled texts with the labels that the generator and the "
@@ -169,18 +162,42 @@ def _training(metrics: Mapping[str, Any]) -> str:
         else ""
     )
     apart = ", unlabelled texts apart" if unlabelled and used else ""
-    of_them = f" Of each label's synthetic texts {share(part)} were used." if part < 1 else ""
     return "\n\n".join(
         [
             f"{counts['gold']:,} gold texts, and {counts['kept']:,} synthetic texts that "
             f"filters kept{voted}.",
             table(("label", "gold", "synthetic kept"), rows),
-            f"Synthetic share of the training loss{apart}: {share(used)} ({why}).{of_them}"
+            f"Synthetic share of the training loss{apart}: {share(used)} ({why})."
             if used is not None
             else f"Synthetic share of the training loss: {MISSING}.",
-            f"Generator: {writer}.",
+            f"Synthetic texts written by {writers_of(metrics)}.",
+            *_sources(metrics),
         ]
     )
+
+
+def _baselines(metrics: Mapping[str, Any]) -> str:
+    """What a reader would try first beside the classifier; nothing where it was not measured."""
+    words, scores = Words("en"), metrics.get("scores") or {}
+    measured = baseline_view.lines(metrics, words)
+    if not measured:
+        return ""
+    lead = scores["metric"]
+    rows = [
+        (title, bounded(arm["intervals"][lead]))
+        for title, arm in (*measured, *baseline_view.own_arms(metrics, words))
+    ]
+    heads = ("classifier / learnt from", lead.replace("_", "-"))
+    return f"Beside what a reader would try first:\n\n{table(heads, rows)}\n\n"
+
+
+def _sources(metrics: Mapping[str, Any]) -> list[str]:
+    """What each source gave to training, where there are several."""
+    found = listed(metrics)
+    if len(found) < 2:
+        return []
+    rows = [(s["name"], s["origin"], s["kept"], share(s["value"]["share"])) for s in found]
+    return [table(("source", "file or model", "kept", "share of the training loss"), rows)]
 
 
 def _scores(found: Mapping[str, Any] | None) -> str:

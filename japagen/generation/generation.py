@@ -485,7 +485,6 @@ def _to_examples(request: Request, answer: Answer | None, failure: str) -> list[
             text=text,
             id=id_,
             split="synthetic",
-            source="generated",
             register_asked=request.register,
             request_id=request.id,
             shot_ids=request.shot_ids,

@@ -16,9 +16,9 @@ from japagen.storage.yaml_files import read_mapping
 
 # The settings that a filter reads; a rejection that only one run made is due to them if they
 # differ.
-_EDITING = (
+_SYNTHESIS = (
     "generation.strategy",
-    *(f"gradient_matching.{key}" for key in ("method", "edits", "perplexity", "model")),
+    *(f"gradient_matching.{key}" for key in ("perplexity", "model")),
 )
 _FILTER_KEYS = {
     "too_short": ("curation.min_characters",),
@@ -42,9 +42,9 @@ _FILTER_KEYS = {
     ),
     "refined": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
     "not_better": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
-    "gradient_selection": ("selection.per_label", "selection.method", "selection.diversity"),
-    "edited": _EDITING,
-    "edit_refused": _EDITING,
+    "gradient_selection": ("selection.per_label", "selection.privacy"),
+    "synthesised": _SYNTHESIS,
+    "synthesis_refused": _SYNTHESIS,
     "not_drawn": ("alignment.resample", "alignment.method", "alignment.floor"),
     "rewritten": ("curation.register_miss", "curation.rewrite_attempts", "registers"),
 }
@@ -110,8 +110,9 @@ def _tools(run: Run) -> dict[str, Any]:
         return {}
     found = run.metrics
     generator = found.get("generator") or {}
-    names = ("japagen", "dictionary", "encoder", "synthetic_file")
+    names = ("japagen", "dictionary", "encoder")
     plain = {name: found.get(name) for name in names} | {"generator": generator.get("identity")}
+    plain["sources"] = [source["origin"] for source in found.get("sources") or ()]
     return plain | {f"versions.{k}": v for k, v in (found.get("versions") or {}).items()}
 
 

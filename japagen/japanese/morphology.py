@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -244,13 +244,3 @@ def default_tagger() -> Tagger:
 def tokenize(text: str) -> tuple[Morpheme, ...]:
     """Returns the morphemes of ``text`` with the default tagger; see `Tagger.tokenize`."""
     return default_tagger().tokenize(text)
-
-
-def tokenize_many(texts: Iterable[str]) -> Iterator[tuple[Morpheme, ...]]:
-    """Yields the morphemes of each text in turn with the default tagger."""
-    return map(default_tagger().tokenize, texts)
-
-
-def dictionary_identity() -> str:
-    """Returns the default dictionary's name and version."""
-    return default_tagger().identity

@@ -36,16 +36,11 @@ def is_dialect_copula(words: Words, i: int) -> bool:
     return word.ctype == "助動詞-ヘン" or (word.ctype == "助動詞-ヤ" and word.surface != "やっ")
 
 
-def sentence_style(words: Words, first: int, last: int) -> Style:
-    """Returns the style of the words ``first`` to ``last`` (excluded).
-
-    "unknown" means that the sentence ends in no predicate (a noun, an interjection).
-    """
-    return read_sentence(words, first, last).style
-
-
 def read_sentence(words: Words, first: int, last: int) -> SentenceStyle:
-    """Returns the style of the words ``first`` to ``last`` (excluded), and their predicate."""
+    """Returns the style of the words ``first`` to ``last`` (excluded), and their predicate.
+
+    The style is "unknown" where the sentence ends in no predicate (a noun, an interjection).
+    """
     end = end_of_predicate(words, first, last)
     chain, tail = _predicate(words, first, end)
     style = _style(words, first, end, chain, tail)

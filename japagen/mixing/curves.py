@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from japagen.mixing.evidence import Evidence
 from japagen.mixing.linear_head import Floats, Ints
-from japagen.mixing.mix import GOLD_ALONE, Mix
-from japagen.mixing.search import Judged, judge
+from japagen.scores import macro_f1
 
+_TINY = 1e-12
 _LEAST_GOLD = 2
 _PARTS = (0.125, 0.25, 0.5, 1.0)
 _DRAWS = 1000
@@ -23,11 +25,59 @@ _REACH = 2.0
 
 
 @dataclass(frozen=True)
+class Judged:
+    """Out-of-fold predictions, scored.
+
+    Attributes:
+        losses: Shape (repeats, n): log-loss of each gold text after one temperature, nats.
+        loss: Mean over the labels of the mean loss of their texts.
+        macro_f1: Mean over the repeats.
+        temperature: What the logits were divided by.
+    """
+
+    losses: Floats
+    loss: float
+    macro_f1: float
+    temperature: float
+
+
+def judge(probabilities: Floats, targets: Ints) -> Judged:
+    """Scores out-of-fold probabilities, shape (repeats, n, labels).
+
+    One temperature for all predictions is fitted on them: how sure a head is depends on how many
+    rows it saw, and the shipped classifier is calibrated afterwards.
+    """
+    repeats, n, labels = probabilities.shape
+    logits = np.log(np.maximum(probabilities, _TINY))
+    truth = np.broadcast_to(targets, (repeats, n))
+    weights = _balanced(targets)
+
+    def losses(log_temperature: float) -> Floats:
+        log_p = log_softmax(logits / np.exp(log_temperature), axis=2)
+        return np.asarray(-np.take_along_axis(log_p, truth[..., None], axis=2)[..., 0])
+
+    best = minimize_scalar(
+        lambda t: float((losses(t) @ weights).mean()), bounds=(-3, 3), method="bounded"
+    )
+    found = losses(float(best.x))
+    once, classes = np.ones((1, n)), np.eye(labels)
+    f1 = [macro_f1(once, classes[targets], classes[rows.argmax(axis=1)]) for rows in probabilities]
+    return Judged(found, float((found @ weights).mean()), float(np.mean(f1)), float(np.exp(best.x)))
+
+
+def _balanced(targets: Ints) -> Floats:
+    """Weights of texts, adding up to 1, under which every label counts alike."""
+    counts = np.bincount(targets)
+    weights = 1.0 / counts[targets]
+    return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+@dataclass(frozen=True)
 class Point:
     """A place on a curve.
 
     Attributes:
-        per_label: Texts a label, mean over the folds.
+        per_label: Texts per label, mean over the folds.
         loss: Cross-validated log-loss, nats.
         low: Lower end of its 95% bootstrap interval over gold texts and repeats.
         high: Upper end.
@@ -43,13 +93,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Worth:
-    """How many more gold texts a label would do what the synthetic set does.
+    """How many more gold texts per label would do what the synthetic set does.
 
     Attributes:
         texts: The estimate; None beyond the curve, which then is more than `limit`.
         low: Lower end of its 95% bootstrap interval; None beyond the curve.
         high: Upper end; None beyond the curve.
-        base: Gold texts a label in the folds, to which these would be added.
+        base: Gold texts per label in the folds, to which these would be added.
         limit: Most that is read off the curve: one doubling past what was measured.
         extrapolated: Whether the estimate lies past what was measured.
     """
@@ -67,16 +117,16 @@ class Curves:
     """Both curves, and the worth that they give.
 
     Attributes:
-        share: Synthetic share of the loss on the saturation curve.
-        gold: Gold alone, by gold texts a label.
-        synthetic: All gold of the folds, by synthetic texts a label, from 0.
+        gold: Gold alone, by gold texts per label.
+        synthetic: All gold of the folds, by synthetic texts per label, from 0.
         worth: Of all synthetic texts that the folds could use.
+        sources: The worth of each source by itself.
     """
 
-    share: float
     gold: tuple[Point, ...]
     synthetic: tuple[Point, ...]
     worth: Worth
+    sources: dict[str, Worth]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping."""
@@ -84,7 +134,7 @@ class Curves:
         return dict(json.loads(json.dumps(asdict(self))))
 
 
-def curves(evidence: Evidence, share: float, seed: int) -> Curves:
+def curves(evidence: Evidence, seed: int) -> Curves:
     """Measures both curves with the same folds and the same head.
 
     The worth is where the gold curve, against the logarithm of the number of texts, comes down
@@ -94,33 +144,32 @@ def curves(evidence: Evidence, share: float, seed: int) -> Curves:
 
     Args:
         evidence: Folds with their vectors and weights.
-        share: Synthetic share of the loss, above 0.
         seed: Of the bootstrap.
     """
     targets = evidence.gold_targets
     folds = [fold for repeat in evidence.repeats for fold in repeat]
     most = max(len(rows) for fold in folds for rows in fold.gold_order)
     sizes = _sizes(most)
-    by_gold = [judge(evidence.predict(GOLD_ALONE, size), targets) for size in sizes]
-    by_part = [judge(evidence.predict(mix), targets) for mix in _parts(share)]
+    by_gold = [judge(evidence.predict(0.0, size), targets) for size in sizes]
+    by_part = [judge(evidence.predict(part), targets) for part in _PARTS]
     base = _per_label([len(rows) for fold in folds for rows in fold.gold_order])
     usable = _per_label([len(rows) for fold in folds for rows in fold.order])
     draws = _draws(targets, len(evidence.repeats), seed)
     places = [_trained_on(folds, size) for size in sizes]
     parts = [_point(by_gold[-1], 0.0, draws)]
     parts += [_point(j, usable * p, draws) for j, p in zip(by_part, _PARTS, strict=True)]
+    whole = _worth(places, by_gold, by_part[-1], draws, base)
+    names = sorted({n for n, m in zip(evidence.sources, evidence.mass, strict=True) if m > 0})
+    each = {names[0]: whole} if len(names) == 1 else {}
+    for name in names if len(names) > 1 else ():
+        with_source = judge(evidence.predict(1.0, source=name), targets)
+        each[name] = _worth(places, by_gold, with_source, draws, base)
     return Curves(
-        share,
         tuple(_point(j, place, draws) for j, place in zip(by_gold, places, strict=True)),
         tuple(parts),
-        _worth(places, by_gold, by_part[-1], draws, base),
+        whole,
+        each,
     )
-
-
-def _parts(share: float) -> list[Mix]:
-    """Parts of the synthetic set, each text weighing what it does in the whole."""
-    odds = share / (1 - share)
-    return [Mix(part * odds / (1 + part * odds), part, at_random=True) for part in _PARTS]
 
 
 def _sizes(most: int) -> list[int]:

@@ -13,29 +13,9 @@ _STRENGTH = 10.0
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-# Fits to vectors, their targets and masses, of which so many are gold and stand first, and gives
-# the probabilities of other vectors.
-FitHead = Callable[[Floats, Ints, Floats, int, Floats], Floats]
-
-
-def loss_mass(gold: int, synthetic: Floats, share: float) -> Floats:
-    """Weight of every row in the loss, gold first, mean 1.
-
-    Args:
-        gold: Number of gold rows, each weighing the same.
-        synthetic: Weights of the synthetic rows among themselves.
-        share: Part of the total that synthetic rows carry.
-    """
-    if not gold or not len(synthetic):
-        parts = np.concatenate([np.ones(gold), synthetic])
-        return np.asarray(parts * (len(parts) / max(parts.sum(), 1e-12)), dtype=np.float64)
-    total = gold + len(synthetic)
-    return np.concatenate(
-        [
-            np.full(gold, (1 - share) * total / gold),
-            synthetic * (share * total / max(synthetic.sum(), 1e-12)),
-        ]
-    )
+# Fits to vectors, their targets and their weights in gold texts, and gives the probabilities of
+# other vectors.
+FitHead = Callable[[Floats, Ints, Floats, Floats], Floats]
 
 
 def head_probabilities(

@@ -1,93 +1,150 @@
-"""A mix of gold and synthetic text: how much, and why so much."""
+"""How much each source weighs beside gold, and why."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from japagen.curation.reliability import Reliability
 from japagen.examples import Dataset
 
-
-@dataclass(frozen=True, order=True)
-class Mix:
-    """How much synthetic text to train on.
-
-    Attributes:
-        share: Synthetic share of the loss; 0 for gold alone.
-        part: Part of each label's synthetic texts to use.
-        at_random: Whether the part is drawn at random, not taken by weight. Either way a
-            smaller part lies within a larger one.
-    """
-
-    share: float
-    part: float = 1.0
-    at_random: bool = False
-
-
-GOLD_ALONE = Mix(0.0)
-
-
-Reason = Literal[
-    "given",
-    "default",
-    "better",
-    "no_help",
-    "worse_when_tuned",
-    "no_gold",
-    "no_synthetic",
-    "few_gold",
-    "few_usable",
-    "labels",
-]
+Reason = Literal["given", "reliable", "unreliable", "prior", "no_gold", "no_synthetic", "labels"]
+"""Why a source weighs what it does: the task says so; the evidence on its labels; nothing but the
+prior, since labels were not checked; there is no gold to weigh it against; no text of it was kept;
+or labels of a kind for which there is no evidence."""
 
 
 @dataclass(frozen=True)
-class FoundMix:
-    """The mix to train on.
+class SourceMix:
+    """What one source gives to training.
 
     Attributes:
-        mix: Its share and part.
-        reason: ``given`` by the task, ``default``, ``better``, ``no_help``, ``worse_when_tuned``,
-            or why nothing was searched: ``no_gold``, ``no_synthetic``, ``few_gold``,
-            ``few_usable``, ``labels``.
-        details: Everything that was measured, JSON-ready; empty where nothing was.
+        texts: Kept texts.
+        text_weight: Gold texts that one of them counts for in the loss; 0 leaves them out.
+        reason: Why so many.
+        reliability: Of its labels; None where it plays no part.
     """
 
-    mix: Mix
+    texts: int
+    text_weight: float
     reason: Reason
-    details: dict[str, Any]
+    reliability: Reliability | None = None
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What every source gives to training, beside gold.
+
+    Attributes:
+        share: Synthetic share of the training loss; 0 for gold alone, 1 without gold.
+        reason: That of the source that gives most, or would.
+        sources: By name, in the order of the dataset.
+    """
+
+    share: float
+    reason: Reason
+    sources: Mapping[str, SourceMix]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping."""
-        return {**asdict(self.mix), "reason": self.reason, **self.details}
+        return asdict(self)
 
     @classmethod
-    def from_dict(cls, found: dict[str, Any]) -> FoundMix:
-        """Inverse of `to_dict`."""
-        details = dict(found)
-        mix = Mix(*(details.pop(name) for name in ("share", "part", "at_random")))
-        return cls(mix, details.pop("reason"), details)
+    def from_dict(cls, values: dict[str, Any]) -> Mix:
+        """Reads what `to_dict` gave."""
+        sources = {}
+        for name, found in values["sources"].items():
+            known = found["reliability"]
+            sources[name] = SourceMix(
+                **{**found, "reliability": Reliability.from_dict(known) if known else None}
+            )
+        return cls(values["share"], values["reason"], sources)
+
+    def source_share(self, name: str) -> float:
+        """The part of the whole training loss that a source's texts carry."""
+        carried = {n: s.texts * s.text_weight for n, s in self.sources.items()}
+        total = sum(carried.values())
+        return self.share * carried.get(name, 0.0) / total if total else 0.0
 
     def of(self, dataset: Dataset) -> Dataset | None:
-        """The rows of a dataset to train on beside gold; None for gold alone."""
-        if self.mix.share == 0:
+        """The rows to train on, each source's weighing what it should; None for gold alone.
+
+        Args:
+            dataset: Aligned examples with the name of their source.
+        """
+        if not self.share:
             return None
-        if self.mix.part == 1:
-            return dataset
-        kept = np.flatnonzero(dataset.kept_mask)
-        weights = dataset.weights
-        ids = dataset.column("id")
-        labels = dataset.labels
-        chosen: list[int] = []
-        for label in sorted(set(labels)):
-            rows = [int(i) for i in kept if labels[i] == label]
-            rows.sort(key=lambda i: (-weights[i], ids[i]))
-            chosen += rows[: int(np.ceil(self.mix.part * len(rows)))]
-        return dataset.take(sorted(chosen))
+        names = dataset.column("source")
+        used = np.array([self._weight(name) > 0 for name in names], dtype=bool)
+        factors = np.array([self._weight(name) for name in names])
+        weights = np.array(dataset.column("weight_distribution"), dtype=np.float64) * factors
+        kept = dataset.kept_mask & used
+        for name in set(names):
+            # A source counts as its texts are many, however alignment weighs them among each other.
+            rows = kept & np.array([own == name for own in names], dtype=bool)
+            product = (weights * np.array(dataset.column("weight_label")))[rows].sum()
+            if product > 0:
+                weights[rows] *= rows.sum() * self._weight(name) / product
+        return dataset.with_columns(weight_distribution=weights).where(used)
+
+    def _weight(self, name: str) -> float:
+        return self.sources[name].text_weight if name in self.sources else 0.0
 
 
-def given_mix(share: float) -> FoundMix:
-    """The mix that a task names."""
-    return FoundMix(Mix(share), "given", {})
+def find_mix(
+    gold: int,
+    dataset: Dataset,
+    reliability: Mapping[str, Reliability],
+    *,
+    share: float | None = None,
+    checkable: bool = True,
+) -> Mix:
+    """Decides by expected value how much each source weighs beside gold.
+
+    Each text of a source counts for as many gold texts as `Reliability.text_weight` says, so that
+    a dozen texts weigh little beside 64 gold texts and 3,000 much.
+
+    Args:
+        gold: Number of gold texts.
+        dataset: Synthetic examples; rejected ones are not used.
+        reliability: Of each source's labels.
+        share: Synthetic share of the loss that the task asks for; sources then share it as they
+            otherwise would. None to decide.
+        checkable: Whether labels are of a kind whose reliability can be estimated. Others are not
+            used beside gold unless a share is given.
+    """
+    counts = dict.fromkeys(dict.fromkeys(dataset.column("source")), 0)
+    for name in dataset.kept.column("source"):
+        counts[name] += 1
+    sources = {}
+    for name, texts in counts.items():
+        sources[name] = _source_mix(
+            texts, reliability[name], gold, given=share, checkable=checkable
+        )
+    total = sum(s.texts * s.text_weight for s in sources.values())
+    if total and share is None:
+        share = total / (total + gold)
+    leading = max(sources.values(), key=lambda s: s.texts * (s.text_weight + 1e-9), default=None)
+    reason = leading.reason if leading else "no_synthetic"
+    return Mix(share if total and share is not None else 0.0, reason, sources)
+
+
+def _source_mix(
+    texts: int, known: Reliability, gold: int, *, given: float | None, checkable: bool
+) -> SourceMix:
+    if not texts:
+        return SourceMix(0, 0.0, "no_synthetic")
+    if not gold:
+        return SourceMix(texts, known.text_weight, "no_gold", known)
+    if given is not None:
+        # A share that the task asks for is carried even by texts that nobody would take.
+        return SourceMix(texts, (known.text_weight or 1e-3) if given else 0.0, "given", known)
+    if not checkable:
+        return SourceMix(texts, 0.0, "labels")
+    if known.evidence is None:
+        return SourceMix(texts, known.text_weight, "prior", known)
+    reason: Reason = "reliable" if known.text_weight else "unreliable"
+    return SourceMix(texts, known.text_weight, reason, known)

@@ -47,9 +47,6 @@ def _facts(
 ) -> list[tuple[str, str]]:
     prior = found.get("prior") or {}
     facts = [(words("alignment.method"), words.name("method", found["method"]))]
-    choice = found.get("choice") or {}
-    if choice:
-        facts.append((words("alignment.choice"), _why(choice, words)))
     if prior:
         facts.append((words("prior"), words.name("prior", prior["how"])))
         facts.append((words("prior.why"), _why(prior, words)))

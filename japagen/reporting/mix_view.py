@@ -1,4 +1,4 @@
-"""What the report shows of the mix: its search, both curves, and what the texts are worth."""
+"""What the report shows of the mix: why each source weighs what it does, and what it is worth."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from japagen.reporting import charts
 from japagen.reporting.learnt import added
-from japagen.reporting.text import Words
+from japagen.reporting.text import Words, undirected
 from japagen.reporting.views import Rows, safe
 
 
 def mix(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
-    """The choice with its reason, every candidate, the curves and the worth."""
+    """The share with its reason, every source, the curves and the worth."""
     found = metrics.get("mix")
     if not found:
         return None
@@ -21,7 +21,8 @@ def mix(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
             *_facts(found, words, added(metrics)),
             *_pseudo(metrics.get("pseudo_labels"), words),
         ],
-        "candidates": _candidates(found, words),
+        "sources": _sources(found, words),
+        "sentences": _sentences(found, words),
         "worth": worth(metrics, words),
         "chart": _chart(found, words),
         "points": _points(found, words),
@@ -63,8 +64,6 @@ def _facts(found: Mapping[str, Any], words: Words, more: str) -> list[tuple[str,
         (words("mix.share.both" if more == "both" else "mix.share"), words.share(found["share"])),
         (words("mix.why"), words(f"mix.{found['reason']}")),
     ]
-    if found["share"] and found["part"] < 1:
-        facts.append((words("mix.part"), words("mix.part_of", part=words.share(found["part"]))))
     folds = found.get("folds")
     if folds:
         usable = folds["usable"]
@@ -82,19 +81,6 @@ def _facts(found: Mapping[str, Any], words: Words, more: str) -> list[tuple[str,
             )
         )
         facts.append((words("mix.provenance"), words(f"mix.provenance.{found['provenance']}")))
-    check = found.get("confirmation")
-    if check:
-        facts.append(
-            (
-                words("mix.confirmation"),
-                words(
-                    "mix.confirmation_is",
-                    n=words.count(check["texts"]),
-                    gain=words.signed(check["gain"]),
-                    error=words.number(check["error"]),
-                ),
-            )
-        )
     return facts
 
 
@@ -114,21 +100,53 @@ def _pseudo(found: Mapping[str, Any] | None, words: Words) -> list[tuple[str, st
     return facts
 
 
-def _candidates(found: Mapping[str, Any], words: Words) -> Rows:
+def _sources(found: Mapping[str, Any], words: Words) -> Rows:
+    """Each source's reliability, what a text of it counts for, and its share of the loss."""
+    carried = {n: s["texts"] * s["text_weight"] for n, s in found["sources"].items()}
+    total = sum(carried.values())
     return [
         (
-            words.share(row["mix"]["share"]),
-            words.share(row["mix"]["part"]) if row["mix"]["share"] else "—",
-            words.number(row["loss"]),
-            _with_error(row["over_gold"], words) if row["mix"]["share"] else "—",
-            words.number(row["macro_f1"]),
+            undirected(name),
+            words.count(source["texts"]),
+            _reliability(source["reliability"], words),
+            words.number(source["text_weight"]),
+            words.share(found["share"] * carried[name] / total if total else 0.0),
         )
-        for row in found.get("candidates") or ()
+        for name, source in found["sources"].items()
     ]
 
 
-def _with_error(difference: Mapping[str, float], words: Words) -> str:
-    return f"{words.signed(difference['value'])} ± {words.number(difference['error'])}"
+def _reliability(found: Mapping[str, Any] | None, words: Words) -> str:
+    if found is None:
+        return words("not_measured")
+    mean, low, high = (words.number(found[name]) for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def _sentences(found: Mapping[str, Any], words: Words) -> list[str]:
+    """The evidence on every source's labels, in a sentence each."""
+    said = []
+    for name, source in found["sources"].items():
+        known = source["reliability"] or {}
+        evidence = known.get("evidence")
+        if not evidence:
+            continue
+        said.append(
+            words(
+                "mix.evidence",
+                name=undirected(name),
+                recognized=words.count(evidence["recognized"]),
+                gold=words.count(evidence["gold"]),
+                agreed=words.count(evidence["agreed"]),
+                texts=words.count(evidence["texts"]),
+                transferred=words.count(evidence["transferred"]),
+                right=words.share(
+                    1 / evidence["labels"] + (1 - 1 / evidence["labels"]) * known["mean"]
+                ),
+                weight=words.number(source["text_weight"]),
+            )
+        )
+    return said
 
 
 def _chart(found: Mapping[str, Any], words: Words) -> Any:

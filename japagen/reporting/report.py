@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from japagen.reporting import (
     alignment_view,
     audit_view,
+    baseline_view,
     charts,
     diversity_view,
     loop_view,
-    matching_view,
     mix_view,
     score_view,
+    source_view,
     views,
     worth_view,
 )
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 _GAIN = (("gain", "value"), ("low", "low"), ("high", "high"))
 _PARTS = (
     "counts",
+    "sources",
     "rejections",
     "samples",
     "registers",
     "privacy",
     "bias",
     "loop",
-    "matching",
     "alignment",
     "diversity",
     "mix",
@@ -66,8 +67,8 @@ def render_report(
     """
     words = Words(language)
     loop = loop_view.loop(metrics, words)
-    matching = matching_view.matching(metrics, words)
-    rare = {"loop": loop, "matching": matching}
+    sources = source_view.sources(metrics, words)
+    rare = {"loop": loop, "sources": sources}
     scores = metrics.get("scores") or {}
     page = {
         "w": words,
@@ -79,11 +80,13 @@ def render_report(
         "task": metrics["task"],
         "version": metrics["japagen"],
         "created": _when(metrics.get("created")),
-        "synthetic_file": metrics.get("synthetic_file"),
+        "from_files": "、".join(source_view.files(metrics)),
+        "sources": sources,
         "verdict": _verdict(metrics, words),
         "few": scores.get("few") and words("verdict.few", n=words.count(scores["n"])),
         "worth": mix_view.worth(metrics, words),
         "saved": worth_view.headline(metrics, words),
+        "baselines": baseline_view.baselines(metrics, words),
         "tiles": views.tiles(metrics, words),
         "flow": views.flow(metrics["counts"], words),
         "per_label": views.per_label(metrics, words),
@@ -93,7 +96,6 @@ def render_report(
         "privacy": audit_view.privacy(metrics, words),
         "bias": audit_view.bias(metrics, words),
         "closed_loop": loop,
-        "matching": matching,
         "alignment": alignment_view.alignment(metrics, words),
         "diversity": diversity_view.diversity(metrics, words),
         "mix": mix_view.mix(metrics, words),

@@ -13,6 +13,7 @@ from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.messages import localized
 from japagen.reporting import charts
 from japagen.reporting.learnt import added, not_used
+from japagen.reporting.source_view import files
 from japagen.reporting.text import Words, undirected
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _SAMPLES_A_LABEL = 5
 _EXAMPLES_A_REASON = 3
-_STEPS = ("requested", "failed", "generated", "rewritten", "edited", "rejected", "kept")
+_STEPS = ("requested", "failed", "generated", "rewritten", "synthesised", "rejected", "kept")
 Rows = list[tuple[str, ...]]
 ChartRows = list[tuple[str, list[float | None]]]
 
@@ -98,7 +99,7 @@ def led_by(scores: Mapping[str, Any]) -> list[str]:
 def flow(counts: Mapping[str, int], words: Words) -> dict[str, Any]:
     """How many texts each step left."""
     steps = [s for s in _STEPS if counts["requested"] or s not in ("requested", "failed")]
-    steps = [s for s in steps if s != "edited" or counts.get("edited")]
+    steps = [s for s in steps if s != "synthesised" or counts.get("synthesised")]
     rows: ChartRows = [(words(f"counts.{step}"), [counts[step]]) for step in steps]
     # A run of an earlier version relabelled nothing.
     relabelled = ("relabelled",) if "relabelled" in counts else ()
@@ -319,8 +320,7 @@ def reproduce(metrics: Mapping[str, Any], words: Words) -> Rows:
     if generator:
         rows.append((words("generator"), generator["name"]))
         rows.append((words("generator.identity"), generator["identity"]))
-    if metrics.get("synthetic_file"):
-        rows.append((words("synthetic_file"), metrics["synthetic_file"]))
+    rows += [(words("synthetic_file"), name) for name in files(metrics)]
     return [(name, value or words("not_measured")) for name, value in rows]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Split
-from japagen.storage.formats import read_examples
+from japagen.storage.formats import read_examples, read_with_places
 from japagen.tasks.kinds import NO_TAGS, LabelSpace
 from japagen.tasks.settings import Source
 from japagen.tasks.tasks import Task
@@ -64,20 +64,37 @@ def load_data(task: Task) -> TaskData:
     return TaskData(gold, test, unlabelled, corpus)
 
 
+def load_sources(task: Task) -> dict[str, Dataset]:
+    """Reads the task's sources that are files: name to texts.
+
+    Raises:
+        JapagenError: If a file cannot be read, has labels that the task does not know, or has no
+            text that can be used.
+    """
+    return {entry.name: load_synthetic(task, entry.file) for entry in task.sources if entry.file}
+
+
 def load_synthetic(task: Task, source: Source) -> Dataset:
     """Reads synthetic texts that were written elsewhere.
 
     Raises:
-        JapagenError: If the file cannot be read or has labels that the task does not know.
+        JapagenError: If the file cannot be read, has labels that the task does not know, or has
+            no text that can be used.
     """
     data = _labelled(task, source, "synthetic", "the synthetic file")
+    if not len(data.kept):
+        raise JapagenError(
+            f"Expected texts to use in {source.path}, found {len(data)} that are all marked as "
+            "rejected.",
+            "Leave their column `rejected` out to have them judged again, or give another file.",
+        )
     # The label check may change labels: what the file says is the label that was asked for.
     asked = zip(data.column("label_asked"), data.labels, strict=True)
     return data.with_columns(label_asked=[label if a is None else a for a, label in asked])
 
 
 def _labelled(task: Task, source: Source, split: Split, what: str) -> Dataset:
-    data = read_examples(
+    data, places = read_with_places(
         source.path,
         columns=dict(source.columns),
         split=split,
@@ -86,16 +103,17 @@ def _labelled(task: Task, source: Source, split: Split, what: str) -> Dataset:
     )
     _check_pairs(task, data, f"{what} ({source.path})")
     space = task.label_space()
-    rows, wrong = [], Counter[str]()
-    for example in data:
+    rows, wrong, first = [], Counter[str](), ""
+    for place, example in zip(places, data, strict=True):
         try:
             rows.append(replace(example, label=space.read(example.label), split=split))
         except ValueError as error:
+            first = first or place
             wrong[str(error)] += 1
     if wrong:
         problem, times = next(iter(wrong.items()))
         raise JapagenError(
-            f"{what} ({source.path}), on {times} row(s): {problem}.",
+            f"{what} ({source.path}), on {times} row(s): {problem}; the first is on {first}.",
             "Correct the labels in the file, or the labels or scale of the task.",
         )
     return Dataset.of(rows)

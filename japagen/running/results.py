@@ -13,7 +13,7 @@ from japagen.running.runs import is_run, task_of
 from japagen.storage.files import read_json
 from japagen.storage.formats import load_dataset
 
-_EXAMPLES = {"generate": "generated.parquet", "curate": "registers.parquet"}
+_EXAMPLES = {"generate": "written.parquet", "curate": "registers.parquet"}
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
@@ -72,7 +72,7 @@ class Run:
     def latest(self) -> Dataset:
         """The examples as the last finished stage left them, rejected ones included."""
         names = ("aligned", "reviewed", "trusted", "refined", "registers", "curated")
-        found = next((n for n in names if (self.path / f"{n}.parquet").is_file()), "generated")
+        found = next((n for n in names if (self.path / f"{n}.parquet").is_file()), "written")
         return load_dataset(self._need(f"{found}.parquet", "generate CONFIG"))
 
     @cached_property

@@ -16,6 +16,7 @@ from japagen.storage.files import digest, read_array, write_array
 from japagen.tasks.tasks import Task
 from japagen.training.pseudo_labels import PseudoLabels
 
+_MOST_SHARE = 0.99
 MODEL = "model"
 GOLD_MODEL = "model-gold"
 # Settings that say what there is to train on, and how often, but not how.
@@ -93,8 +94,10 @@ class Arms:
         pseudo: PseudoLabels | None = None,
     ) -> npt.NDArray[np.float64]:
         settings, test = self._task.training, self._data.test
-        share = None if dataset is None else settings.share if share is None else share
+        share = None if dataset is None else share
         if share is not None:
+            # Without gold there is nothing to share the loss with.
+            share = min(share, _MOST_SHARE)
             settings = settings.model_copy(update={"synthetic_share": share})
         fingerprint = self._trained_on(dataset, share)
         if pseudo is not None:

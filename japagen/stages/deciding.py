@@ -11,22 +11,22 @@ from japagen.running.stage_runner import StageRunner
 
 
 def apply_reviews(
-    dataset: Dataset, stages: StageRunner, source: str | None = None
+    dataset: Dataset, stages: StageRunner, derived: str | None = None
 ) -> tuple[Dataset, set[str]]:
     """Applies the decisions of a run's review, if there was one.
 
     Args:
         dataset: Examples.
         stages: Where the decisions are, and the result is kept.
-        source: Only decide on texts of this source: they have come since the others were.
+        derived: Only decide on texts derived in this way: they have come since the others were.
 
     Returns:
         The examples, and the ids of those that people have vouched for.
     """
     decisions = decisions_of(stages.directory.path)
-    if source is not None:
-        rows = zip(dataset.column("id"), dataset.column("source"), strict=True)
-        own = {id_ for id_, its in rows if its == source}
+    if derived is not None:
+        rows = zip(dataset.column("id"), dataset.column("derived"), strict=True)
+        own = {id_ for id_, how in rows if how == derived}
         decisions = {name: d for name, d in decisions.items() if name in own}
     if not decisions:
         return dataset, set()
@@ -35,8 +35,8 @@ def apply_reviews(
         "decisions": {name: asdict(d) for name, d in decisions.items()},
     }
     reviewed = stages.dataset(
-        f"review-{source}" if source else "review",
-        f"reviewed-{source}.parquet" if source else "reviewed.parquet",
+        f"review-{derived}" if derived else "review",
+        f"reviewed-{derived}.parquet" if derived else "reviewed.parquet",
         fingerprint,
         lambda: apply_decisions(dataset, decisions),
     )

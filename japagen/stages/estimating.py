@@ -18,7 +18,7 @@ from japagen.generators.base import Answer, Generator, Request
 from japagen.generators.choosing import AmbiguousOptionsError, Chooser, Scorer
 from japagen.generators.loading import load_generator
 from japagen.prompts import PromptLibrary
-from japagen.running.data import TaskData, load_data
+from japagen.running.data import TaskData, load_data, load_sources
 from japagen.stages.foreseeing import (
     Fate,
     fate_of,
@@ -31,6 +31,7 @@ from japagen.stages.previewing import all_requests, prompt_text
 from japagen.stages.pseudo_labelling import sample_of
 from japagen.stages.refining import why_not
 from japagen.stages.timing import Rate, measured
+from japagen.stages.zero_shot import questions_on, zero_shot_requests
 from japagen.tasks.generator_settings import GeneratorSettings
 from japagen.tasks.knowledge import Knowledge
 from japagen.tasks.tasks import Task
@@ -46,7 +47,7 @@ class Step:
     """One thing that a run asks for.
 
     Attributes:
-        name: ``generate``, ``rewrite`` or ``trust``, as in the ledger.
+        name: ``generate``, ``rewrite``, ``trust`` or ``zero_shot``, as in the ledger.
         requests: At most.
         expected: How many there will be; None where that is not known yet.
         answered: How many the ledger has answers to.
@@ -112,7 +113,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 
     Returns:
         ``steps``: of ``generate``, ``rewrite`` (into the register asked for), ``refine`` (texts in
-        doubt) and ``trust`` (the label check, and labels for unlabelled texts), each with
+        doubt), ``trust`` (the label check, and labels for unlabelled texts) and ``zero_shot``
+        (labels for test texts, as a baseline), each with
         ``requests`` (at most), ``expected_requests``, ``answered`` (in the ledger already),
         ``prompt_tokens``, ``max_completion_tokens``, and for what is not answered yet
         ``max_tokens_left``, ``completion_tokens``, ``seconds``, ``yen`` (expected; None where it
@@ -124,9 +126,20 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         once). And ``measured_on`` (ledger or sample), ``batch`` (the share of the price that the
         batch API takes, or None), ``budget``, ``notes`` (sentences on what this generator will not
         be asked, or may be asked besides) and ``masked``.
+        ``sources`` are the files that texts are read from (name, file, texts), which cost
+        nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
         What later rounds name because the earlier ones lack it is not known before they are
         asked, and not in it.
     """
+    given = load_sources(task)
+    files = [
+        {"name": s.name, "file": s.path.name, "texts": len(given[s.name])}
+        for s in task.sources
+        if s.path is not None
+    ]
+    if task.generator_source is None:
+        load_data(task)
+        return {**_NOTHING, "sources": files, "notes": [_NOT_ASKED]}
     with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
         # A budget in yen without a price is refused here as it would be later.
         Purse(task.generation.budget, task.generator.price)
@@ -136,16 +149,20 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         outgoing = prepare(requests, generator.info, task.privacy, dictionary)
         requests = list(outgoing.requests)
         tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in requests}}
-        past = _recorded(requests, generator, run or Path("runs") / task.name)
+        alone = zero_shot_requests(task, data, generator.info)
+        past = _recorded(requests, alone, generator, run or Path("runs") / task.name)
         waiting = [r for r in requests if r.id not in past.answers]
         rate = past.rate or measured(waiting, generator, sample)
         fate = fate_of(task, data, requests, past.answers) if past.answers else None
-        context = _Context(task, data, generator, rate, past.counts, fate, past.judging, refiner)
+        context = _Context(
+            task, data, generator, rate, past.counts, fate, past.judging, refiner, alone
+        )
         steps = [
             _generation(context, requests, waiting, tokens),
             *context.rewriting(requests),
             *context.refining(requests),
-            *context.label_check(sum(r.texts for r in requests)),
+            *context.label_check(sum(r.texts for r in requests) + sum(map(len, given.values()))),
+            *context.zero_shot(),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
     price = task.generator.price
@@ -155,6 +172,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         texts[r.label, r.register.name] += r.texts
     named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
     return {
+        "sources": files,
         "generator": generator.info.name,
         "steps": rows,
         **_sums(rows),
@@ -175,6 +193,20 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "notes": notes_on(task, generator.info, refiner.info if refiner else None),
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
+
+
+_NOT_ASKED = "All texts are read from files: no generator is asked, and nothing is paid for."
+_NOTHING: dict[str, Any] = {
+    "generator": None,
+    "steps": [],
+    **dict.fromkeys(("requests", "answered", "prompt_tokens", "max_completion_tokens"), 0),
+    "texts": 0,
+    **dict.fromkeys(("max_tokens_left", "completion_tokens", "shared_prompt_tokens", "masked"), 0),
+    **dict.fromkeys(("seconds", "yen", "max_yen"), 0.0),
+    **{name: [] for name in ("unknown", "cells", "rounds", "knowledge")},
+    **dict.fromkeys(("measured_on", "batch"), None),
+    "budget": {},
+}
 
 
 @contextmanager
@@ -216,7 +248,9 @@ class _Past:
     judging: float | None = None
 
 
-def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _Past:
+def _recorded(
+    requests: Sequence[Request], alone: Sequence[Request], generator: Generator, run: Path
+) -> _Past:
     path = run / "ledger.sqlite"
     if not path.is_file():
         return _Past({}, None, {})
@@ -224,6 +258,9 @@ def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _
         answers = ledger.answers(r.id for r in requests)
         found = ledger.rate(generator.info.identity)
         counts = {name: ledger.answered(name) for name in _TEMPLATES}
+        # The same template labels test texts; those are counted by themselves.
+        counts["zero_shot"] = len(ledger.answers(r.id for r in alone))
+        counts["judge"] -= counts["zero_shot"]
         judging = ledger.wall_seconds("trust") + ledger.wall_seconds("pseudo")
         judged = judging / counts["judge"] if counts["judge"] else None
     return _Past(answers, found and Rate(*found, "ledger"), counts, judged)
@@ -261,6 +298,7 @@ class _Context:
     fate: Fate | None
     judging: float | None
     refiner: Generator | None
+    alone: Sequence[Request]
 
     @property
     def text_tokens(self) -> float | None:
@@ -326,8 +364,8 @@ class _Context:
         texts = texts if task.alignment.label_trust == "pool" else 0
         if gold is None or task.kind != "classification" or not texts + unlabelled:
             return []
-        chooses = info.prompt_kind == "document" and isinstance(self.generator, Chooser)
-        scores = isinstance(self.generator, Scorer) and self.generator.scores_options
+        chooses, scores = self._says
+        chooses = chooses and info.prompt_kind == "document"
         if info.prompt_kind == "document" and not (chooses or scores):
             return []
         most = label_judge.FOLDS * (texts + unlabelled) + len(gold)
@@ -336,7 +374,8 @@ class _Context:
         questions = label_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
         library = PromptLibrary(task.generation.prompts)
         if chooses:
-            return [self._weighing(questions, library, most, expected)]
+            folds = label_judge.FOLDS
+            return [self._weighing("trust", questions, library, most, expected, folds)]
         asked = label_judge.requests(
             questions[:: max(1, len(questions) // _PROMPTS)], task, library, info
         )
@@ -347,6 +386,31 @@ class _Context:
         return [
             replace(self._step("trust", counts, asked, written), seconds=self.label_seconds(asked))
         ]
+
+    def zero_shot(self) -> list[Step]:
+        """A test text each, as a baseline."""
+        asked, test, info = self.alone, self.data.test, self.generator.info
+        chooses, scores = self._says
+        if not asked or test is None or (info.prompt_kind == "document" and not chooses | scores):
+            return []
+        if info.prompt_kind == "document" and chooses:
+            library = PromptLibrary(self.task.generation.prompts)
+            questions = questions_on(self.task, test)
+            return [self._weighing("zero_shot", questions, library, len(asked), len(asked), 1)]
+        counts = (len(asked), len(asked), self.counts.get("zero_shot", 0))
+        step = self._step("zero_shot", counts, asked[:_PROMPTS], self._label_tokens())
+        return [replace(step, seconds=self.label_seconds(asked[:_PROMPTS]))]
+
+    @property
+    def _says(self) -> tuple[bool, bool]:
+        """Whether the generator weighs labels in this process, and whether its answers score."""
+        scores = isinstance(self.generator, Scorer) and self.generator.scores_options
+        return isinstance(self.generator, Chooser), scores
+
+    def _label_tokens(self) -> float:
+        """Tokens of an answer that names a label."""
+        names = [f'{{"label": "{name}"}}' for name in self.task.labels]
+        return sum(map(self.generator.count_tokens, names)) / len(names)
 
     def _step(
         self,
@@ -369,10 +433,12 @@ class _Context:
 
     def _weighing(
         self,
+        name: str,
         questions: Sequence[label_judge.Question],
         library: PromptLibrary,
         most: int,
         expected: int,
+        prompts: int,
     ) -> Step:
         """A base model in this process weighs labels: no answers, only time."""
         names = list(self.task.labels)
@@ -381,11 +447,11 @@ class _Context:
         times: list[float] = []
         if self.rate and self.rate.source == "sample":
             times = self._weighed(documents, names)
-        # A fold's prompt is read once; what follows it is only the text.
+        # What prompts have in common is read once; what follows it is only the text.
         first, rest = (times[0], sum(times[1:]) / len(times[1:])) if times else (0.0, None)
         return Step(
-            *("trust", most, expected, 0, each * most, 0.0, 0, 0.0, rest),
-            extra_seconds=label_judge.FOLDS * first,
+            *(name, most, expected, 0, each * most, 0.0, 0, 0.0, rest),
+            extra_seconds=prompts * first,
         )
 
     def _weighed(self, documents: Sequence[str], names: Sequence[str]) -> list[float]:

@@ -20,7 +20,7 @@ from japagen.running.data import TaskData
 from japagen.stages.curating import filter_texts
 from japagen.stages.planning import find_registers, load_analyzer
 from japagen.stages.refining import why_not
-from japagen.tasks.matching_settings import STRATEGY
+from japagen.tasks.gradmm_settings import STRATEGY
 from japagen.tasks.tasks import Task
 
 # Fewer texts than these say too little of the others.
@@ -152,7 +152,7 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
         notes.append(f"{info.name} continues documents: it writes one text a request.")
     if task.generation.strategy == STRATEGY:
         notes.append(
-            "Gradient matching changes texts in this process once their labels were checked: "
+            "Gradient matching writes texts anew in this process once their labels were checked: "
             "no requests, but time that is not in the table."
         )
     if info.prompt_kind == "document" and task.generation.paraphrase_share:

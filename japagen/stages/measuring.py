@@ -81,7 +81,7 @@ class Measuring:
         from japagen.training.encoders import encoder_identity
 
         gold, _ = self._sets
-        columns = ("id", "text", "text_pair", "round")
+        columns = ("id", "text", "text_pair", "round", "source")
         fingerprint = {
             "examples": digest([dataset.kept.column(name) for name in columns]),
             "gold": fingerprint_of(gold),
@@ -100,6 +100,29 @@ class Measuring:
         outputs = ["diversity.json"]
         found: dict[str, Any] | None = self._stages.run(
             "diversity", outputs, fingerprint, make, write_json, read_json
+        )
+        return found
+
+    def distances(self, dataset: Dataset, tagger: Tagger) -> dict[str, float | None]:
+        """How far each source's kept texts are from gold; empty without gold or with one source."""
+        gold, _ = self._sets
+        if gold is None or len(self._task.sources) == 1:
+            return {}
+        columns = ("id", "text", "text_pair", "source", "register_seen")
+        fingerprint = {
+            "examples": digest([dataset.kept.column(name) for name in columns]),
+            "gold": fingerprint_of(gold),
+            "dictionary": tagger.identity,
+            "seed": self._task.seed,
+        }
+
+        def make() -> dict[str, float | None]:
+            from japagen.alignment.by_source import distances_to_gold
+
+            return distances_to_gold(dataset, gold, tagger, self._task.seed)
+
+        found: dict[str, float | None] = self._stages.run(
+            "distances", ["distances.json"], fingerprint, make, write_json, read_json
         )
         return found
 

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 import japagen
-from japagen.examples import EDITED, HELD_BACK, REWRITTEN, Dataset
+from japagen.curation.reliability import Reliability
+from japagen.examples import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.running.data import TaskData
 from japagen.stages.pseudo_labelling import Pseudo
-from japagen.stages.scoring import Seeded, errors_of, scores_of
+from japagen.stages.scoring import Baseline, Seeded, errors_of, scores_of
+from japagen.stages.source_report import SourceValue, report_sources
 from japagen.tasks.economics import economics_of
 from japagen.tasks.knowledge import Knowledge
 from japagen.tasks.tasks import Task
@@ -35,17 +37,20 @@ class Parts:
         data: Its texts.
         gold: Training gold with registers.
         dataset: Synthetic examples as far as the stages have come.
-        generator: Who wrote them; None when they came from a file.
-        synthetic_file: Name of that file.
+        generator: Who wrote them; None when they came from files alone.
         cost: Totals of the ledger.
         alignment: What alignment reports.
         diversity: How varied the kept texts are.
-        edits: What gradient matching changed; None under other strategies.
+        distances: Source to how far its kept texts are from gold; empty with one source.
+        reliability: Source to how reliable its labels are; empty before they are checked.
+        values: Source to what its texts were found to be worth; empty before training.
+        matching: What gradient matching wrote anew; None under other strategies.
         pseudo: Unlabelled texts that were trained on, and why.
         mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and what the classifier gave for the test texts, shape
             (n, `LabelSpace.outputs`), a training.
         gold_only: The same for training on gold alone.
+        baselines: What a reader would try first; some perhaps left out.
         seconds: Stage to seconds.
         encoder: Identity of the encoder.
         audit: Personal data, memory of gold and skews in the accepted texts.
@@ -60,15 +65,18 @@ class Parts:
     gold: Dataset | None = None
     dataset: Dataset | None = None
     generator: GeneratorInfo | None = None
-    synthetic_file: str | None = None
     cost: Mapping[str, float] | None = None
     alignment: dict[str, Any] | None = None
     diversity: dict[str, Any] | None = None
-    edits: dict[str, Any] | None = None
+    distances: Mapping[str, float | None] = field(default_factory=dict)
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
+    values: Mapping[str, SourceValue] = field(default_factory=dict)
+    matching: dict[str, Any] | None = None
     pseudo: Pseudo = field(default_factory=Pseudo)
     mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
+    baselines: list[Baseline] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     encoder: str | None = None
     audit: dict[str, Any] | None = None
@@ -94,7 +102,7 @@ def collect(parts: Parts) -> dict[str, Any]:
             "seed": task.seed,
         },
         "generator": _generator(parts.generator),
-        "synthetic_file": parts.synthetic_file,
+        "sources": [report.to_dict() for report in report_sources(dataset, parts)],
         "counts": _counts(parts, dataset),
         "per_label": _per_label(parts, dataset),
         "rejections": rejection_counts(dataset),
@@ -104,7 +112,7 @@ def collect(parts: Parts) -> dict[str, Any]:
         "coverage": parts.coverage,
         "alignment": parts.alignment,
         "diversity": parts.diversity,
-        "gradient_matching": parts.edits,
+        "gradient_matching": parts.matching,
         "pseudo_labels": parts.pseudo.found,
         "mix": parts.mix,
         "scores": scores_of(
@@ -112,11 +120,12 @@ def collect(parts: Parts) -> dict[str, Any]:
             parts.data,
             parts.with_synthetic,
             parts.gold_only,
+            parts.baselines,
             used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
         ),
         "leakage": _leakage(parts, dataset),
         "errors": errors_of(task, parts.data, parts.with_synthetic),
-        "cost": _cost(parts.cost, int(dataset.kept_mask.sum())),
+        "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
         "seconds": parts.seconds,
         "versions": _versions(),
         "dictionary": (parts.alignment or {}).get("dictionary"),
@@ -154,6 +163,10 @@ def _cost(totals: Mapping[str, float] | None, kept: int) -> dict[str, float] | N
     return found
 
 
+def _kept_of_generator(parts: Parts, dataset: Dataset) -> int:
+    return sum(name == parts.task.generator_source for name in dataset.kept.column("source"))
+
+
 def _size(data: Dataset | None) -> int:
     return len(data) if data is not None else 0
 
@@ -162,17 +175,18 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     kept = int(dataset.kept_mask.sum())
     labels = zip(dataset.kept.labels, dataset.kept.column("label_asked"), strict=True)
     failed = rejection_counts(dataset).get("failed", 0)
-    sources = Counter(dataset.column("source"))
-    first = len(dataset) - sources[REWRITTEN] - sources[EDITED]
+    derived = Counter(dataset.column("derived"))
+    first, own = derived[None], parts.task.generator_source
+    written = zip(dataset.column("derived"), dataset.column("source"), strict=True)
     return {
         "gold": _size(parts.data.gold),
         "test": _size(parts.data.test),
         "unlabelled": _size(parts.data.unlabelled),
-        "requested": first if parts.generator else 0,
+        "requested": sum(how is None and name == own for how, name in written),
         "failed": failed,
         "generated": first - failed,
-        "rewritten": sources[REWRITTEN],
-        "edited": sources[EDITED],
+        "rewritten": derived[REWRITTEN],
+        "synthesised": derived[SYNTHESISED],
         "relabelled": sum(asked is not None and label != asked for label, asked in labels),
         "rejected": len(dataset) - kept - failed,
         "kept": kept,
@@ -189,8 +203,7 @@ def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | No
         return Counter(tag for label in labels for tag in tags(label))
 
     gold = count(parts.data.gold.labels) if parts.data.gold is not None else Counter[str]()
-    made_of_others = (REWRITTEN, EDITED)
-    first = np.flatnonzero([s not in made_of_others for s in dataset.column("source")])
+    first = np.flatnonzero([how is None for how in dataset.column("derived")])
     written = dataset.take(first)
     asked = zip(written.column("label_asked"), written.labels, strict=True)
     # Counted under the label it was written for, whatever it was found to have.
@@ -252,19 +265,19 @@ def _shares(names: Iterable[str]) -> dict[str, float]:
 
 def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     """Registers in gold, as asked for, and as seen before and after they were held to that."""
-    names = ("label_asked", "register_asked", "register_seen", "source", "rejected")
+    names = ("label_asked", "register_asked", "register_seen", "derived", "rejected")
     space = parts.task.label_space()
     rows = [
         {
             "tags": [] if label is None else space.tags(space.name(label)),
             "asked": asked and _name(asked),
             "seen": _name(seen),
-            "child": source in (REWRITTEN, EDITED),
-            "rewritten": source == REWRITTEN,
+            "child": derived is not None,
+            "rewritten": derived == REWRITTEN,
             "kept": not rejected,
-            "usable": not rejected or rejected["filter"] in (*HELD_BACK, EDITED),
+            "usable": not rejected or rejected["filter"] in (*HELD_BACK, SYNTHESISED),
         }
-        for label, asked, seen, source, rejected in zip(*map(dataset.column, names), strict=True)
+        for label, asked, seen, derived, rejected in zip(*map(dataset.column, names), strict=True)
     ]
     kept = [r for r in rows if r["kept"]]
     if not any(row for row in dataset.kept.column("register_seen")):

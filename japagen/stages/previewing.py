@@ -13,7 +13,7 @@ from japagen.generation.outgoing import prepare
 from japagen.generators.base import Generator, GeneratorInfo, Request
 from japagen.generators.loading import load_generator
 from japagen.prompts import PromptLibrary
-from japagen.running.data import TaskData, load_data
+from japagen.running.data import TaskData, load_data, load_sources
 from japagen.stages import pairs
 from japagen.stages.planning import find_registers, load_analyzer, plan, shots_of
 from japagen.tasks.knowledge import Knowledge
@@ -28,13 +28,58 @@ def prompt_text(request: Request) -> str:
 
 
 def sample(task: Task, number: int) -> list[dict[str, Any]]:
-    """Sends ``number`` requests spread over labels, registers and what they name; keeps nothing.
+    """Shows ``number`` requests or texts of each source; keeps nothing.
+
+    The generator is sent requests, each for one text or several, spread over labels, registers and
+    what they name; of a file the first texts of every label are read, then the second ones.
 
     Returns:
-        For each: label, register, what it names and how it is to be written (``settings``, one
-        entry a text), template, the prompt as sent, and the text or the error. A request for
-        several texts has them in ``texts``, and in ``text`` a line for each.
+        For each: source, label, register, what it names and how it is to be written (``settings``,
+        one entry a text), template, the prompt as sent, and the text or the error. A request for
+        several texts has them in ``texts``, and in ``text`` a line for each. Of a file's texts the
+        register, template and prompt are empty.
     """
+    given = load_sources(task)
+    return [
+        row
+        for source in task.sources
+        for row in (
+            _generated(task, number)
+            if source.generator
+            else _read(task, source.name, given[source.name], number)
+        )
+    ]
+
+
+def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str, Any]]:
+    space, seen = task.label_space(), Counter[str]()
+    ranked = []
+    for index, example in enumerate(texts.kept):
+        label = space.name(example.label or "")
+        ranked.append((seen[label], index, label, example))
+        seen[label] += 1
+    return [
+        {
+            "source": source,
+            "label": label,
+            "register": "",
+            "knowledge": [],
+            "settings": [],
+            "template": "",
+            "prompt": "",
+            "texts": [example.text if example.text_pair is None else _both(example)],
+            "text": example.text if example.text_pair is None else _both(example),
+            "error": "",
+        }
+        for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]
+    ]
+
+
+def _both(example: Example) -> str:
+    return f"{example.text}\n{example.text_pair}"
+
+
+def _generated(task: Task, number: int) -> list[dict[str, Any]]:
     with closing(load_generator(task.generator)) as generator:
         data = load_data(task)
         requests = plan(task, data, generator.info)
@@ -45,10 +90,11 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
     rows: dict[str, list[Example]] = {request.id: [] for request in chosen}
     for example in made:
         rows[str(example.request_id)].append(example)
-    return [_shown(request, rows[request.id]) for request in chosen]
+    source = task.generator_source
+    return [{"source": source, **_row(request, rows[request.id])} for request in chosen]
 
 
-def _shown(request: Request, made: Sequence[Example]) -> dict[str, Any]:
+def _row(request: Request, made: Sequence[Example]) -> dict[str, Any]:
     errors = [e.rejected.detail for e in made if e.rejected]
     return {
         "label": request.label,

@@ -16,7 +16,7 @@ from japagen.curation.label_check import (
     held_out_posterior,
     label_indices,
 )
-from japagen.examples import Dataset
+from japagen.examples import Dataset, Example
 from japagen.generation.generation import label_variables
 from japagen.generators.base import Answer, GeneratorInfo, Request
 from japagen.japanese.register_detection import RegisterAnalyzer
@@ -93,12 +93,20 @@ def refine_doubtful(
                 *(prompts, info, send, lambda label: label_variables(task, label)),
                 *(task.seed, task.generation.max_tokens),
             )
+
+            def rewrite(rows: Sequence[Example], number: int) -> list[Example | None]:
+                """Texts of files stay as some other LLM wrote them."""
+                own = [row.source == task.generator_source for row in rows]
+                mine = [row for row, is_own in zip(rows, own, strict=True) if is_own]
+                made = iter(rewriter.rewrite(mine, number))
+                return [next(made) if is_own else None for is_own in own]
+
             return refinement.refine(
                 dataset,
                 settings.rounds,
                 settings.doubt,
                 score=score,
-                rewrite=rewriter.rewrite,
+                rewrite=rewrite,
                 filtered=filtered,
                 analyzer=analyzer,
             )

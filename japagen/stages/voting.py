@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from japagen.curation import label_judge
-from japagen.curation.label_check import Vote, cross_fitted_vote, label_indices
+from japagen.curation.label_check import Floats, Vote, cross_fitted_vote, label_indices
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.generators.base import Answer, GeneratorInfo
@@ -16,6 +17,9 @@ from japagen.prompts import PromptLibrary
 from japagen.stages.asking import Asker
 from japagen.storage.files import digest
 from japagen.tasks.tasks import Task
+
+if TYPE_CHECKING:
+    from japagen.training.frozen import FrozenTraining
 
 
 class Voters:
@@ -39,6 +43,7 @@ class Voters:
         self._stage = stage
         self._prompts = PromptLibrary(task.generation.prompts)
         self._labels = list(task.labels)
+        self._vectors: dict[str, Floats] = {}
         self.unanswered: list[str] = []
 
     @property
@@ -85,35 +90,51 @@ class Voters:
             found += self._generator_votes(texts)
         return found
 
-    def _encoder_vote(self, dataset: Dataset) -> Vote:
-        """The vote of heads on the frozen encoder, descriptions and all, as `train` fits them."""
+    def vectors(self, dataset: Dataset) -> Floats:
+        """What a head on the frozen encoder sees of the texts, made once, shape (rows, width)."""
+        if dataset.fingerprint not in self._vectors:
+            found = self._frozen.vectors(dataset.texts, dataset.column("text_pair"))
+            self._vectors[dataset.fingerprint] = found
+        return self._vectors[dataset.fingerprint]
+
+    @cached_property
+    def _frozen(self) -> FrozenTraining:
         from japagen.training.frozen import FrozenTraining
 
-        task, gold = self._task, self._gold
-        frozen = FrozenTraining(task.training.encoder, task.labels, task.training, gold.is_pair)
-        on_gold, on_texts = (
-            frozen.vectors(d.texts, d.column("text_pair")) for d in (gold, dataset)
-        )
+        task = self._task
+        return FrozenTraining(task.training.encoder, task.labels, task.training, self._gold.is_pair)
+
+    def _encoder_vote(self, dataset: Dataset) -> Vote:
+        """The vote of heads on the frozen encoder, descriptions and all, as `train` fits them."""
         return cross_fitted_vote(
-            frozen.log_probabilities,
-            on_gold,
-            label_indices(gold, self._labels),
-            on_texts,
-            task.seed,
+            self._frozen.log_probabilities,
+            self.vectors(self._gold),
+            label_indices(self._gold, self._labels),
+            self.vectors(dataset),
+            self._task.seed,
         )
 
     def _generator_votes(self, dataset: Dataset) -> list[Vote]:
         """The generator's vote, or none where it cannot be asked."""
         questions = label_judge.plan_questions(dataset, self._gold, self._task.seed)
+        scores = self.judge(questions)
+        if not scores:
+            return []
+        return [label_judge.to_vote(questions, scores, len(self._gold), len(dataset))]
+
+    def judge(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
+        """What the generator makes of each label, for each question; nothing if it cannot say.
+
+        What got no answer stands in `unanswered` afterwards.
+        """
         try:
-            scores = self._scores(questions)
+            return self._scores(questions)
         except JapagenError as error:
             self._listener.note(f"The generator does not judge labels: {error.message}")
             # A server may be back the next time; labels that begin alike will not change.
             if not isinstance(error, AmbiguousOptionsError):
                 self.unanswered.append(error.message)
             return []
-        return [label_judge.to_vote(questions, scores, len(self._gold), len(dataset))]
 
     def _scores(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
         """Weighed by a base model in this process, else by answers: with scores or as votes."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from japagen.alignment.bounds import bound_weights, find_off_topic
+from japagen.curation.reliability import Reliability
 from japagen.examples import Dataset
 from japagen.generation import coverage
 from japagen.japanese.register_detection import RegisterAnalyzer
-from japagen.mixing.mix import FoundMix, given_mix
+from japagen.mixing.mix import Mix, find_mix
+from japagen.mixing.worth import measure_worth, why_not
 from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner, fingerprint_of
 from japagen.stages.measuring import Vectors
@@ -19,6 +22,9 @@ from japagen.stages.planning import find_registers
 from japagen.storage.files import read_json, write_json
 from japagen.storage.formats import load_dataset, write_examples
 from japagen.tasks.tasks import Task
+
+# Scores under which every label counts alike, however rare: real label shares cost them.
+_BALANCED_METRICS = ("macro_f1", "matthews")
 
 
 class Weighting:
@@ -65,7 +71,7 @@ class Weighting:
             "examples": dataset.fingerprint,
             "gold": fingerprint_of(self._gold),
             "unlabelled": fingerprint_of(unlabelled),
-            "label_prior": self._task.label_prior,
+            "label_prior": self._label_prior,
             "alignment": settings.model_dump(mode="json"),
             "japanese": self._analyzer.identity,
             "encoder": encoder_identity(self._task.training.encoder),
@@ -84,7 +90,7 @@ class Weighting:
                 dataset.with_columns(weight_label=trust * factors),
                 self._gold,
                 known,
-                label_prior=self._task.label_prior,
+                label_prior=self._label_prior,
                 method=settings.method,
                 floor=settings.floor,
                 seed=self._task.seed,
@@ -95,7 +101,13 @@ class Weighting:
             if settings.resample is not None:
                 # The draw was by the balanced weights already.
                 return keep_drawn(dataset, alignment.weights), alignment.to_dict()
-            weights = alignment.weights * factors
+            weights = bound_weights(
+                alignment.weights,
+                [label if isinstance(label, str) else "" for label in dataset.labels],
+                strength=settings.strength,
+                off_topic=find_off_topic(*vectors[:2]) if len(vectors) > 1 else None,
+            )
+            weights = weights * factors
             kept = dataset.kept_mask
             weights /= weights[kept].mean() if weights[kept].any() else 1.0
             aligned = dataset.with_columns(weight_distribution=weights)
@@ -111,63 +123,66 @@ class Weighting:
         outputs = ["aligned.parquet", "alignment.json"]
         return self._stages.run("align", outputs, fingerprint, make, save, load)
 
-    def mix(
-        self, dataset: Dataset, alignment: dict[str, Any] | None, vouched: Collection[str] = ()
-    ) -> FoundMix:
-        """How much of the synthetic text to train on, and at which share of the loss.
+    @property
+    def _label_prior(self) -> str | dict[str, float]:
+        """The label shares to weight to: with ``auto``, even ones where labels count alike."""
+        task = self._task
+        balanced = task.kind == "classification" and task.metric in _BALANCED_METRICS
+        return "uniform" if task.label_prior == "auto" and balanced else task.label_prior
+
+    def mix(self, dataset: Dataset, reliability: Mapping[str, Reliability]) -> Mix:
+        """How much each source weighs beside gold, by how reliable its labels are.
 
         Args:
             dataset: Aligned examples.
-            alignment: What `align` reported; None where nothing was aligned.
-            vouched: Ids of examples whose label a person has vouched for.
+            reliability: Of each source's labels.
         """
+        share = self._task.training.synthetic_share
+        return find_mix(
+            len(self._gold or ()),
+            dataset,
+            reliability,
+            share=None if share == "auto" else share,
+            checkable=self._task.kind == "classification",
+        )
+
+    def worth(self, chosen: Dataset | None, mix: Mix) -> dict[str, Any] | None:
+        """Learning curves of gold and of synthetic text; None where they cannot be measured.
+
+        Args:
+            chosen: What is trained on beside gold.
+            mix: How much it weighs.
+        """
+        gold = self._gold
+        if chosen is None or gold is None or why_not(gold, chosen.kept) is not None:
+            return None
         from japagen.training.encoders import encoder_identity
 
         task = self._task
-        if task.training.synthetic_share != "auto":
-            return given_mix(task.training.share)
+        odds = mix.share / (1 - mix.share)
+        text_weight = odds * len(gold) / len(chosen.kept)
         fingerprint: dict[str, Any] = {
-            "examples": dataset.fingerprint,
-            "gold": fingerprint_of(self._gold),
-            "unlabelled": fingerprint_of(self._data.unlabelled),
-            "label_prior": task.label_prior,
-            "alignment": task.alignment.model_dump(mode="json"),
-            "mixing": task.mixing.model_dump(mode="json"),
-            "labels_settled": task.curation.model_dump(include={"label_miss", "label_confidence"}),
+            "examples": chosen.fingerprint,
+            "text_weight": text_weight,
+            "gold": fingerprint_of(gold),
             "encoder": encoder_identity(task.training.encoder),
-            "japanese": self._analyzer.identity,
+            "max_length": task.training.max_length,
             "labels": dict(task.labels),
-            "training": task.training.model_dump(
-                mode="json",
-                include=None if task.mixing.confirm else {"soft_labels", "tune", "max_length"},
-                exclude={"pseudo_labels", "pseudo_label_texts"},
-            ),
+            "repeats": task.mixing.repeats,
             "seed": task.seed,
         }
-        if vouched:
-            fingerprint["vouched"] = sorted(vouched)
 
-        def make() -> FoundMix:
-            from japagen.mixing.searching import find_mix_of
+        def make() -> dict[str, Any] | None:
+            from japagen.training.frozen import FrozenTraining
 
-            method = (alignment or {}).get("method", "none")
-            return find_mix_of(
-                task,
-                self._gold,
-                dataset,
-                # As alignment sees them: a register that one side lacks could not be matched.
-                self._data.unlabelled and find_registers(self._data.unlabelled, self._analyzer),
-                method,
-                self._analyzer.tagger,
-                self._stages.listener,
-                vouched,
+            frozen = FrozenTraining(task.training.encoder, task.labels, task.training, gold.is_pair)
+            return measure_worth(
+                gold,
+                chosen.kept,
+                frozen,
+                text_weight=text_weight,
+                seed=task.seed,
+                repeats=task.mixing.repeats,
             )
 
-        return self._stages.run(
-            "mix",
-            ["mix.json"],
-            fingerprint,
-            make,
-            lambda path, mix: write_json(path, mix.to_dict()),
-            lambda path: FoundMix.from_dict(read_json(path)),
-        )
+        return self._stages.run("worth", ["worth.json"], fingerprint, make, write_json, read_json)

@@ -55,6 +55,24 @@ def read_examples(
         JapagenError: If the file is missing, empty, of another encoding, broken, or lacks a
             needed column.
     """
+    examples, _ = read_with_places(
+        path, columns=columns, split=split, encoding=encoding, require_label=require_label
+    )
+    return examples
+
+
+def read_with_places(
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: Split = "synthetic",
+    encoding: str = "utf-8",
+    require_label: bool = False,
+) -> tuple[Dataset, list[str]]:
+    """Reads examples, and where in the file each stands, for messages: ``line 3``.
+
+    Arguments and errors as of `read_examples`.
+    """
     path = Path(path)
     form = _format_of(path)
     if not path.is_file():
@@ -70,7 +88,10 @@ def read_examples(
         lines = io.StringIO(text, newline="" if delimiter else "\n")
         rows = _table_rows(lines, path, delimiter) if delimiter else _jsonl_rows(lines, path)
     mapping = {"text": "text", **({"label": "label"} if require_label else {}), **(columns or {})}
-    examples = [_example(row, where, mapping, path, split) for where, row in rows]
+    places, examples = [], []
+    for where, row in rows:
+        examples.append(_example(row, where, mapping, path, split))
+        places.append(where)
     if not examples:
         raise JapagenError(f"Expected examples in {path}, found none.", "Fill it in.")
     if require_label:
@@ -81,7 +102,7 @@ def read_examples(
                     f"'{example.text[:30]}'.",
                     "Label the row or remove it.",
                 )
-    return Dataset.of(examples)
+    return Dataset.of(examples), places
 
 
 def stream_examples(path: Path) -> Iterator[Example]:

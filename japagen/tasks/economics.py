@@ -45,8 +45,8 @@ def economics_of(
 
     Args:
         settings: The assumptions.
-        found: The rest of metrics.json; its ``mix``, ``scores``, ``cost``, ``seconds`` and
-            ``per_label`` are read.
+        found: The rest of metrics.json; its ``mix``, ``scores``, ``cost``, ``seconds``,
+            ``sources`` and ``per_label`` are read.
         free: Whether nobody charges for the generator's tokens.
         latency: Seconds that the classifier takes for one text.
     """
@@ -106,14 +106,25 @@ def _times(bounds: Mapping[str, float | None], factor: float) -> dict[str, float
 
 def _run(settings: Economics, found: Mapping[str, Any], free: bool) -> dict[str, float | None]:
     seconds = sum((found.get("seconds") or {}).values())
-    tokens = (found.get("cost") or {}).get("yen", 0.0 if free else None)
+    charged = _charged(found, free)
     machine = _machine(settings, seconds)
     return {
         "seconds": seconds,
-        "generator_yen": tokens,
+        "generator_yen": charged,
         "machine_yen": machine,
-        "yen": None if tokens is None else tokens + (machine or 0.0),
+        "yen": None if charged is None else charged + (machine or 0.0),
     }
+
+
+def _charged(found: Mapping[str, Any], free: bool) -> float | None:
+    """What the run's own generator and those that wrote its files have charged, if all is known."""
+    sources = found.get("sources") or ()
+    files = [source["yen"] for source in sources if source["kind"] == "file"]
+    given = [source["yen"] for source in sources if source["kind"] == "generator"]
+    metered = (found.get("cost") or {}).get("yen", 0.0 if free else None)
+    own = [metered if yen is None else yen for yen in given] or ([] if files else [metered])
+    charged = [*own, *files]
+    return None if None in charged else sum(charged)
 
 
 def _machine(settings: Economics, seconds: float) -> float | None:

@@ -41,8 +41,8 @@ class Generation(Section):
             request. So do pairs, and templates of your own that do not use ``number``.
         strategy: ``few_shot`` shows gold examples, ``zero_shot`` only describes the label;
             ``auto`` is few-shot where there is gold. ``gradient_matching`` is few-shot, and
-            changes texts after their labels were checked so that they teach a classifier more of
-            what gold does (see `gradient_matching`).
+            synthesises texts anew after their labels were checked, so that their gradients come
+            nearer to gold's (see `gradient_matching`); it measured no better.
         diversity: How far texts may differ from gold and from each other: sets ``temperature``,
             ``shots``, ``completions_per_shot_set`` and ``curation.max_similarity`` where they are
             not given. ``medium`` leaves their defaults.

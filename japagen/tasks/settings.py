@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from japagen.japanese.registers import Keigo
 
@@ -15,6 +15,17 @@ Limit = Annotated[int, Field(ge=0)] | None
 # What a prompt can name: one line of text.
 Item = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 _COLUMNS = ("text", "text_pair", "label", "id", "weight")
+
+
+def _known_columns(columns: dict[str, str]) -> dict[str, str]:
+    for name in columns:
+        if name not in _COLUMNS:
+            raise ValueError(f"'{name}' is none of {', '.join(_COLUMNS)}; write OURS: YOURS")
+    return columns
+
+
+# Our column name to the file's.
+Columns = Annotated[dict[str, str], AfterValidator(_known_columns)]
 
 
 class Section(BaseModel):
@@ -46,17 +57,65 @@ class Source(Section):
     """
 
     path: Path
-    columns: dict[str, str] = {}
+    columns: Columns = {}
     encoding: str = "utf-8"
     per_label: Count | None = None
 
-    @field_validator("columns")
-    @classmethod
-    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
-        for name in columns:
-            if name not in _COLUMNS:
-                raise ValueError(f"'{name}' is none of {', '.join(_COLUMNS)}; write OURS: YOURS")
-        return columns
+
+class SourceEntry(Section):
+    """Who wrote synthetic texts: some LLM that left a file, or the task's own generator.
+
+    Attributes:
+        name: What the source is called in data and reports: letters, digits, ``_``, ``.`` and
+            ``-``; a source has it alone.
+        path: CSV, JSONL or Parquet of labelled texts that were written already; relative to the
+            task file.
+        columns: Our column name to the file's, for example ``{text: 本文, label: 分類}``.
+        encoding: The file's encoding; CSV and JSONL only.
+        generator: In place of a path, the task's ``generator`` writes ``generation.per_label``
+            texts a label; one source at most.
+        yen: What the texts have cost. Those of the generator count by its price when absent.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.\-]+$")]
+    path: Path | None = None
+    columns: Columns = {}
+    encoding: str = "utf-8"
+    generator: bool = False
+    yen: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _file_or_generator(self) -> SourceEntry:
+        if self.generator == (self.path is not None):
+            raise ValueError(
+                f"the source '{self.name}' needs a path or generator: true, and not both"
+            )
+        return self
+
+    @property
+    def file(self) -> Source | None:
+        """The file; None of the generator."""
+        if self.path is None:
+            return None
+        return Source(path=self.path, columns=self.columns, encoding=self.encoding)
+
+
+def _distinct(sources: tuple[SourceEntry, ...]) -> tuple[SourceEntry, ...]:
+    if not sources:
+        raise ValueError("name at least one source, or leave the key out for the generator alone")
+    names = [source.name for source in sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two sources are called '{twice}'; give each a name of its own")
+    own = [source.name for source in sources if source.generator]
+    if len(own) > 1:
+        raise ValueError(
+            f"the generator of the task can be one source alone, found {' and '.join(own)}"
+        )
+    return sources
+
+
+Sources = Annotated[tuple[SourceEntry, ...], AfterValidator(_distinct)]
 
 
 class Budget(Section):
@@ -205,27 +264,18 @@ class JapaneseSettings(Section):
     honorifics: Path | dict[str, Keigo] = {}
 
 
-AlignmentMethod = Literal[
-    "auto",
-    "entropy",
-    "dsir",
-    "dsir_characters",
-    "kernel_mean",
-    "density_ratio",
-    "sliced_transport",
-    "gradient_matching",
-    "labels",
-    "none",
-]
+AlignmentMethod = Literal["entropy", "dsir", "gradient_matching", "labels", "none"]
 
 
 class AlignmentSettings(Section):
     """How synthetic text is weighted towards gold.
 
     Attributes:
-        method: ``entropy`` (entropy balancing with tolerance), another method,
-            ``labels`` for label shares alone, ``none``, or ``auto``
-            for what does best on gold and unlabelled texts left out.
+        method: ``entropy`` (entropy balancing with tolerance), ``dsir`` (importance of word
+            n-grams), ``gradient_matching``, ``labels`` for label shares alone, or ``none``.
+        strength: How far a run follows the weights within a label, 0 to 1. They are bounded too:
+            no text counts for more than twice its label's mean, and one that is farther from
+            gold than gold is from itself for no more than that.
         floor: Least effective sample size, as a share of the examples within each label.
         label_trust: How likely each text's label is, which its weight is multiplied by.
             ``encoder`` asks a linear classifier trained on gold alone; ``pool`` asks the generator
@@ -236,13 +286,10 @@ class AlignmentSettings(Section):
     """
 
     method: AlignmentMethod = "entropy"
+    strength: Share = 0.5
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
     label_trust: Literal["pool", "encoder", "none"] = "pool"
     resample: Count | None = None
-
-
-# The synthetic share where nothing speaks for another.
-DEFAULT_SHARE = 0.4
 
 
 class Training(Section):
@@ -251,23 +298,21 @@ class Training(Section):
     Attributes:
         encoder: ``embedded``, a local directory, or a Hub name.
         trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
-        synthetic_share: Share of the total loss mass that synthetic examples carry, or ``auto``
-            to find it by cross-validation on gold; 0 trains on gold alone.
-        soft_labels: How far the labels of synthetic text give way to what gold and the labels'
-            descriptions make of it: 0 keeps the label asked for, 1 replaces it.
+        synthetic_share: Share of the total loss that synthetic examples carry, or ``auto`` for
+            what their number and the reliability of their labels suggest; 0 trains on gold alone.
         pseudo_labels: Whether unlabelled texts are learnt from as well, with what the voters on
             labels make of them: ``auto`` where gold left out shows that the generator knows what
             the encoder does not. Of classes alone.
         pseudo_label_texts: Unlabelled texts that voters are asked about, at most; a quarter of
             them all is left to compare later traffic with.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
-            from 16 real texts a label on, gold or labelled by voters, or 300 pairs.
+            where all texts together count for 16 gold texts per label, or 300 pairs.
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
         batch_size: Texts in an optimiser step.
         learning_rate: Of the encoder's layers, where it is tuned; when None, 5e-5, but 2e-5
-            with less than 50 texts of gold a label.
+            where all texts together count for fewer than 40 gold texts per label.
         head_learning_rate: Of the head, where the encoder is tuned.
         max_length: Tokens of a text, or pair of texts, that the encoder reads; the rest is cut.
         seeds: Independent fine-tunings for the comparison; the first one is saved.
@@ -276,7 +321,6 @@ class Training(Section):
     encoder: str = "embedded"
     trust_remote_code: bool = False
     synthetic_share: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
-    soft_labels: Share = 0.5
     pseudo_labels: Literal["auto", "always", "never"] = "auto"
     pseudo_label_texts: Count = 300
     tune: Literal["auto", "always", "never"] = "auto"
@@ -289,26 +333,15 @@ class Training(Section):
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1
 
-    @property
-    def share(self) -> float:
-        """The synthetic share as a number: the default one for ``auto``."""
-        return DEFAULT_SHARE if self.synthetic_share == "auto" else self.synthetic_share
-
 
 class Mixing(Section):
-    """How the synthetic share is found where ``training.synthetic_share`` is ``auto``.
+    """How the worth of synthetic text in gold is measured.
 
     Attributes:
-        repeats: Repeats of the cross-validation on gold.
-        confirm: Fine-tune on some folds too, and go back to gold alone if that does worse.
-        confirm_folds: At most so many folds, each fine-tuned with and without synthetic text.
-        confirm_minutes: No fold is begun after so many minutes.
+        repeats: Repeats of the cross-validation on gold that the learning curves are made with.
     """
 
-    repeats: Annotated[int, Field(ge=1, le=50)] = 5
-    confirm: bool = False
-    confirm_folds: Annotated[int, Field(ge=2)] = 8
-    confirm_minutes: Annotated[float, Field(gt=0)] = 20
+    repeats: Annotated[int, Field(ge=1, le=50)] = 2
 
 
 class Evaluation(Section):
@@ -320,8 +353,16 @@ class Evaluation(Section):
         metric: What the verdict goes by: ``macro_f1``, ``accuracy`` or ``matthews`` for classes;
             ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels a text; ``spearman``
             or ``pearson`` for numbers. The first of them when absent; all are shown.
+        baselines: Whether to fit what a reader would try first, and show it beside japagen:
+            logistic regression on TF-IDF of character n-grams, and plain fine-tuning of the
+            encoder, each on gold and on gold with all kept synthetic texts. Of classes and tags.
+        zero_shot: Whether the generator labels up to 200 test texts itself, as a baseline: ``auto``
+            asks one that answers chat turns on another machine, ``always`` any that can say
+            which label a text has. Of classes alone.
     """
 
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     metric: str | None = None
+    baselines: bool = True
+    zero_shot: Literal["auto", "always", "never"] = "auto"

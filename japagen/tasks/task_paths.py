@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +28,14 @@ def from_directory(raw: dict[str, Any], directory: Path) -> None:
         source = section.get(last)
         if isinstance(source, dict) and isinstance(source.get("path"), str):
             source["path"] = directory / source["path"]
+    for entry in _entries(raw):
+        if isinstance(entry.get("path"), str):
+            entry["path"] = directory / entry["path"]
     for *parents, key in _KEYS:
         section = _section(raw, parents)
         value = section.get(key)
         if isinstance(value, str) and (key in _ALWAYS_PATHS or (directory / value).exists()):
             section[key] = str(directory / value)
-
-
-def moved(raw: dict[str, Any], old: Path, new: Path) -> None:
-    """Puts relative paths right where a task file is written to another directory."""
-    for *parents, last in _SOURCES:
-        section = _section(raw, parents)
-        if isinstance(section.get(last), str):
-            section[last] = os.path.relpath(old / section[last], new)
-    for *parents, key in (*((*source, "path") for source in _SOURCES), *_KEYS):
-        section = _section(raw, parents)
-        value = section.get(key)
-        # A name of a model stays one unless it is a file or directory there.
-        if isinstance(value, str) and not Path(value).is_absolute() and (old / value).exists():
-            section[key] = os.path.relpath(old / value, new)
 
 
 def made_absolute(raw: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +47,17 @@ def made_absolute(raw: dict[str, Any]) -> dict[str, Any]:
         # A name of a model stays one unless it is a file or directory here.
         if isinstance(value, str) and (key in _ALWAYS_PATHS or Path(value).exists()):
             section[key] = str(Path(value).absolute())
+    for entry in _entries(raw):
+        if isinstance(entry.get("path"), str):
+            entry["path"] = str(Path(entry["path"]).absolute())
     return raw
+
+
+def _entries(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sources of synthetic text that a task lists."""
+    listed = raw.get("sources")
+    found = listed if isinstance(listed, list | tuple) else ()
+    return [entry for entry in found if isinstance(entry, dict)]
 
 
 def _section(raw: dict[str, Any], parents: list[str]) -> dict[str, Any]:

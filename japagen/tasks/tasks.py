@@ -17,11 +17,11 @@ from japagen.storage.yaml_files import read_mapping
 from japagen.tasks.economics import Economics
 from japagen.tasks.generation_settings import Generation, Refinement, with_diversity
 from japagen.tasks.generator_settings import GeneratorSettings
+from japagen.tasks.gradmm_settings import GradientMatching, Selection
 from japagen.tasks.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.matching_settings import GradientMatching
 from japagen.tasks.overrides import parse_overrides, set_key
-from japagen.tasks.selection_settings import Selection
+from japagen.tasks.removed import removed_settings
 from japagen.tasks.settings import (
     AlignmentSettings,
     BalanceValue,
@@ -36,6 +36,8 @@ from japagen.tasks.settings import (
     Section,
     Share,
     Source,
+    SourceEntry,
+    Sources,
     Training,
 )
 from japagen.tasks.task_paths import from_directory, made_absolute
@@ -65,6 +67,9 @@ class Task(Section):
         test: Labelled texts to score on; held out from gold when absent.
         unlabelled: Unlabelled texts from the target population; optional. They say how often
             labels and words occur, and may be learnt from (``training.pseudo_labels``).
+        sources: Who writes the synthetic texts, each under a name: files of texts that were
+            written already, and the task's generator. Of texts that are alike the earlier
+            source's is kept. The generator alone when absent.
         registers: Shares over polite, plain, casual and honorific, or ``from_gold``.
         label_prior: How often labels occur: a way to find out, or a mapping.
         concepts: Label to the terms that its texts must cover, with the share of its texts for
@@ -87,6 +92,7 @@ class Task(Section):
     gold: Source | None = None
     test: Source | None = None
     unlabelled: Source | None = None
+    sources: Sources = (SourceEntry(name="generator", generator=True),)
     registers: Literal["from_gold"] | dict[str, Share] = "from_gold"
     label_prior: Literal["auto", "gold", "uniform", "estimate"] | dict[str, Share] = "auto"
     concepts: dict[str, dict[Item, Share]] = Field({})
@@ -170,6 +176,11 @@ class Task(Section):
         """The description of a label, or of all the tags, that a name stands for."""
         texts = [self.labels[tag] for tag in self.label_space().tags(name) if self.labels[tag]]
         return "／".join(texts)
+
+    @property
+    def generator_source(self) -> str | None:
+        """The name of the source that the task's generator is; None where it writes nothing."""
+        return next((source.name for source in self.sources if source.generator), None)
 
     @property
     def metric(self) -> str:
@@ -275,6 +286,8 @@ class Task(Section):
         Raises:
             JapagenError: Naming every wrong key at once.
         """
+        if removed := removed_settings(raw):
+            raise _refused(where, removed)
         return _validated(cls, raw, where)
 
     def to_yaml(self) -> str:
@@ -312,21 +325,63 @@ def _validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Mode
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        problems = [_problem(dict(e)) for e in error.errors()]
-        raise JapagenError(
-            f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
-            "Correct the keys named above.",
-        ) from None
+        raise _refused(where, [_problem(dict(e)) for e in error.errors()]) from None
 
 
-def synthetic_source(path: Path, columns: Iterable[str]) -> Source:
-    """A file of synthetic texts, with its columns as ``OURS=YOURS``.
+def _refused(where: str, problems: list[str]) -> JapagenError:
+    return JapagenError(
+        f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
+        "Correct the keys named above.",
+    )
+
+
+class _Given(Section):
+    """Sources that are given beside a task."""
+
+    sources: Sources
+
+
+def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
+    """Files in place of a task's sources; those without a name are called as the files are.
 
     Raises:
-        JapagenError: If a column is written otherwise or is none of ours.
+        JapagenError: If two of them have one name.
+    """
+    entries = [
+        source
+        if isinstance(source, SourceEntry)
+        else {**source.model_dump(exclude={"per_label"}), "name": _name_of(source.path)}
+        for source in given
+    ]
+    return _validated(_Given, {"sources": entries}, "--synthetic").sources
+
+
+def sources_from_options(files: Iterable[str], columns: Iterable[str]) -> Sources:
+    """The sources that ``--synthetic`` names, as ``FILE`` or ``NAME=FILE``.
+
+    Args:
+        files: What the option was given.
+        columns: Our columns to those of all the files, as ``OURS=YOURS``.
+
+    Raises:
+        JapagenError: If a column is written otherwise or is none of ours, or two sources have
+            one name.
     """
     mapping = parse_overrides(columns, "--column", "text=本文")
-    return _validated(Source, {"path": path, "columns": mapping}, "--column")
+    _validated(Source, {"path": Path(), "columns": mapping}, "--column")
+    entries = []
+    for file in files:
+        name, equals, path = file.partition("=")
+        # A file's own name may have the sign in it.
+        if not equals or Path(file).is_file():
+            name, path = _name_of(Path(file)), file
+        entries.append({"name": name, "path": path, "columns": mapping})
+    return _validated(_Given, {"sources": entries}, "--synthetic").sources
+
+
+def _name_of(path: Path) -> str:
+    """A file's name without its suffix, and without what a source's name cannot have."""
+    return re.sub(r"[^\w.\-]+", "-", path.stem).strip("-")[:64] or "file"
 
 
 def _section_keys(location: tuple[str | int, ...]) -> list[str]:

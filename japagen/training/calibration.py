@@ -15,8 +15,8 @@ from scipy.special import log_expit, log_softmax
 from japagen.tasks.kinds import LabelSpace
 from japagen.training.probing import Floats, Head, Ints, Labelled
 
-# Logits of some rows from what was fitted to others, of which the first so many are gold.
-Judge = Callable[[Ints, int, Ints], Floats]
+# Logits of the second rows from what was fitted to the first.
+Judge = Callable[[Ints, Ints], Floats]
 
 FOLDS = 5
 TYPICAL_TEMPERATURE = 0.5
@@ -70,8 +70,7 @@ def out_of_fold_logits(
         data: Gold first, then synthetic text.
         gold_ids: Of the first rows.
         shot_ids: For each synthetic text, the gold that its prompt showed.
-        judge: Fits to some rows, of which the first so many are gold, and gives the logits of
-            others.
+        judge: Fits to some rows and gives the logits of others.
         seed: Of the folds.
         folds: How many the texts are dealt into.
         most: How many of them are held out, each in its turn; all when None.
@@ -91,7 +90,7 @@ def out_of_fold_logits(
         free = [held.isdisjoint(shots or ()) for shots in shot_ids]
         keep = np.flatnonzero(np.concatenate([of_fold != fold, np.array(free, dtype=bool)]))
         if len(keep):
-            out[rows] = judge(keep, golds - len(rows), rows)
+            out[rows] = judge(keep, rows)
     judged = np.flatnonzero(np.isin(of_fold, held_out))
     return judged, out[judged]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,6 @@ from japagen.training.fine_tuning import fine_tune
 from japagen.training.heads import classification_model, head_features
 from japagen.training.pair_model import PairModel
 from japagen.training.probing import (
-    DESCRIPTION_MASS,
-    Features,
     Floats,
     Head,
     Ints,
@@ -43,13 +41,18 @@ from japagen.training.probing import (
 from japagen.training.pseudo_labels import PseudoLabels
 
 TUNED_FROM = 16
-"""Real texts a label, on average, from which tuning the encoder beats its frozen vectors."""
-_FAST_FROM = 50
-_SLOW, _FAST = 2e-5, 5e-5  # Learning rates below and from so many texts of gold a label.
-# Tuning for every fold is what costs; of much gold, what one fold says is enough.
-_TUNED_FOLDS, _MANY_GOLDS = 3, 1000
+"""Gold texts per label, on average, from which tuning the encoder beats its frozen vectors."""
 PAIRS_TUNED_FROM = 300
-"""The same for pairs. At 100 a label comparing still beat tuning by far, so this is cautious."""
+"""The same for pairs. At 100 per label comparing still beat tuning by far, so this is cautious."""
+_FAST_FROM = 40
+_SLOW, _FAST = 2e-5, 5e-5  # Learning rates below and from so many gold texts per label.
+# Gold texts that one synthetic text counts for where nobody says otherwise: what is expected of a
+# writer of whom nothing is known (`japagen.curation.reliability`).
+_TEXT_WEIGHT = 0.4
+# Folds for calibration, and how many of them are held out in turn: tuning for every fold is what
+# costs. Where synthetic text carries the training, and of much gold, one fold is enough.
+_TUNED_FOLDS, _SYNTHETIC_FOLDS = 3, (2, 1)
+_MANY_GOLDS = 1000
 
 
 def train(
@@ -66,17 +69,14 @@ def train(
 ) -> Classifier:
     """Fits a classifier to gold, synthetic examples and what the labels mean.
 
-    A regularised linear head is fitted to the frozen encoder. With less than 16 real texts a label
-    that is all; with more, everything but the embeddings is tuned from there (linear
-    probing then fine-tuning, Kumar et al. 2022). Then the probabilities are calibrated by
-    cross-validation on gold.
+    A regularised linear head is fitted to the frozen encoder. Where the texts count for fewer than
+    16 gold texts per label that is all; otherwise everything but the embeddings is tuned from
+    there (linear probing then fine-tuning, Kumar et al. 2022), gently where they count for fewer
+    than 40. Then the probabilities are calibrated by cross-validation on gold.
 
     Of pairs the head sees how well the tokens of one text are matched by the other's (see
     `PairModel`); where the encoder is tuned, it reads both as one input. Descriptions of labels
     stay out of pairs.
-
-    The labels of synthetic text are softened towards what gold and descriptions make of it, as
-    in soft bootstrapping (Reed et al. 2015), with a teacher that has seen no synthetic text.
 
     Args:
         examples: Synthetic examples with weights; rejected ones are left out. May be None.
@@ -109,35 +109,33 @@ def train(
     names = list(labels or descriptions or ()) or None
     space = LabelSpace.of(texts, names)
     targets = space.codes(texts.labels)
-    mass = _loss_mass(gold, examples, settings.share)
     golds, votes = (len(d) if d is not None else 0 for d in (gold, voted))
+    mass = _sample_weights(golds, kept, settings.synthetic_share)
     if pseudo is not None:
         targets[len(mass) :] = pseudo.probabilities
-        mass = np.concatenate([mass, np.full(votes, mass[0] if golds else 1.0)])
+        mass = np.concatenate([mass, np.ones(votes)])
     torch.manual_seed(seed)
     is_pair = bool(len(texts)) and texts.is_pair
-    tunes = tunes_encoder(settings, golds + votes, len(space.names), is_pair)
+    tunes = tunes_encoder(settings, float(mass.sum()), len(space.names), is_pair)
     classifier = untrained(encoder, space, settings, is_pair=is_pair, tunes=tunes)
-    data = _labelled(classifier, texts, targets, mass, golds, descriptions)
+    data = _labelled(classifier, texts, targets, mass, descriptions)
     features, phrases = see(classifier, data)
 
-    def fit(rows: Ints, part_golds: int) -> tuple[Labelled, Head]:
-        part, seen = data.take(rows), (features[rows], phrases)
-        # What voters said is soft already; their texts are last, in every fold.
-        part = soften(part, seen, part_golds, settings.soft_labels, len(rows) - votes)
-        return part, fit_head(part, *seen)
+    def fit(rows: Ints) -> tuple[Labelled, Head]:
+        part = data.take(rows)
+        return part, fit_head(part, features[rows], phrases)
 
     def tune(untuned: Classifier, part: Labelled, head: Head) -> None:
         set_head(untuned, head)
-        rate = _learning_rate(settings, golds, len(space.names))
+        rate = _learning_rate(settings, float(mass.sum()), len(space.names))
         # Without its phrases among the texts the encoder forgets what the head knew of them.
-        targets = np.concatenate([part.targets, part.phrase_targets])
-        mass = np.concatenate([part.mass, part.phrase_mass])
+        every = np.concatenate([part.targets, part.phrase_targets])
+        weights = np.concatenate([part.mass, part.phrase_mass])
         rows = [*part.rows, *part.phrases]
-        fine_tune(untuned, rows, targets, mass / mass.mean(), settings, rate, seed, progress)
+        fine_tune(untuned, rows, every, weights / weights.mean(), settings, rate, seed, progress)
 
-    def judge(rows: Ints, part_golds: int, others: Ints) -> Floats:
-        part, head = fit(rows, part_golds)
+    def judge(rows: Ints, others: Ints) -> Floats:
+        part, head = fit(rows)
         if not tunes:
             return head.logits(features[others])
         own = copy.copy(classifier)
@@ -148,9 +146,9 @@ def train(
     if golds:
         shots = texts.column("shot_ids")[golds:]
         ids = texts.column("id")[:golds]
-        folds = (_TUNED_FOLDS, 1 if golds > _MANY_GOLDS else None) if tunes else (FOLDS, None)
-        judged, logits = out_of_fold_logits(data, ids, shots, judge, seed, *folds)
-    whole, head = fit(np.arange(len(texts)), golds)
+        folds, held_out = _folds(golds, mass, tunes=tunes)
+        judged, logits = out_of_fold_logits(data, ids, shots, judge, seed, folds, held_out)
+    whole, head = fit(np.arange(len(texts)))
     if tunes:
         tune(classifier, whole, head)
         head = head_of(classifier)
@@ -163,14 +161,39 @@ def train(
     return classifier
 
 
-def _learning_rate(settings: Training, golds: int, labels: int) -> float:
-    """Of the layers: little gold pulls an encoder off soon; without gold, there is much text."""
-    slow = 0 < golds < _FAST_FROM * labels
-    return settings.learning_rate or (_SLOW if slow else _FAST)
+def _sample_weights(golds: int, kept: Dataset | None, share: float | Literal["auto"]) -> Floats:
+    """How many gold texts each text counts for, gold first, then what was kept."""
+    if kept is None or not len(kept):
+        return np.ones(golds)
+    each = _TEXT_WEIGHT
+    if golds and share != "auto":
+        each = share / (1 - share) * golds / len(kept)
+    return np.concatenate([np.ones(golds), kept.weights * each])
 
 
-def tunes_encoder(settings: Training, texts: int, labels: int, is_pair: bool = False) -> bool:
-    """Whether there is so much real text that tuning beats a head on frozen vectors."""
+def _folds(golds: int, weights: Floats, *, tunes: bool) -> tuple[int, int | None]:
+    """How many folds calibration deals gold into, and how many of them are held out."""
+    if not tunes:
+        return FOLDS, None
+    if weights[golds:].sum() > golds:
+        return _SYNTHETIC_FOLDS
+    return _TUNED_FOLDS, 1 if golds > _MANY_GOLDS else None
+
+
+def _learning_rate(settings: Training, texts: float, labels: int) -> float:
+    """Of the layers: a few texts soon pull an encoder off."""
+    return settings.learning_rate or (_SLOW if texts < _FAST_FROM * labels else _FAST)
+
+
+def tunes_encoder(settings: Training, texts: float, labels: int, is_pair: bool = False) -> bool:
+    """Whether there is so much text that tuning beats a head on frozen vectors.
+
+    Args:
+        settings: Whether to tune at all.
+        texts: How many gold texts all texts count for.
+        labels: Number of labels.
+        is_pair: Whether they are pairs.
+    """
     if settings.tune == "auto":
         return texts >= (PAIRS_TUNED_FROM if is_pair else TUNED_FROM) * labels
     return settings.tune == "always"
@@ -204,7 +227,6 @@ def _labelled(
     texts: Dataset,
     targets: npt.NDArray[np.float64],
     mass: npt.NDArray[np.float64],
-    golds: int,
     descriptions: Mapping[str, str] | None,
 ) -> Labelled:
     """Encodes everything that a head is fitted to."""
@@ -212,55 +234,12 @@ def _labelled(
     phrase_labels: list[int] = []
     if descriptions is not None and not classifier.is_pair:
         phrases, phrase_labels = label_phrases(classifier.labels, descriptions)
-    # A text of gold weighs 1; without gold, synthetic text weighs half of the descriptions.
-    unit = mass[0] if golds else mass.sum() / (len(classifier.labels) * DESCRIPTION_MASS / 2)
     return Labelled(
         rows=classifier.encode(texts.texts, texts.column("text_pair")) if len(texts) else [],
         targets=targets,
-        mass=mass / unit if golds or phrases else mass,
+        mass=mass,
         phrases=classifier.encode(phrases) if phrases else [],
         phrase_labels=np.array(phrase_labels, dtype=np.int64),
         space=classifier.space,
         apart=classifier.reads_apart,
     )
-
-
-def soften(
-    data: Labelled, seen: Features, golds: int, share: float, end: int | None = None
-) -> Labelled:
-    """Mixes the labels of synthetic text with what a teacher makes of it.
-
-    The teacher is a head on the frozen encoder, fitted to gold and descriptions.
-
-    Args:
-        data: Gold first, then synthetic text.
-        seen: Features of the texts and of the phrases.
-        golds: How many texts are gold.
-        share: How far the labels give way, 0 to 1.
-        end: Where synthetic text ends, and texts begin whose labels stay; with the last one if
-            None.
-    """
-    end = len(data.rows) if end is None else end
-    if not share or golds == end or not (golds or len(data.phrases)):
-        return data
-    texts, phrases = seen
-    teacher = fit_head(data.take(slice(golds)), texts[:golds], phrases, around=texts)
-    if data.space.kind == "classification":
-        teacher = teacher.cooled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
-    found = teacher.outputs(texts[golds:end], data.space)
-    targets = data.targets.copy()
-    targets[golds:end] = (1 - share) * targets[golds:end] + share * found
-    return replace(data, targets=targets)
-
-
-def _loss_mass(
-    gold: Dataset | None, examples: Dataset | None, synthetic_share: float
-) -> npt.NDArray[np.float64]:
-    """Weight of every example in the loss, mean 1; synthetic ones carry their share of it."""
-    gold_part = np.ones(len(gold)) if gold is not None else np.zeros(0)
-    synthetic = examples.kept.weights if examples is not None else np.zeros(0)
-    if len(gold_part) and len(synthetic):
-        total = len(gold_part) + len(synthetic)
-        gold_part = gold_part * ((1 - synthetic_share) * total / len(gold_part))
-        synthetic = synthetic * (synthetic_share * total / max(synthetic.sum(), 1e-12))
-    return np.concatenate([gold_part, synthetic])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import get_args
 
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.alignment.alignment import AUTO, Alignment, align_datasets
+from japagen.alignment.alignment import Alignment, align_datasets
 from japagen.alignment.floors import effective_share
 from japagen.alignment.methods import METHODS
 from japagen.errors import JapagenError
@@ -66,7 +65,7 @@ def marked_share(data: Dataset, weights: np.ndarray) -> float:
 
 
 def test_the_task_file_knows_every_method() -> None:
-    assert set(get_args(AlignmentMethod)) == {AUTO, *METHODS}
+    assert set(get_args(AlignmentMethod)) == set(METHODS)
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "none"])
@@ -192,35 +191,3 @@ def test_gradient_matching_says_what_it_needs() -> None:
         align_datasets(
             numbers, numbers, method="gradient_matching", vectors=(np.eye(10), np.eye(10))
         )
-
-
-def test_auto_chooses_without_the_test_texts_and_says_why() -> None:
-    synthetic = dataset(texts("良", 60, 5, 0.7), texts("悪", 90, 6, 0.7))
-    gold = dataset(texts("良", 32, 7, 0.1), texts("悪", 16, 8, 0.1))
-    unlabelled = Dataset.of([replace(e, label=None) for e in texts("良", 60, 9, 0.1)])
-    found = align_datasets(synthetic, gold, unlabelled, method=AUTO)
-    told = json.loads(json.dumps(found.to_dict(), ensure_ascii=False))["choice"]
-    assert told["method"] == found.method
-    scores = {row["method"]: row["score"] for row in told["scores"]}
-    assert scores["labels"] == pytest.approx(1.0)
-    assert found.method != "labels"
-    assert scores[found.method] < 0.9
-    assert "left out" in told["why"]
-    with_vectors = align_datasets(
-        synthetic, gold, method=AUTO, vectors=(vectors(gold), vectors(synthetic))
-    )
-    assert with_vectors.choice is not None
-    assert "gradient_matching" in {score.method for score in with_vectors.choice.scores}
-    backwards = list(range(len(synthetic)))[::-1]
-    again = align_datasets(synthetic.take(backwards), gold, unlabelled, method=AUTO)
-    assert again.choice == found.choice
-
-
-def test_auto_keeps_the_default_where_it_cannot_tell() -> None:
-    synthetic = dataset(texts("良", 20, 5), texts("悪", 20, 6))
-    for gold in (None, dataset(texts("良", 1, 7), texts("悪", 1, 8))):
-        found = align_datasets(synthetic, gold, method=AUTO)
-        assert found.method == "entropy"
-        assert found.choice is not None
-        assert "the default" in found.choice.why
-    assert align_datasets(Dataset.of([]), GOLD, method=AUTO).method == "entropy"

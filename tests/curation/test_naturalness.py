@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from japagen.curation.naturalness import RULES, count_signs, find_unnatural, reject_unlikely
-from japagen.examples import Dataset, Example, Rejection
+from japagen.curation.naturalness import RULES, count_signs, find_unnatural
+from japagen.examples import Rejection
 from japagen.tasks.settings import Naturalness
 
 POOL = Path(__file__).parents[2] / "configs" / "quickstart" / "pool.jsonl"
@@ -72,11 +72,3 @@ def test_real_inquiries_are_seldom_rejected() -> None:
     texts = [json.loads(line)["text"] for line in POOL.read_text(encoding="utf-8").splitlines()]
     rejected = [t for t in texts if find_unnatural([t], Naturalness())]
     assert len(rejected) <= 0.02 * len(texts)
-
-
-def test_what_a_model_finds_unlikely_is_rejected() -> None:
-    rows = Dataset.of([Example(t, "配送") for t in ("届きません。", "ませ届き。")])
-    scored = reject_unlikely(
-        rows, lambda texts: [-2.0 if "ません" in t else -9.0 for t in texts], -5
-    )
-    assert [r and r["filter"] for r in scored.column("rejected")] == [None, "unlikely"]

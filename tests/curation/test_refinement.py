@@ -27,14 +27,14 @@ BAD, GOOD = "昨日のことで連絡しました。", "注文した荷物がま
 
 
 def _row(text: str, row: str = "s-1", **more: Any) -> Example:
-    known = {"label": "配送", "register_asked": POLITE, "register_seen": POLITE}
+    known = {"label": "配送", "source": "claude", "register_asked": POLITE, "register_seen": POLITE}
     return Example(text, id=row, request_id=row, shot_ids=("g1",), **{**known, **more})
 
 
 def _child(row: Example, number: int, text: str) -> Example:
     from dataclasses import replace
 
-    return replace(row, text=text, id=f"{row.id}-f{number}", parent_id=row.id, source="rewritten")
+    return replace(row, text=text, id=f"{row.id}-f{number}", parent_id=row.id, derived="rewritten")
 
 
 def _refined(
@@ -152,7 +152,8 @@ def test_the_model_criticises_and_then_writes_by_what_it_said() -> None:
     child = children[0]
     assert child is not None
     assert (child.text, child.parent_id, child.id) == (GOOD, "s-1", "s-1-f1")
-    assert (child.source, child.generator) == ("rewritten", "scripted")
+    assert (child.derived, child.generator) == ("rewritten", "scripted")
+    assert child.source == "claude"
     last = asked[-1]
     assert [turn.role for turn in last.prompt] == ["system", "user", "assistant", "user"]
     assert last.prompt[2].content == _json("配送の話だと分からない。")

@@ -32,6 +32,7 @@ def _dataset(rows: Sequence[tuple[str, str, str, bool]]) -> Dataset:
             label,
             id=f"s-{n}",
             label_asked=label,
+            source="claude",
             register_asked=Register.of(asked),
             register_seen=Register.of(seen),
             request_id=f"r-{n}",
@@ -102,7 +103,8 @@ def test_a_miss_takes_an_open_place_first_and_is_rewritten_next() -> None:
     assert found == [None, "rewritten", "register", None]
     assert children is not None
     (child,) = children
-    assert (child.id, child.parent_id, child.source) == ("s-1-r", "s-1", "rewritten")
+    assert (child.id, child.parent_id, child.derived) == ("s-1-r", "s-1", "rewritten")
+    assert child.source == "claude"
     assert child.register_asked == child.register_seen == Register.of("polite")
     assert child.request_id == "r-1"
     assert child.generator == "rules"

@@ -14,7 +14,7 @@ from japagen.examples import Dataset
 from japagen.exporting.cards import dataset_card
 from japagen.exporting.exports import export_dataset
 from japagen.storage.formats import read_examples
-from tests.report_sample import LABELS, sample_run
+from tests.report_sample import LABELS, from_file, sample_run
 
 Run = tuple[dict[str, Any], Dataset]
 
@@ -195,15 +195,15 @@ def test_card_says_what_was_made_and_how(run: Run) -> None:
 def test_card_without_the_optional_parts(run: Run) -> None:
     metrics = copy.deepcopy(run[0])
     metrics |= dict.fromkeys(("generator", "registers", "alignment", "scores", "leakage"))
-    metrics |= {"synthetic_file": "llm.csv", "rejections": {}}
+    metrics |= {"sources": from_file("llm.csv"), "rejections": {}}
     metrics["counts"]["test"] = 0
     card = dataset_card(metrics, run[1])
     assert card.count("Not measured.") == 3
-    assert "Read from the file llm.csv" in card
+    assert "Written by an unknown model, from the file llm.csv, then filtered" in card
+    assert "| 他社 | llm.csv | 165 | 150 | 82.0% | 0.913 | 40.0% |" in card
     assert "weighted towards gold" not in card
     assert "test texts took no part" not in card
     assert "check the terms of the model that wrote them" in card
-    assert "--synthetic" in card
 
 
 def test_card_cannot_be_broken_by_names(run: Run) -> None:

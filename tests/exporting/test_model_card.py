@@ -11,7 +11,7 @@ import yaml
 
 from japagen.exporting.model_card import model_card
 from japagen.mixing.mix import Reason
-from tests.report_sample import LABELS, sample_run
+from tests.report_sample import LABELS, from_file, sample_run
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_it_says_what_the_classifier_is_and_how_well_it_does(metrics: dict[str, 
 def test_missing_parts_are_not_measured(metrics: dict[str, Any]) -> None:
     metrics = copy.deepcopy(metrics)
     metrics |= dict.fromkeys(("generator", "scores", "mix", "encoder", "created"))
-    metrics["synthetic_file"] = "llm.csv"
+    metrics["sources"] = from_file("llm.csv")
     card = model_card(metrics, "owner/encoder")
     assert "Not measured: there were no labelled test texts." in card
     assert "Synthetic share of the training loss: not measured." in card

@@ -16,9 +16,7 @@ from japagen.japanese.morphology import (
     Morpheme,
     Tagger,
     default_tagger,
-    dictionary_identity,
     tokenize,
-    tokenize_many,
 )
 
 
@@ -83,10 +81,6 @@ def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(tagger._cache) <= 3
 
 
-def test_tokenize_many_keeps_order() -> None:
-    assert [t[0].surface for t in tokenize_many(["猫", "犬"])] == ["猫", "犬"]
-
-
 def test_tagger_survives_pickling_and_forking() -> None:
     expected = tokenize("猫が鳴く")
     assert pickle.loads(pickle.dumps(default_tagger())).tokenize("猫が鳴く") == expected
@@ -113,8 +107,8 @@ def test_user_dictionary_adds_words_and_changes_the_identity(tmp_path: Path) -> 
     tagger = Tagger(build_user_dictionary(tmp_path))
     assert [m.surface for m in tagger.tokenize("ジャパゲン君だ")] == ["ジャパゲン君", "だ"]
     assert len(surfaces("ジャパゲン君だ")) > 2
-    assert tagger.identity != dictionary_identity()
-    assert tagger.identity.startswith(dictionary_identity())
+    assert tagger.identity != default_tagger().identity
+    assert tagger.identity.startswith(default_tagger().identity)
 
 
 def test_a_missing_user_dictionary_is_a_clear_error(tmp_path: Path) -> None:
@@ -126,4 +120,4 @@ def test_a_missing_user_dictionary_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_identity_names_the_dictionary() -> None:
-    assert dictionary_identity().startswith("unidic-lite ")
+    assert default_tagger().identity.startswith("unidic-lite ")

@@ -1,13 +1,13 @@
 import pytest
 
 from japagen.japanese.morphology import default_tagger
-from japagen.japanese.predicates import sentence_style
+from japagen.japanese.predicates import read_sentence
 from japagen.japanese.register_rules import Words
 
 
 def styles(text: str) -> list[str]:
     words = Words(text, default_tagger())
-    return [sentence_style(words, first, last) for first, last in words.sentences()]
+    return [read_sentence(words, first, last).style for first, last in words.sentences()]
 
 
 @pytest.mark.parametrize(

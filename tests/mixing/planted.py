@@ -9,7 +9,7 @@ import numpy as np
 from japagen.examples import Dataset, Example
 from japagen.folds import gold_blocks
 from japagen.mixing.evidence import Evidence, gather
-from japagen.mixing.linear_head import Floats
+from japagen.mixing.linear_head import Floats, Ints, head_probabilities
 
 LABELS = ["赤", "青", "黄"]
 WIDTH = 24
@@ -72,7 +72,12 @@ def planted(kind: str, per_label: int = 16, synthetic: int = 100, repeats: int =
         made,
         LABELS,
         vectors_of(gold, made, kind),
-        lambda rows, _gold, _own: np.ones(len(rows)),
+        text_weight=0.1,
         seed=0,
         repeats=repeats,
+        head=_head,
     )
+
+
+def _head(vectors: Floats, targets: Ints, weights: Floats, others: Floats) -> Floats:
+    return head_probabilities(vectors, targets, weights, others, len(LABELS))

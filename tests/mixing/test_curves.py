@@ -15,11 +15,11 @@ LOSSES = np.array([1.0, 0.8, 0.6, 0.4])
 
 
 def test_good_text_is_worth_gold_and_bad_text_none() -> None:
-    good = curves(planted("good"), 0.4, 0).worth
+    good = curves(planted("good"), 0).worth
     assert good.texts is None or good.texts > 0
     assert good.low is not None
     assert good.low > 0
-    bad = curves(planted("random"), 0.4, 0).worth
+    bad = curves(planted("random"), 0).worth
     assert bad.texts is not None
     assert bad.texts < 0
     assert bad.high is not None
@@ -27,7 +27,7 @@ def test_good_text_is_worth_gold_and_bad_text_none() -> None:
 
 
 def test_curves_start_where_there_is_no_synthetic_text_and_fall_with_gold() -> None:
-    found = curves(planted("good"), 0.4, 0)
+    found = curves(planted("good"), 0)
     assert [p.per_label for p in found.gold] == [2, 3, 4, 6, 8, 11, 14]
     assert found.gold[-1].loss < found.gold[0].loss
     assert found.synthetic[0].loss == found.gold[-1].loss
@@ -35,7 +35,7 @@ def test_curves_start_where_there_is_no_synthetic_text_and_fall_with_gold() -> N
     assert found.synthetic[-1].loss < found.synthetic[0].loss
     assert all(p.low <= p.loss <= p.high for p in (*found.gold, *found.synthetic))
     assert json.loads(json.dumps(found.to_dict()))["worth"]["base"] == 14
-    assert found == curves(planted("good"), 0.4, 0)
+    assert found == curves(planted("good"), 0)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import japagen
 from japagen.examples import Dataset, Example, Rejection
 from japagen.reporting.report import render_report
 from japagen.reporting.text import LANGUAGES, Language, Words, strings
-from tests.report_sample import LABELS, sample_run
+from tests.report_sample import LABELS, from_file, sample_run
 
 Run = tuple[dict[str, Any], Dataset]
 _VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -128,6 +128,12 @@ def _figures(metrics: dict[str, Any], words: Words) -> list[str]:
         ]
         found += [words.count(row["support"]) for row in arm["per_label"].values()]
         found += [words.count(n) for row in arm["confusion"] for n in row]
+    for row in scores["baselines"]:
+        if row["reason"] is None:
+            found += [words.number(row[k]) for k in ("macro_f1", "accuracy", "matthews")]
+            found += [words.signed(row["gain"][k]) for k in ("value", "low", "high")]
+        else:
+            found.append(words(f"baselines.without.{row['reason']}"))
     for row in metrics["per_label"].values():
         found += [words.count(row[k]) for k in ("gold", "generated", "kept")]
         found += [words.share(row[k]) for k in ("label_trust", "weight_share")]
@@ -427,11 +433,33 @@ def test_no_weights_are_claimed_where_there_are_none(run: Run) -> None:
 
 def test_a_file_in_place_of_generation(run: Run) -> None:
     metrics = copy.deepcopy(run[0])
-    metrics |= {"generator": None, "synthetic_file": "他社LLM.csv", "cost": None}
+    metrics |= {"generator": None, "sources": from_file("他社LLM.csv"), "cost": None}
     metrics["counts"] |= {"requested": 0}
     text = _Page(render_report(metrics, run[1])).all_text
     assert "他社LLM.csv" in text
+    assert Words("ja")("terms.file") in text
     assert Words("ja")("counts.requested") not in re.findall("[^\n]+", text)[:60]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_sources_stand_side_by_side(run: Run, language: Language) -> None:
+    words, metrics = Words(language), copy.deepcopy(run[0])
+    assert words("sources") not in render_report(metrics, run[1], language=language)
+    ours = metrics["sources"]
+    metrics["sources"] = [*from_file("<他社LLM>.csv"), *ours]
+    html = render_report(metrics, run[1], language=language)
+    page = _Page(html)
+    assert "<他社LLM>.csv" in page.all_text
+    assert "&lt;他社LLM&gt;.csv" in html
+    (source,) = ours
+    assert source["kept"] == metrics["counts"]["kept"]
+    beyond = words("sources.open")
+    worth = f"3.2 [−0.4, {beyond}]"
+    share = words.share(150 / 165)
+    for shown in ("他社", "generator", f"150 ({share})", "0.610 [0.580, 0.640]", "1,250", worth):
+        assert shown in page.text, shown
+    assert words("mix.default") in page.text
+    assert words("filter.duplicate") in page.text
 
 
 def test_an_empty_dataset(run: Run) -> None:

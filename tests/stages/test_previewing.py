@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from japagen.stages import estimating, previewing
+from japagen.tasks.settings import SourceEntry
 from japagen.tasks.tasks import Task
+from tests.conftest import write_jsonl
 from tests.scripted import ScriptedGenerator
 
 
@@ -31,6 +34,21 @@ def test_a_plan_says_what_requests_name_in_each_round(task: Task) -> None:
         ("返品", "rare", "届いた箱が空だった"): 2,
     }
     assert sum(cell["requests"] for cell in found["cells"]) == 40
+
+
+def test_only_the_generator_of_several_sources_costs(task: Task, tmp_path: Path) -> None:
+    rows = [{"text": f"荷物の件です、{n}回目。", "label": "配送"} for n in "一二三"]
+    file = SourceEntry(name="theirs", path=write_jsonl(tmp_path / "theirs.jsonl", rows))
+    both = task.model_copy(update={"sources": (file, *task.sources)})
+    alone, together = estimating.estimate(task), estimating.estimate(both)
+    assert together["sources"] == [{"name": "theirs", "file": "theirs.jsonl", "texts": 3}]
+    assert alone["sources"] == []
+    assert together["cells"] == alone["cells"]
+    for before, after in zip(alone["steps"], together["steps"], strict=True):
+        assert (after["requests"] > before["requests"]) == (after["step"] == "trust")
+    shown = previewing.sample(both, 4)
+    assert [row["source"] for row in shown] == ["theirs"] * 3 + ["generator"] * 4
+    assert [bool(row["prompt"]) for row in shown] == [False] * 3 + [True] * 4
 
 
 def test_a_preview_shows_every_kind_before_it_repeats_one(task: Task) -> None:

@@ -120,3 +120,23 @@ def test_assumptions_are_read_from_the_task_file(raw_task: dict[str, Any]) -> No
     found = Task.parse(raw_task).economics
     assert (found.yen_per_hour, found.texts_per_hour) == (2500, 100)
     assert economics_of(found, _found())["assumptions"]["llm_yen_per_1000"] == 12.5
+
+
+@pytest.mark.parametrize(
+    ("kinds", "prices", "charged"),
+    [
+        (["file", "file"], [30.0, 12.5], 42.5),
+        (["file", "file"], [30.0, None], None),
+        (["generator", "file"], [None, 30.0], 35.0),
+        (["generator", "file"], [None, None], None),
+        (["generator", "file"], [7.0, 30.0], 37.0),
+        (["generator"], [None], 5.0),
+    ],
+)
+def test_files_cost_what_their_source_says(
+    kinds: list[str], prices: list[float | None], charged: float | None
+) -> None:
+    sources = [{"kind": k, "yen": y} for k, y in zip(kinds, prices, strict=True)]
+    cost = {**_found()["cost"], "yen": 5.0}
+    found = economics_of(_SETTINGS, _found(cost=cost, sources=sources))
+    assert found["run"]["generator_yen"] == charged

@@ -1,1 +1,0 @@
-"""Text whose gradients move a classifier as gold's do: chosen, edited or synthesised."""

@@ -1,1 +1,0 @@
-"""Searches how to ask: instructions, shots and sampling, judged by gold alone."""

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from japagen.generators.checkpoint import find_checkpoint
+from japagen.gradmm.reader import Reader
+from japagen.gradmm.synthesis import Admm, Lexicon, synthesise
+from japagen.japanese.morphology import default_tagger
+from tests.generators.tiny_checkpoint import write_checkpoint
+from tests.gradmm.conftest import TEXTS, Parts
+
+
+def test_no_tensor_is_made_elsewhere_than_where_the_models_are(
+    parts: Parts, tmp_path: Path
+) -> None:
+    """What would be made on the default device, beside models on a GPU, fails on this one."""
+    matcher, gold = parts.matcher, parts.gold
+    # Gemma's cache makes a tensor of its own and moves it, which this device does not bear.
+    checkpoint = find_checkpoint(str(write_checkpoint(tmp_path, "llama")))
+    writer = Reader(checkpoint.load(), checkpoint.tokenizer, "あ\n")
+    with torch.device("meta"):
+        lexicon = Lexicon(TEXTS, gold, matcher, writer, default_tagger())
+        made = synthesise(TEXTS[:3], 0, matcher, writer, lexicon, Admm(iterations=2))
+    assert made == synthesise(TEXTS[:3], 0, matcher, writer, lexicon, Admm(iterations=2))
