@@ -166,7 +166,8 @@ def _json_texts(text: str) -> tuple[list[str], str]:
     if not opening:
         alone = _json_text(text)
         return ([alone] if alone else []), ""
-    decoder, at, found = json.JSONDecoder(), opening.end(), []
+    found: list[str] = []
+    decoder, at = json.JSONDecoder(), opening.end()
     while item := _ITEM.match(text, at):
         at = item.end()
         try:
