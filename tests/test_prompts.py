@@ -109,6 +109,15 @@ def test_incomplete_registers_are_refused(own_prompts: Path) -> None:
         PromptLibrary(own_prompts)
 
 
+def test_as_the_examples_shown_is_not_contradicted() -> None:
+    said = "実例の文体ではなく、指定の文体で書く。"
+    for name, there in (("casual", True), ("other", False)):
+        variables = {**VARIABLES, "register": builtin_prompts().registers[name]}
+        turns = builtin_prompts().render("few_shot", "chat", variables)
+        assert isinstance(turns[1], Message)
+        assert (said in turns[1].content) == there
+
+
 def test_prompts_of_a_draw_show_all_examples_and_voices_about_as_often() -> None:
     prompts = builtin_prompts()
     base = prompts.registers["casual"]["examples"]
