@@ -212,6 +212,7 @@ def _variables(question: Question, task: Task, called: Mapping[str, str]) -> dic
         "text": question.text,
         "text_type": task.text_type,
         "domain": task.domain,
+        "label_type": task.label_type,
         "labels": [
             # A letter says nothing: the name then goes before the description.
             {

@@ -55,7 +55,7 @@ class Step:
         answered: How many the ledger has answers to.
         prompt_tokens: Of all requests at most.
         waiting_tokens: Of those without an answer, as far as a budget counts them.
-        max_tokens: That one answer may have.
+        max_tokens: That one answer may have, on average.
         completion: Tokens of one answer; None where nothing was measured.
         seconds: For one answer; None likewise.
         extra_seconds: Beside the answers.
@@ -68,7 +68,7 @@ class Step:
     answered: int
     prompt_tokens: float
     waiting_tokens: float
-    max_tokens: int
+    max_tokens: float
     completion: float | None
     seconds: float | None
     extra_seconds: float = 0.0
@@ -84,7 +84,7 @@ class Step:
         written = round(coming * self.completion) if known else None  # type: ignore[operator]
         timed = coming is not None and self.seconds is not None
         seconds = coming * self.seconds + self.extra_seconds if timed else None  # type: ignore
-        most = waiting * self.max_tokens
+        most = round(waiting * self.max_tokens)
         read = self.waiting_tokens
         return {
             "step": self.name,
@@ -92,7 +92,7 @@ class Step:
             "expected_requests": self.expected,
             "answered": self.answered,
             "prompt_tokens": round(self.prompt_tokens),
-            "max_completion_tokens": self.requests * self.max_tokens,
+            "max_completion_tokens": round(self.requests * self.max_tokens),
             "max_tokens_left": round(read) + most,
             "completion_tokens": written,
             "seconds": None if seconds is None else round(seconds, 1),
@@ -122,11 +122,12 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         ``max_tokens_left``, ``completion_tokens``, ``seconds``, ``yen`` (expected; None where it
         is not known) and ``max_yen`` (None without a price). The same names
         outside ``steps`` are sums, of what is known; ``unknown`` names the steps that are not.
-        Of generation: ``rounds`` (requests of each), ``cells`` (label, register, requests),
-        ``knowledge`` (label, kind, item, requests that name it) and ``shared_prompt_tokens``
-        (every distinct prompt counted once). And ``measured_on`` (ledger or sample), ``batch``
-        (the share of the price that the batch API takes, or None), ``budget``, ``notes`` (sentences
-        on what this generator will not be asked, or may be asked besides) and ``masked``.
+        Of generation: ``texts`` (how many are asked for), ``rounds`` (requests of each), ``cells``
+        (label, register, requests, texts), ``knowledge`` (label, kind, item, and as ``requests``
+        the texts that are to name it) and ``shared_prompt_tokens`` (every distinct prompt counted
+        once). And ``measured_on`` (ledger or sample), ``batch`` (the share of the price that the
+        batch API takes, or None), ``budget``, ``notes`` (sentences on what this generator will not
+        be asked, or may be asked besides) and ``masked``.
         ``sources`` are the files that texts are read from (name, file, texts), which cost
         nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
         What later rounds name because the earlier ones lack it is not known before they are
@@ -162,12 +163,15 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             _generation(context, requests, waiting, tokens),
             *context.rewriting(requests),
             *context.refining(requests),
-            *context.label_check(len(requests) + sum(map(len, given.values()))),
+            *context.label_check(sum(r.texts for r in requests) + sum(map(len, given.values()))),
             *context.zero_shot(),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
     price = task.generator.price
-    cells = Counter((r.label, r.register.name) for r in requests)
+    cells, texts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for r in requests:
+        cells[r.label, r.register.name] += 1
+        texts[r.label, r.register.name] += r.texts
     named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
     return {
         "sources": files,
@@ -175,9 +179,10 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "steps": rows,
         **_sums(rows),
         "cells": [
-            {"label": label, "register": preset, "requests": n}
+            {"label": label, "register": preset, "requests": n, "texts": texts[label, preset]}
             for (label, preset), n in cells.items()
         ],
+        "texts": texts.total(),
         "rounds": [n for _, n in sorted(Counter(r.round for r in requests).items())],
         "knowledge": [
             {"label": label, "kind": known.kind, "item": known.item, "requests": n}
@@ -197,6 +202,7 @@ _NOTHING: dict[str, Any] = {
     "generator": None,
     "steps": [],
     **dict.fromkeys(("requests", "answered", "prompt_tokens", "max_completion_tokens"), 0),
+    "texts": 0,
     **dict.fromkeys(("max_tokens_left", "completion_tokens", "shared_prompt_tokens", "masked"), 0),
     **dict.fromkeys(("seconds", "yen", "max_yen"), 0.0),
     **{name: [] for name in ("unknown", "cells", "rounds", "knowledge")},
@@ -268,6 +274,7 @@ def _generation(
     waiting: Sequence[Request],
     tokens: Mapping[str, int],
 ) -> Step:
+    texts = sum(r.texts for r in requests) / max(1, len(requests))
     return Step(
         "generate",
         len(requests),
@@ -275,9 +282,9 @@ def _generation(
         len(requests) - len(waiting),
         sum(tokens[prompt_text(r)] for r in requests),
         sum(tokens[prompt_text(r)] for r in waiting),
-        context.task.generation.max_tokens,
-        context.text_tokens,
-        context.text_seconds,
+        sum(r.sampling.max_tokens for r in requests) / max(1, len(requests)),
+        None if context.text_tokens is None else texts * context.text_tokens,
+        None if context.text_seconds is None else texts * context.text_seconds,
     )
 
 
@@ -321,10 +328,11 @@ class _Context:
         rewrites = curation.register_miss != "ignore" and "rewrite" in curation.register_miss
         if self.task.pair or not rewrites or not curation.rewrite_attempts:
             return []
-        most = len(requests) * curation.rewrite_attempts
+        texts = sum(r.texts for r in requests)
+        most = texts * curation.rewrite_attempts
         prompts = rewrite_requests(self.task, self.data, self.generator.info, requests, _PROMPTS)
         answered = self.counts.get("rewrite", 0)
-        expected = None if self.fate is None else round(self.fate.rewrites * len(requests))
+        expected = None if self.fate is None else round(self.fate.rewrites * texts)
         return [
             self._step(
                 "rewrite",
@@ -341,7 +349,7 @@ class _Context:
         if not rounds or why_not(task, task.gold is not None, asked.info):
             return []
         prompts = refine_requests(task, self.data, asked.info, requests, _PROMPTS)
-        most = 2 * rounds * len(requests)
+        most = 2 * rounds * sum(r.texts for r in requests)
         answered = self.counts["criticise"] + self.counts["refine"] if self.counts else 0
         counts = (most, None, answered)
         if self.refiner is None:

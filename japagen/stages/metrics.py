@@ -55,7 +55,7 @@ class Parts:
         encoder: Identity of the encoder.
         audit: Personal data, memory of gold and skews in the accepted texts.
         rounds: What was found after each round of the closed loop; empty with one round.
-        named: Request id to what the request named.
+        named: Id of a text that was asked for to what it was to name.
         coverage: Label to what its texts cover of what the task wants; None without wants.
         latency: Seconds that the classifier takes for one text.
     """
