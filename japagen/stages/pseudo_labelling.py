@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import numpy as np
 from japagen.curation.label_check import Vote, fit_pool, held_out_posterior, label_indices
 from japagen.curation.reliability import estimate_accuracy
 from japagen.examples import Dataset
+from japagen.generators.packaged import QWEN, chat_model_installed
 from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner
 from japagen.stages.asking import Asker
 from japagen.stages.voting import Voters
 from japagen.storage.files import digest, read_array, read_json, write_array, write_json
 from japagen.storage.formats import load_dataset, write_examples
+from japagen.tasks.generator_settings import GeneratorSettings
 from japagen.tasks.tasks import Task
 from japagen.training.pseudo_labels import PseudoLabels
 
@@ -65,6 +68,18 @@ def sample_of(task: Task, data: TaskData) -> Dataset | None:
     return unlabelled.take(chosen) if chosen else None
 
 
+def chat_labeler(task: Task) -> GeneratorSettings | None:
+    """The embedded chat model, where it shall label unlabelled texts in place of the generator.
+
+    A base model of 270 million parameters knows little more of the labels than gold says, and a
+    run on files alone has no generator.
+    """
+    own = task.generator_source is not None and task.generator != GeneratorSettings()
+    if own or task.training.labeler != "auto" or not chat_model_installed():
+        return None
+    return GeneratorSettings(model=QWEN.key)
+
+
 def pseudo_label(
     task: Task,
     data: TaskData,
@@ -91,6 +106,22 @@ def pseudo_label(
         return Pseudo()
     if gold is None:
         return Pseudo(found=_none("no_gold"))
+    if labeler := chat_labeler(task):
+        with closing(asker.other(labeler)) as other:
+            return _labelled(task, gold, texts, other, stages, True, learnt, text_weight)
+    return _labelled(task, gold, texts, asker, stages, ask, learnt, text_weight)
+
+
+def _labelled(
+    task: Task,
+    gold: Dataset,
+    texts: Dataset,
+    asker: Asker,
+    stages: StageRunner,
+    ask: bool,
+    learnt: Dataset | None,
+    text_weight: float,
+) -> Pseudo:
     voters = Voters(
         task, gold, asker, stages.listener, _STAGE, learnt=learnt, text_weight=text_weight
     )

@@ -305,6 +305,9 @@ class Training(Section):
             better than chance on gold left out. Of classes alone.
         pseudo_label_texts: Unlabelled texts that are labelled, at most; a quarter of them all is
             left to compare later traffic with.
+        labeler: Who labels unlabelled texts beside the encoder: ``generator`` is the task's own;
+            ``auto`` takes the embedded chat model in place of the embedded base model, or where
+            all texts come from files, if the extra local-chat is installed.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
             where all texts together count for 16 gold texts per label, or 300 pairs.
         epochs: Passes over gold and synthetic text together.
@@ -323,6 +326,7 @@ class Training(Section):
     synthetic_share: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
     pseudo_labels: Literal["auto", "always", "never"] = "auto"
     pseudo_label_texts: Count = 300
+    labeler: Literal["auto", "generator"] = "auto"
     tune: Literal["auto", "always", "never"] = "auto"
     epochs: Count = 3
     min_steps: Count = 60
