@@ -207,6 +207,7 @@ def japagen(synthetic: Dataset, gold: Dataset, unlabelled: Dataset, workers: int
     def progress(blocks: Iterable[Any], total: int) -> Iterator[Any]:
         mark()
         yield from blocks
+        _stop_joblib()
         mark()
 
     mark()

@@ -8,10 +8,13 @@ process has read before: keys are sorted and numbered within the block.
 
 from __future__ import annotations
 
+import pickle
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +80,8 @@ class Block:
 class Lexicon(dict[str, int]):
     """Numbers morphemes in order of first appearance in this process.
 
+    Pickled, it becomes one lexicon, empty at first, in each process that reads it.
+
     Args:
         tagger: The morphological analyser.
     """
@@ -84,7 +89,11 @@ class Lexicon(dict[str, int]):
     def __init__(self, tagger: Tagger) -> None:
         super().__init__()
         self._tagger = tagger
+        self._name = uuid4().hex
         self.morphemes: list[Morpheme] = []
+
+    def __reduce__(self) -> tuple[Callable[[str, bytes], Lexicon], tuple[str, bytes]]:
+        return _process_lexicon, (self._name, pickle.dumps(self._tagger))
 
     def extend(self, numbers: array[int], text: str) -> None:
         """Appends the numbers of the morphemes of a normalised text, in order."""
@@ -104,6 +113,12 @@ class Lexicon(dict[str, int]):
         if len(self.morphemes) > _LEXICON_LIMIT:
             self.clear()
             self.morphemes.clear()
+
+
+@lru_cache(maxsize=1)
+def _process_lexicon(name: str, tagger: bytes) -> Lexicon:
+    """The copy of the lexicon ``name`` in this process; that of an earlier one is let go."""
+    return Lexicon(pickle.loads(tagger))
 
 
 def count_block(texts: Sequence[str | None], lexicon: Lexicon) -> Block:

@@ -20,9 +20,7 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from japagen.alignment.blocks import SCRIPTS, Block, Csr
-from japagen.alignment.shards import spans
-from japagen.alignment.worker import Job
-from japagen.alignment.workers import count_jobs, default_workers
+from japagen.alignment.workers import count_blocks, default_workers, spans
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
 from japagen.japanese.morphology import Tagger
@@ -144,31 +142,24 @@ def measure(
     columns = ["text"]
     if any(len(d) and d.is_pair for d in datasets):
         columns.append("text_pair")
-    tables = [d.table.select(["id", *columns]) for d in datasets]
-    jobs: list[Job] = []
-    for number, table in enumerate(tables):
-        for name in columns:
-            jobs += [
-                Job(len(jobs) + i, number, name, start, stop)
-                for i, (start, stop) in enumerate(spans(table.column(name)))
-            ]
+    texts = [d.table.column(name) for d in datasets for name in columns]
+    cuts = [
+        (number, column.slice(start, stop - start))
+        for number, column in enumerate(texts)
+        for start, stop in spans(column)
+    ]
     if workers is None:
-        workers = default_workers(sum(_size(t.column(name)) for t in tables for name in columns))
-    blocks: list[Block | None] = [None] * len(jobs)
-    with closing(count_jobs(tables, jobs, tagger, workers)) as found:
-        for job, block in progress(found, len(jobs)):
-            blocks[job.number] = block
-    vocabulary = Vocabulary(b for b in blocks if b is not None)
+        workers = default_workers(sum(map(_size, texts)))
+    blocks: list[list[Block]] = [[] for _ in texts]
+    with closing(count_blocks([cut for _, cut in cuts], tagger, workers)) as found:
+        for (number, _), block in zip(cuts, progress(found, len(cuts)), strict=True):
+            blocks[number].append(block)
+    vocabulary = Vocabulary(block for column in blocks for block in column)
     measured = []
-    for number, dataset in enumerate(datasets):
-        counts = []
-        for name in columns:
-            mine = [job.number for job in jobs if (job.dataset, job.column) == (number, name)]
-            counts.append(_joined([b for i in mine if (b := blocks[i]) is not None], vocabulary))
-            for i in mine:  # A million texts are not to be held twice.
-                blocks[i] = None
-        second = counts[1] if len(columns) > 1 else None
-        measured.append(Measured(counts[0], second, *_registers(dataset)))
+    for dataset in datasets:
+        # Taken out one by one: a million texts are not to be held twice.
+        first, *second = [_joined(blocks.pop(0), vocabulary) for _ in columns]
+        measured.append(Measured(first, second[0] if second else None, *_registers(dataset)))
     return measured, vocabulary
 
 

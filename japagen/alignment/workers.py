@@ -1,164 +1,122 @@
-"""Counts the blocks of large datasets in processes of their own.
-
-Each is a fresh interpreter and neither a fork nor a `multiprocessing` child: a fork copies locks
-that other threads hold, and a spawned child runs the user's script again unless it guards
-against that. Texts and blocks pass through a temporary directory, the pipes carry row numbers.
-"""
+"""Cuts texts into blocks and counts them, here or in joblib's worker processes."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pickle
-import queue
-import subprocess
-import sys
-import tempfile
+import signal
 import threading
+import time
+import warnings
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from joblib import Parallel, cpu_count, delayed
 
 from japagen.alignment.blocks import Block, Lexicon, count_block
-from japagen.alignment.shards import load_block
-from japagen.alignment.worker import Job, block_path, texts_path
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger
 
+# Fixed, so that where blocks begin does not depend on how many workers count them.
+BLOCK_ROWS, BLOCK_BYTES = 16_384, 8_000_000
 # UTF-8 bytes that a worker must have to do before it is worth starting: it takes half a second,
 # in which some 20,000 short sentences are counted.
 _BYTES_A_WORKER = 3_000_000
+# Seconds that an idle worker waits for more, holding its lexicon.
+_IDLE_SECONDS = 5
 
 
 def default_workers(size: int) -> int:
     """Returns how many processes are worth it for ``size`` bytes of text; 1 is this one."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # Only Linux has it.
-        cores = os.cpu_count() or 1
-    return max(1, min(cores, size // _BYTES_A_WORKER))
+    return max(1, min(cpu_count(), size // _BYTES_A_WORKER))
 
 
-def count_jobs(
-    tables: Sequence[pa.Table], jobs: Sequence[Job], tagger: Tagger, workers: int
-) -> Generator[tuple[Job, Block], None, None]:
-    """Yields the block of every job, in any order.
+def spans(texts: pa.ChunkedArray) -> list[tuple[int, int]]:
+    """Cuts texts into blocks of at most 16,384 rows and, beyond one row, 8 MB of UTF-8."""
+    sizes = pc.fill_null(pc.binary_length(texts), 0).to_numpy()
+    ends = np.cumsum(sizes, dtype=np.int64)
+    found = []
+    start, read = 0, 0
+    while start < len(ends):
+        full = int(np.searchsorted(ends, read + BLOCK_BYTES, side="right"))
+        stop = min(max(full, start + 1), start + BLOCK_ROWS, len(ends))
+        found.append((start, stop))
+        start, read = stop, int(ends[stop - 1])
+    return found
+
+
+def count_blocks(
+    texts: Sequence[pa.ChunkedArray], tagger: Tagger, workers: int
+) -> Generator[Block, None, None]:
+    """Yields the counts of each block of texts, in order.
 
     Args:
-        tables: The datasets' texts: columns ``id`` and those that the jobs name.
-        jobs: What to count.
+        texts: The texts of each block.
         tagger: The morphological analyser.
-        workers: How many processes; with 1 nothing is started or written.
+        workers: How many processes; with 1 nothing is started.
 
     Raises:
         JapagenError: If a process ends without an answer.
         Exception: Whatever counting raises, in a worker or here.
     """
-    if workers > 1 and len(jobs) > 1:
-        yield from _in_processes(tables, jobs, tagger, min(workers, len(jobs)))
-        return
     lexicon = Lexicon(tagger)
-    for job in jobs:
-        yield job, count_block(_values(tables, job, job.column), lexicon)
-
-
-def _values(tables: Sequence[pa.Table], job: Job, column: str) -> list[str]:
-    rows = tables[job.dataset].column(column).slice(job.start, job.stop - job.start)
-    return list(rows.to_numpy().tolist())
-
-
-def _in_processes(
-    tables: Sequence[pa.Table], jobs: Sequence[Job], tagger: Tagger, workers: int
-) -> Iterator[tuple[Job, Block]]:
-    with tempfile.TemporaryDirectory(prefix="japagen-", ignore_cleanup_errors=True) as name:
-        directory = Path(name)
-        for number in {job.dataset for job in jobs}:
-            _write_texts(texts_path(directory, number), tables[number])
-        with _pool(directory, tagger, workers) as processes:
-            for job in _answered(processes, jobs):
-                path = block_path(directory, job)
-                block, ids = load_block(path)
-                path.unlink()
-                if ids != _values(tables, job, "id"):
-                    raise RuntimeError(f"The block of {job} holds other rows than were asked for.")
-                yield job, block
-
-
-def _write_texts(path: Path, table: pa.Table) -> None:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
-
-
-@contextlib.contextmanager
-def _pool(directory: Path, tagger: Tagger, workers: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Starts the workers, and ends them at once whatever happens."""
-    processes: list[subprocess.Popen[bytes]] = []
-    greeting = pickle.dumps((sys.path, directory, pickle.dumps(tagger)))
+    # Threads would share one MeCab, so the caller's choice of joblib's backend does not count.
+    parallel = Parallel(
+        n_jobs=max(1, min(workers, len(texts))),
+        backend="loky",
+        return_as="generator",
+        batch_size=1,
+        idle_worker_timeout=_IDLE_SECONDS,
+        initializer=_obey_parent,
+    )
+    with _ctrl_c_held():  # The workers start here, the counting below.
+        blocks = parallel(
+            delayed(count_block)(block.to_numpy().tolist(), lexicon) for block in texts
+        )
     try:
-        for _ in range(workers):
-            process = subprocess.Popen(
-                [sys.executable, "-c", "from japagen.alignment.worker import main; main()"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-                # Ctrl-C is for this process, which then ends the others.
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-            processes.append(process)
-            assert process.stdin is not None
-            process.stdin.write(greeting)
-            process.stdin.flush()
-        yield processes
+        for block in blocks:  # noqa: UP028 (closed below, not by `yield from`)
+            yield block
+    except BrokenExecutor as error:
+        raise JapagenError(
+            "A worker process ended before its work was done.",
+            "It may have run out of memory: use fewer workers.",
+        ) from error
     finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                # A request that was never read cannot be flushed either.
-                with contextlib.suppress(OSError):
-                    assert pipe is not None
-                    pipe.close()
+        with warnings.catch_warnings():
+            # Whoever stops early knows that blocks are left.
+            warnings.simplefilter("ignore", UserWarning)
+            blocks.close()
 
 
-def _answered(processes: Sequence[subprocess.Popen[bytes]], jobs: Sequence[Job]) -> Iterator[Job]:
-    """Gives every free worker the next job; yields jobs as they are done."""
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    answers: queue.SimpleQueue[tuple[Job, Exception | None]] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    for process in processes:
-        threading.Thread(target=_drive, args=(process, waiting, answers), daemon=True).start()
-    for _ in jobs:
-        job, error = answers.get()
-        if error is not None:
-            raise error
-        yield job
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Holds Ctrl-C back, for good in processes that start meanwhile: their parent ends them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has none.
+        yield
+        return
+    resource_tracker.ensure_running()  # Started later, it would let Ctrl-C through again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _drive(
-    process: subprocess.Popen[bytes],
-    waiting: queue.SimpleQueue[Job],
-    answers: queue.SimpleQueue[tuple[Job, Exception | None]],
-) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    while True:
-        try:
-            job = waiting.get_nowait()
-        except queue.Empty:
-            return
-        try:
-            pickle.dump(job, process.stdin)
-            process.stdin.flush()
-            answer = pickle.load(process.stdout)
-        except (OSError, EOFError, ValueError, pickle.UnpicklingError):
-            answer = JapagenError(
-                f"A worker process ended with status {process.wait()} before its work was done.",
-                "It may have run out of memory: use fewer workers.",
-            )
-        answers.put((job, answer))
-        if answer is not None:
-            return
+def _obey_parent() -> None:
+    """Leaves Ctrl-C to the parent, and ends this worker with a parent that was killed.
+
+    By itself a worker would wait for ever for its results to be read.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
