@@ -141,11 +141,15 @@ def _likelihood(evidence: Evidence) -> Floats:
     on_gold = np.exp(_log_binomial(evidence.recognized, gold, _GRID, evidence.labels))
     labeler_accuracy = _blurred(on_gold * _beta(_LABELER_PRIOR))
     independent = min(1.0, _INDEPENDENT_TEXTS / texts)
+    # A source with fewer texts than gold teaches less than gold does, however right its labels.
+    taught = min(1.0, texts / gold)
     log_joint = (
-        _log_binomial(evidence.transferred, gold, np.sqrt(reliability) * labeler, evidence.labels)
+        taught
+        * _log_binomial(evidence.transferred, gold, np.sqrt(reliability) * labeler, evidence.labels)
         + independent
         * _log_binomial(evidence.agreed, texts, reliability * labeler, evidence.labels)
-        + independent
+        + taught
+        * independent
         * _log_binomial(
             evidence.consistent,
             texts,
