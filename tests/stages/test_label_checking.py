@@ -91,7 +91,7 @@ def test_a_base_model_has_its_own_texts_relabelled(task: Task, tmp_path: Path, a
     assert generator.options == ([["配送", "返品"], ["A", "B"]] if alike else [["配送", "返品"]])
     moved = [e for e in after.kept if e.label != e.label_asked]
     assert len(moved) >= wrong(before) - 1
-    assert any("Voters on labels" in note for note in heard.notes)
+    assert any(note.startswith("Labelers (encoder ") for note in heard.notes)
 
 
 def test_what_is_judged_otherwise_can_be_rejected(task: Task, tmp_path: Path) -> None:
