@@ -35,7 +35,7 @@ _WRITTEN: dict[str, dict[str, Any]] = {
     "software_topics": _SOFTWARE,
 }
 _CONFIGS = {
-    "quickstart": Path("quickstart.yaml"),
+    "quickstart": Path("quickstart_local.yaml"),
     "jnli": Path("japagen/jnli.yaml"),
     "jsts": Path("japagen/jsts.yaml"),
     "jcola": Path("japagen/jcola.yaml"),
@@ -126,7 +126,7 @@ def make_cell(
 
 def _task(name: str, settings: Mapping[str, Any]) -> Task:
     if name in _CONFIGS:
-        return Task.load(resource_dir("configs") / _CONFIGS[name], settings)
+        return Task.load(resource_dir("configs") / _CONFIGS[name], {**settings, "name": name})
     nested = {key: value for key, value in settings.items() if "." not in key}
     generation = {"per_label": settings["generation.per_label"]}
     return Task.parse({"name": name, **_WRITTEN[name], **nested, "generation": generation})

@@ -20,6 +20,7 @@ from japagen.alignment.diagnostics import (
 from japagen.alignment.prior import LabelPrior
 from japagen.alignment.sentences import Sentence
 from japagen.curation.audit import audit
+from japagen.curation.reliability import Evidence, estimate_reliability
 from japagen.diversity.comparison import measure_diversity
 from japagen.examples import Dataset, Example, Rejection
 from japagen.generators.base import GeneratorInfo, OutputTerms
@@ -27,9 +28,9 @@ from japagen.japanese.morphology import default_tagger
 from japagen.japanese.registers import Register
 from japagen.mixing.curves import Curves, Point, Worth
 from japagen.mixing.mix import Mix, SourceMix
-from japagen.mixing.reliability import Evidence, estimate_reliability
 from japagen.running.data import TaskData
 from japagen.stages import metrics
+from japagen.stages.scoring import Baseline
 from japagen.stages.source_report import SourceReport, SourceValue
 from japagen.tasks.tasks import Task
 
@@ -98,6 +99,13 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
         mix=_mix(dataset),
         with_synthetic=[(s, _predictions(tests, 0.84, s)) for s in (7, 8, 9)],
         gold_only=[(s, _predictions(tests, 0.77, s + 1)) for s in (7, 8, 9)],
+        baselines=[
+            Baseline("tfidf", "gold", [(seed, _predictions(tests, 0.45, seed))]),
+            Baseline("tfidf", "union", [(seed, _predictions(tests, 0.6, seed))]),
+            Baseline("plain", "gold", [(s, _predictions(tests, 0.66, s)) for s in (7, 8, 9)]),
+            Baseline("plain", "union", [(s, _predictions(tests, 0.78, s)) for s in (7, 8, 9)]),
+            Baseline("zero_shot", "nothing", reason="slow"),
+        ],
         latency=0.0123,
         seconds={
             "generate": 46.2,

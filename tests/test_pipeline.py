@@ -267,7 +267,9 @@ def test_synthetic_text_from_a_file_takes_the_place_of_generation(
     path = write_jsonl(tmp_path / "other.jsonl", rows)
     run, _, generator = _run(task, tmp_path / "run", synthetic=path)
     assert generator.asked == []
-    assert run.metrics["synthetic_file"] == "other.jsonl"
+    (source,) = run.metrics["sources"]
+    assert (source["name"], source["kind"], source["origin"]) == ("other", "file", "other.jsonl")
+    assert (source["texts"], source["kept"]) == (16, run.metrics["counts"]["kept"])
     assert run.metrics["generator"] is None
     assert run.metrics["counts"]["generated"] == 16
     assert run.metrics["scores"]["gain"] is not None

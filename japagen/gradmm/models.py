@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.generators.base import OutputTerms
-from japagen.generators.weights import GEMMA, Weights, find_weights
+from japagen.generators.packaged import PACKAGED
+from japagen.generators.weights import Weights, find_weights
 from japagen.tasks.tasks import Task
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Models:
     @cached_property
     def _weights(self) -> Weights | None:
         """The GGUF file, cut for Japanese where that can be done; None for other checkpoints."""
-        if self._name == GEMMA or self._name.endswith(".gguf"):
+        if self._name in PACKAGED or self._name.endswith(".gguf"):
             return find_weights(self._name, cut=True)
         return None
 

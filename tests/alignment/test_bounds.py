@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.alignment.bounds import bound_weights, find_off_topic
+from japagen.alignment.bounds import bound_weights
 
 _WEIGHTS = st.one_of(st.just(0.0), st.floats(1e-6, 1e6))
 _ROWS = st.lists(
@@ -78,21 +78,5 @@ def test_what_is_off_topic_is_not_lifted() -> None:
     np.testing.assert_allclose(every, weights.mean(), rtol=1e-6)
 
 
-def test_texts_far_from_all_gold_are_off_topic() -> None:
-    rng = np.random.default_rng(0)
-    gold = np.array([1.0, 0, 0]) + 0.1 * rng.normal(size=(40, 3))
-    near = np.array([3.0, 0, 0]) + 0.1 * rng.normal(size=(30, 3))
-    far = np.array([0, 1.0, 0]) + 0.1 * rng.normal(size=(10, 3))
-    found = find_off_topic(gold, np.concatenate([near, far]))
-    assert found[30:].all()
-    assert found[:30].sum() <= 3
-
-
-@pytest.mark.parametrize("gold", [0, 1])
-def test_nothing_is_off_topic_beside_less_than_two_gold_texts(gold: int) -> None:
-    assert not find_off_topic(np.ones((gold, 3)), np.eye(3)).any()
-
-
 def test_there_may_be_no_texts() -> None:
-    assert find_off_topic(np.eye(3), np.zeros((0, 3))).shape == (0,)
     assert bound_weights(np.zeros(0), [], strength=0.5).shape == (0,)

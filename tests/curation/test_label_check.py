@@ -12,7 +12,6 @@ from japagen.curation.label_check import (
     cross_fitted_vote,
     encoder_vote,
     fit_pool,
-    gain_over_first,
     held_out_posterior,
     label_indices,
     settle_labels,
@@ -90,16 +89,6 @@ def test_guessing_is_told_from_knowing() -> None:
     assert beats_guessing(np.eye(3)[TARGETS], TARGETS)
     assert not beats_guessing(np.eye(3)[np.roll(TARGETS, 1)], TARGETS)
     assert not beats_guessing(np.tile([0.5, 0.3, 0.2], (len(TARGETS), 1)), TARGETS)
-
-
-def test_a_second_voter_is_a_gain_only_if_it_knows_more() -> None:
-    modest, knowing = told(TARGETS, 0.5, 1), told(TARGETS, 4.0, 2)
-    gain, error = gain_over_first([modest, knowing], TARGETS)
-    assert gain > 3 * error > 0
-    for other in (RNG.normal(size=modest.shape), modest):
-        gain, error = gain_over_first([knowing, other], TARGETS)
-        assert gain < error
-    assert gain_over_first([modest], TARGETS) == (0.0, 0.0)
 
 
 def test_vectors_vote_for_their_own_side() -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from japagen.curation.reliability import Evidence, Reliability, estimate_reliability
 from japagen.examples import Dataset, Example, Rejection
 from japagen.mixing.mix import Mix, find_mix
-from japagen.mixing.reliability import Evidence, Reliability, estimate_reliability
 
 EVIDENCE = Evidence(2, 100, 80, 90, 32, 28, 26)
 
@@ -75,6 +75,7 @@ def test_each_source_counts_for_its_own_reliability() -> None:
         assert mix.source_share(name) == pytest.approx(mass / (total + 30))
     assert mix.sources["c"].reason == "unreliable"
     assert mix.source_share("nobody") == 0
+    assert mix.text_weight == pytest.approx(total / 60)
 
 
 def test_the_rows_to_train_on_carry_what_their_source_counts_for() -> None:
@@ -103,7 +104,7 @@ def test_unreliable_texts_leave_gold_alone() -> None:
     mix = find_mix(30, dataset, {"a": NOISE})
     assert (mix.share, mix.reason) == (0.0, "unreliable")
     assert mix.of(dataset) is None
-    assert mix.source_share("a") == 0
+    assert mix.source_share("a") == mix.text_weight == 0
 
 
 def test_a_share_that_the_task_names_is_kept_whoever_wrote_the_texts() -> None:

@@ -128,6 +128,12 @@ def _figures(metrics: dict[str, Any], words: Words) -> list[str]:
         ]
         found += [words.count(row["support"]) for row in arm["per_label"].values()]
         found += [words.count(n) for row in arm["confusion"] for n in row]
+    for row in scores["baselines"]:
+        if row["reason"] is None:
+            found += [words.number(row[k]) for k in ("macro_f1", "accuracy", "matthews")]
+            found += [words.signed(row["gain"][k]) for k in ("value", "low", "high")]
+        else:
+            found.append(words(f"baselines.without.{row['reason']}"))
     for row in metrics["per_label"].values():
         found += [words.count(row[k]) for k in ("gold", "generated", "kept")]
         found += [words.share(row[k]) for k in ("label_trust", "weight_share")]

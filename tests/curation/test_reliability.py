@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.mixing.reliability import (
+from japagen.curation.reliability import (
     FULL_WEIGHT,
     Evidence,
     Reliability,
     Writer,
+    estimate_accuracy,
     estimate_reliability,
 )
 
@@ -33,6 +34,7 @@ def counts(draw: st.DrawFn) -> Evidence:
         gold=gold,
         recognized=draw(of_gold),
         transferred=draw(of_gold),
+        off_topic=draw(of_texts),
     )
 
 
@@ -157,3 +159,39 @@ def test_a_text_counts_for_more_the_more_reliable_its_label_is() -> None:
     assert weights == sorted(weights)
     assert weights[0] == 0
     assert 0.8 * FULL_WEIGHT < weights[-1] <= FULL_WEIGHT
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("texts", [1, 3, 6])
+def test_a_few_right_texts_are_not_blamed_for_being_few(writer: Writer, texts: int) -> None:
+    # What learnt from so few knows little of gold or of the others, whatever their labels.
+    few = replace(expected(1.0, 0.9, texts=texts), transferred=20, consistent=texts // 2)
+    assert estimate_reliability(few, writer).mean > estimate_reliability(None, writer).mean - 0.05
+
+
+def test_texts_about_something_else_count_for_less() -> None:
+    some = expected(1.0, 0.9)
+    weights = [
+        estimate_reliability(replace(some, off_topic=n)).text_weight for n in (0, 150, 225, 300)
+    ]
+    assert weights[0] == weights[1]
+    # A quarter on topic is half of what is asked for, and its square a quarter.
+    assert weights[2] == pytest.approx(weights[0] / 4)
+    assert weights[3] == 0
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.integers(2, 8), st.data())
+def test_labelers_are_as_reliable_as_gold_left_out_shows(
+    gold: int, labels: int, data: st.DataObject
+) -> None:
+    one, other = sorted(data.draw(st.integers(0, gold)) for _ in range(2))
+    worse, better = (estimate_accuracy(right, gold, labels) for right in (one, other))
+    assert worse.mean <= better.mean + 1e-9
+    assert 0 <= worse.low <= worse.high <= 1
+    assert worse.evidence is None
+
+
+def test_labelers_at_chance_are_told_from_those_who_know() -> None:
+    assert estimate_accuracy(100, 300, 3).text_weight == 0
+    assert estimate_accuracy(285, 300, 3).text_weight > 0.8 * FULL_WEIGHT
