@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -158,9 +159,11 @@ def make_source(cell: Cell, name: str, data: Path) -> Dataset:
     labels, rng = list(cell.task.labels), random.Random(f"{cell.draw}/{name}")
     strong = _strong(cell.name, data)
     if name in GENERATED:
-        until = "curate" if name == "embedded_curated" else "generate"
-        run = jg.run(cell.task, cell.path / "run", until=until)
-        return _from(name, run.after(until).kept, list(run.after(until).kept.labels))
+        until: Literal["curate", "generate"] = (
+            "curate" if name == "embedded_curated" else "generate"
+        )
+        kept = jg.run(cell.task, cell.path / "run", until=until).after(until).kept
+        return _from(name, kept, list(kept.labels))
     if name.startswith("strong"):
         noise = int(name.removeprefix("strong").removeprefix("_") or 0) / 100
         drawn = [rng.choice(labels) if rng.random() < noise else str(x) for x in strong.labels]
