@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,8 +45,20 @@ def bound_weights(
         if not len(rows):
             continue
         mean = weights[rows].mean()
-        soft = np.clip((weights[rows] / mean) ** strength, 1 / _MOST, _MOST)
+        most = np.full(len(rows), _MOST)
         if off_topic is not None:
-            soft = np.where(off_topic[rows], np.minimum(soft, 1.0), soft)
-        out[rows] = soft * mean / soft.mean()
+            most[off_topic[rows]] = 1.0
+        out[rows] = mean * _bounded((weights[rows] / mean) ** strength, most)
     return out
+
+
+def _bounded(soft: Floats, most: Floats) -> Floats:
+    """Brings the mean back to 1 by a factor under which the bounds hold all the same."""
+    clipped = np.clip(soft, 1 / _MOST, most)
+
+    def scaled(factor: float) -> Floats:
+        return np.asarray(np.clip(clipped * factor, 1 / _MOST, most))
+
+    # The ends put every text at its lower bound, mean below 1, and at its upper one, at least 1.
+    found = brentq(lambda factor: scaled(factor).mean() - 1, 1 / _MOST**2, _MOST**2)
+    return scaled(found)

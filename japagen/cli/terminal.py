@@ -271,7 +271,7 @@ def _print_mix(metrics: Mapping[str, Any]) -> None:
     elif mix["share"] == 0:
         say(f"Synthetic text was not used. {why}")
     else:
-        say(f"synthetic share: {mix['share']:g}. {why}")
+        say(f"synthetic share: {mix['share']:.1%}. {why}")
 
 
 def _print_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:

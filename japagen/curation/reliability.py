@@ -15,7 +15,8 @@ labels are noisy too; they were read off three benchmark tasks with 0, 30 and 10
 (docs/mixing.md has what leaving a task out costs). A source that is more consistent than expected
 shows nothing: labels can be consistent and wrong. The posterior of r is summed over a grid. Where
 the labeler knows no more than chance, no count says anything and the prior stands: a writer is
-trusted until there is evidence against it.
+trusted until there is evidence against it. Of a source with fewer texts than gold, what a
+classifier learns from it is held against it as far as it has as many.
 """
 
 from __future__ import annotations
@@ -169,11 +170,15 @@ def _likelihood(evidence: Evidence) -> Floats:
     on_gold = np.exp(_log_binomial(evidence.recognized, gold, _GRID, evidence.labels))
     labeler_accuracy = _blurred(on_gold * _beta(_LABELER_PRIOR))
     independent = min(1.0, _INDEPENDENT_TEXTS / texts)
+    # A source with fewer texts than gold teaches less than gold does, however right its labels.
+    taught = min(1.0, texts / gold)
     log_joint = (
-        _log_binomial(evidence.transferred, gold, np.sqrt(reliability) * labeler, evidence.labels)
+        taught
+        * _log_binomial(evidence.transferred, gold, np.sqrt(reliability) * labeler, evidence.labels)
         + independent
         * _log_binomial(evidence.agreed, texts, reliability * labeler, evidence.labels)
-        + independent
+        + taught
+        * independent
         * _log_binomial(
             evidence.consistent,
             texts,

@@ -15,6 +15,7 @@ from japagen.curation.label_check import (
     held_out_posterior,
     label_indices,
     settle_labels,
+    with_writer,
 )
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Rejection
@@ -150,3 +151,52 @@ def test_all_are_kept_with_the_weight_of_their_label() -> None:
 def test_a_label_the_task_does_not_know_is_named() -> None:
     with pytest.raises(JapagenError, match="found 不明"):
         label_indices(Dataset.of([Example("文", "不明")]), LABELS)
+
+
+def test_a_strong_writer_is_not_overruled_by_a_weak_labeler() -> None:
+    own = np.array([0, 0])
+    labelers = np.array([[0.25, 0.6, 0.15], [0.1, 0.85, 0.05]])
+    found = with_writer(labelers, own, accuracy=0.97)
+    assert found.argmax(axis=1).tolist() == [0, 0]
+    settled = settle_labels(_of_label("良", 2), LABELS, found, "relabel", 0.5)
+    assert settled.labels == ["良", "良"]
+    assert settled.kept_mask.all()
+
+
+def test_a_weak_writer_is_overruled_by_a_sure_labeler() -> None:
+    labelers = np.array([[0.02, 0.97, 0.01], [0.4, 0.45, 0.15]])
+    found = with_writer(labelers, np.array([0, 0]), accuracy=0.6)
+    settled = settle_labels(_of_label("良", 2), LABELS, found, "relabel", 0.5)
+    # Where the labeler is in doubt, even a weak writer tips the balance.
+    assert settled.labels == ["並", "良"]
+
+
+def test_nobody_labels_so_well_that_what_is_clearly_wrong_stands() -> None:
+    labelers = np.array([[1e-9, 1 - 2e-9, 1e-9]])
+    assert with_writer(labelers, np.array([0]), accuracy=1.0).argmax() == 1
+
+
+def test_a_writer_that_labels_at_random_says_nothing() -> None:
+    labelers = np.array([[0.2, 0.5, 0.3], [0.7, 0.2, 0.1]])
+    # Nor is one that is worse than chance turned round.
+    for accuracy in (1 / 3, 0.1, 0.0):
+        found = with_writer(labelers, np.array([0, 1]), accuracy)
+        np.testing.assert_allclose(found, labelers)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2), st.floats(0, 1), st.floats(0, 1), st.integers(0, 10_000))
+def test_the_better_the_writer_the_likelier_its_label(
+    label: int, one: float, other: float, seed: int
+) -> None:
+    labelers = np.random.default_rng(seed).dirichlet(np.ones(3), size=1)
+    worse, better = (
+        with_writer(labelers, np.array([label]), accuracy) for accuracy in sorted((one, other))
+    )
+    assert worse.sum() == pytest.approx(1)
+    assert worse[0, label] <= better[0, label] + 1e-12
+    assert worse[0, label] >= labelers[0, label] - 1e-9
+
+
+def _of_label(label: str, number: int) -> Dataset:
+    return Dataset.of(Example(f"文{n}", label, id=f"{n}") for n in range(number))

@@ -92,7 +92,7 @@ def test_a_base_model_has_its_own_texts_relabelled(task: Task, tmp_path: Path, a
     assert generator.options == ([["配送", "返品"], ["A", "B"]] if alike else [["配送", "返品"]])
     moved = [e for e in after.kept if e.label != e.label_asked]
     assert len(moved) >= wrong(before) - 1
-    assert any("Voters on labels" in note for note in heard.notes)
+    assert any(note.startswith("Labelers (encoder ") for note in heard.notes)
 
 
 def test_what_is_judged_otherwise_can_be_rejected(task: Task, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_chat_model_in_this_process_is_asked_once_about_each_text_and_shown_no
     assert not [r for r in generator.asked if r.template.startswith("judge")]
     for _, user in generator.judged:
         assert sum(text in user.content for text in gold.texts) <= 1
-    assert any("scripted" in note for note in heard.notes if "Voters on labels" in note)
+    assert any("scripted" in note for note in heard.notes if note.startswith("Labelers ("))
     again = Answering()
     _, heard = checked(task, tmp_path / "run", again)
     assert again.judged == []
