@@ -142,16 +142,17 @@ class Trial:
         )
 
 
-_VECTORS: dict[tuple[int, str], Floats] = {}
+_VECTORS: dict[tuple[str, str | None], Floats] = {}
 
 
 def embed(frozen: FrozenTraining, data: Dataset) -> Floats:
-    """Vectors of a dataset, made once."""
-    # Relabelling changes what a dataset is, and none of its texts.
-    key = id(frozen), json.dumps([data.texts, data.column("text_pair")], ensure_ascii=False)
-    if key not in _VECTORS:
-        _VECTORS[key] = frozen.vectors(data.texts, data.column("text_pair"))
-    return _VECTORS[key]
+    """Vectors of a dataset, each text read once a task."""
+    keys = list(zip(data.texts, data.column("text_pair"), strict=True))
+    unread = [key for key in dict.fromkeys(keys) if key not in _VECTORS]
+    if unread:
+        found = frozen.vectors([text for text, _ in unread], [pair for _, pair in unread])
+        _VECTORS.update(zip(unread, found, strict=True))
+    return np.array([_VECTORS[key] for key in keys])
 
 
 def make_source(cell: Cell, name: str, data: Path) -> Dataset:
