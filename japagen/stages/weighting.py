@@ -184,4 +184,7 @@ class Weighting:
                 repeats=task.mixing.repeats,
             )
 
-        return self._stages.run("worth", ["worth.json"], fingerprint, make, write_json, read_json)
+        found: dict[str, Any] | None = self._stages.run(
+            "worth", ["worth.json"], fingerprint, make, write_json, read_json
+        )
+        return found
