@@ -144,7 +144,7 @@ def fit_plain(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    model.eval()
+    model.train(False)
     found = np.zeros((len(test), space.outputs))
     unseen = _encoded(test, encoder, max_length)
     order = sorted(range(len(unseen)), key=lambda i: len(unseen[i]["input_ids"]))

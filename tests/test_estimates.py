@@ -315,7 +315,8 @@ def test_a_plan_asks_a_chat_model_in_this_process_once_about_each_text(
     path = write_tiny_model(tmp_path / "chat.gguf", lambda w: w.add_chat_template(template))
     raw_task["generator"] = {"backend": "embedded", "model": str(path), "slots": 1}
     task = Task.parse(raw_task)
-    found = estimate(task, tmp_path / "run")
+    # Random weights rarely close their JSON object within the limit.
+    found = estimate(task, tmp_path / "run", 16)
     trust = found["steps"][-1]
     gold = len(load_data(task).gold or ())
     assert trust["step"] == "trust"
