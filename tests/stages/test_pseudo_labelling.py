@@ -107,15 +107,16 @@ def test_probabilities_follow_the_order_of_the_labels(task: Task, tmp_path: Path
 
 
 @pytest.mark.parametrize("mode", ["never", "auto"])
-def test_they_are_left_out_unless_they_help(task: Task, tmp_path: Path, mode: str) -> None:
-    class Guessing(Weighing):
-        """A model that finds every label as likely, whatever the text."""
-
-        def _right(self, document: str) -> int:
-            return 0
-
-    chosen = _changed(task, "training", pseudo_labels=mode)
-    run, heard = ran(chosen, tmp_path / "run", Guessing())
+def test_they_are_left_out_where_nobody_can_tell_their_labels(
+    task: Task, tmp_path: Path, mode: str
+) -> None:
+    # Nothing in gold says which of its labels, drawn at random, a text has.
+    labels = np.random.default_rng(0).choice(list(task.labels), size=120)
+    rows = [Example(f"{TEXTS[i % 6]}その{i}", str(label)) for i, label in enumerate(labels)]
+    write_examples(tmp_path / "random.jsonl", Dataset.of(rows))
+    at_random = task.model_copy(update={"gold": Source(path=tmp_path / "random.jsonl")})
+    chosen = _changed(at_random, "training", pseudo_labels=mode)
+    run, heard = ran(chosen, tmp_path / "run", Weighing())
     found = run.metrics["pseudo_labels"]
     if mode == "never":
         assert found is None

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 from japagen.examples import Dataset, Example
-from japagen.tasks.kinds import LabelSpace
 from japagen.tasks.settings import Training
 from japagen.training.encoders import Encoder, load_encoder
-from japagen.training.fitting import soften, train, tunes_encoder
-from japagen.training.probing import Floats, Labelled, head_of
+from japagen.training.fitting import train, tunes_encoder
+from japagen.training.probing import Floats, head_of
 from japagen.training.pseudo_labels import PseudoLabels
 from tests.conftest import GOLD
 
@@ -59,22 +58,15 @@ def test_probabilities_are_learnt_and_not_the_likeliest_label(encoder: Encoder) 
     assert not np.allclose(sure, unsure, atol=1e-3)
 
 
-def test_labels_of_synthetic_text_are_softened_and_votes_stay() -> None:
-    rng = np.random.default_rng(0)
-    targets = np.eye(2)[[0, 1, 0, 1, 0, 1]]
-    data = Labelled(
-        rows=[{}] * 6,
-        targets=targets,
-        mass=np.ones(6),
-        phrases=[],
-        phrase_labels=np.zeros(0, dtype=np.int64),
-        space=LabelSpace("classification", ("a", "b")),
+def test_a_text_counts_for_as_many_gold_texts_as_it_says(encoder: Encoder) -> None:
+    gold, more = rows("train", 0, 3), rows("unlabelled", 3, 6)
+    twice = PseudoLabels(more, one_hot(more), text_weight=2.0)
+    repeated = Dataset.concat([gold, more, more])
+    np.testing.assert_allclose(
+        direction(gold, encoder, twice), direction(repeated, encoder), atol=1e-5
     )
-    seen = rng.normal(size=(6, 4)), np.zeros((0, 4))
-    found = soften(data, seen, 2, 0.5, 4).targets
-    np.testing.assert_array_equal(found[[0, 1, 4, 5]], targets[[0, 1, 4, 5]])
-    assert (found[2:4].max(axis=1) < 1).all()
-    assert soften(data, seen, 2, 0.5, 2) is data
+    none = PseudoLabels(more, one_hot(more), text_weight=1e-6)
+    np.testing.assert_allclose(direction(gold, encoder, none), direction(gold, encoder), atol=1e-3)
 
 
 def test_real_texts_that_were_voted_on_count_towards_tuning() -> None:
