@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from japagen.alignment.comparison import Material, Vectors
 from japagen.alignment.counting import Floats, Ints, Progress
 from japagen.alignment.diagnostics import Diagnostics, diagnose
 from japagen.alignment.features import FeatureSpace
+from japagen.alignment.material import Material, Vectors
 from japagen.alignment.methods import METHODS, weigh
 from japagen.alignment.ngrams import NGrams
 from japagen.alignment.prior import LabelPrior, check_mode, label_rates
