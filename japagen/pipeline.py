@@ -14,7 +14,7 @@ from japagen.examples import SYNTHESISED, Dataset
 from japagen.exporting.model_card import model_card
 from japagen.generation import coverage, generation
 from japagen.generators.base import Answer, Generator, Request
-from japagen.gradmm.replacement import check_models, replace_texts
+from japagen.gradmm.replacement import language_model, replace_texts
 from japagen.gradmm.selection import select_texts
 from japagen.inspecting.watching import keep_reference
 from japagen.listeners import Listener, Silent
@@ -91,7 +91,7 @@ def run(
         from japagen.training.encoders import check_encoder
 
         check_encoder(task.training.encoder)
-        check_models(task)
+        language_model(task)
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     try:
         pipeline = _Pipeline(task, data, directory, listener or Silent(), generator)

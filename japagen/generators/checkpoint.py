@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from japagen.errors import JapagenError
+from japagen.errors import JapagenError, MissingExtraError
 from japagen.from_transformers import (
     loading_errors,
     quiet_transformers,
     refuse_missing_weights,
 )
 from japagen.generators.base import GeneratorInfo, OutputTerms
+from japagen.generators.weights import find_weights
 
 _UNKNOWN_TERMS = OutputTerms("Terms unknown to japagen: check what the model's licence says.")
 
@@ -105,6 +107,31 @@ def find_checkpoint(name: str) -> Checkpoint:
         terms=_UNKNOWN_TERMS,
     )
     return Checkpoint(place, options, info, tokenizer)
+
+
+def embedded_checkpoint(model: str) -> Checkpoint:
+    """Finds what the embedded generator loads, its vocabulary cut for Japanese where it can be.
+
+    Args:
+        model: ``gemma3-270m`` or the path of a GGUF file.
+
+    Raises:
+        MissingExtraError: If a package that reads a GGUF file is missing.
+        JapagenError: If there is no such model.
+    """
+    weights = find_weights(model, cut=True)
+    require_gguf_packages()
+    found = find_checkpoint(str(weights.file()))
+    identity = f"{weights.name}:{weights.identity}"
+    info = replace(found.info, name=weights.name, identity=identity, terms=weights.terms)
+    return replace(found, info=info)
+
+
+def require_gguf_packages() -> None:
+    """Raises MissingExtraError if a package that reads a GGUF file is missing."""
+    for package in ("gguf", "accelerate"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "hf", "Reading a GGUF file with transformers")
 
 
 def _check_exists(path: Path) -> None:

@@ -53,12 +53,9 @@ class GradientMatching(Section):
 
     Attributes:
         perplexity: Most that a text's perplexity may grow, over the text's as it was.
-        model: The causal language model that says which words are likely: ``gemma3-270m``, a GGUF
-            path, a directory or a Hub name; the generator's own, where it is one in this process.
     """
 
     perplexity: Annotated[float, Field(ge=1)] = 1.5
-    model: str | None = None
 
     def check(self, task: Task) -> None:
         """Raises ValueError where a task wants the strategy and lacks what it needs."""
@@ -80,8 +77,9 @@ class GradientMatching(Section):
                 f"{key}: expected no selection.privacy, found one; what synthesises texts reads "
                 "gold without noise"
             )
-        if self.model is None and task.generator.backend not in ("embedded", "hf"):
+        if task.generator.backend not in ("embedded", "hf"):
             raise ValueError(
-                f"{key}: expected a causal language model in this process, found the generator "
-                f"{task.generator.backend}; set gradient_matching.model, such as gemma3-270m"
+                f"{key}: expected a generator in this process, embedded or hf, found "
+                f"{task.generator.backend}; have texts of another written first and give them as a "
+                "source"
             )
