@@ -17,6 +17,7 @@ from japagen.from_transformers import (
 )
 from japagen.generators.base import GeneratorInfo, OutputTerms
 from japagen.generators.weights import find_weights
+from japagen.tasks.generator_settings import GeneratorSettings
 
 _UNKNOWN_TERMS = OutputTerms("Terms unknown to japagen: check what the model's licence says.")
 
@@ -109,17 +110,20 @@ def find_checkpoint(name: str) -> Checkpoint:
     return Checkpoint(place, options, info, tokenizer)
 
 
-def embedded_checkpoint(model: str) -> Checkpoint:
-    """Finds what the embedded generator loads, its vocabulary cut for Japanese where it can be.
+def generator_checkpoint(settings: GeneratorSettings) -> Checkpoint:
+    """Finds the model of a generator in this process, to be read with transformers.
 
     Args:
-        model: ``gemma3-270m`` or the path of a GGUF file.
+        settings: Of the backend embedded, whose vocabulary is cut for Japanese where it can be, or
+            of hf.
 
     Raises:
         MissingExtraError: If a package that reads a GGUF file is missing.
         JapagenError: If there is no such model.
     """
-    weights = find_weights(model, cut=True)
+    if settings.backend != "embedded":
+        return find_checkpoint(settings.model)
+    weights = find_weights(settings.model, cut=True)
     require_gguf_packages()
     found = find_checkpoint(str(weights.file()))
     identity = f"{weights.name}:{weights.identity}"

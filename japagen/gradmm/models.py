@@ -24,8 +24,7 @@ from japagen.gradmm.target import Floats, GradientTarget
 from japagen.tasks.tasks import Task
 from japagen.training.encoders import Encoder, load_encoder, pool, supports_bf16
 
-# Texts that the language model reads at a time: its logits are as wide as its vocabulary.
-_BATCH = 8
+_BATCH = 8  # texts that the language model reads at a time; logits are as wide as a vocabulary
 
 
 def load_models(task: Task, checkpoint: Checkpoint) -> tuple[Encoder, Reader]:

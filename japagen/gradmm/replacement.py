@@ -10,7 +10,7 @@ import numpy as np
 
 from japagen.curation.label_check import label_indices
 from japagen.examples import SYNTHESISED, Dataset, Example, Rejection
-from japagen.generators.checkpoint import Checkpoint, embedded_checkpoint, find_checkpoint
+from japagen.generators.checkpoint import Checkpoint, generator_checkpoint
 from japagen.gradmm.target import Ints, deal_texts, extended_shots, gold_targets
 from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.japanese.registers import OTHER
@@ -21,21 +21,7 @@ from japagen.tasks.gradmm_settings import STRATEGY
 from japagen.tasks.tasks import Task
 
 REFUSED = "synthesis_refused"
-# What is in memory at a time.
-_PIECE = 32
-
-
-def language_model(task: Task) -> Checkpoint | None:
-    """The generator's model, to be read with transformers; None where no text is synthesised.
-
-    Raises:
-        MissingExtraError: If a package that reads a GGUF file is missing.
-        JapagenError: If there is no such model.
-    """
-    if task.generation.strategy != STRATEGY:
-        return None
-    find = embedded_checkpoint if task.generator.backend == "embedded" else find_checkpoint
-    return find(task.generator.model)
+_PIECE = 32  # texts in memory at a time
 
 
 def replace_texts(
@@ -68,9 +54,9 @@ def replace_texts(
     """
     from japagen.training.encoders import encoder_identity
 
-    checkpoint, training = language_model(task), task.training
-    if checkpoint is None or gold is None:
+    if task.generation.strategy != STRATEGY or gold is None:
         return dataset, vectors, None
+    checkpoint, training = generator_checkpoint(task.generator), task.training
     most = task.gradient_matching.perplexity
     fingerprint = {
         "examples": dataset.fingerprint,
@@ -86,8 +72,7 @@ def replace_texts(
         "seed": task.seed,
         **inputs,
     }
-    free = [id_ not in vouched for id_ in dataset.column("id")]
-    rows = np.flatnonzero(dataset.kept_mask & np.array(free, dtype=bool))
+    rows = np.flatnonzero(dataset.kept_mask & ~np.isin(dataset.column("id"), list(vouched)))
 
     def make() -> Dataset:
         written, ratios = _written(task, dataset, rows, gold, vectors, checkpoint, analyzer, stages)

@@ -133,20 +133,16 @@ def select_by_gradient(
                 chosen.add(row)
                 shots[row] = extended_shots(shots[row], requests[row], target.ids[label])
     detail = f"{len(chosen)} of {len(kept)} texts were chosen"
-    left, rejections = Rejection(FILTER, 0.0, float(len(chosen)), detail), dataset.rejections
+    rejections = dataset.rejections
     for row in set(kept.tolist()) - chosen:
-        rejections[row] = left
+        rejections[row] = Rejection(FILTER, 0.0, float(len(chosen)), detail)
     return dataset.with_rejections(rejections).with_columns(shot_ids=shots)
 
 
 def choose(
     target: GradientTarget, vectors: npt.NDArray[np.floating], label: int, wanted: int
 ) -> Ints:
-    """Chooses ``wanted`` of the texts of one label, no more than there are.
-
-    Returns:
-        Their rows in the order of choice.
-    """
+    """The rows of ``wanted`` texts of one label, no more than there are, in order of choice."""
     features = target.scaling(vectors)
     left = residuals(target.heads, features, np.full(len(features), label))
     products, goals = features @ features.T, target.goals[:, label]

@@ -198,10 +198,10 @@ class _State:
             likely = writing.logits[self._text[here]].gather(1, self._lexicon.first[near])
             likely = likely + self._lexicon.rest[near]
             order = (_READABILITY * likely - _RHO / 2 * distance).argsort(dim=1, descending=True)
+            ordered = near.gather(1, order).tolist()
             tokens = [[0]] * len(made)  # of texts that have ended
             chosen = []
-            texts = self._text[here].tolist()
-            for text, words in zip(texts, near.gather(1, order).tolist(), strict=True):
+            for text, words in zip(self._text[here].tolist(), ordered, strict=True):
                 named = [(word, self._lexicon.surfaces[word]) for word in words]
                 fitting = (each for each in named if self._lexicon.fits(made[text], each[1]))
                 word, surface = next(fitting, named[0])

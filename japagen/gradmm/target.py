@@ -38,7 +38,6 @@ TARGETS = 4
 """Targets that texts are dealt to; each leaves out one in so many of a label's blocks."""
 _RATE = 2.0
 _DECAY = 0.01
-_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Scaling:
         rows = np.asarray(vectors, dtype=np.float64)
         centre = rows.mean(axis=0)
         spread = float(((rows - centre) ** 2).sum(axis=1).mean())
-        return cls(centre, float(np.sqrt(max(spread, _TINY))))
+        return cls(centre, float(np.sqrt(max(spread, 1e-12))))
 
     def __call__(self, vectors: npt.NDArray[np.floating]) -> Floats:
         """Returns shape (n, d + 1): the scaled vectors and a 1 for the bias."""
@@ -99,13 +98,8 @@ def mean_gradients(residuals: Floats, features: Floats, labels: Ints) -> Floats:
 def descend(features: Floats, labels: Ints, names: int) -> Floats:
     """Heads along plain gradient descent from zero, labels weighing alike.
 
-    Args:
-        features: With the 1 for the bias, shape (n, d + 1).
-        labels: Shape (n,).
-        names: Number of labels.
-
-    Returns:
-        Shape (checkpoints, names, d + 1).
+    Features have the 1 for the bias, shape (n, d + 1); heads are of shape
+    (checkpoints, names, d + 1).
     """
     head = np.zeros((names, features.shape[1]))
     counts = np.bincount(labels, minlength=names)
