@@ -45,10 +45,6 @@ class Matcher:
         encoder: Makes vectors of unit length; its weights get no gradients any more.
         target: Gold's gradients, from this encoder.
         max_length: Longest input in tokens.
-
-    Attributes:
-        tokenizer: The encoder's.
-        table: Its input embeddings, shape (vocabulary, width).
     """
 
     def __init__(self, encoder: Encoder, target: GradientTarget, max_length: int = 128) -> None:
@@ -56,6 +52,7 @@ class Matcher:
         self._encoder = encoder
         self._max_length = min(max_length, encoder.max_length)
         encoder.model.requires_grad_(False)
+        # Shape (vocabulary, width).
         self.table: torch.Tensor = encoder.model.get_input_embeddings().weight
         self._scale = target.scaling.scale
         parts = (target.scaling.centre, target.heads, target.goals)

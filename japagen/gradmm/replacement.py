@@ -157,9 +157,8 @@ def _written(
 
 def _register_changed(parent: Example, child: Example) -> Rejection | None:
     before, after = (e.register_seen.name if e.register_seen else OTHER for e in (parent, child))
-    if parent.register_seen is None or before == after:
-        return None
-    return Rejection(REFUSED, 1, 0, f"{before} before, {after} after")
+    same = parent.register_seen is None or before == after
+    return None if same else Rejection(REFUSED, 1, 0, f"{before} before, {after} after")
 
 
 def _with_children(

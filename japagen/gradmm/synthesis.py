@@ -67,8 +67,7 @@ class Lexicon:
         known = [w.surface for t in texts for w in tagger.tokenize(t) if self._allows(w)]
         pieces = {piece.removeprefix("▁") for piece in matcher.tokenizer.get_vocab()}
         whole = sorted(p for p in pieces if _JAPANESE.fullmatch(p) and self.fits("", p))
-        cut = reader.tokens(whole) if whole else []
-        known += [piece for piece, row in zip(whole, cut, strict=True) if len(row) == 1]
+        known += [piece for piece in whole if len(reader.tokens([piece])[0]) == 1]
         self.surfaces = list(dict.fromkeys(known))
         self._at = {surface: at for at, surface in enumerate(self.surfaces)}
         table = matcher.word_embeddings(self.surfaces)

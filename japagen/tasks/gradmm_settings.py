@@ -77,7 +77,6 @@ def check_gradients(task: Task) -> None:
         )
     if task.generator.backend not in ("embedded", "hf"):
         raise ValueError(
-            f"{key}: expected a generator in this process, embedded or hf, found "
-            f"{task.generator.backend}; have texts of another written first and give them as a "
-            "source"
+            f"{key}: expected the generator embedded or hf, found {task.generator.backend}; give "
+            "texts of another as a source"
         )
