@@ -35,6 +35,17 @@ def _write(request: Request) -> str:
     return f"{texts[request.seed % 4]}{'先日の件で話す。' * (request.seed // 4 % 2)}"
 
 
+# Without a predicate, as most of what random models write: a change of register refuses few.
+LISTS = {
+    "配送": ["商品と家と便。", "人と荷物と便。", "荷物と品と家。", "日と家と荷物。"],
+    "返品": ["品と店と色。", "色と日と会社。", "日と会社と人。", "人と金と店。"],
+}
+
+
+def _list(request: Request) -> str:
+    return f"{LISTS[request.label][request.seed % 4]}{'先日の件。' * (request.seed // 4 % 2)}"
+
+
 def _put_first(texts: list[str], *_: Any) -> tuple[list[str], list[float]]:
     """Stands in for synthesis, for tests of what follows it."""
     return [f"今、{text}" for text in texts], [1.2] * len(texts)
@@ -76,7 +87,7 @@ def test_what_was_selected_is_changed_towards_the_same_gold(
 
 def test_a_run_changes_texts_and_trains_on_them(matching: dict[str, Any], tmp_path: Path) -> None:
     task, heard = Task.parse(matching), Heard()
-    run = jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_write), listener=heard)
+    run = jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_list), listener=heard)
     rows = {e.id: e for e in run.dataset}
     children = [e for e in run.dataset if e.derived == SYNTHESISED]
     gold = load_data(task).gold
@@ -103,7 +114,7 @@ def test_a_run_changes_texts_and_trains_on_them(matching: dict[str, Any], tmp_pa
     assert f"Gradient matching wrote {len(kept)} of {found['texts']} texts anew." in heard.notes
 
     again = Heard()
-    jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_write), listener=again)
+    jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_list), listener=again)
     assert {news for _, news, _ in again.stages} == {"kept"}
     assert Run.open(tmp_path / "run").dataset.fingerprint == run.dataset.fingerprint
 
