@@ -52,8 +52,8 @@ class Matcher:
         self._encoder = encoder
         self._max_length = min(max_length, encoder.max_length)
         encoder.model.requires_grad_(False)
-        # Shape (vocabulary, width).
-        self.table: torch.Tensor = encoder.model.get_input_embeddings().weight
+        # Input embeddings, shape (vocabulary, width).
+        self.table: torch.Tensor = encoder.model.get_input_embeddings().weight  # type: ignore[assignment]
         self._scale = target.scaling.scale
         parts = (target.scaling.centre, target.heads, target.goals)
         self._centre, self._heads, self._goals = (
