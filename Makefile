@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: demo check format test test-slow clean
+.PHONY: demo demo-local check format test test-slow clean
 
 demo: $(VENV)/.local
 	$(BIN)/japagen run configs/quickstart.yaml --out runs/quickstart
+
+demo-local: $(VENV)/.local
+	$(BIN)/japagen run configs/quickstart_local.yaml --out runs/quickstart-local
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -35,7 +35,8 @@ from japagen.generators.base import Answer, Message, Request, Sampling
 from japagen.generators.embedded import EmbeddedGenerator, default_threads
 from japagen.generators.llama_engine import LlamaEngine
 from japagen.generators.openai_api import OpenAIGenerator
-from japagen.generators.weights import GEMMA, find_weights
+from japagen.generators.packaged import GEMMA
+from japagen.generators.weights import find_weights
 from japagen.japanese.registers import Register
 from japagen.running.data import load_data
 from japagen.stages.planning import plan
@@ -116,7 +117,7 @@ def http(count: int, latency: float, room: int) -> dict[str, Any]:
 
 
 def _requests(data: Path | None, count: int, completions: int) -> list[Request]:
-    task = Task.load(ROOT / "configs" / "quickstart.yaml")
+    task = Task.load(ROOT / "configs" / "quickstart_local.yaml")
     if data is not None:
         rows = [json.loads(line) for line in (data / "pool.jsonl").open(encoding="utf-8")]
         labels = sorted({row["label"] for row in rows})
@@ -189,7 +190,7 @@ def embedded(count: int, data: Path | None, rounds: int, threads: int) -> dict[s
     ours = EmbeddedGenerator(threads=threads)
     ours.count_tokens("")
     # What it would cost without japagen: the model as published, one slot.
-    whole = find_weights(GEMMA, cut=False).file()
+    whole = find_weights(GEMMA.key, cut=False).file()
     naive = LlamaEngine(whole, 1, threads, 2048)
     engine = ours._started()
     found: dict[str, list[_Turn]] = defaultdict(list)

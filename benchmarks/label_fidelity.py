@@ -118,7 +118,7 @@ def load_task(name: str, data: Path, seed: int, how: Mapping[str, Any]) -> Task:
     if "generation.corpus" in keys:
         keys["generation.corpus"] = {"path": str(corpus_of(name, data))}
     if name == "quickstart":
-        return Task.load(resource_dir("configs") / "quickstart.yaml", keys)
+        return Task.load(resource_dir("configs") / "quickstart_local.yaml", {**keys, "name": name})
     raw = {"name": name, **copy.deepcopy(TASKS[name])}
     raw["gold"] = {"path": str(data / name / "pool.jsonl"), "per_label": 16}
     raw["test"] = {"path": str(data / name / "dev.jsonl")}

@@ -35,7 +35,7 @@ _WRITTEN: dict[str, dict[str, Any]] = {
     "software_topics": _SOFTWARE,
 }
 _CONFIGS = {
-    "quickstart": Path("quickstart.yaml"),
+    "quickstart": Path("quickstart_local.yaml"),
     "jnli": Path("japagen/jnli.yaml"),
     "jsts": Path("japagen/jsts.yaml"),
     "jcola": Path("japagen/jcola.yaml"),
@@ -58,6 +58,7 @@ class Cell:
         draw: Which draw of gold.
         task: The task with its gold, its test texts and its seed, which is the draw.
         path: Where the runs of the cell are kept.
+        strong: Texts that a strong LLM wrote for the task, if there are any.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Cell:
     draw: int
     task: Task
     path: Path
+    strong: Path | None = None
 
     @cached_property
     def data(self) -> TaskData:
@@ -121,12 +123,12 @@ def make_cell(
         "generation.per_label": per_label,
     }
     path = cache / f"{name}-{shots}-{draw}-{per_label}"
-    return Cell(name, shots, draw, _task(name, settings), path)
+    return Cell(name, shots, draw, _task(name, settings), path, strong_texts(name, data))
 
 
 def _task(name: str, settings: Mapping[str, Any]) -> Task:
     if name in _CONFIGS:
-        return Task.load(resource_dir("configs") / _CONFIGS[name], settings)
+        return Task.load(resource_dir("configs") / _CONFIGS[name], {**settings, "name": name})
     nested = {key: value for key, value in settings.items() if "." not in key}
     generation = {"per_label": settings["generation.per_label"]}
     return Task.parse({"name": name, **_WRITTEN[name], **nested, "generation": generation})
@@ -185,3 +187,16 @@ def fingerprint(cell: Cell) -> str:
     gold, test = cell.gold.fingerprint, cell.test.fingerprint
     task = cell.task.model_dump(mode="json", exclude={"gold", "test"})
     return json.dumps([task, gold, test], ensure_ascii=False, sort_keys=True)
+
+
+def strong_texts(name: str, data: Path) -> Path | None:
+    """The file with the texts of a strong LLM for a task, or None where there is none.
+
+    Args:
+        name: One of `TASKS`.
+        data: Folder with a folder per task.
+    """
+    own = Path(__file__).parent / "texts" / f"{name}.jsonl"
+    shipped = resource_dir("configs") / name / "strong_llm.jsonl"
+    given = data / name / "strong_llm.jsonl"
+    return next((path for path in (own, shipped, given) if path.is_file()), None)

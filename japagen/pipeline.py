@@ -19,6 +19,7 @@ from japagen.gradmm.replacement import replace_texts
 from japagen.gradmm.selection import select_texts
 from japagen.inspecting.watching import keep_reference
 from japagen.listeners import Listener, Silent
+from japagen.mixing.mix import Mix
 from japagen.prompts import PromptLibrary
 from japagen.running.data import TaskData, load_data, load_sources
 from japagen.running.results import Run
@@ -29,6 +30,7 @@ from japagen.stages import metrics
 from japagen.stages.arms import MODEL, Arms
 from japagen.stages.asking import Asker
 from japagen.stages.auditing import run_audit
+from japagen.stages.baselining import Baselines
 from japagen.stages.curating import filter_inputs, filter_texts
 from japagen.stages.deciding import apply_reviews
 from japagen.stages.label_checking import LabelChecker
@@ -41,6 +43,7 @@ from japagen.stages.source_report import value_of
 from japagen.stages.sources import join_sources, only_of
 from japagen.stages.two_turns import generate_pairs
 from japagen.stages.weighting import Weighting
+from japagen.stages.zero_shot import zero_shot
 from japagen.storage.files import digest, read_json, write_json, write_text
 from japagen.storage.formats import write_examples
 from japagen.tasks.gradmm_settings import STRATEGY
@@ -131,6 +134,7 @@ class _Pipeline:
         self.stages = StageRunner(directory, listener)
         self.data = data
         self.arms = Arms(task, data, self.stages)
+        self.baselines = Baselines(task, data, self.stages)
         self.analyzer = load_analyzer(task)
         self.passages: list[str] = []
         gold = self.data.gold
@@ -162,10 +166,6 @@ class _Pipeline:
             checked = checker.check(parts.dataset, ask=asks)
             parts.dataset, parts.reliability = checked.dataset, checked.reliability
             self._need_some(parts.dataset, "trusted.parquet")
-        if "train" in wanted:
-            parts.pseudo = pseudo_label(self.task, self.data, self.asker, self.stages, asks)
-        # Training needs the memory, and asks nothing.
-        self.asker.close()
         if "align" in wanted:
             parts.dataset = self.reviewed(parts.dataset)
             vectors = self.measuring.vectors(parts.dataset)
@@ -176,7 +176,12 @@ class _Pipeline:
             parts.diversity = self.measuring.diversity(parts.dataset, vectors, tagger)
             parts.distances = self.measuring.distances(parts.dataset, tagger)
         if "train" in wanted:
-            self.fit(parts)
+            mix = self.weigh_sources(parts, asks=asks)
+            asked = [zero_shot(self.task, self.data, self.asker, self.stages)] if asks else []
+            # Training needs the memory, and asks nothing.
+            self.asker.close()
+            parts.baselines = [*self.baselines.fit(parts.dataset, self.arms.seeds), *asked]
+            self.fit(parts, mix.share)
             self._keep_reference(parts)
             parts.latency = self.measuring.latency(parts.dataset, self._classifier)
         if "report" in wanted:
@@ -349,19 +354,37 @@ class _Pipeline:
         self._need_some(reviewed, "reviewed.parquet")
         return reviewed
 
-    def fit(self, parts: metrics.Parts) -> None:
-        """Trains with and without synthetic text, for every seed, and scores both."""
-        from japagen.training.encoders import encoder_identity
-
-        parts.encoder = encoder_identity(self.task.training.encoder)
+    def weigh_sources(self, parts: metrics.Parts, *, asks: bool) -> Mix:
+        """Decides how much each source weighs, and labels unlabelled texts with what is known."""
         assert parts.dataset is not None
         mix = self.weighting.mix(parts.dataset, parts.reliability)
         chosen = self.chosen = mix.of(parts.dataset)
         worth = self.weighting.worth(chosen, mix)
         parts.mix = {**mix.to_dict(), **(worth or {})}
         parts.values = {name: value_of(name, mix, worth) for name in mix.sources}
+        parts.pseudo = pseudo_label(
+            self.task,
+            self.data,
+            self.asker,
+            self.stages,
+            ask=asks,
+            learnt=chosen,
+            text_weight=mix.text_weight,
+        )
+        return mix
+
+    def fit(self, parts: metrics.Parts, share: float) -> None:
+        """Trains with and without synthetic text, for every seed, and scores both.
+
+        Args:
+            parts: What the stages handed over.
+            share: Synthetic share of the loss.
+        """
+        from japagen.training.encoders import encoder_identity
+
+        parts.encoder = encoder_identity(self.task.training.encoder)
         for seed in self.arms.seeds:
-            made = self.arms.with_synthetic(chosen, seed, mix.share, parts.pseudo.labels)
+            made = self.arms.with_synthetic(self.chosen, seed, share, parts.pseudo.labels)
             parts.with_synthetic.append((seed, made))
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))

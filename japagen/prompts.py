@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from functools import cache
+import random
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta
 from jinja2.sandbox import SandboxedEnvironment
 
 from japagen.errors import JapagenError, nearest
-from japagen.generators.base import Message, PromptKind
+from japagen.generators.base import Message, Prompt, PromptKind
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.resources import resource_dir
 
@@ -25,6 +26,10 @@ _TURNS: dict[str, Literal["system", "user", "assistant"]] = {
     "then": "user",
 }
 _NEEDED = ("system", "user")
+# Shorter values of attributes are words that any text may use.
+_SENTENCE = 12
+SHOWN = 2
+"""Style examples in a prompt."""
 
 
 class PromptLibrary:
@@ -53,14 +58,68 @@ class PromptLibrary:
         )
         self.registers = _load_registers(self.directory)
 
+    @cached_property
+    def attributes(self) -> dict[str, dict[str, Any]]:
+        """What varies by default, for each kind of text: ``words`` and ``attributes``.
+
+        Raises:
+            JapagenError: If ``attributes.yaml`` does not give them.
+        """
+        path = next(p for d in self._path if (p := d / "attributes.yaml").is_file())
+        kinds = yaml.safe_load(path.read_text(encoding="utf-8"))
+        wrong = [
+            name
+            for name, kind in (kinds.items() if isinstance(kinds, dict) else ())
+            if not isinstance(kind, dict) or not {"words", "attributes"} <= set(kind)
+        ]
+        if wrong or not isinstance(kinds, dict) or "other" not in kinds:
+            raise JapagenError(
+                f"Expected words and attributes for every kind of text in {path}, and a kind "
+                f"'other'; found {', '.join(wrong) or 'no such kind'}.",
+                "Copy what is missing from the built-in attributes.yaml.",
+            )
+        return kinds
+
     @property
     def phrases(self) -> list[str]:
         """Sentences that prompts show besides gold."""
-        return [
+        styles = [
             phrase
             for register in self.registers.values()
-            for phrase in [register["description"], *register["examples"]]
+            for voice in [register, *register.get("voices", ())]
+            for phrase in [voice["description"], *voice["examples"]]
         ]
+        settings = [
+            value
+            for kind in self.attributes.values()
+            for values in kind["attributes"].values()
+            for value in values
+            if len(value) >= _SENTENCE
+        ]
+        return [*styles, *dict.fromkeys(settings)]
+
+    def style(self, register: str, draw: str, number: int, *, voices: bool) -> dict[str, Any]:
+        """A register as one prompt describes it: the examples to show stand first.
+
+        Over the prompts of one draw all examples are shown about as often, and one of a
+        register's voices takes its place in every second prompt.
+
+        Args:
+            register: Name of the register.
+            draw: What the order is drawn from.
+            number: Which prompt of the draw, from 0.
+            voices: Whether a voice may take the register's place.
+        """
+        found = dict(self.registers[register])
+        others = found.pop("voices", ()) if voices else ()
+        # Of every run of prompts as long as this, half are in a voice, each voice once.
+        turns: list[dict[str, Any]] = [*({} for _ in others), *others]
+        if turns:
+            lap, at = divmod(number, len(turns))
+            random.Random(f"{draw}/voices/{lap}").shuffle(turns)
+            found |= turns[at]
+        found["examples"] = _rotated(found["examples"], draw, number)
+        return found
 
     def _source(self, template: str) -> str:
         for directory in self._path:
@@ -79,15 +138,22 @@ class PromptLibrary:
 
         What the template includes counts as part of it.
         """
-        source = self._source(template)
-        included = meta.find_referenced_templates(self._environment.parse(source))
-        parts = [self._source(name.removesuffix(".j2")) for name in included if name]
-        content = "".join([source, *parts, yaml.safe_dump(self.registers, allow_unicode=True)])
+        parts = self._with_included(template)
+        content = "".join([*parts, yaml.safe_dump(self.registers, allow_unicode=True)])
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
-    def render(
-        self, strategy: str, kind: PromptKind, variables: Mapping[str, Any]
-    ) -> str | tuple[Message, ...]:
+    def _with_included(self, template: str) -> list[str]:
+        """The source of a template and of all that it includes, each as often as it is."""
+        source = self._source(template)
+        included = meta.find_referenced_templates(self._environment.parse(source))
+        return [source, *(s for n in included if n for s in self._with_included(n[: -len(".j2")]))]
+
+    def names(self, template: str, variable: str) -> bool:
+        """Whether a template itself uses a variable."""
+        tree = self._environment.parse(self._source(template))
+        return variable in meta.find_undeclared_variables(tree)
+
+    def render(self, strategy: str, kind: PromptKind, variables: Mapping[str, Any]) -> Prompt:
         """Renders one prompt.
 
         Args:
@@ -133,6 +199,13 @@ class PromptLibrary:
             raise JapagenError(
                 f"The template {name}.j2 cannot be rendered: {error}.", "Correct the template."
             ) from None
+
+
+def _rotated(examples: Sequence[str], draw: str, number: int) -> list[str]:
+    """The examples in an order drawn for every few prompts; each prompt begins at another place."""
+    lap, at = divmod(number, max(1, len(examples) // SHOWN))
+    order = random.Random(f"{draw}/examples/{lap}").sample(list(examples), len(examples))
+    return [*order[at * SHOWN :], *order[: at * SHOWN]]
 
 
 def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:

@@ -16,6 +16,9 @@ from japagen.prompts import PromptLibrary
 
 _BULLET = re.compile(r"^(?:[-*・•●]|\d{1,3}[.)．、]|[①-⑳])\s*")
 _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
+_LIST = re.compile(r'(?:"texts"\s*:\s*|^\s*(?:```(?:json)?\s*)?)\[')
+# Where the next value of a list begins.
+_ITEM = re.compile(r"[\s,]*(?=[\"{])")
 
 
 def draft_request(
@@ -30,6 +33,8 @@ def draft_request(
     shot_ids: Sequence[str] = (),
     knowledge: Sequence[str] = (),
     round: int = 0,
+    each: Sequence[Sequence[str]] = (),
+    settings: Sequence[str] = (),
 ) -> Request:
     """Renders a prompt for a generator; the request still lacks its seed and id.
 
@@ -44,6 +49,8 @@ def draft_request(
         shot_ids: Gold examples that the prompt descends from.
         knowledge: What the prompt names, as ``KIND:ITEM``.
         round: Round of the closed loop.
+        each: What each text names, where a list of them is wanted.
+        settings: How each text is to be written.
     """
     kind = generator.prompt_kind
     name = f"{template}.{kind}"
@@ -58,6 +65,8 @@ def draft_request(
         shot_ids=tuple(shot_ids),
         knowledge=tuple(knowledge),
         round=round,
+        each=tuple(map(tuple, each)),
+        settings=tuple(settings),
     )
 
 
@@ -92,11 +101,35 @@ def read_answer(request: Request, answer: Answer) -> tuple[str, Rejection | None
         text, found = one_line(answer.text if inner is None else inner), inner is not None
     if not found:
         return text, Rejection("unreadable", 1, 0, "no JSON object with a text")
-    if answer.finish == "length":
-        limit = request.sampling.max_tokens
-        cut = Rejection("truncated", answer.completion_tokens, limit, "cut off at the token limit")
-        return text, cut
-    return text, None
+    return text, _cut(request, answer) if answer.finish == "length" else None
+
+
+def read_texts(request: Request, answer: Answer) -> list[tuple[str, Rejection | None]]:
+    """Takes all texts out of an answer; no more than were asked for.
+
+    A list that was cut off gives the texts before the cut, and what there is of the next one as
+    a rejected text. What a list is short of is not in it.
+
+    Returns:
+        One or more texts, each on one line, with why it cannot be used as it is.
+    """
+    if not request.each:
+        return [read_answer(request, answer)]
+    texts, rest = _json_texts(answer.text)
+    found: list[tuple[str, Rejection | None]] = [
+        (line, None) for text in texts if (line := one_line(text))
+    ]
+    if rest and answer.finish == "length":
+        found.append((one_line(rest), _cut(request, answer)))
+    if not found:
+        unreadable = Rejection("unreadable", 1, 0, "no JSON object with texts")
+        return [(one_line(answer.text), unreadable)]
+    return found[: request.texts]
+
+
+def _cut(request: Request, answer: Answer) -> Rejection:
+    limit = request.sampling.max_tokens
+    return Rejection("truncated", answer.completion_tokens, limit, "cut off at the token limit")
 
 
 def one_line(text: str) -> str:
@@ -122,3 +155,26 @@ def _json_text(text: str) -> str | None:
         return None
     inner = value.get("text") if isinstance(value, dict) else None
     return inner if isinstance(inner, str) and inner.strip() else None
+
+
+def _json_texts(text: str) -> tuple[list[str], str]:
+    """The strings of a JSON object's ``texts``, and the beginning of one that does not end.
+
+    A model that is not held to a schema may give objects with a ``text``, or the list alone.
+    """
+    opening = _LIST.search(text)
+    if not opening:
+        alone = _json_text(text)
+        return ([alone] if alone else []), ""
+    found: list[str] = []
+    decoder, at = json.JSONDecoder(), opening.end()
+    while item := _ITEM.match(text, at):
+        at = item.end()
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError:
+            return found, text[at:].removeprefix('"') if text[at : at + 1] == '"' else ""
+        value = value.get("text") if isinstance(value, dict) else value
+        if isinstance(value, str):
+            found.append(value)
+    return found, ""

@@ -63,7 +63,7 @@ def raw_task(gold_file: Path) -> dict[str, Any]:
         "text_type": "問い合わせ",
         "labels": {"配送": "届く日や届け先", "返品": "返品や解約"},
         "gold": {"path": str(gold_file)},
-        "generation": {"per_label": 12, "shots": 3},
+        "generation": {"per_label": 12, "shots": 3, "texts_per_request": 1},
         # Scripted texts are a few sentences with a number in them.
         "curation": {"max_similarity": 1.0},
         "evaluation": {"test_share": 0.34, "bootstrap": 200},

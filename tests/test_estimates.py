@@ -10,13 +10,14 @@ import pytest
 import japagen as jg
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
-from japagen.generators import openai_session
+from japagen.generators import embedded, openai_session
 from japagen.running.data import load_data
 from japagen.stages.estimating import estimate
 from japagen.stages.previewing import sample
 from japagen.storage.formats import write_examples
 from japagen.tasks.tasks import Task
 from tests.fault_server import Call, FaultServer, Reply, chat, echo
+from tests.generators.tiny_model import write_tiny_model
 from tests.test_cli import japagen
 
 PRICE = {"input_per_million": 100, "output_per_million": 400}
@@ -118,6 +119,39 @@ def test_a_plan_counts_unlabelled_texts_that_labels_are_asked_for(
         raw_task["training"] = {"pseudo_labels": "never"}
         found = estimate(_task(raw_task, server), None, 0)
         assert "trust" not in [step["step"] for step in found["steps"]]
+
+
+def test_a_plan_prices_labels_of_test_texts_apart_from_the_label_check(
+    raw_task: dict[str, Any], tmp_path: Path, tiny_encoder: str
+) -> None:
+    raw_task["evaluation"]["zero_shot"] = "always"
+    raw_task["training"] = {"encoder": tiny_encoder, "max_steps": 2, "synthetic_share": 0.5}
+
+    def answer(call: Call) -> Reply:
+        text = f"荷物はまだ届きません、{call.body['seed']}番です。"
+        return Reply(
+            chat(json.dumps({"label": "配送"} if _asks_for_label(call) else {"text": text}))
+        )
+
+    with FaultServer(answer) as server:
+        task = _task(raw_task, server, price=PRICE)
+        tests = len(load_data(task).test or ())
+        before = estimate(task, tmp_path / "run", 0)
+        jg.run(task, tmp_path / "run", until="train")
+        calls = len(server.calls)
+        after = estimate(task, tmp_path / "run")
+        assert len(server.calls) == calls
+    step, done = before["steps"][-1], after["steps"][-1]
+    assert step["step"] == done["step"] == "zero_shot"
+    assert step["requests"] == step["expected_requests"] == tests
+    assert step["max_yen"] > 0
+    # A prompt of the label check shows gold; this one none.
+    trust = before["steps"][-2]
+    assert step["prompt_tokens"] / tests < 0.9 * trust["prompt_tokens"] / trust["requests"]
+    assert (step["answered"], done["answered"]) == (0, tests)
+    assert done["yen"] == 0
+    judged = [call for call in server.calls if _asks_for_label(call)]
+    assert after["steps"][-2]["answered"] == len(judged) - tests
 
 
 def test_a_second_model_that_refines_is_counted_at_its_own_price(
@@ -267,3 +301,25 @@ def test_a_preview_shows_what_is_sent(raw_task: dict[str, Any]) -> None:
         rows = sample(_task(raw_task, server), 3)
     assert len(rows) == len(server.calls) == 3
     assert all(row["text"] for row in rows)
+
+
+def test_a_plan_asks_a_chat_model_in_this_process_once_about_each_text(
+    raw_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xllamacpp")
+    # Threads that share a processor wait for each other.
+    monkeypatch.setattr(embedded, "default_threads", lambda: 1)
+    # The tiny vocabulary splits most characters into three bytes.
+    monkeypatch.setattr(embedded, "CONTEXT", 4096)
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    path = write_tiny_model(tmp_path / "chat.gguf", lambda w: w.add_chat_template(template))
+    raw_task["generator"] = {"backend": "embedded", "model": str(path), "slots": 1}
+    task = Task.parse(raw_task)
+    # Random weights rarely close their JSON object within the limit.
+    found = estimate(task, tmp_path / "run", 16)
+    trust = found["steps"][-1]
+    gold = len(load_data(task).gold or ())
+    assert trust["step"] == "trust"
+    assert trust["requests"] == trust["expected_requests"] == 24 + gold
+    assert trust["max_completion_tokens"] == 0
+    assert trust["seconds"] > 0

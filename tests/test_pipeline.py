@@ -267,7 +267,9 @@ def test_synthetic_text_from_a_file_takes_the_place_of_generation(
     path = write_jsonl(tmp_path / "other.jsonl", rows)
     run, _, generator = _run(task, tmp_path / "run", synthetic=path)
     assert generator.asked == []
-    assert run.metrics["synthetic_file"] == "other.jsonl"
+    (source,) = run.metrics["sources"]
+    assert (source["name"], source["kind"], source["origin"]) == ("other", "file", "other.jsonl")
+    assert (source["texts"], source["kept"]) == (16, run.metrics["counts"]["kept"])
     assert run.metrics["generator"] is None
     assert run.metrics["counts"]["generated"] == 16
     assert run.metrics["scores"]["gain"] is not None
@@ -288,7 +290,9 @@ def test_without_gold_it_works_from_descriptions_and_scores_are_not_measured(
     assert run.classifier.predict(["荷物はどこ"])[0].label in ("配送", "返品")
 
 
-def test_the_share_is_searched_for_and_kept(task: Task, tmp_path: Path) -> None:
+def test_the_share_follows_from_how_many_texts_there_are_and_how_reliable(
+    task: Task, tmp_path: Path
+) -> None:
     task = _changed(task, "training", synthetic_share="auto")
     task = _changed(task, "generation", per_label=24, shots=2)
     task = task.model_copy(update={"mixing": task.mixing.model_copy(update={"repeats": 1})})
@@ -296,10 +300,17 @@ def test_the_share_is_searched_for_and_kept(task: Task, tmp_path: Path) -> None:
     mix = run.metrics["mix"]
     assert mix["provenance"] == "known"
     assert mix["folds"]["gold"] == run.metrics["counts"]["gold"]
-    assert {row["mix"]["share"] for row in mix["candidates"]} == {0, 0.1, 0.2, 0.4, 0.6, 0.8}
-    assert mix["share"] in {row["mix"]["share"] for row in mix["candidates"]}
-    assert (run.metrics["scores"]["verdict"] == "not_used") == (mix["share"] == 0)
-    assert "mix" in heard.ran()
+    (source,) = mix["sources"].values()
+    gold, kept = run.metrics["counts"]["gold"], run.metrics["counts"]["kept"]
+    evidence = source["reliability"]["evidence"]
+    assert (evidence["gold"], source["texts"]) == (gold, kept)
+    assert source["text_weight"] > 0
+    counted = kept * source["text_weight"]
+    assert mix["share"] == pytest.approx(counted / (counted + gold))
+    assert mix["reason"] == "reliable"
+    (value,) = (found["value"] for found in run.metrics["sources"])
+    assert value["share"] == pytest.approx(mix["share"])
+    assert {"trust", "worth"} <= heard.ran()
     again, heard, _ = _run(task, tmp_path / "run")
     assert heard.ran() == set()
     assert again.metrics == run.metrics

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from japagen.errors import JapagenError
 from japagen.generators.base import Message
 from japagen.japanese.register_detection import analyze_register
 from japagen.japanese.registers import OTHER, PRESETS
-from japagen.prompts import PromptLibrary, builtin_prompts
+from japagen.prompts import SHOWN, PromptLibrary, builtin_prompts
 from japagen.resources import resource_dir
 
 VARIABLES = {
@@ -27,6 +28,9 @@ VARIABLES = {
     "knowledge": None,
     "cues": ["", ""],
     "cue": "",
+    "number": 0,
+    "each": [],
+    "settings": (),
 }
 
 
@@ -103,3 +107,54 @@ def test_incomplete_registers_are_refused(own_prompts: Path) -> None:
     (own_prompts / "registers.yaml").write_text("polite: {name: 丁寧}\n", encoding="utf-8")
     with pytest.raises(JapagenError, match="incomplete: polite, plain, casual, honorific, other"):
         PromptLibrary(own_prompts)
+
+
+def test_as_the_examples_shown_is_not_contradicted() -> None:
+    said = "実例の文体ではなく、指定の文体で書く。"
+    for name, there in (("casual", True), ("other", False)):
+        variables = {**VARIABLES, "register": builtin_prompts().registers[name]}
+        turns = builtin_prompts().render("few_shot", "chat", variables)
+        assert isinstance(turns[1], Message)
+        assert (said in turns[1].content) == there
+
+
+def test_prompts_of_a_draw_show_all_examples_and_voices_about_as_often() -> None:
+    prompts = builtin_prompts()
+    base = prompts.registers["casual"]["examples"]
+    styles = [prompts.style("casual", "0/配送", n, voices=True) for n in range(60)]
+    assert styles == [prompts.style("casual", "0/配送", n, voices=True) for n in range(60)]
+    descriptions = Counter(style["description"] for style in styles)
+    assert descriptions[prompts.registers["casual"]["description"]] == 30
+    voices = prompts.registers["casual"]["voices"]
+    assert [descriptions[voice["description"]] for voice in voices] == [30 // len(voices)] * len(
+        voices
+    )
+    plain = [prompts.style("casual", "0/配送", n, voices=False) for n in range(42)]
+    shown = Counter(example for style in plain for example in style["examples"][:SHOWN])
+    assert set(shown) == set(base)
+    assert max(shown.values()) - min(shown.values()) <= 6
+    assert all(sorted(style["examples"]) == sorted(base) for style in plain)
+    assert prompts.style("other", "0", 3, voices=True)["examples"] == []
+
+
+def test_voices_are_in_their_register_and_known_as_what_prompts_show() -> None:
+    prompts = builtin_prompts()
+    for name in PRESETS:
+        for voice in prompts.registers[name].get("voices", ()):
+            assert len(voice["examples"]) > SHOWN
+            for example in voice["examples"]:
+                assert analyze_register(example).register.name == name, example
+                assert example in prompts.phrases
+
+
+def test_what_a_text_was_told_of_its_writer_counts_as_shown() -> None:
+    phrases = builtin_prompts().phrases
+    assert "前にも連絡したが、まだ解決していない" in phrases
+    assert "メール" not in phrases
+
+
+def test_a_hash_changes_with_what_an_included_template_includes(own_prompts: Path) -> None:
+    before = PromptLibrary(own_prompts).template_hash("few_shot.chat")
+    path = own_prompts / "knowledge_clause.chat.j2"
+    path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert PromptLibrary(own_prompts).template_hash("few_shot.chat") != before

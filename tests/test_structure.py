@@ -16,7 +16,7 @@ STAGES = (
 )
 COMPOSERS = (
     *("stages", "mixing", "reviewing", "running", "inspecting", "exporting", "gradmm"),
-    *("pipeline", "cli"),
+    *("pipeline", "cli", "baselines"),
 )
 
 

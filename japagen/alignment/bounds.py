@@ -12,13 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 
 Floats = npt.NDArray[np.float64]
 
 _MOST = 2.0
 """No text weighs more than this, or less than its inverse, beside the others of its label."""
-_OFF_TOPIC = 0.05
-"""A text is off topic where it is farther from gold than all but this share of gold itself."""
 
 
 def bound_weights(
@@ -46,33 +45,20 @@ def bound_weights(
         if not len(rows):
             continue
         mean = weights[rows].mean()
-        soft = np.clip((weights[rows] / mean) ** strength, 1 / _MOST, _MOST)
+        most = np.full(len(rows), _MOST)
         if off_topic is not None:
-            soft = np.where(off_topic[rows], np.minimum(soft, 1.0), soft)
-        out[rows] = soft * mean / soft.mean()
+            most[off_topic[rows]] = 1.0
+        out[rows] = mean * _bounded((weights[rows] / mean) ** strength, most)
     return out
 
 
-def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Finds texts that no gold text is as near to as gold texts are to each other.
+def _bounded(soft: Floats, most: Floats) -> Floats:
+    """Brings the mean back to 1 by a factor under which the bounds hold all the same."""
+    clipped = np.clip(soft, 1 / _MOST, most)
 
-    Args:
-        gold: Encoder vectors, shape (n, d).
-        texts: Encoder vectors, shape (m, d).
+    def scaled(factor: float) -> Floats:
+        return np.asarray(np.clip(clipped * factor, 1 / _MOST, most))
 
-    Returns:
-        Shape (m,). Nothing is off topic where there are fewer than two gold texts.
-    """
-    own, others = _unit(gold), _unit(texts)
-    if len(own) < 2:
-        return np.zeros(len(others), dtype=bool)
-    among = own @ own.T
-    np.fill_diagonal(among, -np.inf)
-    least = float(np.quantile(among.max(axis=1), _OFF_TOPIC))
-    nearest = (others @ own.T).max(axis=1)
-    return np.asarray(nearest < least, dtype=bool)
-
-
-def _unit(vectors: npt.ArrayLike) -> Floats:
-    values = np.asarray(vectors, dtype=np.float64)
-    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))
+    # The ends put every text at its lower bound, mean below 1, and at its upper one, at least 1.
+    found = brentq(lambda factor: scaled(factor).mean() - 1, 1 / _MOST**2, _MOST**2)
+    return scaled(found)

@@ -13,6 +13,7 @@ _STEPS = {
     "rewrite": "register rewrites",
     "refine": "refinement",
     "trust": "judging labels",
+    "zero_shot": "labels of test texts",
 }
 
 
@@ -82,5 +83,5 @@ def _print_budget(found: Mapping[str, Any]) -> None:
         )
     say(
         "What no longer fits is not sent: its rows say so, the run goes on with what there is, "
-        "and a larger budget takes up there. Generation is paid for first, the label check last."
+        "and a larger budget takes up there. Generation is paid for first, labels last."
     )

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from japagen.cli import plan_view, scaffold, terminal
-from japagen.cli.options import Columns, Config, Json, Out, Quiet, Sets, Synthetic, app
+from japagen.cli.options import Columns, Config, Json, Out, Overwrite, Quiet, Sets, Synthetic, app
 from japagen.errors import JapagenError
 from japagen.messages import user_language
+from japagen.storage.files import write_text
 from japagen.tasks.overrides import parse_overrides
 from japagen.tasks.tasks import Task, sources_from_options
 
@@ -130,9 +131,9 @@ def plan(
             terminal.say(note)
         return
     terminal.print_table(
-        f"{found['steps'][0]['requests']} texts asked of {found['generator']}",
-        ["label", "register", "requests"],
-        [(r["label"], r["register"], r["requests"]) for r in found["cells"]],
+        f"{found['texts']} texts asked of {found['generator']}",
+        ["label", "register", "texts", "requests"],
+        [(r["label"], r["register"], r["texts"], r["requests"]) for r in found["cells"]],
     )
     if found["knowledge"]:
         terminal.print_table(
@@ -155,7 +156,9 @@ def plan(
 @app.command()
 def preview(
     config: Config,
-    number: Annotated[int, typer.Option("-n", help="How many texts of each source.", min=1)] = 5,
+    number: Annotated[
+        int, typer.Option("-n", help="How many prompts, or texts, of each source.", min=1)
+    ] = 5,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
@@ -174,3 +177,33 @@ def preview(
         if row["prompt"]:
             terminal.out.print(row["prompt"], style="dim")
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+
+
+@app.command()
+def attributes(
+    config: Config,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the YAML here.")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", help="Attributes per label.", min=1, max=20)] = 6,
+    values: Annotated[int, typer.Option(help="Values of each.", min=2, max=20)] = 8,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Have the generator propose generation.attributes: what texts of each label vary in."""
+    if output is not None and output.exists() and not overwrite:
+        raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
+    with terminal.Terminal(doing="attributes"):
+        from japagen.stages.proposing import propose_attributes
+
+        found = propose_attributes(Task.load(config, parse_overrides(sets or ())), number, values)
+    for label, why in found.refused.items():
+        terminal.say(f"{label}: nothing proposed ({why})", terminal.err)
+    if output is not None:
+        write_text(output, found.to_yaml())
+        terminal.say(f"wrote {output}", terminal.err)
+    if as_json:
+        terminal.print_json({"generator": found.generator, "attributes": found.grids})
+    elif output is None:
+        terminal.out.print(found.to_yaml(), end="", markup=False, highlight=False, soft_wrap=True)

@@ -183,10 +183,10 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
     else:
         from japagen.reporting.learnt import added, not_used
 
+        _print_baselines(metrics)
         for name in ("gold_only",) if not_used(metrics) else ("gold_only", "with_synthetic"):
             arm = scores[name]
-            named = [f"{n.replace('_', '-')} {arm[n]:.3f}" for n in scores["metrics"] if arm]
-            shown = ", ".join(named) or "not measured"
+            shown = _figures(arm, scores["metrics"]) if arm else "not measured"
             say(_of_arm("gold" if name == "gold_only" else added(metrics), shown))
         gain = scores["gain"]
         if gain:
@@ -200,6 +200,31 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
     _print_mix(metrics)
     _print_alarms((metrics.get("diversity") or {}).get("alarms") or ())
     say(f"report: {path / 'report.html'}")
+
+
+def _figures(arm: Mapping[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(f"{name.replace('_', '-')} {arm[name]:.3f}" for name in names)
+
+
+def _print_baselines(metrics: Mapping[str, Any]) -> None:
+    """What a reader would try first, and what the run's classifier gains over the best of it."""
+    from japagen.reporting import baseline_view
+    from japagen.reporting.text import Words
+
+    words, scores = Words(user_language()), metrics["scores"]
+    measured = baseline_view.lines(metrics, words)
+    for title, row in measured:
+        say(f"baseline: {title}: {_figures(row, scores['metrics'])}")
+    for line in baseline_view.left_out(scores, words):
+        say(f"baseline left out: {line}")
+    if measured:
+        lead = scores["metric"]
+        title, best = max(measured, key=lambda one: one[1][lead])
+        gain = best["gain"]
+        say(
+            f"gain over the best baseline ({title}) in {lead.replace('_', '-')}: "
+            f"{gain['value']:+.3f} (95% interval {gain['low']:+.3f} to {gain['high']:+.3f})"
+        )
 
 
 def _print_sources(metrics: Mapping[str, Any]) -> None:
@@ -246,7 +271,7 @@ def _print_mix(metrics: Mapping[str, Any]) -> None:
     elif mix["share"] == 0:
         say(f"Synthetic text was not used. {why}")
     else:
-        say(f"synthetic share: {mix['share']:g}. {why}")
+        say(f"synthetic share: {mix['share']:.1%}. {why}")
 
 
 def _print_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:

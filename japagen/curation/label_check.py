@@ -25,6 +25,7 @@ from japagen.examples import Dataset, Rejection
 from japagen.folds import deal_folds
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 # Fits to vectors and their label indices, and gives the log-probabilities of other vectors.
 Fit = Callable[[Floats, npt.NDArray[np.int64], Floats], Floats]
 FILTER = "label_check"
@@ -119,28 +120,6 @@ def held_out_posterior(
         pool = fit_pool([v[~held] for v in votes], targets[~held])
         found[held] = pool.posterior([v[held] for v in votes])
     return found
-
-
-def gain_over_first(
-    votes: Sequence[Floats], targets: npt.NDArray[np.int64], seed: int = 0
-) -> tuple[float, float]:
-    """How much better all voters together tell gold left out than the first of them does.
-
-    Args:
-        votes: Of each voter on gold, shape (gold, labels).
-        targets: The gold texts' label indices.
-        seed: Of the folds.
-
-    Returns:
-        How much lower the mean log-loss is, nats, and its standard error over the texts.
-    """
-    at = np.arange(len(targets)), targets
-    first, every = (
-        -np.log(np.maximum(held_out_posterior(some, targets, seed)[at], _LEAST_CHANCE))
-        for some in (votes[:1], votes)
-    )
-    gains = first - every
-    return float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
 def beats_guessing(posterior: Floats, targets: npt.NDArray[np.int64]) -> bool:

@@ -1,13 +1,18 @@
-"""The generator as judge: it is shown labelled gold and asked which label a text has.
+"""The generator as judge: it is asked which label a text has.
 
-The gold is split into folds, and each prompt shows all folds but one. Every prompt judges every
-text, and the gold texts that it does not show: so the votes on gold come from prompts that had
-not seen them, as a classifier's cross-fitted ones do, and the votes on the other texts are means
-over several sets and orders of shots, on which a small model's judgement depends a great deal.
+Most are shown labelled gold. It is split into folds, and each prompt shows all folds but one. Every
+prompt judges every text, and the gold texts that it does not show: so the votes on gold come from
+prompts that had not seen them, as a classifier's cross-fitted ones do, and the votes on the other
+texts are means over several sets and orders of shots, on which a small model's judgement depends a
+great deal.
 
 A base model continues a document, and its vote is the log-probability of each label's first token
 behind ``分類：``. A chat model answers in JSON, and its vote is the log-probability of each label
 where the server tells it; elsewhere its answers are counted.
+
+A chat model in this process reads slowly and knows what descriptions mean: it is asked once about
+each text and shown no gold, so that only the text is read anew. Its vote is the log-probability of
+each label's letter as the first token of its answer.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +28,7 @@ import numpy as np
 from japagen.curation.label_check import Vote
 from japagen.examples import Dataset
 from japagen.folds import deal_folds
-from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
+from japagen.generators.base import Answer, GeneratorInfo, Message, Request, Sampling
 from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.japanese.registers import Register
 from japagen.prompts import PromptLibrary
@@ -32,6 +37,7 @@ from japagen.tasks.tasks import Task
 
 FOLDS = 4
 _TEMPLATE = "judge"
+_ZERO_SHOT = "choose"
 _MOST_CHARACTERS = 200  # of one text
 _SHOT_CHARACTERS = 2200  # of all shots together: they fit a context of 2048 tokens
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -43,11 +49,11 @@ class Question:
     """One text to be judged by one prompt.
 
     Attributes:
-        fold: The fold of gold that the prompt does not show.
+        fold: The fold of gold that the prompt does not show; 0 where none is shown.
         gold: Whether the text is of the gold set.
         row: Its row there, or among the texts to check.
         text: The text, on one line.
-        shots: What the prompt shows, in order: text and label.
+        shots: What the prompt shows, in order: text and label; empty where it shows none.
     """
 
     fold: int
@@ -80,6 +86,20 @@ def plan_questions(texts: Dataset, gold: Dataset, seed: int) -> list[Question]:
             questions.append(Question(fold, True, row, shown[row], shots))
         questions += [Question(fold, False, row, text, shots) for row, text in enumerate(asked)]
     return questions
+
+
+def plan_zero_shot(texts: Dataset, gold: Dataset) -> list[Question]:
+    """Every text and every gold text once, from what the task says of the labels alone.
+
+    Args:
+        texts: What to judge.
+        gold: Labelled texts.
+    """
+    return [
+        Question(0, is_gold, row, text, ())
+        for is_gold, data in ((True, gold), (False, texts))
+        for row, text in enumerate(_one_line_each(data))
+    ]
 
 
 def _fitting(
@@ -131,12 +151,32 @@ def documents(
     return [document for document in rendered if isinstance(document, str)]
 
 
+def zero_shot_turns(
+    questions: Sequence[Question], task: Task, prompts: PromptLibrary, names: Sequence[str]
+) -> list[tuple[Message, ...]]:
+    """The turns that a chat model answers with one of ``names``.
+
+    Args:
+        questions: What is asked.
+        task: Says what a text and a label are.
+        prompts: Where the template ``choose`` comes from.
+        names: The letter that stands for each label of the task, in order.
+    """
+    called = dict(zip(task.labels, names, strict=True))
+    rendered = (prompts.render(_ZERO_SHOT, "chat", _variables(q, task, called)) for q in questions)
+    return [turns for turns in rendered if not isinstance(turns, str)]
+
+
+def has_letters(labels: Collection[str]) -> bool:
+    """Whether there is a letter for each label."""
+    return len(labels) <= len(_LETTERS)
+
+
 def letters(labels: Sequence[str]) -> list[str]:
     """One letter for each label, where the labels' own names begin alike."""
-    if len(labels) > len(_LETTERS):
+    if not has_letters(labels):
         raise AmbiguousOptionsError(
-            f"Expected at most {len(_LETTERS)} labels for a base model to judge, found"
-            f" {len(labels)}.",
+            f"Expected at most {len(_LETTERS)} labels for a model to judge, found {len(labels)}.",
             "Set alignment.label_trust: encoder.",
         )
     return list(_LETTERS[: len(labels)])
@@ -172,6 +212,7 @@ def _variables(question: Question, task: Task, called: Mapping[str, str]) -> dic
         "text": question.text,
         "text_type": task.text_type,
         "domain": task.domain,
+        "label_type": task.label_type,
         "labels": [
             # A letter says nothing: the name then goes before the description.
             {
@@ -213,7 +254,11 @@ def _named(text: str) -> str:
 
 
 def to_vote(
-    questions: Sequence[Question], scores: Sequence[Sequence[float]], gold: int, texts: int
+    questions: Sequence[Question],
+    scores: Sequence[Sequence[float]],
+    gold: int,
+    texts: int,
+    name: str = "generator",
 ) -> Vote:
     """Puts the scores of all questions together; a text's are the mean over the prompts.
 
@@ -226,15 +271,17 @@ def to_vote(
         scores: Log-probability of every label for each question.
         gold: Number of gold texts.
         texts: Number of texts to check.
+        name: Of the voter.
     """
     values = np.asarray(scores, dtype=np.float64)
     on_gold, on_texts = (np.zeros((rows, values.shape[1])) for rows in (gold, texts))
     folds = np.array([question.fold for question in questions])
-    for fold in range(FOLDS):
+    asked = np.unique(folds)
+    for fold in asked:
         values[folds == fold] -= values[folds == fold].mean(axis=0)
     for question, row in zip(questions, values, strict=True):
         if question.gold:
             on_gold[question.row] = row
         else:
-            on_texts[question.row] += row / FOLDS
-    return Vote("generator", on_gold, on_texts)
+            on_texts[question.row] += row / len(asked)
+    return Vote(name, on_gold, on_texts)

@@ -9,8 +9,10 @@ from typing import Any
 
 from japagen.exporting.cards import terms_of, writers_of
 from japagen.exporting.markdown import MISSING, bounded, number, plain, share, table
+from japagen.reporting import baseline_view
 from japagen.reporting.learnt import added, not_used
 from japagen.reporting.source_view import listed
+from japagen.reporting.text import Words
 
 _EMBEDDED_BASE = "intfloat/multilingual-e5-small"
 _WHY = {
@@ -52,7 +54,7 @@ def model_card(
         f"{plain(base or encoder)} (`{plain(metrics.get('encoder') or MISSING)}`). "
         f"Licence: {plain(licence or 'see the page of the encoder')}.",
         "## Scores",
-        _scores(metrics.get("scores")),
+        _baselines(metrics) + _scores(metrics.get("scores")),
         "## Limits",
         _LIMITS,
         "## How to load it",
@@ -172,6 +174,21 @@ def _training(metrics: Mapping[str, Any]) -> str:
             *_sources(metrics),
         ]
     )
+
+
+def _baselines(metrics: Mapping[str, Any]) -> str:
+    """What a reader would try first beside the classifier; nothing where it was not measured."""
+    words, scores = Words("en"), metrics.get("scores") or {}
+    measured = baseline_view.lines(metrics, words)
+    if not measured:
+        return ""
+    lead = scores["metric"]
+    rows = [
+        (title, bounded(arm["intervals"][lead]))
+        for title, arm in (*measured, *baseline_view.own_arms(metrics, words))
+    ]
+    heads = ("classifier / learnt from", lead.replace("_", "-"))
+    return f"Beside what a reader would try first:\n\n{table(heads, rows)}\n\n"
 
 
 def _sources(metrics: Mapping[str, Any]) -> list[str]:

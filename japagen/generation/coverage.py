@@ -28,7 +28,7 @@ class Covered:
         item: What is wanted; of an attribute its name and one value.
         wanted: Share of the label's texts that should do it; of an attribute an equal part, for
             each value, of the requests that named any.
-        asked: Requests that named it.
+        asked: Texts that were asked to.
         answered: Kept texts among them.
         met: Texts among those in which it is found; None for what cannot be looked for (cases).
         found: Kept texts of the label in which it is found or, for cases and attributes, that
@@ -103,8 +103,12 @@ Knowledges: TypeAlias = Mapping[str, tuple[Knowledge, ...]]
 
 
 def named_in(requests: Sequence[Request]) -> dict[str, tuple[Knowledge, ...]]:
-    """Request id to what the request named."""
-    return {r.id: tuple(map(Knowledge.parse, r.knowledge)) for r in requests}
+    """Id of each text that was asked for to what it was to name."""
+    return {
+        text: tuple(map(Knowledge.parse, named))
+        for r in requests
+        for text, named in zip(r.text_ids(), r.each or [r.knowledge], strict=True)
+    }
 
 
 def passages_in(requests: Sequence[Request]) -> list[str]:
@@ -128,27 +132,30 @@ def measure_coverage(
     Args:
         task: The task.
         dataset: Synthetic texts; a rewritten one counts for the request of its original.
-        named: Request id to what the request named; empty for texts from a file.
+        named: Id of a text that was asked for to what it was to name; empty for texts from a file.
         tagger: The morphological analyser.
     """
     rows: dict[str, list[_Row]] = {label: [] for label in task.labels}
     asked: dict[str, Counter[Knowledge]] = {label: Counter() for label in task.labels}
     written = Counter[str]()
-    columns = ("label", "label_asked", "text", "request_id", "parent_id", "rejected")
+    columns = ("label", "label_asked", "text", "id", "parent_id", "rejected")
     given = zip(*map(dataset.column, columns), dataset.weights.tolist(), strict=True)
-    for label, wanted, text, request, parent, rejected, weight in given:
+    for label, wanted, text, own_id, parent, rejected, weight in given:
         if not parent:
             own = label if wanted is None else wanted
             written[own] += 1
-            asked[own].update(named.get(request, ()))
+            asked[own].update(named.get(own_id, ()))
         if not rejected:
-            # A rewritten text has a request of its own.
-            origin = parent.removeprefix("s-").partition("-")[0] if parent else request
-            rows[label].append(_Row(text, named.get(origin or "", ()), weight))
+            rows[label].append(_Row(text, named.get(_origin(parent or own_id), ()), weight))
     return {
         label: _of_label(task, label, rows[label], asked[label], written[label], tagger)
         for label in task.labels
     }
+
+
+def _origin(text: str) -> str:
+    """The id of the text that a request asked for, from that of one that was made of it."""
+    return "-".join(text.split("-")[:2])
 
 
 class _Row(NamedTuple):

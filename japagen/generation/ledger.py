@@ -194,16 +194,18 @@ class Ledger:
     def rate(self, generator: str) -> tuple[float, float, float] | None:
         """Mean prompt tokens, answer tokens and elapsed seconds for a text of a generator.
 
-        Answers that choose a label are short, and not among them.
+        A list counts as so many texts as were asked for. Answers that choose a label are short,
+        and not among them.
         """
         texts = f"{_ACCEPTED} AND COALESCE(json_array_length(body, '$.options'), 0) = 0"
+        asked = "SUM(MAX(1, COALESCE(json_array_length(body, '$.each'), 0)))"
         count, prompt, completion = self._db.execute(
-            f"SELECT COUNT(*), AVG(prompt_tokens), AVG(completion_tokens) {texts} "
-            "AND generator = ?",
+            f"SELECT {asked}, 1.0 * SUM(prompt_tokens) / {asked}, "
+            f"1.0 * SUM(completion_tokens) / {asked} {texts} AND generator = ?",
             [generator],
         ).fetchone()
         answers, wall = self._db.execute(
-            f"SELECT (SELECT COUNT(*) {texts}), (SELECT COALESCE(SUM(last_answer_at - started_at), "
+            f"SELECT (SELECT {asked} {texts}), (SELECT COALESCE(SUM(last_answer_at - started_at), "
             "0) FROM sessions WHERE purpose != 'trust')"
         ).fetchone()
         return (prompt, completion, wall / answers) if count else None

@@ -16,6 +16,7 @@ from typing import Any
 
 from japagen.examples import Dataset, Example
 from japagen.generation.attributes import as_item, combinations, from_item
+from japagen.generation.default_grid import Settings
 from japagen.generation.retrieval import Passages
 from japagen.generators.base import PromptKind
 from japagen.japanese.morphology import Tagger
@@ -105,6 +106,30 @@ class Phrasing:
         )
         for i in count(start):
             yield Knowledge("knowledge", listed[i % len(listed)])
+
+    def told(
+        self, known: Knowledge | None, settings: Settings, shots: Sequence[str]
+    ) -> dict[str, Any]:
+        """What a list of conditions says of one text.
+
+        Args:
+            known: What the text is to name, or None.
+            settings: How it is to be written.
+            shots: The texts that the prompt shows.
+
+        Returns:
+            ``settings`` (pairs of name and value, those of the task's own attributes too),
+            ``knowledge`` and ``cue`` as in `variables`, and whether there is any (``told``).
+        """
+        if known is not None and known.kind == "attribute":
+            settings, known = tuple(from_item(known.item)), None
+        named = self.variables(known, shots)
+        return {
+            "settings": settings,
+            "knowledge": named["knowledge"],
+            "cue": named["cue"],
+            "told": bool(settings or known),
+        }
 
     def fits(self, known: Knowledge | None, register: str) -> bool:
         """Whether a register can have an ending: one that gold shows with it, if it shows any."""

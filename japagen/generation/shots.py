@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import Literal
 
 from japagen.examples import Dataset, Example
 from japagen.folds import LEAST_TO_HOLD_OUT, gold_blocks
+from japagen.japanese.conversion import convert_style
+from japagen.japanese.morphology import Tagger
+from japagen.japanese.registers import OTHER
 from japagen.tasks.tasks import Task
 
+_OTHER_STYLE = {"polite": "plain", "plain": "polite"}
 # Shown for an anchor that no gold is near to.
 _NEAREST = 2
 # A set touches at most this share of its label's blocks: every text then has blocks on which it
@@ -24,15 +30,28 @@ class ShotSets:
     and register do not depend on those of another, so that asking for more texts keeps the
     requests of a smaller plan.
 
+    A set has the texts of the wanted register first, then those that the rules of
+    `japagen.japanese.conversion` put into it, as converted, then others. What a prompt shows
+    outweighs what it says: a model that reads plain sentences writes plain ones.
+
     The label may be the name of a set of tags, whose shots then share at least one of them, or
     of an anchor, whose shots are those nearest to it. None draws from all labels.
     """
 
-    def __init__(self, task: Task, gold: Dataset | None, label: str | None, register: str) -> None:
+    def __init__(
+        self,
+        task: Task,
+        gold: Dataset | None,
+        label: str | None,
+        register: str,
+        tagger: Tagger | None = None,
+    ) -> None:
         self._closeness = _closeness(task, gold, label)
         close = (e for e in gold or () if e.id in self._closeness)
         rows = sorted(close, key=lambda e: e.id)
         self._register = register
+        self._tagger = tagger
+        self._read: dict[str, Example | None] = {}
         self._random = random.Random(f"{task.seed}/shots/{label}/{register}")
         blocks = gold_blocks(Dataset.of(rows), task.seed)
         self._blocks: dict[int, list[Example]] = defaultdict(list)
@@ -80,16 +99,34 @@ class ShotSets:
     def _draw(self, rows: list[Example]) -> list[Example]:
         count = min(self._shots, len(rows))
         self._random.shuffle(rows)
-        same = [e for e in rows if self._is_wanted(e)]
-        others = [e for e in rows if not self._is_wanted(e)]
-        for side in (same, others):
-            side.sort(key=lambda e: -self._closeness[e.id])
-        # Two of another register keep the content varied where one register has few texts.
-        room = max(count - 2, (count + 1) // 2)
-        matching = same[:room]
-        filling = (others + same[room:])[: count - len(matching)]
+        rows.sort(key=lambda e: -self._closeness[e.id])
+        same = [e for e in rows if self._is_wanted(e)][:count]
+        found: list[Example] = []
+        if len(same) < count:
+            left = [e for e in rows if not self._is_wanted(e)]
+            converted = [c for e in left if (c := self._converted(e))]
+            known = {e.id for e in converted}
+            others = [e for e in left if e.id not in known]
+            filling = (converted + others)[: count - len(same)]
+            found = filling[::-1]
         # A model copies the manner of what it read last.
-        return sorted(filling + matching, key=lambda e: self._closeness[e.id])
+        return sorted(found + same, key=lambda e: self._closeness[e.id])
+
+    def _converted(self, example: Example) -> Example | None:
+        """The example in the wanted register, where that is a matter of endings alone."""
+        if example.id not in self._read:
+            self._read[example.id] = self._convert(example)
+        return self._read[example.id]
+
+    def _convert(self, example: Example) -> Example | None:
+        seen = example.register_seen.name if example.register_seen else OTHER
+        if example.text_pair is not None or _OTHER_STYLE.get(seen) != self._register:
+            return None
+        to: Literal["polite", "plain"] = "polite" if self._register == "polite" else "plain"
+        made = convert_style(example.text, to, self._tagger)
+        if made.refused or made.text == example.text:
+            return None
+        return replace(example, text=made.text)
 
 
 def _closeness(task: Task, gold: Dataset | None, label: str | None) -> dict[str, float]:

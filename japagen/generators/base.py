@@ -21,6 +21,10 @@ class Message:
     content: str
 
 
+Prompt = str | tuple[Message, ...]
+"""A document to continue, or chat turns to answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How an answer is drawn from the model.
@@ -71,10 +75,14 @@ class Request:
         knowledge: What the prompt names and why, each as ``KIND:ITEM``.
         round: Which round of the closed loop, from 0.
         options: Labels to choose one of, where that is asked; empty where a text is wanted.
+        each: Where the answer is a list of texts, what each of them names: part of ``knowledge``.
+            Empty where one text, or a label, is wanted.
+        settings: How each text is to be written (who writes, how long), a line ``NAME：VALUE`` for
+            each attribute; one entry a text, or none where nothing is said.
     """
 
     id: str
-    prompt: str | tuple[Message, ...]
+    prompt: Prompt
     sampling: Sampling
     seed: int
     label: str
@@ -84,10 +92,33 @@ class Request:
     knowledge: tuple[str, ...] = ()
     round: int = 0
     options: tuple[str, ...] = ()
+    each: tuple[tuple[str, ...], ...] = ()
+    settings: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> int:
+        """How many texts are asked for."""
+        return len(self.each) or 1
+
+    def text_ids(self) -> list[str]:
+        """What the examples are called that its texts become, in their order."""
+        if not self.each:
+            return [f"s-{self.id}"]
+        return [f"s-{self.id}.{number}" for number in range(1, self.texts + 1)]
 
 
-def answer_format(request: Request) -> dict[str, Any]:
-    """The ``response_format`` of chat turns: an object with a text, or with one of the options."""
+def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
+    """The ``response_format`` of chat turns: an object with a text, texts, or one of the options.
+
+    Args:
+        request: What is asked.
+        counted: Whether the decoder is told how many texts; some know no bounds of a list.
+    """
+    if request.each:
+        texts: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+        if counted:
+            texts |= {"minItems": request.texts, "maxItems": request.texts}
+        return _object_with("texts", texts)
     if not request.options:
         return TEXT_OBJECT
     return _object_with("label", {"type": "string", "enum": list(request.options)})

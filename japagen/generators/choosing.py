@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from japagen.errors import JapagenError
+from japagen.generators.base import Prompt
 from japagen.storage.files import digest
 
 
@@ -13,15 +14,16 @@ class AmbiguousOptionsError(JapagenError):
     """Two options begin with the same token, so the next token does not tell them apart."""
 
 
-def choice_key(identity: str, document: str, options: Sequence[str]) -> str:
+def choice_key(identity: str, prompt: Prompt, options: Sequence[str]) -> str:
     """What a ledger knows a weighing of options by.
 
     Args:
         identity: Of the generator.
-        document: What came before.
+        prompt: What came before.
         options: What might come next, in order.
     """
-    return digest([identity, document, list(options)])
+    before = prompt if isinstance(prompt, str) else [[t.role, t.content] for t in prompt]
+    return digest([identity, before, list(options)])
 
 
 @runtime_checkable
@@ -35,25 +37,26 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class Chooser(Protocol):
-    """A generator that can also weigh given continuations of a document.
+    """A generator that can also weigh given continuations of a document or openings of an answer.
 
     Ask with ``isinstance(generator, Chooser)``: a backend that only writes has no such method.
     """
 
     def choose(
-        self, documents: Sequence[str], options: Sequence[str]
+        self, prompts: Sequence[Prompt], options: Sequence[str]
     ) -> Iterator[tuple[int, list[float]]]:
-        """Weighs the options after every document.
+        """Weighs the options after every prompt.
 
         Args:
-            documents: What comes before. Those that begin alike should stand together.
+            prompts: What comes before: documents, or else chat turns. Those that begin alike
+                should stand together.
             options: What may come next. No two may begin with the same token.
 
         Yields:
-            A document's index and the log-probability of every option's first token, over the
-            whole vocabulary; each document once, in order of completion.
+            A prompt's index and the log-probability of every option's first token, over the
+            whole vocabulary; each prompt once, in order of completion.
 
         Raises:
             AmbiguousOptionsError: If two options begin with the same token.
-            JapagenError: If a document is too long.
+            JapagenError: If a prompt is too long.
         """

@@ -1,4 +1,4 @@
-"""Text from a model inside this process: the packaged Gemma 3 270M or any GGUF file."""
+"""Text from a model inside this process: a packaged one or any GGUF file."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ from itertools import islice
 from pathlib import Path
 
 from japagen.errors import MissingExtraError
-from japagen.generators.base import Answer, GeneratorInfo, Request, answer_format
+from japagen.generators.base import Answer, GeneratorInfo, Prompt, Request, answer_format
 from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.generators.llama_engine import Completion, EngineError, LlamaEngine
+from japagen.generators.packaged import GEMMA
 from japagen.generators.slots import SlotQueue
-from japagen.generators.weights import GEMMA, Weights, find_weights
+from japagen.generators.weights import Weights, find_weights
 
 logger = logging.getLogger(__name__)
 
 SLOTS = 8
 CONTEXT = 2048
+# Chat prompts say more, and several texts are written after one.
+CHAT_CONTEXT = 4096
 _LOOK_AHEAD = 8
 """Requests read ahead of their answers, for each slot: as many as one shot set serves."""
 _MOST_THREADS = 8
 _CHOOSING_SLOTS = 4
-"""Slots that choose at a time: each reads a long common part, and has a batch of its own."""
+"""Slots that choose at a time: each reads a long common part, and has a batch of its own.
+
+Of chat turns there is one: all share their beginning, and a model of 1.5 billion parameters took
+0.74 seconds of one core a text with four slots and 0.70 with one.
+"""
 
 
 class EmbeddedGenerator:
@@ -41,10 +48,11 @@ class EmbeddedGenerator:
     same seed therefore need not give the same text twice.
 
     Args:
-        model: "gemma3-270m" or the path of a GGUF file.
+        model: "gemma3-270m", "qwen" or the path of a GGUF file.
         slots: Completions at a time; 8 when None.
         threads: Threads of the computation; `default_threads` when None.
-        context: Tokens that a prompt and its completion may have together; 2048 when None.
+        context: Tokens that a prompt and its completion may have together; when None, 2048, and
+            4096 for a chat model.
         japanese_vocabulary: Cut the vocabulary to what Japanese needs, where the model allows
             it: about 1.7 times the speed and 40% of the memory for Gemma 3 270M. Foreign
             words outside it are then written in shorter pieces.
@@ -56,7 +64,7 @@ class EmbeddedGenerator:
 
     def __init__(
         self,
-        model: str | Path = GEMMA,
+        model: str | Path = GEMMA.key,
         *,
         slots: int | None = None,
         threads: int | None = None,
@@ -67,7 +75,8 @@ class EmbeddedGenerator:
         self._weights: Weights = find_weights(model, cut=japanese_vocabulary)
         self._slots = slots or SLOTS
         self._threads = threads or default_threads()
-        self._context = context or CONTEXT
+        chat = self._weights.prompt_kind == "chat"
+        self._context = context or (CHAT_CONTEXT if chat else CONTEXT)
         self._cache = cache
         self._engine: LlamaEngine | None = None
         self._starting = threading.Lock()
@@ -82,7 +91,7 @@ class EmbeddedGenerator:
         try:
             engine = version("xllamacpp")
         except PackageNotFoundError as error:
-            raise MissingExtraError("xllamacpp", "local", "The embedded LLM") from error
+            raise MissingExtraError("xllamacpp", self._weights.extra, "The embedded LLM") from error
         return GeneratorInfo(
             name=self._weights.name,
             identity=f"{self._weights.name}:{self._weights.identity}:xllamacpp-{engine}",
@@ -105,19 +114,25 @@ class EmbeddedGenerator:
         return len(self._started().tokenize(text))
 
     def choose(
-        self, documents: Sequence[str], options: Sequence[str]
+        self, prompts: Sequence[Prompt], options: Sequence[str]
     ) -> Iterator[tuple[int, list[float]]]:
-        """Weighs given continuations after every document; see `Chooser`.
+        """Weighs given continuations after every prompt; see `Chooser`.
 
         Neighbours go to the same slot, which reads what they have in common once.
 
         Raises:
             AmbiguousOptionsError: If two options begin with the same token.
-            EngineError: If a document does not fit the context.
+            EngineError: If a prompt does not fit the context, or the model has no chat template.
         """
         engine = self._started()
-        ending = documents[0].rsplit("\n", 1)[-1] if documents else ""
-        return _choices(engine, documents, _first_tokens(engine, ending, options))
+        if self._weights.prompt_kind == "document":
+            for prompt in prompts:
+                _check_kind(prompt, has_template=False)
+        first = prompts[0] if prompts else ""
+        # A chat template ends the line before the answer.
+        ending = first.rsplit("\n", 1)[-1] if isinstance(first, str) else "\n"
+        slots = _CHOOSING_SLOTS if isinstance(first, str) else 1
+        return _choices(engine, prompts, _first_tokens(engine, ending, options), slots)
 
     def close(self) -> None:
         """Stops what is in progress and frees the model; the next request would start it anew."""
@@ -147,8 +162,13 @@ def default_threads() -> int:
     return min(usable, _MOST_THREADS)
 
 
+def _check_kind(prompt: Prompt, has_template: bool) -> None:
+    if not (isinstance(prompt, str) or has_template):
+        raise EngineError("The model has no chat template; it continues documents only.")
+
+
 def _first_tokens(engine: LlamaEngine, ending: str, options: Sequence[str]) -> list[int]:
-    """The first token of every option, as it is split behind a document's last line."""
+    """The first token of every option, as it is split behind a prompt's last line."""
     before = engine.tokenize(ending)
     split = [engine.tokenize(ending + option) for option in options]
     found = [tokens[len(before)] for tokens in split if tokens[: len(before)] == before]
@@ -161,11 +181,11 @@ def _first_tokens(engine: LlamaEngine, ending: str, options: Sequence[str]) -> l
 
 
 def _choices(
-    engine: LlamaEngine, documents: Sequence[str], tokens: Sequence[int]
+    engine: LlamaEngine, prompts: Sequence[Prompt], tokens: Sequence[int], slots: int
 ) -> Iterator[tuple[int, list[float]]]:
-    """Shares the documents out among the slots, neighbours together."""
-    workers = min(engine.slots, _CHOOSING_SLOTS, max(len(documents), 1))
-    bounds = [len(documents) * w // workers for w in range(workers + 1)]
+    """Shares the prompts out among the slots, neighbours together."""
+    workers = min(engine.slots, slots, max(len(prompts), 1))
+    bounds = [len(prompts) * w // workers for w in range(workers + 1)]
     done: queue.SimpleQueue[tuple[int, list[float]] | BaseException] = queue.SimpleQueue()
     cancelled = threading.Event()
 
@@ -174,7 +194,7 @@ def _choices(
             for index in range(bounds[slot], bounds[slot + 1]):
                 if cancelled.is_set():
                     return
-                done.put((index, engine.next_token(documents[index], tokens, slot)))
+                done.put((index, engine.next_token(prompts[index], tokens, slot)))
         except BaseException as error:  # it belongs in the thread that iterates
             done.put(error)
 
@@ -182,7 +202,7 @@ def _choices(
     try:
         for thread in threads:
             thread.start()
-        for _ in documents:
+        for _ in prompts:
             item = done.get()
             if isinstance(item, BaseException):
                 raise item
@@ -265,8 +285,7 @@ class _Stream:
         return answer, completion.cached_tokens
 
     def _complete(self, request: Request, slot: int) -> Completion:
-        if not (isinstance(request.prompt, str) or self._has_template):
-            raise EngineError("The model has no chat template; it continues documents only.")
+        _check_kind(request.prompt, self._has_template)
         return self._engine.complete(
             *(request.prompt, request.sampling, request.seed, slot),
             *(self._cancelled.is_set, answer_format(request)),

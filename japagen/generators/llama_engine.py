@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from japagen.errors import JapagenError, MissingExtraError
-from japagen.generators.base import TEXT_OBJECT, Message, Sampling
+from japagen.generators.base import TEXT_OBJECT, Message, Prompt, Sampling
 
 # Servers whose start was interrupted; they go when the process does.
 _ABANDONED: list[Any] = []
@@ -102,7 +102,7 @@ class LlamaEngine:
 
     def complete(
         self,
-        prompt: str | tuple[Message, ...],
+        prompt: Prompt,
         sampling: Sampling,
         seed: int,
         slot: int,
@@ -138,43 +138,50 @@ class LlamaEngine:
             if isinstance(prompt, str):
                 server.handle_completions(body | {"prompt": prompt}, receive)
             else:
-                turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
-                body |= {"messages": turns, "response_format": form}
+                body |= _turns(prompt) | {"response_format": form}
                 server.handle_chat_completions(body, receive)
         except (RuntimeError, ValueError) as error:  # what C++ exceptions become
             raise EngineError(f"llama.cpp cannot take the request: {error}") from error
         return _read(chunks)
 
-    def next_token(self, prompt: str, wanted: Sequence[int], slot: int) -> list[float]:
+    def next_token(self, prompt: Prompt, wanted: Sequence[int], slot: int) -> list[float]:
         """Log-probability of each wanted token as the next one, over the whole vocabulary.
 
         Args:
-            prompt: A document.
+            prompt: A document, or chat turns whose answer would begin with the token.
             wanted: Token ids.
             slot: Which slot to use; one call at a time for each.
 
         Raises:
             EngineError: If the engine turned the request down.
         """
-        listed = self._listed(prompt, slot, {"logprobs": _LISTED})
+        listed = self._listed(prompt, slot, _LISTED, {})
         # A token too unlikely for the list is made the one that is written: its logit is raised,
         # yet the log-probability that comes back is that of the model's own logits.
         for token in set(wanted) - set(listed):
-            forced = {"logprobs": 1, "logit_bias": [[token, _CERTAIN]]}
-            listed |= self._listed(prompt, slot, forced)
+            forced = {"logit_bias": [[token, _CERTAIN]]}
+            listed |= self._listed(prompt, slot, 1, forced)
         if missing := set(wanted) - set(listed):
             raise EngineError(f"llama.cpp does not say how likely the tokens {missing} are.")
         return [listed[token] for token in wanted]
 
-    def _listed(self, prompt: str, slot: int, options: dict[str, Any]) -> dict[int, float]:
-        body = {"prompt": prompt, "max_tokens": 1, "samplers": ["top_k"], "top_k": 1}
+    def _listed(
+        self, prompt: Prompt, slot: int, number: int, options: dict[str, Any]
+    ) -> dict[int, float]:
+        server = self._running()
+        body = {"max_tokens": 1, "samplers": ["top_k"], "top_k": 1, "id_slot": slot} | options
         try:
-            answer = self._running().handle_completions(body | {"id_slot": slot} | options)
+            if isinstance(prompt, str):
+                body |= {"prompt": prompt, "logprobs": number}
+                answer = server.handle_completions(body)
+            else:
+                body |= _turns(prompt) | {"logprobs": True, "top_logprobs": number}
+                answer = server.handle_chat_completions(body)
         except (RuntimeError, ValueError) as error:
             raise EngineError(f"llama.cpp cannot take the request: {error}") from error
         if "error" in answer:
             raise EngineError(f"llama.cpp cannot take the request: {answer['error']['message']}")
-        found = answer["choices"][0]["logprobs"]
+        found = answer["choices"][0].get("logprobs")
         if not found:  # the likeliest token is one that ends the text
             return {}
         (written,) = found["content"]
@@ -276,6 +283,12 @@ def _options(sampling: Sampling, seed: int) -> dict[str, Any]:
         "max_tokens": sampling.max_tokens,
         "stop": list(sampling.stop),
         "seed": seed % _MAX_SEED,
+    }
+
+
+def _turns(prompt: tuple[Message, ...]) -> dict[str, Any]:
+    return {
+        "messages": [{"role": turn.role, "content": turn.content} for turn in prompt],
         # A model that thinks first would spend max_tokens on that.
         "chat_template_kwargs": {"enable_thinking": False},
     }

@@ -139,7 +139,8 @@ def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[
     if not endpoint.is_openai:
         options |= {"top_k": sampling.top_k, "min_p": sampling.min_p}
     if endpoint.api == "chat":
-        options["response_format"] = answer_format(request)
+        # Not all of OpenAI's models take bounds of a list; a short answer is made up for.
+        options["response_format"] = answer_format(request, counted=not endpoint.is_openai)
         # OpenAI's newer models know the limit under this name alone, most other servers do not.
         if endpoint.is_openai or "max_tokens" in refused:
             options["max_completion_tokens"] = options.pop("max_tokens")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from japagen.errors import JapagenError
 from japagen.generation.ledger import read_record
-from japagen.generators.base import Answer, GeneratorInfo, Request
+from japagen.generators.base import Answer, GeneratorInfo, Prompt, Request
 from japagen.generators.choosing import AmbiguousOptionsError, choice_key
 
 _TOKENS_PER_CHARACTER = 0.8
@@ -56,14 +56,14 @@ class ReplayGenerator:
             yield self._answers[request.id]
 
     def choose(
-        self, documents: Sequence[str], options: Sequence[str]
+        self, prompts: Sequence[Prompt], options: Sequence[str]
     ) -> Iterator[tuple[int, list[float]]]:
         """Weighs options as recorded; see `japagen.generators.choosing.Chooser`.
 
         Raises:
             AmbiguousOptionsError: If these were not weighed, as where they began alike.
         """
-        keys = [choice_key(self._recorded.identity, d, options) for d in documents]
+        keys = [choice_key(self._recorded.identity, prompt, options) for prompt in prompts]
         if any(key not in self._choices for key in keys):
             raise AmbiguousOptionsError(
                 f"The record {self._path} does not say how {', '.join(options)} were weighed.",

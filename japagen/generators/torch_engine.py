@@ -19,10 +19,8 @@ from transformers import (
 )
 
 from japagen.from_transformers import quiet_transformers
-from japagen.generators.base import Message, Sampling
+from japagen.generators.base import Message, Prompt, Sampling
 from japagen.generators.checkpoint import Checkpoint
-
-Prompt = str | tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True)

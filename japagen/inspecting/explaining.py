@@ -24,7 +24,8 @@ def explain_example(run: Run, example_id: str) -> dict[str, Any]:
 
     Returns:
         JSON-ready: ``example`` (text, label, register, weights, rejection), ``request``
-        (prompt, sampling, seed, shots, model, attempts; None for texts from a file), ``audit``
+        (prompt, sampling, seed, shots, model, attempts, and where it asked for several texts
+        ``of_text``: what it said of this one; None for texts from a file), ``audit``
         (nearest gold, longest copy, personal data; None if it was rejected), ``parent`` and
         ``children`` (ids), and the ``dataset`` version.
 
@@ -37,7 +38,7 @@ def explain_example(run: Run, example_id: str) -> dict[str, Any]:
     weight = float(dataset.weights[ids.index(example.id)])
     return {
         "example": example.to_row() | {"weight": weight},
-        "request": _request(run.path / "ledger.sqlite", example.request_id),
+        "request": _of_text(_request(run.path / "ledger.sqlite", example.request_id), example),
         "audit": _audit(run.path / "audit.parquet", example.id),
         "parent": example.parent_id,
         "children": [i for i, parent in zip(ids, parents, strict=True) if parent == example.id],
@@ -89,6 +90,18 @@ def _request(ledger: Path, request_id: str | None) -> dict[str, Any] | None:
         "seed": row[1],
         "attempts": [dict(zip(names, attempt, strict=True)) for attempt in attempts],
     }
+
+
+def _of_text(request: dict[str, Any] | None, example: Example) -> dict[str, Any] | None:
+    """The request, with what it said of one of its texts, or of the text that this one is from."""
+    each = request.get("each") if request else None
+    if not request or not each:
+        return request
+    origin = "-".join((example.parent_id or example.id).split("-")[:2])
+    number = int(origin.rpartition(".")[2])
+    settings = request["settings"][number - 1] if request["settings"] else ""
+    said = {"number": number, "named": each[number - 1], "settings": settings}
+    return {**request, "of_text": said}
 
 
 def _audit(path: Path, example_id: str) -> dict[str, Any] | None:

@@ -121,25 +121,31 @@ class Cues:
     """Says of a gold text, in a few characters, what a request can ask of a new one.
 
     Args:
-        texts: The gold texts.
+        texts: The gold texts; what is said of another text is said beside these.
         tagger: The morphological analyser.
     """
 
     def __init__(self, texts: Sequence[str], tagger: Tagger) -> None:
+        self._tagger = tagger
         self._traits = {text: traits_of(text, tagger) for text in texts}
         found = self._traits.values()
         self._frequency = Counter(noun for t in found for noun in t.nouns)
         self._bands = LengthBands([t.length for t in found] or [0])
 
+    def _of(self, text: str) -> Traits:
+        if text not in self._traits:
+            self._traits[text] = traits_of(text, self._tagger)
+        return self._traits[text]
+
     def topic(self, text: str) -> str:
         """The noun that tells a text best from the others; empty where it has none."""
-        nouns = [n for n in self._traits[text].nouns if len(n) > 1]
+        nouns = [n for n in self._of(text).nouns if len(n) > 1]
         return min(nouns, key=lambda n: (self._frequency[n], -len(n)), default="")
 
     def ending(self, text: str) -> str:
         """How its last sentence ends; empty where that is neither particle nor auxiliary."""
-        return (self._traits[text].endings or ("",))[-1]
+        return (self._of(text).endings or ("",))[-1]
 
     def length_band(self, text: str) -> str:
         """Its band of length."""
-        return self._bands.name(self._traits[text].length)
+        return self._bands.name(self._of(text).length)

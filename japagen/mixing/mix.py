@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from japagen.curation.reliability import Reliability
 from japagen.examples import Dataset
-from japagen.mixing.reliability import Reliability
 
 Reason = Literal["given", "reliable", "unreliable", "prior", "no_gold", "no_synthetic", "labels"]
 """Why a source weighs what it does: the task says so; the evidence on its labels; nothing but the
@@ -62,6 +62,13 @@ class Mix:
                 **{**found, "reliability": Reliability.from_dict(known) if known else None}
             )
         return cls(values["share"], values["reason"], sources)
+
+    @property
+    def text_weight(self) -> float:
+        """Gold texts that a text which is used counts for on average; 0 where none is."""
+        used = [s for s in self.sources.values() if s.text_weight]
+        texts = sum(s.texts for s in used)
+        return sum(s.texts * s.text_weight for s in used) / texts if texts else 0.0
 
     def source_share(self, name: str) -> float:
         """The part of the whole training loss that a source's texts carry."""

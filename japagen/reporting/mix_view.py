@@ -91,12 +91,8 @@ def _pseudo(found: Mapping[str, Any] | None, words: Words) -> list[tuple[str, st
         (words("pseudo"), words.count(found["texts"])),
         (words("pseudo.why"), words(f"pseudo.{found['reason']}")),
     ]
-    if "gain" in found:
-        lowered = f"{words.signed(found['gain'])} ({words.number(found['error'])})"
-        facts += [
-            (words("pseudo.gain"), lowered),
-            (words("pseudo.right"), words.share(found["right"])),
-        ]
+    if "right" in found:
+        facts.append((words("pseudo.right"), words.share(found["right"])))
     return facts
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from japagen.reporting import (
     alignment_view,
     audit_view,
+    baseline_view,
     charts,
     diversity_view,
     loop_view,
@@ -85,6 +86,7 @@ def render_report(
         "few": scores.get("few") and words("verdict.few", n=words.count(scores["n"])),
         "worth": mix_view.worth(metrics, words),
         "saved": worth_view.headline(metrics, words),
+        "baselines": baseline_view.baselines(metrics, words),
         "tiles": views.tiles(metrics, words),
         "flow": views.flow(metrics["counts"], words),
         "per_label": views.per_label(metrics, words),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from japagen.reporting.text import Words, undirected
@@ -15,7 +15,7 @@ def sources(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
     found = listed(metrics)
     if not any(source["kind"] == "file" for source in found):
         return None
-    measures = {
+    measures: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "kind": lambda s: words(f"sources.{s['kind']}"),
         "origin": lambda s: undirected(s["origin"]) or words("not_measured"),
         "texts": lambda s: words.count(s["texts"]),

@@ -32,6 +32,8 @@ STAGE_VERSIONS = {
     "distances": 1,
     "worth": 1,
     "train": 5,
+    "baseline": 1,
+    "zero_shot": 1,
     "reference": 1,
     "nearest": 1,
     "latency": 1,

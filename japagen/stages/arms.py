@@ -20,7 +20,7 @@ _MOST_SHARE = 0.99
 MODEL = "model"
 GOLD_MODEL = "model-gold"
 # Settings that say what there is to train on, and how often, but not how.
-_NOT_TRAINED_BY = {"seeds", "synthetic_share", "pseudo_labels", "pseudo_label_texts"}
+_NOT_TRAINED_BY = {"seeds", "synthetic_share", "pseudo_labels", "pseudo_label_texts", "labeler"}
 
 
 class Arms:
@@ -43,11 +43,17 @@ class Arms:
         """The training seeds; the first one's classifiers are saved."""
         return [self._task.seed + offset for offset in range(self._task.training.seeds)]
 
-    def gold_only(self, seed: int) -> npt.NDArray[np.float64]:
-        """Probabilities on the test texts, shape (n, labels), after training on gold alone."""
+    def gold_only(self, seed: int, *, shipped: bool = False) -> npt.NDArray[np.float64]:
+        """Probabilities on the test texts, shape (n, labels), after training on gold alone.
+
+        Args:
+            seed: Of the training.
+            shipped: Whether the run leaves this classifier; only then is it calibrated.
+        """
         if seed not in self._gold_only:
             saved = GOLD_MODEL if seed == self._task.seed else None
-            self._gold_only[seed] = self._fit(None, seed, f"train-gold-{seed}", saved)
+            name = f"train-gold-{seed}"
+            self._gold_only[seed] = self._fit(None, seed, name, saved, calibrated=shipped)
         return self._gold_only[seed]
 
     def with_synthetic(
@@ -92,6 +98,8 @@ class Arms:
         saved: str | None,
         share: float | None = None,
         pseudo: PseudoLabels | None = None,
+        *,
+        calibrated: bool = True,
     ) -> npt.NDArray[np.float64]:
         settings, test = self._task.training, self._data.test
         share = None if dataset is None else share
@@ -99,11 +107,12 @@ class Arms:
             # Without gold there is nothing to share the loss with.
             share = min(share, _MOST_SHARE)
             settings = settings.model_copy(update={"synthetic_share": share})
-        fingerprint = self._trained_on(dataset, share)
+        fingerprint = {**self._trained_on(dataset, share), "calibrated": calibrated}
         if pseudo is not None:
             fingerprint["pseudo"] = [
                 pseudo.texts.fingerprint,
                 digest(pseudo.probabilities.tolist()),
+                pseudo.text_weight,
             ]
 
         def make() -> npt.NDArray[np.float64]:
@@ -120,6 +129,7 @@ class Arms:
                 settings=settings,
                 seed=seed,
                 pseudo=pseudo,
+                calibrated=calibrated,
                 progress=progress,
             )
             if saved:
@@ -132,7 +142,7 @@ class Arms:
 
     def _ship_gold_only(self, seed: int, name: str, saved: str | None) -> npt.NDArray[np.float64]:
         """Makes the classifier of gold alone the one that the run leaves."""
-        found = self.gold_only(seed)
+        found = self.gold_only(seed, shipped=True)
 
         def make() -> npt.NDArray[np.float64]:
             if saved:

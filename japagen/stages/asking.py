@@ -11,7 +11,7 @@ from japagen.generation.ledger import Ledger, ledger_errors
 from japagen.generation.outgoing import prepare
 from japagen.generation.sending import run_requests
 from japagen.generation.spending import Purse, yen
-from japagen.generators.base import Answer, Generator, GeneratorInfo, Request
+from japagen.generators.base import Answer, Generator, GeneratorInfo, Prompt, Request
 from japagen.generators.choosing import Chooser, Scorer, choice_key
 from japagen.listeners import Listener
 from japagen.tasks.generator_settings import GeneratorSettings
@@ -71,7 +71,7 @@ class Asker:
 
     @property
     def can_choose(self) -> bool:
-        """Whether the generator can weigh given continuations of a document."""
+        """Whether the generator can weigh what may come after a prompt."""
         return isinstance(self._generator, Chooser)
 
     def other(self, settings: GeneratorSettings) -> Asker:
@@ -86,9 +86,9 @@ class Asker:
         return isinstance(generator, Scorer) and generator.scores_options
 
     def choose(
-        self, documents: Sequence[str], options: Sequence[str]
+        self, prompts: Sequence[Prompt], options: Sequence[str]
     ) -> Iterator[tuple[int, list[float]]]:
-        """Weighs options after documents, through the ledger; see `Chooser.choose`.
+        """Weighs options after prompts, through the ledger; see `Chooser.choose`.
 
         What a model weighs differs in the last digits from run to run: what is recorded is not
         asked for again, so that a run resumed or replayed ends as the first one did.
@@ -96,14 +96,14 @@ class Asker:
         generator = self._generator
         assert isinstance(generator, Chooser)
         identity = self.info.identity
-        keys = [choice_key(identity, document, options) for document in documents]
+        keys = [choice_key(identity, prompt, options) for prompt in prompts]
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             known = ledger.choices(keys)
             yield from ((i, known[key]) for i, key in enumerate(keys) if key in known)
             waiting = [i for i, key in enumerate(keys) if key not in known]
             if not waiting:
                 return
-            for at, scores in generator.choose([documents[i] for i in waiting], options):
+            for at, scores in generator.choose([prompts[i] for i in waiting], options):
                 ledger.record_choice(keys[waiting[at]], scores)
                 yield waiting[at], scores
 

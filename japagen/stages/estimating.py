@@ -14,7 +14,7 @@ from japagen.curation import label_judge
 from japagen.generation.ledger import Ledger, ledger_errors
 from japagen.generation.outgoing import prepare
 from japagen.generation.spending import Purse, yen
-from japagen.generators.base import Answer, Generator, Request
+from japagen.generators.base import Answer, Generator, Prompt, Request
 from japagen.generators.choosing import AmbiguousOptionsError, Chooser, Scorer
 from japagen.generators.loading import load_generator
 from japagen.prompts import PromptLibrary
@@ -27,10 +27,11 @@ from japagen.stages.foreseeing import (
     rewrite_requests,
     stand_ins,
 )
-from japagen.stages.previewing import all_requests, prompt_text
+from japagen.stages.previewing import all_requests, prompt_text, shown
 from japagen.stages.pseudo_labelling import sample_of
 from japagen.stages.refining import why_not
 from japagen.stages.timing import Rate, measured
+from japagen.stages.zero_shot import questions_on, zero_shot_requests
 from japagen.tasks.generator_settings import GeneratorSettings
 from japagen.tasks.knowledge import Knowledge
 from japagen.tasks.tasks import Task
@@ -39,6 +40,8 @@ from japagen.tasks.tasks import Task
 _TEMPLATES = ("rewrite", "criticise", "refine", "judge")
 # Prompts whose tokens are counted for a step that has its prompts only when the texts are there.
 _PROMPTS = 16
+# Prompts weighed to time it: the first reads what all share, the others show what a text costs.
+_WEIGHED = 3
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,13 @@ class Step:
     """One thing that a run asks for.
 
     Attributes:
-        name: ``generate``, ``rewrite`` or ``trust``, as in the ledger.
+        name: ``generate``, ``rewrite``, ``trust`` or ``zero_shot``, as in the ledger.
         requests: At most.
         expected: How many there will be; None where that is not known yet.
         answered: How many the ledger has answers to.
         prompt_tokens: Of all requests at most.
         waiting_tokens: Of those without an answer, as far as a budget counts them.
-        max_tokens: That one answer may have.
+        max_tokens: That one answer may have, on average.
         completion: Tokens of one answer; None where nothing was measured.
         seconds: For one answer; None likewise.
         extra_seconds: Beside the answers.
@@ -65,7 +68,7 @@ class Step:
     answered: int
     prompt_tokens: float
     waiting_tokens: float
-    max_tokens: int
+    max_tokens: float
     completion: float | None
     seconds: float | None
     extra_seconds: float = 0.0
@@ -81,7 +84,7 @@ class Step:
         written = round(coming * self.completion) if known else None  # type: ignore[operator]
         timed = coming is not None and self.seconds is not None
         seconds = coming * self.seconds + self.extra_seconds if timed else None  # type: ignore
-        most = waiting * self.max_tokens
+        most = round(waiting * self.max_tokens)
         read = self.waiting_tokens
         return {
             "step": self.name,
@@ -89,7 +92,7 @@ class Step:
             "expected_requests": self.expected,
             "answered": self.answered,
             "prompt_tokens": round(self.prompt_tokens),
-            "max_completion_tokens": self.requests * self.max_tokens,
+            "max_completion_tokens": round(self.requests * self.max_tokens),
             "max_tokens_left": round(read) + most,
             "completion_tokens": written,
             "seconds": None if seconds is None else round(seconds, 1),
@@ -112,17 +115,19 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 
     Returns:
         ``steps``: of ``generate``, ``rewrite`` (into the register asked for), ``refine`` (texts in
-        doubt) and ``trust`` (the label check, and labels for unlabelled texts), each with
+        doubt), ``trust`` (the label check, and labels for unlabelled texts) and ``zero_shot``
+        (labels for test texts, as a baseline), each with
         ``requests`` (at most), ``expected_requests``, ``answered`` (in the ledger already),
         ``prompt_tokens``, ``max_completion_tokens``, and for what is not answered yet
         ``max_tokens_left``, ``completion_tokens``, ``seconds``, ``yen`` (expected; None where it
         is not known) and ``max_yen`` (None without a price). The same names
         outside ``steps`` are sums, of what is known; ``unknown`` names the steps that are not.
-        Of generation: ``rounds`` (requests of each), ``cells`` (label, register, requests),
-        ``knowledge`` (label, kind, item, requests that name it) and ``shared_prompt_tokens``
-        (every distinct prompt counted once). And ``measured_on`` (ledger or sample), ``batch``
-        (the share of the price that the batch API takes, or None), ``budget``, ``notes`` (sentences
-        on what this generator will not be asked, or may be asked besides) and ``masked``.
+        Of generation: ``texts`` (how many are asked for), ``rounds`` (requests of each), ``cells``
+        (label, register, requests, texts), ``knowledge`` (label, kind, item, and as ``requests``
+        the texts that are to name it) and ``shared_prompt_tokens`` (every distinct prompt counted
+        once). And ``measured_on`` (ledger or sample), ``batch`` (the share of the price that the
+        batch API takes, or None), ``budget``, ``notes`` (sentences on what this generator will not
+        be asked, or may be asked besides) and ``masked``.
         ``sources`` are the files that texts are read from (name, file, texts), which cost
         nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
         What later rounds name because the earlier ones lack it is not known before they are
@@ -146,20 +151,27 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         outgoing = prepare(requests, generator.info, task.privacy, dictionary)
         requests = list(outgoing.requests)
         tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in requests}}
-        past = _recorded(requests, generator, run or Path("runs") / task.name)
+        alone = zero_shot_requests(task, data, generator.info)
+        past = _recorded(requests, alone, generator, run or Path("runs") / task.name)
         waiting = [r for r in requests if r.id not in past.answers]
         rate = past.rate or measured(waiting, generator, sample)
         fate = fate_of(task, data, requests, past.answers) if past.answers else None
-        context = _Context(task, data, generator, rate, past.counts, fate, past.judging, refiner)
+        context = _Context(
+            task, data, generator, rate, past.counts, fate, past.judging, refiner, alone
+        )
         steps = [
             _generation(context, requests, waiting, tokens),
             *context.rewriting(requests),
             *context.refining(requests),
-            *context.label_check(len(requests) + sum(map(len, given.values()))),
+            *context.label_check(sum(r.texts for r in requests) + sum(map(len, given.values()))),
+            *context.zero_shot(),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
     price = task.generator.price
-    cells = Counter((r.label, r.register.name) for r in requests)
+    cells, texts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for r in requests:
+        cells[r.label, r.register.name] += 1
+        texts[r.label, r.register.name] += r.texts
     named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
     return {
         "sources": files,
@@ -167,9 +179,10 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "steps": rows,
         **_sums(rows),
         "cells": [
-            {"label": label, "register": preset, "requests": n}
+            {"label": label, "register": preset, "requests": n, "texts": texts[label, preset]}
             for (label, preset), n in cells.items()
         ],
+        "texts": texts.total(),
         "rounds": [n for _, n in sorted(Counter(r.round for r in requests).items())],
         "knowledge": [
             {"label": label, "kind": known.kind, "item": known.item, "requests": n}
@@ -189,6 +202,7 @@ _NOTHING: dict[str, Any] = {
     "generator": None,
     "steps": [],
     **dict.fromkeys(("requests", "answered", "prompt_tokens", "max_completion_tokens"), 0),
+    "texts": 0,
     **dict.fromkeys(("max_tokens_left", "completion_tokens", "shared_prompt_tokens", "masked"), 0),
     **dict.fromkeys(("seconds", "yen", "max_yen"), 0.0),
     **{name: [] for name in ("unknown", "cells", "rounds", "knowledge")},
@@ -236,7 +250,9 @@ class _Past:
     judging: float | None = None
 
 
-def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _Past:
+def _recorded(
+    requests: Sequence[Request], alone: Sequence[Request], generator: Generator, run: Path
+) -> _Past:
     path = run / "ledger.sqlite"
     if not path.is_file():
         return _Past({}, None, {})
@@ -244,6 +260,9 @@ def _recorded(requests: Sequence[Request], generator: Generator, run: Path) -> _
         answers = ledger.answers(r.id for r in requests)
         found = ledger.rate(generator.info.identity)
         counts = {name: ledger.answered(name) for name in _TEMPLATES}
+        # The same template labels test texts; those are counted by themselves.
+        counts["zero_shot"] = len(ledger.answers(r.id for r in alone))
+        counts["judge"] -= counts["zero_shot"]
         judging = ledger.wall_seconds("trust") + ledger.wall_seconds("pseudo")
         judged = judging / counts["judge"] if counts["judge"] else None
     return _Past(answers, found and Rate(*found, "ledger"), counts, judged)
@@ -255,6 +274,7 @@ def _generation(
     waiting: Sequence[Request],
     tokens: Mapping[str, int],
 ) -> Step:
+    texts = sum(r.texts for r in requests) / max(1, len(requests))
     return Step(
         "generate",
         len(requests),
@@ -262,9 +282,9 @@ def _generation(
         len(requests) - len(waiting),
         sum(tokens[prompt_text(r)] for r in requests),
         sum(tokens[prompt_text(r)] for r in waiting),
-        context.task.generation.max_tokens,
-        context.text_tokens,
-        context.text_seconds,
+        sum(r.sampling.max_tokens for r in requests) / max(1, len(requests)),
+        None if context.text_tokens is None else texts * context.text_tokens,
+        None if context.text_seconds is None else texts * context.text_seconds,
     )
 
 
@@ -280,6 +300,7 @@ class _Context:
     fate: Fate | None
     judging: float | None
     refiner: Generator | None
+    alone: Sequence[Request]
 
     @property
     def text_tokens(self) -> float | None:
@@ -307,10 +328,11 @@ class _Context:
         rewrites = curation.register_miss != "ignore" and "rewrite" in curation.register_miss
         if self.task.pair or not rewrites or not curation.rewrite_attempts:
             return []
-        most = len(requests) * curation.rewrite_attempts
+        texts = sum(r.texts for r in requests)
+        most = texts * curation.rewrite_attempts
         prompts = rewrite_requests(self.task, self.data, self.generator.info, requests, _PROMPTS)
         answered = self.counts.get("rewrite", 0)
-        expected = None if self.fate is None else round(self.fate.rewrites * len(requests))
+        expected = None if self.fate is None else round(self.fate.rewrites * texts)
         return [
             self._step(
                 "rewrite",
@@ -327,7 +349,7 @@ class _Context:
         if not rounds or why_not(task, task.gold is not None, asked.info):
             return []
         prompts = refine_requests(task, self.data, asked.info, requests, _PROMPTS)
-        most = 2 * rounds * len(requests)
+        most = 2 * rounds * sum(r.texts for r in requests)
         answered = self.counts["criticise"] + self.counts["refine"] if self.counts else 0
         counts = (most, None, answered)
         if self.refiner is None:
@@ -338,23 +360,28 @@ class _Context:
         return [replace(step, asked=task.refinement.generator)]
 
     def label_check(self, texts: int) -> list[Step]:
-        """Texts kept, and unlabelled ones, once for each fold of gold; every gold text once."""
+        """Gold once, and other texts once for each fold of it; once if the judge is shown none."""
         task, gold, info = self.task, self.data.gold, self.generator.info
         unlabelled = len(sample_of(task, self.data) or ())
         texts = texts if task.alignment.label_trust == "pool" else 0
         if gold is None or task.kind != "classification" or not texts + unlabelled:
             return []
-        chooses = info.prompt_kind == "document" and isinstance(self.generator, Chooser)
-        scores = isinstance(self.generator, Scorer) and self.generator.scores_options
+        weighs, scores = self._says
+        chooses = weighs and info.prompt_kind == "document"
+        zero_shot = weighs and info.prompt_kind == "chat" and label_judge.has_letters(task.labels)
         if info.prompt_kind == "document" and not (chooses or scores):
             return []
-        most = label_judge.FOLDS * (texts + unlabelled) + len(gold)
+        times = 1 if zero_shot else label_judge.FOLDS
+        most = times * (texts + unlabelled) + len(gold)
         kept = texts if self.fate is None else round(self.fate.kept * texts)
-        expected = label_judge.FOLDS * (kept + unlabelled) + len(gold)
-        questions = label_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
+        expected = times * (kept + unlabelled) + len(gold)
         library = PromptLibrary(task.generation.prompts)
+        if zero_shot:
+            return [self._zero_shot("trust", library, most, expected)]
+        questions = label_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
         if chooses:
-            return [self._weighing(questions, library, most, expected)]
+            folds = label_judge.FOLDS
+            return [self._weighing("trust", questions, library, most, expected, folds)]
         asked = label_judge.requests(
             questions[:: max(1, len(questions) // _PROMPTS)], task, library, info
         )
@@ -365,6 +392,33 @@ class _Context:
         return [
             replace(self._step("trust", counts, asked, written), seconds=self.label_seconds(asked))
         ]
+
+    def zero_shot(self) -> list[Step]:
+        """A test text each, as a baseline."""
+        asked, test, info = self.alone, self.data.test, self.generator.info
+        chooses, scores = self._says
+        if not asked or test is None or (info.prompt_kind == "document" and not chooses | scores):
+            return []
+        library = PromptLibrary(self.task.generation.prompts)
+        if chooses and info.prompt_kind == "chat" and label_judge.has_letters(self.task.labels):
+            return [self._zero_shot("zero_shot", library, len(asked), len(asked))]
+        if info.prompt_kind == "document" and chooses:
+            questions = questions_on(self.task, test)
+            return [self._weighing("zero_shot", questions, library, len(asked), len(asked), 1)]
+        counts = (len(asked), len(asked), self.counts.get("zero_shot", 0))
+        step = self._step("zero_shot", counts, asked[:_PROMPTS], self._label_tokens())
+        return [replace(step, seconds=self.label_seconds(asked[:_PROMPTS]))]
+
+    @property
+    def _says(self) -> tuple[bool, bool]:
+        """Whether the generator weighs labels in this process, and whether its answers score."""
+        scores = isinstance(self.generator, Scorer) and self.generator.scores_options
+        return isinstance(self.generator, Chooser), scores
+
+    def _label_tokens(self) -> float:
+        """Tokens of an answer that names a label."""
+        names = [f'{{"label": "{name}"}}' for name in self.task.labels]
+        return sum(map(self.generator.count_tokens, names)) / len(names)
 
     def _step(
         self,
@@ -387,33 +441,59 @@ class _Context:
 
     def _weighing(
         self,
+        name: str,
         questions: Sequence[label_judge.Question],
         library: PromptLibrary,
         most: int,
         expected: int,
+        prompts: int,
     ) -> Step:
         """A base model in this process weighs labels: no answers, only time."""
         names = list(self.task.labels)
-        documents = label_judge.documents(questions[:3], self.task, library, names)
-        each = self._mean_tokens(documents)
+        documents = label_judge.documents(questions[:_WEIGHED], self.task, library, names)
+        return self._choosing(name, documents, names, (most, expected), prompts)
+
+    def _zero_shot(self, name: str, library: PromptLibrary, most: int, expected: int) -> Step:
+        """A chat model in this process weighs letters, and is shown no gold."""
+        assert self.data.gold is not None
+        texts = stand_ins(self.data.gold, _WEIGHED)
+        questions = label_judge.plan_zero_shot(texts, texts)[:_WEIGHED]
+        names = label_judge.letters(list(self.task.labels))
+        turns = label_judge.zero_shot_turns(questions, self.task, library, names)
+        return self._choosing(name, turns, names, (most, expected), 1)
+
+    def _choosing(
+        self,
+        name: str,
+        prompts: Sequence[Prompt],
+        names: Sequence[str],
+        counts: tuple[int, int],
+        readings: int,
+    ) -> Step:
+        """No answers, only time: what all prompts share is read ``readings`` times."""
+        most, expected = counts
+        each = self._mean_tokens([shown(prompt) for prompt in prompts])
         times: list[float] = []
         if self.rate and self.rate.source == "sample":
-            times = self._weighed(documents, names)
-        # A fold's prompt is read once; what follows it is only the text.
+            times = self._weighed(prompts, names)
+        # What prompts share is read with the first; what follows it is only the text.
         first, rest = (times[0], sum(times[1:]) / len(times[1:])) if times else (0.0, None)
         return Step(
-            *("trust", most, expected, 0, each * most, 0.0, 0, 0.0, rest),
-            extra_seconds=label_judge.FOLDS * first,
+            *(name, most, expected, 0, each * most, 0.0, 0, 0.0, rest),
+            extra_seconds=readings * first,
         )
 
-    def _weighed(self, documents: Sequence[str], names: Sequence[str]) -> list[float]:
+    def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[float]:
         assert isinstance(self.generator, Chooser)
         times = []
         try:
-            for document in documents:
+            for prompt in prompts:
                 began = time.perf_counter()
-                list(self.generator.choose([document], names))
+                list(self.generator.choose([prompt], names))
                 times.append(time.perf_counter() - began)
         except AmbiguousOptionsError:
-            return self._weighed(documents, label_judge.letters(names))
+            texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+            if len(texts) < len(prompts):
+                raise
+            return self._weighed(texts, label_judge.letters(names))
         return times

@@ -6,20 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from japagen.curation.label_check import (
-    Vote,
-    fit_pool,
-    held_out_posterior,
-    label_indices,
-    settle_labels,
-    with_writer,
-)
+from japagen.curation.label_check import Vote, label_indices
+from japagen.curation.reliability import Reliability, Writer, estimate_reliability
+from japagen.curation.verification import verify_labels
 from japagen.examples import Dataset
 from japagen.listeners import Listener
-from japagen.mixing.reliability import Reliability, Writer, estimate_reliability
-from japagen.mixing.source_evidence import source_evidence
 from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner
 from japagen.stages.asking import Asker
@@ -98,42 +89,29 @@ class LabelChecker:
 
     def _settle(self, dataset: Dataset, voters: Voters, votes: Sequence[Vote]) -> CheckedLabels:
         assert self._gold is not None
-        kept, mask = dataset.kept, dataset.kept_mask
-        targets, own = label_indices(self._gold, self._labels), label_indices(kept, self._labels)
-        on_gold = [vote.gold for vote in votes]
-        pool = fit_pool(on_gold, targets)
-        recognized = held_out_posterior(on_gold, targets, self._task.seed).argmax(axis=1) == targets
-        said = ", ".join(f"{v.name} {w:.2f}" for v, w in zip(votes, pool.weights, strict=True))
-        self._listener.note(f"Labelers ({said}): {recognized.mean():.0%} right on gold left out.")
-        labelers = pool.posterior([vote.texts for vote in votes])
-        posterior, reliability = labelers.copy(), {}
-        on_gold_vectors, vectors = voters.vectors(self._gold), voters.vectors(kept)
-        sources = np.array(kept.column("source"), dtype=object)
-        for name in dict.fromkeys(dataset.column("source")):
-            rows = np.flatnonzero(sources == name)
-            evidence = source_evidence(
-                on_gold_vectors,
-                targets,
-                vectors[rows],
-                own[rows],
-                labelers=labelers[rows],
-                recognized=int(recognized.sum()),
-                seed=self._task.seed,
-            )
-            found = reliability[name] = estimate_reliability(evidence, self._prior(name))
-            accuracy = found.accuracy(len(self._labels))
-            posterior[rows] = with_writer(labelers[rows], own[rows], accuracy)
-            self._listener.note(
-                f"Labels of {name}: {accuracy:.0%} expected to be right; the labelers agree with "
-                f"{evidence.agreed} of {evidence.texts}."
-            )
-        every = np.full((len(dataset), len(self._labels)), 1 / len(self._labels))
-        every[mask] = posterior
+        names = dict.fromkeys(dataset.column("source"))
         curation = self._task.curation
-        settled = settle_labels(
-            dataset, self._labels, every, curation.label_miss, curation.label_confidence
+        verified = verify_labels(
+            dataset,
+            label_indices(self._gold, self._labels),
+            votes,
+            (voters.vectors(self._gold), voters.vectors(dataset.kept)),
+            labels=self._labels,
+            priors={name: self._prior(name) for name in names},
+            miss=curation.label_miss,
+            least=curation.label_confidence,
+            seed=self._task.seed,
         )
-        return CheckedLabels(settled, reliability)
+        said = ", ".join(f"{name} {weight:.2f}" for name, weight in verified.labelers.items())
+        self._listener.note(f"Labelers ({said}): {verified.right:.0%} right on gold left out.")
+        for name, found in verified.reliability.items():
+            if found.evidence is not None:
+                self._listener.note(
+                    f"Labels of {name}: {found.accuracy(len(self._labels)):.0%} expected to be "
+                    f"right; the labelers agree with {found.evidence.agreed} of "
+                    f"{found.evidence.texts}."
+                )
+        return CheckedLabels(verified.dataset, verified.reliability)
 
     def _prior(self, source: str) -> Writer:
         own = source == self._task.generator_source

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 import japagen
+from japagen.curation.reliability import Reliability
 from japagen.examples import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
 from japagen.generators.base import GeneratorInfo
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
-from japagen.mixing.reliability import Reliability
 from japagen.running.data import TaskData
 from japagen.stages.pseudo_labelling import Pseudo
-from japagen.stages.scoring import Seeded, errors_of, scores_of
+from japagen.stages.scoring import Baseline, Seeded, errors_of, scores_of
 from japagen.stages.source_report import SourceValue, report_sources
 from japagen.tasks.economics import economics_of
 from japagen.tasks.knowledge import Knowledge
@@ -50,11 +50,12 @@ class Parts:
         with_synthetic: Seed and what the classifier gave for the test texts, shape
             (n, `LabelSpace.outputs`), a training.
         gold_only: The same for training on gold alone.
+        baselines: What a reader would try first; some perhaps left out.
         seconds: Stage to seconds.
         encoder: Identity of the encoder.
         audit: Personal data, memory of gold and skews in the accepted texts.
         rounds: What was found after each round of the closed loop; empty with one round.
-        named: Request id to what the request named.
+        named: Id of a text that was asked for to what it was to name.
         coverage: Label to what its texts cover of what the task wants; None without wants.
         latency: Seconds that the classifier takes for one text.
     """
@@ -75,6 +76,7 @@ class Parts:
     mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
+    baselines: list[Baseline] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     encoder: str | None = None
     audit: dict[str, Any] | None = None
@@ -118,6 +120,7 @@ def collect(parts: Parts) -> dict[str, Any]:
             parts.data,
             parts.with_synthetic,
             parts.gold_only,
+            parts.baselines,
             used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
         ),
         "leakage": _leakage(parts, dataset),

@@ -56,7 +56,13 @@ def plan_firsts(
             for n in range(min(size, count - turn * size)):
                 place = [task.seed, _FIRST, register, turn, n]
                 named = phrasing.settled(next(known, None), place, shots=chosen)
-                draft = _first(task, register, chosen, named, phrasing, prompts, generator)
+                chat = generator.prompt_kind == "chat"
+                style = prompts.style(
+                    *(register, f"{task.seed}/style/{register}"),
+                    turn * size + n if chat else turn,
+                    voices=chat,
+                )
+                draft = _first(task, register, style, chosen, named, phrasing, prompts, generator)
                 group.append(identified(draft, place, generator))
             groups.append((turn, group))
     groups.sort(key=lambda group: group[0])
@@ -66,6 +72,7 @@ def plan_firsts(
 def _first(
     task: Task,
     register: str,
+    style: Mapping[str, Any],
     shots: Sequence[Example],
     known: Knowledge | None,
     phrasing: Phrasing,
@@ -74,7 +81,7 @@ def _first(
 ) -> Request:
     variables = {
         **_pair_variables(task),
-        "register": prompts.registers[register],
+        "register": style,
         "shots": [one_line(e.text) for e in shots],
         **phrasing.variables(known, [e.text for e in shots]),
     }

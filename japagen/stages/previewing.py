@@ -10,7 +10,7 @@ from typing import Any
 from japagen.examples import Dataset, Example
 from japagen.generation import generation
 from japagen.generation.outgoing import prepare
-from japagen.generators.base import Generator, GeneratorInfo, Request
+from japagen.generators.base import Generator, GeneratorInfo, Prompt, Request
 from japagen.generators.loading import load_generator
 from japagen.prompts import PromptLibrary
 from japagen.running.data import TaskData, load_data, load_sources
@@ -21,21 +21,28 @@ from japagen.tasks.tasks import Task
 
 
 def prompt_text(request: Request) -> str:
+    """A request's prompt as people read it."""
+    return shown(request.prompt)
+
+
+def shown(prompt: Prompt) -> str:
     """A prompt as people read it."""
-    if isinstance(request.prompt, str):
-        return request.prompt
-    return "\n".join(f"[{m.role}]\n{m.content}" for m in request.prompt)
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(f"[{m.role}]\n{m.content}" for m in prompt)
 
 
 def sample(task: Task, number: int) -> list[dict[str, Any]]:
-    """Shows ``number`` texts of each source; keeps nothing.
+    """Shows ``number`` requests or texts of each source; keeps nothing.
 
-    The generator is sent requests spread over labels, registers and what they name; of a file the
-    first texts of every label are read, then the second ones.
+    The generator is sent requests, each for one text or several, spread over labels, registers and
+    what they name; of a file the first texts of every label are read, then the second ones.
 
     Returns:
-        For each: source, label, register, what it names, template, the prompt as sent, and the
-        text or the error; of a file's texts the register, template and prompt are empty.
+        For each: source, label, register, what it names and how it is to be written (``settings``,
+        one entry a text), template, the prompt as sent, and the text or the error. A request for
+        several texts has them in ``texts``, and in ``text`` a line for each. Of a file's texts the
+        register, template and prompt are empty.
     """
     given = load_sources(task)
     return [
@@ -62,8 +69,10 @@ def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str
             "label": label,
             "register": "",
             "knowledge": [],
+            "settings": [],
             "template": "",
             "prompt": "",
+            "texts": [example.text if example.text_pair is None else _both(example)],
             "text": example.text if example.text_pair is None else _both(example),
             "error": "",
         }
@@ -83,19 +92,26 @@ def _generated(task: Task, number: int) -> list[dict[str, Any]]:
             firsts = _send(task, requests[: -(-number // len(task.labels))], generator)[1]
             requests = _seconds(task, data, firsts, generator.info)
         chosen, made = _send(task, spread(requests, number), generator)
-    return [
-        {
-            "source": task.generator_source,
-            "label": request.label,
-            "register": request.register.name,
-            "knowledge": list(request.knowledge),
-            "template": request.template,
-            "prompt": prompt_text(request),
-            "text": example.text,
-            "error": example.rejected.detail if example.rejected else "",
-        }
-        for request, example in zip(chosen, made, strict=True)
-    ]
+    rows: dict[str, list[Example]] = {request.id: [] for request in chosen}
+    for example in made:
+        rows[str(example.request_id)].append(example)
+    source = task.generator_source
+    return [{"source": source, **_row(request, rows[request.id])} for request in chosen]
+
+
+def _row(request: Request, made: Sequence[Example]) -> dict[str, Any]:
+    errors = [e.rejected.detail for e in made if e.rejected]
+    return {
+        "label": request.label,
+        "register": request.register.name,
+        "knowledge": list(request.knowledge),
+        "settings": list(request.settings),
+        "template": request.template,
+        "prompt": prompt_text(request),
+        "texts": [e.text for e in made],
+        "text": "\n".join(e.text for e in made),
+        "error": errors[0] if errors else "",
+    }
 
 
 def _send(

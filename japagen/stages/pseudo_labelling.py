@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from japagen.curation.label_check import (
-    Vote,
-    beats_guessing,
-    fit_pool,
-    gain_over_first,
-    held_out_posterior,
-    label_indices,
-)
+from japagen.curation.label_check import Vote, fit_pool, held_out_posterior, label_indices
+from japagen.curation.reliability import estimate_accuracy
 from japagen.examples import Dataset
+from japagen.generators.packaged import QWEN, chat_model_installed
 from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner
 from japagen.stages.asking import Asker
 from japagen.stages.voting import Voters
 from japagen.storage.files import digest, read_array, read_json, write_array, write_json
 from japagen.storage.formats import load_dataset, write_examples
+from japagen.tasks.generator_settings import GeneratorSettings
 from japagen.tasks.tasks import Task
 from japagen.training.pseudo_labels import PseudoLabels
 
@@ -71,31 +68,66 @@ def sample_of(task: Task, data: TaskData) -> Dataset | None:
     return unlabelled.take(chosen) if chosen else None
 
 
-def pseudo_label(
-    task: Task, data: TaskData, asker: Asker, stages: StageRunner, ask: bool
-) -> Pseudo:
-    """Has voters label unlabelled texts where they know more than the head on the encoder.
+def chat_labeler(task: Task) -> GeneratorSettings | None:
+    """The embedded chat model, where it shall label unlabelled texts in place of the generator.
 
-    Without the generator's vote the texts would be labelled by what the classifier learns from
-    anyway, and it would but grow surer of it.
+    A base model of 270 million parameters knows little more of the labels than gold says, and a
+    run on files alone has no generator.
+    """
+    own = task.generator_source is not None and task.generator != GeneratorSettings()
+    if own or task.training.labeler != "auto" or not chat_model_installed():
+        return None
+    return GeneratorSettings(model=QWEN.key)
+
+
+def pseudo_label(
+    task: Task,
+    data: TaskData,
+    asker: Asker,
+    stages: StageRunner,
+    *,
+    ask: bool,
+    learnt: Dataset | None = None,
+    text_weight: float = 0.0,
+) -> Pseudo:
+    """Has labelers label unlabelled texts: the generator, and all that the classifier learns from.
 
     Args:
         task: Settings and labels.
         data: Gold and unlabelled texts.
-        asker: The generator, as one of the voters.
+        asker: The generator, as one of the labelers.
         stages: Where the result is kept.
         ask: Whether the generator may be asked.
+        learnt: Synthetic texts that are trained on; the encoder's vote knows them too.
+        text_weight: Gold texts that one of them counts for on average.
     """
     texts, gold = sample_of(task, data), data.gold
     if texts is None:
         return Pseudo()
     if gold is None:
         return Pseudo(found=_none("no_gold"))
-    if not ask:
-        return Pseudo(found=_none("given_texts"))
-    voters = Voters(task, gold, asker, stages.listener, _STAGE)
-    generator = voters.generator
+    if labeler := chat_labeler(task):
+        with closing(asker.other(labeler)) as other:
+            return _labelled(task, gold, texts, other, stages, True, learnt, text_weight)
+    return _labelled(task, gold, texts, asker, stages, ask, learnt, text_weight)
+
+
+def _labelled(
+    task: Task,
+    gold: Dataset,
+    texts: Dataset,
+    asker: Asker,
+    stages: StageRunner,
+    ask: bool,
+    learnt: Dataset | None,
+    text_weight: float,
+) -> Pseudo:
+    voters = Voters(
+        task, gold, asker, stages.listener, _STAGE, learnt=learnt, text_weight=text_weight
+    )
+    generator = voters.generator if ask else None
     if generator is None:
+        # The texts would be labelled by what the classifier learns from anyway.
         return Pseudo(found=_none("no_generator"))
     fingerprint = {
         "unlabelled": texts.fingerprint,
@@ -131,33 +163,26 @@ def _settle(
         return Pseudo(found=_none("no_generator"))
     targets, on_gold = label_indices(gold, labels), [vote.gold for vote in votes]
     pool = fit_pool(on_gold, targets)
-    held_out = held_out_posterior(on_gold, targets, task.seed)
-    gain, error = gain_over_first(on_gold, targets, task.seed)
+    right = held_out_posterior(on_gold, targets, task.seed).argmax(axis=1) == targets
+    accuracy = estimate_accuracy(int(right.sum()), len(right), len(labels))
     found: dict[str, Any] = {
         "voters": {v.name: round(float(w), 3) for v, w in zip(votes, pool.weights, strict=True)},
-        "right": float((held_out.argmax(axis=1) == targets).mean()),
-        "gain": gain,
-        "error": error,
+        "right": float(right.mean()),
+        "reliability": accuracy.mean,
+        "text_weight": accuracy.squared,
     }
-    reason = _reason(task, gain > error, beats_guessing(held_out, targets))
-    if reason in ("guessing", "no_better"):
-        return Pseudo(found={**_none(reason), **found})
+    always = task.training.pseudo_labels == "always"
+    if not always and not accuracy.text_weight:
+        return Pseudo(found={**_none("guessing"), **found})
     posterior = pool.posterior([vote.texts for vote in votes])
     best = posterior.argmax(axis=1)
     named = texts.with_columns(
         label=[labels[i] for i in best], weight_label=posterior[np.arange(len(best)), best]
     )
     counts = {label: int((best == i).sum()) for i, label in enumerate(labels)}
+    reason = "always" if always else "reliable"
     found = {"reason": reason, "texts": len(texts), "per_label": counts, **found}
-    return Pseudo(PseudoLabels(named, posterior), found)
-
-
-def _reason(task: Task, better: bool, knows: bool) -> str:
-    if task.training.pseudo_labels == "always":
-        return "always"
-    if not knows:
-        return "guessing"
-    return "better" if better else "no_better"
+    return Pseudo(PseudoLabels(named, posterior, accuracy.squared), found)
 
 
 def _none(reason: str) -> dict[str, Any]:
@@ -174,7 +199,8 @@ def _load(directory: Path) -> Pseudo:
     found, posterior = read_json(directory / _FOUND), read_array(directory / _ARRAY)
     if not len(posterior):
         return Pseudo(found=found)
-    return Pseudo(PseudoLabels(load_dataset(directory / _TEXTS), posterior), found)
+    labels = PseudoLabels(load_dataset(directory / _TEXTS), posterior, found["text_weight"])
+    return Pseudo(labels, found)
 
 
 def without_learnt(data: TaskData, pseudo: Pseudo) -> TaskData:

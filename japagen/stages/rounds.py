@@ -28,6 +28,8 @@ from japagen.tasks.tasks import Task
 
 # A round that named nothing but what is missing would be all exceptions.
 _MOST_MISSING = 0.5
+# How often texts that a list came without are asked for again.
+_MORE_REQUESTS = 2
 # Registers are asked for otherwise than planned where they are off by more standard errors.
 _REGISTER_ERRORS = 2.0
 _LEAST_REGISTER = 0.25
@@ -105,12 +107,13 @@ class Rounds:
         wanted = {label: generation.first_wants(task, label, sizes[0]) for label in task.labels}
         for number, size in enumerate(sizes):
             requests = planner.round(number, size, registers, wanted)
-            made = self._ask(made, requests)
+            made = self._ask(made, requests, planner)
             if len(sizes) == 1:
                 break
             made.rounds.append(self._look_back(made, number))
             if made.rounds[-1]["stopped"] and number + 1 < len(sizes):
-                left = sum(sizes[number + 1 :]) * len(task.labels)
+                texts = sum(r.texts for r in made.requests) / len(made.requests)
+                left = round(sum(sizes[number + 1 :]) * len(task.labels) / texts)
                 self._listener.note(
                     f"Round {number + 1} of {len(sizes)} brought the texts no closer to gold; "
                     f"{left} requests were saved."
@@ -120,17 +123,30 @@ class Rounds:
                 registers, wanted = self._next(made.rounds[-1], sizes[number + 1])
         return made
 
-    def _ask(self, made: Generated, requests: list[Request]) -> Generated:
+    def _ask(self, made: Generated, requests: list[Request], planner: RequestPlanner) -> Generated:
         asked = self._asker.ask(requests, "generate")
-        answers = {**made.answers, **asked.answers}
-        failures = {**made.failures, **asked.failures}
+        answers, failures, sent = dict(asked.answers), dict(asked.failures), asked.sent
+        short = planner.missing(requests, answers)
+        for _ in range(_MORE_REQUESTS):
+            if not short:
+                break
+            requests = [*requests, *short]
+            asked = self._asker.ask(short, "generate")
+            answers, failures = {**answers, **asked.answers}, {**failures, **asked.failures}
+            sent += asked.sent
+            short = planner.missing(short, asked.answers)
+        if lacking := sum(r.texts for r in short):
+            self._listener.note(
+                f"{lacking} texts did not come: answers held fewer than they were asked for."
+            )
+        answers, failures = {**made.answers, **answers}, {**made.failures, **failures}
         if not answers:
             raise JapagenError(
                 f"None of {len(requests)} requests was answered.",
                 f"The first reason: {next(iter(failures.values()), 'unknown')}",
             )
         return Generated(
-            [*made.requests, *requests], answers, failures, made.sent + asked.sent, made.rounds
+            [*made.requests, *requests], answers, failures, made.sent + sent, made.rounds
         )
 
     def _look_back(self, made: Generated, number: int) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,29 @@ from japagen.tasks.tasks import Task
 Seeded = tuple[int, npt.NDArray[np.float64]]
 """The seed of a training and what its classifier gave for the test texts, shape
 (n, `LabelSpace.outputs`)."""
+Learnt = Literal["gold", "union", "nothing"]
 _ERRORS_SHOWN = 30
 # Below this an accuracy is known to no better than 0.14 or so: 1.96 standard errors at 0.5.
 _FEW = 50
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One baseline of a run.
+
+    Attributes:
+        name: ``tfidf``, ``plain`` or ``zero_shot``.
+        learnt: What it was fitted to: gold, gold and all kept synthetic texts alike, or nothing.
+        runs: Seed and what it gave for the test texts, a fitting; empty where it was left out.
+        rows: The test texts that it was asked about; all when None.
+        reason: Why it was left out, as a code.
+    """
+
+    name: str
+    learnt: Learnt
+    runs: Sequence[Seeded] = ()
+    rows: Sequence[int] | None = None
+    reason: str | None = None
 
 
 def scores_of(
@@ -34,16 +54,18 @@ def scores_of(
     data: TaskData,
     with_synthetic: Sequence[Seeded],
     gold_only: Sequence[Seeded],
+    baselines: Sequence[Baseline] = (),
     *,
     used: bool = True,
 ) -> dict[str, Any] | None:
-    """Both arms' scores; the leading metric's gain of one over the other, and the verdict.
+    """Both arms' scores beside the baselines'; the gain of one over the other, and the verdict.
 
     Args:
         task: The task.
         data: Its texts.
         with_synthetic: The trainings on synthetic text.
         gold_only: Those on gold alone; perhaps none.
+        baselines: What a reader would try first.
         used: Whether the first were on synthetic text after all.
 
     Returns:
@@ -68,6 +90,7 @@ def scores_of(
         "few": len(test) < _FEW,
         "metric": task.metric,
         "metrics": list(METRICS_OF[task.kind]),
+        "baselines": [_baseline(task, true, b, with_synthetic, space) for b in baselines],
         "gold_only": _arm(task, true, gold_only, space) if gold_only else None,
         "with_synthetic": _arm(task, true, with_synthetic, space),
         "gain": asdict(gain) if gain else None,
@@ -81,6 +104,36 @@ def _verdict(gain: Interval | None) -> str:
     if gain.low > 0:
         return "better"
     return "worse" if gain.high < 0 else "no_clear_difference"
+
+
+def _baseline(
+    task: Task,
+    true: Sequence[Label],
+    baseline: Baseline,
+    ours: Sequence[Seeded],
+    space: LabelSpace,
+) -> dict[str, Any]:
+    """A baseline's scores, and the gain of the run's classifier over it on the same texts."""
+    found: dict[str, Any] = {
+        "name": baseline.name,
+        "learnt": baseline.learnt,
+        "reason": baseline.reason,
+    }
+    if not baseline.runs:
+        return found
+    rows = list(range(len(true))) if baseline.rows is None else list(baseline.rows)
+    asked = [true[row] for row in rows]
+    arm = _arm(task, asked, baseline.runs, space)
+    gain = bootstrap_difference(
+        space.codes(asked),
+        [space.decide(outputs[rows]) for _, outputs in ours],
+        [space.decide(outputs) for _, outputs in baseline.runs],
+        task.metric,
+        resamples=task.evaluation.bootstrap,
+        seed=task.seed,
+    )
+    kept = (*METRICS_OF[space.kind], f"{task.metric}_sd", "intervals", "seeds")
+    return {**found, "n": len(rows), **{key: arm[key] for key in kept}, "gain": asdict(gain)}
 
 
 def _arm(

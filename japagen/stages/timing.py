@@ -1,4 +1,4 @@
-"""How long a generator takes for an answer, found out by asking it a few."""
+"""How long a generator takes for a text, found out by asking it for a few."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SAMPLE = 4
 
 @dataclass(frozen=True)
 class Rate:
-    """What one answer takes on average.
+    """What one text takes on average; of a list, its part.
 
     Attributes:
         prompt_tokens: Tokens read.
@@ -33,7 +33,7 @@ class Rate:
 
 
 def measured(waiting: Sequence[Request], generator: Generator, sample: int | None) -> Rate | None:
-    """What an answer takes in a sample sent now; None if there is none or nobody answers.
+    """What a text takes in a sample sent now; None if there is none or nobody answers.
 
     Args:
         waiting: What the sample is taken from.
@@ -54,7 +54,8 @@ def measured(waiting: Sequence[Request], generator: Generator, sample: int | Non
     seconds = time.perf_counter() - began
     if not answers:
         return None
-    count = len(answers)
+    texts = {r.id: r.texts for r in chosen}
+    count = sum(texts[a.request_id] for a in answers)
     prompt, completion = (
         sum(getattr(a, name) for a in answers) / count
         for name in ("prompt_tokens", "completion_tokens")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from japagen.curation import label_judge
-from japagen.curation.label_check import Floats, Vote, cross_fitted_vote, label_indices
+from japagen.curation.label_check import Floats, Ints, Vote, cross_fitted_vote, label_indices
 from japagen.errors import JapagenError
 from japagen.examples import Dataset
-from japagen.generators.base import Answer, GeneratorInfo
+from japagen.generators.base import Answer, GeneratorInfo, Prompt
 from japagen.generators.choosing import AmbiguousOptionsError
 from japagen.listeners import Listener
 from japagen.prompts import PromptLibrary
@@ -20,6 +23,8 @@ from japagen.tasks.tasks import Task
 
 if TYPE_CHECKING:
     from japagen.training.frozen import FrozenTraining
+
+_TINY = 1e-12
 
 
 class Voters:
@@ -31,16 +36,28 @@ class Voters:
         asker: The generator.
         listener: Told of the progress.
         stage: What they are asked for, as progress and the ledger name it.
+        learnt: Texts that the encoder's vote learns from beside gold.
+        text_weight: Gold texts that one of them counts for on average.
     """
 
     def __init__(
-        self, task: Task, gold: Dataset, asker: Asker, listener: Listener, stage: str
+        self,
+        task: Task,
+        gold: Dataset,
+        asker: Asker,
+        listener: Listener,
+        stage: str,
+        *,
+        learnt: Dataset | None = None,
+        text_weight: float = 0.0,
     ) -> None:
         self._task = task
         self._gold = gold
         self._asker = asker
         self._listener = listener
         self._stage = stage
+        self._learnt = learnt.kept if learnt is not None else None
+        self._text_weight = text_weight
         self._prompts = PromptLibrary(task.generation.prompts)
         self._labels = list(task.labels)
         self._vectors: dict[str, Floats] = {}
@@ -63,15 +80,19 @@ class Voters:
         from japagen.training.encoders import encoder_identity
 
         task = self._task
-        template = f"judge.{generator.prompt_kind}" if generator else None
+        learnt = self._learnt and [self._learnt.fingerprint, self._text_weight]
+        templates = [f"judge.{generator.prompt_kind}"] if generator else []
+        if generator and self._weighs_answers:
+            templates.append("choose.chat")
         return {
             "gold": self._gold.fingerprint,
+            "learnt": learnt,
             "encoder": encoder_identity(task.training.encoder),
             "max_length": task.training.max_length,
             "labels": dict(task.labels),
             "texts": [task.text_type, task.domain],
             "generator": generator and generator.identity,
-            "template": template and digest(self._prompts.template_hash(template)),
+            "template": [digest(self._prompts.template_hash(name)) for name in templates],
             "seed": task.seed,
         }
 
@@ -107,25 +128,79 @@ class Voters:
     def _encoder_vote(self, dataset: Dataset) -> Vote:
         """The vote of heads on the frozen encoder, descriptions and all, as `train` fits them."""
         return cross_fitted_vote(
-            self._frozen.log_probabilities,
+            self._fit,
             self.vectors(self._gold),
             label_indices(self._gold, self._labels),
             self.vectors(dataset),
             self._task.seed,
         )
 
+    def _fit(self, seen: Floats, targets: Ints, others: Floats) -> Floats:
+        """Log-probabilities of others under a head that learnt from gold and the texts beside."""
+        if self._learnt is None:
+            return self._frozen.log_probabilities(seen, targets, others)
+        weights = self._text_weight * self._learnt.weights
+        found = self._frozen.probabilities(
+            np.concatenate([seen, self.vectors(self._learnt)]),
+            np.concatenate([targets, label_indices(self._learnt, self._labels)]),
+            np.concatenate([np.ones(len(seen)), weights]),
+            others,
+        )
+        return np.asarray(np.log(np.maximum(found, _TINY)))
+
     def _generator_votes(self, dataset: Dataset) -> list[Vote]:
         """The generator's vote, or none where it cannot be asked."""
-        questions = label_judge.plan_questions(dataset, self._gold, self._task.seed)
         try:
-            scores = self._scores(questions)
+            return [self._generator_vote(dataset)]
         except JapagenError as error:
-            self._listener.note(f"The generator does not judge labels: {error.message}")
-            # A server may be back the next time; labels that begin alike will not change.
-            if not isinstance(error, AmbiguousOptionsError):
-                self.unanswered.append(error.message)
+            self._refused(error)
             return []
-        return [label_judge.to_vote(questions, scores, len(self._gold), len(dataset))]
+
+    def judge(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
+        """What the generator makes of each label, for questions without shots.
+
+        What got no answer stands in `unanswered` afterwards.
+
+        Returns:
+            A row for each question; nothing if it cannot say.
+        """
+        try:
+            if self._weighs_answers:
+                with suppress(AmbiguousOptionsError):
+                    return self._zero_shot(questions)
+            return self._scores(questions)
+        except JapagenError as error:
+            self._refused(error)
+            return []
+
+    def _refused(self, error: JapagenError) -> None:
+        self._listener.note(f"The generator does not judge labels: {error.message}")
+        # A server may be back the next time; labels that begin alike will not change.
+        if not isinstance(error, AmbiguousOptionsError):
+            self.unanswered.append(error.message)
+
+    @property
+    def _weighs_answers(self) -> bool:
+        """Whether it is a chat model in this process, which judges without shots."""
+        return self._asker.info.prompt_kind == "chat" and self._asker.can_choose
+
+    def _generator_vote(self, dataset: Dataset) -> Vote:
+        task, gold = self._task, self._gold
+        counts = len(gold), len(dataset)
+        if self._weighs_answers:
+            # Refused where labels outnumber letters, or a record holds a server's answers.
+            with suppress(AmbiguousOptionsError):
+                questions = label_judge.plan_zero_shot(dataset, gold)
+                scores = self._zero_shot(questions)
+                return label_judge.to_vote(questions, scores, *counts, self._asker.info.name)
+        questions = label_judge.plan_questions(dataset, gold, task.seed)
+        return label_judge.to_vote(questions, self._scores(questions), *counts)
+
+    def _zero_shot(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
+        """What a chat model makes of each text by the labels' descriptions alone."""
+        names = label_judge.letters(self._labels)
+        turns = label_judge.zero_shot_turns(questions, self._task, self._prompts, names)
+        return self._weighed(turns, names)
 
     def _scores(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
         """Weighed by a base model in this process, else by answers: with scores or as votes."""
@@ -140,17 +215,20 @@ class Voters:
     def _chosen(self, questions: Sequence[label_judge.Question]) -> list[list[float]]:
         """What a base model weighs the labels' names at, or letters where names begin alike."""
         try:
-            return self._weighed(questions, self._labels)
+            return self._weighed(self._documents(questions, self._labels), self._labels)
         except AmbiguousOptionsError:
-            return self._weighed(questions, label_judge.letters(self._labels))
+            names = label_judge.letters(self._labels)
+            return self._weighed(self._documents(questions, names), names)
 
-    def _weighed(
+    def _documents(
         self, questions: Sequence[label_judge.Question], names: Sequence[str]
-    ) -> list[list[float]]:
-        documents = label_judge.documents(questions, self._task, self._prompts, names)
-        scores: list[list[float]] = [[] for _ in documents]
-        stream = self._asker.choose(documents, names)
-        for index, row in self._listener.track(stream, len(documents), self._stage):
+    ) -> list[str]:
+        return label_judge.documents(questions, self._task, self._prompts, names)
+
+    def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[list[float]]:
+        scores: list[list[float]] = [[] for _ in prompts]
+        stream = self._asker.choose(prompts, names)
+        for index, row in self._listener.track(stream, len(prompts), self._stage):
             scores[index] = row
         return scores
 

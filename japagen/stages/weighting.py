@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from japagen.alignment.bounds import bound_weights, find_off_topic
+from japagen.alignment.bounds import bound_weights
+from japagen.curation.off_topic import find_off_topic
+from japagen.curation.reliability import Reliability
 from japagen.examples import Dataset
 from japagen.generation import coverage
 from japagen.japanese.register_detection import RegisterAnalyzer
 from japagen.mixing.mix import Mix, find_mix
-from japagen.mixing.reliability import Reliability
 from japagen.mixing.worth import measure_worth, why_not
 from japagen.running.data import TaskData
 from japagen.running.stage_runner import StageRunner, fingerprint_of
@@ -159,11 +160,9 @@ class Weighting:
         from japagen.training.encoders import encoder_identity
 
         task = self._task
-        odds = mix.share / (1 - mix.share)
-        text_weight = odds * len(gold) / len(chosen.kept)
         fingerprint: dict[str, Any] = {
             "examples": chosen.fingerprint,
-            "text_weight": text_weight,
+            "text_weight": mix.text_weight,
             "gold": fingerprint_of(gold),
             "encoder": encoder_identity(task.training.encoder),
             "max_length": task.training.max_length,
@@ -180,9 +179,12 @@ class Weighting:
                 gold,
                 chosen.kept,
                 frozen,
-                text_weight=text_weight,
+                text_weight=mix.text_weight,
                 seed=task.seed,
                 repeats=task.mixing.repeats,
             )
 
-        return self._stages.run("worth", ["worth.json"], fingerprint, make, write_json, read_json)
+        found: dict[str, Any] | None = self._stages.run(
+            "worth", ["worth.json"], fingerprint, make, write_json, read_json
+        )
+        return found

@@ -12,6 +12,8 @@ from japagen.tasks.generator_settings import GeneratorSettings
 from japagen.tasks.settings import Budget, Count, Item, Section, Share, Source
 
 Attributes = dict[Item, tuple[Item, ...]]
+TEXTS_PER_REQUEST = 5
+"""Of a chat model; one that continues documents writes one text a request."""
 Diversity = Literal["low", "medium", "high"]
 
 # What each level sets where the task file does not: section to key to value. The middle one is
@@ -33,7 +35,10 @@ class Generation(Section):
     """How much is asked for, and how.
 
     Attributes:
-        per_label: Requests for each label.
+        per_label: Texts to ask for, per label.
+        texts_per_request: Texts that one request asks a chat model for, which are then told not to
+            resemble each other; 5 if not set. A model that continues documents writes one text a
+            request. So do pairs, and templates of your own that do not use ``number``.
         strategy: ``few_shot`` shows gold examples, ``zero_shot`` only describes the label;
             ``auto`` is few-shot where there is gold. ``gradient_matching`` is few-shot, and
             synthesises texts anew after their labels were checked, so that their gradients come
@@ -42,19 +47,22 @@ class Generation(Section):
             ``shots``, ``completions_per_shot_set`` and ``curation.max_similarity`` where they are
             not given. ``medium`` leaves their defaults.
         shots: Gold examples in a prompt.
-        completions_per_shot_set: Requests that share one set of shots (and so one prompt
-            prefix); the set is never used again.
+        completions_per_shot_set: Texts that are written from one set of shots (and, a text a
+            request, from one prompt prefix); the set is never used again.
         temperature: Of sampling; higher is more varied and less sure to be sense.
         top_k: Tokens that each next one is drawn from; 0 for all. Sent where a server takes it.
         min_p: Least probability of a token, as a share of the likeliest one's.
-        max_tokens: Longest text; what is not finished by then is rejected as ``truncated``.
+        max_tokens: Longest text; what is not finished by then is rejected as ``truncated``. Several
+            texts a request have as many times that together.
         rounds: Rounds that the requests are spread over. From the second on, requests name what
             the texts so far have too little of; 1 asks for everything at once.
         knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
             label. Requests that name nothing else name one of these, in turn.
-        attributes: Attribute to its values, such as 話題 and 立場, or such a grid for each label.
-            Requests that name nothing else take one value of each, every combination about as
-            often; a base model is told of the first attribute alone.
+        attributes: What varies from text to text. ``auto`` tells a chat model who writes each text
+            and how (mood, length, slips of writing), by the kind of text; ``none`` tells it
+            nothing. In place of these, attribute to its values, such as 話題 and 立場, or such a
+            grid for each label: texts that name nothing else take one value of each, every
+            combination about as often; a base model is told of the first attribute alone.
         corpus: Texts of your own as material. Requests that name nothing else get a passage each,
             found by the words of their examples and of the label's description. Copies of
             passages are rejected.
@@ -67,6 +75,7 @@ class Generation(Section):
     """
 
     per_label: Count = 150
+    texts_per_request: Annotated[int, Field(ge=1, le=20)] | None = None
     strategy: Literal["auto", "few_shot", "zero_shot", "gradient_matching"] = "auto"
     diversity: Diversity = "medium"
     shots: Count = 10
@@ -77,7 +86,7 @@ class Generation(Section):
     max_tokens: Count = 120
     rounds: Annotated[int, Field(ge=1, le=20)] = 1
     knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
-    attributes: Attributes | dict[str, Attributes] = Field(default={})
+    attributes: Literal["auto", "none"] | Attributes | dict[str, Attributes] = "auto"
     corpus: Source | None = None
     paraphrase_share: Share = 0.0
     rare_share: Share = 0.1
@@ -86,8 +95,8 @@ class Generation(Section):
     budget: Budget = Budget()
 
     def grid(self, label: str) -> Mapping[str, tuple[str, ...]]:
-        """Attribute to values of a label's grid; empty where it has none."""
-        given: Mapping[str, Any] = self.attributes
+        """Attribute to values of a label's grid in the task file; empty where it has none."""
+        given: Mapping[str, Any] = {} if isinstance(self.attributes, str) else self.attributes
         if any(isinstance(values, dict) for values in given.values()):
             given = given.get(label, {})
         return given
@@ -95,6 +104,8 @@ class Generation(Section):
     @property
     def grid_labels(self) -> list[str]:
         """The labels that have a grid of their own; none where one serves all."""
+        if isinstance(self.attributes, str):
+            return []
         return [name for name, values in self.attributes.items() if isinstance(values, dict)]
 
     @model_validator(mode="after")

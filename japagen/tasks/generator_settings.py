@@ -39,8 +39,9 @@ class GeneratorSettings(Section):
     Attributes:
         backend: ``embedded`` (a GGUF in this process), ``openai`` (any compatible server),
             ``hf`` (transformers in this process) or ``replay`` (the record of a run).
-        model: A GGUF path or ``gemma3-270m`` for embedded; the server's model name for openai;
-            a directory, GGUF path or Hub name for hf; a run directory for replay.
+        model: ``gemma3-270m``, ``qwen`` (a chat model, of the extra local-chat) or a GGUF path for
+            embedded; the server's model name for openai; a directory, GGUF path or Hub name for
+            hf; a run directory for replay.
         base_url: The server's address, for openai.
         api_key_env: The environment variable that holds the key, for openai.
         api: ``chat`` or ``completions``, for openai.

@@ -17,6 +17,14 @@ REMOVED = {
     "nothing showed that it helps; use entropy, the default",
     "alignment.method: sliced_transport": "alignment.method: sliced_transport was removed in 0.2, "
     "since nothing showed that it helps; use entropy, the default",
+    "training.soft_labels": "training.soft_labels was removed in 0.2, since a text now counts for "
+    "as much as its label can be relied on; leave it out",
+    "mixing.confirm": "mixing.confirm was removed in 0.2, since the share of synthetic text now "
+    "follows from the reliability of its labels; leave it out",
+    "mixing.confirm_folds": "mixing.confirm_folds was removed in 0.2, since nothing is confirmed "
+    "by fine-tuning any more; leave it out",
+    "mixing.confirm_minutes": "mixing.confirm_minutes was removed in 0.2, since nothing is "
+    "confirmed by fine-tuning any more; leave it out",
     "selection.method": "selection.method was removed in 0.2, since greedy did better than "
     "matching_pursuit; leave it out",
     "selection.diversity": "selection.diversity was removed in 0.2, since nothing showed that it "

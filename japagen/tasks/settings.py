@@ -300,11 +300,14 @@ class Training(Section):
         trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
         synthetic_share: Share of the total loss that synthetic examples carry, or ``auto`` for
             what their number and the reliability of their labels suggest; 0 trains on gold alone.
-        pseudo_labels: Whether unlabelled texts are learnt from as well, with what the voters on
-            labels make of them: ``auto`` where gold left out shows that the generator knows what
-            the encoder does not. Of classes alone.
-        pseudo_label_texts: Unlabelled texts that voters are asked about, at most; a quarter of
-            them all is left to compare later traffic with.
+        pseudo_labels: Whether unlabelled texts are learnt from as well, with the probabilities that
+            labelers give their labels: ``auto`` where a generator can be asked, and labelers do
+            better than chance on gold left out. Of classes alone.
+        pseudo_label_texts: Unlabelled texts that are labelled, at most; a quarter of them all is
+            left to compare later traffic with.
+        labeler: Who labels unlabelled texts beside the encoder: ``generator`` is the task's own;
+            ``auto`` takes the embedded chat model in place of the embedded base model, or where
+            all texts come from files, if the extra local-chat is installed.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
             where all texts together count for 16 gold texts per label, or 300 pairs.
         epochs: Passes over gold and synthetic text together.
@@ -323,6 +326,7 @@ class Training(Section):
     synthetic_share: Literal["auto"] | Annotated[float, Field(ge=0, lt=1)] = "auto"
     pseudo_labels: Literal["auto", "always", "never"] = "auto"
     pseudo_label_texts: Count = 300
+    labeler: Literal["auto", "generator"] = "auto"
     tune: Literal["auto", "always", "never"] = "auto"
     epochs: Count = 3
     min_steps: Count = 60
@@ -353,8 +357,16 @@ class Evaluation(Section):
         metric: What the verdict goes by: ``macro_f1``, ``accuracy`` or ``matthews`` for classes;
             ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels a text; ``spearman``
             or ``pearson`` for numbers. The first of them when absent; all are shown.
+        baselines: Whether to fit what a reader would try first, and show it beside japagen:
+            logistic regression on TF-IDF of character n-grams, and plain fine-tuning of the
+            encoder, each on gold and on gold with all kept synthetic texts. Of classes and tags.
+        zero_shot: Whether the generator labels up to 200 test texts itself, as a baseline: ``auto``
+            asks one that answers chat turns on another machine, ``always`` any that can say
+            which label a text has. Of classes alone.
     """
 
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     metric: str | None = None
+    baselines: bool = True
+    zero_shot: Literal["auto", "always", "never"] = "auto"

@@ -47,7 +47,7 @@ PAIRS_TUNED_FROM = 300
 _FAST_FROM = 40
 _SLOW, _FAST = 2e-5, 5e-5  # Learning rates below and from so many gold texts per label.
 # Gold texts that one synthetic text counts for where nobody says otherwise: what is expected of a
-# writer of whom nothing is known (`japagen.mixing.reliability`).
+# writer of whom nothing is known (`japagen.curation.reliability`).
 _TEXT_WEIGHT = 0.4
 # Folds for calibration, and how many of them are held out in turn: tuning for every fold is what
 # costs. Where synthetic text carries the training, and of much gold, one fold is enough.
@@ -65,6 +65,7 @@ def train(
     settings: Training | None = None,
     seed: int = 0,
     pseudo: PseudoLabels | None = None,
+    calibrated: bool = True,
     progress: Progress = lambda steps, _: steps,
 ) -> Classifier:
     """Fits a classifier to gold, synthetic examples and what the labels mean.
@@ -89,8 +90,10 @@ def train(
             is empty is described by its name. None describes nothing.
         settings: Hyperparameters; the encoder named there gives way to ``encoder``.
         seed: Of batches and dropout.
-        pseudo: Real texts that voters labelled; of classes alone. Each weighs what a text of gold
-            does, and is learnt with the probabilities of all labels.
+        pseudo: Real texts that labelers labelled; of classes alone. They are learnt with the
+            probabilities of all labels.
+        calibrated: Whether probabilities are calibrated, which trains on part of gold besides. It
+            changes no label.
         progress: Wraps the steps (iterable, total) to show how far it is.
 
     Raises:
@@ -113,7 +116,7 @@ def train(
     mass = _sample_weights(golds, kept, settings.synthetic_share)
     if pseudo is not None:
         targets[len(mass) :] = pseudo.probabilities
-        mass = np.concatenate([mass, np.ones(votes)])
+        mass = np.concatenate([mass, np.full(votes, pseudo.text_weight)])
     torch.manual_seed(seed)
     is_pair = bool(len(texts)) and texts.is_pair
     tunes = tunes_encoder(settings, float(mass.sum()), len(space.names), is_pair)
@@ -143,7 +146,8 @@ def train(
         tune(own, part, head)
         return head_of(own).logits(head_features(own, [data.rows[i] for i in others]))
 
-    if golds:
+    calibrates = calibrated and golds > 0
+    if calibrates:
         shots = texts.column("shot_ids")[golds:]
         ids = texts.column("id")[:golds]
         folds, held_out = _folds(golds, mass, tunes=tunes)
@@ -152,11 +156,11 @@ def train(
     if tunes:
         tune(classifier, whole, head)
         head = head_of(classifier)
-    if golds:
+    if calibrates:
         typical = TUNED_TEMPERATURE if tunes else TYPICAL_TEMPERATURE
         head, classifier.out_of_fold = calibrate(head, logits, targets[judged], space, typical)
     elif space.kind == "classification" and not tunes:
-        head = head.cooled(ZERO_GOLD_TEMPERATURE)
+        head = head.cooled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
     return classifier
 

@@ -1,4 +1,4 @@
-"""Real texts without labels, and what voters made of them."""
+"""Real texts without labels, and what labelers made of them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ class PseudoLabels:
     Attributes:
         texts: The texts, each with its likeliest label.
         probabilities: Of every label, in the order of the task's, shape (texts, labels).
+        text_weight: Gold texts that each counts for in the loss.
     """
 
     texts: Dataset
     probabilities: npt.NDArray[np.float64]
+    text_weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from japagen.cli import terminal
-from tests.report_sample import from_file
+from tests.report_sample import from_file, sample_run
 
 
 @pytest.fixture
@@ -98,3 +98,33 @@ def test_a_summary_tells_of_narrowed_diversity(
     metrics["diversity"]["alarms"].append({**alarm, "change": -0.3, "low": -0.4, "high": -0.2})
     terminal.print_summary(Path("run"), metrics)
     assert "(Self-BLEU), synthetic text is 30% less varied than gold" in screen.getvalue()
+
+
+def test_a_summary_puts_baselines_first_and_the_gain_over_the_best_of_them(
+    monkeypatch: pytest.MonkeyPatch, screen: io.StringIO
+) -> None:
+    monkeypatch.setattr(terminal, "out", Console(file=screen, width=300, soft_wrap=True))
+    terminal.print_summary(Path("run"), sample_run()[0])
+    shown = screen.getvalue().splitlines()
+    (first,) = [n for n, line in enumerate(shown) if line.startswith("gold only:")]
+    named = [line for line in shown[:first] if line.startswith("baseline: ")]
+    assert [line.split(": ")[1] for line in named] == [
+        "TF-IDF and logistic regression / gold alone",
+        "TF-IDF and logistic regression / gold and all synthetic texts",
+        "Plain fine-tuning / gold alone",
+        "Plain fine-tuning / gold and all synthetic texts",
+    ]
+    assert "baseline left out: The generator itself / no examples: not asked" in "\n".join(shown)
+    gain = "gain over the best baseline (Plain fine-tuning / gold and all synthetic texts)"
+    assert gain in shown[first - 1]
+
+
+def test_a_summary_is_said_in_japanese(
+    monkeypatch: pytest.MonkeyPatch, screen: io.StringIO
+) -> None:
+    monkeypatch.setenv("JAPAGEN_LANG", "ja")
+    monkeypatch.setattr(terminal, "out", Console(file=screen, width=300, soft_wrap=True))
+    terminal.print_summary(Path("run"), sample_run()[0])
+    assert "比較対象: TF-IDF＋ロジスティック回帰 / 正解データのみ: macro-f1" in screen.getvalue()
+    assert "測らなかった比較対象: 生成モデルによる直接の分類 / 学習なし: " in screen.getvalue()
+    assert "比較対象のうち最も良い「通常の追加学習 / " in screen.getvalue()

@@ -12,10 +12,10 @@ from japagen.curation.label_check import (
     cross_fitted_vote,
     encoder_vote,
     fit_pool,
-    gain_over_first,
     held_out_posterior,
     label_indices,
     settle_labels,
+    with_writer,
 )
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Rejection
@@ -91,16 +91,6 @@ def test_guessing_is_told_from_knowing() -> None:
     assert not beats_guessing(np.tile([0.5, 0.3, 0.2], (len(TARGETS), 1)), TARGETS)
 
 
-def test_a_second_voter_is_a_gain_only_if_it_knows_more() -> None:
-    modest, knowing = told(TARGETS, 0.5, 1), told(TARGETS, 4.0, 2)
-    gain, error = gain_over_first([modest, knowing], TARGETS)
-    assert gain > 3 * error > 0
-    for other in (RNG.normal(size=modest.shape), modest):
-        gain, error = gain_over_first([knowing, other], TARGETS)
-        assert gain < error
-    assert gain_over_first([modest], TARGETS) == (0.0, 0.0)
-
-
 def test_vectors_vote_for_their_own_side() -> None:
     centres = RNG.normal(size=(3, 20)) * 2
     gold = centres[TARGETS] + RNG.normal(size=(60, 20))
@@ -161,3 +151,52 @@ def test_all_are_kept_with_the_weight_of_their_label() -> None:
 def test_a_label_the_task_does_not_know_is_named() -> None:
     with pytest.raises(JapagenError, match="found 不明"):
         label_indices(Dataset.of([Example("文", "不明")]), LABELS)
+
+
+def test_a_strong_writer_is_not_overruled_by_a_weak_labeler() -> None:
+    own = np.array([0, 0])
+    labelers = np.array([[0.25, 0.6, 0.15], [0.1, 0.85, 0.05]])
+    found = with_writer(labelers, own, accuracy=0.97)
+    assert found.argmax(axis=1).tolist() == [0, 0]
+    settled = settle_labels(_of_label("良", 2), LABELS, found, "relabel", 0.5)
+    assert settled.labels == ["良", "良"]
+    assert settled.kept_mask.all()
+
+
+def test_a_weak_writer_is_overruled_by_a_sure_labeler() -> None:
+    labelers = np.array([[0.02, 0.97, 0.01], [0.4, 0.45, 0.15]])
+    found = with_writer(labelers, np.array([0, 0]), accuracy=0.6)
+    settled = settle_labels(_of_label("良", 2), LABELS, found, "relabel", 0.5)
+    # Where the labeler is in doubt, even a weak writer tips the balance.
+    assert settled.labels == ["並", "良"]
+
+
+def test_nobody_labels_so_well_that_what_is_clearly_wrong_stands() -> None:
+    labelers = np.array([[1e-9, 1 - 2e-9, 1e-9]])
+    assert with_writer(labelers, np.array([0]), accuracy=1.0).argmax() == 1
+
+
+def test_a_writer_that_labels_at_random_says_nothing() -> None:
+    labelers = np.array([[0.2, 0.5, 0.3], [0.7, 0.2, 0.1]])
+    # Nor is one that is worse than chance turned round.
+    for accuracy in (1 / 3, 0.1, 0.0):
+        found = with_writer(labelers, np.array([0, 1]), accuracy)
+        np.testing.assert_allclose(found, labelers)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2), st.floats(0, 1), st.floats(0, 1), st.integers(0, 10_000))
+def test_the_better_the_writer_the_likelier_its_label(
+    label: int, one: float, other: float, seed: int
+) -> None:
+    labelers = np.random.default_rng(seed).dirichlet(np.ones(3), size=1)
+    worse, better = (
+        with_writer(labelers, np.array([label]), accuracy) for accuracy in sorted((one, other))
+    )
+    assert worse.sum() == pytest.approx(1)
+    assert worse[0, label] <= better[0, label] + 1e-12
+    assert worse[0, label] >= labelers[0, label] - 1e-9
+
+
+def _of_label(label: str, number: int) -> Dataset:
+    return Dataset.of(Example(f"文{n}", label, id=f"{n}") for n in range(number))

@@ -10,9 +10,11 @@ from japagen.curation.label_judge import (
     documents,
     letters,
     plan_questions,
+    plan_zero_shot,
     read_judgement,
     requests,
     to_vote,
+    zero_shot_turns,
 )
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
@@ -85,6 +87,34 @@ def test_a_chat_model_is_asked_for_a_label_as_json(task: Task) -> None:
     said = asked[-1].prompt[-1].content
     assert '{"label": "分類の名前"}' in said
     assert "返したい。" in said
+
+
+def test_without_shots_each_text_is_asked_about_once_and_stands_last(task: Task) -> None:
+    questions = plan_zero_shot(TEXTS, GOLD)
+    assert [(q.gold, q.row) for q in questions] == [
+        *((True, row) for row in range(len(GOLD))),
+        *((False, row) for row in range(len(TEXTS))),
+    ]
+    names = letters(list(task.labels))
+    turns = zero_shot_turns(questions, task, PromptLibrary(), names)
+    system, user = turns[-1]
+    for letter, (label, description) in zip(names, task.labels.items(), strict=True):
+        assert f"{letter}：{label}。{description}\n" in user.content
+    assert user.content.endswith("：返したい。")
+    before = user.content.removesuffix("返したい。")
+    for question, (first, last) in zip(questions, turns, strict=True):
+        assert first == system
+        assert last.content == before + question.text
+
+
+def test_one_prompt_is_calibrated_on_all_that_it_judged() -> None:
+    questions = plan_zero_shot(TEXTS, GOLD)
+    scores = np.random.default_rng(0).normal(size=(len(questions), 2)) + np.array([3.0, 0.0])
+    found = to_vote(questions, scores.tolist(), len(GOLD), len(TEXTS), "some-model")
+    assert found.name == "some-model"
+    expected = scores - scores.mean(axis=0)
+    assert found.gold == pytest.approx(expected[: len(GOLD)])
+    assert found.texts == pytest.approx(expected[len(GOLD) :])
 
 
 @pytest.mark.parametrize(

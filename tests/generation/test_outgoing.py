@@ -123,4 +123,5 @@ def test_only_what_went_through_the_mask_is_streamed() -> None:
         "generation/sending.py",
         "stages/timing.py",
         "stages/previewing.py",
+        "stages/proposing.py",
     }

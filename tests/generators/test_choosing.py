@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from japagen.generators import llama_engine
+from japagen.generators.base import Message
 from japagen.generators.choosing import AmbiguousOptionsError, Chooser
 from japagen.generators.embedded import EmbeddedGenerator
 from tests.generators.tiny_model import write_tiny_model
 from tests.scripted import ScriptedGenerator
 
+TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
 OPTIONS = ["商品", "返品", "会社"]
 DOCUMENTS = [f"届いた{word}。\n配送：" for word in ("商品", "本", "日本語", "会社の商品", "あい")]
 
@@ -48,6 +51,32 @@ def test_what_is_too_unlikely_to_be_listed_is_weighed_alike(
     forced = dict(generator.choose(DOCUMENTS, OPTIONS))
     for index, row in listed.items():
         assert forced[index] == pytest.approx(row, abs=0.05)
+
+
+@pytest.mark.parametrize("listed", [100, 1])
+def test_an_answer_to_chat_turns_is_weighed_behind_the_files_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: int
+) -> None:
+    pytest.importorskip("xllamacpp")
+    monkeypatch.setattr(llama_engine, "_LISTED", listed)
+    path = write_tiny_model(tmp_path / "chat.gguf", lambda w: w.add_chat_template(TEMPLATE))
+    chat = EmbeddedGenerator(path, slots=2, threads=1, context=256, cache=tmp_path)
+    try:
+        turns = [(Message("system", "指示"), Message("user", text)) for text in DOCUMENTS]
+        found = dict(chat.choose(turns, ["A", "B", "C"]))
+        documents = [f"<system>指示\n<user>{text}\n" for text in DOCUMENTS]
+        rendered = dict(chat.choose(documents, ["A", "B", "C"]))
+    finally:
+        chat.close()
+    assert sorted(found) == list(range(len(DOCUMENTS)))
+    assert len({tuple(row) for row in found.values()}) > 2
+    for index, row in rendered.items():
+        assert found[index] == pytest.approx(row, abs=0.05)
+
+
+def test_a_model_without_a_template_weighs_no_answers(generator: EmbeddedGenerator) -> None:
+    with pytest.raises(llama_engine.EngineError, match="no chat template"):
+        generator.choose([(Message("user", "返品です。"),)], OPTIONS)
 
 
 def test_options_that_begin_alike_are_refused(generator: EmbeddedGenerator) -> None:

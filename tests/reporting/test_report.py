@@ -128,6 +128,12 @@ def _figures(metrics: dict[str, Any], words: Words) -> list[str]:
         ]
         found += [words.count(row["support"]) for row in arm["per_label"].values()]
         found += [words.count(n) for row in arm["confusion"] for n in row]
+    for row in scores["baselines"]:
+        if row["reason"] is None:
+            found += [words.number(row[k]) for k in ("macro_f1", "accuracy", "matthews")]
+            found += [words.signed(row["gain"][k]) for k in ("value", "low", "high")]
+        else:
+            found.append(words(f"baselines.without.{row['reason']}"))
     for row in metrics["per_label"].values():
         found += [words.count(row[k]) for k in ("gold", "generated", "kept")]
         found += [words.share(row[k]) for k in ("label_trust", "weight_share")]
@@ -452,7 +458,7 @@ def test_sources_stand_side_by_side(run: Run, language: Language) -> None:
     share = words.share(150 / 165)
     for shown in ("他社", "generator", f"150 ({share})", "0.610 [0.580, 0.640]", "1,250", worth):
         assert shown in page.text, shown
-    assert words("mix.default") in page.text
+    assert words("mix.reliable") in page.text
     assert words("filter.duplicate") in page.text
 
 

@@ -11,8 +11,9 @@ import pytest
 import japagen as jg
 from japagen.curation.label_check import FILTER
 from japagen.examples import Dataset
-from japagen.generators.base import Answer, PromptKind, Request
+from japagen.generators.base import Answer, Message, Prompt, PromptKind, Request
 from japagen.generators.choosing import AmbiguousOptionsError
+from japagen.running.data import load_data
 from japagen.tasks.tasks import Task
 from tests.scripted import ScriptedGenerator, write_text
 from tests.test_pipeline import Heard, _changed
@@ -91,7 +92,7 @@ def test_a_base_model_has_its_own_texts_relabelled(task: Task, tmp_path: Path, a
     assert generator.options == ([["配送", "返品"], ["A", "B"]] if alike else [["配送", "返品"]])
     moved = [e for e in after.kept if e.label != e.label_asked]
     assert len(moved) >= wrong(before) - 1
-    assert any("Voters on labels" in note for note in heard.notes)
+    assert any(note.startswith("Labelers (encoder ") for note in heard.notes)
 
 
 def test_what_is_judged_otherwise_can_be_rejected(task: Task, tmp_path: Path) -> None:
@@ -114,6 +115,47 @@ def test_a_chat_model_judges_through_the_ledger_and_only_once(task: Task, tmp_pa
     _, heard = checked(task, tmp_path / "run", again)
     assert again.asked == []
     assert "trust" in heard.kept()
+
+
+class Answering(ScriptedGenerator):
+    """A chat model in this process: it weighs the letters that an answer may begin with."""
+
+    def __init__(self) -> None:
+        super().__init__(misled, kind="chat")
+        self.judged: list[tuple[Message, ...]] = []
+
+    def choose(
+        self, prompts: Sequence[Prompt], options: Sequence[str]
+    ) -> Iterator[tuple[int, list[float]]]:
+        for index, prompt in enumerate(prompts):
+            assert isinstance(prompt, tuple)
+            self.judged.append(prompt)
+            right = label_of(prompt[-1].content.rsplit("問い合わせ：", 1)[1])
+            letter = next(o for o in options if f"\n{o}：{right}。" in prompt[-1].content)
+            yield index, [math.log(0.9 if o == letter else 0.1) for o in options]
+
+
+def test_a_chat_model_in_this_process_is_asked_once_about_each_text_and_shown_none(
+    task: Task, tmp_path: Path
+) -> None:
+    generator = Answering()
+    found, heard = checked(task, tmp_path / "run", generator)
+    assert wrong(found) == 0
+    assert any(e.label != e.label_asked for e in found.kept)
+    gold = load_data(task).gold
+    assert gold is not None
+    kept = [e for e in found if e.rejected is None or e.rejected.filter == FILTER]
+    assert len(generator.judged) == len(kept) + len(gold)
+    assert not [r for r in generator.asked if r.template.startswith("judge")]
+    for _, user in generator.judged:
+        assert sum(text in user.content for text in gold.texts) <= 1
+    assert any("scripted" in note for note in heard.notes if note.startswith("Labelers ("))
+    again = Answering()
+    _, heard = checked(task, tmp_path / "run", again)
+    assert again.judged == []
+    replayed = _changed(task, "generator", backend="replay", model=str(tmp_path / "run"))
+    run = jg.run(replayed, tmp_path / "again", until="align")
+    assert run.dataset.column("weight_label") == found.column("weight_label")
 
 
 class Scoring(ScriptedGenerator):

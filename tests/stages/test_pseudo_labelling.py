@@ -14,9 +14,11 @@ from japagen.examples import Dataset, Example
 from japagen.generators.base import Answer, Request
 from japagen.inspecting.monitoring import Profile
 from japagen.running.data import TaskData, load_data
-from japagen.stages.pseudo_labelling import _reason, sample_of
+from japagen.stages import pseudo_labelling
+from japagen.stages.pseudo_labelling import chat_labeler, sample_of
 from japagen.storage.files import read_array, read_json
 from japagen.storage.formats import load_dataset, write_examples
+from japagen.tasks.generator_settings import GeneratorSettings
 from japagen.tasks.settings import Source
 from japagen.tasks.tasks import Task
 from tests.scripted import ScriptedGenerator
@@ -36,7 +38,8 @@ def task(raw_task: dict[str, Any], tiny_encoder: str, tmp_path: Path) -> Task:
     path = tmp_path / "unlabelled.jsonl"
     write_examples(path, Dataset.of(Example(text) for text in TEXTS))
     raw_task["unlabelled"] = {"path": str(path)}
-    raw_task["training"] = {"encoder": tiny_encoder, "synthetic_share": 0}
+    # Whether the chat model is installed shall not decide who is asked.
+    raw_task["training"] = {"encoder": tiny_encoder, "synthetic_share": 0, "labeler": "generator"}
     return Task.parse(raw_task)
 
 
@@ -61,6 +64,7 @@ def test_unlabelled_texts_are_labelled_and_learnt(task: Task, tmp_path: Path) ->
     assert chances.shape == (36, 2)
     np.testing.assert_allclose(chances.sum(axis=1), 1)
     assert found["per_label"] == texts.label_counts()
+    assert 0 < found["text_weight"] <= found["reliability"] <= 1
     one, other = (read_array(run.path / "predictions" / f"train-{arm}-0.npy") for arm in ARMS)
     assert np.abs(one - other).max() > 0
     # The verdict is on what was added, though no synthetic text was.
@@ -125,20 +129,40 @@ def test_they_are_left_out_unless_they_help(task: Task, tmp_path: Path, mode: st
     assert run.metrics["scores"]["verdict"] == "not_used"
 
 
-def test_auto_wants_a_gain_and_more_than_a_guess(task: Task) -> None:
-    assert _reason(task, True, True) == "better"
-    assert _reason(task, False, True) == "no_better"
-    assert _reason(task, True, False) == "guessing"
-    assert _reason(always(task), False, False) == "always"
+def test_the_surer_labelers_are_right_the_more_each_text_counts(task: Task, tmp_path: Path) -> None:
+    class Unsure(Weighing):
+        """A model that is wrong about every third text."""
+
+        def _right(self, document: str) -> int:
+            return super()._right(document) ^ (sum(map(ord, document)) % 3 == 0)
+
+    found = [
+        ran(always(task), tmp_path / name, generator)[0].metrics["pseudo_labels"]
+        for name, generator in (("sure", Weighing()), ("unsure", Unsure()))
+    ]
+    assert found[0]["right"] > found[1]["right"]
+    assert found[0]["reliability"] > found[1]["reliability"]
+    assert found[0]["text_weight"] > found[1]["text_weight"]
 
 
-def test_a_generator_that_knows_more_than_the_encoder_is_listened_to(
-    task: Task, tmp_path: Path
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_chat_model_labels_only_where_it_is_installed_and_nobody_better_is_named(
+    task: Task, monkeypatch: pytest.MonkeyPatch, installed: bool
 ) -> None:
+    monkeypatch.setattr(pseudo_labelling, "chat_model_installed", lambda: installed)
+    auto = _changed(task, "training", labeler="auto")
+    embedded = auto.model_copy(update={"generator": GeneratorSettings()})
+    found = chat_labeler(embedded)
+    assert (found.model if found else None) == ("qwen" if installed else None)
+    assert chat_labeler(_changed(embedded, "training", labeler="generator")) is None
+    named = {"backend": "openai", "model": "m", "base_url": "http://localhost/v1"}
+    assert chat_labeler(_changed(auto, "generator", **named)) is None
+
+
+def test_a_generator_that_knows_the_labels_is_listened_to(task: Task, tmp_path: Path) -> None:
     run, _ = ran(task, tmp_path / "run", Weighing())
     found = run.metrics["pseudo_labels"]
-    assert found["gain"] > found["error"]
-    assert found["reason"] == "better"
+    assert found["reason"] == "reliable"
     assert found["right"] == 1
 
 
@@ -146,7 +170,7 @@ def test_texts_of_a_file_have_no_generator_to_ask(task: Task, tmp_path: Path) ->
     rows = [Example(f"{text}お願いします。", label_of(text)) for text in TEXTS[:12]]
     write_examples(tmp_path / "given.jsonl", Dataset.of(rows))
     run, _ = ran(always(task), tmp_path / "run", Weighing(), synthetic=tmp_path / "given.jsonl")
-    assert run.metrics["pseudo_labels"] == {"reason": "given_texts", "texts": 0}
+    assert run.metrics["pseudo_labels"] == {"reason": "no_generator", "texts": 0}
 
 
 def test_what_was_not_answered_is_asked_again(task: Task, tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from japagen.examples import REWRITTEN, Dataset, Example, Rejection
+from japagen.mixing.mix import Mix, SourceMix
 from japagen.running.data import TaskData
 from japagen.stages.metrics import Parts
-from japagen.stages.source_report import SourceValue, report_sources
+from japagen.stages.source_report import SourceValue, report_sources, value_of
 from japagen.tasks.settings import SourceEntry
 from japagen.tasks.tasks import Task
 
@@ -26,7 +27,6 @@ def parts(task: Task) -> Parts:
         TaskData(None, None, None),
         cost={"prompt_tokens": 200, "completion_tokens": 50, "yen": 1.5},
         seconds={"generate": 12.5, "curate": 1.0},
-        mix={"share": 0.6, "reason": "default"},
         distances={"own": 0.8, "claude": 0.9},
     )
 
@@ -63,17 +63,31 @@ def test_every_source_has_its_own_texts_and_cost(parts: Parts) -> None:
     assert none.to_dict()["value"]["reason"] == "nothing_kept"
 
 
-def test_a_source_has_its_part_of_the_weight_until_it_is_valued_apart(parts: Parts) -> None:
-    own, claude, none = (report.value for report in report_sources(_dataset(), parts))
-    # Weights of 2 against 1, of 60% of the loss.
-    assert own.share == pytest.approx(0.4)
-    assert claude.share == pytest.approx(0.2)
-    assert (own.used, own.reason, own.texts_worth) == (True, "default", None)
+def test_a_source_has_the_value_that_was_found_for_it(parts: Parts) -> None:
+    found = SourceValue(True, 0.5, 4.0, 1.0, None, "reliable")
+    own, claude, none = report_sources(_dataset(), replace(parts, values={"claude": found}))
+    assert claude.value == found
+    assert own.value == SourceValue(False, 0.0, None, None, None, "not_measured")
+    assert none.value.reason == "nothing_kept"
+
+
+def test_a_source_carries_what_its_texts_count_for_of_the_loss() -> None:
+    sources = {
+        "own": SourceMix(10, 0.2, "reliable"),
+        "claude": SourceMix(4, 1.0, "reliable"),
+        "noise": SourceMix(9, 0.0, "unreliable"),
+        "none": SourceMix(0, 0.0, "no_synthetic"),
+    }
+    mix = Mix(0.6, "reliable", sources)
+    worth = {"curves": {"sources": {"claude": {"texts": 4.0, "low": 1.0, "high": None}}}}
+    own, claude, noise, none = (value_of(name, mix, worth) for name in sources)
+    # 2 gold texts against 4, of 60% of the loss.
+    assert own.share == pytest.approx(0.2)
+    assert claude.share == pytest.approx(0.4)
+    assert (own.used, own.texts_worth, own.reason) == (True, None, "reliable")
+    assert (claude.texts_worth, claude.low, claude.high) == (4.0, 1.0, None)
+    assert noise == SourceValue(False, 0.0, None, None, None, "unreliable")
     assert none == SourceValue(False, 0.0, 0.0, 0.0, 0.0, "nothing_kept")
-    found = SourceValue(True, 0.5, 4.0, 1.0, None, "better")
-    valued = replace(parts, values={"claude": found})
-    assert report_sources(_dataset(), valued)[1].value == found
-    unused = replace(parts, mix={"share": 0.0, "reason": "no_help"})
-    assert not any(report.value.used for report in report_sources(_dataset(), unused))
-    unmeasured = replace(parts, mix=None)
-    assert report_sources(_dataset(), unmeasured)[0].value.reason == "not_measured"
+    assert value_of("claude", mix, None).texts_worth is None
+    alone = Mix(0.0, "given", sources)
+    assert not any(value_of(name, alone, None).used for name in sources)

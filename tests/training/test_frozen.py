@@ -23,20 +23,15 @@ def test_its_heads_are_those_that_train_fits(tiny_encoder: str) -> None:
         synthetic, gold, encoder=tiny_encoder, descriptions=DESCRIPTIONS, settings=settings
     )
     frozen = FrozenTraining(tiny_encoder, DESCRIPTIONS, settings)
-    n = len(gold) + len(synthetic)
-    mass = np.concatenate(
-        [
-            np.full(len(gold), 0.7 * n / len(gold)),
-            synthetic.weights * (0.3 * n / synthetic.weights.sum()),
-        ]
-    )
+    # In gold texts: three tenths of the whole are three sevenths of gold.
+    per_text = 3 / 7 * len(gold) / synthetic.weights.sum()
+    mass = np.concatenate([np.ones(len(gold)), synthetic.weights * per_text])
     targets = np.array([list(DESCRIPTIONS).index(e.label) for e in [*gold, *synthetic]])
     texts = ["荷物はどこ", "返品したい", "定期便"]
     found = frozen.probabilities(
         frozen.vectors([*gold.texts, *synthetic.texts]),
         targets,
         mass,
-        len(gold),
         frozen.vectors(texts),
     )
     # The trained one is calibrated besides: the same order and the same odds but for a power.
@@ -51,5 +46,5 @@ def test_gold_alone_classifies_others(tiny_encoder: str) -> None:
     targets = np.repeat([0, 1], [len(GOLD[label]) for label in DESCRIPTIONS])
     others = frozen.vectors(["荷物はどこ", "返品したい"])
     found = frozen.log_probabilities(gold, targets, others)
-    alone = frozen.probabilities(gold, targets, np.ones(len(gold)), len(gold), others)
+    alone = frozen.probabilities(gold, targets, np.ones(len(gold)), others)
     np.testing.assert_allclose(np.exp(found), alone)

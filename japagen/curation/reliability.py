@@ -15,7 +15,8 @@ labels are noisy too; they were read off three benchmark tasks with 0, 30 and 10
 (docs/mixing.md has what leaving a task out costs). A source that is more consistent than expected
 shows nothing: labels can be consistent and wrong. The posterior of r is summed over a grid. Where
 the labeler knows no more than chance, no count says anything and the prior stands: a writer is
-trusted until there is evidence against it.
+trusted until there is evidence against it. Of a source with fewer texts than gold, what a
+classifier learns from it is held against it as far as it has as many.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Writer = Literal["writer", "base_model"]
 
 # Beta priors of a writer's reliability, mean 0.75 and 0.5: a base model that continues lists wrote
@@ -61,6 +63,7 @@ class Evidence:
         gold: Gold texts.
         recognized: Of these, how many the labeler, not having seen them, is right on.
         transferred: Of these, how many a classifier trained on the source alone is right on.
+        off_topic: Texts of the source that are about something else than gold is.
     """
 
     labels: int
@@ -70,6 +73,7 @@ class Evidence:
     gold: int
     recognized: int
     transferred: int
+    off_topic: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,18 @@ class Reliability:
         """How many gold texts one text of the source is worth in training, at least 0.
 
         The information of a noisy label about the true one grows with the square of its
-        chance-corrected accuracy, hence the expected square.
+        chance-corrected accuracy, hence the expected square. Texts of another domain may have
+        labels that agree with each other and mean nothing here: where more than half are off
+        topic, the weight falls with the square of what is left.
         """
-        weight = FULL_WEIGHT * self.squared
+        weight = FULL_WEIGHT * self.squared * min(1.0, 2 * self.on_topic) ** 2
         return weight if weight >= LEAST_WEIGHT else 0.0
+
+    @property
+    def on_topic(self) -> float:
+        """The share of the source's texts that are about what gold is about."""
+        known = self.evidence
+        return 1 - known.off_topic / known.texts if known and known.texts else 1.0
 
     def accuracy(self, labels: int) -> float:
         """The expected share of right labels."""
@@ -128,10 +140,27 @@ def estimate_reliability(evidence: Evidence | None, prior: Writer = "writer") ->
         posterior = posterior * _likelihood(evidence)
     else:
         evidence = None
-    posterior /= posterior.sum()
+    return _summary(posterior, evidence)
+
+
+def estimate_accuracy(recognized: int, gold: int, labels: int) -> Reliability:
+    """How reliable labelers are, from gold that they had not seen.
+
+    Args:
+        recognized: Gold texts that they are right on.
+        gold: Gold texts.
+        labels: Number of labels.
+    """
+    likelihood = np.exp(_log_binomial(recognized, gold, _GRID, labels))
+    return _summary(_beta(_LABELER_PRIOR) * likelihood, None)
+
+
+def _summary(density: Floats, evidence: Evidence | None) -> Reliability:
+    posterior = density / density.sum()
     cumulative = posterior.cumsum()
     low, high = (float(_GRID[min(int(np.searchsorted(cumulative, q)), 100)]) for q in _INTERVAL)
-    return Reliability(float(posterior @ _GRID), low, high, float(posterior @ _GRID**2), evidence)
+    mean, squared = float(posterior @ _GRID), float(posterior @ _GRID**2)
+    return Reliability(mean, low, high, squared, evidence)
 
 
 def _likelihood(evidence: Evidence) -> Floats:
@@ -141,11 +170,15 @@ def _likelihood(evidence: Evidence) -> Floats:
     on_gold = np.exp(_log_binomial(evidence.recognized, gold, _GRID, evidence.labels))
     labeler_accuracy = _blurred(on_gold * _beta(_LABELER_PRIOR))
     independent = min(1.0, _INDEPENDENT_TEXTS / texts)
+    # A source with fewer texts than gold teaches less than gold does, however right its labels.
+    taught = min(1.0, texts / gold)
     log_joint = (
-        _log_binomial(evidence.transferred, gold, np.sqrt(reliability) * labeler, evidence.labels)
+        taught
+        * _log_binomial(evidence.transferred, gold, np.sqrt(reliability) * labeler, evidence.labels)
         + independent
         * _log_binomial(evidence.agreed, texts, reliability * labeler, evidence.labels)
-        + independent
+        + taught
+        * independent
         * _log_binomial(
             evidence.consistent,
             texts,

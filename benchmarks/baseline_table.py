@@ -1,0 +1,55 @@
+"""Prints runs of japagen beside what a reader would try first, as one Markdown table.
+
+Each run is a column: its baselines, japagen on gold alone, and japagen with what it learnt from
+besides, on the leading metric with its 95% interval. Nothing is measured here; what a run left
+out reads "—".
+
+Run with: python benchmarks/baseline_table.py runs/quickstart runs/other
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from japagen.exporting.markdown import bounded, table
+from japagen.reporting.baseline_view import lines, own_arms
+from japagen.reporting.text import LANGUAGES, Words
+from japagen.storage.files import read_json
+
+
+def baseline_table(runs: Sequence[Mapping[str, Any]], words: Words) -> str:
+    """A row a classifier, a column a run.
+
+    Args:
+        runs: What metrics.json of each holds; all have scores.
+        words: The language of the row heads.
+    """
+    columns = [
+        {
+            title: bounded(arm["intervals"][run["scores"]["metric"]])
+            for title, arm in (*lines(run, words), *own_arms(run, words))
+        }
+        for run in runs
+    ]
+    titles = list(dict.fromkeys(title for column in columns for title in column))
+    heads = [
+        words("baselines.classifier"),
+        *(f"{run['task']['name']} ({words(run['scores']['metric'])})" for run in runs),
+    ]
+    return table(heads, [[t, *(column.get(t, "—") for column in columns)] for t in titles])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="run directories")
+    parser.add_argument("--lang", choices=LANGUAGES, default="en")
+    given = parser.parse_args()
+    runs = [read_json(path / "metrics.json") for path in given.runs]
+    print(baseline_table([run for run in runs if run["scores"]], Words(given.lang)))
+
+
+if __name__ == "__main__":
+    main()
