@@ -149,31 +149,6 @@ def _distribution_weights(ready: Prepared, product: Floats, rows: int) -> Floats
     return weights
 
 
-def alignment_weights(
-    synthetic: Dataset,
-    gold: Dataset | None,
-    unlabelled: Dataset | None = None,
-    *,
-    label_prior: str | Mapping[str, float] = "auto",
-    method: str = "entropy",
-    floor: float = 0.3,
-    seed: int = 0,
-    tagger: Tagger | None = None,
-    vectors: Sequence[npt.ArrayLike] | None = None,
-) -> Floats:
-    """The weights of `align_datasets` alone, without the time that its diagnostics take.
-
-    Arguments as there.
-    """
-    _check(synthetic, gold, unlabelled, label_prior, method, floor)
-    tagger = tagger or default_tagger()
-    ready = prepare(synthetic, gold, unlabelled, label_prior, seed, tagger, vectors, workers=1)
-    product = ready.material.base
-    if method != "none" and len(ready.rows):
-        product = ready.material.normalized(weigh(ready.material, method, floor).scores)
-    return _distribution_weights(ready, product, len(synthetic))
-
-
 @dataclass(frozen=True)
 class Prepared:
     """What is counted and estimated once, whatever the method.
