@@ -353,6 +353,11 @@ class Dataset:
         """Returns a copy with the register found in each text."""
         return self.with_columns(register_seen=[r.to_dict() for r in seen])
 
+    @property
+    def rejections(self) -> list[Rejection | None]:
+        """Why each row was rejected; None where it was not."""
+        return [row and Rejection(**row) for row in self.table.column("rejected").to_pylist()]
+
     def with_rejections(self, rejections: Sequence[Rejection | None]) -> Dataset:
         """Returns a copy with each row's rejection (None keeps it)."""
         names = [f.name for f in fields(Rejection)]

@@ -43,13 +43,14 @@ def gold_blocks(gold: Dataset, seed: int) -> dict[str, int]:
         by_label[label].append(sorted(ids))
     found = {}
     for label, groups in by_label.items():
-        groups.sort(key=lambda ids: _rank(f"{seed}/blocks/{label}/{ids[0]}"))
+        groups.sort(key=lambda ids: hash_rank(f"{seed}/blocks/{label}/{ids[0]}"))
         number = min(BLOCKS, len(groups))
         found.update({id_: at % number for at, ids in enumerate(groups) for id_ in ids})
     return found
 
 
-def _rank(key: str) -> str:
+def hash_rank(key: str) -> str:
+    """A key's place in an order that looks random and depends on nothing else."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -14,7 +14,8 @@ from japagen.examples import SYNTHESISED, Dataset
 from japagen.exporting.model_card import model_card
 from japagen.generation import coverage, generation
 from japagen.generators.base import Answer, Generator, Request
-from japagen.gradmm.replacement import check_models, replace_texts
+from japagen.generators.checkpoint import generator_checkpoint
+from japagen.gradmm.replacement import replace_texts
 from japagen.gradmm.selection import select_texts
 from japagen.inspecting.watching import keep_reference
 from japagen.listeners import Listener, Silent
@@ -45,6 +46,7 @@ from japagen.stages.weighting import Weighting
 from japagen.stages.zero_shot import zero_shot
 from japagen.storage.files import digest, read_json, write_json, write_text
 from japagen.storage.formats import write_examples
+from japagen.tasks.gradmm_settings import STRATEGY
 from japagen.tasks.settings import Source, SourceEntry, Sources
 from japagen.tasks.tasks import Task, sources_from_files
 
@@ -94,7 +96,8 @@ def run(
         from japagen.training.encoders import check_encoder
 
         check_encoder(task.training.encoder)
-        check_models(task)
+        if task.generation.strategy == STRATEGY:
+            generator_checkpoint(task.generator)
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     try:
         pipeline = _Pipeline(task, data, directory, listener or Silent(), generator)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from japagen.alignment.comparison import Material, Vectors
 from japagen.alignment.counting import Floats, Ints, Progress
 from japagen.alignment.diagnostics import Diagnostics, diagnose
 from japagen.alignment.features import FeatureSpace
+from japagen.alignment.material import Material, Vectors
 from japagen.alignment.methods import METHODS, weigh
 from japagen.alignment.ngrams import NGrams
 from japagen.alignment.prior import LabelPrior, check_mode, label_rates
@@ -147,31 +147,6 @@ def _distribution_weights(ready: Prepared, product: Floats, rows: int) -> Floats
         tilt = product / ready.material.base
         weights[ready.rows] = tilt / tilt.mean()
     return weights
-
-
-def alignment_weights(
-    synthetic: Dataset,
-    gold: Dataset | None,
-    unlabelled: Dataset | None = None,
-    *,
-    label_prior: str | Mapping[str, float] = "auto",
-    method: str = "entropy",
-    floor: float = 0.3,
-    seed: int = 0,
-    tagger: Tagger | None = None,
-    vectors: Sequence[npt.ArrayLike] | None = None,
-) -> Floats:
-    """The weights of `align_datasets` alone, without the time that its diagnostics take.
-
-    Arguments as there.
-    """
-    _check(synthetic, gold, unlabelled, label_prior, method, floor)
-    tagger = tagger or default_tagger()
-    ready = prepare(synthetic, gold, unlabelled, label_prior, seed, tagger, vectors, workers=1)
-    product = ready.material.base
-    if method != "none" and len(ready.rows):
-        product = ready.material.normalized(weigh(ready.material, method, floor).scores)
-    return _distribution_weights(ready, product, len(synthetic))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from japagen.alignment.comparison import Vectors
 from japagen.alignment.counting import Floats
 from japagen.alignment.distances import (
     Divergence,
@@ -24,6 +23,7 @@ from japagen.alignment.distances import (
 )
 from japagen.alignment.entropy import Balance
 from japagen.alignment.floors import effective_share
+from japagen.alignment.material import Vectors
 from japagen.alignment.prior import LabelPrior
 from japagen.alignment.problem import build_target
 from japagen.alignment.sentences import Sentence, as_dict

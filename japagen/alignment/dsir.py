@@ -19,17 +19,25 @@ Three corrections, of which only the second could be left out on texts of one le
 Target probabilities are smoothed towards source's by `_PRIOR` pseudo n-grams, so an n-gram that
 the target never shows counts as "not yet seen".
 
+Tilts are found twice: first for the whole, where source already has the target's label shares, so
+that no word has to stand in for a label; then for each label by itself against the gold of that
+label, starting from the weights of the first step. Label shares are restored after both, so that
+weight moves within a label alone.
+
 Source: Xie, Santurkar, Ma & Liang (2023), Data Selection for Language Models via Importance
 Resampling, arXiv 2302.03169. Assumes that n-grams are independent given the distribution.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from scipy import optimize, special
+from dataclasses import dataclass
 
-from japagen.alignment.comparison import Side
-from japagen.alignment.counting import Floats
+import numpy as np
+from scipy import optimize, sparse, special
+
+from japagen.alignment.counting import Floats, Ints
+from japagen.alignment.material import Material
+from japagen.alignment.problem import build_target
 
 _PRIOR = 1_000.0
 _FOLDS = 5
@@ -37,9 +45,81 @@ _BANDS = 8
 _BAND_PRIOR = 4.0
 # A tilt of 3 log units for one standard deviation of the score is as far as it may go.
 _STRONGEST = 3.0
+# Fewer gold texts of a label say less about its words than they cost in noise.
+_MIN_TARGET = 8
+# e⁸ times the weight of another row is no answer, and infinities must not reach the floor.
+_LIMIT = 8.0
 
 
-def tilt(source: Side, target: Side, rng: np.random.Generator) -> Floats:
+@dataclass(frozen=True)
+class _Side:
+    """Source or target.
+
+    Attributes:
+        lengths: Shape (n,): characters of each text.
+        weights: Shape (n,), at least 0, not all 0.
+        counts: Sparse (n, buckets): hashed n-grams of words.
+    """
+
+    lengths: Floats
+    weights: Floats
+    counts: sparse.csr_array
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @property
+    def share(self) -> Floats:
+        """Shape (n,): the weights, scaled to sum to 1."""
+        return np.asarray(self.weights / self.weights.sum(), dtype=np.float64)
+
+    @property
+    def size(self) -> float:
+        """Effective number of texts."""
+        return 1.0 / float((self.share**2).sum())
+
+
+def dsir_scores(material: Material) -> Floats:
+    """Log tilt of each synthetic row, shape (n,), finite, not yet tempered."""
+    scores = np.zeros(len(material.base))
+    if not material.groups:
+        return scores
+    strata, (_, gold, unlabelled) = material.strata, material.features
+    m, u = gold.shape[0], unlabelled.shape[0]
+    goal = build_target(gold, unlabelled, strata, material.shares)
+    live = np.sort(np.concatenate(material.rows))
+    if goal.size >= _MIN_TARGET and len(live) > 1:
+        sides = _source(material, scores, live), _target(material, goal.weights)
+        scores[live] = _bounded(_tilt(*sides, np.random.default_rng(material.seed)))
+    for k, mine in enumerate(material.rows):
+        own = np.concatenate([strata.gold == k, np.zeros(u, bool)]).astype(np.float64)
+        # With one stratum and nothing but gold the first step has said it all.
+        if own.sum() < _MIN_TARGET or len(mine) < 2 or (own.sum() == m and not u):
+            continue
+        sides = _source(material, scores, mine), _target(material, own)
+        rng = np.random.default_rng([material.seed, k])
+        scores[mine] = _bounded(scores[mine] + _tilt(*sides, rng))
+    return scores
+
+
+def _source(material: Material, scores: Floats, rows: Ints) -> _Side:
+    """Some synthetic texts, with the weights that the scores so far give them."""
+    weights = material.normalized(scores)[rows]
+    return _Side(material.lengths[0][rows], weights, material.ngrams.counts[0][rows])
+
+
+def _target(material: Material, weights: Floats) -> _Side:
+    """Gold and unlabelled texts with weight; ``weights`` has shape (m + u,)."""
+    live = np.flatnonzero(weights > 0)
+    lengths = np.concatenate(material.lengths[1:])[live]
+    return _Side(lengths, weights[live], material.ngrams.counts[1][live])
+
+
+def _bounded(scores: Floats) -> Floats:
+    return np.clip(scores - np.median(scores), -_LIMIT, _LIMIT)
+
+
+def _tilt(source: _Side, target: _Side, rng: np.random.Generator) -> Floats:
     """Log tilt of each source text from n-grams of MeCab tokens, shape (n,).
 
     Args:
@@ -83,7 +163,7 @@ def _line(x: Floats, y: Floats, share: Floats) -> Floats:
     return np.array([slope, level - slope * centre])
 
 
-def _length_tilt(source: Side, target: Side) -> Floats:
+def _length_tilt(source: _Side, target: _Side) -> Floats:
     """Log ratio of the shares of each text's length band, shape (n,)."""
     edges = np.unique(np.quantile(target.lengths, np.linspace(0, 1, _BANDS + 1)[1:-1]))
     bands = [np.searchsorted(edges, side.lengths) for side in (source, target)]

@@ -25,8 +25,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from japagen.alignment.comparison import Material, Vectors
 from japagen.alignment.counting import Floats, Ints
+from japagen.alignment.material import Material, Vectors
 from japagen.errors import JapagenError
 
 _BOUND = 5.0

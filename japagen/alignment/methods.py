@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from japagen.alignment import dsir
-from japagen.alignment.comparison import Material, in_two_steps
 from japagen.alignment.counting import Floats
+from japagen.alignment.dsir import dsir_scores
 from japagen.alignment.entropy import Balance, Problem, balance
 from japagen.alignment.floors import tempered
 from japagen.alignment.gradient_matching import gradient_scores
+from japagen.alignment.material import Material
 from japagen.alignment.problem import add_label_rates, build_problem, build_target
 
 METHODS = ("entropy", "dsir", "gradient_matching", "labels", "none")
@@ -38,7 +38,7 @@ def weigh(material: Material, method: str, floor: float) -> Balance:
     elif method == "gradient_matching":
         scores = gradient_scores(material)
     else:
-        scores = in_two_steps(material, dsir.tilt)
+        scores = dsir_scores(material)
     if material.strata.kind == "list":
         scores = scores + _rates_restored(material, scores)
     log_base = np.log(np.maximum(material.base, 1e-300))

@@ -63,12 +63,8 @@ def keep_drawn(dataset: Dataset, weights: Floats) -> Dataset:
     left = Rejection("not_drawn", 0.0, float(n), detail)
     rejections = [
         old if old else None if weight > 0 else left
-        for old, weight in zip(_rejections(dataset), weights, strict=True)
+        for old, weight in zip(dataset.rejections, weights, strict=True)
     ]
     return dataset.with_rejections(rejections).with_columns(
         weight_distribution=(weights > 0).astype(np.float64)
     )
-
-
-def _rejections(dataset: Dataset) -> list[Rejection | None]:
-    return [row and Rejection(**row) for row in dataset.column("rejected")]

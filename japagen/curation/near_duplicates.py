@@ -90,8 +90,7 @@ def _rejected(
 ) -> Dataset:
     """Rejects the kept rows with a near text; gold comes first in what was searched."""
     before = len(found) - len(kept)
-    ids, rows = dataset.column("id"), dataset.column("rejected")
-    rejections = [Rejection(**row) if row else None for row in rows]
+    ids, rejections = dataset.column("id"), dataset.rejections
     golden = gold.texts if gold is not None and before else []
     for place, near in zip(kept.tolist(), found[before:], strict=True):
         if near is None:

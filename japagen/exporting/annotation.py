@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from xml.etree import ElementTree
 
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example
 
-AnnotationTool = Literal["argilla", "label-studio"]
 # Stands beside the task's labels for a text that nobody should learn from.
 REJECT = "使えない"
 _QUESTION = "label"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from japagen.errors import JapagenError
+from japagen.errors import JapagenError, MissingExtraError
 from japagen.from_transformers import (
     loading_errors,
     quiet_transformers,
     refuse_missing_weights,
 )
 from japagen.generators.base import GeneratorInfo, OutputTerms
+from japagen.generators.weights import find_weights
+from japagen.tasks.generator_settings import GeneratorSettings
 
 _UNKNOWN_TERMS = OutputTerms("Terms unknown to japagen: check what the model's licence says.")
 
@@ -105,6 +108,34 @@ def find_checkpoint(name: str) -> Checkpoint:
         terms=_UNKNOWN_TERMS,
     )
     return Checkpoint(place, options, info, tokenizer)
+
+
+def generator_checkpoint(settings: GeneratorSettings) -> Checkpoint:
+    """Finds the model of a generator in this process, to be read with transformers.
+
+    Args:
+        settings: Of the backend embedded, whose vocabulary is cut for Japanese where it can be, or
+            of hf.
+
+    Raises:
+        MissingExtraError: If a package that reads a GGUF file is missing.
+        JapagenError: If there is no such model.
+    """
+    if settings.backend != "embedded":
+        return find_checkpoint(settings.model)
+    weights = find_weights(settings.model, cut=True)
+    require_gguf_packages()
+    found = find_checkpoint(str(weights.file()))
+    identity = f"{weights.name}:{weights.identity}"
+    info = replace(found.info, name=weights.name, identity=identity, terms=weights.terms)
+    return replace(found, info=info)
+
+
+def require_gguf_packages() -> None:
+    """Raises MissingExtraError if a package that reads a GGUF file is missing."""
+    for package in ("gguf", "accelerate"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "hf", "Reading a GGUF file with transformers")
 
 
 def _check_exists(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,9 +9,8 @@ from functools import cached_property
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from japagen.errors import MissingExtraError
 from japagen.generators.base import Answer, GeneratorInfo, Request
-from japagen.generators.checkpoint import Checkpoint, find_checkpoint
+from japagen.generators.checkpoint import Checkpoint, find_checkpoint, require_gguf_packages
 
 if TYPE_CHECKING:
     from japagen.generators.torch_engine import TorchEngine
@@ -37,9 +35,8 @@ class HFGenerator:
     """
 
     def __init__(self, model: str, *, slots: int | None = None, device: str | None = None) -> None:
-        for package in ("gguf", "accelerate") if model.endswith(".gguf") else ():
-            if importlib.util.find_spec(package) is None:
-                raise MissingExtraError(package, "hf", "Reading a GGUF file with transformers")
+        if model.endswith(".gguf"):
+            require_gguf_packages()
         self._model = model
         self._slots = slots
         self._device = device

@@ -13,8 +13,6 @@ read gold too.
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import numpy.typing as npt
 
@@ -27,9 +25,9 @@ from japagen.gradmm.target import (
     mean_gradients,
     residuals,
 )
+from japagen.tasks.gradmm_settings import GradientPrivacy
 
 
-@cache
 def noise_multiplier(epsilon: float, delta: float) -> float:
     """Standard deviation of the noise over the sensitivity, for one Gaussian release.
 
@@ -49,10 +47,8 @@ def private_target(
     public: npt.NDArray[np.floating],
     public_labels: Ints,
     names: int,
+    settings: GradientPrivacy,
     *,
-    epsilon: float,
-    delta: float,
-    clip: float = 1.0,
     seed: int | None = None,
 ) -> GradientTarget:
     """Takes gold's gradients at heads trained on public texts, clips and noises them.
@@ -63,18 +59,19 @@ def private_target(
         public: Vectors of texts that reveal nothing of gold, shape (n, d).
         public_labels: Their label indices.
         names: Number of labels.
-        epsilon: ε.
-        delta: δ.
-        clip: C.
+        settings: ε, δ and C.
         seed: Of the noise; keep it secret, or None for noise that nobody can draw again.
+
+    Returns:
+        A target of all gold, which names none of it.
 
     Raises:
         MissingExtraError: If dp-accounting is not installed.
     """
-    sigma = 2 * clip * noise_multiplier(epsilon, delta)
+    clip = settings.clip
+    sigma = 2 * clip * noise_multiplier(settings.epsilon, settings.delta)
     scaling = Scaling.of(public)
-    heads = descend(scaling(public), public_labels, names)
-    features = scaling(gold)
+    heads, features = descend(scaling(public), public_labels, names), scaling(gold)
     left = residuals(heads, features, labels)
     # ‖r ⊗ h‖ = ‖r‖ ‖h‖, so that clipping never needs the products.
     lengths = np.sqrt((left**2).sum(axis=(0, 2)) * (features**2).sum(axis=1))
@@ -82,4 +79,5 @@ def private_target(
     goals = mean_gradients(left, clipped, labels)
     noise = np.random.default_rng(seed).normal(0.0, sigma, goals.shape)
     counts = np.maximum(np.bincount(labels, minlength=names), 1)
-    return GradientTarget(scaling, heads, goals + noise / counts[None, :, None, None])
+    noised = goals + noise / counts[None, :, None, None]
+    return GradientTarget(scaling, heads, noised, ((),) * names)

@@ -16,10 +16,7 @@ from japagen.storage.yaml_files import read_mapping
 
 # The settings that a filter reads; a rejection that only one run made is due to them if they
 # differ.
-_SYNTHESIS = (
-    "generation.strategy",
-    *(f"gradient_matching.{key}" for key in ("perplexity", "model")),
-)
+_SYNTHESIS = ("generation.strategy", "gradient_matching.perplexity", "generator.model")
 _FILTER_KEYS = {
     "too_short": ("curation.min_characters",),
     "too_long": ("curation.max_characters",),

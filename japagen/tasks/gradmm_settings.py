@@ -40,48 +40,43 @@ class Selection(Section):
     per_label: Count | None = None
     privacy: GradientPrivacy | None = None
 
-    def check(self, kind: str, has_gold: bool) -> None:
-        """Raises ValueError where texts are to be chosen and gradients cannot do it."""
-        if self.per_label is not None and kind != "classification":
-            raise ValueError(f"selection.per_label: only for classification, found {kind}")
-        if self.per_label is not None and not has_gold:
-            raise ValueError("selection.per_label: needs gold, whose gradients are to be matched")
-
 
 class GradientMatching(Section):
     """How ``generation.strategy: gradient_matching`` synthesises texts anew.
 
     Attributes:
         perplexity: Most that a text's perplexity may grow, over the text's as it was.
-        model: The causal language model that says which words are likely: ``gemma3-270m``, a GGUF
-            path, a directory or a Hub name; the generator's own, where it is one in this process.
     """
 
     perplexity: Annotated[float, Field(ge=1)] = 1.5
-    model: str | None = None
 
-    def check(self, task: Task) -> None:
-        """Raises ValueError where a task wants the strategy and lacks what it needs."""
-        if task.generation.strategy != STRATEGY:
-            return
-        key = f"generation.strategy: {STRATEGY}"
-        if task.kind != "classification" or task.pair is not None:
-            found = "pairs" if task.pair is not None else task.kind
-            raise ValueError(
-                f"{key}: expected single texts with one label each, found {found}; use few_shot"
-            )
-        if task.gold is None:
-            raise ValueError(
-                f"{key}: expected gold, whose gradients are to be matched, found none; give gold "
-                "or use zero_shot"
-            )
-        if task.selection.privacy is not None:
-            raise ValueError(
-                f"{key}: expected no selection.privacy, found one; what synthesises texts reads "
-                "gold without noise"
-            )
-        if self.model is None and task.generator.backend not in ("embedded", "hf"):
-            raise ValueError(
-                f"{key}: expected a causal language model in this process, found the generator "
-                f"{task.generator.backend}; set gradient_matching.model, such as gemma3-270m"
-            )
+
+def check_gradients(task: Task) -> None:
+    """Raises ValueError where a task wants gradients matched and lacks what that needs."""
+    if task.selection.per_label is not None and task.kind != "classification":
+        raise ValueError(f"selection.per_label: only for classification, found {task.kind}")
+    if task.selection.per_label is not None and task.gold is None:
+        raise ValueError("selection.per_label: needs gold, whose gradients are to be matched")
+    if task.generation.strategy != STRATEGY:
+        return
+    key = f"generation.strategy: {STRATEGY}"
+    if task.kind != "classification" or task.pair is not None:
+        found = "pairs" if task.pair is not None else task.kind
+        raise ValueError(
+            f"{key}: expected single texts with one label each, found {found}; use few_shot"
+        )
+    if task.gold is None:
+        raise ValueError(
+            f"{key}: expected gold, whose gradients are to be matched, found none; give gold "
+            "or use zero_shot"
+        )
+    if task.selection.privacy is not None:
+        raise ValueError(
+            f"{key}: expected no selection.privacy, found one; what synthesises texts reads "
+            "gold without noise"
+        )
+    if task.generator.backend not in ("embedded", "hf"):
+        raise ValueError(
+            f"{key}: expected the generator embedded or hf, found {task.generator.backend}; give "
+            "texts of another as a source"
+        )

@@ -33,6 +33,8 @@ REMOVED = {
     "better than the choice of texts; leave it out, or use selection.per_label",
     "gradient_matching.edits": "gradient_matching.edits was removed in 0.2, since edits were no "
     "better than the choice of texts; leave it out, or use selection.per_label",
+    "gradient_matching.model": "gradient_matching.model was removed in 0.2, since no figure was "
+    "measured with it; leave it out, and the generator's own model is read",
 }
 
 

@@ -11,7 +11,6 @@ _SOURCES = (("gold",), ("test",), ("unlabelled",), ("generation", "corpus"))
 _KEYS = (
     ("generation", "prompts"),
     ("generator", "model"),
-    ("gradient_matching", "model"),
     ("refinement", "generator", "model"),
     ("training", "encoder"),
     ("japanese", "user_dictionary"),

@@ -17,7 +17,7 @@ from japagen.storage.yaml_files import read_mapping
 from japagen.tasks.economics import Economics
 from japagen.tasks.generation_settings import Generation, Refinement, with_diversity
 from japagen.tasks.generator_settings import GeneratorSettings
-from japagen.tasks.gradmm_settings import GradientMatching, Selection
+from japagen.tasks.gradmm_settings import GradientMatching, Selection, check_gradients
 from japagen.tasks.kinds import METRICS_OF, Kind, LabelSpace, anchor_name
 from japagen.tasks.knowledge import Knowledge
 from japagen.tasks.overrides import parse_overrides, set_key
@@ -135,8 +135,7 @@ class Task(Section):
         if self.scale is not None and [float(n) for n in self.labels] != list(self.scale):
             raise ValueError("labels and scale differ; give the scale alone")
         self.label_space().check()
-        self.selection.check(self.kind, self.gold is not None)
-        self.gradient_matching.check(self)
+        check_gradients(self)
         known, found = METRICS_OF[self.kind], self.evaluation.metric
         if found not in (None, *known):
             wanted = f"expected one of {', '.join(known)} for {self.kind}"

@@ -15,7 +15,6 @@ from japagen.examples import SYNTHESISED
 from japagen.generators.base import Request
 from japagen.gradmm import synthesis
 from japagen.gradmm.replacement import REFUSED
-from japagen.gradmm.synthesis import Written
 from japagen.reviewing.decisions import FILE, Decision, Decisions, Verdict, text_hash
 from japagen.running.data import load_data
 from japagen.running.results import Run
@@ -36,9 +35,20 @@ def _write(request: Request) -> str:
     return f"{texts[request.seed % 4]}{'先日の件で話す。' * (request.seed // 4 % 2)}"
 
 
-def _put_first(texts: list[str], *_: Any) -> list[Written]:
+# Without a predicate, as most of what random models write: a change of register refuses few.
+LISTS = {
+    "配送": ["商品と家と便。", "人と荷物と便。", "荷物と品と家。", "日と家と荷物。"],
+    "返品": ["品と店と色。", "色と日と会社。", "日と会社と人。", "人と金と店。"],
+}
+
+
+def _list(request: Request) -> str:
+    return f"{LISTS[request.label][request.seed % 4]}{'先日の件。' * (request.seed // 4 % 2)}"
+
+
+def _put_first(texts: list[str], *_: Any) -> tuple[list[str], list[float]]:
     """Stands in for synthesis, for tests of what follows it."""
-    return [Written(f"今、{text}", 1.2) for text in texts]
+    return [f"今、{text}" for text in texts], [1.2] * len(texts)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +61,8 @@ def matching(raw_task: dict[str, Any], tiny_encoder: str, tiny_reader: str) -> d
     """A task as a mapping: few models are as unsure as a random one, so much is allowed."""
     raw_task["generation"] |= {"strategy": "gradient_matching"}
     return raw_task | {
-        "gradient_matching": {"model": tiny_reader, "perplexity": 1000},
+        "generator": {"backend": "hf", "model": tiny_reader},
+        "gradient_matching": {"perplexity": 1000},
         "curation": {"max_similarity": 1.0, "register_miss": "ignore"},
         "alignment": {"method": "labels", "label_trust": "none"},
         "training": {"encoder": tiny_encoder, "synthetic_share": 0.4, "min_steps": 1},
@@ -76,7 +87,7 @@ def test_what_was_selected_is_changed_towards_the_same_gold(
 
 def test_a_run_changes_texts_and_trains_on_them(matching: dict[str, Any], tmp_path: Path) -> None:
     task, heard = Task.parse(matching), Heard()
-    run = jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_write), listener=heard)
+    run = jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_list), listener=heard)
     rows = {e.id: e for e in run.dataset}
     children = [e for e in run.dataset if e.derived == SYNTHESISED]
     gold = load_data(task).gold
@@ -103,7 +114,7 @@ def test_a_run_changes_texts_and_trains_on_them(matching: dict[str, Any], tmp_pa
     assert f"Gradient matching wrote {len(kept)} of {found['texts']} texts anew." in heard.notes
 
     again = Heard()
-    jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_write), listener=again)
+    jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_list), listener=again)
     assert {news for _, news, _ in again.stages} == {"kept"}
     assert Run.open(tmp_path / "run").dataset.fingerprint == run.dataset.fingerprint
 
@@ -158,10 +169,9 @@ def test_a_change_of_register_is_turned_down(
 
     drawn = count(2000)
 
-    def change(texts: list[str], label: int, *_: Any) -> list[Written]:
-        if label:
-            return [Written(text) for text in texts]
-        return [Written(made.format(n=next(drawn)), 1.1) for _ in texts]
+    def change(texts: list[str], label: int, *_: Any) -> tuple[list[str], list[float]]:
+        new = texts if label else [made.format(n=next(drawn)) for _ in texts]
+        return new, [1.1] * len(texts)
 
     monkeypatch.setattr(synthesis, "synthesise", change)
     generator = ScriptedGenerator(lambda r: about[r.label].format(n=100 + r.seed % 1000))
@@ -200,10 +210,7 @@ def test_texts_of_a_file_are_changed_and_stay_of_unknown_descent(
         ({"pair": {}}, "found pairs"),
         ({"scale": {0: "低い", 5: "高い"}, "labels": None}, "found regression"),
         ({"selection": {"per_label": 3, "privacy": {"epsilon": 1}}}, "no selection.privacy"),
-        (
-            {"generator": {"backend": "openai", "model": "m"}, "gradient_matching": {}},
-            "set gradient_matching.model",
-        ),
+        ({"generator": {"backend": "openai", "model": "m"}}, "embedded or hf, found openai"),
         ({"gradient_matching": {"perplexty": 2}}, "unknown key 'gradient_matching.perplexty'"),
     ],
 )
@@ -215,21 +222,15 @@ def test_what_cannot_be_matched_is_refused_with_the_task(
         Task.parse(raw)
 
 
-def test_another_generator_goes_with_a_model_of_this_process(matching: dict[str, Any]) -> None:
-    Task.parse(matching | {"generator": {"backend": "openai", "model": "m"}})
-    raw = matching | {"generator": {"backend": "openai", "model": "m"}, "gradient_matching": {}}
-    raw["generation"] = raw["generation"] | {"strategy": "few_shot"}
-    Task.parse(raw)
-
-
+@pytest.mark.parametrize("backend", ["embedded", "hf"])
 def test_a_missing_model_is_found_before_anything_is_asked(
-    matching: dict[str, Any], tmp_path: Path
+    matching: dict[str, Any], tmp_path: Path, backend: str
 ) -> None:
-    matching["gradient_matching"]["model"] = str(tmp_path / "nothing.gguf")
+    matching["generator"] = {"backend": backend, "model": str(tmp_path / "nothing.gguf")}
     generator = ScriptedGenerator(_write)
     with pytest.raises(JapagenError, match=r"nothing\.gguf") as raised:
         jg.run(Task.parse(matching), tmp_path / "run", generator=generator)
-    assert raised.value.hint == "Check gradient_matching.model."
+    assert raised.value.hint == "Check generator.model."
     assert generator.asked == []
     assert not (tmp_path / "run").exists()
 

@@ -9,23 +9,33 @@ import pytest
 import japagen as jg
 from japagen.errors import JapagenError
 from japagen.examples import Dataset, Example, Rejection
-from japagen.gradmm.selection import FILTER, Choice, keep_chosen
+from japagen.gradmm.selection import FILTER, select_by_gradient
 from japagen.running.data import load_data
 from japagen.storage.formats import load_dataset
+from japagen.tasks.gradmm_settings import Selection
 from japagen.tasks.tasks import Task
 from tests.scripted import ScriptedGenerator
+
+
+def _chosen(rows: list[Example], wanted: int) -> Dataset:
+    """Chooses texts of the first of two labels, which has the gold g0 and g1."""
+    gold = [Example(f"例{i}", "あ" if i < 2 else "い", id=f"g{i}") for i in range(4)]
+    rng = np.random.default_rng(0)
+    vectors, gold_vectors = (rng.normal(size=(len(part), 3)) for part in (rows, gold))
+    parts = (Dataset.of(rows), Dataset.of(gold), vectors, gold_vectors, ["あ", "い"])
+    return select_by_gradient(*parts, settings=Selection(per_label=wanted))
 
 
 def test_what_is_not_chosen_is_rejected_and_old_rejections_stay() -> None:
     rejected = Rejection("too_short", 1.0, 6.0)
     rows = [Example(text=f"文{i}", label="あ") for i in range(5)]
     rows[1] = Example(text="短", label="あ", rejected=rejected)
-    # Rows of the kept: 0, 2, 3, 4.
-    choice = Choice(np.array([3, 1]), np.zeros(1), ((), ()))
-    found = keep_chosen(Dataset.of(rows), choice)
-    assert found.kept.texts == ["文2", "文4"]
+    found = _chosen(rows, 2)
+    assert found.texts == [row.text for row in rows]
     assert found[1].rejected == rejected
-    assert found[0].rejected == Rejection(FILTER, 0.0, 2.0, "2 of 4 texts were chosen")
+    left = [e.rejected for e in found if e.rejected not in (None, rejected)]
+    assert left == [Rejection(FILTER, 0.0, 2.0, "2 of 4 texts were chosen")] * 2
+    assert len(found.kept) == 2
 
 
 def test_a_run_trains_on_what_was_chosen(
@@ -56,10 +66,8 @@ def test_a_run_trains_on_what_was_chosen(
 
 def test_texts_of_unknown_descent_stay_so() -> None:
     rows = [Example(f"文{i}", "あ", shot_ids=("g9",) if i else (), id=f"s{i}") for i in range(3)]
-    ids = (("g1",), ("g2",))
-    choice = Choice(np.array([0, 1]), np.zeros(1), ids)
-    found = keep_chosen(Dataset.of(rows), choice)
-    assert found.column("shot_ids") == [[], ["g9", "g2"], ["g9"]]
+    found = _chosen(rows, 3)
+    assert found.column("shot_ids") == [[], ["g9", "g0", "g1"], ["g9", "g0", "g1"]]
 
 
 @pytest.mark.parametrize(
