@@ -10,14 +10,6 @@ import typer
 import japagen
 from japagen.cli import terminal
 
-# Importing the commands registers them, in the order in which help lists them: a newcomer's.
-# isort: off
-from japagen.cli import running  # noqa: F401
-from japagen.cli import using  # noqa: F401
-from japagen.cli import deploying  # noqa: F401
-from japagen.cli import reviewing  # noqa: F401
-
-# isort: on
 from japagen.cli.exits import exit_codes
 from japagen.cli.options import app
 
