@@ -23,14 +23,13 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
-from japagen.curation.label_check import label_indices
-from japagen.examples import Dataset
+from japagen.config.sections import GradientPrivacy, Selection
+from japagen.data.dataset import Dataset
+from japagen.data.formats import read_examples
+from japagen.data.labels import LabelSpace, label_indices
 from japagen.gradmm.selection import select_by_gradient
-from japagen.stages.text_vectors import text_vectors
-from japagen.storage.formats import read_examples
-from japagen.tasks.gradmm_settings import GradientPrivacy, Selection
-from japagen.tasks.kinds import LabelSpace
-from japagen.training.probing import Head, Labelled, fit_head
+from japagen.training.encoder import text_vectors
+from japagen.training.head import Head, Labelled, fit_head
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

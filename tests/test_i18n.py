@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import japagen
 from japagen.cli import terminal
+from japagen.config.task import Task
 from japagen.errors import JapagenError
-from japagen.messages import localized, user_language
-from japagen.tasks.tasks import Task
+from japagen.i18n import localized, user_language
 
 PACKAGE = Path(japagen.__file__).parent
 ROWS = yaml.safe_load((PACKAGE / "messages_ja.yaml").read_text(encoding="utf-8"))
@@ -26,7 +26,7 @@ ROWS = yaml.safe_load((PACKAGE / "messages_ja.yaml").read_text(encoding="utf-8")
 _APART = [row for row in ROWS if "}{" not in row["en"]]
 # What prints, what notes, and errors that are told to users; `ValueError` where pydantic tells it.
 _SAYING = {"say", "note", "__init__", "ValueError"}
-_VALUE_ERRORS = {"settings.py", "tasks.py", "kinds.py", "gradmm_settings.py"}
+_VALUE_ERRORS = {"sections.py", "task.py", "labels.py"}
 _NOT_TOLD = re.compile(
     r"(Refused|Stale|Attribute|Type|Key|OS|Runtime|NotImplemented|Validation)Error"
 )

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from japagen.alignment.sentences import Sentence, as_dict, codes
+from japagen.reasons import Sentence, as_dict, codes
 from japagen.reporting.text import Words, strings
 
 

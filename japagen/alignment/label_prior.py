@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from japagen.alignment.counting import Floats, Ints
-from japagen.alignment.quantify import Estimate, LabelledTexts, estimate_shares
-from japagen.alignment.sentences import Sentence, as_dict
+from japagen.alignment.label_shift import Estimate, LabelledTexts, estimate_shares
 from japagen.errors import JapagenError, nearest
+from japagen.reasons import Sentence, as_dict
 
 MODES = ("auto", "gold", "uniform", "estimate")
 # Counts within this share of their mean (or within one) are taken for equal by design.

@@ -8,10 +8,9 @@ import numpy as np
 from scipy import sparse
 
 from japagen.alignment.counting import Floats, Ints
-from japagen.alignment.ngrams import NGrams
-from japagen.alignment.prior import LabelPrior
+from japagen.alignment.features import AlignedTexts, NGrams
+from japagen.alignment.label_prior import LabelPrior
 from japagen.alignment.strata import Strata
-from japagen.alignment.texts import AlignedTexts
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from japagen.alignment.counting import Floats
 from japagen.alignment.entropy import Moments, Problem
-from japagen.alignment.prior import LabelPrior
+from japagen.alignment.label_prior import LabelPrior
 from japagen.alignment.strata import Strata
 
 _MIN_WITHIN = 4

@@ -9,24 +9,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
+from scipy.optimize import brentq
 
-from japagen.alignment.counting import Floats, Ints, Progress
+from japagen.alignment.counting import Floats as Floats_of_counting
+from japagen.alignment.counting import Ints, Mask, Progress
 from japagen.alignment.diagnostics import Diagnostics, diagnose
-from japagen.alignment.features import FeatureSpace
+from japagen.alignment.features import AlignedTexts, FeatureSpace, NGrams
+from japagen.alignment.label_prior import LabelPrior, check_mode, label_rates
+from japagen.alignment.label_prior import label_prior as find_prior
+from japagen.alignment.label_shift import LabelledTexts
 from japagen.alignment.material import Material, Vectors
 from japagen.alignment.methods import METHODS, weigh
-from japagen.alignment.ngrams import NGrams
-from japagen.alignment.prior import LabelPrior, check_mode, label_rates
-from japagen.alignment.prior import label_prior as find_prior
-from japagen.alignment.problem import target_shares
-from japagen.alignment.quantify import LabelledTexts
-from japagen.alignment.resampling import drawn_rows
-from japagen.alignment.sentences import Sentence
+from japagen.alignment.moments import target_shares
 from japagen.alignment.strata import Strata, stratify
-from japagen.alignment.texts import AlignedTexts
+from japagen.data.dataset import Dataset, Rejection
 from japagen.errors import JapagenError, nearest
-from japagen.examples import Dataset
 from japagen.japanese.morphology import Tagger, default_tagger
+from japagen.reasons import Sentence
 
 # A row whose label is not trusted at all still needs a tilt that can be divided by.
 _LEAST_TRUST = 1e-6
@@ -46,7 +45,7 @@ class Alignment:
         features: What was matched, with the dictionary's identity; None without target texts.
     """
 
-    weights: Floats
+    weights: Floats_of_counting
     prior: LabelPrior
     diagnostics: Diagnostics
     ids: tuple[str, ...]
@@ -140,7 +139,9 @@ def align_datasets(
     return Alignment(weights, material.prior, found, ids, method, space)
 
 
-def _distribution_weights(ready: Prepared, product: Floats, rows: int) -> Floats:
+def _distribution_weights(
+    ready: Prepared, product: Floats_of_counting, rows: int
+) -> Floats_of_counting:
     """What alignment adds to the weights from before it, mean 1 over the kept rows."""
     weights = np.zeros(rows)
     if len(ready.rows):
@@ -262,7 +263,7 @@ def _find_prior(
     )
 
 
-def _base(trust: Floats, strata: Strata) -> Floats:
+def _base(trust: Floats_of_counting, strata: Strata) -> Floats_of_counting:
     """Weights before alignment: the label weights, or 1 throughout a label without any."""
     total = np.bincount(strata.synthetic, weights=trust, minlength=len(strata.names))
     return np.where(total[strata.synthetic] > 0, np.maximum(trust, _LEAST_TRUST), 1.0)
@@ -295,3 +296,119 @@ def _vectors(
         at = {} if dataset is None else {row: i for i, row in enumerate(dataset.column("id"))}
         taken.append(array[[at[row] for row in rows.column("id")]])
     return Vectors(*taken)
+
+
+def drawn_rows(ids: Sequence[str], weights: Floats_of_counting, n: int, seed: int = 0) -> Mask:
+    """Draws ``n`` rows without replacement, with chances that follow the weights.
+
+    The alternative to training with weights, never both: drawing by weights and then weighting
+    what was drawn corrects twice. Adds Gumbel noise to log weights and keeps the n largest
+    (Vieira 2014, Gumbel-max trick; Kool, van Hoof & Welling 2019). The more of the rows are
+    drawn, the less the weights say: all rows drawn is no weighting at all.
+
+    Args:
+        ids: The rows' ids; chance is tied to them and not to the order.
+        weights: Shape (len(ids),), at least 0; rows of weight 0 are never drawn.
+        n: How many to draw.
+        seed: The same seed draws the same ids whatever the order of rows.
+
+    Returns:
+        Which rows were drawn, shape (len(ids),).
+
+    Raises:
+        JapagenError: If fewer than ``n`` rows have weight, or the shapes differ.
+    """
+    if len(weights) != len(ids):
+        raise JapagenError(
+            f"Expected {len(ids)} weights, found {len(weights)}.",
+            "Pass the weights of the alignment of this very dataset.",
+        )
+    positive = int((weights > 0).sum())
+    if not 0 <= n <= positive:
+        raise JapagenError(
+            f"Expected to draw between 0 and {positive} rows, the rows with weight; found {n}.",
+            "Draw fewer rows.",
+        )
+    by_id = np.argsort(np.array(ids, dtype=object), kind="stable")
+    noise = np.empty(len(ids))
+    noise[by_id] = np.random.default_rng(seed).gumbel(size=len(ids))
+    keys = np.where(weights > 0, np.log(np.maximum(weights, 1e-300)) + noise, -np.inf)
+    drawn = np.zeros(len(ids), dtype=bool)
+    drawn[np.argsort(-keys, kind="stable")[:n]] = True
+    return drawn
+
+
+def keep_drawn(dataset: Dataset, weights: Floats_of_counting) -> Dataset:
+    """Rejects the kept rows that were not drawn, and gives those drawn a weight of 1.
+
+    Args:
+        dataset: Rows, some of them rejected already.
+        weights: Shape (len(dataset),): above 0 for rows that were drawn.
+    """
+    n = int((weights > 0).sum())
+    detail = f"{n} of {int(dataset.kept_mask.sum())} texts were drawn by weight"
+    left = Rejection("not_drawn", 0.0, float(n), detail)
+    rejections = [
+        old if old else None if weight > 0 else left
+        for old, weight in zip(dataset.rejections, weights, strict=True)
+    ]
+    return dataset.with_rejections(rejections).with_columns(
+        weight_distribution=(weights > 0).astype(np.float64)
+    )
+
+
+# Keeps alignment weights from doing harm: pulled half way, within bounds, never for the off-topic.
+#
+# Entropy balancing lifts what has the words that are too rare, and those are also the words of
+# texts about something else. Against 16 or 64 gold texts that is a bad bargain: on texts of a
+# strong LLM, full weights cost the classifier up to .014 macro-F1 and never brought more than .003
+# (docs/measures.md).
+
+Floats = npt.NDArray[np.float64]
+
+_MOST = 2.0
+"""No text weighs more than this, or less than its inverse, beside the others of its label."""
+
+
+def bound_weights(
+    weights: Floats,
+    labels: Sequence[str],
+    *,
+    strength: float,
+    off_topic: npt.NDArray[np.bool_] | None = None,
+) -> Floats:
+    """Softens weights within each label, whose total stays what it was.
+
+    Args:
+        weights: At least 0, shape (n,).
+        labels: Of each row, shape (n,).
+        strength: Power that weights are raised to: 0 makes them even, 1 leaves them as they are.
+        off_topic: Rows that shall not weigh more than their label's mean, shape (n,).
+
+    Returns:
+        Shape (n,), with 0 where the weight was 0.
+    """
+    out = np.zeros(len(weights))
+    names = np.array(labels, dtype=object)
+    for name in dict.fromkeys(labels):
+        rows = np.flatnonzero((names == name) & (weights > 0))
+        if not len(rows):
+            continue
+        mean = weights[rows].mean()
+        most = np.full(len(rows), _MOST)
+        if off_topic is not None:
+            most[off_topic[rows]] = 1.0
+        out[rows] = mean * _bounded((weights[rows] / mean) ** strength, most)
+    return out
+
+
+def _bounded(soft: Floats, most: Floats) -> Floats:
+    """Brings the mean back to 1 by a factor under which the bounds hold all the same."""
+    clipped = np.clip(soft, 1 / _MOST, most)
+
+    def scaled(factor: float) -> Floats:
+        return np.asarray(np.clip(clipped * factor, 1 / _MOST, most))
+
+    # The ends put every text at its lower bound, mean below 1, and at its upper one, at least 1.
+    found = brentq(lambda factor: scaled(factor).mean() - 1, 1 / _MOST**2, _MOST**2)
+    return scaled(found)

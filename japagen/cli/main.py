@@ -1,4 +1,4 @@
-"""From what went wrong to one message and an exit code: 2 the user's, 130 interrupted."""
+"""The command line's entry point, and its exit codes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,22 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
+import typer
+
+import japagen
 from japagen.cli import terminal
+from japagen.cli.terminal import app
 from japagen.errors import JapagenError
+
+# Importing the commands registers them, in the order in which help lists them: a newcomer's.
+# isort: off
+from japagen.cli import task_commands  # noqa: F401
+from japagen.cli import data_commands  # noqa: F401
+from japagen.cli import model_commands  # noqa: F401
+
+# isort: on
 
 # What typer exits with after Ctrl-C.
 _INTERRUPTED = 130
@@ -70,3 +83,27 @@ def _interrupted() -> None:
 
 def _where(error: OSError) -> str:
     return str(error.filename) if error.filename else "a file"
+
+
+def _version(show: bool) -> None:
+    if show:
+        terminal.out.print(japagen.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Runs the command line; see `exit_codes` for how it ends."""
+    # Japanese must come out right whatever the locale says.
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    with exit_codes():
+        app()

@@ -1,13 +1,19 @@
-"""The sections of a task file: the settings of every stage."""
+"""The sections of a task file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from japagen.japanese.registers import Keigo
+
+if TYPE_CHECKING:
+    from japagen.config.task import Task
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -370,3 +376,359 @@ class Evaluation(Section):
     metric: str | None = None
     baselines: bool = True
     zero_shot: Literal["auto", "always", "never"] = "auto"
+
+
+class Price(Section):
+    """What a provider charges, as its price list has it on the day.
+
+    Attributes:
+        input_per_million: For a million tokens read.
+        output_per_million: For a million tokens written.
+        currency: Of the two.
+        yen_per_unit: What one unit of the currency costs in yen; needed for any but JPY.
+        batch: Share of these prices that requests in a batch cost (see `GeneratorSettings.batch`).
+    """
+
+    input_per_million: Annotated[float, Field(ge=0)]
+    output_per_million: Annotated[float, Field(ge=0)]
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "JPY"
+    yen_per_unit: Annotated[float, Field(gt=0)] = 1.0
+    batch: Share = 0.5
+
+    @model_validator(mode="after")
+    def _convertible(self) -> Price:
+        if self.currency != "JPY" and "yen_per_unit" not in self.model_fields_set:
+            raise ValueError(f"yen_per_unit is needed to convert {self.currency}")
+        return self
+
+
+class GeneratorSettings(Section):
+    """Which model writes the text.
+
+    Attributes:
+        backend: ``embedded`` (a GGUF in this process), ``openai`` (any compatible server),
+            ``hf`` (transformers in this process) or ``replay`` (the record of a run).
+        model: ``gemma3-270m``, ``qwen`` (a chat model, of the extra local-chat) or a GGUF path for
+            embedded; the server's model name for openai; a directory, GGUF path or Hub name for
+            hf; a run directory for replay.
+        base_url: The server's address, for openai.
+        api_key_env: The environment variable that holds the key, for openai.
+        api: ``chat`` or ``completions``, for openai.
+        slots: Requests at a time; chosen by the backend when absent.
+        requests_per_minute: Most requests sent in a minute, retries included, for openai.
+        tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``, for openai.
+        batch: Send requests by the provider's batch API, for openai: cheaper, answered within
+            a day, and a run that is stopped meanwhile takes up its batches where it left them.
+        price: What tokens cost; for plans, budgets and reports.
+    """
+
+    backend: Literal["embedded", "openai", "hf", "replay"] = "embedded"
+    model: str = "gemma3-270m"
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    api: Literal["chat", "completions"] = "chat"
+    slots: Count | None = None
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = None
+    batch: bool = False
+    price: Price | None = None
+
+    @model_validator(mode="after")
+    def _batches_by_openai(self) -> GeneratorSettings:
+        if self.batch and self.backend != "openai":
+            raise ValueError(f"batch goes with the backend openai, found {self.backend}")
+        return self
+
+    @property
+    def price_now(self) -> Price | None:
+        """The price of the requests as they are sent: of a batch, where they go in one."""
+        if self.price is None or not self.batch:
+            return self.price
+        share = self.price.batch
+        read, written = self.price.input_per_million, self.price.output_per_million
+        changed = {"input_per_million": read * share, "output_per_million": written * share}
+        return self.price.model_copy(update=changed)
+
+
+Attributes = dict[Item, tuple[Item, ...]]
+TEXTS_PER_REQUEST = 5
+"""Of a chat model; one that continues documents writes one text a request."""
+Diversity = Literal["low", "medium", "high"]
+
+# What each level sets where the task file does not: section to key to value. The middle one is
+# the defaults of the sections themselves.
+LEVELS: dict[str, dict[str, dict[str, Any]]] = {
+    "low": {
+        "generation": {"temperature": 0.6, "shots": 12},
+        "curation": {"max_similarity": 0.8},
+    },
+    "medium": {},
+    "high": {
+        "generation": {"temperature": 1.0, "shots": 6, "completions_per_shot_set": 4},
+        "curation": {"max_similarity": 0.6},
+    },
+}
+
+
+class Generation(Section):
+    """How much is asked for, and how.
+
+    Attributes:
+        per_label: Texts to ask for, per label.
+        texts_per_request: Texts that one request asks a chat model for, which are then told not to
+            resemble each other; 5 if not set. A model that continues documents writes one text a
+            request. So do pairs, and templates of your own that do not use ``number``.
+        strategy: ``few_shot`` shows gold examples, ``zero_shot`` only describes the label;
+            ``auto`` is few-shot where there is gold. ``gradient_matching`` is few-shot, and
+            synthesises texts anew after their labels were checked, so that their gradients come
+            nearer to gold's (see `gradient_matching`); it measured no better.
+        diversity: How far texts may differ from gold and from each other: sets ``temperature``,
+            ``shots``, ``completions_per_shot_set`` and ``curation.max_similarity`` where they are
+            not given. ``medium`` leaves their defaults.
+        shots: Gold examples in a prompt.
+        completions_per_shot_set: Texts that are written from one set of shots (and, a text a
+            request, from one prompt prefix); the set is never used again.
+        temperature: Of sampling; higher is more varied and less sure to be sense.
+        top_k: Tokens that each next one is drawn from; 0 for all. Sent where a server takes it.
+        min_p: Least probability of a token, as a share of the likeliest one's.
+        max_tokens: Longest text; what is not finished by then is rejected as ``truncated``. Several
+            texts a request have as many times that together.
+        rounds: Rounds that the requests are spread over. From the second on, requests name what
+            the texts so far have too little of; 1 asks for everything at once.
+        knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
+            label. Requests that name nothing else name one of these, in turn.
+        attributes: What varies from text to text. ``auto`` tells a chat model who writes each text
+            and how (mood, length, slips of writing), by the kind of text; ``none`` tells it
+            nothing. In place of these, attribute to its values, such as 話題 and 立場, or such a
+            grid for each label: texts that name nothing else take one value of each, every
+            combination about as often; a base model is told of the first attribute alone.
+        corpus: Texts of your own as material. Requests that name nothing else get a passage each,
+            found by the words of their examples and of the label's description. Copies of
+            passages are rejected.
+        paraphrase_share: Share of the requests that name nothing else that have a gold text put in
+            other words, in the register asked for; a chat model is needed.
+        rare_share: Share of a label's requests that describe one of its ``rare_cases``.
+        prompts: Directory of templates to use in place of the built-in ones.
+        instruction: A sentence that prompts add to what they ask for.
+        budget: What may be used in all.
+    """
+
+    per_label: Count = 150
+    texts_per_request: Annotated[int, Field(ge=1, le=20)] | None = None
+    strategy: Literal["auto", "few_shot", "zero_shot", "gradient_matching"] = "auto"
+    diversity: Diversity = "medium"
+    shots: Count = 10
+    completions_per_shot_set: Annotated[int, Field(ge=1, le=8)] = 8
+    temperature: Annotated[float, Field(ge=0, le=5)] = 0.8
+    top_k: Annotated[int, Field(ge=0)] = 100
+    min_p: Share = 0.05
+    max_tokens: Count = 120
+    rounds: Annotated[int, Field(ge=1, le=20)] = 1
+    knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
+    attributes: Literal["auto", "none"] | Attributes | dict[str, Attributes] = "auto"
+    corpus: Source | None = None
+    paraphrase_share: Share = 0.0
+    rare_share: Share = 0.1
+    prompts: Path | None = None
+    instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""
+    budget: Budget = Budget()
+
+    def grid(self, label: str) -> Mapping[str, tuple[str, ...]]:
+        """Attribute to values of a label's grid in the task file; empty where it has none."""
+        given: Mapping[str, Any] = {} if isinstance(self.attributes, str) else self.attributes
+        if any(isinstance(values, dict) for values in given.values()):
+            given = given.get(label, {})
+        return given
+
+    @property
+    def grid_labels(self) -> list[str]:
+        """The labels that have a grid of their own; none where one serves all."""
+        if isinstance(self.attributes, str):
+            return []
+        return [name for name, values in self.attributes.items() if isinstance(values, dict)]
+
+    @model_validator(mode="after")
+    def _grids_are_grids(self) -> Generation:
+        grids = [self.grid(name) for name in self.grid_labels] or [self.grid("")]
+        for name, values in (item for grid in grids for item in grid.items()):
+            if "：" in name:
+                raise ValueError(f"attributes: a name without '：' is needed, found '{name}'")
+            if len(set(values)) < 2 or len(set(values)) < len(values):
+                found = "、".join(values) or "none"
+                raise ValueError(f"attributes.{name}: two or more different values, found {found}")
+        return self
+
+
+class Refinement(Section):
+    """How doubtful texts are criticised and written anew; this needs a chat model and gold.
+
+    Attributes:
+        rounds: At most so many times a text is written anew; 0 leaves all as they are.
+        doubt: Texts whose label is less likely than this, as a classifier of gold sees it, are
+            in doubt.
+        generator: Who criticises and writes; the task's generator when absent.
+    """
+
+    rounds: Annotated[int, Field(ge=0, le=5)] = 0
+    doubt: Share = 0.7
+    generator: GeneratorSettings | None = None
+
+
+def with_diversity(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A task that is not validated yet, with what its level of diversity sets."""
+    found = dict(raw)
+    section = found.get("generation")
+    level = section.get("diversity") if isinstance(section, dict) else None
+    for name, keys in LEVELS.get(level, {}).items() if isinstance(level, str) else ():
+        given = found.get(name)
+        if given is None or isinstance(given, dict):
+            found[name] = {**keys, **(given or {})}
+    return found
+
+
+STRATEGY = "gradient_matching"
+
+
+class GradientPrivacy(Section):
+    """Differential privacy of what the choice of texts reads of gold.
+
+    Attributes:
+        epsilon: ε, of replacing one gold text by another of the same label.
+        delta: δ; below one over the number of gold texts to mean anything.
+        clip: Longest gradient of one text, all checkpoints together.
+    """
+
+    epsilon: Annotated[float, Field(gt=0)]
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    clip: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Selection(Section):
+    """Which of the texts that curation kept are trained on.
+
+    Attributes:
+        per_label: Keep so many texts of each label, those whose mean gradient is nearest to
+            gold's; None keeps all.
+        privacy: Clips and noises gold's gradients; None reads them as they are.
+    """
+
+    per_label: Count | None = None
+    privacy: GradientPrivacy | None = None
+
+
+class GradientMatching(Section):
+    """How ``generation.strategy: gradient_matching`` synthesises texts anew.
+
+    Attributes:
+        perplexity: Most that a text's perplexity may grow, over the text's as it was.
+    """
+
+    perplexity: Annotated[float, Field(ge=1)] = 1.5
+
+
+def check_gradients(task: Task) -> None:
+    """Raises ValueError where a task wants gradients matched and lacks what that needs."""
+    if task.selection.per_label is not None and task.kind != "classification":
+        raise ValueError(f"selection.per_label: only for classification, found {task.kind}")
+    if task.selection.per_label is not None and task.gold is None:
+        raise ValueError("selection.per_label: needs gold, whose gradients are to be matched")
+    if task.generation.strategy != STRATEGY:
+        return
+    key = f"generation.strategy: {STRATEGY}"
+    if task.kind != "classification" or task.pair is not None:
+        found = "pairs" if task.pair is not None else task.kind
+        raise ValueError(
+            f"{key}: expected single texts with one label each, found {found}; use few_shot"
+        )
+    if task.gold is None:
+        raise ValueError(
+            f"{key}: expected gold, whose gradients are to be matched, found none; give gold "
+            "or use zero_shot"
+        )
+    if task.selection.privacy is not None:
+        raise ValueError(
+            f"{key}: expected no selection.privacy, found one; what synthesises texts reads "
+            "gold without noise"
+        )
+    if task.generator.backend not in ("embedded", "hf"):
+        raise ValueError(
+            f"{key}: expected the generator embedded or hf, found {task.generator.backend}; give "
+            "texts of another as a source"
+        )
+
+
+Kind = Literal[
+    "concept",
+    "rare",
+    "boundary",
+    "balance",
+    "word",
+    "ending",
+    "length_band",
+    "knowledge",
+    "attribute",
+    "passage",
+    "paraphrase",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+# Found missing by comparison with gold, where the others are named in the task file.
+MISSING: tuple[Kind, ...] = ("word", "ending", "length_band")
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """One thing for one request to name.
+
+    Attributes:
+        kind: Why it is named. ``concept``, ``rare`` (a situation), ``boundary`` (the label it
+            could be mistaken for), ``balance`` (a word of an attribute's value), ``knowledge`` (an
+            item of the task's knowledge), ``attribute`` (values of attributes), ``passage`` (of the
+            user's corpus) and ``paraphrase`` (of a gold text, by its id) are the user's; ``word``,
+            ``ending`` and ``length_band`` are what the texts so far have too little of.
+        item: What to name, as people write it; of several attributes a line for each.
+        gold_ids: Gold examples that it was found in. A fold that holds one of them out must drop
+            what descends from it, just as if the prompt had shown it.
+    """
+
+    kind: Kind
+    item: str
+    gold_ids: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.item}"
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """What a request records, as ``KIND:ITEM``: each attribute by itself."""
+        items = self.item.split("\n") if self.kind == "attribute" else [self.item]
+        return tuple(f"{self.kind}:{item}" for item in items)
+
+    @classmethod
+    def parse(cls, text: str) -> Knowledge:
+        """Inverse of ``str``; the gold ids are not in it."""
+        kind, _, item = text.partition(":")
+        return cls(next(k for k in KINDS if k == kind), item)
+
+
+Amount = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Economics(Section):
+    """Assumptions of the return on investment; none was measured, and the report shows them all.
+
+    Attributes:
+        yen_per_hour: What an hour of labelling costs.
+        texts_per_hour: Texts that one person labels in an hour.
+        queries_per_month: Texts to classify in a month.
+        llm_yen_per_1000: What a language model charges to classify 1,000 texts. When absent, what
+            the run's own answers have cost by ``generator.price``; without that it is unknown.
+        machine_yen_per_hour: What an hour of the machine that runs japagen costs; its time is
+            not counted when absent.
+    """
+
+    yen_per_hour: Amount = 2000
+    texts_per_hour: Rate = 100
+    queries_per_month: Rate = 10_000
+    llm_yen_per_1000: Amount | None = None
+    machine_yen_per_hour: Amount | None = None

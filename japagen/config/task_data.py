@@ -6,12 +6,12 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 
+from japagen.config.sections import Source
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example, Split
+from japagen.data.formats import read_examples, read_with_places
+from japagen.data.labels import NO_TAGS, LabelSpace
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example, Split
-from japagen.storage.formats import read_examples, read_with_places
-from japagen.tasks.kinds import NO_TAGS, LabelSpace
-from japagen.tasks.settings import Source
-from japagen.tasks.tasks import Task
 
 _LEAST_GOLD = 2
 

@@ -25,15 +25,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from japagen.config.task import Task
 from japagen.curation.label_check import Vote
-from japagen.examples import Dataset
-from japagen.folds import deal_folds
-from japagen.generators.base import Answer, GeneratorInfo, Message, Request, Sampling
-from japagen.generators.choosing import AmbiguousOptionsError
+from japagen.data.dataset import Dataset
+from japagen.data.folds import deal_folds
 from japagen.japanese.registers import Register
-from japagen.prompts import PromptLibrary
-from japagen.requesting import draft_request, identified, one_line
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import (
+    AmbiguousOptionsError,
+    Answer,
+    GeneratorInfo,
+    Message,
+    Request,
+    Sampling,
+)
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import draft_request, identified, one_line
 
 FOLDS = 4
 _TEMPLATE = "judge"

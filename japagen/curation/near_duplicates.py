@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from japagen.curation.shingles import jaccard, mix, shingle_hashes, shingles
-from japagen.examples import Dataset, Rejection
+from japagen.data.dataset import Dataset, Rejection
+from japagen.japanese.overlap import jaccard, mix, shingle_hashes, shingles
 
 # Two texts share a band with probability 0.9998 at similarity 0.7 and 0.93 at 0.5; the exact
 # comparison pays for what the bands let through.

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example
 
 # Stands beside the task's labels for a text that nobody should learn from.
 REJECT = "使えない"

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
+from japagen.data.annotation import label_studio_config, to_argilla, to_label_studio
+from japagen.data.dataset import SPLITS, Dataset
+from japagen.data.files import write_json, write_text
+from japagen.data.formats import write_examples
 from japagen.errors import JapagenError, MissingExtraError, nearest
-from japagen.examples import SPLITS, Dataset
-from japagen.exporting.annotation import label_studio_config, to_argilla, to_label_studio
-from japagen.storage.files import write_json, write_text
-from japagen.storage.formats import write_examples
 
 ExportForm = Literal["jsonl", "csv", "parquet", "hf", "argilla", "label-studio"]
 _SUFFIXES: Mapping[str, ExportForm] = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}

@@ -12,7 +12,7 @@ from collections import defaultdict
 import numpy as np
 import numpy.typing as npt
 
-from japagen.examples import Dataset
+from japagen.data.dataset import Dataset
 
 # Many small blocks: of n texts with s shown, whole blocks leave up to 1 - s/n of them untouched,
 # and a fold that holds out one block of eight still trains on seven eighths of the gold.

@@ -1,4 +1,4 @@
-"""What a label can be: one class, several tags, or a number on a scale."""
+"""Kinds of label, label spaces and pseudo-labels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from japagen.data.dataset import Dataset, Label
 from japagen.errors import JapagenError, nearest
-from japagen.examples import Dataset, Label
 
 Kind = Literal["classification", "multi_label", "regression"]
 Floats = npt.NDArray[np.float64]
@@ -264,3 +264,37 @@ def anchor_name(number: object) -> str:
 def _class(label: object) -> str:
     """A number in Parquet or JSON is read as the class of that name."""
     return f"{label:g}" if isinstance(label, float) else str(label)
+
+
+def label_indices(dataset: Dataset, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The index of every row's label among ``labels``.
+
+    Raises:
+        JapagenError: If a row has another label.
+    """
+    at = {label: index for index, label in enumerate(labels)}
+    unknown = sorted({str(label) for label in dataset.labels if label not in at})
+    if unknown:
+        raise JapagenError(
+            f"Expected labels among {', '.join(labels)}, found {', '.join(unknown)}.",
+            "Correct the labels or name them in the task.",
+        )
+    return np.array([at[label] for label in dataset.labels], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Texts that a classifier learns from although nobody labelled them (Lee 2013).
+
+    Attributes:
+        texts: The texts, each with its likeliest label.
+        probabilities: Of every label, in the order of the task's, shape (texts, labels).
+        text_weight: Gold texts that each counts for in the loss.
+    """
+
+    texts: Dataset
+    probabilities: npt.NDArray[np.float64]
+    text_weight: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.texts)

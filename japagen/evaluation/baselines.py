@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from japagen.examples import Dataset
-from japagen.tasks.kinds import LabelSpace
+from japagen.data.dataset import Dataset
+from japagen.data.labels import LabelSpace
 
 if TYPE_CHECKING:
     import torch
 
     from japagen.training.classifier import Progress
-    from japagen.training.encoders import Encoder
+    from japagen.training.encoder import Encoder
 
 Floats = npt.NDArray[np.float64]
 _PAIR_SEPARATOR = "\n"
@@ -112,8 +112,8 @@ def fit_plain(
     """
     import torch
 
-    from japagen.training.encoders import pool, supports_bf16
-    from japagen.training.objectives import row_losses
+    from japagen.training.encoder import pool, supports_bf16
+    from japagen.training.fine_tuning import row_losses
 
     torch.manual_seed(seed)
     model = copy.deepcopy(encoder.model)

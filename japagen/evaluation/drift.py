@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from japagen.data.dataset import Dataset
+from japagen.data.files import atomic
 from japagen.errors import DamagedError, JapagenError
-from japagen.examples import Dataset
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.normalization import normalize
-from japagen.japanese.register_detection import RegisterAnalyzer
+from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import OTHER, PRESETS
-from japagen.storage.files import atomic
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier

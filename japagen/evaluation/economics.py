@@ -4,34 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from japagen.tasks.settings import Section
-
-Amount = Annotated[float, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0)]
-
-
-class Economics(Section):
-    """Assumptions of the return on investment; none was measured, and the report shows them all.
-
-    Attributes:
-        yen_per_hour: What an hour of labelling costs.
-        texts_per_hour: Texts that one person labels in an hour.
-        queries_per_month: Texts to classify in a month.
-        llm_yen_per_1000: What a language model charges to classify 1,000 texts. When absent, what
-            the run's own answers have cost by ``generator.price``; without that it is unknown.
-        machine_yen_per_hour: What an hour of the machine that runs japagen costs; its time is
-            not counted when absent.
-    """
-
-    yen_per_hour: Amount = 2000
-    texts_per_hour: Rate = 100
-    queries_per_month: Rate = 10_000
-    llm_yen_per_1000: Amount | None = None
-    machine_yen_per_hour: Amount | None = None
+from japagen.config.sections import Economics
 
 
 def economics_of(

@@ -13,18 +13,18 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from japagen.examples import Dataset, Example, Rejection
-from japagen.generation import generation
-from japagen.generation.generation import apportion, label_variables
-from japagen.generation.phrasing import Phrasing
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.generation import planner
+from japagen.generation.planner import apportion, label_variables
 from japagen.generation.shots import ShotSets
-from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
+from japagen.generation.topics import Phrasing
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
-from japagen.prompts import PromptLibrary
-from japagen.requesting import draft_request, identified, one_line, read_answer
-from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import draft_request, identified, one_line, read_answer
 
 _FIRST, _SECOND = "pair_first", "pair_second"
 
@@ -45,7 +45,7 @@ def plan_firsts(
     """
     phrasing = Phrasing(task, gold, tagger or default_tagger(), generator.prompt_kind, corpus)
     known = phrasing.items("", 0)
-    shown = generation.strategy_of(task, gold) == "few_shot"
+    shown = planner.strategy_of(task, gold) == "few_shot"
     size = task.generation.completions_per_shot_set
     groups: list[tuple[int, list[Request]]] = []
     for register, count in apportion(_mean(registers), _number(task, gold)).items():

@@ -16,7 +16,7 @@ import numpy as np
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import normalize
 from japagen.japanese.traits import traits_of
-from japagen.requesting import one_line
+from japagen.llm.requests import one_line
 
 # A passage is material for one text, not a document: about three sentences.
 _LONGEST = 200

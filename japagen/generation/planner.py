@@ -8,19 +8,17 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from japagen.config.sections import KINDS, TEXTS_PER_REQUEST, Knowledge
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example, Label, Rejection
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example, Label, Rejection
-from japagen.generation.default_grid import LENGTH, Settings, default_grid, drawn_settings
-from japagen.generation.phrasing import Phrasing
 from japagen.generation.shots import ShotSets
-from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
+from japagen.generation.topics import LENGTH, Phrasing, Settings, default_grid, drawn_settings
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
-from japagen.prompts import PromptLibrary
-from japagen.requesting import draft_request, identified, one_line, read_texts
-from japagen.tasks.generation_settings import TEXTS_PER_REQUEST
-from japagen.tasks.knowledge import KINDS, Knowledge
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import draft_request, identified, one_line, read_texts
 
 
 def strategy_of(task: Task, gold: Dataset | None) -> str:

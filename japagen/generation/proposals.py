@@ -17,15 +17,15 @@ from typing import Any
 
 import yaml
 
+from japagen.config.task import Task
 from japagen.errors import JapagenError
-from japagen.generation.generation import label_variables
-from japagen.generation.outgoing import prepare
-from japagen.generators.base import Answer, Generator, GeneratorInfo, Request, Sampling
-from japagen.generators.loading import load_generator
+from japagen.generation.planner import label_variables
 from japagen.japanese.registers import Register
-from japagen.prompts import PromptLibrary
-from japagen.requesting import draft_request, identified, read_texts
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling
+from japagen.llm.masking import prepare
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.registry import load_generator
+from japagen.llm.requests import draft_request, identified, read_texts
 
 _TEMPLATE = "attributes"
 # What is to be found should depend on the label more than on chance, and still be varied.

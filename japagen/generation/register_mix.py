@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from japagen.examples import Dataset
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset
+from japagen.data.labels import LabelSpace
 from japagen.japanese.registers import OTHER, PRESETS, Register
-from japagen.tasks.kinds import LabelSpace
-from japagen.tasks.tasks import Task
 
 Shares = dict[str, float]
 _NAMES = (*PRESETS, OTHER)

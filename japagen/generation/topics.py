@@ -9,21 +9,25 @@ set share all of the prompt but its last characters.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count, cycle
-from typing import Any
+from itertools import combinations as couples
+from itertools import count, cycle, repeat
+from math import prod
+from typing import Any, TypeAlias
 
-from japagen.examples import Dataset, Example
-from japagen.generation.attributes import as_item, combinations, from_item
-from japagen.generation.default_grid import Settings
-from japagen.generation.retrieval import Passages
-from japagen.generators.base import PromptKind
+import numpy as np
+import numpy.typing as npt
+
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example
+from japagen.generation.passages import Passages
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.traits import Cues
-from japagen.requesting import one_line
-from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import PromptKind
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import one_line
 
 
 class Phrasing:
@@ -227,3 +231,158 @@ class Phrasing:
     def original(self, known: Knowledge) -> str:
         """The gold text that a request has put in other words."""
         return one_line(self._gold[known.item].text)
+
+
+# Combinations of attributes, drawn so that every value and every pair of values is as frequent.
+#
+# Attributed prompts (AttrPrompt, Yu et al. 2023, arXiv:2306.15895) draw each attribute by chance.
+# Here each combination is the one whose values, and pairs of values, came least often so far: the
+# entropy of every attribute, and of every two, is then as high as it can be for any number of
+# requests, not only in the limit.
+
+_SEPARATOR = "："
+# A larger grid is searched in a part of it, drawn anew for every combination.
+_CANDIDATES = 1024
+
+Combination: TypeAlias = Sequence[tuple[str, str]]
+
+
+def combinations(grid: Mapping[str, Sequence[str]], seed: int) -> Iterator[Combination]:
+    """Combinations of a grid, without end.
+
+    Args:
+        grid: Attribute to its values, two or more attributes or values.
+        seed: Of the order among combinations that are equally good.
+
+    Yields:
+        One value of each attribute, in the order of the grid.
+    """
+    names, sizes = list(grid), [len(values) for values in grid.values()]
+    if not names:
+        return
+    rng = np.random.default_rng(seed)
+    places = list(couples(range(len(names)), 2))
+    singles = [np.zeros(size) for size in sizes]
+    doubles = [np.zeros((sizes[i], sizes[j])) for i, j in places]
+    whole = prod(sizes) <= _CANDIDATES
+    drawn = _every(sizes) if whole else None
+    used: dict[tuple[int, ...], int] = {}
+    while True:
+        rows = rng.permutation(drawn) if drawn is not None else _some(sizes, rng)
+        # Each count over what is expected of it, so that a large attribute weighs no less.
+        cost = sum(
+            (sizes[i] * counts[rows[:, i]] for i, counts in enumerate(singles)),
+            start=np.zeros(len(rows)),
+        )
+        for (i, j), counts in zip(places, doubles, strict=True):
+            cost += counts.size * counts[rows[:, i], rows[:, j]]
+        best = [tuple(map(int, row)) for row in rows[np.isclose(cost, cost.min())]]
+        chosen = min(best, key=lambda row: used.get(row, 0))
+        used[chosen] = used.get(chosen, 0) + 1
+        for i, value in enumerate(chosen):
+            singles[i][value] += 1
+        for (i, j), counts in zip(places, doubles, strict=True):
+            counts[chosen[i], chosen[j]] += 1
+        yield tuple((name, grid[name][value]) for name, value in zip(names, chosen, strict=True))
+
+
+def _every(sizes: Sequence[int]) -> npt.NDArray[np.int64]:
+    """All combinations, shape (product of the sizes, attributes)."""
+    grids = np.meshgrid(*(np.arange(size) for size in sizes), indexing="ij")
+    return np.stack([g.ravel() for g in grids], axis=1)
+
+
+def _some(sizes: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    return np.stack([rng.integers(size, size=_CANDIDATES) for size in sizes], axis=1)
+
+
+def as_item(combination: Combination) -> str:
+    """A combination as one thing to name: a line for each attribute."""
+    return "\n".join(f"{name}{_SEPARATOR}{value}" for name, value in combination)
+
+
+def from_item(item: str) -> Combination:
+    """Inverse of `as_item`."""
+    parted = (line.partition(_SEPARATOR) for line in item.split("\n"))
+    return tuple((name, value) for name, _, value in parted)
+
+
+# How the texts of a task vary where the task file does not say: who writes, and how.
+#
+# The attributes of each kind of text are data (``attributes.yaml`` beside the templates). They say
+# nothing of what a text is about, so they go with every text, whatever else it is to name.
+
+_OTHER = "other"
+LENGTH = "長さ"
+"""The attribute that gold decides where prompts show it."""
+# Places in gold, in order of length, that stand for the others.
+_QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+Settings = tuple[tuple[str, str], ...]
+"""Name and value of each attribute that says something of one text."""
+
+
+def kind_of_text(task: Task, kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    """The kind of a task's texts.
+
+    It is the first one that has a word in the task's ``text_type``; if none has, in its
+    ``domain``; if none has, in its ``description``; else ``other``.
+
+    Args:
+        task: The task.
+        kinds: Kind to its ``words``, as `PromptLibrary.attributes` has them.
+    """
+    for said in (task.text_type, task.domain, task.description):
+        for name, kind in kinds.items():
+            if any(word in said for word in kind["words"]):
+                return name
+    return _OTHER
+
+
+def default_grid(
+    task: Task, prompts: PromptLibrary, gold: Dataset | None
+) -> dict[str, dict[str, int]]:
+    """Attribute to its values, each with how often it is drawn against the others.
+
+    Args:
+        task: The task.
+        prompts: Where the kinds of text are described.
+        gold: What prompts show; its lengths take the place of the usual ones. None if nothing.
+    """
+    kinds = prompts.attributes
+    given = kinds[kind_of_text(task, kinds)]["attributes"]
+    grid = {
+        name: dict(values) if isinstance(values, dict) else dict.fromkeys(values, 1)
+        for name, values in given.items()
+    }
+    if gold is not None and len(gold) and LENGTH in grid:
+        grid[LENGTH] = dict.fromkeys(_lengths([len(text) for text in gold.texts]), 1)
+    return {name: values for name, values in grid.items() if values}
+
+
+def _lengths(found: Sequence[int]) -> list[str]:
+    """Lengths that are as usual in gold as each other, in round figures."""
+    ordered = sorted(found)
+    exact = [ordered[round(share * (len(ordered) - 1))] for share in _QUANTILES]
+    rounded = [max(5, 5 * round(n / 5)) if n < 60 else 10 * round(n / 10) for n in exact]
+    return [f"{n}字ほど" for n in dict.fromkeys(rounded)]
+
+
+def drawn_settings(grid: Mapping[str, Mapping[str, int]], seed: int) -> Iterator[Settings]:
+    """Settings of one text after the other, without end; without attributes, empty ones.
+
+    Over any number of texts each value is drawn about as often as its number says, and each pair
+    of values likewise.
+
+    Args:
+        grid: Attribute to its values and how often each is drawn.
+        seed: Of the order.
+    """
+    if not grid:
+        yield from repeat(())
+    places = {
+        name: [value for value, number in values.items() for _ in range(number)]
+        for name, values in grid.items()
+    }
+    for combination in combinations(places, seed):
+        yield tuple((name, value) for name, value in combination if value)

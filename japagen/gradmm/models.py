@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from japagen.generators.checkpoint import Checkpoint
+from japagen.config.task import Task
 from japagen.gradmm.target import Floats, GradientTarget
-from japagen.tasks.tasks import Task
-from japagen.training.encoders import Encoder, load_encoder, pool, supports_bf16
+from japagen.llm.backends.huggingface import Checkpoint
+from japagen.training.encoder import Encoder, load_encoder, pool, supports_bf16
 
 _BATCH = 8  # texts that the language model reads at a time; logits are as wide as a vocabulary
 

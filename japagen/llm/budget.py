@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from japagen.config.sections import Budget, Price
 from japagen.errors import JapagenError
-from japagen.generators.base import MOST_REPLIES, Answer, Request
-from japagen.tasks.generator_settings import Price
-from japagen.tasks.settings import Budget
+from japagen.llm.backend import MOST_REPLIES, Answer, Request
 
 
 def yen(price: Price, prompt_tokens: float, completion_tokens: float) -> float:

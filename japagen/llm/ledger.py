@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from japagen.errors import DamagedError, JapagenError
-from japagen.generators.base import Answer, GeneratorInfo, OutputTerms, Request
+from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (

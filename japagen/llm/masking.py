@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from japagen.config.sections import Privacy
 from japagen.errors import JapagenError
-from japagen.generators.base import GeneratorInfo, Request
-from japagen.tasks.settings import Privacy
+from japagen.llm.backend import GeneratorInfo, Request
 
 if TYPE_CHECKING:
     from japagen.japanese.morphology import Tagger
@@ -89,7 +89,7 @@ def _with_texts(request: Request, texts: Sequence[str]) -> Request:
 def _mask(
     texts: Iterable[str], seen: dict[str, tuple[str, Counter[str]]], tagger: Tagger
 ) -> tuple[list[str], Counter[str]]:
-    from japagen.japanese.pii import find_personal_data, mask_personal_data
+    from japagen.japanese.pii.detector import find_personal_data, mask_personal_data
 
     masked, counts = [], Counter[str]()
     for text in texts:

@@ -13,10 +13,10 @@ import yaml
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta
 from jinja2.sandbox import SandboxedEnvironment
 
+from japagen.data.files import resource_dir
 from japagen.errors import JapagenError, nearest
-from japagen.generators.base import Message, Prompt, PromptKind
 from japagen.japanese.registers import OTHER, PRESETS
-from japagen.resources import resource_dir
+from japagen.llm.backend import Message, Prompt, PromptKind
 
 # Blocks of a chat template and who speaks in them; the last two only where they are written.
 _TURNS: dict[str, Literal["system", "user", "assistant"]] = {

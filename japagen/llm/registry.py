@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from japagen.config.sections import GeneratorSettings
 from japagen.errors import JapagenError
-from japagen.generators.base import Generator
-from japagen.tasks.generator_settings import GeneratorSettings
+from japagen.llm.backend import Generator
 
 _MODELS = {
     "openai": "the server's model name",
@@ -32,7 +32,7 @@ def load_generator(
         JapagenError: If the settings do not go together or an extra is missing.
     """
     if settings.backend == "embedded":
-        from japagen.generators.embedded import EmbeddedGenerator
+        from japagen.llm.backends.embedded import EmbeddedGenerator
 
         return EmbeddedGenerator(settings.model, slots=settings.slots)
     if settings.model == "gemma3-270m":
@@ -42,15 +42,15 @@ def load_generator(
             "Set generator.model.",
         )
     if settings.backend == "replay":
-        from japagen.generators.replay import ReplayGenerator
+        from japagen.llm.backends.replay import ReplayGenerator
 
         return ReplayGenerator(settings.model)
     if settings.backend == "hf":
-        from japagen.generators.hf import HFGenerator
+        from japagen.llm.backends.huggingface import HFGenerator
 
         return HFGenerator(settings.model, slots=settings.slots)
     if settings.batch and batches is not None:
-        from japagen.generators.openai_batch import OpenAIBatchGenerator
+        from japagen.llm.backends.openai_batch import OpenAIBatchGenerator
 
         return OpenAIBatchGenerator(
             *(settings.model, batches, note),
@@ -58,7 +58,7 @@ def load_generator(
             api=settings.api,
             api_key_env=settings.api_key_env,
         )
-    from japagen.generators.openai_api import OpenAIGenerator
+    from japagen.llm.backends.openai import OpenAIGenerator
 
     return OpenAIGenerator(
         settings.model,

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from japagen.examples import Rejection
-from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
+from japagen.data.dataset import Rejection
 from japagen.japanese.registers import Register
-from japagen.prompts import PromptLibrary
+from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
+from japagen.llm.prompts import PromptLibrary
 
 _BULLET = re.compile(r"^(?:[-*・•●]|\d{1,3}[.)．、]|[①-⑳])\s*")
 _OBJECT = re.compile(r"\{.*\}", re.DOTALL)

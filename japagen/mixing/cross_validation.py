@@ -1,4 +1,4 @@
-"""Cross-validation on gold with synthetic text beside it, for learning curves."""
+"""Cross-validates mixes of gold and synthetic text on gold."""
 
 from __future__ import annotations
 
@@ -7,10 +7,131 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from japagen.examples import Dataset
-from japagen.mixing.descent import Split, split_gold
-from japagen.mixing.linear_head import FitHead, Floats, Ints
+from japagen.data.dataset import Dataset
+from japagen.data.folds import gold_blocks
+
+# Inverse penalty of the head, as scikit-learn's C times the number of features. At a tenth of it
+# gold alone is underfitted, and any added text seems to help by fitting harder alone.
+_STRENGTH = 10.0
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+# Fits to vectors, their targets and their weights in gold texts, and gives the probabilities of
+# other vectors.
+FitHead = Callable[[Floats, Ints, Floats, Floats], Floats]
+
+
+def head_probabilities(
+    vectors: Floats, targets: Ints, mass: Floats, others: Floats, labels: int
+) -> Floats:
+    """Fits multinomial logistic regression and classifies other vectors.
+
+    The features are standardised and the penalty divided by their number: its pull is then
+    alike for narrow and wide encoders.
+
+    Args:
+        vectors: Shape (n, d).
+        targets: Shape (n,): label indices.
+        mass: Shape (n,): weight of each row, at least 0; rows of 0 are left out.
+        others: Shape (m, d): what to classify.
+        labels: Number of labels.
+
+    Returns:
+        Shape (m, labels); a label without rows has probability 0.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    present = mass > 0
+    vectors, targets, mass = vectors[present], targets[present], mass[present]
+    out = np.zeros((len(others), labels))
+    seen = np.unique(targets)
+    if not len(others):
+        return out
+    if len(seen) < 2:
+        out[:, seen] = 1.0
+        return out
+    centre = np.average(vectors, axis=0, weights=mass)
+    scale = np.sqrt(np.average((vectors - centre) ** 2, axis=0, weights=mass)) + 1e-6
+    head = LogisticRegression(C=_STRENGTH / vectors.shape[1], max_iter=500)
+    head.fit((vectors - centre) / scale, targets, sample_weight=mass)
+    out[:, head.classes_] = head.predict_proba((others - centre) / scale)
+    return out
+
+
+@dataclass(frozen=True)
+class Split:
+    """Gold held out, and what may be learnt from meanwhile.
+
+    Attributes:
+        train: Rows of gold.
+        held: Rows of gold.
+        usable: Rows of the synthetic set that descend from none of the held ones.
+    """
+
+    train: Ints
+    held: Ints
+    usable: Ints
+
+
+def split_gold(
+    gold: Dataset, synthetic: Dataset, seed: int, repeats: int
+) -> list[tuple[Split, ...]]:
+    """Cross-validation splits, each gold text held out once a repeat.
+
+    The blocks are those that shots were drawn from. Every repeat pairs the blocks of the
+    labels anew: text of a label descends from that label's gold alone, so that the folds of
+    the repeats differ although no block is ever split.
+
+    Args:
+        gold: Gold; its order does not matter.
+        synthetic: Rows with ``shot_ids``; rejected ones are never usable, nor are those of later
+            rounds, which were asked for by what all of gold has and the first round lacked.
+        seed: The seed that shots were drawn with.
+        repeats: Number of repeats.
+
+    Returns:
+        For each repeat its splits, without those that would hold out nothing.
+    """
+    blocks = gold_blocks(gold, seed)
+    ids = gold.column("id")
+    block = np.array([blocks[id_] for id_ in ids])
+    labels = np.array([str(label) for label in gold.labels])
+    touches = _touches(ids, synthetic)
+    kept = synthetic.kept_mask & (np.array(synthetic.column("round")) == 0)
+    names = sorted(set(labels.tolist()))
+    # No more folds than blocks: each then holds out texts of as many labels as can be.
+    number = int(block.max(initial=0)) + 1
+    found = []
+    for repeat in range(repeats):
+        rng = np.random.default_rng([seed, repeat])
+        fold = np.empty(len(ids), dtype=np.int64)
+        for name in names:
+            of_label = labels == name
+            fold[of_label] = rng.permutation(number)[block[of_label]]
+        splits = []
+        for at in range(number):
+            held = np.flatnonzero(fold == at)
+            if len(held):
+                usable = np.flatnonzero(kept & ~touches[:, held].any(axis=1))
+                splits.append(Split(np.flatnonzero(fold != at), held, usable))
+        found.append(tuple(splits))
+    return found
+
+
+def _touches(
+    ids: Sequence[str], synthetic: Dataset
+) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """Shape (synthetic, gold): whether a text descends from a gold text."""
+    at = {id_: column for column, id_ in enumerate(ids)}
+    out = np.zeros((len(synthetic), len(ids)), dtype=bool)
+    for row, shots in enumerate(synthetic.column("shot_ids")):
+        for shot in shots:
+            if shot in at:
+                out[row, at[shot]] = True
+    return out
+
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 

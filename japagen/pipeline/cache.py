@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from japagen.examples import Dataset
-from japagen.listeners import Listener
-from japagen.running.runs import RunDirectory
-from japagen.storage.formats import load_dataset, write_examples
+from japagen.data.dataset import Dataset
+from japagen.data.formats import load_dataset, write_examples
+from japagen.listener import Listener
+from japagen.pipeline.run_directory import RunDirectory
 
 T = TypeVar("T")
 # Raised when a stage's code changes what it makes from the same inputs.

@@ -1,40 +1,247 @@
-"""What a run would take, step by step, before anything is paid for."""
+"""Estimates what a run will request, cost and take."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from japagen.curation import label_judge
-from japagen.generation.ledger import Ledger, ledger_errors
-from japagen.generation.outgoing import prepare
-from japagen.generation.spending import Purse, yen
-from japagen.generators.base import Answer, Generator, Prompt, Request
-from japagen.generators.choosing import AmbiguousOptionsError, Chooser, Scorer
-from japagen.generators.loading import load_generator
-from japagen.prompts import PromptLibrary
-from japagen.running.data import TaskData, load_data, load_sources
-from japagen.stages.foreseeing import (
-    Fate,
-    fate_of,
-    notes_on,
-    refine_requests,
-    rewrite_requests,
-    stand_ins,
+from japagen.config.sections import STRATEGY, GeneratorSettings, Knowledge
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData, load_data, load_sources
+from japagen.curation import llm_judge
+from japagen.curation.filters import filter_texts
+from japagen.curation.refinement import Rewriter
+from japagen.curation.register_control import (
+    Rewritten,
+    Wanted,
+    control_registers,
+    rewrite_by_model,
+    rewrite_by_rules,
 )
-from japagen.stages.previewing import all_requests, prompt_text, shown
-from japagen.stages.pseudo_labelling import sample_of
-from japagen.stages.refining import why_not
-from japagen.stages.timing import Rate, measured
-from japagen.stages.zero_shot import questions_on, zero_shot_requests
-from japagen.tasks.generator_settings import GeneratorSettings
-from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.tasks import Task
+from japagen.data.dataset import Dataset, Example
+from japagen.errors import JapagenError
+from japagen.generation import planner
+from japagen.generation.coverage import passages_in
+from japagen.japanese.registers import OTHER
+from japagen.llm.backend import (
+    AmbiguousOptionsError,
+    Answer,
+    Chooser,
+    Generator,
+    GeneratorInfo,
+    Prompt,
+    Request,
+    Scorer,
+)
+from japagen.llm.budget import Purse, yen
+from japagen.llm.ledger import Ledger, ledger_errors
+from japagen.llm.masking import prepare
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.registry import load_generator
+from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
+from japagen.pipeline.refining import why_not
+from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
+from japagen.pipeline.steps.generate import find_registers, load_analyzer
+from japagen.pipeline.steps.labels import sample_of
+
+# Fewer texts than these say too little of the others.
+_LEAST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of texts.
+
+    Attributes:
+        kept: Share that curation and register control keep, rewritten or not.
+        rewrites: Requests to a model to rewrite one, for each text.
+    """
+
+    kept: float
+    rewrites: float
+
+
+def fate_of(
+    task: Task, data: TaskData, requests: Sequence[Request], answers: Mapping[str, Answer]
+) -> Fate | None:
+    """Finds it out on the texts that were answered; None where there are too few, and of pairs.
+
+    Args:
+        task: The task.
+        data: Its texts.
+        requests: What was planned.
+        answers: Request id to answer, of some of them.
+    """
+    asked = [r for r in requests if r.id in answers]
+    if len(asked) < _LEAST or task.pair:
+        return None
+    analyzer, settings = load_analyzer(task), task.curation
+    label_of = task.label_space().label
+    rows = find_registers(planner.to_dataset(asked, answers, {}, "", label_of), analyzer)
+    # Comparing meanings takes an encoder, which a plan need not wait for.
+    quick = task.model_copy(
+        update={"curation": settings.model_copy(update={"max_meaning_similarity": None})}
+    )
+    phrases = PromptLibrary(task.generation.prompts).phrases
+    read = (quick, rows, data.gold, phrases, analyzer.tagger)
+    kept = filter_texts(*read, passages=passages_in(asked))
+    if settings.register_miss == "ignore":
+        return Fate(len(kept.kept) / len(rows), 0.0)
+    to_model: list[str] = []
+
+    def refuse(wanted: Wanted) -> list[Rewritten]:
+        to_model.extend(example.id for example, _ in wanted)
+        return [Rewritten(refused="not asked") for _ in wanted]
+
+    held, children = control_registers(
+        kept, settings.register_miss, lambda wanted: rewrite_by_rules(wanted, analyzer), refuse
+    )
+    # Those that a model would be asked for may come out well.
+    number = len(held.kept) + (len(children) if children is not None else 0) + len(to_model)
+    rewrites = len(to_model) * settings.rewrite_attempts
+    return Fate(min(1.0, number / len(rows)), rewrites / len(rows))
+
+
+def stand_ins(gold: Dataset, number: int) -> Dataset:
+    """Texts of the right length, in place of those that are not there yet."""
+    return gold.take([i % len(gold) for i in range(number)])
+
+
+def rewrite_requests(
+    task: Task, data: TaskData, info: GeneratorInfo, requests: Sequence[Request], number: int
+) -> list[Request]:
+    """What would be sent to rewrite ``number`` texts, spread over the registers asked for."""
+    prompts = PromptLibrary(task.generation.prompts)
+    analyzer = load_analyzer(task)
+    texts = list(data.gold.texts) if data.gold is not None else prompts.phrases
+    registers = [name for r in requests if (name := r.register.name) != OTHER] or ["polite"]
+    step = max(1, len(registers) // number)
+    wanted = [
+        (Example(texts[i % len(texts)], id=f"s-{i}"), register)
+        for i, register in enumerate(registers[::step][:number])
+    ]
+    asked: list[Request] = []
+
+    def send(rows: Sequence[Request]) -> Mapping[str, Answer]:
+        asked.extend(rows)
+        return {}
+
+    rewrite_by_model(wanted, task, prompts, info, analyzer, send)
+    return asked
+
+
+def refine_requests(
+    task: Task, data: TaskData, info: GeneratorInfo, requests: Sequence[Request], number: int
+) -> list[Request]:
+    """What would be sent to refine ``number`` texts once: a critique of each, and a new text."""
+    prompts = PromptLibrary(task.generation.prompts)
+    texts = list(data.gold.texts) if data.gold is not None else prompts.phrases
+    chosen = requests[:: max(1, len(requests) // number)][:number]
+    rows = [
+        Example(texts[i % len(texts)], r.label, id=f"s-{i}", register_asked=r.register)
+        for i, r in enumerate(chosen)
+    ]
+    asked: list[Request] = []
+
+    def send(sent: Sequence[Request]) -> Mapping[str, Answer]:
+        asked.extend(sent)
+        # A critique about as long as they come.
+        said = json.dumps({"text": "指摘" * 40}, ensure_ascii=False)
+        return {r.id: Answer(r.id, said, "stop") for r in sent}
+
+    variables = partial(planner.label_variables, task)
+    Rewriter(prompts, info, send, variables, task.seed, task.generation.max_tokens).rewrite(rows, 1)
+    return asked
+
+
+def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = None) -> list[str]:
+    """What a table of requests does not show.
+
+    Args:
+        task: The task.
+        info: Its generator.
+        refiner: The second model that refines; None when the generator does.
+    """
+    notes = []
+    if info.prompt_kind == "document" and any(
+        len(task.generation.grid(label)) > 1 for label in task.labels
+    ):
+        notes.append(
+            f"{info.name} continues documents: of generation.attributes it is told the first alone."
+        )
+    if info.prompt_kind == "document" and (task.generation.texts_per_request or 1) > 1:
+        notes.append(f"{info.name} continues documents: it writes one text a request.")
+    if task.generation.strategy == STRATEGY:
+        notes.append(
+            "Gradient matching writes texts anew in this process once their labels were checked: "
+            "no requests, but time that is not in the table."
+        )
+    if info.prompt_kind == "document" and task.generation.paraphrase_share:
+        notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
+    if task.refinement.rounds:
+        reason = why_not(task, task.gold is not None, refiner or info)
+        notes += [f"No text will be refined: {reason}."] if reason else []
+    return notes
+
+
+# Requests sent to find out how fast a generator on this machine is.
+_SAMPLE = 4
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one text takes on average; of a list, its part.
+
+    Attributes:
+        prompt_tokens: Tokens read.
+        completion_tokens: Tokens written.
+        seconds: Elapsed time; less than an answer takes where several are written at a time.
+        source: Where the figures are from.
+    """
+
+    prompt_tokens: float
+    completion_tokens: float
+    seconds: float
+    source: Literal["ledger", "sample"]
+
+
+def measured(waiting: Sequence[Request], generator: Generator, sample: int | None) -> Rate | None:
+    """What a text takes in a sample sent now; None if there is none or nobody answers.
+
+    Args:
+        waiting: What the sample is taken from.
+        generator: Whom to ask.
+        sample: How many; when None, 4 of a generator on this machine and none of another.
+    """
+    count = (_SAMPLE if generator.info.local else 0) if sample is None else sample
+    chosen = spread(waiting, count)
+    if not chosen:
+        return None
+    began = time.perf_counter()
+    try:
+        answers = [a for a in generator.stream(iter(chosen)) if not a.error]
+    except JapagenError:
+        if sample is not None:
+            raise
+        return None  # a plan is wanted even while the server is down
+    seconds = time.perf_counter() - began
+    if not answers:
+        return None
+    texts = {r.id: r.texts for r in chosen}
+    count = sum(texts[a.request_id] for a in answers)
+    prompt, completion = (
+        sum(getattr(a, name) for a in answers) / count
+        for name in ("prompt_tokens", "completion_tokens")
+    )
+    return Rate(prompt, completion, seconds / count, "sample")
+
 
 # Of the steps whose requests the texts decide.
 _TEMPLATES = ("rewrite", "criticise", "refine", "judge")
@@ -368,21 +575,21 @@ class _Context:
             return []
         weighs, scores = self._says
         chooses = weighs and info.prompt_kind == "document"
-        zero_shot = weighs and info.prompt_kind == "chat" and label_judge.has_letters(task.labels)
+        zero_shot = weighs and info.prompt_kind == "chat" and llm_judge.has_letters(task.labels)
         if info.prompt_kind == "document" and not (chooses or scores):
             return []
-        times = 1 if zero_shot else label_judge.FOLDS
+        times = 1 if zero_shot else llm_judge.FOLDS
         most = times * (texts + unlabelled) + len(gold)
         kept = texts if self.fate is None else round(self.fate.kept * texts)
         expected = times * (kept + unlabelled) + len(gold)
         library = PromptLibrary(task.generation.prompts)
         if zero_shot:
             return [self._zero_shot("trust", library, most, expected)]
-        questions = label_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
+        questions = llm_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
         if chooses:
-            folds = label_judge.FOLDS
+            folds = llm_judge.FOLDS
             return [self._weighing("trust", questions, library, most, expected, folds)]
-        asked = label_judge.requests(
+        asked = llm_judge.requests(
             questions[:: max(1, len(questions) // _PROMPTS)], task, library, info
         )
         names = [f'{{"label": "{name}"}}' for name in task.labels]
@@ -400,7 +607,7 @@ class _Context:
         if not asked or test is None or (info.prompt_kind == "document" and not chooses | scores):
             return []
         library = PromptLibrary(self.task.generation.prompts)
-        if chooses and info.prompt_kind == "chat" and label_judge.has_letters(self.task.labels):
+        if chooses and info.prompt_kind == "chat" and llm_judge.has_letters(self.task.labels):
             return [self._zero_shot("zero_shot", library, len(asked), len(asked))]
         if info.prompt_kind == "document" and chooses:
             questions = questions_on(self.task, test)
@@ -442,7 +649,7 @@ class _Context:
     def _weighing(
         self,
         name: str,
-        questions: Sequence[label_judge.Question],
+        questions: Sequence[llm_judge.Question],
         library: PromptLibrary,
         most: int,
         expected: int,
@@ -450,16 +657,16 @@ class _Context:
     ) -> Step:
         """A base model in this process weighs labels: no answers, only time."""
         names = list(self.task.labels)
-        documents = label_judge.documents(questions[:_WEIGHED], self.task, library, names)
+        documents = llm_judge.documents(questions[:_WEIGHED], self.task, library, names)
         return self._choosing(name, documents, names, (most, expected), prompts)
 
     def _zero_shot(self, name: str, library: PromptLibrary, most: int, expected: int) -> Step:
         """A chat model in this process weighs letters, and is shown no gold."""
         assert self.data.gold is not None
         texts = stand_ins(self.data.gold, _WEIGHED)
-        questions = label_judge.plan_zero_shot(texts, texts)[:_WEIGHED]
-        names = label_judge.letters(list(self.task.labels))
-        turns = label_judge.zero_shot_turns(questions, self.task, library, names)
+        questions = llm_judge.plan_zero_shot(texts, texts)[:_WEIGHED]
+        names = llm_judge.letters(list(self.task.labels))
+        turns = llm_judge.zero_shot_turns(questions, self.task, library, names)
         return self._choosing(name, turns, names, (most, expected), 1)
 
     def _choosing(
@@ -495,5 +702,5 @@ class _Context:
             texts = [prompt for prompt in prompts if isinstance(prompt, str)]
             if len(texts) < len(prompts):
                 raise
-            return self._weighed(texts, label_judge.letters(names))
+            return self._weighed(texts, llm_judge.letters(names))
         return times

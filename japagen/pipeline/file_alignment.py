@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from japagen.alignment.alignment import Alignment, align_datasets
-from japagen.examples import Dataset
-from japagen.storage.formats import check_new, read_examples, write_examples
+from japagen.alignment.weights import Alignment, align_datasets
+from japagen.data.dataset import Dataset
+from japagen.data.formats import check_new, read_examples, write_examples
 
 # Texts whose register is found unasked: at some 9,500 a second of one core it is what would take
 # longest with a million of them.
@@ -59,7 +59,7 @@ def align_files(
     encoder = encoder or ("embedded" if method == "gradient_matching" else None)
     vectors = None
     if encoder:
-        from japagen.stages.text_vectors import text_vectors
+        from japagen.training.encoder import text_vectors
 
         vectors = text_vectors((target, examples, more), encoder)
     found = align_datasets(
@@ -93,7 +93,7 @@ def with_registers(
             f"--registers finds them, in about {lacking / PER_SECOND / 60:.0f} minutes."
         )
         return datasets
-    from japagen.japanese.register_detection import RegisterAnalyzer
+    from japagen.japanese.register.detector import RegisterAnalyzer
 
     analyzer = RegisterAnalyzer()
 

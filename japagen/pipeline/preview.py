@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
-from japagen.examples import Dataset, Example
-from japagen.generation import generation
-from japagen.generation.outgoing import prepare
-from japagen.generators.base import Generator, GeneratorInfo, Prompt, Request
-from japagen.generators.loading import load_generator
-from japagen.prompts import PromptLibrary
-from japagen.running.data import TaskData, load_data, load_sources
-from japagen.stages import pairs
-from japagen.stages.planning import find_registers, load_analyzer, plan, shots_of
-from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.tasks import Task
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData, load_data, load_sources
+from japagen.data.dataset import Dataset, Example
+from japagen.generation import pairs, planner
+from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request
+from japagen.llm.masking import prepare
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.registry import load_generator
+from japagen.pipeline.steps.generate import find_registers, load_analyzer, plan, shots_of
 
 
 def prompt_text(request: Request) -> str:
@@ -122,7 +121,7 @@ def _send(
     answers = {a.request_id: a for a in generator.stream(iter(sent))}
     accepted = {key: a for key, a in answers.items() if not a.error}
     failures = {key: a.error for key, a in answers.items() if a.error}
-    return sent, generation.to_dataset(sent, accepted, failures, generator.info.name)
+    return sent, planner.to_dataset(sent, accepted, failures, generator.info.name)
 
 
 def _seconds(task: Task, data: TaskData, firsts: Dataset, info: GeneratorInfo) -> list[Request]:

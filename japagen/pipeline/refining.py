@@ -7,6 +7,7 @@ from contextlib import closing
 
 import numpy as np
 
+from japagen.config.task import Task
 from japagen.curation import refinement
 from japagen.curation.label_check import (
     Floats,
@@ -14,16 +15,15 @@ from japagen.curation.label_check import (
     cross_fitted_vote,
     fit_pool,
     held_out_posterior,
-    label_indices,
 )
-from japagen.examples import Dataset, Example
-from japagen.generation.generation import label_variables
-from japagen.generators.base import Answer, GeneratorInfo, Request
-from japagen.japanese.register_detection import RegisterAnalyzer
-from japagen.prompts import PromptLibrary
-from japagen.running.stage_runner import StageRunner, fingerprint_of
-from japagen.stages.asking import Asker
-from japagen.tasks.tasks import Task
+from japagen.data.dataset import Dataset, Example
+from japagen.data.labels import label_indices
+from japagen.generation.planner import label_variables
+from japagen.japanese.register.detector import RegisterAnalyzer
+from japagen.llm.backend import Answer, GeneratorInfo, Request
+from japagen.llm.client import Asker
+from japagen.llm.prompts import PromptLibrary
+from japagen.pipeline.cache import StageRunner, fingerprint_of
 
 _STAGE = "refine"
 
@@ -64,7 +64,7 @@ def refine_doubtful(
         filtered: Applies the filters of curation.
         inputs: What these depend on.
     """
-    from japagen.training.encoders import encoder_identity
+    from japagen.training.encoder import encoder_identity
 
     settings = task.refinement
     if not settings.rounds:
@@ -146,7 +146,7 @@ class _Nothing:
 
 def _scorer(task: Task, gold: Dataset) -> Callable[[Dataset], Floats] | None:
     """How likely every row's label is, by a classifier of gold; None if that only guesses."""
-    from japagen.training.frozen import FrozenTraining
+    from japagen.training.trainer import FrozenTraining
 
     labels = list(task.labels)
     targets = label_indices(gold, labels)

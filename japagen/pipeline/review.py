@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from japagen.config.task import Task
+from japagen.data.annotation import read_annotations
+from japagen.data.dataset import Dataset
+from japagen.data.formats import check_new, write_examples
 from japagen.errors import JapagenError
-from japagen.examples import Dataset
-from japagen.exporting.annotation import read_annotations
-from japagen.reviewing.decisions import FILE, Decision, Decisions
-from japagen.reviewing.feedback import to_gold
-from japagen.reviewing.session import Language, Session
-from japagen.running.results import Run
-from japagen.storage.formats import check_new, write_examples
-from japagen.tasks.tasks import Task
+from japagen.pipeline.run_directory import Run
+from japagen.review.decisions import FILE, Decision, Decisions
+from japagen.review.feedback import to_gold
+from japagen.review.session import Language, Session
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def take_annotations(session: Session, path: Path) -> dict[str, int]:
 
     Args:
         session: The run's review.
-        path: An export of the tool; see `japagen.exporting.annotation.read_annotations`.
+        path: An export of the tool; see `japagen.data.annotation.read_annotations`.
 
     Returns:
         How many answers were ``taken``, and how many were ``unknown`` to this run.

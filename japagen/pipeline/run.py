@@ -7,48 +7,48 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from japagen.curation.register_quota import Rewritten, control_registers
-from japagen.curation.rewriting import Wanted, rewrite_by_model, rewrite_by_rules
+from japagen.config.sections import STRATEGY, Source, SourceEntry, Sources
+from japagen.config.task import Task, sources_from_files
+from japagen.config.task_data import TaskData, load_data, load_sources
+from japagen.curation.filters import filter_inputs, filter_texts
+from japagen.curation.register_control import (
+    Rewritten,
+    Wanted,
+    control_registers,
+    rewrite_by_model,
+    rewrite_by_rules,
+)
+from japagen.data.dataset import SYNTHESISED, Dataset
+from japagen.data.files import digest, read_json, write_json, write_text
+from japagen.data.formats import write_examples
 from japagen.errors import JapagenError
-from japagen.examples import SYNTHESISED, Dataset
-from japagen.exporting.model_card import model_card
-from japagen.generation import coverage, generation
-from japagen.generators.base import Answer, Generator, Request
-from japagen.generators.checkpoint import generator_checkpoint
-from japagen.gradmm.replacement import replace_texts
-from japagen.gradmm.selection import select_texts
-from japagen.inspecting.watching import keep_reference
-from japagen.listeners import Listener, Silent
+from japagen.generation import coverage, planner
+from japagen.listener import Listener, Silent
+from japagen.llm.backend import Answer, Generator, Request
+from japagen.llm.backends.huggingface import generator_checkpoint
+from japagen.llm.client import Asker
+from japagen.llm.prompts import PromptLibrary
 from japagen.mixing.mix import Mix
-from japagen.prompts import PromptLibrary
-from japagen.running.data import TaskData, load_data, load_sources
-from japagen.running.results import Run
-from japagen.running.runs import RunDirectory
-from japagen.running.stage_runner import StageRunner, fingerprint_of
-from japagen.running.versions import record_version
-from japagen.stages import metrics
-from japagen.stages.arms import MODEL, Arms
-from japagen.stages.asking import Asker
-from japagen.stages.auditing import run_audit
-from japagen.stages.baselining import Baselines
-from japagen.stages.curating import filter_inputs, filter_texts
-from japagen.stages.deciding import apply_reviews
-from japagen.stages.label_checking import LabelChecker
-from japagen.stages.measuring import Measuring, Vectors
-from japagen.stages.planning import find_registers, load_analyzer, plan
-from japagen.stages.pseudo_labelling import pseudo_label, without_learnt
-from japagen.stages.refining import refine_doubtful
-from japagen.stages.rounds import Rounds
-from japagen.stages.source_report import value_of
-from japagen.stages.sources import join_sources, only_of
-from japagen.stages.two_turns import generate_pairs
-from japagen.stages.weighting import Weighting
-from japagen.stages.zero_shot import zero_shot
-from japagen.storage.files import digest, read_json, write_json, write_text
-from japagen.storage.formats import write_examples
-from japagen.tasks.gradmm_settings import STRATEGY
-from japagen.tasks.settings import Source, SourceEntry, Sources
-from japagen.tasks.tasks import Task, sources_from_files
+from japagen.pipeline import summary
+from japagen.pipeline.cache import StageRunner, fingerprint_of
+from japagen.pipeline.deployment import keep_reference
+from japagen.pipeline.refining import refine_doubtful
+from japagen.pipeline.run_directory import Run, RunDirectory, record_version
+from japagen.pipeline.sources import join_sources, only_of, value_of
+from japagen.pipeline.steps.align import Measuring, Vectors, Weighting, select_texts
+from japagen.pipeline.steps.baselines import Baselines, zero_shot
+from japagen.pipeline.steps.curate import apply_reviews, run_audit
+from japagen.pipeline.steps.generate import (
+    Rounds,
+    find_registers,
+    generate_pairs,
+    load_analyzer,
+    plan,
+)
+from japagen.pipeline.steps.labels import LabelChecker, pseudo_label, without_learnt
+from japagen.pipeline.steps.synthesis import replace_texts
+from japagen.pipeline.steps.train import MODEL, Arms
+from japagen.reporting.cards import model_card
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
@@ -93,7 +93,7 @@ def run(
     data = load_data(task)
     given = load_sources(task)
     if STAGES.index(until) >= STAGES.index("align"):
-        from japagen.training.encoders import check_encoder
+        from japagen.training.encoder import check_encoder
 
         check_encoder(task.training.encoder)
         if task.generation.strategy == STRATEGY:
@@ -148,7 +148,7 @@ class _Pipeline:
     def go(self, given: Mapping[str, Dataset], until: Until) -> None:
         """Runs the stages as far as ``until``, on generated texts and those ``given`` by source."""
         write_text(self.directory.file("task.yaml"), self.task.to_yaml())
-        parts = metrics.Parts(task=self.task, data=self.data, gold=self.gold)
+        parts = summary.Parts(task=self.task, data=self.data, gold=self.gold)
         wanted = STAGES[: STAGES.index(until) + 1]
         asks = self.task.generator_source is not None
         parts.dataset = self.write(parts, given)
@@ -187,7 +187,7 @@ class _Pipeline:
         if "report" in wanted:
             self.report(parts)
 
-    def write(self, parts: metrics.Parts, given: Mapping[str, Dataset]) -> Dataset:
+    def write(self, parts: summary.Parts, given: Mapping[str, Dataset]) -> Dataset:
         """The texts of all sources, in the task's order."""
         written = dict(given)
         if own := self.task.generator_source:
@@ -203,7 +203,7 @@ class _Pipeline:
             Silent(),
         )
 
-    def generate(self, parts: metrics.Parts) -> Dataset:
+    def generate(self, parts: summary.Parts) -> Dataset:
         info = self.asker.info
         if self.task.pair:
             requests = plan(self.task, self.data, info, self.gold)
@@ -225,7 +225,7 @@ class _Pipeline:
             "generate",
             "generated.parquet",
             fingerprint,
-            lambda: generation.to_dataset(
+            lambda: planner.to_dataset(
                 requests, answers, failures, info.name, self.task.label_space().label
             ),
             # What was just answered has been told; the file it goes to is no news.
@@ -261,7 +261,7 @@ class _Pipeline:
 
     def _need_some(self, dataset: Dataset, name: str) -> None:
         if not dataset.kept_mask.any():
-            counts = metrics.rejection_counts(dataset)
+            counts = summary.rejection_counts(dataset)
             raise JapagenError(
                 f"Curation rejected all {len(dataset)} examples: {counts}.",
                 f"Read {self.directory.file(name)} and loosen curation in the task.",
@@ -336,7 +336,7 @@ class _Pipeline:
             {**inputs, **filter_inputs(self.task, self.passages)},
         )
 
-    def synthesise(self, parts: metrics.Parts, vectors: Vectors) -> Vectors:
+    def synthesise(self, parts: summary.Parts, vectors: Vectors) -> Vectors:
         """Writes texts anew towards gold's gradients, if the task wants that; returns vectors."""
         assert parts.dataset is not None
         made, vectors, parts.matching = replace_texts(
@@ -354,7 +354,7 @@ class _Pipeline:
         self._need_some(reviewed, "reviewed.parquet")
         return reviewed
 
-    def weigh_sources(self, parts: metrics.Parts, *, asks: bool) -> Mix:
+    def weigh_sources(self, parts: summary.Parts, *, asks: bool) -> Mix:
         """Decides how much each source weighs, and labels unlabelled texts with what is known."""
         assert parts.dataset is not None
         mix = self.weighting.mix(parts.dataset, parts.reliability)
@@ -373,14 +373,14 @@ class _Pipeline:
         )
         return mix
 
-    def fit(self, parts: metrics.Parts, share: float) -> None:
+    def fit(self, parts: summary.Parts, share: float) -> None:
         """Trains with and without synthetic text, for every seed, and scores both.
 
         Args:
             parts: What the stages handed over.
             share: Synthetic share of the loss.
         """
-        from japagen.training.encoders import encoder_identity
+        from japagen.training.encoder import encoder_identity
 
         parts.encoder = encoder_identity(self.task.training.encoder)
         for seed in self.arms.seeds:
@@ -389,7 +389,7 @@ class _Pipeline:
             if self.data.gold is not None and self.data.test is not None:
                 parts.gold_only.append((seed, self.arms.gold_only(seed)))
 
-    def _keep_reference(self, parts: metrics.Parts) -> None:
+    def _keep_reference(self, parts: summary.Parts) -> None:
         assert parts.dataset is not None
         inputs = {
             "examples": parts.dataset.fingerprint,
@@ -410,7 +410,7 @@ class _Pipeline:
         apart = "pair_head" in card
         return model_card(found, self.task.training.encoder, card["prefix"], apart=apart)
 
-    def report(self, parts: metrics.Parts) -> None:
+    def report(self, parts: summary.Parts) -> None:
         seconds = self.directory.seconds()
         seconds.pop("report", None)
         if parts.generator:
@@ -425,7 +425,7 @@ class _Pipeline:
         version = record_version(self.directory.file("versions.json"), parts.dataset, self.task)
         found = {
             "created": self.directory.created,
-            **metrics.collect(parts),
+            **summary.collect(parts),
             "dataset": {name: version[name] for name in ("hash", "parent")},
         }
         found["errors"] = self.measuring.with_nearest(

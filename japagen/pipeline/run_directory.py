@@ -1,18 +1,29 @@
-"""The run directory: one task's stages, each with a fingerprint, written atomically."""
+"""The directory of a run: its files, its results and its versions."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset
+from japagen.data.files import digest, read_json, write_json
+from japagen.data.formats import load_dataset
 from japagen.errors import DamagedError, JapagenError
-from japagen.storage.files import digest, read_json, write_json
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier
+
 
 T = TypeVar("T")
 _MARK = "run.json"
@@ -230,3 +241,131 @@ def task_of(path: str | Path) -> str:
         ) from None
     except (DamagedError, KeyError, TypeError):
         raise DamagedError(mark, "Choose another directory with --out.") from None
+
+
+_EXAMPLES = {"generate": "written.parquet", "curate": "registers.parquet"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory and what is in it.
+
+    Attributes:
+        path: The directory.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Opens a directory that `run` wrote.
+
+        Raises:
+            JapagenError: If it is not a run directory.
+        """
+        task_of(path)
+        return cls(Path(path))
+
+    def _need(self, name: str, command: str) -> Path:
+        path = self.path / name
+        if not path.exists():
+            raise JapagenError(
+                f"{self.path} has no {name} yet.", f"Finish the run first: japagen {command}"
+            )
+        return path
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds."""
+        path = self._need("metrics.json", "run CONFIG")
+        found = read_json(path)
+        if not isinstance(found, dict) or "task" not in found:
+            raise DamagedError(path)
+        return found
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The synthetic examples, rejected ones included, with registers and weights."""
+        return self.after("train")
+
+    def after(self, stage: str) -> Dataset:
+        """The examples as a stage (generate, curate or a later one) left them."""
+        name = _EXAMPLES.get(stage, "aligned.parquet")
+        if stage == "curate" and (self.path / "refined.parquet").is_file():
+            name = "refined.parquet"
+        return load_dataset(self._need(name, f"{stage} CONFIG"))
+
+    @cached_property
+    def latest(self) -> Dataset:
+        """The examples as the last finished stage left them, rejected ones included."""
+        names = ("aligned", "reviewed", "trusted", "refined", "registers", "curated")
+        found = next((n for n in names if (self.path / f"{n}.parquet").is_file()), "written")
+        return load_dataset(self._need(f"{found}.parquet", "generate CONFIG"))
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The fine-tuned classifier of the first seed."""
+        from japagen.training.classifier import Classifier
+
+        return Classifier.load(self._need("model", "train CONFIG"))
+
+
+def open_classifier(path: Path) -> Classifier:
+    """The classifier of a run, or one that was saved or exported on its own.
+
+    Raises:
+        JapagenError: If there is none.
+    """
+    from japagen.training.classifier import Classifier
+
+    return Run.open(path).classifier if is_run(path) else Classifier.load(path)
+
+
+def content_hash(dataset: Dataset) -> str:
+    """SHA-256 of what a reader of the dataset learns from.
+
+    Ids, texts, labels, rejections and weights to six digits count; the order of the rows and
+    where they came from do not.
+    """
+    names = ("id", "text", "text_pair", "label", "rejected")
+    rows = zip(*(dataset.column(n) for n in names), dataset.weights.tolist(), strict=True)
+    lines = sorted(
+        json.dumps([*row[:-2], row[-2] and row[-2]["filter"], f"{row[-1]:.6g}"], ensure_ascii=False)
+        for row in rows
+    )
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def record_version(path: Path, dataset: Dataset, task: Task) -> dict[str, Any]:
+    """Adds the dataset to the run's versions, unless it is the last one already.
+
+    Args:
+        path: The run's versions.json.
+        dataset: The finished dataset.
+        task: What it was made for.
+
+    Returns:
+        The version: ``hash``, ``parent`` (the hash of the version before it in this run, or
+        None), ``task`` (the task's digest), ``examples`` and ``kept``.
+    """
+    known = versions(path)
+    found = {
+        "hash": content_hash(dataset),
+        "parent": known[-1]["hash"] if known else None,
+        "task": digest(task.model_dump(mode="json")),
+        "examples": len(dataset),
+        "kept": int(dataset.kept_mask.sum()),
+    }
+    if known and known[-1]["hash"] == found["hash"]:
+        return known[-1]
+    write_json(path, [*known, found])
+    return found
+
+
+def versions(path: Path) -> list[dict[str, Any]]:
+    """The recorded versions, oldest first; none where nothing was recorded or it is damaged."""
+    try:
+        found = read_json(path)
+    except (FileNotFoundError, DamagedError):
+        return []
+    return found if isinstance(found, list) else []

@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 
-import japagen
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability
-from japagen.examples import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
-from japagen.generators.base import GeneratorInfo
+from japagen.data.dataset import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
+from japagen.evaluation.economics import economics_of
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
-from japagen.running.data import TaskData
-from japagen.stages.pseudo_labelling import Pseudo
-from japagen.stages.scoring import Baseline, Seeded, errors_of, scores_of
-from japagen.stages.source_report import SourceValue, report_sources
-from japagen.tasks.economics import economics_of
-from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import GeneratorInfo
+from japagen.pipeline.sources import SourceValue, report_sources
+from japagen.pipeline.steps.labels import Pseudo
+from japagen.pipeline.steps.train import Baseline, Seeded, errors_of, scores_of
 
 _PACKAGES = ("torch", "transformers", "fugashi", "unidic-lite", "scipy", "xllamacpp")
 
@@ -91,7 +90,7 @@ def collect(parts: Parts) -> dict[str, Any]:
     task, dataset = parts.task, parts.dataset
     assert dataset is not None
     found = {
-        "japagen": japagen.__version__,
+        "japagen": version("japagen"),
         "task": {
             "name": task.name,
             "description": task.description,

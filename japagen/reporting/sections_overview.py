@@ -1,25 +1,24 @@
-"""What each part of the report shows, from metrics and examples to words and figures."""
+"""Sections of the report on texts, rounds and the audit."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from japagen.examples import HELD_BACK
+from japagen.data.dataset import HELD_BACK
+from japagen.i18n import localized
 from japagen.japanese.registers import OTHER, PRESETS, Register
-from japagen.messages import localized
 from japagen.reporting import charts
-from japagen.reporting.learnt import added, not_used
-from japagen.reporting.source_view import files
-from japagen.reporting.text import Words, undirected
+from japagen.reporting.text import Words, added, not_used, undirected
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from japagen.examples import Dataset, Example
+    from japagen.data.dataset import Dataset, Example
+
 
 _SAMPLES_A_LABEL = 5
 _EXAMPLES_A_REASON = 3
@@ -337,3 +336,280 @@ def terms(metrics: Mapping[str, Any], words: Words) -> Rows:
         (words("terms.may_train"), words.yes_no(found.get("may_train"))),
         (words("terms.may_publish"), words.yes_no(found.get("may_publish"))),
     ]
+
+
+_MISSING_SHOWN = 20
+
+
+def loop(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
+    """Rounds, what was missing after each, concepts and cases, balance; None without any."""
+    found, coverage = metrics.get("rounds"), metrics.get("coverage")
+    if not found and not coverage:
+        return None
+    rounds = found["rounds"] if found else []
+    drawn: ChartRows = [
+        (_round(row, words), [row["distances"]["words"]["value"]])
+        for row in rounds
+        if row["distances"]
+    ]
+    return {
+        "rounds": [_figures(row, words) for row in rounds],
+        "chart": bars("rounds", words("loop.chart"), drawn, words.number) if drawn else None,
+        "ended": _ended(found, words) if found else "",
+        "missing": [(_round(row, words), rows) for row in rounds if (rows := _missing(row, words))],
+        "covered": _covered(coverage or {}, words),
+        "balanced": _balanced(coverage or {}, words),
+    }
+
+
+def _round(row: Mapping[str, Any], words: Words) -> str:
+    return words("loop.round", n=row["round"])
+
+
+def _figures(row: Mapping[str, Any], words: Words) -> tuple[str, ...]:
+    distances = [row["distances"].get(name) for name in ("words", "pos")]
+    return (
+        _round(row, words),
+        *(words.count(row[name]) for name in ("requests", "kept")),
+        words.count(sum(row["named"].values())),
+        *(
+            f"{words.number(d['value'])} ± {words.number(d['error'])}" if d else words("none")
+            for d in distances
+        ),
+    )
+
+
+def _ended(found: Mapping[str, Any], words: Words) -> str:
+    done = len(found["rounds"])
+    early = found["stopped"] and done < found["planned"]
+    return words("loop.stopped", done=done, planned=found["planned"]) if early else ""
+
+
+def _missing(row: Mapping[str, Any], words: Words) -> Rows:
+    rows = [(label, each) for label, items in row["missing"].items() for each in items]
+    rows.sort(key=lambda pair: pair[1]["synthetic"] - pair[1]["target"])
+    return [
+        (
+            label,
+            words.name("knowledge", each["kind"]),
+            each["item"],
+            words.share(each["target"]),
+            words.share(each["synthetic"]),
+        )
+        for label, each in rows[:_MISSING_SHOWN]
+    ]
+
+
+def _covered(coverage: Mapping[str, Any], words: Words) -> Rows:
+    return [
+        (
+            label,
+            words.name("knowledge", row["kind"]),
+            row["item"],
+            words.share(row["wanted"]),
+            words.share(row["share"]),
+            words.count(row["asked"]),
+            words.count(row["answered"]),
+            "—" if row["met"] is None else words.count(row["met"]),
+        )
+        for label, found in coverage.items()
+        for row in found["covered"]
+    ]
+
+
+def _balanced(coverage: Mapping[str, Any], words: Words) -> Rows:
+    return [
+        (
+            label,
+            row["attribute"],
+            row["value"],
+            words.share(row["wanted"]),
+            words.share(row["share"]),
+            words.share(row["weighted"]),
+            words.count(row["found"]),
+        )
+        for label, found in coverage.items()
+        for row in found["balanced"]
+    ]
+
+
+_MEMORY = (
+    ("mean_overlap", "share"),
+    ("max_overlap", "share"),
+    ("median_copied", "count"),
+    ("longest_copied", "count"),
+)
+
+
+def privacy(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
+    """Personal data by kind, and how much of gold the accepted texts repeat."""
+    found = metrics.get("audit")
+    if not found:
+        return None
+    return {
+        "personal": _personal(found.get("personal_data"), words),
+        "memory": _memory(found.get("memorization"), words),
+    }
+
+
+def _personal(found: Mapping[str, Any] | None, words: Words) -> dict[str, Any] | None:
+    if not found:
+        return None
+    sides = ("synthetic", "gold")
+    kinds = dict.fromkeys(kind for side in sides for kind in found[side])
+    return {
+        "action": words.name("personal.action", found["action"]),
+        "rows": [
+            (words("personal.texts"), *(words.count(found["texts"][side]) for side in sides)),
+            *(
+                (words.name("personal", k), *(words.count(found[s].get(k, 0)) for s in sides))
+                for k in kinds
+            ),
+        ],
+    }
+
+
+def _memory(found: Mapping[str, Any] | None, words: Words) -> dict[str, Any] | None:
+    if not found:
+        return None
+    rows: Rows = [
+        (words(f"memory.{name}"), getattr(words, show)(found[name])) for name, show in _MEMORY
+    ]
+    long = words("memory.long_copies", n=found["long_copy"])
+    return {
+        "rows": [*rows, (long, words.count(found["long_copies"]))],
+        "worst": [{**row, "characters": words.count(len(row["copied"]))} for row in found["worst"]],
+    }
+
+
+def bias(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
+    """The skews worth a look, and how often each group is named."""
+    found = (metrics.get("audit") or {}).get("bias")
+    if not found:
+        return None
+
+    def group(row: Mapping[str, Any]) -> str:
+        return words.name("group", f"{row['category']}.{row['group']}")
+
+    def label(row: Mapping[str, Any]) -> str:
+        return row["label"] or words("bias.all")
+
+    return {
+        "note": words(
+            "bias.note",
+            tests=words.count(found["tests"]),
+            rate=words.share(found["false_discovery_rate"]),
+            synthetic=words.count(found["texts"]["synthetic"]),
+            gold=words.count(found["texts"]["gold"]),
+        ),
+        "skews": [
+            (
+                group(row),
+                label(row),
+                words(f"bias.{row['kind']}"),
+                words.share(row["share"]),
+                words.share(row["against"]),
+                f"{row['p']:.2g}",
+            )
+            for row in found["skews"]
+        ],
+        "rows": [
+            (group(row), label(row), words.share(row["synthetic"]), words.share(row["gold"]))
+            for row in found["rows"]
+        ],
+    }
+
+
+def sources(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
+    """Every source's figures in a column of its own; None where the generator is alone."""
+    found = listed(metrics)
+    if not any(source["kind"] == "file" for source in found):
+        return None
+    measures: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "kind": lambda s: words(f"sources.{s['kind']}"),
+        "origin": lambda s: undirected(s["origin"]) or words("not_measured"),
+        "texts": lambda s: words.count(s["texts"]),
+        "kept": lambda s: _kept(s, words),
+        "relabelled": lambda s: words.count(s["relabelled"]),
+        "label_trust": lambda s: words.share(s["label_trust"]),
+        "distinct_2": lambda s: _interval(s["distinct_2"], words),
+        "distance": lambda s: words.number(s["distance"]),
+        "yen": lambda s: words.count(s["yen"]),
+        "tokens": lambda s: words.count(s["tokens"]),
+        "seconds": lambda s: words.duration(s["seconds"]),
+        "used": lambda s: words("sources.yes" if s["value"]["used"] else "sources.no"),
+        "share": lambda s: words.share(s["value"]["share"]),
+        "worth": lambda s: worth_text(s["value"], words),
+    }
+    names = [undirected(source["name"]) for source in found]
+    rows: Rows = [
+        (words(f"sources.{name}"), *(show(source) for source in found))
+        for name, show in measures.items()
+    ]
+    return {
+        "heads": [words("measure"), *names],
+        "rows": rows,
+        "filter_heads": [words("reason"), *names],
+        "filters": _filters(found, words),
+        "reasons": [
+            (source["name"], reason_text(source["value"]["reason"], words)) for source in found
+        ],
+    }
+
+
+def listed(metrics: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The sources that metrics.json has."""
+    found: Sequence[Mapping[str, Any]] = metrics.get("sources") or ()
+    return found
+
+
+def files(metrics: Mapping[str, Any]) -> list[str]:
+    """The names of the files that texts were read from."""
+    return [source["origin"] for source in listed(metrics) if source["kind"] == "file"]
+
+
+def worth_text(value: Mapping[str, Any], words: Words) -> str:
+    """Gold texts a label that a source's texts are worth, with the interval where there is one."""
+    if value["texts_worth"] is None:
+        return words("not_measured")
+    texts = _rounded(value["texts_worth"])
+    if value["low"] is None and value["high"] is None:
+        return texts
+    low, high = (
+        words("sources.open") if value[end] is None else _rounded(value[end])
+        for end in ("low", "high")
+    )
+    return f"{texts} [{low}, {high}]"
+
+
+def reason_text(code: str, words: Words) -> str:
+    """Why a source is used, or is not."""
+    return words.name("value", code, words.name("mix", code))
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0").replace("-", "−")
+
+
+def _kept(source: Mapping[str, Any], words: Words) -> str:
+    if not source["texts"]:
+        return words.count(source["kept"])
+    share = words.share(source["kept"] / source["texts"])
+    return f"{words.count(source['kept'])} ({share})"
+
+
+def _filters(found: Sequence[Mapping[str, Any]], words: Words) -> Rows:
+    """How many texts of each source every filter turned down, most in all first."""
+    names = dict.fromkeys(name for source in found for name in source["rejected"])
+    counts = {name: [source["rejected"].get(name, 0) for source in found] for name in names}
+    return [
+        (words.name("filter", name), *map(words.count, row))
+        for name, row in sorted(counts.items(), key=lambda item: -sum(item[1]))
+    ]
+
+
+def _interval(found: Mapping[str, float] | None, words: Words) -> str:
+    if found is None:
+        return words("not_measured")
+    value, low, high = (words.number(found[key]) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from japagen.examples import Dataset, Example, Rejection
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.labels import LabelSpace
 from japagen.japanese.registers import Register
-from japagen.reviewing.decisions import Decision, text_hash
-from japagen.reviewing.sampling import Doubt, Place
-from japagen.tasks.kinds import LabelSpace
+from japagen.review.decisions import Decision, Doubt, Place, text_hash
 
 FILTER = "review"
 _DRAWS = 20_000

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from japagen.errors import JapagenError, MissingExtraError
-from japagen.reviewing.decisions import StaleError, to_json
-from japagen.reviewing.session import Session
+from japagen.review.decisions import StaleError, to_json
+from japagen.review.session import Session
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

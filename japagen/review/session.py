@@ -9,22 +9,24 @@ from typing import Any, Literal, cast
 
 import yaml
 
+from japagen.data.annotation import REJECT
+from japagen.data.dataset import Dataset, Example, Label
+from japagen.data.files import digest
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example, Label
-from japagen.exporting.annotation import REJECT
 from japagen.japanese.registers import OTHER, PRESETS
-from japagen.reviewing.decisions import (
+from japagen.review.decisions import (
     MAX_COMMENT,
     VERDICTS,
     Decision,
     Decisions,
+    Place,
     Verdict,
+    choose,
+    draw_order,
     text_hash,
     to_json,
 )
-from japagen.reviewing.feedback import Summary, summarize
-from japagen.reviewing.sampling import Place, choose, draw_order
-from japagen.storage.files import digest
+from japagen.review.feedback import Summary, summarize
 
 Language = Literal["ja", "en"]
 
@@ -109,7 +111,7 @@ class Session:
 
         Args:
             example_id: Any example of the run, of this sample or not.
-            answer: A label of the task, or `japagen.exporting.annotation.REJECT`.
+            answer: A label of the task, or `japagen.data.annotation.REJECT`.
 
         Returns:
             Whether the run has such an example.

@@ -13,22 +13,26 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-import japagen.storage.cache
+import japagen.data.files
+from japagen.data.dataset import Dataset
+from japagen.data.files import build_once
 from japagen.errors import JapagenError
-from japagen.storage.cache import build_once
-from japagen.training import e5_embedded
+from japagen.training import embedded_e5
 from japagen.training.checkpoints import (
     POOLING_FILE,
     declared_pooling,
+    hub_commit,
+    hub_files,
+    hub_listing,
     max_input_length,
     open_checkpoint,
 )
-from japagen.training.e5_vocabulary import japanese_rows
-from japagen.training.hub import hub_commit, hub_files, hub_listing
+from japagen.training.embedded_e5 import japanese_rows
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 EMBEDDED = "embedded"
 
@@ -91,7 +95,7 @@ def load_encoder(
         tokenizer=tokenizer,
         identity=identity,
         pooling=declared_pooling(directory),
-        prefix=e5_embedded.PREFIX if name == EMBEDDED else text_prefix(name),
+        prefix=embedded_e5.PREFIX if name == EMBEDDED else text_prefix(name),
         max_length=max_input_length(model.config, tokenizer),
     )
 
@@ -106,8 +110,8 @@ def encoder_identity(name: str) -> str:
         JapagenError: If there is no such directory, or the Hub cannot be reached.
     """
     if name == EMBEDDED:
-        weights = e5_embedded.WEIGHTS_SHA256[:16]
-        return f"embedded:{weights}:v{e5_embedded.CONVERSION_VERSION}"
+        weights = embedded_e5.WEIGHTS_SHA256[:16]
+        return f"embedded:{weights}:v{embedded_e5.CONVERSION_VERSION}"
     path = _local_directory(name)
     if path is not None:
         return f"path:{_files_hash(path)}"
@@ -126,7 +130,7 @@ def check_encoder(name: str) -> str:
     if directory is not None:
         _require_safetensors(name, identity, directory)
     elif name == EMBEDDED and not _embedded_directory(identity, None).is_dir():
-        e5_embedded.find_weights()
+        embedded_e5.find_weights()
     return identity
 
 
@@ -138,7 +142,7 @@ def text_prefix(name: str) -> str:
     """
     family = Path(name).name.lower()
     if re.search(r"(^|[-_])e5([-_]|$)", family) and "instruct" not in family:
-        return e5_embedded.PREFIX
+        return embedded_e5.PREFIX
     if re.search(r"(^|[-_])ruri([-_]|$)", family) and "v3" not in family:
         return "クエリ: "
     return ""
@@ -220,15 +224,15 @@ def _checkpoint_directory(
 
 
 def _embedded_directory(identity: str, cache_dir: Path | None) -> Path:
-    parent = cache_dir or japagen.storage.cache.cache_dir("encoders")
+    parent = cache_dir or japagen.data.files.cache_dir("encoders")
     version = identity.removeprefix("embedded:").replace(":", "-")
     return parent / f"multilingual-e5-small-ja-{version}"
 
 
 def _convert_embedded(directory: Path) -> None:
-    weights = e5_embedded.read_weights(e5_embedded.find_weights())
+    weights = embedded_e5.read_weights(embedded_e5.find_weights())
     rows = japanese_rows(weights.pieces, weights.scores)
-    e5_embedded.save_checkpoint(weights, rows, directory)
+    embedded_e5.save_checkpoint(weights, rows, directory)
 
 
 def _local_directory(name: str) -> Path | None:
@@ -270,3 +274,36 @@ def _require_safetensors(name: str, identity: str, directory: Path) -> None:
         if weights
         else "Give a directory that save_pretrained wrote, or the Hub name of a model.",
     )
+
+
+def text_vectors(
+    datasets: Sequence[Dataset | None],
+    encoder: str = "embedded",
+    *,
+    trust_remote_code: bool = False,
+) -> list[npt.NDArray[np.float32]]:
+    """Embeds every text, or pair of texts, with a frozen encoder.
+
+    Args:
+        datasets: What to embed; None gives no rows, and rejected rows give zeros.
+        encoder: ``embedded``, a local directory, or a Hub name.
+        trust_remote_code: Whether to run Python code that comes with a checkpoint.
+
+    Returns:
+        float32, shape (rows, width) for each dataset, in the order of its rows.
+
+    Raises:
+        JapagenError: If the encoder cannot be loaded.
+    """
+    loaded = load_encoder(encoder, trust_remote_code=trust_remote_code)
+    found = []
+    for dataset in datasets:
+        rows = dataset if dataset is not None else Dataset.of([])
+        kept = rows.kept_mask
+        read = rows.where(kept)
+        pairs = read.column("text_pair") if len(read) and read.is_pair else None
+        vectors = embed(loaded, read.texts, pairs)
+        filled = np.zeros((len(rows), vectors.shape[1]), dtype=np.float32)
+        filled[kept] = vectors
+        found.append(filled)
+    return found

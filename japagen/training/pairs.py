@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from japagen.training.encoders import Encoder, pool
+from japagen.training.encoder import Encoder, pool
 
 HEAD_FILE = "pair_head.safetensors"
 # Parts of the encoder's depth whose states are compared; 0 is what goes into the first layer.

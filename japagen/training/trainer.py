@@ -1,8 +1,9 @@
-"""Fine-tunes an encoder on gold and weighted synthetic text together."""
+"""Trains a classifier on gold and synthetic text."""
 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -10,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset
+from japagen.data.labels import LabelSpace, PseudoLabels
 from japagen.errors import JapagenError
-from japagen.examples import Dataset
-from japagen.tasks.kinds import LabelSpace
-from japagen.tasks.settings import Training
 from japagen.training.calibration import (
     FOLDS,
     TUNED_TEMPERATURE,
@@ -23,22 +24,21 @@ from japagen.training.calibration import (
     out_of_fold_logits,
 )
 from japagen.training.classifier import Classifier, Progress
-from japagen.training.descriptions import label_phrases
-from japagen.training.encoders import Encoder, load_encoder
+from japagen.training.encoder import Encoder, load_encoder
 from japagen.training.fine_tuning import fine_tune
-from japagen.training.heads import classification_model, head_features
-from japagen.training.pair_model import PairModel
-from japagen.training.probing import (
+from japagen.training.head import (
     Floats,
     Head,
     Ints,
     Labelled,
+    classification_model,
     fit_head,
+    head_features,
     head_of,
     see,
     set_head,
 )
-from japagen.training.pseudo_labels import PseudoLabels
+from japagen.training.pairs import PairModel
 
 TUNED_FROM = 16
 """Gold texts per label, on average, from which tuning the encoder beats its frozen vectors."""
@@ -247,3 +247,107 @@ def _labelled(
         space=classifier.space,
         apart=classifier.reads_apart,
     )
+
+
+_LEAST = 1e-12
+
+
+class FrozenTraining:
+    """One encoder and the descriptions of the labels, for any number of heads.
+
+    Args:
+        encoder: ``embedded``, a directory or a Hub name.
+        descriptions: Label to what it covers, in the order of the targets.
+        settings: How long a text may be.
+        is_pair: Whether texts come in pairs.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        descriptions: Mapping[str, str],
+        settings: Training,
+        is_pair: bool = False,
+    ) -> None:
+        self._space = LabelSpace("classification", tuple(descriptions))
+        self._classifier = untrained(encoder, self._space, settings, is_pair=is_pair, tunes=False)
+        self._phrases, self._phrase_labels = self.vectors([]), np.zeros(0, dtype=np.int64)
+        if not is_pair:
+            phrases, of_label = label_phrases(list(descriptions), descriptions)
+            self._phrases = self.vectors(phrases)
+            self._phrase_labels = np.array(of_label, dtype=np.int64)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every label, in the order of the targets."""
+        return self._space.names
+
+    def vectors(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> Floats:
+        """What a head sees of texts or pairs, shape (n, width)."""
+        rows = self._classifier.encode(texts, pairs) if texts else []
+        return head_features(self._classifier, rows)
+
+    def probabilities(self, vectors: Floats, targets: Ints, mass: Floats, others: Floats) -> Floats:
+        """Fits a head and classifies other texts, uncalibrated.
+
+        Args:
+            vectors: Of the texts, shape (n, width).
+            targets: Their label indices, shape (n,).
+            mass: Gold texts that each counts for, shape (n,).
+            others: What to classify, shape (m, width).
+
+        Returns:
+            Shape (m, labels).
+        """
+        data = Labelled(
+            rows=[{}] * len(vectors),
+            targets=np.eye(len(self._space.names))[targets],
+            mass=mass,
+            phrases=[{}] * len(self._phrases),
+            phrase_labels=self._phrase_labels,
+            space=self._space,
+            apart=self._classifier.reads_apart,
+        )
+        return fit_head(data, vectors, self._phrases).outputs(others, self._space)
+
+    def log_probabilities(self, vectors: Floats, targets: Ints, others: Floats) -> Floats:
+        """Fits a head to gold alone and classifies other texts, uncalibrated.
+
+        Args:
+            vectors: Of the gold texts, shape (n, width).
+            targets: Their label indices, shape (n,).
+            others: What to classify, shape (m, width).
+
+        Returns:
+            Shape (m, labels).
+        """
+        mass = np.ones(len(vectors))
+        found = self.probabilities(vectors, targets, mass, others)
+        return np.asarray(np.log(np.maximum(found, _LEAST)), dtype=np.float64)
+
+
+_BETWEEN_PHRASES = re.compile(r"[、。，,;；\n]+")
+
+
+def label_phrases(
+    labels: Sequence[str], descriptions: Mapping[str, str]
+) -> tuple[list[str], list[int]]:
+    """Cuts each label's description into phrases; a label without one gives its name.
+
+    A list of what a label covers is several short texts that belong to it. One vector of the
+    whole list stands between them, and near none of the texts.
+
+    Args:
+        labels: Every label.
+        descriptions: Label to what it covers, as ``請求額、明細、支払い方法``.
+
+    Returns:
+        The phrases, and the index of each one's label.
+    """
+    phrases, indices = [], []
+    for index, label in enumerate(labels):
+        parts = [p.strip() for p in _BETWEEN_PHRASES.split(descriptions.get(label, ""))]
+        found = list(dict.fromkeys(p for p in parts if p)) or [label]
+        phrases += found
+        indices += [index] * len(found)
+    return phrases, indices

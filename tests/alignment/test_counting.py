@@ -15,13 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.alignment import shards, workers
-from japagen.alignment.alignment import align_datasets
-from japagen.alignment.blocks import Lexicon, count_block
-from japagen.alignment.counting import measure
-from japagen.alignment.shards import load_block, save_block, spans
+from japagen.alignment import counting
+from japagen.alignment.counting import Lexicon, count_block, load_block, measure, save_block, spans
+from japagen.alignment.weights import align_datasets
+from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example
 from japagen.japanese.morphology import Tagger, default_tagger
 from tests.alignment import reference_counts as reference
 
@@ -57,7 +55,7 @@ def examples(n: int, label: str = "良", tail: str = "") -> list[Example]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Blocks of 16 rows, and a temporary directory of the test's own."""
-    monkeypatch.setattr(shards, "BLOCK_ROWS", 16)
+    monkeypatch.setattr(counting, "BLOCK_ROWS", 16)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -145,7 +143,7 @@ def test_at_least_one_worker() -> None:
 
 
 def test_little_text_gets_no_process() -> None:
-    assert workers.default_workers(0) == workers.default_workers(100_000) == 1
+    assert counting.default_workers(0) == counting.default_workers(100_000) == 1
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -170,16 +168,16 @@ def test_spans_cover_every_row_once_within_their_limits(sizes: list[int]) -> Non
     data = pa.chunked_array([["a" * size for size in sizes]], pa.string())
     found = spans(data)
     assert [i for a, b in found for i in range(a, b)] == list(range(len(sizes)))
-    assert all(b == a + 1 or sum(sizes[a:b]) <= shards.BLOCK_BYTES for a, b in found)
+    assert all(b == a + 1 or sum(sizes[a:b]) <= counting.BLOCK_BYTES for a, b in found)
 
 
 SLOW = """
 import sys
-from japagen.alignment import shards
+from japagen.alignment import counting
 from japagen.alignment.counting import measure
-from japagen.examples import Dataset, Example
+from japagen.data.dataset import Dataset, Example
 from japagen.japanese.morphology import default_tagger
-shards.BLOCK_ROWS = 50
+counting.BLOCK_ROWS = 50
 data = Dataset.of([Example("今日はとても良い天気です。" * 40, id=str(i)) for i in range(20_000)])
 def progress(blocks, total):
     for block in blocks:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from japagen.alignment.prior import is_design, label_prior, label_rates
-from japagen.alignment.quantify import LabelledTexts, estimate_shares
+from japagen.alignment.label_prior import is_design, label_prior, label_rates
+from japagen.alignment.label_shift import LabelledTexts, estimate_shares
 from japagen.errors import JapagenError
 
 NAMES = ("良", "悪")

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from japagen.cli.exits import exit_codes
+from japagen.cli.main import exit_codes
 from japagen.errors import JapagenError
 
 

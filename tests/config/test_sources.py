@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from japagen.config.sections import Source, SourceEntry
+from japagen.config.task import Task, sources_from_files, sources_from_options
 from japagen.errors import JapagenError
-from japagen.messages import localized
-from japagen.tasks.settings import Source, SourceEntry
-from japagen.tasks.tasks import Task, sources_from_files, sources_from_options
+from japagen.i18n import localized
 
 
 def test_the_generator_is_the_only_source_unless_the_task_says_otherwise(task: Task) -> None:

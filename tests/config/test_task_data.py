@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from japagen.config.sections import Source
+from japagen.config.task import Task
+from japagen.config.task_data import load_data, load_synthetic
 from japagen.errors import JapagenError
-from japagen.running.data import load_data, load_synthetic
-from japagen.tasks.settings import Source
-from japagen.tasks.tasks import Task
 from tests.conftest import GOLD, write_jsonl
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from japagen.config.yaml_file import read_mapping
 from japagen.errors import JapagenError
-from japagen.storage.yaml_files import read_mapping
 
 
 @pytest.mark.parametrize(

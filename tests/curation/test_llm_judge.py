@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from japagen.curation.label_judge import (
+from japagen.config.task import Task
+from japagen.curation.llm_judge import (
     FOLDS,
     documents,
     letters,
@@ -16,11 +17,10 @@ from japagen.curation.label_judge import (
     to_vote,
     zero_shot_turns,
 )
+from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example
-from japagen.generators.base import Answer, GeneratorInfo
-from japagen.prompts import PromptLibrary
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Answer, GeneratorInfo
+from japagen.llm.prompts import PromptLibrary
 
 GOLD = Dataset.of(
     Example(f"{label}の話{i}。", label, id=f"{label}{i}")

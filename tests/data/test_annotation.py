@@ -7,15 +7,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example
-from japagen.exporting.annotation import (
+from japagen.data.annotation import (
     REJECT,
     label_studio_config,
     read_annotations,
     to_argilla,
     to_label_studio,
 )
+from japagen.data.dataset import Dataset, Example
+from japagen.errors import JapagenError
 
 DATA = Dataset.of(
     [

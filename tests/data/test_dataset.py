@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.formats import load_dataset, write_examples
 from japagen.errors import DamagedError, JapagenError
-from japagen.examples import Dataset, Example, Rejection
 from japagen.japanese.registers import Register
-from japagen.storage.formats import load_dataset, write_examples
 
 REJECTED = Rejection("too_short", 3, 6)
 

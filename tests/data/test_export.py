@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from japagen.data.dataset import Dataset
+from japagen.data.export import export_dataset
+from japagen.data.formats import read_examples
 from japagen.errors import JapagenError, MissingExtraError
-from japagen.examples import Dataset
-from japagen.exporting.cards import dataset_card
-from japagen.exporting.exports import export_dataset
-from japagen.storage.formats import read_examples
+from japagen.reporting.cards import dataset_card
 from tests.report_sample import LABELS, from_file, sample_run
 
 Run = tuple[dict[str, Any], Dataset]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from japagen.data.files import build_once, cache_dir
 from japagen.errors import JapagenError
-from japagen.storage.cache import build_once, cache_dir
 
 
 def test_japagen_cache_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

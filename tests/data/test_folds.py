@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.examples import Dataset, Example
-from japagen.folds import BLOCKS, deal_folds, gold_blocks
+from japagen.data.dataset import Dataset, Example
+from japagen.data.folds import BLOCKS, deal_folds, gold_blocks
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(0, 99))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from japagen.data.files import resource_dir
 from japagen.errors import JapagenError
-from japagen.resources import resource_dir
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_an_explicit_directory_comes_first(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_an_installed_wheel_brings_them_along(tmp_path: Path) -> None:
     site = tmp_path / "site"
     subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
     program = (
-        "from japagen.resources import resource_dir as d; from japagen.tasks.tasks import Task; "
-        "from japagen.prompts import builtin_prompts; "
+        "from japagen.data.files import resource_dir as d; from japagen.config.task import Task; "
+        "from japagen.llm.prompts import builtin_prompts; "
         "print(Task.load(d('configs') / 'quickstart.yaml').name, d('prompts_ja'))"
     )
     done = subprocess.run(

@@ -5,11 +5,11 @@ import random
 import numpy as np
 import pytest
 
-from japagen.baselines import _batches, fit_plain, fit_tfidf
-from japagen.evaluation import score
-from japagen.examples import Dataset, Example
-from japagen.tasks.kinds import LabelSpace
-from japagen.training.encoders import load_encoder
+from japagen.data.dataset import Dataset, Example
+from japagen.data.labels import LabelSpace
+from japagen.evaluation.baselines import _batches, fit_plain, fit_tfidf
+from japagen.evaluation.metrics import score
+from japagen.training.encoder import load_encoder
 from tests.conftest import GOLD
 
 LABELS = ("配送", "返品")

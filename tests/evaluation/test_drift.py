@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen.errors import DamagedError, JapagenError
-from japagen.inspecting.monitoring import FILE, Check, Drift, Profile, compare, profile
+from japagen.evaluation.drift import FILE, Check, Drift, Profile, compare, profile
 
 LABELS = ("配送", "返品")
 SUBJECTS = ["荷物", "商品", "再配達", "追跡番号", "定期便", "届け先", "注文", "箱"]

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from japagen.tasks.economics import Economics, economics_of
-from japagen.tasks.tasks import Task
+from japagen.config.sections import Economics
+from japagen.config.task import Task
+from japagen.evaluation.economics import economics_of
 
 _SETTINGS = Economics(
     yen_per_hour=3000, texts_per_hour=60, queries_per_month=500, machine_yen_per_hour=36

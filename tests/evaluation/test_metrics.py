@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
 
-from japagen.evaluation import (
+from japagen.data.dataset import Label
+from japagen.data.labels import LabelSpace
+from japagen.evaluation.metrics import (
+    METRICS,
     bootstrap_difference,
     bootstrap_score,
     expected_calibration_error,
     score,
 )
-from japagen.examples import Label
-from japagen.scores import METRICS
-from japagen.tasks.kinds import LabelSpace
 
 LABELS = ["a", "b", "c"]
 CLASSES = LabelSpace("classification", tuple(LABELS))
@@ -128,7 +128,7 @@ def test_many_texts_are_resampled_in_blocks(monkeypatch: pytest.MonkeyPatch) -> 
     true = CLASSES.codes(["a", "b", "c", "a"] * 10)
     guess = CLASSES.codes(["a", "b", "a", "a"] * 10)
     whole = bootstrap_score(true, [guess], "accuracy", resamples=100)
-    monkeypatch.setattr("japagen.evaluation._BLOCK", 7 * 40)
+    monkeypatch.setattr("japagen.evaluation.metrics._BLOCK", 7 * 40)
     assert bootstrap_score(true, [guess], "accuracy", resamples=100) == whole
 
 

@@ -4,9 +4,8 @@ import random
 
 import numpy as np
 
-from japagen.alignment.progress import Distance, has_fallen, round_distances
-from japagen.alignment.shortfall import ALPHA, shortfall
-from japagen.examples import Dataset, Example
+from japagen.data.dataset import Dataset, Example
+from japagen.generation.gaps import ALPHA, Distance, has_fallen, round_distances, shortfall
 from japagen.japanese.morphology import default_tagger
 
 TOPICS = ["荷物", "領収書", "会員", "画面", "電池", "請求", "返金", "住所", "伝票", "写真"]

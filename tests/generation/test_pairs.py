@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from japagen.examples import Dataset
-from japagen.generators.base import Answer, Request
-from japagen.pipeline import run
-from japagen.running.data import load_data
-from japagen.running.results import Run
-from japagen.stages.planning import find_registers, load_analyzer, plan
-from japagen.stages.previewing import all_requests
-from japagen.tasks.tasks import Task
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
+from japagen.data.dataset import Dataset
+from japagen.llm.backend import Answer, Request
+from japagen.pipeline.preview import all_requests
+from japagen.pipeline.run import run
+from japagen.pipeline.run_directory import Run
+from japagen.pipeline.steps.generate import find_registers, load_analyzer, plan
 from tests.conftest import write_jsonl
 from tests.scripted import ScriptedGenerator
 

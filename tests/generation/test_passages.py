@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.generation.retrieval import Passages, passages_of
+from japagen.generation.passages import Passages, passages_of
 from japagen.japanese.morphology import default_tagger
 
 CORPUS = [
@@ -53,8 +53,8 @@ def test_a_corpus_without_passages_gives_none(corpus: list[str]) -> None:
 
 
 def test_the_tests_texts_are_no_material(tmp_path: Path) -> None:
-    from japagen.running.data import load_data
-    from japagen.tasks.tasks import Task
+    from japagen.config.task import Task
+    from japagen.config.task_data import load_data
 
     (tmp_path / "test.csv").write_text(
         "text,label\n荷物がまだ届いていません。,配送\n商品を返したいです。,返品\n", encoding="utf-8"

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from japagen.config.task import Task
 from japagen.errors import JapagenError
-from japagen.generators.base import Answer, Request
-from japagen.stages.proposing import propose_attributes
-from japagen.tasks.tasks import Task
+from japagen.generation.proposals import propose_attributes
+from japagen.llm.backend import Answer, Request
 from tests.fault_server import Call, FaultServer, Reply, chat
 from tests.scripted import ScriptedGenerator
 from tests.test_cli import japagen

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.examples import Dataset, Example
-from japagen.generation.register_shares import depends_on_label, register_shares
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example
+from japagen.generation.register_mix import depends_on_label, register_shares
 from japagen.japanese.registers import OTHER, PRESETS, Register
-from japagen.tasks.tasks import Task
 
 
 def _seen(rows: list[tuple[str, str]]) -> Dataset:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import GOLD
-from tests.generators.tiny_checkpoint import write_checkpoint
+from tests.llm.backends.tiny_checkpoint import write_checkpoint
 
 if TYPE_CHECKING:
     from japagen.gradmm.models import Matcher, Reader
@@ -31,9 +31,9 @@ class Parts(NamedTuple):
 @pytest.fixture(scope="session")
 def parts(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """A matcher and a reader of real classes with random weights."""
-    from japagen.generators.checkpoint import find_checkpoint
     from japagen.gradmm.models import Matcher, Reader
-    from japagen.training.encoders import embed, load_encoder
+    from japagen.llm.backends.huggingface import find_checkpoint
+    from japagen.training.encoder import embed, load_encoder
     from tests.gradmm.test_target import target_of
 
     encoder = load_encoder(tiny_encoder)

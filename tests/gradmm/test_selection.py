@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.examples import Dataset, Example
+from japagen.config.sections import GradientPrivacy, Selection
+from japagen.data.dataset import Dataset, Example
 from japagen.gradmm.selection import choose, select_by_gradient
 from japagen.gradmm.target import GradientTarget, residuals
-from japagen.tasks.gradmm_settings import GradientPrivacy, Selection
 from tests.gradmm.test_target import NAMES, cosines, planted, target_of
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.examples import Dataset, Example
-from japagen.folds import gold_blocks
+from japagen.data.dataset import Dataset, Example
+from japagen.data.folds import gold_blocks
 from japagen.gradmm.target import (
     TARGETS,
     GradientTarget,

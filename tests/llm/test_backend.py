@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from japagen.generators import llama_engine
-from japagen.generators.base import Message
-from japagen.generators.choosing import AmbiguousOptionsError, Chooser
-from japagen.generators.embedded import EmbeddedGenerator
-from tests.generators.tiny_model import write_tiny_model
+from japagen.llm.backend import AmbiguousOptionsError, Chooser, Message
+from japagen.llm.backends import llama_cpp
+from japagen.llm.backends.embedded import EmbeddedGenerator
+from tests.llm.backends.tiny_model import write_tiny_model
 from tests.scripted import ScriptedGenerator
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
@@ -47,7 +46,7 @@ def test_what_is_too_unlikely_to_be_listed_is_weighed_alike(
     generator: EmbeddedGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = dict(generator.choose(DOCUMENTS, OPTIONS))
-    monkeypatch.setattr(llama_engine, "_LISTED", 1)
+    monkeypatch.setattr(llama_cpp, "_LISTED", 1)
     forced = dict(generator.choose(DOCUMENTS, OPTIONS))
     for index, row in listed.items():
         assert forced[index] == pytest.approx(row, abs=0.05)
@@ -58,7 +57,7 @@ def test_an_answer_to_chat_turns_is_weighed_behind_the_files_template(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: int
 ) -> None:
     pytest.importorskip("xllamacpp")
-    monkeypatch.setattr(llama_engine, "_LISTED", listed)
+    monkeypatch.setattr(llama_cpp, "_LISTED", listed)
     path = write_tiny_model(tmp_path / "chat.gguf", lambda w: w.add_chat_template(TEMPLATE))
     chat = EmbeddedGenerator(path, slots=2, threads=1, context=256, cache=tmp_path)
     try:
@@ -75,7 +74,7 @@ def test_an_answer_to_chat_turns_is_weighed_behind_the_files_template(
 
 
 def test_a_model_without_a_template_weighs_no_answers(generator: EmbeddedGenerator) -> None:
-    with pytest.raises(llama_engine.EngineError, match="no chat template"):
+    with pytest.raises(llama_cpp.EngineError, match="no chat template"):
         generator.choose([(Message("user", "返品です。"),)], OPTIONS)
 
 
@@ -85,5 +84,5 @@ def test_options_that_begin_alike_are_refused(generator: EmbeddedGenerator) -> N
 
 
 def test_a_document_beyond_the_context_is_an_error(generator: EmbeddedGenerator) -> None:
-    with pytest.raises(llama_engine.EngineError, match=r"llama\.cpp cannot take the request"):
+    with pytest.raises(llama_cpp.EngineError, match=r"llama\.cpp cannot take the request"):
         list(generator.choose(["商品" * 400], OPTIONS))

@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from japagen.config.sections import Budget, Price
 from japagen.errors import JapagenError
-from japagen.generation.ledger import Ledger
-from japagen.generation.sending import run_requests
-from japagen.generation.spending import Purse, yen
-from japagen.generators.base import MOST_REPLIES, Answer, Request, Sampling
 from japagen.japanese.registers import Register
-from japagen.tasks.generator_settings import Price
-from japagen.tasks.settings import Budget
+from japagen.llm.backend import MOST_REPLIES, Answer, Request, Sampling
+from japagen.llm.budget import Purse, yen
+from japagen.llm.client import run_requests
+from japagen.llm.ledger import Ledger
 from tests.scripted import ScriptedGenerator
 
 PRICE = Price(input_per_million=1_000_000, output_per_million=2_000_000)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from japagen.errors import JapagenError
-from japagen.generation.ledger import Ledger, ledger_errors
-from japagen.generators.base import Answer, Request, Sampling
 from japagen.japanese.registers import Register
+from japagen.llm.backend import Answer, Request, Sampling
+from japagen.llm.ledger import Ledger, ledger_errors
 
 
 def _request(number: int) -> Request:

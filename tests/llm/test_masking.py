@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.config.sections import Privacy
+from japagen.config.task import Task
 from japagen.errors import JapagenError
-from japagen.generation.outgoing import prepare
-from japagen.generators.base import Message, Request, Sampling
 from japagen.japanese.registers import Register
-from japagen.tasks.settings import Privacy
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Message, Request, Sampling
+from japagen.llm.masking import prepare
 from tests.conftest import GOLD, write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from japagen.data.files import resource_dir
 from japagen.errors import JapagenError
-from japagen.generators.base import Message
-from japagen.japanese.register_detection import analyze_register
+from japagen.japanese.register.detector import analyze_register
 from japagen.japanese.registers import OTHER, PRESETS
-from japagen.prompts import SHOWN, PromptLibrary, builtin_prompts
-from japagen.resources import resource_dir
+from japagen.llm.backend import Message
+from japagen.llm.prompts import SHOWN, PromptLibrary, builtin_prompts
 
 VARIABLES = {
     "text_type": "問い合わせ",

@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.examples import Dataset, Example, Rejection
-from japagen.generation.generation import plan_requests
-from japagen.mixing.descent import split_gold
-from japagen.prompts import builtin_prompts
-from japagen.tasks.tasks import Task
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.generation.planner import plan_requests
+from japagen.llm.prompts import builtin_prompts
+from japagen.mixing.cross_validation import split_gold
 from tests.mixing.planted import LABELS, gold_set, synthetic_set
 from tests.scripted import ScriptedGenerator
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.mixing.curves import curves, worth_of
+from japagen.mixing.learning_curve import curves, worth_of
 from tests.mixing.planted import planted
 
 PLACES = [2, 4, 8, 16]

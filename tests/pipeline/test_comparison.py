@@ -6,17 +6,14 @@ from typing import Any
 
 import pytest
 
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.files import write_text
+from japagen.data.formats import write_examples
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example, Rejection
-from japagen.generation.ledger import Ledger
-from japagen.inspecting.comparing import compare_runs
-from japagen.inspecting.explaining import explain_example
-from japagen.running.results import Run
-from japagen.running.runs import RunDirectory
-from japagen.running.versions import content_hash, record_version, versions
-from japagen.storage.files import write_text
-from japagen.storage.formats import write_examples
-from japagen.tasks.tasks import Task
+from japagen.llm.ledger import Ledger
+from japagen.pipeline.comparison import compare_runs, explain_example
+from japagen.pipeline.run_directory import Run, RunDirectory, content_hash, record_version, versions
 from tests.scripted import ScriptedGenerator
 
 Make = Callable[..., Run]

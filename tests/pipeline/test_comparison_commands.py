@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from japagen.examples import Dataset, Example, Rejection
-from japagen.running.runs import RunDirectory
-from japagen.storage.files import write_text
-from japagen.storage.formats import write_examples
-from japagen.tasks.tasks import Task
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.files import write_text
+from japagen.data.formats import write_examples
+from japagen.pipeline.run_directory import RunDirectory
 from tests.test_cli import japagen
 
 

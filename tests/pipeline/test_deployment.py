@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example
-from japagen.exporting.deployment import export_classifier
-from japagen.running.results import open_classifier
-from japagen.tasks.settings import Training
-from japagen.training.fitting import train
+from japagen.pipeline.deployment import export_classifier
+from japagen.pipeline.run_directory import open_classifier
+from japagen.training.trainer import train
 from tests.conftest import GOLD
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,12 @@ def model(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _japagen(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from japagen.cli import main; main()", *map(str, arguments)],
+        [
+            sys.executable,
+            "-c",
+            "from japagen.cli.main.main import main; main()",
+            *map(str, arguments),
+        ],
         input=stdin,
         capture_output=True,
         text=True,

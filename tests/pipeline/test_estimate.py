@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
+from japagen.data.dataset import Dataset, Example
+from japagen.data.formats import write_examples
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example
-from japagen.generators import embedded, openai_session
-from japagen.running.data import load_data
-from japagen.stages.estimating import estimate
-from japagen.stages.previewing import sample
-from japagen.storage.formats import write_examples
-from japagen.tasks.tasks import Task
+from japagen.llm.backends import embedded, openai_session
+from japagen.pipeline.estimate import estimate
+from japagen.pipeline.preview import sample
 from tests.fault_server import Call, FaultServer, Reply, chat, echo
-from tests.generators.tiny_model import write_tiny_model
+from tests.llm.backends.tiny_model import write_tiny_model
 from tests.test_cli import japagen
 
 PRICE = {"input_per_million": 100, "output_per_million": 400}

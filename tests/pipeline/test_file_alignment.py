@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from japagen.examples import Dataset, Example
+from japagen.data.dataset import Dataset, Example
 from japagen.japanese.registers import Register
-from japagen.stages import aligning
-from japagen.stages.aligning import align_files, with_registers
+from japagen.pipeline import file_alignment
+from japagen.pipeline.file_alignment import align_files, with_registers
 
 
 def _sets() -> tuple[Dataset, Dataset, Dataset | None]:
@@ -28,7 +28,7 @@ def test_registers_are_found_where_there_are_none() -> None:
 
 
 def test_of_many_texts_they_are_found_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aligning, "MOST_UNASKED", 1)
+    monkeypatch.setattr(file_alignment, "MOST_UNASKED", 1)
     notes: list[str] = []
     assert _names(with_registers(_sets(), None, notes.append)[1]) == []
     assert "2 texts come without one. --registers finds them" in notes[0]

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from japagen.stages import estimating, previewing
-from japagen.tasks.settings import SourceEntry
-from japagen.tasks.tasks import Task
+from japagen.config.sections import SourceEntry
+from japagen.config.task import Task
+from japagen.pipeline import estimate, preview
 from tests.conftest import write_jsonl
 from tests.scripted import ScriptedGenerator
 
 
 @pytest.fixture
 def task(raw_task: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Task:
-    for module in (estimating, previewing):
+    for module in (estimate, preview):
         monkeypatch.setattr(module, "load_generator", lambda settings: ScriptedGenerator())
     raw_task["generation"] |= {"per_label": 20, "rounds": 2}
     raw_task["concepts"] = {"配送": {"再配達": 0.3, "置き配": 0.1}}
@@ -24,7 +24,7 @@ def task(raw_task: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Task:
 
 
 def test_a_plan_says_what_requests_name_in_each_round(task: Task) -> None:
-    found = estimating.estimate(task)
+    found = estimate.estimate(task)
     assert found["steps"][0]["requests"] == 40
     assert found["rounds"] == [20, 20]
     named = {(r["label"], r["kind"], r["item"]): r["requests"] for r in found["knowledge"]}
@@ -40,19 +40,19 @@ def test_only_the_generator_of_several_sources_costs(task: Task, tmp_path: Path)
     rows = [{"text": f"荷物の件です、{n}回目。", "label": "配送"} for n in "一二三"]
     file = SourceEntry(name="theirs", path=write_jsonl(tmp_path / "theirs.jsonl", rows))
     both = task.model_copy(update={"sources": (file, *task.sources)})
-    alone, together = estimating.estimate(task), estimating.estimate(both)
+    alone, together = estimate.estimate(task), estimate.estimate(both)
     assert together["sources"] == [{"name": "theirs", "file": "theirs.jsonl", "texts": 3}]
     assert alone["sources"] == []
     assert together["cells"] == alone["cells"]
     for before, after in zip(alone["steps"], together["steps"], strict=True):
         assert (after["requests"] > before["requests"]) == (after["step"] == "trust")
-    shown = previewing.sample(both, 4)
+    shown = preview.sample(both, 4)
     assert [row["source"] for row in shown] == ["theirs"] * 3 + ["generator"] * 4
     assert [bool(row["prompt"]) for row in shown] == [False] * 3 + [True] * 4
 
 
 def test_a_preview_shows_every_kind_before_it_repeats_one(task: Task) -> None:
-    rows = previewing.sample(task, 12)
+    rows = preview.sample(task, 12)
     named = [row for row in rows if row["knowledge"]]
     kinds = Counter(row["knowledge"][0].split(":")[0] for row in named)
     assert set(kinds) == {"concept", "rare"}

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.generators.base import Request
-from japagen.stages.estimating import estimate
-from japagen.stages.refining import why_not
-from japagen.tasks.tasks import Task
+from japagen.config.task import Task
+from japagen.llm.backend import Request
+from japagen.pipeline.estimate import estimate
+from japagen.pipeline.refining import why_not
+from tests.pipeline.test_run import Heard
 from tests.scripted import ScriptedGenerator, write_text
-from tests.test_pipeline import Heard
 
 
 def _answer(request: Request) -> str:
@@ -81,7 +81,7 @@ def test_a_plan_says_what_is_not_in_its_table(
     task = Task.parse(raw_task)
     for kind in ("chat", "document"):
         monkeypatch.setattr(
-            "japagen.stages.estimating.load_generator",
+            "japagen.pipeline.estimate.load_generator",
             lambda _, kind=kind: ScriptedGenerator(_answer, kind=kind),
         )
         found = estimate(task, sample=0)

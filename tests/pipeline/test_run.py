@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
+from japagen.data.formats import read_examples
 from japagen.errors import JapagenError
-from japagen.generators.base import Answer, Request
-from japagen.inspecting.monitoring import Profile
-from japagen.running.data import load_data
-from japagen.storage.formats import read_examples
-from japagen.tasks.tasks import Task
+from japagen.evaluation.drift import Profile
+from japagen.llm.backend import Answer, Request
 from tests.conftest import write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
 
@@ -359,7 +359,7 @@ def test_stages_stop_where_asked(task: Task, tmp_path: Path) -> None:
 
 def test_shots_never_show_test_texts(task: Task, tmp_path: Path) -> None:
     run, _, generator = _run(task, tmp_path / "run", until="generate")
-    from japagen.running.data import load_data
+    from japagen.config.task_data import load_data
 
     test = load_data(task).test
     assert test is not None

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from japagen.data.files import read_json, write_json
 from japagen.errors import JapagenError
-from japagen.running.runs import RunDirectory
-from japagen.storage.files import read_json, write_json
+from japagen.pipeline.run_directory import RunDirectory
 
 
 class Counted:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from japagen.exporting.model_card import model_card
 from japagen.mixing.mix import Reason
+from japagen.reporting.cards import model_card
 from tests.report_sample import LABELS, from_file, sample_run
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from japagen.reporting.alignment_view import alignment
+from japagen.reporting.sections_alignment import alignment
 from japagen.reporting.text import Words
 from tests.report_sample import LABELS, sample_run
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from japagen.reporting.report import render_report
+from japagen.reporting.sections_training import economics, headline
 from japagen.reporting.text import LANGUAGES, Words
-from japagen.reporting.worth_view import economics, headline
 from tests.report_sample import sample_run
 
 

@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from japagen.examples import Dataset, Example, Rejection
-from japagen.reviewing.decisions import Decision, Verdict, text_hash
-from japagen.reviewing.feedback import apply_decisions, summarize, to_gold, vouched_for
-from japagen.reviewing.sampling import choose, draw_order
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.review.decisions import Decision, Verdict, choose, draw_order, text_hash
+from japagen.review.feedback import apply_decisions, summarize, to_gold, vouched_for
 
 
 def decided(example: Example, verdict: Verdict, **more: str) -> Decision:

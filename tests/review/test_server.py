@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 import yaml
 
-from japagen.examples import Dataset, Example, Rejection
-from japagen.exporting.annotation import REJECT, to_argilla
-from japagen.reviewing.decisions import FILE, Decisions
-from japagen.reviewing.opening import decisions_of
-from japagen.reviewing.session import words
-from japagen.running.results import Run
-from japagen.storage.formats import read_examples, write_examples
+from japagen.data.annotation import REJECT, to_argilla
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.formats import read_examples, write_examples
+from japagen.pipeline.review import decisions_of
+from japagen.pipeline.run_directory import Run
+from japagen.review.decisions import FILE, Decisions
+from japagen.review.session import words
 from tests.test_cli import ROOT, japagen
 
 pytest.importorskip("uvicorn")
@@ -141,7 +141,7 @@ def test_summary_and_gold_without_the_page(run_path: Path, tmp_path: Path) -> No
     code, _, err = japagen("review", run_path, "--gold", gold)
     assert (code, "found none" in err, gold.exists()) == (2, True, False)
 
-    from japagen.reviewing.opening import open_review
+    from japagen.pipeline.review import open_review
 
     with open_review(run_path) as session:
         session.decide({"example_id": "e01", "verdict": "accept"})
@@ -183,7 +183,7 @@ def test_what_is_no_run_or_has_no_texts_is_refused(tmp_path: Path, run_path: Pat
 
 def test_both_languages_have_every_sentence() -> None:
     assert words("ja").keys() == words("en").keys()
-    script = (ROOT / "japagen/reviewing/page.js").read_text(encoding="utf-8")
+    script = (ROOT / "japagen/review/page.js").read_text(encoding="utf-8")
     used = set(re.findall(r'fill\("([\w.]+)"', script))
     assert used
     assert used <= words("ja").keys()

@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.tasks.kinds import LabelSpace
+from japagen.data.labels import LabelSpace
 from japagen.training.calibration import (
     FOLDS,
     calibrate,
     fit_temperature,
     fold_of,
     out_of_fold_logits,
-    threshold_for,
 )
-from japagen.training.probing import Floats, Head, Ints, Labelled, fit_head
+from japagen.training.classifier import threshold_for
+from japagen.training.head import Floats, Head, Ints, Labelled, fit_head
 
 TWO = LabelSpace("classification", ("a", "b"))
 

@@ -20,7 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SCRIPT = """
 import sys
 from japagen.errors import JapagenError
-from japagen.training.encoders import encoder_identity, load_encoder
+from japagen.training.encoder import encoder_identity, load_encoder
 try:
     print(encoder_identity(sys.argv[1]))
     encoder = load_encoder(sys.argv[1])

@@ -21,7 +21,7 @@ from transformers import (
 
 from japagen.errors import JapagenError
 from japagen.training.checkpoints import max_input_length
-from japagen.training.encoders import (
+from japagen.training.encoder import (
     _has_bf16_flag,
     embed,
     encoder_identity,
@@ -197,7 +197,7 @@ def test_identity_needs_no_torch() -> None:
     import subprocess
 
     code = (
-        "import sys; from japagen.training.encoders import encoder_identity;"
+        "import sys; from japagen.training.encoder import encoder_identity;"
         "print(encoder_identity('embedded'), 'torch' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,14 +17,14 @@ from transformers import (
     pipeline,
 )
 
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset, Example
 from japagen.errors import DamagedError
-from japagen.examples import Dataset, Example
-from japagen.tasks.settings import Training
 from japagen.training.classifier import Classifier
-from japagen.training.encoders import load_encoder
-from japagen.training.fitting import PAIRS_TUNED_FROM, train, tunes_encoder
-from japagen.training.heads import head_features
-from japagen.training.pair_model import HEAD_FILE, PairModel
+from japagen.training.encoder import load_encoder
+from japagen.training.head import head_features
+from japagen.training.pairs import HEAD_FILE, PairModel
+from japagen.training.trainer import PAIRS_TUNED_FROM, train, tunes_encoder
 from tests.conftest import GOLD
 
 TEXTS = [text for texts in GOLD.values() for text in texts]

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from japagen.japanese.fake_data import fake
-from japagen.japanese.folding import fold
 from japagen.japanese.morphology import Tagger, default_tagger
-from japagen.japanese.personal_names import find_names
-from japagen.japanese.personal_numbers import Span, find_numbers
-from japagen.japanese.personal_places import find_places
+from japagen.japanese.pii.fakes import fake
+from japagen.japanese.pii.names import find_names
+from japagen.japanese.pii.patterns import Span, find_numbers, find_places, fold
 
 Kind = Literal[
     "email",

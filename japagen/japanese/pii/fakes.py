@@ -9,16 +9,19 @@ from collections.abc import Callable
 
 import phonenumbers
 
-from japagen.japanese.folding import fold
 from japagen.japanese.morphology import Tagger
-from japagen.japanese.personal_numbers import (
+from japagen.japanese.pii.patterns import (
+    ADDRESS,
+    FAKE_FAMILY,
+    FAKE_GIVEN,
+    FAKE_KATAKANA,
+    FAKE_TOWNS,
     digits_of,
+    fold,
     is_card_number,
     is_corporate_number,
     is_my_number,
 )
-from japagen.japanese.personal_places import ADDRESS
-from japagen.japanese.personal_words import FAKE_FAMILY, FAKE_GIVEN, FAKE_KATAKANA, FAKE_TOWNS
 
 _WIDE = {c: c + 0xFEE0 for c in range(33, 127)}
 _DIGIT = re.compile("[0-9０-９]")
@@ -50,7 +53,7 @@ def fake(kind: str, original: str, seed: int, tagger: Tagger) -> str:
     protection against somebody who knows the seed and tries every number.
 
     Args:
-        kind: A kind of `japagen.japanese.pii`.
+        kind: A kind of `japagen.japanese.pii.detector`.
         original: As found in the text.
         seed: One a dataset.
         tagger: Cuts names into family and given name.

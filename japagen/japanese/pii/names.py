@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from japagen.japanese.morphology import Morpheme, Tagger
-from japagen.japanese.personal_numbers import Span
-from japagen.japanese.personal_words import (
+from japagen.japanese.pii.patterns import (
     FAMOUS,
     GIVEN_TOO,
     HONORIFICS,
@@ -16,6 +15,7 @@ from japagen.japanese.personal_words import (
     PLACES_ONLY,
     ROLES,
     STOP,
+    Span,
 )
 
 # 私は山田です, 担当の佐藤, 氏名:田中一郎

@@ -12,15 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from japagen.japanese.keigo import find_keigo
 from japagen.japanese.morphology import Tagger, default_tagger
-from japagen.japanese.own_honorifics import OwnHonorifics, check_honorifics
-from japagen.japanese.predicates import read_sentence
-from japagen.japanese.register_features import register_features
-from japagen.japanese.register_model import KeicoEstimate, keico_model
-from japagen.japanese.register_rules import Evidence, SentenceStyle, Words
+from japagen.japanese.register.keico import KeicoEstimate, keico_model, register_features
+from japagen.japanese.register.keigo import OwnHonorifics, check_honorifics, find_keigo
+from japagen.japanese.register.rules import Evidence, SentenceStyle, Words, read_sentence
+from japagen.japanese.register.spoken import CASUAL_ORTHOGRAPHY, find_speech
 from japagen.japanese.registers import KEIGO_ORDER, Channel, Keigo, Register, Style
-from japagen.japanese.spoken import CASUAL_ORTHOGRAPHY, find_speech
 
 _JAPANESE = re.compile("[ぁ-ゖァ-ヺー々一-鿿]")
 _BATCH = 64

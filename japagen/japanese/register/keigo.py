@@ -7,27 +7,149 @@ shows which forms are there, not who honours whom: this claims register, not cor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
-from japagen.japanese.keigo_words import (
-    BEAUTIFIED_ACTIONS,
-    BEAUTIFIED_NOUNS,
-    DERIVED_NOUN_EXCEPTIONS,
-    HONOURED_MODIFIERS,
-    HONOURED_NOUNS,
-    HONOURED_STATES,
-    HUMBLE_NOUNS,
-    KENJOGO1_NOUNS,
-    KENJOGO1_VERBS,
-    PREFIX_FOLLOWERS,
-    RESPECTFUL_NOUNS,
-    SET_PHRASES,
-    SONKEIGO_VERBS,
-    TITLE_EXCEPTIONS,
+import yaml
+
+from japagen.errors import JapagenError, nearest
+from japagen.japanese.morphology import Tagger
+from japagen.japanese.normalization import normalize
+from japagen.japanese.register.rules import Evidence, Words, is_polite_auxiliary
+from japagen.japanese.registers import KEIGO_ORDER, Keigo
+
+
+class OwnHonorifics:
+    """Finds a user's words in any inflection.
+
+    Args:
+        classes: Base form, as one would write it, to its class of keigo.
+        tagger: Reads the base forms the way it reads texts, so that entries may be several
+            morphemes long.
+
+    Raises:
+        JapagenError: If an entry is empty.
+    """
+
+    def __init__(self, classes: Mapping[str, Keigo], tagger: Tagger) -> None:
+        self._by_first: dict[str, list[tuple[tuple[str, ...], Keigo, str]]] = {}
+        for entry, kind in classes.items():
+            lemmas = tuple(m.lemma for m in tagger.tokenize(normalize(entry)))
+            if not lemmas:
+                raise JapagenError(
+                    f"Expected an honorific word, found '{entry}', which holds no letters.",
+                    "Remove it from the list of honorifics.",
+                )
+            self._by_first.setdefault(lemmas[0], []).append((lemmas, kind, entry))
+
+    def find(self, words: Words) -> Iterator[Evidence]:
+        """Yields the entries that stand in a text, in its order."""
+        for i, word in enumerate(words.morphemes):
+            for lemmas, kind, entry in self._by_first.get(word.lemma, ()):
+                last = i + len(lemmas)
+                if tuple(m.lemma for m in words.morphemes[i:last]) == lemmas:
+                    yield words.evidence(kind, i, last - 1, f"own: {entry}")
+
+
+def check_honorifics(classes: object, where: str = "the list of honorifics") -> dict[str, Keigo]:
+    """Returns a mapping of words to classes of keigo.
+
+    Args:
+        classes: What a user gave.
+        where: How to name it in an error.
+
+    Raises:
+        JapagenError: If it is no mapping, or a class is none of the four.
+    """
+    known: dict[str, Keigo] = {name: name for name in KEIGO_ORDER}
+    if not isinstance(classes, Mapping):
+        raise JapagenError(
+            f"Expected {where} to map words to classes, found {type(classes).__name__}.",
+            "Write one word a line, for example  玉章: sonkeigo",
+        )
+    for word, kind in classes.items():
+        if kind not in known:
+            raise JapagenError(
+                f"Expected the class of '{word}' in {where} to be one of {', '.join(known)}, "
+                f"found '{kind}'{nearest(str(kind), known)}.",
+                "Correct the class, or remove the word.",
+            )
+    return {str(word): known[kind] for word, kind in classes.items()}
+
+
+def read_honorifics(path: Path) -> dict[str, Keigo]:
+    """Reads a YAML file of words and classes.
+
+    Raises:
+        JapagenError: If it cannot be read, or holds something else.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise JapagenError(
+            f"Expected a YAML list of honorifics in UTF-8 at '{path}', found: {error}.",
+            "Check the path; one word a line, for example  玉章: sonkeigo",
+        ) from None
+    return check_honorifics(raw if raw is not None else {}, f"'{path}'")
+
+
+def lemmas(listed: str) -> frozenset[str]:
+    """Returns the lemmas of a list separated by spaces."""
+    return frozenset(listed.split())
+
+
+SONKEIGO_VERBS = frozenset({"いらっしゃる", "仰る", "為さる", "召し上がる", "下さる", "遊ばす"})
+KENJOGO1_VERBS = frozenset(
+    {"伺う", "申し上げる", "存じ上げる", "頂く", "差し上げる", "承る", "賜わる", "畏まる"}
 )
-from japagen.japanese.own_honorifics import OwnHonorifics
-from japagen.japanese.predicates import is_polite_auxiliary
-from japagen.japanese.register_rules import Evidence, Words
+KENJOGO1_NOUNS = frozenset(
+    {"拝見", "拝聴", "拝借", "拝読", "拝受", "拝察", "拝謁", "拝眉", "拝命", "頂戴"}
+)
+RESPECTFUL_NOUNS = lemmas(
+    "貴社 御社 貴校 貴殿 貴店 貴行 貴院 貴団体 貴職 貴兄 貴女 貴誌 貴紙 貴国 御中 令嬢 "
+    "令息 令夫人 芳名 高配 高名 尊父 母堂 玉稿"
+)
+HUMBLE_NOUNS = lemmas(
+    "弊社 弊店 弊行 弊校 弊誌 小社 小店 小生 小職 拙著 拙宅 拙稿 拙作 拙文 拙者 愚見 愚息 "
+    "愚妻 愚考 粗品 粗茶 寸志 薄謝"
+)
+# お茶, ご褒美: the prefix makes the speaker's words graceful and honours nobody.
+BEAUTIFIED_NOUNS = lemmas(
+    "茶 菓子 酒 金 湯 水 皿 箸 米 肉 魚 寿司 弁当 味噌汁 砂糖 塩 茶碗 風呂 手洗い 便所 "
+    "トイレ-toilet 化粧 天気 正月 盆 祭り 土産 年玉 昼 腹 尻 洒落 店 花 花見 月見 布団 "
+    "釣り 小遣い 芋 雑煮 粥 惣菜 豆腐 餅 赤飯 鍋 椀 膳 刺身 漬物 新香 吸い物 汁 代わり "
+    "摘まみ 八つ 寺 宮 墓 守り 線香 経 彼岸 通夜 葬式 歳暮 中元 祝儀 褒美 馳走 近所 飯 "
+    "野菜 味噌 醤油 酢 蕎麦 饂飩 団子 煎餅 出汁 台所 勝手 札 賽銭 神輿 神籤 雛様 人形 面 "
+    "琴 稽古 習字 絵描き 使い 駄賃 勘定 相撲 見合い 洗濯 掃除 料理 勉強 買い物 散歩 昼寝 "
+    "遊戯 喋り 泊まり 参り"
+)
+BEAUTIFIED_ACTIONS = lemmas(
+    "料理 掃除 洗濯 勉強 買い物 散歩 昼寝 食事 仕事 喋る 喋り 化粧 出掛ける 参り 強請る "
+    "泊まる 泊まり 遊び 遊ぶ 遊戯 茶 見合い 絵描き 稽古 洒落 花見 月見 弁当"
+)
+# What お/ご is put before when it belongs to the person addressed.
+HONOURED_NOUNS = lemmas(
+    "名前 住所 家族 両親 主人 子息 令嬢 宅 意見 意向 希望 要望 都合 職業 出身 年齢 氏名 "
+    "芳名 自宅 自身 本人 夫妻 夫婦 一行 考え 気持ち 体 身体 顔 姿 手元 加減 病気 健康 "
+    "好意 厚意 尽力 活躍 発展 子 嬢 息子 母 父 兄 姉 年 歳 国 里 許 召し物 住まい 仕事 "
+    "怪我 様子 機嫌 身 手透き 手隙 眼鏡 目 耳 口 高名 高説 高覧 令室 親族 遺族 先祖 賢察 "
+    "胸中 心中 冥福 一同 来賓 列席 在宅 多忙 多幸 自愛 社"
+)
+HONOURED_MODIFIERS = lemmas(
+    "忙しい 美しい 若い 強い 優しい 詳しい 寂しい 早い 元気 立派 上手 綺麗 健やか 達者 "
+    "丈夫 不自由 親切 多忙 見事 存知 存じ"
+)
+HONOURED_STATES = lemmas(
+    "持つ 待つ 探す 困る 住む 住まう 泊まる 考える 使う 求める 悩む 越す 過ごす 勤める 帰る 着く"
+)
+# Nouns that end like a 連用形 but are things, so that お〜になる means "becomes".
+DERIVED_NOUN_EXCEPTIONS = lemmas("世話 馳走 邪魔 荷物 見合い 祝い 土産 仲間")
+# Greetings and fixed phrases in which the prefix honours nobody any more.
+SET_PHRASES = lemmas("疲れ 疲れる 苦労 世話 陰 蔭 互い 馳走 免 仕舞い 終い 早う 目出度い 八つ 腹")
+TITLE_EXCEPTIONS = lemmas("疲れ 苦労 世話 陰 蔭 互い 馳走 王 神 仏 有り 同")
+# What may follow お+stem to make an honorific pattern.
+PREFIX_FOLLOWERS = lemmas("下さる 為さる 為る 致す 頂く 申し上げる 願う 出来る 差し上げる 賜わる")
+
 
 _TE = frozenset({"て", "で"})
 # The last kana of a verb's 連用形, which turns it into a noun: 帰り, 考え, 休み.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from japagen.japanese.keigo_words import lemmas
-from japagen.japanese.register_rules import Evidence, Words
+from japagen.japanese.register.keigo import lemmas
+from japagen.japanese.register.rules import Evidence, Words
 
 _FINALS = lemmas("よ ね な ぞ ぜ さ わ け じゃん 物 もん かしら の ねん ばい べい")
 _CONTRACTIONS = frozenset({"ちゃう", "てる", "とく", "ちまう", "たげる"})

@@ -6,19 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from japagen.japanese.casual_style import casual_edits, request_edits
-from japagen.japanese.edits import Edit, RefusedError, apply
 from japagen.japanese.morphology import Tagger, default_tagger
-from japagen.japanese.plain_limits import refuse_hearers_forms
-from japagen.japanese.plain_style import plain_edits
-from japagen.japanese.polite_style import polite_edits
-from japagen.japanese.predicates import is_polite_auxiliary
-from japagen.japanese.register_detection import (
-    find_register_signs,
-    style_of_signs,
-)
-from japagen.japanese.register_rules import Evidence, SentenceStyle, Words
+from japagen.japanese.register.detector import find_register_signs, style_of_signs
+from japagen.japanese.register.rules import Evidence, SentenceStyle, Words, is_polite_auxiliary
 from japagen.japanese.registers import HONOURING, Style
+from japagen.japanese.style.edits import Edit, RefusedError, apply
+from japagen.japanese.style.to_casual import casual_edits, request_edits
+from japagen.japanese.style.to_plain import plain_edits, refuse_hearers_forms
+from japagen.japanese.style.to_polite import polite_edits
 
 Target = Literal["polite", "plain", "casual"]
 _QUOTING = frozenset("「『〈《【[")

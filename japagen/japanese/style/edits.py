@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from japagen.japanese.normalization import normalize
-from japagen.japanese.register_rules import Words
+from japagen.japanese.register.rules import Words
 
 _VOICING_MARKS = frozenset("ﾞﾟ\u3099\u309a")
 

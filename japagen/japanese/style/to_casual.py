@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from japagen.japanese.edits import Edit, RefusedError, replacing
-from japagen.japanese.predicates import final_predicate
-from japagen.japanese.register_rules import Words
+from japagen.japanese.register.rules import Words, final_predicate
+from japagen.japanese.style.edits import Edit, RefusedError, replacing
 
 # Said of what is the case; かな and な of what is asked or wished. Which one a sentence gets
 # depends on the sentence alone, so that a set of texts does not end alike throughout.

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from japagen.japanese.conjugation import Verb, verb_of
-from japagen.japanese.edits import Edit, RefusedError, replacing
-from japagen.japanese.plain_style import (
+from japagen.japanese.register.rules import Words, end_of_predicate
+from japagen.japanese.registers import Style
+from japagen.japanese.style.conjugation import Verb, verb_of
+from japagen.japanese.style.edits import Edit, RefusedError, replacing
+from japagen.japanese.style.to_plain import (
     asks_with_a_question_word,
     ends_adjectival,
     is_adjectival,
     nominal_or_verb,
 )
-from japagen.japanese.predicates import end_of_predicate
-from japagen.japanese.register_rules import Words
-from japagen.japanese.registers import Style
 
 _TAIL_KINDS = frozenset({"終助詞", "接続助詞", "副助詞"})
 _TAILS = frozenset(

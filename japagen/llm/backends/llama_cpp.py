@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from japagen.errors import JapagenError, MissingExtraError
-from japagen.generators.base import TEXT_OBJECT, Message, Prompt, Sampling
+from japagen.llm.backend import TEXT_OBJECT, Message, Prompt, Sampling
 
 # Servers whose start was interrupted; they go when the process does.
 _ABANDONED: list[Any] = []

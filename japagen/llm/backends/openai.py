@@ -22,13 +22,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from japagen.errors import MissingExtraError
-from japagen.generators.base import Answer, GeneratorInfo, OutputTerms, Request
-from japagen.generators.openai_endpoint import Endpoint
-from japagen.generators.openai_wire import Knowledge
-from japagen.generators.throttling import Pace
+from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
+from japagen.llm.backends.openai_protocol import Endpoint, Knowledge
+from japagen.llm.backends.rate_limit import Pace
 
 if TYPE_CHECKING:
-    from japagen.generators.openai_session import Session
+    from japagen.llm.backends.openai_session import Session
 
 _MOST_SLOTS = 64
 _UNKNOWN_TERMS = OutputTerms("The server does not say: check the terms of the model it runs.")
@@ -105,7 +104,7 @@ class OpenAIGenerator:
             JapagenError: If nothing can work: the server cannot be reached or has stopped
                 answering, or it refuses the key, the model or the account.
         """
-        from japagen.generators.openai_session import Session
+        from japagen.llm.backends.openai_session import Session
 
         session = Session(
             self._endpoint,

@@ -13,18 +13,20 @@ reason. Importing this module does not import ``openai``.
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from japagen.data.files import read_json, write_json
 from japagen.errors import JapagenError
-from japagen.generators.base import Answer, GeneratorInfo, Request
-from japagen.generators.batch_records import BatchRecord, open_records
-from japagen.generators.openai_api import OpenAIGenerator
-from japagen.generators.openai_batch_client import BatchClient, GoneError
-from japagen.generators.openai_wire import (
+from japagen.llm.backend import Answer, GeneratorInfo, Request
+from japagen.llm.backends.openai import OpenAIGenerator
+from japagen.llm.backends.openai_protocol import (
+    Endpoint,
     Failure,
     Usage,
     options_of,
@@ -249,3 +251,199 @@ def _said(error: Any) -> str:
 def _named(records: Sequence[BatchRecord]) -> str:
     names = ", ".join(record.batch for record in records[:3])
     return f"batch {names}" if len(records) == 1 else f"{len(records)} batches ({names}…)"
+
+
+# The calls of the batch API, by the official client, with errors that the user can act on.
+#
+# Importing this module does not import ``openai``; making a `BatchClient` does.
+
+T = TypeVar("T")
+_RETRIES = 5
+_KEPT = "Run the same command again: what was submitted is noted, and taken up."
+# A clock that is off must not hide a batch from whoever looks for it.
+_CLOCKS_APART = 3600.0
+
+
+class GoneError(JapagenError):
+    """The provider does not know a batch, or a file of it, any more."""
+
+
+class BatchClient:
+    """Submits batches and fetches what came of them.
+
+    Args:
+        endpoint: Whom to ask.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        import openai
+
+        self._openai = openai
+        self._endpoint = endpoint
+        # A proxy from the environment is of no use for a server on this machine.
+        http_client = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
+        self._client = openai.OpenAI(
+            api_key=endpoint.key,
+            base_url=endpoint.url,
+            max_retries=_RETRIES,
+            http_client=http_client,
+        )
+
+    def submit(self, record: BatchRecord, lines: bytes, path: str) -> BatchRecord:
+        """Uploads requests and starts a batch of them.
+
+        Args:
+            record: Noted before; its key goes into the metadata.
+            lines: The requests, one JSON object a line.
+            path: Of the API that they are for.
+        """
+        client = self._client
+        name = f"japagen-{record.key}.jsonl"
+        uploaded = self._call(lambda: client.files.create(file=(name, lines), purpose="batch"))
+        batch = self._call(
+            lambda: client.batches.create(
+                input_file_id=uploaded.id,
+                endpoint=path,  # type: ignore[arg-type]
+                completion_window="24h",
+                metadata={"japagen": record.key},
+            )
+        )
+        return record.submitted(batch.id)
+
+    def resumed(self, record: BatchRecord) -> BatchRecord | None:
+        """A record with the provider's id, looked for by its key; None if it never arrived."""
+        if record.batch:
+            return record
+        return self._call(lambda: self._found(record))
+
+    def _found(self, record: BatchRecord) -> BatchRecord | None:
+        for batch in self._client.batches.list(limit=100):
+            if (batch.metadata or {}).get("japagen") == record.key:
+                return record.submitted(batch.id)
+            if (batch.created_at or 0) < record.begun_at - _CLOCKS_APART:
+                return None
+        return None
+
+    def batch(self, record: BatchRecord) -> Any:
+        """The batch as it stands.
+
+        Raises:
+            GoneError: If the provider does not know it.
+        """
+        what = f"batch {record.batch}"
+        return self._call(lambda: self._client.batches.retrieve(record.batch), what)
+
+    def rows(self, batch: Any) -> Iterator[dict[str, Any]]:
+        """The rows of a batch's output and error files; what is no JSON object is skipped.
+
+        Raises:
+            GoneError: If the provider has deleted one of them.
+        """
+        for file in (batch.output_file_id, batch.error_file_id):
+            if not file:
+                continue
+            what = f"file {file} of batch {batch.id}"
+            for line in self._content(file, what).splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(row, dict):
+                    yield row
+
+    def delete_files(self, batch: Any) -> list[str]:
+        """Deletes a batch's files at the provider, and returns those that it has not deleted.
+
+        Nothing is raised: what came of the batch is in hand, and must not be lost because its
+        copy elsewhere stays.
+        """
+        left = []
+        for file in (batch.input_file_id, batch.output_file_id, batch.error_file_id):
+            if not file:
+                continue
+            try:
+                self._call(partial(self._client.files.delete, file))
+            except JapagenError:
+                left.append(file)
+        return left
+
+    def _content(self, file: str, what: str) -> bytes:
+        return self._call(lambda: self._client.files.content(file).read(), what)
+
+    def _call(self, call: Callable[[], T], what: str = "") -> T:
+        """Makes a call; ``what`` names the thing that may be gone."""
+        try:
+            return call()
+        except (self._openai.APIError, UnicodeEncodeError) as caught:
+            error = caught
+        # Outside the handler, or a traceback would show what the server said, key and all.
+        if isinstance(error, self._openai.APIStatusError):
+            if what and error.status_code in (404, 410):
+                raise GoneError(f"{self._endpoint.url} does not know {what} any more.")
+            said = error.response.text
+            failure = read_failure(error.status_code, error.response.headers, said, self._endpoint)
+            raise JapagenError(
+                f"{self._endpoint.url} does not take the batch "
+                f"({self._endpoint.clean(failure.reason)}).",
+                f"If it has no batch API, set generator.batch: false. {_KEPT}",
+            )
+        reason = self._endpoint.clean(str(error.__cause__ or error))
+        raise JapagenError(f"Cannot reach {self._endpoint.url} ({reason}).", _KEPT)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """One batch.
+
+    Attributes:
+        path: The file that holds the record.
+        key: Names it before the provider does; it stands in the batch's metadata.
+        requests: Ids of its requests, in order.
+        begun_at: Unix time before anything was sent.
+        batch: The provider's id; empty until it is known.
+        closed: Whether its answers were taken.
+    """
+
+    path: Path = field(repr=False)
+    key: str
+    requests: tuple[str, ...]
+    begun_at: float
+    batch: str = ""
+    closed: bool = False
+
+    @classmethod
+    def begin(cls, directory: Path, requests: Sequence[str]) -> BatchRecord:
+        """Notes that requests are about to be submitted."""
+        key = secrets.token_hex(8)
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"{key}.json"
+        return cls(path, key, tuple(requests), time.time())._saved()
+
+    def submitted(self, batch: str) -> BatchRecord:
+        """Notes the provider's id."""
+        return replace(self, batch=batch)._saved()
+
+    def close(self) -> None:
+        """Notes that the answers were taken."""
+        replace(self, closed=True)._saved()
+
+    def discard(self) -> None:
+        """Forgets a batch that the provider has never had."""
+        self.path.unlink(missing_ok=True)
+
+    def _saved(self) -> BatchRecord:
+        write_json(self.path, {k: v for k, v in asdict(self).items() if k != "path"})
+        return self
+
+
+def open_records(directory: Path) -> list[BatchRecord]:
+    """Batches whose answers were not taken yet, the oldest first."""
+    found = []
+    for path in directory.glob("*.json"):
+        raw = read_json(path)
+        found.append(BatchRecord(path, **{**raw, "requests": tuple(raw["requests"])}))
+    return sorted((r for r in found if not r.closed), key=lambda r: r.begun_at)

@@ -1,20 +1,20 @@
-"""What goes to an OpenAI-compatible server and how its replies read; nothing is sent here."""
+"""Requests to and replies from OpenAI-compatible servers."""
 
 from __future__ import annotations
 
 import email.utils
+import ipaddress
 import json
 import math
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from japagen.errors import JapagenError
-from japagen.generators import logprobs
-from japagen.generators.base import Request, answer_format
-from japagen.generators.openai_endpoint import Api, Endpoint, encodable
+from japagen.llm.backend import Request, answer_format
 
 # A rough figure for Japanese, used until the server has reported how many tokens it read.
 _TOKENS_PER_CHARACTER = 0.8
@@ -151,8 +151,8 @@ def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[
 
 def _logprobs(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.api == "chat":
-        return {"logprobs": True, "top_logprobs": logprobs.MOST_LISTED}
-    most = logprobs.MOST_LISTED_OPENAI_COMPLETIONS if endpoint.is_openai else logprobs.MOST_LISTED
+        return {"logprobs": True, "top_logprobs": MOST_LISTED}
+    most = MOST_LISTED_OPENAI_COMPLETIONS if endpoint.is_openai else MOST_LISTED
     return {"logprobs": most}
 
 
@@ -167,7 +167,7 @@ def read_scores(reply: Any, request: Request, api: Api) -> tuple[float, ...]:
     if not request.options:
         return ()
     choice = reply["choices"][0]
-    return logprobs.option_scores(choice, request.options, in_json=api == "chat")
+    return option_scores(choice, request.options, in_json=api == "chat")
 
 
 def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
@@ -320,3 +320,269 @@ def _said(body: Any) -> str:
             said = error[name]
             return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
     return body.strip() if isinstance(body, str) and _decoded(body) is None else ""
+
+
+Api = Literal["chat", "completions"]
+
+OPENAI_URL = "https://api.openai.com/v1"
+# The client insists on a key; a server that wants none ignores it.
+_NO_KEY = "no-key"
+# A shorter one is no secret, and blotting it out would garble messages.
+_SHORTEST_SECRET = 4
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model on a server.
+
+    Attributes:
+        model: The server's name for it.
+        url: The server's address without a trailing slash.
+        api: Which of the two APIs is spoken.
+        key_variable: The environment variable that the key came from.
+        key: The key, or a placeholder; no repr, message or log shows it.
+    """
+
+    model: str
+    url: str
+    api: Api
+    key_variable: str
+    key: str = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        url: str | None,
+        api: Api,
+        key_variable: str,
+        environment: Mapping[str, str],
+    ) -> Endpoint:
+        """Checks an address and finds the key for it.
+
+        Raises:
+            JapagenError: If the address is not http(s), holds a password, or is not on this
+                machine and there is no key.
+        """
+        url = (url or OPENAI_URL).rstrip("/")
+        _check_url(url)
+        # A newline from `export KEY="$(cat file)"` would end up inside an HTTP header.
+        key = environment.get(key_variable, "").strip()
+        if not key.isascii() or not key.isprintable():
+            raise JapagenError(
+                f"Expected {key_variable} to hold a key in ASCII, found other characters.",
+                f"Set it again: export {key_variable}=...",
+            )
+        endpoint = cls(model, url, api, key_variable, key or _NO_KEY)
+        if not key and not endpoint.local:
+            raise JapagenError(
+                f"Expected the key of {url} in the environment variable {key_variable}, "
+                "found none.",
+                f"Run: export {key_variable}=... (any word if the server asks for no key).",
+            )
+        return endpoint
+
+    @property
+    def local(self) -> bool:
+        """True for an address on this machine."""
+        host = urlsplit(self.url).hostname or ""
+        if host == "localhost" or host.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def is_plain(self) -> bool:
+        """True for HTTP without encryption."""
+        return urlsplit(self.url).scheme == "http"
+
+    @property
+    def is_openai(self) -> bool:
+        """True for OpenAI's own servers, regional ones included."""
+        host = urlsplit(self.url).hostname or ""
+        return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+    def clean(self, text: str) -> str:
+        """Puts what a server or the client said on one line without the key."""
+        if self.key != _NO_KEY and len(self.key) >= _SHORTEST_SECRET:
+            text = text.replace(self.key, "***")
+        text = " ".join(encodable(text).split())
+        return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
+
+
+def _check_url(url: str) -> None:
+    if "@" in url or "?" in url:
+        raise JapagenError(
+            "Expected base_url without user name, password and query: it is written to reports.",
+            "Keep the key in the environment variable that generator.api_key_env names.",
+        )
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or url.split() != [url]:
+        raise JapagenError(
+            f"Expected base_url to be an http(s) address, found '{url}'.",
+            "For example generator.base_url: http://127.0.0.1:8080/v1",
+        )
+
+
+def encodable(text: str) -> str:
+    """Replaces halves of surrogate pairs, which JSON can carry and no file or database can."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+# How likely a model found each of a few options, read from the log-probabilities of its tokens.
+#
+# An answer names one option. At its first token the server lists what else could have stood there;
+# the mass of a listed token goes to the option that goes on so. Where several do (技術 and 技術部),
+# the token that was written is followed to the place where they part, and any other is shared
+# equally among them. Tokens are compared as bytes: many tokenizers cut a kanji in two.
+
+MOST_LISTED = 20  # OpenAI's own limit for chat turns
+MOST_LISTED_OPENAI_COMPLETIONS = 5
+_LEAST = 1e-6
+_VALUE = re.compile(rb'"label"\s*:\s*"')
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One token of an answer.
+
+    Attributes:
+        written: Its bytes.
+        listed: Bytes and log-probability of what could have stood there, itself included.
+    """
+
+    written: bytes
+    listed: tuple[tuple[bytes, float], ...]
+
+
+def option_scores(
+    choice: Mapping[str, Any], options: Sequence[str], *, in_json: bool
+) -> tuple[float, ...]:
+    """Log-probability of every option, or nothing where the answer does not tell.
+
+    Args:
+        choice: Of the reply: with ``logprobs`` as of the chat or of the completions API.
+        options: What could be chosen.
+        in_json: Whether the option stands in ``{"label": ...}`` or is all of the text.
+
+    Returns:
+        One figure an option. One that is not listed where it parts from the others gets the most
+        that it can have there: as much as the least likely token that is, or what all of them
+        leave.
+    """
+    places = _places(choice.get("logprobs"))
+    text = b"".join(place.written for place in places)
+    begin = 0
+    if in_json:
+        found = _VALUE.search(text)
+        if found is None:
+            return ()
+        begin = found.end()
+    while places and len(places[0].written) <= begin:
+        begin -= len(places.pop(0).written)
+    names = [_written(option, in_json) for option in options]
+    mass, most = _masses(places, begin, names, strip=not in_json)
+    if not any(mass):
+        return ()
+    return tuple(_log_sum(parts) if parts else most[k] for k, parts in enumerate(mass))
+
+
+def _written(option: str, in_json: bool) -> bytes:
+    return (json.dumps(option, ensure_ascii=False)[1:] if in_json else option).encode()
+
+
+def _masses(
+    places: Sequence[_Place], skip: int, names: Sequence[bytes], *, strip: bool
+) -> tuple[list[list[float]], dict[int, float]]:
+    """Log-probabilities whose sum is each name's, and the most that those unlisted can have.
+
+    ``skip`` bytes of the first place come before the names.
+    """
+    mass: list[list[float]] = [[] for _ in names]
+    most: dict[int, float] = {}
+    rests = dict(enumerate(names))
+    so_far = 0.0
+    for place in places:
+        own = _piece(place.written, place.written[:skip], strip)
+        for token, score in place.listed:
+            piece = _piece(token, place.written[:skip], strip)
+            fitting = [k for k, rest in rests.items() if piece and _fits(rest, piece)]
+            if token == place.written and len(fitting) > 1:
+                continue  # the places behind it tell
+            for k in fitting:
+                mass[k].append(so_far + score - math.log(len(fitting)))
+        going_on = {k: r[len(own or b"") :] for k, r in rests.items() if _fits(r, own or b"")}
+        most |= dict.fromkeys(rests.keys() - going_on.keys(), so_far + _unlisted(place))
+        rests = going_on
+        so_far += dict(place.listed).get(place.written, 0.0)
+        if len(rests) < 2:
+            return mass, most
+        skip, strip = 0, strip and not own
+    ended = [k for k, rest in rests.items() if not rest] or list(rests)
+    for k in ended:
+        mass[k].append(so_far - math.log(len(ended)))
+    # The text ended here: it is not told how likely it was to go on, only that this was less so.
+    return mass, most | dict.fromkeys(rests, so_far - math.log(2))
+
+
+def _unlisted(place: _Place) -> float:
+    scores = [score for _, score in place.listed]
+    left = 1.0 - sum(map(math.exp, scores))
+    return min(*scores, math.log(max(left, _LEAST)))
+
+
+def _piece(token: bytes, before: bytes, strip: bool) -> bytes | None:
+    """What a token adds to the option; None if it does not begin with what comes before that."""
+    if not token.startswith(before):
+        return None
+    piece = token[len(before) :]
+    return piece.lstrip() if strip else piece
+
+
+def _fits(rest: bytes, piece: bytes) -> bool:
+    return rest.startswith(piece) or (bool(rest) and piece.startswith(rest))
+
+
+def _log_sum(values: Sequence[float]) -> float:
+    most = max(values)
+    return most + math.log(sum(math.exp(value - most) for value in values))
+
+
+def _places(found: Any) -> list[_Place]:
+    """The tokens of an answer in order; none where the server sent no usable list."""
+    if not isinstance(found, dict):
+        return []
+    try:
+        if isinstance(found.get("content"), list):
+            return [
+                _place(item, [(_bytes(top), float(top["logprob"])) for top in item["top_logprobs"]])
+                for item in found["content"]
+            ]
+        columns = (found["tokens"], found["token_logprobs"], found["top_logprobs"])
+        return [
+            _place(
+                {"token": token, "logprob": score},
+                [(text.encode(), float(value)) for text, value in (listed or {}).items()],
+            )
+            for token, score, listed in zip(*columns, strict=True)
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def _place(item: Mapping[str, Any], listed: Sequence[tuple[bytes, float]]) -> _Place:
+    written = _bytes(item)
+    others = [(token, score) for token, score in listed if token != written]
+    return _Place(written, ((written, float(item["logprob"])), *others))
+
+
+def _bytes(item: Mapping[str, Any]) -> bytes:
+    given = item.get("bytes")
+    return bytes(given) if given else str(item["token"]).encode()

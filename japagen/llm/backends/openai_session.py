@@ -19,9 +19,9 @@ from typing import Any, Literal
 import openai
 
 from japagen.errors import JapagenError
-from japagen.generators.base import MOST_REPLIES, Answer, Request
-from japagen.generators.openai_endpoint import Endpoint
-from japagen.generators.openai_wire import (
+from japagen.llm.backend import MOST_REPLIES, Answer, Request
+from japagen.llm.backends.openai_protocol import (
+    Endpoint,
     Failure,
     Knowledge,
     Usage,
@@ -32,7 +32,7 @@ from japagen.generators.openai_wire import (
     read_scores,
     refused_option,
 )
-from japagen.generators.throttling import Gate, Pace
+from japagen.llm.backends.rate_limit import Gate, Pace
 
 _CONNECT_SECONDS = 10.0
 _MOST_FAILED_CONNECTIONS = 4

@@ -9,9 +9,15 @@ from functools import cached_property
 from pathlib import Path
 
 from japagen.errors import JapagenError
-from japagen.generation.ledger import read_record
-from japagen.generators.base import Answer, GeneratorInfo, Prompt, Request
-from japagen.generators.choosing import AmbiguousOptionsError, choice_key
+from japagen.llm.backend import (
+    AmbiguousOptionsError,
+    Answer,
+    GeneratorInfo,
+    Prompt,
+    Request,
+    choice_key,
+)
+from japagen.llm.ledger import read_record
 
 _TOKENS_PER_CHARACTER = 0.8
 
@@ -58,7 +64,7 @@ class ReplayGenerator:
     def choose(
         self, prompts: Sequence[Prompt], options: Sequence[str]
     ) -> Iterator[tuple[int, list[float]]]:
-        """Weighs options as recorded; see `japagen.generators.choosing.Chooser`.
+        """Weighs options as recorded; see `japagen.llm.backend.Chooser`.
 
         Raises:
             AmbiguousOptionsError: If these were not weighed, as where they began alike.

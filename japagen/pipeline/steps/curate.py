@@ -1,17 +1,20 @@
-"""Runs the look at the accepted texts as a stage of a run."""
+"""The step "curate": the audit, and people's decisions."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from japagen.config.task import Task
 from japagen.curation.audit import Audit, audit
-from japagen.examples import Dataset
+from japagen.data.dataset import Dataset
+from japagen.data.files import read_json, write_json
+from japagen.data.formats import read_table, write_table
 from japagen.japanese.morphology import Tagger
-from japagen.running.stage_runner import StageRunner, fingerprint_of
-from japagen.storage.files import read_json, write_json
-from japagen.storage.formats import read_table, write_table
-from japagen.tasks.tasks import Task
+from japagen.pipeline.cache import StageRunner, fingerprint_of
+from japagen.pipeline.review import decisions_of
+from japagen.review.feedback import apply_decisions, vouched_for
 
 
 def run_audit(
@@ -60,3 +63,36 @@ def run_audit(
         lambda path: Audit(read_table(path.with_suffix(".parquet")), read_json(path)),
     )
     return found.summary
+
+
+def apply_reviews(
+    dataset: Dataset, stages: StageRunner, derived: str | None = None
+) -> tuple[Dataset, set[str]]:
+    """Applies the decisions of a run's review, if there was one.
+
+    Args:
+        dataset: Examples.
+        stages: Where the decisions are, and the result is kept.
+        derived: Only decide on texts derived in this way: they have come since the others were.
+
+    Returns:
+        The examples, and the ids of those that people have vouched for.
+    """
+    decisions = decisions_of(stages.directory.path)
+    if derived is not None:
+        rows = zip(dataset.column("id"), dataset.column("derived"), strict=True)
+        own = {id_ for id_, how in rows if how == derived}
+        decisions = {name: d for name, d in decisions.items() if name in own}
+    if not decisions:
+        return dataset, set()
+    fingerprint = {
+        "examples": dataset.fingerprint,
+        "decisions": {name: asdict(d) for name, d in decisions.items()},
+    }
+    reviewed = stages.dataset(
+        f"review-{derived}" if derived else "review",
+        f"reviewed-{derived}.parquet" if derived else "reviewed.parquet",
+        fingerprint,
+        lambda: apply_decisions(dataset, decisions),
+    )
+    return reviewed, vouched_for(dataset, decisions)

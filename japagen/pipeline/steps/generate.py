@@ -1,30 +1,33 @@
-"""The closed loop: what the texts so far lack is what the next round's requests name."""
+"""The step "generate": rounds of requests, pairs in two turns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData
+from japagen.curation.filters import curate, filter_texts
+from japagen.data.dataset import Dataset
+from japagen.data.files import digest, read_json, write_json
 from japagen.errors import JapagenError
-from japagen.examples import Dataset
-from japagen.generation import coverage, generation
-from japagen.generation.generation import RequestPlanner
-from japagen.generation.register_shares import Shares
-from japagen.generators.base import Answer, Request
-from japagen.japanese.register_detection import RegisterAnalyzer
+from japagen.generation import coverage, pairs, planner
+from japagen.generation.coverage import passages_in
+from japagen.generation.planner import RequestPlanner, first_wants, round_sizes, to_dataset
+from japagen.generation.register_mix import Shares, register_shares
+from japagen.japanese.morphology import Tagger
+from japagen.japanese.register.detector import RegisterAnalyzer
+from japagen.japanese.register.keigo import read_honorifics
 from japagen.japanese.registers import OTHER, Register
-from japagen.listeners import Listener
-from japagen.prompts import PromptLibrary
-from japagen.running.data import TaskData
-from japagen.running.stage_runner import StageRunner, fingerprint_of
-from japagen.stages.asking import Asker
-from japagen.stages.curating import filter_texts
-from japagen.stages.planning import find_registers, planned_registers
-from japagen.storage.files import digest, read_json, write_json
-from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.tasks import Task
+from japagen.listener import Listener, Silent
+from japagen.llm.backend import Answer, GeneratorInfo, Request
+from japagen.llm.client import Asked, Asker
+from japagen.llm.prompts import PromptLibrary
+from japagen.pipeline.cache import StageRunner, fingerprint_of
 
 # A round that named nothing but what is missing would be all exceptions.
 _MOST_MISSING = 0.5
@@ -101,10 +104,10 @@ class Rounds:
         planner = RequestPlanner(
             task, self._gold, self._prompts, info, self._analyzer.tagger, self._corpus
         )
-        sizes = generation.round_sizes(task)
+        sizes = round_sizes(task)
         made = Generated([], {}, {}, 0, [])
         registers: Mapping[str, Shares] = self._registers
-        wanted = {label: generation.first_wants(task, label, sizes[0]) for label in task.labels}
+        wanted = {label: first_wants(task, label, sizes[0]) for label in task.labels}
         for number, size in enumerate(sizes):
             requests = planner.round(number, size, registers, wanted)
             made = self._ask(made, requests, planner)
@@ -172,13 +175,16 @@ class Rounds:
         return result
 
     def _found(self, made: Generated, number: int) -> dict[str, Any]:
-        from japagen.alignment.progress import Distance, has_fallen, round_distances
-        from japagen.alignment.shortfall import as_rows, shortfall
+        from japagen.generation.gaps import (
+            Distance,
+            as_rows,
+            has_fallen,
+            round_distances,
+            shortfall,
+        )
 
         task, tagger = self._task, self._analyzer.tagger
-        rows = generation.to_dataset(
-            made.requests, made.answers, made.failures, self._asker.info.name
-        )
+        rows = to_dataset(made.requests, made.answers, made.failures, self._asker.info.name)
         seen = find_registers(rows, self._analyzer)
         passages = coverage.passages_in(made.requests)
         rows = filter_texts(
@@ -290,3 +296,143 @@ def _registers(kept: Dataset, label: str) -> dict[str, int]:
             preset = Register.from_dict(row).name if row else OTHER
             counts[preset] = counts.get(preset, 0) + 1
     return counts
+
+
+def generate_pairs(
+    task: Task, gold: Dataset | None, firsts: list[Request], asker: Asker, stages: StageRunner
+) -> Dataset:
+    """Asks for first texts, turns down what curation would, and asks for their second texts.
+
+    Args:
+        task: A task of pairs.
+        gold: Training gold with ``register_seen`` filled in, or None.
+        firsts: The requests of the first turn.
+        asker: Whom to ask.
+        stages: Where both turns' texts are kept.
+
+    Returns:
+        A row for each first text and label; those that miss a text are rejected.
+
+    Raises:
+        JapagenError: If no request of a turn was answered.
+    """
+    prompts, info = PromptLibrary(task.generation.prompts), asker.info
+    asked = asker.ask(firsts, "generate")
+    _need_answers(asked, firsts)
+    tagger = Tagger(task.japanese.user_dictionary)
+    fingerprint = {
+        **_asked(asked, firsts),
+        "curation": task.curation.model_dump(mode="json"),
+        "gold": fingerprint_of(gold),
+        "phrases": digest(prompts.phrases),
+        "dictionary": tagger.identity,
+    }
+
+    def make() -> Dataset:
+        rows = planner.to_dataset(firsts, asked.answers, asked.failures, info.name, lambda _: None)
+        shown = gold.with_columns(text_pair=[None] * len(gold)) if gold is not None else None
+        return curate(rows, task.curation, shown, prompts.phrases, passages_in(firsts), tagger)
+
+    texts = stages.dataset("generate-firsts", "firsts.parquet", fingerprint, make, Silent())
+    shots = shots_of(task, gold)
+    requests = pairs.plan_seconds(task, shots, texts, prompts, info)
+    if not requests:
+        counts = _reasons(texts)
+        raise JapagenError(
+            f"None of {len(texts)} first texts can be used: {counts}.",
+            "Read firsts.parquet in the run and loosen curation in the task.",
+        )
+    seconds = asker.ask(requests, "generate")
+    _need_answers(seconds, requests)
+    return stages.dataset(
+        "generate",
+        "generated.parquet",
+        {"firsts": texts.fingerprint, **_asked(seconds, requests)},
+        lambda: pairs.to_pairs(
+            task, shots, texts, requests, seconds.answers, seconds.failures, info.name
+        ),
+        listener=Silent() if asked.sent + seconds.sent else stages.listener,
+    )
+
+
+def _reasons(texts: Dataset) -> str:
+    """Why texts were rejected, for a message."""
+    reasons = [row["filter"] for row in texts.column("rejected") if row]
+    return ", ".join(f"{name}: {reasons.count(name)}" for name in dict.fromkeys(reasons))
+
+
+def _need_answers(asked: Asked, requests: list[Request]) -> None:
+    if not asked.answers:
+        raise JapagenError(
+            f"None of {len(requests)} requests was answered.",
+            f"The first reason: {next(iter(asked.failures.values()), 'unknown')}",
+        )
+
+
+def _asked(asked: Asked, requests: list[Request]) -> dict[str, str]:
+    answers = asked.answers
+    return {
+        "requests": digest([r.id for r in requests]),
+        "answers": digest({key: answers[key].text for key in sorted(answers)}),
+        "failures": digest(dict(sorted(asked.failures.items()))),
+    }
+
+
+def plan(
+    task: Task, data: TaskData, info: GeneratorInfo, gold: Dataset | None = None
+) -> list[Request]:
+    """The requests a task would send, in order; of pairs those of the first turn.
+
+    Args:
+        task: The task.
+        data: Its texts.
+        info: Who would answer.
+        gold: Gold with registers already found; found here when None.
+    """
+    analyzer = load_analyzer(task)
+    if gold is None and data.gold is not None:
+        gold = find_registers(data.gold, analyzer)
+    shares = planned_registers(task, data, gold, analyzer)
+    prompts = PromptLibrary(task.generation.prompts)
+    planned = pairs.plan_firsts if task.pair else planner.plan_requests
+    return planned(task, gold, shares, prompts, info, analyzer.tagger, data.corpus)
+
+
+def planned_registers(
+    task: Task, data: TaskData, gold: Dataset | None, analyzer: RegisterAnalyzer
+) -> dict[str, Shares]:
+    """Label to register name to the share of its requests.
+
+    Args:
+        task: The task.
+        data: Its texts.
+        gold: Gold with registers, or None.
+        analyzer: Finds those of unlabelled texts, where they count.
+    """
+    unlabelled = data.unlabelled
+    if task.registers == "from_gold" and unlabelled is not None:
+        unlabelled = find_registers(unlabelled, analyzer)
+    shown = planner.strategy_of(task, gold) == "few_shot"
+    return register_shares(task, gold, unlabelled, shown=shown)
+
+
+def shots_of(task: Task, gold: Dataset | None) -> Dataset | None:
+    """The gold that prompts may show: none of it under a zero-shot strategy."""
+    return gold if planner.strategy_of(task, gold) == "few_shot" else None
+
+
+def load_analyzer(task: Task) -> RegisterAnalyzer:
+    """Opens the dictionary and the list of honorifics that a task names.
+
+    Raises:
+        JapagenError: If one of them cannot be read.
+    """
+    honorifics = task.japanese.honorifics
+    if isinstance(honorifics, Path):
+        honorifics = read_honorifics(honorifics)
+    return RegisterAnalyzer(task.japanese.user_dictionary, honorifics)
+
+
+def find_registers(data: Dataset, analyzer: RegisterAnalyzer) -> Dataset:
+    """Fills in the register seen in every text."""
+    return data.with_registers([r.register for r in analyzer.analyze_all(data.texts)])

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from japagen.curation.label_check import label_indices
-from japagen.examples import SYNTHESISED, Dataset, Example, Rejection
-from japagen.generators.checkpoint import Checkpoint, generator_checkpoint
+from japagen.config.sections import STRATEGY
+from japagen.config.task import Task
+from japagen.data.dataset import SYNTHESISED, Dataset, Example, Rejection
+from japagen.data.labels import label_indices
 from japagen.gradmm.target import Ints, deal_texts, extended_shots, gold_targets
-from japagen.japanese.register_detection import RegisterAnalyzer
+from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import OTHER
-from japagen.running.stage_runner import StageRunner, fingerprint_of
-from japagen.stages.measuring import Vectors
-from japagen.stages.text_vectors import text_vectors
-from japagen.tasks.gradmm_settings import STRATEGY
-from japagen.tasks.tasks import Task
+from japagen.llm.backends.huggingface import Checkpoint, generator_checkpoint
+from japagen.pipeline.cache import StageRunner, fingerprint_of
+from japagen.pipeline.steps.align import Vectors
+from japagen.training.encoder import text_vectors
 
 REFUSED = "synthesis_refused"
 _PIECE = 32  # texts in memory at a time
@@ -52,7 +52,7 @@ def replace_texts(
         The same rows, those in whose place another stands rejected, with the synthesised texts
         behind them; the vectors of all; and what was done, JSON-ready.
     """
-    from japagen.training.encoders import encoder_identity
+    from japagen.training.encoder import encoder_identity
 
     if task.generation.strategy != STRATEGY or gold is None:
         return dataset, vectors, None

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.japanese.personal_numbers import is_card_number, is_corporate_number, is_my_number
-from japagen.japanese.pii import (
+from japagen.japanese.pii.detector import (
     KINDS,
     find_personal_data,
     mask_personal_data,
     replace_personal_data,
 )
+from japagen.japanese.pii.patterns import is_card_number, is_corporate_number, is_my_number
 
 HERE = Path(__file__).parent
 # Fragments that meet in ordinary text, so that hypothesis tries their neighbourhoods.

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen.japanese.morphology import Tagger
-from japagen.japanese.register_detection import analyze_register
+from japagen.japanese.register.detector import analyze_register
 from japagen.japanese.registers import Register
 
 WILD = st.text(

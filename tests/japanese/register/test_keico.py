@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from japagen.japanese.register_detection import analyze_register
-from japagen.japanese.register_features import key_of, name_of
-from japagen.japanese.register_model import COLUMNS, KeicoModel, keico_model
+from japagen.japanese.register.detector import analyze_register
+from japagen.japanese.register.keico import COLUMNS, KeicoModel, keico_model, key_of, name_of
 
 
 @pytest.mark.parametrize(

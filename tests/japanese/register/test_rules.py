@@ -1,8 +1,7 @@
 import pytest
 
 from japagen.japanese.morphology import default_tagger
-from japagen.japanese.predicates import read_sentence
-from japagen.japanese.register_rules import Words
+from japagen.japanese.register.rules import Words, read_sentence
 
 
 def styles(text: str) -> list[str]:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.japanese import conjugation, conversion
-from japagen.japanese.conversion import Conversion, convert_style
 from japagen.japanese.morphology import Tagger
-from japagen.japanese.register_detection import analyze_register
+from japagen.japanese.register.detector import analyze_register
+from japagen.japanese.style import conjugation, converter
+from japagen.japanese.style.converter import Conversion, convert_style
 
 Target = Literal["polite", "plain"]
 
@@ -193,5 +193,5 @@ def test_an_own_tagger_can_be_given() -> None:
 
 
 def test_the_examples_in_the_docstrings() -> None:
-    assert doctest.testmod(conversion) == (0, 3)
+    assert doctest.testmod(converter) == (0, 3)
     assert doctest.testmod(conjugation) == (0, 2)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.japanese.conversion import convert_style
-from japagen.japanese.register_detection import analyze_register
+from japagen.japanese.register.detector import analyze_register
+from japagen.japanese.style.converter import convert_style
 
 # What stands before the ending; the ending itself is one of those listed.
 STATEMENTS = [

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from japagen.generation.ledger import Ledger
-from japagen.generation.sending import run_requests
-from japagen.generators.base import Answer, Generator, Message, PromptKind, Request, Sampling
-from japagen.generators.embedded import EmbeddedGenerator
-from japagen.generators.hf import HFGenerator
-from japagen.generators.openai_api import OpenAIGenerator
-from japagen.generators.replay import ReplayGenerator
 from japagen.japanese.registers import Register
+from japagen.llm.backend import Answer, Generator, Message, PromptKind, Request, Sampling
+from japagen.llm.backends.embedded import EmbeddedGenerator
+from japagen.llm.backends.huggingface import HFGenerator
+from japagen.llm.backends.openai import OpenAIGenerator
+from japagen.llm.backends.replay import ReplayGenerator
+from japagen.llm.client import run_requests
+from japagen.llm.ledger import Ledger
 from tests.fault_server import Call, FaultServer, Reply, chat, echo, error
-from tests.generators.tiny_checkpoint import write_checkpoint
-from tests.generators.tiny_model import write_tiny_model
+from tests.llm.backends.tiny_checkpoint import write_checkpoint
+from tests.llm.backends.tiny_model import write_tiny_model
 from tests.scripted import ScriptedGenerator
 
 FAILING = "長" * 300

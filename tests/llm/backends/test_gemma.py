@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from japagen.generators.base import Request, Sampling
-from japagen.generators.embedded import EmbeddedGenerator
-from japagen.generators.vocabulary import CutReport, cut_vocabulary
-from japagen.generators.weights import find_weights
 from japagen.japanese.registers import Register
+from japagen.llm.backend import Request, Sampling
+from japagen.llm.backends.embedded import EmbeddedGenerator
+from japagen.llm.backends.gguf_weights import find_weights
+from japagen.llm.backends.vocabulary import CutReport, cut_vocabulary
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from japagen.errors import JapagenError
-from japagen.generators.gguf_file import GGUFFile, write_gguf
-from tests.generators.tiny_model import WIDTH, vocabulary, write_tiny_model
+from japagen.llm.backends.vocabulary import GGUFFile, write_gguf
+from tests.llm.backends.tiny_model import WIDTH, vocabulary, write_tiny_model
 
 gguf = pytest.importorskip("gguf")
 

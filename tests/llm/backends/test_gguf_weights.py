@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 
 from japagen.errors import JapagenError, MissingExtraError
-from japagen.generators.gguf_file import GGUFFile
-from japagen.generators.packaged import GEMMA, QWEN
-from japagen.generators.vocabulary import RULE_VERSION
-from japagen.generators.weights import find_weights
-from tests.generators.tiny_model import write_tiny_model
+from japagen.llm.backends.gguf_weights import GEMMA, QWEN, find_weights
+from japagen.llm.backends.vocabulary import RULE_VERSION, GGUFFile
+from tests.llm.backends.tiny_model import write_tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from japagen.errors import JapagenError
-from japagen.generators.base import Answer, Message, Request, Sampling
-from japagen.generators.hf import HFGenerator
 from japagen.japanese.registers import Register
-from tests.generators.tiny_checkpoint import TEMPLATE, write_checkpoint
-from tests.generators.tiny_model import write_tiny_model
+from japagen.llm.backend import Answer, Message, Request, Sampling
+from japagen.llm.backends.huggingface import HFGenerator
+from tests.llm.backends.tiny_checkpoint import TEMPLATE, write_checkpoint
+from tests.llm.backends.tiny_model import write_tiny_model
 
 PROMPTS = ["商品の返品です。", "返", "会社に届いた日本語の商品をあいした。", "です"]
 

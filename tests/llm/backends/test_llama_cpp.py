@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from japagen.generators import llama_engine
+from japagen.llm.backends import llama_cpp
 
 
 def test_what_is_made_while_the_wait_is_interrupted_is_kept() -> None:
@@ -19,8 +19,8 @@ def test_what_is_made_while_the_wait_is_interrupted_is_kept() -> None:
 
     threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
-        llama_engine._in_a_thread(make)
-    assert llama_engine._ABANDONED.pop().get(timeout=5) == (made, None)
+        llama_cpp._in_a_thread(make)
+    assert llama_cpp._ABANDONED.pop().get(timeout=5) == (made, None)
 
 
 def test_an_error_comes_to_the_thread_that_waits() -> None:
@@ -28,4 +28,4 @@ def test_an_error_comes_to_the_thread_that_waits() -> None:
         raise RuntimeError("no such model")
 
     with pytest.raises(RuntimeError, match="no such model"):
-        llama_engine._in_a_thread(fail)
+        llama_cpp._in_a_thread(fail)

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from japagen.errors import JapagenError, MissingExtraError
-from japagen.generators import openai_session
-from japagen.generators.base import Answer, Message, Request, Sampling
-from japagen.generators.openai_api import OpenAIGenerator
-from japagen.generators.openai_endpoint import Endpoint
 from japagen.japanese.registers import Register
+from japagen.llm.backend import Answer, Message, Request, Sampling
+from japagen.llm.backends import openai_session
+from japagen.llm.backends.openai import OpenAIGenerator
+from japagen.llm.backends.openai_protocol import Endpoint
 from tests.fault_server import Call, FaultServer, Reply, chat, completion, echo, error
 
 KEY = "sk-himitsu-0123456789"
@@ -611,8 +611,8 @@ def test_closing_the_generator_ends_its_streams() -> None:
 
 INTERRUPTED = """
 import sys
-from japagen.generators.base import Message, Request, Sampling
-from japagen.generators.openai_api import OpenAIGenerator
+from japagen.llm.backend import Message, Request, Sampling
+from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.japanese.registers import Register
 
 assert "openai" not in sys.modules

@@ -9,25 +9,25 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.config.sections import Budget
+from japagen.config.task import Task
 from japagen.errors import JapagenError
-from japagen.generation.ledger import Ledger
-from japagen.generation.sending import run_requests
-from japagen.generation.spending import Purse
-from japagen.generators import openai_batch, openai_batch_client
-from japagen.generators.base import Answer, Request
-from japagen.generators.batch_records import BatchRecord, open_records
-from japagen.generators.openai_batch import OpenAIBatchGenerator
-from japagen.tasks.settings import Budget
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Answer, Request
+from japagen.llm.backends import openai_batch
+from japagen.llm.backends import openai_batch as openai_batch_module
+from japagen.llm.backends.openai_batch import BatchRecord, OpenAIBatchGenerator, open_records
+from japagen.llm.budget import Purse
+from japagen.llm.client import run_requests
+from japagen.llm.ledger import Ledger
 from tests.batch_provider import BatchProvider, Row, answered, replied, unanswered
 from tests.fault_server import Call, FaultServer, Reply, chat, error
-from tests.generators.test_openai_api import KEY, make
+from tests.llm.backends.test_openai import KEY, make
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_batch, "_FIRST_PAUSE", 0.005)
-    monkeypatch.setattr(openai_batch_client, "_RETRIES", 0)
+    monkeypatch.setattr(openai_batch_module, "_RETRIES", 0)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 

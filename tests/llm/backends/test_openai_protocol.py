@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.generators.logprobs import option_scores
-from japagen.generators.openai_api import OpenAIGenerator
+from japagen.japanese.registers import Register
+from japagen.llm.backend import Message, Request, Sampling
+from japagen.llm.backends.openai import OpenAIGenerator
+from japagen.llm.backends.openai_protocol import Endpoint, option_scores, options_of, retry_after
 from tests.fault_server import Call, FaultServer, Reply, chat, completion, error
-from tests.generators.test_openai_api import make
+from tests.llm.backends.test_openai import make as make_of_openai
 
 NAMES = ("配送", "返品", "返品交換")
 
@@ -136,7 +138,7 @@ def _begins(name: str, with_: bytes) -> bool:
     return f'{name}"'.encode().startswith(with_)
 
 
-CHOOSE = tuple(replace(make(n), options=("配送", "返品")) for n in range(3))
+CHOOSE = tuple(replace(make_of_openai(n), options=("配送", "返品")) for n in range(3))
 
 
 def respond(call: Call) -> Reply:
@@ -164,7 +166,7 @@ def test_a_server_is_asked_for_one_of_the_labels_and_how_likely_it_found_each() 
 
 def _text_request_body() -> dict[str, Any]:
     with FaultServer() as server:
-        list(OpenAIGenerator("m", base_url=server.url).stream([make(0)]))
+        list(OpenAIGenerator("m", base_url=server.url).stream([make_of_openai(0)]))
     return server.calls[0].body
 
 
@@ -189,9 +191,44 @@ def test_a_document_is_continued_with_its_label() -> None:
         body["choices"][0] |= said(place("返品", {"返品": -0.5, "配": -1.5}))
         return Reply(body)
 
-    request = replace(make(0, "completions"), options=("配送", "返品"))
+    request = replace(make_of_openai(0, "completions"), options=("配送", "返品"))
     with FaultServer(tell) as server:
         generator = OpenAIGenerator("m", base_url=server.url, api="completions")
         (answer,) = generator.stream([request])
     assert answer.scores == pytest.approx((-1.5, -0.5))
     assert server.calls[0].body["logprobs"] == 20
+
+
+KEY = {"K": "sk-himitsu-0123456789"}
+
+
+def make(prompt: str | tuple[Message, ...]) -> Request:
+    return Request("r", prompt, Sampling(), 1, "配送", Register(), "t")
+
+
+def test_openai_gets_only_options_that_it_knows() -> None:
+    endpoint = Endpoint.of("m", None, "chat", "K", KEY)
+    options = options_of(make((Message("user", "依頼"),)), endpoint, set())
+    assert set(options) == {"seed", "temperature", "max_completion_tokens", "response_format"}
+    endpoint = Endpoint.of("m", None, "completions", "K", KEY)
+    options = options_of(make("依頼"), endpoint, set())
+    assert set(options) == {"seed", "temperature", "max_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT"}, 50.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:01 GMT"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_forms(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, now=10.0) == seconds

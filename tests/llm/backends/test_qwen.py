@@ -9,14 +9,14 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from japagen.curation.label_judge import letters, plan_zero_shot, to_vote, zero_shot_turns
-from japagen.examples import Dataset, Example
-from japagen.generators.base import Message, Request, Sampling
-from japagen.generators.embedded import EmbeddedGenerator
+from japagen.config.task import Task
+from japagen.curation.llm_judge import letters, plan_zero_shot, to_vote, zero_shot_turns
+from japagen.data.dataset import Dataset, Example
+from japagen.data.files import resource_dir
 from japagen.japanese.registers import Register
-from japagen.prompts import PromptLibrary
-from japagen.resources import resource_dir
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Message, Request, Sampling
+from japagen.llm.backends.embedded import EmbeddedGenerator
+from japagen.llm.prompts import PromptLibrary
 
 pytestmark = pytest.mark.slow
 

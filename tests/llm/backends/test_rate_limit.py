@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.generators.throttling import Gate, Pace
+from japagen.llm.backends.rate_limit import Gate, Pace
 
 
 @settings(max_examples=30)

@@ -10,10 +10,10 @@ from typing import Literal
 
 import pytest
 
-from japagen.generators.base import Message, Request, Sampling
-from japagen.generators.openai_api import OpenAIGenerator
-from japagen.generators.weights import find_weights
 from japagen.japanese.registers import Register
+from japagen.llm.backend import Message, Request, Sampling
+from japagen.llm.backends.gguf_weights import find_weights
+from japagen.llm.backends.openai import OpenAIGenerator
 
 pytestmark = pytest.mark.slow
 

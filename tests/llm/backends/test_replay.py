@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.config.task import Task
 from japagen.errors import JapagenError
-from japagen.generators.base import Answer, Request
-from japagen.generators.replay import ReplayGenerator
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Answer, Request
+from japagen.llm.backends.replay import ReplayGenerator
 from tests.scripted import ScriptedGenerator, write_text
 
 

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.generators.gguf_file import GGUFFile
-from japagen.generators.vocabulary import (
+from japagen.llm.backends.vocabulary import (
     ASCII_RANK,
     SPACED_ASCII_RANK,
     CutReport,
+    GGUFFile,
     Piece,
     UncuttableVocabularyError,
     cut_vocabulary,
     keep_for_japanese,
 )
-from tests.generators.tiny_model import (
+from tests.llm.backends.tiny_model import (
     BYTE,
     CONTROL,
     NORMAL,

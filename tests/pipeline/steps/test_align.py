@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import japagen as jg
+from japagen.config.sections import Selection
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.formats import load_dataset
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example, Rejection
 from japagen.gradmm.selection import FILTER, select_by_gradient
-from japagen.running.data import load_data
-from japagen.storage.formats import load_dataset
-from japagen.tasks.gradmm_settings import Selection
-from japagen.tasks.tasks import Task
 from tests.scripted import ScriptedGenerator
 
 

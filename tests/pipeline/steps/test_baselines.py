@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 import japagen as jg
-from japagen.examples import Dataset, Example
-from japagen.generators.base import Answer, GeneratorInfo, OutputTerms, Request
-from japagen.running.data import load_data
-from japagen.stages.zero_shot import chosen_rows, why_not_asked
-from japagen.storage.files import read_array
-from japagen.storage.formats import write_examples
-from japagen.tasks.tasks import Task
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
+from japagen.data.dataset import Dataset, Example
+from japagen.data.files import read_array
+from japagen.data.formats import write_examples
+from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
+from japagen.pipeline.steps.baselines import chosen_rows, why_not_asked
 from tests.conftest import write_jsonl
+from tests.pipeline.steps.test_label_checking import Weighing, label_of
+from tests.pipeline.test_run import Heard, _changed
 from tests.scripted import ScriptedGenerator, write_text
-from tests.stages.test_label_checking import Weighing, label_of
-from tests.test_pipeline import Heard, _changed
 
 FITTED = [("tfidf", "gold"), ("tfidf", "union"), ("plain", "gold"), ("plain", "union")]
 STAGES = {f"baseline-{name}_{learnt}-0" for name, learnt in FITTED}

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 import japagen as jg
-from japagen.examples import Dataset
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset
+from japagen.data.formats import load_dataset
 from japagen.generation.coverage import (
     Balanced,
     Covered,
@@ -20,14 +23,11 @@ from japagen.generation.coverage import (
     due,
     skews,
 )
-from japagen.generators.base import Answer, Request
 from japagen.japanese.morphology import default_tagger
-from japagen.storage.formats import load_dataset
-from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Answer, Request
 from tests.conftest import write_jsonl
+from tests.pipeline.test_run import Heard
 from tests.scripted import ScriptedGenerator
-from tests.test_pipeline import Heard
 
 TOPICS = {
     "配送": ["追跡番号", "再配達", "伝票"],
@@ -84,7 +84,7 @@ def _generate(
 
 
 def _found(run: jg.Run, number: int) -> dict[str, Any]:
-    from japagen.storage.files import read_json
+    from japagen.data.files import read_json
 
     return dict(read_json(run.path / "rounds" / f"{number}.json"))
 

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
 from japagen.curation.label_check import FILTER
-from japagen.examples import Dataset
-from japagen.generators.base import Answer, Message, Prompt, PromptKind, Request
-from japagen.generators.choosing import AmbiguousOptionsError
-from japagen.running.data import load_data
-from japagen.tasks.tasks import Task
+from japagen.data.dataset import Dataset
+from japagen.llm.backend import AmbiguousOptionsError, Answer, Message, Prompt, PromptKind, Request
+from tests.pipeline.test_run import Heard, _changed
 from tests.scripted import ScriptedGenerator, write_text
-from tests.test_pipeline import Heard, _changed
 
 RETURNS = ("返", "定期便", "サイズ", "交換", "解約")
 

@@ -9,21 +9,20 @@ import numpy as np
 import pytest
 
 import japagen as jg
+from japagen.config.sections import GeneratorSettings, Source
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData, load_data
+from japagen.data.dataset import Dataset, Example
+from japagen.data.files import read_array, read_json
+from japagen.data.formats import load_dataset, write_examples
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example
-from japagen.generators.base import Answer, Request
-from japagen.inspecting.monitoring import Profile
-from japagen.running.data import TaskData, load_data
-from japagen.stages import pseudo_labelling
-from japagen.stages.pseudo_labelling import chat_labeler, sample_of
-from japagen.storage.files import read_array, read_json
-from japagen.storage.formats import load_dataset, write_examples
-from japagen.tasks.generator_settings import GeneratorSettings
-from japagen.tasks.settings import Source
-from japagen.tasks.tasks import Task
+from japagen.evaluation.drift import Profile
+from japagen.llm.backend import Answer, Request
+from japagen.pipeline.steps import labels as labels_module
+from japagen.pipeline.steps.labels import chat_labeler, sample_of
+from tests.pipeline.steps.test_label_checking import Weighing, label_of, misled
+from tests.pipeline.test_run import Heard, _changed
 from tests.scripted import ScriptedGenerator
-from tests.stages.test_label_checking import Weighing, label_of, misled
-from tests.test_pipeline import Heard, _changed
 
 _HALVES = {
     "配送": ("荷物がまだ届きません", "再配達を頼みたいです", "届け先を変えたいです"),
@@ -150,7 +149,7 @@ def test_the_surer_labelers_are_right_the_more_each_text_counts(task: Task, tmp_
 def test_the_chat_model_labels_only_where_it_is_installed_and_nobody_better_is_named(
     task: Task, monkeypatch: pytest.MonkeyPatch, installed: bool
 ) -> None:
-    monkeypatch.setattr(pseudo_labelling, "chat_model_installed", lambda: installed)
+    monkeypatch.setattr(labels_module, "chat_model_installed", lambda: installed)
     auto = _changed(task, "training", labeler="auto")
     embedded = auto.model_copy(update={"generator": GeneratorSettings()})
     found = chat_labeler(embedded)

@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
+from japagen.data.dataset import SYNTHESISED
 from japagen.errors import JapagenError
-from japagen.examples import SYNTHESISED
-from japagen.generators.base import Request
 from japagen.gradmm import synthesis
-from japagen.gradmm.replacement import REFUSED
-from japagen.reviewing.decisions import FILE, Decision, Decisions, Verdict, text_hash
-from japagen.running.data import load_data
-from japagen.running.results import Run
-from japagen.stages.estimating import estimate
-from japagen.tasks.tasks import Task
-from tests.generators.tiny_checkpoint import write_checkpoint
+from japagen.llm.backend import Request
+from japagen.pipeline.estimate import estimate
+from japagen.pipeline.run_directory import Run
+from japagen.pipeline.steps.synthesis import REFUSED
+from japagen.review.decisions import FILE, Decision, Decisions, Verdict, text_hash
+from tests.llm.backends.tiny_checkpoint import write_checkpoint
+from tests.pipeline.test_run import Heard
 from tests.scripted import ScriptedGenerator
-from tests.test_pipeline import Heard
 
 TEXTS = {
     "配送": ["商品を家に送る。", "便で人に渡す。", "荷物を品と送る。", "日に家で待つ。"],
@@ -239,7 +239,7 @@ def test_a_plan_asks_as_few_shot_does_and_says_what_follows(
     matching: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "japagen.stages.estimating.load_generator", lambda _: ScriptedGenerator(_write)
+        "japagen.pipeline.estimate.load_generator", lambda _: ScriptedGenerator(_write)
     )
     task = Task.parse(matching)
     found = estimate(task, sample=0)
