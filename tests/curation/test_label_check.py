@@ -225,8 +225,8 @@ def _verified(
     Each has a rejected text besides, which nobody votes on.
     """
     rows, truth = [], []
-    for name, given, true in sources:
-        for n, label in enumerate(given):
+    for name, labels, true in sources:
+        for n, label in enumerate(labels):
             text = f"{name}の文{n}"
             rows.append(
                 Example(text, LABELS_VERIFICATION[label], text if pairs else None, source=name)
