@@ -49,7 +49,7 @@ from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
 from japagen.pipeline.refining import why_not
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
 from japagen.pipeline.steps.generate import find_registers, load_analyzer
-from japagen.pipeline.steps.labels import sample_of
+from japagen.pipeline.steps.labels import chat_labeler, sample_of
 
 # Fewer texts than these say too little of the others.
 _LEAST = 20
@@ -308,6 +308,19 @@ class Step:
         }
 
 
+def _labeler_notes(task: Task, data: TaskData) -> list[str]:
+    """What the embedded chat model is asked, which labels unlabelled texts free of charge."""
+    texts = sample_of(task, data)
+    if texts is None or data.gold is None or chat_labeler(task) is None:
+        return []
+    asked = len(texts) + len(data.gold)
+    minutes = max(1, round(asked * _LABELER_SECONDS / 60))
+    return [
+        f"The embedded chat model labels {len(texts)} unlabelled texts and {len(data.gold)} gold "
+        f"texts, for about {minutes} minutes of one processor."
+    ]
+
+
 def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> dict[str, Any]:
     """Says what a run would take, in requests, tokens, time and yen.
 
@@ -347,8 +360,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         if s.path is not None
     ]
     if task.generator_source is None:
-        load_data(task)
-        return {**_NOTHING, "sources": files, "notes": [_NOT_ASKED]}
+        notes = [_NOT_ASKED, *_labeler_notes(task, load_data(task))]
+        return {**_NOTHING, "sources": files, "notes": notes}
     with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
         # A budget in yen without a price is refused here as it would be later.
         Purse(task.generation.budget, task.generator.price)
@@ -399,11 +412,16 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "measured_on": rate and rate.source,
         "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
-        "notes": notes_on(task, generator.info, refiner.info if refiner else None),
+        "notes": [
+            *notes_on(task, generator.info, refiner.info if refiner else None),
+            *_labeler_notes(task, data),
+        ],
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
 
 
+# Of the embedded chat model for one short text; 0.8 to 1.5 were measured (docs/generators.md).
+_LABELER_SECONDS = 1.2
 _NOT_ASKED = "All texts are read from files: no generator is asked, and nothing is paid for."
 _NOTHING: dict[str, Any] = {
     "generator": None,
@@ -569,7 +587,8 @@ class _Context:
     def label_check(self, texts: int) -> list[Step]:
         """Gold once, and other texts once for each fold of it; once if the judge is shown none."""
         task, gold, info = self.task, self.data.gold, self.generator.info
-        unlabelled = len(sample_of(task, self.data) or ())
+        # The embedded chat model labels these by itself: a note says so.
+        unlabelled = 0 if chat_labeler(task) else len(sample_of(task, self.data) or ())
         texts = texts if task.alignment.label_trust == "pool" else 0
         if gold is None or task.kind != "classification" or not texts + unlabelled:
             return []
