@@ -111,13 +111,13 @@ def replace_texts(
         return made, [vectors[0], np.concatenate([vectors[1], own]), *vectors[2:]], summary
 
     def save(path: Path, made: Replaced) -> None:
-        write_array(path.with_suffix(".npy"), made[1][1])
+        write_array(path.with_suffix(".npy"), made[1][1].astype(np.float64))
         write_json(path.with_suffix(".json"), made[2])
         write_examples(path, made[0])
 
     def load(path: Path) -> Replaced:
         own, summary = read_array(path.with_suffix(".npy")), read_json(path.with_suffix(".json"))
-        return load_dataset(path), [vectors[0], own, *vectors[2:]], summary
+        return load_dataset(path), [vectors[0], own.astype(np.float32), *vectors[2:]], summary
 
     outputs = [f"synthesised.{kind}" for kind in ("parquet", "npy", "json")]
     return stages.run("synthesise", outputs, fingerprint, make, save, load)
