@@ -31,16 +31,15 @@ import numpy as np
 from lift_tasks import Cell, make_cell, strong_texts
 
 import japagen as jg
-from japagen.curation.label_check import Floats, cross_fitted_vote, label_indices
-from japagen.curation.verification import VerifiedLabels, verify_labels
-from japagen.examples import Dataset, Example
+from japagen.config.sections import Training
+from japagen.curation.label_check import Floats, VerifiedLabels, cross_fitted_vote, verify_labels
+from japagen.data.dataset import Dataset, Example
+from japagen.data.files import cache_dir
+from japagen.data.formats import read_examples
+from japagen.data.labels import label_indices
+from japagen.evaluation.metrics import macro_f1
 from japagen.mixing.mix import find_mix
-from japagen.scores import macro_f1
-from japagen.storage.cache import cache_dir
-from japagen.storage.formats import read_examples
-from japagen.tasks.settings import Training
-from japagen.training.fitting import train
-from japagen.training.frozen import FrozenTraining
+from japagen.training.trainer import FrozenTraining, train
 
 TASKS = ("hotel_sentiment", "software_topics", "quickstart", "jnli", "jcola")
 SHARES = (0.2, 0.4, 0.6, 0.8, 0.95)

@@ -20,21 +20,20 @@ from lift_tasks import Cell, real_texts, unlabelled_texts
 from scipy.special import softmax
 
 import japagen as jg
-from japagen.curation.label_judge import Question, documents, letters
-from japagen.evaluation import score
-from japagen.examples import Dataset
-from japagen.generators.choosing import AmbiguousOptionsError
-from japagen.generators.embedded import EmbeddedGenerator
-from japagen.prompts import PromptLibrary
-from japagen.requesting import one_line
-from japagen.storage.files import read_array
-from japagen.tasks.settings import Source, Training
-from japagen.tasks.tasks import sources_from_files
-from japagen.training.encoders import Encoder, load_encoder, supports_bf16
-from japagen.training.fine_tuning import step_count
-from japagen.training.fitting import train, untrained
-from japagen.training.heads import last_linear
-from japagen.training.objectives import row_losses
+from japagen.config.sections import Source, Training
+from japagen.config.task import sources_from_files
+from japagen.curation.llm_judge import Question, documents, letters
+from japagen.data.dataset import Dataset
+from japagen.data.files import read_array
+from japagen.evaluation.metrics import score
+from japagen.llm.backend import AmbiguousOptionsError
+from japagen.llm.backends.embedded import EmbeddedGenerator
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import one_line
+from japagen.training.encoder import Encoder, load_encoder, supports_bf16
+from japagen.training.fine_tuning import row_losses, step_count
+from japagen.training.head import last_linear
+from japagen.training.trainer import train, untrained
 
 Floats = npt.NDArray[np.float64]
 SETFIT_STEPS = 120

@@ -12,12 +12,11 @@ from typing import Any
 
 from label_fidelity import TASKS as DESCRIBED
 
-from japagen.examples import Dataset, Example
-from japagen.resources import resource_dir
-from japagen.running.data import TaskData, load_data
-from japagen.storage.files import write_text
-from japagen.storage.formats import write_examples
-from japagen.tasks.tasks import Task
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData, load_data
+from japagen.data.dataset import Dataset, Example
+from japagen.data.files import resource_dir, write_text
+from japagen.data.formats import write_examples
 
 # Written once, from what the labels mean and before any score, as README.md asks: as lists.
 _SOFTWARE: dict[str, Any] = {

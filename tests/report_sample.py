@@ -9,30 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from japagen.alignment.diagnostics import (
-    Change,
-    Diagnostics,
-    Divergence,
-    DivergenceChange,
-    EffectiveSize,
-    WordShift,
-)
-from japagen.alignment.prior import LabelPrior
-from japagen.alignment.sentences import Sentence
+from japagen.alignment.diagnostics import Change, Diagnostics, DivergenceChange, EffectiveSize
+from japagen.alignment.distances import Divergence, WordShift
+from japagen.alignment.label_prior import LabelPrior
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData
 from japagen.curation.audit import audit
 from japagen.curation.reliability import Evidence, estimate_reliability
-from japagen.diversity.comparison import measure_diversity
-from japagen.examples import Dataset, Example, Rejection
-from japagen.generators.base import GeneratorInfo, OutputTerms
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.evaluation.diversity import measure_diversity
 from japagen.japanese.morphology import default_tagger
 from japagen.japanese.registers import Register
-from japagen.mixing.curves import Curves, Point, Worth
+from japagen.llm.backend import GeneratorInfo, OutputTerms
+from japagen.mixing.learning_curve import Curves, Point, Worth
 from japagen.mixing.mix import Mix, SourceMix
-from japagen.running.data import TaskData
-from japagen.stages import metrics
-from japagen.stages.scoring import Baseline
-from japagen.stages.source_report import SourceReport, SourceValue
-from japagen.tasks.tasks import Task
+from japagen.pipeline import summary
+from japagen.pipeline.sources import SourceReport, SourceValue
+from japagen.pipeline.steps.train import Baseline
+from japagen.reasons import Sentence
 
 _QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
 LABELS = {
@@ -68,7 +62,7 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
     gold = [row for label in LABELS for row in [r for r in rows if r["label"] == label][:16]]
     pool = [row for row in rows if row not in gold][:generated]
     dataset = Dataset.of(_synthetic(number, row) for number, row in enumerate(pool))
-    parts = metrics.Parts(
+    parts = summary.Parts(
         task=task,
         data=TaskData(_dataset(gold, "train"), _dataset(tests, "test"), None),
         gold=_dataset(gold, "train"),
@@ -115,7 +109,7 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
             "train-gold-7": 33.9,
         },
     )
-    found = metrics.collect(parts)
+    found = summary.collect(parts)
     found |= {
         "created": "2026-11-24T09:30:00+0900",
         "dictionary": "unidic-lite 1.0.8 (UniDic 2.1.2)",

@@ -212,3 +212,32 @@ def _blurred(density: Floats) -> Floats:
 def _beta(parameters: tuple[float, float]) -> Floats:
     inside = np.clip(_GRID, 0.005, 0.995)
     return np.asarray(inside ** (parameters[0] - 1) * (1 - inside) ** (parameters[1] - 1))
+
+
+_FARTHEST = 0.05
+"""A text is off topic where it is farther from gold than all but this share of gold itself."""
+
+
+def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Finds texts that no gold text is as near to as gold texts are to each other.
+
+    Args:
+        gold: Encoder vectors, shape (n, d).
+        texts: Encoder vectors, shape (m, d).
+
+    Returns:
+        Shape (m,). Nothing is off topic where there are fewer than two gold texts.
+    """
+    own, others = _unit(gold), _unit(texts)
+    if len(own) < 2:
+        return np.zeros(len(others), dtype=bool)
+    among = own @ own.T
+    np.fill_diagonal(among, -np.inf)
+    least = float(np.quantile(among.max(axis=1), _FARTHEST))
+    nearest = (others @ own.T).max(axis=1)
+    return np.asarray(nearest < least, dtype=bool)
+
+
+def _unit(vectors: npt.ArrayLike) -> Floats:
+    values = np.asarray(vectors, dtype=np.float64)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))

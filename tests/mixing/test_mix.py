@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from japagen.curation.reliability import Evidence, Reliability, estimate_reliability
-from japagen.examples import Dataset, Example, Rejection
+from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.mixing.mix import Mix, find_mix
 
 EVIDENCE = Evidence(2, 100, 80, 90, 32, 28, 26)

@@ -7,8 +7,8 @@ import pytest
 
 from japagen.mixing.mix import Reason
 from japagen.reporting.charts import banded_curves
-from japagen.reporting.mix_view import mix, worth
 from japagen.reporting.report import render_report
+from japagen.reporting.sections_training import mix, worth
 from japagen.reporting.text import LANGUAGES, Words
 from tests.report_sample import sample_run
 

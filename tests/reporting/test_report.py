@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import japagen
-from japagen.examples import Dataset, Example, Rejection
+from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.reporting.report import render_report
 from japagen.reporting.text import LANGUAGES, Language, Words, strings
 from tests.report_sample import LABELS, from_file, sample_run

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example, Rejection
-from japagen.tasks.settings import Training
 from japagen.training.classifier import Classifier
-from japagen.training.encoders import Encoder, load_encoder
-from japagen.training.fitting import TUNED_FROM, _sample_weights, train, tunes_encoder
-from japagen.training.heads import head_features
+from japagen.training.encoder import Encoder, load_encoder
+from japagen.training.head import head_features
+from japagen.training.trainer import TUNED_FROM, _sample_weights, train, tunes_encoder
 from tests.conftest import GOLD
 
 SHORT = Training(tune="always", min_steps=2, max_steps=2, max_length=64)
