@@ -34,6 +34,9 @@ Writer = Literal["writer", "base_model"]
 # Beta priors of a writer's reliability, mean 0.75 and 0.5: a base model that continues lists wrote
 # the label asked for in 50 to 74% of texts on a task with three labels.
 _WRITER_PRIORS: dict[Writer, tuple[float, float]] = {"writer": (3.0, 1.0), "base_model": (2.0, 2.0)}
+# One source in ten is taken for worthless before it is seen: labels that slipped by a row, texts of
+# another task. Without that, no evidence could bring a writer near 0.
+_WORTHLESS, _WORTHLESS_PRIOR = 0.1, (1.0, 9.0)
 # Of how well this encoder can learn a task at all, mean 2/3: on six tasks it was 0 to 0.95.
 _LABELER_PRIOR = (2.0, 1.0)
 # The labeler's accuracy on a source's texts is that on gold, give or take this much.
@@ -135,7 +138,9 @@ def estimate_reliability(evidence: Evidence | None, prior: Writer = "writer") ->
         prior: Who wrote the texts: a person or a model that follows instructions, or a base
             model that continues a list.
     """
-    posterior = _beta(_WRITER_PRIORS[prior])
+    posterior = (1 - _WORTHLESS) * _beta(_WRITER_PRIORS[prior]) + _WORTHLESS * _beta(
+        _WORTHLESS_PRIOR
+    )
     if evidence is not None and evidence.texts and evidence.gold:
         posterior = posterior * _likelihood(evidence)
     else:
@@ -211,7 +216,8 @@ def _blurred(density: Floats) -> Floats:
 
 def _beta(parameters: tuple[float, float]) -> Floats:
     inside = np.clip(_GRID, 0.005, 0.995)
-    return np.asarray(inside ** (parameters[0] - 1) * (1 - inside) ** (parameters[1] - 1))
+    density = inside ** (parameters[0] - 1) * (1 - inside) ** (parameters[1] - 1)
+    return np.asarray(density / density.sum())
 
 
 _FARTHEST = 0.05
