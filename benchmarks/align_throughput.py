@@ -39,9 +39,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from japagen.alignment.alignment import align_datasets
-from japagen.alignment.resampling import drawn_rows
-from japagen.examples import Dataset, Example
+from japagen.alignment.weights import align_datasets, drawn_rows
+from japagen.data.dataset import Dataset, Example
 
 GOLD, UNLABELLED, RAW_ROWS = 200, 500, 200_000
 SUBJECTS = ("部屋", "朝食", "スタッフの対応", "お風呂", "駅からの道", "景色", "値段", "夕食の量")

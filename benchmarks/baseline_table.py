@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from japagen.exporting.markdown import bounded, table
-from japagen.reporting.baseline_view import lines, own_arms
+from japagen.data.files import read_json
+from japagen.reporting.cards import bounded, table
+from japagen.reporting.sections_training import lines, own_arms
 from japagen.reporting.text import LANGUAGES, Words
-from japagen.storage.files import read_json
 
 
 def baseline_table(runs: Sequence[Mapping[str, Any]], words: Words) -> str:

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from japagen.japanese.conversion import convert_style
 from japagen.japanese.morphology import tokenize
+from japagen.japanese.style.converter import convert_style
 
 Target = Literal["polite", "plain"]
 BACK: dict[Target, Target] = {"plain": "polite", "polite": "plain"}

@@ -23,23 +23,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from lift_tasks import Cell, make_cell
+from lift_tasks import Cell, make_cell, strong_texts
 
 import japagen as jg
-from japagen.curation.label_check import Floats, cross_fitted_vote, label_indices
-from japagen.curation.verification import VerifiedLabels, verify_labels
-from japagen.examples import Dataset, Example
+from japagen.config.sections import Training
+from japagen.curation.label_check import Floats, VerifiedLabels, cross_fitted_vote, verify_labels
+from japagen.data.dataset import Dataset, Example
+from japagen.data.files import cache_dir
+from japagen.data.formats import read_examples
+from japagen.data.labels import label_indices
+from japagen.evaluation.metrics import macro_f1
 from japagen.mixing.mix import find_mix
-from japagen.scores import macro_f1
-from japagen.storage.cache import cache_dir
-from japagen.storage.formats import read_examples
-from japagen.tasks.settings import Training
-from japagen.training.fitting import train
-from japagen.training.frozen import FrozenTraining
+from japagen.training.trainer import FrozenTraining, train
 
 TASKS = ("hotel_sentiment", "software_topics", "quickstart", "jnli", "jcola")
 SHARES = (0.2, 0.4, 0.6, 0.8, 0.95)
@@ -141,33 +141,29 @@ class Trial:
         )
 
 
-_VECTORS: dict[tuple[int, str], Floats] = {}
+_VECTORS: dict[tuple[str, str | None], Floats] = {}
 
 
 def embed(frozen: FrozenTraining, data: Dataset) -> Floats:
-    """Vectors of a dataset, made once."""
-    # Relabelling changes what a dataset is, and none of its texts.
-    key = id(frozen), json.dumps([data.texts, data.column("text_pair")], ensure_ascii=False)
-    if key not in _VECTORS:
-        _VECTORS[key] = frozen.vectors(data.texts, data.column("text_pair"))
-    return _VECTORS[key]
-
-
-def strong_texts(name: str, data: Path) -> Dataset:
-    """The texts that a strong LLM wrote for a task."""
-    own = Path(__file__).parent / "texts" / f"{name}.jsonl"
-    given = data / name / "strong_llm.jsonl"
-    return read_examples(own if own.exists() else given)
+    """Vectors of a dataset, each text read once a task."""
+    keys = list(zip(data.texts, data.column("text_pair"), strict=True))
+    unread = [key for key in dict.fromkeys(keys) if key not in _VECTORS]
+    if unread:
+        found = frozen.vectors([text for text, _ in unread], [pair for _, pair in unread])
+        _VECTORS.update(zip(unread, found, strict=True))
+    return np.array([_VECTORS[key] for key in keys])
 
 
 def make_source(cell: Cell, name: str, data: Path) -> Dataset:
     """The texts of a source for a draw of gold."""
     labels, rng = list(cell.task.labels), random.Random(f"{cell.draw}/{name}")
-    strong = strong_texts(cell.name, data)
+    strong = _strong(cell.name, data)
     if name in GENERATED:
-        until = "curate" if name == "embedded_curated" else "generate"
-        run = jg.run(cell.task, cell.path / "run", until=until)
-        return _from(name, run.after(until).kept, list(run.after(until).kept.labels))
+        until: Literal["curate", "generate"] = (
+            "curate" if name == "embedded_curated" else "generate"
+        )
+        kept = jg.run(cell.task, cell.path / "run", until=until).after(until).kept
+        return _from(name, kept, list(kept.labels))
     if name.startswith("strong"):
         noise = int(name.removeprefix("strong").removeprefix("_") or 0) / 100
         drawn = [rng.choice(labels) if rng.random() < noise else str(x) for x in strong.labels]
@@ -176,7 +172,7 @@ def make_source(cell: Cell, name: str, data: Path) -> Dataset:
         other = "hotel_sentiment" if cell.name != "hotel_sentiment" else "software_topics"
         if strong.is_pair:
             other = cell.name  # Pairs of no other task are at hand: these, torn apart.
-        texts = strong_texts(other, data)
+        texts = _strong(other, data)
         if strong.is_pair:
             seconds = texts.column("text_pair")
             texts = texts.with_columns(text_pair=rng.sample(seconds, len(seconds)))
@@ -186,6 +182,13 @@ def make_source(cell: Cell, name: str, data: Path) -> Dataset:
             rng.shuffle(turned)
         return _from(name, texts, turned)
     return _real(cell, len(strong) // len(labels), rng)
+
+
+def _strong(name: str, data: Path) -> Dataset:
+    path = strong_texts(name, data)
+    if path is None:
+        raise SystemExit(f"Expected texts of a strong LLM for {name} in {data}, found none.")
+    return read_examples(path)
 
 
 def _from(name: str, texts: Dataset, labels: Sequence[object]) -> Dataset:

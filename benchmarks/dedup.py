@@ -33,9 +33,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from japagen.curation.near_duplicates import Near, find_near_duplicates, find_near_vectors
-from japagen.curation.shingles import plain_form
-from japagen.japanese.conversion import Target, convert_style
 from japagen.japanese.morphology import Morpheme, tokenize
+from japagen.japanese.overlap import plain_form
+from japagen.japanese.style.converter import Target, convert_style
 
 SWAPS = {"が": "は", "は": "が", "に": "へ", "へ": "に", "を": "は", "も": "は", "から": "より"}
 HALF_KATAKANA = {unicodedata.normalize("NFKC", c): c for c in map(chr, range(0xFF66, 0xFF9E))}
@@ -230,8 +230,8 @@ def main() -> None:
             results["characters", threshold].append(score(rows, by_characters(plain, threshold)))
             results["spaces", threshold].append(score(rows, by_spaces(plain, threshold)))
         if arguments.semantic:
-            from japagen.examples import Dataset, Example
-            from japagen.stages.text_vectors import text_vectors
+            from japagen.data.dataset import Dataset, Example
+            from japagen.training.encoder import text_vectors
 
             dataset = Dataset.of(Example(text, id=str(i)) for i, text in enumerate(plain))
             vectors = text_vectors([dataset])[0]

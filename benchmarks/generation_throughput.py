@@ -29,18 +29,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from japagen.generation.ledger import Ledger
-from japagen.generation.sending import run_requests
-from japagen.generators.base import Answer, Message, Request, Sampling
-from japagen.generators.embedded import EmbeddedGenerator, default_threads
-from japagen.generators.llama_engine import LlamaEngine
-from japagen.generators.openai_api import OpenAIGenerator
-from japagen.generators.packaged import GEMMA
-from japagen.generators.weights import find_weights
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
 from japagen.japanese.registers import Register
-from japagen.running.data import load_data
-from japagen.stages.planning import plan
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Answer, Message, Request, Sampling
+from japagen.llm.backends.embedded import EmbeddedGenerator, default_threads
+from japagen.llm.backends.gguf_weights import GEMMA, find_weights
+from japagen.llm.backends.llama_cpp import LlamaEngine
+from japagen.llm.backends.openai import OpenAIGenerator
+from japagen.llm.client import run_requests
+from japagen.llm.ledger import Ledger
+from japagen.pipeline.steps.generate import plan
 
 ROOT = Path(__file__).parents[1]
 

@@ -32,18 +32,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from japagen.curation.label_judge import documents, letters, plan_questions
-from japagen.examples import Dataset, Example
-from japagen.generators.choosing import AmbiguousOptionsError
-from japagen.generators.embedded import EmbeddedGenerator
-from japagen.prompts import PromptLibrary
-from japagen.running.data import load_data
-from japagen.storage.formats import read_examples
-from japagen.tasks.settings import Training
-from japagen.tasks.tasks import Task
+from japagen.config.sections import Training
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
+from japagen.curation.llm_judge import documents, letters, plan_questions
+from japagen.data.dataset import Dataset, Example
+from japagen.data.formats import read_examples
+from japagen.llm.backend import AmbiguousOptionsError
+from japagen.llm.backends.embedded import EmbeddedGenerator
+from japagen.llm.prompts import PromptLibrary
 from japagen.training.classifier import Classifier
-from japagen.training.fitting import train
 from japagen.training.onnx import export_onnx
+from japagen.training.trainer import train
 
 ROUNDS = 3
 Label = Callable[[Sequence[str]], list[str]]

@@ -41,32 +41,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 
+from japagen.config.sections import Training
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData, load_data
+from japagen.config.yaml_file import set_key
 from japagen.curation.filters import curate
-from japagen.curation.label_check import (
-    Vote,
-    encoder_vote,
-    fit_pool,
-    label_indices,
-    settle_labels,
-)
-from japagen.curation.label_judge import documents, plan_questions, to_vote
-from japagen.examples import Dataset
-from japagen.generation import generation
-from japagen.generators.embedded import EmbeddedGenerator
+from japagen.curation.label_check import Vote, encoder_vote, fit_pool, settle_labels
+from japagen.curation.llm_judge import documents, plan_questions, to_vote
+from japagen.data.dataset import Dataset
+from japagen.data.files import cache_dir, digest, resource_dir
+from japagen.data.formats import read_examples, write_examples
+from japagen.data.labels import label_indices
+from japagen.generation import planner
 from japagen.japanese.morphology import default_tagger
-from japagen.prompts import PromptLibrary
-from japagen.resources import resource_dir
-from japagen.running.data import TaskData, load_data
-from japagen.stages.planning import plan
-from japagen.stages.text_vectors import text_vectors
-from japagen.storage.cache import cache_dir
-from japagen.storage.files import digest
-from japagen.storage.formats import read_examples, write_examples
-from japagen.tasks.overrides import set_key
-from japagen.tasks.settings import Training
-from japagen.tasks.tasks import Task
+from japagen.llm.backends.embedded import EmbeddedGenerator
+from japagen.llm.prompts import PromptLibrary
+from japagen.pipeline.steps.generate import plan
 from japagen.training.classifier import Classifier
-from japagen.training.fitting import train
+from japagen.training.encoder import text_vectors
+from japagen.training.trainer import train
 
 # Dotted keys of the task file; `typical` keeps so many gold texts a label.
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -182,7 +175,7 @@ def generate(
         if spent >= tokens:
             break
     asked = [r for r in requests if r.id in answers]
-    made = generation.to_dataset(asked, answers, {}, generator.info.name)
+    made = planner.to_dataset(asked, answers, {}, generator.info.name)
     # Nobody can judge an empty line.
     return made.where(np.array([bool(text) for text in made.texts])), spent
 

@@ -25,9 +25,8 @@ from lift_arms import ARMS, ONCE, PLAIN, applies, free, scored
 from lift_summary import Scores, draw_figure, table
 from lift_tasks import CLASSIFIED, TASKS, Cell, fingerprint, make_cell
 
-from japagen.running.stage_runner import STAGE_VERSIONS
-from japagen.storage.cache import cache_dir
-from japagen.storage.files import digest, read_json, write_json
+from japagen.data.files import cache_dir, digest, read_json, write_json
+from japagen.pipeline.cache import STAGE_VERSIONS
 
 
 def kept_at(cell: Cell, arm: str, cache: Path) -> Path:

@@ -20,20 +20,20 @@ from lift_tasks import Cell, real_texts, unlabelled_texts
 from scipy.special import softmax
 
 import japagen as jg
-from japagen.curation.label_judge import Question, documents, letters
-from japagen.evaluation import score
-from japagen.examples import Dataset
-from japagen.generators.choosing import AmbiguousOptionsError
-from japagen.generators.embedded import EmbeddedGenerator
-from japagen.prompts import PromptLibrary
-from japagen.requesting import one_line
-from japagen.storage.files import read_array
-from japagen.tasks.settings import Source, Training
-from japagen.training.encoders import Encoder, load_encoder, supports_bf16
-from japagen.training.fine_tuning import step_count
-from japagen.training.fitting import train, untrained
-from japagen.training.heads import last_linear
-from japagen.training.objectives import row_losses
+from japagen.config.sections import Source, Training
+from japagen.config.task import sources_from_files
+from japagen.curation.llm_judge import Question, documents, letters
+from japagen.data.dataset import Dataset
+from japagen.data.files import read_array
+from japagen.evaluation.metrics import score
+from japagen.llm.backend import AmbiguousOptionsError
+from japagen.llm.backends.embedded import EmbeddedGenerator
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import one_line
+from japagen.training.encoder import Encoder, load_encoder, supports_bf16
+from japagen.training.fine_tuning import row_losses, step_count
+from japagen.training.head import last_linear
+from japagen.training.trainer import train, untrained
 
 Floats = npt.NDArray[np.float64]
 SETFIT_STEPS = 120
@@ -56,11 +56,15 @@ _UNCURATED: dict[str, Any] = {
 }
 _UNLABELLED = "japagen, unlabelled text too"
 _LEARNT = "japagen, unlabelled text learnt"
+_STRONG = "japagen, strong texts"
+_STRONG_UNLABELLED = "japagen, strong and unlabelled texts"
 # Arm to the settings of the task that it changes.
 PIPELINES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "japagen": {},
     _UNLABELLED: {},
     _LEARNT: {"training": {"pseudo_labels": "always"}},
+    _STRONG: {},
+    _STRONG_UNLABELLED: {},
     "japagen, no alignment": {"alignment": {"method": "none"}},
     "japagen, no register": {"curation": {"register_miss": "ignore"}},
     "japagen, no curation": {"curation": _UNCURATED, "alignment": {"label_trust": "none"}},
@@ -169,6 +173,21 @@ def gold_and_real(cell: Cell) -> Floats:
     return fine_tune(cell, Dataset.concat([cell.gold, real_texts(cell, raw(cell))]))
 
 
+def strong_only(cell: Cell) -> Floats:
+    """Plain fine-tuning on the texts of a strong LLM."""
+    return fine_tune(cell, _strong(cell))
+
+
+def gold_and_strong(cell: Cell) -> Floats:
+    """Plain fine-tuning on gold and the texts of a strong LLM, all alike."""
+    return fine_tune(cell, Dataset.concat([cell.gold, _strong(cell)]))
+
+
+def _strong(cell: Cell) -> Dataset:
+    assert cell.strong is not None
+    return jg.read_examples(cell.strong)
+
+
 def full_gold(cell: Cell) -> Floats:
     """Plain fine-tuning on the whole pool: the ceiling, the same for every draw."""
     return fine_tune(cell, cell.pool)
@@ -180,8 +199,11 @@ def pipeline(cell: Cell, arm: str) -> Floats:
     A run that differs begins as a copy of the full one: it asks the same requests, finds
     their answers in its ledger, and does again what depends on the part.
     """
+    given = arm in (_STRONG, _STRONG_UNLABELLED)
     path, changed = cell.path / "run", arm != "japagen"
-    if changed:
+    if given:
+        path = cell.path / arm.removeprefix("japagen, ").replace(" ", "-")
+    elif changed:
         jg.run(cell.task, path, generator=generator())
         path = cell.path / arm.removeprefix("japagen, ").replace(" ", "-")
         if not (path / "run.json").exists():
@@ -198,7 +220,11 @@ def pipeline(cell: Cell, arm: str) -> Floats:
 def changed_task(cell: Cell, arm: str) -> jg.Task:
     """The cell's task without the part that an arm lacks, or with texts that it has besides."""
     task = cell.task
-    if arm in (_UNLABELLED, _LEARNT):
+    if arm in (_STRONG, _STRONG_UNLABELLED):
+        assert cell.strong is not None
+        sources = sources_from_files([Source(path=cell.strong)])
+        task = task.model_copy(update={"sources": sources})
+    if arm in (_UNLABELLED, _LEARNT, _STRONG_UNLABELLED):
         task = task.model_copy(update={"unlabelled": Source(path=unlabelled_texts(cell))})
     sections = {
         name: type(section).model_validate({**section.model_dump(), **changes})
@@ -271,11 +297,15 @@ def _line(text: str, pair: str | None) -> str:
     return one_line(text)[:_MOST_CHARACTERS] + second
 
 
-def setfit(cell: Cell) -> Floats:
+def setfit(cell: Cell, more: Dataset | None = None) -> Floats:
     """SetFit (Tunstall et al. 2022) on the same encoder, with the package's defaults.
 
     The number of its pairs grows with the square of the texts, so steps are capped. It reads
     single texts alone.
+
+    Args:
+        cell: The draw of gold.
+        more: Texts to learn beside gold.
     """
     from datasets import Dataset as Table
     from sentence_transformers import SentenceTransformer
@@ -301,9 +331,10 @@ def setfit(cell: Cell) -> Floats:
         show_progress_bar=False,
         seed=cell.draw,
     )
+    learnt = cell.gold if more is None else Dataset.concat([cell.gold, more])
     rows = {
-        "text": [loaded.prefix + text for text in cell.gold.texts],
-        "label": [names.index(str(label)) for label in cell.gold.labels],
+        "text": [loaded.prefix + text for text in learnt.texts],
+        "label": [names.index(str(label)) for label in learnt.labels],
     }
     trainer = Trainer(model=model, args=arguments, train_dataset=Table.from_dict(rows))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=supports_bf16()):
@@ -324,6 +355,11 @@ ARMS: dict[str, Arm] = {
     "gold + raw synthetic": gold_and_raw,
     "synthetic only": synthetic_only,
     "gold + real": gold_and_real,
+    "strong texts only": strong_only,
+    "gold + strong texts": gold_and_strong,
+    "setfit, strong texts": lambda cell: setfit(cell, _strong(cell)),
+    _STRONG: lambda cell: pipeline(cell, _STRONG),
+    _STRONG_UNLABELLED: lambda cell: pipeline(cell, _STRONG_UNLABELLED),
     _UNLABELLED: lambda cell: pipeline(cell, _UNLABELLED),
     _LEARNT: lambda cell: pipeline(cell, _LEARNT),
     "japagen, no alignment": lambda cell: pipeline(cell, "japagen, no alignment"),
@@ -336,11 +372,13 @@ ARMS: dict[str, Arm] = {
 ONCE = ("full gold", "prompting, zero-shot")
 # What no setting of the pipeline changes.
 PLAIN = ("gold only", "gold only, frozen head", "setfit", "prompting, few-shot")
-_SINGLE_ONLY = ("setfit", "gold only, frozen head")
+_SINGLE_ONLY = ("setfit", "setfit, strong texts", "gold only, frozen head")
 
 
 def applies(arm: str, cell: Cell) -> bool:
     """Whether an arm can do the cell's kind of task."""
+    if "strong" in arm and cell.strong is None:
+        return False
     return arm not in _SINGLE_ONLY or not cell.task.pair
 
 

@@ -12,12 +12,11 @@ from typing import Any
 
 from label_fidelity import TASKS as DESCRIBED
 
-from japagen.examples import Dataset, Example
-from japagen.resources import resource_dir
-from japagen.running.data import TaskData, load_data
-from japagen.storage.files import write_text
-from japagen.storage.formats import write_examples
-from japagen.tasks.tasks import Task
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData, load_data
+from japagen.data.dataset import Dataset, Example
+from japagen.data.files import resource_dir, write_text
+from japagen.data.formats import write_examples
 
 # Written once, from what the labels mean and before any score, as README.md asks: as lists.
 _SOFTWARE: dict[str, Any] = {
@@ -58,6 +57,7 @@ class Cell:
         draw: Which draw of gold.
         task: The task with its gold, its test texts and its seed, which is the draw.
         path: Where the runs of the cell are kept.
+        strong: Texts that a strong LLM wrote for the task, if there are any.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Cell:
     draw: int
     task: Task
     path: Path
+    strong: Path | None = None
 
     @cached_property
     def data(self) -> TaskData:
@@ -121,7 +122,7 @@ def make_cell(
         "generation.per_label": per_label,
     }
     path = cache / f"{name}-{shots}-{draw}-{per_label}"
-    return Cell(name, shots, draw, _task(name, settings), path)
+    return Cell(name, shots, draw, _task(name, settings), path, strong_texts(name, data))
 
 
 def _task(name: str, settings: Mapping[str, Any]) -> Task:
@@ -185,3 +186,16 @@ def fingerprint(cell: Cell) -> str:
     gold, test = cell.gold.fingerprint, cell.test.fingerprint
     task = cell.task.model_dump(mode="json", exclude={"gold", "test"})
     return json.dumps([task, gold, test], ensure_ascii=False, sort_keys=True)
+
+
+def strong_texts(name: str, data: Path) -> Path | None:
+    """The file with the texts of a strong LLM for a task, or None where there is none.
+
+    Args:
+        name: One of `TASKS`.
+        data: Folder with a folder per task.
+    """
+    own = Path(__file__).parent / "texts" / f"{name}.jsonl"
+    shipped = resource_dir("configs") / name / "strong_llm.jsonl"
+    given = data / name / "strong_llm.jsonl"
+    return next((path for path in (own, shipped, given) if path.is_file()), None)

@@ -35,11 +35,11 @@ RESULT = "texts"
 
 
 def _japagen(url: str, count: int, folder: Path) -> int:
-    from japagen.generation.ledger import Ledger
-    from japagen.generation.sending import run_requests
-    from japagen.generators.base import Message, Request, Sampling
-    from japagen.generators.openai_api import OpenAIGenerator
     from japagen.japanese.registers import Register
+    from japagen.llm.backend import Message, Request, Sampling
+    from japagen.llm.backends.openai import OpenAIGenerator
+    from japagen.llm.client import run_requests
+    from japagen.llm.ledger import Ledger
 
     register = Register.of("polite")
     requests = [

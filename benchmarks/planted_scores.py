@@ -17,11 +17,11 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from japagen.examples import Dataset
-from japagen.tasks.settings import Training
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset
 
 if TYPE_CHECKING:
-    from japagen.training.encoders import Encoder
+    from japagen.training.encoder import Encoder
 
 SYNTHETIC_SHARE = 0.4
 Floats = npt.NDArray[np.float64]
@@ -95,7 +95,7 @@ def fine_tuned_score(
     seed: int,
 ) -> float:
     """Macro-F1 on dev of the encoder fine-tuned with the default settings."""
-    from japagen.training.fitting import train
+    from japagen.training.trainer import train
 
     classifier = train(
         planted.data.with_columns(weight_distribution=weights),

@@ -49,15 +49,15 @@ from planted_scores import Scored, fine_tuned_score, gold_scores, head_scores
 from planted_tables import show, show_scores
 from scipy import sparse
 
-from japagen.alignment.alignment import Prepared, prepare
 from japagen.alignment.counting import measure
 from japagen.alignment.distances import jensen_shannon
-from japagen.alignment.floors import effective_share
+from japagen.alignment.entropy import effective_share
 from japagen.alignment.methods import METHODS, weigh
-from japagen.examples import Dataset, Example
+from japagen.alignment.weights import Prepared, prepare
+from japagen.data.dataset import Dataset, Example
 from japagen.japanese.morphology import default_tagger
-from japagen.japanese.register_detection import analyze_register
-from japagen.training.encoders import embed, load_encoder
+from japagen.japanese.register.detector import analyze_register
+from japagen.training.encoder import embed, load_encoder
 
 TASKS = ("hotel_sentiment", "software_topics", "jnli")
 WRONG_LABELS = 0.2

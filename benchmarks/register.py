@@ -30,20 +30,22 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 from sklearn.model_selection import GroupKFold
 
 from japagen.japanese.morphology import default_tagger, tokenize
-from japagen.japanese.register_detection import (
+from japagen.japanese.register.detector import (
     analyze_register,
     analyze_registers,
     find_register_signs,
 )
-from japagen.japanese.register_features import Key, name_of, register_features
-from japagen.japanese.register_model import (
+from japagen.japanese.register.keico import (
     COLUMNS,
     KINDS,
     LENGTH_POWER,
     WEIGHT_SCALE,
     KeicoModel,
+    Key,
+    name_of,
+    register_features,
 )
-from japagen.japanese.register_rules import Words
+from japagen.japanese.register.rules import Words
 
 Rows = list[dict[str, Any]]
 Floats = npt.NDArray[np.float64]

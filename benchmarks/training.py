@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from sklearn.metrics import f1_score
 
-from japagen.examples import Dataset
-from japagen.storage.formats import read_examples
-from japagen.tasks.settings import Training
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset
+from japagen.data.formats import read_examples
 from japagen.training.classifier import Classifier
-from japagen.training.encoders import Encoder, load_encoder
-from japagen.training.fitting import train
-from japagen.training.heads import classification_model
+from japagen.training.encoder import Encoder, load_encoder
+from japagen.training.head import classification_model
+from japagen.training.trainer import train
 
 Train = Callable[[Encoder, Dataset, list[str], int, int], Classifier]
 

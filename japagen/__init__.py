@@ -10,34 +10,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from japagen.alignment.alignment import align_datasets as align
+    from japagen.alignment.weights import align_datasets as align
+    from japagen.config.task import Task
+    from japagen.data.dataset import Dataset, Example
+    from japagen.data.formats import read_examples, write_examples
     from japagen.errors import JapagenError
-    from japagen.examples import Dataset, Example
-    from japagen.japanese.conversion import convert_style
-    from japagen.japanese.register_detection import analyze_register
-    from japagen.pipeline import run
-    from japagen.running.results import Run
-    from japagen.storage.formats import read_examples, write_examples
-    from japagen.tasks.tasks import Task
+    from japagen.japanese.register.detector import analyze_register
+    from japagen.japanese.style.converter import convert_style
+    from japagen.pipeline.run import run
+    from japagen.pipeline.run_directory import Run
     from japagen.training.classifier import Classifier
-    from japagen.training.fitting import train
+    from japagen.training.trainer import train
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Classifier": ("japagen.training.classifier", "Classifier"),
-    "Dataset": ("japagen.examples", "Dataset"),
-    "Example": ("japagen.examples", "Example"),
+    "Dataset": ("japagen.data.dataset", "Dataset"),
+    "Example": ("japagen.data.dataset", "Example"),
     "JapagenError": ("japagen.errors", "JapagenError"),
-    "Run": ("japagen.running.results", "Run"),
-    "Task": ("japagen.tasks.tasks", "Task"),
-    "align": ("japagen.alignment.alignment", "align_datasets"),
-    "analyze_register": ("japagen.japanese.register_detection", "analyze_register"),
-    "convert_style": ("japagen.japanese.conversion", "convert_style"),
-    "read_examples": ("japagen.storage.formats", "read_examples"),
-    "run": ("japagen.pipeline", "run"),
-    "train": ("japagen.training.fitting", "train"),
-    "write_examples": ("japagen.storage.formats", "write_examples"),
+    "Run": ("japagen.pipeline.run_directory", "Run"),
+    "Task": ("japagen.config.task", "Task"),
+    "align": ("japagen.alignment.weights", "align_datasets"),
+    "analyze_register": ("japagen.japanese.register.detector", "analyze_register"),
+    "convert_style": ("japagen.japanese.style.converter", "convert_style"),
+    "read_examples": ("japagen.data.formats", "read_examples"),
+    "run": ("japagen.pipeline.run", "run"),
+    "train": ("japagen.training.trainer", "train"),
+    "write_examples": ("japagen.data.formats", "write_examples"),
 }
 
 __all__ = [

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Runs the command line."""
     try:
-        from japagen.cli import main as run
+        from japagen.cli.main import main as run
     except KeyboardInterrupt:
         # Nothing has been begun yet, and the modules that print may not be there.
         sys.stderr.write("Interrupted. Nothing was begun.\n")

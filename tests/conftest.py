@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from japagen.tasks.tasks import Task
+from japagen.config.task import Task
 
 # A shell starts its background jobs deaf to Ctrl-C, which the tests of it could not tell from
 # a fault; processes that they start inherit this.

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from japagen.mixing.search import Candidate, Difference
 
-from japagen.alignment.diagnostics import (
-    Change,
-    Diagnostics,
-    Divergence,
-    DivergenceChange,
-    EffectiveSize,
-    WordShift,
-)
-from japagen.alignment.prior import LabelPrior
-from japagen.alignment.sentences import Sentence
+from japagen.alignment.diagnostics import Change, Diagnostics, DivergenceChange, EffectiveSize
+from japagen.alignment.distances import Divergence, WordShift
+from japagen.alignment.label_prior import LabelPrior
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData
 from japagen.curation.audit import audit
-from japagen.diversity.comparison import measure_diversity
-from japagen.examples import Dataset, Example, Rejection
-from japagen.generators.base import GeneratorInfo, OutputTerms
+from japagen.curation.reliability import Evidence, estimate_reliability
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.evaluation.diversity import measure_diversity
 from japagen.japanese.morphology import default_tagger
 from japagen.japanese.registers import Register
-from japagen.mixing.curves import Curves, Point, Worth
-from japagen.mixing.mix import FoundMix, Mix
-from japagen.running.data import TaskData
-from japagen.stages import metrics
-from japagen.stages.scoring import Baseline
-from japagen.stages.source_report import SourceReport, SourceValue
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import GeneratorInfo, OutputTerms
+from japagen.mixing.learning_curve import Curves, Point, Worth
+from japagen.mixing.mix import Mix, SourceMix
+from japagen.pipeline import summary
+from japagen.pipeline.sources import SourceReport, SourceValue
+from japagen.pipeline.steps.train import Baseline
+from japagen.reasons import Sentence
 
 _QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
 LABELS = {
@@ -69,7 +62,7 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
     gold = [row for label in LABELS for row in [r for r in rows if r["label"] == label][:16]]
     pool = [row for row in rows if row not in gold][:generated]
     dataset = Dataset.of(_synthetic(number, row) for number, row in enumerate(pool))
-    parts = metrics.Parts(
+    parts = summary.Parts(
         task=task,
         data=TaskData(_dataset(gold, "train"), _dataset(tests, "test"), None),
         gold=_dataset(gold, "train"),
@@ -97,7 +90,7 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
         alignment=_alignment(dataset),
         audit=audit(dataset, dataset, _dataset(gold, "train"), list(LABELS), "flag").summary,
         diversity=_diversity(dataset, _dataset(gold, "train")),
-        mix=_mix().to_dict(),
+        mix=_mix(dataset),
         with_synthetic=[(s, _predictions(tests, 0.84, s)) for s in (7, 8, 9)],
         gold_only=[(s, _predictions(tests, 0.77, s + 1)) for s in (7, 8, 9)],
         baselines=[
@@ -116,7 +109,7 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
             "train-gold-7": 33.9,
         },
     )
-    found = metrics.collect(parts)
+    found = summary.collect(parts)
     found |= {
         "created": "2026-11-24T09:30:00+0900",
         "dictionary": "unidic-lite 1.0.8 (UniDic 2.1.2)",
@@ -161,7 +154,7 @@ def _synthetic(number: int, row: dict[str, str]) -> Example:
 
 def from_file(name: str) -> list[dict[str, Any]]:
     """What metrics.json says of a file in place of the generator."""
-    value = SourceValue(True, 0.4, 3.2, -0.4, None, "default")
+    value = SourceValue(True, 0.4, 3.2, -0.4, None, "reliable")
     rejected = {"duplicate": 12, "too_short": 3}
     distinct = {"value": 0.61, "low": 0.58, "high": 0.64}
     known = (165, 150, rejected, 7, distinct, 0.82, 0.913, 1_250.0, None, None, value)
@@ -189,7 +182,8 @@ def _diversity(dataset: Dataset, gold: Dataset) -> dict[str, Any] | None:
     return found and found.to_dict()
 
 
-def _mix() -> FoundMix:
+def _mix(dataset: Dataset) -> dict[str, Any]:
+    """What two in three of the labels agreeing makes of the texts; made-up curves."""
     gold = ((2, 0.98), (4, 0.87), (8, 0.74), (14, 0.67))
     synthetic = ((0, 0.67), (8, 0.66), (16, 0.65), (32, 0.63))
     points = {
@@ -199,23 +193,19 @@ def _mix() -> FoundMix:
         for name, curve in (("gold", gold), ("synthetic", synthetic))
     }
     worth = Worth(4.7, -1.2, None, 14.0, 14.0, True)
-    candidates = [
-        Candidate(
-            Mix(share), loss, 0.7, Difference(0.67 - loss, 0.02), Difference(0.63 - loss, 0.02)
-        )
-        for share, loss in ((0.0, 0.67), (0.2, 0.64), (0.4, 0.63), (0.6, 0.65))
-    ]
-    return FoundMix(
-        Mix(0.4),
-        "default",
-        {
-            "provenance": "known",
-            "folds": {"repeats": 5, "usable": [52, 61], "synthetic": 160, "train": 56, "gold": 64},
-            "candidates": [asdict(c) for c in candidates],
-            "curves": asdict(Curves(0.4, tuple(points["gold"]), tuple(points["synthetic"]), worth)),
-            "confirmation": {"texts": 24, "gain": 0.031, "error": 0.04, "seconds": 61.0},
-        },
+    texts = len(dataset.kept)
+    known = estimate_reliability(
+        Evidence(len(LABELS), texts, texts * 2 // 3, texts * 4 // 5, 64, 53, 45), "base_model"
     )
+    source = SourceMix(texts, known.text_weight, "reliable", known)
+    return {
+        **Mix(0.4, "reliable", {"generator": source}).to_dict(),
+        "provenance": "known",
+        "folds": {"repeats": 2, "usable": [52, 61], "synthetic": 160, "train": 56, "gold": 64},
+        "curves": Curves(
+            tuple(points["gold"]), tuple(points["synthetic"]), worth, {"generator": worth}
+        ).to_dict(),
+    }
 
 
 def _alignment(dataset: Dataset) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 
-from japagen.generators.base import Answer, GeneratorInfo, OutputTerms, PromptKind, Request
+from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, PromptKind, Request
 
 _OPENINGS = ["先日の件ですが、", "初めてご連絡します。", "急ぎです。", "", "昨日から困っています。"]
 _BODIES = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from japagen.tasks.tasks import Task, _section_in
+from japagen.config.task import Task, _section_in
 
 _HEAD = """\
 # The task file

@@ -24,7 +24,12 @@ COMMANDS = sorted(
 
 def japagen(*arguments: object, stdin: str = "", cwd: Path | None = None) -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-c", "from japagen.cli import main; main()", *map(str, arguments)],
+        [
+            sys.executable,
+            "-c",
+            "from japagen.cli.main.main import main; main()",
+            *map(str, arguments),
+        ],
         input=stdin,
         capture_output=True,
         text=True,

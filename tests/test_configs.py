@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from japagen.pipeline import run
-from japagen.running.data import load_data
-from japagen.stages.planning import plan
-from japagen.tasks.tasks import Task
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
+from japagen.pipeline.run import run
+from japagen.pipeline.steps.generate import plan
 from tests.scripted import ScriptedGenerator
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from japagen.storage.formats import load_dataset
+from japagen.data.formats import load_dataset
 from tests.test_cli import ROOT, japagen, task_file  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -127,7 +127,7 @@ def test_ctrl_c_while_modules_load_ends_quietly() -> None:
         "import signal, sys\n"
         "class Press:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'japagen.cli':\n"
+        "        if name == 'japagen.cli.main':\n"
         "            signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Press())\n"
         "from japagen.__main__ import main; main()"

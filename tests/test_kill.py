@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from japagen.storage.formats import load_dataset
+from japagen.data.formats import load_dataset
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,7 +28,7 @@ SCRIPT = """
     from pathlib import Path
 
     import japagen as jg
-    from japagen.generators.replay import ReplayGenerator
+    from japagen.llm.backends.replay import ReplayGenerator
     from japagen.japanese.morphology import default_tagger
 
     config, record, out, kills = sys.argv[1:]
@@ -105,8 +105,8 @@ def test_killed_runs_end_as_an_undisturbed_one(
     import sqlite3
 
     import japagen as jg
-    from japagen.generators.base import Answer, Request
-    from japagen.tasks.tasks import Task
+    from japagen.config.task import Task
+    from japagen.llm.backend import Answer, Request
     from tests.scripted import ScriptedGenerator, write_text
 
     def flaky(request: Request) -> str | Answer:

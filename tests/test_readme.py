@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 import japagen
-from japagen.cli import app
+from japagen.cli.terminal import app
 
 ROOT = Path(__file__).parent.parent
 READMES = ["README.md", "README_ja.md"]

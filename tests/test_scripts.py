@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import japagen as jg
-from japagen.resources import resource_dir
+from japagen.data.files import resource_dir
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.config.task import Task
 from japagen.errors import JapagenError
-from japagen.generators import openai_session
-from japagen.generators.openai_api import OpenAIGenerator
-from japagen.tasks.tasks import Task
+from japagen.llm.backends import openai_session
+from japagen.llm.backends.openai import OpenAIGenerator
 from tests.fault_server import Call, FaultServer, Reply, chat, error
 from tests.test_cli import japagen
 

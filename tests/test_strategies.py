@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 import japagen as jg
+from japagen.config.sections import Privacy
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
 from japagen.generation.coverage import due, measure_coverage, named_in, passages_in, wants_coverage
-from japagen.generation.generation import to_dataset
-from japagen.generation.outgoing import prepare
-from japagen.generators.base import Answer, Request
+from japagen.generation.planner import to_dataset
 from japagen.japanese.morphology import default_tagger
-from japagen.running.data import load_data
-from japagen.stages.planning import plan
-from japagen.tasks.settings import Privacy
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Answer, Request
+from japagen.llm.masking import prepare
+from japagen.pipeline.steps.generate import plan
 from tests.scripted import ScriptedGenerator, write_text
 
 FAQ = "荷物の再配達は、電話かウェブで、{n}日前の夜まで受け付けています。返品の送料は店が払います。"

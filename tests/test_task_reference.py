@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from japagen.tasks.tasks import Task, _section_in
+from japagen.config.task import Task, _section_in
 from tests.task_reference import documented, reference
 from tests.test_cli import ROOT
 

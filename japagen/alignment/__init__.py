@@ -1,1 +1,1 @@
-"""Brings synthetic text to gold's distributions."""
+"""Weights synthetic texts so that their distribution matches the target's."""

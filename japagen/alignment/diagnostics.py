@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from japagen.alignment.comparison import Vectors
 from japagen.alignment.counting import Floats
 from japagen.alignment.distances import (
     Divergence,
@@ -22,13 +21,15 @@ from japagen.alignment.distances import (
     two_sample_auc,
     word_shifts,
 )
-from japagen.alignment.entropy import Balance
-from japagen.alignment.floors import effective_share
-from japagen.alignment.prior import LabelPrior
-from japagen.alignment.problem import build_target
-from japagen.alignment.sentences import Sentence, as_dict
+from japagen.alignment.entropy import Balance, effective_share
+from japagen.alignment.features import AlignedTexts
+from japagen.alignment.label_prior import LabelPrior
+from japagen.alignment.material import Vectors
+from japagen.alignment.moments import build_target
 from japagen.alignment.strata import Strata
-from japagen.alignment.texts import AlignedTexts
+from japagen.data.dataset import Dataset
+from japagen.japanese.morphology import Tagger
+from japagen.reasons import Sentence, as_dict
 
 
 @dataclass(frozen=True)
@@ -269,3 +270,34 @@ def _notes(
     if tempered:
         notes.append(Sentence.of("tempered", labels=", ".join(tempered)))
     return tuple(notes)
+
+
+def distances_to_gold(
+    dataset: Dataset, gold: Dataset, tagger: Tagger, seed: int
+) -> dict[str, float | None]:
+    """Cross-validated AUC of telling each source's kept texts from gold, unweighted.
+
+    0.5 means that they cannot be told apart; see `two_sample_auc`. A source of many texts is told
+    apart a little better than one of few that writes alike, as there is more to learn from.
+
+    Args:
+        dataset: Texts of one or more sources; rejected ones are left out.
+        gold: Real texts.
+        tagger: Gives the words.
+        seed: Draws the folds.
+
+    Returns:
+        Source to AUC; None with fewer than five texts on a side.
+    """
+    kept = dataset.kept
+    texts = AlignedTexts.of(kept, gold, Dataset.of([]), tagger)
+    if texts is None:
+        return {}
+    ours, theirs, _ = texts.features
+    sources, goal = np.array(kept.column("source")), np.ones(len(gold))
+    return {
+        name: two_sample_auc(
+            ours, theirs, (sources == name).astype(np.float64), goal, np.random.default_rng(seed)
+        )
+        for name in dict.fromkeys(sources.tolist())
+    }

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from japagen.alignment.counting import Floats, Ints
+from japagen.data.dataset import Dataset
 from japagen.errors import JapagenError, nearest
-from japagen.examples import Dataset
 
 LabelKind = Literal["class", "number", "list"]
 _BINS = 5

@@ -1,13 +1,15 @@
-"""What the command line shows: progress bars, stage lines, errors."""
+"""The application, the options that commands share, and what they print."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from japagen.errors import JapagenError
-from japagen.messages import localized, user_language
+from japagen.i18n import localized, user_language
 
 T = TypeVar("T")
 # Results go to standard output, everything said on the way to standard error, so that
@@ -181,7 +183,7 @@ def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
     if scores is None:
         say("scores: not measured (no labelled texts to score on)")
     else:
-        from japagen.reporting.learnt import added, not_used
+        from japagen.reporting.text import added, not_used
 
         _print_baselines(metrics)
         for name in ("gold_only",) if not_used(metrics) else ("gold_only", "with_synthetic"):
@@ -208,14 +210,14 @@ def _figures(arm: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _print_baselines(metrics: Mapping[str, Any]) -> None:
     """What a reader would try first, and what the run's classifier gains over the best of it."""
-    from japagen.reporting import baseline_view
+    from japagen.reporting import sections_training
     from japagen.reporting.text import Words
 
     words, scores = Words(user_language()), metrics["scores"]
-    measured = baseline_view.lines(metrics, words)
+    measured = sections_training.lines(metrics, words)
     for title, row in measured:
         say(f"baseline: {title}: {_figures(row, scores['metrics'])}")
-    for line in baseline_view.left_out(scores, words):
+    for line in sections_training.left_out(scores, words):
         say(f"baseline left out: {line}")
     if measured:
         lead = scores["metric"]
@@ -229,7 +231,7 @@ def _print_baselines(metrics: Mapping[str, Any]) -> None:
 
 def _print_sources(metrics: Mapping[str, Any]) -> None:
     """A line for each source, unless the generator is the only one."""
-    from japagen.reporting.source_view import files, listed, worth_text
+    from japagen.reporting.sections_overview import files, listed, worth_text
     from japagen.reporting.text import Words
 
     if not files(metrics):
@@ -256,8 +258,7 @@ def _of_arm(learnt: str, shown: str) -> str:
 
 
 def _print_mix(metrics: Mapping[str, Any]) -> None:
-    from japagen.reporting.learnt import not_used
-    from japagen.reporting.text import Words
+    from japagen.reporting.text import Words, not_used
 
     words, mix, pseudo = Words(user_language()), metrics.get("mix"), metrics.get("pseudo_labels")
     if pseudo:
@@ -271,12 +272,12 @@ def _print_mix(metrics: Mapping[str, Any]) -> None:
     elif mix["share"] == 0:
         say(f"Synthetic text was not used. {why}")
     else:
-        say(f"synthetic share: {mix['share']:g}. {why}")
+        say(f"synthetic share: {mix['share']:.1%}. {why}")
 
 
 def _print_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:
     if alarms:
-        from japagen.reporting.diversity_view import alarm_text
+        from japagen.reporting.sections_alignment import alarm_text
         from japagen.reporting.text import Words
 
         for alarm in alarms:
@@ -292,7 +293,7 @@ def label_text(label: str | float | list[str]) -> str:
 
 def print_alignment(found: Mapping[str, Any]) -> None:
     """Prints what alignment did: the grounds, every measure before and after, and the words."""
-    from japagen.reporting.alignment_view import distance_rows
+    from japagen.reporting.sections_alignment import distance_rows
     from japagen.reporting.text import Words
 
     words_of = Words(user_language())
@@ -319,3 +320,40 @@ def register_line(text: str, report: Any) -> str:
     evidence = " ".join(f"{e.surface}[{e.kind}]" for e in report.evidence[:6])
     level = report.keico_level or "-"
     return f"{register.style}\t{keigo}\tlevel {level}\t{text}\t{evidence or report.why}"
+
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="From a handful of labelled Japanese texts to a trained compact classifier.",
+)
+
+Config = Annotated[Path, typer.Argument(help="The task file (YAML).", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/NAME if absent.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="Replace a key of the task: --set seed=3.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+Synthetic = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[NAME=]FILE",
+        help="CSV, JSONL or Parquet that any LLM wrote, in place of generation; once a source.",
+    ),
+]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", help="Map a column of the files: text=本文.")
+]
+
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+class Language(Enum):
+    """Languages of the pages."""
+
+    JA = "ja"
+    EN = "en"

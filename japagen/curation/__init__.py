@@ -1,1 +1,1 @@
-"""Turns down what should not be trained on."""
+"""Filters, checks and corrections of synthetic texts."""

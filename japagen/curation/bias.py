@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from japagen.examples import Dataset
+from japagen.data.dataset import Dataset
 from japagen.japanese.normalization import normalize
 
 FALSE_DISCOVERY_RATE = 0.05

@@ -1,19 +1,27 @@
-"""The first, cheap filters: each turns an example down with what it measured."""
+"""Filters of synthetic texts, each of which records what it measured."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+from japagen.config.sections import Curation
+from japagen.config.task import Task
 from japagen.curation.naturalness import find_unnatural
-from japagen.curation.near_duplicates import reject_near_duplicates
-from japagen.examples import Dataset, Example, Rejection
+from japagen.curation.near_duplicates import reject_near_duplicates, reject_near_vectors
+from japagen.data.dataset import REWRITTEN, SYNTHESISED, Dataset, Example, Rejection
+from japagen.data.files import digest
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
-from japagen.japanese.pii import find_personal_data
-from japagen.tasks.settings import Curation
+from japagen.japanese.pii.detector import (
+    find_personal_data,
+    mask_personal_data,
+    replace_personal_data,
+)
+from japagen.training.encoder import text_vectors
 
 Filter = Callable[[Example], Rejection | None]
 
@@ -226,3 +234,92 @@ def _duplicate(example: Example, seen: dict[tuple[str, str], str]) -> Rejection 
     key = (normalize(example.text), normalize(example.text_pair or ""))
     first = seen.setdefault(key, example.id)
     return None if first == example.id else Rejection("duplicate", 1, 0, first)
+
+
+def filter_texts(
+    task: Task,
+    dataset: Dataset,
+    gold: Dataset | None,
+    phrases: Sequence[str],
+    tagger: Tagger,
+    *,
+    passages: Sequence[str] = (),
+    again: bool = False,
+) -> Dataset:
+    """Treats personal data, applies the filters and, if wanted, compares meanings.
+
+    Args:
+        task: The task.
+        dataset: Synthetic examples.
+        gold: Training gold.
+        phrases: Sentences that prompts showed besides gold.
+        tagger: Finds names.
+        passages: Material that prompts showed.
+        again: Whether all but rewritten texts have been through it.
+    """
+    settings, encoder = task.curation, task.training
+    treated = treat_personal_data(
+        dataset, settings.personal_data, task.seed, tagger, only_rewritten=again
+    )
+    curated = curate(treated, settings, gold, phrases, passages, tagger)
+    if settings.max_meaning_similarity is None:
+        return curated
+    vectors = text_vectors(
+        (curated, gold), encoder.encoder, trust_remote_code=encoder.trust_remote_code
+    )
+    most = settings.max_meaning_similarity
+    return reject_near_vectors(curated, most, vectors[0], gold, vectors[1])
+
+
+def filter_inputs(task: Task, passages: Sequence[str] = ()) -> dict[str, Any]:
+    """What the result depends on besides the settings of curation; only some of them read it."""
+    found: dict[str, Any] = {"passages": digest(passages)} if passages else {}
+    if task.curation.personal_data == "replace":
+        found["seed"] = task.seed
+    if task.curation.max_meaning_similarity is not None:
+        from japagen.training.encoder import encoder_identity
+
+        found["encoder"] = encoder_identity(task.training.encoder)
+    return found
+
+
+def treat_personal_data(
+    dataset: Dataset,
+    action: str,
+    seed: int = 0,
+    tagger: Tagger | None = None,
+    *,
+    only_rewritten: bool = False,
+) -> Dataset:
+    """Returns the dataset with its texts masked or with fakes in them.
+
+    A rewritten text says what its parent says, which was treated before: only what the parent
+    does not say is treated in it, so that a fake is not taken for somebody's data.
+
+    Args:
+        dataset: Synthetic examples.
+        action: ``mask`` or ``replace``; anything else leaves the texts alone.
+        seed: The same original gets the same fake in every text; see `replace_personal_data`.
+        tagger: Finds names; the default dictionary when None.
+        only_rewritten: Leave the others as they are: they have been treated, and a fake would
+            get a fake of its own.
+    """
+    if action not in ("mask", "replace"):
+        return dataset
+    ids, texts = dataset.column("id"), dataset.texts
+    parents = dict(zip(ids, texts, strict=True))
+
+    def treated(text: str | None, parent: str | None, derived: str | None) -> str | None:
+        if text is None or (only_rewritten and derived not in (REWRITTEN, SYNTHESISED)):
+            return text
+        known = parents.get(parent or "", "")
+        if action == "mask":
+            return mask_personal_data(text, tagger, known)
+        return replace_personal_data(text, seed, tagger, known)
+
+    columns = {}
+    for name in ("text", "text_pair"):
+        origins = dataset.column("parent_id"), dataset.column("derived")
+        values = zip(dataset.column(name), *origins, strict=True)
+        columns[name] = [treated(*value) for value in values]
+    return dataset.with_columns(**columns)

@@ -13,16 +13,24 @@ a voter that knows nothing gets weight 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from japagen.errors import JapagenError
-from japagen.examples import Dataset, Rejection
-from japagen.folds import deal_folds
+from japagen.curation.reliability import (
+    Evidence,
+    Reliability,
+    Writer,
+    estimate_reliability,
+    find_off_topic,
+)
+from japagen.curation.reliability import Ints as Ints_of_reliability
+from japagen.data.dataset import Dataset, Rejection
+from japagen.data.folds import deal_folds
+from japagen.data.labels import label_indices
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -138,22 +146,6 @@ def _log_softmax(values: Floats) -> Floats:
     shifted = values - values.max(axis=1, keepdims=True)
     log_p: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return log_p
-
-
-def label_indices(dataset: Dataset, labels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """The index of every row's label among ``labels``.
-
-    Raises:
-        JapagenError: If a row has another label.
-    """
-    at = {label: index for index, label in enumerate(labels)}
-    unknown = sorted({str(label) for label in dataset.labels if label not in at})
-    if unknown:
-        raise JapagenError(
-            f"Expected labels among {', '.join(labels)}, found {', '.join(unknown)}.",
-            "Correct the labels or name them in the task.",
-        )
-    return np.array([at[label] for label in dataset.labels], dtype=np.int64)
 
 
 def with_writer(posterior: Floats, own: npt.NDArray[np.int64], accuracy: float) -> Floats:
@@ -281,3 +273,142 @@ def _log_odds(seen: Floats, targets: npt.NDArray[np.int64], vectors: Floats, lab
     fitted = LogisticRegression(C=_STRENGTH, max_iter=2000).fit(seen, targets)
     found[:, present] = fitted.predict_log_proba(vectors)
     return found
+
+
+@dataclass(frozen=True)
+class VerifiedLabels:
+    """What verification made of the texts.
+
+    Attributes:
+        dataset: With `weight_label`, relabelled or rejected where the evidence says so.
+        reliability: Of each source's labels.
+        labelers: Each labeler's weight among them.
+        right: Share of gold texts that the labelers are right on without having seen them.
+    """
+
+    dataset: Dataset
+    reliability: Mapping[str, Reliability]
+    labelers: Mapping[str, float]
+    right: float
+
+
+def verify_labels(
+    dataset: Dataset,
+    gold_targets: Ints_of_reliability,
+    votes: Sequence[Vote],
+    vectors: tuple[Floats, Floats],
+    *,
+    labels: Sequence[str],
+    priors: Mapping[str, Writer],
+    miss: Literal["relabel", "reject", "keep"],
+    least: float,
+    seed: int,
+) -> VerifiedLabels:
+    """Estimates how reliable each source is, and settles each label by all that vote on it.
+
+    Args:
+        dataset: Examples with the name of their source; rejected ones stay as they are.
+        gold_targets: Label index of each gold text, shape (gold,).
+        votes: Of the labelers, on gold and on the kept texts.
+        vectors: Encoder vectors of gold and of the kept texts.
+        labels: Every label.
+        priors: Who wrote each source.
+        miss: See `settle_labels`.
+        least: See `settle_labels`.
+        seed: Of the folds.
+    """
+    kept = dataset.kept
+    own = label_indices(kept, labels)
+    on_gold = [vote.gold for vote in votes]
+    pool = fit_pool(on_gold, gold_targets)
+    recognized = held_out_posterior(on_gold, gold_targets, seed).argmax(axis=1) == gold_targets
+    labelers = pool.posterior([vote.texts for vote in votes])
+    posterior, reliability = labelers.copy(), {}
+    sources = np.array(kept.column("source"), dtype=object)
+    for name in dict.fromkeys(dataset.column("source")):
+        rows = np.flatnonzero(sources == name)
+        evidence = _evidence(
+            (vectors[0], gold_targets),
+            (vectors[1][rows], own[rows]),
+            labelers[rows],
+            recognized=int(recognized.sum()),
+            # Vectors of pairs say how both texts compare, not what they are about.
+            topical=not kept.is_pair,
+            seed=seed,
+        )
+        found = reliability[name] = estimate_reliability(evidence, priors[name])
+        posterior[rows] = with_writer(labelers[rows], own[rows], found.accuracy(len(labels)))
+    every = np.full((len(dataset), len(labels)), 1 / len(labels))
+    every[dataset.kept_mask] = posterior
+    return VerifiedLabels(
+        settle_labels(dataset, labels, every, miss, least),
+        reliability,
+        {v.name: float(w) for v, w in zip(votes, pool.weights, strict=True)},
+        float(recognized.mean()),
+    )
+
+
+def _evidence(
+    gold: tuple[Floats, Ints_of_reliability],
+    source: tuple[Floats, Ints_of_reliability],
+    labelers: Floats,
+    *,
+    recognized: int,
+    topical: bool,
+    seed: int,
+) -> Evidence:
+    """Counts what bears witness to the labels of a source; see `japagen.curation.reliability`.
+
+    Args:
+        gold: Vectors and label indices of gold.
+        source: Vectors and label indices of the source's texts.
+        labelers: What the labelers make of them, shape (texts, labels).
+        recognized: Gold texts that the labelers are right on without having seen them.
+        topical: Whether vectors that are near each other are of texts about the same thing.
+        seed: Of the folds.
+    """
+    # Texts of a writer and gold stand apart as a whole: each is centred by itself.
+    on_gold, texts = _directions(gold[0]), _directions(source[0])
+    targets = source[1]
+    folds = deal_folds(targets, _FOLDS, seed)
+    consistent = sum(
+        _hits(
+            texts[folds != fold],
+            targets[folds != fold],
+            texts[folds == fold],
+            targets[folds == fold],
+        )
+        for fold in range(_FOLDS)
+    )
+    return Evidence(
+        labels=labelers.shape[1],
+        texts=len(texts),
+        agreed=int((labelers.argmax(axis=1) == targets).sum()),
+        consistent=consistent,
+        gold=len(on_gold),
+        recognized=recognized,
+        transferred=_hits(texts, targets, on_gold, gold[1]),
+        off_topic=int(find_off_topic(gold[0], source[0]).sum()) if topical else 0,
+    )
+
+
+def _hits(
+    seen: Floats, targets: Ints_of_reliability, others: Floats, theirs: Ints_of_reliability
+) -> int:
+    """How many others a logistic regression is right on."""
+    from sklearn.linear_model import LogisticRegression
+
+    if not len(others) or not len(seen):
+        return 0
+    if len(np.unique(targets)) < 2:
+        return int((theirs == targets[0]).sum())
+    model = LogisticRegression(C=_STRENGTH, max_iter=500).fit(seen, targets)
+    return int((model.predict(others) == theirs).sum())
+
+
+def _directions(vectors: Floats) -> Floats:
+    """Unit vectors less their mean."""
+    if not len(vectors):
+        return vectors
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return np.asarray(unit - unit.mean(axis=0))

@@ -1,7 +1,7 @@
 """Countable signs that a text was not written by somebody who meant it.
 
 Each rule counts one thing in one text and names what it found. Limits are settings
-(`japagen.tasks.settings.Naturalness`); docs/curation.md has how often each rule meets real texts.
+(`japagen.config.sections.Naturalness`); docs/curation.md has how often each rule meets real texts.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from japagen.examples import Rejection
+from japagen.config.sections import Naturalness
+from japagen.data.dataset import Rejection
 from japagen.japanese.morphology import Morpheme, Tagger, default_tagger
 from japagen.japanese.normalization import normalize
-from japagen.tasks.settings import Naturalness
 
 Words = Sequence[Morpheme]
 Rule = Callable[[str, Words], list[str]]

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from japagen.curation.shingles import jaccard, mix, shingle_hashes, shingles
-from japagen.examples import Dataset, Rejection
+from japagen.data.dataset import Dataset, Rejection
+from japagen.japanese.overlap import jaccard, mix, shingle_hashes, shingles
 
 # Two texts share a band with probability 0.9998 at similarity 0.7 and 0.93 at 0.5; the exact
 # comparison pays for what the bands let through.
@@ -90,8 +90,7 @@ def _rejected(
 ) -> Dataset:
     """Rejects the kept rows with a near text; gold comes first in what was searched."""
     before = len(found) - len(kept)
-    ids, rows = dataset.column("id"), dataset.column("rejected")
-    rejections = [Rejection(**row) if row else None for row in rows]
+    ids, rejections = dataset.column("id"), dataset.rejections
     golden = gold.texts if gold is not None and before else []
     for place, near in zip(kept.tolist(), found[before:], strict=True):
         if near is None:

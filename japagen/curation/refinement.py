@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from japagen.examples import REWRITTEN, Dataset, Example, Rejection
-from japagen.generators.base import Answer, GeneratorInfo, Request, Sampling
-from japagen.japanese.register_detection import RegisterAnalyzer
+from japagen.data.dataset import REWRITTEN, Dataset, Example, Rejection
+from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import OTHER, Register
-from japagen.prompts import PromptLibrary
-from japagen.requesting import draft_request, identified, one_line, read_answer
+from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import draft_request, identified, one_line, read_answer
 
 CRITICISE, REFINE = "criticise", "refine"
 # A judgement should depend on the text, and a new text not be the old one.

@@ -15,7 +15,8 @@ labels are noisy too; they were read off three benchmark tasks with 0, 30 and 10
 (docs/mixing.md has what leaving a task out costs). A source that is more consistent than expected
 shows nothing: labels can be consistent and wrong. The posterior of r is summed over a grid. Where
 the labeler knows no more than chance, no count says anything and the prior stands: a writer is
-trusted until there is evidence against it.
+trusted until there is evidence against it. Of a source with fewer texts than gold, what a
+classifier learns from it is held against it as far as it has as many.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ Writer = Literal["writer", "base_model"]
 # Beta priors of a writer's reliability, mean 0.75 and 0.5: a base model that continues lists wrote
 # the label asked for in 50 to 74% of texts on a task with three labels.
 _WRITER_PRIORS: dict[Writer, tuple[float, float]] = {"writer": (3.0, 1.0), "base_model": (2.0, 2.0)}
+# One source in ten is taken for worthless before it is seen: labels that slipped by a row, texts of
+# another task. Without that, no evidence could bring a writer near 0.
+_WORTHLESS, _WORTHLESS_PRIOR = 0.1, (1.0, 9.0)
 # Of how well this encoder can learn a task at all, mean 2/3: on six tasks it was 0 to 0.95.
 _LABELER_PRIOR = (2.0, 1.0)
 # The labeler's accuracy on a source's texts is that on gold, give or take this much.
@@ -134,7 +138,9 @@ def estimate_reliability(evidence: Evidence | None, prior: Writer = "writer") ->
         prior: Who wrote the texts: a person or a model that follows instructions, or a base
             model that continues a list.
     """
-    posterior = _beta(_WRITER_PRIORS[prior])
+    posterior = (1 - _WORTHLESS) * _beta(_WRITER_PRIORS[prior]) + _WORTHLESS * _beta(
+        _WORTHLESS_PRIOR
+    )
     if evidence is not None and evidence.texts and evidence.gold:
         posterior = posterior * _likelihood(evidence)
     else:
@@ -169,11 +175,15 @@ def _likelihood(evidence: Evidence) -> Floats:
     on_gold = np.exp(_log_binomial(evidence.recognized, gold, _GRID, evidence.labels))
     labeler_accuracy = _blurred(on_gold * _beta(_LABELER_PRIOR))
     independent = min(1.0, _INDEPENDENT_TEXTS / texts)
+    # A source with fewer texts than gold teaches less than gold does, however right its labels.
+    taught = min(1.0, texts / gold)
     log_joint = (
-        _log_binomial(evidence.transferred, gold, np.sqrt(reliability) * labeler, evidence.labels)
+        taught
+        * _log_binomial(evidence.transferred, gold, np.sqrt(reliability) * labeler, evidence.labels)
         + independent
         * _log_binomial(evidence.agreed, texts, reliability * labeler, evidence.labels)
-        + independent
+        + taught
+        * independent
         * _log_binomial(
             evidence.consistent,
             texts,
@@ -206,4 +216,34 @@ def _blurred(density: Floats) -> Floats:
 
 def _beta(parameters: tuple[float, float]) -> Floats:
     inside = np.clip(_GRID, 0.005, 0.995)
-    return np.asarray(inside ** (parameters[0] - 1) * (1 - inside) ** (parameters[1] - 1))
+    density = inside ** (parameters[0] - 1) * (1 - inside) ** (parameters[1] - 1)
+    return np.asarray(density / density.sum())
+
+
+_FARTHEST = 0.05
+"""A text is off topic where it is farther from gold than all but this share of gold itself."""
+
+
+def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    """Finds texts that no gold text is as near to as gold texts are to each other.
+
+    Args:
+        gold: Encoder vectors, shape (n, d).
+        texts: Encoder vectors, shape (m, d).
+
+    Returns:
+        Shape (m,). Nothing is off topic where there are fewer than two gold texts.
+    """
+    own, others = _unit(gold), _unit(texts)
+    if len(own) < 2:
+        return np.zeros(len(others), dtype=bool)
+    among = own @ own.T
+    np.fill_diagonal(among, -np.inf)
+    least = float(np.quantile(among.max(axis=1), _FARTHEST))
+    nearest = (others @ own.T).max(axis=1)
+    return np.asarray(nearest < least, dtype=bool)
+
+
+def _unit(vectors: npt.ArrayLike) -> Floats:
+    values = np.asarray(vectors, dtype=np.float64)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))

@@ -1,1 +1,1 @@
-"""What is asked of a generator, sent, paid for and written down."""
+"""Plans what to request of a language model."""

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from japagen.examples import Dataset
-from japagen.generation.attributes import as_item
-from japagen.generators.base import Request
-from japagen.japanese.mentions import Terms
+from japagen.config.sections import Kind, Knowledge
+from japagen.config.task import Task, balance_shares
+from japagen.data.dataset import Dataset
+from japagen.generation.topics import as_item
 from japagen.japanese.morphology import Tagger
-from japagen.tasks.knowledge import Kind, Knowledge
-from japagen.tasks.tasks import Task, balance_shares
+from japagen.japanese.traits import Terms
+from japagen.llm.backend import Request
 
 
 @dataclass(frozen=True, slots=True)

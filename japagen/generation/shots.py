@@ -7,12 +7,12 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Literal
 
-from japagen.examples import Dataset, Example
-from japagen.folds import LEAST_TO_HOLD_OUT, gold_blocks
-from japagen.japanese.conversion import convert_style
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example
+from japagen.data.folds import LEAST_TO_HOLD_OUT, gold_blocks
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.registers import OTHER
-from japagen.tasks.tasks import Task
+from japagen.japanese.style.converter import convert_style
 
 _OTHER_STYLE = {"polite": "plain", "plain": "polite"}
 # Shown for an anchor that no gold is near to.
@@ -25,13 +25,13 @@ _MOST_TOUCHED = 0.75
 class ShotSets:
     """Draws shot sets for one label and register, each set only once.
 
-    A set comes from as few of its label's blocks (`japagen.folds`) as hold its shots. Blocks
+    A set comes from as few of its label's blocks (`japagen.data.folds`) as hold its shots. Blocks
     take turns, and each text of the wanted register wins its block a turn. Draws of one label
     and register do not depend on those of another, so that asking for more texts keeps the
     requests of a smaller plan.
 
     A set has the texts of the wanted register first, then those that the rules of
-    `japagen.japanese.conversion` put into it, as converted, then others. What a prompt shows
+    `japagen.japanese.style.converter` put into it, as converted, then others. What a prompt shows
     outweighs what it says: a model that reads plain sentences writes plain ones.
 
     The label may be the name of a set of tags, whose shots then share at least one of them, or

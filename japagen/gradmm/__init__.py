@@ -1,1 +1,1 @@
-"""Texts whose gradients move a classifier as gold's do: chosen, or synthesised (GRADMM)."""
+"""Texts whose gradients match those of gold."""

@@ -1,109 +1,190 @@
-"""The causal language model and the encoder that texts are synthesised with, in this process."""
+r"""The two models of a synthesis: an encoder that measures and a language model that reads.
+
+The encoder says how far texts are from gold's gradients, as something to differentiate. For the
+texts of a label, with their mean gradient s_c and gold's goal g_c at checkpoint c,
+
+    loss = mean_c (1 − cos(s_c, g_c)),    s_c = mean_i (softmax(W_c hᵢ) − onehot(y)) ⊗ hᵢ.
+
+The gradient of the head is a formula in h, so that one pass backwards gives the loss's derivative
+by the encoder's input embeddings; no second derivative is taken. The language model says how likely
+texts are, and their next words. This module imports torch.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from japagen.errors import JapagenError, MissingExtraError
-from japagen.generators.base import OutputTerms
-from japagen.generators.packaged import PACKAGED
-from japagen.generators.weights import Weights, find_weights
-from japagen.tasks.tasks import Task
+import numpy as np
+import torch
+from torch import nn
 
-if TYPE_CHECKING:
-    from japagen.generators.checkpoint import Checkpoint
-    from japagen.gradmm.matching import Matcher
-    from japagen.gradmm.reader import Reader
-    from japagen.gradmm.target import GradientTarget
-    from japagen.training.encoders import Encoder
+from japagen.config.task import Task
+from japagen.gradmm.target import Floats, GradientTarget
+from japagen.llm.backends.huggingface import Checkpoint
+from japagen.training.encoder import Encoder, load_encoder, pool, supports_bf16
+
+_BATCH = 8  # texts that the language model reads at a time; logits are as wide as a vocabulary
 
 
-class Models:
-    """Loads the models that a task names when they are first needed, on a GPU if there is one."""
+def load_models(task: Task, checkpoint: Checkpoint) -> tuple[Encoder, Reader]:
+    """The encoder that is trained later and a reader, on a GPU if there is one."""
+    training = task.training
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = load_encoder(training.encoder, trust_remote_code=training.trust_remote_code)
+    encoder.model.to(device)  # type: ignore[arg-type]
+    half = device == "cuda" or supports_bf16()
+    model = checkpoint.load().to(device, torch.bfloat16 if half else torch.float32)
+    return encoder, Reader(model, checkpoint.tokenizer, f"{task.text_type}\n")
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._name = task.gradient_matching.model or task.generator.model
 
-    def check(self) -> None:
-        """Finds out before a run what would stop it hours later.
+class Matcher:
+    """The matching loss of texts under one encoder.
 
-        Raises:
-            MissingExtraError: If a package that reads a GGUF file is missing.
-            JapagenError: If the language model cannot be found.
+    Args:
+        encoder: Makes vectors of unit length; its weights get no gradients any more.
+        target: Gold's gradients, from this encoder.
+        max_length: Longest input in tokens.
+    """
+
+    def __init__(self, encoder: Encoder, target: GradientTarget, max_length: int = 128) -> None:
+        self.tokenizer: Any = encoder.tokenizer
+        self._encoder = encoder
+        self._max_length = min(max_length, encoder.max_length)
+        encoder.model.requires_grad_(False)
+        # Input embeddings, shape (vocabulary, width).
+        self.table: torch.Tensor = encoder.model.get_input_embeddings().weight  # type: ignore[assignment]
+        self._scale = target.scaling.scale
+        parts = (target.scaling.centre, target.heads, target.goals)
+        self._centre, self._heads, self._goals = (
+            torch.tensor(part, dtype=torch.float32, device=self.table.device) for part in parts
+        )
+
+    def word_embeddings(self, surfaces: Sequence[str]) -> torch.Tensor:
+        """Mean input embedding of each word's tokens, shape (n, width)."""
+        rows = self.tokenizer(list(surfaces), add_special_tokens=False)["input_ids"]
+        blank = self.tokenizer.get_vocab().get("▁")  # SentencePiece puts it before a text
+        kept = [[token for token in row if token != blank] or row for row in rows]
+        return torch.stack([self.table[row].mean(dim=0) for row in kept])
+
+    def embed(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Input embeddings of texts (n, length, width), and 1 for tokens and 0 for padding."""
+        read = [self._encoder.prefix + text for text in texts]
+        batch = self.tokenizer(read, truncation=True, max_length=self._max_length, padding=True)
+        ids, mask = _tensors(batch, self.table.device)
+        return self.table[ids], mask
+
+    def vectors(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Unit-length vectors of texts, shape (n, width)."""
+        model = self._encoder.model
+        states = model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
+        return nn.functional.normalize(pool(states, mask, self._encoder.pooling), dim=1)
+
+    def gradients(self, vectors: torch.Tensor, label: int) -> torch.Tensor:
+        """Each text's gradient at every checkpoint, shape (n, checkpoints, labels, width + 1)."""
+        scaled = (vectors - self._centre) / self._scale
+        features = torch.cat([scaled, scaled.new_ones(len(scaled), 1)], dim=1)
+        logits = torch.einsum("nd,ckd->nck", features, self._heads)
+        hot = nn.functional.one_hot(torch.tensor(label, device=logits.device), logits.shape[-1])
+        left = torch.softmax(logits, dim=-1) - hot
+        return left[..., None] * features[:, None, None, :]
+
+    def distance(self, mean: torch.Tensor, label: int) -> torch.Tensor:
+        """1 − cos of a mean gradient, shape (checkpoints, labels, width + 1), with gold's."""
+        goal = self._goals[:, label].flatten(-2)
+        return 1 - nn.functional.cosine_similarity(mean.flatten(-2), goal, dim=-1).mean()
+
+    @torch.no_grad()
+    def text_gradients(self, texts: Sequence[str], label: int) -> torch.Tensor:
+        """Gradients of texts of one label as `gradients` gives them, without a graph."""
+        return self.gradients(self.vectors(*self.embed(texts)), label)
+
+
+class Reader:
+    """A causal model of transformers that reads texts behind a common beginning.
+
+    Args:
+        model: In evaluation mode.
+        tokenizer: Its tokenizer.
+        context: What stands before every text, such as what the texts are, with a line's end;
+            the attribute holds its tokens.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, context: str) -> None:
+        self.model = model
+        self.device: torch.device = model.device
+        self.tokenizer = tokenizer
+        self.context: list[int] = tokenizer(context)["input_ids"]
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text by itself."""
+        return [list(row) for row in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    def padded(
+        self, rows: Sequence[Sequence[int]], side: Literal["left", "right"]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens as rows of one length, and 1 for tokens and 0 for padding."""
+        read = {"input_ids": [list(row) for row in rows]}
+        pad = self.tokenizer.pad
+        return _tensors(pad(read, padding_side=side, return_attention_mask=True), self.device)
+
+    def log_likelihoods(self, texts: Sequence[str], given: int = 0) -> Floats:
+        """Log-probability of each text's tokens behind its first ``given``, shape (n,)."""
+        rows = [self.context + row for row in self.tokens(texts)]
+        start, found = len(self.context) + given, []
+        for at in range(0, len(rows), _BATCH):
+            ids, mask = self.padded(rows[at : at + _BATCH], "right")
+            with torch.inference_mode():
+                logits = self.model(ids, attention_mask=mask, use_cache=False).logits
+                log_p = torch.log_softmax(logits[:, :-1].float(), dim=-1)
+                own = log_p.gather(2, ids[:, 1:, None])[..., 0].where(mask[:, 1:] > 0, 0)
+            found.append(own[:, start - 1 :].sum(dim=1).cpu().numpy())
+        return np.concatenate(found).astype(np.float64)
+
+    def perplexities(self, texts: Sequence[str]) -> Floats:
+        """exp(− log-probability / tokens) of each text, shape (n,)."""
+        counts = np.array([max(len(row), 1) for row in self.tokens(texts)])
+        return np.asarray(np.exp(-self.log_likelihoods(texts) / counts))
+
+
+class Writing:
+    """Texts that grow by a word at a time, a batch of them read together.
+
+    Words are of one or more tokens; shorter ones are padded on the left and masked.
+
+    Args:
+        reader: Whose model reads.
+        number: Texts.
+    """
+
+    def __init__(self, reader: Reader, number: int) -> None:
+        self._reader = reader
+        self._cache: Any = None
+        self._mask = torch.zeros((number, 0), dtype=torch.long, device=reader.device)
+        self.add([reader.context] * number)
+
+    @torch.inference_mode()
+    def add(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Adds tokens to each text, at least one.
+
+        ``logits`` are then those of the token behind them, shape (n, vocabulary).
         """
-        try:
-            found = self._weights or self._checkpoint
-        except MissingExtraError:
-            raise
-        except JapagenError as error:
-            key = "gradient_matching" if self._task.gradient_matching.model else "generator"
-            raise JapagenError(error.message, f"Check {key}.model.") from error
-        for package in ("gguf", "accelerate") if found is self._weights else ():
-            if importlib.util.find_spec(package) is None:
-                raise MissingExtraError(package, "hf", "Reading a GGUF file with transformers")
-
-    @property
-    def identity(self) -> str:
-        """Changes when the language model does."""
-        weights = self._weights
-        return f"{weights.name}:{weights.identity}" if weights else self._checkpoint.info.identity
-
-    @property
-    def name(self) -> str:
-        """Of the language model."""
-        return (self._weights or self._checkpoint.info).name
-
-    @property
-    def terms(self) -> OutputTerms:
-        """What may be done with words that the language model has found."""
-        return (self._weights or self._checkpoint.info).terms
-
-    @cached_property
-    def _weights(self) -> Weights | None:
-        """The GGUF file, cut for Japanese where that can be done; None for other checkpoints."""
-        if self._name in PACKAGED or self._name.endswith(".gguf"):
-            return find_weights(self._name, cut=True)
-        return None
-
-    @cached_property
-    def _checkpoint(self) -> Checkpoint:
-        from japagen.generators.checkpoint import find_checkpoint
-
-        return find_checkpoint(str(self._weights.file()) if self._weights else self._name)
-
-    @cached_property
-    def reader(self) -> Reader:
-        """The language model, which reads texts behind what they are called."""
-        import torch
-
-        from japagen.gradmm.reader import Reader
-        from japagen.training.encoders import supports_bf16
-
-        half = torch.cuda.is_available() or supports_bf16()
-        model = self._checkpoint.load().to(_device(), torch.bfloat16 if half else torch.float32)
-        return Reader(model, self._checkpoint.tokenizer, f"{self._task.text_type}\n")
-
-    @cached_property
-    def _encoder(self) -> Encoder:
-        from japagen.training.encoders import load_encoder
-
-        settings = self._task.training
-        return load_encoder(settings.encoder, trust_remote_code=settings.trust_remote_code)
-
-    def matcher(self, target: GradientTarget) -> Matcher:
-        """Measures how far texts are from a target, under the encoder that is trained later."""
-        from japagen.gradmm.matching import Matcher
-
-        encoder = self._encoder
-        model = encoder.model.to(_device())  # type: ignore[arg-type]
-        length = min(encoder.max_length, self._task.training.max_length)
-        return Matcher(model, encoder.tokenizer, target, encoder.prefix, encoder.pooling, length)
+        ids, new = self._reader.padded(tokens, "left")
+        self._mask = torch.cat([self._mask, new], dim=1)
+        places = (self._mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+        out = self._reader.model(
+            ids,
+            attention_mask=self._mask,
+            position_ids=places,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._cache = out.past_key_values
+        self.logits: torch.Tensor = out.logits[:, -1].float()
 
 
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _tensors(batch: Any, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """A padded batch's tokens, and 1 for tokens and 0 for padding."""
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

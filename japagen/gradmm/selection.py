@@ -16,93 +16,31 @@ dynamical weights to learn, for the greedy mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from japagen.curation.label_check import label_indices
-from japagen.examples import Dataset, Rejection
-from japagen.gradmm.privacy import private_target
+from japagen.config.sections import GradientPrivacy, Selection
+from japagen.data.dataset import Dataset, Rejection
+from japagen.data.labels import label_indices
+from japagen.errors import MissingExtraError
 from japagen.gradmm.target import (
-    Floats,
     GradientTarget,
     Ints,
-    Subset,
+    Scaling,
     deal_texts,
+    descend,
     extended_shots,
-    gold_subsets,
+    gold_targets,
+    mean_gradients,
     residuals,
 )
-from japagen.running.stage_runner import StageRunner, fingerprint_of
-from japagen.tasks.gradmm_settings import Selection
-from japagen.tasks.tasks import Task
 
 FILTER = "gradient_selection"
-_TINY = 1e-12
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Texts chosen.
-
-    Attributes:
-        rows: Indices of the chosen texts, in the order of choice within each label.
-        cosines: Cosine of the chosen texts' mean gradient with gold's, for each label; NaN for a
-            label without gold or texts.
-        gold_ids: For each chosen text, the ids of the gold that it was chosen by; none where the
-            choice was private.
-    """
-
-    rows: Ints
-    cosines: Floats
-    gold_ids: tuple[tuple[str, ...], ...]
-
-
-def select_texts(
-    task: Task,
-    dataset: Dataset,
-    gold: Dataset | None,
-    vectors: Sequence[npt.NDArray[np.floating]],
-    stages: StageRunner,
-) -> Dataset:
-    """Rejects what was not chosen; without ``selection.per_label`` nothing changes.
-
-    Args:
-        task: Settings and labels.
-        dataset: Examples with the labels that they are to be trained with.
-        gold: Training gold.
-        vectors: Of gold and of the examples, in this order; more may follow.
-        stages: Where the result is kept.
-    """
-    from japagen.training.encoders import encoder_identity
-
-    settings = task.selection
-    if settings.per_label is None or gold is None:
-        return dataset
-    labels = list(task.labels)
-    fingerprint = {
-        "examples": dataset.fingerprint,
-        "gold": fingerprint_of(gold),
-        "selection": settings.model_dump(mode="json"),
-        "encoder": encoder_identity(task.training.encoder),
-        "labels": labels,
-        "seed": task.seed,
-    }
-
-    def make() -> Dataset:
-        kept = dataset.kept_mask
-        texts, own = dataset.where(kept), vectors[1][kept]
-        choice = select_by_gradient(
-            texts, gold, own, vectors[0], labels, settings=settings, seed=task.seed
-        )
-        return keep_chosen(dataset, choice)
-
-    return stages.dataset("select", "selected.parquet", fingerprint, make)
 
 
 def select_by_gradient(
-    examples: Dataset,
+    dataset: Dataset,
     gold: Dataset,
     vectors: npt.NDArray[np.floating],
     gold_vectors: npt.NDArray[np.floating],
@@ -110,118 +48,148 @@ def select_by_gradient(
     *,
     settings: Selection,
     seed: int = 0,
-) -> Choice:
-    """Chooses the examples whose mean gradient is nearest to gold's, label by label.
+) -> Dataset:
+    """Rejects the texts that are not among those whose mean gradient is nearest to gold's.
 
     No text is chosen by all of gold: see `japagen.gradmm.target`. With privacy it is, since every
     look at gold would cost.
 
     Args:
-        examples: Synthetic examples of any origin, none of them rejected.
+        dataset: Synthetic examples of any origin, some of them rejected already.
         gold: Training gold.
         vectors: Frozen encoder vectors of the examples, shape (n, d).
         gold_vectors: Of gold, shape (m, d).
         labels: Every label.
-        settings: How many, and how.
+        settings: How many of each label are chosen, and how.
         seed: The one that shots were drawn with. Private noise is never seeded: it must not be
             drawn again.
 
     Returns:
-        The choice; deterministic but for private noise.
+        The same rows. Those that were chosen descend from the gold that they were chosen by, where
+        the choice is not private. Deterministic but for private noise.
 
     Raises:
         JapagenError: If a row has another label.
         MissingExtraError: If privacy is asked for and its accountant is not installed.
     """
-    asked, true = label_indices(examples, labels), label_indices(gold, labels)
-    wanted = settings.per_label or len(examples)
-    cosines = np.full(len(labels), np.nan)
-    if not len(examples):
-        return Choice(np.zeros(0, dtype=np.int64), cosines, ())
-    private, names = settings.privacy, len(labels)
-    if private is not None:
-        bounds = private.model_dump()
-        target = private_target(gold_vectors, true, vectors, asked, names, **bounds)
-        subsets = [Subset(target, ((),) * names, (frozenset(),) * names)]
+    kept = np.flatnonzero(dataset.kept_mask)
+    if not len(kept):
+        return dataset
+    texts, own = dataset.take(kept), vectors[kept]
+    asked, true = label_indices(texts, labels), label_indices(gold, labels)
+    known = (gold_vectors, true, own, asked, len(labels))
+    if settings.privacy is not None:
+        targets = [private_target(*known, settings.privacy)]
     else:
-        subsets = gold_subsets(gold, gold_vectors, true, vectors, asked, names, seed=seed)
-    shots = examples.column("shot_ids")
-    dealt = deal_texts(examples.column("id"), asked, shots, subsets, seed)
-    rows: list[Ints] = []
-    gold_ids: list[tuple[str, ...]] = []
-    for label in range(names):
-        groups = [np.flatnonzero((asked == label) & (dealt == n)) for n in range(len(subsets))]
-        found = []
-        for mine, number, subset in zip(groups, _quotas(groups, wanted), subsets, strict=True):
-            chosen, cosine = choose(subset.target, vectors[mine], label, number)
-            rows.append(mine[chosen])
-            gold_ids += [subset.ids[label]] * len(chosen)
-            found.append(cosine)
-        if not np.isnan(found).all():
-            cosines[label] = np.nanmean(found)
-    return Choice(np.concatenate(rows), cosines, tuple(gold_ids))
-
-
-def _quotas(groups: Sequence[Ints], wanted: int) -> list[int]:
-    """How many texts to choose of each group: in proportion to their sizes, ``wanted`` in all."""
-    ends = np.cumsum([len(rows) for rows in groups])
-    most = min(wanted, int(ends[-1]))
-    return [int(n) for n in np.diff(ends * most // max(int(ends[-1]), 1), prepend=0)]
+        targets = gold_targets(gold, *known, seed=seed)
+    dealt = deal_texts(texts, asked, targets, seed)
+    shots, requests = dataset.column("shot_ids"), dataset.column("request_id")
+    chosen: set[int] = set()
+    for label in range(len(labels)):
+        groups = [np.flatnonzero((asked == label) & (dealt == n)) for n in range(len(targets))]
+        # As many of each target as its share of the label's texts, and all together as wanted.
+        ends = np.cumsum([len(mine) for mine in groups])
+        wanted = min(settings.per_label or len(texts), int(ends[-1]))
+        quotas = np.diff(ends * wanted // max(int(ends[-1]), 1), prepend=0)
+        for mine, quota, target in zip(groups, quotas, targets, strict=True):
+            for row in kept[mine[choose(target, own[mine], label, int(quota))]].tolist():
+                chosen.add(row)
+                shots[row] = extended_shots(shots[row], requests[row], target.ids[label])
+    detail = f"{len(chosen)} of {len(kept)} texts were chosen"
+    rejections = dataset.rejections
+    for row in set(kept.tolist()) - chosen:
+        rejections[row] = Rejection(FILTER, 0.0, float(len(chosen)), detail)
+    return dataset.with_rejections(rejections).with_columns(shot_ids=shots)
 
 
 def choose(
     target: GradientTarget, vectors: npt.NDArray[np.floating], label: int, wanted: int
-) -> tuple[Ints, float]:
-    """Chooses ``wanted`` of the texts of one label, no more than there are.
-
-    Returns:
-        Their rows in the order of choice, and the cosine of their mean gradient with gold's; NaN
-        without gold or texts.
-    """
+) -> Ints:
+    """The rows of ``wanted`` texts of one label, no more than there are, in order of choice."""
     features = target.scaling(vectors)
     left = residuals(target.heads, features, np.full(len(features), label))
     products, goals = features @ features.T, target.goals[:, label]
-    lengths = np.sqrt((goals**2).sum(axis=(1, 2)))
-    used = np.flatnonzero(lengths > _TINY)
+    lengths = (goals**2).sum(axis=(1, 2))
     # aᵢ·aⱼ and aᵢ·g, checkpoints averaged.
     gram, pull = np.zeros(products.shape), np.zeros(len(features))
-    for c in used:
-        scale = lengths[c] ** 2 * len(used)
-        gram += (left[c] @ left[c].T) * products / scale
-        pull += ((left[c] @ goals[c]) * features).sum(axis=1) / scale
-    own = np.diag(gram)
-    # Of the sum so far: its inner product with every text, and its squared length.
-    with_sum, length = np.zeros(len(own)), 0.0
-    free = np.ones(len(own), dtype=bool)
+    for c in np.flatnonzero(lengths):
+        gram += (left[c] @ left[c].T) * products / lengths[c]
+        pull += ((left[c] @ goals[c]) * features).sum(axis=1) / lengths[c]
+    # Of the sum so far, its inner product with every text; its own length is the same for all.
+    with_sum, own = np.zeros(len(features)), np.diag(gram)
+    free = np.ones(len(features), dtype=bool)
     chosen: list[int] = []
-    for step in range(1, min(wanted, len(own)) + 1):
-        distance = (length + 2 * with_sum + own) / step**2 - 2 * pull / step
-        best = int(np.where(free, distance, np.inf).argmin())
-        chosen.append(best)
-        free[best] = False
-        length += 2 * with_sum[best] + own[best]
-        with_sum = with_sum + gram[best]
-    cosine = float(pull[chosen].sum()) / np.sqrt(length) if length > _TINY else np.nan
-    return np.array(chosen, dtype=np.int64), float(cosine)
+    for step in range(1, min(wanted, len(features)) + 1):
+        distance = (2 * with_sum + own) / step**2 - 2 * pull / step
+        chosen.append(int(np.where(free, distance, np.inf).argmin()))
+        free[chosen[-1]] = False
+        with_sum = with_sum + gram[chosen[-1]]
+    return np.array(chosen, dtype=np.int64)
 
 
-def keep_chosen(dataset: Dataset, choice: Choice) -> Dataset:
-    """Rejects the kept rows that were not chosen.
+# Gold's gradients with differential privacy: each clipped, their sum noised.
+#
+# Two sets of gold are neighbours if one text is replaced by another of the same label; how many
+# texts a label has is public. The gradients of a text at all checkpoints are one vector, scaled
+# down to length C where it is longer, so that the sum over gold moves by 2C at most. One release
+# of the sum with Gaussian noise of 2C·m a coordinate is (ε, δ)-private, with the noise multiplier
+# m from the privacy loss distribution of the Gaussian mechanism (dp-accounting): tighter than the
+# classical m = √(2 ln(1.25/δ))/ε, which is proven for ε < 1 alone.
+#
+# The guarantee covers the target alone. Prompts that show gold, the check of labels and alignment
+# read gold too.
 
-    Those that were chosen descend from the gold that they were chosen by.
+
+def noise_multiplier(epsilon: float, delta: float) -> float:
+    """Standard deviation of the noise over the sensitivity, for one Gaussian release.
+
+    Raises:
+        MissingExtraError: If dp-accounting is not installed.
+    """
+    try:
+        from dp_accounting import get_sigma_gaussian
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("dp-accounting", "privacy", "A private choice of texts") from error
+    return float(get_sigma_gaussian(epsilon, delta))
+
+
+def private_target(
+    gold: npt.NDArray[np.floating],
+    labels: Ints,
+    public: npt.NDArray[np.floating],
+    public_labels: Ints,
+    names: int,
+    settings: GradientPrivacy,
+    *,
+    seed: int | None = None,
+) -> GradientTarget:
+    """Takes gold's gradients at heads trained on public texts, clips and noises them.
 
     Args:
-        dataset: Rows, some of them rejected already.
-        choice: Rows of ``dataset.kept``.
+        gold: Encoder vectors of gold, shape (m, d).
+        labels: Their label indices.
+        public: Vectors of texts that reveal nothing of gold, shape (n, d).
+        public_labels: Their label indices.
+        names: Number of labels.
+        settings: ε, δ and C.
+        seed: Of the noise; keep it secret, or None for noise that nobody can draw again.
+
+    Returns:
+        A target of all gold, which names none of it.
+
+    Raises:
+        MissingExtraError: If dp-accounting is not installed.
     """
-    kept = np.flatnonzero(dataset.kept_mask)
-    chosen = kept[choice.rows]
-    detail = f"{len(chosen)} of {len(kept)} texts were chosen"
-    left = Rejection(FILTER, 0.0, float(len(chosen)), detail)
-    rejections = [row and Rejection(**row) for row in dataset.column("rejected")]
-    for row in np.setdiff1d(kept, chosen):
-        rejections[row] = left
-    shots, requests = dataset.column("shot_ids"), dataset.column("request_id")
-    for row, ids in zip(chosen, choice.gold_ids, strict=True):
-        shots[row] = extended_shots(shots[row], requests[row], ids)
-    return dataset.with_rejections(rejections).with_columns(shot_ids=shots)
+    clip = settings.clip
+    sigma = 2 * clip * noise_multiplier(settings.epsilon, settings.delta)
+    scaling = Scaling.of(public)
+    heads, features = descend(scaling(public), public_labels, names), scaling(gold)
+    left = residuals(heads, features, labels)
+    # ‖r ⊗ h‖ = ‖r‖ ‖h‖, so that clipping never needs the products.
+    lengths = np.sqrt((left**2).sum(axis=(0, 2)) * (features**2).sum(axis=1))
+    clipped = features * np.minimum(1.0, clip / np.maximum(lengths, 1e-12))[:, None]
+    goals = mean_gradients(left, clipped, labels)
+    noise = np.random.default_rng(seed).normal(0.0, sigma, goals.shape)
+    counts = np.maximum(np.bincount(labels, minlength=names), 1)
+    noised = goals + noise / counts[None, :, None, None]
+    return GradientTarget(scaling, heads, noised, ((),) * names)

@@ -1,16 +1,16 @@
 r"""Writes texts whose gradients match gold's: ADMM between embeddings and readable words.
 
 X are continuous input embeddings, one for each word of each text; Z are words of a lexicon of
-whole dictionary words (and gold's own), with the mean embedding of their tokens. With Λ the dual,
-n texts and p the causal language model behind the words chosen before,
+whole dictionary words (and gold's own), with the mean embedding of their tokens. With U the dual
+over ρ, n texts and p the causal language model behind the words chosen before,
 
-    X-step   minimise  loss(X) + ρ/2n ‖X − Z + Λ/ρ‖²         by Adam;
-    Z-step   minimise  ρ/2n ‖X − Z + Λ/ρ‖² − μ/n log p(Z)    word by word, among the k nearest
+    X-step   minimise  loss(X) + ρ/2n ‖X − Z + U‖²         by Adam;
+    Z-step   minimise  ρ/2n ‖X − Z + U‖² − μ/n log p(Z)    word by word, among the k nearest
              words that MeCab still cuts as a word there;
-    Λ-step   Λ += ρ (X − Z).
+    U-step   U += X − Z.
 
-ρ is in units in which the embeddings have root mean square 1. Of every text that iterate is kept
-with which the mean gradient of all comes nearest to gold's, if it is readable.
+ρ and Adam's rate are in units in which the embeddings have root mean square 1. Of every text that
+iterate is kept with which the mean gradient of all comes nearest to gold's, if it is readable.
 
 Source: Nguyen et al. (2025), arXiv 2502.17607, algorithm 1. Different here: words in place of
 tokens; the language model reads the words that this step has chosen and not the last one's, and
@@ -23,41 +23,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from japagen.gradmm.matching import Matcher
-from japagen.gradmm.reader import Reader, Writing
+from japagen.gradmm.models import Matcher, Reader, Writing
+from japagen.gradmm.target import Floats
 from japagen.japanese.morphology import Morpheme, Tagger
 
 _JAPANESE = re.compile(r"[ぁ-ゖァ-ヺー一-鿿々]+")
-# Time grows with the longest text.
-_MOST_WORDS = 100
-
-
-@dataclass(frozen=True)
-class Admm:
-    """How texts are synthesised.
-
-    Attributes:
-        iterations: Of all three steps.
-        steps: Of Adam in an X-step.
-        rate: Adam's, in units of the embeddings' root mean square.
-        rho: Of the penalty.
-        nearest: Words that the language model chooses among.
-        readability: μ: what a nat of the language model's weighs in the loss.
-        perplexity: Most that a text's perplexity may be, over that of the text given.
-    """
-
-    iterations: int = 4
-    steps: int = 4
-    rate: float = 0.3
-    rho: float = 1e-4
-    nearest: int = 30
-    readability: float = 0.01
-    perplexity: float = 1.5
+_MOST_WORDS = 100  # time grows with the longest text
+_ITERATIONS = 4  # of all three steps
+_STEPS = 4  # of Adam in an X-step
+_RATE = 0.3  # Adam's
+_RHO = 1e-4
+_NEAREST = 30  # k
+_READABILITY = 0.01  # μ
 
 
 class Lexicon:
@@ -85,39 +66,29 @@ class Lexicon:
         self._allowed = {word.surface for word in words if word.is_unknown}
         known = [w.surface for t in texts for w in tagger.tokenize(t) if self._allows(w)]
         pieces = {piece.removeprefix("▁") for piece in matcher.tokenizer.get_vocab()}
-        whole = sorted(filter(self._is_word, pieces))
-        cut = reader.tokenizer(whole, add_special_tokens=False)["input_ids"] if whole else []
-        known += [piece for piece, row in zip(whole, cut, strict=True) if len(row) == 1]
+        whole = sorted(p for p in pieces if _JAPANESE.fullmatch(p) and self.fits("", p))
+        known += [piece for piece in whole if len(reader.tokens([piece])[0]) == 1]
         self.surfaces = list(dict.fromkeys(known))
         self._at = {surface: at for at, surface in enumerate(self.surfaces)}
-        parts = [self.surfaces[at : at + 1024] for at in range(0, len(self.surfaces), 1024)]
-        table = torch.cat([matcher.word_embeddings(part) for part in parts])
+        table = matcher.word_embeddings(self.surfaces)
         self.unit = float(table.pow(2).mean().sqrt())
         self.table = table / self.unit
-        self._lengths = self.table.pow(2).sum(dim=1)
-        encoded = reader.tokenizer(self.surfaces, add_special_tokens=False)["input_ids"]
-        self.tokens: list[list[int]] = [list(row) for row in encoded]
+        self.tokens = reader.tokens(self.surfaces)
         self.first = torch.tensor([row[0] for row in self.tokens], device=table.device)
         # What a word's first token leaves open depends little on what stands before it.
         self.rest = torch.zeros(len(self.surfaces), device=table.device)
         longer = [at for at, row in enumerate(self.tokens) if len(row) > 1]
         if longer:
-            found, _ = reader.log_likelihoods([self.surfaces[at] for at in longer], given=1)
+            found = reader.log_likelihoods([self.surfaces[at] for at in longer], given=1)
             self.rest[longer] = torch.tensor(found, dtype=torch.float32, device=table.device)
 
     def _allows(self, word: Morpheme) -> bool:
         return not word.is_unknown or word.surface in self._allowed
 
-    def _is_word(self, surface: str) -> bool:
-        if not _JAPANESE.fullmatch(surface):
-            return False
-        cut = self._tagger.tokenize(surface)
-        return len(cut) == 1 and self._allows(cut[0])
-
-    def fits(self, before: str, word: int) -> bool:
+    def fits(self, before: str, surface: str) -> bool:
         """Whether MeCab cuts a word as one allowed morpheme behind ``before``."""
-        cut = self._tagger.tokenize(before + self.surfaces[word])
-        return bool(cut) and cut[-1].surface == self.surfaces[word] and self._allows(cut[-1])
+        cut = self._tagger.tokenize(before + surface)
+        return bool(cut) and cut[-1].surface == surface and self._allows(cut[-1])
 
     def places(self, text: str) -> list[int]:
         """The words of a text that are in the lexicon, by their place in it."""
@@ -126,21 +97,10 @@ class Lexicon:
 
     def nearest(self, points: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The nearest words of each point and their squared distances, each (n, number)."""
-        distance = self._lengths - 2 * points @ self.table.T
-        found = distance.topk(min(number, len(self.surfaces)), dim=1, largest=False)
-        return found.indices, found.values + points.pow(2).sum(dim=1, keepdim=True)
-
-    def text(self, places: Sequence[int]) -> str:
-        """Words put together."""
-        return "".join(self.surfaces[at] for at in places)
-
-
-@dataclass(frozen=True)
-class Written:
-    """A text after synthesis, or as it was, and its perplexity over that of the text given."""
-
-    text: str
-    ratio: float = 1.0
+        found = torch.cdist(points, self.table).topk(
+            min(number, len(self.surfaces)), dim=1, largest=False
+        )
+        return found.indices, found.values.pow(2)
 
 
 def synthesise(
@@ -149,8 +109,8 @@ def synthesise(
     matcher: Matcher,
     reader: Reader,
     lexicon: Lexicon,
-    settings: Admm | None = None,
-) -> list[Written]:
+    perplexity: float = 1.5,
+) -> tuple[list[str], Floats]:
     """Writes as many texts of a label as are given to start from.
 
     Args:
@@ -159,115 +119,95 @@ def synthesise(
         matcher: The loss.
         reader: The causal language model.
         lexicon: What texts are made of.
-        settings: How.
+        perplexity: Most that a text's perplexity may be, over that of the text given.
 
     Returns:
-        Of each text the iterate, the start included, with which the loss is least; deterministic.
-        What is new is readable and consists of whole words.
+        Of each text the iterate, the start included, with which the loss is least, and its
+        perplexity over that of the start; deterministic. What is new consists of whole words.
     """
-    settings = settings or Admm()
-    kept = [Written(text) for text in texts]
+    kept, growth = list(texts), np.ones(len(texts))
     natural = reader.perplexities(texts)
-    gradients = matcher.all_gradients(texts, label)
-    state = _State([lexicon.places(t) or [0] for t in texts], label, matcher, lexicon, settings)
-    for _ in range(settings.iterations):
+    gradients = matcher.text_gradients(texts, label)
+    state = _State([lexicon.places(text) or [0] for text in texts], label, matcher, lexicon)
+    for _ in range(_ITERATIONS):
         state.move()
         made = state.project(reader)
         ratios = reader.perplexities(made) / natural
-        new = matcher.all_gradients(made, label)
+        new = matcher.text_gradients(made, label)
         total = gradients.sum(dim=0)
         least = matcher.distance(total / len(texts), label)
-        for row in np.flatnonzero(ratios <= settings.perplexity).tolist():
+        for row in np.flatnonzero(ratios <= perplexity).tolist():
             changed = total - gradients[row] + new[row]
             found = matcher.distance(changed / len(texts), label)
             if found < least:
                 total, least, gradients[row] = changed, found, new[row]
-                kept[row] = Written(made[row], float(ratios[row]))
-    return kept
+                kept[row], growth[row] = made[row], ratios[row]
+    return kept, growth
 
 
 class _State:
-    """X, Z and Λ of the texts of one label."""
+    """X, Z and U of the texts of one label: a row for each word, text after text."""
 
     def __init__(
-        self,
-        words: list[list[int]],
-        label: int,
-        matcher: Matcher,
-        lexicon: Lexicon,
-        settings: Admm,
+        self, words: list[list[int]], label: int, matcher: Matcher, lexicon: Lexicon
     ) -> None:
-        self._words = words
-        self._label = label
-        self._matcher = matcher
-        self._lexicon = lexicon
-        self._settings = settings
-        width = max(map(len, words))
-        self._filled = torch.tensor(
-            [[i < len(row) for i in range(width)] for row in words], device=lexicon.table.device
-        )
-        self._x = self._embeddings()
-        self._dual = torch.zeros_like(self._x)
+        self._label, self._matcher, self._lexicon = label, matcher, lexicon
+        device, size = lexicon.table.device, len(words)
+        lengths = torch.tensor([len(row) for row in words], device=device)
+        self._text = torch.arange(size, device=device).repeat_interleave(lengths)
+        self._place = torch.cat([torch.arange(len(row), device=device) for row in words])
+        flat = [word for row in words for word in row]
+        self._z = lexicon.table[torch.tensor(flat, device=device)]
+        self._x, self._dual = self._z, torch.zeros_like(self._z)
         # What stands around a text: the prefix and special tokens before it, one token behind.
-        frame = matcher.embed([""])[0][0]
-        self._before, self._behind = frame[:-1], frame[-1:]
-
-    def _embeddings(self) -> torch.Tensor:
-        """Z, shape (n, words, width); zero where a text has ended."""
-        width = self._filled.shape[1]
-        padded = [row + [0] * (width - len(row)) for row in self._words]
-        table = self._lexicon.table
-        return table[torch.tensor(padded, device=table.device)] * self._filled[..., None]
+        around = matcher.embed([""])[0][0]
+        self._begin = len(around) - 1
+        ends = self._begin + lengths
+        places = torch.arange(int(ends.max()) + 1, device=device)
+        self._mask = (places <= ends[:, None]).long()
+        self._frame = around.new_zeros(size, len(places), around.shape[1])
+        self._frame[:, : self._begin] = around[:-1]
+        self._frame[torch.arange(size, device=device), ends] = around[-1]
 
     def move(self) -> None:
         """The X-step."""
-        z, rho = self._embeddings(), self._settings.rho
+        goal = self._z - self._dual
         x = self._x.clone().requires_grad_(True)
-        optimizer = torch.optim.Adam([x], lr=self._settings.rate)
-        for _ in range(self._settings.steps):
-            mean = self._matcher.gradients(self._vectors(x), self._label).mean(dim=0)
-            apart = ((x - z + self._dual / rho) * self._filled[..., None]).pow(2).sum()
-            loss = self._matcher.distance(mean, self._label) + rho / 2 * apart / len(x)
+        optimizer = torch.optim.Adam([x], lr=_RATE)
+        for _ in range(_STEPS):
+            inputs = self._frame.clone()
+            inputs[self._text, self._begin + self._place] = x * self._lexicon.unit
+            vectors = self._matcher.vectors(inputs, self._mask)
+            mean = self._matcher.gradients(vectors, self._label).mean(dim=0)
+            apart = (x - goal).pow(2).sum() / len(inputs)
+            loss = self._matcher.distance(mean, self._label) + _RHO / 2 * apart
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        self._x = x.detach() * self._filled[..., None]
-
-    def _vectors(self, x: torch.Tensor) -> torch.Tensor:
-        before = self._before.expand(len(x), -1, -1)
-        # The closing token must follow the last word, so padding goes to the very end.
-        behind = self._behind.expand(len(x), -1, -1)
-        inputs = torch.cat([before, x * self._lexicon.unit, torch.zeros_like(behind)], dim=1)
-        lengths = self._filled.sum(dim=1) + before.shape[1]
-        places = torch.arange(inputs.shape[1], device=x.device)
-        closing = (places == lengths[:, None])[..., None]
-        inputs = torch.where(closing, behind, inputs)
-        return self._matcher.vectors(inputs, (places <= lengths[:, None]).long())
+        self._x = x.detach()
 
     def project(self, reader: Reader) -> list[str]:
-        """The Z-step and the Λ-step; returns the texts of Z."""
-        rho = self._settings.rho
-        points = self._x + self._dual / rho
-        closeness = rho / 2 / self._settings.readability
-        writing = Writing(reader, len(self._words))
-        logits = writing.begin()
-        chosen: list[list[int]] = [[] for _ in self._words]
-        before = [""] * len(self._words)
-        for place in range(points.shape[1]):
-            near, distance = self._lexicon.nearest(points[:, place], self._settings.nearest)
-            likely = logits.gather(1, self._lexicon.first[near]) + self._lexicon.rest[near]
-            order = (likely - closeness * distance).argsort(dim=1, descending=True)
-            tokens = []
-            for row, words in enumerate(near.gather(1, order).tolist()):
-                if not self._filled[row, place]:
-                    tokens.append([0])
-                    continue
-                fitting = (word for word in words if self._lexicon.fits(before[row], word))
-                word = next(fitting, words[0])
-                chosen[row].append(word)
-                before[row] += self._lexicon.surfaces[word]
-                tokens.append(self._lexicon.tokens[word])
-            logits = writing.add(tokens)
-        self._words = chosen
-        self._dual = self._dual + rho * (self._x - self._embeddings()) * self._filled[..., None]
-        return before
+        """The Z-step and the U-step; returns the texts of Z."""
+        points, z = self._x + self._dual, torch.zeros_like(self._x)
+        made = [""] * len(self._frame)
+        writing = Writing(reader, len(made))
+        for place in range(int(self._place.max()) + 1):
+            here = self._place == place
+            near, distance = self._lexicon.nearest(points[here], _NEAREST)
+            likely = writing.logits[self._text[here]].gather(1, self._lexicon.first[near])
+            likely = likely + self._lexicon.rest[near]
+            order = (_READABILITY * likely - _RHO / 2 * distance).argsort(dim=1, descending=True)
+            ordered = near.gather(1, order).tolist()
+            tokens = [[0]] * len(made)  # of texts that have ended
+            chosen = []
+            for text, words in zip(self._text[here].tolist(), ordered, strict=True):
+                named = [(word, self._lexicon.surfaces[word]) for word in words]
+                fitting = (each for each in named if self._lexicon.fits(made[text], each[1]))
+                word, surface = next(fitting, named[0])
+                chosen.append(word)
+                made[text] += surface
+                tokens[text] = self._lexicon.tokens[word]
+            z[here] = self._lexicon.table[torch.tensor(chosen, device=z.device)]
+            writing.add(tokens)
+        self._z, self._dual = z, points - z
+        return made

@@ -1,1 +1,1 @@
-"""Japanese text: normalisation, morphology, register."""
+"""Japanese text: normalisation, morphology, register, style, personal data."""

@@ -1,1 +1,1 @@
-"""How much synthetic text to train on, found by cross-validation on gold."""
+"""How much each source counts beside gold, and what it is worth."""

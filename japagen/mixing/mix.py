@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from japagen.curation.reliability import Reliability
-from japagen.examples import Dataset
+from japagen.data.dataset import Dataset
 
 Reason = Literal["given", "reliable", "unreliable", "prior", "no_gold", "no_synthetic", "labels"]
 """Why a source weighs what it does: the task says so; the evidence on its labels; nothing but the

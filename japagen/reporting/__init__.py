@@ -1,1 +1,1 @@
-"""The report."""
+"""The report of a run, and the cards of datasets and models."""

@@ -8,26 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.reporting import (
-    alignment_view,
-    audit_view,
-    baseline_view,
-    charts,
-    diversity_view,
-    loop_view,
-    mix_view,
-    score_view,
-    source_view,
-    views,
-    worth_view,
-)
-from japagen.reporting.learnt import added, not_used
-from japagen.reporting.text import Language, Words, undirected
+from japagen.reporting import charts, sections_alignment, sections_overview, sections_training
+from japagen.reporting.text import Language, Words, added, not_used, undirected
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from japagen.examples import Dataset
+    from japagen.data.dataset import Dataset
 
 _GAIN = (("gain", "value"), ("low", "low"), ("high", "high"))
 _PARTS = (
@@ -66,8 +53,8 @@ def render_report(
         the same arguments.
     """
     words = Words(language)
-    loop = loop_view.loop(metrics, words)
-    sources = source_view.sources(metrics, words)
+    loop = sections_overview.loop(metrics, words)
+    sources = sections_overview.sources(metrics, words)
     rare = {"loop": loop, "sources": sources}
     scores = metrics.get("scores") or {}
     page = {
@@ -80,34 +67,34 @@ def render_report(
         "task": metrics["task"],
         "version": metrics["japagen"],
         "created": _when(metrics.get("created")),
-        "from_files": "、".join(source_view.files(metrics)),
+        "from_files": "、".join(sections_overview.files(metrics)),
         "sources": sources,
         "verdict": _verdict(metrics, words),
         "few": scores.get("few") and words("verdict.few", n=words.count(scores["n"])),
-        "worth": mix_view.worth(metrics, words),
-        "saved": worth_view.headline(metrics, words),
-        "baselines": baseline_view.baselines(metrics, words),
-        "tiles": views.tiles(metrics, words),
-        "flow": views.flow(metrics["counts"], words),
-        "per_label": views.per_label(metrics, words),
-        "rejections": views.rejections(metrics, dataset, words),
-        "samples": views.samples(metrics, dataset, words),
-        "registers": views.registers(metrics, words),
-        "privacy": audit_view.privacy(metrics, words),
-        "bias": audit_view.bias(metrics, words),
+        "worth": sections_training.worth(metrics, words),
+        "saved": sections_training.headline(metrics, words),
+        "baselines": sections_training.baselines(metrics, words),
+        "tiles": sections_overview.tiles(metrics, words),
+        "flow": sections_overview.flow(metrics["counts"], words),
+        "per_label": sections_overview.per_label(metrics, words),
+        "rejections": sections_overview.rejections(metrics, dataset, words),
+        "samples": sections_overview.samples(metrics, dataset, words),
+        "registers": sections_overview.registers(metrics, words),
+        "privacy": sections_overview.privacy(metrics, words),
+        "bias": sections_overview.bias(metrics, words),
         "closed_loop": loop,
-        "alignment": alignment_view.alignment(metrics, words),
-        "diversity": diversity_view.diversity(metrics, words),
-        "mix": mix_view.mix(metrics, words),
-        "scores": score_view.scores(metrics, words),
-        "errors": score_view.errors(metrics, words),
-        "leakage": views.leakage(metrics, words),
-        "cost": views.cost(metrics, words),
-        "seconds": views.seconds(metrics, words),
-        "economics": worth_view.economics(metrics, words),
-        "reproduce": views.reproduce(metrics, words),
+        "alignment": sections_alignment.alignment(metrics, words),
+        "diversity": sections_alignment.diversity(metrics, words),
+        "mix": sections_training.mix(metrics, words),
+        "scores": sections_training.scores(metrics, words),
+        "errors": sections_training.errors(metrics, words),
+        "leakage": sections_overview.leakage(metrics, words),
+        "cost": sections_overview.cost(metrics, words),
+        "seconds": sections_overview.seconds(metrics, words),
+        "economics": sections_training.economics(metrics, words),
+        "reproduce": sections_overview.reproduce(metrics, words),
         "versions": list((metrics.get("versions") or {}).items()),
-        "terms": views.terms(metrics, words),
+        "terms": sections_overview.terms(metrics, words),
     }
     return _template().render(page)
 
@@ -181,5 +168,5 @@ def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
             **shown,
         ),
         "covers": words("verdict.covers", n=words.count(scores["n"])),
-        "chart": views.safe(drawn),
+        "chart": sections_overview.safe(drawn),
     }

@@ -1,4 +1,4 @@
-"""Words and figures as a report writes them."""
+"""Texts of the report in the reader's language."""
 
 from __future__ import annotations
 
@@ -119,3 +119,20 @@ def _signed(value: float) -> str:
 def undirected(text: str) -> str:
     """Drops marks that change text direction, for places where they cannot be isolated."""
     return _DIRECTION_MARKS.sub("", text)
+
+
+def not_used(metrics: Mapping[str, Any]) -> bool:
+    """Whether the run left all but gold out, so that both arms are one classifier."""
+    return not learnt_unlabelled(metrics) and (metrics.get("mix") or {}).get("share") == 0
+
+
+def learnt_unlabelled(metrics: Mapping[str, Any]) -> bool:
+    """Whether the classifier learnt from unlabelled texts."""
+    return bool((metrics.get("pseudo_labels") or {}).get("texts"))
+
+
+def added(metrics: Mapping[str, Any]) -> str:
+    """What was added to gold: ``synthetic``, ``unlabelled`` or ``both``."""
+    if not learnt_unlabelled(metrics):
+        return "synthetic"
+    return "unlabelled" if (metrics.get("mix") or {}).get("share") == 0 else "both"

@@ -12,8 +12,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
-from japagen.tasks.kinds import LabelSpace
-from japagen.training.probing import Floats, Head, Ints, Labelled
+from japagen.data.labels import LabelSpace
+from japagen.training.head import Floats, Head, Ints, Labelled
 
 # Logits of the second rows from what was fitted to the first.
 Judge = Callable[[Ints, Ints], Floats]
@@ -164,25 +164,3 @@ def _line(predicted: Floats, true: Floats) -> tuple[float, tuple[float, float]]:
     common = float(((predicted - centre[0]) * (true - centre[1])).sum())
     # Numbers that are predicted no better than chance keep their order all the same.
     return float(np.clip(common / max(spread, 1e-12), *_SLOPES)), centre
-
-
-def threshold_for(
-    precision: float, confidence: Sequence[float], right: Sequence[bool]
-) -> float | None:
-    """Returns the least confidence above which predictions are right often enough.
-
-    Args:
-        precision: The share of right ones that is asked for.
-        confidence: Probability of each predicted label.
-        right: Whether each prediction was right.
-
-    Returns:
-        The threshold, or None where no share of the predictions is that good.
-    """
-    sure = np.asarray(confidence, dtype=np.float64)
-    order = np.argsort(-sure, kind="stable")
-    hits = np.cumsum(np.asarray(right, dtype=np.float64)[order])
-    good = np.flatnonzero(hits / np.arange(1, len(order) + 1) >= precision - 1e-12)
-    # Predictions that share a confidence stand or fall together.
-    ends = [i for i in good if i + 1 == len(order) or sure[order[i + 1]] < sure[order[i]]]
-    return float(sure[order[ends[-1]]]) if ends else None

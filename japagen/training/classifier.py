@@ -1,24 +1,27 @@
-"""The compact classifier: predict, save and load as an ordinary Hugging Face checkpoint."""
+"""The compact classifier: predicts, is saved and read, in torch or in ONNX."""
 
 from __future__ import annotations
 
+import importlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from japagen.errors import DamagedError, JapagenError
-from japagen.examples import Label
-from japagen.from_transformers import quiet_transformers
-from japagen.storage.files import atomic_directory, read_json, write_json
-from japagen.tasks.kinds import Kind, LabelSpace
+from japagen.data.dataset import Label
+from japagen.data.files import atomic_directory, read_json, write_json
+from japagen.data.labels import Kind, LabelSpace
+from japagen.errors import DamagedError, JapagenError, MissingExtraError
+from japagen.transformers_loading import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
+
 
 CARD = "japagen.json"
 """What a classifier's directory holds beside the ordinary checkpoint."""
@@ -117,8 +120,6 @@ class Classifier:
         """Tokenises texts or pairs without padding."""
         firsts = [self.prefix + text for text in texts]
         if self.reads_apart:
-            from japagen.training.pair_rows import encode_apart
-
             seconds = [self.prefix + (pair or "") for pair in text_pairs or ()]
             return encode_apart(self.tokenizer, firsts, seconds, self.max_length)
         pairs = None
@@ -130,8 +131,6 @@ class Classifier:
     def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Pads encoded rows to the longest of them."""
         if self.reads_apart:
-            from japagen.training.pair_rows import collate_apart
-
             return collate_apart(self.tokenizer, rows)
         padded = self.tokenizer.pad(list(rows), return_tensors="pt")
         return dict(padded)
@@ -246,8 +245,6 @@ class Classifier:
         Raises:
             JapagenError: If nothing was cross-validated, or no confidence is that good.
         """
-        from japagen.training.calibration import threshold_for
-
         if not self.out_of_fold:
             raise JapagenError(
                 "Expected a classifier that was cross-validated on gold, found none of that in it.",
@@ -320,8 +317,6 @@ class Classifier:
             with quiet_transformers():
                 tokenizer = AutoTokenizer.from_pretrained(path)
                 if (path / ONNX_FILE).is_file():
-                    from japagen.training.onnx import OnnxClassifier, open_session
-
                     session = open_session(path / ONNX_FILE)
                     return OnnxClassifier(
                         session, tokenizer, reads_apart=pair_head is not None, **card
@@ -333,9 +328,140 @@ class Classifier:
 
 def _open_model(path: Path, pair_head: dict[str, Any] | None) -> Any:
     if pair_head is not None:
-        from japagen.training.pair_model import PairModel
+        from japagen.training.pairs import PairModel
 
         return PairModel.from_pretrained(path, **pair_head)
     from transformers import AutoModelForSequenceClassification
 
     return AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)
+
+
+_SECOND = "second_"
+_LEAST = 4
+
+
+def encode_apart(
+    tokenizer: Any, firsts: Sequence[str], seconds: Sequence[str], max_length: int
+) -> list[dict[str, list[int]]]:
+    """Tokenises both texts of each pair, each cut at ``max_length``, without padding."""
+    sides = [
+        tokenizer(list(texts), truncation=True, max_length=max_length)
+        for texts in (firsts, seconds)
+    ]
+    return [
+        {
+            prefix + k: side[k][i]
+            for prefix, side in zip(("", _SECOND), sides, strict=True)
+            for k in side
+        }
+        for i in range(len(firsts))
+    ]
+
+
+def collate_apart(
+    tokenizer: Any, rows: Sequence[dict[str, list[int]]], tensors: Literal["pt", "np"] = "pt"
+) -> dict[str, Any]:
+    """Pads rows of `encode_apart` alike: all first texts, then all second ones.
+
+    Args:
+        tokenizer: What they were encoded with.
+        rows: At least one.
+        tensors: Of torch or of numpy.
+    """
+    names = [name for name in rows[0] if not name.startswith(_SECOND)]
+    texts = [{k: row[prefix + k] for k in names} for prefix in ("", _SECOND) for row in rows]
+    # Even where every text is empty, there are as many tokens as a comparison looks for.
+    return dict(tokenizer.pad(texts, return_tensors=tensors, pad_to_multiple_of=_LEAST))
+
+
+class OnnxClassifier(Classifier):
+    """A classifier whose network onnxruntime computes.
+
+    It predicts as `Classifier` does; it cannot be trained further. Its ``model`` is the
+    ``onnxruntime.InferenceSession``.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, *args: Any, reads_apart: bool, **kwargs: Any
+    ) -> None:
+        super().__init__(model, tokenizer, *args, **kwargs)
+        self._reads_apart = reads_apart
+
+    @property
+    def reads_apart(self) -> bool:
+        """Whether the texts of a pair are read one by one, and then compared."""
+        return self._reads_apart
+
+    def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
+        padded = (
+            collate_apart(self.tokenizer, rows, "np")
+            if self.reads_apart
+            else self.tokenizer.pad(list(rows), return_tensors="np")
+        )
+        inputs = {i.name: padded[i.name].astype(np.int64) for i in self.model.get_inputs()}
+        found: npt.NDArray[np.float32] = self.model.run(None, inputs)[0]
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Refuses: there are no torch weights to write.
+
+        Raises:
+            JapagenError: Always.
+        """
+        raise JapagenError(
+            "Expected a torch classifier to save, found one that was exported to ONNX.",
+            "Copy its directory.",
+        )
+
+
+def open_session(path: str | Path) -> Any:
+    """Opens a model.onnx on the processor.
+
+    As many threads compute as ``OMP_NUM_THREADS`` says, or as onnxruntime chooses.
+
+    Raises:
+        MissingExtraError: If ``onnxruntime`` is not installed.
+        DamagedError: If the file cannot be read.
+    """
+    onnxruntime = import_onnx_package("onnxruntime", "A classifier in ONNX")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no base of their own
+        raise DamagedError(path, "Export it again: japagen onnx MODEL") from error
+
+
+def import_onnx_package(package: str, purpose: str) -> Any:
+    """Imports a package of the extra ``onnx``.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(package, "onnx", purpose) from error
+
+
+def threshold_for(
+    precision: float, confidence: Sequence[float], right: Sequence[bool]
+) -> float | None:
+    """Returns the least confidence above which predictions are right often enough.
+
+    Args:
+        precision: The share of right ones that is asked for.
+        confidence: Probability of each predicted label.
+        right: Whether each prediction was right.
+
+    Returns:
+        The threshold, or None where no share of the predictions is that good.
+    """
+    sure = np.asarray(confidence, dtype=np.float64)
+    order = np.argsort(-sure, kind="stable")
+    hits = np.cumsum(np.asarray(right, dtype=np.float64)[order])
+    good = np.flatnonzero(hits / np.arange(1, len(order) + 1) >= precision - 1e-12)
+    # Predictions that share a confidence stand or fall together.
+    ends = [i for i in good if i + 1 == len(order) or sure[order[i + 1]] < sure[order[i]]]
+    return float(sure[order[ends[-1]]]) if ends else None

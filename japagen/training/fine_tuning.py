@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from japagen.tasks.settings import Training
+from japagen.config.sections import Training
+from japagen.data.labels import LabelSpace
 from japagen.training.classifier import Classifier, Progress
-from japagen.training.encoders import supports_bf16
-from japagen.training.heads import last_linear
-from japagen.training.objectives import row_losses
-from japagen.training.probing import Floats, Rows
+from japagen.training.encoder import supports_bf16
+from japagen.training.head import Floats, Rows, last_linear
 
 
 def _batches(
@@ -112,3 +111,23 @@ def _optimizer(model: Any, settings: Training, learning_rate: float, steps: int)
         lambda step: min((step + 1) / warmup, (steps - step) / max(steps - warmup, 1)),
     )
     return optimizer, scheduler
+
+
+def row_losses(space: LabelSpace, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Loss of every row, shape (n,).
+
+    Cross-entropy for classes, the mean binary cross-entropy for tags, and for numbers the
+    squared error in units of the scale's spread, so that learning rates mean the same for 0 to
+    1 and for 0 to 100.
+
+    Args:
+        space: The labels.
+        logits: Shape (n, outputs), float32.
+        targets: `LabelSpace.codes`, or soft ones of the same shape.
+    """
+    if space.kind == "classification":
+        return nn.functional.cross_entropy(logits, targets, reduction="none")
+    if space.kind == "multi_label":
+        losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return losses.mean(dim=1)
+    return ((logits - targets) / space.spread).square().mean(dim=1)

@@ -1,4 +1,4 @@
-"""Classifiers as ONNX: written from torch, run by onnxruntime, torch not even loaded.
+"""Exports classifiers to ONNX, with weights in int8.
 
 The exported directory holds ``model.onnx``, the tokenizer and the same small ``japagen.json`` as a
 saved classifier, so that labels, calibrated probabilities, abstention and pairs come from the very
@@ -8,24 +8,24 @@ code that serves the torch model: only `OnnxClassifier._logits` differs.
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import io
 import logging
-import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
+from torch import nn
 
-from japagen.errors import DamagedError, JapagenError, MissingExtraError
-from japagen.storage.files import atomic_directory
-from japagen.training.classifier import ONNX_FILE, Classifier
-from japagen.training.pair_rows import collate_apart
+from japagen.data.files import atomic_directory
+from japagen.errors import JapagenError
+from japagen.training.classifier import ONNX_FILE, Classifier, OnnxClassifier, import_onnx_package
 
 LEAST_AGREEMENT = 0.99
 """Below this share of texts with the same label an export is not to be trusted unseen."""
@@ -65,65 +65,6 @@ class Agreement:
         return {**asdict(self), "enough": self.enough}
 
 
-class OnnxClassifier(Classifier):
-    """A classifier whose network onnxruntime computes.
-
-    It predicts as `Classifier` does; it cannot be trained further. Its ``model`` is the
-    ``onnxruntime.InferenceSession``.
-    """
-
-    def __init__(
-        self, model: Any, tokenizer: Any, *args: Any, reads_apart: bool, **kwargs: Any
-    ) -> None:
-        super().__init__(model, tokenizer, *args, **kwargs)
-        self._reads_apart = reads_apart
-
-    @property
-    def reads_apart(self) -> bool:
-        """Whether the texts of a pair are read one by one, and then compared."""
-        return self._reads_apart
-
-    def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
-        padded = (
-            collate_apart(self.tokenizer, rows, "np")
-            if self.reads_apart
-            else self.tokenizer.pad(list(rows), return_tensors="np")
-        )
-        inputs = {i.name: padded[i.name].astype(np.int64) for i in self.model.get_inputs()}
-        found: npt.NDArray[np.float32] = self.model.run(None, inputs)[0]
-        return found
-
-    def save(self, path: str | Path) -> None:
-        """Refuses: there are no torch weights to write.
-
-        Raises:
-            JapagenError: Always.
-        """
-        raise JapagenError(
-            "Expected a torch classifier to save, found one that was exported to ONNX.",
-            "Copy its directory.",
-        )
-
-
-def open_session(path: str | Path) -> Any:
-    """Opens a model.onnx on the processor.
-
-    As many threads compute as ``OMP_NUM_THREADS`` says, or as onnxruntime chooses.
-
-    Raises:
-        MissingExtraError: If ``onnxruntime`` is not installed.
-        DamagedError: If the file cannot be read.
-    """
-    onnxruntime = _import("onnxruntime", "A classifier in ONNX")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no base of their own
-        raise DamagedError(path, "Export it again: japagen onnx MODEL") from error
-
-
 def export_onnx(classifier: Classifier, path: str | Path, *, int8: bool = True) -> OnnxClassifier:
     """Writes a classifier as ONNX and opens what it wrote.
 
@@ -144,7 +85,7 @@ def export_onnx(classifier: Classifier, path: str | Path, *, int8: bool = True) 
             "Give the run or the saved classifier that it was made from.",
         )
     for package in ("onnx", "onnxruntime"):
-        _import(package, "Export to ONNX")
+        import_onnx_package(package, "Export to ONNX")
     path = Path(path)
     if path.is_dir() and any(path.iterdir()) and not (path / ONNX_FILE).is_file():
         raise JapagenError(
@@ -154,8 +95,6 @@ def export_onnx(classifier: Classifier, path: str | Path, *, int8: bool = True) 
     with atomic_directory(path) as directory:
         classifier.save_all_but_weights(directory)
         if int8:
-            from japagen.training.int8 import balanced
-
             model = balanced(classifier.model, lambda model: _show(classifier, model))
             with tempfile.TemporaryDirectory() as scratch:
                 plain = Path(scratch) / ONNX_FILE
@@ -247,8 +186,6 @@ def _show(classifier: Classifier, model: Any) -> None:
 def _quantize(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    from japagen.training.int8 import MARK
-
     graph = importlib.import_module("onnx").load(source, load_external_data=False).graph
     products = [n.name for n in graph.node if n.op_type == "MatMul" and f"/{MARK}/" in n.name]
     # It logs advice about preprocessing, which changes nothing here.
@@ -265,8 +202,71 @@ def _quantize(source: Path, target: Path) -> None:
         logging.disable(logging.NOTSET)
 
 
-def _import(package: str, purpose: str) -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise MissingExtraError(package, "onnx", purpose) from error
+# Prepares an encoder for dynamic quantisation, so that 8 bits are enough for its activations.
+#
+# onnxruntime rounds the input of a matrix product with one scale for a whole batch. A few channels
+# and a few tokens of every BERT are some hundred times larger than the rest (Bondarenko et al.
+# 2021), and leave the rest two or three bits. So each linear layer's input is divided by
+#
+# - a number a channel, sqrt(max |x_j| / max |w_j|), that its weights take over (SmoothQuant, Xiao
+#   et al. 2023, with a = 0.5), and
+# - its own maximum a token, that its output takes back.
+#
+# Both are exact before rounding.
+
+MARK = "balanced"
+"""In the name of every matrix product that should be quantised."""
+_TINY = 1e-6
+
+
+class _Balanced(nn.Module):
+    """A linear layer that reads its input in units that 8 bits can hold."""
+
+    def __init__(self, linear: nn.Linear, largest: torch.Tensor) -> None:
+        super().__init__()
+        per_input = linear.weight.abs().amax(dim=0).clamp(min=_TINY)
+        scale = (largest.clamp(min=_TINY) / per_input).sqrt()
+        self.shrink = nn.Parameter(1 / scale, requires_grad=False)
+        self.bias = linear.bias
+        product = nn.Linear(linear.in_features, linear.out_features, bias=False)
+        product.weight = nn.Parameter(linear.weight * scale, requires_grad=False)
+        self.add_module(MARK, product)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        inputs = inputs * self.shrink
+        largest = inputs.abs().amax(dim=-1, keepdim=True) + _TINY
+        outputs: torch.Tensor = self.get_submodule(MARK)(inputs / largest) * largest
+        return outputs if self.bias is None else outputs + self.bias
+
+
+@torch.no_grad()
+def balanced(model: Any, show: Callable[[Any], object]) -> Any:
+    """Returns a copy of a model that computes the same, with its layers' inputs balanced.
+
+    Args:
+        model: Of ``transformers``; heads are left as they are.
+        show: Runs a given model on some texts, to see how large its activations are.
+    """
+    model = copy.deepcopy(model).eval()
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        # Layers stand in lists and have numbers; what is outside them is pooler and head.
+        if isinstance(module, nn.Linear) and any(part.isdigit() for part in name.split("."))
+    }
+    largest: dict[str, torch.Tensor] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            found = inputs[0].abs().flatten(0, -2).amax(dim=0)
+            largest[name] = torch.maximum(largest.get(name, found), found)
+
+        return hook
+
+    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    show(model)
+    for hook in hooks:
+        hook.remove()
+    for name, seen in largest.items():
+        model.set_submodule(name, _Balanced(layers[name], seen))
+    return model

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from japagen.alignment.alignment import align_datasets
 from japagen.alignment.diagnostics import effective_size
-from japagen.examples import Dataset, Example
+from japagen.alignment.weights import align_datasets
+from japagen.data.dataset import Dataset, Example
 
 GOLD = Dataset.of([Example(f"{i}番の駅で降ります。", "a" if i % 3 else "b") for i in range(18)])
 SYNTHETIC = Dataset.of([Example(f"{i}番の店に寄った!", "a" if i % 2 else "b") for i in range(20)])

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from japagen.alignment import dual
-from japagen.alignment.entropy import TOLERANCES, Moments, Problem, balance
-from japagen.alignment.floors import effective_share
+from japagen.alignment import entropy
+from japagen.alignment.entropy import TOLERANCES, Moments, Problem, balance, effective_share
 
 
 def problem(features: np.ndarray, mean: np.ndarray, size: float, **changes) -> Problem:
@@ -119,8 +118,8 @@ def test_many_rows_are_solved_on_a_sample_and_checked_on_all(
     mean = features[features[:, 0] > 0.6].mean(axis=0)
     task = problem(features, mean, 60.0)
     exact = balance(task, floor=0.1)
-    monkeypatch.setattr(dual, "SAMPLE_ROWS", 1_000)
-    monkeypatch.setattr(dual, "_LEAST_OF_STRATUM", 10)
+    monkeypatch.setattr(entropy, "SAMPLE_ROWS", 1_000)
+    monkeypatch.setattr(entropy, "_LEAST_OF_STRATUM", 10)
     found = balance(task, floor=0.1)
     assert found.tolerance == exact.tolerance == 1.0
     weights = np.exp(found.scores)

@@ -5,7 +5,7 @@ import pytest
 
 from japagen.alignment.counting import measure
 from japagen.alignment.features import FeatureSpace
-from japagen.examples import Dataset, Example
+from japagen.data.dataset import Dataset, Example
 from japagen.japanese.morphology import default_tagger
 from japagen.japanese.registers import Register
 

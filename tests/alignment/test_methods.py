@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.alignment.alignment import Alignment, align_datasets
-from japagen.alignment.floors import effective_share
+from japagen.alignment.entropy import effective_share
 from japagen.alignment.methods import METHODS
+from japagen.alignment.weights import Alignment, align_datasets
+from japagen.config.sections import AlignmentMethod
+from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example
-from japagen.tasks.settings import AlignmentMethod
 
 TILTING = [m for m in METHODS if m not in ("none", "labels")]
 NOUNS = ("荷物", "返信", "画面", "請求書", "会員証", "説明書", "電池", "部品", "箱", "写真")

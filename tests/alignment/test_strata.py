@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from japagen.alignment.strata import stratify
-from japagen.examples import Dataset, Example
+from japagen.data.dataset import Dataset, Example
 
 
 def numbers(values: list[float]) -> Dataset:

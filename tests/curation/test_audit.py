@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-from japagen.curation.audit import audit
+from japagen.curation.audit import audit, find_memories, summarize_memories
 from japagen.curation.bias import groups_in, measure_bias
-from japagen.curation.memorization import find_memories, summarize_memories
-from japagen.curation.personal_data import treat_personal_data
-from japagen.examples import Dataset, Example, Rejection
+from japagen.curation.filters import treat_personal_data
+from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.japanese.overlap import OverlapIndex
 
 SECRET = "合言葉は青い鯨9931-XK"

@@ -8,17 +8,22 @@ from hypothesis import strategies as st
 from japagen.curation.label_check import (
     FILTER,
     Pool,
+    VerifiedLabels,
+    Vote,
     beats_guessing,
     cross_fitted_vote,
     encoder_vote,
     fit_pool,
     held_out_posterior,
-    label_indices,
     settle_labels,
+    verify_labels,
+    with_writer,
 )
+from japagen.curation.reliability import Floats, Ints, estimate_reliability
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.folds import deal_folds
+from japagen.data.labels import label_indices
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example, Rejection
-from japagen.folds import deal_folds
 
 LABELS = ["良", "並", "悪"]
 RNG = np.random.default_rng(0)
@@ -150,3 +155,181 @@ def test_all_are_kept_with_the_weight_of_their_label() -> None:
 def test_a_label_the_task_does_not_know_is_named() -> None:
     with pytest.raises(JapagenError, match="found 不明"):
         label_indices(Dataset.of([Example("文", "不明")]), LABELS)
+
+
+def test_a_strong_writer_is_not_overruled_by_a_weak_labeler() -> None:
+    own = np.array([0, 0])
+    labelers = np.array([[0.25, 0.6, 0.15], [0.1, 0.85, 0.05]])
+    found = with_writer(labelers, own, accuracy=0.97)
+    assert found.argmax(axis=1).tolist() == [0, 0]
+    settled = settle_labels(_of_label("良", 2), LABELS, found, "relabel", 0.5)
+    assert settled.labels == ["良", "良"]
+    assert settled.kept_mask.all()
+
+
+def test_a_weak_writer_is_overruled_by_a_sure_labeler() -> None:
+    labelers = np.array([[0.02, 0.97, 0.01], [0.4, 0.45, 0.15]])
+    found = with_writer(labelers, np.array([0, 0]), accuracy=0.6)
+    settled = settle_labels(_of_label("良", 2), LABELS, found, "relabel", 0.5)
+    # Where the labeler is in doubt, even a weak writer tips the balance.
+    assert settled.labels == ["並", "良"]
+
+
+def test_nobody_labels_so_well_that_what_is_clearly_wrong_stands() -> None:
+    labelers = np.array([[1e-9, 1 - 2e-9, 1e-9]])
+    assert with_writer(labelers, np.array([0]), accuracy=1.0).argmax() == 1
+
+
+def test_a_writer_that_labels_at_random_says_nothing() -> None:
+    labelers = np.array([[0.2, 0.5, 0.3], [0.7, 0.2, 0.1]])
+    # Nor is one that is worse than chance turned round.
+    for accuracy in (1 / 3, 0.1, 0.0):
+        found = with_writer(labelers, np.array([0, 1]), accuracy)
+        np.testing.assert_allclose(found, labelers)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2), st.floats(0, 1), st.floats(0, 1), st.integers(0, 10_000))
+def test_the_better_the_writer_the_likelier_its_label(
+    label: int, one: float, other: float, seed: int
+) -> None:
+    labelers = np.random.default_rng(seed).dirichlet(np.ones(3), size=1)
+    worse, better = (
+        with_writer(labelers, np.array([label]), accuracy) for accuracy in sorted((one, other))
+    )
+    assert worse.sum() == pytest.approx(1)
+    assert worse[0, label] <= better[0, label] + 1e-12
+    assert worse[0, label] >= labelers[0, label] - 1e-9
+
+
+def _of_label(label: str, number: int) -> Dataset:
+    return Dataset.of(Example(f"文{n}", label, id=f"{n}") for n in range(number))
+
+
+LABELS_VERIFICATION = ["赤", "青", "黄"]
+WIDTH = 24
+CENTRES = np.random.default_rng(7).normal(size=(len(LABELS_VERIFICATION), WIDTH))
+GOLD = np.repeat(np.arange(3), 12)
+
+
+def _vectors(truth: Ints, seed: int) -> Floats:
+    noise = np.random.default_rng(seed).normal(size=(len(truth), WIDTH))
+    return np.asarray(CENTRES[truth] + noise)
+
+
+def _verified(
+    *sources: tuple[str, Ints, Ints], moved: float = 0.0, pairs: bool = False
+) -> VerifiedLabels:
+    """Verifies sources, each with its name, the labels that it gave and the true ones.
+
+    Each has a rejected text besides, which nobody votes on.
+    """
+    rows, truth = [], []
+    for name, labels, true in sources:
+        for n, label in enumerate(labels):
+            text = f"{name}の文{n}"
+            rows.append(
+                Example(text, LABELS_VERIFICATION[label], text if pairs else None, source=name)
+            )
+        short = Rejection("too_short", 1, 2)
+        rows.append(Example("短", "赤", "短" if pairs else None, source=name, rejected=short))
+        truth += list(true)
+    gold = _vectors(GOLD, 1)
+    texts = _vectors(np.array(truth, dtype=np.int64), 2) + moved
+    return verify_labels(
+        Dataset.of(rows),
+        GOLD,
+        [encoder_vote(gold, GOLD, texts - moved)],
+        (gold, texts),
+        labels=LABELS_VERIFICATION,
+        priors={name: "writer" for name, _, _ in sources},
+        miss="relabel",
+        least=0.5,
+        seed=0,
+    )
+
+
+TRUE = np.repeat(np.arange(3), 30)
+RANDOM = np.random.default_rng(5).permutation(TRUE)
+
+
+def test_right_labels_are_told_from_labels_at_random() -> None:
+    found = _verified(("right", TRUE, TRUE), ("random", RANDOM, TRUE))
+    right, random = (found.reliability[name].evidence for name in ("right", "random"))
+    assert right is not None
+    assert random is not None
+    assert (right.labels, right.texts, right.gold) == (3, 90, 36)
+    assert right.recognized == random.recognized == round(found.right * 36)
+    assert right.agreed > 0.8 * 90
+    assert right.consistent > 0.8 * 90
+    assert right.transferred > 0.8 * 36
+    assert random.agreed < 0.5 * 90
+    assert random.consistent < 0.5 * 90
+    assert random.transferred < 0.7 * 36
+    assert found.reliability["right"].mean > 0.85
+    assert found.reliability["random"].text_weight == 0
+    assert found.labelers.keys() == {"encoder"}
+
+
+def test_wrong_labels_are_put_right_and_rejected_texts_left_alone() -> None:
+    wrong = TRUE.copy()
+    wrong[::10] = (wrong[::10] + 1) % 3
+    found = _verified(("some", wrong, TRUE))
+    assert found.dataset.column("label")[:-1] == [LABELS_VERIFICATION[label] for label in TRUE]
+    assert all(0.5 <= w <= 1 for w in found.dataset.column("weight_label")[:-1])
+    last = found.dataset[len(found.dataset) - 1]
+    assert last.rejected == Rejection("too_short", 1, 2)
+    assert not any(e.rejected and e.rejected.filter == FILTER for e in found.dataset)
+
+
+def test_a_reliable_writer_stands_where_the_labelers_are_in_doubt() -> None:
+    # The same text, voted on alike, of one who labels well and of one who labels at random.
+    texts = _vectors(np.concatenate([TRUE, TRUE]), 2)
+    gold = _vectors(GOLD, 1)
+    vote = encoder_vote(gold, GOLD, texts)
+    doubtful = np.log([[0.35, 0.4, 0.25]])
+    votes = np.array(vote.texts)
+    votes[[0, 90]] = doubtful
+    rows = [
+        Example(f"{name}{n}", LABELS_VERIFICATION[label], source=name)
+        for name, given in (("right", TRUE), ("random", np.concatenate([[0], RANDOM[1:]])))
+        for n, label in enumerate(given)
+    ]
+    found = verify_labels(
+        Dataset.of(rows),
+        GOLD,
+        [Vote("encoder", vote.gold, votes)],
+        (gold, texts),
+        labels=LABELS_VERIFICATION,
+        priors={"right": "writer", "random": "writer"},
+        miss="keep",
+        least=0.5,
+        seed=0,
+    )
+    sure = found.dataset.column("weight_label")
+    assert sure[0] > 0.8
+    assert sure[90] < 0.6
+
+
+def test_texts_of_another_domain_are_off_topic_but_pairs_have_none() -> None:
+    near = _verified(("a", TRUE, TRUE)).reliability["a"].evidence
+    far = _verified(("a", TRUE, TRUE), moved=50.0).reliability["a"]
+    pairs = _verified(("a", TRUE, TRUE), moved=50.0, pairs=True).reliability["a"]
+    assert near is not None
+    assert far.evidence is not None
+    assert pairs.evidence is not None
+    assert near.off_topic < 45
+    assert far.evidence.off_topic == 90
+    assert far.text_weight == 0
+    assert pairs.evidence.off_topic == 0
+    assert pairs.text_weight > 0
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_hardly_any_texts_are_hardly_any_evidence(number: int) -> None:
+    some = TRUE[:: len(TRUE) // number][:number] if number else TRUE[:0]
+    found = _verified(("few", some, some), ("many", TRUE, TRUE))
+    prior, few = estimate_reliability(None), found.reliability["few"]
+    assert few.mean == pytest.approx(prior.mean, abs=0.1)
+    assert (few == prior) == (number == 0)
+    assert found.reliability["many"].mean > few.mean

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from japagen.config.sections import Naturalness
 from japagen.curation.naturalness import RULES, count_signs, find_unnatural
-from japagen.examples import Rejection
-from japagen.tasks.settings import Naturalness
+from japagen.data.dataset import Rejection
 
 POOL = Path(__file__).parents[2] / "configs" / "quickstart" / "pool.jsonl"
 

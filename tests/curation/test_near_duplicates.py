@@ -12,8 +12,8 @@ from japagen.curation.near_duplicates import (
     reject_near_duplicates,
     reject_near_vectors,
 )
-from japagen.curation.shingles import jaccard, plain_form, shingle_hashes, shingles
-from japagen.examples import Dataset, Example, Rejection
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.japanese.overlap import jaccard, plain_form, shingle_hashes, shingles
 
 BASE = "朝食のバイキングは種類が多くてとても満足しました。"
 SHORT = st.text(alphabet="あいうアイ亜〜ー。 1", max_size=12)

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from japagen.config.sections import Curation
 from japagen.curation.filters import curate
 from japagen.curation.refinement import Rewriter, refine
-from japagen.examples import Dataset, Example
-from japagen.generators.base import Answer, Request
-from japagen.japanese.register_detection import RegisterAnalyzer
+from japagen.data.dataset import Dataset, Example
+from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import Register
-from japagen.prompts import builtin_prompts
-from japagen.tasks.settings import Curation
+from japagen.llm.backend import Answer, Request
+from japagen.llm.prompts import builtin_prompts
 from tests.scripted import ScriptedGenerator
 
 ANALYZER = RegisterAnalyzer()

@@ -12,23 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.config.task_data import load_data
+from japagen.data.formats import load_dataset
 from japagen.errors import JapagenError
-from japagen.generation import generation
 from japagen.generation.coverage import named_in
-from japagen.generation.generation import RequestPlanner
-from japagen.generation.ledger import Ledger
-from japagen.generation.sending import run_requests
-from japagen.generators.base import Answer, Message, Request, Sampling, answer_format
+from japagen.generation.planner import RequestPlanner, first_wants, texts_per_request, to_dataset
 from japagen.japanese.registers import Register
-from japagen.prompts import PromptLibrary, builtin_prompts
-from japagen.requesting import read_texts
-from japagen.running.data import load_data
-from japagen.running.results import Run
-from japagen.storage.formats import load_dataset
-from japagen.tasks.knowledge import Knowledge
-from japagen.tasks.tasks import Task
+from japagen.llm.backend import Answer, Message, Request, Sampling, answer_format
+from japagen.llm.client import run_requests
+from japagen.llm.ledger import Ledger
+from japagen.llm.prompts import PromptLibrary, builtin_prompts
+from japagen.llm.requests import read_texts
+from japagen.pipeline.run_directory import Run
+from tests.pipeline.test_run import Heard
 from tests.scripted import ScriptedGenerator
-from tests.test_pipeline import Heard
 
 EVEN = {"polite": 0.25, "plain": 0.25, "casual": 0.25, "honorific": 0.25}
 
@@ -45,7 +44,7 @@ def _planner(task: Task, kind: str = "chat") -> tuple[RequestPlanner, list[Reque
     info = ScriptedGenerator(kind=kind).info  # type: ignore[arg-type]
     planner = RequestPlanner(task, gold, builtin_prompts(), info)
     size = task.generation.per_label
-    wants = {label: generation.first_wants(task, label, size) for label in task.labels}
+    wants = {label: first_wants(task, label, size) for label in task.labels}
     return planner, planner.round(0, size, dict.fromkeys(task.labels, EVEN), wants)
 
 
@@ -128,7 +127,7 @@ def test_a_text_in_other_words_has_a_request_of_its_own(raw_task: dict[str, Any]
 def test_texts_of_one_answer_share_what_they_descend_from(raw_task: dict[str, Any]) -> None:
     _, plan = _planner(_task(raw_task))
     answers = {r.id: Answer(r.id, _list(r), "stop") for r in plan}
-    rows = generation.to_dataset(plan, answers, {}, "m")
+    rows = to_dataset(plan, answers, {}, "m")
     assert len(rows) == 24
     assert len(set(rows.column("id"))) == 24
     assert rows.column("id")[:2] == [f"s-{plan[0].id}.1", f"s-{plan[0].id}.2"]
@@ -261,7 +260,7 @@ def test_what_does_not_come_after_all_is_reported(raw_task: dict[str, Any], tmp_
 def test_a_failed_list_stays_as_as_many_rejected_rows(raw_task: dict[str, Any]) -> None:
     _, plan = _planner(_task(raw_task))
     answers = {r.id: Answer(r.id, _list(r), "stop") for r in plan[1:]}
-    rows = generation.to_dataset(plan, answers, {plan[0].id: "HTTP 500"}, "m")
+    rows = to_dataset(plan, answers, {plan[0].id: "HTTP 500"}, "m")
     failed = [e for e in rows if e.rejected]
     assert len(rows) == 24
     assert len(failed) == plan[0].texts
@@ -283,7 +282,7 @@ def test_the_ledger_counts_a_list_as_its_texts(raw_task: dict[str, Any], tmp_pat
 def test_an_own_template_that_asks_for_one_text_is_asked_for_one(
     raw_task: dict[str, Any], tmp_path: Path
 ) -> None:
-    from japagen.resources import resource_dir
+    from japagen.data.files import resource_dir
 
     own = tmp_path / "prompts"
     own.mkdir()
@@ -296,7 +295,7 @@ def test_an_own_template_that_asks_for_one_text_is_asked_for_one(
         encoding="utf-8",
     )
     prompts, info = PromptLibrary(own), ScriptedGenerator(kind="chat").info
-    many = generation.texts_per_request
+    many = texts_per_request
     assert many(_task(raw_task, texts_per_request=None), prompts, info, "few_shot") == 0
     assert many(_task(raw_task, texts_per_request=None), prompts, info, "zero_shot") == 5
     with pytest.raises(JapagenError, match="texts_per_request is 5, but the template few_shot"):
@@ -306,7 +305,7 @@ def test_an_own_template_that_asks_for_one_text_is_asked_for_one(
 def test_explaining_a_text_says_what_its_request_said_of_it(
     raw_task: dict[str, Any], tmp_path: Path
 ) -> None:
-    from japagen.inspecting.explaining import explain_example
+    from japagen.pipeline.comparison import explain_example
 
     raw_task["concepts"] = {"配送": {"再配達": 0.5}}
     generator = ScriptedGenerator(_list, "chat")

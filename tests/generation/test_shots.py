@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.examples import Dataset, Example
-from japagen.folds import BLOCKS, LEAST_TO_HOLD_OUT, gold_blocks
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example
+from japagen.data.folds import BLOCKS, LEAST_TO_HOLD_OUT, gold_blocks
 from japagen.generation.shots import ShotSets
 from japagen.japanese.registers import Register
-from japagen.tasks.tasks import Task
 
 
 def _task(shots: int, seed: int = 0) -> Task:

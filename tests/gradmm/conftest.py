@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import GOLD
-from tests.generators.tiny_checkpoint import write_checkpoint
+from tests.llm.backends.tiny_checkpoint import write_checkpoint
 
 if TYPE_CHECKING:
-    from japagen.gradmm.matching import Matcher
-    from japagen.gradmm.reader import Reader
+    from japagen.gradmm.models import Matcher, Reader
 
 TEXTS = [
     "荷物がまだ届かない。",
@@ -32,20 +31,16 @@ class Parts(NamedTuple):
 @pytest.fixture(scope="session")
 def parts(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """A matcher and a reader of real classes with random weights."""
-    from japagen.generators.checkpoint import find_checkpoint
-    from japagen.gradmm.matching import Matcher
-    from japagen.gradmm.reader import Reader
-    from japagen.gradmm.target import GradientTarget, Scaling, descend
-    from japagen.training.encoders import embed, load_encoder
+    from japagen.gradmm.models import Matcher, Reader
+    from japagen.llm.backends.huggingface import find_checkpoint
+    from japagen.training.encoder import embed, load_encoder
+    from tests.gradmm.test_target import target_of
 
     encoder = load_encoder(tiny_encoder)
     gold = [text for texts in GOLD.values() for text in texts]
     labels = np.repeat(np.arange(len(GOLD)), [len(texts) for texts in GOLD.values()])
-    vectors = embed(encoder, TEXTS)
-    scaling = Scaling.of(vectors)
-    heads = descend(scaling(vectors), LABELS, len(GOLD))
-    target = GradientTarget.of(embed(encoder, gold), labels, scaling, heads)
-    matcher = Matcher(encoder.model, encoder.tokenizer, target, encoder.prefix, encoder.pooling)
+    made = (embed(encoder, TEXTS), LABELS)
+    matcher = Matcher(encoder, target_of(embed(encoder, gold), labels, made, len(GOLD)))
     path = write_checkpoint(tmp_path_factory.mktemp("lm"), "gemma3")
     checkpoint = find_checkpoint(str(path))
     reader = Reader(checkpoint.load(), checkpoint.tokenizer, "あ\n")

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from japagen.gradmm.privacy import noise_multiplier, private_target
+from japagen.config.sections import GradientPrivacy
+from japagen.gradmm.selection import noise_multiplier, private_target
 from tests.gradmm.test_target import NAMES, planted
 
 pytest.importorskip("dp_accounting")
@@ -19,8 +20,8 @@ def test_the_accountant_is_tighter_than_the_classical_bound() -> None:
 
 def _goals(gold: np.ndarray, labels: np.ndarray, epsilon: float, seed: int) -> np.ndarray:
     public = planted(60, 5)
-    kept = {"epsilon": epsilon, "delta": 1e-5, "clip": 0.5}
-    return private_target(gold, labels, *public, NAMES, **kept, seed=seed).goals
+    settings = GradientPrivacy(epsilon=epsilon, delta=1e-5, clip=0.5)
+    return private_target(gold, labels, *public, NAMES, settings, seed=seed).goals
 
 
 def test_one_gold_text_moves_the_sum_by_no_more_than_twice_the_clip() -> None:
@@ -43,7 +44,7 @@ def test_noise_has_the_size_that_the_accountant_asks_for() -> None:
 def test_nothing_but_the_noised_gradients_depends_on_gold() -> None:
     public = planted(60, 5)
     found = [
-        private_target(*planted(12, seed), *public, NAMES, epsilon=1.0, delta=1e-5)
+        private_target(*planted(12, seed), *public, NAMES, GradientPrivacy(epsilon=1.0))
         for seed in (0, 1)
     ]
     np.testing.assert_array_equal(found[0].heads, found[1].heads)
@@ -53,8 +54,8 @@ def test_nothing_but_the_noised_gradients_depends_on_gold() -> None:
 
 def test_unseeded_noise_is_drawn_anew() -> None:
     gold, labels = planted(12, 0)
-    kept = {"epsilon": 1.0, "delta": 1e-5}
+    settings = GradientPrivacy(epsilon=1.0)
     first, second = (
-        private_target(gold, labels, *planted(60, 5), NAMES, **kept).goals for _ in range(2)
+        private_target(gold, labels, *planted(60, 5), NAMES, settings).goals for _ in range(2)
     )
     assert not np.allclose(first, second)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from japagen.japanese.register_detection import analyze_register
+from japagen.japanese.register.detector import analyze_register
 
 KEIGO = {"s": "sonkeigo", "1": "kenjogo1", "2": "kenjogo2", "b": "bikago"}
 NAMED = {"spoken", "written", "dialect", "double_keigo"}

@@ -6,10 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from japagen.examples import Dataset, Example
-from japagen.folds import gold_blocks
-from japagen.mixing.evidence import Evidence, gather
-from japagen.mixing.linear_head import Floats, Ints, head_probabilities
+from japagen.data.dataset import Dataset, Example
+from japagen.data.folds import gold_blocks
+from japagen.mixing.cross_validation import Evidence, Floats, Ints, gather, head_probabilities
 
 LABELS = ["赤", "青", "黄"]
 WIDTH = 24

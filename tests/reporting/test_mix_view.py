@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from japagen.mixing.mix import Reason
 from japagen.reporting.charts import banded_curves
-from japagen.reporting.mix_view import mix, worth
 from japagen.reporting.report import render_report
+from japagen.reporting.sections_training import mix, worth
 from japagen.reporting.text import LANGUAGES, Words
 from tests.report_sample import sample_run
 
@@ -52,33 +53,57 @@ def test_gold_alone_is_the_verdict_where_synthetic_text_was_not_used(
     sample: tuple[dict[str, Any], Any], language: Any
 ) -> None:
     metrics = copy.deepcopy(sample[0])
-    metrics["mix"] |= {"share": 0.0, "reason": "no_help"}
+    metrics["mix"] |= {"share": 0.0, "reason": "unreliable"}
     words = Words(language)
     html = render_report(metrics, sample[1], language=language)
     assert words("verdict.not_used") in html
-    assert words("mix.no_help") in html
+    assert words("mix.unreliable") in html
     assert words("verdict.no_clear_difference", added=words("added.synthetic")) not in html
     metrics["scores"] = None
     assert words("verdict.not_used") in render_report(metrics, sample[1], language=language)
 
 
-def test_a_share_that_was_given_shows_neither_candidates_nor_curves(
+def test_a_mix_that_could_not_be_measured_shows_no_curves(
     sample: tuple[dict[str, Any], Any],
 ) -> None:
     metrics = copy.deepcopy(sample[0])
-    metrics["mix"] = {"share": 0.3, "part": 0.5, "at_random": False, "reason": "given"}
+    for name in ("provenance", "folds", "curves"):
+        del metrics["mix"][name]
     found = mix(metrics, Words("en"))
     assert found is not None
-    assert found["candidates"] == []
     assert found["chart"] is found["worth"] is None
-    assert [name for name, _ in found["facts"]] == [
-        "Synthetic share of the loss",
-        "Why",
-        "Synthetic texts used",
-    ]
+    assert found["points"] == []
+    assert [name for name, _ in found["facts"]] == ["Synthetic share of the loss", "Why"]
 
 
-@pytest.mark.parametrize("reason", ["default", "better", "worse_when_tuned", "few_gold", "labels"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_source_stands_with_its_reliability_and_the_counts_behind_it(
+    sample: tuple[dict[str, Any], Any], language: Any
+) -> None:
+    metrics, words = copy.deepcopy(sample[0]), Words(language)
+    known = metrics["mix"]["sources"]["generator"]
+    unknown = {**known, "text_weight": 0.0, "reliability": None}
+    metrics["mix"]["sources"]["<他社>"] = unknown
+    found = mix(metrics, words)
+    assert found is not None
+    own, other = found["sources"]
+    texts = words.count(known["texts"])
+    mean = words.number(known["reliability"]["mean"])
+    assert own[1] == texts
+    assert own[2].startswith(f"{mean} [")
+    assert own[3:] == (words.number(known["text_weight"]), words.share(0.4))
+    assert other[2:] == (words("not_measured"), words.number(0.0), words.share(0.0))
+    # Who was never checked has no evidence to tell of.
+    (sentence,) = found["sentences"]
+    evidence = known["reliability"]["evidence"]
+    for name in ("recognized", "gold", "agreed", "texts", "transferred"):
+        assert words.count(evidence[name]) in sentence
+    html = render_report(metrics, sample[1], language=language)
+    assert sentence in html
+    assert "&lt;他社&gt;" in html
+
+
+@pytest.mark.parametrize("reason", get_args(Reason))
 def test_every_reason_has_its_sentence(sample: tuple[dict[str, Any], Any], reason: str) -> None:
     metrics = copy.deepcopy(sample[0])
     metrics["mix"]["reason"] = reason

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from japagen.examples import Dataset
+from japagen.data.dataset import Dataset
 from japagen.reporting.report import render_report
 from japagen.reporting.text import LANGUAGES, Language, strings
 from tests.report_sample import sample_run

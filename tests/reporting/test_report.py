@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import japagen
-from japagen.examples import Dataset, Example, Rejection
+from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.reporting.report import render_report
 from japagen.reporting.text import LANGUAGES, Language, Words, strings
 from tests.report_sample import LABELS, from_file, sample_run
@@ -458,7 +458,7 @@ def test_sources_stand_side_by_side(run: Run, language: Language) -> None:
     share = words.share(150 / 165)
     for shown in ("他社", "generator", f"150 ({share})", "0.610 [0.580, 0.640]", "1,250", worth):
         assert shown in page.text, shown
-    assert words("mix.default") in page.text
+    assert words("mix.reliable") in page.text
     assert words("filter.duplicate") in page.text
 
 

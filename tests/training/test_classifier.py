@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.errors import JapagenError
-from japagen.examples import Dataset, Example, Rejection
-from japagen.tasks.settings import Training
 from japagen.training.classifier import Classifier
-from japagen.training.encoders import Encoder, load_encoder
-from japagen.training.fitting import TUNED_FROM, _loss_mass, train, tunes_encoder
-from japagen.training.heads import head_features
+from japagen.training.encoder import Encoder, load_encoder
+from japagen.training.head import head_features
+from japagen.training.trainer import TUNED_FROM, _sample_weights, train, tunes_encoder
 from tests.conftest import GOLD
 
 SHORT = Training(tune="always", min_steps=2, max_steps=2, max_length=64)
@@ -121,14 +121,15 @@ def test_descriptions_stay_out_of_pairs(encoder: Encoder) -> None:
 
 
 def test_synthetic_text_with_a_doubtful_label_counts_for_less(encoder: Encoder) -> None:
-    wrong = Dataset.of(Example(t, "返品", split="synthetic") for t in GOLD["配送"])
-    hard, soft, replaced = (
-        _probabilities(
-            encoder, "荷物", gold=_gold(), examples=wrong, settings=Training(soft_labels=share)
-        )["配送"]
-        for share in (0.0, 0.5, 1.0)
+    def wrong(trust: float) -> Dataset:
+        doubtful = [Example(t, "返品", weight_label=trust) for t in GOLD["配送"]]
+        return Dataset.of([*doubtful, *(Example(t, "返品") for t in GOLD["返品"])])
+
+    believed, doubted, disbelieved = (
+        _probabilities(encoder, "荷物", gold=_gold(), examples=wrong(trust))["配送"]
+        for trust in (1.0, 0.5, 0.0)
     )
-    assert hard < soft < replaced
+    assert believed < doubted < disbelieved
 
 
 def test_the_encoder_is_tuned_from_so_much_gold_on(encoder: Encoder) -> None:
@@ -160,16 +161,17 @@ def test_it_is_cross_validated_on_gold_and_a_doubtful_text_gets_no_label(
     assert all(p.label is None for _, p in again.predict_stream(iter(["荷物"]), 2, 1.01))
 
 
-@given(st.floats(0, 1), st.lists(st.floats(0.01, 10), min_size=1, max_size=8))
+@given(st.floats(0, 0.99), st.lists(st.floats(0.01, 10), min_size=1, max_size=8))
 def test_synthetic_text_carries_its_share_of_the_loss(share: float, weights: list[float]) -> None:
     rejected = Rejection("too_short", 1, 6)
     rows = [Example(str(i), "x", weight_distribution=w) for i, w in enumerate(weights)]
     synthetic = Dataset.of([*rows, Example("r", "x", rejected=rejected)])
-    mass = _loss_mass(_gold(), synthetic, share)
     gold = len(_gold())
+    mass = _sample_weights(gold, synthetic.kept, share)
     assert len(mass) == gold + len(weights)
-    assert mass.mean() == pytest.approx(1)
+    assert (mass[:gold] == 1).all()
     assert mass[gold:].sum() / mass.sum() == pytest.approx(share, abs=1e-9)
+    np.testing.assert_allclose(mass[gold:] * sum(weights), mass[gold:].sum() * np.array(weights))
 
 
 def test_any_number_of_texts_is_classified_in_order(classifier: Classifier) -> None:

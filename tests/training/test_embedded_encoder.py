@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from japagen.training import e5_embedded
-from japagen.training.encoders import Encoder, embed, load_encoder
+from japagen.training import embedded_e5
+from japagen.training.encoder import Encoder, embed, load_encoder
 from tests.conftest import GOLD
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,7 @@ print(tokenizer.tokenize("今日は"), tuple(states.shape))
 LOAD = """
 import sys
 from pathlib import Path
-from japagen.training.encoders import load_encoder
+from japagen.training.encoder import load_encoder
 print(load_encoder("embedded", cache_dir=Path(sys.argv[1])).identity)
 """
 
@@ -66,9 +66,9 @@ def japanese(cache: Path) -> Encoder:
 def full(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     """The same model with all 250,002 rows."""
     directory = tmp_path_factory.mktemp("full")
-    weights = e5_embedded.read_weights(e5_embedded.find_weights())
-    e5_embedded.save_checkpoint(weights, np.arange(len(weights.pieces)), directory)
-    return replace(load_encoder(str(directory)), prefix=e5_embedded.PREFIX)
+    weights = embedded_e5.read_weights(embedded_e5.find_weights())
+    embedded_e5.save_checkpoint(weights, np.arange(len(weights.pieces)), directory)
+    return replace(load_encoder(str(directory)), prefix=embedded_e5.PREFIX)
 
 
 def test_it_is_compact(japanese: Encoder) -> None:

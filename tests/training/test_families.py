@@ -21,14 +21,14 @@ from transformers import (
     pipeline,
 )
 
-from japagen.examples import Dataset, Example
-from japagen.tasks.settings import Training
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset, Example
 from japagen.training.classifier import Classifier
-from japagen.training.encoders import load_encoder
-from japagen.training.fitting import train
+from japagen.training.encoder import load_encoder
 from japagen.training.onnx import agreement, export_onnx
+from japagen.training.trainer import train
 from tests.conftest import GOLD
-from tests.training.test_encoders import SMALL, save_bert
+from tests.training.test_encoder import SMALL, save_bert
 
 TEXTS = [text for texts in GOLD.values() for text in texts]
 

@@ -16,13 +16,12 @@ import torch
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError, MissingExtraError
-from japagen.examples import Dataset, Example
-from japagen.tasks.settings import Training
-from japagen.training.classifier import CARD, ONNX_FILE, Classifier
-from japagen.training.fitting import train
-from japagen.training.int8 import balanced
-from japagen.training.onnx import OnnxClassifier, agreement, export_onnx
+from japagen.training.classifier import CARD, ONNX_FILE, Classifier, OnnxClassifier
+from japagen.training.onnx import agreement, balanced, export_onnx
+from japagen.training.trainer import train
 from tests.conftest import GOLD
 
 TEXTS = [text for texts in GOLD.values() for text in texts]

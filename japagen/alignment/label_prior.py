@@ -1,0 +1,249 @@
+"""Decides how often each label occurs in the target, and says on what grounds.
+
+Equal gold counts are a design and not a prior: whoever collects 16 texts a label has said
+nothing about how often labels occur. Only counts that are clearly unequal are taken for a
+random sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from japagen.alignment.counting import Floats, Ints
+from japagen.alignment.label_shift import Estimate, LabelledTexts, estimate_shares
+from japagen.errors import JapagenError, nearest
+from japagen.reasons import Sentence, as_dict
+
+MODES = ("auto", "gold", "uniform", "estimate")
+# Counts within this share of their mean (or within one) are taken for equal by design.
+_EQUAL_WITHIN = 0.1
+_MIN_UNLABELLED = 30
+_MIN_GOLD = 4
+
+
+@dataclass(frozen=True)
+class LabelPrior:
+    """How often each label occurs in the target.
+
+    Attributes:
+        probabilities: Share of each label, or None to leave the synthetic shares as they are.
+            Shares sum to 1, except for lists of labels, where each is a rate.
+        how: "given", "uniform", "gold", "estimate" or "unchanged".
+        why: The grounds, in a sentence.
+    """
+
+    probabilities: dict[str, float] | None
+    how: str
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready mapping."""
+        return {
+            "probabilities": self.probabilities,
+            "how": self.how,
+            "why": str(self.why),
+            "reason": as_dict(self.why),
+        }
+
+
+def check_mode(mode: str | Mapping[str, float]) -> None:
+    """Refuses a label prior that is neither a known mode nor shares that sum to 1.
+
+    Raises:
+        JapagenError: If the mode is unknown, or shares are negative or do not sum to 1.
+    """
+    if isinstance(mode, str):
+        if mode not in MODES:
+            raise JapagenError(
+                f"Unknown label prior '{mode}'{nearest(mode, MODES)}.",
+                f"Use one of {', '.join(MODES)}, or a mapping from labels to shares.",
+            )
+        return
+    wrong = [f"{k}: {v}" for k, v in mode.items() if not 0 <= v <= 1]
+    if wrong or not mode:
+        raise JapagenError(
+            f"Expected shares between 0 and 1 in the label prior, found {wrong or 'none'}.",
+            "Write one share a label, such as {'positive': 0.7, 'negative': 0.3}.",
+        )
+
+
+def label_prior(
+    mode: str | Mapping[str, float],
+    names: Sequence[str],
+    gold: LabelledTexts,
+    unlabelled: Sequence[str] = (),
+    synthetic: LabelledTexts | None = None,
+    *,
+    seed: int = 0,
+) -> LabelPrior:
+    """Finds the target's label shares.
+
+    ``auto`` takes gold's shares when gold's counts are clearly unequal. Otherwise they are a
+    design, and the shares are estimated from the unlabelled texts, or left as they are in
+    synthetic when there are none.
+
+    Args:
+        mode: "auto", "gold", "uniform", "estimate", or a mapping from label to share.
+        names: All labels (or bins of a regression target), shape (K,).
+        gold: Gold texts with the index of their label.
+        unlabelled: Texts of the target without labels.
+        synthetic: Synthetic texts with the index of the label they were asked for; they help the
+            classifier behind the estimate, which is calibrated on gold alone.
+        seed: Of the bootstrap.
+
+    Raises:
+        JapagenError: If the mode is unknown or lacks what it needs.
+    """
+    check_mode(mode)
+    if not isinstance(mode, str):
+        return _given(mode, names)
+    counts = np.bincount(gold.codes, minlength=len(names))
+    if mode == "uniform":
+        shares = np.full(len(names), 1.0 / max(1, len(names)))
+        return LabelPrior(_named(names, shares), "uniform", Sentence.of("uniform"))
+    if mode == "gold":
+        if not counts.sum():
+            raise JapagenError(
+                "The label prior 'gold' needs gold texts, found none.",
+                "Give the shares as a mapping, or use 'uniform'.",
+            )
+        why = Sentence.of("gold_asked", n=int(counts.sum()))
+        return LabelPrior(_named(names, counts / counts.sum()), "gold", why)
+    obstacle = _obstacle(counts, unlabelled)
+    if mode == "estimate":
+        if obstacle:
+            raise JapagenError(
+                f"Cannot estimate the label prior: {obstacle}.",
+                "Give more texts, the shares as a mapping, or use 'uniform'.",
+            )
+        found = _estimated(names, gold, unlabelled, synthetic, seed)
+        if found.how != "estimate":
+            raise JapagenError(
+                f"Cannot estimate the label prior: {found.why}.",
+                "Give more gold texts, the shares as a mapping, or use 'uniform'.",
+            )
+        return found
+    return _automatic(names, gold, counts, unlabelled, synthetic, obstacle, seed)
+
+
+def label_rates(mode: str | Mapping[str, float], tags: Sequence[str], gold: Floats) -> LabelPrior:
+    """Finds the target's rate of each label, for lists of labels; rates need not sum to 1.
+
+    Args:
+        mode: "auto", "gold" or a mapping from label to rate. Other modes leave rates alone.
+        tags: All labels.
+        gold: Shape (m, len(tags)): 1 where a gold text has the label.
+
+    Raises:
+        JapagenError: If a mapping leaves out a label.
+    """
+    check_mode(mode)
+    if not isinstance(mode, str):
+        _refuse_missing(mode, tags)
+        rates = {tag: float(mode[tag]) for tag in tags}
+        return LabelPrior(rates, "given", Sentence.of("rates_given"))
+    counts = gold.sum(axis=0).astype(np.int64)
+    if mode in ("uniform", "estimate"):
+        why = Sentence.of("rates_undefined", mode=mode)
+        return LabelPrior(None, "unchanged", why)
+    if not len(gold) or (mode == "auto" and is_design(counts)):
+        why = Sentence.of("rates_design")
+        return LabelPrior(None, "unchanged", why)
+    why = Sentence.of("rates_gold", n=len(gold))
+    return LabelPrior(_named(tags, counts / len(gold)), "gold", why)
+
+
+def is_design(counts: Ints) -> bool:
+    """True when counts (shape (K,)) are so equal that they say nothing about a prior."""
+    if len(counts) < 2:
+        return True
+    spread = int(counts.max() - counts.min())
+    return spread <= max(1.0, _EQUAL_WITHIN * float(counts.mean()))
+
+
+def _automatic(
+    names: Sequence[str],
+    gold: LabelledTexts,
+    counts: Ints,
+    unlabelled: Sequence[str],
+    synthetic: LabelledTexts | None,
+    obstacle: str | None,
+    seed: int,
+) -> LabelPrior:
+    if counts.sum() and not is_design(counts):
+        shown = ", ".join(f"{n} {c}" for n, c in zip(names, counts, strict=True))
+        why = Sentence.of("unequal", counts=shown)
+        return LabelPrior(_named(names, counts / counts.sum()), "gold", why)
+    if not obstacle:
+        found = _estimated(names, gold, unlabelled, synthetic, seed)
+        if found.how == "estimate":
+            return found
+        obstacle = found.why
+    why = Sentence.of("kept_design" if counts.sum() else "kept_no_gold", obstacle=obstacle)
+    return LabelPrior(None, "unchanged", why)
+
+
+def _obstacle(counts: Ints, unlabelled: Sequence[str]) -> Sentence | None:
+    """Why shares cannot be estimated, if they cannot."""
+    if len(counts) < 2:
+        return Sentence.of("one_label")
+    if len(unlabelled) < _MIN_UNLABELLED:
+        return Sentence.of("few_unlabelled", needed=_MIN_UNLABELLED, found=len(unlabelled))
+    if counts.min() < _MIN_GOLD:
+        return Sentence.of("few_gold", needed=_MIN_GOLD, found=int(counts.min()))
+    return None
+
+
+def _given(mapping: Mapping[str, float], names: Sequence[str]) -> LabelPrior:
+    total = sum(mapping.values())
+    if abs(total - 1.0) > 0.01:
+        raise JapagenError(
+            f"Expected the shares of the label prior to sum to 1, found {total:g}.",
+            "Divide each share by their sum.",
+        )
+    _refuse_missing(mapping, names)
+    shares = {n: float(mapping[n]) / total for n in names}
+    return LabelPrior(shares, "given", Sentence.of("given"))
+
+
+def _refuse_missing(mapping: Mapping[str, float], names: Sequence[str]) -> None:
+    missing = [n for n in names if n not in mapping]
+    if missing:
+        raise JapagenError(
+            f"The label prior has no share for '{missing[0]}'{nearest(missing[0], mapping)}.",
+            "Give every label a share; 0 is allowed.",
+        )
+
+
+def _estimated(
+    names: Sequence[str],
+    gold: LabelledTexts,
+    unlabelled: Sequence[str],
+    synthetic: LabelledTexts | None,
+    seed: int,
+) -> LabelPrior:
+    """The estimate, or why there is none: a blind classifier would always say "uniform"."""
+    found: Estimate = estimate_shares(len(names), gold, unlabelled, synthetic, seed=seed)
+    chance, m = 1.0 / len(names), len(gold.codes)
+    needed = chance + 2.0 * float(np.sqrt(chance * (1.0 - chance) / m))
+    if found.accuracy < needed:
+        why = Sentence.of("blind", accuracy=float(found.accuracy), m=m, chance=chance)
+        return LabelPrior(None, "unchanged", why)
+    gap = float(np.abs(found.shares - found.check).sum() / 2)
+    why = Sentence.of(
+        "estimated",
+        n=len(unlabelled),
+        m=m,
+        accuracy=float(found.accuracy),
+        error=float(found.error),
+        gap=gap,
+    )
+    return LabelPrior(_named(names, found.shares), "estimate", why)
+
+
+def _named(names: Sequence[str], shares: Floats) -> dict[str, float]:
+    return {n: float(s) for n, s in zip(names, shares, strict=True)}

@@ -1,0 +1,414 @@
+"""Weights a synthetic dataset so that it resembles the target: labels first, then words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+from scipy.optimize import brentq
+
+from japagen.alignment.counting import Floats as Floats_of_counting
+from japagen.alignment.counting import Ints, Mask, Progress
+from japagen.alignment.diagnostics import Diagnostics, diagnose
+from japagen.alignment.features import AlignedTexts, FeatureSpace, NGrams
+from japagen.alignment.label_prior import LabelPrior, check_mode, label_rates
+from japagen.alignment.label_prior import label_prior as find_prior
+from japagen.alignment.label_shift import LabelledTexts
+from japagen.alignment.material import Material, Vectors
+from japagen.alignment.methods import METHODS, weigh
+from japagen.alignment.moments import target_shares
+from japagen.alignment.strata import Strata, stratify
+from japagen.data.dataset import Dataset, Rejection
+from japagen.errors import JapagenError, nearest
+from japagen.japanese.morphology import Tagger, default_tagger
+from japagen.reasons import Sentence
+
+# A row whose label is not trusted at all still needs a tilt that can be divided by.
+_LEAST_TRUST = 1e-6
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Weights that bring synthetic text to the target's distributions.
+
+    Attributes:
+        weights: float64, shape (len(synthetic),): at least 0, mean 1 over the rows that
+            curation kept, 0 on the others.
+        prior: The target's label shares and their grounds.
+        diagnostics: Effective sample size, and distances before and after.
+        ids: The id of each row, in the order of the weights.
+        method: How the weights were found.
+        features: What was matched, with the dictionary's identity; None without target texts.
+    """
+
+    weights: Floats_of_counting
+    prior: LabelPrior
+    diagnostics: Diagnostics
+    ids: tuple[str, ...]
+    method: str
+    features: FeatureSpace | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready mapping without the weights themselves."""
+        return {
+            "method": self.method,
+            "prior": self.prior.to_dict(),
+            "diagnostics": self.diagnostics.to_dict(),
+            "dictionary": self.features and self.features.dictionary,
+            "normalization": self.features and self.features.normalization,
+        }
+
+
+def align_datasets(
+    synthetic: Dataset,
+    gold: Dataset | None,
+    unlabelled: Dataset | None = None,
+    *,
+    label_prior: str | Mapping[str, float] = "auto",
+    method: str = "entropy",
+    floor: float = 0.3,
+    seed: int = 0,
+    tagger: Tagger | None = None,
+    vectors: Sequence[npt.ArrayLike] | None = None,
+    resample: int | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda blocks, _: blocks,
+) -> Alignment:
+    """Weights synthetic examples against gold and, where there are any, unlabelled texts.
+
+    Label shares are met exactly; words, parts of speech, endings, scripts, lengths and registers
+    are met as exactly as the target texts are numerous. A row's `weight_label` is taken for its
+    weight before alignment, so that the product of both weights meets the target. The result
+    does not depend on the order of rows.
+
+    Args:
+        synthetic: Labelled rows to weight; rejected ones get 0.
+        gold: Labelled target texts, the training part only; None or empty for zero-shot.
+        unlabelled: Target texts; their labels, if any, are not read.
+        label_prior: "auto", "gold", "uniform", "estimate", or the share of each label.
+        method: "entropy", "dsir", "gradient_matching" (needs ``vectors``), "labels" (their shares
+            alone), or "none" for weights of 1.
+        floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
+        seed: Of everything random: bootstraps, folds, directions.
+        tagger: Morphological analyser; the default one if None.
+        vectors: Encoder vectors (gold, synthetic) or (gold, synthetic, unlabelled), each of
+            shape (rows, d) in the rows' order.
+            They are what "gradient_matching" weights by, and what the maximum mean discrepancy
+            is measured on, whatever the method.
+        resample: Draw this many rows by weight, without replacement, in place of weights: those
+            drawn weigh alike, the others 0, and what the diagnostics say after is said of them.
+        workers: Processes that read the texts; None takes one a core where there is enough text.
+            The weights do not depend on it.
+        progress: Wraps the stream of blocks of texts that were read (iterable, total).
+
+    Raises:
+        JapagenError: If an argument is unknown or out of range, labels are missing or of
+            different kinds, synthetic has a label that neither gold nor the prior knows,
+            "gradient_matching" lacks vectors, or fewer than ``resample`` rows have weight.
+    """
+    _check(synthetic, gold, unlabelled, label_prior, method, floor)
+    ready = prepare(
+        synthetic,
+        gold,
+        unlabelled,
+        label_prior,
+        seed,
+        tagger or default_tagger(),
+        vectors,
+        workers,
+        progress,
+    )
+    material, texts = ready.material, ready.texts
+    n, base = len(ready.rows), material.base
+    solution = weigh(material, method, floor) if method != "none" and n else None
+    product = base if solution is None else material.normalized(solution.scores)
+    ids = tuple(synthetic.column("id"))
+    weights = _distribution_weights(ready, product, len(synthetic))
+    if resample is not None:
+        drawn = drawn_rows(ids, weights, resample, seed).astype(np.float64)
+        weights = drawn * (n / max(resample, 1))
+        product = base * drawn[ready.rows]
+    found = diagnose(
+        texts, material.strata, material.prior, (base, product), solution, seed, material.vectors
+    )
+    space = None if texts is None else texts.space
+    return Alignment(weights, material.prior, found, ids, method, space)
+
+
+def _distribution_weights(
+    ready: Prepared, product: Floats_of_counting, rows: int
+) -> Floats_of_counting:
+    """What alignment adds to the weights from before it, mean 1 over the kept rows."""
+    weights = np.zeros(rows)
+    if len(ready.rows):
+        tilt = product / ready.material.base
+        weights[ready.rows] = tilt / tilt.mean()
+    return weights
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is counted and estimated once, whatever the method.
+
+    Attributes:
+        rows: Where each kept row stands in the synthetic dataset, in the order of ids.
+        texts: Counts and features; None without target texts or rows.
+        material: What methods weight by.
+    """
+
+    rows: Ints
+    texts: AlignedTexts | None
+    material: Material
+
+
+def prepare(
+    synthetic: Dataset,
+    gold: Dataset | None,
+    unlabelled: Dataset | None,
+    label_prior: str | Mapping[str, float],
+    seed: int,
+    tagger: Tagger,
+    vectors: Sequence[npt.ArrayLike] | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda blocks, _: blocks,
+) -> Prepared:
+    """Counts the texts and finds the label prior; arguments as of `align_datasets`."""
+    kept = synthetic.kept_mask
+    by_id = _order(synthetic.where(kept))
+    source = synthetic.where(kept).take(by_id)
+    target, more = _sorted(gold), _sorted(unlabelled)
+    strata = stratify(source, target, label_prior if isinstance(label_prior, Mapping) else None)
+    prior = _find_prior(label_prior, source, target, more, strata, seed)
+    base = _base(np.array(source.column("weight_label"), dtype=np.float64), strata)
+    shares = target_shares(strata, prior, base)
+    texts = AlignedTexts.of(source, target, more, tagger, workers=workers, progress=progress)
+    given = _vectors(vectors, (gold, synthetic, unlabelled), (target, source, more))
+    ngrams = NGrams((_plain_texts(source), _plain_texts(target) + _plain_texts(more)), tagger)
+    material = Material.of(texts, ngrams, strata, prior, shares, base, given, seed)
+    return Prepared(np.flatnonzero(kept)[by_id], texts, material)
+
+
+def _check(
+    synthetic: Dataset,
+    gold: Dataset | None,
+    unlabelled: Dataset | None,
+    label_prior: str | Mapping[str, float],
+    method: str,
+    floor: float,
+) -> None:
+    if method not in METHODS:
+        raise JapagenError(
+            f"Unknown alignment method '{method}'{nearest(method, METHODS)}.",
+            f"Use one of: {', '.join(METHODS)}.",
+        )
+    if not 0 <= floor <= 1:
+        raise JapagenError(
+            f"Expected a floor between 0 and 1, found {floor}.",
+            "It is the least effective sample size as a share of the rows; 0.3 is the default.",
+        )
+    check_mode(label_prior)
+    for name, other in (("gold", gold), ("unlabelled", unlabelled)):
+        if other and len(other) and len(synthetic) and other.is_pair != synthetic.is_pair:
+            kinds = ["pairs" if d.is_pair else "single texts" for d in (synthetic, other)]
+            raise JapagenError(
+                f"Expected synthetic and {name} to be alike, found {kinds[0]} and {kinds[1]}.",
+                "Check the text_pair column of both files.",
+            )
+
+
+def _order(dataset: Dataset) -> Ints:
+    """Positions sorted by id, so that nothing depends on the order of rows."""
+    return np.asarray(pc.sort_indices(dataset.table.column("id")).to_numpy(), dtype=np.int64)
+
+
+def _sorted(dataset: Dataset | None) -> Dataset:
+    return Dataset.of([]) if not dataset else dataset.take(_order(dataset))
+
+
+def _plain_texts(dataset: Dataset) -> list[str]:
+    if not dataset.is_pair:
+        return dataset.texts
+    pairs = zip(dataset.texts, dataset.column("text_pair"), strict=True)
+    return [first if second is None else f"{first}\n{second}" for first, second in pairs]
+
+
+def _find_prior(
+    mode: str | Mapping[str, float],
+    source: Dataset,
+    gold: Dataset,
+    unlabelled: Dataset,
+    strata: Strata,
+    seed: int,
+) -> LabelPrior:
+    if not len(source):
+        return LabelPrior(None, "unchanged", Sentence.of("no_rows"))
+    if strata.kind == "list":
+        return label_rates(mode, strata.tags, strata.gold_tags)
+    if strata.kind == "number" and not isinstance(mode, str):
+        raise JapagenError(
+            "Expected a label prior for classes, found a mapping for numbers.",
+            "For a regression task use 'auto', 'gold', 'uniform' or 'estimate'.",
+        )
+    return find_prior(
+        mode,
+        strata.names,
+        LabelledTexts(_plain_texts(gold), strata.gold),
+        _plain_texts(unlabelled),
+        LabelledTexts(_plain_texts(source), strata.synthetic),
+        seed=seed,
+    )
+
+
+def _base(trust: Floats_of_counting, strata: Strata) -> Floats_of_counting:
+    """Weights before alignment: the label weights, or 1 throughout a label without any."""
+    total = np.bincount(strata.synthetic, weights=trust, minlength=len(strata.names))
+    return np.where(total[strata.synthetic] > 0, np.maximum(trust, _LEAST_TRUST), 1.0)
+
+
+def _vectors(
+    given: Sequence[npt.ArrayLike] | None,
+    datasets: tuple[Dataset | None, Dataset, Dataset | None],
+    ordered: tuple[Dataset, Dataset, Dataset],
+) -> Vectors | None:
+    """The vectors of the rows in the order of their ids, those of rejected rows left out."""
+    if given is None:
+        return None
+    arrays = [np.asarray(array, dtype=np.float64) for array in given]
+    sizes = [0 if d is None else len(d) for d in datasets]
+    widths = {array.shape[1] for array in arrays if array.ndim == 2}
+    if (
+        not 2 <= len(arrays) <= 3
+        or len(widths) != 1
+        or any(a.ndim != 2 or len(a) != n for a, n in zip(arrays, sizes, strict=False))
+    ):
+        raise JapagenError(
+            f"Expected vectors of {' and '.join(map(str, sizes[: max(2, len(arrays))]))} rows and "
+            "of one width for gold, synthetic and perhaps unlabelled, found shapes "
+            f"{', '.join(str(a.shape) for a in arrays)}.",
+            "Pass vectors=(gold, synthetic), one row of numbers a text, in the order of the rows.",
+        )
+    taken = []
+    for array, dataset, rows in zip(arrays, datasets, ordered, strict=False):
+        at = {} if dataset is None else {row: i for i, row in enumerate(dataset.column("id"))}
+        taken.append(array[[at[row] for row in rows.column("id")]])
+    return Vectors(*taken)
+
+
+def drawn_rows(ids: Sequence[str], weights: Floats_of_counting, n: int, seed: int = 0) -> Mask:
+    """Draws ``n`` rows without replacement, with chances that follow the weights.
+
+    The alternative to training with weights, never both: drawing by weights and then weighting
+    what was drawn corrects twice. Adds Gumbel noise to log weights and keeps the n largest
+    (Vieira 2014, Gumbel-max trick; Kool, van Hoof & Welling 2019). The more of the rows are
+    drawn, the less the weights say: all rows drawn is no weighting at all.
+
+    Args:
+        ids: The rows' ids; chance is tied to them and not to the order.
+        weights: Shape (len(ids),), at least 0; rows of weight 0 are never drawn.
+        n: How many to draw.
+        seed: The same seed draws the same ids whatever the order of rows.
+
+    Returns:
+        Which rows were drawn, shape (len(ids),).
+
+    Raises:
+        JapagenError: If fewer than ``n`` rows have weight, or the shapes differ.
+    """
+    if len(weights) != len(ids):
+        raise JapagenError(
+            f"Expected {len(ids)} weights, found {len(weights)}.",
+            "Pass the weights of the alignment of this very dataset.",
+        )
+    positive = int((weights > 0).sum())
+    if not 0 <= n <= positive:
+        raise JapagenError(
+            f"Expected to draw between 0 and {positive} rows, the rows with weight; found {n}.",
+            "Draw fewer rows.",
+        )
+    by_id = np.argsort(np.array(ids, dtype=object), kind="stable")
+    noise = np.empty(len(ids))
+    noise[by_id] = np.random.default_rng(seed).gumbel(size=len(ids))
+    keys = np.where(weights > 0, np.log(np.maximum(weights, 1e-300)) + noise, -np.inf)
+    drawn = np.zeros(len(ids), dtype=bool)
+    drawn[np.argsort(-keys, kind="stable")[:n]] = True
+    return drawn
+
+
+def keep_drawn(dataset: Dataset, weights: Floats_of_counting) -> Dataset:
+    """Rejects the kept rows that were not drawn, and gives those drawn a weight of 1.
+
+    Args:
+        dataset: Rows, some of them rejected already.
+        weights: Shape (len(dataset),): above 0 for rows that were drawn.
+    """
+    n = int((weights > 0).sum())
+    detail = f"{n} of {int(dataset.kept_mask.sum())} texts were drawn by weight"
+    left = Rejection("not_drawn", 0.0, float(n), detail)
+    rejections = [
+        old if old else None if weight > 0 else left
+        for old, weight in zip(dataset.rejections, weights, strict=True)
+    ]
+    return dataset.with_rejections(rejections).with_columns(
+        weight_distribution=(weights > 0).astype(np.float64)
+    )
+
+
+# Keeps alignment weights from doing harm: pulled half way, within bounds, never for the off-topic.
+#
+# Entropy balancing lifts what has the words that are too rare, and those are also the words of
+# texts about something else. Against 16 or 64 gold texts that is a bad bargain: on texts of a
+# strong LLM, full weights cost the classifier up to .014 macro-F1 and never brought more than .003
+# (docs/measures.md).
+
+Floats = npt.NDArray[np.float64]
+
+_MOST = 2.0
+"""No text weighs more than this, or less than its inverse, beside the others of its label."""
+
+
+def bound_weights(
+    weights: Floats,
+    labels: Sequence[str],
+    *,
+    strength: float,
+    off_topic: npt.NDArray[np.bool_] | None = None,
+) -> Floats:
+    """Softens weights within each label, whose total stays what it was.
+
+    Args:
+        weights: At least 0, shape (n,).
+        labels: Of each row, shape (n,).
+        strength: Power that weights are raised to: 0 makes them even, 1 leaves them as they are.
+        off_topic: Rows that shall not weigh more than their label's mean, shape (n,).
+
+    Returns:
+        Shape (n,), with 0 where the weight was 0.
+    """
+    out = np.zeros(len(weights))
+    names = np.array(labels, dtype=object)
+    for name in dict.fromkeys(labels):
+        rows = np.flatnonzero((names == name) & (weights > 0))
+        if not len(rows):
+            continue
+        mean = weights[rows].mean()
+        most = np.full(len(rows), _MOST)
+        if off_topic is not None:
+            most[off_topic[rows]] = 1.0
+        out[rows] = mean * _bounded((weights[rows] / mean) ** strength, most)
+    return out
+
+
+def _bounded(soft: Floats, most: Floats) -> Floats:
+    """Brings the mean back to 1 by a factor under which the bounds hold all the same."""
+    clipped = np.clip(soft, 1 / _MOST, most)
+
+    def scaled(factor: float) -> Floats:
+        return np.asarray(np.clip(clipped * factor, 1 / _MOST, most))
+
+    # The ends put every text at its lower bound, mean below 1, and at its upper one, at least 1.
+    found = brentq(lambda factor: scaled(factor).mean() - 1, 1 / _MOST**2, _MOST**2)
+    return scaled(found)

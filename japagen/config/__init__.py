@@ -1,0 +1,1 @@
+"""The task file: its sections, and the data that it names."""

@@ -1,0 +1,488 @@
+"""The task file: what is asked for, validated, with unknown keys refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from japagen.config.sections import (
+    AlignmentSettings,
+    BalanceValue,
+    BoundaryCase,
+    Curation,
+    Economics,
+    Evaluation,
+    Generation,
+    GeneratorSettings,
+    GradientMatching,
+    Item,
+    JapaneseSettings,
+    Knowledge,
+    Mixing,
+    Pair,
+    Privacy,
+    Refinement,
+    Section,
+    Selection,
+    Share,
+    Source,
+    SourceEntry,
+    Sources,
+    Training,
+    check_gradients,
+    with_diversity,
+)
+from japagen.config.yaml_file import (
+    from_directory,
+    made_absolute,
+    parse_overrides,
+    read_mapping,
+    set_key,
+)
+from japagen.data.dataset import Dataset
+from japagen.data.labels import METRICS_OF, Kind, LabelSpace, anchor_name
+from japagen.errors import JapagenError, nearest
+from japagen.japanese.registers import PRESETS
+
+# What a list of concepts asks for: each in this share, together in no more than half.
+_CONCEPT_SHARE, _LISTED_SHARE = 0.1, 0.5
+# What is wanted of the texts of each class.
+_BY_CLASS = ("concepts", "rare_cases", "boundary_cases", "balance")
+
+
+class Task(Section):
+    """What is asked for: labels, data, and the settings of every stage.
+
+    Attributes:
+        name: Identifies the task; a run directory belongs to one name.
+        description: One Japanese phrase that says what the texts are.
+        text_type: What one text is called in Japanese, for example 問い合わせ.
+        kind: ``classification`` (one label a text), ``multi_label`` (any number of them) or
+            ``regression`` (a number); told by ``scale`` when absent.
+        pair: What the two texts are called where texts come in pairs.
+        label_type: What a label is called in Japanese, for example 分類 or 類似度.
+        labels: Label to its Japanese description. Of a regression the anchors of its scale.
+        scale: Numbers to what they mean, for regression, in place of ``labels``. These are
+            asked for; gold may have any number between.
+        domain: Background that prompts may mention.
+        gold: Labelled texts to learn from; optional.
+        test: Labelled texts to score on; held out from gold when absent.
+        unlabelled: Unlabelled texts from the target population; optional. They say how often
+            labels and words occur, and may be learnt from (``training.pseudo_labels``).
+        sources: Who writes the synthetic texts, each under a name: files of texts that were
+            written already, and the task's generator. Of texts that are alike the earlier
+            source's is kept. The generator alone when absent.
+        registers: Shares over polite, plain, casual and honorific, or ``from_gold``.
+        label_prior: How often labels occur: a way to find out, or a mapping.
+        concepts: Label to the terms that its texts must cover, with the share of its texts for
+            each; of a list a tenth each, or less where that would be more than half in all.
+        rare_cases: Label to descriptions of rare situations.
+        boundary_cases: Pairs of labels that are easily mistaken.
+        balance: Attribute to value to the words that show it: a skew to put right in each label.
+        seed: Everything random is drawn from this.
+    """
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[\w.\-]+$")]
+    description: str = ""
+    text_type: str = "文章"
+    kind: Kind = "classification"
+    pair: Pair | None = None
+    label_type: str = "分類"
+    labels: Annotated[dict[str, str], Field(min_length=2)]
+    scale: dict[float, str] | None = None
+    domain: str = ""
+    gold: Source | None = None
+    test: Source | None = None
+    unlabelled: Source | None = None
+    sources: Sources = (SourceEntry(name="generator", generator=True),)
+    registers: Literal["from_gold"] | dict[str, Share] = "from_gold"
+    label_prior: Literal["auto", "gold", "uniform", "estimate"] | dict[str, Share] = "auto"
+    concepts: dict[str, dict[Item, Share]] = Field({})
+    rare_cases: dict[str, tuple[Item, ...]] = Field({})
+    boundary_cases: tuple[BoundaryCase, ...] = ()
+    balance: dict[str, dict[str, BalanceValue]] = Field({})
+    generator: GeneratorSettings = GeneratorSettings()
+    generation: Generation = Generation()
+    refinement: Refinement = Refinement()
+    privacy: Privacy = Privacy()
+    curation: Curation = Curation()
+    selection: Selection = Selection()
+    gradient_matching: GradientMatching = GradientMatching()
+    japanese: JapaneseSettings = JapaneseSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
+    training: Training = Training()
+    mixing: Mixing = Mixing()
+    evaluation: Evaluation = Evaluation()
+    economics: Economics = Economics()
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_from_scale(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        raw = with_diversity(raw)
+        if not isinstance(raw.get("scale"), dict):
+            return raw
+        # What is no number is refused where the field itself is read.
+        names = {anchor_name(number): text for number, text in raw["scale"].items()}
+        return {"kind": "regression", "label_type": "度合い", "labels": names, **raw}
+
+    @model_validator(mode="after")
+    def _kind_fits(self) -> Task:
+        if (self.kind == "regression") != (self.scale is not None):
+            raise ValueError(
+                "kind: regression goes with a scale, such as {0: 別の意味, 5: 同じ意味}"
+            )
+        if self.scale is not None and [float(n) for n in self.labels] != list(self.scale):
+            raise ValueError("labels and scale differ; give the scale alone")
+        self.label_space().check()
+        check_gradients(self)
+        known, found = METRICS_OF[self.kind], self.evaluation.metric
+        if found not in (None, *known):
+            wanted = f"expected one of {', '.join(known)} for {self.kind}"
+            raise ValueError(f"evaluation.metric: {wanted}, found '{found}'")
+        self._check_coverage_kind()
+        if self.kind == "regression" and isinstance(self.label_prior, dict):
+            raise ValueError("label_prior: shares of labels do not go with numbers; use auto")
+        return self
+
+    def _check_coverage_kind(self) -> None:
+        if self.kind == "classification" and self.pair is None:
+            return
+        if self.pair and self.generation.grid_labels:
+            raise ValueError(
+                "generation.attributes: first texts of pairs have no label yet; give one grid for "
+                "all labels"
+            )
+        given = [name for name in _BY_CLASS if getattr(self, name)]
+        given += ["generation.paraphrase_share"] if self.generation.paraphrase_share else []
+        given += ["generation.rounds"] if self.generation.rounds > 1 else []
+        if given:
+            raise ValueError(
+                f"{', '.join(given)}: only where every text is alone and has one of the labels; "
+                "generation.knowledge goes with all tasks"
+            )
+
+    def label_space(self, gold: Dataset | None = None) -> LabelSpace:
+        """The labels that a text of the task can have.
+
+        Args:
+            gold: Shows whether a text may have none.
+        """
+        empty = gold is not None and self.kind == "multi_label" and not all(gold.labels)
+        return LabelSpace(self.kind, tuple(self.labels), empty)
+
+    def describe(self, name: str) -> str:
+        """The description of a label, or of all the tags, that a name stands for."""
+        texts = [self.labels[tag] for tag in self.label_space().tags(name) if self.labels[tag]]
+        return "／".join(texts)
+
+    @property
+    def generator_source(self) -> str | None:
+        """The name of the source that the task's generator is; None where it writes nothing."""
+        return next((source.name for source in self.sources if source.generator), None)
+
+    @property
+    def metric(self) -> str:
+        """What the verdict goes by."""
+        return self.evaluation.metric or METRICS_OF[self.kind][0]
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_from_list(cls, value: Any) -> Any:
+        return dict.fromkeys(value, "") if isinstance(value, list) else value
+
+    @field_validator("concepts", mode="before")
+    @classmethod
+    def _concepts_from_lists(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            label: dict.fromkeys(terms, min(_CONCEPT_SHARE, _LISTED_SHARE / max(len(terms), 1)))
+            if isinstance(terms, list)
+            else terms
+            for label, terms in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _coverage_is_possible(self) -> Task:
+        known = self.generation.knowledge
+        for key, named in (
+            ("concepts", self.concepts),
+            ("rare_cases", self.rare_cases),
+            ("boundary_cases", [name for case in self.boundary_cases for name in case.labels]),
+            ("generation.knowledge", known if isinstance(known, dict) else ()),
+            ("generation.attributes", self.generation.grid_labels),
+        ):
+            for name in named:
+                if name not in self.labels:
+                    raise ValueError(
+                        f"{key} names the label '{name}'{nearest(name, self.labels)}; expected "
+                        f"one of {', '.join(self.labels)}"
+                    )
+        for case in self.boundary_cases:
+            if case.labels[0] == case.labels[1]:
+                raise ValueError(f"boundary_cases needs two labels, found '{case.labels[0]}' twice")
+        for label in self.labels:
+            total = sum(self.wanted_shares(label).values())
+            if total > 1 + 1e-9:
+                raise ValueError(
+                    f"concepts, rare_cases and boundary_cases of '{label}' should add up to at "
+                    f"most 1, found {total:g}"
+                )
+        for name, values in self.balance.items():
+            _check_balance(name, values)
+        return self
+
+    def wanted_shares(self, label: str) -> dict[Knowledge, float]:
+        """What the task wants a label's texts to cover, with the share of them that should."""
+        wanted = {Knowledge("concept", k): s for k, s in self.concepts.get(label, {}).items()}
+        cases = self.rare_cases.get(label, ())
+        wanted |= {Knowledge("rare", c): self.generation.rare_share / len(cases) for c in cases}
+        for case in self.boundary_cases:
+            if case.labels[0] == label:
+                key = Knowledge("boundary", case.labels[1])
+                wanted[key] = wanted.get(key, 0.0) + case.share
+        return {key: share for key, share in wanted.items() if share > 0}
+
+    @model_validator(mode="after")
+    def _shares_are_distributions(self) -> Task:
+        for key, known in (("registers", PRESETS), ("label_prior", self.labels)):
+            shares = getattr(self, key)
+            if isinstance(shares, dict):
+                for name in shares:
+                    if name not in known:
+                        raise ValueError(
+                            f"{key} names '{name}', which is none of {', '.join(known)}"
+                        )
+                if not abs(sum(shares.values()) - 1) < 1e-6:
+                    raise ValueError(f"{key} should add up to 1, found {sum(shares.values()):g}")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Task:
+        """Reads a task file; relative paths in it are taken from its directory.
+
+        Args:
+            path: A YAML file.
+            overrides: Dotted keys to values that replace the file's, for example
+                ``{"generation.per_label": 20}``. Paths here are relative to the
+                current directory.
+
+        Raises:
+            JapagenError: If the file is missing, is not YAML, or a key or value is wrong.
+        """
+        path = Path(path)
+        raw = read_mapping(path)
+        from_directory(raw, path.parent)
+        for key, value in (overrides or {}).items():
+            set_key(raw, key, value)
+        return cls.parse(raw, str(path))
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], where: str = "the task") -> Task:
+        """Validates a mapping; see `load`.
+
+        Raises:
+            JapagenError: Naming every wrong key at once.
+        """
+        if removed := removed_settings(raw):
+            raise _refused(where, removed)
+        return _validated(cls, raw, where)
+
+    def to_yaml(self) -> str:
+        """The task as a file that means the same wherever it lies: its paths are absolute."""
+        raw = made_absolute(self.model_dump(mode="json"))
+        return yaml.safe_dump(raw, allow_unicode=True, sort_keys=False)
+
+
+def _check_balance(name: str, values: Mapping[str, BalanceValue]) -> None:
+    if len(values) < 2:
+        raise ValueError(f"balance.{name} needs at least 2 values, found {len(values)}")
+    seen: dict[str, str] = {}
+    for value, given in values.items():
+        for word in given.words:
+            if seen.setdefault(word, value) != value:
+                raise ValueError(f"balance.{name} gives '{word}' to both {seen[word]} and {value}")
+    shares = balance_shares(values)
+    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        given_sum = sum(v.share for v in values.values() if v.share is not None)
+        raise ValueError(f"balance.{name}: shares should add up to 1, found {given_sum:g}")
+
+
+def balance_shares(values: Mapping[str, BalanceValue]) -> dict[str, float]:
+    """The wanted share of each value; values without one share what the others leave."""
+    given = sum(v.share for v in values.values() if v.share is not None)
+    open_values = sum(v.share is None for v in values.values())
+    rest = (1 - given) / max(open_values, 1)
+    return {name: rest if v.share is None else v.share for name, v in values.items()}
+
+
+_Model = TypeVar("_Model", bound=Section)
+
+
+def _validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise _refused(where, [_problem(dict(e)) for e in error.errors()]) from None
+
+
+def _refused(where: str, problems: list[str]) -> JapagenError:
+    return JapagenError(
+        f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
+        "Correct the keys named above.",
+    )
+
+
+class _Given(Section):
+    """Sources that are given beside a task."""
+
+    sources: Sources
+
+
+def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
+    """Files in place of a task's sources; those without a name are called as the files are.
+
+    Raises:
+        JapagenError: If two of them have one name.
+    """
+    entries = [
+        source
+        if isinstance(source, SourceEntry)
+        else {**source.model_dump(exclude={"per_label"}), "name": _name_of(source.path)}
+        for source in given
+    ]
+    return _validated(_Given, {"sources": entries}, "--synthetic").sources
+
+
+def sources_from_options(files: Iterable[str], columns: Iterable[str]) -> Sources:
+    """The sources that ``--synthetic`` names, as ``FILE`` or ``NAME=FILE``.
+
+    Args:
+        files: What the option was given.
+        columns: Our columns to those of all the files, as ``OURS=YOURS``.
+
+    Raises:
+        JapagenError: If a column is written otherwise or is none of ours, or two sources have
+            one name.
+    """
+    mapping = parse_overrides(columns, "--column", "text=本文")
+    _validated(Source, {"path": Path(), "columns": mapping}, "--column")
+    entries = []
+    for file in files:
+        name, equals, path = file.partition("=")
+        # A file's own name may have the sign in it.
+        if not equals or Path(file).is_file():
+            name, path = _name_of(Path(file)), file
+        entries.append({"name": name, "path": path, "columns": mapping})
+    return _validated(_Given, {"sources": entries}, "--synthetic").sources
+
+
+def _name_of(path: Path) -> str:
+    """A file's name without its suffix, and without what a source's name cannot have."""
+    return re.sub(r"[^\w.\-]+", "-", path.stem).strip("-")[:64] or "file"
+
+
+def _section_keys(location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = Task
+    for part in location:
+        # Keys of a mapping and places in a list lead no deeper.
+        if part in model.model_fields:
+            inner = _section_in(model.model_fields[str(part)].annotation)
+            if inner is None:
+                return []
+            model = inner
+    return list(model.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a type holds, in however many mappings and tuples."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = map(_section_in, getattr(annotation, "__args__", ()))
+    return next((section for section in found if section), None)
+
+
+def _problem(error: dict[str, Any]) -> str:
+    location = tuple(error["loc"])
+    dotted = ".".join(str(p) for p in location)
+    if error["type"] == "extra_forbidden":
+        known = _section_keys(location[:-1])
+        return f"unknown key '{dotted}'{nearest(str(location[-1]), known)}"
+    if error["type"] == "missing":
+        return f"the key '{dotted}' is missing"
+    found = error.get("input")
+    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) else ""
+    if error["type"] == "string_type" and location[-1] == "[key]":
+        dotted = ".".join(str(p) for p in location[:-2])
+        return f"{dotted}: expected text, found {found!r}; put it in quotes"
+    if error["type"] == "string_type" and shown:
+        return f"{dotted}: expected text{shown}; put it in quotes"
+    if error["type"] == "string_pattern_mismatch":
+        return f"{dotted}: expected letters, digits, _, . and - only{shown}"
+    if error["type"] in ("dict_type", "model_type"):
+        kind = "nothing" if found is None else repr(found)
+        return f"{dotted}: expected keys with values, found {kind}"
+    if error["type"] == "too_short":
+        context = error["ctx"]
+        return (
+            f"{dotted}: expected at least {context['min_length']}, found {context['actual_length']}"
+        )
+    message = str(error["msg"]).removeprefix("Value error, ")
+    message = re.sub(r"^Input should be ", "expected ", message)
+    message = message[:1].lower() + message[1:]
+    return f"{dotted}: {message}{shown}" if dotted else message
+
+
+# A dotted key, or a key with one of its values.
+REMOVED = {
+    "alignment.method: auto": "alignment.method: auto was removed in 0.2, since most of the "
+    "methods that it chose among were; use entropy, the default",
+    "alignment.method: dsir_characters": "alignment.method: dsir_characters was removed in 0.2, "
+    "since nothing showed that it helps; use dsir",
+    "alignment.method: kernel_mean": "alignment.method: kernel_mean was removed in 0.2, since "
+    "nothing showed that it helps; use entropy, the default",
+    "alignment.method: density_ratio": "alignment.method: density_ratio was removed in 0.2, since "
+    "nothing showed that it helps; use entropy, the default",
+    "alignment.method: sliced_transport": "alignment.method: sliced_transport was removed in 0.2, "
+    "since nothing showed that it helps; use entropy, the default",
+    "training.soft_labels": "training.soft_labels was removed in 0.2, since a text now counts for "
+    "as much as its label can be relied on; leave it out",
+    "mixing.confirm": "mixing.confirm was removed in 0.2, since the share of synthetic text now "
+    "follows from the reliability of its labels; leave it out",
+    "mixing.confirm_folds": "mixing.confirm_folds was removed in 0.2, since nothing is confirmed "
+    "by fine-tuning any more; leave it out",
+    "mixing.confirm_minutes": "mixing.confirm_minutes was removed in 0.2, since nothing is "
+    "confirmed by fine-tuning any more; leave it out",
+    "selection.method": "selection.method was removed in 0.2, since greedy did better than "
+    "matching_pursuit; leave it out",
+    "selection.diversity": "selection.diversity was removed in 0.2, since nothing showed that it "
+    "helps; leave it out",
+    "gradient_matching.method": "gradient_matching.method was removed in 0.2, since edits were no "
+    "better than the choice of texts; leave it out, or use selection.per_label",
+    "gradient_matching.edits": "gradient_matching.edits was removed in 0.2, since edits were no "
+    "better than the choice of texts; leave it out, or use selection.per_label",
+    "gradient_matching.model": "gradient_matching.model was removed in 0.2, since no figure was "
+    "measured with it; leave it out, and the generator's own model is read",
+}
+
+
+def removed_settings(raw: Mapping[str, Any]) -> list[str]:
+    """Says of each removed setting in a task that is not validated yet what took its place."""
+    return [sentence for setting, sentence in REMOVED.items() if _has(raw, setting)]
+
+
+def _has(raw: Mapping[str, Any], setting: str) -> bool:
+    dotted, _, value = setting.partition(": ")
+    *sections, key = dotted.split(".")
+    section: Any = raw
+    for name in sections:
+        section = section.get(name) if isinstance(section, Mapping) else None
+    return isinstance(section, Mapping) and key in section and (not value or section[key] == value)

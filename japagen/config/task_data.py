@@ -1,0 +1,265 @@
+"""Loads what a task names: gold, test and unlabelled texts, checked against its labels."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+
+from japagen.config.sections import Source
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example, Split
+from japagen.data.formats import read_examples, read_with_places
+from japagen.data.labels import NO_TAGS, LabelSpace
+from japagen.errors import JapagenError
+
+_LEAST_GOLD = 2
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The texts of a task.
+
+    Attributes:
+        gold: What may be learnt from: shown in prompts, aligned to, trained on. None when the
+            task has no gold.
+        test: What is only scored on. None when there is nothing to score on.
+        unlabelled: Texts of the target population without labels, or None.
+        corpus: Texts whose passages prompts may show as material, or None.
+    """
+
+    gold: Dataset | None
+    test: Dataset | None
+    unlabelled: Dataset | None
+    corpus: Dataset | None = None
+
+
+def load_data(task: Task) -> TaskData:
+    """Reads and checks the task's files; test texts never stand in gold.
+
+    Raises:
+        JapagenError: If a file cannot be read, has labels that the task does not know, lacks
+            some of its labels, or leaves too few texts of a label to learn from.
+    """
+    for name, source in (("test", task.test), ("unlabelled", task.unlabelled)):
+        if source is not None and source.per_label is not None:
+            raise JapagenError(
+                f"Expected per_label in gold alone, found {name}.per_label.",
+                f"Remove it; to use fewer texts, shorten {source.path}.",
+            )
+    gold = _labelled(task, task.gold, "train", "gold") if task.gold else None
+    test = _labelled(task, task.test, "test", "test") if task.test else None
+    if gold is not None and test is None:
+        gold, test = _hold_out(task, gold)
+    if gold is not None:
+        if test is not None:
+            gold = _without(gold, test)
+        if task.gold and task.gold.per_label:
+            gold = _draw(task, gold, task.gold.per_label)
+        _check_counts(task, gold)
+    unlabelled = _unlabelled(task, task.unlabelled) if task.unlabelled else None
+    if unlabelled is not None and test is not None:
+        unlabelled = _without(unlabelled, test)
+    corpus = _corpus(task.generation.corpus, test) if task.generation.corpus else None
+    return TaskData(gold, test, unlabelled, corpus)
+
+
+def load_sources(task: Task) -> dict[str, Dataset]:
+    """Reads the task's sources that are files: name to texts.
+
+    Raises:
+        JapagenError: If a file cannot be read, has labels that the task does not know, or has no
+            text that can be used.
+    """
+    return {entry.name: load_synthetic(task, entry.file) for entry in task.sources if entry.file}
+
+
+def load_synthetic(task: Task, source: Source) -> Dataset:
+    """Reads synthetic texts that were written elsewhere.
+
+    Raises:
+        JapagenError: If the file cannot be read, has labels that the task does not know, or has
+            no text that can be used.
+    """
+    data = _labelled(task, source, "synthetic", "the synthetic file")
+    if not len(data.kept):
+        raise JapagenError(
+            f"Expected texts to use in {source.path}, found {len(data)} that are all marked as "
+            "rejected.",
+            "Leave their column `rejected` out to have them judged again, or give another file.",
+        )
+    # The label check may change labels: what the file says is the label that was asked for.
+    asked = zip(data.column("label_asked"), data.labels, strict=True)
+    return data.with_columns(label_asked=[label if a is None else a for a, label in asked])
+
+
+def _labelled(task: Task, source: Source, split: Split, what: str) -> Dataset:
+    data, places = read_with_places(
+        source.path,
+        columns=dict(source.columns),
+        split=split,
+        encoding=source.encoding,
+        require_label=True,
+    )
+    _check_pairs(task, data, f"{what} ({source.path})")
+    space = task.label_space()
+    rows, wrong, first = [], Counter[str](), ""
+    for place, example in zip(places, data, strict=True):
+        try:
+            rows.append(replace(example, label=space.read(example.label), split=split))
+        except ValueError as error:
+            first = first or place
+            wrong[str(error)] += 1
+    if wrong:
+        problem, times = next(iter(wrong.items()))
+        raise JapagenError(
+            f"{what} ({source.path}), on {times} row(s): {problem}; the first is on {first}.",
+            "Correct the labels in the file, or the labels or scale of the task.",
+        )
+    return Dataset.of(rows)
+
+
+def _check_pairs(task: Task, data: Dataset, what: str) -> None:
+    pairs = len(data) - int(data.table.column("text_pair").null_count)
+    if pairs == (len(data) if task.pair else 0):
+        return
+    if task.pair:
+        raise JapagenError(
+            f"{what} lacks a second text on {len(data) - pairs} of {len(data)} rows.",
+            "Fill in the column text_pair, name yours (columns: {text_pair: YOURS}), or remove "
+            "`pair` from the task.",
+        )
+    raise JapagenError(
+        f"{what} has a second text (text_pair) on {pairs} of {len(data)} rows, but the task is "
+        "about single texts.",
+        "Say what the two are called, pair: {first: 前提, second: 仮説}, or remove the column.",
+    )
+
+
+def _unlabelled(task: Task, source: Source) -> Dataset:
+    data = read_examples(
+        source.path,
+        columns=dict(source.columns),
+        split="unlabelled",
+        encoding=source.encoding,
+    )
+    _check_pairs(task, data, f"unlabelled ({source.path})")
+    # Labels that happen to be in the file must not reach anything that learns.
+    return Dataset.of(replace(e, label=None, split="unlabelled", shot_ids=()) for e in data)
+
+
+def _corpus(source: Source, test: Dataset | None) -> Dataset:
+    data = read_examples(
+        source.path, columns=dict(source.columns), split="unlabelled", encoding=source.encoding
+    )
+    # Prompts must not show what is scored on, whatever stands beside it in the corpus.
+    held_out = {text for e in test or () for text in _content(e) if text}
+    return Dataset.of(
+        replace(e, label=None, split="unlabelled") for e in data if e.text not in held_out
+    )
+
+
+def _content(example: Example) -> tuple[str, str | None]:
+    return example.text, example.text_pair
+
+
+def _without(data: Dataset, other: Dataset) -> Dataset:
+    held_out = {_content(e) for e in other}
+    return Dataset.of(e for e in data if _content(e) not in held_out)
+
+
+def _groups(data: Dataset, space: LabelSpace) -> dict[str, list[int]]:
+    """Rows by the name of their label; those with several tags under their rarest."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    counts = data.label_counts()
+    for index, label in enumerate(data.labels):
+        tags = space.tags(space.name(label))
+        groups[min(tags, key=lambda tag: counts.get(tag, 0)) if tags else NO_TAGS].append(index)
+    return groups
+
+
+def _draw(task: Task, data: Dataset, per_label: int) -> Dataset:
+    """As many rows a label; of each tag at least as many, where rows have several.
+
+    A number's anchor that has fewer rows near it gives what it has.
+    """
+    space = task.label_space()
+    groups = _groups(data, space)
+    if space.kind == "multi_label":
+        return _draw_tags(task, data, per_label)
+    chosen: list[int] = []
+    for label, indices in groups.items():
+        if len(indices) < per_label and space.kind == "classification":
+            raise _too_few(label, per_label, len(indices))
+        number = min(per_label, len(indices))
+        chosen += random.Random(f"{task.seed}/gold/{label}").sample(indices, number)
+    return data.take(sorted(chosen))
+
+
+def _draw_tags(task: Task, data: Dataset, per_label: int) -> Dataset:
+    """Fills up the rarest tag first: rows drawn for it often have others too."""
+    labels, counts = data.labels, data.label_counts()
+    chosen: set[int] = set()
+    for tag in sorted(task.labels, key=lambda tag: counts.get(tag, 0)):
+        rows = [i for i, label in enumerate(labels) if tag in label]
+        if len(rows) < per_label:
+            raise _too_few(tag, per_label, len(rows))
+        random.Random(f"{task.seed}/gold/{tag}").shuffle(rows)
+        missing = per_label - sum(i in chosen for i in rows)
+        chosen.update([i for i in rows if i not in chosen][: max(missing, 0)])
+    untagged = [i for i, label in enumerate(labels) if not label]
+    random.Random(f"{task.seed}/gold/{NO_TAGS}").shuffle(untagged)
+    return data.take(sorted([*chosen, *untagged[:per_label]]))
+
+
+def _too_few(label: str, wanted: int, found: int) -> JapagenError:
+    return JapagenError(
+        f"gold.per_label asks for {wanted} texts of '{label}', found {found}.",
+        "Lower gold.per_label or add gold.",
+    )
+
+
+def _hold_out(task: Task, data: Dataset) -> tuple[Dataset, Dataset | None]:
+    """Splits gold by label; the same text never stands on both sides.
+
+    Too little gold leaves nothing to score on, and None.
+    """
+    rows = list(data)
+    held: set[tuple[str, str | None]] = set()
+    for label, indices in _groups(data, task.label_space()).items():
+        contents = sorted({_content(rows[i]) for i in indices}, key=str)
+        random.Random(f"{task.seed}/test/{label}").shuffle(contents)
+        held.update(contents[: round(len(contents) * task.evaluation.test_share)])
+    if not held:
+        return data, None
+    return (
+        Dataset.of(e for e in rows if _content(e) not in held),
+        Dataset.of(replace(e, split="test") for e in rows if _content(e) in held),
+    )
+
+
+def _check_counts(task: Task, gold: Dataset) -> None:
+    if task.kind == "regression":
+        _check_numbers(gold)
+        return
+    counts = gold.label_counts()
+    short = {name: counts.get(name, 0) for name in task.labels}
+    short = {name: n for name, n in short.items() if n < _LEAST_GOLD}
+    if short:
+        found = ", ".join(f"'{name}': {n}" for name, n in short.items())
+        raise JapagenError(
+            f"Expected at least {_LEAST_GOLD} gold texts of every label to learn from, "
+            f"found {found}.",
+            "Add gold for these labels, lower evaluation.test_share, or remove `gold` from the "
+            "task to work from descriptions alone.",
+        )
+
+
+def _check_numbers(gold: Dataset) -> None:
+    if len(set(gold.labels)) < _LEAST_GOLD:
+        raise JapagenError(
+            f"Expected gold with at least {_LEAST_GOLD} different numbers to learn from, found "
+            f"{len(set(gold.labels))} in {len(gold)} rows.",
+            "Add gold, lower evaluation.test_share, or remove `gold` from the task to work from "
+            "descriptions alone.",
+        )

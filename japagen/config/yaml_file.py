@@ -1,0 +1,191 @@
+"""Task files in YAML: read, resolved, overridden and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from japagen.errors import JapagenError
+
+_START = "Write one with: japagen init NAME --labels a,b,c"
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; YAML itself would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = (key_node.tag, key_node.value) if isinstance(key_node.value, str) else None
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f"the key '{key_node.value}' stands there twice",
+                    key_node.start_mark,
+                )
+            if key is not None:
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Reads a task file.
+
+    Raises:
+        JapagenError: If it is missing, not UTF-8, not YAML, or holds no keys.
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeys)
+    except (FileNotFoundError, NotADirectoryError):
+        raise JapagenError(f"There is no task file at {path}.", _START) from None
+    except IsADirectoryError:
+        raise JapagenError(
+            f"Expected a task file, found the directory {path}.", "Give the YAML file in it."
+        ) from None
+    except PermissionError as error:
+        raise JapagenError(
+            f"Cannot read {path}: {error.strerror}.", "Check its permissions."
+        ) from None
+    except UnicodeDecodeError:
+        raise JapagenError(
+            f"Expected {path} to be UTF-8 text, found bytes that are not.", "Save it as UTF-8."
+        ) from None
+    except yaml.YAMLError as error:
+        raise JapagenError(f"{path} is not YAML: {_what(error)}.", _repair(error)) from None
+    if not isinstance(raw, dict):
+        found = {type(None): "nothing", list: "a list"}.get(type(raw), f"'{str(raw)[:40]}'")
+        raise JapagenError(
+            f"Expected {path} to hold keys such as name and labels, found {found}.", _START
+        )
+    return raw
+
+
+def _what(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return f"{place}{problem}"
+
+
+def _repair(error: yaml.YAMLError) -> str:
+    if "'\\t'" in str(error):
+        return "Indent with spaces: YAML takes no tabs."
+    return "Correct the file there."
+
+
+# Keys that name nothing but files; others may be the name of a model.
+_ALWAYS_PATHS = ("path", "prompts", "user_dictionary", "honorifics")
+_SOURCES = (("gold",), ("test",), ("unlabelled",), ("generation", "corpus"))
+_KEYS = (
+    ("generation", "prompts"),
+    ("generator", "model"),
+    ("refinement", "generator", "model"),
+    ("training", "encoder"),
+    ("japanese", "user_dictionary"),
+    ("japanese", "honorifics"),
+)
+
+
+def from_directory(raw: dict[str, Any], directory: Path) -> None:
+    """Takes a task's paths from its directory; a source may be its path alone."""
+    for *parents, last in _SOURCES:
+        section = _section(raw, parents)
+        if isinstance(section.get(last), str):
+            section[last] = {"path": section[last]}
+        source = section.get(last)
+        if isinstance(source, dict) and isinstance(source.get("path"), str):
+            source["path"] = directory / source["path"]
+    for entry in _entries(raw):
+        if isinstance(entry.get("path"), str):
+            entry["path"] = directory / entry["path"]
+    for *parents, key in _KEYS:
+        section = _section(raw, parents)
+        value = section.get(key)
+        if isinstance(value, str) and (key in _ALWAYS_PATHS or (directory / value).exists()):
+            section[key] = str(directory / value)
+
+
+def made_absolute(raw: dict[str, Any]) -> dict[str, Any]:
+    """Writes a task's paths so that they mean the same wherever it lies; returns the task."""
+    places = [*((*source, "path") for source in _SOURCES), *_KEYS]
+    for *parents, key in places:
+        section = _section(raw, parents)
+        value = section.get(key)
+        # A name of a model stays one unless it is a file or directory here.
+        if isinstance(value, str) and (key in _ALWAYS_PATHS or Path(value).exists()):
+            section[key] = str(Path(value).absolute())
+    for entry in _entries(raw):
+        if isinstance(entry.get("path"), str):
+            entry["path"] = str(Path(entry["path"]).absolute())
+    return raw
+
+
+def _entries(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sources of synthetic text that a task lists."""
+    listed = raw.get("sources")
+    found = listed if isinstance(listed, list | tuple) else ()
+    return [entry for entry in found if isinstance(entry, dict)]
+
+
+def _section(raw: dict[str, Any], parents: list[str]) -> dict[str, Any]:
+    """A part of a task; an empty one where there is none."""
+    found: Any = raw
+    for name in parents:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def parse_overrides(
+    assignments: Iterable[str], option: str = "--set", example: str = "generation.per_label=20"
+) -> dict[str, Any]:
+    """Turns ``key.path=value`` strings into a mapping; values are read as YAML.
+
+    Args:
+        assignments: The strings.
+        option: The option that they came with, for messages.
+        example: A right one.
+
+    Raises:
+        JapagenError: If an assignment has no ``=`` or its value is not YAML.
+    """
+    parsed = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise JapagenError(
+                f"Expected {option} key=value, found '{assignment}'.",
+                f"For example: {option} {example}",
+            )
+        try:
+            parsed[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or error
+            raise JapagenError(
+                f"{option} {key}: the value '{value}' is not YAML: {problem}.",
+                f"For example: {option} {example}",
+            ) from None
+    return parsed
+
+
+def set_key(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    """Sets a key of a task that is not validated yet.
+
+    Raises:
+        JapagenError: If the key stands below a value.
+    """
+    *parents, last = dotted.split(".")
+    for key in parents:
+        child = raw.setdefault(key, {})
+        if isinstance(child, str) and key in ("gold", "test", "unlabelled"):
+            child = raw[key] = {"path": child}
+        if not isinstance(child, dict):
+            raise JapagenError(
+                f"--set {dotted}: '{key}' holds {child!r}, not a section.",
+                f"Set it as a whole: --set {key}=VALUE",
+            )
+        raw = child
+    raw[last] = value

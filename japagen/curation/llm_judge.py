@@ -1,0 +1,293 @@
+"""The generator as judge: it is asked which label a text has.
+
+Most are shown labelled gold. It is split into folds, and each prompt shows all folds but one. Every
+prompt judges every text, and the gold texts that it does not show: so the votes on gold come from
+prompts that had not seen them, as a classifier's cross-fitted ones do, and the votes on the other
+texts are means over several sets and orders of shots, on which a small model's judgement depends a
+great deal.
+
+A base model continues a document, and its vote is the log-probability of each label's first token
+behind ``分類：``. A chat model answers in JSON, and its vote is the log-probability of each label
+where the server tells it; elsewhere its answers are counted.
+
+A chat model in this process reads slowly and knows what descriptions mean: it is asked once about
+each text and shown no gold, so that only the text is read anew. Its vote is the log-probability of
+each label's letter as the first token of its answer.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from japagen.config.task import Task
+from japagen.curation.label_check import Vote
+from japagen.data.dataset import Dataset
+from japagen.data.folds import deal_folds
+from japagen.japanese.registers import Register
+from japagen.llm.backend import (
+    AmbiguousOptionsError,
+    Answer,
+    GeneratorInfo,
+    Message,
+    Request,
+    Sampling,
+)
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import draft_request, identified, one_line
+
+FOLDS = 4
+_TEMPLATE = "judge"
+_ZERO_SHOT = "choose"
+_MOST_CHARACTERS = 200  # of one text
+_SHOT_CHARACTERS = 2200  # of all shots together: they fit a context of 2048 tokens
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_OBJECT = re.compile(r"\{[^{}]*\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One text to be judged by one prompt.
+
+    Attributes:
+        fold: The fold of gold that the prompt does not show; 0 where none is shown.
+        gold: Whether the text is of the gold set.
+        row: Its row there, or among the texts to check.
+        text: The text, on one line.
+        shots: What the prompt shows, in order: text and label; empty where it shows none.
+    """
+
+    fold: int
+    gold: bool
+    row: int
+    text: str
+    shots: tuple[tuple[str, str], ...]
+
+
+def plan_questions(texts: Dataset, gold: Dataset, seed: int) -> list[Question]:
+    """Every text once for each fold, and every gold text for its own; a fold's stand together.
+
+    Args:
+        texts: What to judge.
+        gold: Labelled texts; every label should have at least two.
+        seed: Of the folds and of the order of the shots.
+    """
+    own = deal_folds(np.unique(gold.labels, return_inverse=True)[1], FOLDS, seed)
+    shown, asked = _one_line_each(gold), _one_line_each(texts)
+    # One shot of every label has to fit, however many labels there are.
+    most = _SHOT_CHARACTERS // len(set(gold.labels))
+    short = [text[:most] for text in shown]
+    questions = []
+    for fold in range(FOLDS):
+        rows = [i for i in range(len(gold)) if own[i] != fold]
+        shots = tuple(
+            (short[i], str(gold.labels[i])) for i in _fitting(rows, gold, short, seed, fold)
+        )
+        for row in np.flatnonzero(own == fold).tolist():
+            questions.append(Question(fold, True, row, shown[row], shots))
+        questions += [Question(fold, False, row, text, shots) for row, text in enumerate(asked)]
+    return questions
+
+
+def plan_zero_shot(texts: Dataset, gold: Dataset) -> list[Question]:
+    """Every text and every gold text once, from what the task says of the labels alone.
+
+    Args:
+        texts: What to judge.
+        gold: Labelled texts.
+    """
+    return [
+        Question(0, is_gold, row, text, ())
+        for is_gold, data in ((True, gold), (False, texts))
+        for row, text in enumerate(_one_line_each(data))
+    ]
+
+
+def _fitting(
+    rows: Sequence[int], gold: Dataset, shown: Sequence[str], seed: int, fold: int
+) -> list[int]:
+    """As many shots as there is room for, labels in turn, in a random order."""
+    rng = random.Random(f"{seed}/judge/{fold}")
+    by_label: dict[str, list[int]] = {}
+    for row in rows:
+        by_label.setdefault(str(gold.labels[row]), []).append(row)
+    for own in by_label.values():
+        rng.shuffle(own)
+    chosen: list[int] = []
+    room = _SHOT_CHARACTERS
+    for turn in range(max(map(len, by_label.values()), default=0)):
+        taken = [own[turn] for own in by_label.values() if turn < len(own)]
+        room -= sum(len(shown[row]) for row in taken)
+        if room < 0 and chosen:
+            break
+        chosen += taken
+    rng.shuffle(chosen)
+    return chosen
+
+
+def _one_line_each(data: Dataset) -> list[str]:
+    pairs = data.column("text_pair") if data.is_pair else [None] * len(data)
+    return [
+        one_line(text)[:_MOST_CHARACTERS]
+        + ("" if pair is None else " ／ " + one_line(pair)[:_MOST_CHARACTERS])
+        for text, pair in zip(data.texts, pairs, strict=True)
+    ]
+
+
+def documents(
+    questions: Sequence[Question], task: Task, prompts: PromptLibrary, names: Sequence[str]
+) -> list[str]:
+    """The documents for a base model to continue with one of ``names``.
+
+    Args:
+        questions: What is asked.
+        task: Says what a text and a label are.
+        prompts: Where the template ``judge`` comes from.
+        names: What stands for each label of the task, in order.
+    """
+    called = dict(zip(task.labels, names, strict=True))
+    rendered = (
+        prompts.render(_TEMPLATE, "document", _variables(q, task, called)) for q in questions
+    )
+    return [document for document in rendered if isinstance(document, str)]
+
+
+def zero_shot_turns(
+    questions: Sequence[Question], task: Task, prompts: PromptLibrary, names: Sequence[str]
+) -> list[tuple[Message, ...]]:
+    """The turns that a chat model answers with one of ``names``.
+
+    Args:
+        questions: What is asked.
+        task: Says what a text and a label are.
+        prompts: Where the template ``choose`` comes from.
+        names: The letter that stands for each label of the task, in order.
+    """
+    called = dict(zip(task.labels, names, strict=True))
+    rendered = (prompts.render(_ZERO_SHOT, "chat", _variables(q, task, called)) for q in questions)
+    return [turns for turns in rendered if not isinstance(turns, str)]
+
+
+def has_letters(labels: Collection[str]) -> bool:
+    """Whether there is a letter for each label."""
+    return len(labels) <= len(_LETTERS)
+
+
+def letters(labels: Sequence[str]) -> list[str]:
+    """One letter for each label, where the labels' own names begin alike."""
+    if not has_letters(labels):
+        raise AmbiguousOptionsError(
+            f"Expected at most {len(_LETTERS)} labels for a model to judge, found {len(labels)}.",
+            "Set alignment.label_trust: encoder.",
+        )
+    return list(_LETTERS[: len(labels)])
+
+
+def requests(
+    questions: Sequence[Question],
+    task: Task,
+    prompts: PromptLibrary,
+    generator: GeneratorInfo,
+) -> list[Request]:
+    """The requests for a model that answers them one by one, one for each question."""
+    called = {name: name for name in task.labels}
+    made = []
+    for question in questions:
+        draft = draft_request(
+            _TEMPLATE,
+            _variables(question, task, called),
+            prompts,
+            generator,
+            # What comes back should depend on the text and the shots, not on chance.
+            Sampling(temperature=0.0, max_tokens=60),
+            label="",
+            register=Register(),
+        )
+        place = [task.seed, _TEMPLATE, question.fold, question.gold, question.row]
+        made.append(identified(replace(draft, options=tuple(task.labels)), place, generator))
+    return made
+
+
+def _variables(question: Question, task: Task, called: Mapping[str, str]) -> dict[str, object]:
+    return {
+        "text": question.text,
+        "text_type": task.text_type,
+        "domain": task.domain,
+        "label_type": task.label_type,
+        "labels": [
+            # A letter says nothing: the name then goes before the description.
+            {
+                "name": called[name],
+                "description": text if called[name] == name else f"{name}。{text or ''}",
+            }
+            for name, text in task.labels.items()
+        ],
+        "shots": [{"text": text, "label": called[label]} for text, label in question.shots],
+    }
+
+
+def read_judgement(answer: Answer | None, labels: Sequence[str]) -> list[float]:
+    """An answer as log-probabilities: its own, else its vote; all alike where it has neither.
+
+    Half a vote is shared by all labels, so that no single answer settles a text.
+    """
+    if answer is not None and len(answer.scores) == len(labels):
+        return list(answer.scores)
+    votes = np.full(len(labels), 0.5 / len(labels))
+    name = _named(answer.text) if answer else ""
+    if name in labels:
+        votes[list(labels).index(name)] += 1
+    scores: list[float] = np.log(votes / votes.sum()).tolist()
+    return scores
+
+
+def _named(text: str) -> str:
+    """The label in a JSON object, or all that a document was continued with."""
+    found = _OBJECT.search(text)
+    if not found:
+        return text.strip()
+    try:
+        value = json.loads(found.group())
+    except json.JSONDecodeError:
+        return ""
+    name = value.get("label") if isinstance(value, dict) else None
+    return name.strip() if isinstance(name, str) else ""
+
+
+def to_vote(
+    questions: Sequence[Question],
+    scores: Sequence[Sequence[float]],
+    gold: int,
+    texts: int,
+    name: str = "generator",
+) -> Vote:
+    """Puts the scores of all questions together; a text's are the mean over the prompts.
+
+    From each prompt's scores its own mean over all that it judged is taken (batch calibration,
+    Zhou et al. 2023, arXiv:2309.17249): what a prompt holds for a label whatever the text depends
+    on which shots stand last, and a base model's favourite differs from prompt to prompt.
+
+    Args:
+        questions: What was asked.
+        scores: Log-probability of every label for each question.
+        gold: Number of gold texts.
+        texts: Number of texts to check.
+        name: Of the voter.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    on_gold, on_texts = (np.zeros((rows, values.shape[1])) for rows in (gold, texts))
+    folds = np.array([question.fold for question in questions])
+    asked = np.unique(folds)
+    for fold in asked:
+        values[folds == fold] -= values[folds == fold].mean(axis=0)
+    for question, row in zip(questions, values, strict=True):
+        if question.gold:
+            on_gold[question.row] = row
+        else:
+            on_texts[question.row] += row / len(asked)
+    return Vote(name, on_gold, on_texts)

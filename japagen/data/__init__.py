@@ -1,0 +1,1 @@
+"""Examples, datasets and label spaces, and the files they are read from and written to."""

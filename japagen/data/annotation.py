@@ -1,0 +1,182 @@
+"""Examples for annotation tools, and their answers back: Label Studio and Argilla.
+
+Both are given each text's label as a suggestion, with the trust in it as its score, and one more
+choice beside the labels: that the text is no good. They serve tasks with one label a text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from japagen.data.dataset import Dataset, Example
+from japagen.errors import JapagenError
+
+# Stands beside the task's labels for a text that nobody should learn from.
+REJECT = "使えない"
+_QUESTION = "label"
+_TEXT = "text"
+_PAIR = "text_pair"
+
+
+def to_label_studio(dataset: Dataset) -> list[dict[str, Any]]:
+    """Returns tasks with predictions, in the Basic Label Studio JSON format.
+
+    Args:
+        dataset: Labelled examples.
+    """
+    return [
+        {
+            "data": {"id": e.id, **_fields(e)},
+            "predictions": [
+                {
+                    "model_version": e.generator or e.source or "japagen",
+                    "score": _score(e),
+                    "result": [
+                        {
+                            "from_name": _QUESTION,
+                            "to_name": _TEXT,
+                            "type": "choices",
+                            "value": {"choices": _choices(e.label)},
+                        }
+                    ],
+                }
+            ],
+        }
+        for e in dataset
+    ]
+
+
+def label_studio_config(labels: Sequence[str], *, pair: bool = False) -> str:
+    """Returns the labelling interface (XML) that belongs to the tasks.
+
+    Args:
+        labels: The task's labels.
+        pair: Show a second text.
+    """
+    view = ElementTree.Element("View")
+    for name in (_TEXT, _PAIR) if pair else (_TEXT,):
+        ElementTree.SubElement(view, "Text", name=name, value=f"${name}")
+    choices = ElementTree.SubElement(
+        view, "Choices", name=_QUESTION, toName=_TEXT, choice="single", showInline="true"
+    )
+    for label in (*labels, REJECT):
+        ElementTree.SubElement(choices, "Choice", value=label)
+    ElementTree.indent(view)
+    return ElementTree.tostring(view, encoding="unicode") + "\n"
+
+
+def to_argilla(dataset: Dataset) -> list[dict[str, Any]]:
+    """Returns records as ``rg.Dataset.records.from_json`` reads them (Argilla 2).
+
+    The dataset there needs a text field ``text`` (and ``text_pair``) and a label question
+    ``label`` whose labels are the task's and `REJECT`.
+
+    Args:
+        dataset: Labelled examples.
+    """
+    return [
+        {
+            "id": e.id,
+            "fields": _fields(e),
+            "metadata": {"label_asked": _shown(e.label_asked), "source": e.source},
+            "suggestions": {
+                _QUESTION: {
+                    "value": e.label,
+                    "score": _score(e),
+                    "agent": e.generator or e.source or "japagen",
+                }
+            },
+            "responses": {},
+            "vectors": {},
+        }
+        for e in dataset
+    ]
+
+
+def read_annotations(path: str | Path) -> dict[str, Any]:
+    """Reads what people answered in either tool; the tool is told by the file.
+
+    Args:
+        path: A JSON export of Label Studio, or ``records.to_json`` of Argilla.
+
+    Returns:
+        Example id to the label that most people chose, or to `REJECT`. Examples that nobody
+        answered are left out.
+
+    Raises:
+        JapagenError: If the file is neither, or people tie on an example.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise JapagenError(f"There is no file at {path}.", "Check the path.")
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise JapagenError(
+            f"{path} is not JSON: {error}.", "Export it from the tool as JSON."
+        ) from (None)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _unknown(path)
+    answers: dict[str, list[Any]] = {}
+    for row in rows:
+        if "annotations" in row and isinstance(row.get("data"), dict):
+            name, found = row["data"].get("id"), list(_label_studio_answers(row["annotations"]))
+        elif "responses" in row and "fields" in row:
+            responses = row["responses"].get(_QUESTION) or []
+            name, found = row.get("id"), [response.get("value") for response in responses]
+        else:
+            raise _unknown(path)
+        if found and name is not None:
+            answers.setdefault(str(name), []).extend(found)
+    return {name: _majority(name, found, path) for name, found in answers.items()}
+
+
+def _label_studio_answers(annotations: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
+    for annotation in annotations:
+        if annotation.get("was_cancelled"):
+            continue
+        for result in annotation.get("result") or ():
+            if result.get("from_name") == _QUESTION and result.get("type") == "choices":
+                chosen = result["value"]["choices"]
+                yield chosen[0] if len(chosen) == 1 else sorted(chosen)
+
+
+def _majority(name: str, answers: Sequence[Any], path: Path) -> Any:
+    keys = [json.dumps(answer, ensure_ascii=False) for answer in answers]
+    counts = sorted(((keys.count(key), key) for key in set(keys)), reverse=True)
+    if len(counts) > 1 and counts[0][0] == counts[1][0]:
+        raise JapagenError(
+            f"Expected one answer to win for '{name}' in {path}, found a tie of "
+            f"{counts[0][1]} and {counts[1][1]}.",
+            "Settle it in the tool and export again.",
+        )
+    return json.loads(counts[0][1])
+
+
+def _fields(example: Example) -> dict[str, str]:
+    fields = {_TEXT: example.text}
+    return fields if example.text_pair is None else {**fields, _PAIR: example.text_pair}
+
+
+def _choices(label: Any) -> list[str]:
+    return [str(part) for part in label] if isinstance(label, list) else [_shown(label)]
+
+
+def _shown(label: Any) -> str:
+    return "" if label is None else str(label)
+
+
+def _score(example: Example) -> float:
+    return round(min(1.0, example.weight_label), 4)
+
+
+def _unknown(path: Path) -> JapagenError:
+    return JapagenError(
+        f"Expected {path} to be an export of Label Studio (JSON) or Argilla (records.to_json), "
+        "found something else.",
+        "Export it from the tool anew.",
+    )

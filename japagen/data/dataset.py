@@ -1,0 +1,383 @@
+"""Examples and datasets: one text with its label, and an immutable Arrow table of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from japagen.errors import JapagenError
+from japagen.japanese.registers import Register
+
+Label = str | float | list[str]
+Split = Literal["train", "test", "synthetic", "unlabelled"]
+# How texts were derived that were written anew: in another register, or refined.
+REWRITTEN = "rewritten"
+# How texts were derived that were synthesised towards gold's gradients, and the filter of those
+# that they replaced.
+SYNTHESISED = "synthesised"
+# Filters of rows that were turned down for their register alone.
+HELD_BACK = ("register", "rewritten")
+SPLITS: tuple[Split, ...] = ("train", "test", "synthetic", "unlabelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Which curation filter turned an example down, and by how much.
+
+    Attributes:
+        filter: Name of the filter.
+        value: What the filter measured.
+        threshold: The bound that `value` crossed.
+        detail: What a reader needs to understand it (the text copied, the word found).
+    """
+
+    filter: str
+    value: float
+    threshold: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One text or text pair with its label and where it came from.
+
+    Attributes:
+        text: The text, or the first of a pair.
+        text_pair: The second text of a pair.
+        label: A class, a number (regression) or a list of classes (multi-label).
+        id: Stable identifier; derived from the content where the file has none.
+        split: What the example may be used for.
+        source: Name of the source that wrote it (`sources` in the task file), or the file that it
+            was read from. What is derived from a text keeps its source.
+        derived: How it was made of its parent, such as `REWRITTEN`; None as it was written.
+        label_asked: The label that the request asked for.
+        register_asked: The register that the request asked for.
+        register_seen: The register found in the text.
+        request_id: The request that produced it.
+        parent_id: The example it was rewritten from, or the first text that a pair was made of.
+        shot_ids: Gold examples that the prompt showed or that what it asked for was found in; a
+            fold that holds one out must drop this.
+        round: Round of the closed loop, from 0.
+        generator: Identity of the generator.
+        prompt_id: Name and hash of the prompt template.
+        seed: The request's seed.
+        weight_distribution: Weight from aligning distributions, at least 0.
+        weight_label: Trust in the label, at least 0.
+        rejected: Set when curation turned the example down.
+    """
+
+    text: str
+    label: Label | None = None
+    text_pair: str | None = None
+    id: str = ""
+    split: Split = "synthetic"
+    source: str = ""
+    derived: str | None = None
+    label_asked: Label | None = None
+    register_asked: Register | None = None
+    register_seen: Register | None = None
+    request_id: str | None = None
+    parent_id: str | None = None
+    shot_ids: tuple[str, ...] = ()
+    round: int = 0
+    generator: str | None = None
+    prompt_id: str | None = None
+    seed: int | None = None
+    weight_distribution: float = 1.0
+    weight_label: float = 1.0
+    rejected: Rejection | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """Returns the Arrow and JSON form."""
+        row = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("register_asked", "register_seen"):
+            row[name] = row[name] and row[name].to_dict()
+        if self.rejected:
+            row["rejected"] = {f.name: getattr(self.rejected, f.name) for f in fields(Rejection)}
+        row["shot_ids"] = list(self.shot_ids)
+        return row
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Example:
+        """Inverse of `to_row`; absent and null columns take their defaults."""
+        known = {k: v for k, v in row.items() if k in _NAMES and v is not None}
+        for name in ("register_asked", "register_seen"):
+            if name in known:
+                known[name] = Register.from_dict(known[name])
+        if "rejected" in known:
+            known["rejected"] = Rejection(**known["rejected"])
+        if "shot_ids" in known:
+            known["shot_ids"] = tuple(known["shot_ids"])
+        return cls(**known)
+
+
+_NAMES = tuple(f.name for f in fields(Example))
+_REGISTER_TYPE = pa.struct(
+    {
+        "style": pa.string(),
+        "keigo": pa.list_(pa.string()),
+        "channel": pa.string(),
+        "dialect": pa.bool_(),
+    }
+)
+_REJECTION_TYPE = pa.struct(
+    {
+        "filter": pa.string(),
+        "value": pa.float64(),
+        "threshold": pa.float64(),
+        "detail": pa.string(),
+    }
+)
+_TYPES: dict[str, pa.DataType] = {
+    "round": pa.int32(),
+    "seed": pa.int64(),
+    "shot_ids": pa.list_(pa.string()),
+    "register_asked": _REGISTER_TYPE,
+    "register_seen": _REGISTER_TYPE,
+    "weight_distribution": pa.float64(),
+    "weight_label": pa.float64(),
+    "rejected": _REJECTION_TYPE,
+}
+
+
+def _label_type(labels: Iterable[Label | None]) -> pa.DataType:
+    for label in labels:
+        if isinstance(label, str):
+            return pa.string()
+        if isinstance(label, list):
+            return pa.list_(pa.string())
+        if label is not None:
+            return pa.float64()
+    return pa.string()
+
+
+def _schema(label_type: pa.DataType) -> pa.Schema:
+    return pa.schema(
+        [
+            (name, label_type if name.startswith("label") else _TYPES.get(name, pa.string()))
+            for name in _NAMES
+        ]
+    )
+
+
+def _ids(examples: Sequence[Example]) -> list[str]:
+    """Returns every example's id, derived from its content where it has none.
+
+    The n-th repetition of a content gets its own id, so ids do not depend on the order
+    of other rows and repeated rows stay apart.
+    """
+    seen: Counter[str] = Counter()
+    out = []
+    for example in examples:
+        name = example.id
+        if not name:
+            content = json.dumps(
+                [example.text, example.text_pair, example.label], ensure_ascii=False
+            )
+            name = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+            seen[name] += 1
+            if seen[name] > 1:
+                name = f"{name}-{seen[name]}"
+        out.append(name)
+    return out
+
+
+def _default_column(name: str, rows: int, of_type: pa.DataType) -> pa.Array:
+    """What examples have in a column that their file lacks."""
+    given = next(f for f in fields(Example) if f.name == name)
+    if given.default is MISSING and given.default_factory is MISSING:
+        raise KeyError(name)
+    default = list(given.default) if isinstance(given.default, tuple) else given.default
+    return pa.array([default] * rows, of_type)
+
+
+def _column(examples: Sequence[Example], name: str) -> list[Any]:
+    """One field of all examples in the form that Arrow takes."""
+    values = [getattr(e, name) for e in examples]
+    if name in ("register_asked", "register_seen"):
+        return [v and v.to_dict() for v in values]
+    if name == "rejected":
+        return [v and {f.name: getattr(v, f.name) for f in fields(Rejection)} for v in values]
+    return [list(v) for v in values] if name == "shot_ids" else values
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """An ordered, immutable set of examples in an Arrow table.
+
+    Attributes:
+        table: One row an example, columns as the fields of `Example`.
+    """
+
+    table: pa.Table = field(repr=False)
+
+    @classmethod
+    def of(cls, examples: Iterable[Example]) -> Dataset:
+        """Builds a dataset, deriving missing ids from the content.
+
+        Raises:
+            JapagenError: If two examples share an id or labels are of different kinds.
+        """
+        rows = list(examples)
+        ids = _ids(rows)
+        if len(set(ids)) < len(ids):
+            repeated = next(k for k, n in Counter(ids).items() if n > 1)
+            raise JapagenError(
+                f"Expected ids to be unique, found '{repeated}' more than once.",
+                "Remove the id column to have ids derived from the text, or make them unique.",
+            )
+        schema = _schema(_label_type(e.label for e in rows))
+        try:
+            # By column: a dictionary a row would take ten times the time and memory.
+            columns = [
+                pa.array(ids if name == "id" else _column(rows, name), schema.field(name).type)
+                for name in schema.names
+            ]
+            table = pa.Table.from_arrays(columns, schema=schema)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise JapagenError(
+                f"Expected labels of one kind (text, numbers or lists), found a mixture: {error}.",
+                "Make the label column uniform.",
+            ) from error
+        return cls(table)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> Dataset:
+        """Takes a table that was written from a dataset; other columns are left out.
+
+        Columns that an earlier version did not write are filled with their defaults.
+        """
+        schema = _schema(table.schema.field("label").type)
+        if pa.types.is_list(table.schema.field("label").type):
+            schema = _schema(pa.list_(pa.string()))
+        columns = [
+            table.column(name).cast(schema.field(name).type)
+            if name in table.column_names
+            else _default_column(name, len(table), schema.field(name).type)
+            for name in schema.names
+        ]
+        # Parquet renames the items of lists, and tables of unlike schemas cannot be joined.
+        return cls(pa.Table.from_arrays(columns, schema=schema).combine_chunks())
+
+    @classmethod
+    def concat(cls, parts: Sequence[Dataset]) -> Dataset:
+        """Joins datasets in order; empty ones take the label kind of the others."""
+        filled = [p for p in parts if len(p)] or list(parts[:1])
+        return cls(pa.concat_tables([p.table for p in filled]).combine_chunks())
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, index: int) -> Example:
+        return Example.from_row(self.table.slice(range(len(self))[index], 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Example]:
+        for batch in self.table.to_batches(max_chunksize=4096):
+            for row in batch.to_pylist():
+                yield Example.from_row(row)
+
+    def column(self, name: str) -> list[Any]:
+        """Returns one column as a Python list."""
+        values = self.table.column(name)
+        # Much faster for strings than a Scalar each.
+        strings = pa.types.is_string(values.type)
+        return list(values.to_numpy().tolist() if strings else values.to_pylist())
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts, in order."""
+        return self.column("text")
+
+    @property
+    def labels(self) -> list[Any]:
+        """The labels, in order."""
+        return self.column("label")
+
+    @cached_property
+    def is_pair(self) -> bool:
+        """True when any example has a second text."""
+        return int(self.table.column("text_pair").null_count) < len(self)
+
+    @property
+    def kept_mask(self) -> npt.NDArray[np.bool_]:
+        """Shape (n,): True where curation has not rejected the example."""
+        return np.asarray(self.table.column("rejected").is_null(), dtype=bool)
+
+    @property
+    def kept(self) -> Dataset:
+        """The examples that curation has not rejected."""
+        return self.where(self.kept_mask)
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """Shape (n,): distribution weight times label weight, mean 1 over the kept.
+
+        Rejected examples weigh 0.
+        """
+        product: npt.NDArray[np.float64] = (
+            self.table.column("weight_distribution").to_numpy()
+            * self.table.column("weight_label").to_numpy()
+            * self.kept_mask
+        )
+        kept = int(self.kept_mask.sum())
+        total = float(product.sum())
+        return product / total * kept if total > 0 else product
+
+    def where(self, mask: npt.NDArray[np.bool_]) -> Dataset:
+        """Returns the rows where ``mask`` (shape (n,)) is true."""
+        return Dataset(self.table.filter(pa.array(mask)))
+
+    def take(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Dataset:
+        """Returns the rows at ``indices``, in that order."""
+        return Dataset(self.table.take(pa.array(indices, pa.int64())))
+
+    def with_columns(self, **columns: Any) -> Dataset:
+        """Returns a copy with whole columns replaced by equally long sequences."""
+        table = self.table
+        for name, values in columns.items():
+            at = table.schema.get_field_index(name)
+            array = pa.array(values, type=table.schema.field(at).type)
+            table = table.set_column(at, name, array)
+        return Dataset(table)
+
+    def with_registers(self, seen: Sequence[Register]) -> Dataset:
+        """Returns a copy with the register found in each text."""
+        return self.with_columns(register_seen=[r.to_dict() for r in seen])
+
+    @property
+    def rejections(self) -> list[Rejection | None]:
+        """Why each row was rejected; None where it was not."""
+        return [row and Rejection(**row) for row in self.table.column("rejected").to_pylist()]
+
+    def with_rejections(self, rejections: Sequence[Rejection | None]) -> Dataset:
+        """Returns a copy with each row's rejection (None keeps it)."""
+        names = [f.name for f in fields(Rejection)]
+        return self.with_columns(
+            rejected=[r and {n: getattr(r, n) for n in names} for r in rejections]
+        )
+
+    def label_counts(self) -> dict[str, int]:
+        """Counts examples per class, in order of first appearance; numbers are left out."""
+        counts: Counter[str] = Counter()
+        for label in self.labels:
+            tags = [label] if isinstance(label, str) else label
+            counts.update(tags if isinstance(tags, list) else ())
+        return dict(counts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of every row and column, independent of Arrow's chunking."""
+        digest = hashlib.sha256(str(self.table.column_names).encode())
+        for batch in self.table.combine_chunks().to_batches(max_chunksize=8192):
+            rows = json.dumps(batch.to_pylist(), ensure_ascii=False, sort_keys=True)
+            digest.update(rows.encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()

@@ -1,0 +1,207 @@
+"""Files written whole or not at all, the cache directory, and packaged resources."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from japagen.errors import DamagedError, JapagenError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yields a temporary path that replaces ``path`` when the block ends without an error."""
+    if path.is_dir():
+        raise JapagenError(
+            f"Expected a file to write, found the directory {path}.", "Give the path of a file."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        # A failed write names no file, and the temporary one is none of the user's.
+        if error.filename in (None, name):
+            error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yields a temporary directory that replaces ``path`` when the block ends without an error."""
+    if path.is_file():
+        raise JapagenError(
+            f"Expected a directory to write, found the file {path}.", "Give another path."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except Exception as error:
+        # The writers of weights and tokenizers, in Rust, say it in words alone.
+        if isinstance(error, OSError) or "No space left" not in str(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON atomically."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads what `write_json` wrote.
+
+    Raises:
+        DamagedError: If the file is not whole.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedError(path) from error
+
+
+def write_array(path: Path, array: npt.NDArray[np.float64]) -> None:
+    """Writes an array as .npy, atomically."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def read_array(path: Path) -> npt.NDArray[np.float64]:
+    """Reads what `write_array` wrote.
+
+    Raises:
+        DamagedError: If the file is not whole.
+    """
+    try:
+        array: npt.NDArray[np.float64] = np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise DamagedError(path) from error
+    return array
+
+
+def digest(value: Any) -> str:
+    """First 16 hex digits of the SHA-256 of a JSON-ready value."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def cache_dir(*parts: str) -> Path:
+    """Returns the cache directory, or a directory below it, and creates it.
+
+    ``JAPAGEN_CACHE`` names the directory itself; without it, it is ``japagen`` below
+    ``XDG_CACHE_HOME`` (if absolute, as the XDG base directory specification asks) or below
+    ``~/.cache``.
+
+    Raises:
+        JapagenError: If the directory cannot be created.
+    """
+    path = _root().joinpath(*parts)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JapagenError(
+            f"Expected a cache directory that can be written, found {path} ({error.strerror}).",
+            "Set JAPAGEN_CACHE to a directory of your own.",
+        ) from error
+    return path
+
+
+def build_once(target: Path, build: Callable[[Path], None]) -> Path:
+    """Returns the directory ``target``, which ``build`` fills if it is not there yet.
+
+    ``build`` is given an empty directory next to ``target``, which is renamed when it is full:
+    ``target`` is either absent or complete. Of several processes that start at once each
+    builds its own copy, and the first to finish keeps it.
+
+    Raises:
+        JapagenError: If the disk does not take it.
+    """
+    if target.is_dir():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+    try:
+        build(scratch)
+        # mkdtemp makes it private; a cache may be shared with the group.
+        scratch.chmod(0o755)
+        scratch.rename(target)
+    except OSError as error:
+        if not target.is_dir():
+            raise _cannot_write(target, error) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _root() -> Path:
+    named = os.environ.get("JAPAGEN_CACHE")
+    if named:
+        return Path(named).expanduser()
+    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (xdg if xdg.is_absolute() else Path.home() / ".cache") / "japagen"
+
+
+def _cannot_write(target: Path, error: OSError) -> JapagenError:
+    return JapagenError(
+        f"Writing {target} failed: {error.strerror or error}.",
+        "Free some space there, or set JAPAGEN_CACHE to another directory.",
+    )
+
+
+def resource_dir(
+    name: Literal["prompts_ja", "configs"], explicit: str | Path | None = None
+) -> Path:
+    """Returns the directory ``name``: the explicit path, the packaged copy, or the checkout's.
+
+    Raises:
+        JapagenError: If an explicit path is not a directory, or the installation is broken.
+    """
+    if explicit is not None:
+        path = Path(explicit)
+        if not path.is_dir():
+            raise JapagenError(
+                f"Expected a directory of {name}, found nothing at {path}.",
+                "Check the path, or leave it out to use the built-in ones.",
+            )
+        return path
+    package = Path(__file__).parents[1]
+    for candidate in (package / "_resources" / name, package.parent / name):
+        if candidate.is_dir():
+            return candidate
+    raise JapagenError(
+        f"The directory {name} is missing from this installation of japagen.",
+        "Reinstall japagen.",
+    )

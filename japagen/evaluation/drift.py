@@ -1,0 +1,399 @@
+"""Tells whether new traffic still looks like what a classifier was made for.
+
+Beside a classifier lies a profile of texts that it has not learnt from: hashed word counts,
+registers, lengths and the probabilities it gave, none of which spell out a text. New traffic is
+compared with it by permutation tests, so that 50 texts and 50,000 are judged by the same rule.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from japagen.data.dataset import Dataset
+from japagen.data.files import atomic
+from japagen.errors import DamagedError, JapagenError
+from japagen.japanese.morphology import Tagger, default_tagger
+from japagen.japanese.normalization import normalize
+from japagen.japanese.register.detector import RegisterAnalyzer
+from japagen.japanese.registers import OTHER, PRESETS
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier
+
+FILE = "reference.npz"
+_BUCKETS = 2**15
+_REGISTERS = (*PRESETS, OTHER)
+_PERMUTATIONS = 499
+_SIGNIFICANCE = 0.01
+# Most texts of either side that tests look at; more would only find ever smaller differences.
+_MOST = 2000
+_LEAST = 20
+_FEW_WORDS = 20
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Verdict = Literal["steady", "watch", "retrain"]
+# The least change that matters, whatever its significance. Words: bits of Jensen-Shannon
+# divergence beyond what two samples of one population of these sizes show.
+_MATTERS = {"words": 0.02, "registers": 0.1, "length": 0.1, "labels": 0.1, "confidence": 0.05}
+# What the classifier does is worse news than what it reads.
+_OUTPUTS = ("labels", "confidence")
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What is kept of a sample of texts.
+
+    Attributes:
+        words: Shape (n, buckets): hashed counts of lemmas.
+        registers: Shape (n,): index into the names of registers.
+        lengths: Shape (n,): characters.
+        probabilities: Shape (n, labels): what the classifier gave.
+        labels: Names of the labels.
+    """
+
+    words: sparse.csr_array
+    registers: Ints
+    lengths: Ints
+    probabilities: Floats
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def take(self, rows: Ints) -> Profile:
+        """The profile of some of the texts."""
+        return Profile(
+            self.words[rows],
+            self.registers[rows],
+            self.lengths[rows],
+            self.probabilities[rows],
+            self.labels,
+        )
+
+    def save(self, directory: Path) -> None:
+        """Writes the profile into a directory."""
+        with atomic(directory / FILE) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                data=self.words.data,
+                indices=self.words.indices,
+                indptr=self.words.indptr,
+                registers=self.registers,
+                lengths=self.lengths,
+                probabilities=self.probabilities,
+                labels=np.array(self.labels),
+            )
+
+    @classmethod
+    def load(cls, directory: Path) -> Profile:
+        """Reads what `save` wrote.
+
+        Args:
+            directory: A run, or a classifier with the profile in or beside its directory.
+
+        Raises:
+            JapagenError: If there is none, which is so for a classifier that was trained without
+                test and unlabelled texts.
+            DamagedError: If it is not whole.
+        """
+        places = (directory / FILE, directory.resolve().parent / FILE)
+        path = next((p for p in places if p.is_file()), places[0])
+        if not path.is_file():
+            raise JapagenError(
+                f"Expected {path} to compare with, found no such file.",
+                "A run writes it where the task has test or unlabelled texts.",
+            )
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                shape = (len(found["lengths"]), _BUCKETS)
+                words = sparse.csr_array(
+                    (found["data"], found["indices"], found["indptr"]), shape=shape
+                )
+                return cls(
+                    words,
+                    found["registers"],
+                    found["lengths"],
+                    found["probabilities"],
+                    tuple(found["labels"].tolist()),
+                )
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+            raise DamagedError(path) from error
+
+
+def profile(
+    texts: Sequence[str],
+    probabilities: Floats,
+    labels: Sequence[str],
+    *,
+    tagger: Tagger | None = None,
+) -> Profile:
+    """Counts a sample of texts.
+
+    Args:
+        texts: The texts; pairs joined by a line break.
+        probabilities: Shape (n, labels): what the classifier gave.
+        labels: Names of the labels.
+        tagger: Morphological analyser; the default one if None.
+    """
+    tagger = tagger or default_tagger()
+    rows = [Counter(map(_bucket, _lemmas(text, tagger))) for text in texts]
+    indptr = np.cumsum([0, *map(len, rows)])
+    indices = np.array([b for row in rows for b in row], dtype=np.int64)
+    data = np.array([n for row in rows for n in row.values()], dtype=np.float64)
+    words = sparse.csr_array((data, indices, indptr), shape=(len(texts), _BUCKETS))
+    reports = RegisterAnalyzer().analyze_all(texts)
+    registers = np.array([_REGISTERS.index(r.register.name) for r in reports], dtype=np.int64)
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    return Profile(words, registers, lengths, np.asarray(probabilities, float), tuple(labels))
+
+
+def profile_of(examples: Dataset, classifier: Classifier) -> Profile:
+    """Classifies texts, at most a few thousand of them, and counts them.
+
+    Args:
+        examples: Texts or pairs; labels are not read.
+        classifier: Whose answers are kept.
+    """
+    if len(examples) > _MOST:
+        rows = np.random.default_rng(0).choice(len(examples), _MOST, replace=False)
+        examples = examples.take(np.sort(rows))
+    pairs = examples.column("text_pair")
+    given = classifier.space.by_name(classifier.probabilities(examples.texts, pairs))
+    return profile(plain_texts(examples), given, classifier.labels)
+
+
+def plain_texts(examples: Dataset) -> list[str]:
+    """Texts as they are; the two of a pair with a line break between them."""
+    pairs = zip(examples.texts, examples.column("text_pair"), strict=True)
+    return [text if pair is None else f"{text}\n{pair}" for text, pair in pairs]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of new traffic with the reference.
+
+    Attributes:
+        name: "words" (Jensen-Shannon divergence in bits, beyond chance), "registers" and
+            "labels" (total variation, 0 to 1), "length" (Kolmogorov-Smirnov distance, 0 to 1),
+            "confidence" (loss of the mean highest probability, 0 to 1).
+        value: The distance, less what chance alone would show.
+        p_value: How often chance alone shows as much, adjusted for the number of checks (Holm).
+        drifted: Whether it is significant and large enough to matter.
+        detail: Figures of both sides for a reader.
+    """
+
+    name: str
+    value: float
+    p_value: float
+    drifted: bool
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What comparing found.
+
+    Attributes:
+        verdict: "steady"; "watch" where what is read has changed; "retrain" where what the
+            classifier answers has: its confidence or the share of its labels.
+        checks: Every comparison.
+        new_words: Words of the new texts of which the reference has none, most frequent first,
+            with the number of texts that have them.
+        reference: Number of texts of the reference.
+        new: Number of new texts.
+    """
+
+    verdict: Verdict
+    checks: tuple[Check, ...]
+    new_words: dict[str, int]
+    reference: int
+    new: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns a JSON-ready mapping."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+
+def compare(reference: Profile, texts: Sequence[str], new: Profile, seed: int = 0) -> Drift:
+    """Compares new traffic with the reference.
+
+    A change counts when a permutation test finds it (p < 0.01 after Holm's correction over the
+    checks) and it is large enough to matter.
+
+    Args:
+        reference: The profile beside the classifier.
+        texts: The new texts, of which words are named.
+        new: Their profile.
+        seed: Of samples and permutations.
+
+    Raises:
+        JapagenError: If there are too few texts, or the labels are others.
+    """
+    for name, side in (("the reference", reference), ("the new traffic", new)):
+        if len(side) < _LEAST:
+            raise JapagenError(
+                f"Expected at least {_LEAST} texts in {name}, found {len(side)}.",
+                "Fewer cannot be told from chance: collect more.",
+            )
+    if reference.labels != new.labels:
+        raise JapagenError(
+            f"Expected the labels {', '.join(reference.labels)}, found {', '.join(new.labels)}.",
+            "Compare with the classifier that the reference belongs to.",
+        )
+    rng = np.random.default_rng(seed)
+    a, b = (_sample(side, rng) for side in (reference, new))
+    order = [rng.permutation(len(a) + len(b)) for _ in range(_PERMUTATIONS)]
+    first, second = (side.probabilities.argmax(axis=1) for side in (a, b))
+    found = [
+        _words(a, b, order),
+        _shares("registers", a.registers, b.registers, _REGISTERS, order),
+        _lengths(a, b),
+        _shares("labels", first, second, a.labels, order),
+        _confidence(a, b, order),
+    ]
+    checks = _adjusted(found)
+    drifted = {check.name for check in checks if check.drifted}
+    verdict: Verdict = "watch" if drifted else "steady"
+    if drifted & set(_OUTPUTS):
+        verdict = "retrain"
+    return Drift(verdict, checks, _new_words(reference, texts), len(reference), len(new))
+
+
+def _sample(side: Profile, rng: np.random.Generator) -> Profile:
+    if len(side) <= _MOST:
+        return side
+    return side.take(np.sort(rng.choice(len(side), _MOST, replace=False)))
+
+
+def _words(a: Profile, b: Profile, order: Sequence[Ints]) -> Check:
+    rows = sparse.vstack([a.words, b.words], format="csr")
+    used = np.flatnonzero(np.asarray(rows.sum(axis=0)).ravel())
+    rows = rows[:, used]
+    total = np.asarray(rows.sum(axis=0)).ravel()
+
+    # One product for all permutations: a row a permutation, a one for each text on its side.
+    sides = [np.arange(len(a)), *(o[: len(a)] for o in order)]
+    picked = sparse.csr_array(
+        (
+            np.ones(len(a) * len(sides)),
+            np.concatenate(sides),
+            np.arange(len(sides) + 1) * len(a),
+        ),
+        shape=(len(sides), rows.shape[0]),
+    )
+    seen, *chance = (
+        _jensen_shannon(p, total - p) for p in (row.toarray().ravel() for row in picked @ rows)
+    )
+    return Check(
+        "words",
+        max(0.0, seen - float(np.mean(chance))),
+        _p_value(seen, chance),
+        False,
+        {"divergence": round(seen, 4), "by_chance": round(float(np.mean(chance)), 4)},
+    )
+
+
+def _jensen_shannon(p: Floats, q: Floats) -> float:
+    p, q = p / max(p.sum(), 1), q / max(q.sum(), 1)
+    middle = (p + q) / 2
+    parts = [np.sum(x[x > 0] * np.log2(x[x > 0] / middle[x > 0])) for x in (p, q)]
+    return float(sum(parts) / 2)
+
+
+def _shares(name: str, a: Ints, b: Ints, names: Sequence[str], order: Sequence[Ints]) -> Check:
+    both = np.concatenate([a, b])
+
+    def distance(first: Ints) -> float:
+        counts = np.bincount(both[first], minlength=len(names))
+        rest = total - counts
+        return float(np.abs(counts / counts.sum() - rest / rest.sum()).sum() / 2)
+
+    total = np.bincount(both, minlength=len(names))
+    seen = distance(np.arange(len(a)))
+    chance = [distance(o[: len(a)]) for o in order]
+    detail = {
+        label: [round(float(np.mean(side == i)), 4) for side in (a, b)]
+        for i, label in enumerate(names)
+        if total[i]
+    }
+    value = max(0.0, seen - float(np.mean(chance)))
+    return Check(name, value, _p_value(seen, chance), False, detail)
+
+
+def _lengths(a: Profile, b: Profile) -> Check:
+    from scipy.stats import ks_2samp
+
+    found = ks_2samp(a.lengths, b.lengths)
+    # Mean of the statistic for two samples of one population (of Kolmogorov's distribution).
+    by_chance = 0.8687 * np.sqrt((len(a) + len(b)) / (len(a) * len(b)))
+    medians = [float(np.median(side.lengths)) for side in (a, b)]
+    value = max(0.0, float(found.statistic) - float(by_chance))
+    return Check("length", value, float(found.pvalue), False, {"median": medians})
+
+
+def _confidence(a: Profile, b: Profile, order: Sequence[Ints]) -> Check:
+    both = np.concatenate([side.probabilities.max(axis=1) for side in (a, b)])
+
+    def loss(first: Ints) -> float:
+        rest = (both.sum() - both[first].sum()) / (len(both) - len(first))
+        return float(both[first].mean() - rest)
+
+    seen = loss(np.arange(len(a)))
+    chance = [loss(o[: len(a)]) for o in order]
+    means = [round(float(side.probabilities.max(axis=1).mean()), 4) for side in (a, b)]
+    return Check("confidence", max(0.0, seen), _p_value(seen, chance), False, {"mean": means})
+
+
+def _p_value(seen: float, chance: Sequence[float]) -> float:
+    above = sum(value >= seen - 1e-12 for value in chance)
+    return (above + 1) / (len(chance) + 1)
+
+
+def _adjusted(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """Holm's step-down correction, and whether each change counts."""
+    adjusted: dict[str, float] = {}
+    highest = 0.0
+    by_p = sorted(checks, key=lambda check: check.p_value)
+    for i, check in enumerate(by_p):
+        highest = max(highest, min(1.0, check.p_value * (len(checks) - i)))
+        adjusted[check.name] = highest
+    return tuple(
+        Check(
+            c.name,
+            round(c.value, 4),
+            round(adjusted[c.name], 4),
+            adjusted[c.name] <= _SIGNIFICANCE and c.value >= _MATTERS[c.name],
+            c.detail,
+        )
+        for c in checks
+    )
+
+
+def _new_words(reference: Profile, texts: Sequence[str]) -> dict[str, int]:
+    known = np.asarray(reference.words.sum(axis=0)).ravel()
+    tagger = default_tagger()
+    counts: Counter[str] = Counter()
+    for text in texts:
+        words = ((m.orth_base, m.lemma) for m in tagger.tokenize(normalize(text)))
+        counts.update({shown for shown, lemma in words if not known[_bucket(lemma)]})
+    least = max(2, len(texts) / 100)
+    return {word: n for word, n in counts.most_common(_FEW_WORDS) if n >= least}
+
+
+def _lemmas(text: str, tagger: Tagger) -> list[str]:
+    return [m.lemma for m in tagger.tokenize(normalize(text))]
+
+
+def _bucket(word: str) -> int:
+    return zlib.crc32(word.encode("utf-8", "surrogatepass")) % _BUCKETS

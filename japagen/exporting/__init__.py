@@ -1,1 +1,0 @@
-"""Datasets, cards and annotation projects for other tools."""

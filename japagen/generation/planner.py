@@ -1,0 +1,495 @@
+"""Decides what is asked for, and turns the answers into examples."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from japagen.config.sections import KINDS, TEXTS_PER_REQUEST, Knowledge
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example, Label, Rejection
+from japagen.errors import JapagenError
+from japagen.generation.shots import ShotSets
+from japagen.generation.topics import LENGTH, Phrasing, Settings, default_grid, drawn_settings
+from japagen.japanese.morphology import Tagger, default_tagger
+from japagen.japanese.registers import Register
+from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import draft_request, identified, one_line, read_texts
+
+
+def strategy_of(task: Task, gold: Dataset | None) -> str:
+    """How texts are asked for: where there is gold few-shot, unless the task says otherwise."""
+    if task.generation.strategy in ("few_shot", "zero_shot"):
+        return task.generation.strategy
+    return "few_shot" if gold is not None and len(gold) else "zero_shot"
+
+
+_Name = TypeVar("_Name", bound=Hashable)
+
+
+def apportion(shares: Mapping[_Name, float], total: int) -> dict[_Name, int]:
+    """Splits ``total`` by shares with the largest-remainder method.
+
+    Returns:
+        Name to count, adding up to ``total``; ties go to the earlier name.
+    """
+    mass = sum(shares.values())
+    exact = {name: share / mass * total for name, share in shares.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
+    for name in by_remainder[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def round_sizes(task: Task) -> list[int]:
+    """Texts to ask for per label in each round, the larger rounds first; empty ones left out."""
+    sizes = apportion(dict.fromkeys(range(task.generation.rounds), 1.0), task.generation.per_label)
+    return [size for size in sizes.values() if size]
+
+
+def plan_requests(
+    task: Task,
+    gold: Dataset | None,
+    registers: Mapping[str, Mapping[str, float]],
+    prompts: PromptLibrary,
+    generator: GeneratorInfo,
+    tagger: Tagger | None = None,
+    corpus: Dataset | None = None,
+) -> list[Request]:
+    """Decides every request of a run, as far as that is possible before the first answer.
+
+    Args:
+        task: The task.
+        gold: Training gold with ``register_seen`` filled in, or None.
+        registers: Label to register name to share.
+        prompts: Where templates come from.
+        generator: Which kind of prompt is wanted, and from whom.
+        tagger: Reads gold, where prompts say what each text is about.
+        corpus: Texts to take passages from, or None.
+
+    Returns:
+        The requests, in the order to send them. Those of later rounds name what the user wants
+        covered, and not yet what the earlier rounds will turn out to lack.
+    """
+    planner = RequestPlanner(task, gold, prompts, generator, tagger, corpus)
+    requests: list[Request] = []
+    for number, size in enumerate(round_sizes(task)):
+        wanted = {label: first_wants(task, label, size) for label in task.labels}
+        requests += planner.round(number, size, registers, wanted)
+    return requests
+
+
+def first_wants(task: Task, label: str, size: int) -> dict[Knowledge, float]:
+    """Texts of a label, of ``size``, that each thing the user wants covered is due."""
+    return {known: share * size for known, share in task.wanted_shares(label).items()}
+
+
+class RequestPlanner:
+    """Decides requests, a round at a time.
+
+    Requests that share a prompt stand together, so that a backend can reuse the prefix; shot
+    sets of different labels take turns, so that a run cut short is still balanced. Everything
+    is drawn from the task's seed, and a round depends on earlier ones only by what it is told
+    to name.
+
+    Args:
+        task: The task.
+        gold: Training gold with ``register_seen`` filled in, or None.
+        prompts: Where templates come from.
+        generator: Which kind of prompt is wanted, and from whom.
+        tagger: Reads gold, where prompts say what each text is about.
+        corpus: Texts to take passages from, or None.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        gold: Dataset | None,
+        prompts: PromptLibrary,
+        generator: GeneratorInfo,
+        tagger: Tagger | None = None,
+        corpus: Dataset | None = None,
+    ) -> None:
+        self._task = task
+        self._gold = gold
+        self._prompts = prompts
+        self._generator = generator
+        self._strategy = strategy_of(task, gold)
+        self._phrasing = Phrasing(
+            task, gold, tagger or default_tagger(), generator.prompt_kind, corpus
+        )
+        self._space = task.label_space(gold)
+        self._asked = self._space.asked(gold.labels if gold is not None else ())
+        self._shots: dict[tuple[str, str], ShotSets] = {}
+        self._turns: Counter[tuple[str, str]] = Counter()
+        self._styles: Counter[tuple[str, str]] = Counter()
+        self._tagger = tagger
+        self._several = texts_per_request(task, prompts, generator, self._strategy)
+        self._grid: dict[str, dict[str, int]] = {}
+        if task.generation.attributes == "auto" and generator.prompt_kind == "chat":
+            shown = gold if self._strategy == "few_shot" else None
+            self._grid = default_grid(task, prompts, shown)
+        self._settings: dict[tuple[str, str], Iterator[Settings]] = {}
+        self._asked_for: dict[str, _Asked] = {}
+
+    def round(
+        self,
+        number: int,
+        size: int,
+        registers: Mapping[str, Mapping[str, float]],
+        wanted: Mapping[str, Mapping[Knowledge, float]],
+    ) -> list[Request]:
+        """The requests of the next round, in the order to send them.
+
+        Args:
+            number: Which round, from 0.
+            size: Texts for each label.
+            registers: Label to register name to share.
+            wanted: Label to what is to be named, in how many texts; scaled down where that is
+                more than there are. The rest name an item of the task's knowledge, or nothing.
+        """
+        groups: list[tuple[int, list[Request]]] = []
+        for label, texts in apportion(self._asked, size * len(self._task.labels)).items():
+            counts = apportion(registers[label], texts)
+            items = deal(wanted.get(label, {}), texts, self._phrasing.items(label, number))
+            cells = fitted(spread(items, counts), self._phrasing.fits)
+            for register, named in cells.items():
+                groups += self._cell(number, label, register, named)
+        groups.sort(key=lambda group: group[0])
+        return [request for _, group in groups for request in group]
+
+    def _cell(
+        self, number: int, label: str, register: str, named: Sequence[Knowledge | None]
+    ) -> list[tuple[int, list[Request]]]:
+        """The requests of one label and register, by shot set."""
+        batches = self._batches(named)
+        size = max(1, self._task.generation.completions_per_shot_set // max(1, self._several))
+        groups = []
+        for start in range(0, len(batches), size):
+            turn = self._turns[label, register]
+            self._turns[label, register] += 1
+            shots = self._draw(label, register)
+            group = []
+            for n, batch in enumerate(batches[start : start + size]):
+                place = [self._task.seed, label, register, turn, n]
+                asked = self._to_ask(number, place, shots, batch)
+                group.append(self._request(asked))
+            groups.append((turn, group))
+        return groups
+
+    def _batches(self, named: Sequence[Knowledge | None]) -> list[list[Knowledge | None]]:
+        """What the texts of each request name; a text that is put in other words is alone."""
+        batches: list[list[Knowledge | None]] = []
+        room = 0
+        for known in named:
+            alone = known is not None and known.kind == "paraphrase"
+            if alone or not room:
+                batches.append([])
+                room = 0 if alone else max(1, self._several)
+            batches[-1].append(known)
+            room -= not alone
+        return batches
+
+    def _to_ask(
+        self,
+        number: int,
+        place: Sequence[Any],
+        shots: Sequence[Example],
+        batch: Sequence[Knowledge | None],
+    ) -> _Asked:
+        """Draws all that one request says."""
+        label, register, turn = place[1:4]
+        places = [place] if len(batch) == 1 else [[*place, i] for i in range(len(batch))]
+        knowns = [
+            self._phrasing.settled(known, at, label, shots)
+            for known, at in zip(batch, places, strict=True)
+        ]
+        chat = self._generator.prompt_kind == "chat"
+        # Documents with the same shots begin alike, so that a backend reads them once.
+        ordinal = turn if not chat else self._styles[label, register]
+        self._styles[label, register] += 1
+        draw = f"{self._task.seed}/style/{label}/{register}"
+        style = self._prompts.style(register, draw, ordinal, voices=chat)
+        settings = [self._how(label, register, known) for known in knowns]
+        return _Asked(number, place, label, register, shots, knowns, settings, style)
+
+    def _how(self, label: str, register: str, known: Knowledge | None) -> Settings:
+        """How the next text of a label and register is to be written."""
+        if not self._grid or (known is not None and known.kind == "paraphrase"):
+            return ()
+        key = label, register
+        if key not in self._settings:
+            seed = random.Random(f"{self._task.seed}/settings/{label}/{register}")
+            self._settings[key] = drawn_settings(self._grid, seed.randrange(2**32))
+        drawn = next(self._settings[key])
+        if known is not None and known.kind == "length_band":
+            return tuple((name, value) for name, value in drawn if name != LENGTH)
+        return drawn
+
+    def _request(self, asked: _Asked) -> Request:
+        request = identified(self._draft(asked), asked.place, self._generator)
+        self._asked_for[request.id] = asked
+        return request
+
+    def missing(self, requests: Sequence[Request], answers: Mapping[str, Answer]) -> list[Request]:
+        """Requests for the texts that lists came without, each to be written as it was to be.
+
+        Args:
+            requests: What this planner planned, these requests among it.
+            answers: Request id to accepted answer.
+        """
+        again = []
+        for request in requests:
+            answer = answers.get(request.id)
+            short = request.texts - len(read_texts(request, answer)) if answer else 0
+            if short > 0:
+                asked = self._asked_for[request.id]
+                rest = replace(
+                    asked,
+                    place=[*asked.place, "again"],
+                    knowns=asked.knowns[-short:],
+                    settings=asked.settings[-short:],
+                )
+                again.append(self._request(rest))
+        return again
+
+    def _draw(self, label: str, register: str) -> list[Example]:
+        if self._strategy != "few_shot":
+            return []
+        key = label, register
+        if key not in self._shots:
+            self._shots[key] = ShotSets(self._task, self._gold, label, register, self._tagger)
+        return self._shots[key].draw()
+
+    def _draft(self, asked: _Asked) -> Request:
+        task, g = self._task, self._task.generation
+        first = asked.knowns[0]
+        rewriting = first is not None and first.kind == "paraphrase" and bool(first.gold_ids)
+        several = self._several > 0 and not (first is not None and first.kind == "paraphrase")
+        # A text that is put in other words stands alone: it descends from itself.
+        shots = [] if rewriting else asked.shots
+        shown = [one_line(e.text) for e in shots]
+        # Texts of several labels stand among those of others: each says whose it is.
+        marked = task.kind == "multi_label"
+        variables: dict[str, Any] = {
+            **label_variables(task, asked.label),
+            "register": asked.style,
+            "shots": [
+                f"【{self._space.name(e.label)}】{text}" if marked and e.label is not None else text
+                for e, text in zip(shots, shown, strict=True)
+            ],
+            "mark": f"【{asked.label}】" if marked and shots else "",
+            **self._phrasing.variables(None if several else first, [e.text for e in shots]),
+            "settings": asked.settings[0],
+            "number": len(asked.knowns) if several else 0,
+            "each": [
+                self._phrasing.told(known, settings, [e.text for e in shots])
+                for known, settings in zip(asked.knowns, asked.settings, strict=True)
+            ],
+        }
+        if rewriting and first is not None:
+            variables["original"] = self._phrasing.original(first)
+        knowns = [known for known in asked.knowns if known]
+        ids = [*(e.id for e in shots), *(id_ for known in knowns for id_ in known.gold_ids)]
+        said = [
+            "\n".join(f"{name}：{value}" for name, value in settings) for settings in asked.settings
+        ]
+        return draft_request(
+            "paraphrase" if rewriting else self._strategy,
+            variables,
+            self._prompts,
+            self._generator,
+            Sampling(g.temperature, g.top_k, g.min_p, g.max_tokens * len(asked.knowns)),
+            label=asked.label,
+            register=Register.of(asked.register),
+            shot_ids=tuple(dict.fromkeys(ids)),
+            knowledge=[name for known in knowns for name in known.named],
+            round=asked.number,
+            each=[known.named if known else () for known in asked.knowns] if several else (),
+            settings=said if any(said) else (),
+        )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What one request is made of.
+
+    Attributes:
+        number: Round of the closed loop.
+        place: What tells the request from the others of its task.
+        label: The label asked for.
+        register: Name of the register asked for.
+        shots: Gold that the prompt shows, as it shows it.
+        knowns: What each text names.
+        settings: How each text is to be written.
+        style: How the prompt describes the register.
+    """
+
+    number: int
+    place: Sequence[Any]
+    label: str
+    register: str
+    shots: Sequence[Example]
+    knowns: Sequence[Knowledge | None]
+    settings: Sequence[Settings]
+    style: Mapping[str, Any]
+
+
+def texts_per_request(
+    task: Task, prompts: PromptLibrary, generator: GeneratorInfo, strategy: str
+) -> int:
+    """Texts that a request lists; 0 where each request asks for one text, not for a list.
+
+    Raises:
+        JapagenError: If a list is asked for and the template cannot ask for one.
+    """
+    wanted = task.generation.texts_per_request
+    if generator.prompt_kind == "document" or wanted == 1:
+        return 0
+    if prompts.names(f"{strategy}.chat", "number"):
+        return wanted or TEXTS_PER_REQUEST
+    if wanted is None:
+        return 0
+    raise JapagenError(
+        f"generation.texts_per_request is {wanted}, but the template {strategy}.chat.j2 in "
+        f"{prompts.directory} does not say how many texts are wanted.",
+        "Use `number` and `each` in it as the built-in template does, or set texts_per_request: 1.",
+    )
+
+
+def deal(
+    wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge | None]
+) -> list[Knowledge | None]:
+    """Gives each of ``size`` texts one thing to name, or none.
+
+    Args:
+        wanted: In how many texts each thing is wanted; scaled down where that is too many.
+        size: How many texts are asked for.
+        others: What texts left over name; they name nothing when it ends.
+
+    Returns:
+        One entry a text; equal ones and those of one kind stand together.
+    """
+    shares: dict[Knowledge | None, float] = {k: n for k, n in wanted.items() if n > 0}
+    free = max(0.0, size - sum(shares.values()))
+    counts = apportion({**shares, None: free}, size) if shares or free else {}
+    left = counts.pop(None, 0)
+    named = sorted(counts.items(), key=lambda item: KINDS.index(item[0].kind) if item[0] else 0)
+    dealt: list[Knowledge | None] = [known for known, count in named for _ in range(count)]
+    return [*dealt, *(next(others, None) for _ in range(left))]
+
+
+def spread(
+    items: Sequence[Knowledge | None], counts: Mapping[str, int]
+) -> dict[str, list[Knowledge | None]]:
+    """Gives out a label's items over its registers, each register an even part of every kind."""
+    slots = sorted(
+        ((i + 0.5) / count, place, register)
+        for place, (register, count) in enumerate(counts.items())
+        for i in range(count)
+    )
+    cells: dict[str, list[Knowledge | None]] = {r: [] for r, count in counts.items() if count}
+    for (_, _, register), item in zip(slots, items, strict=True):
+        cells[register].append(item)
+    return cells
+
+
+def label_variables(task: Task, label: str) -> dict[str, Any]:
+    """What templates may say of the task and of the label asked for."""
+    own = task.label_space().tags(label)
+    others = [name for name in task.labels if name not in own]
+    return {
+        "text_type": task.text_type,
+        "description": task.description,
+        "domain": task.domain,
+        "instruction": task.generation.instruction,
+        "label_type": task.label_type,
+        "label": label,
+        "label_description": task.describe(label),
+        "other_labels": [] if task.kind == "regression" else others,
+    }
+
+
+def fitted(
+    cells: Mapping[str, Sequence[Knowledge | None]], fits: Callable[[Knowledge | None, str], bool]
+) -> dict[str, list[Knowledge | None]]:
+    """Moves what does not fit a register to one that it fits, by exchange.
+
+    Args:
+        cells: Register to what its requests name.
+        fits: Whether a request in a register can name something.
+
+    Returns:
+        As many entries a register; what fits nowhere is named by no request.
+    """
+    found = {register: list(items) for register, items in cells.items()}
+    places = [(register, i) for register, items in found.items() for i in range(len(items))]
+    for register, i in places:
+        item = found[register][i]
+        if fits(item, register):
+            continue
+        found[register][i] = None
+        for other, j in places:
+            if fits(item, other) and fits(found[other][j], register) and found[other][j] != item:
+                found[register][i], found[other][j] = found[other][j], item
+                break
+    return found
+
+
+def to_dataset(
+    requests: Sequence[Request],
+    answers: Mapping[str, Answer],
+    failures: Mapping[str, str],
+    generator: str,
+    label_of: Callable[[str], Label | None] = str,
+) -> Dataset:
+    """Turns answers into examples, in request order; one answer may give several.
+
+    A failed or unreadable answer stays as rejected rows with the reason. Texts that a list came
+    without have no row: see `RequestPlanner.missing`.
+
+    Args:
+        requests: What was asked.
+        answers: Request id to accepted answer.
+        failures: Request id to the reason why there is none.
+        generator: Name of the model that answered.
+        label_of: From the name that was asked for to the label; see `LabelSpace.label`.
+    """
+    rows: list[Example] = []
+    for request in requests:
+        label = label_of(request.label)
+        failure = failures.get(request.id, "no answer")
+        rows += [
+            replace(row, generator=generator, label=label, label_asked=label)
+            for row in _to_examples(request, answers.get(request.id), failure)
+        ]
+    return Dataset.of(rows)
+
+
+def _to_examples(request: Request, answer: Answer | None, failure: str) -> list[Example]:
+    found: list[tuple[str, Rejection | None]]
+    if answer is None:
+        found = [("", Rejection("failed", 1, 0, failure))] * request.texts
+    else:
+        found = read_texts(request, answer)
+    # A list may be short, and then it is its end that is missing.
+    return [
+        Example(
+            text=text,
+            id=id_,
+            split="synthetic",
+            register_asked=request.register,
+            request_id=request.id,
+            shot_ids=request.shot_ids,
+            round=request.round,
+            prompt_id=request.template,
+            seed=request.seed,
+            rejected=rejected,
+        )
+        for id_, (text, rejected) in zip(request.text_ids(), found, strict=False)
+    ]

@@ -1,0 +1,388 @@
+"""How a request's knowledge is put to a model.
+
+A base model follows no instructions, but it does continue a pattern: every text of the list is
+preceded by a cue in brackets (what it is about, how it ends, how long it is), and the line to
+write begins with the cue that is wanted. All shots come before it, so requests that share a shot
+set share all of the prompt but its last characters.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations as couples
+from itertools import count, cycle, repeat
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset, Example
+from japagen.generation.passages import Passages
+from japagen.japanese.morphology import Tagger
+from japagen.japanese.traits import Cues
+from japagen.llm.backend import PromptKind
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import one_line
+
+
+class Phrasing:
+    """What templates may say of a request's knowledge.
+
+    Args:
+        task: The task.
+        gold: Training gold, or None.
+        tagger: The morphological analyser.
+        prompt_kind: A document's reader is told of the first attribute alone.
+        corpus: Texts to take passages from, or None.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        gold: Dataset | None,
+        tagger: Tagger,
+        prompt_kind: PromptKind,
+        corpus: Dataset | None = None,
+    ) -> None:
+        self._task = task
+        self._tagger = tagger
+        self._prompt_kind = prompt_kind
+        self._passages = Passages(corpus.texts, tagger) if corpus is not None else None
+        self._gold = {e.id: e for e in gold or ()}
+        self._read: Cues | None = None
+
+    @property
+    def _cues(self) -> Cues:
+        # Gold is read only where a request names something.
+        if self._read is None:
+            self._read = Cues([e.text for e in self._gold.values()], self._tagger)
+        return self._read
+
+    def items(self, label: str, number: int) -> Iterator[Knowledge | None]:
+        """What a label's requests name that are to name nothing else, without end.
+
+        An item of the task's knowledge, a combination of its attributes and a passage of its
+        corpus take turns, as far as there are any; a share has a gold text put in other words
+        instead. Which passage and which text is settled with the shots.
+        """
+        named = self._named(label, number)
+        share = self._task.generation.paraphrase_share if self._prompt_kind == "chat" else 0.0
+        for i in count():
+            if int((i + 1) * share) > int(i * share):
+                yield Knowledge("paraphrase", "")
+            else:
+                yield next(named, None)
+
+    def _named(self, label: str, number: int) -> Iterator[Knowledge]:
+        sources = [self._listed(label, number), self._combined(label, number)]
+        if self._passages is not None:
+            sources.append(cycle([Knowledge("passage", "")]))
+        while sources:
+            for source in list(sources):
+                known = next(source, None)
+                if known is None:
+                    sources.remove(source)
+                else:
+                    yield known
+
+    def _combined(self, label: str, number: int) -> Iterator[Knowledge]:
+        """Combinations of a label's attributes, in an order drawn for each round."""
+        grid = dict(self._task.generation.grid(label))
+        if self._prompt_kind == "document":
+            grid = dict(list(grid.items())[:1])
+        drawn = random.Random(f"{self._task.seed}/attributes/{label}/{number}")
+        for combination in combinations(grid, drawn.randrange(2**32)):
+            yield Knowledge("attribute", as_item(combination))
+
+    def _listed(self, label: str, number: int) -> Iterator[Knowledge]:
+        """The task's knowledge for a label, over and over, from a place drawn for each round."""
+        given = self._task.generation.knowledge
+        listed = given.get(label, ()) if isinstance(given, dict) else given
+        if not listed:
+            return
+        start = random.Random(f"{self._task.seed}/knowledge/{label}/{number}").randrange(
+            len(listed)
+        )
+        for i in count(start):
+            yield Knowledge("knowledge", listed[i % len(listed)])
+
+    def told(
+        self, known: Knowledge | None, settings: Settings, shots: Sequence[str]
+    ) -> dict[str, Any]:
+        """What a list of conditions says of one text.
+
+        Args:
+            known: What the text is to name, or None.
+            settings: How it is to be written.
+            shots: The texts that the prompt shows.
+
+        Returns:
+            ``settings`` (pairs of name and value, those of the task's own attributes too),
+            ``knowledge`` and ``cue`` as in `variables`, and whether there is any (``told``).
+        """
+        if known is not None and known.kind == "attribute":
+            settings, known = tuple(from_item(known.item)), None
+        named = self.variables(known, shots)
+        return {
+            "settings": settings,
+            "knowledge": named["knowledge"],
+            "cue": named["cue"],
+            "told": bool(settings or known),
+        }
+
+    def fits(self, known: Knowledge | None, register: str) -> bool:
+        """Whether a register can have an ending: one that gold shows with it, if it shows any."""
+        if known is None or known.kind != "ending":
+            return True
+        seen = [e.register_seen for i in known.gold_ids if (e := self._gold.get(i))]
+        return register in {r.name for r in seen if r} or not any(seen)
+
+    def settled(
+        self,
+        known: Knowledge | None,
+        place: Sequence[Any],
+        label: str = "",
+        shots: Sequence[Example] = (),
+    ) -> Knowledge | None:
+        """Draws what depends on a request's place or shots.
+
+        A text that could be mistaken for another label gets a gold text of that label, and one
+        that is to be put in other words a text of its own. A text
+        with material gets the passage that shares most with its shots and label, so that it
+        descends from no other gold; nothing where none is left.
+        """
+        if known is not None and known.kind == "passage" and not known.item:
+            return self._passage(label, shots)
+        if known is None or known.kind not in ("boundary", "paraphrase") or known.gold_ids:
+            return known
+        wanted = label if known.kind == "paraphrase" else known.item
+        ids = [i for i, e in self._gold.items() if e.label == wanted]
+        drawn = random.Random(repr(place)).sample(ids, min(1, len(ids)))
+        if known.kind == "paraphrase":
+            return replace(known, item=drawn[0], gold_ids=tuple(drawn)) if drawn else None
+        return replace(known, gold_ids=tuple(drawn))
+
+    def variables(self, known: Knowledge | None, shots: Sequence[str]) -> dict[str, Any]:
+        """What a template may name beside the task and the shots.
+
+        Args:
+            known: What the request names, or None.
+            shots: The texts that the prompt shows.
+
+        Returns:
+            ``knowledge`` (a mapping of ``kind``, ``item``, ``description`` and, for attributes,
+            ``attributes``, a list of name and value; or None), ``cues``
+            (one a shot, empty where there is nothing to say or nothing is named) and ``cue`` (of
+            the text to write).
+        """
+        if known is None:
+            return {"knowledge": None, "cues": ["" for _ in shots], "cue": ""}
+        named = {
+            "kind": known.kind,
+            "item": one_line(known.item),
+            "description": self._task.labels.get(known.item, "")
+            if known.kind == "boundary"
+            else "",
+            "attributes": from_item(known.item) if known.kind == "attribute" else (),
+        }
+        return {
+            "knowledge": named,
+            "cues": [self._cue_of(known, text) for text in shots],
+            "cue": self._cue(known),
+        }
+
+    def _cue_of(self, known: Knowledge, text: str) -> str:
+        if known.kind == "ending":
+            ending = self._cues.ending(text)
+            return f"〜{ending}" if ending else ""
+        return (
+            self._cues.length_band(text) if known.kind == "length_band" else self._cues.topic(text)
+        )
+
+    def _cue(self, known: Knowledge) -> str:
+        if known.kind == "ending":
+            return f"〜{known.item}"
+        if known.kind == "boundary":
+            return self._topic(known)
+        if known.kind == "attribute":
+            return one_line(from_item(known.item)[0][1])
+        if known.kind == "passage" and self._passages is not None:
+            return self._passages.topic(known.item)
+        return one_line(known.item)
+
+    def _topic(self, known: Knowledge) -> str:
+        """What the gold text is about that the request descends from; else the other label."""
+        topics = [self._cues.topic(self._gold[i].text) for i in known.gold_ids]
+        return next(filter(None, topics), known.item)
+
+    def _passage(self, label: str, shots: Sequence[Example]) -> Knowledge | None:
+        if self._passages is None:
+            return None
+        texts = [label, self._task.describe(label)] if label else [self._task.description]
+        query = [*texts, *(text for e in shots for text in (e.text, e.text_pair) if text)]
+        found = next(self._passages.best(query), None)
+        return Knowledge("passage", found) if found else None
+
+    def original(self, known: Knowledge) -> str:
+        """The gold text that a request has put in other words."""
+        return one_line(self._gold[known.item].text)
+
+
+# Combinations of attributes, drawn so that every value and every pair of values is as frequent.
+#
+# Attributed prompts (AttrPrompt, Yu et al. 2023, arXiv:2306.15895) draw each attribute by chance.
+# Here each combination is the one whose values, and pairs of values, came least often so far: the
+# entropy of every attribute, and of every two, is then as high as it can be for any number of
+# requests, not only in the limit.
+
+_SEPARATOR = "："
+# A larger grid is searched in a part of it, drawn anew for every combination.
+_CANDIDATES = 1024
+
+Combination: TypeAlias = Sequence[tuple[str, str]]
+
+
+def combinations(grid: Mapping[str, Sequence[str]], seed: int) -> Iterator[Combination]:
+    """Combinations of a grid, without end.
+
+    Args:
+        grid: Attribute to its values, two or more attributes or values.
+        seed: Of the order among combinations that are equally good.
+
+    Yields:
+        One value of each attribute, in the order of the grid.
+    """
+    names, sizes = list(grid), [len(values) for values in grid.values()]
+    if not names:
+        return
+    rng = np.random.default_rng(seed)
+    places = list(couples(range(len(names)), 2))
+    singles = [np.zeros(size) for size in sizes]
+    doubles = [np.zeros((sizes[i], sizes[j])) for i, j in places]
+    whole = prod(sizes) <= _CANDIDATES
+    drawn = _every(sizes) if whole else None
+    used: dict[tuple[int, ...], int] = {}
+    while True:
+        rows = rng.permutation(drawn) if drawn is not None else _some(sizes, rng)
+        # Each count over what is expected of it, so that a large attribute weighs no less.
+        cost = sum(
+            (sizes[i] * counts[rows[:, i]] for i, counts in enumerate(singles)),
+            start=np.zeros(len(rows)),
+        )
+        for (i, j), counts in zip(places, doubles, strict=True):
+            cost += counts.size * counts[rows[:, i], rows[:, j]]
+        best = [tuple(map(int, row)) for row in rows[np.isclose(cost, cost.min())]]
+        chosen = min(best, key=lambda row: used.get(row, 0))
+        used[chosen] = used.get(chosen, 0) + 1
+        for i, value in enumerate(chosen):
+            singles[i][value] += 1
+        for (i, j), counts in zip(places, doubles, strict=True):
+            counts[chosen[i], chosen[j]] += 1
+        yield tuple((name, grid[name][value]) for name, value in zip(names, chosen, strict=True))
+
+
+def _every(sizes: Sequence[int]) -> npt.NDArray[np.int64]:
+    """All combinations, shape (product of the sizes, attributes)."""
+    grids = np.meshgrid(*(np.arange(size) for size in sizes), indexing="ij")
+    return np.stack([g.ravel() for g in grids], axis=1)
+
+
+def _some(sizes: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    return np.stack([rng.integers(size, size=_CANDIDATES) for size in sizes], axis=1)
+
+
+def as_item(combination: Combination) -> str:
+    """A combination as one thing to name: a line for each attribute."""
+    return "\n".join(f"{name}{_SEPARATOR}{value}" for name, value in combination)
+
+
+def from_item(item: str) -> Combination:
+    """Inverse of `as_item`."""
+    parted = (line.partition(_SEPARATOR) for line in item.split("\n"))
+    return tuple((name, value) for name, _, value in parted)
+
+
+# How the texts of a task vary where the task file does not say: who writes, and how.
+#
+# The attributes of each kind of text are data (``attributes.yaml`` beside the templates). They say
+# nothing of what a text is about, so they go with every text, whatever else it is to name.
+
+_OTHER = "other"
+LENGTH = "長さ"
+"""The attribute that gold decides where prompts show it."""
+# Places in gold, in order of length, that stand for the others.
+_QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+Settings = tuple[tuple[str, str], ...]
+"""Name and value of each attribute that says something of one text."""
+
+
+def kind_of_text(task: Task, kinds: Mapping[str, Mapping[str, Any]]) -> str:
+    """The kind of a task's texts.
+
+    It is the first one that has a word in the task's ``text_type``; if none has, in its
+    ``domain``; if none has, in its ``description``; else ``other``.
+
+    Args:
+        task: The task.
+        kinds: Kind to its ``words``, as `PromptLibrary.attributes` has them.
+    """
+    for said in (task.text_type, task.domain, task.description):
+        for name, kind in kinds.items():
+            if any(word in said for word in kind["words"]):
+                return name
+    return _OTHER
+
+
+def default_grid(
+    task: Task, prompts: PromptLibrary, gold: Dataset | None
+) -> dict[str, dict[str, int]]:
+    """Attribute to its values, each with how often it is drawn against the others.
+
+    Args:
+        task: The task.
+        prompts: Where the kinds of text are described.
+        gold: What prompts show; its lengths take the place of the usual ones. None if nothing.
+    """
+    kinds = prompts.attributes
+    given = kinds[kind_of_text(task, kinds)]["attributes"]
+    grid = {
+        name: dict(values) if isinstance(values, dict) else dict.fromkeys(values, 1)
+        for name, values in given.items()
+    }
+    if gold is not None and len(gold) and LENGTH in grid:
+        grid[LENGTH] = dict.fromkeys(_lengths([len(text) for text in gold.texts]), 1)
+    return {name: values for name, values in grid.items() if values}
+
+
+def _lengths(found: Sequence[int]) -> list[str]:
+    """Lengths that are as usual in gold as each other, in round figures."""
+    ordered = sorted(found)
+    exact = [ordered[round(share * (len(ordered) - 1))] for share in _QUANTILES]
+    rounded = [max(5, 5 * round(n / 5)) if n < 60 else 10 * round(n / 10) for n in exact]
+    return [f"{n}字ほど" for n in dict.fromkeys(rounded)]
+
+
+def drawn_settings(grid: Mapping[str, Mapping[str, int]], seed: int) -> Iterator[Settings]:
+    """Settings of one text after the other, without end; without attributes, empty ones.
+
+    Over any number of texts each value is drawn about as often as its number says, and each pair
+    of values likewise.
+
+    Args:
+        grid: Attribute to its values and how often each is drawn.
+        seed: Of the order.
+    """
+    if not grid:
+        yield from repeat(())
+    places = {
+        name: [value for value, number in values.items() for _ in range(number)]
+        for name, values in grid.items()
+    }
+    for combination in combinations(places, seed):
+        yield tuple((name, value) for name, value in combination if value)

@@ -1,1 +1,0 @@
-"""Questions about what is there: runs compared, examples explained, traffic watched."""

@@ -1,0 +1,1 @@
+"""Personal data in Japanese texts: detection, masking and fakes."""

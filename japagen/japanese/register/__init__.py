@@ -1,0 +1,1 @@
+"""Detects registers: plain, polite, honorific, spoken."""

@@ -1,0 +1,310 @@
+"""The KeiCO model of register: its features and coefficients.
+
+A feature is a key that is cheap to make and to look up: a lemma as it is, a tuple of three
+shapes, or a string with a colon for what the rules found. `name_of` and `key_of` convert between
+keys and the names in the file of coefficients. Lemma 2-grams were tried and added nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
+from itertools import chain, combinations
+from sys import intern
+from typing import Any, NamedTuple, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from japagen.japanese.register.rules import Evidence, SentenceStyle, Words
+from japagen.japanese.registers import HONOURING, Style
+
+Key = str | tuple[str, str, str]
+# Two forms side by side say more than each alone: 尊敬語 beside 謙譲語 is flagged as one of them.
+_PAIRED_RULES = 8
+_CHAIN = 8
+_NAMES_KEPT = 20_000
+_ANY = {style: f"any:{style}" for style in get_args(Style)}
+
+
+def name_of(key: Key) -> str:
+    """Returns the name of a key: "l:lemma", "m:shape shape shape", or the key itself."""
+    if isinstance(key, tuple):
+        return "m:" + " ".join(key)
+    return key if ":" in key[1:] else f"l:{key}"
+
+
+def key_of(name: str) -> Key:
+    """Inverse of `name_of`."""
+    kind, _, rest = name.partition(":")
+    if kind == "m":
+        # Shared with the morphemes' own strings, which makes look-ups cheap.
+        first, second, third = map(intern, rest.split(" "))
+        return first, second, third
+    return intern(rest) if kind == "l" else name
+
+
+def register_features(
+    words: Words, evidence: Sequence[Evidence], sentences: Sequence[SentenceStyle]
+) -> Iterator[Key]:
+    """Yields the features a text has, some of them more than once.
+
+    Lemmas, 3-grams in which open-class words are replaced by their part of speech, the
+    inflection of each final predicate, and rules that fired: alone, in pairs, within the final
+    predicate or before it, with the last sentence's style, and how many.
+    """
+    morphemes = words.morphemes
+    shapes = ["^", *[m.shape for m in morphemes], "$"]
+    return chain(
+        [m.lemma for m in morphemes],
+        zip(shapes, shapes[1:], shapes[2:], strict=False),
+        _rule_features(words, evidence, sentences),
+    )
+
+
+def _rule_features(
+    words: Words, evidence: Sequence[Evidence], sentences: Sequence[SentenceStyle]
+) -> list[str]:
+    # Names are made once and kept: most texts share them, and a kept string keeps its hash.
+    names: list[str] = []
+    predicates = []
+    for _, end, style, predicate in sentences:
+        names.append(_ANY[style])
+        if predicate is not None:
+            predicates.append((predicate, end))
+            names += _inflection(words, predicate, end)
+    last = sentences[-1].style if sentences else "none"
+    counts: dict[str, int] = {}
+    rules: set[str] = set()
+    honouring = certain = covered = 0
+    for kind, start, end, _, rule, sure in evidence:
+        counts[kind] = counts.get(kind, 0) + 1
+        final = False
+        for first, last_end in predicates:
+            if first < end <= last_end:
+                final = True
+        names += _names_of_evidence(kind, rule, sure, last, final)
+        if kind != "teineigo":
+            rules.add(rule)
+        if kind in HONOURING:
+            honouring += 1
+            certain += sure
+            covered += end - start
+    if len(rules) > 1:
+        names += _names_of_pairs(tuple(sorted(rules)[:_PAIRED_RULES]))
+    for name, count in counts.items():
+        names += _names_of_count(name, min(count, 4))
+    share = covered * 6 // max(1, len(words.text))
+    names += _names_of_text(
+        last,
+        min(len(sentences), 4),
+        min(honouring, 5),
+        min(certain, 4),
+        share,
+        min(8, len(words) // 3),
+    )
+    return names
+
+
+def _inflection(words: Words, predicate: int, end: int) -> tuple[str, ...]:
+    """Returns the head of a predicate and what follows it: 〜て いただけ ます か."""
+    first = bisect_left(words.starts, predicate)
+    last = min(bisect_left(words.starts, end), first + _CHAIN)
+    return _names_of_inflection(
+        tuple([m.shape for m in words.morphemes[first:last] if m.pos1 != "補助記号"])
+    )
+
+
+@lru_cache(_NAMES_KEPT)
+def _names_of_inflection(shapes: tuple[str, ...]) -> tuple[str, ...]:
+    head, *rest = shapes
+    inflection = " ".join(rest)
+    return f"head:{head}", f"inflection:{inflection}", f"predicate:{head} {inflection}"
+
+
+@lru_cache(_NAMES_KEPT)
+def _names_of_evidence(
+    kind: str, rule: str, certain: bool, last: str, final: bool
+) -> tuple[str, ...]:
+    names = [f"rule:{kind}:{rule}:{int(certain)}", f"kind:{kind}:{int(certain)}"]
+    if kind in HONOURING:
+        names.append(f"rule+style:{rule}|{last}")
+    if kind in HONOURING or kind == "teineigo":
+        place = "final" if final else "before"
+        names += [f"{place}:{kind}:{rule}", f"{place}:{kind}:{int(certain)}"]
+    return tuple(names)
+
+
+@lru_cache(_NAMES_KEPT)
+def _names_of_pairs(rules: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"pair:{a}&{b}" for a, b in combinations(rules, 2))
+
+
+@lru_cache(_NAMES_KEPT)
+def _names_of_count(kind: str, count: int) -> tuple[str, ...]:
+    return tuple(f"count:{kind}>={n}" for n in range(1, count + 1))
+
+
+@lru_cache(_NAMES_KEPT)
+def _names_of_text(
+    last: str, sentences: int, honouring: int, certain: int, covered: int, words: int
+) -> tuple[str, ...]:
+    several = min(honouring, 4)
+    return (
+        f"style:{last}",
+        f"sentences:{sentences}",
+        *_names_of_count("honouring", honouring),
+        f"honouring+style:{several}|{last}",
+        f"certain+style:{certain}|{last}",
+        f"honouring+certain:{several}|{certain}",
+        f"covered:{covered}",
+        f"words:{words}",
+    )
+
+
+# KeiCO's politeness level and flags from a linear model over morphemes and found forms.
+#
+# The coefficients in ``keico_model.json`` were fitted by ``benchmarks/register.py --fit`` to the
+# KeiCO corpus (Liu & Kobayashi 2022, CC BY 4.0) and hold weights of lemmas, parts of speech and
+# rule names, no sentences. A text's score for a class is the sum of the weights of its features
+# over the fourth root of their number, so that long texts are not polite by length alone.
+#
+# KeiCO flags nearly every sentence as one kind: 尊敬語, 謙譲語, 丁寧語 or none, whatever other
+# forms it holds. So the flags come from one regression over those four, and two never compete.
+
+LEVELS = (1, 2, 3, 4)
+KINDS = ("none", "teineigo", "sonkeigo", "kenjogo")
+_SONKEIGO, _KENJOGO = KINDS.index("sonkeigo"), KINDS.index("kenjogo")
+COLUMNS = (*(f"level{level}" for level in LEVELS), *KINDS)
+LENGTH_POWER = 0.25
+# Weights are stored as integers, so that the file stays small and readable.
+WEIGHT_SCALE = 1000
+
+
+class KeicoEstimate(NamedTuple):
+    """What KeiCO's annotators would most likely say of a text.
+
+    Attributes:
+        level: 1 (most honorific) to 4 (casual).
+        probabilities: Of the levels 1 to 4; they sum to 1.
+        sonkeigo: Probability of the 尊敬語 flag.
+        kenjogo: Probability of the 謙譲語 flag.
+        is_sonkeigo: Whether to set the 尊敬語 flag.
+        is_kenjogo: Whether to set the 謙譲語 flag.
+    """
+
+    level: int
+    probabilities: tuple[float, float, float, float]
+    sonkeigo: float
+    kenjogo: float
+    is_sonkeigo: bool
+    is_kenjogo: bool
+
+
+@dataclass(frozen=True, eq=False)
+class KeicoModel:
+    """Linear scores of the columns in `COLUMNS`.
+
+    Attributes:
+        index: Row of each feature in `weights`.
+        weights: Shape (features, 8).
+        bias: Shape (8,).
+        thresholds: Probabilities above which 尊敬語 and 謙譲語 are flagged.
+    """
+
+    index: dict[Key, int]
+    weights: npt.NDArray[np.floating[Any]]
+    bias: npt.NDArray[np.float64]
+    thresholds: tuple[float, float] = (0.5, 0.5)
+
+    def estimate(self, features: Iterable[Key]) -> KeicoEstimate:
+        """Scores one text's features; unknown and repeated ones count for nothing."""
+        rows: set[int | None] = set(map(self.index.get, features))
+        rows.discard(None)
+        total = self.weights.take(cast(list[int], list(rows)), axis=0).sum(axis=0).tolist()
+        # Plain floats: numpy's overhead on eight numbers would dominate.
+        scale = max(1, len(rows)) ** -LENGTH_POWER
+        scores = [t * scale + b for t, b in zip(total, self.bias.tolist(), strict=True)]
+        levels, kinds = _softmax(scores[: len(LEVELS)]), _softmax(scores[len(LEVELS) :])
+        sonkeigo, kenjogo = kinds[_SONKEIGO], kinds[_KENJOGO]
+        return KeicoEstimate(
+            LEVELS[levels.index(max(levels))],
+            (levels[0], levels[1], levels[2], levels[3]),
+            sonkeigo,
+            kenjogo,
+            sonkeigo > self.thresholds[0],
+            kenjogo > self.thresholds[1],
+        )
+
+    def estimate_all(self, texts: Iterable[Iterable[Key]]) -> list[KeicoEstimate]:
+        """Scores the features of many texts, which costs less a text than one at a time."""
+        rows: list[int] = []
+        counts: list[int] = []
+        get = self.index.get
+        for features in texts:
+            found: set[int | None] = set(map(get, features))
+            found.discard(None)
+            rows.extend(cast(set[int], found))
+            counts.append(len(found))
+        if not counts:
+            return []
+        scores = self._sums(rows, counts) + self.bias
+        levels, kinds = _softmaxes(scores[:, : len(LEVELS)]), _softmaxes(scores[:, len(LEVELS) :])
+        best = levels.argmax(axis=1).tolist()
+        sonkeigo, kenjogo = kinds[:, _SONKEIGO], kinds[:, _KENJOGO]
+        columns = (
+            sonkeigo.tolist(),
+            kenjogo.tolist(),
+            (sonkeigo > self.thresholds[0]).tolist(),
+            (kenjogo > self.thresholds[1]).tolist(),
+        )
+        return [
+            KeicoEstimate(LEVELS[level], tuple(shares), *flags)
+            for level, shares, *flags in zip(best, levels.tolist(), *columns, strict=True)
+        ]
+
+    def _sums(self, rows: list[int], counts: list[int]) -> npt.NDArray[np.float64]:
+        """Returns the sum of each text's weights over the fourth root of their number."""
+        # The extra row keeps every start inside; texts without features are put right below.
+        weights = np.zeros((len(rows) + 1, len(COLUMNS)))
+        if rows:
+            self.weights.take(rows, axis=0, out=weights[:-1], mode="clip")
+        number = np.array(counts)
+        starts = np.cumsum(number) - number
+        sums = np.add.reduceat(weights, starts, axis=0)
+        sums[number == 0] = 0
+        scaled: npt.NDArray[np.float64] = sums * (np.maximum(number, 1) ** -LENGTH_POWER)[:, None]
+        return scaled
+
+
+def _softmax(scores: list[float]) -> list[float]:
+    highest = max(scores)
+    powers = [math.exp(score - highest) for score in scores]
+    norm = sum(powers)
+    return [power / norm for power in powers]
+
+
+def _softmaxes(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+@cache
+def keico_model() -> KeicoModel:
+    """Reads the shipped coefficients once a process."""
+    source = files("japagen.japanese.register").joinpath("keico_model.json")
+    raw = json.loads(source.read_text(encoding="utf-8"))
+    names = list(raw["weights"])
+    sonkeigo, kenjogo = raw["thresholds"]
+    return KeicoModel(
+        index={key_of(name): row for row, name in enumerate(names)},
+        weights=np.array([raw["weights"][n] for n in names], dtype=np.float64) / WEIGHT_SCALE,
+        bias=np.array(raw["bias"], dtype=np.float64) / WEIGHT_SCALE,
+        thresholds=(sonkeigo, kenjogo),
+    )

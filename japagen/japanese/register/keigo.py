@@ -1,0 +1,433 @@
+"""Honorific forms, found from MeCab features.
+
+The classes and most patterns follow 敬語の指針 (Council for Cultural Affairs, 2007). A string
+shows which forms are there, not who honours whom: this claims register, not correctness.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import yaml
+
+from japagen.errors import JapagenError, nearest
+from japagen.japanese.morphology import Tagger
+from japagen.japanese.normalization import normalize
+from japagen.japanese.register.rules import Evidence, Words, is_polite_auxiliary
+from japagen.japanese.registers import KEIGO_ORDER, Keigo
+
+
+class OwnHonorifics:
+    """Finds a user's words in any inflection.
+
+    Args:
+        classes: Base form, as one would write it, to its class of keigo.
+        tagger: Reads the base forms the way it reads texts, so that entries may be several
+            morphemes long.
+
+    Raises:
+        JapagenError: If an entry is empty.
+    """
+
+    def __init__(self, classes: Mapping[str, Keigo], tagger: Tagger) -> None:
+        self._by_first: dict[str, list[tuple[tuple[str, ...], Keigo, str]]] = {}
+        for entry, kind in classes.items():
+            lemmas = tuple(m.lemma for m in tagger.tokenize(normalize(entry)))
+            if not lemmas:
+                raise JapagenError(
+                    f"Expected an honorific word, found '{entry}', which holds no letters.",
+                    "Remove it from the list of honorifics.",
+                )
+            self._by_first.setdefault(lemmas[0], []).append((lemmas, kind, entry))
+
+    def find(self, words: Words) -> Iterator[Evidence]:
+        """Yields the entries that stand in a text, in its order."""
+        for i, word in enumerate(words.morphemes):
+            for lemmas, kind, entry in self._by_first.get(word.lemma, ()):
+                last = i + len(lemmas)
+                if tuple(m.lemma for m in words.morphemes[i:last]) == lemmas:
+                    yield words.evidence(kind, i, last - 1, f"own: {entry}")
+
+
+def check_honorifics(classes: object, where: str = "the list of honorifics") -> dict[str, Keigo]:
+    """Returns a mapping of words to classes of keigo.
+
+    Args:
+        classes: What a user gave.
+        where: How to name it in an error.
+
+    Raises:
+        JapagenError: If it is no mapping, or a class is none of the four.
+    """
+    known: dict[str, Keigo] = {name: name for name in KEIGO_ORDER}
+    if not isinstance(classes, Mapping):
+        raise JapagenError(
+            f"Expected {where} to map words to classes, found {type(classes).__name__}.",
+            "Write one word a line, for example  玉章: sonkeigo",
+        )
+    for word, kind in classes.items():
+        if kind not in known:
+            raise JapagenError(
+                f"Expected the class of '{word}' in {where} to be one of {', '.join(known)}, "
+                f"found '{kind}'{nearest(str(kind), known)}.",
+                "Correct the class, or remove the word.",
+            )
+    return {str(word): known[kind] for word, kind in classes.items()}
+
+
+def read_honorifics(path: Path) -> dict[str, Keigo]:
+    """Reads a YAML file of words and classes.
+
+    Raises:
+        JapagenError: If it cannot be read, or holds something else.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise JapagenError(
+            f"Expected a YAML list of honorifics in UTF-8 at '{path}', found: {error}.",
+            "Check the path; one word a line, for example  玉章: sonkeigo",
+        ) from None
+    return check_honorifics(raw if raw is not None else {}, f"'{path}'")
+
+
+def lemmas(listed: str) -> frozenset[str]:
+    """Returns the lemmas of a list separated by spaces."""
+    return frozenset(listed.split())
+
+
+SONKEIGO_VERBS = frozenset({"いらっしゃる", "仰る", "為さる", "召し上がる", "下さる", "遊ばす"})
+KENJOGO1_VERBS = frozenset(
+    {"伺う", "申し上げる", "存じ上げる", "頂く", "差し上げる", "承る", "賜わる", "畏まる"}
+)
+KENJOGO1_NOUNS = frozenset(
+    {"拝見", "拝聴", "拝借", "拝読", "拝受", "拝察", "拝謁", "拝眉", "拝命", "頂戴"}
+)
+RESPECTFUL_NOUNS = lemmas(
+    "貴社 御社 貴校 貴殿 貴店 貴行 貴院 貴団体 貴職 貴兄 貴女 貴誌 貴紙 貴国 御中 令嬢 "
+    "令息 令夫人 芳名 高配 高名 尊父 母堂 玉稿"
+)
+HUMBLE_NOUNS = lemmas(
+    "弊社 弊店 弊行 弊校 弊誌 小社 小店 小生 小職 拙著 拙宅 拙稿 拙作 拙文 拙者 愚見 愚息 "
+    "愚妻 愚考 粗品 粗茶 寸志 薄謝"
+)
+# お茶, ご褒美: the prefix makes the speaker's words graceful and honours nobody.
+BEAUTIFIED_NOUNS = lemmas(
+    "茶 菓子 酒 金 湯 水 皿 箸 米 肉 魚 寿司 弁当 味噌汁 砂糖 塩 茶碗 風呂 手洗い 便所 "
+    "トイレ-toilet 化粧 天気 正月 盆 祭り 土産 年玉 昼 腹 尻 洒落 店 花 花見 月見 布団 "
+    "釣り 小遣い 芋 雑煮 粥 惣菜 豆腐 餅 赤飯 鍋 椀 膳 刺身 漬物 新香 吸い物 汁 代わり "
+    "摘まみ 八つ 寺 宮 墓 守り 線香 経 彼岸 通夜 葬式 歳暮 中元 祝儀 褒美 馳走 近所 飯 "
+    "野菜 味噌 醤油 酢 蕎麦 饂飩 団子 煎餅 出汁 台所 勝手 札 賽銭 神輿 神籤 雛様 人形 面 "
+    "琴 稽古 習字 絵描き 使い 駄賃 勘定 相撲 見合い 洗濯 掃除 料理 勉強 買い物 散歩 昼寝 "
+    "遊戯 喋り 泊まり 参り"
+)
+BEAUTIFIED_ACTIONS = lemmas(
+    "料理 掃除 洗濯 勉強 買い物 散歩 昼寝 食事 仕事 喋る 喋り 化粧 出掛ける 参り 強請る "
+    "泊まる 泊まり 遊び 遊ぶ 遊戯 茶 見合い 絵描き 稽古 洒落 花見 月見 弁当"
+)
+# What お/ご is put before when it belongs to the person addressed.
+HONOURED_NOUNS = lemmas(
+    "名前 住所 家族 両親 主人 子息 令嬢 宅 意見 意向 希望 要望 都合 職業 出身 年齢 氏名 "
+    "芳名 自宅 自身 本人 夫妻 夫婦 一行 考え 気持ち 体 身体 顔 姿 手元 加減 病気 健康 "
+    "好意 厚意 尽力 活躍 発展 子 嬢 息子 母 父 兄 姉 年 歳 国 里 許 召し物 住まい 仕事 "
+    "怪我 様子 機嫌 身 手透き 手隙 眼鏡 目 耳 口 高名 高説 高覧 令室 親族 遺族 先祖 賢察 "
+    "胸中 心中 冥福 一同 来賓 列席 在宅 多忙 多幸 自愛 社"
+)
+HONOURED_MODIFIERS = lemmas(
+    "忙しい 美しい 若い 強い 優しい 詳しい 寂しい 早い 元気 立派 上手 綺麗 健やか 達者 "
+    "丈夫 不自由 親切 多忙 見事 存知 存じ"
+)
+HONOURED_STATES = lemmas(
+    "持つ 待つ 探す 困る 住む 住まう 泊まる 考える 使う 求める 悩む 越す 過ごす 勤める 帰る 着く"
+)
+# Nouns that end like a 連用形 but are things, so that お〜になる means "becomes".
+DERIVED_NOUN_EXCEPTIONS = lemmas("世話 馳走 邪魔 荷物 見合い 祝い 土産 仲間")
+# Greetings and fixed phrases in which the prefix honours nobody any more.
+SET_PHRASES = lemmas("疲れ 疲れる 苦労 世話 陰 蔭 互い 馳走 免 仕舞い 終い 早う 目出度い 八つ 腹")
+TITLE_EXCEPTIONS = lemmas("疲れ 苦労 世話 陰 蔭 互い 馳走 王 神 仏 有り 同")
+# What may follow お+stem to make an honorific pattern.
+PREFIX_FOLLOWERS = lemmas("下さる 為さる 為る 致す 頂く 申し上げる 願う 出来る 差し上げる 賜わる")
+
+
+_TE = frozenset({"て", "で"})
+# The last kana of a verb's 連用形, which turns it into a noun: 帰り, 考え, 休み.
+_NOMINALISED = re.compile(r"[いきぎしちにびみりえけげせてねべめれ]$")
+_HEAD_MAX = 4
+
+
+def find_keigo(words: Words, own: OwnHonorifics | None = None) -> list[Evidence]:
+    """Returns the honorific forms in the order of the text.
+
+    Args:
+        words: The words of the text.
+        own: A user's own honorifics, found beside the built-in ones.
+    """
+    found: list[Evidence] = list(own.find(words)) if own else []
+    for i, word in enumerate(words.morphemes):
+        rule = _RULES.get(word.lemma)
+        if rule is not None:
+            found.extend(rule(words, i))
+        elif word.pos1 == "助動詞":
+            if word.ctype == "助動詞-レル":
+                found.extend(_passive(words, i))
+            elif is_polite_auxiliary(word.ctype, word.orth_base):
+                found.append(words.evidence("teineigo", i, i, word.orth_base))
+    return _outermost(found)
+
+
+def _outermost(found: list[Evidence]) -> list[Evidence]:
+    """Drops what lies inside a longer match of the same kind (申し上げ in お願い申し上げ)."""
+    if len(found) < 2:
+        return found
+    kept: list[Evidence] = []
+    reach: dict[str, int] = {}
+    for item in sorted(found, key=lambda e: (e.start, -e.end, not e.certain)):
+        if item.end > reach.get(item.kind, -1):
+            kept.append(item)
+            reach[item.kind] = item.end
+    return kept
+
+
+def _polite_follows(words: Words, i: int) -> bool:
+    """True when ます follows word ``i``, directly or after one auxiliary (いたしたい…)."""
+    return any(words[j].ctype == "助動詞-マス" for j in (i + 1, i + 2))
+
+
+def _te_form_start(words: Words, i: int) -> int | None:
+    """Returns the verb's index when word ``i`` follows a て-form, else None."""
+    return i - 2 if i >= 2 and words[i - 1].surface in _TE and words[i - 1].pos1 == "助詞" else None
+
+
+def _sonkeigo_verb(words: Words, i: int) -> Iterator[Evidence]:
+    word = words[i]
+    if word.lemma == "為さる" and word.cform == "命令形":
+        return  # しなさい, お休みなさい: a command or a greeting, no honour left in it.
+    if word.lemma == "下さる" and word.cform == "命令形":
+        # 〜てください is the ordinary request; お〜ください is found at its prefix.
+        yield words.evidence("sonkeigo", i, i, "ください", certain=False)
+        return
+    start = _te_form_start(words, i)
+    if start is not None:
+        yield words.evidence("sonkeigo", start, i, f"〜て{word.orth_base}")
+    else:
+        yield words.evidence("sonkeigo", i, i, word.orth_base)
+
+
+def _kenjogo1_verb(words: Words, i: int) -> Iterator[Evidence]:
+    start = _te_form_start(words, i)
+    if start is None:
+        yield words.evidence("kenjogo1", i, i, words[i].orth_base)
+    elif words[start].lemma in ("せる", "させる"):
+        yield words.evidence("kenjogo1", max(start - 1, 0), i, "〜させていただく")
+    else:
+        yield words.evidence("kenjogo1", start, i, f"〜て{words[i].orth_base}")
+
+
+def _kenjogo2_verb(words: Words, i: int) -> Iterator[Evidence]:
+    # Without ます these verbs are also everyday words: 参った, 〜と申す者, 致す.
+    yield words.evidence("kenjogo2", i, i, words[i].orth_base, certain=_polite_follows(words, i))
+
+
+def _oru(words: Words, i: int) -> Iterator[Evidence]:
+    if words[i].orth_base not in ("おる", "居る") or not words[i].ctype.startswith("五段"):
+        return
+    if words[i + 1].ctype == "助動詞-レル":
+        yield words.evidence("sonkeigo", i, i + 1, "〜ておられる")
+    else:
+        # しており、 joins clauses in plain written style too.
+        yield words.evidence("kenjogo2", i, i, "おる", certain=_polite_follows(words, i))
+
+
+def _zonzuru(words: Words, i: int) -> Iterator[Evidence]:
+    if words[i + 1].lemma == "上げる":
+        yield words.evidence("kenjogo1", i, i + 1, "存じ上げる")
+    elif words[i - 1].lemma != "御":
+        yield from _kenjogo2_verb(words, i)
+
+
+def _gozaru(words: Words, i: int) -> Iterator[Evidence]:
+    yield words.evidence("teineigo", i, i, "ござる")
+
+
+def _goran(words: Words, i: int) -> Iterator[Evidence]:
+    last = i + 2 if words[i + 1].surface == "に" and words[i + 2].lemma == "成る" else i
+    yield words.evidence("sonkeigo", i, last, "ご覧になる" if last > i else "ご覧")
+
+
+def _passive(words: Words, i: int) -> Iterator[Evidence]:
+    verb = words[i - 1]
+    if verb.lemma == "居る":
+        return  # おられる is found at the verb.
+    if verb.lemma in SONKEIGO_VERBS:
+        yield words.evidence("double_keigo", i - 1, i, f"{verb.orth_base}+れる")
+    elif verb.lemma == "成る" and words[i - 2].surface == "に" and _honoured_before(words, i - 2):
+        yield words.evidence("double_keigo", i - 1, i, "お〜になる+れる")
+    elif verb.pos1 == "動詞":
+        # Passive, potential and honour share this form.
+        yield words.evidence("sonkeigo", i - 1, i, "れる・られる", certain=False)
+
+
+def _honoured_before(words: Words, i: int) -> bool:
+    """True when お〜 or ご覧 stands shortly before word ``i``."""
+    for j in range(i - 1, max(i - 1 - _HEAD_MAX, -1), -1):
+        if words[j].lemma in ("御", "御覧"):
+            return True
+        if words[j].pos1 not in ("名詞", "動詞", "助動詞"):
+            return False
+    return False
+
+
+def _person_suffix(words: Words, i: int) -> Iterator[Evidence]:
+    before = words[i - 1]
+    if words[i].pos1 != "接尾辞" or before.lemma in TITLE_EXCEPTIONS:
+        return
+    if before.pos1 in ("名詞", "代名詞", "接尾辞"):
+        first = i - 2 if words[i - 2].lemma == "御" else i - 1
+        yield words.evidence("sonkeigo", max(first, 0), i, f"〜{words[i].surface}")
+
+
+def _noun(kind: str) -> Callable[[Words, int], Iterator[Evidence]]:
+    def rule(words: Words, i: int) -> Iterator[Evidence]:
+        if words[i].pos1 not in ("名詞", "代名詞"):
+            return
+        if kind == "sonkeigo":
+            yield words.evidence("sonkeigo", i, i, words[i].lemma)
+        elif kind == "kenjogo1":
+            yield words.evidence("kenjogo1", i, i, words[i].lemma)
+        else:
+            yield words.evidence("kenjogo2", i, i, words[i].lemma)
+
+    return rule
+
+
+def _meal(words: Words, i: int) -> Iterator[Evidence]:
+    yield words.evidence("bikago", i, i, words[i].orth_base)
+
+
+def _prefix(words: Words, i: int) -> Iterator[Evidence]:
+    """お/ご before a verb stem or a noun, by what comes after them."""
+    if words[i].pos1 != "接頭辞":
+        return
+    after = _end_of_head(words, i + 1)
+    if after == i + 1:
+        return
+    head = words[i + 1]
+    follower, second = words[after], words[after + 1]
+    if any(words[j].lemma in SET_PHRASES for j in range(i + 1, after)):
+        if follower.lemma in ("下さる", "頂く", "致す"):
+            yield from _with_auxiliary(words, i, after)
+        return
+    if head.lemma == "目" and follower.surface == "に" and second.lemma in ("掛かる", "掛ける"):
+        yield words.evidence("kenjogo1", i, after + 1, f"お目に{second.orth_base}")
+    elif follower.surface == "に" and second.lemma in ("預かる", "与る"):
+        yield words.evidence("kenjogo1", i, after + 1, "お〜にあずかる")
+    elif follower.surface == "に" and second.lemma == "成る":
+        yield from _o_ni_naru(words, i, after)
+    elif follower.lemma in PREFIX_FOLLOWERS:
+        yield from _with_auxiliary(words, i, after)
+    elif follower.ctype in ("助動詞-デス", "助動詞-ダ") and _is_stem(words, i + 1, after):
+        # お勧めです recommends something; お待ちです honours who waits.
+        waits = head.pos1 == "動詞" and head.lemma not in ("勧める", "薦める")
+        sure = waits and follower.ctype == "助動詞-デス"
+        yield words.evidence("sonkeigo", i, after, "お〜です", certain=sure)
+    elif head.pos1 == "動詞" and follower.surface == "の":
+        sure = head.lemma in HONOURED_STATES
+        yield words.evidence("sonkeigo", i, after, "お〜の", certain=sure)
+    else:
+        yield from _with_noun(words, i, after)
+
+
+def _end_of_head(words: Words, first: int) -> int:
+    """Returns one past the stem or noun that starts at ``first``."""
+    i = first
+    while i < first + _HEAD_MAX:
+        word = words[i]
+        if i > first and word.lemma in PREFIX_FOLLOWERS:
+            break
+        stem = word.pos1 == "動詞" and word.cform.startswith("連用形")
+        causative = words[i + 1].lemma in ("せる", "させる") or (
+            word.lemma in ("せる", "させる") and i > first
+        )
+        modifier = i == first and word.pos1 in ("形容詞", "形状詞", "副詞")
+        if not (stem or causative or modifier or word.pos1 == "名詞"):
+            break
+        i += 1
+        if modifier:
+            break
+    return i
+
+
+def _is_stem(words: Words, first: int, after: int) -> bool:
+    """True when the words are a verb's 連用形 or an action noun, not a thing (お金)."""
+    last = words[after - 1]
+    if last.pos1 in ("動詞", "助動詞") or last.pos3 == "サ変可能":
+        return True
+    if words[first].lemma in BEAUTIFIED_NOUNS or last.lemma in DERIVED_NOUN_EXCEPTIONS:
+        return False
+    return last.pos1 == "名詞" and bool(_NOMINALISED.search(last.surface))
+
+
+def _o_ni_naru(words: Words, i: int, after: int) -> Iterator[Evidence]:
+    if not _is_stem(words, i + 1, after):
+        yield from _with_noun(words, i, after)  # お金になる: something becomes money.
+        return
+    yield words.evidence("sonkeigo", i, after + 1, "お〜になる")
+    if words[i + 1].lemma == "召し上がる":
+        # Established by custom, says 敬語の指針.
+        yield words.evidence("double_keigo", i, after + 1, "お召し上がりになる", certain=False)
+
+
+def _with_auxiliary(words: Words, i: int, after: int) -> Iterator[Evidence]:
+    follower = words[after]
+    head = words[i + 1]
+    action = _is_stem(words, i + 1, after)
+    lemma = follower.lemma
+    name = f"お〜{follower.orth_base}"
+    if lemma in ("下さる", "為さる"):
+        if action and not (lemma == "為さる" and follower.cform == "命令形"):
+            yield words.evidence("sonkeigo", i, after, name)
+    elif lemma == "為る" and words[after + 1].ctype == "助動詞-レル":
+        yield words.evidence("sonkeigo", i, after + 1, "ご〜される", certain=action)
+    elif lemma == "為る" and head.lemma in BEAUTIFIED_ACTIONS:
+        yield words.evidence("bikago", i, after - 1, "お+行為")
+    elif lemma in ("為る", "出来る"):
+        sure = action and (lemma == "為る" or head.pos1 == "動詞")
+        yield words.evidence("kenjogo1", i, after, name, certain=sure)
+    elif action:
+        yield words.evidence("kenjogo1", i, after, name)
+        if head.lemma == "伺う" and lemma in ("致す", "為る"):
+            yield words.evidence(
+                "double_keigo", i, after, f"お伺い{follower.orth_base}", certain=False
+            )
+
+
+def _with_noun(words: Words, i: int, after: int) -> Iterator[Evidence]:
+    head, last = words[i + 1], after - 1
+    if head.lemma in BEAUTIFIED_NOUNS:
+        yield words.evidence("bikago", i, last, "お+名詞")
+    elif words[after].lemma in ("様", "殿") and words[after].pos1 == "接尾辞":
+        return  # お客様 is found at its suffix.
+    elif head.lemma in HONOURED_NOUNS or head.lemma in HONOURED_MODIFIERS:
+        yield words.evidence("sonkeigo", i, last, "お+相手の物事")
+    elif head.pos1 in ("名詞", "動詞", "形容詞", "形状詞"):
+        # ご連絡 may be yours (尊敬語) or mine to you (謙譲語 I).
+        yield words.evidence("sonkeigo", i, last, "お+名詞", certain=False)
+
+
+_RULES: dict[str, Callable[[Words, int], Iterator[Evidence]]] = {
+    **dict.fromkeys(SONKEIGO_VERBS, _sonkeigo_verb),
+    **dict.fromkeys(KENJOGO1_VERBS, _kenjogo1_verb),
+    **dict.fromkeys(("参る", "申す", "致す"), _kenjogo2_verb),
+    **{lemma: _noun("sonkeigo") for lemma in RESPECTFUL_NOUNS},
+    **{lemma: _noun("kenjogo1") for lemma in KENJOGO1_NOUNS},
+    **{lemma: _noun("kenjogo2") for lemma in HUMBLE_NOUNS},
+    **dict.fromkeys(("様", "殿"), _person_suffix),
+    "居る": _oru,
+    "存ずる": _zonzuru,
+    "御座る": _gozaru,
+    "御覧": _goran,
+    "御飯": _meal,
+    "御": _prefix,
+}

@@ -1,0 +1,1 @@
+"""Language models: prompts, requests, budget, ledger and backends."""

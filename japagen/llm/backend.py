@@ -1,0 +1,263 @@
+"""The protocol of a backend: requests in, answers out, options scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from japagen.data.files import digest
+from japagen.errors import JapagenError
+from japagen.japanese.registers import Register
+
+PromptKind = Literal["document", "chat"]
+MOST_REPLIES = 3
+"""Replies to one request that a backend lets itself be charged for, before it gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Prompt = str | tuple[Message, ...]
+"""A document to continue, or chat turns to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an answer is drawn from the model.
+
+    Attributes:
+        temperature: Softmax temperature; 0 is greedy.
+        top_k: Number of most likely tokens kept; 0 keeps all.
+        min_p: Tokens less likely than this share of the most likely one are dropped.
+        max_tokens: Upper bound on the answer's length in tokens.
+        stop: The answer ends before the first of these strings.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 100
+    min_p: float = 0.02
+    max_tokens: int = 120
+    stop: tuple[str, ...] = ()
+
+
+def _object_with(name: str, content: dict[str, Any]) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": {name: content},
+        "required": [name],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": name, "strict": True, "schema": schema},
+    }
+
+
+TEXT_OBJECT: dict[str, Any] = _object_with("text", {"type": "string"})
+"""What an answer to chat turns looks like, for decoders that can be held to a JSON schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt to send, and all that is needed to say later why it was sent.
+
+    Attributes:
+        id: Stable hash of the prompt, sampling, seed and generator.
+        prompt: A document to continue (str) or chat turns (tuple of `Message`).
+        label: The label asked for.
+        register: The register asked for.
+        template: Name of the prompt template.
+        shot_ids: Ids of the gold examples that the prompt shows or descends from.
+        knowledge: What the prompt names and why, each as ``KIND:ITEM``.
+        round: Which round of the closed loop, from 0.
+        options: Labels to choose one of, where that is asked; empty where a text is wanted.
+        each: Where the answer is a list of texts, what each of them names: part of ``knowledge``.
+            Empty where one text, or a label, is wanted.
+        settings: How each text is to be written (who writes, how long), a line ``NAME：VALUE`` for
+            each attribute; one entry a text, or none where nothing is said.
+    """
+
+    id: str
+    prompt: Prompt
+    sampling: Sampling
+    seed: int
+    label: str
+    register: Register
+    template: str
+    shot_ids: tuple[str, ...] = ()
+    knowledge: tuple[str, ...] = ()
+    round: int = 0
+    options: tuple[str, ...] = ()
+    each: tuple[tuple[str, ...], ...] = ()
+    settings: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> int:
+        """How many texts are asked for."""
+        return len(self.each) or 1
+
+    def text_ids(self) -> list[str]:
+        """What the examples are called that its texts become, in their order."""
+        if not self.each:
+            return [f"s-{self.id}"]
+        return [f"s-{self.id}.{number}" for number in range(1, self.texts + 1)]
+
+
+def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
+    """The ``response_format`` of chat turns: an object with a text, texts, or one of the options.
+
+    Args:
+        request: What is asked.
+        counted: Whether the decoder is told how many texts; some know no bounds of a list.
+    """
+    if request.each:
+        texts: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+        if counted:
+            texts |= {"minItems": request.texts, "maxItems": request.texts}
+        return _object_with("texts", texts)
+    if not request.options:
+        return TEXT_OBJECT
+    return _object_with("label", {"type": "string", "enum": list(request.options)})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one request.
+
+    Attributes:
+        request_id: The request answered.
+        text: The raw text of the completion; empty when `error` is set.
+        finish: "stop" at a natural end, "length" at the token limit, "error" on failure.
+        prompt_tokens: Tokens read, cached ones included.
+        completion_tokens: Tokens written.
+        seconds: Time from sending to the last token.
+        error: Why there is no answer, or an empty string.
+        scores: Log-probability of each of the request's options, where the backend knows it;
+            otherwise empty.
+    """
+
+    request_id: str
+    text: str
+    finish: Literal["stop", "length", "error"]
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTerms:
+    """What may be done with the text that a generator writes.
+
+    Attributes:
+        summary: One sentence for dataset and model cards.
+        url: Where the full terms are.
+        may_train: Whether the text may train another model; None when the user must check.
+        may_publish: Whether the text may be published; None when the user must check.
+    """
+
+    summary: str
+    url: str = ""
+    may_train: bool | None = None
+    may_publish: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorInfo:
+    """Who a generator is, for fingerprints, cards and reports.
+
+    Attributes:
+        name: Model name as users know it.
+        identity: Everything that changes its output (weights' hash, engine version).
+        prompt_kind: Whether it continues documents or answers chat turns.
+        local: True when prompts do not leave this machine.
+        terms: What may be done with its output.
+        resumable: True when what is in flight goes on without this process, and is taken up by
+            asking for it again.
+    """
+
+    name: str
+    identity: str
+    prompt_kind: PromptKind
+    local: bool
+    terms: OutputTerms = field(default_factory=lambda: OutputTerms("Terms unknown: check them."))
+    resumable: bool = False
+
+
+class Generator(Protocol):
+    """A backend that answers requests, in any order, as they are finished."""
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """Who this generator is."""
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """Answers every request exactly once, failures included, in order of completion.
+
+        Closing the iterator stops the work in flight.
+        """
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of ``text`` under the model's tokenizer, or the best estimate."""
+
+    def close(self) -> None:
+        """Frees what the generator holds; calling it twice is harmless."""
+
+
+class AmbiguousOptionsError(JapagenError):
+    """Two options begin with the same token, so the next token does not tell them apart."""
+
+
+def choice_key(identity: str, prompt: Prompt, options: Sequence[str]) -> str:
+    """What a ledger knows a weighing of options by.
+
+    Args:
+        identity: Of the generator.
+        prompt: What came before.
+        options: What might come next, in order.
+    """
+    before = prompt if isinstance(prompt, str) else [[t.role, t.content] for t in prompt]
+    return digest([identity, before, list(options)])
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A generator whose answers may say how likely it found each of a request's options."""
+
+    @property
+    def scores_options(self) -> bool:
+        """Whether a request with options is worth sending for its `Answer.scores`."""
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A generator that can also weigh given continuations of a document or openings of an answer.
+
+    Ask with ``isinstance(generator, Chooser)``: a backend that only writes has no such method.
+    """
+
+    def choose(
+        self, prompts: Sequence[Prompt], options: Sequence[str]
+    ) -> Iterator[tuple[int, list[float]]]:
+        """Weighs the options after every prompt.
+
+        Args:
+            prompts: What comes before: documents, or else chat turns. Those that begin alike
+                should stand together.
+            options: What may come next. No two may begin with the same token.
+
+        Yields:
+            A prompt's index and the log-probability of every option's first token, over the
+            whole vocabulary; each prompt once, in order of completion.
+
+        Raises:
+            AmbiguousOptionsError: If two options begin with the same token.
+            JapagenError: If a prompt is too long.
+        """

@@ -1,0 +1,588 @@
+"""Requests to and replies from OpenAI-compatible servers."""
+
+from __future__ import annotations
+
+import email.utils
+import ipaddress
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from japagen.errors import JapagenError
+from japagen.llm.backend import Request, answer_format
+
+# A rough figure for Japanese, used until the server has reported how many tokens it read.
+_TOKENS_PER_CHARACTER = 0.8
+
+
+class Failure(Exception):  # noqa: N818 - it is one attempt's outcome, not a fault of the program
+    """Why an attempt brought no text.
+
+    Attributes:
+        reason: For the user, in one phrase.
+        retry: ``later`` after the server has had a rest, ``again`` a few times, ``now``
+            because the request has been changed, or ``never``.
+        after: Seconds that the server asked to be left alone.
+        reached: False when there was no connection at all.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        retry: Literal["later", "again", "now", "never"] = "never",
+        after: float | None = None,
+        reached: bool = True,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry = retry
+        self.after = after
+        self.reached = reached
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens that the attempts at one request have cost, by the server's own count."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    def add(self, reply: Any) -> int:
+        """Adds what a reply reports, if it does, and returns its prompt tokens."""
+        counts = reply.get("usage") if isinstance(reply, dict) else None
+        found = [
+            value if isinstance(value := (counts or {}).get(name), int) and value > 0 else 0
+            for name in ("prompt_tokens", "completion_tokens")
+        ]
+        self.prompt += found[0]
+        self.completion += found[1]
+        return found[0]
+
+
+class Knowledge:
+    """What a generator has learnt about its server, over all its streams.
+
+    Attributes:
+        refused: Options that the server refused.
+        heard: Whether the server has ever sent a response.
+        answered: Whether the server has ever sent a text.
+        characters: Length of the prompts whose tokens the server has counted.
+        tokens: Their tokens.
+    """
+
+    def __init__(self) -> None:
+        self.refused: set[str] = set()
+        self.heard = False
+        self.answered = False
+        self.characters = 0
+        self.tokens = 0
+
+    def count(self, request: Request, tokens: int) -> None:
+        """Takes note of the server's count of a prompt's tokens; 0 when it sent none."""
+        if tokens:
+            self.characters += _length(request)
+            self.tokens += tokens
+
+    def estimate(self, characters: int) -> int:
+        """Tokens of a text of this length, by the ratio seen so far."""
+        ratio = self.tokens / self.characters if self.tokens else _TOKENS_PER_CHARACTER
+        return math.ceil(characters * ratio)
+
+    def most_tokens(self, request: Request) -> int:
+        """What a request may cost, by the way providers count it before it is answered."""
+        return self.estimate(_length(request)) + request.sampling.max_tokens
+
+
+def _length(request: Request) -> int:
+    prompt = request.prompt
+    return len(prompt) if isinstance(prompt, str) else sum(len(m.content) for m in prompt)
+
+
+def prompt_of(request: Request, api: Api) -> dict[str, Any]:
+    """Returns the part of the body that holds the prompt.
+
+    Raises:
+        JapagenError: If the prompt is of the other kind than the API takes.
+    """
+    if isinstance(request.prompt, str) != (api == "completions"):
+        raise JapagenError(
+            f"Expected {'a document' if api == 'completions' else 'chat turns'} for the "
+            f"{api} API, found the other kind of prompt.",
+            "Plan requests with this generator's info.prompt_kind.",
+        )
+    if isinstance(request.prompt, str):
+        return {"prompt": request.prompt}
+    return {"messages": [{"role": m.role, "content": m.content} for m in request.prompt]}
+
+
+def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[str, Any]:
+    """Returns the part of the body that says how to answer.
+
+    Args:
+        request: What is asked.
+        endpoint: Whom.
+        refused: Options that this server has refused.
+    """
+    sampling = request.sampling
+    options: dict[str, Any] = {
+        "seed": request.seed,
+        "temperature": sampling.temperature,
+        "max_tokens": sampling.max_tokens,
+    }
+    if sampling.stop:
+        options["stop"] = list(sampling.stop)
+    if not endpoint.is_openai:
+        options |= {"top_k": sampling.top_k, "min_p": sampling.min_p}
+    if endpoint.api == "chat":
+        # Not all of OpenAI's models take bounds of a list; a short answer is made up for.
+        options["response_format"] = answer_format(request, counted=not endpoint.is_openai)
+        # OpenAI's newer models know the limit under this name alone, most other servers do not.
+        if endpoint.is_openai or "max_tokens" in refused:
+            options["max_completion_tokens"] = options.pop("max_tokens")
+    if request.options and "logprobs" not in refused:
+        options |= _logprobs(endpoint)
+    return {name: value for name, value in options.items() if name not in refused}
+
+
+def _logprobs(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.api == "chat":
+        return {"logprobs": True, "top_logprobs": MOST_LISTED}
+    most = MOST_LISTED_OPENAI_COMPLETIONS if endpoint.is_openai else MOST_LISTED
+    return {"logprobs": most}
+
+
+def read_scores(reply: Any, request: Request, api: Api) -> tuple[float, ...]:
+    """How likely the model found each option; nothing without options or log-probabilities.
+
+    Args:
+        reply: A reply that `read_reply` has found a text in.
+        request: What was asked.
+        api: Which API it answers.
+    """
+    if not request.options:
+        return ()
+    choice = reply["choices"][0]
+    return option_scores(choice, request.options, in_json=api == "chat")
+
+
+def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
+    """Returns the text of a reply and why it ended there.
+
+    Args:
+        reply: The decoded body of a 200 response.
+        api: Which API it answers.
+
+    Raises:
+        Failure: If there is no text in it.
+    """
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise Failure(_said(reply) or "the reply has no choices", "again")
+    choice = choices[0]
+    message = choice.get("message") if api == "chat" else choice
+    message = message if isinstance(message, dict) else {}
+    text, finish = message.get("content" if api == "chat" else "text"), choice.get("finish_reason")
+    if finish == "content_filter":
+        raise Failure("refused by the content filter")
+    if isinstance(message.get("refusal"), str) and message["refusal"]:
+        raise Failure(f"refused by the model: {message['refusal']}")
+    if not isinstance(text, str) or not text.strip():
+        if finish == "length":
+            raise Failure(
+                "the token limit came before any text (a model that thinks first needs a "
+                "larger generation.max_tokens)"
+            )
+        raise Failure("the reply has no text", "again")
+    return encodable(text), "length" if finish == "length" else "stop"
+
+
+def read_failure(status: int, headers: Mapping[str, str], body: str, endpoint: Endpoint) -> Failure:
+    """Says what an HTTP error means for the request.
+
+    Raises:
+        JapagenError: If it means that no request can work.
+    """
+    error = _error_of(body)
+    said = endpoint.clean(_said(body) or f"HTTP {status}")
+    reason = f"HTTP {status}: {said}"
+    if _is_filter(status, error, said):
+        return Failure("refused by the content filter")
+    if status in (401, 403):
+        raise JapagenError(
+            f"{endpoint.url} refuses the key in {endpoint.key_variable} ({reason}).",
+            "Check the key, and that its account may use the model.",
+        )
+    if status == 404:
+        raise JapagenError(
+            f"{endpoint.url} does not know the model '{endpoint.model}' or the {endpoint.api} "
+            f"API ({reason}).",
+            "Check generator.model, and generator.base_url, which usually ends in /v1.",
+        )
+    # OpenAI answers 429 for an empty account too, and no waiting will fill it.
+    if status == 402 or error.get("code") == "insufficient_quota":
+        raise JapagenError(
+            f"The account at {endpoint.url} has nothing left to spend ({reason}).",
+            "Add credit, then run the same command again: what is answered is kept.",
+        )
+    if status in (408, 409, 425, 429) or status >= 500:
+        return Failure(reason, "later", retry_after(headers, time.time()))
+    return Failure(reason)
+
+
+def _is_filter(status: int, error: Mapping[str, Any], said: str) -> bool:
+    """A filtered prompt: Azure and OpenAI give a code, OpenRouter says so in words with 403."""
+    codes = ("content_filter", "content_policy_violation")
+    return error.get("code") in codes or (status in (400, 403) and "flagged" in said)
+
+
+_NOT_TAKEN = re.compile(
+    r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|extra|not permitted|not allowed",
+    re.IGNORECASE,
+)
+_ABOUT_FORMAT = re.compile(
+    r"response_format|json_schema|json schema|structured output|grammar|guided", re.IGNORECASE
+)
+
+
+def refused_option(body: str, options: Mapping[str, Any], answered: bool) -> str | None:
+    """Returns the option that a 400 or 422 is about, or None when it is about something else.
+
+    A value out of range (a temperature of 3) is the user's to correct and not meant here.
+
+    Args:
+        body: The response.
+        options: What was sent.
+        answered: Whether this server has ever answered. If not, and it does not say what it
+            refuses, the response format is the likeliest.
+    """
+    error = _error_of(body)
+    text = " ".join([str(error.get("code") or ""), str(error.get("param") or ""), _said(body)])
+    # They only help; so whatever it is that the server has against them, they are left out.
+    if "logprobs" in options and "logprob" in text:
+        return "logprobs"
+    if "response_format" in options and _ABOUT_FORMAT.search(text):
+        return "response_format"
+    if _NOT_TAKEN.search(text):
+        for name in options:
+            if error.get("param") == name or re.search(rf"(?:['\"`]|: ){name}\b", text):
+                return name
+    return "response_format" if "response_format" in options and not answered else None
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Returns the seconds that a server asks to wait (RFC 9110, 10.2.3), or None.
+
+    Args:
+        headers: Of the response, names in lower case or case-insensitive.
+        now: Unix time.
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        return seconds if 0 < seconds < float("inf") else None
+    try:
+        at = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return max(0.0, at.timestamp() - now) or None
+
+
+def _decoded(body: Any) -> Any:
+    if not isinstance(body, str):
+        return body
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _error_of(body: Any) -> dict[str, Any]:
+    """The error object: under ``error`` as OpenAI has it, or the body itself."""
+    decoded = _decoded(body)
+    if not isinstance(decoded, dict):
+        return {}
+    inner = decoded.get("error", decoded)
+    return inner if isinstance(inner, dict) else {"message": inner}
+
+
+def _said(body: Any) -> str:
+    """What a server says is wrong, in whichever of the usual places."""
+    error = _error_of(body)
+    for name in ("message", "detail"):
+        if error.get(name):
+            said = error[name]
+            return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+    return body.strip() if isinstance(body, str) and _decoded(body) is None else ""
+
+
+Api = Literal["chat", "completions"]
+
+OPENAI_URL = "https://api.openai.com/v1"
+# The client insists on a key; a server that wants none ignores it.
+_NO_KEY = "no-key"
+# A shorter one is no secret, and blotting it out would garble messages.
+_SHORTEST_SECRET = 4
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model on a server.
+
+    Attributes:
+        model: The server's name for it.
+        url: The server's address without a trailing slash.
+        api: Which of the two APIs is spoken.
+        key_variable: The environment variable that the key came from.
+        key: The key, or a placeholder; no repr, message or log shows it.
+    """
+
+    model: str
+    url: str
+    api: Api
+    key_variable: str
+    key: str = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        url: str | None,
+        api: Api,
+        key_variable: str,
+        environment: Mapping[str, str],
+    ) -> Endpoint:
+        """Checks an address and finds the key for it.
+
+        Raises:
+            JapagenError: If the address is not http(s), holds a password, or is not on this
+                machine and there is no key.
+        """
+        url = (url or OPENAI_URL).rstrip("/")
+        _check_url(url)
+        # A newline from `export KEY="$(cat file)"` would end up inside an HTTP header.
+        key = environment.get(key_variable, "").strip()
+        if not key.isascii() or not key.isprintable():
+            raise JapagenError(
+                f"Expected {key_variable} to hold a key in ASCII, found other characters.",
+                f"Set it again: export {key_variable}=...",
+            )
+        endpoint = cls(model, url, api, key_variable, key or _NO_KEY)
+        if not key and not endpoint.local:
+            raise JapagenError(
+                f"Expected the key of {url} in the environment variable {key_variable}, "
+                "found none.",
+                f"Run: export {key_variable}=... (any word if the server asks for no key).",
+            )
+        return endpoint
+
+    @property
+    def local(self) -> bool:
+        """True for an address on this machine."""
+        host = urlsplit(self.url).hostname or ""
+        if host == "localhost" or host.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def is_plain(self) -> bool:
+        """True for HTTP without encryption."""
+        return urlsplit(self.url).scheme == "http"
+
+    @property
+    def is_openai(self) -> bool:
+        """True for OpenAI's own servers, regional ones included."""
+        host = urlsplit(self.url).hostname or ""
+        return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+    def clean(self, text: str) -> str:
+        """Puts what a server or the client said on one line without the key."""
+        if self.key != _NO_KEY and len(self.key) >= _SHORTEST_SECRET:
+            text = text.replace(self.key, "***")
+        text = " ".join(encodable(text).split())
+        return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
+
+
+def _check_url(url: str) -> None:
+    if "@" in url or "?" in url:
+        raise JapagenError(
+            "Expected base_url without user name, password and query: it is written to reports.",
+            "Keep the key in the environment variable that generator.api_key_env names.",
+        )
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or url.split() != [url]:
+        raise JapagenError(
+            f"Expected base_url to be an http(s) address, found '{url}'.",
+            "For example generator.base_url: http://127.0.0.1:8080/v1",
+        )
+
+
+def encodable(text: str) -> str:
+    """Replaces halves of surrogate pairs, which JSON can carry and no file or database can."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+# How likely a model found each of a few options, read from the log-probabilities of its tokens.
+#
+# An answer names one option. At its first token the server lists what else could have stood there;
+# the mass of a listed token goes to the option that goes on so. Where several do (技術 and 技術部),
+# the token that was written is followed to the place where they part, and any other is shared
+# equally among them. Tokens are compared as bytes: many tokenizers cut a kanji in two.
+
+MOST_LISTED = 20  # OpenAI's own limit for chat turns
+MOST_LISTED_OPENAI_COMPLETIONS = 5
+_LEAST = 1e-6
+_VALUE = re.compile(rb'"label"\s*:\s*"')
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One token of an answer.
+
+    Attributes:
+        written: Its bytes.
+        listed: Bytes and log-probability of what could have stood there, itself included.
+    """
+
+    written: bytes
+    listed: tuple[tuple[bytes, float], ...]
+
+
+def option_scores(
+    choice: Mapping[str, Any], options: Sequence[str], *, in_json: bool
+) -> tuple[float, ...]:
+    """Log-probability of every option, or nothing where the answer does not tell.
+
+    Args:
+        choice: Of the reply: with ``logprobs`` as of the chat or of the completions API.
+        options: What could be chosen.
+        in_json: Whether the option stands in ``{"label": ...}`` or is all of the text.
+
+    Returns:
+        One figure an option. One that is not listed where it parts from the others gets the most
+        that it can have there: as much as the least likely token that is, or what all of them
+        leave.
+    """
+    places = _places(choice.get("logprobs"))
+    text = b"".join(place.written for place in places)
+    begin = 0
+    if in_json:
+        found = _VALUE.search(text)
+        if found is None:
+            return ()
+        begin = found.end()
+    while places and len(places[0].written) <= begin:
+        begin -= len(places.pop(0).written)
+    names = [_written(option, in_json) for option in options]
+    mass, most = _masses(places, begin, names, strip=not in_json)
+    if not any(mass):
+        return ()
+    return tuple(_log_sum(parts) if parts else most[k] for k, parts in enumerate(mass))
+
+
+def _written(option: str, in_json: bool) -> bytes:
+    return (json.dumps(option, ensure_ascii=False)[1:] if in_json else option).encode()
+
+
+def _masses(
+    places: Sequence[_Place], skip: int, names: Sequence[bytes], *, strip: bool
+) -> tuple[list[list[float]], dict[int, float]]:
+    """Log-probabilities whose sum is each name's, and the most that those unlisted can have.
+
+    ``skip`` bytes of the first place come before the names.
+    """
+    mass: list[list[float]] = [[] for _ in names]
+    most: dict[int, float] = {}
+    rests = dict(enumerate(names))
+    so_far = 0.0
+    for place in places:
+        own = _piece(place.written, place.written[:skip], strip)
+        for token, score in place.listed:
+            piece = _piece(token, place.written[:skip], strip)
+            fitting = [k for k, rest in rests.items() if piece and _fits(rest, piece)]
+            if token == place.written and len(fitting) > 1:
+                continue  # the places behind it tell
+            for k in fitting:
+                mass[k].append(so_far + score - math.log(len(fitting)))
+        going_on = {k: r[len(own or b"") :] for k, r in rests.items() if _fits(r, own or b"")}
+        most |= dict.fromkeys(rests.keys() - going_on.keys(), so_far + _unlisted(place))
+        rests = going_on
+        so_far += dict(place.listed).get(place.written, 0.0)
+        if len(rests) < 2:
+            return mass, most
+        skip, strip = 0, strip and not own
+    ended = [k for k, rest in rests.items() if not rest] or list(rests)
+    for k in ended:
+        mass[k].append(so_far - math.log(len(ended)))
+    # The text ended here: it is not told how likely it was to go on, only that this was less so.
+    return mass, most | dict.fromkeys(rests, so_far - math.log(2))
+
+
+def _unlisted(place: _Place) -> float:
+    scores = [score for _, score in place.listed]
+    left = 1.0 - sum(map(math.exp, scores))
+    return min(*scores, math.log(max(left, _LEAST)))
+
+
+def _piece(token: bytes, before: bytes, strip: bool) -> bytes | None:
+    """What a token adds to the option; None if it does not begin with what comes before that."""
+    if not token.startswith(before):
+        return None
+    piece = token[len(before) :]
+    return piece.lstrip() if strip else piece
+
+
+def _fits(rest: bytes, piece: bytes) -> bool:
+    return rest.startswith(piece) or (bool(rest) and piece.startswith(rest))
+
+
+def _log_sum(values: Sequence[float]) -> float:
+    most = max(values)
+    return most + math.log(sum(math.exp(value - most) for value in values))
+
+
+def _places(found: Any) -> list[_Place]:
+    """The tokens of an answer in order; none where the server sent no usable list."""
+    if not isinstance(found, dict):
+        return []
+    try:
+        if isinstance(found.get("content"), list):
+            return [
+                _place(item, [(_bytes(top), float(top["logprob"])) for top in item["top_logprobs"]])
+                for item in found["content"]
+            ]
+        columns = (found["tokens"], found["token_logprobs"], found["top_logprobs"])
+        return [
+            _place(
+                {"token": token, "logprob": score},
+                [(text.encode(), float(value)) for text, value in (listed or {}).items()],
+            )
+            for token, score, listed in zip(*columns, strict=True)
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def _place(item: Mapping[str, Any], listed: Sequence[tuple[bytes, float]]) -> _Place:
+    written = _bytes(item)
+    others = [(token, score) for token, score in listed if token != written]
+    return _Place(written, ((written, float(item["logprob"])), *others))
+
+
+def _bytes(item: Mapping[str, Any]) -> bytes:
+    given = item.get("bytes")
+    return bytes(given) if given else str(item["token"]).encode()

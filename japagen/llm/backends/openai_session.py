@@ -1,0 +1,327 @@
+"""Sends requests with the official client, on an event loop in a thread of its own.
+
+Importing this module imports ``openai``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import ssl
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import Any, Literal
+
+import openai
+
+from japagen.errors import JapagenError
+from japagen.llm.backend import MOST_REPLIES, Answer, Request
+from japagen.llm.backends.openai_protocol import (
+    Endpoint,
+    Failure,
+    Knowledge,
+    Usage,
+    options_of,
+    prompt_of,
+    read_failure,
+    read_reply,
+    read_scores,
+    refused_option,
+)
+from japagen.llm.backends.rate_limit import Gate, Pace
+
+_CONNECT_SECONDS = 10.0
+_MOST_FAILED_CONNECTIONS = 4
+_MOST_ATTEMPTS = 100
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_STOP_SECONDS = 5.0
+# How the client's `with_raw_response` marks a request.
+_RAW_RESPONSE = "X-Stainless-Raw-Response"
+# By name, since the client has changed its HTTP library (httpx, httpx2).
+_CONNECT_ERRORS = ("ConnectError", "ConnectTimeout")
+
+# Text, why it ended, and how likely each option was.
+_Read = tuple[str, Literal["stop", "length"], tuple[float, ...]]
+
+_log = logging.getLogger(__name__)
+
+
+class Session:
+    """One stream: a client, an event loop in a thread, and the requests under way.
+
+    Args:
+        endpoint: Whom to ask.
+        knowledge: What is known of the server; added to.
+        slots: Most requests at a time.
+        timeout: Seconds after which an attempt is given up.
+        deadline: Seconds from a request's first attempt after which it is given up.
+        pace: How fast attempts may follow each other.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        knowledge: Knowledge,
+        slots: int,
+        timeout: float,
+        deadline: float,
+        pace: Pace,
+    ) -> None:
+        self._endpoint = endpoint
+        self._knowledge = knowledge
+        self._slots = slots
+        self._timeout = timeout
+        self._deadline = deadline
+        self._gate = Gate(slots)
+        self._pace = pace
+        self._failing_since: float | None = None
+        self._stopped = False
+        self._stopping = threading.Lock()
+        self._client = _client(endpoint, timeout)
+        self._loop = asyncio.new_event_loop()
+        # Looks up host names; the loop's own would leave its threads behind.
+        self._executor = ThreadPoolExecutor(4, "japagen-lookup")
+        self._loop.set_default_executor(self._executor)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="japagen-openai", daemon=True
+        )
+        self._thread.start()
+
+    def answers(self, requests: Iterator[Request]) -> Iterator[Answer]:
+        """Yields answers as they come; `requests` is read in the caller's thread."""
+        waiting: set[Future[Answer]] = set()
+        while not self._stopped:
+            for request in islice(requests, self._slots - len(waiting)):
+                waiting.add(self._submit(request))
+            if not waiting:
+                return
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            done = {future for future in done if not future.cancelled()}
+            # Answers in hand are paid for: they go out before the error that ends the stream.
+            yield from [future.result() for future in done if not future.exception()]
+            for future in done:
+                future.result()
+
+    def _submit(self, request: Request) -> Future[Answer]:
+        # Under the lock, since nothing would ever finish a request that comes after the last stop.
+        with self._stopping:
+            if not self._stopped:
+                return asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
+        called_off: Future[Answer] = Future()
+        called_off.cancel()
+        called_off.set_running_or_notify_cancel()
+        return called_off
+
+    def stop(self) -> None:
+        """Calls off what is under way and ends the thread; calling it twice is harmless."""
+        with self._stopping:
+            if self._stopped:
+                return
+            self._stopped = True
+        wait([asyncio.run_coroutine_threadsafe(self._call_off(), self._loop)], _STOP_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_SECONDS)
+        if not self._thread.is_alive():
+            self._loop.close()
+        # Not waited for: nothing can call off a look-up that hangs.
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _call_off(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+    async def _answer(self, request: Request) -> Answer:
+        """Tries until there is a text, a verdict or no time left.
+
+        The time runs from the first attempt: waiting for a first turn is not the server's fault.
+        """
+        clock = self._loop.time
+        began = 0.0
+        until: float | None = None
+        usage = Usage()
+        failure = Failure("no attempt was made")
+        attempts = empty = 0
+        while attempts < _MOST_ATTEMPTS:
+            try:
+                async with self._gate.turn(until):
+                    await self._pace.wait(self._knowledge.most_tokens(request), until)
+                    if until is None:
+                        began = clock()
+                        until = began + self._deadline
+                    attempts += 1
+                    outcome = await self._attempt(request, usage, until)
+            except TimeoutError:
+                break
+            if isinstance(outcome, Answer):
+                return outcome
+            # An attempt that the deadline cut short says less than the one before it.
+            if attempts == 1 or clock() < until:
+                failure = outcome
+            self._check_reach(failure, attempts)
+            empty += failure.retry == "again"
+            pause = _pause(failure, attempts)
+            out_of_time = clock() + pause >= until
+            if failure.retry == "never" or empty == MOST_REPLIES or out_of_time:
+                break
+            await asyncio.sleep(pause)
+        self._check_progress(failure)
+        return self._give_up(request, usage, failure, attempts, clock() - began)
+
+    def _give_up(
+        self, request: Request, usage: Usage, failure: Failure, attempts: int, seconds: float
+    ) -> Answer:
+        reason = self._endpoint.clean(failure.reason)
+        if attempts > 1:
+            reason += f" (given up after {attempts} attempts in {seconds:.0f} s)"
+        return Answer(request.id, "", "error", usage.prompt, usage.completion, seconds, reason)
+
+    async def _attempt(self, request: Request, usage: Usage, until: float) -> Answer | Failure:
+        """Sends a request once and tells the gate how it went."""
+        sent = self._loop.time()
+        try:
+            text, finish, scores = await self._exchange(request, usage, until - sent)
+        except Failure as failure:
+            if failure.retry == "later":
+                self._note_overload(sent, failure)
+            else:
+                self._failing_since = None
+            return failure
+        except JapagenError:
+            self._gate.shut()
+            raise
+        self._knowledge.answered = True
+        self._failing_since = None
+        self._gate.speed_up()
+        seconds = self._loop.time() - sent
+        used = (usage.prompt, usage.completion, seconds)
+        return Answer(request.id, text, finish, *used, scores=scores)
+
+    def _note_overload(self, sent: float, failure: Failure) -> None:
+        if self._failing_since is None:
+            self._failing_since = sent
+        # Where the rest asked for outlasts the deadline, waiting helps no request.
+        patient = failure.after is not None and failure.after < self._deadline
+        self._gate.slow_down(sent, failure.after if patient else None)
+
+    async def _exchange(self, request: Request, usage: Usage, seconds: float) -> _Read:
+        """Sends a request once and returns what came, or raises `Failure`."""
+        endpoint, knowledge = self._endpoint, self._knowledge
+        prompt = prompt_of(request, endpoint.api)
+        options = options_of(request, endpoint, knowledge.refused)
+        seconds = min(self._timeout, seconds)
+        try:
+            # The client's own timeouts are for each read: a server that trickles never trips them.
+            async with asyncio.timeout(seconds):
+                body = await self._post(prompt, options)
+        except (TimeoutError, openai.APIError, UnicodeEncodeError) as caught:
+            error = caught
+        else:
+            knowledge.heard = True
+            return self._read(body, request, usage)
+        # Outside the handler, or a traceback of ours would show the client's error too, and what
+        # the server said in it may quote the key.
+        raise self._judge(error, options, seconds)
+
+    def _read(self, body: bytes, request: Request, usage: Usage) -> _Read:
+        try:
+            reply = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Failure("the reply is not JSON", "again") from None
+        self._knowledge.count(request, usage.add(reply))
+        text, finish = read_reply(reply, self._endpoint.api)
+        return text, finish, read_scores(reply, request, self._endpoint.api)
+
+    def _judge(self, error: Exception, options: dict[str, Any], seconds: float) -> Failure:
+        """Says what an error of the client means; raises `JapagenError` if nothing can work."""
+        reached = type(error.__cause__).__name__ not in _CONNECT_ERRORS
+        if isinstance(error, TimeoutError | openai.APITimeoutError):
+            return Failure(f"no answer within {seconds:.3g} s", "later", reached=reached)
+        if isinstance(error, UnicodeEncodeError):
+            return Failure("the prompt holds characters that UTF-8 cannot carry")
+        if isinstance(error, openai.APIStatusError):
+            self._knowledge.heard = True
+            status, said = error.status_code, error.response.text
+            if status in (400, 422) and self._dropped_option(said, options):
+                return Failure(f"HTTP {status}: {said}", "now")
+            return read_failure(status, error.response.headers, said, self._endpoint)
+        cause = error.__cause__ or error
+        return Failure(f"{type(cause).__name__}: {cause}", "later", reached=reached)
+
+    async def _post(self, prompt: dict[str, Any], options: dict[str, Any]) -> bytes:
+        path = "/chat/completions" if self._endpoint.api == "chat" else "/completions"
+        # Not by way of `chat.completions.create`: that walks through every message to rewrite
+        # what it may hold, which takes a fifth of a request's work. And the raw response, since
+        # the client's models let a malformed body through unchecked.
+        response: Any = await self._client.post(
+            path,
+            body={"model": self._endpoint.model, **prompt, **options},
+            cast_to=object,
+            options={"headers": {_RAW_RESPONSE: "true"}},
+        )
+        content: bytes = response.http_response.content
+        return content
+
+    def _dropped_option(self, said: str, options: dict[str, Any]) -> bool:
+        """Takes note of the option that a refusal is about, if it is about one."""
+        name = refused_option(said, options, self._knowledge.answered)
+        if name is not None and name not in self._knowledge.refused:
+            self._knowledge.refused.add(name)
+            _log.warning("%s refuses '%s'; going on without it.", self._endpoint.url, name)
+        return name is not None
+
+    def _check_reach(self, failure: Failure, attempt: int) -> None:
+        """Raises when the server was never there."""
+        if failure.reached or self._knowledge.heard or attempt < _MOST_FAILED_CONNECTIONS:
+            return
+        raise JapagenError(
+            f"Cannot reach {self._endpoint.url} ({self._endpoint.clean(failure.reason)}).",
+            "Check generator.base_url, and that the server is running.",
+        )
+
+    def _check_progress(self, failure: Failure) -> None:
+        """Raises when the server has long stopped answering, so that nobody waits for hours."""
+        since = self._failing_since
+        if failure.retry != "later" or since is None:
+            return
+        silence = self._loop.time() - since
+        if silence > 2 * self._deadline:
+            raise JapagenError(
+                f"{self._endpoint.url} has answered nothing for {silence:.0f} s "
+                f"({self._endpoint.clean(failure.reason)}).",
+                "Look after the server, then run the same command again: what is answered is kept.",
+            )
+
+
+def _client(endpoint: Endpoint, timeout: float) -> openai.AsyncOpenAI:
+    http_client = None
+    if endpoint.local:
+        # A proxy from the environment is of no use for a server on this machine. Over plain HTTP
+        # no certificate is looked at, and reading the store is most of the time a client takes.
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if endpoint.is_plain else True
+        http_client = openai.DefaultAsyncHttpxClient(trust_env=False, verify=verify)
+    return openai.AsyncOpenAI(
+        api_key=endpoint.key,
+        base_url=endpoint.url,
+        timeout=openai.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
+        max_retries=0,
+        http_client=http_client,
+        # One connection a request: on a reused one, a server or proxy that sends a response twice
+        # answers every later request with an earlier one's text, under the wrong label. (The
+        # client does not notice.) The handshake is small beside the time a model takes.
+        default_headers={"Connection": "close"},
+    )
+
+
+def _pause(failure: Failure, attempt: int) -> float:
+    """Seconds to wait: exponential backoff with jitter, and never less than was asked for."""
+    if failure.retry == "now":
+        return 0.0
+    backoff = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** (attempt - 1))
+    return (failure.after or 0.0) + backoff * random.uniform(0.5, 1.0)

@@ -1,0 +1,341 @@
+"""Sends a run's requests: through the ledger, within the budget."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from japagen.config.sections import GeneratorSettings
+from japagen.config.task import Task
+from japagen.listener import Listener
+from japagen.llm.backend import (
+    MOST_REPLIES,
+    Answer,
+    Chooser,
+    Generator,
+    GeneratorInfo,
+    Prompt,
+    Request,
+    Scorer,
+    choice_key,
+)
+from japagen.llm.budget import Purse, yen
+from japagen.llm.ledger import Ledger, ledger_errors
+from japagen.llm.masking import prepare
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What came of a list of requests.
+
+    Attributes:
+        answers: Request id to accepted answer, of this and earlier runs.
+        failures: Request id to the reason why there is none.
+        sent: How many had no answer before and were sent.
+    """
+
+    answers: Mapping[str, Answer]
+    failures: Mapping[str, str]
+    sent: int
+
+
+class Asker:
+    """One run's generator and ledger.
+
+    Args:
+        task: Says whom to ask and what may be spent.
+        generator: A backend to use in place of it.
+        path: The ledger.
+        listener: Told of the progress.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        generator: Generator | None,
+        path: Path,
+        listener: Listener,
+    ) -> None:
+        self._task = task
+        self._loaded = generator
+        self._path = path
+        self._listener = listener
+
+    @property
+    def _generator(self) -> Generator:
+        if self._loaded is None:
+            from japagen.llm.registry import load_generator
+
+            batches = self._path.with_name("batches")
+            self._loaded = load_generator(self._task.generator, batches, self._listener.note)
+        return self._loaded
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """Who is asked; its model starts with the first request that has no answer yet."""
+        return self._generator.info
+
+    @property
+    def can_choose(self) -> bool:
+        """Whether the generator can weigh what may come after a prompt."""
+        return isinstance(self._generator, Chooser)
+
+    def other(self, settings: GeneratorSettings) -> Asker:
+        """Asks another generator through the same ledger and budget."""
+        task = self._task.model_copy(update={"generator": settings})
+        return Asker(task, None, self._path, self._listener)
+
+    @property
+    def can_score(self) -> bool:
+        """Whether its answers may say how likely it finds each of a request's options."""
+        generator = self._generator
+        return isinstance(generator, Scorer) and generator.scores_options
+
+    def choose(
+        self, prompts: Sequence[Prompt], options: Sequence[str]
+    ) -> Iterator[tuple[int, list[float]]]:
+        """Weighs options after prompts, through the ledger; see `Chooser.choose`.
+
+        What a model weighs differs in the last digits from run to run: what is recorded is not
+        asked for again, so that a run resumed or replayed ends as the first one did.
+        """
+        generator = self._generator
+        assert isinstance(generator, Chooser)
+        identity = self.info.identity
+        keys = [choice_key(identity, prompt, options) for prompt in prompts]
+        with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
+            known = ledger.choices(keys)
+            yield from ((i, known[key]) for i, key in enumerate(keys) if key in known)
+            waiting = [i for i, key in enumerate(keys) if key not in known]
+            if not waiting:
+                return
+            for at, scores in generator.choose([prompts[i] for i in waiting], options):
+                ledger.record_choice(keys[waiting[at]], scores)
+                yield waiting[at], scores
+
+    def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
+        """Sends what has no answer yet and tells of it under the name of its purpose."""
+        ids = [r.id for r in requests]
+        budget, price = self._task.generation.budget, self._task.generator.price_now
+        dictionary = self._task.japanese.user_dictionary
+        outgoing = prepare(requests, self.info, self._task.privacy, dictionary)
+        with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
+            purse = Purse(budget, price, ledger.totals())
+            sent = len(ids) - len(ledger.answers(ids))
+            if sent:
+                again = f"{sent} of {len(ids)} to do" if sent < len(ids) else ""
+                self._listener.stage(purpose, "start", again)
+            before = ledger.wall_seconds(purpose)
+            ledger.note_masked(outgoing.masked)
+            answers = run_requests(
+                outgoing.requests,
+                self._generator,
+                ledger,
+                lambda stream, total: self._listener.track(stream, total, purpose),
+                purpose,
+                purse,
+                self._listener.note,
+            )
+            failures = ledger.failures(ids)
+            seconds = ledger.wall_seconds(purpose) - before
+        if sent and outgoing.masked:
+            pieces = sum(sum(found.values()) for found in outgoing.masked.values())
+            self._listener.note(
+                f"{pieces} pieces of personal data were masked in {len(outgoing.masked)} prompts "
+                f"to {self.info.name} (privacy.prompts: mask)."
+            )
+        if sent:
+            self._listener.stage(purpose, "done", f"{seconds:.1f}")
+        self._tell_of(failures, len(ids))
+        unsent = [key for key in ids if key not in answers and key not in failures]
+        if unsent:
+            self._listener.note(
+                f"{len(unsent)} of {len(ids)} requests were not sent: generation.budget does not "
+                "hold what they may cost. Raise it and run the same command again."
+            )
+        beyond = dict.fromkeys(unsent, "not sent: generation.budget is used up")
+        return Asked(answers, {**failures, **beyond}, sent)
+
+    def _tell_of(self, failures: Mapping[str, str], asked: int) -> None:
+        if failures:
+            reason = next(iter(failures.values()))
+            self._listener.note(
+                f"{len(failures)} of {asked} requests have no answer ({reason}); "
+                "the same command tries them again."
+            )
+
+    def cost(self) -> tuple[Mapping[str, float], float]:
+        """Totals over every attempt, and the wall time of generation alone, in seconds.
+
+        Where the task has a price, ``yen`` is what all attempts have cost; for a generator
+        elsewhere, ``masked_personal_data`` counts what was masked in prompts to it.
+        """
+        with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
+            totals = dict(ledger.totals())
+            masked = sum(ledger.masked().values())
+            seconds = round(ledger.wall_seconds("generate"), 3)
+        if price := self._task.generator.price_now:
+            spent = yen(price, totals["prompt_tokens"], totals["completion_tokens"])
+            totals["yen"] = round(spent, 4)
+        if not self.info.local:
+            totals["masked_personal_data"] = masked
+        return totals, seconds
+
+    def close(self) -> None:
+        """Frees the model; calling it twice is harmless."""
+        if self._loaded is not None:
+            self._loaded.close()
+
+
+Progress = Callable[[Iterator[Answer], int], Iterator[Answer]]
+# What a chat template puts around each turn, about.
+_TOKENS_A_TURN = 8
+# Estimates of a prompt's tokens are raised by this until the first has been counted.
+_FIRST_DOUBT, _LASTING_DOUBT = 2.0, 1.05
+
+
+def run_requests(
+    requests: Sequence[Request],
+    generator: Generator,
+    ledger: Ledger,
+    progress: Progress = lambda it, _: it,
+    purpose: str = "generate",
+    purse: Purse | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> dict[str, Answer]:
+    """Sends what has no answer yet; every answer is committed before it is used.
+
+    At the first Ctrl-C nothing more is sent to a generator that is not on this machine, but what
+    is in flight, and will be paid for, is waited for. The second one stops at once. What goes on
+    without this process is not waited for.
+
+    Args:
+        requests: What to ask.
+        generator: Whom to ask.
+        ledger: Where answers of this and earlier runs are.
+        progress: Wraps the stream of answers to show how far it is.
+        purpose: What the ledger's time is counted under.
+        purse: What may be spent; no bound when None.
+        note: Told what the user should know.
+
+    Returns:
+        Request id to accepted answer. Requests that failed are absent; the ledger has why.
+    """
+    ledger.name(generator.info)
+    answered = ledger.answers(r.id for r in requests)
+    waiting = [r for r in requests if r.id not in answered]
+    if not waiting:
+        return answered
+    info = generator.info
+    ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
+    with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
+        outbox = _Outbox(waiting, generator, ledger, purse or Purse(), pressed)
+        for answer in progress(outbox.answers(), len(waiting)):
+            ledger.record(answer)
+            outbox.settle(answer)
+            if pressed.is_set() and outbox.announce():
+                note("Waiting for what is in flight; Ctrl-C again stops at once.")
+        if pressed.is_set():
+            raise KeyboardInterrupt
+    return ledger.answers(r.id for r in requests)
+
+
+class _Outbox:
+    """What is still to be sent, and the marks of what is in flight."""
+
+    def __init__(
+        self,
+        waiting: Sequence[Request],
+        generator: Generator,
+        ledger: Ledger,
+        purse: Purse,
+        pressed: threading.Event,
+    ) -> None:
+        self._waiting = waiting
+        self._next = 0
+        self._generator = generator
+        self._ledger = ledger
+        self._purse = purse
+        self._pressed = pressed
+        self._announced = False
+        self._counted: tuple[object, int] = (None, 0)
+        self._estimates: dict[str, int] = {}
+        self._doubt = _FIRST_DOUBT
+        self._sure = False
+
+    def answers(self) -> Iterator[Answer]:
+        """Streams until all is sent or the purse allows no more, even with nothing in flight.
+
+        The most that requests in flight may cost is set aside, and most of it comes back with
+        the answers; what comes back is enough for another stream.
+        """
+        before = -1
+        while before < self._next < len(self._waiting) and not self._pressed.is_set():
+            before = self._next
+            yield from self._generator.stream(self._going_out())
+
+    def _going_out(self) -> Iterator[Request]:
+        while self._next < len(self._waiting) and not self._pressed.is_set():
+            request = self._waiting[self._next]
+            estimate = self._estimate(request)
+            tokens = math.ceil(estimate * self._doubt)
+            replies = 1 if self._generator.info.resumable else MOST_REPLIES
+            if not self._purse.set_aside(request, tokens, replies):
+                return
+            self._ledger.mark_sent(request, tokens)
+            self._estimates[request.id] = estimate
+            self._next += 1
+            yield request
+
+    def _estimate(self, request: Request) -> int:
+        """Tokens of a prompt; those of neighbours are often the same."""
+        prompt = request.prompt
+        if self._counted[0] != prompt:
+            texts = [prompt] if isinstance(prompt, str) else [m.content for m in prompt]
+            tokens = sum(self._generator.count_tokens(t) + _TOKENS_A_TURN for t in texts)
+            self._counted = (prompt, tokens)
+        return self._counted[1]
+
+    def settle(self, answer: Answer) -> None:
+        """Takes an answer's cost, and learns how far estimates of prompts are off."""
+        self._purse.settle(answer)
+        estimate = self._estimates.pop(answer.request_id, 0)
+        if estimate and answer.prompt_tokens and not answer.error:
+            seen = _LASTING_DOUBT * answer.prompt_tokens / estimate
+            self._doubt = max(seen, 1.0, self._doubt if self._sure else 0.0)
+            self._sure = True
+
+    def announce(self) -> bool:
+        """True the first time."""
+        first, self._announced = not self._announced, True
+        return first
+
+
+@contextmanager
+def _first_ctrl_c(*, patient: bool) -> Iterator[threading.Event]:
+    """Has the first Ctrl-C set an event in place of interrupting, where there is a user to wait.
+
+    Only the main thread may handle signals; elsewhere, and where the program handles Ctrl-C in
+    its own way, nothing is changed.
+    """
+    pressed = threading.Event()
+    usual = signal.default_int_handler
+    main = threading.current_thread() is threading.main_thread()
+    if not (patient and main and signal.getsignal(signal.SIGINT) is usual):
+        yield pressed
+        return
+
+    def wait_for_the_rest(number: int, frame: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, wait_for_the_rest)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, usual)

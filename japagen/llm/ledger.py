@@ -1,0 +1,390 @@
+"""The durable record of every request sent and every answer received (SQLite)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from japagen.errors import DamagedError, JapagenError
+from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS requests (
+    id TEXT PRIMARY KEY,
+    generator TEXT NOT NULL,
+    seed INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    planned_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS attempts (
+    id INTEGER PRIMARY KEY,
+    request_id TEXT NOT NULL REFERENCES requests(id),
+    finish TEXT NOT NULL,
+    text TEXT NOT NULL,
+    error TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    answered_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS sessions (
+    started_at REAL NOT NULL,
+    last_answer_at REAL NOT NULL,
+    purpose TEXT NOT NULL DEFAULT 'generate'
+);
+CREATE TABLE IF NOT EXISTS generators (
+    identity TEXT PRIMARY KEY,
+    info TEXT NOT NULL,
+    used_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS in_flight (
+    request_id TEXT PRIMARY KEY REFERENCES requests(id),
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    sent_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS lost (
+    request_id TEXT NOT NULL REFERENCES requests(id),
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    sent_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS masked (
+    request_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (request_id, kind)
+);
+CREATE TABLE IF NOT EXISTS choices (
+    id TEXT PRIMARY KEY,
+    scores TEXT NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS one_accepted ON attempts(request_id) WHERE finish != 'error';
+"""
+_LAST_GENERATOR = "SELECT info FROM generators ORDER BY used_at DESC, rowid DESC LIMIT 1"
+_ANSWERS = (
+    "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds, error "
+    "FROM attempts WHERE finish != 'error'"
+)
+_ACCEPTED = "FROM attempts JOIN requests ON requests.id = request_id WHERE finish != 'error'"
+_ERRORS = (
+    "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds, error "
+    "FROM attempts WHERE finish = 'error' AND error != 'duplicate answer' ORDER BY id"
+)
+_SYNC_SECONDS = 0.5
+
+
+@contextmanager
+def ledger_errors(path: Path) -> Iterator[None]:
+    """Turns what SQLite says about the disk or the file into something the user can act on."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if not any(word in str(error) for word in ("full", "readonly", "disk I/O", "unable")):
+            raise
+        raise JapagenError(
+            f"Cannot write {path}: {error}.",
+            "Free some room or choose another --out; the same command goes on from here.",
+        ) from error
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise DamagedError(
+            path,
+            "The texts that the model wrote are in it: restore it from a copy, or choose another "
+            "--out to ask for all of them again.",
+        ) from error
+
+
+class Ledger:
+    """Requests and answers, committed before they are used.
+
+    A request has a row before it is sent, and a mark while it is in flight; an answer is
+    committed before anything reads it; the database itself allows one accepted answer a request.
+    Killed at any moment, what is unanswered is what has no accepted attempt, and the marks that
+    are left say which attempts were lost.
+
+    A commit outlives the process at once, and a power cut after half a second: to wait for the
+    disk with every answer takes longer than many a server does.
+
+    Args:
+        path: The database file, or ``:memory:``.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.executescript(_SCHEMA)
+        self._synced_at = 0.0
+        columns = {row[1] for row in self._db.execute("PRAGMA table_info(sessions)")}
+        if "purpose" not in columns:  # a run that was begun before texts were rewritten
+            self._db.execute(
+                "ALTER TABLE sessions ADD COLUMN purpose TEXT NOT NULL DEFAULT 'generate'"
+            )
+
+    @contextmanager
+    def _commit(self, *, now: bool = False) -> Iterator[None]:
+        """Commits what is done inside together, on disk ``now`` or within half a second."""
+        clock = time.monotonic()
+        on_disk = now or clock - self._synced_at > _SYNC_SECONDS
+        # In WAL mode, FULL waits for the disk (with all commits before), NORMAL does not.
+        self._db.execute(f"PRAGMA synchronous={'FULL' if on_disk else 'NORMAL'}")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        if on_disk:
+            self._synced_at = clock
+
+    def name(self, generator: GeneratorInfo) -> None:
+        """Records who is asked from now on."""
+        values = [generator.identity, json.dumps(asdict(generator), ensure_ascii=False)]
+        with self._commit():
+            self._db.execute(
+                "INSERT OR REPLACE INTO generators VALUES (?, ?, ?)", [*values, time.time()]
+            )
+
+    def plan(
+        self,
+        requests: Iterable[Request],
+        generator: str,
+        purpose: str = "generate",
+        *,
+        lost: bool = True,
+    ) -> None:
+        """Opens a session and records the requests to be sent; known ones stay as they are.
+
+        Args:
+            requests: What is to be sent.
+            generator: To whom.
+            purpose: What the session's time is counted under.
+            lost: Whether what an earlier session left in flight is counted as lost from here on.
+        """
+        now = time.time()
+        rows = [(r.id, generator, r.seed, _body(r), now) for r in requests]
+        with self._commit(now=True):
+            self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", rows)
+            if lost:
+                self._db.execute("INSERT INTO lost SELECT * FROM in_flight")
+                self._db.execute("DELETE FROM in_flight")
+            self._db.execute("INSERT INTO sessions VALUES (?, ?, ?)", [now, now, purpose])
+
+    def note_masked(self, masked: Mapping[str, Mapping[str, int]]) -> None:
+        """Records how many pieces of personal data were masked in which requests' prompts."""
+        rows = [(key, kind, n) for key, found in masked.items() for kind, n in found.items()]
+        with self._commit():
+            self._db.executemany("INSERT OR REPLACE INTO masked VALUES (?, ?, ?)", rows)
+
+    def masked(self) -> dict[str, int]:
+        """Pieces of personal data masked in prompts, by kind."""
+        rows = self._db.execute(
+            "SELECT kind, SUM(count) FROM masked GROUP BY kind ORDER BY 2 DESC, 1"
+        )
+        return {kind: int(count) for kind, count in rows}
+
+    def rate(self, generator: str) -> tuple[float, float, float] | None:
+        """Mean prompt tokens, answer tokens and elapsed seconds for a text of a generator.
+
+        A list counts as so many texts as were asked for. Answers that choose a label are short,
+        and not among them.
+        """
+        texts = f"{_ACCEPTED} AND COALESCE(json_array_length(body, '$.options'), 0) = 0"
+        asked = "SUM(MAX(1, COALESCE(json_array_length(body, '$.each'), 0)))"
+        count, prompt, completion = self._db.execute(
+            f"SELECT {asked}, 1.0 * SUM(prompt_tokens) / {asked}, "
+            f"1.0 * SUM(completion_tokens) / {asked} {texts} AND generator = ?",
+            [generator],
+        ).fetchone()
+        answers, wall = self._db.execute(
+            f"SELECT (SELECT {asked} {texts}), (SELECT COALESCE(SUM(last_answer_at - started_at), "
+            "0) FROM sessions WHERE purpose != 'trust')"
+        ).fetchone()
+        return (prompt, completion, wall / answers) if count else None
+
+    def answered(self, template: str) -> int:
+        """Accepted answers to requests of a template, named without its kind."""
+        query = f"SELECT COUNT(*) {_ACCEPTED} AND json_extract(body, '$.template') LIKE ?"
+        return int(self._db.execute(query, [f"{template}.%"]).fetchone()[0])
+
+    def mark_sent(self, request: Request, prompt_tokens: int) -> None:
+        """Records that a request goes out, with the tokens that it may cost at most."""
+        values = [request.id, prompt_tokens, request.sampling.max_tokens, time.time()]
+        with self._commit():
+            self._db.execute("INSERT OR REPLACE INTO in_flight VALUES (?, ?, ?, ?)", values)
+
+    def choices(self, keys: Iterable[str]) -> dict[str, list[float]]:
+        """Returns what is recorded of how options were weighed, among ``keys``.
+
+        Keys are those of `choice_key`, and the ids of requests whose answers have scores.
+        """
+        wanted = set(keys)
+        rows = self._db.execute("SELECT id, scores FROM choices")
+        return {key: json.loads(scores) for key, scores in rows if key in wanted}
+
+    def record_choice(self, key: str, scores: Sequence[float]) -> None:
+        """Commits how the options after one document were weighed."""
+        with self._commit():
+            row = [key, json.dumps(list(scores))]
+            self._db.execute("INSERT OR IGNORE INTO choices VALUES (?, ?)", row)
+
+    def record(self, answer: Answer) -> None:
+        """Commits one attempt; a second accepted answer to a request is kept as a duplicate.
+
+        The cost of every attempt counts, so a duplicate is stored as an error of that name.
+        """
+        a, now = answer, time.time()
+        values = [a.prompt_tokens, a.completion_tokens, a.seconds, now]
+        insert = (
+            "INSERT INTO attempts (request_id, finish, text, error, prompt_tokens, "
+            "completion_tokens, seconds, answered_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        )
+        with self._commit():
+            try:
+                self._db.execute(insert, [a.request_id, a.finish, a.text, a.error, *values])
+            except sqlite3.IntegrityError:
+                duplicate = [a.request_id, "error", a.text, "duplicate answer"]
+                self._db.execute(insert, [*duplicate, *values])
+            if a.scores:
+                scored = [a.request_id, json.dumps(a.scores)]
+                self._db.execute("INSERT OR IGNORE INTO choices VALUES (?, ?)", scored)
+            self._db.execute("DELETE FROM in_flight WHERE request_id = ?", [a.request_id])
+            self._db.execute(
+                "UPDATE sessions SET last_answer_at = ? "
+                "WHERE rowid = (SELECT MAX(rowid) FROM sessions)",
+                [now],
+            )
+
+    def answers(self, request_ids: Iterable[str]) -> dict[str, Answer]:
+        """Returns the accepted answers among ``request_ids``."""
+        wanted = set(request_ids)
+        rows = self._db.execute(_ANSWERS)
+        found = {row[0]: Answer(*row) for row in rows if row[0] in wanted}
+        return _with_scores(found, self.choices(found))
+
+    def failures(self, request_ids: Iterable[str]) -> dict[str, str]:
+        """Returns the last error of each request among ``request_ids`` that has no answer."""
+        wanted = set(request_ids) - set(self.answers(request_ids))
+        rows = self._db.execute(
+            "SELECT request_id, error FROM attempts WHERE finish = 'error' ORDER BY id"
+        )
+        return {request_id: error for request_id, error in rows if request_id in wanted}
+
+    def wall_seconds(self, purpose: str) -> float:
+        """Time from the first request to the last answer, over the sessions of one purpose."""
+        return float(
+            self._db.execute(
+                "SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions "
+                "WHERE purpose = ?",
+                [purpose],
+            ).fetchone()[0]
+        )
+
+    def totals(self) -> Mapping[str, float]:
+        """Counts, tokens and seconds over every attempt ever made, failures included.
+
+        ``lost_attempts`` were in flight when a process ended, and nobody knows what they cost:
+        ``lost_prompt_tokens`` and ``lost_completion_tokens`` at most.
+        """
+        row = self._db.execute(
+            "SELECT COUNT(*), COALESCE(SUM(finish != 'error'), 0), "
+            "COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0), "
+            "COALESCE(SUM(seconds), 0) FROM attempts"
+        ).fetchone()
+        wall = self._db.execute(
+            "SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions"
+        ).fetchone()
+        names = ("attempts", "answers", "prompt_tokens", "completion_tokens", "request_seconds")
+        found = {**dict(zip(names, row, strict=True)), "wall_seconds": round(wall[0], 3)}
+        lost = self._db.execute(
+            "SELECT COUNT(*), COALESCE(SUM(prompt_tokens), 0), "
+            "COALESCE(SUM(completion_tokens), 0) FROM lost"
+        ).fetchone()
+        if lost[0]:
+            kinds = ("lost_attempts", "lost_prompt_tokens", "lost_completion_tokens")
+            found |= dict(zip(kinds, lost, strict=True))
+        return found
+
+    def generator(self) -> GeneratorInfo | None:
+        """Who was asked last; None when nobody was."""
+        row = self._db.execute(_LAST_GENERATOR).fetchone()
+        return None if row is None else _info(row[0])
+
+    def close(self) -> None:
+        """Closes the database; calling it twice is harmless."""
+        self._db.close()
+
+
+def read_record(
+    path: Path,
+) -> tuple[GeneratorInfo, dict[str, Answer], dict[str, list[float]]]:
+    """Reads a finished ledger without touching it.
+
+    Returns:
+        Who was asked last; the answer to every request: the accepted one, else the last
+        failure; and how options were weighed.
+
+    Raises:
+        JapagenError: If there is no ledger, or none that says who was asked.
+        DamagedError: If it cannot be read.
+    """
+    if not path.is_file():
+        raise JapagenError(
+            f"Expected the record of a run at {path}, found none.",
+            "Set generator.model to the directory that `japagen run` wrote.",
+        )
+    # Without a log there is nothing to wait for, and a directory that cannot be written to is
+    # no hindrance.
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as db:
+            row = db.execute(_LAST_GENERATOR).fetchone()
+            answers = {row[0]: Answer(*row) for row in db.execute(_ERRORS)}
+            answers |= {row[0]: Answer(*row) for row in db.execute(_ANSWERS)}
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+            # An older japagen has not recorded any.
+            rows = db.execute("SELECT id, scores FROM choices") if "choices" in tables else ()
+            choices = {key: json.loads(scores) for key, scores in rows}
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise DamagedError(path, "Restore it from a copy, or record the run again.") from error
+        row = None
+    except sqlite3.DatabaseError as error:
+        raise DamagedError(path, "Restore it from a copy, or record the run again.") from error
+    if row is None:
+        raise JapagenError(
+            f"{path} does not say which generator was asked: an older japagen wrote it.",
+            "Run its task into the same directory once; no answer is asked for again.",
+        )
+    return _info(row[0]), _with_scores(answers, choices), choices
+
+
+def _with_scores(
+    answers: Mapping[str, Answer], choices: Mapping[str, Sequence[float]]
+) -> dict[str, Answer]:
+    """Answers with how likely each of their requests' options was, where that is recorded."""
+    return {
+        key: replace(answer, scores=tuple(choices[key])) if key in choices else answer
+        for key, answer in answers.items()
+    }
+
+
+def _info(text: str) -> GeneratorInfo:
+    found = json.loads(text)
+    return GeneratorInfo(**{**found, "terms": OutputTerms(**found["terms"])})
+
+
+def _body(request: Request) -> str:
+    body: dict[str, Any] = {
+        **asdict(request),
+        "register": request.register.to_dict(),
+    }
+    return json.dumps(body, ensure_ascii=False, sort_keys=True)

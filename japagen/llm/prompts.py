@@ -1,0 +1,238 @@
+"""Loads and renders the Japanese prompt templates."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta
+from jinja2.sandbox import SandboxedEnvironment
+
+from japagen.data.files import resource_dir
+from japagen.errors import JapagenError, nearest
+from japagen.japanese.registers import OTHER, PRESETS
+from japagen.llm.backend import Message, Prompt, PromptKind
+
+# Blocks of a chat template and who speaks in them; the last two only where they are written.
+_TURNS: dict[str, Literal["system", "user", "assistant"]] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "then": "user",
+}
+_NEEDED = ("system", "user")
+# Shorter values of attributes are words that any text may use.
+_SENTENCE = 12
+SHOWN = 2
+"""Style examples in a prompt."""
+
+
+class PromptLibrary:
+    """A directory of templates and register descriptions.
+
+    Templates are named ``STRATEGY.KIND.j2``, KIND being ``document`` (a text that a base model
+    continues) or ``chat`` (with the blocks ``system`` and ``user``, and where the model has
+    written something before, ``assistant`` and ``then``).
+
+    Args:
+        directory: Where the templates are; a template that is not there is taken from the
+            built-in ones. Only those when None.
+
+    Raises:
+        JapagenError: If the directory or its ``registers.yaml`` is missing or incomplete.
+    """
+
+    def __init__(self, directory: str | Path | None = None) -> None:
+        self.directory = resource_dir("prompts_ja", directory)
+        self._path = (self.directory, resource_dir("prompts_ja"))
+        self._environment = SandboxedEnvironment(
+            loader=FileSystemLoader(self._path),
+            undefined=StrictUndefined,
+            trim_blocks=False,
+            autoescape=False,
+        )
+        self.registers = _load_registers(self.directory)
+
+    @cached_property
+    def attributes(self) -> dict[str, dict[str, Any]]:
+        """What varies by default, for each kind of text: ``words`` and ``attributes``.
+
+        Raises:
+            JapagenError: If ``attributes.yaml`` does not give them.
+        """
+        path = next(p for d in self._path if (p := d / "attributes.yaml").is_file())
+        kinds = yaml.safe_load(path.read_text(encoding="utf-8"))
+        wrong = [
+            name
+            for name, kind in (kinds.items() if isinstance(kinds, dict) else ())
+            if not isinstance(kind, dict) or not {"words", "attributes"} <= set(kind)
+        ]
+        if wrong or not isinstance(kinds, dict) or "other" not in kinds:
+            raise JapagenError(
+                f"Expected words and attributes for every kind of text in {path}, and a kind "
+                f"'other'; found {', '.join(wrong) or 'no such kind'}.",
+                "Copy what is missing from the built-in attributes.yaml.",
+            )
+        return kinds
+
+    @property
+    def phrases(self) -> list[str]:
+        """Sentences that prompts show besides gold."""
+        styles = [
+            phrase
+            for register in self.registers.values()
+            for voice in [register, *register.get("voices", ())]
+            for phrase in [voice["description"], *voice["examples"]]
+        ]
+        settings = [
+            value
+            for kind in self.attributes.values()
+            for values in kind["attributes"].values()
+            for value in values
+            if len(value) >= _SENTENCE
+        ]
+        return [*styles, *dict.fromkeys(settings)]
+
+    def style(self, register: str, draw: str, number: int, *, voices: bool) -> dict[str, Any]:
+        """A register as one prompt describes it: the examples to show stand first.
+
+        Over the prompts of one draw all examples are shown about as often, and one of a
+        register's voices takes its place in every second prompt.
+
+        Args:
+            register: Name of the register.
+            draw: What the order is drawn from.
+            number: Which prompt of the draw, from 0.
+            voices: Whether a voice may take the register's place.
+        """
+        found = dict(self.registers[register])
+        others = found.pop("voices", ()) if voices else ()
+        # Of every run of prompts as long as this, half are in a voice, each voice once.
+        turns: list[dict[str, Any]] = [*({} for _ in others), *others]
+        if turns:
+            lap, at = divmod(number, len(turns))
+            random.Random(f"{draw}/voices/{lap}").shuffle(turns)
+            found |= turns[at]
+        found["examples"] = _rotated(found["examples"], draw, number)
+        return found
+
+    def _source(self, template: str) -> str:
+        for directory in self._path:
+            path = directory / f"{template}.j2"
+            if path.is_file():
+                return path.read_text(encoding="utf-8")
+        found = {p.name.removesuffix(".j2") for d in self._path for p in d.glob("*.j2")}
+        raise JapagenError(
+            f"There is no prompt template '{template}' in {self.directory}"
+            f"{nearest(template, sorted(found))}.",
+            f"Found: {', '.join(sorted(found))}.",
+        )
+
+    def template_hash(self, template: str) -> str:
+        """First 12 hex digits of the SHA-256 of the template and the register descriptions.
+
+        What the template includes counts as part of it.
+        """
+        parts = self._with_included(template)
+        content = "".join([*parts, yaml.safe_dump(self.registers, allow_unicode=True)])
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    def _with_included(self, template: str) -> list[str]:
+        """The source of a template and of all that it includes, each as often as it is."""
+        source = self._source(template)
+        included = meta.find_referenced_templates(self._environment.parse(source))
+        return [source, *(s for n in included if n for s in self._with_included(n[: -len(".j2")]))]
+
+    def names(self, template: str, variable: str) -> bool:
+        """Whether a template itself uses a variable."""
+        tree = self._environment.parse(self._source(template))
+        return variable in meta.find_undeclared_variables(tree)
+
+    def render(self, strategy: str, kind: PromptKind, variables: Mapping[str, Any]) -> Prompt:
+        """Renders one prompt.
+
+        Args:
+            strategy: Name of the template without its kind, for example ``few_shot``.
+            kind: Document or chat.
+            variables: What the template may name.
+
+        Returns:
+            The document (without a trailing newline) or the chat turns.
+
+        Raises:
+            JapagenError: If the template is missing or broken, or names variables that are
+                not there; all of them are listed.
+        """
+        name = f"{strategy}.{kind}"
+        source = self._source(name)
+        try:
+            wanted = meta.find_undeclared_variables(self._environment.parse(source))
+            missing = sorted(wanted - set(variables))
+            if missing:
+                raise JapagenError(
+                    f"The template {name}.j2 names variables that are not there: "
+                    f"{', '.join(missing)}.",
+                    f"Known variables: {', '.join(sorted(variables))}.",
+                )
+            template = self._environment.get_template(f"{name}.j2")
+            if kind == "document":
+                return template.render(variables).rstrip()
+            turns = []
+            for block, role in _TURNS.items():
+                if block not in template.blocks:
+                    if block not in _NEEDED:
+                        continue
+                    raise JapagenError(
+                        f"The chat template {name}.j2 has no block '{block}'.",
+                        f"Write {{% block {block} %}}…{{% endblock %}}.",
+                    )
+                context = template.new_context(dict(variables))
+                content = "".join(template.blocks[block](context)).strip()
+                turns.append(Message(role, content))
+            return tuple(turns)
+        except TemplateError as error:
+            raise JapagenError(
+                f"The template {name}.j2 cannot be rendered: {error}.", "Correct the template."
+            ) from None
+
+
+def _rotated(examples: Sequence[str], draw: str, number: int) -> list[str]:
+    """The examples in an order drawn for every few prompts; each prompt begins at another place."""
+    lap, at = divmod(number, max(1, len(examples) // SHOWN))
+    order = random.Random(f"{draw}/examples/{lap}").sample(list(examples), len(examples))
+    return [*order[at * SHOWN :], *order[: at * SHOWN]]
+
+
+def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:
+    path = directory / "registers.yaml"
+    registers: dict[str, dict[str, Any]] | None
+    try:
+        registers = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise JapagenError(
+            f"Expected register descriptions at {path}, found none.",
+            "Copy registers.yaml from the built-in templates.",
+        ) from None
+    incomplete = [
+        name
+        for name in (*PRESETS, OTHER)
+        if not {"name", "description", "examples"} <= set((registers or {}).get(name) or {})
+    ]
+    if incomplete:
+        raise JapagenError(
+            f"{path} should give name, description and examples for every register; "
+            f"incomplete: {', '.join(incomplete)}.",
+            "Copy what is missing from the built-in registers.yaml.",
+        )
+    return dict(registers or {})
+
+
+@cache
+def builtin_prompts() -> PromptLibrary:
+    """The templates that come with japagen."""
+    return PromptLibrary()

@@ -1,0 +1,1 @@
+"""A run: its directory, its steps and what is reported of it."""

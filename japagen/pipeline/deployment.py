@@ -1,0 +1,154 @@
+"""A run's classifier for use elsewhere: exported to ONNX, watched for drift."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from japagen.config.task_data import TaskData
+from japagen.data.dataset import Dataset, Example
+from japagen.data.formats import is_known, read_examples, read_pairs, read_texts
+from japagen.errors import JapagenError
+from japagen.evaluation.drift import FILE, Drift, Profile, compare, plain_texts, profile_of
+from japagen.evaluation.drift import FILE as PROFILE
+from japagen.pipeline.cache import StageRunner
+from japagen.pipeline.run_directory import Run, is_run, open_classifier
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier
+    from japagen.training.onnx import Agreement
+
+
+_MOST_OF_RUN = 1000
+Texts = tuple[list[str], list[str | None] | None]
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """An exported classifier.
+
+    Attributes:
+        path: Its directory.
+        int8: Whether it multiplies in 8-bit integers.
+        megabytes: Size of the network's file.
+        agreement: With the torch classifier; None where there was no text to compare on.
+    """
+
+    path: Path
+    int8: bool
+    megabytes: float
+    agreement: Agreement | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form."""
+        return {
+            "path": str(self.path),
+            "int8": self.int8,
+            "megabytes": round(self.megabytes, 1),
+            "agreement": self.agreement and self.agreement.to_dict(),
+        }
+
+
+def export_classifier(
+    model: Path, output: Path | None = None, *, int8: bool = True, check: Path | None = None
+) -> OnnxExport:
+    """Exports the classifier of a run, or a saved one, and compares the two.
+
+    Args:
+        model: The run or the classifier's directory.
+        output: RUN/onnx, or beside a saved classifier, if None.
+        int8: Multiply in 8-bit integers.
+        check: Texts to compare on; of a run its kept synthetic texts if None.
+
+    Raises:
+        MissingExtraError: If the extra ``onnx`` is not installed.
+        JapagenError: If there is no classifier, it is in ONNX already, or there is no text in
+            ``check``.
+    """
+    from japagen.training.classifier import ONNX_FILE
+    from japagen.training.onnx import agreement, export_onnx
+
+    classifier = open_classifier(model)
+    texts, pairs = _texts(model, check, classifier)
+    if check is not None and not texts:
+        raise JapagenError(f"Expected texts in {check}, found none.", "Fill it in.")
+    path = output or (model / "onnx" if is_run(model) else model.with_name(f"{model.name}-onnx"))
+    exported = export_onnx(classifier, path, int8=int8)
+    if (model / PROFILE).is_file():
+        shutil.copy(model / PROFILE, path / PROFILE)
+    return OnnxExport(
+        path,
+        int8,
+        (path / ONNX_FILE).stat().st_size / 1e6,
+        agreement(classifier, exported, texts, pairs) if texts else None,
+    )
+
+
+def _texts(model: Path, check: Path | None, classifier: Classifier) -> Texts:
+    if check is not None and classifier.is_pair:
+        rows = list(read_pairs(check, sys.stdin))
+        return [first for first, _ in rows], [second for _, second in rows]
+    if check is not None:
+        return list(read_texts(check, sys.stdin)), None
+    if not is_run(model):
+        return [], None
+    examples = list(islice(Run.open(model).latest.kept, _MOST_OF_RUN))
+    pairs = [e.text_pair for e in examples] if classifier.is_pair else None
+    return [e.text for e in examples], pairs
+
+
+def watch(model: Path, file: Path, seed: int = 0) -> Drift:
+    """Says whether the texts of a file are still what a classifier was made for.
+
+    Args:
+        model: A run, or a saved classifier with a profile in or beside its directory.
+        file: A file of examples, whose labels are not read, or one text a line.
+        seed: Of samples and permutations.
+
+    Raises:
+        JapagenError: If either cannot be read, or there is nothing to compare with.
+    """
+    reference = Profile.load(model)
+    if is_known(file):
+        examples = read_examples(file)
+    else:
+        examples = Dataset.of(Example(text) for text in read_texts(file, ()) if text.strip())
+    new = profile_of(examples, open_classifier(model))
+    return compare(reference, plain_texts(examples), new, seed)
+
+
+def keep_reference(
+    data: TaskData,
+    stages: StageRunner,
+    inputs: Mapping[str, Any],
+    classifier: Callable[[], Classifier],
+) -> None:
+    """Leaves beside the classifier what new traffic will be compared with.
+
+    Texts that it has learnt from would look too certain, so only others count.
+
+    Args:
+        data: Texts to score on and unlabelled ones are the reference.
+        stages: Keep it while nothing has changed.
+        inputs: What the classifier was made from.
+        classifier: Loads it.
+    """
+    found = [d for d in (data.test, data.unlabelled) if d is not None]
+    if not found:
+        return
+    # Labels are not read, and both files may use the same ids.
+    unlabelled = [replace(e, label=None, label_asked=None, id="") for d in found for e in d]
+    texts = Dataset.of(unlabelled)
+    stages.run(
+        "reference",
+        [FILE],
+        {"texts": texts.fingerprint, **inputs},
+        lambda: profile_of(texts, classifier()),
+        lambda path, made: made.save(path.parent),
+        lambda path: Profile.load(path.parent),
+    )

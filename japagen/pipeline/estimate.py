@@ -1,0 +1,725 @@
+"""Estimates what a run will request, cost and take."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from japagen.config.sections import STRATEGY, GeneratorSettings, Knowledge
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData, load_data, load_sources
+from japagen.curation import llm_judge
+from japagen.curation.filters import filter_texts
+from japagen.curation.refinement import Rewriter
+from japagen.curation.register_control import (
+    Rewritten,
+    Wanted,
+    control_registers,
+    rewrite_by_model,
+    rewrite_by_rules,
+)
+from japagen.data.dataset import Dataset, Example
+from japagen.errors import JapagenError
+from japagen.generation import planner
+from japagen.generation.coverage import passages_in
+from japagen.japanese.registers import OTHER
+from japagen.llm.backend import (
+    AmbiguousOptionsError,
+    Answer,
+    Chooser,
+    Generator,
+    GeneratorInfo,
+    Prompt,
+    Request,
+    Scorer,
+)
+from japagen.llm.budget import Purse, yen
+from japagen.llm.ledger import Ledger, ledger_errors
+from japagen.llm.masking import prepare
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.registry import load_generator
+from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
+from japagen.pipeline.refining import why_not
+from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
+from japagen.pipeline.steps.generate import find_registers, load_analyzer
+from japagen.pipeline.steps.labels import chat_labeler, sample_of
+
+# Fewer texts than these say too little of the others.
+_LEAST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of texts.
+
+    Attributes:
+        kept: Share that curation and register control keep, rewritten or not.
+        rewrites: Requests to a model to rewrite one, for each text.
+    """
+
+    kept: float
+    rewrites: float
+
+
+def fate_of(
+    task: Task, data: TaskData, requests: Sequence[Request], answers: Mapping[str, Answer]
+) -> Fate | None:
+    """Finds it out on the texts that were answered; None where there are too few, and of pairs.
+
+    Args:
+        task: The task.
+        data: Its texts.
+        requests: What was planned.
+        answers: Request id to answer, of some of them.
+    """
+    asked = [r for r in requests if r.id in answers]
+    if len(asked) < _LEAST or task.pair:
+        return None
+    analyzer, settings = load_analyzer(task), task.curation
+    label_of = task.label_space().label
+    rows = find_registers(planner.to_dataset(asked, answers, {}, "", label_of), analyzer)
+    # Comparing meanings takes an encoder, which a plan need not wait for.
+    quick = task.model_copy(
+        update={"curation": settings.model_copy(update={"max_meaning_similarity": None})}
+    )
+    phrases = PromptLibrary(task.generation.prompts).phrases
+    read = (quick, rows, data.gold, phrases, analyzer.tagger)
+    kept = filter_texts(*read, passages=passages_in(asked))
+    if settings.register_miss == "ignore":
+        return Fate(len(kept.kept) / len(rows), 0.0)
+    to_model: list[str] = []
+
+    def refuse(wanted: Wanted) -> list[Rewritten]:
+        to_model.extend(example.id for example, _ in wanted)
+        return [Rewritten(refused="not asked") for _ in wanted]
+
+    held, children = control_registers(
+        kept, settings.register_miss, lambda wanted: rewrite_by_rules(wanted, analyzer), refuse
+    )
+    # Those that a model would be asked for may come out well.
+    number = len(held.kept) + (len(children) if children is not None else 0) + len(to_model)
+    rewrites = len(to_model) * settings.rewrite_attempts
+    return Fate(min(1.0, number / len(rows)), rewrites / len(rows))
+
+
+def stand_ins(gold: Dataset, number: int) -> Dataset:
+    """Texts of the right length, in place of those that are not there yet."""
+    return gold.take([i % len(gold) for i in range(number)])
+
+
+def rewrite_requests(
+    task: Task, data: TaskData, info: GeneratorInfo, requests: Sequence[Request], number: int
+) -> list[Request]:
+    """What would be sent to rewrite ``number`` texts, spread over the registers asked for."""
+    prompts = PromptLibrary(task.generation.prompts)
+    analyzer = load_analyzer(task)
+    texts = list(data.gold.texts) if data.gold is not None else prompts.phrases
+    registers = [name for r in requests if (name := r.register.name) != OTHER] or ["polite"]
+    step = max(1, len(registers) // number)
+    wanted = [
+        (Example(texts[i % len(texts)], id=f"s-{i}"), register)
+        for i, register in enumerate(registers[::step][:number])
+    ]
+    asked: list[Request] = []
+
+    def send(rows: Sequence[Request]) -> Mapping[str, Answer]:
+        asked.extend(rows)
+        return {}
+
+    rewrite_by_model(wanted, task, prompts, info, analyzer, send)
+    return asked
+
+
+def refine_requests(
+    task: Task, data: TaskData, info: GeneratorInfo, requests: Sequence[Request], number: int
+) -> list[Request]:
+    """What would be sent to refine ``number`` texts once: a critique of each, and a new text."""
+    prompts = PromptLibrary(task.generation.prompts)
+    texts = list(data.gold.texts) if data.gold is not None else prompts.phrases
+    chosen = requests[:: max(1, len(requests) // number)][:number]
+    rows = [
+        Example(texts[i % len(texts)], r.label, id=f"s-{i}", register_asked=r.register)
+        for i, r in enumerate(chosen)
+    ]
+    asked: list[Request] = []
+
+    def send(sent: Sequence[Request]) -> Mapping[str, Answer]:
+        asked.extend(sent)
+        # A critique about as long as they come.
+        said = json.dumps({"text": "指摘" * 40}, ensure_ascii=False)
+        return {r.id: Answer(r.id, said, "stop") for r in sent}
+
+    variables = partial(planner.label_variables, task)
+    Rewriter(prompts, info, send, variables, task.seed, task.generation.max_tokens).rewrite(rows, 1)
+    return asked
+
+
+def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = None) -> list[str]:
+    """What a table of requests does not show.
+
+    Args:
+        task: The task.
+        info: Its generator.
+        refiner: The second model that refines; None when the generator does.
+    """
+    notes = []
+    if info.prompt_kind == "document" and any(
+        len(task.generation.grid(label)) > 1 for label in task.labels
+    ):
+        notes.append(
+            f"{info.name} continues documents: of generation.attributes it is told the first alone."
+        )
+    if info.prompt_kind == "document" and (task.generation.texts_per_request or 1) > 1:
+        notes.append(f"{info.name} continues documents: it writes one text a request.")
+    if task.generation.strategy == STRATEGY:
+        notes.append(
+            "Gradient matching writes texts anew in this process once their labels were checked: "
+            "no requests, but time that is not in the table."
+        )
+    if info.prompt_kind == "document" and task.generation.paraphrase_share:
+        notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
+    if task.refinement.rounds:
+        reason = why_not(task, task.gold is not None, refiner or info)
+        notes += [f"No text will be refined: {reason}."] if reason else []
+    return notes
+
+
+# Requests sent to find out how fast a generator on this machine is.
+_SAMPLE = 4
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What one text takes on average; of a list, its part.
+
+    Attributes:
+        prompt_tokens: Tokens read.
+        completion_tokens: Tokens written.
+        seconds: Elapsed time; less than an answer takes where several are written at a time.
+        source: Where the figures are from.
+    """
+
+    prompt_tokens: float
+    completion_tokens: float
+    seconds: float
+    source: Literal["ledger", "sample"]
+
+
+def measured(waiting: Sequence[Request], generator: Generator, sample: int | None) -> Rate | None:
+    """What a text takes in a sample sent now; None if there is none or nobody answers.
+
+    Args:
+        waiting: What the sample is taken from.
+        generator: Whom to ask.
+        sample: How many; when None, 4 of a generator on this machine and none of another.
+    """
+    count = (_SAMPLE if generator.info.local else 0) if sample is None else sample
+    chosen = spread(waiting, count)
+    if not chosen:
+        return None
+    began = time.perf_counter()
+    try:
+        answers = [a for a in generator.stream(iter(chosen)) if not a.error]
+    except JapagenError:
+        if sample is not None:
+            raise
+        return None  # a plan is wanted even while the server is down
+    seconds = time.perf_counter() - began
+    if not answers:
+        return None
+    texts = {r.id: r.texts for r in chosen}
+    count = sum(texts[a.request_id] for a in answers)
+    prompt, completion = (
+        sum(getattr(a, name) for a in answers) / count
+        for name in ("prompt_tokens", "completion_tokens")
+    )
+    return Rate(prompt, completion, seconds / count, "sample")
+
+
+# Of the steps whose requests the texts decide.
+_TEMPLATES = ("rewrite", "criticise", "refine", "judge")
+# Prompts whose tokens are counted for a step that has its prompts only when the texts are there.
+_PROMPTS = 16
+# Prompts weighed to time it: the first reads what all share, the others show what a text costs.
+_WEIGHED = 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a run asks for.
+
+    Attributes:
+        name: ``generate``, ``rewrite``, ``trust`` or ``zero_shot``, as in the ledger.
+        requests: At most.
+        expected: How many there will be; None where that is not known yet.
+        answered: How many the ledger has answers to.
+        prompt_tokens: Of all requests at most.
+        waiting_tokens: Of those without an answer, as far as a budget counts them.
+        max_tokens: That one answer may have, on average.
+        completion: Tokens of one answer; None where nothing was measured.
+        seconds: For one answer; None likewise.
+        extra_seconds: Beside the answers.
+        asked: Whom; the task's own generator when None.
+    """
+
+    name: str
+    requests: int
+    expected: int | None
+    answered: int
+    prompt_tokens: float
+    waiting_tokens: float
+    max_tokens: float
+    completion: float | None
+    seconds: float | None
+    extra_seconds: float = 0.0
+    asked: GeneratorSettings | None = None
+
+    def to_dict(self, task: Task, *, paid: bool = True) -> dict[str, Any]:
+        """The step as `estimate` returns it."""
+        price = (self.asked or task.generator).price_now if paid else None
+        waiting = max(0, self.requests - self.answered)
+        coming = None if self.expected is None else max(0, self.expected - self.answered)
+        share = (coming or 0) / max(waiting, 1)
+        known = coming is not None and self.completion is not None
+        written = round(coming * self.completion) if known else None  # type: ignore[operator]
+        timed = coming is not None and self.seconds is not None
+        seconds = coming * self.seconds + self.extra_seconds if timed else None  # type: ignore
+        most = round(waiting * self.max_tokens)
+        read = self.waiting_tokens
+        return {
+            "step": self.name,
+            "requests": self.requests,
+            "expected_requests": self.expected,
+            "answered": self.answered,
+            "prompt_tokens": round(self.prompt_tokens),
+            "max_completion_tokens": round(self.requests * self.max_tokens),
+            "max_tokens_left": round(read) + most,
+            "completion_tokens": written,
+            "seconds": None if seconds is None else round(seconds, 1),
+            "yen": yen(price, read * share, written) if price and written is not None else None,
+            "max_yen": yen(price, read, most) if price else None,
+        }
+
+
+def _labeler_notes(task: Task, data: TaskData) -> list[str]:
+    """What the embedded chat model is asked, which labels unlabelled texts free of charge."""
+    texts = sample_of(task, data)
+    if texts is None or data.gold is None or chat_labeler(task) is None:
+        return []
+    asked = len(texts) + len(data.gold)
+    minutes = max(1, round(asked * _LABELER_SECONDS / 60))
+    return [
+        f"The embedded chat model labels {len(texts)} unlabelled texts and {len(data.gold)} gold "
+        f"texts, for about {minutes} minutes of one processor."
+    ]
+
+
+def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> dict[str, Any]:
+    """Says what a run would take, in requests, tokens, time and yen.
+
+    Time and the length of answers are measured: on what ``run`` has in its ledger, or else on
+    a few requests that are sent now.
+
+    Args:
+        task: The task.
+        run: A run directory of the task; ``runs/NAME`` when None. It need not exist.
+        sample: Requests to send if the ledger says nothing; when None, 4 to a generator on this
+            machine and none to one elsewhere.
+
+    Returns:
+        ``steps``: of ``generate``, ``rewrite`` (into the register asked for), ``refine`` (texts in
+        doubt), ``trust`` (the label check, and labels for unlabelled texts) and ``zero_shot``
+        (labels for test texts, as a baseline), each with
+        ``requests`` (at most), ``expected_requests``, ``answered`` (in the ledger already),
+        ``prompt_tokens``, ``max_completion_tokens``, and for what is not answered yet
+        ``max_tokens_left``, ``completion_tokens``, ``seconds``, ``yen`` (expected; None where it
+        is not known) and ``max_yen`` (None without a price). The same names
+        outside ``steps`` are sums, of what is known; ``unknown`` names the steps that are not.
+        Of generation: ``texts`` (how many are asked for), ``rounds`` (requests of each), ``cells``
+        (label, register, requests, texts), ``knowledge`` (label, kind, item, and as ``requests``
+        the texts that are to name it) and ``shared_prompt_tokens`` (every distinct prompt counted
+        once). And ``measured_on`` (ledger or sample), ``batch`` (the share of the price that the
+        batch API takes, or None), ``budget``, ``notes`` (sentences on what this generator will not
+        be asked, or may be asked besides) and ``masked``.
+        ``sources`` are the files that texts are read from (name, file, texts), which cost
+        nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
+        What later rounds name because the earlier ones lack it is not known before they are
+        asked, and not in it.
+    """
+    given = load_sources(task)
+    files = [
+        {"name": s.name, "file": s.path.name, "texts": len(given[s.name])}
+        for s in task.sources
+        if s.path is not None
+    ]
+    if task.generator_source is None:
+        notes = [_NOT_ASKED, *_labeler_notes(task, load_data(task))]
+        return {**_NOTHING, "sources": files, "notes": notes}
+    with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
+        # A budget in yen without a price is refused here as it would be later.
+        Purse(task.generation.budget, task.generator.price)
+        data = load_data(task)
+        requests = all_requests(task, data, generator.info)
+        dictionary = task.japanese.user_dictionary
+        outgoing = prepare(requests, generator.info, task.privacy, dictionary)
+        requests = list(outgoing.requests)
+        tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in requests}}
+        alone = zero_shot_requests(task, data, generator.info)
+        past = _recorded(requests, alone, generator, run or Path("runs") / task.name)
+        waiting = [r for r in requests if r.id not in past.answers]
+        rate = past.rate or measured(waiting, generator, sample)
+        fate = fate_of(task, data, requests, past.answers) if past.answers else None
+        context = _Context(
+            task, data, generator, rate, past.counts, fate, past.judging, refiner, alone
+        )
+        steps = [
+            _generation(context, requests, waiting, tokens),
+            *context.rewriting(requests),
+            *context.refining(requests),
+            *context.label_check(sum(r.texts for r in requests) + sum(map(len, given.values()))),
+            *context.zero_shot(),
+        ]
+    rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
+    price = task.generator.price
+    cells, texts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for r in requests:
+        cells[r.label, r.register.name] += 1
+        texts[r.label, r.register.name] += r.texts
+    named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
+    return {
+        "sources": files,
+        "generator": generator.info.name,
+        "steps": rows,
+        **_sums(rows),
+        "cells": [
+            {"label": label, "register": preset, "requests": n, "texts": texts[label, preset]}
+            for (label, preset), n in cells.items()
+        ],
+        "texts": texts.total(),
+        "rounds": [n for _, n in sorted(Counter(r.round for r in requests).items())],
+        "knowledge": [
+            {"label": label, "kind": known.kind, "item": known.item, "requests": n}
+            for (label, known), n in named.items()
+        ],
+        "shared_prompt_tokens": sum(tokens.values()),
+        "measured_on": rate and rate.source,
+        "batch": price.batch if price and task.generator.batch else None,
+        "budget": task.generation.budget.model_dump(exclude_none=True),
+        "notes": [
+            *notes_on(task, generator.info, refiner.info if refiner else None),
+            *_labeler_notes(task, data),
+        ],
+        "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
+    }
+
+
+# Of the embedded chat model for one short text; 0.8 to 1.5 were measured (docs/generators.md).
+_LABELER_SECONDS = 1.2
+_NOT_ASKED = "All texts are read from files: no generator is asked, and nothing is paid for."
+_NOTHING: dict[str, Any] = {
+    "generator": None,
+    "steps": [],
+    **dict.fromkeys(("requests", "answered", "prompt_tokens", "max_completion_tokens"), 0),
+    "texts": 0,
+    **dict.fromkeys(("max_tokens_left", "completion_tokens", "shared_prompt_tokens", "masked"), 0),
+    **dict.fromkeys(("seconds", "yen", "max_yen"), 0.0),
+    **{name: [] for name in ("unknown", "cells", "rounds", "knowledge")},
+    **dict.fromkeys(("measured_on", "batch"), None),
+    "budget": {},
+}
+
+
+@contextmanager
+def _refiner(task: Task) -> Iterator[Generator | None]:
+    """The second model that refines, if the task names one that is asked."""
+    settings = task.refinement.generator
+    if settings is None or not task.refinement.rounds:
+        yield None
+        return
+    with closing(load_generator(settings)) as generator:
+        yield generator
+
+
+def _shown(known: Knowledge) -> Knowledge:
+    """What a plan lists: passages and gold are counted, not shown one by one."""
+    sources = {"passage": "generation.corpus", "paraphrase": "gold"}
+    return replace(known, item=sources.get(known.kind, known.item))
+
+
+def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    always = ("requests", "answered", "prompt_tokens", "max_completion_tokens", "max_tokens_left")
+    found: dict[str, Any] = {key: sum(row[key] for row in rows) for key in always}
+    for key in ("completion_tokens", "seconds", "yen", "max_yen"):
+        known = [row[key] for row in rows if row[key] is not None]
+        # A second model may have a price where the task's own has none.
+        whole = rows[0][key] is not None or key == "max_yen"
+        found[key] = sum(known) if known and whole else None
+    found["unknown"] = [row["step"] for row in rows if row["expected_requests"] is None]
+    return found
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What a run has in its ledger; ``judging`` are the seconds for one label."""
+
+    answers: Mapping[str, Answer]
+    rate: Rate | None
+    counts: Mapping[str, int]
+    judging: float | None = None
+
+
+def _recorded(
+    requests: Sequence[Request], alone: Sequence[Request], generator: Generator, run: Path
+) -> _Past:
+    path = run / "ledger.sqlite"
+    if not path.is_file():
+        return _Past({}, None, {})
+    with ledger_errors(path), closing(Ledger(path)) as ledger:
+        answers = ledger.answers(r.id for r in requests)
+        found = ledger.rate(generator.info.identity)
+        counts = {name: ledger.answered(name) for name in _TEMPLATES}
+        # The same template labels test texts; those are counted by themselves.
+        counts["zero_shot"] = len(ledger.answers(r.id for r in alone))
+        counts["judge"] -= counts["zero_shot"]
+        judging = ledger.wall_seconds("trust") + ledger.wall_seconds("pseudo")
+        judged = judging / counts["judge"] if counts["judge"] else None
+    return _Past(answers, found and Rate(*found, "ledger"), counts, judged)
+
+
+def _generation(
+    context: _Context,
+    requests: Sequence[Request],
+    waiting: Sequence[Request],
+    tokens: Mapping[str, int],
+) -> Step:
+    texts = sum(r.texts for r in requests) / max(1, len(requests))
+    return Step(
+        "generate",
+        len(requests),
+        len(requests),
+        len(requests) - len(waiting),
+        sum(tokens[prompt_text(r)] for r in requests),
+        sum(tokens[prompt_text(r)] for r in waiting),
+        sum(r.sampling.max_tokens for r in requests) / max(1, len(requests)),
+        None if context.text_tokens is None else texts * context.text_tokens,
+        None if context.text_seconds is None else texts * context.text_seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What is known of a run when the steps after generation are foreseen."""
+
+    task: Task
+    data: TaskData
+    generator: Generator
+    rate: Rate | None
+    counts: Mapping[str, int]
+    fate: Fate | None
+    judging: float | None
+    refiner: Generator | None
+    alone: Sequence[Request]
+
+    @property
+    def text_tokens(self) -> float | None:
+        """Tokens of an answer with a text."""
+        return self.rate.completion_tokens if self.rate else None
+
+    @property
+    def text_seconds(self) -> float | None:
+        """Seconds for one."""
+        return self.rate.seconds if self.rate else None
+
+    def label_seconds(self, asked: Sequence[Request]) -> float | None:
+        """Seconds for a label: recorded, or measured, or else those for a text."""
+        if self.judging or not self.rate:
+            return self.judging
+        # Prompts of a sample are not masked, so none goes to a generator elsewhere.
+        if self.rate.source == "sample" and self.generator.info.local:
+            found = measured(asked, self.generator, None)
+            return found.seconds if found else self.text_seconds
+        return self.text_seconds
+
+    def rewriting(self, requests: Sequence[Request]) -> list[Step]:
+        """Texts that are not in the register asked for and that no rule can put into it."""
+        curation = self.task.curation
+        rewrites = curation.register_miss != "ignore" and "rewrite" in curation.register_miss
+        if self.task.pair or not rewrites or not curation.rewrite_attempts:
+            return []
+        texts = sum(r.texts for r in requests)
+        most = texts * curation.rewrite_attempts
+        prompts = rewrite_requests(self.task, self.data, self.generator.info, requests, _PROMPTS)
+        answered = self.counts.get("rewrite", 0)
+        expected = None if self.fate is None else round(self.fate.rewrites * texts)
+        return [
+            self._step(
+                "rewrite",
+                (most, None if expected is None else max(expected, answered), answered),
+                prompts,
+                self.text_tokens,
+            )
+        ]
+
+    def refining(self, requests: Sequence[Request]) -> list[Step]:
+        """Texts in doubt: each round a critique, and a new text; how many only they can tell."""
+        task, rounds = self.task, self.task.refinement.rounds
+        asked = self.refiner or self.generator
+        if not rounds or why_not(task, task.gold is not None, asked.info):
+            return []
+        prompts = refine_requests(task, self.data, asked.info, requests, _PROMPTS)
+        most = 2 * rounds * sum(r.texts for r in requests)
+        answered = self.counts["criticise"] + self.counts["refine"] if self.counts else 0
+        counts = (most, None, answered)
+        if self.refiner is None:
+            return [self._step("refine", counts, prompts, self.text_tokens)]
+        # Nothing is known of its speed.
+        other = replace(self, generator=self.refiner, rate=None)
+        step = other._step("refine", counts, prompts, None)
+        return [replace(step, asked=task.refinement.generator)]
+
+    def label_check(self, texts: int) -> list[Step]:
+        """Gold once, and other texts once for each fold of it; once if the judge is shown none."""
+        task, gold, info = self.task, self.data.gold, self.generator.info
+        # The embedded chat model labels these by itself: a note says so.
+        unlabelled = 0 if chat_labeler(task) else len(sample_of(task, self.data) or ())
+        texts = texts if task.alignment.label_trust == "pool" else 0
+        if gold is None or task.kind != "classification" or not texts + unlabelled:
+            return []
+        weighs, scores = self._says
+        chooses = weighs and info.prompt_kind == "document"
+        zero_shot = weighs and info.prompt_kind == "chat" and llm_judge.has_letters(task.labels)
+        if info.prompt_kind == "document" and not (chooses or scores):
+            return []
+        times = 1 if zero_shot else llm_judge.FOLDS
+        most = times * (texts + unlabelled) + len(gold)
+        kept = texts if self.fate is None else round(self.fate.kept * texts)
+        expected = times * (kept + unlabelled) + len(gold)
+        library = PromptLibrary(task.generation.prompts)
+        if zero_shot:
+            return [self._zero_shot("trust", library, most, expected)]
+        questions = llm_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
+        if chooses:
+            folds = llm_judge.FOLDS
+            return [self._weighing("trust", questions, library, most, expected, folds)]
+        asked = llm_judge.requests(
+            questions[:: max(1, len(questions) // _PROMPTS)], task, library, info
+        )
+        names = [f'{{"label": "{name}"}}' for name in task.labels]
+        written = sum(map(self.generator.count_tokens, names)) / len(names)
+        answered = self.counts.get("judge", 0)
+        counts = (most, max(expected, answered), answered)
+        return [
+            replace(self._step("trust", counts, asked, written), seconds=self.label_seconds(asked))
+        ]
+
+    def zero_shot(self) -> list[Step]:
+        """A test text each, as a baseline."""
+        asked, test, info = self.alone, self.data.test, self.generator.info
+        chooses, scores = self._says
+        if not asked or test is None or (info.prompt_kind == "document" and not chooses | scores):
+            return []
+        library = PromptLibrary(self.task.generation.prompts)
+        if chooses and info.prompt_kind == "chat" and llm_judge.has_letters(self.task.labels):
+            return [self._zero_shot("zero_shot", library, len(asked), len(asked))]
+        if info.prompt_kind == "document" and chooses:
+            questions = questions_on(self.task, test)
+            return [self._weighing("zero_shot", questions, library, len(asked), len(asked), 1)]
+        counts = (len(asked), len(asked), self.counts.get("zero_shot", 0))
+        step = self._step("zero_shot", counts, asked[:_PROMPTS], self._label_tokens())
+        return [replace(step, seconds=self.label_seconds(asked[:_PROMPTS]))]
+
+    @property
+    def _says(self) -> tuple[bool, bool]:
+        """Whether the generator weighs labels in this process, and whether its answers score."""
+        scores = isinstance(self.generator, Scorer) and self.generator.scores_options
+        return isinstance(self.generator, Chooser), scores
+
+    def _label_tokens(self) -> float:
+        """Tokens of an answer that names a label."""
+        names = [f'{{"label": "{name}"}}' for name in self.task.labels]
+        return sum(map(self.generator.count_tokens, names)) / len(names)
+
+    def _step(
+        self,
+        name: str,
+        counts: tuple[int, int | None, int],
+        prompts: Sequence[Request],
+        completion: float | None,
+    ) -> Step:
+        most, expected, answered = counts
+        each = self._mean_tokens([prompt_text(r) for r in prompts])
+        limit = max(r.sampling.max_tokens for r in prompts)
+        return Step(
+            *(name, most, expected, answered, each * most, each * max(0, most - answered), limit),
+            completion if self.rate else None,
+            self.text_seconds,
+        )
+
+    def _mean_tokens(self, prompts: Sequence[str]) -> float:
+        return sum(map(self.generator.count_tokens, prompts)) / max(len(prompts), 1)
+
+    def _weighing(
+        self,
+        name: str,
+        questions: Sequence[llm_judge.Question],
+        library: PromptLibrary,
+        most: int,
+        expected: int,
+        prompts: int,
+    ) -> Step:
+        """A base model in this process weighs labels: no answers, only time."""
+        names = list(self.task.labels)
+        documents = llm_judge.documents(questions[:_WEIGHED], self.task, library, names)
+        return self._choosing(name, documents, names, (most, expected), prompts)
+
+    def _zero_shot(self, name: str, library: PromptLibrary, most: int, expected: int) -> Step:
+        """A chat model in this process weighs letters, and is shown no gold."""
+        assert self.data.gold is not None
+        texts = stand_ins(self.data.gold, _WEIGHED)
+        questions = llm_judge.plan_zero_shot(texts, texts)[:_WEIGHED]
+        names = llm_judge.letters(list(self.task.labels))
+        turns = llm_judge.zero_shot_turns(questions, self.task, library, names)
+        return self._choosing(name, turns, names, (most, expected), 1)
+
+    def _choosing(
+        self,
+        name: str,
+        prompts: Sequence[Prompt],
+        names: Sequence[str],
+        counts: tuple[int, int],
+        readings: int,
+    ) -> Step:
+        """No answers, only time: what all prompts share is read ``readings`` times."""
+        most, expected = counts
+        each = self._mean_tokens([shown(prompt) for prompt in prompts])
+        times: list[float] = []
+        if self.rate and self.rate.source == "sample":
+            times = self._weighed(prompts, names)
+        # What prompts share is read with the first; what follows it is only the text.
+        first, rest = (times[0], sum(times[1:]) / len(times[1:])) if times else (0.0, None)
+        return Step(
+            *(name, most, expected, 0, each * most, 0.0, 0, 0.0, rest),
+            extra_seconds=readings * first,
+        )
+
+    def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[float]:
+        assert isinstance(self.generator, Chooser)
+        times = []
+        try:
+            for prompt in prompts:
+                began = time.perf_counter()
+                list(self.generator.choose([prompt], names))
+                times.append(time.perf_counter() - began)
+        except AmbiguousOptionsError:
+            texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+            if len(texts) < len(prompts):
+                raise
+            return self._weighed(texts, llm_judge.letters(names))
+        return times

@@ -1,0 +1,155 @@
+"""What a run would ask, before it asks it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData, load_data, load_sources
+from japagen.data.dataset import Dataset, Example
+from japagen.generation import pairs, planner
+from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request
+from japagen.llm.masking import prepare
+from japagen.llm.prompts import PromptLibrary
+from japagen.llm.registry import load_generator
+from japagen.pipeline.steps.generate import find_registers, load_analyzer, plan, shots_of
+
+
+def prompt_text(request: Request) -> str:
+    """A request's prompt as people read it."""
+    return shown(request.prompt)
+
+
+def shown(prompt: Prompt) -> str:
+    """A prompt as people read it."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(f"[{m.role}]\n{m.content}" for m in prompt)
+
+
+def sample(task: Task, number: int) -> list[dict[str, Any]]:
+    """Shows ``number`` requests or texts of each source; keeps nothing.
+
+    The generator is sent requests, each for one text or several, spread over labels, registers and
+    what they name; of a file the first texts of every label are read, then the second ones.
+
+    Returns:
+        For each: source, label, register, what it names and how it is to be written (``settings``,
+        one entry a text), template, the prompt as sent, and the text or the error. A request for
+        several texts has them in ``texts``, and in ``text`` a line for each. Of a file's texts the
+        register, template and prompt are empty.
+    """
+    given = load_sources(task)
+    return [
+        row
+        for source in task.sources
+        for row in (
+            _generated(task, number)
+            if source.generator
+            else _read(task, source.name, given[source.name], number)
+        )
+    ]
+
+
+def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str, Any]]:
+    space, seen = task.label_space(), Counter[str]()
+    ranked = []
+    for index, example in enumerate(texts.kept):
+        label = space.name(example.label or "")
+        ranked.append((seen[label], index, label, example))
+        seen[label] += 1
+    return [
+        {
+            "source": source,
+            "label": label,
+            "register": "",
+            "knowledge": [],
+            "settings": [],
+            "template": "",
+            "prompt": "",
+            "texts": [example.text if example.text_pair is None else _both(example)],
+            "text": example.text if example.text_pair is None else _both(example),
+            "error": "",
+        }
+        for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]
+    ]
+
+
+def _both(example: Example) -> str:
+    return f"{example.text}\n{example.text_pair}"
+
+
+def _generated(task: Task, number: int) -> list[dict[str, Any]]:
+    with closing(load_generator(task.generator)) as generator:
+        data = load_data(task)
+        requests = plan(task, data, generator.info)
+        if task.pair:
+            firsts = _send(task, requests[: -(-number // len(task.labels))], generator)[1]
+            requests = _seconds(task, data, firsts, generator.info)
+        chosen, made = _send(task, spread(requests, number), generator)
+    rows: dict[str, list[Example]] = {request.id: [] for request in chosen}
+    for example in made:
+        rows[str(example.request_id)].append(example)
+    source = task.generator_source
+    return [{"source": source, **_row(request, rows[request.id])} for request in chosen]
+
+
+def _row(request: Request, made: Sequence[Example]) -> dict[str, Any]:
+    errors = [e.rejected.detail for e in made if e.rejected]
+    return {
+        "label": request.label,
+        "register": request.register.name,
+        "knowledge": list(request.knowledge),
+        "settings": list(request.settings),
+        "template": request.template,
+        "prompt": prompt_text(request),
+        "texts": [e.text for e in made],
+        "text": "\n".join(e.text for e in made),
+        "error": errors[0] if errors else "",
+    }
+
+
+def _send(
+    task: Task, requests: Sequence[Request], generator: Generator
+) -> tuple[Sequence[Request], Dataset]:
+    """The requests as they leave, and what came of them."""
+    sent = prepare(requests, generator.info, task.privacy, task.japanese.user_dictionary).requests
+    answers = {a.request_id: a for a in generator.stream(iter(sent))}
+    accepted = {key: a for key, a in answers.items() if not a.error}
+    failures = {key: a.error for key, a in answers.items() if a.error}
+    return sent, planner.to_dataset(sent, accepted, failures, generator.info.name)
+
+
+def _seconds(task: Task, data: TaskData, firsts: Dataset, info: GeneratorInfo) -> list[Request]:
+    gold = data.gold and find_registers(data.gold, load_analyzer(task))
+    prompts = PromptLibrary(task.generation.prompts)
+    return pairs.plan_seconds(task, shots_of(task, gold), firsts, prompts, info)
+
+
+def all_requests(task: Task, data: TaskData, info: GeneratorInfo) -> list[Request]:
+    """Every request; of pairs, those for second texts with a stand-in for the first."""
+    requests = plan(task, data, info)
+    if not task.pair:
+        return requests
+    phrases = PromptLibrary(task.generation.prompts).registers["polite"]["examples"]
+    stand_ins = Dataset.of(
+        Example(phrases[i % len(phrases)], id=f"s-{r.id}", register_asked=r.register)
+        for i, r in enumerate(requests)
+    )
+    return [*requests, *_seconds(task, data, stand_ins, info)]
+
+
+def spread(requests: Sequence[Request], number: int) -> list[Request]:
+    """The first request of every label, register and kind of knowledge, then the second ones."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    ranked = []
+    for index, request in enumerate(requests):
+        kinds = [Knowledge.parse(k).kind for k in request.knowledge]
+        cell = (request.label, request.register.name, *kinds)
+        ranked.append((seen[cell], index, request))
+        seen[cell] += 1
+    return [request for _, _, request in sorted(ranked, key=lambda r: r[:2])[:number]]

@@ -1,0 +1,115 @@
+"""Opens the review of a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from japagen.config.task import Task
+from japagen.data.annotation import read_annotations
+from japagen.data.dataset import Dataset
+from japagen.data.formats import check_new, write_examples
+from japagen.errors import JapagenError
+from japagen.pipeline.run_directory import Run
+from japagen.review.decisions import FILE, Decision, Decisions
+from japagen.review.feedback import to_gold
+from japagen.review.session import Language, Session
+
+
+@contextmanager
+def open_review(
+    path: str | Path,
+    *,
+    number: int = 100,
+    seed: int = 0,
+    reviewer: str = "",
+    language: Language = "ja",
+) -> Iterator[Session]:
+    """Opens a run's review, with the decisions made before.
+
+    Args:
+        path: A run directory that has at least curated examples.
+        number: How many examples to show.
+        seed: Of the sample; the first review's counts.
+        reviewer: Who decides.
+        language: Language of the page.
+
+    Raises:
+        JapagenError: If it is not a run, or has no examples yet.
+    """
+    run = Run.open(path)
+    dataset = _examples(run)
+    task = Task.load(run.path / "task.yaml")
+    with closing(Decisions(run.path / FILE)) as decisions:
+        yield Session(
+            dataset,
+            task.labels,
+            decisions,
+            number=number,
+            seed=seed,
+            reviewer=reviewer,
+            language=language,
+            name_of=task.label_space().name,
+        )
+
+
+def decisions_of(path: str | Path) -> Mapping[str, Decision]:
+    """The decisions of a run, by example; empty where there was no review."""
+    file = Path(path) / FILE
+    if not file.is_file():
+        return {}
+    with closing(Decisions(file)) as decisions:
+        return decisions.latest()
+
+
+def take_annotations(session: Session, path: Path) -> dict[str, int]:
+    """Makes decisions of what people answered in Label Studio or Argilla.
+
+    Args:
+        session: The run's review.
+        path: An export of the tool; see `japagen.data.annotation.read_annotations`.
+
+    Returns:
+        How many answers were ``taken``, and how many were ``unknown`` to this run.
+
+    Raises:
+        JapagenError: If the file cannot be read, or a label is none of the task's.
+    """
+    counts = {"taken": 0, "unknown": 0}
+    for name, answer in read_annotations(path).items():
+        counts["taken" if session.take(name, answer) else "unknown"] += 1
+    return counts
+
+
+def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> int:
+    """Writes the texts that people found good as labelled gold.
+
+    Args:
+        path: A run directory.
+        output: A CSV, JSONL or Parquet file.
+        overwrite: Replace a file that is there.
+
+    Returns:
+        How many texts.
+
+    Raises:
+        JapagenError: If the file is there, or nobody has found a text good yet.
+    """
+    check_new(output, overwrite=overwrite)
+    found = to_gold(_examples(Run.open(path)), decisions_of(path))
+    if not len(found):
+        raise JapagenError(
+            f"Expected accepted or relabelled texts in {path}, found none.",
+            f"Review some first: japagen review {path}",
+        )
+    write_examples(output, found)
+    return len(found)
+
+
+def _examples(run: Run) -> Dataset:
+    """The examples after the latest stage there is: with trust in labels, or without."""
+    try:
+        return run.after("train")
+    except JapagenError:
+        return run.after("curate")

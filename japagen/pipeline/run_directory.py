@@ -1,0 +1,371 @@
+"""The directory of a run: its files, its results and its versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock, Timeout
+
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset
+from japagen.data.files import digest, read_json, write_json
+from japagen.data.formats import load_dataset
+from japagen.errors import DamagedError, JapagenError
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier
+
+
+T = TypeVar("T")
+_MARK = "run.json"
+# What `files.atomic` and `Classifier.save` call a file until it is whole.
+_LEFTOVER = re.compile(r"\.[\w.-]+\.[a-z0-9_]{8}")
+
+
+class RunDirectory:
+    """Where a run keeps what it made, so that it can go on after any interruption.
+
+    Args:
+        path: The directory; made if it does not exist.
+        task_name: The task that the directory belongs to.
+
+    Raises:
+        JapagenError: If the directory holds something else, belongs to another task, or is in
+            use by another process.
+    """
+
+    def __init__(self, path: str | Path, task_name: str) -> None:
+        self.path = Path(path)
+        self._claim(task_name)
+        self._lock = FileLock(self.path / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise JapagenError(
+                f"{self.path} is in use by another japagen process.",
+                "Wait for it to finish, or choose another --out.",
+            ) from None
+        self._clear_leftovers()
+        self._used: set[str] = set()
+
+    def _claim(self, task_name: str) -> None:
+        mark = self.path / _MARK
+        if mark.is_file():
+            owner = task_of(self.path)
+            if owner != task_name:
+                raise JapagenError(
+                    f"{self.path} belongs to the task '{owner}', not to '{task_name}'.",
+                    "Choose another directory with --out.",
+                )
+            return
+        if self.path.exists() and (not self.path.is_dir() or _foreign(self.path)):
+            raise JapagenError(
+                f"{self.path} exists and is not a run directory; nothing was written to it.",
+                "Choose another directory with --out.",
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise JapagenError(
+                f"Cannot make the run directory {self.path}: {error.strerror}.",
+                "Choose another directory with --out.",
+            ) from None
+        write_json(mark, {"task": task_name, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+
+    def release(self) -> None:
+        """Lets other processes use the directory."""
+        self._lock.release()
+
+    @property
+    def created(self) -> str:
+        """When the directory was made, ISO 8601."""
+        return str(read_json(self.path / _MARK)["created"])
+
+    def file(self, *parts: str) -> Path:
+        """A path inside the directory."""
+        return self.path.joinpath(*parts)
+
+    def stage(
+        self,
+        name: str,
+        fingerprint: Mapping[str, Any],
+        outputs: Sequence[str],
+        make: Callable[[], T],
+        save: Callable[[Path, T], None],
+        load: Callable[[Path], T],
+        say: Callable[[str, str], None] = lambda name, news: None,
+    ) -> T:
+        """Returns a stage's result, made now or kept from an earlier run.
+
+        Args:
+            name: The stage.
+            fingerprint: Everything that the result depends on; JSON-ready.
+            outputs: Files or directories that the stage leaves, relative to the run.
+            make: Computes the result.
+            save: Writes it to the first of the outputs; has to be atomic.
+            load: Reads it from there.
+            say: Told ``("kept", "")``, ``("start", why)`` or ``("done", seconds)``.
+        """
+        self._used.add(name)
+        record = self.file("stages", f"{name}.json")
+        paths = [self.file(output) for output in outputs]
+        parts = {key: digest(value) for key, value in fingerprint.items()}
+        before = _read_record(record)
+        why = _why_again(before, parts, paths)
+        if before and not why:
+            try:
+                kept = load(paths[0])
+            except DamagedError:
+                why = "its output is damaged"
+            else:
+                say("kept", "")
+                return kept
+        say("start", why)
+        # Without its record a result counts as unfinished, whatever happens while it is made.
+        record.unlink(missing_ok=True)
+        started = time.perf_counter()
+        made = make()
+        save(paths[0], made)
+        seconds = round(time.perf_counter() - started, 3)
+        made_files = {path.name: _sizes(path) for path in paths if path.is_dir()}
+        write_json(record, {"fingerprint": parts, "seconds": seconds, "sizes": made_files})
+        say("done", f"{seconds:.1f}")
+        return made
+
+    def forget(self, name: str) -> None:
+        """Has a stage run again next time, whatever its inputs."""
+        self.file("stages", f"{name}.json").unlink(missing_ok=True)
+
+    def forget_others(self, name: str) -> None:
+        """Forgets the stages that are called like this one but for what follows the last dash."""
+        family = name.rpartition("-")[0]
+        for record in self.file("stages").glob(f"{family}-*.json"):
+            if record.stem != name:
+                self.forget(record.stem)
+
+    def seconds(self) -> dict[str, float]:
+        """Time that each stage of this run took when it last ran.
+
+        Stages that an earlier run of other settings left behind, such as other seeds, are no
+        part of it.
+        """
+        return {
+            record.stem: read_json(record)["seconds"]
+            for record in sorted(self.file("stages").glob("*.json"))
+            if record.stem in self._used
+        }
+
+    def _clear_leftovers(self) -> None:
+        """Removes half-written files that a killed process left; the lock is held."""
+        for folder in (self.path, *map(self.file, ("stages", "predictions", "rounds"))):
+            for path in folder.glob(".*"):
+                if not _LEFTOVER.fullmatch(path.name):
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """A stage's record; a damaged one counts as none."""
+    try:
+        record = read_json(path)
+    except (FileNotFoundError, DamagedError):
+        return None
+    return record if isinstance(record, dict) and "fingerprint" in record else None
+
+
+def _why_again(
+    before: Mapping[str, Any] | None, now: Mapping[str, str], paths: Sequence[Path]
+) -> str:
+    """Why a stage has to run again; empty when it has not, or has never run."""
+    if not before:
+        return ""
+    was = before["fingerprint"]
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    if changed:
+        return f"changed: {', '.join(changed)}"
+    if not all(path.exists() for path in paths):
+        return "its output is missing"
+    # Files are read back, and so checked; directories are not.
+    sizes = before.get("sizes", {})
+    whole = all(sizes[p.name].items() <= _sizes(p).items() for p in paths if p.name in sizes)
+    return "" if whole else "its output is damaged"
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    """Bytes of every file below a directory."""
+    return {
+        path.relative_to(directory).as_posix(): path.stat().st_size
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _foreign(directory: Path) -> bool:
+    """Whether a directory holds anything but what a run killed at its first step left."""
+    return any(
+        not (path.name.startswith(f".{_MARK}.") and _LEFTOVER.fullmatch(path.name))
+        for path in directory.iterdir()
+    )
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a path is a run directory."""
+    return (Path(path) / _MARK).is_file()
+
+
+def task_of(path: str | Path) -> str:
+    """Returns the name of the task that a run directory belongs to.
+
+    Raises:
+        JapagenError: If the path is not a run directory.
+    """
+    mark = Path(path) / _MARK
+    try:
+        return str(read_json(mark)["task"])
+    except (FileNotFoundError, NotADirectoryError):
+        raise JapagenError(
+            f"Expected a run directory, found no {_MARK} in {path}.",
+            "Give the directory that `japagen run` wrote.",
+        ) from None
+    except (DamagedError, KeyError, TypeError):
+        raise DamagedError(mark, "Choose another directory with --out.") from None
+
+
+_EXAMPLES = {"generate": "written.parquet", "curate": "registers.parquet"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory and what is in it.
+
+    Attributes:
+        path: The directory.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Opens a directory that `run` wrote.
+
+        Raises:
+            JapagenError: If it is not a run directory.
+        """
+        task_of(path)
+        return cls(Path(path))
+
+    def _need(self, name: str, command: str) -> Path:
+        path = self.path / name
+        if not path.exists():
+            raise JapagenError(
+                f"{self.path} has no {name} yet.", f"Finish the run first: japagen {command}"
+            )
+        return path
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds."""
+        path = self._need("metrics.json", "run CONFIG")
+        found = read_json(path)
+        if not isinstance(found, dict) or "task" not in found:
+            raise DamagedError(path)
+        return found
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The synthetic examples, rejected ones included, with registers and weights."""
+        return self.after("train")
+
+    def after(self, stage: str) -> Dataset:
+        """The examples as a stage (generate, curate or a later one) left them."""
+        name = _EXAMPLES.get(stage, "aligned.parquet")
+        if stage == "curate" and (self.path / "refined.parquet").is_file():
+            name = "refined.parquet"
+        return load_dataset(self._need(name, f"{stage} CONFIG"))
+
+    @cached_property
+    def latest(self) -> Dataset:
+        """The examples as the last finished stage left them, rejected ones included."""
+        names = ("aligned", "reviewed", "trusted", "refined", "registers", "curated")
+        found = next((n for n in names if (self.path / f"{n}.parquet").is_file()), "written")
+        return load_dataset(self._need(f"{found}.parquet", "generate CONFIG"))
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The fine-tuned classifier of the first seed."""
+        from japagen.training.classifier import Classifier
+
+        return Classifier.load(self._need("model", "train CONFIG"))
+
+
+def open_classifier(path: Path) -> Classifier:
+    """The classifier of a run, or one that was saved or exported on its own.
+
+    Raises:
+        JapagenError: If there is none.
+    """
+    from japagen.training.classifier import Classifier
+
+    return Run.open(path).classifier if is_run(path) else Classifier.load(path)
+
+
+def content_hash(dataset: Dataset) -> str:
+    """SHA-256 of what a reader of the dataset learns from.
+
+    Ids, texts, labels, rejections and weights to six digits count; the order of the rows and
+    where they came from do not.
+    """
+    names = ("id", "text", "text_pair", "label", "rejected")
+    rows = zip(*(dataset.column(n) for n in names), dataset.weights.tolist(), strict=True)
+    lines = sorted(
+        json.dumps([*row[:-2], row[-2] and row[-2]["filter"], f"{row[-1]:.6g}"], ensure_ascii=False)
+        for row in rows
+    )
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def record_version(path: Path, dataset: Dataset, task: Task) -> dict[str, Any]:
+    """Adds the dataset to the run's versions, unless it is the last one already.
+
+    Args:
+        path: The run's versions.json.
+        dataset: The finished dataset.
+        task: What it was made for.
+
+    Returns:
+        The version: ``hash``, ``parent`` (the hash of the version before it in this run, or
+        None), ``task`` (the task's digest), ``examples`` and ``kept``.
+    """
+    known = versions(path)
+    found = {
+        "hash": content_hash(dataset),
+        "parent": known[-1]["hash"] if known else None,
+        "task": digest(task.model_dump(mode="json")),
+        "examples": len(dataset),
+        "kept": int(dataset.kept_mask.sum()),
+    }
+    if known and known[-1]["hash"] == found["hash"]:
+        return known[-1]
+    write_json(path, [*known, found])
+    return found
+
+
+def versions(path: Path) -> list[dict[str, Any]]:
+    """The recorded versions, oldest first; none where nothing was recorded or it is damaged."""
+    try:
+        found = read_json(path)
+    except (FileNotFoundError, DamagedError):
+        return []
+    return found if isinstance(found, list) else []

@@ -1,0 +1,1 @@
+"""The steps of a run, as `japagen.pipeline.run.STAGES` names them."""

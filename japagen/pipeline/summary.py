@@ -1,0 +1,355 @@
+"""Collects what a run measured into one JSON-ready mapping, metrics.json."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.config.task_data import TaskData
+from japagen.curation.reliability import Reliability
+from japagen.data.dataset import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
+from japagen.evaluation.economics import economics_of
+from japagen.japanese.overlap import OverlapIndex
+from japagen.japanese.registers import OTHER, PRESETS, Register
+from japagen.llm.backend import GeneratorInfo
+from japagen.pipeline.sources import SourceValue, report_sources
+from japagen.pipeline.steps.labels import Pseudo
+from japagen.pipeline.steps.train import Baseline, Seeded, errors_of, scores_of
+
+_PACKAGES = ("torch", "transformers", "fugashi", "unidic-lite", "scipy", "xllamacpp")
+
+
+@dataclass
+class Parts:
+    """What the stages hand over.
+
+    Attributes:
+        task: The task.
+        data: Its texts.
+        gold: Training gold with registers.
+        dataset: Synthetic examples as far as the stages have come.
+        generator: Who wrote them; None when they came from files alone.
+        cost: Totals of the ledger.
+        alignment: What alignment reports.
+        diversity: How varied the kept texts are.
+        distances: Source to how far its kept texts are from gold; empty with one source.
+        reliability: Source to how reliable its labels are; empty before they are checked.
+        values: Source to what its texts were found to be worth; empty before training.
+        matching: What gradient matching wrote anew; None under other strategies.
+        pseudo: Unlabelled texts that were trained on, and why.
+        mix: How much synthetic text was trained on, and why.
+        with_synthetic: Seed and what the classifier gave for the test texts, shape
+            (n, `LabelSpace.outputs`), a training.
+        gold_only: The same for training on gold alone.
+        baselines: What a reader would try first; some perhaps left out.
+        seconds: Stage to seconds.
+        encoder: Identity of the encoder.
+        audit: Personal data, memory of gold and skews in the accepted texts.
+        rounds: What was found after each round of the closed loop; empty with one round.
+        named: Id of a text that was asked for to what it was to name.
+        coverage: Label to what its texts cover of what the task wants; None without wants.
+        latency: Seconds that the classifier takes for one text.
+    """
+
+    task: Task
+    data: TaskData
+    gold: Dataset | None = None
+    dataset: Dataset | None = None
+    generator: GeneratorInfo | None = None
+    cost: Mapping[str, float] | None = None
+    alignment: dict[str, Any] | None = None
+    diversity: dict[str, Any] | None = None
+    distances: Mapping[str, float | None] = field(default_factory=dict)
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
+    values: Mapping[str, SourceValue] = field(default_factory=dict)
+    matching: dict[str, Any] | None = None
+    pseudo: Pseudo = field(default_factory=Pseudo)
+    mix: dict[str, Any] | None = None
+    with_synthetic: list[Seeded] = field(default_factory=list)
+    gold_only: list[Seeded] = field(default_factory=list)
+    baselines: list[Baseline] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    encoder: str | None = None
+    audit: dict[str, Any] | None = None
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
+    coverage: dict[str, Any] | None = None
+    latency: float | None = None
+
+
+def collect(parts: Parts) -> dict[str, Any]:
+    """Returns everything a report shows; what was not measured is None."""
+    task, dataset = parts.task, parts.dataset
+    assert dataset is not None
+    found = {
+        "japagen": version("japagen"),
+        "task": {
+            "name": task.name,
+            "description": task.description,
+            "text_type": task.text_type,
+            "labels": task.labels,
+            "kind": task.kind,
+            "pair": task.pair and task.pair.model_dump(),
+            "seed": task.seed,
+        },
+        "generator": _generator(parts.generator),
+        "sources": [report.to_dict() for report in report_sources(dataset, parts)],
+        "counts": _counts(parts, dataset),
+        "per_label": _per_label(parts, dataset),
+        "rejections": rejection_counts(dataset),
+        "registers": _registers(parts, dataset),
+        "audit": parts.audit,
+        "rounds": _rounds(parts),
+        "coverage": parts.coverage,
+        "alignment": parts.alignment,
+        "diversity": parts.diversity,
+        "gradient_matching": parts.matching,
+        "pseudo_labels": parts.pseudo.found,
+        "mix": parts.mix,
+        "scores": scores_of(
+            task,
+            parts.data,
+            parts.with_synthetic,
+            parts.gold_only,
+            parts.baselines,
+            used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
+        ),
+        "leakage": _leakage(parts, dataset),
+        "errors": errors_of(task, parts.data, parts.with_synthetic),
+        "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
+        "seconds": parts.seconds,
+        "versions": _versions(),
+        "dictionary": (parts.alignment or {}).get("dictionary"),
+        "encoder": parts.encoder,
+    }
+    # The record of another run says nothing of what its texts have cost.
+    free = parts.generator is not None and parts.generator.local
+    free = free and task.generator.backend != "replay"
+    economics = economics_of(task.economics, found, free=free, latency=parts.latency)
+    return {**found, "economics": economics}
+
+
+def rejection_counts(dataset: Dataset) -> dict[str, int]:
+    """Counts rejected examples by filter, most frequent first."""
+    counts = Counter(r["filter"] for r in dataset.column("rejected") if r)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _generator(info: GeneratorInfo | None) -> dict[str, Any] | None:
+    if info is None:
+        return None
+    return {"name": info.name, "identity": info.identity, "terms": asdict(info.terms)}
+
+
+def _cost(totals: Mapping[str, float] | None, kept: int) -> dict[str, float] | None:
+    """The ledger's totals, and what each example that was kept has cost."""
+    if not totals:
+        return None
+    found = dict(totals)
+    if kept:
+        tokens = totals["prompt_tokens"] + totals["completion_tokens"]
+        found["tokens_per_kept"] = round(tokens / kept, 1)
+        if "yen" in totals:
+            found["yen_per_kept"] = round(totals["yen"] / kept, 4)
+    return found
+
+
+def _kept_of_generator(parts: Parts, dataset: Dataset) -> int:
+    return sum(name == parts.task.generator_source for name in dataset.kept.column("source"))
+
+
+def _size(data: Dataset | None) -> int:
+    return len(data) if data is not None else 0
+
+
+def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
+    kept = int(dataset.kept_mask.sum())
+    labels = zip(dataset.kept.labels, dataset.kept.column("label_asked"), strict=True)
+    failed = rejection_counts(dataset).get("failed", 0)
+    derived = Counter(dataset.column("derived"))
+    first, own = derived[None], parts.task.generator_source
+    written = zip(dataset.column("derived"), dataset.column("source"), strict=True)
+    return {
+        "gold": _size(parts.data.gold),
+        "test": _size(parts.data.test),
+        "unlabelled": _size(parts.data.unlabelled),
+        "requested": sum(how is None and name == own for how, name in written),
+        "failed": failed,
+        "generated": first - failed,
+        "rewritten": derived[REWRITTEN],
+        "synthesised": derived[SYNTHESISED],
+        "relabelled": sum(asked is not None and label != asked for label, asked in labels),
+        "rejected": len(dataset) - kept - failed,
+        "kept": kept,
+    }
+
+
+def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | None]]:
+    space = parts.task.label_space()
+
+    def tags(label: Any) -> list[str]:
+        return space.tags(space.name(label))
+
+    def count(labels: Iterable[Any]) -> Counter[str]:
+        return Counter(tag for label in labels for tag in tags(label))
+
+    gold = count(parts.data.gold.labels) if parts.data.gold is not None else Counter[str]()
+    first = np.flatnonzero([how is None for how in dataset.column("derived")])
+    written = dataset.take(first)
+    asked = zip(written.column("label_asked"), written.labels, strict=True)
+    # Counted under the label it was written for, whatever it was found to have.
+    made = count(label if given is None else given for given, label in asked)
+    kept = count(dataset.kept.labels)
+    trust: dict[str, list[float]] = {label: [] for label in parts.task.labels}
+    own = dataset.kept
+    for row, trusted in zip(own.labels, own.column("weight_label"), strict=True):
+        for label in tags(row):
+            trust[label].append(trusted)
+    weight: dict[str, float] = dict.fromkeys(parts.task.labels, 0.0)
+    for row, w in zip(dataset.labels, dataset.weights, strict=True):
+        for label in tags(row):
+            weight[label] += float(w)
+    total = sum(weight.values()) or 1.0
+    return {
+        label: {
+            "gold": gold.get(label, 0),
+            "generated": made.get(label, 0),
+            "kept": kept.get(label, 0),
+            "label_trust": float(np.mean(trust[label])) if trust[label] else None,
+            "weight_share": weight[label] / total,
+        }
+        for label in parts.task.labels
+    }
+
+
+def _rounds(parts: Parts) -> dict[str, Any] | None:
+    """Each round's distances, what it named and what was missing after it."""
+    if not parts.rounds:
+        return None
+    return {
+        "planned": parts.task.generation.rounds,
+        "stopped": parts.rounds[-1]["stopped"],
+        "rounds": [
+            {key: row[key] for key in ("round", "requests", "kept", "named", "distances")}
+            | {"missing": {label: _items(rows) for label, rows in row["missing"].items()}}
+            for row in parts.rounds
+        ],
+    }
+
+
+def _items(missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    keys = ("kind", "item", "target", "synthetic", "chance")
+    return [{key: row[key] for key in keys} for row in missing]
+
+
+def _name(row: Mapping[str, Any] | None) -> str:
+    return Register.from_dict(row).name if row else OTHER
+
+
+def _shares(names: Iterable[str]) -> dict[str, float]:
+    counts = Counter(names)
+    total = max(sum(counts.values()), 1)
+    return {
+        name: counts[name] / total for name in (*PRESETS, OTHER) if name != OTHER or counts[name]
+    }
+
+
+def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
+    """Registers in gold, as asked for, and as seen before and after they were held to that."""
+    names = ("label_asked", "register_asked", "register_seen", "derived", "rejected")
+    space = parts.task.label_space()
+    rows = [
+        {
+            "tags": [] if label is None else space.tags(space.name(label)),
+            "asked": asked and _name(asked),
+            "seen": _name(seen),
+            "child": derived is not None,
+            "rewritten": derived == REWRITTEN,
+            "kept": not rejected,
+            "usable": not rejected or rejected["filter"] in (*HELD_BACK, SYNTHESISED),
+        }
+        for label, asked, seen, derived, rejected in zip(*map(dataset.column, names), strict=True)
+    ]
+    kept = [r for r in rows if r["kept"]]
+    if not any(row for row in dataset.kept.column("register_seen")):
+        return None
+    gold = parts.gold
+    found = {
+        "gold": _shares(map(_name, gold.column("register_seen"))) if gold else {},
+        **_asked_and_seen(rows, kept),
+        "rewritten": sum(bool(r["rewritten"]) for r in kept),
+    }
+    found["per_label"] = {
+        label: _asked_and_seen(
+            [r for r in rows if label in r["tags"]], [r for r in kept if label in r["tags"]]
+        )
+        for label in parts.task.labels
+        if found["asked"]
+    }
+    return found
+
+
+def _asked_and_seen(rows: list[dict[str, Any]], kept: list[dict[str, Any]]) -> dict[str, Any]:
+    """Shares as asked, seen before and seen after, and how far each is from what was asked."""
+    first = [r for r in rows if r["asked"] and not r["child"]]
+    usable = [r for r in first if r["usable"]]
+    asked = _shares(r["asked"] for r in first) if first else {}
+    before, after = (_shares(r["seen"] for r in side) for side in (usable, kept))
+
+    def match(side: list[dict[str, Any]]) -> float | None:
+        both = [r["asked"] == r["seen"] for r in side if r["asked"]]
+        return sum(both) / len(both) if both else None
+
+    def distance(seen: Mapping[str, float]) -> float | None:
+        """Total variation from what was asked."""
+        if not asked:
+            return None
+        return sum(abs(asked.get(n, 0) - seen.get(n, 0)) for n in {*asked, *seen}) / 2
+
+    return {
+        "asked": asked,
+        "before": before if first else {},
+        "seen": after,
+        "match_before": match(usable),
+        "match": match(kept),
+        "distance_before": distance(before),
+        "distance": distance(after),
+    }
+
+
+def _leakage(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
+    """How much of the synthetic text stands in the test texts, which nothing may learn from."""
+    test, kept = parts.data.test, dataset.kept
+    if test is None or not len(kept):
+        return None
+    index = OverlapIndex(_all_texts(test))
+    found = [(*index.nearest(text), text) for text in _all_texts(kept)]
+    share, test_text, text = max(found)
+    return {
+        "mean_overlap": float(np.mean([f[0] for f in found])),
+        "max_overlap": share,
+        "worst": {"text": text, "test_text": test_text},
+    }
+
+
+def _all_texts(data: Dataset) -> list[str]:
+    """Every text, both sides of pairs."""
+    return [*data.texts, *(text for text in data.column("text_pair") if text)]
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

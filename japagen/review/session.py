@@ -1,0 +1,227 @@
+"""One review of one run: the sample, what people decide on it, and the words of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+
+from japagen.data.annotation import REJECT
+from japagen.data.dataset import Dataset, Example, Label
+from japagen.data.files import digest
+from japagen.errors import JapagenError
+from japagen.japanese.registers import OTHER, PRESETS
+from japagen.review.decisions import (
+    MAX_COMMENT,
+    VERDICTS,
+    Decision,
+    Decisions,
+    Place,
+    Verdict,
+    choose,
+    draw_order,
+    text_hash,
+    to_json,
+)
+from japagen.review.feedback import Summary, summarize
+
+Language = Literal["ja", "en"]
+
+
+class Session:
+    """What the page shows and saves.
+
+    Args:
+        dataset: A run's examples, rejected ones included.
+        labels: Label to its description.
+        decisions: Where decisions are kept.
+        number: How many examples to show.
+        seed: Of the sample.
+        reviewer: Who decides.
+        language: Language of the page.
+        name_of: What a label is called; see `LabelSpace.name`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        labels: dict[str, str],
+        decisions: Decisions,
+        *,
+        number: int = 100,
+        seed: int = 0,
+        reviewer: str = "",
+        language: Language = "ja",
+        name_of: Callable[[Label], str] = str,
+    ) -> None:
+        self._labels = labels
+        self._decisions = decisions
+        self._reviewer = reviewer
+        self._language = language
+        self.places = order_of_review(dataset, decisions, seed, name_of)
+        chosen = choose(self.places, number)
+        self._dataset = dataset
+        wanted = {place.example_id for place in chosen}
+        self._rows = {e.id: e for e in dataset if e.id in wanted}
+        self._sample = [p for p in chosen if p.example_id in self._rows]
+        # A tab of another sample must not mix with this one.
+        self._version = digest([p.example_id for p in self._sample])
+
+    def state(self) -> dict[str, Any]:
+        """Everything the page needs, JSON-ready."""
+        latest = self._decisions.latest()
+        return {
+            "language": self._language,
+            "words": words(self._language),
+            "version": self._version,
+            "labels": [{"name": n, "description": d} for n, d in self._labels.items()],
+            "registers": [*PRESETS, OTHER],
+            "examples": [
+                _shown(self._rows[p.example_id], p, latest.get(p.example_id)) for p in self._sample
+            ],
+            "summary": self.summary().to_dict(),
+        }
+
+    def summary(self) -> Summary:
+        """What the decisions so far say of the whole dataset."""
+        return summarize(self.places, self._decisions.latest())
+
+    def decide(self, body: Any) -> dict[str, Any]:
+        """Saves one decision that the page sent.
+
+        Args:
+            body: ``example_id``, ``verdict``, ``seen``, and where given ``label``, ``register``
+                and ``comment``.
+
+        Returns:
+            The saved decision and the new summary, JSON-ready.
+
+        Raises:
+            JapagenError: If the page sent something that cannot be.
+            StaleError: If another tab has decided in between.
+        """
+        saved = self._decisions.save(*self._checked(body))
+        return {"decision": to_json(saved), "summary": self.summary().to_dict()}
+
+    def take(self, example_id: str, answer: Any) -> bool:
+        """Makes a decision of an answer given elsewhere; it overrules an earlier decision.
+
+        Args:
+            example_id: Any example of the run, of this sample or not.
+            answer: A label of the task, or `japagen.data.annotation.REJECT`.
+
+        Returns:
+            Whether the run has such an example.
+
+        Raises:
+            JapagenError: If the answer is neither.
+        """
+        example = self._by_id.get(example_id)
+        if example is None:
+            return False
+        if answer != REJECT and answer not in self._labels:
+            raise JapagenError(
+                f"Expected a label among {', '.join(self._labels)} or '{REJECT}' for "
+                f"'{example_id}', found {answer!r}.",
+                "Correct it in the tool and export again.",
+            )
+        verdict: Verdict = "reject" if answer == REJECT else "accept"
+        if answer not in (REJECT, self._shown_labels.get(example_id)):
+            verdict = "relabel"
+        current = self._decisions.latest().get(example_id)
+        decision = Decision(
+            example_id,
+            verdict,
+            text_hash(example.text, example.text_pair),
+            label=None if verdict == "reject" else answer,
+            reviewer=self._reviewer,
+        )
+        self._decisions.save(decision, current.number if current else 0)
+        return True
+
+    @cached_property
+    def _shown_labels(self) -> dict[str, str]:
+        return {place.example_id: place.label for place in self.places}
+
+    @cached_property
+    def _by_id(self) -> dict[str, Example]:
+        return {e.id: e for e in self._dataset}
+
+    def _checked(self, body: Any) -> tuple[Decision, int]:
+        def need(condition: bool, expected: str) -> None:
+            if not condition:
+                raise JapagenError(f"Expected {expected}.", "Reload the page.")
+
+        need(isinstance(body, dict), "an object")
+        example = self._rows.get(str(body.get("example_id")))
+        verdict, label, seen = body.get("verdict"), body.get("label"), body.get("seen", 0)
+        register, comment = body.get("register"), body.get("comment", "")
+        need(example is not None, "an example of this sample")
+        need(verdict in VERDICTS, f"a verdict among {', '.join(VERDICTS)}")
+        need(isinstance(seen, int), "the number of the decision seen")
+        need(isinstance(comment, str) and len(comment) <= MAX_COMMENT, "a comment of some length")
+        need(register is None or register in (*PRESETS, OTHER), "a known register")
+        need((verdict == "relabel") == (label is not None), "a label with 'relabel' alone")
+        need(label is None or label in self._labels, "a label of the task")
+        assert example is not None
+        if verdict == "accept":
+            # The label that was shown, should another stage change it later.
+            label = self._shown_labels[example.id]
+        decision = Decision(
+            example.id,
+            cast(Verdict, verdict),
+            text_hash(example.text, example.text_pair),
+            label=label,
+            register=register,
+            comment=comment.strip(),
+            reviewer=self._reviewer,
+        )
+        return decision, seen
+
+
+def order_of_review(
+    dataset: Dataset,
+    decisions: Decisions,
+    seed: int = 0,
+    name_of: Callable[[Label], str] = str,
+) -> list[Place]:
+    """The order drawn at the first review, or a new one where the examples are others now.
+
+    Decisions change what is kept and what labels are; the order must not change with them.
+    """
+    places = decisions.places()
+    now = draw_order(dataset, seed, name_of)
+    if {p.example_id for p in places} != {p.example_id for p in now}:
+        decisions.keep_places(now)
+        return now
+    return places
+
+
+def _shown(example: Example, place: Place, decision: Decision | None) -> dict[str, Any]:
+    hashed = text_hash(example.text, example.text_pair)
+    current = decision if decision is not None and decision.text_hash == hashed else None
+    return {
+        "id": example.id,
+        "text": example.text,
+        "text_pair": example.text_pair,
+        "label": place.label,
+        "doubt": place.doubt,
+        "register": example.register_seen.name if example.register_seen else OTHER,
+        "register_asked": example.register_asked.name if example.register_asked else None,
+        "rejected": example.rejected.filter if example.rejected else None,
+        "detail": example.rejected.detail if example.rejected else "",
+        "trust": round(example.weight_label, 3),
+        "decision": current and to_json(current),
+        "seen": decision.number if decision else 0,
+    }
+
+
+@cache
+def words(language: Language) -> dict[str, str]:
+    """Every sentence of the page in one language."""
+    path = Path(__file__).with_name("strings.yaml")
+    table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {key: sentence[language] for key, sentence in table.items()}

@@ -1,1 +1,0 @@
-"""Files: their formats, and how they are written so that nothing is lost."""

@@ -1,1 +1,0 @@
-"""What is asked for: the task file, its sections and its kinds of label."""

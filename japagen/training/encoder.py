@@ -1,0 +1,309 @@
+"""Where encoder weights come from: the embedded model, a directory, or the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+import japagen.data.files
+from japagen.data.dataset import Dataset
+from japagen.data.files import build_once
+from japagen.errors import JapagenError
+from japagen.training import embedded_e5
+from japagen.training.checkpoints import (
+    POOLING_FILE,
+    declared_pooling,
+    hub_commit,
+    hub_files,
+    hub_listing,
+    max_input_length,
+    open_checkpoint,
+)
+from japagen.training.embedded_e5 import japanese_rows
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+EMBEDDED = "embedded"
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+# What a checkpoint is made of.
+_CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_CODE_FILES = ("*.py",)
+_OTHER_WEIGHTS = frozenset({".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf"})
+_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A bare encoder, ready to embed texts or to be fine-tuned.
+
+    Attributes:
+        model: The encoder without a head, in float32 and evaluation mode.
+        tokenizer: Its tokenizer; it returns exactly the inputs that the model takes.
+        identity: Changes when the weights or the vocabulary do; for fingerprints.
+        pooling: How token vectors become a text's vector.
+        prefix: What the model wants before every text.
+        max_length: Longest input in tokens, special ones included.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    identity: str
+    pooling: Literal["mean", "cls"]
+    prefix: str
+    max_length: int
+
+
+def load_encoder(
+    name: str, *, cache_dir: Path | None = None, trust_remote_code: bool = False
+) -> Encoder:
+    """Loads an encoder.
+
+    Args:
+        name: ``embedded``, a directory with a checkpoint, or a name on the Hugging Face Hub.
+        cache_dir: Where the embedded model is written at its first use; japagen's cache by
+            default. The Hub has a cache of its own.
+        trust_remote_code: Whether to run Python code that comes with a checkpoint.
+
+    Raises:
+        MissingExtraError: If the embedded model is asked for and not installed.
+        JapagenError: If there is no such checkpoint, it cannot be reached, it has no
+            safetensors weights, or its tokenizer needs a package that is not installed.
+    """
+    if trust_remote_code and name != EMBEDDED:
+        warnings.warn(
+            f"The Python code that comes with {name} is trusted: it runs with your rights.",
+            stacklevel=2,
+        )
+    identity = encoder_identity(name)
+    directory = _checkpoint_directory(name, identity, cache_dir, trust_remote_code)
+    _require_safetensors(name, identity, directory)
+    model, tokenizer = open_checkpoint(name, directory, trust_remote_code)
+    return Encoder(
+        model=model,
+        tokenizer=tokenizer,
+        identity=identity,
+        pooling=declared_pooling(directory),
+        prefix=embedded_e5.PREFIX if name == EMBEDDED else text_prefix(name),
+        max_length=max_input_length(model.config, tokenizer),
+    )
+
+
+def encoder_identity(name: str) -> str:
+    """Returns what `Encoder.identity` will be, without loading weights.
+
+    A directory's files are hashed. For a Hub name the commit is looked up in the Hub's local
+    cache and, failing that, on the Hub.
+
+    Raises:
+        JapagenError: If there is no such directory, or the Hub cannot be reached.
+    """
+    if name == EMBEDDED:
+        weights = embedded_e5.WEIGHTS_SHA256[:16]
+        return f"embedded:{weights}:v{embedded_e5.CONVERSION_VERSION}"
+    path = _local_directory(name)
+    if path is not None:
+        return f"path:{_files_hash(path)}"
+    return f"hub:{name}@{hub_commit(name)}"
+
+
+def check_encoder(name: str) -> str:
+    """Finds out early and cheaply whether an encoder can be loaded; returns its identity.
+
+    Raises:
+        MissingExtraError: If the embedded model is asked for and not installed.
+        JapagenError: If there is no such checkpoint, or it has no safetensors weights.
+    """
+    identity = encoder_identity(name)
+    directory = _local_directory(name) if name != EMBEDDED else None
+    if directory is not None:
+        _require_safetensors(name, identity, directory)
+    elif name == EMBEDDED and not _embedded_directory(identity, None).is_dir():
+        embedded_e5.find_weights()
+    return identity
+
+
+def text_prefix(name: str) -> str:
+    """Returns what a model family wants before every text, judged by the checkpoint's name.
+
+    For tasks other than retrieval the authors of E5 (arXiv 2402.05672) advise ``query: ``;
+    Ruri up to v2 (arXiv 2409.07737) has ``クエリ: `` in its place, and Ruri v3 asks for nothing.
+    """
+    family = Path(name).name.lower()
+    if re.search(r"(^|[-_])e5([-_]|$)", family) and "instruct" not in family:
+        return embedded_e5.PREFIX
+    if re.search(r"(^|[-_])ruri([-_]|$)", family) and "v3" not in family:
+        return "クエリ: "
+    return ""
+
+
+def embed(
+    encoder: Encoder,
+    texts: Sequence[str],
+    text_pairs: Sequence[str] | None = None,
+    *,
+    batch_size: int = 32,
+) -> npt.NDArray[np.float32]:
+    """Embeds texts, or pairs read together.
+
+    Args:
+        encoder: The encoder; left in evaluation mode.
+        texts: The texts, or the first of each pair. Longer inputs are cut.
+        text_pairs: The second texts, as many as ``texts``.
+        batch_size: Texts at a time; those of like length go together.
+
+    Returns:
+        float32, shape (len(texts), width of the encoder): rows of length 1, in input order.
+    """
+    import torch
+
+    out = np.zeros((len(texts), encoder.model.config.hidden_size), dtype=np.float32)
+    if not len(texts):
+        return out
+    firsts = [encoder.prefix + text for text in texts]
+    seconds = None if text_pairs is None else [encoder.prefix + text for text in text_pairs]
+    rows = encoder.tokenizer(firsts, seconds, truncation=True, max_length=encoder.max_length)
+    lengths = [len(ids) for ids in rows["input_ids"]]
+    order = sorted(range(len(texts)), key=lambda i: lengths[i])
+    encoder.model.train(False)
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            index = order[start : start + batch_size]
+            batch = {key: [rows[key][i] for i in index] for key in rows}
+            inputs = encoder.tokenizer.pad(batch, return_tensors="pt")
+            states = encoder.model(**inputs).last_hidden_state
+            pooled = pool(states, inputs["attention_mask"], encoder.pooling)
+            out[index] = torch.nn.functional.normalize(pooled, dim=1).numpy()
+    return out
+
+
+def supports_bf16() -> bool:
+    """Whether this processor computes in bfloat16 itself; others emulate it, and are slower."""
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        import torch
+
+        probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        return bool(probe and probe())
+    return _has_bf16_flag(cpuinfo)
+
+
+def _has_bf16_flag(cpuinfo: str) -> bool:
+    """Reads the first processor's flags: "flags" on x86, "Features" on ARM."""
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
+    return bool(found and _BF16_FLAGS & set(found[1].split()))
+
+
+def pool(states: torch.Tensor, mask: torch.Tensor, pooling: Literal["mean", "cls"]) -> torch.Tensor:
+    """One vector a text from the states of its tokens; shape (n, width)."""
+    if pooling == "cls":
+        return states[:, 0]
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def _checkpoint_directory(
+    name: str, identity: str, cache_dir: Path | None, trust_remote_code: bool
+) -> Path:
+    if name == EMBEDDED:
+        return build_once(_embedded_directory(identity, cache_dir), _convert_embedded)
+    patterns = _CHECKPOINT_FILES + (_CODE_FILES if trust_remote_code else ())
+    return _local_directory(name) or hub_files(name, identity.rpartition("@")[2], patterns)
+
+
+def _embedded_directory(identity: str, cache_dir: Path | None) -> Path:
+    parent = cache_dir or japagen.data.files.cache_dir("encoders")
+    version = identity.removeprefix("embedded:").replace(":", "-")
+    return parent / f"multilingual-e5-small-ja-{version}"
+
+
+def _convert_embedded(directory: Path) -> None:
+    weights = embedded_e5.read_weights(embedded_e5.find_weights())
+    rows = japanese_rows(weights.pieces, weights.scores)
+    embedded_e5.save_checkpoint(weights, rows, directory)
+
+
+def _local_directory(name: str) -> Path | None:
+    """Returns the directory that ``name`` is, or None where it can only be a Hub name."""
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        return path
+    if path.exists() or not _HUB_NAME.fullmatch(name) or name.startswith("."):
+        raise JapagenError(
+            f"Expected an encoder, found no directory '{name}', and no Hub name is written so.",
+            "Give 'embedded', the directory of a checkpoint, or a Hub name like 'owner/model'.",
+        )
+    return None
+
+
+def _files_hash(directory: Path) -> str:
+    """Hashes the names and bytes of the files that decide what a text becomes."""
+    digest = hashlib.sha256(text_prefix(directory.name).encode())
+    patterns = (*_CHECKPOINT_FILES, *_CODE_FILES, POOLING_FILE)
+    for path in sorted({p for pattern in patterns for p in directory.glob(pattern)}):
+        digest.update(path.relative_to(directory).as_posix().encode() + b"\0")
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _require_safetensors(name: str, identity: str, directory: Path) -> None:
+    if any(directory.glob("*.safetensors")):
+        return
+    if identity.startswith("hub:"):
+        found = hub_listing(name, identity.rpartition("@")[2])
+    else:
+        found = [path.name for path in directory.iterdir()]
+    weights = sorted(file for file in found if Path(file).suffix in _OTHER_WEIGHTS)
+    raise JapagenError(
+        f"Expected weights as *.safetensors in {name}, found {', '.join(weights) or 'no weights'}.",
+        "Other formats can run code when they are opened. Convert it where you trust it: load it "
+        "with transformers and call save_pretrained(directory)."
+        if weights
+        else "Give a directory that save_pretrained wrote, or the Hub name of a model.",
+    )
+
+
+def text_vectors(
+    datasets: Sequence[Dataset | None],
+    encoder: str = "embedded",
+    *,
+    trust_remote_code: bool = False,
+) -> list[npt.NDArray[np.float32]]:
+    """Embeds every text, or pair of texts, with a frozen encoder.
+
+    Args:
+        datasets: What to embed; None gives no rows, and rejected rows give zeros.
+        encoder: ``embedded``, a local directory, or a Hub name.
+        trust_remote_code: Whether to run Python code that comes with a checkpoint.
+
+    Returns:
+        float32, shape (rows, width) for each dataset, in the order of its rows.
+
+    Raises:
+        JapagenError: If the encoder cannot be loaded.
+    """
+    loaded = load_encoder(encoder, trust_remote_code=trust_remote_code)
+    found = []
+    for dataset in datasets:
+        rows = dataset if dataset is not None else Dataset.of([])
+        kept = rows.kept_mask
+        read = rows.where(kept)
+        pairs = read.column("text_pair") if len(read) and read.is_pair else None
+        vectors = embed(loaded, read.texts, pairs)
+        filled = np.zeros((len(rows), vectors.shape[1]), dtype=np.float32)
+        filled[kept] = vectors
+        found.append(filled)
+    return found

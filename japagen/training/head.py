@@ -1,0 +1,319 @@
+"""Linear heads on the features of an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from japagen.data.labels import LabelSpace
+from japagen.training.encoder import Encoder
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier
+
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Rows = Sequence[dict[str, list[int]]]
+Features = tuple[Floats, Floats]
+
+DESCRIPTION_MASS = 8.0
+"""What a label's description weighs, in texts of gold."""
+_NO_MASS = 1e-9
+# The logit of a label with neither text nor description.
+_NEVER = -20.0
+# scikit-learn's C of a tag. From 1 to 30 made little difference.
+_TAG_STRENGTH = 10.0
+# scikit-learn's alpha for numbers in units of their spread. What it shrinks too much, calibration
+# stretches again.
+_RIDGE = 3.0
+# How much longer the first feature of a pair, the cosine of both texts, is than the others
+# together, for numbers: most numbers that pairs are given say how much alike they are.
+_COSINE = 3.0
+_LEAST_SPREAD = 1e-3
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Encoded texts with soft labels, and the phrases that describe the labels.
+
+    Attributes:
+        rows: Encoded texts, n of them; may be none.
+        targets: `LabelSpace.codes` of each text's label or something between, shape (n, outputs).
+        mass: Weight of each text, shape (n,); about 1 for a text of gold.
+        phrases: Encoded phrases, m of them; may be none.
+        phrase_labels: Label index of each phrase, shape (m,).
+        space: The labels.
+        apart: Whether features are those of `PairModel`, each with a meaning of its own.
+    """
+
+    rows: Rows
+    targets: Floats
+    mass: Floats
+    phrases: Rows
+    phrase_labels: Ints
+    space: LabelSpace
+    apart: bool = False
+
+    @property
+    def phrase_targets(self) -> Floats:
+        """What the phrases would have as texts, shape (m, outputs)."""
+        if self.space.kind == "regression":
+            return np.asarray(self.space.anchors[self.phrase_labels][:, None])
+        return np.asarray(np.eye(len(self.space.names))[self.phrase_labels])
+
+    @property
+    def phrase_mass(self) -> Floats:
+        """Weight of each phrase, shape (m,): those of a label together weigh the same."""
+        counts = np.bincount(self.phrase_labels, minlength=len(self.space.names))
+        return np.asarray(DESCRIPTION_MASS / counts[self.phrase_labels])
+
+    def take(self, index: slice | Ints) -> Labelled:
+        """Returns the same phrases with some of the texts."""
+        rows = [self.rows[i] for i in np.arange(len(self.rows))[index]]
+        return replace(self, rows=rows, targets=self.targets[index], mass=self.mass[index])
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head: weight, shape (labels, width), and bias, shape (labels,)."""
+
+    weight: Floats
+    bias: Floats
+
+    def logits(self, features: Floats) -> Floats:
+        """Returns logits, shape (n, labels)."""
+        return np.asarray(features @ self.weight.T + self.bias)
+
+    def outputs(self, features: Floats, space: LabelSpace) -> Floats:
+        """Returns probabilities, or numbers kept on the scale, shape (n, outputs)."""
+        return space.from_logits(self.logits(features))
+
+    def cooled(self, temperature: float) -> Head:
+        """Returns the head whose logits are divided by the temperature."""
+        return Head(self.weight / temperature, self.bias / temperature)
+
+
+def see(classifier: Classifier, data: Labelled) -> Features:
+    """What a head sees of the texts, shape (n, width), and of the phrases, shape (m, width)."""
+    return head_features(classifier, data.rows), head_features(classifier, data.phrases)
+
+
+@torch.no_grad()
+def head_of(classifier: Classifier) -> Head:
+    """A copy of the classifier's last layer."""
+    linear = last_linear(classifier.model)
+    return Head(linear.weight.double().numpy(), linear.bias.double().numpy())
+
+
+@torch.no_grad()
+def set_head(classifier: Classifier, head: Head) -> None:
+    """Puts the head into the classifier's last layer."""
+    linear = last_linear(classifier.model)
+    linear.weight.copy_(torch.from_numpy(head.weight))
+    linear.bias.copy_(torch.from_numpy(head.bias))
+
+
+def fit_head(
+    data: Labelled, features: Floats, phrases: Floats, around: Floats | None = None
+) -> Head:
+    """Fits a linear model to labelled features and to what describes the labels.
+
+    It is a logistic regression for classes, one for each tag, and a ridge regression for numbers.
+
+    The features are centred and scaled by one number, their root mean square distance from the
+    centre: scaling each dimension by itself lifts those that hold nothing, and 16 texts a label
+    cannot tell which they are. Those of `PairModel` are few and each of them is chosen, hence
+    scaled by itself. Descriptions are shorter and drier than texts, so they are centred by
+    themselves: what is left is how they differ from each other.
+
+    Args:
+        data: Targets, masses and phrase labels; its rows are not read.
+        features: Of the texts, shape (n, width).
+        phrases: Of the phrases, shape (m, width).
+        around: Of texts without labels, shape (k, width), that give centre and scale where
+            there are no labelled ones; the phrases do, and worse, where these are absent too.
+    """
+    space = data.space
+    phrase_centre = _balanced_mean(phrases, data.phrase_labels)
+    if len(features):
+        centre = np.average(features, axis=0, weights=data.mass)
+        squares = np.average((features - centre) ** 2, axis=0, weights=data.mass)
+    else:
+        known = phrases if around is None else around
+        centre = phrase_centre if around is None else around.mean(axis=0)
+        squares = ((known - centre) ** 2).mean(axis=0)
+    scale = _scale(squares, data.apart, data.apart and space.kind == "regression")
+    points = np.concatenate([features - centre, phrases - phrase_centre]) / scale
+    targets = np.concatenate([data.targets, data.phrase_targets])
+    mass = np.concatenate([data.mass, data.phrase_mass])
+    fit = {"classification": _classes, "multi_label": _tags, "regression": _numbers}[space.kind]
+    weight, bias = fit(points, targets, mass)
+    weight = weight / scale
+    return Head(weight, bias - weight @ centre)
+
+
+def _scale(squares: Floats, apart: bool, alike: bool) -> Floats:
+    """What to divide each feature by, so that all of them together have a length of about 1."""
+    if not apart:
+        return np.full(len(squares), float(np.sqrt(squares.sum())) or 1.0)
+    own = np.sqrt(squares) + _LEAST_SPREAD
+    if not alike:
+        return np.asarray(own * np.sqrt(len(own)))
+    scale = own * np.sqrt((len(own) - 1) * (1 + _COSINE**2))
+    scale[0] = own[0] * np.sqrt(1 + _COSINE**-2)
+    return np.asarray(scale)
+
+
+def _classes(points: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats]:
+    from sklearn.linear_model import LogisticRegression
+
+    labels = targets.shape[1]
+    masses = targets * mass[:, None]
+    # A distribution over labels is that many rows of one label each.
+    rows, columns = np.nonzero(masses > _NO_MASS)
+    present = np.unique(columns)
+    weight, bias = np.zeros((labels, points.shape[1])), np.full(labels, _NEVER)
+    if len(present) < 2:
+        bias[present] = 0.0
+        return weight, bias
+    model = LogisticRegression(max_iter=500)
+    model.fit(points[rows], columns, sample_weight=masses[rows, columns])
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(present) == 2:
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weight[present], bias[present] = coefficients, intercepts
+    return weight, bias
+
+
+def _tags(points: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats]:
+    """Texts with a tag and those without it weigh alike.
+
+    With a few texts a tag and many tags, all would else be found unlikely and none be given.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    weight, bias = np.zeros((targets.shape[1], points.shape[1])), np.zeros(targets.shape[1])
+    for tag, column in enumerate(targets.T):
+        masses = np.stack([(1 - column) * mass, column * mass])
+        without, having = masses.sum(axis=1)
+        if min(without, having) < _NO_MASS:
+            # Never or always there: the log odds of one more text of the other kind.
+            bias[tag] = np.log((having + 0.5) / (without + 0.5))
+            continue
+        masses *= (without + having) / 2 / masses.sum(axis=1, keepdims=True)
+        there, rows = np.nonzero(masses > _NO_MASS)
+        model = LogisticRegression(C=_TAG_STRENGTH, max_iter=500)
+        model.fit(points[rows], there, sample_weight=masses[there, rows])
+        weight[tag], bias[tag] = model.coef_[0], model.intercept_[0]
+    return weight, bias
+
+
+def _numbers(points: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats]:
+    from sklearn.linear_model import Ridge
+
+    numbers = targets[:, 0]
+    spread = float(numbers.std()) or 1.0
+    model = Ridge(alpha=_RIDGE).fit(points, numbers / spread, sample_weight=mass)
+    return model.coef_[None, :] * spread, np.array([model.intercept_ * spread])
+
+
+def _balanced_mean(features: Floats, labels: Ints) -> Floats:
+    """Mean over the labels of the means of their features."""
+    if not len(features):
+        return np.zeros(features.shape[1])
+    means = [features[labels == label].mean(axis=0) for label in np.unique(labels)]
+    return np.asarray(np.mean(means, axis=0))
+
+
+# The pooling layer's values are this much larger than its residual stream, so that layer
+# normalisation leaves the mean and little else.
+_MEAN_SCALE = 100.0
+# tanh is nearly linear below 0.3; normalised states are a few units wide.
+_POOLER_SCALE = 0.05
+
+
+def classification_model(encoder: Encoder, labels: int) -> Any:
+    """Returns a sequence classification model over a copy of the encoder's weights.
+
+    A BERT that was trained with mean pooling gets one more layer that computes the mean, in
+    ordinary BERT parameters: zero queries and keys attend to all tokens alike, values and
+    output pass them through. The result is a plain ``BertForSequenceClassification`` that any
+    ``transformers`` pipeline loads, yet its head sees the mean, not a first-token state that
+    this encoder never learnt to use.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    config = type(encoder.model.config).from_dict(encoder.model.config.to_dict())
+    config.num_labels = labels
+    mean = encoder.pooling == "mean" and config.model_type == "bert"
+    if mean:
+        config.num_hidden_layers += 1
+    elif encoder.pooling == "mean" and hasattr(config, "classifier_pooling"):
+        config.classifier_pooling = "mean"
+    model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+    base = getattr(model, model.base_model_prefix)
+    base.load_state_dict(encoder.model.state_dict(), strict=False)
+    if mean:
+        _make_mean_pooling(base.encoder.layer[-1], base.pooler)
+    return model
+
+
+@torch.no_grad()
+def _make_mean_pooling(layer: Any, pooler: Any) -> None:
+    attention = layer.attention.self
+    width = attention.query.in_features
+    for part in (attention.query, attention.key, layer.intermediate.dense, layer.output.dense):
+        nn.init.zeros_(part.weight)
+    for part in (
+        attention.query,
+        attention.key,
+        attention.value,
+        layer.attention.output.dense,
+        layer.intermediate.dense,
+        layer.output.dense,
+        pooler.dense,
+    ):
+        nn.init.zeros_(part.bias)
+    attention.value.weight.copy_(torch.eye(width))
+    layer.attention.output.dense.weight.copy_(_MEAN_SCALE * torch.eye(width))
+    pooler.dense.weight.copy_(_POOLER_SCALE * torch.eye(width))
+
+
+def last_linear(model: Any) -> nn.Linear:
+    """The linear layer that gives the logits."""
+    outputs = model.config.num_labels
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
+    return layers[-1]
+
+
+def head_features(
+    classifier: Classifier, rows: Sequence[dict[str, list[int]]], batch_size: int = 32
+) -> Floats:
+    """What the last linear layer sees for each encoded row, shape (n, width)."""
+    if not len(rows):
+        return np.zeros((0, last_linear(classifier.model).in_features))
+    seen: list[torch.Tensor] = []
+    hook = last_linear(classifier.model).register_forward_pre_hook(
+        lambda _module, inputs: seen.append(inputs[0].detach())
+    )
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    try:
+        classifier.model.eval()
+        with torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                index = order[start : start + batch_size]
+                classifier.model(**classifier.collate([rows[i] for i in index]))
+    finally:
+        hook.remove()
+    features = torch.cat(seen).double().numpy()
+    out = np.empty_like(features)
+    out[order] = features
+    return out

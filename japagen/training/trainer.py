@@ -1,0 +1,353 @@
+"""Trains a classifier on gold and synthetic text."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset
+from japagen.data.labels import LabelSpace, PseudoLabels
+from japagen.errors import JapagenError
+from japagen.training.calibration import (
+    FOLDS,
+    TUNED_TEMPERATURE,
+    TYPICAL_TEMPERATURE,
+    ZERO_GOLD_TEMPERATURE,
+    calibrate,
+    out_of_fold_logits,
+)
+from japagen.training.classifier import Classifier, Progress
+from japagen.training.encoder import Encoder, load_encoder
+from japagen.training.fine_tuning import fine_tune
+from japagen.training.head import (
+    Floats,
+    Head,
+    Ints,
+    Labelled,
+    classification_model,
+    fit_head,
+    head_features,
+    head_of,
+    see,
+    set_head,
+)
+from japagen.training.pairs import PairModel
+
+TUNED_FROM = 16
+"""Gold texts per label, on average, from which tuning the encoder beats its frozen vectors."""
+PAIRS_TUNED_FROM = 300
+"""The same for pairs. At 100 per label comparing still beat tuning by far, so this is cautious."""
+_FAST_FROM = 40
+_SLOW, _FAST = 2e-5, 5e-5  # Learning rates below and from so many gold texts per label.
+# Gold texts that one synthetic text counts for where nobody says otherwise: what is expected of a
+# writer of whom nothing is known (`japagen.curation.reliability`).
+_TEXT_WEIGHT = 0.4
+# Folds for calibration, and how many of them are held out in turn: tuning for every fold is what
+# costs. Where synthetic text carries the training, and of much gold, one fold is enough.
+_TUNED_FOLDS, _SYNTHETIC_FOLDS = 3, (2, 1)
+_MANY_GOLDS = 1000
+
+
+def train(
+    examples: Dataset | None,
+    gold: Dataset | None,
+    *,
+    encoder: str | Encoder = "embedded",
+    labels: Sequence[str] | None = None,
+    descriptions: Mapping[str, str] | None = None,
+    settings: Training | None = None,
+    seed: int = 0,
+    pseudo: PseudoLabels | None = None,
+    calibrated: bool = True,
+    progress: Progress = lambda steps, _: steps,
+) -> Classifier:
+    """Fits a classifier to gold, synthetic examples and what the labels mean.
+
+    A regularised linear head is fitted to the frozen encoder. Where the texts count for fewer than
+    16 gold texts per label that is all; otherwise everything but the embeddings is tuned from
+    there (linear probing then fine-tuning, Kumar et al. 2022), gently where they count for fewer
+    than 40. Then the probabilities are calibrated by cross-validation on gold.
+
+    Of pairs the head sees how well the tokens of one text are matched by the other's (see
+    `PairModel`); where the encoder is tuned, it reads both as one input. Descriptions of labels
+    stay out of pairs.
+
+    Args:
+        examples: Synthetic examples with weights; rejected ones are left out. May be None.
+        gold: Training gold. May be None.
+        encoder: ``embedded``, a directory, a Hub name, or a loaded encoder. It is not changed.
+        labels: Every class or tag, or the anchors of a scale of numbers; those of the
+            descriptions, or else of the data, sorted, when None. Which of them it is the data's
+            labels say.
+        descriptions: Label to what it covers, phrases with 、 between. A label whose description
+            is empty is described by its name. None describes nothing.
+        settings: Hyperparameters; the encoder named there gives way to ``encoder``.
+        seed: Of batches and dropout.
+        pseudo: Real texts that labelers labelled; of classes alone. They are learnt with the
+            probabilities of all labels.
+        calibrated: Whether probabilities are calibrated, which trains on part of gold besides. It
+            changes no label.
+        progress: Wraps the steps (iterable, total) to show how far it is.
+
+    Raises:
+        JapagenError: If there is nothing to train on, or a label has no name in ``labels``.
+    """
+    settings = settings or Training()
+    kept = examples.kept if examples is not None else None
+    voted = pseudo.texts if pseudo is not None else None
+    parts = [d for d in (gold, kept, voted) if d is not None]
+    texts = Dataset.concat(parts) if parts else Dataset.of([])
+    if not len(texts) and not descriptions:
+        raise JapagenError(
+            "Expected examples to train on, found none.",
+            "Give gold, synthetic examples that curation has kept, or descriptions of the labels.",
+        )
+    names = list(labels or descriptions or ()) or None
+    space = LabelSpace.of(texts, names)
+    targets = space.codes(texts.labels)
+    golds, votes = (len(d) if d is not None else 0 for d in (gold, voted))
+    mass = _sample_weights(golds, kept, settings.synthetic_share)
+    if pseudo is not None:
+        targets[len(mass) :] = pseudo.probabilities
+        mass = np.concatenate([mass, np.full(votes, pseudo.text_weight)])
+    torch.manual_seed(seed)
+    is_pair = bool(len(texts)) and texts.is_pair
+    tunes = tunes_encoder(settings, float(mass.sum()), len(space.names), is_pair)
+    classifier = untrained(encoder, space, settings, is_pair=is_pair, tunes=tunes)
+    data = _labelled(classifier, texts, targets, mass, descriptions)
+    features, phrases = see(classifier, data)
+
+    def fit(rows: Ints) -> tuple[Labelled, Head]:
+        part = data.take(rows)
+        return part, fit_head(part, features[rows], phrases)
+
+    def tune(untuned: Classifier, part: Labelled, head: Head) -> None:
+        set_head(untuned, head)
+        rate = _learning_rate(settings, float(mass.sum()), len(space.names))
+        # Without its phrases among the texts the encoder forgets what the head knew of them.
+        every = np.concatenate([part.targets, part.phrase_targets])
+        weights = np.concatenate([part.mass, part.phrase_mass])
+        rows = [*part.rows, *part.phrases]
+        fine_tune(untuned, rows, every, weights / weights.mean(), settings, rate, seed, progress)
+
+    def judge(rows: Ints, others: Ints) -> Floats:
+        part, head = fit(rows)
+        if not tunes:
+            return head.logits(features[others])
+        own = copy.copy(classifier)
+        own.model = copy.deepcopy(classifier.model)
+        tune(own, part, head)
+        return head_of(own).logits(head_features(own, [data.rows[i] for i in others]))
+
+    calibrates = calibrated and golds > 0
+    if calibrates:
+        shots = texts.column("shot_ids")[golds:]
+        ids = texts.column("id")[:golds]
+        folds, held_out = _folds(golds, mass, tunes=tunes)
+        judged, logits = out_of_fold_logits(data, ids, shots, judge, seed, folds, held_out)
+    whole, head = fit(np.arange(len(texts)))
+    if tunes:
+        tune(classifier, whole, head)
+        head = head_of(classifier)
+    if calibrates:
+        typical = TUNED_TEMPERATURE if tunes else TYPICAL_TEMPERATURE
+        head, classifier.out_of_fold = calibrate(head, logits, targets[judged], space, typical)
+    elif space.kind == "classification" and not tunes:
+        head = head.cooled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
+    set_head(classifier, head)
+    return classifier
+
+
+def _sample_weights(golds: int, kept: Dataset | None, share: float | Literal["auto"]) -> Floats:
+    """How many gold texts each text counts for, gold first, then what was kept."""
+    if kept is None or not len(kept):
+        return np.ones(golds)
+    each = _TEXT_WEIGHT
+    if golds and share != "auto":
+        each = share / (1 - share) * golds / len(kept)
+    return np.concatenate([np.ones(golds), kept.weights * each])
+
+
+def _folds(golds: int, weights: Floats, *, tunes: bool) -> tuple[int, int | None]:
+    """How many folds calibration deals gold into, and how many of them are held out."""
+    if not tunes:
+        return FOLDS, None
+    if weights[golds:].sum() > golds:
+        return _SYNTHETIC_FOLDS
+    return _TUNED_FOLDS, 1 if golds > _MANY_GOLDS else None
+
+
+def _learning_rate(settings: Training, texts: float, labels: int) -> float:
+    """Of the layers: a few texts soon pull an encoder off."""
+    return settings.learning_rate or (_SLOW if texts < _FAST_FROM * labels else _FAST)
+
+
+def tunes_encoder(settings: Training, texts: float, labels: int, is_pair: bool = False) -> bool:
+    """Whether there is so much text that tuning beats a head on frozen vectors.
+
+    Args:
+        settings: Whether to tune at all.
+        texts: How many gold texts all texts count for.
+        labels: Number of labels.
+        is_pair: Whether they are pairs.
+    """
+    if settings.tune == "auto":
+        return texts >= (PAIRS_TUNED_FROM if is_pair else TUNED_FROM) * labels
+    return settings.tune == "always"
+
+
+def untrained(
+    encoder: str | Encoder, space: LabelSpace, settings: Training, *, is_pair: bool, tunes: bool
+) -> Classifier:
+    """A classifier whose head has learnt nothing yet."""
+    trusted = settings.trust_remote_code
+    loaded = (
+        load_encoder(encoder, trust_remote_code=trusted) if isinstance(encoder, str) else encoder
+    )
+    return Classifier(
+        PairModel.over(loaded, space.outputs)
+        if is_pair and not tunes
+        else classification_model(loaded, space.outputs),
+        loaded.tokenizer,
+        space.names,
+        kind=space.kind,
+        may_be_empty=space.may_be_empty,
+        is_pair=is_pair,
+        prefix=loaded.prefix,
+        max_length=min(settings.max_length, loaded.max_length),
+        encoder=loaded.identity,
+    )
+
+
+def _labelled(
+    classifier: Classifier,
+    texts: Dataset,
+    targets: npt.NDArray[np.float64],
+    mass: npt.NDArray[np.float64],
+    descriptions: Mapping[str, str] | None,
+) -> Labelled:
+    """Encodes everything that a head is fitted to."""
+    phrases: list[str] = []
+    phrase_labels: list[int] = []
+    if descriptions is not None and not classifier.is_pair:
+        phrases, phrase_labels = label_phrases(classifier.labels, descriptions)
+    return Labelled(
+        rows=classifier.encode(texts.texts, texts.column("text_pair")) if len(texts) else [],
+        targets=targets,
+        mass=mass,
+        phrases=classifier.encode(phrases) if phrases else [],
+        phrase_labels=np.array(phrase_labels, dtype=np.int64),
+        space=classifier.space,
+        apart=classifier.reads_apart,
+    )
+
+
+_LEAST = 1e-12
+
+
+class FrozenTraining:
+    """One encoder and the descriptions of the labels, for any number of heads.
+
+    Args:
+        encoder: ``embedded``, a directory or a Hub name.
+        descriptions: Label to what it covers, in the order of the targets.
+        settings: How long a text may be.
+        is_pair: Whether texts come in pairs.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        descriptions: Mapping[str, str],
+        settings: Training,
+        is_pair: bool = False,
+    ) -> None:
+        self._space = LabelSpace("classification", tuple(descriptions))
+        self._classifier = untrained(encoder, self._space, settings, is_pair=is_pair, tunes=False)
+        self._phrases, self._phrase_labels = self.vectors([]), np.zeros(0, dtype=np.int64)
+        if not is_pair:
+            phrases, of_label = label_phrases(list(descriptions), descriptions)
+            self._phrases = self.vectors(phrases)
+            self._phrase_labels = np.array(of_label, dtype=np.int64)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every label, in the order of the targets."""
+        return self._space.names
+
+    def vectors(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> Floats:
+        """What a head sees of texts or pairs, shape (n, width)."""
+        rows = self._classifier.encode(texts, pairs) if texts else []
+        return head_features(self._classifier, rows)
+
+    def probabilities(self, vectors: Floats, targets: Ints, mass: Floats, others: Floats) -> Floats:
+        """Fits a head and classifies other texts, uncalibrated.
+
+        Args:
+            vectors: Of the texts, shape (n, width).
+            targets: Their label indices, shape (n,).
+            mass: Gold texts that each counts for, shape (n,).
+            others: What to classify, shape (m, width).
+
+        Returns:
+            Shape (m, labels).
+        """
+        data = Labelled(
+            rows=[{}] * len(vectors),
+            targets=np.eye(len(self._space.names))[targets],
+            mass=mass,
+            phrases=[{}] * len(self._phrases),
+            phrase_labels=self._phrase_labels,
+            space=self._space,
+            apart=self._classifier.reads_apart,
+        )
+        return fit_head(data, vectors, self._phrases).outputs(others, self._space)
+
+    def log_probabilities(self, vectors: Floats, targets: Ints, others: Floats) -> Floats:
+        """Fits a head to gold alone and classifies other texts, uncalibrated.
+
+        Args:
+            vectors: Of the gold texts, shape (n, width).
+            targets: Their label indices, shape (n,).
+            others: What to classify, shape (m, width).
+
+        Returns:
+            Shape (m, labels).
+        """
+        mass = np.ones(len(vectors))
+        found = self.probabilities(vectors, targets, mass, others)
+        return np.asarray(np.log(np.maximum(found, _LEAST)), dtype=np.float64)
+
+
+_BETWEEN_PHRASES = re.compile(r"[、。，,;；\n]+")
+
+
+def label_phrases(
+    labels: Sequence[str], descriptions: Mapping[str, str]
+) -> tuple[list[str], list[int]]:
+    """Cuts each label's description into phrases; a label without one gives its name.
+
+    A list of what a label covers is several short texts that belong to it. One vector of the
+    whole list stands between them, and near none of the texts.
+
+    Args:
+        labels: Every label.
+        descriptions: Label to what it covers, as ``請求額、明細、支払い方法``.
+
+    Returns:
+        The phrases, and the index of each one's label.
+    """
+    phrases, indices = [], []
+    for index, label in enumerate(labels):
+        parts = [p.strip() for p in _BETWEEN_PHRASES.split(descriptions.get(label, ""))]
+        found = list(dict.fromkeys(p for p in parts if p)) or [label]
+        phrases += found
+        indices += [index] * len(found)
+    return phrases, indices

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from japagen.config.sections import Source
+from japagen.config.task import Task
+from japagen.config.task_data import load_data, load_synthetic
+from japagen.errors import JapagenError
+from tests.conftest import GOLD, write_jsonl
+
+
+def test_held_out_texts_are_not_in_gold_and_every_label_is_on_both_sides(task: Task) -> None:
+    data = load_data(task)
+    assert data.gold is not None
+    assert data.test is not None
+    assert len(data.gold) + len(data.test) == sum(map(len, GOLD.values()))
+    assert not set(data.gold.texts) & set(data.test.texts)
+    assert set(data.gold.labels) == set(data.test.labels) == set(GOLD)
+    assert set(data.test.column("split")) == {"test"}
+
+
+def test_test_texts_are_taken_out_of_gold_and_unlabelled(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    text = GOLD["配送"][0]
+    raw_task["test"] = {
+        "path": write_jsonl(tmp_path / "t.jsonl", [{"text": text, "label": "配送"}])
+    }
+    rows = [{"text": text}, {"text": "別の文章です。", "label": "返品"}]
+    raw_task["unlabelled"] = {"path": write_jsonl(tmp_path / "u.jsonl", rows)}
+    data = load_data(Task.parse(raw_task))
+    assert data.gold is not None
+    assert data.unlabelled is not None
+    assert text not in data.gold.texts
+    assert data.unlabelled.texts == ["別の文章です。"]
+    assert data.unlabelled.labels == [None]
+
+
+def test_gold_is_drawn_by_label_and_repeats(raw_task: dict[str, Any]) -> None:
+    raw_task["gold"]["per_label"] = 2
+    first, second = (load_data(Task.parse(raw_task)).gold for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.label_counts() == {"配送": 2, "返品": 2}
+    assert first.texts == second.texts
+    raw_task["seed"] = 1
+    other = load_data(Task.parse(raw_task)).gold
+    assert other is not None
+    assert other.texts != first.texts
+
+
+def test_numbers_in_a_file_name_classes(raw_task: dict[str, Any], tmp_path: Path) -> None:
+    rows = [{"text": f"文章{i}です", "label": i % 2} for i in range(8)]
+    raw_task |= {"labels": ["0", "1"], "gold": {"path": write_jsonl(tmp_path / "n.jsonl", rows)}}
+    gold = load_data(Task.parse(raw_task)).gold
+    assert gold is not None
+    assert set(gold.labels) == {"0", "1"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"text": "あ", "label": "配達"}], r"on 1 row\(s\): the label '配達'"),
+        ([{"text": "あい", "label": "配送"}], r"at least 2 gold .* '配送': 1, '返品': 0"),
+        ([{"text": f"あ{i}", "label": "配送"} for i in range(9)], r"found '返品': 0"),
+        ([{"text": "あ"}], "column 'label'"),
+    ],
+)
+def test_gold_that_cannot_be_used_is_refused(
+    raw_task: dict[str, Any], tmp_path: Path, rows: list[dict[str, str]], message: str
+) -> None:
+    raw_task["gold"] = {"path": write_jsonl(tmp_path / "g.jsonl", rows)}
+    with pytest.raises(JapagenError, match=message):
+        load_data(Task.parse(raw_task))
+
+
+def test_too_large_a_draw_is_refused(raw_task: dict[str, Any]) -> None:
+    raw_task["gold"]["per_label"] = 50
+    with pytest.raises(JapagenError, match="asks for 50 texts of '配送', found"):
+        load_data(Task.parse(raw_task))
+
+
+def test_synthetic_texts_of_other_labels_are_refused(task: Task, tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "s.jsonl", [{"text": "あ", "label": "配送 "}])
+    assert load_synthetic(task, Source(path=path)).labels == ["配送"]
+    path = write_jsonl(tmp_path / "s.jsonl", [{"text": "あ", "label": "解約"}])
+    with pytest.raises(JapagenError, match="the synthetic file"):
+        load_synthetic(task, Source(path=path))
+
+
+@pytest.mark.parametrize("name", ["test", "unlabelled"])
+def test_a_draw_of_anything_but_gold_is_refused(
+    raw_task: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    rows = [{"text": "荷物が届きません。", "label": "配送"}]
+    raw_task[name] = {"path": write_jsonl(tmp_path / "x.jsonl", rows), "per_label": 3}
+    with pytest.raises(JapagenError, match=rf"found {name}\.per_label"):
+        load_data(Task.parse(raw_task))

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.formats import load_dataset, write_examples
+from japagen.errors import DamagedError, JapagenError
+from japagen.japanese.registers import Register
+
+REJECTED = Rejection("too_short", 3, 6)
+
+
+def test_ids_come_from_the_content_and_repeats_stay_apart() -> None:
+    rows = [Example("あ", "x"), Example("い", "x"), Example("あ", "x")]
+    first, second, third = Dataset.of(rows).column("id")
+    assert Dataset.of(rows[1:]).column("id") == [second, first]
+    assert third == f"{first}-2"
+
+
+def test_repeated_ids_and_mixed_labels_are_refused() -> None:
+    with pytest.raises(JapagenError, match="'a' more than once"):
+        Dataset.of([Example("あ", id="a"), Example("い", id="a")])
+    with pytest.raises(JapagenError, match="labels of one kind"):
+        Dataset.of([Example("あ", "x"), Example("い", 1.0)])
+
+
+def test_weights_have_mean_one_over_the_kept() -> None:
+    dataset = Dataset.of(
+        [
+            Example("あ", "x", weight_distribution=3.0),
+            Example("い", "x", weight_distribution=2.0, weight_label=0.5),
+            Example("う", "x", weight_distribution=9.0, rejected=REJECTED),
+        ]
+    )
+    assert dataset.weights.tolist() == [1.5, 0.5, 0.0]
+    assert len(dataset.kept) == 2
+
+
+@pytest.mark.parametrize("label", ["配送", 2.5, ["配送", "返品"]])
+def test_a_stored_dataset_is_the_same_and_joins_others(tmp_path: Path, label: object) -> None:
+    dataset = Dataset.of(
+        [
+            Example("あ", label, register_seen=Register("teinei"), shot_ids=("g1",)),  # type: ignore[arg-type]
+            Example("", label, rejected=REJECTED),  # type: ignore[arg-type]
+        ]
+    )
+    write_examples(tmp_path / "d.parquet", dataset)
+    again = load_dataset(tmp_path / "d.parquet")
+    assert again.fingerprint == dataset.fingerprint
+    assert list(again) == list(dataset)
+    assert len(Dataset.concat([dataset, again])) == 4
+
+
+def test_columns_that_an_earlier_version_did_not_write_have_their_defaults(tmp_path: Path) -> None:
+    dataset = Dataset.of([Example("あ", "x", source="claude", shot_ids=("g1",))])
+    defaults: dict[str, object] = {"derived": None, "round": 0, "shot_ids": [], "source": ""}
+    for name, default in defaults.items():
+        pq.write_table(dataset.table.drop_columns([name]), tmp_path / "old.parquet")
+        old = load_dataset(tmp_path / "old.parquet")
+        assert old.table.schema == dataset.table.schema
+        assert old.column(name) == [default]
+        assert old.texts == ["あ"]
+    pq.write_table(dataset.table.drop_columns(["text"]), tmp_path / "old.parquet")
+    with pytest.raises(DamagedError):
+        load_dataset(tmp_path / "old.parquet")
+
+
+def test_a_changed_cell_changes_the_fingerprint() -> None:
+    dataset = Dataset.of([Example("あ", "x")])
+    changed = dataset.with_columns(weight_label=[0.5])
+    assert changed.fingerprint != dataset.fingerprint
+    assert dataset.column("weight_label") == [1.0]
+
+
+def test_an_empty_dataset_is_a_dataset() -> None:
+    empty = Dataset.of([])
+    assert len(empty) == 0
+    assert empty.weights.shape == (0,)
+    assert empty.where(np.zeros(0, dtype=bool)).labels == []
+    assert len(Dataset.concat([empty, Dataset.of([Example("あ", 1.0)])])) == 1

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from japagen.data.files import build_once, cache_dir
+from japagen.errors import JapagenError
+
+
+def test_japagen_cache_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAPAGEN_CACHE", str(tmp_path / "own"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_dir("a", "b") == tmp_path / "own" / "a" / "b"
+    assert (tmp_path / "own" / "a" / "b").is_dir()
+
+
+def test_xdg_cache_home_is_used_if_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JAPAGEN_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_dir() == tmp_path / "xdg" / "japagen"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".cache" / "japagen"
+
+
+def test_a_cache_that_cannot_be_made_is_the_users_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("JAPAGEN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(JapagenError, match="Expected a cache directory") as caught:
+        cache_dir("models")
+    assert "JAPAGEN_CACHE" in caught.value.hint
+
+
+def test_build_once_builds_once(tmp_path: Path) -> None:
+    calls = []
+
+    def build(directory: Path) -> None:
+        calls.append(directory)
+        (directory / "file").write_text("made")
+
+    for _ in range(2):
+        assert (build_once(tmp_path / "deep" / "target", build) / "file").read_text() == "made"
+    assert len(calls) == 1
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    def build(directory: Path) -> None:
+        (directory / "half").write_text("")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(JapagenError, match="No space left"):
+        build_once(tmp_path / "target", build)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_builders_that_start_together_all_succeed(tmp_path: Path) -> None:
+    together = threading.Barrier(4)
+    found: list[str] = []
+
+    def build(directory: Path) -> None:
+        together.wait(timeout=10)
+        (directory / "file").write_text("made")
+
+    def start() -> None:
+        found.append((build_once(tmp_path / "target", build) / "file").read_text())
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["made"] * 4
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]

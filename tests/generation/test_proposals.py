@@ -1,0 +1,134 @@
+"""Attributes that a model proposes for a task, on a scripted generator and over HTTP."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from japagen.config.task import Task
+from japagen.errors import JapagenError
+from japagen.generation.proposals import propose_attributes
+from japagen.llm.backend import Answer, Request
+from tests.fault_server import Call, FaultServer, Reply, chat
+from tests.scripted import ScriptedGenerator
+from tests.test_cli import japagen
+
+LINES = {
+    "配送": [
+        "1. 題材：再配達／追跡番号／置き配",
+        "書き手：学生／会社員／ 学生 ",
+        "書き手：年配の人",
+    ],
+    "返品": [
+        "題材:サイズ違い、色違い",
+        "きっかけ：定期便",
+        "分類：返品／配送",
+        "話：サイズ違い／色違い",
+    ],
+}
+
+
+def _answer(request: Request) -> str:
+    return json.dumps({"texts": LINES[request.label]}, ensure_ascii=False)
+
+
+def test_proposals_are_a_grid_for_each_label_without_repeats(task: Task) -> None:
+    generator = ScriptedGenerator(_answer, "chat")
+    found = propose_attributes(task, 4, 3, generator)
+    assert found.grids == {
+        "配送": {
+            "題材": ("再配達", "追跡番号", "置き配"),
+            "書き手": ("学生", "会社員", "年配の人"),
+        },
+        "返品": {"題材": ("サイズ違い", "色違い")},
+    }
+    assert found.refused == {}
+    for request in generator.asked:
+        assert not isinstance(request.prompt, str)
+        text = request.prompt[1].content
+        assert "属性を4個、値をそれぞれ3個" in text
+        assert task.labels[request.label] in text
+        assert request.texts == 4
+        assert request.shot_ids == ()
+
+
+def test_what_is_written_goes_into_a_task_file(task: Task, raw_task: dict[str, Any]) -> None:
+    text = propose_attributes(task, generator=ScriptedGenerator(_answer, "chat")).to_yaml()
+    assert "題材: [再配達, 追跡番号, 置き配]" in text
+    section = yaml.safe_load(text)
+    raw_task["generation"] |= section
+    assert Task.parse(raw_task).generation.grid("配送")["書き手"] == ("学生", "会社員", "年配の人")
+
+
+def test_pairs_get_one_grid(raw_task: dict[str, Any]) -> None:
+    raw_task.pop("gold")
+    task = Task.parse({**raw_task, "pair": {}})
+    answer = json.dumps({"texts": ["題材：天気／食事"]}, ensure_ascii=False)
+    found = propose_attributes(task, generator=ScriptedGenerator(lambda _: answer, "chat"))
+    assert yaml.safe_load(found.to_yaml()) == {"attributes": {"題材": ["天気", "食事"]}}
+
+
+def test_a_label_without_a_proposal_is_named_and_none_at_all_is_an_error(task: Task) -> None:
+    def answer(request: Request) -> str | Answer:
+        if request.label == "返品":
+            return Answer(request.id, "", "error", error="HTTP 500")
+        return _answer(request)
+
+    found = propose_attributes(task, generator=ScriptedGenerator(answer, "chat"))
+    assert list(found.grids) == ["配送"]
+    assert found.refused == {"返品": "HTTP 500"}
+    with pytest.raises(JapagenError, match="proposed no attributes for any of 2 labels"):
+        propose_attributes(task, generator=ScriptedGenerator(lambda _: "{}", "chat"))
+
+
+def test_a_cut_answer_gives_its_whole_values(task: Task) -> None:
+    def answer(request: Request) -> Answer:
+        text = '{"texts": ["題材：再配達／追跡番号／置'
+        return Answer(request.id, text, "length", 10, 20)
+
+    found = propose_attributes(task, generator=ScriptedGenerator(answer, "chat"))
+    assert found.grids["配送"] == {"題材": ("再配達", "追跡番号")}
+
+
+def test_a_model_that_continues_documents_is_refused(task: Task) -> None:
+    with pytest.raises(JapagenError, match="scripted, which continues documents") as told:
+        propose_attributes(task, generator=ScriptedGenerator(_answer))
+    assert "chat model" in str(told.value)
+
+
+def test_descriptions_are_masked_on_their_way_out(raw_task: dict[str, Any]) -> None:
+    raw_task["labels"]["配送"] = "届く日の確認は03-1234-5678へ"
+    generator = ScriptedGenerator(_answer, "chat")
+    generator.info = replace(generator.info, local=False)
+    propose_attributes(Task.parse(raw_task), generator=generator)
+    sent = [turn.content for r in generator.asked for turn in r.prompt if not isinstance(turn, str)]
+    assert len(sent) == 4
+    assert not [text for text in sent if "1234" in text]
+
+
+def _serve(call: Call) -> Reply:
+    label = "返品" if call.prompt.startswith("分類：返品") else "配送"
+    return Reply(chat(json.dumps({"texts": LINES[label]}, ensure_ascii=False)))
+
+
+def test_the_command_prints_and_writes(tmp_path: Path, raw_task: dict[str, Any]) -> None:
+    with FaultServer(_serve) as server:
+        raw_task["generator"] = {"backend": "openai", "model": "m", "base_url": server.url}
+        path, out = tmp_path / "t.yaml", tmp_path / "attributes.yaml"
+        path.write_text(yaml.safe_dump(raw_task, allow_unicode=True), encoding="utf-8")
+        code, printed, _ = japagen("attributes", path)
+        assert code == 0
+        assert yaml.safe_load(printed)["attributes"]["返品"] == {"題材": ["サイズ違い", "色違い"]}
+        code, told, _ = japagen("attributes", path, "-o", out, "--json", "-n", 3)
+        assert code == 0
+        assert json.loads(told)["attributes"]["配送"]["題材"] == ["再配達", "追跡番号", "置き配"]
+        assert yaml.safe_load(out.read_text(encoding="utf-8")) == yaml.safe_load(printed)
+        calls = len(server.calls)
+        code, _, said = japagen("attributes", path, "-o", out)
+    assert (code, len(server.calls)) == (2, calls)
+    assert "exists already" in said

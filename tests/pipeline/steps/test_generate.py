@@ -1,0 +1,272 @@
+"""The closed loop from end to end, on a generator that answers from a script."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import japagen as jg
+from japagen.config.sections import Knowledge
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset
+from japagen.data.formats import load_dataset
+from japagen.generation.coverage import (
+    Balanced,
+    Covered,
+    LabelCoverage,
+    balance_factors,
+    due,
+    skews,
+)
+from japagen.japanese.morphology import default_tagger
+from japagen.llm.backend import Answer, Request
+from tests.conftest import write_jsonl
+from tests.pipeline.test_run import Heard
+from tests.scripted import ScriptedGenerator
+
+TOPICS = {
+    "配送": ["追跡番号", "再配達", "伝票"],
+    "返品": ["返送先", "定期便", "解約"],
+}
+FRAMES = [
+    "{}を確認したいのですが、どうすればよいでしょうか。",
+    "昨日{}について問い合わせました。",
+    "{}のことで困っています。",
+    "{}はどこで分かりますか。",
+]
+
+
+@pytest.fixture
+def raw(tmp_path: Path, raw_task: dict[str, Any]) -> dict[str, Any]:
+    """Gold that is about three things a label, each as often."""
+    rows = [
+        {"text": f"{frame.format(topic)}（{number}）", "label": label}
+        for label, topics in TOPICS.items()
+        for number, frame in enumerate(FRAMES)
+        for topic in topics
+    ]
+    test = [{"text": f"{t}の件です。", "label": k} for k, ts in TOPICS.items() for t in ts]
+    raw_task["gold"] = {"path": str(write_jsonl(tmp_path / "gold.jsonl", rows))}
+    raw_task["test"] = {"path": str(write_jsonl(tmp_path / "test.jsonl", test))}
+    raw_task["generation"] = {"per_label": 60, "rounds": 3, "shots": 4}
+    raw_task["curation"] |= {"max_gold_overlap": 1.0, "register_miss": "ignore"}
+    return raw_task
+
+
+def obedient(request: Request) -> str:
+    """Writes about what it is asked to name, and otherwise only of a label's first topic."""
+    rng = random.Random(request.seed)
+    topic = TOPICS[request.label][0]
+    for named in map(Knowledge.parse, request.knowledge):
+        if named.kind not in ("ending", "length_band"):
+            topic = named.item
+    frame = rng.choice(FRAMES)
+    return f"{frame.format(topic)}番号は{rng.randint(1000, 9999)}です。"
+
+
+def deaf(request: Request) -> str:
+    rng = random.Random(request.seed)
+    topic = TOPICS[request.label][0]
+    return f"{rng.choice(FRAMES).format(topic)}番号は{rng.randint(1000, 9999)}です。"
+
+
+def _generate(
+    raw: dict[str, Any], out: Path, answer: Any = obedient
+) -> tuple[jg.Run, Heard, ScriptedGenerator]:
+    heard, generator = Heard(), ScriptedGenerator(answer)
+    run = jg.run(Task.parse(raw), out, generator=generator, listener=heard, until="generate")
+    return run, heard, generator
+
+
+def _found(run: jg.Run, number: int) -> dict[str, Any]:
+    from japagen.data.files import read_json
+
+    return dict(read_json(run.path / "rounds" / f"{number}.json"))
+
+
+def test_what_is_missing_is_named_and_the_distance_falls(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    run, _, generator = _generate(raw, tmp_path / "run")
+    first, second = _found(run, 1), _found(run, 2)
+    missing = {m["item"] for m in first["missing"]["配送"] if m["kind"] == "word"}
+    assert set(TOPICS["配送"][1:]) & missing
+    named = [r for r in generator.asked if r.knowledge]
+    assert {r.round for r in generator.asked} >= {0, 1}
+    assert {r.round for r in named} >= {1}
+    assert not [r for r in named if r.round == 0]
+    words = [row["distances"]["words"]["value"] for row in (first, second)]
+    assert words[1] < words[0]
+    assert not second["stopped"]
+    texts = run.after("generate")
+    assert set(texts.column("round")) >= {0, 1}
+    gold = {e.id: e for e in jg.read_examples(tmp_path / "gold.jsonl")}
+    word = next(r for r in named if r.knowledge[0] == "word:再配達")
+    assert {i for i, e in gold.items() if "再配達" in e.text} <= set(word.shot_ids)
+
+
+def test_rounds_end_when_the_distance_no_longer_falls(raw: dict[str, Any], tmp_path: Path) -> None:
+    run, heard, generator = _generate(raw, tmp_path / "run", deaf)
+    assert Counter(r.round for r in generator.asked) == {0: 40, 1: 40}
+    assert _found(run, 2)["stopped"]
+    assert heard.notes == [
+        "Round 2 of 3 brought the texts no closer to gold; 40 requests were saved."
+    ]
+    again, _, asked = _generate(raw, tmp_path / "run", deaf)
+    assert asked.asked == []
+    assert again.after("generate").fingerprint == run.after("generate").fingerprint
+
+
+def test_a_second_run_asks_and_compares_nothing(raw: dict[str, Any], tmp_path: Path) -> None:
+    first, _, generator = _generate(raw, tmp_path / "run")
+    second, heard, asked = _generate(raw, tmp_path / "run")
+    assert generator.asked
+    assert asked.asked == []
+    assert heard.ran() == set()
+    assert second.after("generate").fingerprint == first.after("generate").fingerprint
+
+
+@pytest.mark.parametrize("stop", [39, 40, 55, 80])
+def test_a_run_stopped_in_any_round_goes_on_and_asks_nothing_twice(
+    raw: dict[str, Any], tmp_path: Path, stop: int
+) -> None:
+    sent: list[str] = []
+
+    def stopping(request: Request) -> str:
+        if len(sent) == stop:
+            raise KeyboardInterrupt
+        sent.append(request.id)
+        return obedient(request)
+
+    with pytest.raises(KeyboardInterrupt):
+        _generate(raw, tmp_path / "run", stopping)
+    run, _, generator = _generate(raw, tmp_path / "run")
+    assert not {r.id for r in generator.asked} & set(sent)
+    whole, _, undisturbed = _generate(raw, tmp_path / "whole")
+    assert {r.id for r in undisturbed.asked} == {r.id for r in generator.asked} | set(sent)
+    found = [load_dataset(r.path / "generated.parquet").fingerprint for r in (run, whole)]
+    assert found[0] == found[1]
+
+
+def test_an_answer_that_comes_late_changes_nothing_already_asked(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    failing: set[str] = set()
+
+    def flaky(request: Request) -> str | Answer:
+        if request.round == 0 and len(failing) < 3:
+            failing.add(request.id)
+            return Answer(request.id, "", "error", error="HTTP 503")
+        return obedient(request)
+
+    _, _, first = _generate(raw, tmp_path / "run", flaky)
+    _, _, second = _generate(raw, tmp_path / "run")
+    assert {r.id for r in second.asked} == failing
+    assert len(first.asked) > 40
+
+
+def test_concepts_are_asked_for_until_they_are_there(raw: dict[str, Any], tmp_path: Path) -> None:
+    raw["concepts"] = {"配送": {"代引き": 0.3}}
+
+    def forgetful(request: Request) -> str:
+        """Names what it is asked for half of the time."""
+        return obedient(request) if request.seed % 2 else deaf(request)
+
+    run, _, generator = _generate(raw, tmp_path / "run", forgetful)
+    asked = Counter(r.round for r in generator.asked if "concept:代引き" in r.knowledge)
+    assert asked[0] == 6
+    found = _found(run, 1)["coverage"]["配送"]["covered"][0]
+    assert found["asked"] == 6
+    assert found["met"] == found["found"] < 6
+    # Of 40 texts 12 are wanted; what the first round missed is asked for in the second.
+    assert asked[1] == 12 - found["found"]
+
+
+def test_a_skew_is_put_right_by_the_next_round(raw: dict[str, Any], tmp_path: Path) -> None:
+    raw["generation"]["rounds"] = 2
+    raw["balance"] = {"性別": {"女性": ["妻", "母"], "男性": ["夫", "父"]}}
+
+    def skewed(request: Request) -> str:
+        text = obedient(request)
+        return text if request.knowledge else f"夫の代わりです。{text}"
+
+    run, _, generator = _generate(raw, tmp_path / "run", skewed)
+    for label in TOPICS:
+        before = _found(run, 1)["coverage"][label]["balanced"]
+        assert [b["found"] for b in before] == [0, 30]
+        named = Counter(k for r in generator.asked if r.label == label for k in r.knowledge)
+        assert named["balance:妻"] == named["balance:母"] == 15
+        after = _found(run, 2)["coverage"][label]["balanced"]
+        assert abs(after[0]["share"] - 0.5) < 0.1
+
+
+def test_without_gold_rounds_still_cover_what_is_wanted(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    del raw["gold"], raw["test"]
+    raw["concepts"] = {"配送": ["代引き"]}
+    run, heard, _ = _generate(raw, tmp_path / "run")
+    assert _found(run, 3)["distances"] == {}
+    assert _found(run, 3)["coverage"]["配送"]["covered"][0]["share"] == pytest.approx(0.1)
+    assert heard.notes == []
+
+
+def test_due_is_what_is_left_to_find() -> None:
+    found = LabelCoverage(
+        20,
+        (
+            Covered("concept", "再配達", 0.2, 4, 4, 1, 1, 0.05),
+            Covered("concept", "伝票", 0.1, 2, 2, 2, 9, 0.45),
+        ),
+        (Balanced("性別", "女性", 0.5, 2, 0.2, 0.2), Balanced("性別", "男性", 0.5, 8, 0.8, 0.8)),
+    )
+    assert due(found, 20) == {Knowledge("concept", "再配達"): 7.0}
+    assert skews(found) == {("性別", "女性"): 6.0}
+    assert LabelCoverage.from_dict(found.to_dict()) == found
+
+
+def test_weights_put_a_skew_right_within_each_label(raw: dict[str, Any]) -> None:
+    raw["balance"] = {"性別": {"女性": ["妻"], "男性": ["夫"]}}
+    texts = {"配送": ["妻が頼んだ。"] * 2 + ["夫が頼んだ。"] * 3, "返品": ["夫が返した。"] * 4}
+    rows = [
+        jg.Example(f"{text}{number}番。", label, split="synthetic")
+        for label, each in texts.items()
+        for number, text in enumerate([*each, "妻と夫で決めた。", "まだ決めていない。"])
+    ]
+    task, dataset = Task.parse(raw), Dataset.of(rows)
+    factors = balance_factors(task, dataset, default_tagger())
+    labels = np.array(dataset.labels)
+    for label in texts:
+        assert factors[labels == label].mean() == pytest.approx(1)
+    by_text = dict(zip((t.split("。")[0] for t in dataset.texts), factors, strict=True))
+    wife, husband = factors[:2].sum(), factors[2:5].sum()
+    assert wife == pytest.approx(husband)
+    assert by_text["妻と夫で決めた"] == pytest.approx(by_text["まだ決めていない"])
+    # Where one value is missing altogether, no weight can stand for it.
+    assert factors[labels == "返品"].min() >= 0.5
+    del raw["balance"]
+    assert (balance_factors(Task.parse(raw), dataset, default_tagger()) == 1).all()
+
+
+def test_the_report_shows_rounds_and_coverage(
+    raw: dict[str, Any], tmp_path: Path, tiny_encoder: str
+) -> None:
+    raw["training"] = {"encoder": tiny_encoder, "min_steps": 2, "max_steps": 3}
+    raw["generation"] |= {"per_label": 24, "rounds": 2}
+    raw["concepts"] = {"配送": {"代引き": 0.25}}
+    raw["rare_cases"] = {"返品": ["箱が空だった"]}
+    raw["balance"] = {"性別": {"女性": ["妻"], "男性": ["夫"]}}
+    run = jg.run(Task.parse(raw), tmp_path / "run", generator=ScriptedGenerator(obedient))
+    found = run.metrics["rounds"]
+    assert [row["requests"] for row in found["rounds"]] == [24, 24]
+    assert found["rounds"][0]["named"] == {"concept": 3, "rare": 1}
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    for shown in ('id="loop"', "第2ラウンド", "代引き", "箱が空だった", "25.0%", "性別"):
+        assert shown in html
+    covered = run.metrics["coverage"]["配送"]["covered"][0]
+    assert covered["met"] == covered["answered"] > 0

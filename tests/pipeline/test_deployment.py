@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from japagen.config.sections import Training
+from japagen.data.dataset import Dataset, Example
+from japagen.errors import JapagenError
+from japagen.pipeline.deployment import export_classifier
+from japagen.pipeline.run_directory import open_classifier
+from japagen.training.trainer import train
+from tests.conftest import GOLD
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "model"
+    gold = Dataset.of(Example(t, label) for label, texts in GOLD.items() for t in texts)
+    train(None, gold, encoder=tiny_encoder, settings=Training(max_length=64)).save(path)
+    (path / "reference.npz").write_bytes(b"profile")
+    return path
+
+
+def _japagen(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from japagen.cli.main.main import main; main()",
+            *map(str, arguments),
+        ],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_the_command_exports_checks_and_predict_reads_it(model: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(t for group in GOLD.values() for t in group), encoding="utf-8")
+    done = _japagen("onnx", model, "--check", texts, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["path"] == str(model) + "-onnx"
+    assert found["agreement"]["texts"] == 12
+    assert ("Only" in done.stderr) is not found["agreement"]["enough"]
+    exported = Path(found["path"])
+    assert (exported / "reference.npz").read_bytes() == b"profile"
+
+    done = _japagen("predict", exported, texts, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    expected = open_classifier(model).predict([row["text"] for row in rows])
+    assert len(rows) == 12
+    for row, prediction in zip(rows, expected, strict=True):
+        assert row["probabilities"] == pytest.approx(prediction.probabilities, abs=0.05)
+
+
+def test_without_texts_nothing_is_claimed(model: Path, tmp_path: Path) -> None:
+    found = export_classifier(model, tmp_path / "o", int8=False)
+    assert found.agreement is None
+    assert found.to_dict()["agreement"] is None
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(JapagenError, match="Expected texts"):
+        export_classifier(model, tmp_path / "p", check=tmp_path / "empty.txt")
+    assert not (tmp_path / "p").exists()
+    with pytest.raises(JapagenError, match="found one in ONNX"):
+        export_classifier(tmp_path / "o")

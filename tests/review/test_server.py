@@ -1,0 +1,256 @@
+"""The page in a real browser, and its calls over a real socket."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from japagen.data.annotation import REJECT, to_argilla
+from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.formats import read_examples, write_examples
+from japagen.pipeline.review import decisions_of
+from japagen.pipeline.run_directory import Run
+from japagen.review.decisions import FILE, Decisions
+from japagen.review.session import words
+from tests.test_cli import ROOT, japagen
+
+pytest.importorskip("uvicorn")
+HOSTILE = "<script>document.title='hit'</script><img src=x onerror=\"document.title='hit'\">"
+BROWSER = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
+
+
+@pytest.fixture
+def run_path(tmp_path: Path, raw_task: dict[str, Any]) -> Path:
+    """A run as the trust and alignment stages leave it, with hostile texts in it."""
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "run.json").write_text(json.dumps({"task": "small", "created": "2026-01-01T00:00:00"}))
+    (path / "task.yaml").write_text(yaml.safe_dump(raw_task, allow_unicode=True))
+    rows = [
+        Example(f"荷物がまだ届きません（{i}番）。", "配送", id=f"e{i:02}", weight_label=i / 20)
+        for i in range(20)
+    ]
+    rows += [
+        Example(HOSTILE, "配送", id="script", weight_label=0.001),
+        Example("返品\u202eしたい", "返品", id="marks", weight_label=0.5),
+        Example("短い", "返品", id="short", rejected=Rejection("length", 2, 6, "<b>")),
+    ]
+    write_examples(path / "aligned.parquet", Dataset.of(rows))
+    return path
+
+
+@pytest.fixture
+def page(run_path: Path) -> Iterator[str]:
+    """The address of ``japagen review`` in a process of its own."""
+    command = [sys.executable, "-m", "japagen", "review", str(run_path), "--no-browser"]
+    process = subprocess.Popen(
+        [*command, "-n", "12", "--reviewer", "佐藤"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        cwd=ROOT,
+    )
+    stuck = threading.Timer(120, process.kill)
+    stuck.start()
+    assert process.stderr is not None
+    try:
+        found = next(
+            match[0]
+            for line in process.stderr
+            if (match := re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", line))
+        )
+        yield found
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+        stuck.cancel()
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert out.startswith("decided: ")
+
+
+def call(url: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        raw = error.read()
+        return error.code, json.loads(raw) if raw.startswith(b"{") else raw.decode()
+
+
+def test_calls_are_checked(page: str, run_path: Path) -> None:
+    status, state = call(f"{page}state")
+    assert status == 200
+    assert len(state["examples"]) == 12
+    assert {e["id"] for e in state["examples"]} >= {"script"}
+    accept = {"example_id": "script", "verdict": "accept", "seen": 0}
+
+    elsewhere = re.sub(r"/[\w-]+/$", "/guess/", page)
+    assert call(f"{elsewhere}state")[0] == 404
+    assert call(f"{elsewhere}decisions", accept)[0] == 404
+    assert call(f"{page}state", Host="evil.example")[0] == 421
+    assert call(f"{page}decisions", accept, **{"Content-Type": "text/plain"})[0] == 415
+    assert call(f"{page}../run.json")[0] == 404
+    for wrong in (
+        {**accept, "example_id": "nobody"},
+        {**accept, "verdict": "maybe"},
+        {**accept, "verdict": "relabel"},
+        {**accept, "verdict": "relabel", "label": "他"},
+        {**accept, "register": "rude"},
+        {**accept, "comment": "あ" * 3000},
+        [],
+    ):
+        status, body = call(f"{page}decisions", wrong)
+        assert (status, "Expected" in body["error"]) == (400, True), wrong
+    assert decisions_of(run_path) == {}
+
+    status, saved = call(f"{page}decisions", accept)
+    assert (status, saved["decision"]["reviewer"]) == (200, "佐藤")
+    status, stale = call(f"{page}decisions", {**accept, "verdict": "reject"})
+    assert (status, stale["current"]["verdict"]) == (409, "accept")
+    assert decisions_of(run_path)["script"].verdict == "accept"
+
+
+def test_summary_and_gold_without_the_page(run_path: Path, tmp_path: Path) -> None:
+    code, out, _ = japagen("review", run_path, "--summary")
+    assert (code, out.splitlines()[1]) == (0, "usable as they are: not known yet")
+    gold = tmp_path / "checked.jsonl"
+    code, _, err = japagen("review", run_path, "--gold", gold)
+    assert (code, "found none" in err, gold.exists()) == (2, True, False)
+
+    from japagen.pipeline.review import open_review
+
+    with open_review(run_path) as session:
+        session.decide({"example_id": "e01", "verdict": "accept"})
+        session.decide({"example_id": "marks", "verdict": "relabel", "label": "配送"})
+    code, out, _ = japagen("review", run_path, "--gold", gold)
+    assert code == 0
+    rows = read_examples(gold, require_label=True)
+    assert sorted(zip(rows.column("id"), rows.labels, strict=True)) == [
+        ("e01", "配送"),
+        ("marks", "配送"),
+    ]
+    code, out, _ = japagen("review", run_path, "--summary", "--json")
+    assert json.loads(out)["verdicts"] == {"accept": 1, "relabel": 1, "reject": 0}
+
+
+def test_answers_of_an_annotation_tool_become_decisions(run_path: Path, tmp_path: Path) -> None:
+    records = to_argilla(Run.open(run_path).dataset)
+    answers = {"e03": "返品", "e04": "配送", "marks": REJECT}
+    for record in records:
+        if record["id"] in answers:
+            record["responses"] = {"label": [{"value": answers[record["id"]], "user_id": "u"}]}
+    records.append({**records[0], "id": "elsewhere", "responses": {"label": [{"value": "配送"}]}})
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    code, out, err = japagen("review", run_path, "--import", path, "--json")
+    assert (code, "3 answers taken, 1 not of this run" in err) == (0, True), err
+    assert json.loads(out)["verdicts"] == {"accept": 1, "relabel": 1, "reject": 1}
+    assert decisions_of(run_path)["e03"].label == "返品"
+
+
+def test_what_is_no_run_or_has_no_texts_is_refused(tmp_path: Path, run_path: Path) -> None:
+    code, _, err = japagen("review", tmp_path)
+    assert (code, "Traceback" in err) == (2, False)
+    (run_path / "aligned.parquet").unlink()
+    code, _, err = japagen("review", run_path, "--summary")
+    assert (code, "registers.parquet" in err) == (2, True)
+    assert not (run_path / FILE).exists()
+
+
+def test_both_languages_have_every_sentence() -> None:
+    assert words("ja").keys() == words("en").keys()
+    script = (ROOT / "japagen/review/page.js").read_text(encoding="utf-8")
+    used = set(re.findall(r'fill\("([\w.]+)"', script))
+    assert used
+    assert used <= words("ja").keys()
+    assert "innerHTML" not in script
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_ten_examples_by_keyboard_in_a_browser(page: str, run_path: Path) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=BROWSER,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        said: list[str] = []
+        tab = browser.new_page()
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.goto(page)
+        tab.wait_for_selector("body[data-ready]")
+        shown = set()
+        for _ in range(12):
+            shown.add(tab.inner_text("#text"))
+            tab.keyboard.press("j")
+        assert {HOSTILE, "返品[U+202E]したい"} <= shown
+        tab.reload()
+        tab.wait_for_selector("body[data-ready]")
+        first = tab.inner_text("#text")
+        other = browser.new_page()
+        other.goto(page)
+        other.wait_for_selector("body[data-ready]")
+
+        for key in "ar1arar1ar":
+            before = tab.inner_text("#progress")
+            tab.keyboard.press(key)
+            expect(tab.locator("#progress")).not_to_have_text(before)
+        found = decisions_of(run_path)
+        assert len(found) == 10
+        assert tab.title() == words("ja")["title"]
+
+        tab.reload()
+        tab.wait_for_selector("body[data-ready]")
+        assert "10" in tab.inner_text("#progress")
+        assert tab.inner_text("#summary").count("%") >= 3
+
+        # The other tab was loaded before any decision: its answer to the first is out of date.
+        other.keyboard.press("r")
+        other.wait_for_selector("#notice:not([hidden])")
+        assert other.inner_text("#text") == first
+        assert decisions_of(run_path) == found
+
+        tab.keyboard.press("c")
+        tab.keyboard.type("あいまい ar1")
+        tab.keyboard.press("Escape")
+        tab.keyboard.press("g")
+        tab.wait_for_selector("#decided[data-verdict='accept']")
+        latest = max(decisions_of(run_path).values(), key=lambda d: d.number)
+        assert latest.comment == "あいまい ar1"
+        assert latest.register is not None
+        tab.keyboard.press("u")
+        tab.wait_for_selector("#decided[data-verdict='']")
+        assert len(decisions_of(run_path)) == 10
+
+        assert [line for line in said if line] == []
+        browser.close()
+    with_places = Decisions(run_path / FILE)
+    assert len(with_places.places()) == 23
+    with_places.close()
