@@ -536,7 +536,7 @@ _IDLE_SECONDS = 5
 
 def default_workers(size: int) -> int:
     """Returns how many processes are worth it for ``size`` bytes of text; 1 is this one."""
-    return max(1, min(cpu_count(), size // _BYTES_A_WORKER))
+    return max(1, min(int(cpu_count()), size // _BYTES_A_WORKER))
 
 
 def spans(texts: pa.ChunkedArray) -> list[tuple[int, int]]:
@@ -575,12 +575,11 @@ def count_blocks(
         return_as="generator",
         batch_size=1,
         idle_worker_timeout=_IDLE_SECONDS,
-        initializer=_obey_parent,
+        initializer=_obey,
+        initargs=(os.getpid(),),
     )
     with _ctrl_c_held():  # The workers start here, the counting below.
-        blocks = parallel(
-            delayed(count_block)(block.to_numpy().tolist(), lexicon) for block in texts
-        )
+        blocks = parallel(delayed(count_block)(t.to_numpy().tolist(), lexicon) for t in texts)
     try:
         for block in blocks:  # noqa: UP028 (closed below, not by `yield from`)
             yield block
@@ -610,13 +609,12 @@ def _ctrl_c_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _obey_parent() -> None:
+def _obey(parent: int) -> None:
     """Leaves Ctrl-C to the parent, and ends this worker with a parent that was killed.
 
     By itself a worker would wait for ever for its results to be read.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
