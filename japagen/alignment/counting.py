@@ -17,7 +17,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import resource_tracker
@@ -568,9 +568,10 @@ def count_blocks(
         Exception: Whatever counting raises, in a worker or here.
     """
     lexicon = Lexicon(tagger)
+    workers = max(1, min(workers, len(texts)))
     # Threads would share one MeCab, so the caller's choice of joblib's backend does not count.
     parallel = Parallel(
-        n_jobs=max(1, min(workers, len(texts))),
+        n_jobs=workers,
         backend="loky",
         return_as="generator",
         batch_size=1,
@@ -578,7 +579,7 @@ def count_blocks(
         initializer=_obey,
         initargs=(os.getpid(),),
     )
-    with _ctrl_c_held():  # The workers start here, the counting below.
+    with _ctrl_c_held() if workers > 1 else nullcontext():  # The workers start here.
         blocks = parallel(delayed(count_block)(t.to_numpy().tolist(), lexicon) for t in texts)
     try:
         for block in blocks:  # noqa: UP028 (closed below, not by `yield from`)
@@ -610,10 +611,7 @@ def _ctrl_c_held() -> Iterator[None]:
 
 
 def _obey(parent: int) -> None:
-    """Leaves Ctrl-C to the parent, and ends this worker with a parent that was killed.
-
-    By itself a worker would wait for ever for its results to be read.
-    """
+    # A worker whose parent was killed would wait for ever for its results to be read.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:

@@ -135,17 +135,8 @@ def test_at_least_one_worker() -> None:
         measure([Dataset.of(examples(2))], default_tagger(), workers=0)
 
 
-def test_little_text_gets_no_process(small_blocks: None) -> None:
+def test_little_text_gets_no_process() -> None:
     assert counting.default_workers(0) == counting.default_workers(100_000) == 1
-    started: list[str] = []
-
-    class Noting(Tagger):
-        def names(self, text: str) -> list[str]:
-            started.append(text)  # Seen here only if it is read here.
-            return super().names(text)
-
-    measure([Dataset.of(examples(50))], Noting())
-    assert len(started) >= 50
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -230,3 +221,21 @@ def test_an_interrupted_run_leaves_no_process(after: str, sent: str, status: int
     while (left := processes(process.pid)) and time.monotonic() < until:
         time.sleep(0.5)
     assert left == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="ps")
+def test_little_text_starts_nothing() -> None:
+    program = SLOW.replace("20_000", "100").replace("workers=2, ", "") + "print('done', flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", program + "; input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "done\n":
+            assert process.poll() is None
+        assert len(processes(process.pid)) == 1
+        process.communicate("\n")
