@@ -27,7 +27,7 @@ def japagen(*arguments: object, stdin: str = "", cwd: Path | None = None) -> tup
         [
             sys.executable,
             "-c",
-            "from japagen.cli.main.main import main; main()",
+            "from japagen.cli.main import main; main()",
             *map(str, arguments),
         ],
         input=stdin,

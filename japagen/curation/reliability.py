@@ -12,10 +12,10 @@ correction for attenuation (1904) for classes. So
 
 where the exponents say that many texts average label noise out, and that the source's own held-out
 labels are noisy too; they were read off three benchmark tasks with 0, 30 and 100% of random labels
-(docs/mixing.md has what leaving a task out costs). A source that is more consistent than expected
-shows nothing: labels can be consistent and wrong. The posterior of r is summed over a grid. Where
-the labeler knows no more than chance, no count says anything and the prior stands: a writer is
-trusted until there is evidence against it. Of a source with fewer texts than gold, what a
+once, and not fitted. A source that is more consistent than expected shows nothing: labels can be
+consistent and wrong. The posterior of r is summed over a grid. Where the labeler knows no more than
+chance, hardly any count says anything and the prior nearly stands: a writer is trusted until there
+is evidence against it. Of a source with fewer texts than gold, what a
 classifier learns from it is held against it as far as it has as many.
 """
 

@@ -25,7 +25,6 @@ from japagen.errors import JapagenError
 from japagen.generation import coverage, planner
 from japagen.listener import Listener, Silent
 from japagen.llm.backend import Answer, Generator, Request
-from japagen.llm.backends.huggingface import generator_checkpoint
 from japagen.llm.client import Asker
 from japagen.llm.prompts import PromptLibrary
 from japagen.mixing.mix import Mix
@@ -97,6 +96,8 @@ def run(
 
         check_encoder(task.training.encoder)
         if task.generation.strategy == STRATEGY:
+            from japagen.llm.backends.huggingface import generator_checkpoint
+
             generator_checkpoint(task.generator)
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     try:

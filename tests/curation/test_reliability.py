@@ -132,12 +132,12 @@ def test_labels_that_are_consistent_and_wrong_are_not_used(writer: Writer) -> No
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_where_the_labelers_know_nothing_the_prior_stands(writer: Writer) -> None:
+def test_where_the_labelers_know_nothing_the_prior_nearly_stands(writer: Writer) -> None:
     prior = estimate_reliability(None, writer)
     # Nothing but chance, of the texts and of gold, whoever looks.
     found = estimate_reliability(expected(0.7, 0.0, gold=300), writer)
-    assert found.mean == pytest.approx(prior.mean, abs=0.12)
-    assert found.text_weight == pytest.approx(prior.text_weight, abs=0.12)
+    # That the source does not even agree with itself speaks against it, a little.
+    assert prior.mean - 0.2 < found.mean <= prior.mean
     assert found.text_weight > 0
 
 

@@ -120,8 +120,8 @@ def test_only_what_went_through_the_mask_is_streamed() -> None:
         if re.search(r"generator\.stream\(", path.read_text(encoding="utf-8"))
     }
     assert users == {
-        "generation/sending.py",
-        "stages/timing.py",
-        "stages/previewing.py",
-        "stages/proposing.py",
+        "llm/client.py",
+        "pipeline/estimate.py",
+        "pipeline/preview.py",
+        "generation/proposals.py",
     }

@@ -36,7 +36,7 @@ def _japagen(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess
         [
             sys.executable,
             "-c",
-            "from japagen.cli.main.main import main; main()",
+            "from japagen.cli.main import main; main()",
             *map(str, arguments),
         ],
         input=stdin,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from japagen.data.labels import label_indices
 from japagen.gradmm.target import Ints, deal_texts, extended_shots, gold_targets
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import OTHER
-from japagen.llm.backends.huggingface import Checkpoint, generator_checkpoint
 from japagen.pipeline.cache import StageRunner, fingerprint_of
 from japagen.pipeline.steps.align import Vectors
 from japagen.training.encoder import text_vectors
+
+if TYPE_CHECKING:
+    from japagen.llm.backends.huggingface import Checkpoint
 
 REFUSED = "synthesis_refused"
 _PIECE = 32  # texts in memory at a time
@@ -52,6 +54,7 @@ def replace_texts(
         The same rows, those in whose place another stands rejected, with the synthesised texts
         behind them; the vectors of all; and what was done, JSON-ready.
     """
+    from japagen.llm.backends.huggingface import generator_checkpoint
     from japagen.training.encoder import encoder_identity
 
     if task.generation.strategy != STRATEGY or gold is None:
