@@ -91,9 +91,14 @@ def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> Non
     assert "pipeline_tag: text-classification" in (run.path / "model" / "README.md").read_text()
     assert metrics["economics"]["query"]["classifier"]["seconds"] > 0
     assert metrics["economics"]["labelling"] == {"state": "not_measured"}
-    # A random encoder judges no better than guessing, so labels are taken as they are.
-    assert set(run.dataset.column("weight_label")) == {1.0}
-    assert any("no better than guessing" in note for note in heard.notes)
+    # Each label is as sure as the labelers and the writer make it.
+    sure = run.dataset.kept.column("weight_label")
+    assert all(task.curation.label_confidence <= weight <= 1 for weight in sure)
+    assert any(note.startswith("Labelers (encoder ") for note in heard.notes)
+    (mixed,) = metrics["mix"]["sources"].values()
+    evidence = mixed["reliability"]["evidence"]
+    agreed = f"the labelers agree with {evidence['agreed']} of {evidence['texts']}."
+    assert any(agreed in note for note in heard.notes)
     assert heard.kept() == set()
 
 
@@ -323,7 +328,9 @@ def test_without_synthetic_text_the_model_of_gold_alone_is_shipped(
     texts = ["荷物はどこですか。", "返したいです。"]
     with_synthetic = run.classifier.probabilities(texts)
     run, heard, _ = _run(_changed(task, "training", synthetic_share=0.0), tmp_path / "run")
-    assert {"train-gold-0", "trust", "align"} <= heard.kept()
+    assert {"trust", "align"} <= heard.kept()
+    # Only what a run leaves is calibrated, and before that was the other one.
+    assert "train-gold-0" in heard.ran()
     scores = run.metrics["scores"]
     assert scores["verdict"] == "not_used"
     assert scores["gain"] is None

@@ -56,7 +56,7 @@ class Elsewhere(ScriptedGenerator):
 
 def _asked_of(request: Request) -> str:
     assert not isinstance(request.prompt, str)
-    return request.prompt[-1].content.split("判断する問い合わせ：")[1].split("分類の名前を")[0]
+    return request.prompt[-1].content.split("判断する問い合わせ：\n")[1].split("\n")[0]
 
 
 def ran(task: Task, out: Path, generator: ScriptedGenerator) -> tuple[jg.Run, Heard]:
