@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Literal
 
-import yaml
+from ruamel.yaml import YAML
 
 Language = Literal["ja", "en"]
 
@@ -79,7 +79,7 @@ def _value(text: str) -> str:
 def _messages() -> tuple[_Message, ...]:
     """Every message, those with most of their own words first: they say more than others."""
     path = Path(__file__).with_name("messages_ja.yaml")
-    rows = yaml.safe_load(path.read_text(encoding="utf-8"))
+    rows = YAML(typ="safe", pure=True).load(path)
     return tuple(
         _message(row["en"], row["ja"]) for row in sorted(rows, key=lambda r: -len(_own(r["en"])))
     )

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
+from japagen.data.yaml_text import to_yaml
 from tests.conftest import GOLD, write_jsonl
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +65,7 @@ def task_file(tmp_path: Path, gold_file: Path, tiny_encoder: str) -> Path:
         "evaluation": {"bootstrap": 100},
     }
     path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(task, allow_unicode=True), encoding="utf-8")
+    path.write_text(to_yaml(task), encoding="utf-8")
     return path
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 import japagen
 from japagen.cli import terminal
@@ -21,7 +21,7 @@ from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 
 PACKAGE = Path(japagen.__file__).parent
-ROWS = yaml.safe_load((PACKAGE / "messages_ja.yaml").read_text(encoding="utf-8"))
+ROWS = YAML(typ="safe").load(PACKAGE / "messages_ja.yaml")
 # Where two values touch, only what they are tells where one ends.
 _APART = [row for row in ROWS if "}{" not in row["en"]]
 # What prints, what notes, and errors that are told to users; `ValueError` where pydantic tells it.

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from japagen.data.formats import load_dataset
+from japagen.data.yaml_text import to_yaml
 
 pytestmark = [
     pytest.mark.slow,
@@ -116,7 +116,7 @@ def test_killed_runs_end_as_an_undisturbed_one(
 
     raw_task["generation"]["per_label"] = 40
     config = tmp_path / "task.yaml"
-    config.write_text(yaml.safe_dump(raw_task, allow_unicode=True), encoding="utf-8")
+    config.write_text(to_yaml(raw_task), encoding="utf-8")
     record = tmp_path / "record"
     jg.run(Task.load(config), record, until="curate", generator=ScriptedGenerator(flaky))
 

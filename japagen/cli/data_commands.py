@@ -109,8 +109,8 @@ def register(
     as_json: Json = False,
 ) -> None:
     """Show the register of each line, with its evidence."""
+    from japagen.config.yaml_file import read_honorifics
     from japagen.japanese.register.detector import RegisterAnalyzer
-    from japagen.japanese.register.keigo import read_honorifics
 
     own = read_honorifics(honorifics) if honorifics else None
     analyzer = RegisterAnalyzer(user_dictionary, own)

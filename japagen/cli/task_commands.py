@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from japagen.cli import terminal
 from japagen.cli.terminal import (
@@ -27,6 +26,7 @@ from japagen.cli.terminal import (
 from japagen.config.task import Task, sources_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import write_text
+from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import Language, user_language
 
@@ -303,11 +303,12 @@ def write_task(
         JapagenError: If a file exists already, or name or labels are not usable.
     """
     names = [label.strip() for label in labels if label.strip()]
-    lines = yaml.safe_dump(dict.fromkeys(names, ""), allow_unicode=True, sort_keys=False)
+    lines = to_yaml(dict.fromkeys(names, ""))
     comments = {key: text.format(name=name) for key, text in _COMMENTS[language].items()}
     indented = "\n".join(f"  {line}" for line in lines.splitlines())
     text = _TASK.format(name=name, labels=indented, **comments)
-    Task.parse(yaml.safe_load(text), f"the task '{name}'")
+    where = f"the task '{name}'"
+    Task.parse(parse_yaml(text, where), where)
     gold = io.StringIO()
     csv.writer(gold, lineterminator="\n").writerow(["text", "label"])
     files = {directory / f"{name}.yaml": text, directory / f"{name}_gold.csv": gold.getvalue()}

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from japagen.config.sections import (
@@ -46,6 +45,7 @@ from japagen.config.yaml_file import (
 )
 from japagen.data.dataset import Dataset
 from japagen.data.labels import METRICS_OF, Kind, LabelSpace, anchor_name
+from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import PRESETS
 
@@ -298,8 +298,7 @@ class Task(Section):
 
     def to_yaml(self) -> str:
         """The task as a file that means the same wherever it lies: its paths are absolute."""
-        raw = made_absolute(self.model_dump(mode="json"))
-        return yaml.safe_dump(raw, allow_unicode=True, sort_keys=False)
+        return to_yaml(made_absolute(self.model_dump(mode="json")))
 
 
 def _check_balance(name: str, values: Mapping[str, BalanceValue]) -> None:

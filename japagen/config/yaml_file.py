@@ -1,4 +1,4 @@
-"""Task files in YAML: read, resolved, overridden and written."""
+"""Files in YAML: tasks, read, resolved, overridden and written, and lists of honorifics."""
 
 from __future__ import annotations
 
@@ -6,30 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from japagen.data.yaml_text import parse_yaml
 from japagen.errors import JapagenError
+from japagen.japanese.register.keigo import check_honorifics
+from japagen.japanese.registers import Keigo
 
 _START = "Write one with: japagen init NAME --labels a,b,c"
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping; YAML itself would keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = (key_node.tag, key_node.value) if isinstance(key_node.value, str) else None
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"the key '{key_node.value}' stands there twice",
-                    key_node.start_mark,
-                )
-            if key is not None:
-                seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -39,7 +21,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         JapagenError: If it is missing, not UTF-8, not YAML, or holds no keys.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeys)
+        text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         raise JapagenError(f"There is no task file at {path}.", _START) from None
     except IsADirectoryError:
@@ -54,8 +36,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise JapagenError(
             f"Expected {path} to be UTF-8 text, found bytes that are not.", "Save it as UTF-8."
         ) from None
-    except yaml.YAMLError as error:
-        raise JapagenError(f"{path} is not YAML: {_what(error)}.", _repair(error)) from None
+    raw = parse_yaml(text, str(path))
     if not isinstance(raw, dict):
         found = {type(None): "nothing", list: "a list"}.get(type(raw), f"'{str(raw)[:40]}'")
         raise JapagenError(
@@ -64,17 +45,21 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _what(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
-    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    return f"{place}{problem}"
+def read_honorifics(path: Path) -> dict[str, Keigo]:
+    """Reads a YAML file of words and classes.
 
-
-def _repair(error: yaml.YAMLError) -> str:
-    if "'\\t'" in str(error):
-        return "Indent with spaces: YAML takes no tabs."
-    return "Correct the file there."
+    Raises:
+        JapagenError: If it cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JapagenError(
+            f"Expected a YAML list of honorifics in UTF-8 at '{path}', found: {error}.",
+            "Check the path; one word a line, for example  玉章: sonkeigo",
+        ) from None
+    raw = parse_yaml(text, f"'{path}'", "Write one word a line, for example  玉章: sonkeigo")
+    return check_honorifics(raw if raw is not None else {}, f"'{path}'")
 
 
 # Keys that name nothing but files; others may be the name of a model.
@@ -160,14 +145,8 @@ def parse_overrides(
                 f"Expected {option} key=value, found '{assignment}'.",
                 f"For example: {option} {example}",
             )
-        try:
-            parsed[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            problem = getattr(error, "problem", None) or error
-            raise JapagenError(
-                f"{option} {key}: the value '{value}' is not YAML: {problem}.",
-                f"For example: {option} {example}",
-            ) from None
+        where = f"the value of {option} {key}"
+        parsed[key.strip()] = parse_yaml(value, where, f"For example: {option} {example}")
     return parsed
 
 

@@ -15,9 +15,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from japagen.config.task import Task
+from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.planner import label_variables
 from japagen.japanese.registers import Register
@@ -60,18 +59,8 @@ class Proposal:
             for label, grid in self.grids.items()
         }
         section = {"attributes": grids.get("", grids)}
-        text = yaml.dump(section, Dumper=_Flat, allow_unicode=True, sort_keys=False, width=10_000)
+        text = to_yaml(section, flow=True)
         return f"# generation:\n{_indented(text)}"
-
-
-class _Flat(yaml.SafeDumper):
-    """Writes values on one line and everything above them on lines of their own."""
-
-
-_Flat.add_representer(
-    list,
-    lambda dumper, data: dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True),
-)
 
 
 def _indented(text: str) -> str:

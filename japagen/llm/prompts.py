@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta
 from jinja2.sandbox import SandboxedEnvironment
 
 from japagen.data.files import resource_dir
+from japagen.data.yaml_text import parse_yaml
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.llm.backend import Message, Prompt, PromptKind
@@ -66,7 +67,7 @@ class PromptLibrary:
             JapagenError: If ``attributes.yaml`` does not give them.
         """
         path = next(p for d in self._path if (p := d / "attributes.yaml").is_file())
-        kinds = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kinds = parse_yaml(path.read_text(encoding="utf-8"), str(path))
         wrong = [
             name
             for name, kind in (kinds.items() if isinstance(kinds, dict) else ())
@@ -139,7 +140,7 @@ class PromptLibrary:
         What the template includes counts as part of it.
         """
         parts = self._with_included(template)
-        content = "".join([*parts, yaml.safe_dump(self.registers, allow_unicode=True)])
+        content = "".join([*parts, json.dumps(self.registers, sort_keys=True, default=str)])
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def _with_included(self, template: str) -> list[str]:
@@ -212,7 +213,7 @@ def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:
     path = directory / "registers.yaml"
     registers: dict[str, dict[str, Any]] | None
     try:
-        registers = yaml.safe_load(path.read_text(encoding="utf-8"))
+        registers = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise JapagenError(
             f"Expected register descriptions at {path}, found none.",

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from japagen.data.dataset import Dataset
+from japagen.data.yaml_text import parse_yaml, to_yaml
+from japagen.errors import JapagenError
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.reporting import sections_training
 from japagen.reporting.sections_overview import files, listed
@@ -76,8 +78,6 @@ _LIMITS = """\
 
 
 def _front_matter(task: Mapping[str, Any], kept: int) -> str:
-    import yaml
-
     size = next((name for limit, name in _SIZES if kept < limit), "n>1M")
     front = {
         "language": ["ja"],
@@ -87,7 +87,7 @@ def _front_matter(task: Mapping[str, Any], kept: int) -> str:
         "tags": ["synthetic", "japanese", "japagen"],
         "size_categories": [size],
     }
-    return f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---"
+    return f"---\n{to_yaml(front)}---"
 
 
 def _introduction(metrics: Mapping[str, Any]) -> str:
@@ -340,20 +340,16 @@ def _origin(encoder: str) -> tuple[str | None, str | None]:
 
 def _declared(card: Path) -> dict[str, str]:
     """The texts of a card's front matter; nothing where there is none that can be read."""
-    import yaml
-
     try:
         _, front, _ = card.read_text(encoding="utf-8").split("---\n", 2)
-        found = yaml.safe_load(front)
-    except (OSError, ValueError, yaml.YAMLError):
+        found = parse_yaml(front, str(card))
+    except (OSError, ValueError, JapagenError):
         return {}
     pairs = found.items() if isinstance(found, dict) else ()
     return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 def _model_front_matter(task: Mapping[str, Any], base: str | None, apart: bool) -> str:
-    import yaml
-
     front = {
         "language": "ja",
         "library_name": "japagen" if apart else "transformers",
@@ -363,7 +359,7 @@ def _model_front_matter(task: Mapping[str, Any], base: str | None, apart: bool) 
         # A line of dashes in a name would end the front matter.
         "model_name": " ".join(task["name"].split()),
     }
-    return f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---"
+    return f"---\n{to_yaml(front)}---"
 
 
 def _model_introduction(metrics: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from ruamel.yaml import YAML
 
 Language = Literal["ja", "en"]
 LANGUAGES: tuple[Language, ...] = ("ja", "en")
@@ -19,8 +19,7 @@ _DIRECTION_MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 @cache
 def strings() -> dict[str, dict[str, str]]:
     """Every sentence of the report: key to language to text."""
-    path = Path(__file__).with_name("strings.yaml")
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+    return dict(YAML(typ="safe", pure=True).load(Path(__file__).with_name("strings.yaml")))
 
 
 class Words:

@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import yaml
+from ruamel.yaml import YAML
 
 from japagen.data.annotation import REJECT
 from japagen.data.dataset import Dataset, Example, Label
@@ -223,5 +223,5 @@ def _shown(example: Example, place: Place, decision: Decision | None) -> dict[st
 def words(language: Language) -> dict[str, str]:
     """Every sentence of the page in one language."""
     path = Path(__file__).with_name("strings.yaml")
-    table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    table = YAML(typ="safe", pure=True).load(path)
     return {key: sentence[language] for key, sentence in table.items()}

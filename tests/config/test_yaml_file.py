@@ -17,7 +17,7 @@ from japagen.errors import JapagenError
         (b"a: 1\nb: 2\na: 3\n", "line 3, column 1: the key 'a' stands there twice", "Correct"),
         (b"a: {x: 1, x: 2}\n", "the key 'x' stands there twice", "Correct"),
         ("a: 請求\n".encode("cp932"), "to be UTF-8", "Save it as UTF-8"),
-        (b"\x00\x01", "is not YAML", "Correct"),
+        (b"\x00\x01", "Expected YAML in", "Correct"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(

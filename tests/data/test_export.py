@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from japagen.data.dataset import Dataset
 from japagen.data.export import export_dataset
@@ -156,7 +156,7 @@ def test_missing_extra_says_which(
 
 def _front(card: str) -> dict[str, Any]:
     _, front, _ = card.split("---\n", 2)
-    found: dict[str, Any] = yaml.safe_load(front)
+    found: dict[str, Any] = YAML(typ="safe").load(front)
     return found
 
 

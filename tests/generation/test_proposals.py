@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from japagen.config.task import Task
+from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.proposals import propose_attributes
 from japagen.llm.backend import Answer, Request
@@ -60,7 +61,7 @@ def test_proposals_are_a_grid_for_each_label_without_repeats(task: Task) -> None
 def test_what_is_written_goes_into_a_task_file(task: Task, raw_task: dict[str, Any]) -> None:
     text = propose_attributes(task, generator=ScriptedGenerator(_answer, "chat")).to_yaml()
     assert "題材: [再配達, 追跡番号, 置き配]" in text
-    section = yaml.safe_load(text)
+    section = YAML(typ="safe").load(text)
     raw_task["generation"] |= section
     assert Task.parse(raw_task).generation.grid("配送")["書き手"] == ("学生", "会社員", "年配の人")
 
@@ -70,7 +71,7 @@ def test_pairs_get_one_grid(raw_task: dict[str, Any]) -> None:
     task = Task.parse({**raw_task, "pair": {}})
     answer = json.dumps({"texts": ["題材：天気／食事"]}, ensure_ascii=False)
     found = propose_attributes(task, generator=ScriptedGenerator(lambda _: answer, "chat"))
-    assert yaml.safe_load(found.to_yaml()) == {"attributes": {"題材": ["天気", "食事"]}}
+    assert YAML(typ="safe").load(found.to_yaml()) == {"attributes": {"題材": ["天気", "食事"]}}
 
 
 def test_a_label_without_a_proposal_is_named_and_none_at_all_is_an_error(task: Task) -> None:
@@ -120,14 +121,18 @@ def test_the_command_prints_and_writes(tmp_path: Path, raw_task: dict[str, Any])
     with FaultServer(_serve) as server:
         raw_task["generator"] = {"backend": "openai", "model": "m", "base_url": server.url}
         path, out = tmp_path / "t.yaml", tmp_path / "attributes.yaml"
-        path.write_text(yaml.safe_dump(raw_task, allow_unicode=True), encoding="utf-8")
+        path.write_text(to_yaml(raw_task), encoding="utf-8")
         code, printed, _ = japagen("attributes", path)
         assert code == 0
-        assert yaml.safe_load(printed)["attributes"]["返品"] == {"題材": ["サイズ違い", "色違い"]}
+        assert YAML(typ="safe").load(printed)["attributes"]["返品"] == {
+            "題材": ["サイズ違い", "色違い"]
+        }
         code, told, _ = japagen("attributes", path, "-o", out, "--json", "-n", 3)
         assert code == 0
         assert json.loads(told)["attributes"]["配送"]["題材"] == ["再配達", "追跡番号", "置き配"]
-        assert yaml.safe_load(out.read_text(encoding="utf-8")) == yaml.safe_load(printed)
+        assert YAML(typ="safe").load(out.read_text(encoding="utf-8")) == YAML(typ="safe").load(
+            printed
+        )
         calls = len(server.calls)
         code, _, said = japagen("attributes", path, "-o", out)
     assert (code, len(server.calls)) == (2, calls)

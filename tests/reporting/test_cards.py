@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from japagen.mixing.mix import Reason
 from japagen.reporting.cards import model_card
@@ -20,7 +20,7 @@ def metrics() -> dict[str, Any]:
 
 
 def _front(card: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
+    found: dict[str, Any] = YAML(typ="safe").load(card.split("---\n")[1])
     return found
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from japagen.data.annotation import REJECT, to_argilla
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.formats import read_examples, write_examples
+from japagen.data.yaml_text import to_yaml
 from japagen.pipeline.review import decisions_of
 from japagen.pipeline.run_directory import Run
 from japagen.review.decisions import FILE, Decisions
@@ -45,7 +45,7 @@ def run_path(tmp_path: Path, raw_task: dict[str, Any]) -> Path:
     path = tmp_path / "run"
     path.mkdir()
     (path / "run.json").write_text(json.dumps({"task": "small", "created": "2026-01-01T00:00:00"}))
-    (path / "task.yaml").write_text(yaml.safe_dump(raw_task, allow_unicode=True))
+    (path / "task.yaml").write_text(to_yaml(raw_task))
     rows = [
         Example(f"荷物がまだ届きません（{i}番）。", "配送", id=f"e{i:02}", weight_label=i / 20)
         for i in range(20)

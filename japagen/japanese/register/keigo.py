@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-
-import yaml
 
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.morphology import Tagger
@@ -75,22 +72,6 @@ def check_honorifics(classes: object, where: str = "the list of honorifics") -> 
                 "Correct the class, or remove the word.",
             )
     return {str(word): known[kind] for word, kind in classes.items()}
-
-
-def read_honorifics(path: Path) -> dict[str, Keigo]:
-    """Reads a YAML file of words and classes.
-
-    Raises:
-        JapagenError: If it cannot be read, or holds something else.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise JapagenError(
-            f"Expected a YAML list of honorifics in UTF-8 at '{path}', found: {error}.",
-            "Check the path; one word a line, for example  玉章: sonkeigo",
-        ) from None
-    return check_honorifics(raw if raw is not None else {}, f"'{path}'")
 
 
 def lemmas(listed: str) -> frozenset[str]:

@@ -16,7 +16,6 @@ from japagen.errors import JapagenError, MissingExtraError, nearest
 from japagen.llm.backend import OutputTerms, PromptKind
 from japagen.llm.backends.vocabulary import (
     RULE_VERSION,
-    GGUFFile,
     UncuttableVocabularyError,
     check_cuttable,
     cut_vocabulary,
@@ -245,6 +244,7 @@ def find_weights(model: str | Path, cut: bool) -> Weights:
 
     Raises:
         JapagenError: If there is no such model or the file is no GGUF.
+        MissingExtraError: If a file cannot be read for want of the gguf package.
     """
     if packaged := PACKAGED.get(str(model)):
         return Weights(
@@ -263,6 +263,8 @@ def find_weights(model: str | Path, cut: bool) -> Weights:
             f"{nearest(str(model), PACKAGED)}.",
             "Check generator.model.",
         )
+    from japagen.llm.backends.gguf_file import GGUFFile
+
     header = GGUFFile(path)
     if cut:
         try:
@@ -276,13 +278,12 @@ def find_weights(model: str | Path, cut: bool) -> Weights:
         source=path,
         cut=cut,
         prompt_kind="chat" if "tokenizer.chat_template" in header.fields else "document",
-        terms=_terms_of(header),
+        terms=_terms_of(header.value("general.license")),
     )
 
 
-def _terms_of(header: GGUFFile) -> OutputTerms:
-    licence = header.fields.get("general.license")
-    stated = f"the file names the licence '{licence.value}'" if licence else "the file names none"
+def _terms_of(licence: str | None) -> OutputTerms:
+    stated = f"the file names the licence '{licence}'" if licence else "the file names none"
     return OutputTerms(
         f"Terms unknown to japagen ({stated}): check what they say of the model's output."
     )

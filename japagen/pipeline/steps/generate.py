@@ -11,6 +11,7 @@ from typing import Any
 from japagen.config.sections import Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
+from japagen.config.yaml_file import read_honorifics
 from japagen.curation.filters import curate, filter_texts
 from japagen.data.dataset import Dataset
 from japagen.data.files import digest, read_json, write_json
@@ -21,7 +22,6 @@ from japagen.generation.planner import RequestPlanner, first_wants, round_sizes,
 from japagen.generation.register_mix import Shares, register_shares
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import RegisterAnalyzer
-from japagen.japanese.register.keigo import read_honorifics
 from japagen.japanese.registers import OTHER, Register
 from japagen.listener import Listener, Silent
 from japagen.llm.backend import Answer, GeneratorInfo, Request

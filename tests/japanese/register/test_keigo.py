@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from japagen.config.yaml_file import read_honorifics
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.register.detector import RegisterAnalyzer, analyze_register, analyze_registers
-from japagen.japanese.register.keigo import find_keigo, read_honorifics
+from japagen.japanese.register.keigo import find_keigo
 from japagen.japanese.register.rules import Evidence, Words
 from tests.japanese.test_morphology import build_user_dictionary
 
@@ -210,7 +211,7 @@ def test_a_list_is_read_from_yaml(tmp_path: Path) -> None:
     [
         ("- ご来駕\n", "to map words to classes, found list"),
         ("ご来駕: polite\n", "to be one of sonkeigo, kenjogo1, kenjogo2, bikago, found 'polite'"),
-        ("a: [b\n", "Expected a YAML list of honorifics"),
+        ("a: [b\n", r"Expected YAML in .*honorifics\.yaml', found line 2"),
         (None, "Expected a YAML list of honorifics"),
     ],
 )

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from japagen.llm.backends.gguf_file import GGUFFile
 from japagen.llm.backends.vocabulary import (
     ASCII_RANK,
     SPACED_ASCII_RANK,
     CutReport,
-    GGUFFile,
     Piece,
     UncuttableVocabularyError,
     cut_vocabulary,
@@ -124,7 +124,7 @@ def test_quantised_rows_are_selected_whole(tmp_path: Path) -> None:
         t for t in gguf.GGUFReader(tmp_path / "cut.gguf").tensors if t.name == "token_embd.weight"
     )
     texts = [text for text, _, _ in vocabulary()]
-    cut = GGUFFile(tmp_path / "cut.gguf").fields["tokenizer.ggml.tokens"].value
+    cut = GGUFFile(tmp_path / "cut.gguf").value("tokenizer.ggml.tokens")
     np.testing.assert_array_equal(embedding.data, quantised[[texts.index(t) for t in cut]])
 
 
@@ -139,17 +139,17 @@ def test_pieces_that_the_metadata_names_stay_and_are_renumbered(tmp_path: Path) 
 
     source = write_tiny_model(tmp_path / "ids.gguf", edit)
     cut_vocabulary(source, tmp_path / "cut.gguf", keep=lambda piece: piece.type == BYTE)
-    fields = GGUFFile(tmp_path / "cut.gguf").fields
-    tokens = fields["tokenizer.ggml.tokens"].value
+    model = GGUFFile(tmp_path / "cut.gguf")
+    tokens = model.value("tokenizer.ggml.tokens")
 
     def named(field: str) -> str:
-        return str(tokens[fields[f"tokenizer.ggml.{field}_token_id"].value])
+        return str(tokens[model.value(f"tokenizer.ggml.{field}_token_id")])
 
     assert [named(f) for f in ("bos", "eos", "unknown", "padding", "eot")] == [
         *("<s>", "</s>", "<unk>", "<unused2>", "</s>")
     ]
-    assert fields["tokenizer.ggml.seperator_token_id"].value == 2**32 - 1
-    ends = [tokens[i] for i in fields["tokenizer.ggml.eos_token_ids"].value]
+    assert model.value("tokenizer.ggml.seperator_token_id") == 2**32 - 1
+    ends = [tokens[i] for i in model.value("tokenizer.ggml.eos_token_ids")]
     assert ends == ["</s>", "<unused1>"]
     assert len(tokens) == 256 + 5
 
