@@ -69,7 +69,7 @@ def align(
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
     with terminal.Terminal(doing="align") as listener:
-        from japagen.pipeline.file_alignment import align_files
+        from japagen.pipeline.steps.align import align_files
 
         found = align_files(
             synthetic,

@@ -47,9 +47,6 @@ _GRID = np.linspace(0.0, 1.0, 101)
 _INTERVAL = (0.05, 0.95)
 _TINY = 1e-9
 
-FULL_WEIGHT = 0.7
-"""Gold texts that one text with a perfectly reliable label is worth: what texts of a strong LLM
-and real texts of the pool were worth on three tasks with 4 and 16 gold texts per label."""
 LEAST_WEIGHT = 0.05
 """A source whose texts are worth less is left out."""
 
@@ -102,11 +99,12 @@ class Reliability:
         """How many gold texts one text of the source is worth in training, at least 0.
 
         The information of a noisy label about the true one grows with the square of its
-        chance-corrected accuracy, hence the expected square. Texts of another domain may have
-        labels that agree with each other and mean nothing here: where more than half are off
-        topic, the weight falls with the square of what is left.
+        chance-corrected accuracy, hence the expected square. A text whose label is surely right
+        counts like gold: so did texts of a strong LLM, and real ones, on three tasks. Texts of
+        another domain may have labels that agree with each other and mean nothing here: where
+        more than half are off topic, the weight falls with the square of what is left.
         """
-        weight = FULL_WEIGHT * self.squared * min(1.0, 2 * self.on_topic) ** 2
+        weight = self.squared * min(1.0, 2 * self.on_topic) ** 2
         return weight if weight >= LEAST_WEIGHT else 0.0
 
     @property

@@ -48,7 +48,7 @@ _FAST_FROM = 40
 _SLOW, _FAST = 2e-5, 5e-5  # Learning rates below and from so many gold texts per label.
 # Gold texts that one synthetic text counts for where nobody says otherwise: what is expected of a
 # writer of whom nothing is known (`japagen.curation.reliability`).
-_TEXT_WEIGHT = 0.4
+_TEXT_WEIGHT = 0.5
 # Folds for calibration, and how many of them are held out in turn: tuning for every fold is what
 # costs. Where synthetic text carries the training, and of much gold, one fold is enough.
 _TUNED_FOLDS, _SYNTHETIC_FOLDS = 3, (2, 1)

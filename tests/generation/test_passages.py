@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.generation.passages import Passages, passages_of
+from japagen.generation.topics import Passages, passages_of
 from japagen.japanese.morphology import default_tagger
 
 CORPUS = [

@@ -6,8 +6,8 @@ import pytest
 
 from japagen.data.dataset import Dataset, Example
 from japagen.japanese.registers import Register
-from japagen.pipeline import file_alignment
-from japagen.pipeline.file_alignment import align_files, with_registers
+from japagen.pipeline.steps import align as file_alignment
+from japagen.pipeline.steps.align import align_files, with_registers
 
 
 def _sets() -> tuple[Dataset, Dataset, Dataset | None]:
