@@ -58,7 +58,8 @@ def plan_firsts(
                 named = phrasing.settled(next(known, None), place, shots=chosen)
                 chat = generator.prompt_kind == "chat"
                 style = prompts.style(
-                    *(register, f"{task.seed}/style/{register}"),
+                    register,
+                    f"{task.seed}/style/{register}",
                     turn * size + n if chat else turn,
                     voices=chat,
                 )

@@ -200,9 +200,19 @@ class Tagger:
         import unidic_lite
 
         arguments = [
-            *("-r", os.path.join(unidic_lite.DICDIR, "mecabrc"), "-d", unidic_lite.DICDIR),
+            "-r",
+            os.path.join(unidic_lite.DICDIR, "mecabrc"),
+            "-d",
+            unidic_lite.DICDIR,
             # An empty output type switches off dicrc's own line format.
-            *("-O", "", "-F", _KNOWN_LINE, "-U", _UNKNOWN_LINE, "-E", ""),
+            "-O",
+            "",
+            "-F",
+            _KNOWN_LINE,
+            "-U",
+            _UNKNOWN_LINE,
+            "-E",
+            "",
         ]
         if self.user_dictionary is not None:
             self._user_words()

@@ -53,7 +53,9 @@ def load_generator(
         from japagen.llm.backends.openai_batch import OpenAIBatchGenerator
 
         return OpenAIBatchGenerator(
-            *(settings.model, batches, note),
+            settings.model,
+            batches,
+            note,
             base_url=settings.base_url,
             api=settings.api,
             api_key_env=settings.api_key_env,

@@ -28,7 +28,9 @@ _FILTER_KEYS = {
     "not_japanese": ("curation.min_japanese_share",),
     "gold_copy": ("curation.max_gold_overlap",),
     "passage_copy": (
-        *("curation.max_passage_copy", "curation.max_gold_overlap", "generation.corpus"),
+        "curation.max_passage_copy",
+        "curation.max_gold_overlap",
+        "generation.corpus",
     ),
     "prompt_echo": ("curation.max_gold_overlap", "generation.prompts"),
     "label_name": ("curation.forbid_label_name",),
@@ -40,7 +42,9 @@ _FILTER_KEYS = {
     "same_meaning_of_gold": ("curation.max_meaning_similarity", "training.encoder"),
     "register": ("curation.register_miss", "registers"),
     "label_check": (
-        *("curation.label_miss", "curation.label_confidence", "alignment.label_trust"),
+        "curation.label_miss",
+        "curation.label_confidence",
+        "alignment.label_trust",
     ),
     "refined": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
     "not_better": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
@@ -145,8 +149,15 @@ def _examples(
 
 def _by_id(dataset: Dataset) -> dict[str, dict[str, Any]]:
     names = (
-        *("id", "text", "text_pair", "label", "rejected", "parent_id", "round"),
-        *("weight_distribution", "weight_label"),
+        "id",
+        "text",
+        "text_pair",
+        "label",
+        "rejected",
+        "parent_id",
+        "round",
+        "weight_distribution",
+        "weight_label",
     )
     columns = [dataset.column(name) for name in names]
     rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))

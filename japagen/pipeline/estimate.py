@@ -657,7 +657,13 @@ class _Context:
         each = self._mean_tokens([prompt_text(r) for r in prompts])
         limit = max(r.sampling.max_tokens for r in prompts)
         return Step(
-            *(name, most, expected, answered, each * most, each * max(0, most - answered), limit),
+            name,
+            most,
+            expected,
+            answered,
+            each * most,
+            each * max(0, most - answered),
+            limit,
             completion if self.rate else None,
             self.text_seconds,
         )
@@ -705,7 +711,15 @@ class _Context:
         # What prompts share is read with the first; what follows it is only the text.
         first, rest = (times[0], sum(times[1:]) / len(times[1:])) if times else (0.0, None)
         return Step(
-            *(name, most, expected, 0, each * most, 0.0, 0, 0.0, rest),
+            name,
+            most,
+            expected,
+            0,
+            each * most,
+            0.0,
+            0,
+            0.0,
+            rest,
             extra_seconds=readings * first,
         )
 

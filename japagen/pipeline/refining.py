@@ -90,8 +90,12 @@ def refine_doubtful(
                 stages.listener.note("No text is refined: labels cannot be told by the gold.")
                 return dataset
             rewriter = refinement.Rewriter(
-                *(prompts, info, send, lambda label: label_variables(task, label)),
-                *(task.seed, task.generation.max_tokens),
+                prompts,
+                info,
+                send,
+                lambda label: label_variables(task, label),
+                task.seed,
+                task.generation.max_tokens,
             )
 
             def rewrite(rows: Sequence[Example], number: int) -> list[Example | None]:

@@ -211,8 +211,13 @@ class _Pipeline:
             self.passages = coverage.passages_in(requests)
             return generate_pairs(self.task, self.gold, requests, self.asker, self.stages)
         rounds = Rounds(
-            *(self.task, self.data, self.gold, self.analyzer),
-            *(self.asker, self.stages, self.listener),
+            self.task,
+            self.data,
+            self.gold,
+            self.analyzer,
+            self.asker,
+            self.stages,
+            self.listener,
         )
         made = rounds.generate()
         requests, answers, failures = made.requests, made.answers, made.failures
@@ -322,7 +327,12 @@ class _Pipeline:
     def refine(self, dataset: Dataset) -> Dataset:
         """Has doubtful texts criticised and written anew, if the task wants that."""
         refined = refine_doubtful(
-            *(self.task, self.gold, dataset, self.asker, self.stages, self.analyzer),
+            self.task,
+            self.gold,
+            dataset,
+            self.asker,
+            self.stages,
+            self.analyzer,
             *self._filters_again(),
         )
         self._need_some(refined, "refined.parquet")
@@ -341,8 +351,14 @@ class _Pipeline:
         """Writes texts anew towards gold's gradients, if the task wants that; returns vectors."""
         assert parts.dataset is not None
         made, vectors, parts.matching = replace_texts(
-            *(self.task, parts.dataset, self.gold, vectors, self.stages, self.analyzer),
-            *(*self._filters_again(), self.vouched),
+            self.task,
+            parts.dataset,
+            self.gold,
+            vectors,
+            self.stages,
+            self.analyzer,
+            *self._filters_again(),
+            self.vouched,
         )
         # People may have decided on texts that an earlier run wrote.
         parts.dataset = self.reviewed(made, SYNTHESISED) if parts.matching else made
@@ -430,7 +446,7 @@ class _Pipeline:
             "dataset": {name: version[name] for name in ("hash", "parent")},
         }
         found["errors"] = self.measuring.with_nearest(
-            *(found["errors"], parts.dataset, self.chosen, parts.pseudo.texts, self.vectors)
+            found["errors"], parts.dataset, self.chosen, parts.pseudo.texts, self.vectors
         )
         write_json(self.directory.file("metrics.json"), found)
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)

@@ -108,8 +108,15 @@ def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
     weighted = "" if method == "none" else " and weighted towards gold"
     unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
     steps = (
-        *("gold", "unlabelled", "requested", "failed", "generated", "rewritten", "synthesised"),
-        *("rejected", "kept"),
+        "gold",
+        "unlabelled",
+        "requested",
+        "failed",
+        "generated",
+        "rewritten",
+        "synthesised",
+        "rejected",
+        "kept",
     )
     return "\n\n".join(
         [

@@ -303,8 +303,11 @@ def _points(found: Mapping[str, Any], words: Words) -> list[dict[str, Any]]:
 
 
 _ASSUMED = (
-    *("yen_per_hour", "texts_per_hour", "queries_per_month"),
-    *("llm_yen_per_1000", "machine_yen_per_hour"),
+    "yen_per_hour",
+    "texts_per_hour",
+    "queries_per_month",
+    "llm_yen_per_1000",
+    "machine_yen_per_hour",
 )
 _SAVED = ("per_label", "texts", "hours", "yen")
 

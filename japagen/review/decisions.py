@@ -163,8 +163,14 @@ class Decisions:
                     "INSERT INTO decisions (example_id, text_hash, verdict, label, register, "
                     "comment, reviewer, decided_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     [
-                        *(d.example_id, d.text_hash, d.verdict, d.label, d.register),
-                        *(d.comment, d.reviewer, at),
+                        d.example_id,
+                        d.text_hash,
+                        d.verdict,
+                        d.label,
+                        d.register,
+                        d.comment,
+                        d.reviewer,
+                        at,
                     ],
                 )
                 self._db.execute("COMMIT")

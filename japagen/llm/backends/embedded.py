@@ -292,8 +292,12 @@ class _Stream:
     def _complete(self, request: Request, slot: int) -> Completion:
         _check_kind(request.prompt, self._has_template)
         return self._engine.complete(
-            *(request.prompt, request.sampling, request.seed, slot),
-            *(self._cancelled.is_set, answer_format(request)),
+            request.prompt,
+            request.sampling,
+            request.seed,
+            slot,
+            self._cancelled.is_set,
+            answer_format(request),
         )
 
 

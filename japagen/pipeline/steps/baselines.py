@@ -69,7 +69,9 @@ class Baselines:
     def _tfidf(self, train: Dataset, test: Dataset, learnt: Learnt, seed: int) -> Floats:
         space = self._task.label_space(self._data.gold)
         return self._kept(
-            *(f"baseline-tfidf_{learnt}-{seed}", train, test),
+            f"baseline-tfidf_{learnt}-{seed}",
+            train,
+            test,
             lambda: fit_tfidf(train, test, space),
         )
 
@@ -94,7 +96,10 @@ class Baselines:
             )
 
         return self._kept(
-            *(name, train, test, make),
+            name,
+            train,
+            test,
+            make,
             encoder=encoder_identity(settings.encoder),
             read=[settings.max_length, settings.max_steps],
         )
