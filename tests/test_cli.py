@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from japagen.config.task import Task
 from japagen.data.yaml_text import to_yaml
 from tests.conftest import GOLD, write_jsonl
 
@@ -160,6 +161,12 @@ def test_a_new_task_loads_and_is_not_overwritten(tmp_path: Path) -> None:
     assert code == 2
     assert "exists already" in err
     assert "配送" in (tmp_path / "mine.yaml").read_text(encoding="utf-8")
+
+
+def test_labels_may_be_separated_as_japanese_is(tmp_path: Path) -> None:
+    code, _, err = japagen("init", "mine", "--labels", "請求、解約，配送", cwd=tmp_path)
+    assert code == 0, err
+    assert list(Task.load(tmp_path / "mine.yaml").labels) == ["請求", "解約", "配送"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from japagen.cli.terminal import Json, Language, Overwrite, RunPath, app
 from japagen.data.files import cache_dir
 from japagen.data.formats import read_texts
 
+_PANEL = "Data and reports"  # of the help
+
 
 class ExportFormat(Enum):
     """Formats of an export."""
@@ -35,7 +37,7 @@ class ExportFormat(Enum):
 _METHOD_HELP = "entropy, dsir, gradient_matching, labels (their shares alone), or none."
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def align(
     synthetic: Annotated[Path, typer.Argument(help="Examples to weight.", show_default=False)],
     gold: Annotated[Path, typer.Argument(help="Labelled examples.", show_default=False)],
@@ -44,7 +46,7 @@ def align(
     method: Annotated[str, typer.Option(help=_METHOD_HELP)] = "entropy",
     label_prior: Annotated[str, typer.Option(help="auto, gold, uniform or estimate.")] = "auto",
     floor: Annotated[float, typer.Option(help="Least effective sample share a label.")] = 0.3,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     number: Annotated[
         int | None,
         typer.Option("--resample", help="Draw this many by weight, each then of weight 1."),
@@ -95,7 +97,7 @@ def align(
         terminal.print_alignment(found.to_dict())
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def register(
     file: Annotated[
         Path | None, typer.Argument(help="A file of texts; standard input if absent.")
@@ -125,7 +127,7 @@ def register(
                 terminal.out.print(terminal.register_line(text, report))
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def export(
     run_path: RunPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
@@ -159,7 +161,7 @@ def export(
         terminal.say(f"wrote {path}")
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def report(
     run_path: RunPath,
     language: Annotated[
@@ -180,7 +182,7 @@ def report(
     terminal.say(f"wrote {path}")
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def diff(
     run_a: RunPath,
     run_b: RunPath,
@@ -198,13 +200,13 @@ def diff(
         print_comparison(found, number)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def explain(
     run_path: RunPath,
     example_id: Annotated[str, typer.Argument(help="An example's id.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Show what made an example what it is: request, model, filters, weights."""
+    """Show an example's provenance: request, model, filters, weights."""
     from japagen.pipeline.comparison import explain_example
     from japagen.pipeline.run_directory import Run
 
@@ -215,7 +217,7 @@ def explain(
         print_explanation(found)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def doctor(as_json: Json = False) -> None:
     """Show what is installed and what is missing."""
     rows = diagnose()
@@ -231,7 +233,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def review(
     run_path: RunPath,
     number: Annotated[int, typer.Option("-n", help="How many examples to show.", min=1)] = 100,

@@ -13,11 +13,13 @@ from japagen.cli import terminal
 from japagen.cli.terminal import Json, app
 from japagen.data.formats import read_pairs, read_texts
 
+_PANEL = "Use a classifier"  # of the help
+
 ABSTAINED = "保留"
 """What stands in place of a label that the classifier does not give."""
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def predict(
     model: Annotated[
         Path, typer.Argument(help="A run, or a saved or exported classifier.", show_default=False)
@@ -73,7 +75,7 @@ def predict(
                 terminal.out.print(f"{label}\t{share}" + "\t".join(sides))
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def monitor(
     model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="New texts.", show_default=False)],
@@ -103,7 +105,7 @@ def monitor(
         raise typer.Exit(3)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def onnx(
     model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
     output: Annotated[

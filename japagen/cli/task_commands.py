@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,15 +31,17 @@ from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import Language, user_language
 
+_PANEL = "Run a task"  # of the help
 
-@app.command()
+
+@app.command(rich_help_panel=_PANEL)
 def init(
     name: Annotated[str, typer.Argument(help="Name of the task.", show_default=False)],
-    labels: Annotated[str, typer.Option(help="Labels, separated by commas.")],
+    labels: Annotated[str, typer.Option(help="Labels, separated by , or 、.")],
     directory: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
 ) -> None:
     """Write a task file and a gold template to fill in."""
-    for path in write_task(name, labels.split(","), directory, user_language()):
+    for path in write_task(name, re.split("[,，、]", labels), directory, user_language()):
         terminal.say(f"wrote {path}")
     terminal.say(next_steps(name, directory), terminal.err)
 
@@ -95,11 +98,13 @@ def _command(last: str) -> Callable[..., None]:
 
 
 app.command(
-    "run", help="Do everything: generate, curate, align, train, evaluate, report. Resumes."
+    "run",
+    rich_help_panel=_PANEL,
+    help="Do everything: generate, curate, align, train, evaluate, report. Resumes.",
 )(_command("report"))
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def generate(
     config: Config, out: Out = None, sets: Sets = None, quiet: Quiet = False, as_json: Json = False
 ) -> None:
@@ -107,14 +112,20 @@ def generate(
     _run(config, out, sets, "generate", quiet=quiet, as_json=as_json)
 
 
-app.command("curate", help="Generate and curate, and stop there.")(_command("curate"))
-app.command("train", help="Go on as far as the trained classifier.")(_command("train"))
+app.command("curate", rich_help_panel=_PANEL, help="Generate and curate, and stop there.")(
+    _command("curate")
+)
+app.command("train", rich_help_panel=_PANEL, help="Go on as far as the trained classifier.")(
+    _command("train")
+)
 app.command(
-    "evaluate", help="Score the classifier against gold alone; runs what is missing first."
+    "evaluate",
+    rich_help_panel=_PANEL,
+    help="Score the classifier against gold alone; runs what is missing first.",
 )(_command("report"))
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def plan(
     config: Config,
     out: Out = None,
@@ -167,7 +178,7 @@ def plan(
     print_estimate(found)
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def preview(
     config: Config,
     number: Annotated[
@@ -193,7 +204,7 @@ def preview(
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
 
 
-@app.command()
+@app.command(rich_help_panel=_PANEL)
 def attributes(
     config: Config,
     output: Annotated[

@@ -323,7 +323,6 @@ def register_line(text: str, report: Any) -> str:
 
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="From a handful of labelled Japanese texts to a trained compact classifier.",
