@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 COMMANDS = sorted(
     name
     for path in (ROOT / "japagen/cli").glob("*.py")
-    for name in re.findall(r"@app\.command\(\)\ndef (\w+)", path.read_text("utf-8"))
+    for name in re.findall(r"@app\.command\([^)]*\)\ndef (\w+)", path.read_text("utf-8"))
 )
 
 
