@@ -141,6 +141,10 @@ class Task(Section):
             )
         if self.scale is not None and [float(n) for n in self.labels] != list(self.scale):
             raise ValueError("labels and scale differ; give the scale alone")
+        if self.gold is None and self.training.synthetic_share == 0:
+            raise ValueError(
+                "training.synthetic_share: 0 trains on gold alone, and there is none; use auto"
+            )
         self.label_space().check()
         check_gradients(self)
         known, found = METRICS_OF[self.kind], self.evaluation.metric

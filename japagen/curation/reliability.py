@@ -220,6 +220,7 @@ def _beta(parameters: tuple[float, float]) -> Floats:
 
 _FARTHEST = 0.05
 """A text is off topic where it is farther from gold than all but this share of gold itself."""
+_MOST_GOLD, _BLOCK = 5000, 1024
 
 
 def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -233,13 +234,26 @@ def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.
         Shape (m,). Nothing is off topic where there are fewer than two gold texts.
     """
     own, others = _unit(gold), _unit(texts)
+    # A repeated text is as near as can be to itself, which says nothing of the others.
+    own = np.unique(own.round(6), axis=0)
+    own = own[:: max(1, len(own) // _MOST_GOLD)]
     if len(own) < 2:
         return np.zeros(len(others), dtype=bool)
-    among = own @ own.T
-    np.fill_diagonal(among, -np.inf)
-    least = float(np.quantile(among.max(axis=1), _FARTHEST))
-    nearest = (others @ own.T).max(axis=1)
-    return np.asarray(nearest < least, dtype=bool)
+    among = _nearest(own, own, itself=True)
+    least = float(np.quantile(among, _FARTHEST))
+    return np.asarray(_nearest(others, own) < least, dtype=bool)
+
+
+def _nearest(rows: Floats, own: Floats, *, itself: bool = False) -> Floats:
+    """The greatest cosine of each row to gold, some rows at a time: all at once fill the memory."""
+    found = np.empty(len(rows))
+    for start in range(0, len(rows), _BLOCK):
+        cosines = rows[start : start + _BLOCK] @ own.T
+        if itself:
+            at = np.arange(len(cosines))
+            cosines[at, start + at] = -np.inf
+        found[start : start + _BLOCK] = cosines.max(axis=1)
+    return found
 
 
 def _unit(vectors: npt.ArrayLike) -> Floats:

@@ -332,6 +332,14 @@ class Dataset:
         total = float(product.sum())
         return product / total * kept if total > 0 else product
 
+    @property
+    def distinct(self) -> Dataset:
+        """The rows without repetitions: the first of each label, text and pair."""
+        columns = ("label", "text", "text_pair")
+        keys = list(zip(*(self.column(name) for name in columns), strict=True))
+        first = {repr(key): row for row, key in reversed(list(enumerate(keys)))}
+        return self if len(first) == len(keys) else self.take(sorted(first.values()))
+
     def where(self, mask: npt.NDArray[np.bool_]) -> Dataset:
         """Returns the rows where ``mask`` (shape (n,)) is true."""
         return Dataset(self.table.filter(pa.array(mask)))

@@ -63,6 +63,7 @@ class Asker:
     ) -> None:
         self._task = task
         self._loaded = generator
+        self._given = generator is not None
         self._path = path
         self._listener = listener
 
@@ -84,6 +85,11 @@ class Asker:
     def can_choose(self) -> bool:
         """Whether the generator can weigh what may come after a prompt."""
         return isinstance(self._generator, Chooser)
+
+    @property
+    def given(self) -> bool:
+        """Whether the caller has given a generator in place of the task's."""
+        return self._given
 
     def other(self, settings: GeneratorSettings) -> Asker:
         """Asks another generator through the same ledger and budget."""

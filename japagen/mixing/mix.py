@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -132,8 +132,15 @@ def find_mix(
             texts, reliability[name], gold, given=share, checkable=checkable
         )
     total = sum(s.texts * s.text_weight for s in sources.values())
-    if total and share is None:
+    if total and (share is None or (share and not gold)):
         share = total / (total + gold)
+    elif total and share and gold:
+        # What one text counts for follows from the share that was asked for.
+        factor = share / (1 - share) * gold / total
+        sources = {
+            name: replace(source, text_weight=source.text_weight * factor)
+            for name, source in sources.items()
+        }
     leading = max(sources.values(), key=lambda s: s.texts * (s.text_weight + 1e-9), default=None)
     reason = leading.reason if leading else "no_synthetic"
     return Mix(share if total and share is not None else 0.0, reason, sources)

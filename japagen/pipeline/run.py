@@ -446,7 +446,11 @@ class _Pipeline:
             "dataset": {name: version[name] for name in ("hash", "parent")},
         }
         found["errors"] = self.measuring.with_nearest(
-            found["errors"], parts.dataset, self.chosen, parts.pseudo.texts, self.vectors
+            found["errors"],
+            parts.dataset,
+            self.chosen.kept if self.chosen is not None else None,
+            parts.pseudo.texts,
+            self.vectors,
         )
         write_json(self.directory.file("metrics.json"), found)
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)

@@ -33,6 +33,14 @@ def test_nothing_is_off_topic_beside_less_than_two_gold_texts(gold: int) -> None
     assert not find_off_topic(np.ones((gold, 3)), np.eye(3)).any()
 
 
+def test_repeated_gold_puts_nothing_off_topic() -> None:
+    rng = np.random.default_rng(0)
+    gold, texts = rng.normal(3.0, 1.0, (24, 8)), rng.normal(3.0, 1.0, (60, 8))
+    once = find_off_topic(gold, texts)
+    assert once.mean() < 0.3
+    assert (find_off_topic(np.concatenate([gold, gold]), texts) == once).all()
+
+
 def test_there_may_be_no_texts() -> None:
     assert find_off_topic(np.eye(3), np.zeros((0, 3))).shape == (0,)
 

@@ -28,6 +28,17 @@ def test_repeated_ids_and_mixed_labels_are_refused() -> None:
         Dataset.of([Example("あ", "x"), Example("い", 1.0)])
 
 
+def test_repetitions_of_a_label_and_text_can_be_left_out() -> None:
+    rows = [Example("あ", "x"), Example("い", "x"), Example("あ", "x"), Example("あ", "y")]
+    distinct = Dataset.of(rows).distinct
+    assert list(zip(distinct.texts, distinct.labels, strict=True)) == [
+        ("あ", "x"),
+        ("い", "x"),
+        ("あ", "y"),
+    ]
+    assert distinct.distinct is distinct
+
+
 def test_weights_have_mean_one_over_the_kept() -> None:
     dataset = Dataset.of(
         [

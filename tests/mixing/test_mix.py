@@ -114,6 +114,9 @@ def test_a_share_that_the_task_names_is_kept_whoever_wrote_the_texts() -> None:
     assert mix.source_share("a") / mix.source_share("b") == pytest.approx(
         20 * GOOD.text_weight / (40 * HALF.text_weight)
     )
+    # What a text counts for follows from the share.
+    carried = sum(s.texts * s.text_weight for s in mix.sources.values())
+    assert carried / (carried + 30) == pytest.approx(0.3)
     alone = texts(a=20)
     noise = find_mix(30, alone, {"a": NOISE}, share=0.3)
     assert noise.share == noise.source_share("a") == 0.3
@@ -128,6 +131,7 @@ def test_without_gold_the_texts_are_all_there_is() -> None:
     prior = estimate_reliability(None, "base_model")
     mix = find_mix(0, dataset, {"a": prior})
     assert (mix.share, mix.reason) == (1.0, "no_gold")
+    assert find_mix(0, dataset, {"a": prior}, share=0.5).share == 1.0
     chosen = mix.of(dataset)
     assert chosen is not None
     assert len(chosen.kept) == 20

@@ -75,7 +75,8 @@ class LabelChecker:
 
     def __init__(self, task: Task, data: TaskData, asker: Asker, stages: StageRunner) -> None:
         self._task = task
-        self._gold = data.gold
+        # A repeated text would be held out and known at once.
+        self._gold = data.gold.distinct if data.gold is not None else None
         self._asker = asker
         self._stages = stages
         self._labels = list(task.labels)
@@ -212,10 +213,11 @@ def chat_labeler(task: Task) -> GeneratorSettings | None:
     A base model of 270 million parameters knows little more of the labels than gold says, and a
     run on files alone has no generator.
     """
-    own = task.generator_source is not None and task.generator != GeneratorSettings()
-    if own or task.training.labeler != "auto" or not chat_model_installed():
+    own, default = task.generator, GeneratorSettings()
+    chosen = (own.backend, own.model) != (default.backend, default.model)
+    if task.training.labeler != "auto" or (task.generator_source is not None and chosen):
         return None
-    return GeneratorSettings(model=QWEN.key)
+    return GeneratorSettings(model=QWEN.key) if chat_model_installed() else None
 
 
 def pseudo_label(
@@ -239,12 +241,13 @@ def pseudo_label(
         learnt: Synthetic texts that are trained on; the encoder's vote knows them too.
         text_weight: Gold texts that one of them counts for on average.
     """
-    texts, gold = sample_of(task, data), data.gold
+    texts, gold = sample_of(task, data), data.gold and data.gold.distinct
     if texts is None:
         return Pseudo()
     if gold is None:
         return Pseudo(found=_none("no_gold"))
-    if labeler := chat_labeler(task):
+    labeler = None if asker.given and ask else chat_labeler(task)
+    if labeler is not None:
         with closing(asker.other(labeler)) as other:
             return _labelled(task, gold, texts, other, stages, True, learnt, text_weight)
     return _labelled(task, gold, texts, asker, stages, ask, learnt, text_weight)
@@ -416,7 +419,7 @@ class Voters:
             "encoder": encoder_identity(task.training.encoder),
             "max_length": task.training.max_length,
             "labels": dict(task.labels),
-            "texts": [task.text_type, task.domain],
+            "texts": [task.text_type, task.domain, task.label_type],
             "generator": generator and generator.identity,
             "template": [digest(self._prompts.template_hash(name)) for name in templates],
             "seed": task.seed,

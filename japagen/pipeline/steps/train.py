@@ -113,7 +113,7 @@ class Arms:
         share = None if dataset is None else share
         if share is not None:
             # Without gold there is nothing to share the loss with.
-            share = min(share, _MOST_SHARE)
+            share = share if self._data.gold else min(share, _MOST_SHARE)
             settings = settings.model_copy(update={"synthetic_share": share})
         fingerprint = {**self._trained_on(dataset, share), "calibrated": calibrated}
         if pseudo is not None:
