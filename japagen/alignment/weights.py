@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 from scipy.optimize import brentq
 
-from japagen.alignment.counting import Floats as Floats_of_counting
 from japagen.alignment.counting import Ints, Mask, Progress
 from japagen.alignment.diagnostics import Diagnostics, diagnose
 from japagen.alignment.features import AlignedTexts, FeatureSpace, NGrams
@@ -27,6 +26,7 @@ from japagen.errors import JapagenError, nearest
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.reasons import Sentence
 
+Floats = npt.NDArray[np.float64]
 # A row whose label is not trusted at all still needs a tilt that can be divided by.
 _LEAST_TRUST = 1e-6
 
@@ -45,7 +45,7 @@ class Alignment:
         features: What was matched, with the dictionary's identity; None without target texts.
     """
 
-    weights: Floats_of_counting
+    weights: Floats
     prior: LabelPrior
     diagnostics: Diagnostics
     ids: tuple[str, ...]
@@ -139,9 +139,7 @@ def align_datasets(
     return Alignment(weights, material.prior, found, ids, method, space)
 
 
-def _distribution_weights(
-    ready: Prepared, product: Floats_of_counting, rows: int
-) -> Floats_of_counting:
+def _distribution_weights(ready: Prepared, product: Floats, rows: int) -> Floats:
     """What alignment adds to the weights from before it, mean 1 over the kept rows."""
     weights = np.zeros(rows)
     if len(ready.rows):
@@ -263,7 +261,7 @@ def _find_prior(
     )
 
 
-def _base(trust: Floats_of_counting, strata: Strata) -> Floats_of_counting:
+def _base(trust: Floats, strata: Strata) -> Floats:
     """Weights before alignment: the label weights, or 1 throughout a label without any."""
     total = np.bincount(strata.synthetic, weights=trust, minlength=len(strata.names))
     return np.where(total[strata.synthetic] > 0, np.maximum(trust, _LEAST_TRUST), 1.0)
@@ -298,7 +296,7 @@ def _vectors(
     return Vectors(*taken)
 
 
-def drawn_rows(ids: Sequence[str], weights: Floats_of_counting, n: int, seed: int = 0) -> Mask:
+def drawn_rows(ids: Sequence[str], weights: Floats, n: int, seed: int = 0) -> Mask:
     """Draws ``n`` rows without replacement, with chances that follow the weights.
 
     The alternative to training with weights, never both: drawing by weights and then weighting
@@ -338,7 +336,7 @@ def drawn_rows(ids: Sequence[str], weights: Floats_of_counting, n: int, seed: in
     return drawn
 
 
-def keep_drawn(dataset: Dataset, weights: Floats_of_counting) -> Dataset:
+def keep_drawn(dataset: Dataset, weights: Floats) -> Dataset:
     """Rejects the kept rows that were not drawn, and gives those drawn a weight of 1.
 
     Args:
@@ -364,7 +362,6 @@ def keep_drawn(dataset: Dataset, weights: Floats_of_counting) -> Dataset:
 # strong LLM, full weights cost the classifier up to .014 macro-F1 and never brought more than .003
 # (docs/measures.md).
 
-Floats = npt.NDArray[np.float64]
 
 _MOST = 2.0
 """No text weighs more than this, or less than its inverse, beside the others of its label."""

@@ -273,7 +273,7 @@ _COMMENTS: dict[Language, dict[str, str]] = {
 # Each label with a Japanese description of what belongs to it; phrases with 、 between are best:
 # 請求額、明細、支払い方法""",
         "gold": """\
-# Fill in {name}_gold.csv (16 texts a label is a good start), then remove the # below. Some of
+# Fill in {name}_gold.csv (16 texts per label is a good start), then remove the # below. Some of
 # it is held out to score on, unless you give a test file of its own.""",
         "registers": "# Shares of polite, plain, casual and honorific, or from_gold.",
     },

@@ -241,7 +241,7 @@ def _print_sources(metrics: Mapping[str, Any]) -> None:
         value = source["value"]
         say(
             f"source {source['name']}: {source['kept']} of {source['texts']} texts kept, "
-            f"share of the loss {value['share']:.2f}, worth in gold texts a label: "
+            f"share of the loss {value['share']:.2f}, worth in gold texts per label: "
             f"{worth_text(value, words)}"
         )
 

@@ -27,7 +27,6 @@ from japagen.curation.reliability import (
     estimate_reliability,
     find_off_topic,
 )
-from japagen.curation.reliability import Ints as Ints_of_reliability
 from japagen.data.dataset import Dataset, Rejection
 from japagen.data.folds import deal_folds
 from japagen.data.labels import label_indices
@@ -294,7 +293,7 @@ class VerifiedLabels:
 
 def verify_labels(
     dataset: Dataset,
-    gold_targets: Ints_of_reliability,
+    gold_targets: Ints,
     votes: Sequence[Vote],
     vectors: tuple[Floats, Floats],
     *,
@@ -349,8 +348,8 @@ def verify_labels(
 
 
 def _evidence(
-    gold: tuple[Floats, Ints_of_reliability],
-    source: tuple[Floats, Ints_of_reliability],
+    gold: tuple[Floats, Ints],
+    source: tuple[Floats, Ints],
     labelers: Floats,
     *,
     recognized: int,
@@ -392,9 +391,7 @@ def _evidence(
     )
 
 
-def _hits(
-    seen: Floats, targets: Ints_of_reliability, others: Floats, theirs: Ints_of_reliability
-) -> int:
+def _hits(seen: Floats, targets: Ints, others: Floats, theirs: Ints) -> int:
     """How many others a logistic regression is right on."""
     from sklearn.linear_model import LogisticRegression
 

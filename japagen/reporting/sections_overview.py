@@ -569,7 +569,7 @@ def files(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def worth_text(value: Mapping[str, Any], words: Words) -> str:
-    """Gold texts a label that a source's texts are worth, with the interval where there is one."""
+    """What a source is worth in gold texts per label, with the interval if there is one."""
     if value["texts_worth"] is None:
         return words("not_measured")
     texts = _rounded(value["texts_worth"])

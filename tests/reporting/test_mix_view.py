@@ -30,7 +30,7 @@ def test_what_the_texts_are_worth_is_said_with_its_interval(
     metrics = sample[0]
     said = worth(metrics, Words("en"))
     assert said is not None
-    assert "about 4.7 more gold texts a label" in said
+    assert "about 4.7 more gold texts per label" in said
     assert "−1.2 to more than 14" in said
     said = worth(metrics, Words("ja"))
     assert said is not None
