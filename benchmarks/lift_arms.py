@@ -29,7 +29,7 @@ from japagen.evaluation.metrics import score
 from japagen.llm.backend import AmbiguousOptionsError
 from japagen.llm.backends.embedded import EmbeddedGenerator
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import one_line
+from japagen.llm.answers import one_line
 from japagen.training.encoder import Encoder, load_encoder, supports_bf16
 from japagen.training.fine_tuning import row_losses, step_count
 from japagen.training.head import last_linear

@@ -402,6 +402,10 @@ class Price(Section):
         return self
 
 
+# Parts of a request that make it the one that was recorded.
+_OWNED = frozenset({"model", "messages", "prompt", "stream", "n"})
+
+
 class GeneratorSettings(Section):
     """Which model writes the text.
 
@@ -412,13 +416,22 @@ class GeneratorSettings(Section):
             embedded; the server's model name for openai; a directory, GGUF path or Hub name for
             hf; a run directory for replay.
         base_url: The server's address, for openai.
-        api_key_env: The environment variable that holds the key, for openai.
+        api_key_env: The environment variable that holds the key, for openai. Its name ends in
+            ``_API_KEY``, unless ``--allow-env NAME`` on the command line allows another.
         api: ``chat`` or ``completions``, for openai.
         slots: Requests at a time; chosen by the backend when absent.
         requests_per_minute: Most requests sent in a minute, retries included, for openai.
         tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``, for openai.
         batch: Send requests by the provider's batch API, for openai: cheaper, answered within
             a day, and a run that is stopped meanwhile takes up its batches where it left them.
+        timeout: Seconds after which an attempt is given up, for openai; when absent, 60 at first
+            and more where answers are seen to take longer.
+        headers: Header to the environment variable that holds its value, for openai, named as
+            that of the key.
+        extra_body: What else to send with each request, for openai, such as
+            ``{reasoning_effort: low}`` or ``{chat_template_kwargs: {enable_thinking: false}}``.
+        omit: Options not to send, for openai, such as ``top_k``. A server that refuses one by name
+            is asked without it anyway.
         price: What tokens cost; for plans, budgets and reports.
     """
 
@@ -431,13 +444,25 @@ class GeneratorSettings(Section):
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     batch: bool = False
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], str] = {}
+    extra_body: dict[str, Any] = {}
+    omit: tuple[str, ...] = ()
     price: Price | None = None
 
     @model_validator(mode="after")
-    def _batches_by_openai(self) -> GeneratorSettings:
-        if self.batch and self.backend != "openai":
-            raise ValueError(f"batch goes with the backend openai, found {self.backend}")
+    def _goes_together(self) -> GeneratorSettings:
+        for name in ("batch", "timeout", "headers", "extra_body", "omit"):
+            if getattr(self, name) and self.backend != "openai":
+                raise ValueError(f"{name} goes with the backend openai, found {self.backend}")
+        if owned := sorted(_OWNED & self.extra_body.keys()):
+            raise ValueError(f"extra_body: {owned[0]} is japagen's own to send")
         return self
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables whose values go to the server."""
+        return (self.api_key_env, *self.headers.values())
 
     @property
     def price_now(self) -> Price | None:

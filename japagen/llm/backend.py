@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -209,6 +209,18 @@ class Generator(Protocol):
 
     def close(self) -> None:
         """Frees what the generator holds; calling it twice is harmless."""
+
+
+@runtime_checkable
+class Announcer(Protocol):
+    """A generator that takes requests before it sends them, and says when one goes out.
+
+    Attributes:
+        on_send: Called from any thread: with True before a request is sent, with False where that
+            did not reach the server.
+    """
+
+    on_send: Callable[[Request, bool], None]
 
 
 class AmbiguousOptionsError(JapagenError):

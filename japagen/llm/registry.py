@@ -49,25 +49,6 @@ def load_generator(
         from japagen.llm.backends.huggingface import HFGenerator
 
         return HFGenerator(settings.model, slots=settings.slots)
-    if settings.batch and batches is not None:
-        from japagen.llm.backends.openai_batch import OpenAIBatchGenerator
+    from japagen.llm.backends.openai import open_server
 
-        return OpenAIBatchGenerator(
-            settings.model,
-            batches,
-            note,
-            base_url=settings.base_url,
-            api=settings.api,
-            api_key_env=settings.api_key_env,
-        )
-    from japagen.llm.backends.openai import OpenAIGenerator
-
-    return OpenAIGenerator(
-        settings.model,
-        base_url=settings.base_url,
-        api=settings.api,
-        api_key_env=settings.api_key_env,
-        slots=settings.slots,
-        requests_per_minute=settings.requests_per_minute,
-        tokens_per_minute=settings.tokens_per_minute,
-    )
+    return open_server(settings, batches, note)

@@ -18,17 +18,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from japagen.errors import MissingExtraError
+from japagen.config.sections import GeneratorSettings
+from japagen.errors import JapagenError, MissingExtraError
 from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
-from japagen.llm.backends.openai_protocol import Endpoint, Knowledge
-from japagen.llm.backends.rate_limit import Pace
+from japagen.llm.backends.openai_protocol import OPENAI_URL, Endpoint, Knowledge
+from japagen.llm.backends.rate_limit import Pace, Patience
 
 if TYPE_CHECKING:
     from japagen.llm.backends.openai_session import Session
 
+ALLOWED_VARIABLES = "JAPAGEN_ALLOW_ENV"
+"""Names, with commas between, of the environment variables that task files may send to servers."""
 _MOST_SLOTS = 64
 _UNKNOWN_TERMS = OutputTerms("The server does not say: check the terms of the model it runs.")
 _OPENAI_TERMS = OutputTerms(
@@ -49,10 +53,17 @@ class OpenAIGenerator:
         api_key_env: The environment variable that holds the key. A server on this machine
             needs none.
         slots: Most requests at a time; 64 when None. Fewer are sent where the server slows down.
-        timeout: Seconds after which an attempt is given up.
-        deadline: Seconds from a request's first attempt after which it is given up.
+        timeout: Seconds after which an attempt is given up; as long as answers take when None.
+        deadline: Seconds from a request's first attempt after which it is given up; by the
+            time-out when None.
         requests_per_minute: Most attempts sent in a minute; no bound when None.
         tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``; no bound when None.
+        headers: Header to the environment variable that holds its value.
+        extra_body: What else is part of each request.
+        omit: Options that are not sent.
+
+    Attributes:
+        on_send: As of `Announcer`.
 
     Raises:
         JapagenError: If the address is not http(s), or a server elsewhere has no key.
@@ -67,17 +78,21 @@ class OpenAIGenerator:
         api: Literal["chat", "completions"] = "chat",
         api_key_env: str = "OPENAI_API_KEY",
         slots: int | None = None,
-        timeout: float = 60.0,
-        deadline: float = 300.0,
+        timeout: float | None = None,
+        deadline: float | None = None,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        omit: Iterable[str] = (),
     ) -> None:
         if importlib.util.find_spec("openai") is None:
             raise MissingExtraError("openai", "openai", "An OpenAI-compatible server")
-        self._endpoint = Endpoint.of(model, base_url, api, api_key_env, os.environ)
+        how: Any = {"headers": headers, "extra_body": extra_body, "omit": omit}
+        self._endpoint = Endpoint.of(model, base_url, api, api_key_env, os.environ, **how)
+        self.on_send: Callable[[Request, bool], None] = lambda request, sent: None
         self._slots = slots or _MOST_SLOTS
-        self._timeout = timeout
-        self._deadline = deadline
+        self._patience = Patience(timeout, deadline)
         self._pace = Pace(requests_per_minute, tokens_per_minute)
         self._knowledge = Knowledge()
         self._sessions: set[Session] = set()
@@ -88,7 +103,7 @@ class OpenAIGenerator:
         endpoint = self._endpoint
         return GeneratorInfo(
             name=endpoint.model,
-            identity=f"openai:{endpoint.url}:{endpoint.api}:{endpoint.model}",
+            identity=endpoint.identity,
             prompt_kind="chat" if endpoint.api == "chat" else "document",
             local=endpoint.local,
             terms=_OPENAI_TERMS if endpoint.is_openai else _UNKNOWN_TERMS,
@@ -110,9 +125,9 @@ class OpenAIGenerator:
             self._endpoint,
             self._knowledge,
             self._slots,
-            self._timeout,
-            self._deadline,
+            self._patience,
             self._pace,
+            lambda request, sent: self.on_send(request, sent),
         )
         self._sessions.add(session)
         try:
@@ -138,3 +153,46 @@ class OpenAIGenerator:
         """Stops what is under way; calling it twice is harmless."""
         for session in list(self._sessions):
             session.stop()
+
+
+def open_server(
+    settings: GeneratorSettings,
+    batches: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> OpenAIGenerator:
+    """Makes the generator that a task file describes.
+
+    A task file may come from anywhere, and names an address and variables whose values go there.
+
+    Args:
+        settings: Of the file.
+        batches: Where batches are noted; without it nothing goes by the batch API.
+        note: Told what the user should know while waiting.
+
+    Raises:
+        JapagenError: If a variable is not one of keys, and the user has not allowed it.
+    """
+    allowed = os.environ.get(ALLOWED_VARIABLES, "").split(",")
+    for name in settings.variables:
+        if not name.endswith("_API_KEY") and name not in allowed:
+            raise JapagenError(
+                f"Expected the task file to name environment variables that end in _API_KEY, "
+                f"found '{name}', whose value would go to {settings.base_url or OPENAI_URL}.",
+                f"If you want that, run the command with --allow-env {name}.",
+            )
+    how: dict[str, Any] = {
+        name: getattr(settings, name)
+        for name in ("base_url", "api", "api_key_env", "headers", "extra_body", "omit")
+    }
+    if settings.batch and batches is not None:
+        from japagen.llm.backends.openai_batch import OpenAIBatchGenerator
+
+        return OpenAIBatchGenerator(settings.model, batches, note, **how)
+    return OpenAIGenerator(
+        settings.model,
+        slots=settings.slots,
+        timeout=settings.timeout,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
+        **how,
+    )

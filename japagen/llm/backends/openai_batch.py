@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from japagen.data.files import read_json, write_json
+from japagen.data.files import parse_json, read_json, write_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, GeneratorInfo, Request
 from japagen.llm.backends.openai import OpenAIGenerator
@@ -139,6 +139,8 @@ class OpenAIBatchGenerator(OpenAIGenerator):
             self.note(f"The provider has not deleted {', '.join(left)} of batch {batch.id}.")
 
     def _submit(self, rows: Sequence[Request], client: BatchClient) -> BatchRecord:
+        for request in rows:
+            self.on_send(request, True)
         record = BatchRecord.begin(self._directory, [r.id for r in rows])
         lines = (json.dumps(self._row(r), ensure_ascii=False) for r in rows)
         return client.submit(record, "\n".join(lines).encode(), _PATHS[self._endpoint.api])
@@ -198,7 +200,7 @@ class OpenAIBatchGenerator(OpenAIGenerator):
             if status == 200:
                 self._knowledge.count(request, usage.add(body))
                 text, finish = read_reply(body, self._endpoint.api)
-                scores = read_scores(body, request, self._endpoint.api)
+                scores = read_scores(body, text, request, self._endpoint.api)
                 used = (usage.prompt, usage.completion)
                 return _Outcome(Answer(request.id, text, finish, *used, scores=scores))
             if not status:
@@ -278,6 +280,8 @@ class BatchClient:
     def __init__(self, endpoint: Endpoint) -> None:
         import openai
 
+        from japagen.llm.backends.openai_session import headers_of
+
         self._openai = openai
         self._endpoint = endpoint
         # A proxy from the environment is of no use for a server on this machine.
@@ -287,6 +291,8 @@ class BatchClient:
             base_url=endpoint.url,
             max_retries=_RETRIES,
             http_client=http_client,
+            default_headers=headers_of(endpoint),
+            default_query=dict(endpoint.query),
         )
 
     def submit(self, record: BatchRecord, lines: bytes, path: str) -> BatchRecord:
@@ -345,7 +351,7 @@ class BatchClient:
             what = f"file {file} of batch {batch.id}"
             for line in self._content(file, what).splitlines():
                 try:
-                    row = json.loads(line)
+                    row = parse_json(line.decode())
                 except ValueError:
                     continue
                 if isinstance(row, dict):
