@@ -430,7 +430,7 @@ def open_session(path: str | Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no base of their own
-        raise DamagedError(path, "Export it again: japagen onnx MODEL") from error
+        raise DamagedError(path, "Export it again: japagen model onnx MODEL") from error
 
 
 def import_onnx_package(package: str, purpose: str) -> Any:
