@@ -159,24 +159,6 @@ class BoundaryCase(Section):
     share: Share = 0.05
 
 
-class BalanceValue(Section):
-    """One value of an attribute that must not go with a label, such as a gender.
-
-    Attributes:
-        words: Words that show the value; a list of words alone is read as these.
-        share: Wanted share among the texts that show any value; None for an equal part of what
-            the other values leave.
-    """
-
-    words: Annotated[tuple[Item, ...], Field(min_length=1)]
-    share: Share | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        return {"words": value} if isinstance(value, list | tuple) else value
-
-
 class Naturalness(Section):
     """How many signs of unnatural writing a text may have; None allows any number.
 
@@ -287,15 +269,12 @@ class AlignmentSettings(Section):
             ``encoder`` asks a linear classifier trained on gold alone; ``pool`` asks the generator
             too, as a few-shot classifier, and weighs both by how well they do on gold that they
             have not seen; ``none`` trusts all labels alike.
-        resample: Draw this many of the kept texts by weight, without replacement, in place of
-            weights; those drawn weigh alike but for their labels' trust. None for weights.
     """
 
     method: AlignmentMethod = "entropy"
     strength: Share = 0.5
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
     label_trust: Literal["pool", "encoder", "none"] = "pool"
-    resample: Count | None = None
 
 
 class Training(Section):
@@ -505,8 +484,6 @@ class Generation(Section):
         corpus: Texts of your own as material. Requests that name nothing else get a passage each,
             found by the words of their examples and of the label's description. Copies of
             passages are rejected.
-        paraphrase_share: Share of the requests that name nothing else that have a gold text put in
-            other words, in the register asked for; a chat model is needed.
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
         instruction: A sentence that prompts add to what they ask for.
@@ -527,7 +504,6 @@ class Generation(Section):
     knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
     attributes: Literal["auto", "none"] | Attributes | dict[str, Attributes] = "auto"
     corpus: Source | None = None
-    paraphrase_share: Share = 0.0
     rare_share: Share = 0.1
     prompts: Path | None = None
     instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""
@@ -661,14 +637,12 @@ Kind = Literal[
     "concept",
     "rare",
     "boundary",
-    "balance",
     "word",
     "ending",
     "length_band",
     "knowledge",
     "attribute",
     "passage",
-    "paraphrase",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Found missing by comparison with gold, where the others are named in the task file.
@@ -681,9 +655,8 @@ class Knowledge:
 
     Attributes:
         kind: Why it is named. ``concept``, ``rare`` (a situation), ``boundary`` (the label it
-            could be mistaken for), ``balance`` (a word of an attribute's value), ``knowledge`` (an
-            item of the task's knowledge), ``attribute`` (values of attributes), ``passage`` (of the
-            user's corpus) and ``paraphrase`` (of a gold text, by its id) are the user's; ``word``,
+            could be mistaken for), ``knowledge`` (an item of the task's knowledge), ``attribute``
+            (values of attributes) and ``passage`` (of the user's corpus) are the user's; ``word``,
             ``ending`` and ``length_band`` are what the texts so far have too little of.
         item: What to name, as people write it; of several attributes a line for each.
         gold_ids: Gold examples that it was found in. A fold that holds one of them out must drop

@@ -183,8 +183,6 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
             "Gradient matching writes texts anew in this process once their labels were checked: "
             "no requests, but time that is not in the table."
         )
-    if info.prompt_kind == "document" and task.generation.paraphrase_share:
-        notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
     if task.refinement.rounds:
         reason = why_not(task, task.gold is not None, refiner or info)
         notes += [f"No text will be refined: {reason}."] if reason else []
@@ -448,9 +446,8 @@ def _refiner(task: Task) -> Iterator[Generator | None]:
 
 
 def _shown(known: Knowledge) -> Knowledge:
-    """What a plan lists: passages and gold are counted, not shown one by one."""
-    sources = {"passage": "generation.corpus", "paraphrase": "gold"}
-    return replace(known, item=sources.get(known.kind, known.item))
+    """What a plan lists: passages are counted, not shown one by one."""
+    return replace(known, item="generation.corpus") if known.kind == "passage" else known
 
 
 def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
