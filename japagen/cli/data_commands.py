@@ -16,11 +16,12 @@ from typing import Annotated, Any
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import Json, Language, Overwrite, RunPath, app
-from japagen.data.files import cache_dir
+from japagen.cli.terminal import Config, Json, Language, Overwrite, RunPath, Sets, app, data
+from japagen.config.task import Task
+from japagen.config.yaml_file import parse_overrides
+from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_texts
-
-_PANEL = "Data and reports"  # of the help
+from japagen.errors import JapagenError
 
 
 class ExportFormat(Enum):
@@ -37,7 +38,7 @@ class ExportFormat(Enum):
 _METHOD_HELP = "entropy, dsir, gradient_matching, labels (their shares alone), or none."
 
 
-@app.command(rich_help_panel=_PANEL)
+@data.command()
 def align(
     synthetic: Annotated[Path, typer.Argument(help="Examples to weight.", show_default=False)],
     gold: Annotated[Path, typer.Argument(help="Labelled examples.", show_default=False)],
@@ -97,37 +98,7 @@ def align(
         terminal.print_alignment(found.to_dict())
 
 
-@app.command(rich_help_panel=_PANEL)
-def register(
-    file: Annotated[
-        Path | None, typer.Argument(help="A file of texts; standard input if absent.")
-    ] = None,
-    user_dictionary: Annotated[
-        Path | None, typer.Option(help="A compiled MeCab user dictionary.")
-    ] = None,
-    honorifics: Annotated[
-        Path | None, typer.Option(help="Own honorific words (YAML): WORD: sonkeigo.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Show the register of each line, with its evidence."""
-    from japagen.config.yaml_file import read_honorifics
-    from japagen.japanese.register.detector import RegisterAnalyzer
-
-    own = read_honorifics(honorifics) if honorifics else None
-    analyzer = RegisterAnalyzer(user_dictionary, own)
-    # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
-    # lines themselves show how far it is.
-    with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
-        for text in listener.track(read_texts(file, sys.stdin), None, "register"):
-            report = analyzer.analyze(text)
-            if as_json:
-                terminal.print_json_line({"text": text, **report.to_dict()})
-            else:
-                terminal.out.print(terminal.register_line(text, report))
-
-
-@app.command(rich_help_panel=_PANEL)
+@data.command()
 def export(
     run_path: RunPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
@@ -161,7 +132,37 @@ def export(
         terminal.say(f"wrote {path}")
 
 
-@app.command(rich_help_panel=_PANEL)
+@data.command()
+def register(
+    file: Annotated[
+        Path | None, typer.Argument(help="A file of texts; standard input if absent.")
+    ] = None,
+    user_dictionary: Annotated[
+        Path | None, typer.Option(help="A compiled MeCab user dictionary.")
+    ] = None,
+    honorifics: Annotated[
+        Path | None, typer.Option(help="Own honorific words (YAML): WORD: sonkeigo.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the register of each line, with its evidence."""
+    from japagen.config.yaml_file import read_honorifics
+    from japagen.japanese.register.detector import RegisterAnalyzer
+
+    own = read_honorifics(honorifics) if honorifics else None
+    analyzer = RegisterAnalyzer(user_dictionary, own)
+    # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
+    # lines themselves show how far it is.
+    with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
+        for text in listener.track(read_texts(file, sys.stdin), None, "register"):
+            report = analyzer.analyze(text)
+            if as_json:
+                terminal.print_json_line({"text": text, **report.to_dict()})
+            else:
+                terminal.out.print(terminal.register_line(text, report))
+
+
+@app.command()
 def report(
     run_path: RunPath,
     language: Annotated[
@@ -172,7 +173,6 @@ def report(
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run."""
-    from japagen.data.files import write_text
     from japagen.pipeline.run_directory import Run
     from japagen.reporting.report import render_report
 
@@ -182,7 +182,7 @@ def report(
     terminal.say(f"wrote {path}")
 
 
-@app.command(rich_help_panel=_PANEL)
+@data.command()
 def diff(
     run_a: RunPath,
     run_b: RunPath,
@@ -200,7 +200,7 @@ def diff(
         print_comparison(found, number)
 
 
-@app.command(rich_help_panel=_PANEL)
+@data.command()
 def explain(
     run_path: RunPath,
     example_id: Annotated[str, typer.Argument(help="An example's id.", show_default=False)],
@@ -217,10 +217,16 @@ def explain(
         print_explanation(found)
 
 
-@app.command(rich_help_panel=_PANEL)
-def doctor(as_json: Json = False) -> None:
-    """Show what is installed and what is missing."""
-    rows = diagnose()
+@app.command()
+def doctor(
+    generator: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="Try out the generator of this task file instead."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is installed and what is missing, or whether a generator works."""
+    rows = diagnose() if generator is None else _probe(generator)
     if as_json:
         terminal.print_json(rows)
     else:
@@ -231,9 +237,19 @@ def doctor(as_json: Json = False) -> None:
         )
     if any(row["state"] == "missing" and row["needed"] for row in rows):
         raise typer.Exit(2)
+    if any(row["state"] == "failed" for row in rows):
+        raise typer.Exit(2)
 
 
-@app.command(rich_help_panel=_PANEL)
+def _probe(config: Path) -> list[dict[str, Any]]:
+    from japagen.config.task import Task
+    from japagen.llm.probe import probe
+
+    with terminal.Terminal(doing="doctor"):
+        return list(probe(Task.load(config).generator))
+
+
+@data.command()
 def review(
     run_path: RunPath,
     number: Annotated[int, typer.Option("-n", help="How many examples to show.", min=1)] = 100,
@@ -292,6 +308,36 @@ def review(
         terminal.print_json(found)
     else:
         _print(found)
+
+
+@data.command()
+def attributes(
+    config: Config,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the YAML here.")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", help="Attributes per label.", min=1, max=20)] = 6,
+    values: Annotated[int, typer.Option(help="Values of each.", min=2, max=20)] = 8,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Have the generator propose generation.attributes: what texts of each label vary in."""
+    if output is not None and output.exists() and not overwrite:
+        raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
+    with terminal.Terminal(doing="attributes"):
+        from japagen.generation.proposals import propose_attributes
+
+        found = propose_attributes(Task.load(config, parse_overrides(sets or ())), number, values)
+    for label, why in found.refused.items():
+        terminal.say(f"{label}: nothing proposed ({why})", terminal.err)
+    if output is not None:
+        write_text(output, found.to_yaml())
+        terminal.say(f"wrote {output}", terminal.err)
+    if as_json:
+        terminal.print_json({"generator": found.generator, "attributes": found.grids})
+    elif output is None:
+        terminal.out.print(found.to_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(found: dict[str, Any]) -> None:

@@ -10,16 +10,15 @@ from typing import Annotated
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import Json, app
+from japagen.cli.terminal import Json
+from japagen.cli.terminal import model as group
 from japagen.data.formats import read_pairs, read_texts
-
-_PANEL = "Use a classifier"  # of the help
 
 ABSTAINED = "保留"
 """What stands in place of a label that the classifier does not give."""
 
 
-@app.command(rich_help_panel=_PANEL)
+@group.command()
 def predict(
     model: Annotated[
         Path, typer.Argument(help="A run, or a saved or exported classifier.", show_default=False)
@@ -75,7 +74,7 @@ def predict(
                 terminal.out.print(f"{label}\t{share}" + "\t".join(sides))
 
 
-@app.command(rich_help_panel=_PANEL)
+@group.command()
 def monitor(
     model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="New texts.", show_default=False)],
@@ -105,7 +104,7 @@ def monitor(
         raise typer.Exit(3)
 
 
-@app.command(rich_help_panel=_PANEL)
+@group.command()
 def onnx(
     model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
     output: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from japagen.errors import JapagenError
 from japagen.japanese.registers import Keigo
 
 if TYPE_CHECKING:
@@ -159,24 +161,6 @@ class BoundaryCase(Section):
     share: Share = 0.05
 
 
-class BalanceValue(Section):
-    """One value of an attribute that must not go with a label, such as a gender.
-
-    Attributes:
-        words: Words that show the value; a list of words alone is read as these.
-        share: Wanted share among the texts that show any value; None for an equal part of what
-            the other values leave.
-    """
-
-    words: Annotated[tuple[Item, ...], Field(min_length=1)]
-    share: Share | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        return {"words": value} if isinstance(value, list | tuple) else value
-
-
 class Naturalness(Section):
     """How many signs of unnatural writing a text may have; None allows any number.
 
@@ -287,15 +271,16 @@ class AlignmentSettings(Section):
             ``encoder`` asks a linear classifier trained on gold alone; ``pool`` asks the generator
             too, as a few-shot classifier, and weighs both by how well they do on gold that they
             have not seen; ``none`` trusts all labels alike.
-        resample: Draw this many of the kept texts by weight, without replacement, in place of
-            weights; those drawn weigh alike but for their labels' trust. None for weights.
     """
 
     method: AlignmentMethod = "entropy"
     strength: Share = 0.5
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
     label_trust: Literal["pool", "encoder", "none"] = "pool"
-    resample: Count | None = None
+
+
+TRUST_VARIABLE = "JAPAGEN_TRUST_REMOTE_CODE"
+"""The environment variable that, set to 1, lets a task run code that comes with its encoder."""
 
 
 class Training(Section):
@@ -303,7 +288,8 @@ class Training(Section):
 
     Attributes:
         encoder: ``embedded``, a local directory, or a Hub name.
-        trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
+        trust_remote_code: Run code that comes with the encoder. It takes ``--trust-remote-code`` on
+            the command line, too: a task file may come from anywhere.
         synthetic_share: Share of the total loss that synthetic examples carry, or ``auto`` for
             what their number and the reliability of their labels suggest; 0 trains on gold alone.
         pseudo_labels: Whether unlabelled texts are learnt from as well, with the probabilities that
@@ -342,6 +328,12 @@ class Training(Section):
     head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1
+
+    @model_validator(mode="after")
+    def _trusted_by_the_user(self) -> Training:
+        if self.trust_remote_code and os.environ.get(TRUST_VARIABLE) != "1":
+            raise ValueError("trust_remote_code: only with --trust-remote-code on the command line")
+        return self
 
 
 class Mixing(Section):
@@ -386,14 +378,12 @@ class Price(Section):
         output_per_million: For a million tokens written.
         currency: Of the two.
         yen_per_unit: What one unit of the currency costs in yen; needed for any but JPY.
-        batch: Share of these prices that requests in a batch cost (see `GeneratorSettings.batch`).
     """
 
     input_per_million: Annotated[float, Field(ge=0)]
     output_per_million: Annotated[float, Field(ge=0)]
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "JPY"
     yen_per_unit: Annotated[float, Field(gt=0)] = 1.0
-    batch: Share = 0.5
 
     @model_validator(mode="after")
     def _convertible(self) -> Price:
@@ -402,6 +392,8 @@ class Price(Section):
         return self
 
 
+ALLOWED_VARIABLES = "JAPAGEN_ALLOW_ENV"
+"""Names, with commas between, of the environment variables that a task may send to a server."""
 # Parts of a request that make it the one that was recorded.
 _OWNED = frozenset({"model", "messages", "prompt", "stream", "n"})
 
@@ -417,13 +409,11 @@ class GeneratorSettings(Section):
             hf; a run directory for replay.
         base_url: The server's address, for openai.
         api_key_env: The environment variable that holds the key, for openai. Its name ends in
-            ``_API_KEY``, unless ``--allow-env NAME`` on the command line allows another.
+            ``_API_KEY``, unless ``japagen --allow-env NAME`` allows another.
         api: ``chat`` or ``completions``, for openai.
         slots: Requests at a time; chosen by the backend when absent.
         requests_per_minute: Most requests sent in a minute, retries included, for openai.
         tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``, for openai.
-        batch: Send requests by the provider's batch API, for openai: cheaper, answered within
-            a day, and a run that is stopped meanwhile takes up its batches where it left them.
         timeout: Seconds after which an attempt is given up, for openai; when absent, 60 at first
             and more where answers are seen to take longer.
         headers: Header to the environment variable that holds its value, for openai, named as
@@ -443,7 +433,6 @@ class GeneratorSettings(Section):
     slots: Count | None = None
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
-    batch: bool = False
     timeout: Annotated[float, Field(gt=0)] | None = None
     headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], str] = {}
     extra_body: dict[str, Any] = {}
@@ -452,27 +441,27 @@ class GeneratorSettings(Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> GeneratorSettings:
-        for name in ("batch", "timeout", "headers", "extra_body", "omit"):
+        for name in ("timeout", "headers", "extra_body", "omit"):
             if getattr(self, name) and self.backend != "openai":
                 raise ValueError(f"{name} goes with the backend openai, found {self.backend}")
         if owned := sorted(_OWNED & self.extra_body.keys()):
             raise ValueError(f"extra_body: {owned[0]} is japagen's own to send")
         return self
 
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The environment variables whose values go to the server."""
-        return (self.api_key_env, *self.headers.values())
+    def check_variables(self) -> None:
+        """Holds back what a task file is not to send to a server: it may come from anywhere.
 
-    @property
-    def price_now(self) -> Price | None:
-        """The price of the requests as they are sent: of a batch, where they go in one."""
-        if self.price is None or not self.batch:
-            return self.price
-        share = self.price.batch
-        read, written = self.price.input_per_million, self.price.output_per_million
-        changed = {"input_per_million": read * share, "output_per_million": written * share}
-        return self.price.model_copy(update=changed)
+        Raises:
+            JapagenError: If a variable is not one of keys, and the user has not allowed it.
+        """
+        allowed = os.environ.get(ALLOWED_VARIABLES, "").split(",")
+        for name in (self.api_key_env, *self.headers.values()):
+            if not name.endswith("_API_KEY") and name not in allowed:
+                raise JapagenError(
+                    "Expected the task to name environment variables that end in _API_KEY, found "
+                    f"'{name}', whose value would go to {self.base_url or 'OpenAI'}.",
+                    f"If you want that, use japagen --allow-env {name} COMMAND …",
+                )
 
 
 Attributes = dict[Item, tuple[Item, ...]]
@@ -530,8 +519,6 @@ class Generation(Section):
         corpus: Texts of your own as material. Requests that name nothing else get a passage each,
             found by the words of their examples and of the label's description. Copies of
             passages are rejected.
-        paraphrase_share: Share of the requests that name nothing else that have a gold text put in
-            other words, in the register asked for; a chat model is needed.
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
         instruction: A sentence that prompts add to what they ask for.
@@ -552,7 +539,6 @@ class Generation(Section):
     knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
     attributes: Literal["auto", "none"] | Attributes | dict[str, Attributes] = "auto"
     corpus: Source | None = None
-    paraphrase_share: Share = 0.0
     rare_share: Share = 0.1
     prompts: Path | None = None
     instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""
@@ -686,14 +672,12 @@ Kind = Literal[
     "concept",
     "rare",
     "boundary",
-    "balance",
     "word",
     "ending",
     "length_band",
     "knowledge",
     "attribute",
     "passage",
-    "paraphrase",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Found missing by comparison with gold, where the others are named in the task file.
@@ -706,9 +690,8 @@ class Knowledge:
 
     Attributes:
         kind: Why it is named. ``concept``, ``rare`` (a situation), ``boundary`` (the label it
-            could be mistaken for), ``balance`` (a word of an attribute's value), ``knowledge`` (an
-            item of the task's knowledge), ``attribute`` (values of attributes), ``passage`` (of the
-            user's corpus) and ``paraphrase`` (of a gold text, by its id) are the user's; ``word``,
+            could be mistaken for), ``knowledge`` (an item of the task's knowledge), ``attribute``
+            (values of attributes) and ``passage`` (of the user's corpus) are the user's; ``word``,
             ``ending`` and ``length_band`` are what the texts so far have too little of.
         item: What to name, as people write it; of several attributes a line for each.
         gold_ids: Gold examples that it was found in. A fold that holds one of them out must drop

@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from japagen.config.sections import (
     AlignmentSettings,
-    BalanceValue,
     BoundaryCase,
     Curation,
     Economics,
@@ -52,7 +51,7 @@ from japagen.japanese.registers import PRESETS
 # What a list of concepts asks for: each in this share, together in no more than half.
 _CONCEPT_SHARE, _LISTED_SHARE = 0.1, 0.5
 # What is wanted of the texts of each class.
-_BY_CLASS = ("concepts", "rare_cases", "boundary_cases", "balance")
+_BY_CLASS = ("concepts", "rare_cases", "boundary_cases")
 
 
 class Task(Section):
@@ -83,7 +82,6 @@ class Task(Section):
             each; of a list a tenth each, or less where that would be more than half in all.
         rare_cases: Label to descriptions of rare situations.
         boundary_cases: Pairs of labels that are easily mistaken.
-        balance: Attribute to value to the words that show it: a skew to put right in each label.
         seed: Everything random is drawn from this.
     """
 
@@ -105,7 +103,6 @@ class Task(Section):
     concepts: dict[str, dict[Item, Share]] = Field({})
     rare_cases: dict[str, tuple[Item, ...]] = Field({})
     boundary_cases: tuple[BoundaryCase, ...] = ()
-    balance: dict[str, dict[str, BalanceValue]] = Field({})
     generator: GeneratorSettings = GeneratorSettings()
     generation: Generation = Generation()
     refinement: Refinement = Refinement()
@@ -165,7 +162,6 @@ class Task(Section):
                 "all labels"
             )
         given = [name for name in _BY_CLASS if getattr(self, name)]
-        given += ["generation.paraphrase_share"] if self.generation.paraphrase_share else []
         given += ["generation.rounds"] if self.generation.rounds > 1 else []
         if given:
             raise ValueError(
@@ -240,8 +236,6 @@ class Task(Section):
                     f"concepts, rare_cases and boundary_cases of '{label}' should add up to at "
                     f"most 1, found {total:g}"
                 )
-        for name, values in self.balance.items():
-            _check_balance(name, values)
         return self
 
     def wanted_shares(self, label: str) -> dict[Knowledge, float]:
@@ -303,28 +297,6 @@ class Task(Section):
     def to_yaml(self) -> str:
         """The task as a file that means the same wherever it lies: its paths are absolute."""
         return to_yaml(made_absolute(self.model_dump(mode="json")))
-
-
-def _check_balance(name: str, values: Mapping[str, BalanceValue]) -> None:
-    if len(values) < 2:
-        raise ValueError(f"balance.{name} needs at least 2 values, found {len(values)}")
-    seen: dict[str, str] = {}
-    for value, given in values.items():
-        for word in given.words:
-            if seen.setdefault(word, value) != value:
-                raise ValueError(f"balance.{name} gives '{word}' to both {seen[word]} and {value}")
-    shares = balance_shares(values)
-    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
-        given_sum = sum(v.share for v in values.values() if v.share is not None)
-        raise ValueError(f"balance.{name}: shares should add up to 1, found {given_sum:g}")
-
-
-def balance_shares(values: Mapping[str, BalanceValue]) -> dict[str, float]:
-    """The wanted share of each value; values without one share what the others leave."""
-    given = sum(v.share for v in values.values() if v.share is not None)
-    open_values = sum(v.share is None for v in values.values())
-    rest = (1 - given) / max(open_values, 1)
-    return {name: rest if v.share is None else v.share for name, v in values.items()}
 
 
 _Model = TypeVar("_Model", bound=Section)
@@ -456,6 +428,16 @@ REMOVED = {
     "nothing showed that it helps; use entropy, the default",
     "alignment.method: sliced_transport": "alignment.method: sliced_transport was removed in 0.2, "
     "since nothing showed that it helps; use entropy, the default",
+    "alignment.resample": "alignment.resample was removed in 0.2, since nothing showed that "
+    "drawing texts beats weighting them; leave it out",
+    "balance": "balance was removed in 0.2, since nothing showed that it helps; say with concepts "
+    "or generation.attributes what texts should vary in",
+    "generation.paraphrase_share": "generation.paraphrase_share was removed in 0.2, since nothing "
+    "showed that gold in other words helps; leave it out",
+    "generator.batch": "generator.batch was removed in 0.2, since no saving was measured and every "
+    "step had to wait for up to a day; leave it out",
+    "generator.price.batch": "generator.price.batch was removed in 0.2, together with "
+    "generator.batch; leave it out",
     "training.soft_labels": "training.soft_labels was removed in 0.2, since a text now counts for "
     "as much as its label can be relied on; leave it out",
     "mixing.confirm": "mixing.confirm was removed in 0.2, since the share of synthetic text now "

@@ -168,8 +168,9 @@ class RequestPlanner:
         self, number: int, label: str, register: str, named: Sequence[Knowledge | None]
     ) -> list[tuple[int, list[Request]]]:
         """The requests of one label and register, by shot set."""
-        batches = self._batches(named)
-        size = max(1, self._task.generation.completions_per_shot_set // max(1, self._several))
+        texts = max(1, self._several)
+        batches = [named[i : i + texts] for i in range(0, len(named), texts)]
+        size = max(1, self._task.generation.completions_per_shot_set // texts)
         groups = []
         for start in range(0, len(batches), size):
             turn = self._turns[label, register]
@@ -182,19 +183,6 @@ class RequestPlanner:
                 group.append(self._request(asked))
             groups.append((turn, group))
         return groups
-
-    def _batches(self, named: Sequence[Knowledge | None]) -> list[list[Knowledge | None]]:
-        """What the texts of each request name; a text that is put in other words is alone."""
-        batches: list[list[Knowledge | None]] = []
-        room = 0
-        for known in named:
-            alone = known is not None and known.kind == "paraphrase"
-            if alone or not room:
-                batches.append([])
-                room = 0 if alone else max(1, self._several)
-            batches[-1].append(known)
-            room -= not alone
-        return batches
 
     def _to_ask(
         self,
@@ -221,7 +209,7 @@ class RequestPlanner:
 
     def _how(self, label: str, register: str, known: Knowledge | None) -> Settings:
         """How the next text of a label and register is to be written."""
-        if not self._grid or (known is not None and known.kind == "paraphrase"):
+        if not self._grid:
             return ()
         key = label, register
         if key not in self._settings:
@@ -272,10 +260,8 @@ class RequestPlanner:
     def _draft(self, asked: _Asked) -> Request:
         task, g = self._task, self._task.generation
         first = asked.knowns[0]
-        rewriting = first is not None and first.kind == "paraphrase" and bool(first.gold_ids)
-        several = self._several > 0 and not (first is not None and first.kind == "paraphrase")
-        # A text that is put in other words stands alone: it descends from itself.
-        shots = [] if rewriting else asked.shots
+        several = self._several > 0
+        shots = asked.shots
         shown = [one_line(e.text) for e in shots]
         # Texts of several labels stand among those of others: each says whose it is.
         marked = task.kind == "multi_label"
@@ -295,15 +281,13 @@ class RequestPlanner:
                 for known, settings in zip(asked.knowns, asked.settings, strict=True)
             ],
         }
-        if rewriting and first is not None:
-            variables["original"] = self._phrasing.original(first)
         knowns = [known for known in asked.knowns if known]
         ids = [*(e.id for e in shots), *(id_ for known in knowns for id_ in known.gold_ids)]
         said = [
             "\n".join(f"{name}：{value}" for name, value in settings) for settings in asked.settings
         ]
         return draft_request(
-            "paraphrase" if rewriting else self._strategy,
+            self._strategy,
             variables,
             self._prompts,
             self._generator,

@@ -69,18 +69,8 @@ class Phrasing:
         """What a label's requests name that are to name nothing else, without end.
 
         An item of the task's knowledge, a combination of its attributes and a passage of its
-        corpus take turns, as far as there are any; a share has a gold text put in other words
-        instead. Which passage and which text is settled with the shots.
+        corpus take turns, as far as there are any. Which passage is settled with the shots.
         """
-        named = self._named(label, number)
-        share = self._task.generation.paraphrase_share if self._prompt_kind == "chat" else 0.0
-        for i in count():
-            if int((i + 1) * share) > int(i * share):
-                yield Knowledge("paraphrase", "")
-            else:
-                yield next(named, None)
-
-    def _named(self, label: str, number: int) -> Iterator[Knowledge]:
         sources = [self._listed(label, number), self._combined(label, number)]
         if self._passages is not None:
             sources.append(cycle([Knowledge("passage", "")]))
@@ -91,6 +81,7 @@ class Phrasing:
                     sources.remove(source)
                 else:
                     yield known
+        yield from repeat(None)
 
     def _combined(self, label: str, number: int) -> Iterator[Knowledge]:
         """Combinations of a label's attributes, in an order drawn for each round."""
@@ -153,20 +144,16 @@ class Phrasing:
     ) -> Knowledge | None:
         """Draws what depends on a request's place or shots.
 
-        A text that could be mistaken for another label gets a gold text of that label, and one
-        that is to be put in other words a text of its own. A text
+        A text that could be mistaken for another label gets a gold text of that label. A text
         with material gets the passage that shares most with its shots and label, so that it
         descends from no other gold; nothing where none is left.
         """
         if known is not None and known.kind == "passage" and not known.item:
             return self._passage(label, shots)
-        if known is None or known.kind not in ("boundary", "paraphrase") or known.gold_ids:
+        if known is None or known.kind != "boundary" or known.gold_ids:
             return known
-        wanted = label if known.kind == "paraphrase" else known.item
-        ids = [i for i, e in self._gold.items() if e.label == wanted]
+        ids = [i for i, e in self._gold.items() if e.label == known.item]
         drawn = random.Random(repr(place)).sample(ids, min(1, len(ids)))
-        if known.kind == "paraphrase":
-            return replace(known, item=drawn[0], gold_ids=tuple(drawn)) if drawn else None
         return replace(known, gold_ids=tuple(drawn))
 
     def variables(self, known: Knowledge | None, shots: Sequence[str]) -> dict[str, Any]:
@@ -229,10 +216,6 @@ class Phrasing:
         query = [*texts, *(text for e in shots for text in (e.text, e.text_pair) if text)]
         found = next(self._passages.best(query), None)
         return Knowledge("passage", found) if found else None
-
-    def original(self, known: Knowledge) -> str:
-        """The gold text that a request has put in other words."""
-        return one_line(self._gold[known.item].text)
 
 
 # Combinations of attributes, drawn so that every value and every pair of values is as frequent.

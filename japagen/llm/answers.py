@@ -93,7 +93,7 @@ def decode(text: str) -> Said:
             said, outside = Said(), []
         elif kind == "opening":
             closed = _CLOSED.search(text, at)
-            at = closed.end() if closed else len(text)
+            at, outside = closed.end() if closed else len(text), []
         elif kind != "value":
             at = _end_of_channel(text, at)
         elif left > 0:
@@ -255,9 +255,11 @@ def _is_said(text: str) -> bool:
 
 def _text_of(value: Any) -> str:
     """The text of an object asked for as ``{"text": …}``, on one line; empty without one."""
-    text = _member(value, "text")
-    line = one_line(text) if isinstance(text, str) else ""
-    return line if _is_said(line) else ""
+    found = (
+        _member(one, "text") for one in reversed(value if isinstance(value, list) else [value])
+    )
+    lines = (one_line(text) for text in found if isinstance(text, str))
+    return next(filter(_is_said, lines), "")
 
 
 def _texts_of(value: Any) -> list[str]:
@@ -354,6 +356,17 @@ def why_unreadable(request: Request, answer: Answer) -> str:
         return "" if named else "none of the labels"
     rejected = [rejected for _, rejected in read_texts(request, answer)]
     return "" if rejected[0] is None else rejected[0].detail
+
+
+def why_unusable(request: Request, answer: Answer) -> str:
+    """Name of what no text of an answer passes, ``unreadable`` or ``truncated``; empty if one does.
+
+    What an answer names a label for is used wherever the label can be read.
+    """
+    if request.options:
+        return UNREADABLE if why_unreadable(request, answer) else ""
+    rejected = [rejected for _, rejected in read_texts(request, answer)]
+    return "" if None in rejected or rejected[0] is None else rejected[0].filter
 
 
 def _unreadable(why: str) -> Rejection:

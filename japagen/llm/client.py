@@ -13,10 +13,10 @@ from pathlib import Path
 
 from japagen.config.sections import GeneratorSettings
 from japagen.config.task import Task
+from japagen.errors import JapagenError
 from japagen.listener import Listener
-from japagen.llm.answers import UNREADABLE, why_unreadable
+from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
 from japagen.llm.backend import (
-    MOST_REPLIES,
     Announcer,
     Answer,
     Chooser,
@@ -41,11 +41,37 @@ class Asked:
             cannot be read.
         failures: Request id to the reason why there is none.
         sent: How many had no answer before and were sent.
+        unusable: ``unreadable`` and ``truncated``: how many answers hold nothing else.
     """
 
     answers: Mapping[str, Answer]
     failures: Mapping[str, str]
     sent: int
+    unusable: Mapping[str, int]
+
+    def check(self, requests: Sequence[Request]) -> None:
+        """Raises JapagenError if there is nothing to go on with.
+
+        Args:
+            requests: What was asked.
+        """
+        if not self.answers:
+            raise JapagenError(
+                f"None of {len(requests)} requests was answered.",
+                f"The first reason: {next(iter(self.failures.values()), 'unknown')}",
+            )
+        if sum(self.unusable.values()) == len(self.answers):
+            begins = " ".join(next(iter(self.answers.values())).text.split())[:60]
+            raise JapagenError(
+                f"None of {len(self.answers)} answers can be used: {_counts(self.unusable)}.",
+                "Raise generation.max_tokens: a model that thinks first needs 2,000 or more."
+                if "truncated" in self.unusable
+                else f"The same command asks again. The first answer begins: '{begins}'",
+            )
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {number}" for name, number in numbers.items())
 
 
 class Asker:
@@ -76,8 +102,7 @@ class Asker:
         if self._loaded is None:
             from japagen.llm.registry import load_generator
 
-            batches = self._path.with_name("batches")
-            self._loaded = load_generator(self._task.generator, batches, self._listener.note)
+            self._loaded = load_generator(self._task.generator)
         return self._loaded
 
     @property
@@ -131,7 +156,7 @@ class Asker:
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
         """Sends what has no answer yet and tells of it under the name of its purpose."""
         ids = [r.id for r in requests]
-        budget, price = self._task.generation.budget, self._task.generator.price_now
+        budget, price = self._task.generation.budget, self._task.generator.price
         dictionary = self._task.japanese.user_dictionary
         outgoing = prepare(requests, self.info, self._task.privacy, dictionary)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
@@ -162,11 +187,17 @@ class Asker:
         if sent:
             self._listener.stage(purpose, "done", f"{seconds:.1f}")
         self._tell_of(failures, len(ids))
-        if unread := Counter(why for r in requests if (why := _why(r, answers.get(r.id)))):
-            counts = ", ".join(f"{why}: {count}" for why, count in unread.most_common())
+        found = (why_unusable(r, answers[r.id]) for r in requests if r.id in answers)
+        unusable = dict(Counter(filter(None, found)).most_common())
+        if unusable:
             self._listener.note(
-                f"{unread.total()} of {len(ids)} answers cannot be read, even asked for twice "
-                f"({counts}); the same command asks for them again."
+                f"{sum(unusable.values())} of {len(ids)} answers cannot be used "
+                f"({_counts(unusable)})"
+                + (
+                    "; the same command asks for the unreadable ones again."
+                    if UNREADABLE in unusable
+                    else "."
+                )
             )
         unsent = [key for key in ids if key not in answers and key not in failures]
         if unsent:
@@ -175,7 +206,7 @@ class Asker:
                 "hold what they may cost. Raise it and run the same command again."
             )
         beyond = dict.fromkeys(unsent, "not sent: generation.budget is used up")
-        return Asked(answers, {**failures, **beyond}, sent)
+        return Asked(answers, {**failures, **beyond}, sent, unusable)
 
     def _tell_of(self, failures: Mapping[str, str], asked: int) -> None:
         if failures:
@@ -195,7 +226,7 @@ class Asker:
             totals = dict(ledger.totals())
             masked = sum(ledger.masked().values())
             seconds = round(ledger.wall_seconds("generate"), 3)
-        if price := self._task.generator.price_now:
+        if price := self._task.generator.price:
             spent = yen(price, totals["prompt_tokens"], totals["completion_tokens"])
             totals["yen"] = round(spent, 4)
         if not self.info.local:
@@ -206,10 +237,6 @@ class Asker:
         """Frees the model; calling it twice is harmless."""
         if self._loaded is not None:
             self._loaded.close()
-
-
-def _why(request: Request, answer: Answer | None) -> str:
-    return why_unreadable(request, answer) if answer else ""
 
 
 Progress = Callable[[Iterator[Answer], int], Iterator[Answer]]
@@ -260,8 +287,8 @@ def run_requests(
     if not waiting:
         return answered
     info = generator.info
-    ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
-    with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
+    ledger.plan(waiting, info.identity, purpose)
+    with _first_ctrl_c(patient=not info.local) as pressed:
         outbox = _Outbox(waiting, generator, ledger, purse or Purse(), pressed)
         for _ in progress(outbox.answers(), len(waiting)):
             if pressed.is_set() and outbox.announce():
@@ -327,8 +354,7 @@ class _Outbox:
             self._ledger.record(answer)
             return True
         self._ledger.record(replace(answer, finish="error", error=UNREADABLE))
-        # Another batch for a few of them may take another day: the next run has one for all.
-        if request.id in self._again or self._generator.info.resumable:
+        if request.id in self._again:
             return True
         self._again.add(request.id)
         # The same seed would bring the same answer.
@@ -340,8 +366,7 @@ class _Outbox:
             request = self._waiting[self._next]
             estimate = self._estimate(request)
             tokens = math.ceil(estimate * self._doubt)
-            replies = 1 if self._generator.info.resumable else MOST_REPLIES
-            if not self._purse.set_aside(request, tokens, replies):
+            if not self._purse.set_aside(request, tokens):
                 return
             self._estimates[request.id] = estimate
             self._tokens[request.id] = tokens

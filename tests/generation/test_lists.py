@@ -20,11 +20,11 @@ from japagen.errors import JapagenError
 from japagen.generation.coverage import named_in
 from japagen.generation.planner import RequestPlanner, first_wants, texts_per_request, to_dataset
 from japagen.japanese.registers import Register
+from japagen.llm.answers import one_line, read_texts
 from japagen.llm.backend import Answer, Message, Request, Sampling, answer_format
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
 from japagen.llm.prompts import PromptLibrary, builtin_prompts
-from japagen.llm.answers import one_line, read_texts
 from japagen.pipeline.run_directory import Run
 from tests.pipeline.test_run import Heard
 from tests.scripted import ScriptedGenerator
@@ -114,14 +114,6 @@ def test_each_text_names_its_own_thing(raw_task: dict[str, Any]) -> None:
     ids = named_in(plan)
     assert len(ids) == 40
     assert sum(Knowledge("concept", "再配達") in known for known in ids.values()) == 10
-
-
-def test_a_text_in_other_words_has_a_request_of_its_own(raw_task: dict[str, Any]) -> None:
-    _, plan = _planner(_task(raw_task, per_label=20, paraphrase_share=0.25))
-    alone = [r for r in plan if r.template.startswith("paraphrase")]
-    assert len(alone) == 10
-    assert all(r.texts == 1 and r.each == () and len(r.shot_ids) == 1 for r in alone)
-    assert sum(r.texts for r in plan) == 40
 
 
 def test_texts_of_one_answer_share_what_they_descend_from(raw_task: dict[str, Any]) -> None:

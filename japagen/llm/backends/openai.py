@@ -19,20 +19,16 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from japagen.config.sections import GeneratorSettings
-from japagen.errors import JapagenError, MissingExtraError
+from japagen.errors import MissingExtraError
 from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
-from japagen.llm.backends.openai_protocol import OPENAI_URL, Endpoint, Knowledge
+from japagen.llm.backends.openai_protocol import Endpoint, Knowledge
 from japagen.llm.backends.rate_limit import Pace, Patience
 
 if TYPE_CHECKING:
     from japagen.llm.backends.openai_session import Session
 
-ALLOWED_VARIABLES = "JAPAGEN_ALLOW_ENV"
-"""Names, with commas between, of the environment variables that task files may send to servers."""
 _MOST_SLOTS = 64
 _UNKNOWN_TERMS = OutputTerms("The server does not say: check the terms of the model it runs.")
 _OPENAI_TERMS = OutputTerms(
@@ -136,6 +132,21 @@ class OpenAIGenerator:
             self._sessions.discard(session)
             session.stop()
 
+    @property
+    def refused(self) -> frozenset[str]:
+        """Options that the server has refused so far."""
+        return frozenset(self._knowledge.refused)
+
+    def models(self) -> list[str]:
+        """Names of the models that the server lists; none where it lists none.
+
+        Raises:
+            JapagenError: If what is there does not speak the API, or refuses the key.
+        """
+        from japagen.llm.backends.openai_session import list_models
+
+        return list_models(self._endpoint)
+
     def count_tokens(self, text: str) -> int:
         """Estimates tokens: characters times the ratio seen in this server's own counts.
 
@@ -153,46 +164,3 @@ class OpenAIGenerator:
         """Stops what is under way; calling it twice is harmless."""
         for session in list(self._sessions):
             session.stop()
-
-
-def open_server(
-    settings: GeneratorSettings,
-    batches: Path | None = None,
-    note: Callable[[str], None] = lambda _: None,
-) -> OpenAIGenerator:
-    """Makes the generator that a task file describes.
-
-    A task file may come from anywhere, and names an address and variables whose values go there.
-
-    Args:
-        settings: Of the file.
-        batches: Where batches are noted; without it nothing goes by the batch API.
-        note: Told what the user should know while waiting.
-
-    Raises:
-        JapagenError: If a variable is not one of keys, and the user has not allowed it.
-    """
-    allowed = os.environ.get(ALLOWED_VARIABLES, "").split(",")
-    for name in settings.variables:
-        if not name.endswith("_API_KEY") and name not in allowed:
-            raise JapagenError(
-                f"Expected the task file to name environment variables that end in _API_KEY, "
-                f"found '{name}', whose value would go to {settings.base_url or OPENAI_URL}.",
-                f"If you want that, run the command with --allow-env {name}.",
-            )
-    how: dict[str, Any] = {
-        name: getattr(settings, name)
-        for name in ("base_url", "api", "api_key_env", "headers", "extra_body", "omit")
-    }
-    if settings.batch and batches is not None:
-        from japagen.llm.backends.openai_batch import OpenAIBatchGenerator
-
-        return OpenAIBatchGenerator(settings.model, batches, note, **how)
-    return OpenAIGenerator(
-        settings.model,
-        slots=settings.slots,
-        timeout=settings.timeout,
-        requests_per_minute=settings.requests_per_minute,
-        tokens_per_minute=settings.tokens_per_minute,
-        **how,
-    )

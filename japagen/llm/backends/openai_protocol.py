@@ -503,8 +503,17 @@ class Endpoint:
                 f"{lacking[0]}, found none.",
                 f"Run: export {lacking[0]}=...",
             )
-        how = {"extra_body": dict(extra_body or {}), "omit": frozenset(omit)}
-        endpoint = cls(model, url, api, key_variable, key or _NO_KEY, found, parameters, **how)
+        endpoint = cls(
+            model,
+            url,
+            api,
+            key_variable,
+            key or _NO_KEY,
+            headers=found,
+            query=parameters,
+            extra_body=dict(extra_body or {}),
+            omit=frozenset(omit),
+        )
         if not key and not found and not endpoint.local:
             raise JapagenError(
                 f"Expected the key of {url} in the environment variable {key_variable}, "

@@ -177,9 +177,6 @@ class Session:
             if failure.retry == "never" or empty == MOST_REPLIES or out_of_time:
                 break
             await asyncio.sleep(pause)
-        if failure.astray and not self._knowledge.answered:
-            self._gate.shut()
-            raise self._endpoint.wrong(self._endpoint.clean(failure.reason))
         self._check_progress(failure)
         return self._give_up(request, usage, failure, attempts, clock() - began)
 
@@ -197,7 +194,7 @@ class Session:
         try:
             text, finish, scores = await self._exchange(request, usage, until - sent)
         except Failure as failure:
-            if failure.astray and not self._knowledge.answered and not self._endpoint.usual:
+            if failure.astray and not self._knowledge.answered:
                 self._gate.shut()
                 raise self._endpoint.wrong(self._endpoint.clean(failure.reason)) from None
             if failure.retry == "later":
@@ -319,6 +316,24 @@ class Session:
             )
 
 
+def _options(endpoint: Endpoint) -> dict[str, Any]:
+    """How a client of either kind is to reach a server."""
+    # The client's own header with the key only where there is one.
+    key = {} if endpoint.has_key else {"Authorization": openai.Omit()}
+    return {
+        "api_key": endpoint.key,
+        "base_url": endpoint.url,
+        # How long a whole attempt may take is not the client's to say.
+        "timeout": openai.Timeout(None, connect=_CONNECT_SECONDS),
+        "max_retries": 0,
+        # One connection a request: on a reused one, a server or proxy that sends a response twice
+        # answers every later request with an earlier one's text, under the wrong label. (The
+        # client does not notice.) The handshake is small beside the time a model takes.
+        "default_headers": {"Connection": "close", **key, **endpoint.headers},
+        "default_query": dict(endpoint.query),
+    }
+
+
 def _client(endpoint: Endpoint) -> openai.AsyncOpenAI:
     http_client = None
     if endpoint.local:
@@ -326,25 +341,44 @@ def _client(endpoint: Endpoint) -> openai.AsyncOpenAI:
         # no certificate is looked at, and reading the store is most of the time a client takes.
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if endpoint.is_plain else True
         http_client = openai.DefaultAsyncHttpxClient(trust_env=False, verify=verify)
-    return openai.AsyncOpenAI(
-        api_key=endpoint.key,
-        base_url=endpoint.url,
-        # How long a whole attempt may take is not the client's to say.
-        timeout=openai.Timeout(None, connect=_CONNECT_SECONDS),
-        max_retries=0,
-        http_client=http_client,
-        # One connection a request: on a reused one, a server or proxy that sends a response twice
-        # answers every later request with an earlier one's text, under the wrong label. (The
-        # client does not notice.) The handshake is small beside the time a model takes.
-        default_headers={"Connection": "close", **headers_of(endpoint)},
-        default_query=dict(endpoint.query),
-    )
+    return openai.AsyncOpenAI(http_client=http_client, **_options(endpoint))
 
 
-def headers_of(endpoint: Endpoint) -> dict[str, Any]:
-    """The headers of each request; the client's own, with the key, only where there is one."""
-    own = {} if endpoint.has_key else {"Authorization": openai.Omit()}
-    return {**own, **endpoint.headers}
+def list_models(endpoint: Endpoint) -> list[str]:
+    """Names of the models that a server lists; none where it has no list.
+
+    Raises:
+        JapagenError: If it cannot be reached, refuses the key or does not speak the API.
+    """
+    http_client = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
+    with openai.OpenAI(http_client=http_client, **_options(endpoint)) as client:
+        how: Any = {"headers": {_RAW_RESPONSE: "true"}, "timeout": _CONNECT_SECONDS}
+        try:
+            response: Any = client.get("/models", cast_to=object, options=how)
+            body = response.http_response.text
+        except openai.APIStatusError as caught:
+            if caught.status_code in (401, 403):
+                read_failure(caught.status_code, {}, caught.response.text, endpoint)
+            return []
+        except openai.APIError as caught:
+            reason = endpoint.clean(str(caught.__cause__ or caught))
+            raise JapagenError(
+                f"Cannot reach {endpoint.url} ({reason}).",
+                "Check generator.base_url, and that the server is running.",
+            ) from None
+    if body.lstrip().startswith("<"):
+        raise endpoint.wrong("a web page")
+    try:
+        found = parse_json(body)
+    except ValueError:
+        return []
+    listed = found.get("data") or found.get("models") if isinstance(found, dict) else found
+    names = [one.get("id") or one.get("name") for one in _objects(listed)]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _objects(listed: Any) -> list[dict[str, Any]]:
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
 
 
 def _pause(failure: Failure, attempt: int) -> float:

@@ -128,6 +128,7 @@ class Rounds:
 
     def _ask(self, made: Generated, requests: list[Request], planner: RequestPlanner) -> Generated:
         asked = self._asker.ask(requests, "generate")
+        asked.check(requests)
         answers, failures, sent = dict(asked.answers), dict(asked.failures), asked.sent
         short = planner.missing(requests, answers)
         for _ in range(_MORE_REQUESTS):
@@ -143,11 +144,6 @@ class Rounds:
                 f"{lacking} texts did not come: answers held fewer than they were asked for."
             )
         answers, failures = {**made.answers, **answers}, {**made.failures, **failures}
-        if not answers:
-            raise JapagenError(
-                f"None of {len(requests)} requests was answered.",
-                f"The first reason: {next(iter(failures.values()), 'unknown')}",
-            )
         return Generated(
             [*made.requests, *requests], answers, failures, made.sent + sent, made.rounds
         )
@@ -162,7 +158,6 @@ class Rounds:
             "curation": task.curation.model_dump(mode="json"),
             "prompts": digest(self._prompts.phrases),
             "japanese": self._analyzer.identity,
-            "balance": task.model_dump(mode="json")["balance"],
         }
         result: dict[str, Any] = self._stages.run(
             f"round-{number + 1}",
@@ -227,7 +222,7 @@ class Rounds:
                 self._registers[label], found["registers"][label], size
             )
             covered = coverage.LabelCoverage.from_dict(found["coverage"][label])
-            wants = coverage.due(covered, size) | self._balancing(covered)
+            wants = coverage.due(covered, size)
             gaps = {
                 Knowledge(row["kind"], row["item"], tuple(row["gold_ids"])): (
                     row["target"] - row["synthetic"]
@@ -239,15 +234,6 @@ class Rounds:
             scale = min(1.0, room / max(sum(gaps.values()), 1e-9))
             wanted[label] = wants | {known: scale * gap for known, gap in gaps.items()}
         return registers, wanted
-
-    def _balancing(self, covered: coverage.LabelCoverage) -> dict[Knowledge, float]:
-        """Words of the values that are too rare, each in an equal part of what is lacking."""
-        wants: dict[Knowledge, float] = {}
-        for (attribute, value), number in coverage.skews(covered).items():
-            words = self._task.balance[attribute][value].words
-            for word in words:
-                wants[Knowledge("balance", word)] = number / len(words)
-        return wants
 
 
 def next_registers(planned: Mapping[str, float], seen: Mapping[str, int], size: int) -> Shares:
@@ -318,7 +304,7 @@ def generate_pairs(
     """
     prompts, info = PromptLibrary(task.generation.prompts), asker.info
     asked = asker.ask(firsts, "generate")
-    _need_answers(asked, firsts)
+    asked.check(firsts)
     tagger = Tagger(task.japanese.user_dictionary)
     fingerprint = {
         **_asked(asked, firsts),
@@ -343,7 +329,7 @@ def generate_pairs(
             "Read firsts.parquet in the run and loosen curation in the task.",
         )
     seconds = asker.ask(requests, "generate")
-    _need_answers(seconds, requests)
+    seconds.check(requests)
     return stages.dataset(
         "generate",
         "generated.parquet",
@@ -359,14 +345,6 @@ def _reasons(texts: Dataset) -> str:
     """Why texts were rejected, for a message."""
     reasons = [row["filter"] for row in texts.column("rejected") if row]
     return ", ".join(f"{name}: {reasons.count(name)}" for name in dict.fromkeys(reasons))
-
-
-def _need_answers(asked: Asked, requests: list[Request]) -> None:
-    if not asked.answers:
-        raise JapagenError(
-            f"None of {len(requests)} requests was answered.",
-            f"The first reason: {next(iter(asked.failures.values()), 'unknown')}",
-        )
 
 
 def _asked(asked: Asked, requests: list[Request]) -> dict[str, str]:
