@@ -46,7 +46,9 @@ def align(
     unlabelled: Annotated[Path | None, typer.Option(help="Texts of the target.")] = None,
     method: Annotated[str, typer.Option(help=_METHOD_HELP)] = "entropy",
     label_prior: Annotated[str, typer.Option(help="auto, gold, uniform or estimate.")] = "auto",
-    floor: Annotated[float, typer.Option(help="Least effective sample share a label.")] = 0.3,
+    floor: Annotated[
+        float, typer.Option(help="Least effective sample size per label, as a share of its texts.")
+    ] = 0.3,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     number: Annotated[
         int | None,

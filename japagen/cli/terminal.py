@@ -248,7 +248,7 @@ def _print_sources(metrics: Mapping[str, Any]) -> None:
 
 
 def _of_arm(learnt: str, shown: str) -> str:
-    """The scores of what learnt from gold alone, or from something besides."""
+    """The scores of a classifier, with what it was trained on."""
     said = {
         "gold": f"gold only: {shown}",
         "synthetic": f"with synthetic: {shown}",
@@ -269,7 +269,7 @@ def _print_mix(metrics: Mapping[str, Any]) -> None:
         return
     why = words.name("mix", mix["reason"])
     if not_used(metrics):
-        say(f"Synthetic text was not used: the model is that of gold alone. {why}")
+        say(f"Synthetic text was not used: the classifier was trained on gold only. {why}")
     elif mix["share"] == 0:
         say(f"Synthetic text was not used. {why}")
     else:

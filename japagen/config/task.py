@@ -55,7 +55,7 @@ _BY_CLASS = ("concepts", "rare_cases", "boundary_cases")
 
 
 class Task(Section):
-    """What is asked for: labels, data, and the settings of every stage.
+    """A task: labels, data, and the settings of every stage.
 
     Attributes:
         name: Identifies the task; a run directory belongs to one name.
@@ -71,18 +71,18 @@ class Task(Section):
         domain: Background that prompts may mention.
         gold: Labelled texts to learn from; optional.
         test: Labelled texts to score on; held out from gold when absent.
-        unlabelled: Unlabelled texts from the target population; optional. They say how often
-            labels and words occur, and may be learnt from (``training.pseudo_labels``).
-        sources: Who writes the synthetic texts, each under a name: files of texts that were
-            written already, and the task's generator. Of texts that are alike the earlier
-            source's is kept. The generator alone when absent.
+        unlabelled: Unlabelled texts from the target population; optional. They show how often
+            labels and words occur, and can be trained on (``training.pseudo_labels``).
+        sources: The writers of synthetic texts, each under a name: files of texts that were
+            written already, and the task's generator. Of near-duplicates the earlier source's is
+            kept. Only the generator when absent.
         registers: Shares over polite, plain, casual and honorific, or ``from_gold``.
-        label_prior: How often labels occur: a way to find out, or a mapping.
+        label_prior: How often labels occur: a way to estimate it, or a mapping.
         concepts: Label to the terms that its texts must cover, with the share of its texts for
             each; of a list a tenth each, or less where that would be more than half in all.
         rare_cases: Label to descriptions of rare situations.
-        boundary_cases: Pairs of labels that are easily mistaken.
-        seed: Everything random is drawn from this.
+        boundary_cases: Pairs of labels that are easily confused.
+        seed: Random seed of everything.
     """
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.\-]+$")]
@@ -140,7 +140,7 @@ class Task(Section):
             raise ValueError("labels and scale differ; give the scale alone")
         if self.gold is None and self.training.synthetic_share == 0:
             raise ValueError(
-                "training.synthetic_share: 0 trains on gold alone, and there is none; use auto"
+                "training.synthetic_share: 0 trains on gold only, and there is none; use auto"
             )
         self.label_space().check()
         check_gradients(self)
@@ -170,7 +170,7 @@ class Task(Section):
             )
 
     def label_space(self, gold: Dataset | None = None) -> LabelSpace:
-        """The labels that a text of the task can have.
+        """The label space of the task.
 
         Args:
             gold: Shows whether a text may have none.
@@ -190,7 +190,7 @@ class Task(Section):
 
     @property
     def metric(self) -> str:
-        """What the verdict goes by."""
+        """The metric of the verdict."""
         return self.evaluation.metric or METRICS_OF[self.kind][0]
 
     @field_validator("labels", mode="before")
@@ -323,7 +323,7 @@ class _Given(Section):
 
 
 def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
-    """Files in place of a task's sources; those without a name are called as the files are.
+    """Makes sources of files; a source without a name is named after its file.
 
     Raises:
         JapagenError: If two of them have one name.
@@ -338,7 +338,7 @@ def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
 
 
 def sources_from_options(files: Iterable[str], columns: Iterable[str]) -> Sources:
-    """The sources that ``--synthetic`` names, as ``FILE`` or ``NAME=FILE``.
+    """Parses the sources of ``--synthetic``, each ``FILE`` or ``NAME=FILE``.
 
     Args:
         files: What the option was given.
@@ -460,7 +460,7 @@ REMOVED = {
 
 
 def removed_settings(raw: Mapping[str, Any]) -> list[str]:
-    """Says of each removed setting in a task that is not validated yet what took its place."""
+    """Lists the removed settings that an unvalidated task still has, each with what to use now."""
     return [sentence for setting, sentence in REMOVED.items() if _has(raw, setting)]
 
 

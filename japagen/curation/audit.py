@@ -129,7 +129,7 @@ _WORST = 5
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a text shares with gold.
+    """Overlap of a text with gold.
 
     Attributes:
         gold_id: The gold text that holds most of its character 5-grams; empty when none does.
@@ -166,7 +166,7 @@ def find_memories(dataset: Dataset, gold: Dataset | None) -> list[Memory]:
 def summarize_memories(
     dataset: Dataset, memories: Sequence[Memory], gold: Dataset | None
 ) -> dict[str, Any] | None:
-    """What the report shows of memories: the spread, and the worst texts.
+    """Summarises memorization for the report: the distribution, and the worst texts.
 
     Returns:
         Mean and largest overlap, median and longest copied run in characters, how many texts

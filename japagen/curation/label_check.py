@@ -1,14 +1,14 @@
-r"""Whether a text says what it was asked to say: voters, their pool, and the threshold.
+r"""Label verification: labelers, how they are pooled, and the threshold.
 
-A voter gives every text a log-probability for every label. Voters are pooled log-linearly
+A labeler gives every text a log-probability for every label. Labelers are pooled log-linearly
 (Genest & Zidek 1986),
 
     p(k | x)  ∝  exp(b_k + Σ_m w_m v_mk(x)),    w_m ≥ 0,
 
-with weights and biases of greatest likelihood on gold, each gold text's votes coming from voters
-that had not seen it. The biases take out what a voter holds against a label whatever the text
-(contextual calibration, Zhao et al. 2021); weights above 1 sharpen a voter that is too modest, and
-a voter that knows nothing gets weight 0.
+with the weights and biases of maximum likelihood on gold, each gold text scored by labelers that
+had not seen it. The biases remove a labeler's preference for a label whatever the text (contextual
+calibration, Zhao et al. 2021); weights above 1 sharpen an underconfident labeler, and a labeler
+that knows nothing gets weight 0.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _REPEATS = 3
 _STRENGTH = 30.0  # scikit-learn's C, for unit vectors less their mean
 _LEAST_CHANCE = 1e-12
 _MOST_ACCURATE = 0.99  # nobody labels better, so that a text that is clearly wrong can be told
-_UNSEEN = -10.0  # the log-probability of a label that a voter has not seen
+_UNSEEN = -10.0  # the log-probability of a label that a labeler has not seen
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What one voter says.
+    """The log-probabilities of one labeler.
 
     Attributes:
-        name: Of the voter, for reports.
-        gold: Log-probabilities of the gold texts under voters that had not seen them, up to a
+        name: Of the labeler, for reports.
+        gold: Log-probabilities of the gold texts under labelers that had not seen them, up to a
             constant for each text; shape (gold, labels).
         texts: The same for the texts to check; shape (texts, labels).
     """
@@ -67,7 +67,7 @@ class Pool:
     """A fitted log-linear pool.
 
     Attributes:
-        weights: Of each voter, at least 0.
+        weights: Of each labeler, at least 0.
         biases: Of each label, sum 0.
     """
 
@@ -85,23 +85,23 @@ class Pool:
 
 
 def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64], ridge: float = 1.0) -> Pool:
-    """Finds the weights and biases of greatest penalised likelihood on gold.
+    """Fits the weights and biases by penalised maximum likelihood on gold.
 
     Args:
-        votes: Of each voter on gold, shape (gold, labels).
+        votes: Of each labeler on gold, shape (gold, labels).
         targets: The gold texts' label indices.
         ridge: Of the squares of the biases and of each weight's distance to 1 over the number of
-            voters; it decides where a handful of gold texts does not.
+            labelers; it decides where a handful of gold texts does not.
     """
     from scipy.optimize import minimize
 
     stacked = np.stack([_log_softmax(v) for v in votes])
-    voters, rows, labels = stacked.shape
+    labelers, rows, labels = stacked.shape
     rows_at = np.arange(rows)
-    equal = 1.0 / voters
+    equal = 1.0 / labelers
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
-        weights, biases = parameters[:voters], parameters[voters:]
+        weights, biases = parameters[:labelers], parameters[labelers:]
         log_p = _log_softmax(np.tensordot(weights, stacked, axes=1) + biases)
         error = np.exp(log_p)
         error[rows_at, targets] -= 1
@@ -110,10 +110,10 @@ def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64], ridge: flo
         gradient_weights = (stacked * error).sum((1, 2)) + ridge * (weights - equal)
         return float(value), np.concatenate([gradient_weights, error.sum(0) + ridge * biases])
 
-    start = np.concatenate([np.full(voters, equal), np.zeros(labels)])
-    bounds = [(0.0, _MOST_WEIGHT)] * voters + [(None, None)] * labels
+    start = np.concatenate([np.full(labelers, equal), np.zeros(labels)])
+    bounds = [(0.0, _MOST_WEIGHT)] * labelers + [(None, None)] * labels
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return Pool(found[:voters], found[voters:] - found[voters:].mean())
+    return Pool(found[:labelers], found[labelers:] - found[labelers:].mean())
 
 
 def held_out_posterior(
@@ -130,10 +130,10 @@ def held_out_posterior(
 
 
 def beats_guessing(posterior: Floats, targets: npt.NDArray[np.int64]) -> bool:
-    """Whether more gold is told right than its commonest label would be, by two standard errors.
+    """Whether accuracy on gold beats the majority class by two standard errors.
 
     Args:
-        posterior: Of gold texts that the voters had not seen, shape (gold, labels).
+        posterior: Of gold texts that the labelers had not seen, shape (gold, labels).
         targets: The gold texts' label indices.
     """
     guessed = float(np.bincount(targets).max() / len(targets))

@@ -277,7 +277,7 @@ def to_vote(
         scores: Log-probability of every label for each question.
         gold: Number of gold texts.
         texts: Number of texts to check.
-        name: Of the voter.
+        name: Of the labeler.
     """
     values = np.asarray(scores, dtype=np.float64)
     on_gold, on_texts = (np.zeros((rows, values.shape[1])) for rows in (gold, texts))

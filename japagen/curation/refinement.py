@@ -1,7 +1,7 @@
-"""Texts in doubt are criticised and written anew; the better of the two stays.
+"""Self-refinement: doubtful texts are criticised and rewritten; the better version stays.
 
 Self-refinement (Madaan et al. 2023, arXiv:2303.17651), with one difference: it is not the model
-that says whether it has done better, but a classifier that knows the gold alone.
+that says whether it has done better, but a classifier trained on gold only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Rewriter:
-    """Has a chat model criticise texts and write them anew.
+    """Has a chat model criticise and rewrite texts.
 
     Args:
         prompts: Where the templates come from.
@@ -136,7 +136,7 @@ def refine(
     filtered: Callable[[Dataset], Dataset],
     analyzer: RegisterAnalyzer,
 ) -> Dataset:
-    """Replaces texts in doubt by what was made of them, where that is better.
+    """Replaces doubtful texts by their rewrites where those are better.
 
     A child is better if its label is likelier than its parent's, it is in the register asked for
     and the filters let it pass. The other of the two stays as a rejected row.

@@ -1,6 +1,6 @@
-r"""How far a source's labels can be relied on, and how many gold texts one of its texts is worth.
+r"""Reliability of a source's labels, and how many gold texts one of its texts is worth.
 
-Four counts bear witness. A labeler that learnt from gold alone is right on some of the gold that
+There are four counts. A labeler trained on gold only is right on some of the gold that
 it has not seen, and agrees with some of the source's labels. A classifier trained on the source
 alone is right on some of the gold, and on some of the source's own texts held out. With K labels
 and errors that fall on all other labels alike, chance-corrected accuracies (p − 1/K) / (1 − 1/K)
@@ -53,7 +53,7 @@ LEAST_WEIGHT = 0.05
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of the labels of one source.
+    """The evidence on the labels of one source.
 
     Attributes:
         labels: Number of labels.
@@ -147,7 +147,7 @@ def estimate_reliability(evidence: Evidence | None, prior: Writer = "writer") ->
 
 
 def estimate_accuracy(recognized: int, gold: int, labels: int) -> Reliability:
-    """How reliable labelers are, from gold that they had not seen.
+    """Estimates how reliable labelers are, on gold that they had not seen.
 
     Args:
         recognized: Gold texts that they are right on.
@@ -224,7 +224,7 @@ _MOST_GOLD, _BLOCK = 5000, 1024
 
 
 def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Finds texts that no gold text is as near to as gold texts are to each other.
+    """Finds off-topic texts: farther from all gold texts than gold texts are from each other.
 
     Args:
         gold: Encoder vectors, shape (n, d).

@@ -24,14 +24,14 @@ REWRITTEN = "rewritten"
 # How texts were derived that were synthesised towards gold's gradients, and the filter of those
 # that they replaced.
 SYNTHESISED = "synthesised"
-# Filters of rows that were turned down for their register alone.
+# Filters that reject rows for their register alone.
 HELD_BACK = ("register", "rewritten")
 SPLITS: tuple[Split, ...] = ("train", "test", "synthetic", "unlabelled")
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Which curation filter turned an example down, and by how much.
+    """The filter that rejected an example, with the value and the threshold.
 
     Attributes:
         filter: Name of the filter.

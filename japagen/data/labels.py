@@ -144,7 +144,7 @@ class LabelSpace:
         return {name: sets[name] / sets.total() * len(self.names) for name in sorted(sets)}
 
     def closeness(self, label: Label, name: str) -> float:
-        """How good an example of ``name`` a text with another label is, 0 (none) to 1.
+        """Suitability of a text with another label as an example of ``name``, 0 (none) to 1.
 
         For tags the Jaccard index of both sets, for other kinds whether they are the same.
         """
@@ -284,7 +284,7 @@ def label_indices(dataset: Dataset, labels: Sequence[str]) -> npt.NDArray[np.int
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Texts that a classifier learns from although nobody labelled them (Lee 2013).
+    """Pseudo-labelled texts (Lee 2013).
 
     Attributes:
         texts: The texts, each with its likeliest label.

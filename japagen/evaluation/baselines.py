@@ -1,4 +1,4 @@
-"""What a reader would try first: classifiers of a few lines, to hold a run's own against.
+"""Baselines: classifiers of a few lines to compare a run's classifier with.
 
 Nothing of japagen's is in them: no descriptions, weights, frozen parts or calibration. They are
 fitted to labelled texts and return what they give for others.

@@ -1,4 +1,4 @@
-"""Tells whether new traffic still looks like what a classifier was made for.
+"""Drift detection: whether new texts still look like those a classifier was trained for.
 
 Beside a classifier lies a profile of texts that it has not learnt from: hashed word counts,
 registers, lengths and the probabilities it gave, none of which spell out a text. New traffic is
@@ -52,7 +52,7 @@ _OUTPUTS = ("labels", "confidence")
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What is kept of a sample of texts.
+    """The statistics that are kept of a sample of texts.
 
     Attributes:
         words: Shape (n, buckets): hashed counts of lemmas.
@@ -202,7 +202,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Drift:
-    """What comparing found.
+    """The result of a comparison.
 
     Attributes:
         verdict: "steady"; "watch" where what is read has changed; "retrain" where what the

@@ -27,9 +27,9 @@ from japagen.data.dataset import Dataset
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.traits import LengthBands, Traits, traits_of
 
-# With 16 gold a label over four labels, 24 other real texts a label were said to lack 1.4 traits in
-# all (mean of eight draws) and 18 of a 270M model 6.9. A false one costs a request that names a
-# word of gold.
+# With 16 gold texts per label over four labels, 24 other real texts per label were said to lack
+# 1.4 traits in all (mean of eight draws) and 18 of a 270M model 6.9. A false one costs a request
+# that names a word of gold.
 ALPHA = 0.02
 _LEAST_GOLD = 2
 _KINDS: tuple[Kind, ...] = ("word", "ending", "length_band")

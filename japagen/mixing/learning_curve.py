@@ -80,7 +80,7 @@ def _balanced(targets: Ints) -> Floats:
 
 @dataclass(frozen=True)
 class Point:
-    """A place on a curve.
+    """A point of a learning curve.
 
     Attributes:
         per_label: Texts per label, mean over the folds.
@@ -99,7 +99,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Worth:
-    """How many more gold texts per label would do what the synthetic set does.
+    """The value of the synthetic set in additional gold texts per label.
 
     Attributes:
         texts: The estimate; None beyond the curve, which then is more than `limit`.
@@ -120,10 +120,10 @@ class Worth:
 
 @dataclass(frozen=True)
 class Curves:
-    """Both curves, and the worth that they give.
+    """Both learning curves, and the label-equivalent value that follows.
 
     Attributes:
-        gold: Gold alone, by gold texts per label.
+        gold: Gold only, by gold texts per label.
         synthetic: All gold of the folds, by synthetic texts per label, from 0.
         worth: Of all synthetic texts that the folds could use.
         sources: The worth of each source by itself.
@@ -247,7 +247,7 @@ def _worth(
 
 
 def worth_of(places: Sequence[float], losses: Floats, wanted: float) -> float:
-    """How many texts more than the last place a learning curve needs for a loss.
+    """How many more texts than its last point a learning curve needs to reach a loss.
 
     A curve of few texts is not smooth: its end is taken as measured, and its shape from a
     falling (isotonic) fit on the way back, from a line over the last two doublings on the way
@@ -293,7 +293,7 @@ def measure_worth(
     seed: int,
     repeats: int,
 ) -> dict[str, Any] | None:
-    """Cross-validates heads on frozen vectors with more and more gold, and with the texts.
+    """Cross-validates heads on growing parts of gold, and on gold with the synthetic texts.
 
     Args:
         gold: Training gold; `why_not` must have nothing against it.
@@ -344,7 +344,7 @@ def why_not(gold: Dataset, kept: Dataset) -> str | None:
 
 
 def provenance(kept: Dataset) -> str:
-    """What is known of the gold that the texts descend from.
+    """Lineage: which gold texts each synthetic text was generated from, where known.
 
     Returns:
         ``known``: every text names the gold that it was written from, or was written from none.

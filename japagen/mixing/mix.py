@@ -12,14 +12,14 @@ from japagen.curation.reliability import Reliability
 from japagen.data.dataset import Dataset
 
 Reason = Literal["given", "reliable", "unreliable", "prior", "no_gold", "no_synthetic", "labels"]
-"""Why a source weighs what it does: the task says so; the evidence on its labels; nothing but the
+"""Why a source has its weight: the task says so; the evidence on its labels; nothing but the
 prior, since labels were not checked; there is no gold to weigh it against; no text of it was kept;
 or labels of a kind for which there is no evidence."""
 
 
 @dataclass(frozen=True)
 class SourceMix:
-    """What one source gives to training.
+    """What one source contributes to training.
 
     Attributes:
         texts: Kept texts.
@@ -36,10 +36,10 @@ class SourceMix:
 
 @dataclass(frozen=True)
 class Mix:
-    """What every source gives to training, beside gold.
+    """What every source contributes to training, in addition to gold.
 
     Attributes:
-        share: Synthetic share of the training loss; 0 for gold alone, 1 without gold.
+        share: Synthetic share of the training loss; 0 for gold only, 1 without gold.
         reason: That of the source that gives most, or would.
         sources: By name, in the order of the dataset.
     """
@@ -77,7 +77,7 @@ class Mix:
         return self.share * carried.get(name, 0.0) / total if total else 0.0
 
     def of(self, dataset: Dataset) -> Dataset | None:
-        """The rows to train on, each source's weighing what it should; None for gold alone.
+        """The weighted rows to train on; None for gold only.
 
         Args:
             dataset: Aligned examples with the name of their source.
@@ -109,7 +109,7 @@ def find_mix(
     share: float | None = None,
     checkable: bool = True,
 ) -> Mix:
-    """Decides by expected value how much each source weighs beside gold.
+    """Decides by expected value how much weight each source has relative to gold.
 
     Each text of a source counts for as many gold texts as `Reliability.text_weight` says, so that
     a dozen texts weigh little beside 64 gold texts and 3,000 much.

@@ -39,7 +39,7 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a classifier says of one text.
+    """The prediction for one text.
 
     Attributes:
         label: A class, a list of tags, or a number; None where the classifier abstains.
@@ -56,7 +56,7 @@ class Prediction:
 
     @property
     def confidence(self) -> float | None:
-        """The probability of what was decided: of the class, or of the least sure tag's state.
+        """The probability of the predicted class, or of the least certain tag's state.
 
         None for numbers. Where the classifier abstains it is the largest probability.
         """
@@ -234,9 +234,9 @@ class Classifier:
             yield from zip(batch, found, strict=True)
 
     def confidence_for(self, precision: float) -> float:
-        """Returns the least confidence above which predictions are right that often.
+        """Returns the lowest confidence above which predictions reach that precision.
 
-        It is found on gold that the classifier was cross-validated with. With 16 texts a label
+        It is found on gold that the classifier was cross-validated with. With 16 texts per label
         it is a rough guide: look at what is answered before relying on it.
 
         Args:
@@ -448,7 +448,7 @@ def import_onnx_package(package: str, purpose: str) -> Any:
 def threshold_for(
     precision: float, confidence: Sequence[float], right: Sequence[bool]
 ) -> float | None:
-    """Returns the least confidence above which predictions are right often enough.
+    """Returns the lowest confidence above which predictions reach a precision.
 
     Args:
         precision: The share of right ones that is asked for.

@@ -24,7 +24,7 @@ Rows = Sequence[dict[str, list[int]]]
 Features = tuple[Floats, Floats]
 
 DESCRIPTION_MASS = 8.0
-"""What a label's description weighs, in texts of gold."""
+"""How many gold texts a label's description counts for."""
 _NO_MASS = 1e-9
 # The logit of a label with neither text nor description.
 _NEVER = -20.0
@@ -41,7 +41,7 @@ _LEAST_SPREAD = 1e-3
 
 @dataclass(frozen=True)
 class Labelled:
-    """Encoded texts with soft labels, and the phrases that describe the labels.
+    """Encoded texts with soft labels, and the phrases of the label descriptions.
 
     Attributes:
         rows: Encoded texts, n of them; may be none.
@@ -95,7 +95,7 @@ class Head:
         """Returns probabilities, or numbers kept on the scale, shape (n, outputs)."""
         return space.from_logits(self.logits(features))
 
-    def cooled(self, temperature: float) -> Head:
+    def scaled(self, temperature: float) -> Head:
         """Returns the head whose logits are divided by the temperature."""
         return Head(self.weight / temperature, self.bias / temperature)
 
@@ -128,7 +128,7 @@ def fit_head(
     It is a logistic regression for classes, one for each tag, and a ridge regression for numbers.
 
     The features are centred and scaled by one number, their root mean square distance from the
-    centre: scaling each dimension by itself lifts those that hold nothing, and 16 texts a label
+    centre: scaling each dimension by itself lifts those that hold nothing, and 16 texts per label
     cannot tell which they are. Those of `PairModel` are few and each of them is chosen, hence
     scaled by itself. Descriptions are shorter and drier than texts, so they are centred by
     themselves: what is left is how they differ from each other.
@@ -194,7 +194,7 @@ def _classes(points: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Flo
 
 
 def _tags(points: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats]:
-    """Texts with a tag and those without it weigh alike.
+    """Balances each tag: texts with it and texts without it have the same total weight.
 
     With a few texts a tag and many tags, all would else be found unlikely and none be given.
     """

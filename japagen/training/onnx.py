@@ -43,7 +43,7 @@ _SAME_NUMBER = 0.01
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an exported classifier says what the torch one says.
+    """Agreement of an exported classifier with the torch one.
 
     Attributes:
         texts: How many were compared.

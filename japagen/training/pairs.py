@@ -1,4 +1,4 @@
-"""Compares two texts that a frozen encoder reads one by one.
+"""Compares two texts that a frozen encoder encodes separately (a bi-encoder).
 
 An encoder of single texts that reads a pair as one input does not compare the two, and a few
 dozen pairs do not teach it to. What it knows without being taught is which words of one text
@@ -63,7 +63,7 @@ class PairModel(nn.Module):
         return SequenceClassifierOutput(logits=self.classifier(self.compare(**inputs)))
 
     def compare(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """What is seen of each pair, shape (n, features).
+        """The features of each pair, shape (n, features).
 
         The cosine of both texts' vectors, the logarithm of the ratio of their lengths and its
         absolute value; and for each layer, of the first text and of the second: the mean, the

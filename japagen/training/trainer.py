@@ -68,7 +68,7 @@ def train(
     calibrated: bool = True,
     progress: Progress = lambda steps, _: steps,
 ) -> Classifier:
-    """Fits a classifier to gold, synthetic examples and what the labels mean.
+    """Trains a classifier on gold, synthetic examples and the label descriptions.
 
     A regularised linear head is fitted to the frozen encoder. Where the texts count for fewer than
     16 gold texts per label that is all; otherwise everything but the embeddings is tuned from
@@ -160,7 +160,7 @@ def train(
         typical = TUNED_TEMPERATURE if tunes else TYPICAL_TEMPERATURE
         head, classifier.out_of_fold = calibrate(head, logits, targets[judged], space, typical)
     elif space.kind == "classification" and not tunes:
-        head = head.cooled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
+        head = head.scaled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
     return classifier
 
@@ -190,7 +190,7 @@ def _learning_rate(settings: Training, texts: float, labels: int) -> float:
 
 
 def tunes_encoder(settings: Training, texts: float, labels: int, is_pair: bool = False) -> bool:
-    """Whether there is so much text that tuning beats a head on frozen vectors.
+    """Whether there is enough text for fine-tuning to beat a head on frozen vectors.
 
     Args:
         settings: Whether to tune at all.
@@ -311,7 +311,7 @@ class FrozenTraining:
         return fit_head(data, vectors, self._phrases).outputs(others, self._space)
 
     def log_probabilities(self, vectors: Floats, targets: Ints, others: Floats) -> Floats:
-        """Fits a head to gold alone and classifies other texts, uncalibrated.
+        """Fits a head to gold only and classifies other texts, uncalibrated.
 
         Args:
             vectors: Of the gold texts, shape (n, width).
@@ -332,7 +332,7 @@ _BETWEEN_PHRASES = re.compile(r"[、。，,;；\n]+")
 def label_phrases(
     labels: Sequence[str], descriptions: Mapping[str, str]
 ) -> tuple[list[str], list[int]]:
-    """Cuts each label's description into phrases; a label without one gives its name.
+    """Splits each label's description into phrases; a label without one gives its name.
 
     A list of what a label covers is several short texts that belong to it. One vector of the
     whole list stands between them, and near none of the texts.
