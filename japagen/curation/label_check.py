@@ -148,10 +148,9 @@ def _log_softmax(values: Floats) -> Floats:
 
 
 def with_writer(posterior: Floats, own: npt.NDArray[np.int64], accuracy: float) -> Floats:
-    """Adds the writer's own label to what the labelers make of each text (naive Bayes).
+    """Combines the labelers' posterior with the writer's own label (naive Bayes).
 
-    A writer that is right nearly always is overruled by labelers that are surer still, and by
-    nobody else.
+    A writer of high accuracy is overruled only by labelers that are surer still.
 
     Args:
         posterior: Of the labelers, shape (texts, labels).
@@ -177,14 +176,14 @@ def settle_labels(
     miss: Literal["relabel", "reject", "keep"],
     least: float,
 ) -> Dataset:
-    """Sets `weight_label` to the probability of each text's label, after acting on misses.
+    """Relabels or rejects texts, and sets `weight_label` to the probability of each label.
 
     Args:
         dataset: Examples; rows that arrive rejected stay as they are.
         labels: Every label, in the order of the columns of ``posterior``.
         posterior: Probability of every label for every row, shape (rows, labels).
         miss: With ``relabel`` a text gets the likeliest label if that is as likely as ``least``;
-            ``keep`` turns nothing down; otherwise what is less likely than ``least`` is rejected.
+            ``keep`` rejects nothing; otherwise a text less likely than ``least`` is rejected.
             `label_asked` goes on saying what was asked for.
         least: Least probability of a text's label.
 
@@ -213,7 +212,7 @@ def encoder_vote(
     texts: npt.NDArray[np.floating],
     seed: int = 0,
 ) -> Vote:
-    """The vote of logistic regression on frozen vectors, cross-fitted on gold.
+    """Log-probabilities of a logistic regression on frozen vectors, cross-fitted on gold.
 
     Args:
         gold: Vectors of the gold texts, shape (gold, width).
@@ -234,7 +233,7 @@ def encoder_vote(
 def cross_fitted_vote(
     fit: Fit, gold: Floats, targets: npt.NDArray[np.int64], texts: Floats, seed: int = 0
 ) -> Vote:
-    """A classifier's vote; on each gold text, of one that has not seen it.
+    """Cross-fits a classifier: each gold text is scored by one that was fitted without it.
 
     Args:
         fit: Fits to vectors and their label indices, and gives the log-probabilities of others.
@@ -276,7 +275,7 @@ def _log_odds(seen: Floats, targets: npt.NDArray[np.int64], vectors: Floats, lab
 
 @dataclass(frozen=True)
 class VerifiedLabels:
-    """What verification made of the texts.
+    """The texts after label verification, with the evidence.
 
     Attributes:
         dataset: With `weight_label`, relabelled or rejected where the evidence says so.
@@ -303,7 +302,7 @@ def verify_labels(
     least: float,
     seed: int,
 ) -> VerifiedLabels:
-    """Estimates how reliable each source is, and settles each label by all that vote on it.
+    """Estimates the reliability of each source, and settles each label by all labelers.
 
     Args:
         dataset: Examples with the name of their source; rejected ones stay as they are.
@@ -356,14 +355,14 @@ def _evidence(
     topical: bool,
     seed: int,
 ) -> Evidence:
-    """Counts what bears witness to the labels of a source; see `japagen.curation.reliability`.
+    """Collects the evidence on the labels of a source; see `japagen.curation.reliability`.
 
     Args:
         gold: Vectors and label indices of gold.
         source: Vectors and label indices of the source's texts.
-        labelers: What the labelers make of them, shape (texts, labels).
+        labelers: The labelers' posterior, shape (texts, labels).
         recognized: Gold texts that the labelers are right on without having seen them.
-        topical: Whether vectors that are near each other are of texts about the same thing.
+        topical: Whether near vectors mean texts on the same topic.
         seed: Of the folds.
     """
     # Texts of a writer and gold stand apart as a whole: each is centred by itself.
@@ -392,7 +391,7 @@ def _evidence(
 
 
 def _hits(seen: Floats, targets: Ints, others: Floats, theirs: Ints) -> int:
-    """How many others a logistic regression is right on."""
+    """The number of other texts that a logistic regression classifies correctly."""
     from sklearn.linear_model import LogisticRegression
 
     if not len(others) or not len(seen):

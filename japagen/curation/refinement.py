@@ -1,7 +1,7 @@
 """Self-refinement: doubtful texts are criticised and rewritten; the better version stays.
 
-Self-refinement (Madaan et al. 2023, arXiv:2303.17651), with one difference: it is not the model
-that says whether it has done better, but a classifier trained on gold only.
+Self-refinement (Madaan et al. 2023, arXiv:2303.17651), with one difference: a classifier trained
+on gold only decides whether the rewrite is better, not the model itself.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class Rewriter:
         }
 
     def rewrite(self, rows: Sequence[Example], number: int) -> list[Example | None]:
-        """A child of each text, not judged yet; None where no readable answer came.
+        """Returns a rewrite of each text, not judged yet; None where no readable answer came.
 
         Args:
-            rows: Texts in doubt.
+            rows: Doubtful texts.
             number: Which round, from 1.
         """
         asked = [self._request(CRITICISE, row, number, {}) for row in rows]
@@ -143,8 +143,8 @@ def refine(
 
     Args:
         dataset: Curated examples.
-        rounds: At most so many times a text is written anew.
-        doubt: Texts whose label is less likely are in doubt.
+        rounds: Most times that a text is rewritten.
+        doubt: Texts whose label is less likely are doubtful.
         score: Probability of its own label for every row, shape (rows,).
         rewrite: Makes a child of each text, by round.
         filtered: Applies the filters to parents and children.

@@ -28,8 +28,8 @@ def head_probabilities(
 ) -> Floats:
     """Fits multinomial logistic regression and classifies other vectors.
 
-    The features are standardised and the penalty divided by their number: its pull is then
-    alike for narrow and wide encoders.
+    The features are standardised and the penalty divided by their number, so that it acts alike
+    on narrow and wide encoders.
 
     Args:
         vectors: Shape (n, d).
@@ -67,7 +67,7 @@ class Split:
     Attributes:
         train: Rows of gold.
         held: Rows of gold.
-        usable: Rows of the synthetic set that descend from none of the held ones.
+        usable: Rows of the synthetic set with none of the held ones in their lineage.
     """
 
     train: Ints
@@ -81,7 +81,7 @@ def split_gold(
     """Cross-validation splits; each repeat holds out every gold text once.
 
     The blocks are those that shots were drawn from. Every repeat pairs the blocks of the
-    labels anew: a text is generated from gold of its own label only, so that the folds of
+    labels differently: a text is generated from gold of its own label only, so that the folds of
     the repeats differ although no block is ever split.
 
     Args:
@@ -123,7 +123,7 @@ def split_gold(
 def _touches(
     ids: Sequence[str], synthetic: Dataset
 ) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """Shape (synthetic, gold): whether a text descends from a gold text."""
+    """Shape (synthetic, gold): whether a gold text is in the lineage of a synthetic one."""
     at = {id_: column for column, id_ in enumerate(ids)}
     out = np.zeros((len(synthetic), len(ids)), dtype=bool)
     for row, shots in enumerate(synthetic.column("shot_ids")):
@@ -221,8 +221,8 @@ def gather(
 ) -> Evidence:
     """Splits gold so that no held-out text is scored by a head that saw texts generated from it.
 
-    Labels and weights of synthetic texts are what all of gold made of them: a fold is told that
-    much of what it holds out, and the curves flatter synthetic text by it.
+    Labels and weights of synthetic texts were derived from all of gold. That leaks a little about
+    the held-out part, so the curves are slightly too good for synthetic text.
 
     Args:
         gold: Gold.

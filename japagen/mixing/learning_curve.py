@@ -1,4 +1,4 @@
-"""What the synthetic set is worth in gold: its saturation curve and gold's learning curve."""
+"""Label-equivalent value of synthetic text: its saturation curve and gold's learning curve."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Judged:
 def judge(probabilities: Floats, targets: Ints) -> Judged:
     """Scores out-of-fold probabilities, shape (repeats, n, labels).
 
-    One temperature for all predictions is fitted on them: how sure a head is depends on how many
-    rows it saw, and the shipped classifier is calibrated afterwards.
+    One temperature is fitted to all predictions: a head's confidence depends on how many rows it
+    saw, and the shipped classifier is calibrated afterwards.
     """
     repeats, n, labels = probabilities.shape
     logits = np.log(np.maximum(probabilities, _TINY))
@@ -72,7 +72,7 @@ def judge(probabilities: Floats, targets: Ints) -> Judged:
 
 
 def _balanced(targets: Ints) -> Floats:
-    """Weights of texts, adding up to 1, under which every label counts alike."""
+    """Sample weights, adding up to 1, under which every label counts alike."""
     counts = np.bincount(targets)
     weights = 1.0 / counts[targets]
     return np.asarray(weights / weights.sum(), dtype=np.float64)
@@ -106,7 +106,7 @@ class Worth:
         low: Lower end of its 95% bootstrap interval; None beyond the curve.
         high: Upper end; None beyond the curve.
         base: Gold texts per label in the folds, to which these would be added.
-        limit: Most that is read off the curve: one doubling past what was measured.
+        limit: Largest value read off the curve: one doubling past what was measured.
         extrapolated: Whether the estimate lies past what was measured.
     """
 
@@ -331,7 +331,7 @@ def measure_worth(
 
 
 def why_not(gold: Dataset, kept: Dataset) -> str | None:
-    """Why nothing can be measured, as a code, or None."""
+    """A code for why nothing can be measured, or None."""
     if not len(gold):
         return "no_gold"
     if not len(kept):

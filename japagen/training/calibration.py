@@ -1,7 +1,7 @@
 """Calibration: a temperature for probabilities, and the confidence below which to abstain.
 
-Both are learnt from gold that the head judging it has not seen. A text that was written after
-that gold is left out with it: it descends from the answer.
+Both are fitted to out-of-fold predictions on gold. A synthetic text generated from a held-out gold
+text is left out with it: it would leak the answer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def fold_of(
 
     Args:
         labels: Label indices, shape (n,).
-        seed: Of the deal.
+        seed: Of the assignment.
         folds: How many.
         texts: Repetitions of one text share a fold: one of them held out must not be known from
             the other. All count as different when None.
@@ -72,8 +72,8 @@ def out_of_fold_logits(
         shot_ids: For each synthetic text, the gold that its prompt showed.
         judge: Fits to some rows and gives the logits of others.
         seed: Of the folds.
-        folds: How many the texts are dealt into.
-        most: How many of them are held out, each in its turn; all when None.
+        folds: How many the texts are split into.
+        most: How many of them are held out in turn; all when None.
 
     Returns:
         The rows of gold that were held out, shape (m,), and their logits, shape (m, outputs).
@@ -101,7 +101,7 @@ def fit_temperature(
     """Fits the temperature that logits are divided by (Guo et al. 2017).
 
     Minimises the negative log-likelihood plus (log T - log T0)^2: a dozen texts that all happen
-    to be right would otherwise call for certainty.
+    to be right would otherwise drive T to 0.
 
     Args:
         logits: Of classes or tags, shape (n, labels).
@@ -138,7 +138,7 @@ def calibrate(
         logits: Of gold, from heads that have not seen it, shape (n, outputs).
         targets: `LabelSpace.codes` of gold.
         space: The labels.
-        typical: What a temperature is drawn to.
+        typical: T0, the mode of the prior on the temperature.
 
     Returns:
         The calibrated head; and of each text of gold, but for numbers, how probable the decision

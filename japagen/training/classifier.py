@@ -75,7 +75,7 @@ class Classifier:
         model: A ``transformers`` sequence classification model, or a `PairModel`.
         tokenizer: Its fast or slow tokenizer.
         labels: Class or tag of every output, in order; of a scale of numbers its anchors.
-        prefix: What the encoder wants before every text.
+        prefix: Prefix that the encoder expects before every text.
         max_length: Longer inputs are cut, in tokens.
         encoder: Identity of the encoder it was tuned from.
         kind: What a label is.
@@ -111,7 +111,7 @@ class Classifier:
 
     @property
     def reads_apart(self) -> bool:
-        """Whether the texts of a pair are read one by one, and then compared."""
+        """Whether the texts of a pair are encoded separately (bi-encoder)."""
         return bool(getattr(self.model, "reads_apart", False))
 
     def encode(
@@ -159,7 +159,7 @@ class Classifier:
         return out
 
     def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
-        """What the network says of encoded rows, shape (n, outputs)."""
+        """The network's logits for encoded rows, shape (n, outputs)."""
         import torch
 
         self.model.eval()
@@ -240,7 +240,7 @@ class Classifier:
         it is a rough guide: look at what is answered before relying on it.
 
         Args:
-            precision: The share of right predictions that is asked for, in (0, 1].
+            precision: The precision to reach, in (0, 1].
 
         Raises:
             JapagenError: If nothing was cross-validated, or no confidence is that good.
@@ -389,7 +389,7 @@ class OnnxClassifier(Classifier):
 
     @property
     def reads_apart(self) -> bool:
-        """Whether the texts of a pair are read one by one, and then compared."""
+        """Whether the texts of a pair are encoded separately (bi-encoder)."""
         return self._reads_apart
 
     def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
@@ -451,7 +451,7 @@ def threshold_for(
     """Returns the lowest confidence above which predictions reach a precision.
 
     Args:
-        precision: The share of right ones that is asked for.
+        precision: The precision to reach.
         confidence: Probability of each predicted label.
         right: Whether each prediction was right.
 

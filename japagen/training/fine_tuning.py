@@ -1,4 +1,4 @@
-"""Tunes an encoder from the head that was fitted to its frozen vectors."""
+"""Fine-tunes an encoder, starting from the head that was fitted to its frozen vectors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _batches(
 
 
 def step_count(examples: int, settings: Training) -> int:
-    """Optimiser steps for a number of examples: enough passes, and never too few steps."""
+    """Number of optimiser steps for a number of examples: the passes, but at least the minimum."""
     steps = max(settings.epochs * -(-examples // settings.batch_size), settings.min_steps)
     return min(steps, settings.max_steps or steps)
 
