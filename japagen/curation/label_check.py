@@ -28,7 +28,7 @@ from japagen.curation.reliability import (
     find_off_topic,
 )
 from japagen.data.dataset import Dataset, Rejection
-from japagen.data.folds import deal_folds
+from japagen.data.folds import assign_folds
 from japagen.data.labels import label_indices
 
 Floats = npt.NDArray[np.float64]
@@ -121,7 +121,7 @@ def held_out_posterior(
 ) -> Floats:
     """The pool's posterior of gold texts that it was not fitted to, shape (gold, labels)."""
     found = np.empty((len(targets), votes[0].shape[1]))
-    folds = deal_folds(targets, _FOLDS, seed)
+    folds = assign_folds(targets, _FOLDS, seed)
     for fold in range(_FOLDS):
         held = folds == fold
         pool = fit_pool([v[~held] for v in votes], targets[~held])
@@ -245,7 +245,7 @@ def cross_fitted_vote(
     on_texts = fit(gold, targets, texts)
     on_gold = np.zeros((len(gold), on_texts.shape[1]))
     for repeat in range(_REPEATS):
-        folds = deal_folds(targets, _CROSS_FITS, seed + repeat)
+        folds = assign_folds(targets, _CROSS_FITS, seed + repeat)
         for fold in range(_CROSS_FITS):
             held = folds == fold
             if held.any():
@@ -368,7 +368,7 @@ def _evidence(
     # Texts of a writer and gold stand apart as a whole: each is centred by itself.
     on_gold, texts = _directions(gold[0]), _directions(source[0])
     targets = source[1]
-    folds = deal_folds(targets, _FOLDS, seed)
+    folds = assign_folds(targets, _FOLDS, seed)
     consistent = sum(
         _hits(
             texts[folds != fold],

@@ -27,7 +27,7 @@ import numpy as np
 from japagen.config.task import Task
 from japagen.curation.label_check import Vote
 from japagen.data.dataset import Dataset
-from japagen.data.folds import deal_folds
+from japagen.data.folds import assign_folds
 from japagen.japanese.registers import Register
 from japagen.llm.backend import (
     AmbiguousOptionsError,
@@ -76,7 +76,7 @@ def plan_questions(texts: Dataset, gold: Dataset, seed: int) -> list[Question]:
         gold: Labelled texts; every label should have at least two.
         seed: Of the folds and of the order of the shots.
     """
-    own = deal_folds(np.unique(gold.labels, return_inverse=True)[1], FOLDS, seed)
+    own = assign_folds(np.unique(gold.labels, return_inverse=True)[1], FOLDS, seed)
     shown, asked = _one_line_each(gold), _one_line_each(texts)
     # One shot of every label has to fit, however many labels there are.
     most = _SHOT_CHARACTERS // len(set(gold.labels))

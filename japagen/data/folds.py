@@ -54,7 +54,7 @@ def hash_rank(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def deal_folds(targets: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
+def assign_folds(targets: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
     """Deals rows into folds at random, each label evenly; shape (rows,)."""
     order = np.random.default_rng(seed).permutation(len(targets))
     order = order[np.argsort(targets[order], kind="stable")]

@@ -156,7 +156,7 @@ class RequestPlanner:
         groups: list[tuple[int, list[Request]]] = []
         for label, texts in apportion(self._asked, size * len(self._task.labels)).items():
             counts = apportion(registers[label], texts)
-            items = deal(wanted.get(label, {}), texts, self._phrasing.items(label, number))
+            items = assign_topics(wanted.get(label, {}), texts, self._phrasing.items(label, number))
             cells = fitted(spread(items, counts), self._phrasing.fits)
             for register, named in cells.items():
                 groups += self._cell(number, label, register, named)
@@ -346,7 +346,7 @@ def texts_per_request(
     )
 
 
-def deal(
+def assign_topics(
     wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge | None]
 ) -> list[Knowledge | None]:
     """Assigns each of ``size`` texts one topic to name, or none.

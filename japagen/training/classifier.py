@@ -110,16 +110,16 @@ class Classifier:
         self.out_of_fold = [(float(confidence), bool(right)) for confidence, right in out_of_fold]
 
     @property
-    def reads_apart(self) -> bool:
+    def is_bi_encoder(self) -> bool:
         """Whether the texts of a pair are encoded separately (bi-encoder)."""
-        return bool(getattr(self.model, "reads_apart", False))
+        return bool(getattr(self.model, "is_bi_encoder", False))
 
     def encode(
         self, texts: Sequence[str], text_pairs: Sequence[str | None] | None = None
     ) -> list[dict[str, list[int]]]:
         """Tokenises texts or pairs without padding."""
         firsts = [self.prefix + text for text in texts]
-        if self.reads_apart:
+        if self.is_bi_encoder:
             seconds = [self.prefix + (pair or "") for pair in text_pairs or ()]
             return encode_apart(self.tokenizer, firsts, seconds, self.max_length)
         pairs = None
@@ -130,7 +130,7 @@ class Classifier:
 
     def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Pads encoded rows to the longest of them."""
-        if self.reads_apart:
+        if self.is_bi_encoder:
             return collate_apart(self.tokenizer, rows)
         padded = self.tokenizer.pad(list(rows), return_tensors="pt")
         return dict(padded)
@@ -290,7 +290,7 @@ class Classifier:
             "encoder": self.encoder,
             "out_of_fold": self.out_of_fold,
         }
-        if self.reads_apart:
+        if self.is_bi_encoder:
             card["pair_head"] = {"pooling": self.model.pooling}
         write_json(directory / CARD, card)
 
@@ -319,7 +319,7 @@ class Classifier:
                 if (path / ONNX_FILE).is_file():
                     session = open_session(path / ONNX_FILE)
                     return OnnxClassifier(
-                        session, tokenizer, reads_apart=pair_head is not None, **card
+                        session, tokenizer, is_bi_encoder=pair_head is not None, **card
                     )
                 return cls(_open_model(path, pair_head), tokenizer, **card)
         except (SafetensorError, OSError, TypeError, ValueError) as error:
@@ -382,20 +382,20 @@ class OnnxClassifier(Classifier):
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *args: Any, reads_apart: bool, **kwargs: Any
+        self, model: Any, tokenizer: Any, *args: Any, is_bi_encoder: bool, **kwargs: Any
     ) -> None:
         super().__init__(model, tokenizer, *args, **kwargs)
-        self._reads_apart = reads_apart
+        self._is_bi_encoder = is_bi_encoder
 
     @property
-    def reads_apart(self) -> bool:
+    def is_bi_encoder(self) -> bool:
         """Whether the texts of a pair are encoded separately (bi-encoder)."""
-        return self._reads_apart
+        return self._is_bi_encoder
 
     def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
         padded = (
             collate_apart(self.tokenizer, rows, "np")
-            if self.reads_apart
+            if self.is_bi_encoder
             else self.tokenizer.pad(list(rows), return_tensors="np")
         )
         inputs = {i.name: padded[i.name].astype(np.int64) for i in self.model.get_inputs()}

@@ -41,7 +41,7 @@ class PairModel(nn.Module):
         outputs: Numbers to give for a pair.
     """
 
-    reads_apart = True
+    is_bi_encoder = True
 
     def __init__(self, encoder: Any, pooling: Literal["mean", "cls"], outputs: int) -> None:
         super().__init__()
