@@ -98,8 +98,8 @@ def plan(
         int | None,
         typer.Option(
             "--sample",
-            help="Requests to send to measure time and length; 4 to a local generator, none to "
-            "one elsewhere, unless said here.",
+            help="Requests to send to measure time and length; by default 4 to a local generator "
+            "and none to a remote one.",
             min=0,
         ),
     ] = None,

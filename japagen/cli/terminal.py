@@ -363,12 +363,12 @@ app.add_typer(model, name="model")
 
 Config = Annotated[Path, typer.Argument(help="The task file (YAML).", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
-Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/NAME if absent.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory; by default runs/NAME.")]
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="Replace a key of the task: --set seed=3.")
+    list[str] | None, typer.Option("--set", help="Override a key of the task: --set seed=3.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")]
 
 
 class Language(Enum):
