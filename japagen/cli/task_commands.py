@@ -285,7 +285,7 @@ _STEPS = {
 
 
 def print_estimate(found: Mapping[str, Any]) -> None:
-    """Prints what `estimating.estimate` found: a line a step, the sum, and the budget."""
+    """Prints what `estimating.estimate` found: a line per step, the sum, and the budget."""
     rows = [_row(_STEPS[step["step"]], step) for step in found["steps"]]
     columns = ["step", "requests", "prompt tokens", "answer tokens", "time", "yen"]
     if len(rows) > 1:

@@ -57,7 +57,7 @@ class _Remaining(TimeRemainingColumn):
 
 
 class Terminal:
-    """A listener that prints a line a stage, and bars where someone is watching.
+    """A listener that prints a line per stage, and bars where someone is watching.
 
     Bars show inside a ``with`` block: one for every stage that is under way, which counts
     while something is tracked.
@@ -315,7 +315,7 @@ def print_alignment(found: Mapping[str, Any]) -> None:
 
 
 def register_line(text: str, report: Any) -> str:
-    """One line a text: style, keigo, level, and the evidence."""
+    """One line per text: style, keigo, level, and the evidence."""
     register = report.register
     keigo = "+".join(register.to_dict()["keigo"]) or "-"
     evidence = " ".join(f"{e.surface}[{e.kind}]" for e in report.evidence[:6])

@@ -341,7 +341,7 @@ class Evaluation(Section):
         test_share: Share of gold held out where no test file is given.
         bootstrap: Resamples for intervals.
         metric: The metric of the verdict: ``macro_f1``, ``accuracy`` or ``matthews`` for classes;
-            ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels a text; ``spearman``
+            ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels per text; ``spearman``
             or ``pearson`` for numbers. The first of them when absent; all are shown.
         baselines: Whether to fit simple baselines, and show them next to japagen:
             logistic regression on TF-IDF of character n-grams, and plain fine-tuning of the
@@ -411,7 +411,7 @@ class GeneratorSettings(Section):
 
 Attributes = dict[Item, tuple[Item, ...]]
 TEXTS_PER_REQUEST = 5
-"""Of a chat model; one that continues documents writes one text a request."""
+"""Of a chat model; one that continues documents writes one text per request."""
 Diversity = Literal["low", "medium", "high"]
 
 # What each level sets where the task file does not: section to key to value. The middle one is

@@ -61,7 +61,7 @@ class Task(Section):
         name: Identifies the task; a run directory belongs to one name.
         description: One Japanese phrase that says what the texts are.
         text_type: What one text is called in Japanese, for example 問い合わせ.
-        kind: ``classification`` (one label a text), ``multi_label`` (any number of them) or
+        kind: ``classification`` (one label per text), ``multi_label`` (any number of them) or
             ``regression`` (a number); told by ``scale`` when absent.
         pair: What the two texts are called where texts come in pairs.
         label_type: What a label is called in Japanese, for example 分類 or 類似度.

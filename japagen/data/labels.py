@@ -36,7 +36,7 @@ class LabelSpace:
     """The labels of one task.
 
     Attributes:
-        kind: One class a text, any number of tags, or a number.
+        kind: One class per text, any number of tags, or a number.
         names: Every class; every tag; or the anchors of the scale, as written in the task.
         may_be_empty: Whether a text may have no tag at all.
     """

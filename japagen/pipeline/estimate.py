@@ -177,7 +177,7 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
             f"{info.name} continues documents: of generation.attributes it is told the first alone."
         )
     if info.prompt_kind == "document" and (task.generation.texts_per_request or 1) > 1:
-        notes.append(f"{info.name} continues documents: it writes one text a request.")
+        notes.append(f"{info.name} continues documents: it writes one text per request.")
     if task.generation.strategy == STRATEGY:
         notes.append(
             "Gradient matching writes texts anew in this process once their labels were checked: "

@@ -183,7 +183,7 @@ class Classifier:
             abstain_below: Give no label where the decision is less probable than this.
 
         Returns:
-            One prediction a text, in input order.
+            One prediction per text, in input order.
 
         Raises:
             JapagenError: If a single string is given in place of a list, or single texts where
