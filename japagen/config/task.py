@@ -264,7 +264,13 @@ class Task(Section):
         return self
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Task:
+    def load(
+        cls,
+        path: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        recorded: bool = False,
+    ) -> Task:
         """Reads a task file; relative paths in it are taken from its directory.
 
         Args:
@@ -272,6 +278,8 @@ class Task(Section):
             overrides: Dotted keys to values that replace the file's, for example
                 ``{"generation.per_label": 20}``. Paths here are relative to the
                 current directory.
+            recorded: The file was written by a run, perhaps of an earlier version: settings
+                removed since are left out.
 
         Raises:
             JapagenError: If the file is missing, is not YAML, or a key or value is wrong.
@@ -281,6 +289,9 @@ class Task(Section):
         from_directory(raw, path.parent)
         for key, value in (overrides or {}).items():
             set_key(raw, key, value)
+        for setting in REMOVED if recorded else ():
+            if (section := _section_with(raw, setting)) is not None:
+                del section[setting.partition(": ")[0].rpartition(".")[2]]
         return cls.parse(raw, str(path))
 
     @classmethod
@@ -461,13 +472,15 @@ REMOVED = {
 
 def removed_settings(raw: Mapping[str, Any]) -> list[str]:
     """Lists the removed settings that an unvalidated task still has, each with what to use now."""
-    return [sentence for setting, sentence in REMOVED.items() if _has(raw, setting)]
+    return [text for setting, text in REMOVED.items() if _section_with(raw, setting) is not None]
 
 
-def _has(raw: Mapping[str, Any], setting: str) -> bool:
+def _section_with(raw: Mapping[str, Any], setting: str) -> Any:
+    """The section of an unvalidated task that holds a removed setting; None where it is absent."""
     dotted, _, value = setting.partition(": ")
     *sections, key = dotted.split(".")
     section: Any = raw
     for name in sections:
         section = section.get(name) if isinstance(section, Mapping) else None
-    return isinstance(section, Mapping) and key in section and (not value or section[key] == value)
+    there = isinstance(section, Mapping) and key in section
+    return section if there and (not value or section[key] == value) else None
