@@ -6,7 +6,7 @@
 
 DIR holds a folder per task with ``pool.jsonl``, ``dev.jsonl`` and, but for tasks whose texts come
 with this folder, ``strong_llm.jsonl``. For each task, number of gold texts per label, draw of gold
-and source of synthetic text, classifiers are trained on gold alone, on the plain union, on the
+and source of synthetic text, classifiers are trained on gold only, on the plain union, on the
 texts alone, at fixed shares, and as japagen decides by itself. Regret is the best of the former
 less the latter, macro-F1. Heads on the frozen encoder are compared unless ``--tuned`` has the
 encoder tuned, which takes a minute or so for each classifier. ``--speed`` has a whole run decide on
