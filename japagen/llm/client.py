@@ -14,6 +14,7 @@ from japagen.config.sections import GeneratorSettings
 from japagen.config.task import Task
 from japagen.listener import Listener
 from japagen.llm.backend import (
+    MOST_REPLIES,
     Answer,
     Chooser,
     Generator,
@@ -236,8 +237,8 @@ def run_requests(
     if not waiting:
         return answered
     info = generator.info
-    ledger.plan(waiting, info.identity, purpose)
-    with _first_ctrl_c(patient=not info.local) as pressed:
+    ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
+    with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
         outbox = _Outbox(waiting, generator, ledger, purse or Purse(), pressed)
         for answer in progress(outbox.answers(), len(waiting)):
             ledger.record(answer)
@@ -288,7 +289,8 @@ class _Outbox:
             request = self._waiting[self._next]
             estimate = self._estimate(request)
             tokens = math.ceil(estimate * self._doubt)
-            if not self._purse.set_aside(request, tokens):
+            replies = 1 if self._generator.info.resumable else MOST_REPLIES
+            if not self._purse.set_aside(request, tokens, replies):
                 return
             self._ledger.mark_sent(request, tokens)
             self._estimates[request.id] = estimate
