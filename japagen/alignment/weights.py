@@ -101,7 +101,7 @@ def align_datasets(
             is measured on, whatever the method.
         resample: Draw this many rows by weight, without replacement, in place of weights: those
             drawn weigh alike, the others 0, and what the diagnostics say after is said of them.
-        workers: Processes that read the texts; None takes one a core where there is enough text.
+        workers: Processes that read the texts; None takes one per core where there is enough text.
             The weights do not depend on it.
         progress: Wraps the stream of blocks of texts that were read (iterable, total).
 
@@ -287,7 +287,7 @@ def _vectors(
             f"Expected vectors of {' and '.join(map(str, sizes[: max(2, len(arrays))]))} rows and "
             "of one width for gold, synthetic and perhaps unlabelled, found shapes "
             f"{', '.join(str(a.shape) for a in arrays)}.",
-            "Pass vectors=(gold, synthetic), one row of numbers a text, in the order of the rows.",
+            "Pass vectors=(gold, synthetic), one row of numbers per text, in the rows' order.",
         )
     taken = []
     for array, dataset, rows in zip(arrays, datasets, ordered, strict=False):

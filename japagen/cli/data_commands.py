@@ -43,29 +43,31 @@ def align(
     synthetic: Annotated[Path, typer.Argument(help="Examples to weight.", show_default=False)],
     gold: Annotated[Path, typer.Argument(help="Labelled examples.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
-    unlabelled: Annotated[Path | None, typer.Option(help="Texts of the target.")] = None,
+    unlabelled: Annotated[Path | None, typer.Option(help="Unlabelled texts of the target.")] = None,
     method: Annotated[str, typer.Option(help=_METHOD_HELP)] = "entropy",
     label_prior: Annotated[str, typer.Option(help="auto, gold, uniform or estimate.")] = "auto",
-    floor: Annotated[float, typer.Option(help="Least effective sample share a label.")] = 0.3,
+    floor: Annotated[
+        float, typer.Option(help="Least effective sample size per label, as a share of its texts.")
+    ] = 0.3,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     number: Annotated[
         int | None,
-        typer.Option("--resample", help="Draw this many by weight, each then of weight 1."),
+        typer.Option("--resample", help="Sample this many rows by weight in place of weights."),
     ] = None,
     registers: Annotated[
         bool | None,
         typer.Option(
-            help="Find registers of texts that come without, so that they are matched; "
-            "up to 50,000 texts if absent.",
+            help="Detect the registers of texts that have none, so that they are matched too; "
+            "by default for up to 50,000 texts.",
             show_default=False,
         ),
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="Measure on its vectors as well: embedded, a directory or a Hub name."),
+        typer.Option(help="Also measure on its vectors: embedded, a directory or a Hub name."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that read texts; chosen if absent.", min=1)
+        int | None, typer.Option(help="Number of processes; by default up to one per core.", min=1)
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -104,7 +106,7 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
     form: Annotated[
         ExportFormat | None,
-        typer.Option("--format", help="From the suffix of the path if absent; hf has none."),
+        typer.Option("--format", help="By default from the suffix of the path; hf has none."),
     ] = None,
     bom: Annotated[bool, typer.Option("--bom", help="Byte order mark, for Excel.")] = False,
     rejected: Annotated[
@@ -135,13 +137,13 @@ def export(
 @data.command()
 def register(
     file: Annotated[
-        Path | None, typer.Argument(help="A file of texts; standard input if absent.")
+        Path | None, typer.Argument(help="A file of texts; by default standard input.")
     ] = None,
     user_dictionary: Annotated[
         Path | None, typer.Option(help="A compiled MeCab user dictionary.")
     ] = None,
     honorifics: Annotated[
-        Path | None, typer.Option(help="Own honorific words (YAML): WORD: sonkeigo.")
+        Path | None, typer.Option(help="Your own honorific words, a YAML file of WORD: sonkeigo.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -169,7 +171,7 @@ def report(
         Language, typer.Option("--lang", help="Language of the report.")
     ] = Language.JA,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="RUN/report.html if absent.")
+        Path | None, typer.Option("--output", "-o", help="By default RUN/report.html.")
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run."""
@@ -253,22 +255,29 @@ def _probe(config: Path) -> list[dict[str, Any]]:
 def review(
     run_path: RunPath,
     number: Annotated[int, typer.Option("-n", help="How many examples to show.", min=1)] = 100,
-    reviewer: Annotated[str, typer.Option(help="Who decides; kept with every decision.")] = "",
+    reviewer: Annotated[str, typer.Option(help="Your name, stored with every decision.")] = "",
     language: Annotated[
         Language, typer.Option("--lang", help="Language of the page.")
     ] = Language.JA,
-    port: Annotated[int, typer.Option(help="0 for any free one.", min=0, max=65535)] = 0,
+    port: Annotated[
+        int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)
+    ] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     gold: Annotated[
         Path | None,
-        typer.Option(help="Write the texts that people found good here as gold; no page."),
+        typer.Option(help="Write the accepted texts here as gold; no page."),
     ] = None,
     answers: Annotated[
         Path | None,
-        typer.Option("--import", help="Take in an export of Label Studio or Argilla; no page."),
+        typer.Option(
+            "--import",
+            help="Import an export of Label Studio or Argilla, without opening the page.",
+        ),
     ] = None,
-    summary: Annotated[bool, typer.Option("--summary", help="Print the result; no page.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the sample, at the first review.")] = 0,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print the summary, without opening the page.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample.")] = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -322,7 +331,7 @@ def attributes(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Have the generator propose generation.attributes: what texts of each label vary in."""
+    """Have the generator propose attributes that texts of each label vary in, as YAML."""
     if output is not None and output.exists() and not overwrite:
         raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
     with terminal.Terminal(doing="attributes"):

@@ -98,8 +98,8 @@ def plan(
         int | None,
         typer.Option(
             "--sample",
-            help="Requests to send to measure time and length; 4 to a local generator, none to "
-            "one elsewhere, unless said here.",
+            help="Requests to send to measure time and length; by default 4 to a local generator "
+            "and none to a remote one.",
             min=0,
         ),
     ] = None,
@@ -285,7 +285,7 @@ _STEPS = {
 
 
 def print_estimate(found: Mapping[str, Any]) -> None:
-    """Prints what `estimating.estimate` found: a line a step, the sum, and the budget."""
+    """Prints what `estimating.estimate` found: a line per step, the sum, and the budget."""
     rows = [_row(_STEPS[step["step"]], step) for step in found["steps"]]
     columns = ["step", "requests", "prompt tokens", "answer tokens", "time", "yen"]
     if len(rows) > 1:
@@ -305,6 +305,11 @@ def print_estimate(found: Mapping[str, Any]) -> None:
         say(
             f"{_STEPS[step]}: how many are needed is known when 20 texts are there; until then "
             "'about' does not count them, and 'at most' does"
+        )
+    if found["batch"] is not None:
+        say(
+            f"yen: at {found['batch']:.0%} of generator.price, that of the batch API; a batch may "
+            "take a day, and each round and step waits for the one before"
         )
     if found["budget"]:
         _print_budget(found)

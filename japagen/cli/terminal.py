@@ -57,7 +57,7 @@ class _Remaining(TimeRemainingColumn):
 
 
 class Terminal:
-    """A listener that prints a line a stage, and bars where someone is watching.
+    """A listener that prints a line per stage, and bars where someone is watching.
 
     Bars show inside a ``with`` block: one for every stage that is under way, which counts
     while something is tracked.
@@ -248,7 +248,7 @@ def _print_sources(metrics: Mapping[str, Any]) -> None:
 
 
 def _of_arm(learnt: str, shown: str) -> str:
-    """The scores of what learnt from gold alone, or from something besides."""
+    """The scores of a classifier, with what it was trained on."""
     said = {
         "gold": f"gold only: {shown}",
         "synthetic": f"with synthetic: {shown}",
@@ -269,7 +269,7 @@ def _print_mix(metrics: Mapping[str, Any]) -> None:
         return
     why = words.name("mix", mix["reason"])
     if not_used(metrics):
-        say(f"Synthetic text was not used: the model is that of gold alone. {why}")
+        say(f"Synthetic text was not used: the classifier was trained on gold only. {why}")
     elif mix["share"] == 0:
         say(f"Synthetic text was not used. {why}")
     else:
@@ -315,7 +315,7 @@ def print_alignment(found: Mapping[str, Any]) -> None:
 
 
 def register_line(text: str, report: Any) -> str:
-    """One line a text: style, keigo, level, and the evidence."""
+    """One line per text: style, keigo, level, and the evidence."""
     register = report.register
     keigo = "+".join(register.to_dict()["keigo"]) or "-"
     evidence = " ".join(f"{e.surface}[{e.kind}]" for e in report.evidence[:6])
@@ -363,12 +363,12 @@ app.add_typer(model, name="model")
 
 Config = Annotated[Path, typer.Argument(help="The task file (YAML).", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
-Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/NAME if absent.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory; by default runs/NAME.")]
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="Replace a key of the task: --set seed=3.")
+    list[str] | None, typer.Option("--set", help="Override a key of the task: --set seed=3.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")]
 
 
 class Language(Enum):

@@ -80,7 +80,7 @@ class Request:
         each: Where the answer is a list of texts, what each of them names: part of ``knowledge``.
             Empty where one text, or a label, is wanted.
         settings: How each text is to be written (who writes, how long), a line ``NAME：VALUE`` for
-            each attribute; one entry a text, or none where nothing is said.
+            each attribute; one entry per text, or none where nothing is said.
     """
 
     id: str
@@ -179,6 +179,8 @@ class GeneratorInfo:
         prompt_kind: Whether it continues documents or answers chat turns.
         local: True when prompts do not leave this machine.
         terms: What may be done with its output.
+        resumable: True when what is in flight goes on without this process, and is taken up by
+            asking for it again.
     """
 
     name: str
@@ -186,6 +188,7 @@ class GeneratorInfo:
     prompt_kind: PromptKind
     local: bool
     terms: OutputTerms = field(default_factory=lambda: OutputTerms("Terms unknown: check them."))
+    resumable: bool = False
 
 
 class Generator(Protocol):

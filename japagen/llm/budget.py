@@ -59,7 +59,7 @@ class Purse:
                 "budget in tokens.",
             )
         self._spent = _Cost()
-        self._aside: dict[str, _Cost] = {}
+        self._aside: dict[str, tuple[_Cost, int]] = {}
         self._all_aside = _Cost()
         found = totals or {}
         for prompt, completion in (
@@ -69,33 +69,34 @@ class Purse:
             cost = self._cost(int(found.get(prompt, 0)), int(found.get(completion, 0)))
             self._spent.add(cost)
 
-    def set_aside(self, request: Request, prompt_tokens: int) -> bool:
+    def set_aside(self, request: Request, prompt_tokens: int, replies: int = MOST_REPLIES) -> bool:
         """Sets aside what a request may cost; False, and nothing is, if that is too much.
 
         Args:
             request: What is about to be sent.
             prompt_tokens: How long its prompt is at most.
+            replies: Replies that it may be charged for.
         """
         cost = _Cost()
-        cost.add(self._cost(prompt_tokens, request.sampling.max_tokens), MOST_REPLIES)
+        cost.add(self._cost(prompt_tokens, request.sampling.max_tokens), replies)
         for bound, spent, aside, more in (
             (self._budget.tokens, self._spent.tokens, self._all_aside.tokens, cost.tokens),
             (self._budget.yen, self._spent.yen, self._all_aside.yen, cost.yen),
         ):
             if bound is not None and spent + aside + more > bound:
                 return False
-        self._aside[request.id] = cost
+        self._aside[request.id] = (cost, replies)
         self._all_aside.add(cost)
         return True
 
     def settle(self, answer: Answer) -> None:
         """Spends what an answer cost, and frees what was set aside for it."""
-        aside = self._aside.pop(answer.request_id, _Cost())
+        aside, replies = self._aside.pop(answer.request_id, (_Cost(), 1))
         self._all_aside.add(aside, -1)
         self._spent.add(self._cost(answer.prompt_tokens, answer.completion_tokens))
         if not (answer.prompt_tokens or answer.error):  # a server that does not count tokens
-            self._spent.tokens += aside.tokens // MOST_REPLIES
-            self._spent.yen += aside.yen / MOST_REPLIES
+            self._spent.tokens += aside.tokens // replies
+            self._spent.yen += aside.yen / replies
 
     def _cost(self, prompt_tokens: int, completion_tokens: int) -> _Cost:
         price = self._price

@@ -17,6 +17,7 @@ from japagen.errors import JapagenError
 from japagen.listener import Listener
 from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
 from japagen.llm.backend import (
+    MOST_REPLIES,
     Announcer,
     Answer,
     Chooser,
@@ -102,7 +103,8 @@ class Asker:
         if self._loaded is None:
             from japagen.llm.registry import load_generator
 
-            self._loaded = load_generator(self._task.generator)
+            batches = self._path.with_name("batches")
+            self._loaded = load_generator(self._task.generator, batches, self._listener.note)
         return self._loaded
 
     @property
@@ -156,7 +158,7 @@ class Asker:
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
         """Sends what has no answer yet and tells of it under the name of its purpose."""
         ids = [r.id for r in requests]
-        budget, price = self._task.generation.budget, self._task.generator.price
+        budget, price = self._task.generation.budget, self._task.generator.price_now
         dictionary = self._task.japanese.user_dictionary
         outgoing = prepare(requests, self.info, self._task.privacy, dictionary)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
@@ -226,7 +228,7 @@ class Asker:
             totals = dict(ledger.totals())
             masked = sum(ledger.masked().values())
             seconds = round(ledger.wall_seconds("generate"), 3)
-        if price := self._task.generator.price:
+        if price := self._task.generator.price_now:
             spent = yen(price, totals["prompt_tokens"], totals["completion_tokens"])
             totals["yen"] = round(spent, 4)
         if not self.info.local:
@@ -287,8 +289,8 @@ def run_requests(
     if not waiting:
         return answered
     info = generator.info
-    ledger.plan(waiting, info.identity, purpose)
-    with _first_ctrl_c(patient=not info.local) as pressed:
+    ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
+    with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
         outbox = _Outbox(waiting, generator, ledger, purse or Purse(), pressed)
         for _ in progress(outbox.answers(), len(waiting)):
             if pressed.is_set() and outbox.announce():
@@ -354,7 +356,8 @@ class _Outbox:
             self._ledger.record(answer)
             return True
         self._ledger.record(replace(answer, finish="error", error=UNREADABLE))
-        if request.id in self._again:
+        # Another batch for a few of them may take another day: the next run has one for all.
+        if request.id in self._again or self._generator.info.resumable:
             return True
         self._again.add(request.id)
         # The same seed would bring the same answer.
@@ -366,7 +369,8 @@ class _Outbox:
             request = self._waiting[self._next]
             estimate = self._estimate(request)
             tokens = math.ceil(estimate * self._doubt)
-            if not self._purse.set_aside(request, tokens):
+            replies = 1 if self._generator.info.resumable else MOST_REPLIES
+            if not self._purse.set_aside(request, tokens, replies):
                 return
             self._estimates[request.id] = estimate
             self._tokens[request.id] = tokens

@@ -158,22 +158,29 @@ class Ledger:
                 "INSERT OR REPLACE INTO generators VALUES (?, ?, ?)", [*values, time.time()]
             )
 
-    def plan(self, requests: Iterable[Request], generator: str, purpose: str = "generate") -> None:
+    def plan(
+        self,
+        requests: Iterable[Request],
+        generator: str,
+        purpose: str = "generate",
+        *,
+        lost: bool = True,
+    ) -> None:
         """Opens a session and records the requests to be sent; known ones stay as they are.
-
-        What an earlier session left in flight counts as lost from here on.
 
         Args:
             requests: What is to be sent.
             generator: To whom.
             purpose: What the session's time is counted under.
+            lost: Whether what an earlier session left in flight is counted as lost from here on.
         """
         now = time.time()
         rows = [(r.id, generator, r.seed, _body(r), now) for r in requests]
         with self._commit(now=True):
             self._db.executemany("INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?, ?)", rows)
-            self._db.execute("INSERT INTO lost SELECT * FROM in_flight")
-            self._db.execute("DELETE FROM in_flight")
+            if lost:
+                self._db.execute("INSERT INTO lost SELECT * FROM in_flight")
+                self._db.execute("DELETE FROM in_flight")
             self._db.execute("INSERT INTO sessions VALUES (?, ?, ?)", [now, now, purpose])
 
     def note_masked(self, masked: Mapping[str, Mapping[str, int]]) -> None:
@@ -404,7 +411,6 @@ def _with_scores(
 
 def _info(text: str) -> GeneratorInfo:
     found = json.loads(text)
-    found.pop("resumable", None)  # of version 0.1
     return GeneratorInfo(**{**found, "terms": OutputTerms(**found["terms"])})
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from japagen.config.sections import GeneratorSettings
 from japagen.errors import JapagenError
 from japagen.llm.backend import Generator
@@ -13,11 +16,17 @@ _MODELS = {
 }
 
 
-def load_generator(settings: GeneratorSettings) -> Generator:
+def load_generator(
+    settings: GeneratorSettings,
+    batches: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Generator:
     """Returns the backend; models and connections start with the first request.
 
     Args:
         settings: Which, and how.
+        batches: Where batches are noted; without it nothing goes by the batch API.
+        note: Told what the user should know while waiting.
 
     Raises:
         JapagenError: If the settings do not go together or an extra is missing.
@@ -41,6 +50,20 @@ def load_generator(settings: GeneratorSettings) -> Generator:
 
         return HFGenerator(settings.model, slots=settings.slots)
     settings.check_variables()
+    if settings.batch and batches is not None:
+        from japagen.llm.backends.openai_batch import OpenAIBatchGenerator
+
+        return OpenAIBatchGenerator(
+            settings.model,
+            batches,
+            note,
+            base_url=settings.base_url,
+            api=settings.api,
+            api_key_env=settings.api_key_env,
+            headers=settings.headers,
+            extra_body=settings.extra_body,
+            omit=settings.omit,
+        )
     from japagen.llm.backends.openai import OpenAIGenerator
 
     return OpenAIGenerator(

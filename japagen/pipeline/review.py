@@ -40,7 +40,7 @@ def open_review(
     """
     run = Run.open(path)
     dataset = _examples(run)
-    task = Task.load(run.path / "task.yaml")
+    task = Task.load(run.path / "task.yaml", recorded=True)
     with closing(Decisions(run.path / FILE)) as decisions:
         yield Session(
             dataset,

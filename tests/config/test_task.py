@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from japagen.config.task import REMOVED, Task
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import resource_dir
+from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import localized
 
@@ -32,6 +33,19 @@ def test_a_removed_setting_says_what_to_use_instead(raw_task: dict[str, Any], se
     ]
     assert REMOVED[setting].startswith(f"{setting} was removed in 0.2")
     assert "0.2 で廃止しました" in localized(REMOVED[setting], "ja")
+
+
+def test_what_an_earlier_run_recorded_is_read_without_what_was_removed(
+    tmp_path: Path, raw_task: dict[str, Any]
+) -> None:
+    raw = Task.parse(raw_task).model_dump(mode="json")
+    raw |= {"balance": {}, "alignment": {"method": "auto", "resample": None}}
+    raw["training"]["soft_labels"] = 0.5
+    path = tmp_path / "task.yaml"
+    path.write_text(to_yaml(raw), encoding="utf-8")
+    assert Task.load(path, recorded=True) == Task.parse(raw_task)
+    with pytest.raises(JapagenError, match="has 4 problem"):
+        Task.load(path)
 
 
 def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[str, Any]) -> None:

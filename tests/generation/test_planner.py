@@ -18,7 +18,7 @@ from japagen.generation import planner
 from japagen.generation.coverage import passages_in
 from japagen.generation.planner import (
     RequestPlanner,
-    deal,
+    assign_topics,
     fitted,
     plan_requests,
     round_sizes,
@@ -213,7 +213,7 @@ def test_dealing_gives_every_request_one_thing_and_every_thing_its_part(
     wanted: dict[Knowledge, float], size: int, fillers: int
 ) -> None:
     filler = Knowledge("knowledge", "題材そのもの")
-    dealt = deal(wanted, size, iter([filler] * fillers))
+    dealt = assign_topics(wanted, size, iter([filler] * fillers))
     assert len(dealt) == size
     counts = Counter(k for k in dealt if k is not None)
     total = sum(wanted.values())

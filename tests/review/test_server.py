@@ -62,7 +62,7 @@ def run_path(tmp_path: Path, raw_task: dict[str, Any]) -> Path:
 @pytest.fixture
 def page(run_path: Path) -> Iterator[str]:
     """The address of ``japagen data review`` in a process of its own."""
-    command = [sys.executable, "-m", "japagen", "review", str(run_path), "--no-browser"]
+    command = [sys.executable, "-m", "japagen", "data", "review", str(run_path), "--no-browser"]
     process = subprocess.Popen(
         [*command, "-n", "12", "--reviewer", "佐藤"],
         stderr=subprocess.PIPE,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from japagen.errors import MissingExtraError
 from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
-from japagen.llm.backends.openai_protocol import Endpoint, Knowledge
+from japagen.llm.backends.openai_protocol import Endpoint, ServerCapabilities
 from japagen.llm.backends.rate_limit import Pace, Patience
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class OpenAIGenerator:
         self._slots = slots or _MOST_SLOTS
         self._patience = Patience(timeout, deadline)
         self._pace = Pace(requests_per_minute, tokens_per_minute)
-        self._knowledge = Knowledge()
+        self._capabilities = ServerCapabilities()
         self._sessions: set[Session] = set()
 
     @property
@@ -119,7 +119,7 @@ class OpenAIGenerator:
 
         session = Session(
             self._endpoint,
-            self._knowledge,
+            self._capabilities,
             self._slots,
             self._patience,
             self._pace,
@@ -135,7 +135,7 @@ class OpenAIGenerator:
     @property
     def refused(self) -> frozenset[str]:
         """Options that the server has refused so far."""
-        return frozenset(self._knowledge.refused)
+        return frozenset(self._capabilities.refused)
 
     def models(self) -> list[str]:
         """Names of the models that the server lists; none where it lists none.
@@ -153,7 +153,7 @@ class OpenAIGenerator:
         Before the first answer the ratio is a rough figure for Japanese (0.8). A measured one
         includes the chat template's tokens, so it errs on the high side.
         """
-        return self._knowledge.estimate(len(text))
+        return self._capabilities.estimate(len(text))
 
     @property
     def scores_options(self) -> bool:

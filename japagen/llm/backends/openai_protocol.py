@@ -74,7 +74,7 @@ def _count(value: Any) -> int:
     return min(int(value), _MOST_TOKENS) if isinstance(value, int | float) and value > 0 else 0
 
 
-class Knowledge:
+class ServerCapabilities:
     """What a generator has learnt about its server, over all its streams.
 
     Attributes:

@@ -23,7 +23,7 @@ from japagen.llm.backend import MOST_REPLIES, Answer, Request
 from japagen.llm.backends.openai_protocol import (
     Endpoint,
     Failure,
-    Knowledge,
+    ServerCapabilities,
     Usage,
     options_of,
     prompt_of,
@@ -55,7 +55,7 @@ class Session:
 
     Args:
         endpoint: Whom to ask.
-        knowledge: What is known of the server; added to.
+        capabilities: What is known of the server; added to.
         slots: Most requests at a time.
         patience: How long to wait for answers.
         pace: How fast attempts may follow each other.
@@ -65,14 +65,14 @@ class Session:
     def __init__(
         self,
         endpoint: Endpoint,
-        knowledge: Knowledge,
+        capabilities: ServerCapabilities,
         slots: int,
         patience: Patience,
         pace: Pace,
         on_send: Callable[[Request, bool], None],
     ) -> None:
         self._endpoint = endpoint
-        self._knowledge = knowledge
+        self._capabilities = capabilities
         self._slots = slots
         self._patience = patience
         self._on_send = on_send
@@ -152,7 +152,7 @@ class Session:
         while attempts < _MOST_ATTEMPTS:
             try:
                 async with self._gate.turn(until):
-                    await self._pace.wait(self._knowledge.most_tokens(request), until)
+                    await self._pace.wait(self._capabilities.most_tokens(request), until)
                     began = began or clock()
                     until = began + self._patience.deadline
                     attempts += 1
@@ -194,7 +194,7 @@ class Session:
         try:
             text, finish, scores = await self._exchange(request, usage, until - sent)
         except Failure as failure:
-            if failure.astray and not self._knowledge.answered:
+            if failure.astray and not self._capabilities.answered:
                 self._gate.shut()
                 raise self._endpoint.wrong(self._endpoint.clean(failure.reason)) from None
             if failure.retry == "later":
@@ -205,7 +205,7 @@ class Session:
         except JapagenError:
             self._gate.shut()
             raise
-        self._knowledge.answered = True
+        self._capabilities.answered = True
         self._failing_since = None
         self._gate.speed_up()
         seconds = self._loop.time() - sent
@@ -222,9 +222,9 @@ class Session:
 
     async def _exchange(self, request: Request, usage: Usage, seconds: float) -> _Read:
         """Sends a request once and returns what came, or raises `Failure`."""
-        endpoint, knowledge = self._endpoint, self._knowledge
+        endpoint, capabilities = self._endpoint, self._capabilities
         prompt = prompt_of(request, endpoint.api)
-        options = options_of(request, endpoint, knowledge.refused)
+        options = options_of(request, endpoint, capabilities.refused)
         seconds, sent = min(self._patience.timeout, seconds), self._loop.time()
         try:
             # The client's own timeouts are for each read: a server that trickles never trips them.
@@ -233,7 +233,7 @@ class Session:
         except (TimeoutError, openai.APIError, UnicodeEncodeError) as caught:
             error = caught
         else:
-            knowledge.heard = True
+            capabilities.heard = True
             return self._read(body, request, usage)
         if isinstance(error, TimeoutError):
             self._patience.timed_out(sent, self._loop.time())
@@ -249,7 +249,7 @@ class Session:
             if not body.lstrip().startswith(b"<"):
                 raise Failure("the reply is not JSON", "again") from None
             raise Failure("the reply is a web page", "again", astray=True) from None
-        self._knowledge.count(request, usage.add(reply))
+        self._capabilities.count(request, usage.add(reply))
         text, finish = read_reply(reply, endpoint.api)
         return text, finish, read_scores(reply, text, request, endpoint.api)
 
@@ -261,7 +261,7 @@ class Session:
         if isinstance(error, UnicodeEncodeError):
             return Failure("the prompt holds characters that UTF-8 cannot carry")
         if isinstance(error, openai.APIStatusError):
-            self._knowledge.heard = True
+            self._capabilities.heard = True
             status, said = error.status_code, error.response.text
             if status in (400, 422) and self._dropped_option(said, options):
                 return Failure(f"HTTP {status}: {said}", "now")
@@ -287,15 +287,15 @@ class Session:
 
     def _dropped_option(self, said: str, options: dict[str, Any]) -> bool:
         """Takes note of the option that a refusal is about, if it is about one."""
-        name = refused_option(said, options, self._knowledge.answered)
-        if name is not None and name not in self._knowledge.refused:
-            self._knowledge.refused.add(name)
+        name = refused_option(said, options, self._capabilities.answered)
+        if name is not None and name not in self._capabilities.refused:
+            self._capabilities.refused.add(name)
             _log.warning("%s refuses '%s'; going on without it.", self._endpoint.url, name)
         return name is not None
 
     def _check_reach(self, failure: Failure, attempt: int) -> None:
         """Raises when the server was never there."""
-        if failure.reached or self._knowledge.heard or attempt < _MOST_FAILED_CONNECTIONS:
+        if failure.reached or self._capabilities.heard or attempt < _MOST_FAILED_CONNECTIONS:
             return
         raise JapagenError(
             f"Cannot reach {self._endpoint.url} ({self._endpoint.clean(failure.reason)}).",
@@ -316,7 +316,7 @@ class Session:
             )
 
 
-def _options(endpoint: Endpoint) -> dict[str, Any]:
+def client_options(endpoint: Endpoint) -> dict[str, Any]:
     """How a client of either kind is to reach a server."""
     # The client's own header with the key only where there is one.
     key = {} if endpoint.has_key else {"Authorization": openai.Omit()}
@@ -341,7 +341,7 @@ def _client(endpoint: Endpoint) -> openai.AsyncOpenAI:
         # no certificate is looked at, and reading the store is most of the time a client takes.
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if endpoint.is_plain else True
         http_client = openai.DefaultAsyncHttpxClient(trust_env=False, verify=verify)
-    return openai.AsyncOpenAI(http_client=http_client, **_options(endpoint))
+    return openai.AsyncOpenAI(http_client=http_client, **client_options(endpoint))
 
 
 def list_models(endpoint: Endpoint) -> list[str]:
@@ -351,7 +351,7 @@ def list_models(endpoint: Endpoint) -> list[str]:
         JapagenError: If it cannot be reached, refuses the key or does not speak the API.
     """
     http_client = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
-    with openai.OpenAI(http_client=http_client, **_options(endpoint)) as client:
+    with openai.OpenAI(http_client=http_client, **client_options(endpoint)) as client:
         how: Any = {"headers": {_RAW_RESPONSE: "true"}, "timeout": _CONNECT_SECONDS}
         try:
             response: Any = client.get("/models", cast_to=object, options=how)

@@ -43,7 +43,7 @@ class ReplayGenerator:
     @cached_property
     def info(self) -> GeneratorInfo:
         """The recorded generator; nothing leaves this machine."""
-        return replace(self._recorded, local=True)
+        return replace(self._recorded, local=True, resumable=False)
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:
         """Answers every request once, in the order asked.
