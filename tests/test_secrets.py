@@ -94,12 +94,12 @@ def test_a_run_leaves_no_trace_of_the_key(
 def test_a_fatal_error_shows_no_key(raw_task: dict[str, Any], tmp_path: Path) -> None:
     with FaultServer(lambda call: error(401, f"bad key {call.headers['authorization']}")) as server:
         task = _task(raw_task, server)
-        with pytest.raises(JapagenError, match="refuses the key in MY_KEY") as caught:
+        with pytest.raises(JapagenError, match="refuses the key in MY_API_KEY") as caught:
             jg.run(task, tmp_path / "run", until="generate")
         path = tmp_path / "task.yaml"
         path.write_text(task.to_yaml(), encoding="utf-8")
         code, out, err = japagen("run", path, "--until", "generate", "--out", tmp_path / "again")
     assert code == 2
-    assert "refuses the key in MY_KEY" in err
+    assert "refuses the key in MY_API_KEY" in err
     assert KEY not in out + err + "".join(traceback.format_exception(caught.value))
     assert _grep(tmp_path) == []

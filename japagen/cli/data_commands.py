@@ -7,6 +7,7 @@ import platform
 import sys
 import webbrowser
 from collections.abc import Mapping
+from contextlib import closing
 from enum import Enum
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -245,10 +246,13 @@ def doctor(
 
 def _probe(config: Path) -> list[dict[str, Any]]:
     from japagen.config.task import Task
-    from japagen.llm.probe import probe
+    from japagen.llm.backends.openai import probe
+    from japagen.llm.registry import load_generator
 
     with terminal.Terminal(doing="doctor"):
-        return list(probe(Task.load(config).generator))
+        settings = Task.load(config).generator
+        with closing(load_generator(settings)) as generator:
+            return probe(generator, settings.model)
 
 
 @data.command()

@@ -22,10 +22,9 @@ from japagen.generation.planner import label_variables
 from japagen.japanese.registers import Register
 from japagen.llm.answers import read_texts
 from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling
-from japagen.llm.masking import prepare
 from japagen.llm.prompts import PromptLibrary
 from japagen.llm.registry import load_generator
-from japagen.llm.requests import draft_request, identified
+from japagen.llm.requests import draft_request, identified, prepare
 
 _TEMPLATE = "attributes"
 # What is to be found should depend on the label more than on chance, and still be varied.

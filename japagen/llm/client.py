@@ -30,7 +30,7 @@ from japagen.llm.backend import (
 )
 from japagen.llm.budget import Purse, yen
 from japagen.llm.ledger import Ledger, ledger_errors
-from japagen.llm.masking import prepare
+from japagen.llm.requests import prepare
 
 
 @dataclass(frozen=True)

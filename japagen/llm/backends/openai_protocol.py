@@ -369,7 +369,7 @@ def _error_of(body: Any) -> dict[str, Any]:
 
 
 # Where servers say what is wrong: the most telling first.
-_SAYING = (
+_SAYING = [
     "message",
     "Message",
     "error",
@@ -387,7 +387,7 @@ _SAYING = (
     "base_resp",
     "status_msg",
     "raw",
-)
+]
 
 
 def _said(body: Any) -> str:

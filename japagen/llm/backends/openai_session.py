@@ -177,6 +177,9 @@ class Session:
             if failure.retry == "never" or empty == MOST_REPLIES or out_of_time:
                 break
             await asyncio.sleep(pause)
+        if failure.astray and not self._capabilities.answered:
+            self._gate.shut()
+            raise self._endpoint.wrong(self._endpoint.clean(failure.reason))
         self._check_progress(failure)
         return self._give_up(request, usage, failure, attempts, clock() - began)
 
@@ -194,7 +197,7 @@ class Session:
         try:
             text, finish, scores = await self._exchange(request, usage, until - sent)
         except Failure as failure:
-            if failure.astray and not self._capabilities.answered:
+            if failure.astray and not (self._capabilities.answered or self._endpoint.usual):
                 self._gate.shut()
                 raise self._endpoint.wrong(self._endpoint.clean(failure.reason)) from None
             if failure.retry == "later":
@@ -280,7 +283,7 @@ class Session:
             path,
             body={"model": self._endpoint.model, **prompt, **options},
             cast_to=object,
-            options={"headers": {_RAW_RESPONSE: "true"}},
+            options={"headers": _headers(self._endpoint)},
         )
         content: bytes = response.http_response.content
         return content
@@ -318,8 +321,6 @@ class Session:
 
 def client_options(endpoint: Endpoint) -> dict[str, Any]:
     """How a client of either kind is to reach a server."""
-    # The client's own header with the key only where there is one.
-    key = {} if endpoint.has_key else {"Authorization": openai.Omit()}
     return {
         "api_key": endpoint.key,
         "base_url": endpoint.url,
@@ -329,9 +330,15 @@ def client_options(endpoint: Endpoint) -> dict[str, Any]:
         # One connection a request: on a reused one, a server or proxy that sends a response twice
         # answers every later request with an earlier one's text, under the wrong label. (The
         # client does not notice.) The handshake is small beside the time a model takes.
-        "default_headers": {"Connection": "close", **key, **endpoint.headers},
+        "default_headers": {"Connection": "close", **endpoint.headers},
         "default_query": dict(endpoint.query),
     }
+
+
+def _headers(endpoint: Endpoint) -> dict[str, Any]:
+    """Headers of a request whose response is wanted as it came, with the key if there is one."""
+    key = {} if endpoint.has_key else {"Authorization": openai.Omit()}
+    return {_RAW_RESPONSE: "true", **key}
 
 
 def _client(endpoint: Endpoint) -> openai.AsyncOpenAI:
@@ -352,7 +359,7 @@ def list_models(endpoint: Endpoint) -> list[str]:
     """
     http_client = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
     with openai.OpenAI(http_client=http_client, **client_options(endpoint)) as client:
-        how: Any = {"headers": {_RAW_RESPONSE: "true"}, "timeout": _CONNECT_SECONDS}
+        how: Any = {"headers": _headers(endpoint), "timeout": _CONNECT_SECONDS}
         try:
             response: Any = client.get("/models", cast_to=object, options=how)
             body = response.http_response.text

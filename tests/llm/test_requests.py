@@ -15,7 +15,7 @@ from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Message, Request, Sampling
-from japagen.llm.masking import prepare
+from japagen.llm.requests import prepare
 from tests.conftest import GOLD, write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
 
