@@ -95,7 +95,8 @@ def decode(text: str) -> Said:
             closed = _CLOSED.search(text, at)
             at, outside = closed.end() if closed else len(text), []
         elif kind != "value":
-            at = _end_of_channel(text, at)
+            ended = _CHANNEL_END.search(text, at)
+            at = ended.end() if ended else len(text)
         elif left > 0:
             value, end = _decoded(text, found.start())
             left -= (end if end > at else len(text)) - found.start()
@@ -109,11 +110,6 @@ def decode(text: str) -> Said:
     outside.append(text[at:])
     said.text = _MARKUP.sub("", "".join(outside)).strip().removeprefix("\ufeff").strip()
     return said
-
-
-def _end_of_channel(text: str, at: int) -> int:
-    found = _CHANNEL_END.search(text, at)
-    return found.end() if found else len(text)
 
 
 _STRICT = json.JSONDecoder(strict=False, parse_int=float)  # float: no number has too many digits

@@ -149,11 +149,7 @@ class OpenAIGenerator:
         return frozenset(self._capabilities.refused)
 
     def models(self) -> list[str]:
-        """Names of the models that the server lists; none where it lists none.
-
-        Raises:
-            JapagenError: If what is there does not speak the API, or refuses the key.
-        """
+        """Names of the models that the server lists; none where it lists none."""
         from japagen.llm.backends.openai_session import list_models
 
         return list_models(self._endpoint)
@@ -206,7 +202,8 @@ def _tried(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
     server = generator if isinstance(generator, OpenAIGenerator) else None
     try:
         if server:
-            yield "models", *_models(server, model)
+            names = server.models()
+            yield "models", "ok" if model in names else "unknown", ", ".join(names[:10])
         writing = _turns(_TEXT, _FORM) if chat else _DOCUMENT
         request, answer = _asked(generator, writing)
     except JapagenError as error:
@@ -229,14 +226,6 @@ def _tried(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
         yield "log-probabilities", "refused" if "logprobs" in server.refused else state, ""
     if server and server.refused:
         yield "options left out", "refused", ", ".join(sorted(server.refused))
-
-
-def _models(server: OpenAIGenerator, model: str) -> tuple[str, str]:
-    names = server.models()
-    if not names:
-        return "unknown", ""
-    shown = ", ".join(names[:5]) + (f" (of {len(names)})" if len(names) > 5 else "")
-    return ("ok", model) if model in names else ("unknown", f"{model}: {shown}")
 
 
 def _turns(question: str, form: str) -> tuple[Message, ...]:

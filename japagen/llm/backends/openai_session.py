@@ -352,40 +352,19 @@ def _client(endpoint: Endpoint) -> openai.AsyncOpenAI:
 
 
 def list_models(endpoint: Endpoint) -> list[str]:
-    """Names of the models that a server lists; none where it has no list.
-
-    Raises:
-        JapagenError: If it cannot be reached, refuses the key or does not speak the API.
-    """
+    """Names of the models that a server lists; none where nothing can be had of it."""
     http_client = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
     with openai.OpenAI(http_client=http_client, **client_options(endpoint)) as client:
         how: Any = {"headers": _headers(endpoint), "timeout": _CONNECT_SECONDS}
         try:
             response: Any = client.get("/models", cast_to=object, options=how)
-            body = response.http_response.text
-        except openai.APIStatusError as caught:
-            if caught.status_code in (401, 403):
-                read_failure(caught.status_code, {}, caught.response.text, endpoint)
+            found = parse_json(response.http_response.text)
+        except (openai.APIError, ValueError):
             return []
-        except openai.APIError as caught:
-            reason = endpoint.clean(str(caught.__cause__ or caught))
-            raise JapagenError(
-                f"Cannot reach {endpoint.url} ({reason}).",
-                "Check generator.base_url, and that the server is running.",
-            ) from None
-    if body.lstrip().startswith("<"):
-        raise endpoint.wrong("a web page")
-    try:
-        found = parse_json(body)
-    except ValueError:
-        return []
     listed = found.get("data") or found.get("models") if isinstance(found, dict) else found
-    names = [one.get("id") or one.get("name") for one in _objects(listed)]
+    rows = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    names = [row.get("id") or row.get("name") for row in rows]
     return [name for name in names if isinstance(name, str)]
-
-
-def _objects(listed: Any) -> list[dict[str, Any]]:
-    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
 
 
 def _pause(failure: Failure, attempt: int) -> float:
