@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from japagen.config.task import Task
@@ -20,7 +20,7 @@ from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.planner import label_variables
 from japagen.japanese.registers import Register
-from japagen.llm.answers import read_texts
+from japagen.llm.answers import read_texts, why_unreadable
 from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
 from japagen.llm.registry import load_generator
@@ -97,6 +97,13 @@ def propose_attributes(
     dictionary = task.japanese.user_dictionary
     sent = prepare(requests, info, task.privacy, dictionary).requests
     answers = {a.request_id: a for a in generator.stream(iter(sent))}
+    again = [
+        replace(request, seed=request.seed ^ 1)
+        for request in sent
+        if (answer := answers.get(request.id)) and why_unreadable(request, answer)
+    ]
+    if again:
+        answers |= {a.request_id: a for a in generator.stream(iter(again))}
     grids, refused = {}, {}
     for request in sent:
         answer = answers.get(request.id)
