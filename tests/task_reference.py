@@ -67,6 +67,8 @@ def _table(
         field = model.model_fields[name]
         section = _section_in(field.annotation)
         meaning = meanings.get(name) or (_first_line(section) if section else "")
+        if named := _named(given):
+            meaning += f" {_markdown(named)}."
         if section:
             meaning += f" Its keys: [below](#{_anchor(places[section])})."
         default = (
@@ -79,6 +81,12 @@ def _table(
     intro = _first_line(model)
     head = "| key | takes | default | meaning |\n|---|---|---|---|"
     return "\n".join([title, "", intro, "", head, *rows, ""])
+
+
+def _named(given: dict[str, Any]) -> str:
+    """The names that a registry lets a key take, with what they mean."""
+    either = (_named(one) for one in given.get("anyOf", ()))
+    return given.get("description") or next(filter(None, either), "")
 
 
 def _anchor(paths: list[str]) -> str:
