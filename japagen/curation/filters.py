@@ -19,7 +19,6 @@ from japagen.curation.near_duplicates import reject_near_duplicates, reject_near
 from japagen.data.dataset import REWRITTEN, SYNTHESISED, Dataset, Example, Rejection
 from japagen.data.files import digest
 from japagen.data.registry import FILTERS, Entry
-from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
@@ -89,19 +88,13 @@ def curate(
 
 
 def _plugged_in(entry: Entry, available: Mapping[str, Any]) -> Filter:
-    """A filter of another package, whose mistakes are told as such."""
+    """A filter of another package; its reason is its name."""
     check = entry.bind(available)
 
     def checked(example: Example) -> Rejection | None:
-        try:
+        with entry.blamed():
             found = check(example)
             return found and replace(found, filter=entry.name)
-        except Exception as error:
-            raise JapagenError(
-                f"The filter '{entry.name}' failed at '{example.text[:40]}': "
-                f"{type(error).__name__}: {error}",
-                f"Mend it, or take it out of curation.filters ({entry.version}).",
-            ) from error
 
     return checked
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from importlib import import_module
@@ -74,6 +75,23 @@ class Entry:
         function = self.load()
         names = signature(function).parameters.keys() & available.keys()
         return partial(function, **{name: available[name] for name in names})
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Tells what goes wrong in here as the mistake of this plug-in.
+
+        Raises:
+            JapagenError: In place of any exception, if the entry has a version.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not self.version or isinstance(error, JapagenError):
+                raise
+            raise JapagenError(
+                f"The plug-in '{self.name}' failed: {type(error).__name__}: {error}",
+                f"Mend it ({self.version}), or take it out of the task.",
+            ) from error
 
 
 class Registry(Mapping[str, Entry]):

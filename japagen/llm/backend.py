@@ -246,15 +246,8 @@ def load_generator(
             api=settings.api,
             api_key_env=settings.api_key_env,
         )
-    try:
+    with backend.blamed():
         loaded: Generator = backend.bind(dict(settings))()
-    except Exception as error:
-        if backend.name in BACKENDS.own or isinstance(error, JapagenError):
-            raise
-        raise JapagenError(
-            f"The backend '{backend.name}' cannot be started: {type(error).__name__}: {error}",
-            f"Mend it ({backend.version}), or choose another generator.backend.",
-        ) from error
     return loaded
 
 
