@@ -93,7 +93,7 @@ def _plugged_in(entry: Entry, available: Mapping[str, Any]) -> Filter:
 
     def checked(example: Example) -> Rejection | None:
         with entry.blamed():
-            found = check(example)
+            found: Rejection | None = check(example)
             return found and replace(found, filter=entry.name)
 
     return checked

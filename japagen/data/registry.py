@@ -135,14 +135,17 @@ class Registry(Mapping[str, Entry]):
             known = self._added[name] = _plug_in(self._points[name])
         return known
 
+    def _names(self) -> list[str]:
+        return [*dict.fromkeys((*self.own, *self._added, *self._points))]
+
     def __iter__(self) -> Iterator[str]:
-        return iter({**self.own, **self._added, **self._points})
+        return iter(self._names())
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(self._names())
 
     def __contains__(self, name: object) -> bool:
-        return name in iter(self)
+        return name in self._names()
 
     # A registry equals itself alone, and so has a hash, which type hints ask for.
     __eq__ = object.__eq__
@@ -194,7 +197,7 @@ def _rows() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _entry(name: str, row: Mapping[str, Any]) -> Entry:
-    given = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
     if "home" in given:
         given["home"] = f"japagen.{given['home']}"
     return Entry(name, **given)
