@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from japagen.cli.main import app
 from japagen.config.sections import Curation
 from japagen.config.task import Task, _section_in
 from japagen.data.registry import (
@@ -120,3 +122,21 @@ def test_a_backend_gets_the_settings_that_it_names(raw_task: dict[str, Any]) -> 
 def test_the_page_of_examples_is_in_the_module() -> None:
     assert "docs/extending.md" in (inspect.getdoc(inspect.getmodule(Registry)) or "")
     assert (Path(__file__).parents[2] / "docs/extending.md").is_file()
+
+
+def _parameters(command: Any) -> list[Any]:
+    inner = getattr(command, "commands", {}).values()
+    return [*command.params, *(p for sub in inner for p in _parameters(sub))]
+
+
+@pytest.mark.parametrize(
+    ("option", "begun", "completed"),
+    [("--method", "e", ["entropy"]), ("--format", "pa", ["parquet"])],
+)
+def test_the_shell_completes_names(option: str, begun: str, completed: list[str]) -> None:
+    command = get_command(app)
+    (parameter,) = (p for p in _parameters(command) if option in p.opts)
+    with command.make_context("japagen", [], resilient_parsing=True) as context:
+        found = parameter.shell_complete(context, begun)
+    assert [item.value for item in found] == completed
+    assert all(item.help for item in found)
