@@ -83,17 +83,14 @@ def form_of(path: Path) -> str:
     Raises:
         JapagenError: If it says none.
     """
-    suffixes = [form.suffix for form in EXPORTS.values()]
-    implied = {
-        form.suffix: name
-        for name, form in EXPORTS.items()
-        if form.suffix and suffixes.count(form.suffix) == 1
-    }
+    suffixes = [entry.suffix for entry in EXPORTS.values()]
+    implied = {e.suffix: e.name for e in EXPORTS.values() if suffixes.count(e.suffix) == 1}
+    implied.pop("", None)
     if path.suffix.lower() not in implied:
+        others = ", ".join(name for name in EXPORTS if name not in implied.values())
         raise JapagenError(
             f"Expected a path that ends in {', '.join(implied)}, found '{path.name}'.",
-            "Give such a path, or say --format hf for a `datasets` directory, or argilla or "
-            "label-studio for a .json file.",
+            f"Give such a path, or say one of --format {others}.",
         )
     return implied[path.suffix.lower()]
 
