@@ -28,7 +28,7 @@ from japagen.reporting.text import Words
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-LOUD = Dataset.of([Example("助かりました!!！本当に。"), Example("助かりました。本当に。")])
+LOUD = Dataset.of([Example("助かりました!!！本当に。"), Example("荷物はまだでしょうか。")])
 
 
 def _blocks(language: str) -> list[str]:

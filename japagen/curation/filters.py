@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from japagen.config.sections import Curation, Naturalness
+from japagen.config.sections import Curation
 from japagen.config.task import Task
-from japagen.curation.naturalness import find_unnatural
 from japagen.curation.near_duplicates import reject_near_duplicates, reject_near_vectors
 from japagen.data.dataset import REWRITTEN, SYNTHESISED, Dataset, Example, Rejection
 from japagen.data.files import digest
@@ -67,7 +66,7 @@ def curate(
     """
     available = {
         **dict(settings),
-        "gold": OverlapIndex(map(_joined, gold or ())),
+        "gold": OverlapIndex("\n".join(e.texts) for e in gold or ()),
         "phrases": OverlapIndex(prompt_phrases),
         "passages": OverlapIndex(passages),
         "tagger": tagger,
@@ -99,21 +98,13 @@ def _plugged_in(entry: Entry, available: Mapping[str, Any]) -> Filter:
     return checked
 
 
-def _texts(example: Example) -> Sequence[str]:
-    return [example.text] if example.text_pair is None else [example.text, example.text_pair]
-
-
-def _joined(example: Example) -> str:
-    return "\n".join(_texts(example))
-
-
 def too_short(example: Example, min_characters: int) -> Rejection | None:
     """Rejects a text of fewer characters, and as ``empty`` one of none.
 
     >>> too_short(Example("はい。"), min_characters=6)
     Rejection(filter='too_short', value=3, threshold=6, detail='')
     """
-    length = min(len(normalize(t)) for t in _texts(example))
+    length = min(len(normalize(t)) for t in example.texts)
     if length == 0:
         return Rejection("empty", 0, 1)
     return Rejection("too_short", length, min_characters) if length < min_characters else None
@@ -125,7 +116,7 @@ def too_long(example: Example, max_characters: int) -> Rejection | None:
     >>> too_long(Example("お世話になっております。"), max_characters=10)
     Rejection(filter='too_long', value=12, threshold=10, detail='')
     """
-    length = max(len(normalize(t)) for t in _texts(example))
+    length = max(len(normalize(t)) for t in example.texts)
     return Rejection("too_long", length, max_characters) if length > max_characters else None
 
 
@@ -135,7 +126,7 @@ def not_japanese(example: Example, min_japanese_share: float) -> Rejection | Non
     >>> not_japanese(Example("Thank you です"), min_japanese_share=0.3)
     Rejection(filter='not_japanese', value=0.2, threshold=0.3, detail='')
     """
-    share = min(japanese_share(t) for t in _texts(example))
+    share = min(japanese_share(t) for t in example.texts)
     if share >= min_japanese_share:
         return None
     return Rejection("not_japanese", round(share, 3), min_japanese_share)
@@ -147,7 +138,7 @@ def repetitive(example: Example) -> Rejection | None:
     >>> repetitive(Example("とてもとてもとてもとても良い"))
     Rejection(filter='repetitive', value=4, threshold=3, detail='とても')
     """
-    for text in _texts(example):
+    for text in example.texts:
         found = _REPEATED.search(text)
         if found:
             unit = found.group(1) or found.group(2)
@@ -163,7 +154,7 @@ def same_twice(example: Example) -> Rejection | None:
     """
     if example.text_pair is None:
         return None
-    first, second = (normalize(text).rstrip("。.!！") for text in _texts(example))
+    first, second = (normalize(text).rstrip("。.!！") for text in example.texts)
     return Rejection("same_twice", 1, 0) if first == second else None
 
 
@@ -175,7 +166,7 @@ def prompt_echo(
     >>> prompt_echo(Example("分類：返品"), OverlapIndex([]), max_gold_overlap=0.6)
     Rejection(filter='prompt_echo', value=1, threshold=0, detail='分類:')
     """
-    for text in _texts(example):
+    for text in example.texts:
         found = _ECHO.search(unicodedata.normalize("NFKC", text))
         if found:
             return Rejection("prompt_echo", 1, 0, found.group().strip())
@@ -207,18 +198,9 @@ def forbidden_word(example: Example, forbidden_words: Sequence[str]) -> Rejectio
 
 def _contains(example: Example, words: Sequence[str], reason: str) -> Rejection | None:
     for word in words:
-        if any(normalize(word) in normalize(t) for t in _texts(example)):
+        if any(normalize(word) in normalize(t) for t in example.texts):
             return Rejection(reason, 1, 0, word)
     return None
-
-
-def unnatural(example: Example, naturalness: Naturalness) -> Rejection | None:
-    """Rejects a text with more of a sign of unnatural writing than its limit, by the sign's name.
-
-    >>> unnatural(Example("以下に例を示します。"), Naturalness(opening_formula=0))
-    Rejection(filter='opening_formula', value=1, threshold=0, detail='以下に')
-    """
-    return find_unnatural(_texts(example), naturalness)
 
 
 def personal_data(example: Example, personal_data: str, tagger: Tagger | None) -> Rejection | None:
@@ -229,7 +211,7 @@ def personal_data(example: Example, personal_data: str, tagger: Tagger | None) -
     """
     if personal_data != "reject":
         return None
-    found = [d for text in _texts(example) for d in find_personal_data(text, tagger)]
+    found = [d for text in example.texts for d in find_personal_data(text, tagger)]
     # The detail names the kinds alone: it is shown in the report.
     kinds = ", ".join(sorted({d.kind for d in found}))
     return Rejection("personal_data", len(found), 0, kinds) if found else None
@@ -241,7 +223,7 @@ def gold_copy(example: Example, gold: OverlapIndex, max_gold_overlap: float) -> 
     >>> gold_copy(Example("荷物が届きません。"), OverlapIndex(["荷物が届きません！"]), 0.6)
     Rejection(filter='gold_copy', value=0.8, threshold=0.6, detail='荷物が届きません！')
     """
-    share, nearest = gold.nearest(_joined(example))
+    share, nearest = gold.nearest("\n".join(example.texts))
     if share <= max_gold_overlap:
         return None
     return Rejection("gold_copy", round(share, 3), max_gold_overlap, nearest[:200])
@@ -258,7 +240,7 @@ def passage_copy(
     >>> passage_copy(Example("電源ボタンを三秒間押し続けました。"), manual, 10, 0.6)
     Rejection(filter='passage_copy', value=13, threshold=10, detail='電源ボタンを三秒間押し続け')
     """
-    for text in _texts(example):
+    for text in example.texts:
         copied = passages.longest_copy(text).text
         if len(copied) > max_passage_copy:
             return Rejection("passage_copy", len(copied), max_passage_copy, copied[:200])

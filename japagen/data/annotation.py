@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from japagen.data.dataset import Dataset, Example
-from japagen.data.files import write_json, write_text
+from japagen.data.files import refuse_existing, write_json, write_text
 from japagen.errors import JapagenError
 
 # Stands beside the task's labels for a text that nobody should learn from.
@@ -105,11 +105,7 @@ def write_label_studio(path: Path, dataset: Dataset, overwrite: bool = False) ->
         JapagenError: If the interface is there already and not to be replaced.
     """
     interface = path.with_suffix(".config.xml")
-    if interface.exists() and not overwrite:
-        raise JapagenError(
-            f"{interface} is there already.",
-            "Choose another path, or say overwrite (--overwrite) to replace it.",
-        )
+    refuse_existing(interface, overwrite)
     write_json(path, to_label_studio(dataset))
     write_text(interface, label_studio_config(list(dataset.label_counts()), pair=dataset.is_pair))
     return [interface]

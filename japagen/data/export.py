@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from japagen.data.dataset import SPLITS, Dataset
-from japagen.data.files import write_text
+from japagen.data.files import refuse_existing, write_text
 from japagen.data.registry import EXPORTS
 from japagen.errors import JapagenError, MissingExtraError
 
@@ -63,10 +63,10 @@ def export_dataset(
         )
     card_path = path.with_name(f"{path.stem}.card.md")
     if found.suffix:
-        _refuse_existing(path, overwrite and not path.is_dir())
+        refuse_existing(path, overwrite and not path.is_dir())
         # Exports of one run in several formats share the card.
         if not (card_path.is_file() and card_path.read_bytes() == card.encode()):
-            _refuse_existing(card_path, overwrite)
+            refuse_existing(card_path, overwrite)
     write = found.bind(
         {"path": path, "dataset": chosen, "card": card, "bom": bom, "overwrite": overwrite}
     )
@@ -95,14 +95,6 @@ def form_of(path: Path) -> str:
     return implied[path.suffix.lower()]
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise JapagenError(
-            f"{path} is there already.",
-            "Choose another path, or say overwrite (--overwrite) to replace it.",
-        )
-
-
 def write_directory(path: Path, dataset: Dataset, card: str, overwrite: bool) -> list[Path]:
     """Writes a `datasets` directory, whole or not at all; returns where its card is.
 
@@ -112,7 +104,7 @@ def write_directory(path: Path, dataset: Dataset, card: str, overwrite: bool) ->
     """
     occupied = path.exists() and (not path.is_dir() or any(path.iterdir()))
     if occupied:
-        _refuse_existing(path, overwrite)
+        refuse_existing(path, overwrite)
         if not (path / _HF_MARKER).is_file():
             raise JapagenError(
                 f"Expected an earlier export at {path}, found something else.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -236,9 +236,8 @@ def load_generator(
             "Set generator.model.",
         )
     if settings.batch and batches is not None:
-        from japagen.llm.backends.openai_batch import OpenAIBatchGenerator
-
-        return OpenAIBatchGenerator(
+        batching = replace(backend, home="japagen.llm.backends.openai_batch:OpenAIBatchGenerator")
+        by_batch: Generator = batching(
             settings.model,
             batches,
             note,
@@ -246,6 +245,7 @@ def load_generator(
             api=settings.api,
             api_key_env=settings.api_key_env,
         )
+        return by_batch
     with backend.blamed():
         loaded: Generator = backend.bind(dict(settings))()
     return loaded

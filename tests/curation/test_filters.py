@@ -186,4 +186,4 @@ def test_names_of_the_user_dictionary_are_turned_down_too(tmp_path: Path) -> Non
 
 
 def test_the_examples_in_the_docstrings() -> None:
-    assert doctest.testmod(filters) == (0, 13)
+    assert doctest.testmod(filters) == (0, 12)
