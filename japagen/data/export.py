@@ -58,7 +58,7 @@ def export_dataset(
         )
     if "one_label" in found.traits and not isinstance(chosen.labels[0], str):
         raise JapagenError(
-            f"Expected one label a text for {form}, found numbers or several labels.",
+            f"Expected one label per text for {form}, found numbers or several labels.",
             "Export as jsonl, csv or parquet.",
         )
     card_path = path.with_name(f"{path.stem}.card.md")

@@ -182,8 +182,11 @@ class Registry(Mapping[str, Entry]):
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        names = [f"`{name}`: {entry.en}" for name, entry in self.own.items()]
-        return {"enum": [*self.own], "description": "; ".join(names)}
+        meanings = []
+        for name, entry in self.own.items():
+            kinds = f" ({', '.join(entry.kinds)})" if entry.kinds else ""
+            meanings.append(f"`{name}`: {entry.en}{kinds}")
+        return {"enum": [*self.own], "description": "; ".join(meanings)}
 
     def _check(self, name: str) -> str:
         if name not in self:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from japagen.config.sections import GeneratorSettings
@@ -83,7 +82,7 @@ class Request:
         each: Where the answer is a list of texts, what each of them names: part of ``knowledge``.
             Empty where one text, or a label, is wanted.
         settings: How each text is to be written (who writes, how long), a line ``NAME：VALUE`` for
-            each attribute; one entry a text, or none where nothing is said.
+            each attribute; one entry per text, or none where nothing is said.
     """
 
     id: str
@@ -214,17 +213,11 @@ class Generator(Protocol):
         """Frees what the generator holds; calling it twice is harmless."""
 
 
-def load_generator(
-    settings: GeneratorSettings,
-    batches: Path | None = None,
-    note: Callable[[str], None] = lambda _: None,
-) -> Generator:
+def load_generator(settings: GeneratorSettings) -> Generator:
     """Returns the backend; models and connections start with the first request.
 
     Args:
         settings: Which, and how.
-        batches: Where batches are noted; without it nothing goes by the batch API.
-        note: Told what the user should know while waiting.
 
     Raises:
         JapagenError: If the settings do not go together, an extra is missing, or a plug-in fails.
@@ -235,17 +228,6 @@ def load_generator(
             f"generator.backend {backend.name} needs {backend.model}, found the embedded default.",
             "Set generator.model.",
         )
-    if settings.batch and batches is not None:
-        batching = replace(backend, home="japagen.llm.backends.openai_batch:OpenAIBatchGenerator")
-        by_batch: Generator = batching(
-            settings.model,
-            batches,
-            note,
-            base_url=settings.base_url,
-            api=settings.api,
-            api_key_env=settings.api_key_env,
-        )
-        return by_batch
     with backend.blamed():
         loaded: Generator = backend.bind(dict(settings))()
     return loaded
