@@ -20,7 +20,7 @@ from japagen.cli.data_commands import diagnose
 from japagen.config.task import Task
 from japagen.curation.filters import curate
 from japagen.data.dataset import Dataset, Example, Rejection
-from japagen.data.registry import BACKENDS, FILTERS
+from japagen.data.registry import BACKENDS, EXPORTS, FILTERS, METHODS, METRICS
 from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.llm.backend import load_generator
@@ -207,12 +207,15 @@ def test_the_command_line_names_a_broken_plug_in(site: Path, raw_task: dict[str,
 
 
 @pytest.mark.parametrize("code", [code for code in _blocks("python") if code[0] != "#"])
-def test_the_other_examples_run(code: str, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_other_examples_run(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    registries = (METHODS, METRICS, EXPORTS)
+    try:
+        exec(code, {})
+        assert sum(len(registry._added) for registry in registries) == 1
+    finally:
+        for registry in registries:
+            registry._added.clear()
 
 
 def test_the_line_of_the_registry_is_an_entry() -> None:
