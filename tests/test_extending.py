@@ -132,8 +132,9 @@ def test_a_broken_plug_in_is_named_where_it_is_used_alone(
     install(site, "japagen-shouting", "import no_such_module\n")
     with pytest.raises(JapagenError) as error:
         _with_filter(raw_task)
-    assert "The plug-in 'shouting' of japagen-shouting 0.1.0 cannot be loaded" in str(error.value)
+    assert "The plug-in 'shouting' failed: ModuleNotFoundError" in str(error.value)
     assert "no_such_module" in str(error.value)
+    assert "japagen-shouting 0.1.0" in error.value.hint
     assert Task.parse(raw_task).curation.filters == {}
     assert Words("ja").name("filter", "shouting") == "shouting"
     (row,) = [row for row in diagnose() if row["what"] == "filter shouting"]
@@ -144,7 +145,7 @@ def test_a_broken_plug_in_is_named_where_it_is_used_alone(
 def test_a_plug_in_must_be_an_entry(site: Path, raw_task: dict[str, Any]) -> None:
     code = _module("shouting")
     install(site, "japagen-shouting", code, entry="shouting:shouting")
-    with pytest.raises(JapagenError, match="to be an Entry, found function"):
+    with pytest.raises(JapagenError, match="expected an Entry, found function"):
         _with_filter(raw_task)
 
 

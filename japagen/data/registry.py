@@ -182,11 +182,17 @@ class Registry(Mapping[str, Entry]):
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        meanings = []
-        for name, entry in self.own.items():
-            kinds = f" ({', '.join(entry.kinds)})" if entry.kinds else ""
-            meanings.append(f"`{name}`: {entry.en}{kinds}")
-        return {"enum": [*self.own], "description": "; ".join(meanings)}
+        found: dict[str, Any] = handler(schema)
+        self.describe(found)
+        return found
+
+    def describe(self, schema: dict[str, Any]) -> None:
+        """Adds japagen's own names and what they mean to a JSON schema."""
+        meanings = [
+            f"`{name}`: {entry.en}" + (f" ({', '.join(entry.kinds)})" if entry.kinds else "")
+            for name, entry in self.own.items()
+        ]
+        schema |= {"enum": [*self.own], "description": "; ".join(meanings)}
 
     def _check(self, name: str) -> str:
         if name not in self:
@@ -208,22 +214,10 @@ def _entry(name: str, row: Mapping[str, Any]) -> Entry:
 
 def _plug_in(point: EntryPoint) -> Entry:
     package = f"{point.dist.name} {point.dist.version}" if point.dist else point.module
-    hint = f"Mend or uninstall {package}; japagen does without it where no task names it."
-    try:
+    with Entry(point.name, "", "", version=package).blamed():
         found = point.load()
-    # Whatever is wrong with another package, the user is told which one it is.
-    except Exception as error:
-        raise JapagenError(
-            f"The plug-in '{point.name}' of {package} cannot be loaded: "
-            f"{type(error).__name__}: {error}",
-            hint,
-        ) from error
-    if not isinstance(found, Entry):
-        raise JapagenError(
-            f"Expected the plug-in '{point.name}' of {package} to be an Entry, found "
-            f"{type(found).__name__}.",
-            hint,
-        )
+        if not isinstance(found, Entry):
+            raise TypeError(f"expected an Entry, found {type(found).__name__}")
     return replace(found, name=point.name, version=f"{package} {found.version}".strip())
 
 

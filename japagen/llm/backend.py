@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from japagen.config.sections import GeneratorSettings
@@ -213,11 +214,17 @@ class Generator(Protocol):
         """Frees what the generator holds; calling it twice is harmless."""
 
 
-def load_generator(settings: GeneratorSettings) -> Generator:
+def load_generator(
+    settings: GeneratorSettings,
+    batches: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Generator:
     """Returns the backend; models and connections start with the first request.
 
     Args:
         settings: Which, and how.
+        batches: Where batches are noted; without it nothing goes by the batch API.
+        note: Told what the user should know while waiting.
 
     Raises:
         JapagenError: If the settings do not go together, an extra is missing, or a plug-in fails.
@@ -228,8 +235,10 @@ def load_generator(settings: GeneratorSettings) -> Generator:
             f"generator.backend {backend.name} needs {backend.model}, found the embedded default.",
             "Set generator.model.",
         )
+    if settings.batch and batches is not None:
+        backend = replace(backend, home="japagen.llm.backends.openai_batch:OpenAIBatchGenerator")
     with backend.blamed():
-        loaded: Generator = backend.bind(dict(settings))()
+        loaded: Generator = backend.bind({**dict(settings), "batches": batches, "note": note})()
     return loaded
 
 

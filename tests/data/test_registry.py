@@ -86,7 +86,11 @@ def test_every_kind_of_label_has_a_leading_metric() -> None:
             "generator.backend: expected one of embedded, openai, hf, replay "
             "(did you mean 'openai'?), found 'opnai'",
         ),
-        ({"evaluation": {"metric": "macrof1"}}, "(did you mean 'macro_f1'?), found 'macrof1'"),
+        (
+            {"evaluation": {"metric": "macrof1"}},
+            "evaluation.metric: expected one of macro_f1, accuracy, matthews for classification, "
+            "found 'macrof1' (did you mean 'macro_f1'?)",
+        ),
         ({"curation": {"filters": {"gold_copy": {}}}}, "'gold_copy' is japagen's own"),
         ({"curation": {"filters": {"loud": {}}}}, "expected a filter of a plug-in, found 'loud'"),
     ],
