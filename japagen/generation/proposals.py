@@ -21,9 +21,8 @@ from japagen.errors import JapagenError
 from japagen.generation.planner import label_variables
 from japagen.japanese.registers import Register
 from japagen.llm.answers import read_texts, why_unreadable
-from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling
+from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling, load_generator
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.registry import load_generator
 from japagen.llm.requests import draft_request, identified, prepare
 
 _TEMPLATE = "attributes"

@@ -15,11 +15,11 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from japagen.data.files import parse_json, read_json, write_json
 from japagen.errors import JapagenError
@@ -57,20 +57,32 @@ class OpenAIBatchGenerator(OpenAIGenerator):
 
     Args:
         model: The provider's name for the model.
-        directory: Where what was submitted is noted.
+        batches: Directory where what was submitted is noted.
         note: Told what the user should know while waiting.
-        how: Address, API and key, as of `OpenAIGenerator`.
+        base_url: As of `OpenAIGenerator`, like the others.
+        api: ``chat`` or ``completions``.
+        api_key_env: The environment variable that holds the key.
+        headers: Header to the environment variable that holds its value.
+        extra_body: What else is part of each request.
+        omit: Options that are not sent.
     """
 
     def __init__(
         self,
         model: str,
-        directory: Path,
+        batches: Path,
         note: Callable[[str], None] = lambda _: None,
-        **how: Any,
+        *,
+        base_url: str | None = None,
+        api: Literal["chat", "completions"] = "chat",
+        api_key_env: str = "OPENAI_API_KEY",
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        omit: Iterable[str] = (),
     ) -> None:
-        super().__init__(model, **how)
-        self._directory = directory
+        how: Any = {"headers": headers, "extra_body": extra_body, "omit": omit}
+        super().__init__(model, base_url=base_url, api=api, api_key_env=api_key_env, **how)
+        self._directory = batches
         self.note = note
 
     @property

@@ -11,7 +11,7 @@ from japagen.cli.main import app
 from japagen.config.sections import ALLOWED_VARIABLES, TRUST_VARIABLE, GeneratorSettings, Training
 from japagen.config.task import Task
 from japagen.errors import JapagenError
-from japagen.llm.registry import load_generator
+from japagen.llm.backend import load_generator
 from tests.fault_server import Call, FaultServer, Reply, chat, error
 
 KEY = "sk-himitsu-9876543210"
