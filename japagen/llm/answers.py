@@ -207,7 +207,7 @@ def _string(text: str, at: int) -> tuple[str, int, bool]:
     while at < len(text):
         sign = text[at]
         if sign in closers and _BEHIND.match(text, at + 1):
-            return "".join(found), at + 1, True
+            return _paired(found), at + 1, True
         if sign == "\\":
             at += 1
             if code := _CODE.match(text, at):
@@ -218,7 +218,12 @@ def _string(text: str, at: int) -> tuple[str, int, bool]:
             sign = _ESCAPES.get(sign, sign)
         found.append(sign)
         at += 1
-    return "".join(found), at, False
+    return _paired(found), at, False
+
+
+def _paired(signs: Sequence[str]) -> str:
+    """Joins characters, and the halves of those that JSON writes in two."""
+    return "".join(signs).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _loaded(text: str) -> Any:

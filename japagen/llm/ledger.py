@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from japagen.data.files import encodable
 from japagen.errors import DamagedError, JapagenError
 from japagen.llm.answers import UNREADABLE
 from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
@@ -252,6 +253,7 @@ class Ledger:
         The cost of every attempt counts, so a duplicate is stored as an error of that name.
         """
         a, now = answer, time.time()
+        text, error = encodable(a.text), encodable(a.error)
         values = [a.prompt_tokens, a.completion_tokens, a.seconds, now]
         insert = (
             "INSERT INTO attempts (request_id, finish, text, error, prompt_tokens, "
@@ -259,9 +261,9 @@ class Ledger:
         )
         with self._commit():
             try:
-                self._db.execute(insert, [a.request_id, a.finish, a.text, a.error, *values])
+                self._db.execute(insert, [a.request_id, a.finish, text, error, *values])
             except sqlite3.IntegrityError:
-                duplicate = [a.request_id, "error", a.text, "duplicate answer"]
+                duplicate = [a.request_id, "error", text, "duplicate answer"]
                 self._db.execute(insert, [*duplicate, *values])
             if a.scores:
                 scored = [a.request_id, json.dumps(a.scores)]
@@ -419,4 +421,4 @@ def _body(request: Request) -> str:
         **asdict(request),
         "register": request.register.to_dict(),
     }
-    return json.dumps(body, ensure_ascii=False, sort_keys=True)
+    return encodable(json.dumps(body, ensure_ascii=False, sort_keys=True))

@@ -123,10 +123,9 @@ def test_what_was_in_flight_when_a_process_ended_is_counted(tmp_path: Path) -> N
 class _Announcing(_Parallel):
     """Takes requests ahead, as real servers' backends do, and says when one goes out."""
 
-    on_send: Callable[[Request, bool], None]
-
     def __init__(self, answer: Callable[[Request], str | Answer], reached: bool = True) -> None:
         super().__init__(self._sent)
+        self.on_send: Callable[[Request, bool], None] = lambda request, sent: None
         self._then = answer
         self._reached = reached
 
