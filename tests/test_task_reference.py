@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from japagen.config.task import Task, _section_in
+from tests.conftest import ROOT
 from tests.task_reference import documented, reference
-from tests.test_cli import ROOT
 
 
 def _sections(model: type[BaseModel]) -> list[type[BaseModel]]:
