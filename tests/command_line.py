@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from japagen.cli.main import main
 from tests.conftest import ROOT
 
 _COLUMNS = "200"
@@ -30,9 +31,6 @@ def japagen(*arguments: object, stdin: str = "", cwd: Path | None = None) -> tup
         patch.setenv("COLUMNS", _COLUMNS)
         if cwd:
             patch.chdir(cwd)
-
-        from japagen.cli.main import main
-
         with pytest.raises(SystemExit) as left:
             main()
     said = []

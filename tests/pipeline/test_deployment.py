@@ -30,7 +30,7 @@ def model(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_exports_checks_and_predict_reads_it(model: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join(t for group in GOLD.values() for t in group), encoding="utf-8")
-    code, out, err = japagen("onnx", model, "--check", texts, "--json")
+    code, out, err = japagen("model", "onnx", model, "--check", texts, "--json")
     assert code == 0, err
     found = json.loads(out)
     assert found["path"] == str(model) + "-onnx"
@@ -39,7 +39,7 @@ def test_the_command_exports_checks_and_predict_reads_it(model: Path, tmp_path: 
     exported = Path(found["path"])
     assert (exported / "reference.npz").read_bytes() == b"profile"
 
-    code, out, err = japagen("predict", exported, texts, "--json")
+    code, out, err = japagen("model", "predict", exported, texts, "--json")
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     expected = open_classifier(model).predict([row["text"] for row in rows])
