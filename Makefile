@@ -18,7 +18,7 @@ demo-local: $(VENV)/.local
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
