@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from scipy.optimize import brentq
 
 from japagen.alignment.counting import Ints, Mask, Progress
-from japagen.alignment.diagnostics import Diagnostics, diagnose
+from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.features import AlignedTexts, FeatureSpace, NGrams
 from japagen.alignment.label_prior import LabelPrior, check_mode, label_rates
 from japagen.alignment.label_prior import label_prior as find_prior
@@ -22,6 +22,7 @@ from japagen.alignment.methods import METHODS, weigh
 from japagen.alignment.moments import target_shares
 from japagen.alignment.strata import Strata, stratify
 from japagen.data.dataset import Dataset, Rejection
+from japagen.data.summary import AlignmentSummary, Diagnostics, PriorSummary
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.reasons import Sentence
@@ -52,15 +53,20 @@ class Alignment:
     method: str
     features: FeatureSpace | None
 
+    @property
+    def summary(self) -> AlignmentSummary:
+        """What is reported: all but the weights themselves."""
+        return AlignmentSummary(
+            method=self.method,
+            prior=PriorSummary(**self.prior.to_dict()),
+            diagnostics=self.diagnostics,
+            dictionary=self.features.dictionary if self.features else None,
+            normalization=self.features.normalization if self.features else None,
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready mapping without the weights themselves."""
-        return {
-            "method": self.method,
-            "prior": self.prior.to_dict(),
-            "diagnostics": self.diagnostics.to_dict(),
-            "dictionary": self.features and self.features.dictionary,
-            "normalization": self.features and self.features.normalization,
-        }
+        """Returns the summary, JSON-ready."""
+        return self.summary.model_dump(mode="json")
 
 
 def align_datasets(

@@ -77,7 +77,7 @@ def _run(
     elif as_json:
         terminal.print_json(result.metrics)
     else:
-        terminal.print_summary(result.path, result.metrics)
+        terminal.print_summary(result.path, result.summary)
 
 
 def _command(last: str) -> Callable[..., None]:

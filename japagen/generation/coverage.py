@@ -4,100 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from japagen.config.sections import Kind, Knowledge
+from japagen.config.sections import Knowledge
 from japagen.config.task import Task, balance_shares
 from japagen.data.dataset import Dataset
+from japagen.data.summary import Balanced, Covered, LabelCoverage
 from japagen.generation.topics import as_item
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.traits import Terms
 from japagen.llm.backend import Request
-
-
-@dataclass(frozen=True, slots=True)
-class Covered:
-    """How often a label's texts do what the user wants of them.
-
-    Attributes:
-        kind: ``concept``, ``rare``, ``boundary`` or ``attribute``.
-        item: What is wanted; of an attribute its name and one value.
-        wanted: Share of the label's texts that should do it; of an attribute an equal part, for
-            each value, of the requests that named any.
-        asked: Texts that were asked to.
-        answered: Kept texts among them.
-        met: Texts among those in which it is found; None for what cannot be looked for (cases).
-        found: Kept texts of the label in which it is found or, for cases and attributes, that
-            were asked for it.
-        share: The same as a share of the label's kept texts.
-    """
-
-    kind: Kind
-    item: str
-    wanted: float
-    asked: int
-    answered: int
-    met: int | None
-    found: int
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Balanced:
-    """How often a label's texts show one value of an attribute.
-
-    Attributes:
-        attribute: Such as 性別.
-        value: Such as 女性.
-        wanted: Share among the texts that show any value.
-        found: Kept texts of the label that show it.
-        share: Share among those that show any; None where none does.
-        weighted: The same by the texts' weights.
-    """
-
-    attribute: str
-    value: str
-    wanted: float
-    found: int
-    share: float | None
-    weighted: float | None
-
-
-@dataclass(frozen=True)
-class LabelCoverage:
-    """What the kept texts of one label cover.
-
-    Attributes:
-        kept: How many there are.
-        covered: Concepts and cases, in the task's order.
-        balanced: Values of attributes, in the task's order.
-    """
-
-    kept: int
-    covered: tuple[Covered, ...]
-    balanced: tuple[Balanced, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready form."""
-        return {
-            "kept": self.kept,
-            "covered": [asdict(c) for c in self.covered],
-            "balanced": [asdict(b) for b in self.balanced],
-        }
-
-    @classmethod
-    def from_dict(cls, row: Mapping[str, Any]) -> LabelCoverage:
-        """Inverse of `to_dict`."""
-        return cls(
-            row["kept"],
-            tuple(Covered(**c) for c in row["covered"]),
-            tuple(Balanced(**b) for b in row["balanced"]),
-        )
-
 
 Knowledges: TypeAlias = Mapping[str, tuple[Knowledge, ...]]
 
@@ -178,7 +97,7 @@ def _of_label(
     concepts = Terms([k.item for k in wanted if k.kind == "concept"], tagger)
     found = [(concepts.found(row.text), row.named) for row in rows]
     wanted |= _wanted_values(task, label, asked, written)
-    covered = tuple(_covered(known, share, found, asked) for known, share in wanted.items())
+    covered = [_covered(known, share, found, asked) for known, share in wanted.items()]
     shown = shown_values(task, [row.text for row in rows], tagger)
     weights = np.array([row.weight for row in rows])
     balanced = []
@@ -190,7 +109,7 @@ def _of_label(
             n, weight = int(there.sum()), float(weights @ there)
             shares = (n / total if total else None, weight / mass if mass else None)
             balanced.append(Balanced(attribute, value, share, n, *shares))
-    return LabelCoverage(len(rows), covered, tuple(balanced))
+    return LabelCoverage(kept=len(rows), covered=covered, balanced=balanced)
 
 
 def _wanted_values(
@@ -284,7 +203,7 @@ def due(coverage: LabelCoverage, size: int) -> dict[Knowledge, float]:
     total = coverage.kept + size
     # Attributes are named by what is left over, evenly by themselves.
     wants = {
-        Knowledge(c.kind, c.item): max(0.0, c.wanted * total - c.found)
+        Knowledge.parse(f"{c.kind}:{c.item}"): max(0.0, c.wanted * total - c.found)
         for c in coverage.covered
         if c.kind != "attribute"
     }

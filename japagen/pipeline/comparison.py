@@ -114,12 +114,15 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _tools(run: Run) -> dict[str, Any]:
     if not (run.path / "metrics.json").is_file():
         return {}
-    found = run.metrics
-    generator = found.get("generator") or {}
-    names = ("japagen", "dictionary", "encoder")
-    plain = {name: found.get(name) for name in names} | {"generator": generator.get("identity")}
-    plain["sources"] = [source["origin"] for source in found.get("sources") or ()]
-    return plain | {f"versions.{k}": v for k, v in (found.get("versions") or {}).items()}
+    found = run.summary
+    return {
+        "japagen": found.japagen,
+        "dictionary": found.dictionary,
+        "encoder": found.encoder,
+        "generator": found.generator and found.generator.identity,
+        "sources": [source.origin for source in found.sources],
+        **{f"versions.{package}": version for package, version in found.versions.items()},
+    }
 
 
 def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:

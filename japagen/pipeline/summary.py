@@ -1,13 +1,14 @@
-"""Collects what a run measured into one JSON-ready mapping, metrics.json."""
+"""Collects what a run measured into its summary, which metrics.json holds."""
 
 from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,13 +17,14 @@ from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability
 from japagen.data.dataset import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
+from japagen.data.summary import LabelCoverage, RunSummary, SourceValue
 from japagen.evaluation.economics import economics_of
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.llm.backend import GeneratorInfo
-from japagen.pipeline.sources import SourceValue, report_sources
+from japagen.pipeline.sources import report_sources
 from japagen.pipeline.steps.labels import Pseudo
-from japagen.pipeline.steps.train import Baseline, Seeded, errors_of, scores_of
+from japagen.pipeline.steps.train import Baseline, Seeded, scores_of
 
 _PACKAGES = ("torch", "transformers", "fugashi", "unidic-lite", "scipy", "xllamacpp")
 
@@ -81,60 +83,77 @@ class Parts:
     audit: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
-    coverage: dict[str, Any] | None = None
+    coverage: Mapping[str, LabelCoverage] | None = None
     latency: float | None = None
 
 
-def collect(parts: Parts) -> dict[str, Any]:
-    """Returns everything a report shows; what was not measured is None."""
+def collect(
+    parts: Parts,
+    errors: Sequence[Mapping[str, Any]],
+    *,
+    created: str | None = None,
+    version: Mapping[str, Any] | None = None,
+) -> RunSummary:
+    """Returns everything a report shows; what was not measured is None.
+
+    Args:
+        parts: What the stages handed over.
+        errors: Test texts that were got wrong, with the training texts nearest to them.
+        created: When the run was begun, ISO 8601.
+        version: The dataset's version, as `record_version` gives it.
+    """
     task, dataset = parts.task, parts.dataset
     assert dataset is not None
-    found = {
-        "japagen": version("japagen"),
-        "task": {
-            "name": task.name,
-            "description": task.description,
-            "text_type": task.text_type,
-            "labels": task.labels,
-            "kind": task.kind,
-            "pair": task.pair and task.pair.model_dump(),
-            "seed": task.seed,
-        },
-        "generator": _generator(parts.generator),
-        "sources": [report.to_dict() for report in report_sources(dataset, parts)],
-        "counts": _counts(parts, dataset),
-        "per_label": _per_label(parts, dataset),
-        "rejections": rejection_counts(dataset),
-        "registers": _registers(parts, dataset),
-        "audit": parts.audit,
-        "rounds": _rounds(parts),
-        "coverage": parts.coverage,
-        "alignment": parts.alignment,
-        "diversity": parts.diversity,
-        "gradient_matching": parts.matching,
-        "pseudo_labels": parts.pseudo.found,
-        "mix": parts.mix,
-        "scores": scores_of(
-            task,
-            parts.data,
-            parts.with_synthetic,
-            parts.gold_only,
-            parts.baselines,
-            used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
-        ),
-        "leakage": _leakage(parts, dataset),
-        "errors": errors_of(task, parts.data, parts.with_synthetic),
-        "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
-        "seconds": parts.seconds,
-        "versions": _versions(),
-        "dictionary": (parts.alignment or {}).get("dictionary"),
-        "encoder": parts.encoder,
-    }
+    summary = RunSummary.model_validate(
+        {
+            "created": created,
+            "japagen": package_version("japagen"),
+            "task": {
+                "name": task.name,
+                "description": task.description,
+                "text_type": task.text_type,
+                "labels": task.labels,
+                "kind": task.kind,
+                "pair": task.pair and task.pair.model_dump(),
+                "seed": task.seed,
+            },
+            "generator": _generator(parts.generator),
+            "counts": _counts(parts, dataset),
+            "per_label": _per_label(parts, dataset),
+            "rejections": rejection_counts(dataset),
+            "registers": _registers(parts, dataset),
+            "audit": parts.audit,
+            "rounds": _rounds(parts),
+            "coverage": parts.coverage,
+            "alignment": parts.alignment,
+            "diversity": parts.diversity,
+            "gradient_matching": parts.matching,
+            "pseudo_labels": parts.pseudo.found,
+            "mix": parts.mix,
+            "scores": scores_of(
+                task,
+                parts.data,
+                parts.with_synthetic,
+                parts.gold_only,
+                parts.baselines,
+                used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
+            ),
+            "leakage": _leakage(parts, dataset),
+            "errors": errors,
+            "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
+            "seconds": parts.seconds,
+            "versions": _versions(),
+            "dictionary": parts.alignment and parts.alignment["dictionary"],
+            "encoder": parts.encoder,
+            "dataset": version and {name: version[name] for name in ("hash", "parent")},
+        }
+    )
+    summary = summary.model_copy(update={"sources": report_sources(dataset, parts, summary)})
     # The record of another run says nothing of what its texts have cost.
     free = parts.generator is not None and parts.generator.local
     free = free and task.generator.backend != "replay"
-    economics = economics_of(task.economics, found, free=free, latency=parts.latency)
-    return {**found, "economics": economics}
+    economics = economics_of(task.economics, summary, free=free, latency=parts.latency)
+    return summary.model_copy(update={"economics": economics})
 
 
 def rejection_counts(dataset: Dataset) -> dict[str, int]:
@@ -237,17 +256,8 @@ def _rounds(parts: Parts) -> dict[str, Any] | None:
     return {
         "planned": parts.task.generation.rounds,
         "stopped": parts.rounds[-1]["stopped"],
-        "rounds": [
-            {key: row[key] for key in ("round", "requests", "kept", "named", "distances")}
-            | {"missing": {label: _items(rows) for label, rows in row["missing"].items()}}
-            for row in parts.rounds
-        ],
+        "rounds": parts.rounds,
     }
-
-
-def _items(missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    keys = ("kind", "item", "target", "synthetic", "chance")
-    return [{key: row[key] for key in keys} for row in missing]
 
 
 def _name(row: Mapping[str, Any] | None) -> str:
@@ -267,45 +277,51 @@ def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     names = ("label_asked", "register_asked", "register_seen", "derived", "rejected")
     space = parts.task.label_space()
     rows = [
-        {
-            "tags": [] if label is None else space.tags(space.name(label)),
-            "asked": asked and _name(asked),
-            "seen": _name(seen),
-            "child": derived is not None,
-            "rewritten": derived == REWRITTEN,
-            "kept": not rejected,
-            "usable": not rejected or rejected["filter"] in (*HELD_BACK, SYNTHESISED),
-        }
+        _Row(
+            tags=[] if label is None else space.tags(space.name(label)),
+            asked=asked and _name(asked),
+            seen=_name(seen),
+            derived=derived,
+            kept=not rejected,
+            usable=not rejected or rejected["filter"] in (*HELD_BACK, SYNTHESISED),
+        )
         for label, asked, seen, derived, rejected in zip(*map(dataset.column, names), strict=True)
     ]
-    kept = [r for r in rows if r["kept"]]
-    if not any(row for row in dataset.kept.column("register_seen")):
+    if not any(dataset.kept.column("register_seen")):
         return None
-    gold = parts.gold
     found = {
-        "gold": _shares(map(_name, gold.column("register_seen"))) if gold else {},
-        **_asked_and_seen(rows, kept),
-        "rewritten": sum(bool(r["rewritten"]) for r in kept),
+        "gold": _shares(map(_name, parts.gold.column("register_seen"))) if parts.gold else {},
+        **_asked_and_seen(rows),
+        "rewritten": sum(row.kept and row.derived == REWRITTEN for row in rows),
     }
     found["per_label"] = {
-        label: _asked_and_seen(
-            [r for r in rows if label in r["tags"]], [r for r in kept if label in r["tags"]]
-        )
+        label: _asked_and_seen([row for row in rows if label in row.tags])
         for label in parts.task.labels
         if found["asked"]
     }
     return found
 
 
-def _asked_and_seen(rows: list[dict[str, Any]], kept: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shares as asked, seen before and seen after, and how far each is from what was asked."""
-    first = [r for r in rows if r["asked"] and not r["child"]]
-    usable = [r for r in first if r["usable"]]
-    asked = _shares(r["asked"] for r in first) if first else {}
-    before, after = (_shares(r["seen"] for r in side) for side in (usable, kept))
+class _Row(NamedTuple):
+    """One text: the register asked for and the one seen, and what became of it."""
 
-    def match(side: list[dict[str, Any]]) -> float | None:
-        both = [r["asked"] == r["seen"] for r in side if r["asked"]]
+    tags: list[str]
+    asked: str | None
+    seen: str
+    derived: str | None
+    kept: bool
+    usable: bool
+
+
+def _asked_and_seen(rows: list[_Row]) -> dict[str, Any]:
+    """Shares as asked, seen before and seen after, and how far each is from what was asked."""
+    first = [row for row in rows if row.asked and row.derived is None]
+    usable, kept = [row for row in first if row.usable], [row for row in rows if row.kept]
+    asked = _shares(row.asked for row in first if row.asked) if first else {}
+    before, after = (_shares(row.seen for row in side) for side in (usable, kept))
+
+    def match(side: list[_Row]) -> float | None:
+        both = [row.asked == row.seen for row in side if row.asked]
         return sum(both) / len(both) if both else None
 
     def distance(seen: Mapping[str, float]) -> float | None:
@@ -349,7 +365,7 @@ def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            found[package] = package_version(package)
         except PackageNotFoundError:
             continue
     return found

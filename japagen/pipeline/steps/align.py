@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -309,7 +310,7 @@ class Measuring:
 
             theirs, ours, _ = vectors
             found = measure_diversity(dataset, gold, tagger, (ours, theirs), self._task.seed)
-            return None if found is None else found.to_dict()
+            return None if found is None else asdict(found)
 
         outputs = ["diversity.json"]
         found: dict[str, Any] | None = self._stages.run(

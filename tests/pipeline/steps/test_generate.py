@@ -15,10 +15,8 @@ from japagen.config.sections import Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
 from japagen.data.formats import load_dataset
+from japagen.data.summary import Balanced, Covered, LabelCoverage
 from japagen.generation.coverage import (
-    Balanced,
-    Covered,
-    LabelCoverage,
     balance_factors,
     due,
     skews,
@@ -218,16 +216,19 @@ def test_without_gold_rounds_still_cover_what_is_wanted(
 
 def test_due_is_what_is_left_to_find() -> None:
     found = LabelCoverage(
-        20,
-        (
+        kept=20,
+        covered=[
             Covered("concept", "再配達", 0.2, 4, 4, 1, 1, 0.05),
             Covered("concept", "伝票", 0.1, 2, 2, 2, 9, 0.45),
-        ),
-        (Balanced("性別", "女性", 0.5, 2, 0.2, 0.2), Balanced("性別", "男性", 0.5, 8, 0.8, 0.8)),
+        ],
+        balanced=[
+            Balanced("性別", "女性", 0.5, 2, 0.2, 0.2),
+            Balanced("性別", "男性", 0.5, 8, 0.8, 0.8),
+        ],
     )
     assert due(found, 20) == {Knowledge("concept", "再配達"): 7.0}
     assert skews(found) == {("性別", "女性"): 6.0}
-    assert LabelCoverage.from_dict(found.to_dict()) == found
+    assert LabelCoverage.model_validate(found.model_dump()) == found
 
 
 def test_weights_put_a_skew_right_within_each_label(raw: dict[str, Any]) -> None:
