@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from japagen.alignment.weights import Alignment, align_datasets, bound_weights
+from japagen.alignment.weights import Alignment, align_datasets
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability, find_off_topic
@@ -106,17 +106,13 @@ class Weighting:
                 tagger=self._analyzer.tagger,
                 vectors=vectors,
                 resample=settings.resample,
+                strength=settings.strength if settings.resample is None else None,
+                off_topic=find_off_topic(*vectors[:2]) if len(vectors) > 1 else None,
             )
             if settings.resample is not None:
                 # The draw was by the balanced weights already.
                 return keep_drawn(dataset, alignment.weights), alignment.to_dict()
-            weights = bound_weights(
-                alignment.weights,
-                [label if isinstance(label, str) else "" for label in dataset.labels],
-                strength=settings.strength,
-                off_topic=find_off_topic(*vectors[:2]) if len(vectors) > 1 else None,
-            )
-            weights = weights * factors
+            weights = alignment.weights * factors
             kept = dataset.kept_mask
             weights /= weights[kept].mean() if weights[kept].any() else 1.0
             aligned = dataset.with_columns(weight_distribution=weights)
