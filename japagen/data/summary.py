@@ -81,7 +81,7 @@ class SourceValue(_Part):
     Attributes:
         used: Whether any of them were trained on.
         share: Share of the loss mass that they carried in training, 0 to 1.
-        texts_worth: Gold texts a label that they are worth; None where that was not measured.
+        texts_worth: Gold texts per label that they are worth; None where that was not measured.
         low: Lower end of its 95% interval; None likewise.
         high: Upper end; None likewise, or beyond what could be measured.
         reason: Code of the reason, which `value.CODE` or `mix.CODE` of the report's strings says.
@@ -104,7 +104,7 @@ class SourceReport(_Part):
         origin: Name of the file or of the model.
         texts: Texts that it wrote, those derived from them and failed requests apart.
         kept: Texts that passed every check, those derived from its texts among them.
-        rejected: Filter to the texts that it turned down, most first.
+        rejected: Filter to the number of texts that it rejected, most first.
         relabelled: Kept texts whose label is another than the one asked for.
         distinct_2: Share of different word bigrams among all, measured on equally many words of
             each source of 16 texts or more; None for smaller ones.
@@ -218,7 +218,7 @@ class Memorization(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Skew:
-    """A group that one side speaks of more than the other.
+    """A group that one side mentions more than the other.
 
     Attributes:
         kind: ``gold`` (synthetic against gold) or ``label`` (this label against the other
@@ -335,39 +335,16 @@ class Covered:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
-class Balanced:
-    """How often a label's texts show one value of an attribute.
-
-    Attributes:
-        attribute: Such as 性別.
-        value: Such as 女性.
-        wanted: Share among the texts that show any value.
-        found: Kept texts of the label that show it.
-        share: Share among those that show any; None where none does.
-        weighted: The same by the texts' weights.
-    """
-
-    attribute: str
-    value: str
-    wanted: float
-    found: int
-    share: float | None
-    weighted: float | None
-
-
 class LabelCoverage(_Part):
     """What the kept texts of one label cover.
 
     Attributes:
         kept: How many there are.
         covered: Concepts and cases, in the task's order.
-        balanced: Values of attributes, in the task's order.
     """
 
     kept: int
     covered: list[Covered]
-    balanced: list[Balanced]
 
 
 @dataclass(frozen=True)
@@ -504,7 +481,7 @@ class DiversityComparison:
 
 @dataclass(frozen=True)
 class Alarm:
-    """A measure by which a set is less diverse than the one it is held against.
+    """A measure by which a set is less diverse than the one it is compared with.
 
     Attributes:
         kind: "round" for a round against the first, "gold" for synthetic against gold.
@@ -525,7 +502,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Diversity:
-    """How varied a synthetic set is.
+    """The diversity of a synthetic set.
 
     Attributes:
         against_gold: Synthetic and, where there is any, gold.
@@ -578,7 +555,7 @@ class SourceMixSummary(_Part):
 
 @dataclass(frozen=True)
 class Point:
-    """A place on a curve.
+    """A point of a learning curve.
 
     Attributes:
         per_label: Texts per label, mean over the folds.
@@ -597,14 +574,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Worth:
-    """How many more gold texts per label would do what the synthetic set does.
+    """The value of the synthetic set in additional gold texts per label.
 
     Attributes:
         texts: The estimate; None beyond the curve, which then is more than `limit`.
         low: Lower end of its 95% bootstrap interval; None beyond the curve.
         high: Upper end; None beyond the curve.
         base: Gold texts per label in the folds, to which these would be added.
-        limit: Most that is read off the curve: one doubling past what was measured.
+        limit: Largest value read off the curve: one doubling past what was measured.
         extrapolated: Whether the estimate lies past what was measured.
     """
 
@@ -618,10 +595,10 @@ class Worth:
 
 @dataclass(frozen=True)
 class Curves:
-    """Both curves, and the worth that they give.
+    """Both learning curves, and the label-equivalent value that follows.
 
     Attributes:
-        gold: Gold alone, by gold texts per label.
+        gold: Gold only, by gold texts per label.
         synthetic: All gold of the folds, by synthetic texts per label, from 0.
         worth: Of all synthetic texts that the folds could use.
         sources: The worth of each source by itself.
@@ -830,7 +807,7 @@ class RunSummary(_Part):
         created: When the run was begun, ISO 8601.
         generator: Who wrote the texts; None when they came from files alone.
         sources: Each source of synthetic text, in the task's order.
-        rejections: Filter to the texts that it turned down, most first.
+        rejections: Filter to the number of texts that it rejected, most first.
         registers: None where none were found.
         audit: Personal data, memory of gold and skews.
         rounds: None with one round.

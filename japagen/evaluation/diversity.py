@@ -463,7 +463,7 @@ def _narrowed(
 
 
 def _diversity(measure: str, value: float) -> float:
-    """The measure as something of which more is more diverse."""
+    """The measure, oriented so that larger means more diverse."""
     if measure == "self_bleu":
         return 100.0 - value
     return value - 1.0 if measure == "topics" else value

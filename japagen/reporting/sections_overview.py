@@ -305,7 +305,7 @@ _MISSING_SHOWN = 20
 
 
 def loop(summary: RunSummary, words: Words) -> View | None:
-    """Rounds, what was missing after each, concepts and cases, balance; None without any."""
+    """Rounds, what was missing after each, concepts and cases; None without any."""
     found, coverage = summary.rounds, summary.coverage or {}
     if not found and not coverage:
         return None
@@ -318,7 +318,6 @@ def loop(summary: RunSummary, words: Words) -> View | None:
         "ended": _ended(found, words) if found else "",
         "missing": [(_round(row, words), rows) for row in rounds if (rows := _missing(row))],
         "covered": [(label, row) for label, one in coverage.items() for row in one.covered],
-        "balanced": [(label, row) for label, one in coverage.items() for row in one.balanced],
     }
 
 

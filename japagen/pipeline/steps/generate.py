@@ -163,7 +163,6 @@ class Rounds:
             "curation": task.curation.model_dump(mode="json"),
             "prompts": digest(self._prompts.phrases),
             "japanese": self._analyzer.identity,
-            "balance": task.model_dump(mode="json")["balance"],
         }
         result: dict[str, Any] = self._stages.run(
             f"round-{number + 1}",
@@ -228,7 +227,7 @@ class Rounds:
                 self._registers[label], found["registers"][label], size
             )
             covered = LabelCoverage.model_validate(found["coverage"][label])
-            wants = coverage.due(covered, size) | self._balancing(covered)
+            wants = coverage.due(covered, size)
             gaps = {
                 Knowledge(row["kind"], row["item"], tuple(row["gold_ids"])): (
                     row["target"] - row["synthetic"]
@@ -240,15 +239,6 @@ class Rounds:
             scale = min(1.0, room / max(sum(gaps.values()), 1e-9))
             wanted[label] = wants | {known: scale * gap for known, gap in gaps.items()}
         return registers, wanted
-
-    def _balancing(self, covered: LabelCoverage) -> dict[Knowledge, float]:
-        """Words of the values that are too rare, each in an equal part of what is lacking."""
-        wants: dict[Knowledge, float] = {}
-        for (attribute, value), number in coverage.skews(covered).items():
-            words = self._task.balance[attribute][value].words
-            for word in words:
-                wants[Knowledge("balance", word)] = number / len(words)
-        return wants
 
 
 def next_registers(planned: Mapping[str, float], seen: Mapping[str, int], size: int) -> Shares:
