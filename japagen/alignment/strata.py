@@ -47,9 +47,9 @@ class Strata:
 
         While each group's total weight stays, so do the label's shares or rates.
         """
-        if self.kind != "list":
-            return self.synthetic.tolist()
-        _, groups = np.unique(self.synthetic_tags, axis=0, return_inverse=True)
+        groups = self.synthetic
+        if self.kind == "list":
+            _, groups = np.unique(self.synthetic_tags, axis=0, return_inverse=True)
         return [int(group) for group in groups]
 
 

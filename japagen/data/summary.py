@@ -149,6 +149,11 @@ class StepCounts(_Part):
     synthesised: int | None = None
     relabelled: int | None = None
 
+    def at(self, step: str) -> int | None:
+        """The number of one step."""
+        number: int | None = getattr(self, step)
+        return number
+
 
 class LabelCounts(_Part):
     """The texts of one label, the mean trust in it and its share of the weight."""
@@ -801,32 +806,14 @@ class RunSummary(_Part):
 
     Attributes:
         japagen: The version that ran.
-        task: What was asked for.
-        counts: Texts at each step.
-        per_label: Texts of each label.
         created: When the run was begun, ISO 8601.
-        generator: Who wrote the texts; None when they came from files alone.
         sources: Each source of synthetic text, in the task's order.
         rejections: Filter to the number of texts that it rejected, most first.
-        registers: None where none were found.
-        audit: Personal data, memory of gold and skews.
-        rounds: None with one round.
-        coverage: Label to what its texts cover; None where the task wants nothing.
-        alignment: How texts were weighted.
-        diversity: None with fewer than four texts.
-        gradient_matching: None under other strategies.
-        pseudo_labels: None without unlabelled texts.
-        mix: How much synthetic text was trained on, and why.
-        scores: None without test texts.
-        leakage: Overlap with the test texts; None likewise.
         errors: Test texts that were got wrong, the surest first.
         cost: Totals of the ledger, and per kept text.
         seconds: Stage to seconds.
-        versions: Package to version.
         dictionary: Identity of MeCab's dictionary.
         encoder: Identity of the encoder.
-        economics: What the run saves and costs.
-        dataset: Version of the dataset.
     """
 
     japagen: str

@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -135,80 +136,70 @@ def _examples(
     before, after = _by_id(one), _by_id(other)
     found: dict[str, list[dict[str, Any]]] = {
         "added": [
-            _shown(row) | {"why": _arrival(row)} for i, row in after.items() if i not in before
+            _shown(example) | {"why": _arrival(example)}
+            for name, (example, _) in after.items()
+            if name not in before
         ],
-        "removed": [_shown(row) for i, row in before.items() if i not in after],
+        "removed": [_shown(example) for name, (example, _) in before.items() if name not in after],
         **{k: [] for k in ("rejected", "restored", "reworded", "relabelled", "reweighted")},
     }
-    for name, old in before.items():
-        new = after.get(name)
-        if new is not None:
-            for kind, change in _changes(old, new, settings):
-                found[kind].append(change)
+    for name in before:
+        if name not in after:
+            continue
+        for kind, change in _changes(before[name], after[name], settings):
+            found[kind].append(change)
     found["reweighted"].sort(key=lambda c: (-abs(c["after"] - c["before"]), c["id"]))
     return found
 
 
-def _by_id(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    names = (
-        "id",
-        "text",
-        "text_pair",
-        "label",
-        "rejected",
-        "parent_id",
-        "round",
-        "weight_distribution",
-        "weight_label",
-    )
-    columns = [dataset.column(name) for name in names]
-    rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+_Weighted = tuple[Example, float]
+
+
+def _by_id(dataset: Dataset) -> dict[str, _Weighted]:
+    weighted = zip(dataset, dataset.weights.tolist(), strict=True)
+    return {example.id: (example, weight) for example, weight in weighted}
+
+
+def _shown(example: Example) -> dict[str, Any]:
     return {
-        row["id"]: row | {"weight": weight}
-        for row, weight in zip(rows, dataset.weights.tolist(), strict=True)
+        "id": example.id,
+        "text": example.text,
+        "label": example.label,
+        "kept": example.rejected is None,
+        "filter": example.rejected and example.rejected.filter,
     }
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "text": row["text"],
-        "label": row["label"],
-        "kept": row["rejected"] is None,
-        "filter": row["rejected"] and row["rejected"]["filter"],
-    }
-
-
-def _arrival(row: Mapping[str, Any]) -> str:
-    if row["parent_id"]:
-        return f"rewritten from {row['parent_id']}"
-    return f"round {row['round']}" if row["round"] else "a request that the other run did not make"
+def _arrival(example: Example) -> str:
+    if example.parent_id:
+        return f"rewritten from {example.parent_id}"
+    if example.round:
+        return f"round {example.round}"
+    return "a request that the other run did not make"
 
 
 def _changes(
-    old: Mapping[str, Any], new: Mapping[str, Any], settings: Mapping[str, Any]
+    before: _Weighted, after: _Weighted, settings: Mapping[str, Any]
 ) -> list[tuple[str, dict[str, Any]]]:
     """What became of one example, most important first."""
+    (old, was), (new, now) = before, after
     found: list[tuple[str, dict[str, Any]]] = []
-    shown = {"id": new["id"], "text": new["text"], "label": new["label"]}
-    was, now = old["rejected"], new["rejected"]
-    if (was is None) != (now is None):
-        verdict = now or was
-        why = _why(verdict["filter"], settings, old["text"] != new["text"])
-        found.append(("rejected" if now else "restored", shown | verdict | {"why": why}))
-    if (old["text"], old["text_pair"]) != (new["text"], new["text_pair"]):
-        found.append(("reworded", shown | {"before": old["text"], "after": new["text"]}))
-    if old["label"] != new["label"]:
-        found.append(("relabelled", shown | {"before": old["label"], "after": new["label"]}))
-    if was is None and now is None:
-        size = max(abs(old["weight"]), abs(new["weight"]), 1e-9)
-        if abs(new["weight"] - old["weight"]) > _LEAST_REWEIGHTED * size:
-            parts = {
-                part: [old[f"weight_{part}"], new[f"weight_{part}"]]
-                for part in ("distribution", "label")
-            }
-            weights = {"before": old["weight"], "after": new["weight"]}
-            found.append(("reweighted", shown | weights | parts))
+    shown = {"id": new.id, "text": new.text, "label": new.label}
+    verdict = new.rejected or old.rejected
+    if verdict and not (old.rejected and new.rejected):
+        why = _why(verdict.filter, settings, old.text != new.text)
+        kind = "rejected" if new.rejected else "restored"
+        found.append((kind, shown | asdict(verdict) | {"why": why}))
+    if (old.text, old.text_pair) != (new.text, new.text_pair):
+        found.append(("reworded", shown | {"before": old.text, "after": new.text}))
+    if old.label != new.label:
+        found.append(("relabelled", shown | {"before": old.label, "after": new.label}))
+    if verdict is None and abs(now - was) > _LEAST_REWEIGHTED * max(was, now, 1e-9):
+        parts = {
+            "distribution": [old.weight_distribution, new.weight_distribution],
+            "label": [old.weight_label, new.weight_label],
+        }
+        found.append(("reweighted", shown | {"before": was, "after": now} | parts))
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability
 from japagen.data.dataset import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
-from japagen.data.summary import LabelCoverage, RunSummary, SourceValue
+from japagen.data.summary import LabelCounts, LabelCoverage, RunSummary, SourceValue
 from japagen.evaluation.economics import economics_of
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
@@ -211,40 +212,33 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     }
 
 
-def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | None]]:
-    space = parts.task.label_space()
+def _per_label(parts: Parts, dataset: Dataset) -> dict[str, LabelCounts]:
+    space, own = parts.task.label_space(), dataset.kept
 
-    def tags(label: Any) -> list[str]:
-        return space.tags(space.name(label))
+    def tally(labels: Iterable[Any], amounts: Iterable[float] = repeat(1)) -> dict[str, float]:
+        """The sum of the amounts by label or tag."""
+        found = dict.fromkeys(parts.task.labels, 0.0)
+        for label, amount in zip(labels, amounts, strict=False):
+            for tag in space.tags(space.name(label)):
+                found[tag] += amount
+        return found
 
-    def count(labels: Iterable[Any]) -> Counter[str]:
-        return Counter(tag for label in labels for tag in tags(label))
-
-    gold = count(parts.data.gold.labels) if parts.data.gold is not None else Counter[str]()
-    first = np.flatnonzero([how is None for how in dataset.column("derived")])
-    written = dataset.take(first)
+    gold = tally(parts.data.gold.labels if parts.data.gold is not None else ())
+    written = dataset.take(np.flatnonzero([how is None for how in dataset.column("derived")]))
     asked = zip(written.column("label_asked"), written.labels, strict=True)
     # Counted under the label it was written for, whatever it was found to have.
-    made = count(label if given is None else given for given, label in asked)
-    kept = count(dataset.kept.labels)
-    trust: dict[str, list[float]] = {label: [] for label in parts.task.labels}
-    own = dataset.kept
-    for row, trusted in zip(own.labels, own.column("weight_label"), strict=True):
-        for label in tags(row):
-            trust[label].append(trusted)
-    weight: dict[str, float] = dict.fromkeys(parts.task.labels, 0.0)
-    for row, w in zip(dataset.labels, dataset.weights, strict=True):
-        for label in tags(row):
-            weight[label] += float(w)
+    made = tally(label if given is None else given for given, label in asked)
+    kept, trust = tally(own.labels), tally(own.labels, own.column("weight_label"))
+    weight = tally(dataset.labels, dataset.weights.tolist())
     total = sum(weight.values()) or 1.0
     return {
-        label: {
-            "gold": gold.get(label, 0),
-            "generated": made.get(label, 0),
-            "kept": kept.get(label, 0),
-            "label_trust": float(np.mean(trust[label])) if trust[label] else None,
-            "weight_share": weight[label] / total,
-        }
+        label: LabelCounts(
+            gold=int(gold[label]),
+            generated=int(made[label]),
+            kept=int(kept[label]),
+            label_trust=trust[label] / kept[label] if kept[label] else None,
+            weight_share=weight[label] / total,
+        )
         for label in parts.task.labels
     }
 

@@ -19,7 +19,7 @@ from japagen.data.summary import (
 from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
 from japagen.japanese.registers import OTHER, PRESETS
-from japagen.reporting.sections_overview import SIDES
+from japagen.reporting.sections_overview import SIDES, STEPS
 from japagen.reporting.sections_training import lines, own_arms
 from japagen.reporting.text import Words
 
@@ -113,24 +113,14 @@ def _making(summary: RunSummary, dataset: Dataset) -> str:
     unweighted = summary.alignment is None or summary.alignment.method == "none"
     weighted = "" if unweighted else " and weighted towards gold"
     unseen = f" {counts.test:,} test texts took no part in it." if counts.test else ""
-    steps = {
-        "gold": counts.gold,
-        "unlabelled": counts.unlabelled,
-        "requested": counts.requested,
-        "failed": counts.failed,
-        "generated": counts.generated,
-        "rewritten": counts.rewritten,
-        "synthesised": counts.synthesised,
-        "rejected": counts.rejected,
-        "kept": counts.kept,
-    }
+    steps = [(step, counts.at(step)) for step in ("gold", "unlabelled", *STEPS)]
     return "\n\n".join(
         [
             "## How it was made",
             f"Written by {writers_of(summary)}, then filtered{weighted} "
             f"by japagen {summary.japagen}. "
             f"Prompts: {', '.join(map(plain, prompts)) or 'unknown'}.{unseen}",
-            table(("step", "texts"), [(s, f"{n:,}") for s, n in steps.items() if n is not None]),
+            table(("step", "texts"), [(s, f"{n:,}") for s, n in steps if n is not None]),
             *_sources(summary),
         ]
     )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _SAMPLES_A_LABEL = 5
 _EXAMPLES_A_REASON = 3
-_STEPS = ("requested", "failed", "generated", "rewritten", "synthesised", "rejected", "kept")
+STEPS = ("requested", "failed", "generated", "rewritten", "synthesised", "rejected", "kept")
 Rows = list[tuple[str, ...]]
 ChartRows = list[tuple[str, list[float | None]]]
 # What registers are compared between: real texts, wishes, and texts before and after control.
@@ -106,17 +106,17 @@ def _charged(summary: RunSummary, words: Words) -> str:
 
 def flow(counts: StepCounts, words: Words) -> View:
     """How many texts each step left."""
-    steps = [s for s in _STEPS if counts.requested or s not in ("requested", "failed")]
+    steps = [s for s in STEPS if counts.requested or s not in ("requested", "failed")]
     steps = [s for s in steps if s != "synthesised" or counts.synthesised]
-    drawn: ChartRows = [(words(f"counts.{step}"), [getattr(counts, step)]) for step in steps]
+    drawn: ChartRows = [(words(f"counts.{step}"), [counts.at(step)]) for step in steps]
     names = (*steps, "relabelled", "gold", "unlabelled", "test")
     return {
         "chart": bars("flow", words("counts"), drawn, words.count),
         "rows": [
-            (words(f"counts.{name}"), words.count(getattr(counts, name)))
+            (words(f"counts.{name}"), words.count(counts.at(name)))
             for name in names
             # A run of an earlier version relabelled nothing.
-            if getattr(counts, name) is not None
+            if counts.at(name) is not None
         ],
     }
 
