@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from japagen.alignment.label_prior import LabelPrior
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.audit import audit
@@ -22,6 +21,7 @@ from japagen.data.summary import (
     Diagnostics,
     EffectiveSize,
     Interval,
+    LabelPrior,
     Point,
     RunSummary,
     SourceReport,
@@ -268,7 +268,7 @@ def _alignment(dataset: Dataset) -> dict[str, Any]:
     )
     return {
         "method": "entropy",
-        "prior": prior.to_dict(),
+        "prior": asdict(prior),
         "diagnostics": asdict(diagnostics),
         "dictionary": "unidic-lite 1.0.8",
     }

@@ -20,12 +20,11 @@ from japagen.alignment.distances import (
 )
 from japagen.alignment.entropy import Balance, effective_share
 from japagen.alignment.features import AlignedTexts
-from japagen.alignment.label_prior import LabelPrior
 from japagen.alignment.material import Vectors
 from japagen.alignment.moments import build_target
 from japagen.alignment.strata import Strata
 from japagen.data.dataset import Dataset
-from japagen.data.summary import Change, Diagnostics, EffectiveSize
+from japagen.data.summary import Change, Diagnostics, EffectiveSize, LabelPrior
 from japagen.japanese.morphology import Tagger
 from japagen.reasons import Sentence, as_dict
 

@@ -14,7 +14,7 @@ from scipy.optimize import brentq
 from japagen.alignment.counting import Ints, Mask, Progress
 from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.features import AlignedTexts, FeatureSpace, NGrams
-from japagen.alignment.label_prior import LabelPrior, check_mode, label_rates
+from japagen.alignment.label_prior import check_mode, label_rates
 from japagen.alignment.label_prior import label_prior as find_prior
 from japagen.alignment.label_shift import LabelledTexts
 from japagen.alignment.material import Material, Vectors
@@ -22,7 +22,7 @@ from japagen.alignment.methods import METHODS, weigh
 from japagen.alignment.moments import target_shares
 from japagen.alignment.strata import Strata, stratify
 from japagen.data.dataset import Dataset
-from japagen.data.summary import AlignmentSummary, Diagnostics, PriorSummary
+from japagen.data.summary import AlignmentSummary, Diagnostics, LabelPrior
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.reasons import Sentence
@@ -58,7 +58,7 @@ class Alignment:
         """What is reported: all but the weights themselves."""
         return AlignmentSummary(
             method=self.method,
-            prior=PriorSummary(**self.prior.to_dict()),
+            prior=self.prior,
             diagnostics=self.diagnostics,
             dictionary=self.features.dictionary if self.features else None,
             normalization=self.features.normalization if self.features else None,

@@ -29,7 +29,7 @@ from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 
 if TYPE_CHECKING:
-    from japagen.data.summary import AlignmentSummary, Arm, Interval, RunSummary, ScoreSummary
+    from japagen.data.summary import AlignmentSummary, Arm, RunSummary, ScoreSummary
     from japagen.reporting.text import Words
 
 T = TypeVar("T")
@@ -207,14 +207,13 @@ def _print_scores(summary: RunSummary, scores: ScoreSummary, words: Words) -> No
         say(f"baseline: {title}: {_figures(row, scores.metrics)}")
     for line in left_out(summary, words):
         say(f"baseline left out: {line}")
-    title, best = max(
-        measured, key=lambda one: one[1].score(scores.metric) or 0.0, default=("", None)
-    )
-    if best and best.gain:
-        say(
-            f"gain over the best baseline ({title}) in {_metric(scores.metric)}: "
-            f"{_gain(best.gain)})"
-        )
+    if measured:
+        title, best = max(measured, key=lambda one: one[1].score(scores.metric) or 0.0)
+        if gain := best.gain:
+            say(
+                f"gain over the best baseline ({title}) in {_metric(scores.metric)}: "
+                f"{gain.value:+.3f} (95% interval {gain.low:+.3f} to {gain.high:+.3f})"
+            )
     say(f"gold only: {_figures(scores.gold_only, scores.metrics)}")
     if not summary.not_used:
         shown = _figures(scores.with_synthetic, scores.metrics)
@@ -224,9 +223,10 @@ def _print_scores(summary: RunSummary, scores: ScoreSummary, words: Words) -> No
             "both": f"with synthetic and unlabelled: {shown}",
         }
         say(learnt[summary.added])
-    if scores.gain:
+    if gain := scores.gain:
         say(
-            f"gain in {_metric(scores.metric)}: {_gain(scores.gain)} over the test "
+            f"gain in {_metric(scores.metric)}: {gain.value:+.3f} "
+            f"(95% interval {gain.low:+.3f} to {gain.high:+.3f} over the test "
             f"texts): {scores.verdict.replace('_', ' ')}"
         )
     if scores.few:
@@ -241,10 +241,6 @@ def _figures(arm: Arm | None, names: Sequence[str]) -> str:
 
 def _metric(name: str) -> str:
     return name.replace("_", "-")
-
-
-def _gain(gain: Interval) -> str:
-    return f"{gain.value:+.3f} (95% interval {gain.low:+.3f} to {gain.high:+.3f}"
 
 
 def _print_sources(summary: RunSummary, words: Words) -> None:

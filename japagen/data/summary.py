@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from japagen.data.dataset import Label
 from japagen.data.files import read_json, write_json
 from japagen.errors import DamagedError
+from japagen.reasons import as_dict
 
 Number = int | float
 
@@ -201,16 +202,8 @@ class PersonalDataCounts(_Part):
     texts: dict[str, int]
 
 
-class Copy(_Part):
-    """A text and the run of characters that it shares with a gold text."""
-
-    text: str
-    copied: str
-    gold_text: str
-
-
 class Memorization(_Part):
-    """How much of gold the accepted texts repeat."""
+    """How much of gold the accepted texts repeat; the worst with what they copied."""
 
     mean_overlap: float
     max_overlap: float
@@ -218,7 +211,7 @@ class Memorization(_Part):
     longest_copied: int
     long_copies: int
     long_copy: int
-    worst: list[Copy]
+    worst: list[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,20 +424,33 @@ class Diagnostics:
     note_reasons: tuple[dict[str, Any] | None, ...] = ()
 
 
-class PriorSummary(_Part):
-    """The target's label shares and their grounds, in a sentence and as its code and values."""
+@dataclass(frozen=True)
+class LabelPrior:
+    """How often each label occurs in the target.
+
+    Attributes:
+        probabilities: Share of each label, or None to leave the synthetic shares as they are.
+            Shares sum to 1, except for lists of labels, where each is a rate.
+        how: "given", "uniform", "gold", "estimate" or "unchanged".
+        why: The grounds, in a sentence.
+        reason: Its code and values, from which other languages say it; None for a plain text.
+    """
 
     probabilities: dict[str, float] | None
     how: str
     why: str
     reason: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        if self.reason is None:
+            object.__setattr__(self, "reason", as_dict(self.why))
+
 
 class AlignmentSummary(_Part):
     """What alignment reports."""
 
     method: str
-    prior: PriorSummary
+    prior: LabelPrior
     diagnostics: Diagnostics
     dictionary: str | None = None
     normalization: str | None = None
@@ -695,19 +701,12 @@ class ScoreSummary(_Part):
         return [self.metric, *(name for name in self.metrics if name != self.metric)]
 
 
-class ClosestPair(_Part):
-    """A synthetic text and the test text that it shares most with."""
-
-    text: str
-    test_text: str
-
-
 class Leakage(_Part):
-    """How much of the synthetic text stands in the test texts."""
+    """How much of the synthetic text stands in the test texts; the worst with that test text."""
 
     mean_overlap: float
     max_overlap: float
-    worst: ClosestPair | None = None
+    worst: dict[str, str] | None = None
 
 
 class NearText(_Part):

@@ -76,7 +76,6 @@ def render_report(summary: RunSummary, dataset: Dataset, *, language: Language =
         "baselines": sections_training.baselines(summary, words),
         "tiles": sections_overview.tiles(summary, words),
         "flow": sections_overview.flow(summary.counts, words),
-        "per_label": sections_overview.per_label(summary, words),
         "rejections": sections_overview.rejections(summary, dataset, words),
         "samples": sections_overview.samples(summary.task, dataset, words),
         "registers": sections_overview.registers(summary, words),

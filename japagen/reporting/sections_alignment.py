@@ -13,8 +13,8 @@ from japagen.data.summary import (
     DiversityComparison,
     Interval,
     LabelCounts,
+    LabelPrior,
     Measured,
-    PriorSummary,
     RunSummary,
 )
 from japagen.reporting import charts
@@ -68,7 +68,7 @@ def notes(diagnostics: Diagnostics, words: Words) -> list[str]:
 
 
 def _label_shares(
-    per_label: dict[str, LabelCounts], prior: PriorSummary, words: Words
+    per_label: dict[str, LabelCounts], prior: LabelPrior, words: Words
 ) -> tuple[list[str], ChartRows]:
     """Target shares where there is a prior, then shares before and after weighting."""
     target = prior.probabilities
@@ -154,7 +154,6 @@ def diversity(summary: RunSummary, words: Words) -> View | None:
         "verdict": _verdict(found, words),
         "alarm": bool(found.alarms),
         "alarms": [alarm_text(alarm, words) for alarm in found.alarms],
-        "table": _table(against, words),
         "chart": _relative("diversity", against, "gold", list(against.groups), words)
         if "gold" in against.groups
         else None,
@@ -209,21 +208,6 @@ def _group(name: str, words: Words) -> str:
     return words(f"diversity.group.{name}")
 
 
-def _table(compared: DiversityComparison, words: Words) -> View:
-    groups = compared.groups
-    measured = next(iter(groups.values())).measures
-    return {
-        "heads": [words("measure"), *(_group(name, words) for name in groups)],
-        "rows": [
-            (
-                words(f"diversity.{measure}"),
-                *(words.interval(group.measures.get(measure)) for group in groups.values()),
-            )
-            for measure in measured
-        ],
-    }
-
-
 def _relative(
     name: str, compared: DiversityComparison, other: str, shown: list[str], words: Words
 ) -> Markup:
@@ -258,7 +242,7 @@ def _rounds(rounds: DiversityComparison, words: Words) -> View:
     first, *others = rounds.groups
     # The figure has four colours; the table holds every round.
     return {
-        "table": _table(rounds, words),
+        "names": [_group(name, words) for name in rounds.groups],
         "chart": _relative("rounds", rounds, first, others[-3:], words),
         "series": [_group(name, words) for name in others[-3:]],
     }

@@ -121,19 +121,6 @@ def flow(counts: StepCounts, words: Words) -> View:
     }
 
 
-def per_label(summary: RunSummary, words: Words) -> Rows:
-    """Counts, mean trust in the label and share of weight of each label."""
-    return [
-        (
-            label,
-            *map(words.count, (row.gold, row.generated, row.kept)),
-            words.share(row.label_trust),
-            words.share(row.weight_share),
-        )
-        for label, row in summary.per_label.items()
-    ]
-
-
 def rejections(summary: RunSummary, dataset: Dataset, words: Words) -> list[View]:
     """Each reason with its count and a few examples drawn at random."""
     by_filter: dict[str, list[int]] = {}
@@ -242,19 +229,7 @@ def registers(summary: RunSummary, words: Words) -> View | None:
         "series": [words(f"registers.{side}") for side, _ in sides],
         "chart": bars("registers", words("registers.chart"), drawn, words.share),
         "rows": [(name, *map(words.share, values)) for name, values in drawn],
-        "per_label": [
-            (
-                label,
-                [
-                    (
-                        words(f"registers.{side}"),
-                        *(words.share(row.side(side).get(name, 0.0)) for name in names),
-                    )
-                    for side in SIDES[1:]
-                ],
-            )
-            for label, row in found.per_label.items()
-        ],
+        "codes": names,
         "names": [words.name("register", name) for name in names],
     }
 

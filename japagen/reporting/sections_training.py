@@ -49,7 +49,6 @@ def scores(summary: RunSummary, words: Words) -> View | None:
             (words("arm.with_synthetic", added=added), last),
         ]
     titles, arms = [title for title, _ in shown], [arm for _, arm in shown]
-    measured = [(title, arm) for title, arm in shown if arm]
     numbers = last.mean_absolute_error is not None
     columns = _NUMBER_COLUMNS if numbers else _CLASS_COLUMNS
     drawn: ChartRows = [
@@ -70,22 +69,9 @@ def scores(summary: RunSummary, words: Words) -> View | None:
         "chart": bars("f1", detail, drawn, words.number),
         "detail": detail,
         "heads": [words("anchor" if numbers else "label"), *map(words, columns)],
-        "arms": [
-            {
-                "title": title,
-                "labels": arm.labels,
-                "per_label": [
-                    (
-                        label,
-                        *(words.number(row[key]) for key in columns[:-1]),
-                        words.count(row[columns[-1]]),
-                    )
-                    for label, row in arm.per_label.items()
-                ],
-                "confusion": _confusion(arm, words),
-            }
-            for title, arm in measured
-        ],
+        # Each has a table of its labels, and classes a confusion matrix.
+        "arms": [(title, arm) for title, arm in shown if arm],
+        "columns": columns,
     }
 
 
@@ -118,32 +104,17 @@ def _by_seed(arms: Sequence[Arm | None], names: Sequence[str], words: Words) -> 
     ]
 
 
-def _confusion(arm: Arm, words: Words) -> list[tuple[str, list[dict[str, str]]]] | None:
-    """Rows of cells; the depth of a cell's shade is its share of the row."""
-    if arm.confusion is None:
-        return None
-    return [
-        (
-            label,
-            [{"shown": words.count(n), "depth": f"{n / max(sum(counts), 1):.3f}"} for n in counts],
-        )
-        for label, counts in zip(arm.labels, arm.confusion, strict=True)
-    ]
-
-
 def mix(summary: RunSummary, words: Words) -> View | None:
     """The share with its reason, every source, the curves and the worth."""
     found = summary.mix
     if found is None:
         return None
-    points = _points(found.curves, words) if found.curves else []
     return {
         "facts": [*_facts(found, words, summary.added), *_pseudo(summary.pseudo_labels, words)],
         "sources": _sources(found, words),
         "sentences": _sentences(found, words),
         "worth": worth(summary, words),
         "chart": _chart(found.curves, words) if found.curves else None,
-        "points": points,
     }
 
 
@@ -248,23 +219,6 @@ def _chart(curves: Curves, words: Words) -> Markup:
     return safe(charts.banded_curves("curves", words("curves.chart"), panels))
 
 
-def _points(curves: Curves, words: Words) -> list[View]:
-    return [
-        {
-            "title": words(f"curve.{name}"),
-            "rows": [
-                (
-                    words.general(round(p.per_label, 1)),
-                    f"{words.number(p.loss)} [{words.number(p.low)}, {words.number(p.high)}]",
-                    words.number(p.macro_f1),
-                )
-                for p in points
-            ],
-        }
-        for name, points in (("gold", curves.gold), ("synthetic", curves.synthetic))
-    ]
-
-
 def headline(summary: RunSummary, words: Words) -> str | None:
     """The labelling saved, in a sentence; None where none is shown."""
     found = summary.economics
@@ -301,7 +255,6 @@ def economics(summary: RunSummary, words: Words) -> View | None:
         "saved": _saved(found.labelling, words) if said else [],
         "queries": _queries(found, words),
         "break_even": _break_even(found.break_even, words),
-        "notes": _notes(found, words),
     }
 
 
@@ -352,18 +305,6 @@ def _break_even(found: BreakEven, words: Words) -> str:
         queries=words.count(found.queries),
         months=amount(found.months),
     )
-
-
-def _notes(found: EconomicsSummary, words: Words) -> list[str]:
-    llm = found.query["llm"]
-    notes = []
-    if llm.seconds is not None:
-        notes.append(words("economics.measured"))
-    if llm.price == "given":
-        notes.append(words("economics.price_given"))
-    if found.assumptions["machine_yen_per_hour"] is None:
-        notes.append(words("economics.no_machine"))
-    return notes
 
 
 def _yen(end: float | None, bounds: Bounds, words: Words) -> str:

@@ -75,7 +75,6 @@ def test_a_mix_that_could_not_be_measured_shows_no_curves(
     found = mix(_read(metrics), Words("en"))
     assert found is not None
     assert found["chart"] is found["worth"] is None
-    assert found["points"] == []
     assert [name for name, _ in found["facts"]] == ["Synthetic share of the loss", "Why"]
 
 
