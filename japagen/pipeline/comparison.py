@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -215,48 +215,54 @@ def _why(name: str, settings: Mapping[str, Any], reworded: bool) -> str:
 
 def _distributions(one: Dataset, other: Dataset) -> list[dict[str, Any]]:
     """Shares before and after, with their total variation and whether chance explains it."""
+
+    def compare(
+        name: str, read: Callable[[Dataset], Mapping[str, float]], *, tested: bool = True
+    ) -> dict[str, Any]:
+        return _distribution(name, read(one), read(other), tested=tested)
+
+    return [
+        compare("label", lambda side: _label_amounts(side.kept, [1.0] * len(side.kept))),
+        compare("register", lambda side: Counter(_registers(side.kept))),
+        compare("length", lambda side: Counter(_lengths(side.kept))),
+        compare("label by weight", lambda s: _label_amounts(s, s.weights.tolist()), tested=False),
+        compare("filter", lambda side: Counter(_filters(side)), tested=False),
+    ]
+
+
+def _distribution(
+    name: str, one: Mapping[str, float], other: Mapping[str, float], *, tested: bool
+) -> dict[str, Any]:
     from scipy.stats import chi2_contingency
 
-    found = []
-    for name, read in (("label", _labels), ("register", _registers), ("length", _lengths)):
-        counts = [Counter(read(side.kept)) for side in (one, other)]
-        keys = sorted({*counts[0], *counts[1]})
-        totals = [max(sum(c.values()), 1) for c in counts]
-        shares = {k: [c[k] / t for c, t in zip(counts, totals, strict=True)] for k in keys}
-        clear = None
-        if len(keys) > 1 and all(counts):
-            table = np.array([[c[k] for k in keys] for c in counts])
-            clear = float(chi2_contingency(table).pvalue)
-        found.append(_distribution(name, shares, clear))
-    weighted = [_weighted_labels(side) for side in (one, other)]
-    labels = sorted({*weighted[0], *weighted[1]})
-    shares = {k: [w.get(k, 0.0) for w in weighted] for k in labels}
-    found.append(_distribution("label by weight", shares, None))
-    return [*found, _rejection_counts(one, other)]
+    keys = sorted({*one, *other})
+    rows = np.array([[side.get(key, 0.0) for key in keys] for side in (one, other)])
+    totals = rows.sum(axis=1, keepdims=True)
+    shares = rows / np.where(totals > 0, totals, 1.0)
+    p = None
+    if tested and len(keys) > 1 and totals.all():
+        p = float(chi2_contingency(rows).pvalue)
+    distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
+    return {
+        "name": name,
+        "shares": dict(zip(keys, shares.T.tolist(), strict=True)),
+        "distance": distance,
+        "p": p,
+        "changed": distance > _LEAST_REWEIGHTED if p is None else p < _CLEAR,
+    }
 
 
-def _distribution(name: str, shares: dict[str, list[float]], p: float | None) -> dict[str, Any]:
-    distance = sum(abs(a - b) for a, b in shares.values()) / 2
-    changed = distance > _LEAST_REWEIGHTED if p is None else p < _CLEAR
-    return {"name": name, "shares": shares, "distance": distance, "p": p, "changed": changed}
+def _label_amounts(dataset: Dataset, amounts: Sequence[float]) -> dict[str, float]:
+    """The sum of the amounts by label or tag."""
+    found: dict[str, float] = defaultdict(float)
+    for label, amount in zip(dataset.labels, amounts, strict=True):
+        for one in label if isinstance(label, list) else [label]:
+            found[str(one)] += amount
+    return found
 
 
-def _rejection_counts(one: Dataset, other: Dataset) -> dict[str, Any]:
-    counts = [
-        Counter(r["filter"] if r else "kept" for r in side.column("rejected"))
-        for side in (one, other)
-    ]
-    sizes = [max(len(one), 1), max(len(other), 1)]
-    keys = sorted({*counts[0], *counts[1]})
-    shares = {k: [c[k] / n for c, n in zip(counts, sizes, strict=True)] for k in keys}
-    return _distribution("filter", shares, None)
-
-
-def _labels(dataset: Dataset) -> list[str]:
-    labels: list[str] = []
-    for label in dataset.labels:
-        labels += [str(one) for one in (label if isinstance(label, list) else [label])]
-    return labels
+def _filters(dataset: Dataset) -> list[str]:
+    return [row["filter"] if row else "kept" for row in dataset.column("rejected")]
 
 
 def _registers(dataset: Dataset) -> list[str]:
@@ -267,15 +273,6 @@ def _registers(dataset: Dataset) -> list[str]:
 def _lengths(dataset: Dataset) -> list[str]:
     edges: Sequence[tuple[int, str]] = ((20, "1-20"), (40, "21-40"), (80, "41-80"), (10**9, "81-"))
     return [next(n for most, n in edges if len(text) <= most) for text in dataset.texts]
-
-
-def _weighted_labels(dataset: Dataset) -> dict[str, float]:
-    found: Counter[str] = Counter()
-    for label, weight in zip(dataset.labels, dataset.weights.tolist(), strict=True):
-        for one in label if isinstance(label, list) else [label]:
-            found[str(one)] += weight
-    total = sum(found.values()) or 1.0
-    return {label: weight / total for label, weight in found.items()}
 
 
 def explain_example(run: Run, example_id: str) -> dict[str, Any]:
