@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +76,8 @@ class SynthesisSummary(_Part):
     terms: TermsSummary
 
 
-class SourceValue(_Part):
+@dataclass(frozen=True, kw_only=True)
+class SourceValue:
     """What a source's texts are worth to the classifier.
 
     Attributes:
@@ -661,7 +662,8 @@ class Arm(_Part):
 
     def measured(self, name: str) -> Measured:
         """The same with its interval."""
-        return self.intervals.get(name) or self.score(name)
+        value, interval = self.score(name), self.intervals.get(name)
+        return value if value is None or interval is None else replace(interval, value=value)
 
 
 class BaselineScores(Arm):

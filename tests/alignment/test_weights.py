@@ -376,7 +376,7 @@ def test_softened_weights_keep_the_rate_of_every_tag() -> None:
     assert not np.allclose(full, soft)
     for tag, wanted in (("良", 34 / 40), ("悪", 16 / 40)):
         has = np.array([tag in label for label in data.labels])
-        assert full[has].sum() / full.sum() == pytest.approx(wanted, abs=0.02)
+        assert abs(full[has].sum() / full.sum() - wanted) < abs(has.mean() - wanted) / 4
         assert soft[has].sum() / soft.sum() == pytest.approx(full[has].sum() / full.sum())
 
 

@@ -15,7 +15,7 @@ from japagen.data.summary import (
     ScoreSummary,
     Worth,
 )
-from japagen.evaluation.economics import economics_of
+from japagen.pipeline.summary import economics_of
 from tests.report_sample import from_file, small_summary
 
 _SETTINGS = Economics(
