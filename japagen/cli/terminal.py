@@ -284,7 +284,7 @@ def print_alignment(found: AlignmentSummary) -> None:
     from japagen.reporting.text import Words
 
     words, prior, diagnostics = Words(user_language()), found.prior, found.diagnostics
-    say(f"method: {found.method}")
+    say(f"method: {words.name('method', found.method)}")
     say(f"label prior: {prior.how} ({words.reason(prior.why, prior.reason)})")
     for note in notes(diagnostics, words):
         say(f"note: {note}")
