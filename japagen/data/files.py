@@ -18,6 +18,9 @@ import numpy.typing as npt
 
 from japagen.errors import DamagedError, JapagenError
 
+TEMPORARY = ".japagen-part"
+"""How the names of files end that are not whole yet; nobody else's do."""
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -27,7 +30,7 @@ def atomic(path: Path) -> Iterator[Path]:
             f"Expected a file to write, found the directory {path}.", "Give the path of a file."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -51,7 +54,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             f"Expected a directory to write, found the file {path}.", "Give another path."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(TEMPORARY, f".{path.name}.", path.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
