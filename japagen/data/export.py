@@ -17,6 +17,10 @@ from japagen.errors import JapagenError, MissingExtraError, nearest
 ExportForm = Literal["jsonl", "csv", "parquet", "hf", "argilla", "label-studio"]
 _SUFFIXES: Mapping[str, ExportForm] = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 _HF_MARKER = "dataset_dict.json"
+_FOR_EXCEL = (
+    "\n## For Excel\n\nIn the CSV, texts that a spreadsheet would take for formulas (they begin "
+    "with =, +, -, @ or a tab) have a ' before them; `japagen.read_examples` takes it off again.\n"
+)
 
 
 def export_dataset(
@@ -38,7 +42,7 @@ def export_dataset(
             each split of the examples.
         form: What to write.
         card: Markdown; ``README.md`` in the directory or ``NAME.card.md`` beside the file.
-        bom: Start a CSV with a byte order mark, which Excel needs to see UTF-8.
+        bom: Write a CSV for Excel; see `write_examples`. The card says so.
         include_rejected: Write rejected examples too, with weight 0.
         overwrite: Replace what an earlier export left there.
 
@@ -52,6 +56,8 @@ def export_dataset(
     """
     path = Path(path)
     _check_form(path, form)
+    if bom:
+        card += _FOR_EXCEL
     chosen = dataset if include_rejected else dataset.kept
     if not len(chosen):
         raise JapagenError(
