@@ -16,7 +16,15 @@ from typing import Annotated, Any
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import Json, Language, Overwrite, RunPath, app
+from japagen.cli.terminal import (
+    Encoding,
+    FileColumns,
+    Json,
+    Language,
+    Overwrite,
+    RunPath,
+    app,
+)
 from japagen.data.files import cache_dir
 from japagen.data.formats import read_texts
 
@@ -66,11 +74,17 @@ def align(
     workers: Annotated[
         int | None, typer.Option(help="Processes that read texts; chosen if absent.", min=1)
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Where files name a column otherwise: text=本文, or gold.text=本文."),
+    ] = None,
+    encoding: Encoding = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
     with terminal.Terminal(doing="align") as listener:
+        from japagen.config.task import column_options
         from japagen.pipeline.steps.align import align_files
 
         found = align_files(
@@ -78,6 +92,8 @@ def align(
             gold,
             output,
             unlabelled=unlabelled,
+            columns=column_options(column),
+            encoding=encoding,
             number=number,
             overwrite=overwrite,
             method=method,
@@ -108,9 +124,12 @@ def register(
     honorifics: Annotated[
         Path | None, typer.Option(help="Own honorific words (YAML): WORD: sonkeigo.")
     ] = None,
+    column: FileColumns = None,
+    encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
     """Show the register of each line, with its evidence."""
+    from japagen.config.task import column_options
     from japagen.config.yaml_file import read_honorifics
     from japagen.japanese.register.detector import RegisterAnalyzer
 
@@ -119,12 +138,14 @@ def register(
     # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
     # lines themselves show how far it is.
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
-        for text in listener.track(read_texts(file, sys.stdin), None, "register"):
+        print_row = terminal.TsvPrinter()
+        texts = read_texts(file, sys.stdin, columns=column_options(column), encoding=encoding)
+        for text in listener.track(texts, None, "register"):
             report = analyzer.analyze(text)
             if as_json:
                 terminal.print_json_line({"text": text, **report.to_dict()})
             else:
-                terminal.out.print(terminal.register_line(text, report))
+                print_row(terminal.register_cells(text, report))
 
 
 @app.command(rich_help_panel=_PANEL)
@@ -135,7 +156,9 @@ def export(
         ExportFormat | None,
         typer.Option("--format", help="From the suffix of the path if absent; hf has none."),
     ] = None,
-    bom: Annotated[bool, typer.Option("--bom", help="Byte order mark, for Excel.")] = False,
+    bom: Annotated[
+        bool, typer.Option("--bom", help="CSV for Excel: with a byte order mark, without formulas.")
+    ] = False,
     rejected: Annotated[
         bool, typer.Option("--rejected", help="Include rejected examples.")
     ] = False,
@@ -418,6 +441,7 @@ _PACKAGES = (
     ("openai", False, "OpenAI-compatible servers", "openai"),
     ("accelerate", False, "GGUF files in transformers", "hf"),
     ("datasets", False, "export as a datasets directory", "hf"),
+    ("openpyxl", False, "Excel files", "excel"),
     ("onnx", False, "export to ONNX", "onnx"),
     ("onnxruntime", False, "exported classifiers", "onnx"),
     ("uvicorn", False, "the review page", "review"),

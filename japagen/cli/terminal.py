@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -155,6 +156,21 @@ def print_json_line(value: Any) -> None:
     """Prints one line of JSON to standard output, at once."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+class TsvPrinter:
+    """Prints rows to standard output as TSV, each at once: just as they are, quoted where needed.
+
+    Data does not go through `out`, which would take tabs and words between colons for its own.
+    """
+
+    def __init__(self) -> None:
+        self._writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
+
+    def __call__(self, cells: Iterable[Any]) -> None:
+        """Prints one row."""
+        self._writer.writerow(cells)
+        sys.stdout.flush()
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -313,13 +329,13 @@ def print_alignment(found: Mapping[str, Any]) -> None:
             say(f"{name} before weighting: {words}")
 
 
-def register_line(text: str, report: Any) -> str:
-    """One line a text: style, keigo, level, and the evidence."""
+def register_cells(text: str, report: Any) -> list[str]:
+    """One row a text: style, keigo, level, and the evidence."""
     register = report.register
     keigo = "+".join(register.to_dict()["keigo"]) or "-"
     evidence = " ".join(f"{e.surface}[{e.kind}]" for e in report.evidence[:6])
     level = report.keico_level or "-"
-    return f"{register.style}\t{keigo}\tlevel {level}\t{text}\t{evidence or report.why}"
+    return [register.style, keigo, f"level {level}", text, evidence or report.why]
 
 
 app = typer.Typer(
@@ -348,6 +364,17 @@ Columns = Annotated[
 ]
 
 
+FileColumns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="Where the file names a column otherwise: text=本文."),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the texts, such as cp932; found out among the usual ones if absent.",
+        show_default=False,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
