@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import Encoding, FileColumns, Json, Overwrite, app
+from japagen.cli.terminal import Encoding, FileColumns, Json, Overwrite
+from japagen.cli.terminal import model as group
 from japagen.data.formats import TextRow, check_new, read_rows
 from japagen.data.labels import NO_TAGS
 from japagen.data.tables import write_rows
@@ -22,30 +23,28 @@ from japagen.errors import JapagenError
 if TYPE_CHECKING:
     from japagen.training.classifier import Prediction
 
-_PANEL = "Use a classifier"  # of the help
-
 ABSTAINED = "保留"
 """What stands in place of a label that the classifier does not give."""
 OUT_OF_SCOPE = "対象外"
 """What stands in place of the label of a text that the classifier was not made for."""
 
 
-@app.command(rich_help_panel=_PANEL)
+@group.command()
 def predict(
     model: Annotated[
         Path, typer.Argument(help="A run, or a saved or exported classifier.", show_default=False)
     ],
     file: Annotated[
-        Path | None, typer.Argument(help="A file of texts; standard input if absent.")
+        Path | None, typer.Argument(help="A file of texts; by default standard input.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts at a time.", min=1)] = 32,
     abstain_below: Annotated[
-        float, typer.Option(help="Give no label below this probability.", min=0, max=1)
+        float, typer.Option(help="Abstain below this probability.", min=0, max=1)
     ] = 0.0,
     precision: Annotated[
         float | None,
         typer.Option(
-            help="Give no label where fewer than this share of gold was right in cross-validation.",
+            help="Abstain below the confidence that reached this precision on held-out gold.",
             min=0,
             max=1,
             show_default=False,
@@ -55,7 +54,7 @@ def predict(
         bool,
         typer.Option(
             "--out-of-scope",
-            help="Give no label where a text is like nothing that the classifier was made for.",
+            help="Give no label to texts unlike any that the classifier was trained for.",
         ),
     ] = False,
     output: Annotated[
@@ -191,16 +190,16 @@ def _counted(found: Iterable[tuple[Any, Prediction]], told: Counter[str]) -> Ite
         yield prediction
 
 
-@app.command(rich_help_panel=_PANEL)
+@group.command()
 def monitor(
     model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="New texts.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Of samples and permutations.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     column: FileColumns = None,
     encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
-    """Compare new traffic with what the classifier was made for; exits 3 to say: retrain."""
+    """Detect drift in new texts; exits with code 3 when retraining is recommended."""
     with terminal.Terminal(doing="monitor"):
         from japagen.config.task import column_options
         from japagen.pipeline.deployment import watch
@@ -224,20 +223,20 @@ def monitor(
         raise typer.Exit(3)
 
 
-@app.command(rich_help_panel=_PANEL)
+@group.command()
 def onnx(
     model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="RUN/onnx, or MODEL-onnx, if absent."),
+        typer.Option("--output", "-o", help="By default RUN/onnx, or MODEL-onnx."),
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8/--no-int8", help="Multiply in 8-bit integers.")
+        bool, typer.Option("--int8/--no-int8", help="Quantise to 8-bit integers.")
     ] = True,
     check: Annotated[
         Path | None,
         typer.Option(
-            help="Texts to compare with torch on; the kept texts of a run if absent.",
+            help="Texts to compare with torch on; by default the kept texts of a run.",
             show_default=False,
         ),
     ] = None,

@@ -112,7 +112,7 @@ def watch(
 
     Args:
         model: A run, or a saved classifier with a profile in or beside its directory.
-        file: A file of examples, whose labels are not read, or one text a line.
+        file: A file of examples, whose labels are not read, or one text per line.
         seed: Of samples and permutations.
         columns: Our column name to the file's.
         encoding: Of a text file; found out when None.

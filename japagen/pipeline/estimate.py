@@ -56,7 +56,7 @@ _LEAST = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class ExpectedYield:
     """What becomes of texts.
 
     Attributes:
@@ -68,9 +68,9 @@ class Fate:
     rewrites: float
 
 
-def fate_of(
+def expected_yield(
     task: Task, data: TaskData, requests: Sequence[Request], answers: Mapping[str, Answer]
-) -> Fate | None:
+) -> ExpectedYield | None:
     """Finds it out on the texts that were answered; None where there are too few, and of pairs.
 
     Args:
@@ -93,7 +93,7 @@ def fate_of(
     read = (quick, rows, data.gold, phrases, analyzer.tagger)
     kept = filter_texts(*read, passages=passages_in(asked))
     if settings.register_miss == "ignore":
-        return Fate(len(kept.kept) / len(rows), 0.0)
+        return ExpectedYield(len(kept.kept) / len(rows), 0.0)
     to_model: list[str] = []
 
     def refuse(wanted: Wanted) -> list[Rewritten]:
@@ -106,7 +106,7 @@ def fate_of(
     # Those that a model would be asked for may come out well.
     number = len(held.kept) + (len(children) if children is not None else 0) + len(to_model)
     rewrites = len(to_model) * settings.rewrite_attempts
-    return Fate(min(1.0, number / len(rows)), rewrites / len(rows))
+    return ExpectedYield(min(1.0, number / len(rows)), rewrites / len(rows))
 
 
 def stand_ins(gold: Dataset, number: int) -> Dataset:
@@ -177,14 +177,12 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
             f"{info.name} continues documents: of generation.attributes it is told the first alone."
         )
     if info.prompt_kind == "document" and (task.generation.texts_per_request or 1) > 1:
-        notes.append(f"{info.name} continues documents: it writes one text a request.")
+        notes.append(f"{info.name} continues documents: it writes one text per request.")
     if task.generation.strategy == STRATEGY:
         notes.append(
             "Gradient matching writes texts anew in this process once their labels were checked: "
             "no requests, but time that is not in the table."
         )
-    if info.prompt_kind == "document" and task.generation.paraphrase_share:
-        notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
     if task.refinement.rounds:
         reason = why_not(task, task.gold is not None, refiner or info)
         notes += [f"No text will be refined: {reason}."] if reason else []
@@ -375,9 +373,9 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         past = _recorded(requests, alone, generator, run or Path("runs") / task.name)
         waiting = [r for r in requests if r.id not in past.answers]
         rate = past.rate or measured(waiting, generator, sample)
-        fate = fate_of(task, data, requests, past.answers) if past.answers else None
+        yields = expected_yield(task, data, requests, past.answers) if past.answers else None
         context = _Context(
-            task, data, generator, rate, past.counts, fate, past.judging, refiner, alone
+            task, data, generator, rate, past.counts, yields, past.judging, refiner, alone
         )
         steps = [
             _generation(context, requests, waiting, tokens),
@@ -448,9 +446,8 @@ def _refiner(task: Task) -> Iterator[Generator | None]:
 
 
 def _shown(known: Knowledge) -> Knowledge:
-    """What a plan lists: passages and gold are counted, not shown one by one."""
-    sources = {"passage": "generation.corpus", "paraphrase": "gold"}
-    return replace(known, item=sources.get(known.kind, known.item))
+    """What a plan lists: passages are counted, not shown one by one."""
+    return replace(known, item="generation.corpus") if known.kind == "passage" else known
 
 
 def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -522,7 +519,7 @@ class _Context:
     generator: Generator
     rate: Rate | None
     counts: Mapping[str, int]
-    fate: Fate | None
+    yields: ExpectedYield | None
     judging: float | None
     refiner: Generator | None
     alone: Sequence[Request]
@@ -557,7 +554,7 @@ class _Context:
         most = texts * curation.rewrite_attempts
         prompts = rewrite_requests(self.task, self.data, self.generator.info, requests, _PROMPTS)
         answered = self.counts.get("rewrite", 0)
-        expected = None if self.fate is None else round(self.fate.rewrites * texts)
+        expected = None if self.yields is None else round(self.yields.rewrites * texts)
         return [
             self._step(
                 "rewrite",
@@ -599,7 +596,7 @@ class _Context:
             return []
         times = 1 if zero_shot else llm_judge.FOLDS
         most = times * (texts + unlabelled) + len(gold)
-        kept = texts if self.fate is None else round(self.fate.kept * texts)
+        kept = texts if self.yields is None else round(self.yields.kept * texts)
         expected = times * (kept + unlabelled) + len(gold)
         library = PromptLibrary(task.generation.prompts)
         if zero_shot:

@@ -30,7 +30,9 @@ def model(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def predict(model: Path, *arguments: object, stdin: str | bytes = b"") -> Result:
 
-    return CliRunner().invoke(app, ["predict", str(model), *map(str, arguments)], input=stdin)
+    return CliRunner().invoke(
+        app, ["model", "predict", str(model), *map(str, arguments)], input=stdin
+    )
 
 
 def _tsv(result: Result) -> list[list[str]]:

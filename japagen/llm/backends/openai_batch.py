@@ -145,7 +145,7 @@ class OpenAIBatchGenerator(OpenAIGenerator):
 
     def _row(self, request: Request) -> dict[str, Any]:
         endpoint = self._endpoint
-        options = options_of(request, endpoint, self._knowledge.refused)
+        options = options_of(request, endpoint, self._capabilities.refused)
         body = {"model": endpoint.model, **prompt_of(request, endpoint.api), **options}
         url = _PATHS[endpoint.api]
         return {"custom_id": request.id, "method": "POST", "url": url, "body": body}
@@ -181,7 +181,7 @@ class OpenAIBatchGenerator(OpenAIGenerator):
     ) -> dict[str, _Outcome]:
         """Request id to what came of it; of a row that stands there twice, the first."""
         asked = {r.id: r for r in rows}
-        refused_before = set(self._knowledge.refused)
+        refused_before = set(self._capabilities.refused)
         found: dict[str, _Outcome] = {}
         for row in client.rows(batch):
             request = asked.get(str(row.get("custom_id")))
@@ -196,7 +196,7 @@ class OpenAIBatchGenerator(OpenAIGenerator):
         usage = Usage()
         try:
             if status == 200:
-                self._knowledge.count(request, usage.add(body))
+                self._capabilities.count(request, usage.add(body))
                 text, finish = read_reply(body, self._endpoint.api)
                 scores = read_scores(body, request, self._endpoint.api)
                 used = (usage.prompt, usage.completion)
@@ -216,7 +216,7 @@ class OpenAIBatchGenerator(OpenAIGenerator):
         sent = options_of(request, self._endpoint, refused)
         name = refused_option(said, sent, answered=True)
         if name is not None:
-            self._knowledge.refused.add(name)
+            self._capabilities.refused.add(name)
         return name
 
 
