@@ -20,7 +20,7 @@ Count = Annotated[int, Field(ge=1)]
 # What is planned request by request and held in memory.
 Texts = Annotated[int, Field(ge=1, le=1_000_000)]
 # Names of files and directories too: neither hidden, an option, nor a way out.
-Name = Annotated[str, Field(min_length=1, pattern=r"^\w[\w.\-]*$")]
+Name = Annotated[str, Field(pattern=r"^\w[\w.\-]*$")]
 Limit = Annotated[int, Field(ge=0)] | None
 # What a prompt can name: one line of text.
 Item = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]

@@ -442,7 +442,7 @@ def _problem(error: dict[str, Any]) -> str:
     if error["type"] == "string_pattern_mismatch":
         return f"{dotted}: expected letters, digits, _, . and - only, not . or - first{shown}"
     if error["type"] in ("dict_type", "model_type"):
-        kind = "nothing" if found is None else reprlib.repr(found)
+        kind = "nothing" if found is None else f"{reprlib.repr(found):.80}"
         return f"{dotted}: expected keys with values, found {kind}"
     if error["type"] == "too_short":
         context = error["ctx"]

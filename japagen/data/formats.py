@@ -18,11 +18,11 @@ from japagen.data.tables import (
     Table,
     column,
     decoded_lines,
-    encoding_of,
+    format_of,
     is_known,
     open_table,
+    text_lines,
     write_rows,
-    written_form,
 )
 from japagen.errors import DamagedError, JapagenError
 
@@ -245,7 +245,7 @@ def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> 
         JapagenError: If the suffix is not a known format.
     """
     path = Path(path)
-    if written_form(path) == "parquet":
+    if format_of(path) == "parquet":
         weight = pa.array(dataset.weights, pa.float64())
         write_table(path, dataset.table.append_column("weight", weight))
     else:
@@ -259,7 +259,7 @@ def check_new(path: str | Path, *, overwrite: bool = False) -> None:
         JapagenError: If the suffix is not a known format, or something is there already.
     """
     path = Path(path)
-    written_form(path)
+    format_of(path)
     if path.is_dir() or (path.exists() and not overwrite):
         raise JapagenError(
             f"{path} is there already.",
@@ -374,5 +374,4 @@ def _plain_lines(
         return
     if not file.is_file():
         raise JapagenError(f"There is no file at {file}.", "Check the path.")
-    with file.open(encoding=encoding_of(file, encoding)) as lines:
-        yield from (line.rstrip("\n") for line in lines)
+    yield from (line.rstrip("\r\n") for line in text_lines(file, encoding))

@@ -1,6 +1,6 @@
 """Rows of files in every format that texts come in, as the files have them, and files of rows.
 
-Read are CSV, TSV, JSON (an array, or one object a line), Parquet, Excel and the directories of
+Read are CSV, TSV, JSON (an array, or one object per line), Parquet, Excel and the directories of
 `datasets`; CSV, TSV and JSON also compressed by gzip. What the columns mean is not known here.
 """
 
@@ -16,9 +16,9 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice, zip_longest
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -29,7 +29,8 @@ from japagen.data.files import atomic
 from japagen.errors import JapagenError, MissingExtraError
 
 Row = tuple[str, dict[str, Any]]
-"""Where in the file it stands, for messages, such as ``line 3``; and what each column says."""
+"""Where in the file it stands, for messages, such as ``line 3``; and the value of each column."""
+Rows = Callable[[Collection[str] | None], Iterator[Row]]
 
 _FORMATS = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet", "xlsx")
 _DELIMITERS: Mapping[str, str] = {"csv": ",", "tsv": "\t"}
@@ -40,13 +41,15 @@ _CELL = 32_767  # characters that Excel holds in a cell
 _OWN = frozenset(
     ("id", "text", "split", "source", "shot_ids", "round", "weight_distribution", "weight_label")
 )
-_RARE = re.compile("[\uff61-\uff9f\ue000-\uf8ff\ufffd]")  # half-width katakana, private use
+_RARE = re.compile("[\uff61-\uff9f\ue000-\uf8ff]")  # half-width katakana, private use
+_PRIVATE = re.compile("[\ue000-\uf8ff]")
+_RETURN = re.compile(r"(?<=\r)(?!\n)")
 # What a spreadsheet takes for the start of a formula, and what was escaped before.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_IN_EXCEL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
-# What reading a damaged file of Arrow raises.
-_DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError)
+# What reading a damaged file raises; openpyxl raises whatever comes.
+_DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Table:
 
     path: Path
     names: Sequence[str]
-    rows: Callable[[Collection[str] | None], Iterator[Row]] = field(repr=False)
+    rows: Rows = field(repr=False)
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     typed: bool = True
 
@@ -88,7 +91,7 @@ def open_table(path: Path, encoding: str | None = None) -> Table:
 
     Args:
         path: The file; its suffix says the format.
-        encoding: Of a text file; found out when None.
+        encoding: Of a text file; detected when None.
 
     Raises:
         JapagenError: If it is missing, empty, broken, of another format or encoding, or two of
@@ -105,13 +108,13 @@ def open_table(path: Path, encoding: str | None = None) -> Table:
     if form == "parquet":
         return _parquet(path)
     if form == "xlsx":
-        return _excel(path)
-    codec = encoding_of(path, encoding)
+        _openpyxl("Reading an Excel file")
+        return _named(path, partial(_excel_cells, path), typed=True)
     if form in _DELIMITERS:
-        return _delimited(path, codec, _DELIMITERS[form])
+        return _named(path, partial(_csv_cells, path, encoding, _DELIMITERS[form]), typed=False)
 
     def rows(_: Collection[str] | None = None) -> Iterator[Row]:
-        return _json(path, codec, array=form == "json")
+        return _json(path, encoding, array=form == "json")
 
     return Table(path, list(next(rows(), ("", {}))[1]), rows)
 
@@ -151,7 +154,7 @@ def column(name: str, names: Collection[str]) -> str | None:
 
 
 def folded(name: str) -> str:
-    """What names are compared by: NFKC, white space at the ends left out."""
+    """The form in which names are compared: NFKC, without white space at the ends."""
     return unicodedata.normalize("NFKC", name).strip()
 
 
@@ -162,47 +165,57 @@ def _not_readable(path: Path, what: str, error: Exception) -> JapagenError:
     )
 
 
-# Text files ------------------------------------------------------------------------------
-
-
-@contextmanager
-def _bytes(path: Path) -> Iterator[IO[bytes]]:
+def text_lines(path: Path, encoding: str | None = None) -> Iterator[str]:
+    """Reads the lines of a text file, perhaps compressed; see `decoded_lines`."""
     compressed = path.suffix.lower() == ".gz"
-    with gzip.open(path) if compressed else path.open("rb") as stream:
+    with cast(IO[bytes], gzip.open(path) if compressed else path.open("rb")) as stream:
         try:
-            yield cast(IO[bytes], stream)
+            yield from decoded_lines(stream, encoding, str(path))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise _not_readable(path, "a compressed file", error) from None
 
 
-@contextmanager
-def _lines(path: Path, codec: str) -> Iterator[IO[str]]:
-    with _bytes(path) as stream, io.TextIOWrapper(stream, codec, newline="") as lines:
-        yield lines
+def decoded_lines(
+    stream: Iterable[str | bytes], encoding: str | None, what: str = "standard input"
+) -> Iterator[str]:
+    """Decodes a stream line by line, so that an answer can come before it ends.
 
-
-def encoding_of(path: Path, given: str | None = None) -> str:
-    """The encoding of a text file: UTF-8 (with or without byte order mark) or what was given.
-
-    Where nothing was given and it is not UTF-8, it is found out among UTF-16, Shift_JIS (cp932)
-    and EUC-JP.
+    Args:
+        stream: Lines; text as it is, or bytes.
+        encoding: Of the bytes. When None it is UTF-8, or UTF-16 with its mark; from the first line
+            on that is not, Shift_JIS (cp932) or EUC-JP.
+        what: What the stream is called in messages.
 
     Raises:
-        JapagenError: If the bytes are none of these, or not what was given.
+        JapagenError: If a line cannot be decoded.
     """
-    codec = _codec(given or "utf-8", path)
-    with _bytes(path) as stream:
-        if _decodes(iter(lambda: stream.read(_BLOCK), b""), codec):
-            return codec
-    with _bytes(path) as stream:
-        raw = stream.read()
-    guess = guess_encoding(raw)
-    if given is None and guess is not None:
-        return guess
-    raise _wrong_encoding(path, given or "utf-8", guess)
+    codec = _codec(encoding or "utf-8", what)
+    lines = iter(stream)
+    for number, line in enumerate(lines, start=1):
+        if isinstance(line, str):
+            yield line
+            continue
+        if number == 1 and encoding is None and line.startswith(_UTF_16):
+            codec = "utf-16"
+        if codec.startswith("utf-16"):
+            # Its line breaks are two bytes, one of which is no line break.
+            line += b"".join(part for part in lines if isinstance(part, bytes))
+        try:
+            text = line.decode(codec)
+        except UnicodeDecodeError:
+            guess = guess_encoding(line + _ahead(stream))
+            if encoding is not None or guess is None or not codec.startswith("utf-8"):
+                raise _wrong_encoding(what, number, codec.removesuffix("-sig"), guess) from None
+            codec = guess
+            text = line.decode(codec)
+        if codec.startswith("utf-16"):
+            yield from io.StringIO(text, newline="")
+            return
+        codec = codec.removesuffix("-sig")
+        yield text
 
 
-def _codec(encoding: str, path: Path) -> str:
+def _codec(encoding: str, what: str) -> str:
     try:
         name = codecs.lookup(encoding).name
         b"    ".decode(name)
@@ -210,141 +223,131 @@ def _codec(encoding: str, path: Path) -> str:
         return "utf-8-sig" if name in ("utf-8", "cp65001") else name
     except (LookupError, ValueError):
         raise JapagenError(
-            f"Unknown encoding '{encoding}' for {path}.", "Use utf-8, cp932 or euc_jp."
+            f"Unknown encoding '{encoding}' for {what}.", "Use utf-8, cp932 or euc_jp."
         ) from None
 
 
-def _decodes(blocks: Iterable[bytes], codec: str) -> bool:
-    decoder = codecs.getincrementaldecoder(codec)()
-    try:
-        for block in blocks:
-            decoder.decode(block)
-        decoder.decode(b"", final=True)
-    except UnicodeError:
-        return False
-    return True
+def _ahead(stream: Any) -> bytes:
+    """More of a file, to tell its encoding by; of a pipe nothing."""
+    if not (hasattr(stream, "seekable") and stream.seekable()):
+        return b""
+    at = stream.tell()
+    more: bytes = stream.read(_BLOCK)
+    stream.seek(at)
+    return more[: more.rfind(b"\n") + 1]
 
 
 def guess_encoding(raw: bytes) -> str | None:
-    """Tells the encoding of Japanese text that is not UTF-8; None where it is none of the usual.
+    """Detects the encoding of Japanese text that is not UTF-8; None if it is none of the usual.
 
     Of Shift_JIS and EUC-JP, where both can be read, it is the one with less that is rare in
     texts. UTF-8 with a few broken bytes is neither.
     """
-    if raw.startswith(_UTF_16):
-        return "utf-16" if _decodes([raw], "utf-16") else None
     beyond = sum(byte > 0x7F for byte in raw)
     whole = raw.decode("utf-8", "ignore")
     if 2 * sum(len(c.encode()) for c in whole if c > "\x7f") >= beyond:
         return None
-    fitting = [codec for codec in ("cp932", "euc_jp") if _decodes([raw], codec)]
-    return min(fitting, key=lambda codec: len(_RARE.findall(raw.decode(codec))), default=None)
+    rare = {}
+    for codec in ("cp932", "euc_jp"):
+        try:
+            text = raw.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        if 2 * len(_PRIVATE.findall(text)) < sum(c > "\x7f" for c in text):
+            rare[codec] = len(_RARE.findall(text))
+    return min(rare, key=rare.__getitem__, default=None)
 
 
-def _wrong_encoding(path: Path, encoding: str, guess: str | None) -> JapagenError:
-    if guess is None:
+def _wrong_encoding(what: str, number: int, encoding: str, guess: str | None) -> JapagenError:
+    if guess is None or guess == encoding:
         return JapagenError(
-            f"Expected {path} to be {encoding}, found bytes that are not.", "Save it as UTF-8."
+            f"Expected {what} to be {encoding}, found bytes that are not on line {number}.",
+            "Save it as UTF-8, or name its encoding: --encoding cp932.",
         )
-    name = {"cp932": "Shift_JIS", "euc_jp": "EUC-JP", "utf-16": "UTF-16"}[guess]
-    shell = f"iconv -f {guess.upper().replace('_', '-')} -t UTF-8 {path.name}"
+    name = {"cp932": "Shift_JIS", "euc_jp": "EUC-JP"}[guess]
     return JapagenError(
-        f"Expected {path} to be {encoding}, found what reads as {name} ({guess}).",
-        f"Convert it ({shell} > utf8{path.suffix}) or say so: encoding: {guess} in the task file, "
-        f"--encoding {guess} on the command line",
+        f"Expected {what} to be {encoding}, found what reads as {name} ({guess}) on line {number}.",
+        f"Convert it (iconv -f {guess.upper().replace('_', '-')} -t UTF-8) or say so: "
+        f"encoding: {guess} in the task file, --encoding {guess} on the command line.",
     )
 
 
-def decoded_lines(stream: Iterable[str | bytes], encoding: str | None) -> Iterator[str]:
-    """Decodes a stream a line at a time, so that an answer can come before it ends.
-
-    Args:
-        stream: Lines; text as it is, or bytes.
-        encoding: Of the bytes. When None it is UTF-8 until a line is not, and then what that
-            line and all after it are.
-
-    Raises:
-        JapagenError: If a line cannot be decoded.
-    """
-    codec = _codec(encoding or "utf-8", Path("-"))
-    lines = iter(stream)
-    for number, line in enumerate(lines, start=1):
-        if isinstance(line, str):
-            yield line
-            continue
-        if codec.startswith("utf-16") or (line.startswith(_UTF_16) and number == 1):
-            # Its line breaks are two bytes, one of which is no line break.
-            rest = b"".join(part for part in lines if isinstance(part, bytes))
-            codec = codec if codec.startswith("utf-16") else "utf-16"
-            yield from (line + rest).decode(codec, "replace").splitlines()
-            return
-        if not _decodes([line], codec):
-            guess = guess_encoding(line) if encoding is None and codec == "utf-8-sig" else None
-            if guess in (None, "utf-16"):
-                raise JapagenError(
-                    f"Expected standard input to be {codec.removesuffix('-sig')}, found bytes "
-                    f"that are not on line {number}.",
-                    "Name its encoding, such as --encoding cp932.",
-                )
-            codec = str(guess)
-        yield line.decode(codec if number == 1 else codec.removesuffix("-sig"))
+Cells = Callable[[], Iterator[tuple[str, Sequence[Any]]]]
 
 
-def _delimited(path: Path, codec: str, delimiter: str) -> Table:
-    def cells() -> Iterator[tuple[list[str], int]]:
-        csv.field_size_limit(2**31 - 1)  # A cell may hold a whole document.
-        with _lines(path, codec) as lines:
-            reader = csv.reader(lines, strict=True, delimiter=delimiter)
-            try:
-                yield from ((row, reader.line_num) for row in reader if row)
-            except csv.Error as error:
-                raise JapagenError(
-                    f"Line {reader.line_num} of {path} is not {path.suffix[1:].upper()}: {error}.",
-                    "Repair the line.",
-                ) from None
-
-    header = next(cells(), ([], 0))[0]
-    with _bytes(path) as stream:
-        marked = stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+def _named(path: Path, cells: Cells, *, typed: bool) -> Table:
+    """A table whose first row names the columns."""
+    header = ["" if name is None else str(name) for name in next(cells(), ("", ()))[1]]
 
     def rows(_: Collection[str] | None = None) -> Iterator[Row]:
         # With a byte order mark it was written for Excel; see `write_rows`.
-        read = _unescaped if marked and table.is_own else str
-        for row, line in islice(cells(), 1, None):
-            if len(row) != len(header):
+        escaped = not typed and table.is_own and path.open("rb").read(3) == codecs.BOM_UTF8
+        for where, row in islice(cells(), 1, None):
+            # Excel leaves out empty cells at the end, and keeps rows that are all empty.
+            width = len(header) if typed and not any(row[len(header) :]) else len(row)
+            if width != len(header):
                 raise JapagenError(
-                    f"Expected {len(header)} cells on line {line} of {path}, found {len(row)}.",
-                    "Quote cells that contain the delimiter or line breaks.",
+                    f"Expected {len(header)} cells on {where} of {path}, found {len(row)}.",
+                    "Quote cells that contain the delimiter or line breaks, and name all columns.",
                 )
-            values = (read(value) if value else None for value in row)
-            yield f"line {line}", dict(zip(header, values, strict=True))
+            values = [None if value == "" else value for value in row[:width]]
+            if not typed or any(value is not None for value in values):
+                filled = [*values, *[None] * (width - len(values))]
+                read = map(_unescaped, filled) if escaped else filled
+                yield where, dict(zip(header, read, strict=True))
 
-    table = Table(path, header, rows, typed=False)
+    table = Table(path, header, rows, typed=typed)
     return table
 
 
-def _json(path: Path, codec: str, *, array: bool) -> Iterator[Row]:
-    with _lines(path, codec) as lines:
-        number = 0
-        for line in lines:
-            number += 1
-            if not line.strip():
-                continue
-            if array and line.lstrip().startswith("["):
-                listed = _loads(line + lines.read(), path, f"line {number}")
-                for place, value in enumerate(listed, start=1):
-                    yield f"item {place}", _object(value, path, f"item {place}")
-                return
-            array = False
-            where = f"line {number}"
-            yield where, _object(_loads(line, path, where), path, where)
+def _csv_cells(
+    path: Path, encoding: str | None, delimiter: str
+) -> Iterator[tuple[str, Sequence[Any]]]:
+    csv.field_size_limit(2**31 - 1)  # A cell may hold a whole document.
+    lines = (part for line in text_lines(path, encoding) for part in _RETURN.split(line) if part)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
+    try:
+        yield from ((f"line {reader.line_num}", row) for row in reader if row)
+    except csv.Error as error:
+        raise JapagenError(
+            f"Line {reader.line_num} of {path} is not {path.suffix[1:].upper()}: {error}.",
+            "Repair the line.",
+        ) from None
+
+
+def _excel_cells(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
+    openpyxl = _openpyxl("Reading an Excel file")
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        # What a writer says of the size may be wrong.
+        book.worksheets[0].reset_dimensions()
+        for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1):
+            yield f"row {number}", row
+        book.close()
+    except Exception as error:  # of a broken file it raises whatever comes
+        raise _not_readable(path, "an Excel file", error) from None
+
+
+def _json(path: Path, encoding: str | None, *, array: bool) -> Iterator[Row]:
+    lines = text_lines(path, encoding)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"line {number}"
+        if array and line.lstrip().startswith("["):
+            listed = _loads(line + "".join(lines), path, where)
+            for place, value in enumerate(listed, start=1):
+                yield f"item {place}", _object(value, path, f"item {place}")
+            return
+        array = False
+        yield where, _object(_loads(line, path, where), path, where)
 
 
 def _object(value: Any, path: Path, where: str) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise JapagenError(
-        f"Expected one JSON object a line in {path}, found {type(value).__name__} on {where}.",
+        f"Expected one JSON object per line in {path}, found {type(value).__name__} on {where}.",
         'Write each line as {"text": "…", "label": "…"}; an array of such objects is read from a '
         ".json file.",
     )
@@ -353,10 +356,11 @@ def _object(value: Any, path: Path, where: str) -> dict[str, Any]:
 def _loads(text: str, path: Path, where: str) -> Any:
     try:
         value = json.loads(text, object_pairs_hook=_pairs)
+        return _without_halves(value) if _HALF.search(text) else value
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}" if error.lineno > 1 else where
         raise JapagenError(
-            f"Expected one JSON object a line in {path}, found a broken one on {place}: "
+            f"Expected one JSON object per line in {path}, found a broken one on {place}: "
             f"{error.msg.removesuffix(' at')} at column {error.colno}.",
             "The line may be cut short, or an object may stand on several lines: write each on "
             "one, or all of them as an array in a .json file.",
@@ -365,11 +369,10 @@ def _loads(text: str, path: Path, where: str) -> Any:
         # Numbers of thousands of digits, lists within a thousand lists, keys that come twice.
         told = "too many lists within lists" if isinstance(error, RecursionError) else error
         raise JapagenError(
-            f"Expected one JSON object a line in {path}, found one that cannot be read on "
+            f"Expected one JSON object per line in {path}, found one that cannot be read on "
             f"{where}: {told}.",
             "Correct it.",
         ) from None
-    return _without_halves(value) if _HALF.search(text) else value
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -387,9 +390,6 @@ def _without_halves(value: Any) -> Any:
     if isinstance(value, dict):
         return {_without_halves(k): _without_halves(v) for k, v in value.items()}
     return [_without_halves(v) for v in value] if isinstance(value, list) else value
-
-
-# Arrow -----------------------------------------------------------------------------------
 
 
 def _parquet(path: Path) -> Table:
@@ -458,7 +458,7 @@ def _arrow_table(
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """A column's values; those of a time that Python has no word for as whole numbers."""
+    """A column's values; those of a time that Python cannot express as whole numbers."""
     try:
         return list(column.to_pylist())
     except (OverflowError, ValueError):
@@ -469,9 +469,9 @@ def _values(column: pa.Array) -> list[Any]:
 
 def _classes(schema: pa.Schema) -> dict[str, Sequence[str]]:
     """The names of class ids, as `datasets` leaves them in what it writes."""
+    found: dict[str, Sequence[str]] = {}
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found: dict[str, Sequence[str]] = {}
         for name, feature in features.items():
             # Of a list of classes they stand one level down.
             inner = feature[0] if isinstance(feature, list) else feature
@@ -483,38 +483,6 @@ def _classes(schema: pa.Schema) -> dict[str, Sequence[str]]:
         return {}
 
 
-# Excel -----------------------------------------------------------------------------------
-
-
-def _excel(path: Path) -> Table:
-    openpyxl = _openpyxl("Reading an Excel file")
-
-    def cells() -> Iterator[Sequence[Any]]:
-        try:
-            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-            # What a writer says of the size may be wrong.
-            book.worksheets[0].reset_dimensions()
-            yield from book.worksheets[0].iter_rows(values_only=True)
-            book.close()
-        except Exception as error:  # of a broken file it raises whatever comes
-            raise _not_readable(path, "an Excel file", error) from None
-
-    header = ["" if name is None else str(name) for name in next(cells(), ())]
-
-    def rows(_: Collection[str] | None = None) -> Iterator[Row]:
-        for number, row in enumerate(islice(cells(), 1, None), start=2):
-            values = [None if value == "" else value for value in row]
-            if any(value is not None for value in values[len(header) :]):
-                raise JapagenError(
-                    f"Expected {len(header)} cells on row {number} of {path}, found {len(row)}.",
-                    "Name every column in the first row.",
-                )
-            if any(value is not None for value in values):
-                yield f"row {number}", dict(zip_longest(header, values[: len(header)]))
-
-    return Table(path, header, rows)
-
-
 def _openpyxl(purpose: str) -> Any:
     try:
         import openpyxl
@@ -523,19 +491,16 @@ def _openpyxl(purpose: str) -> Any:
     return openpyxl
 
 
-# Writing ---------------------------------------------------------------------------------
-
-
 def write_rows(
     path: Path, rows: Iterable[Mapping[str, Any]], names: Sequence[str] = (), *, bom: bool = False
 ) -> None:
     """Writes rows; the suffix says the format. The file appears whole or not at all.
 
     Where a format has no lists and mappings they are written as JSON; what a row lacks is an
-    empty cell, and is left out of JSON.
+    empty cell, and is left out of JSON, which has one object per line.
 
     Args:
-        path: A .jsonl, .csv, .tsv, .parquet or .xlsx file; replaced if it exists.
+        path: A file in a format that `open_table` reads; replaced if it exists.
         rows: Column to value.
         names: The columns in order; all that there are when empty.
         bom: Start a CSV or TSV with the mark that Excel needs to see UTF-8, and put ``'`` before
@@ -544,43 +509,31 @@ def write_rows(
     Raises:
         JapagenError: If the suffix is not a known format, or a text is too long for a cell.
     """
-    form = written_form(path)
-    if not names and form != "jsonl":
+    form = format_of(path)
+    if not names and form in (*_DELIMITERS, "parquet", "xlsx"):
         rows = list(rows)
         names = list(dict.fromkeys(name for row in rows for name in row))
     with atomic(path) as temporary:
         if form == "parquet":
             pq.write_table(_arrow(list(rows), names), temporary, write_page_checksum=True)
-        elif form == "xlsx":
+            return
+        if form == "xlsx":
             _write_excel(temporary, rows, names, path)
-        else:
-            encoding = "utf-8-sig" if bom and form in _DELIMITERS else "utf-8"
-            with temporary.open("w", encoding=encoding, errors="replace", newline="") as file:
-                if form in _DELIMITERS:
-                    writer = csv.writer(file, delimiter=_DELIMITERS[form])
-                    writer.writerow(names)
-                    for row in rows:
-                        cells = (_cell(row.get(name)) for name in names)
-                        writer.writerow([_escaped(cell) if bom else cell for cell in cells])
-                    return
+            return
+        encoding = "utf-8-sig" if bom and form in _DELIMITERS else "utf-8"
+        compressed = path.suffix.lower() == ".gz"
+        opened: Any = partial(gzip.open, temporary) if compressed else temporary.open
+        with opened("wt", encoding=encoding, errors="replace", newline="") as file:
+            if form in _DELIMITERS:
+                writer = csv.writer(file, delimiter=_DELIMITERS[form])
+                writer.writerow(names)
                 for row in rows:
-                    kept = {k: v for k, v in row.items() if v is not None}
-                    file.write(json.dumps(kept, ensure_ascii=False, default=str) + "\n")
-
-
-def written_form(path: Path) -> str:
-    """The format of a file to write.
-
-    Raises:
-        JapagenError: If the suffix says none that is written.
-    """
-    form = path.suffix[1:].lower()
-    if form not in (*_DELIMITERS, "jsonl", "parquet", "xlsx"):
-        raise JapagenError(
-            f"Expected a .jsonl, .csv, .tsv, .parquet or .xlsx file to write, found '{path.name}'.",
-            "Give it one of these suffixes.",
-        )
-    return form
+                    cells = (_cell(row.get(name)) for name in names)
+                    writer.writerow([_escaped(cell) if bom else cell for cell in cells])
+                return
+            for row in rows:
+                kept = {k: v for k, v in row.items() if v is not None}
+                file.write(json.dumps(kept, ensure_ascii=False, default=str) + "\n")
 
 
 def _cell(value: Any) -> Any:
@@ -592,8 +545,8 @@ def _escaped(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
 
 
-def _unescaped(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+def _unescaped(cell: str | None) -> str | None:
+    return cell[1:] if cell and cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _arrow(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pa.Table:

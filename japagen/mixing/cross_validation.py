@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from japagen.data.dataset import Dataset
-from japagen.data.folds import gold_blocks
+from japagen.data.dataset import Dataset, gold_blocks
 
 # Inverse penalty of the head, as scikit-learn's C times the number of features. At a tenth of it
 # a gold-only head underfits, and any added text seems to help merely by fitting harder.

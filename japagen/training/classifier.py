@@ -220,7 +220,8 @@ class Classifier:
     ) -> _Answers:
         parts = [self._in_parts(text) if text_pairs is None else [text] for text in texts]
         owner = np.repeat(np.arange(len(parts)), [len(of_text) for of_text in parts])
-        rows = self.encode([part for of_text in parts for part in of_text], text_pairs)
+        flat = [part for of_text in parts for part in of_text]
+        rows = self.encode(flat, text_pairs) if flat else []
         out = np.zeros((len(rows), self.space.outputs))
         far = np.zeros(len(rows))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))

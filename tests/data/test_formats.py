@@ -207,6 +207,8 @@ def test_labels_of_every_kind_are_read_back(
 ) -> None:
     if suffix == "xlsx":
         pytest.importorskip("openpyxl")
+    if suffix == "xlsx" and isinstance(labels[0], str):  # which holds no control characters
+        labels = [re.sub(r"[\x00-\x1f]", "", label) or "分類" for label in labels]
     # What a file without types cannot tell from numbers is told by the task.
     if suffix in ("csv", "tsv") and isinstance(labels[0], str):
         labels = [f"分類{label}" for label in labels]

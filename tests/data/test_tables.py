@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from japagen.data.tables import (
     column,
     decoded_lines,
-    encoding_of,
     guess_encoding,
     is_known,
     open_table,
+    text_lines,
     write_rows,
 )
 from japagen.errors import JapagenError
@@ -176,11 +176,10 @@ def test_the_encoding_is_found_out(tmp_path: Path, encoding: str, lines: list[st
     path = tmp_path / "a.txt"
     text = "\n".join(lines) + "\n"
     path.write_bytes(text.encode(encoding))
-    assert path.read_bytes().decode(encoding_of(path)) == text
-    if encoding != "utf-16":
-        assert "".join(decoded_lines(path.read_bytes().splitlines(keepends=True), None)) == text
-    else:
-        assert [*decoded_lines([path.read_bytes()], None)] == lines
+    assert "".join(text_lines(path)) == text
+    assert "".join(text_lines(path, encoding)) == text
+    with path.open("rb") as stream:
+        assert "".join(decoded_lines(iter(stream), None)) == text
 
 
 def test_a_broken_byte_makes_no_other_encoding_of_utf_8() -> None:

@@ -6,8 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from japagen.data.dataset import Dataset, Example
-from japagen.data.folds import gold_blocks
+from japagen.data.dataset import Dataset, Example, gold_blocks
 from japagen.mixing.cross_validation import Evidence, Floats, Ints, gather, head_probabilities
 
 LABELS = ["赤", "青", "黄"]
