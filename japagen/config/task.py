@@ -390,7 +390,7 @@ def column_options(given: Iterable[str] | None) -> dict[str, str]:
         ours, equals, theirs = option.partition("=")
         if not (ours and equals and theirs):
             raise JapagenError(
-                f"Expected --column OURS=YOURS, found '{option}'.",
+                f"Expected --column key=value, found '{option}'.",
                 "For example: --column text=本文",
             )
         mapping[ours.strip()] = theirs

@@ -133,6 +133,13 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
             raise _unknown(path)
         if found and name is not None:
             answers.setdefault(str(name), []).extend(found)
+    others = sorted({name for row in rows for name in _asked(row)} - {_QUESTION})
+    if others and not answers:
+        raise JapagenError(
+            f"Expected answers to '{_QUESTION}' in {path}, found answers to {', '.join(others)} "
+            "alone.",
+            "Give the choices in the tool that name again; nothing was taken in.",
+        )
     ties = {name: most for name, found in answers.items() if len(most := _most_given(found)) > 1}
     if ties:
         listed = "\n".join(
@@ -144,6 +151,13 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
             "Nothing was taken in. Settle them in the tool and export again.",
         )
     return {name: _most_given(found)[0] for name, found in answers.items()}
+
+
+def _asked(row: Mapping[str, Any]) -> Iterable[str]:
+    """The names of the questions that a row has answers to."""
+    for annotation in row.get("annotations") or ():
+        yield from (str(result.get("from_name")) for result in annotation.get("result") or ())
+    yield from (str(name) for name in row.get("responses") or ())
 
 
 def _label_studio_answers(annotations: Iterable[Mapping[str, Any]]) -> Iterable[Any]:

@@ -236,18 +236,24 @@ class Dataset:
                 "Remove the id column to have ids derived from the text, or make them unique.",
             )
         schema = _schema(_label_type(e.label for e in rows))
-        try:
-            # By column: a dictionary a row would take ten times the time and memory.
-            columns = [
-                pa.array(ids if name == "id" else _column(rows, name), schema.field(name).type)
-                for name in schema.names
-            ]
-            table = pa.Table.from_arrays(columns, schema=schema)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise JapagenError(
-                f"Expected labels of one kind (text, numbers or lists), found a mixture: {error}.",
-                "Make the label column uniform.",
-            ) from error
+        # By column: a dictionary a row would take ten times the time and memory.
+        columns = []
+        for name in schema.names:
+            values = ids if name == "id" else _column(rows, name)
+            try:
+                columns.append(pa.array(values, schema.field(name).type))
+            except (pa.ArrowException, OverflowError, UnicodeError, TypeError) as error:
+                if not name.startswith("label"):
+                    raise JapagenError(
+                        f"A value in the column {name} is not what it holds: {error}.",
+                        "Correct it.",
+                    ) from error
+                raise JapagenError(
+                    "Expected labels of one kind (text, numbers or lists), found a mixture: "
+                    f"{error}.",
+                    "Make the label column uniform.",
+                ) from error
+        table = pa.Table.from_arrays(columns, schema=schema)
         return cls(table)
 
     @classmethod

@@ -240,17 +240,16 @@ class Classifier:
         else:
             np.add.at(found, owner, out * share[:, None])
         np.add.at(distances, owner, far * share)
-        full = (
-            self.max_length * (2 if self.is_bi_encoder else 1) if text_pairs is not None else np.inf
-        )
-        return _Answers(found, [len(of_text) for of_text in parts], distances, lengths >= full)
+        full = np.inf if text_pairs is None else self.max_length
+        cut = [max(len(row[k]) for k in row if k.endswith("input_ids")) >= full for row in rows]
+        return _Answers(found, [len(of_text) for of_text in parts], distances, cut)
 
     def _in_parts(self, text: str) -> list[str]:
         """Cuts a text that is longer than the encoder reads, between sentences where that does."""
-        # No token is of less than a character, so most texts need not be counted.
         room = self.max_length - self.tokenizer.num_special_tokens_to_add()
         room -= self._tokens(self.prefix) if self.prefix else 0
-        if len(text) <= room or self._tokens(text) <= room:
+        # A character is at most its four bytes, so short texts need not be counted.
+        if 4 * len(text) <= room or self._tokens(text) <= room:
             return [text]
         parts, size = [""], 0
         for piece in _pieces(text, lambda piece: self._tokens(piece) <= room):
@@ -332,7 +331,7 @@ class Classifier:
             strange = (
                 None if self.scope is None else bool(read.distances[at] > self.scope.threshold)
             )
-            made = Prediction(labels[at], given, strange, read.parts[at], bool(read.cut[at]))
+            made = Prediction(labels[at], given, strange, read.parts[at], cut=read.cut[at])
             if made.confidence is not None and made.confidence < abstain_below:
                 made = replace(made, label=None)
             found[row] = made
@@ -478,13 +477,13 @@ class _Answers:
         outputs: Probabilities or numbers, shape (n, outputs).
         parts: How many parts each was read in.
         distances: How far each lies from what the classifier was made for, shape (n,).
-        cut: Whether the end was left out, shape (n,).
+        cut: Of pairs, whether the end was left out.
     """
 
     outputs: npt.NDArray[np.float64]
     parts: Sequence[int]
     distances: npt.NDArray[np.float64]
-    cut: npt.NDArray[np.bool_]
+    cut: Sequence[bool]
 
 
 def _is_text(value: object) -> bool:

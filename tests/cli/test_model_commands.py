@@ -126,11 +126,11 @@ def test_a_text_like_none_is_out_of_scope_when_asked(model: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--column", "本文"], "Expected --column OURS=YOURS, found '本文'"),
+        (["--column", "本文"], "Expected --column key=value, found '本文'"),
         (["--column", "body=本文"], "'body' is none of text"),
         (["--encoding", "utf-9"], "Unknown encoding 'utf-9'"),
         (["--encoding", "euc_jp"], "Expected standard input to be euc_jp"),
-        (["-o", "out.doc"], "file to write, found 'out.doc'"),
+        (["-o", "out.doc"], ".xlsx file, found 'out.doc'"),
     ],
 )
 def test_wrong_options_are_refused(model: Path, options: list[str], message: str) -> None:

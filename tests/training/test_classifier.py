@@ -282,3 +282,13 @@ def test_code_in_a_directory_is_not_run_nor_asked_about(
     with pytest.raises(JapagenError):
         Classifier.load(path)
     assert not marker.exists()
+
+
+def test_pairs_that_are_cut_are_told(encoder: Encoder) -> None:
+    rows = [Example(text, label, text_pair=text) for label, texts in GOLD.items() for text in texts]
+    made = train(None, Dataset.of(rows), encoder=encoder, settings=Training(max_length=16))
+    assert made.is_bi_encoder
+    found = made.predict(["荷物", "荷物", "荷物"], ["返品", "返品" * 20, ""])
+    assert [p.cut for p in found] == [False, True, False]
+    assert [p.label is None for p in found] == [False, False, True]
+    assert found[0].out_of_scope is None
