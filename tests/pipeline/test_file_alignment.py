@@ -53,7 +53,7 @@ def test_files_of_other_columns_and_encodings_are_weighted(tmp_path: Path, encod
     rows = [f"{n}番目の検針です。,ｶﾞｽ\n{n}番目の停電です。,電気\n" for n in range(4)]
     synthetic.write_bytes(("text,label\n" + "".join(rows)).encode(encoding))
     gold.write_bytes(("本文,label\n" + "".join(rows).replace("ｶﾞｽ", "ガス")).encode(encoding))
-    with pytest.raises(JapagenError, match="'text' for the text in .*gold.csv"):
+    with pytest.raises(JapagenError, match=r"'text' for the text in .*gold.csv"):
         align_files(synthetic, gold, tmp_path / "out.jsonl", registers=False)
     output = tmp_path / "out.csv"
     align_files(
@@ -74,5 +74,5 @@ def test_whole_numbers_go_with_numbers() -> None:
 def test_every_label_that_gold_lacks_is_named(gold_file: Path, tmp_path: Path) -> None:
     rows = [{"text": "一", "label": "交換"}, {"text": "二", "label": "請求"}]
     synthetic = write_jsonl(tmp_path / "synthetic.jsonl", rows)
-    with pytest.raises(JapagenError, match="gold never has: 交換, 請求; gold has 返品, 配送"):
+    with pytest.raises(JapagenError, match=r"gold never has: 交換, 請求; gold has 返品, 配送"):
         align_files(synthetic, gold_file, tmp_path / "out.jsonl", registers=False)
