@@ -172,14 +172,13 @@ def register(
     # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
     # lines themselves show how far it is.
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
-        print_row = terminal.TsvPrinter()
         texts = read_texts(file, sys.stdin, columns=column_options(column), encoding=encoding)
         for text in listener.track(texts, None, "register"):
             report = analyzer.analyze(text)
             if as_json:
                 terminal.print_json_line({"text": text, **report.to_dict()})
             else:
-                print_row(terminal.register_cells(text, report))
+                terminal.print_tsv(terminal.register_cells(text, report))
 
 
 @app.command()

@@ -105,25 +105,20 @@ def predict(
             batch_size,
             abstain_below,
         )
-        answers = zip(
-            listener.track(rows, None, "predict"),
-            (_scoped(p, scope) for p in _counted(found, told)),
-            strict=True,
-        )
+        answers = zip(listener.track(rows, None, "predict"), _told(found, told, scope), strict=True)
         if output is not None:
             write_rows(
                 output,
                 ({**_beside(row), **_columns(p, output)} for row, p in answers),
             )
         else:
-            print_row = terminal.TsvPrinter()
             for row, prediction in answers:
                 if as_json:
                     terminal.print_json_line({**_beside(row), **prediction.to_dict()})
                 else:
                     texts = (row.text,) if row.text_pair is None else (row.text, row.text_pair)
                     cells = _cells(prediction, scope, classifier.space.kind != "regression")
-                    print_row((*cells, *texts))
+                    terminal.print_tsv((*cells, *texts))
     if told["long"]:
         how = "their ends were not read" if classifier.is_pair else "they were read in parts"
         terminal.say(
@@ -177,17 +172,17 @@ def _cells(prediction: Prediction, scope: bool, confident: bool) -> list[str]:
     return [label, *(["" if confidence is None else f"{confidence:.3f}"] if confident else ())]
 
 
-def _scoped(prediction: Prediction, scope: bool) -> Prediction:
-    return replace(prediction, label=None) if scope and prediction.out_of_scope else prediction
-
-
-def _counted(found: Iterable[tuple[Any, Prediction]], told: Counter[str]) -> Iterator[Prediction]:
+def _told(
+    found: Iterable[tuple[Any, Prediction]], told: Counter[str], scope: bool
+) -> Iterator[Prediction]:
+    """Counts what is to be told; takes labels out of scope away if asked."""
     for _, prediction in found:
         told["texts"] += 1
         told["long"] += prediction.parts > 1 or prediction.cut
         told["blank"] += prediction.label is None and not prediction.probabilities
         told["strange"] += bool(prediction.out_of_scope)
-        yield prediction
+        outside = scope and prediction.out_of_scope
+        yield replace(prediction, label=None) if outside else prediction
 
 
 @group.command()

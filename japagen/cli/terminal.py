@@ -30,10 +30,11 @@ from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 
 T = TypeVar("T")
+_WIDE = 1_000_000
 # Results go to standard output, everything said on the way to standard error, so that
 # `--json | jq` works with bars showing.
-out = Console(highlight=False, markup=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(text: str, to: Console | None = None) -> None:
@@ -159,19 +160,13 @@ def print_json_line(value: Any) -> None:
     sys.stdout.flush()
 
 
-class TsvPrinter:
-    """Prints rows to standard output as TSV, each at once: just as they are, quoted where needed.
+def print_tsv(cells: Iterable[Any]) -> None:
+    """Prints a row of TSV to standard output, at once, with quotes where they are needed.
 
     Data does not go through `out`, which would take tabs and words between colons for its own.
     """
-
-    def __init__(self) -> None:
-        self._writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
-
-    def __call__(self, cells: Iterable[Any]) -> None:
-        """Prints one row."""
-        self._writer.writerow(cells)
-        sys.stdout.flush()
+    csv.writer(sys.stdout, delimiter="\t", lineterminator="\n").writerow(cells)
+    sys.stdout.flush()
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -179,7 +174,10 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]
     table = Table(*columns, title=localized(title), title_justify="left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    out.print(table)
+    if out.is_terminal:
+        out.print(table)
+    else:  # in a pipe nothing is wrapped
+        out.print(table, width=_WIDE, crop=False)
 
 
 def print_error(error: JapagenError) -> None:

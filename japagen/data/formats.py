@@ -45,7 +45,8 @@ def read_examples(
 
     Of a file that japagen wrote every column is read, and ``weight`` becomes
     ``weight_distribution``. Of any other only ``id``, ``text``, ``text_pair`` and ``label`` are,
-    and what ``columns`` names: its ``round`` or ``weight`` may be anything.
+    and what ``columns`` names: its ``round`` or ``weight`` may be anything, and ids that repeat
+    name something else. Labels are left out where the split is ``unlabelled``.
 
     Args:
         path: The file; its suffix says the format.
@@ -83,6 +84,8 @@ def read_with_places(
     table = open_table(Path(path), encoding)
     needed = {"text": "text", **({"label": "label"} if require_label else {}), **(columns or {})}
     optional = _COLUMNS if table.is_own else _PLAIN
+    if split == "unlabelled":
+        optional = tuple(name for name in optional if name not in _LABELS)
     mapping = {**{name: name for name in optional}, **needed}
     places, rows = [], []
     for where, row in table.rows([column(n, table.names) or n for n in mapping.values()]):
@@ -99,6 +102,11 @@ def read_with_places(
                     "Label the row or remove it. Where a text may have none of several labels, "
                     "write [].",
                 )
+    ids = [row["id"] for row in rows if "id" in row]
+    if not table.is_own and "id" not in needed and len(set(ids)) < len(ids):
+        # They name something else than texts, such as customers.
+        for row in rows:
+            row.pop("id", None)
     cells = [row.get(name) for name in _LABELS for row in rows]
     found = unify_labels(cells, is_own=table.is_own, typed=table.typed)
     for number, label in enumerate(found):

@@ -378,3 +378,19 @@ def test_where_a_row_stands_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('text\n"一\n行"\n二\n', encoding="utf-8")
     assert read_with_places(path)[1] == ["line 3", "line 4"]
+
+
+def test_ids_that_repeat_name_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\nc1,一\nc1,二\n", encoding="utf-8")
+    assert len(set(read_examples(path).column("id")) - {"c1"}) == 2
+    with pytest.raises(JapagenError, match="ids to be unique, found 'c1'"):
+        read_examples(path, columns={"id": "id"})
+
+
+def test_labels_of_unlabelled_texts_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "一", "label": {"x": 1}}\n', encoding="utf-8")
+    assert read_examples(path, split="unlabelled").labels == [None]
+    with pytest.raises(JapagenError, match="a label is text"):
+        read_examples(path)
