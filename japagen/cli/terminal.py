@@ -174,10 +174,9 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]
     table = Table(*columns, title=localized(title), title_justify="left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    if out.is_terminal:
-        out.print(table)
-    else:  # in a pipe nothing is wrapped
-        out.print(table, width=_WIDE, crop=False)
+    # In a pipe nothing is wrapped.
+    wide = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+    (out if out.is_terminal else wide).print(table)
 
 
 def print_error(error: JapagenError) -> None:
