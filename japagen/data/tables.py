@@ -243,9 +243,9 @@ def guess_encoding(raw: bytes) -> str | None:
     Of Shift_JIS and EUC-JP, where both can be read, it is the one with less that is rare in
     texts. UTF-8 with a few broken bytes is neither.
     """
-    beyond = sum(byte > 0x7F for byte in raw)
-    whole = raw.decode("utf-8", "ignore")
-    if 2 * sum(len(c.encode()) for c in whole if c > "\x7f") >= beyond:
+    # Japanese is of three bytes in UTF-8, and hardly three of another encoding look like them.
+    whole = sum(c >= "\u0800" for c in raw.decode("utf-8", "ignore"))
+    if 2 * 3 * whole >= sum(byte > 0x7F for byte in raw):
         return None
     rare = {}
     for codec in ("cp932", "euc_jp"):

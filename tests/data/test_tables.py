@@ -26,6 +26,7 @@ from japagen.data.tables import (
 from japagen.errors import JapagenError
 
 SENTENCES = (
+    "0番目の検針です。,ｶﾞｽ",
     "荷物が届きません。",
     "解約したい",
     "サイズを交換できますか？",
@@ -169,7 +170,7 @@ def test_flipped_bits_are_one_clear_error_or_change_nothing(tmp_path: Path, seed
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932", "euc_jp", "utf-16"])
-@given(st.lists(st.sampled_from(SENTENCES[:4]), min_size=1, max_size=6))
+@given(st.lists(st.sampled_from(SENTENCES[:5]), min_size=1, max_size=6))
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_encoding_is_found_out(tmp_path: Path, encoding: str, lines: list[str]) -> None:
     assume(any("\u3041" <= c <= "\u3096" for line in lines for c in line))
