@@ -171,7 +171,10 @@ def test_flipped_bits_are_one_clear_error_or_change_nothing(tmp_path: Path, seed
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932", "euc_jp", "utf-16"])
 @given(st.lists(st.sampled_from(SENTENCES[:5]), min_size=1, max_size=6))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_the_encoding_is_found_out(tmp_path: Path, encoding: str, lines: list[str]) -> None:
     assume(any("\u3041" <= c <= "\u3096" for line in lines for c in line))
     path = tmp_path / "a.txt"
