@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from japagen.data.files import parse_json
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
 
@@ -196,6 +197,10 @@ def _ids(examples: Sequence[Example]) -> list[str]:
     return out
 
 
+def _encodable(example: Example) -> Example:
+    return Example.from_row(parse_json(json.dumps(example.to_row())))
+
+
 def _default_column(name: str, rows: int, of_type: pa.DataType) -> pa.Array:
     """The default of a column that a file lacks."""
     given = next(f for f in fields(Example) if f.name == name)
@@ -247,7 +252,9 @@ class Dataset:
             values = ids if name == "id" else _column(rows, name)
             try:
                 columns.append(pa.array(values, schema.field(name).type))
-            except (pa.ArrowException, OverflowError, UnicodeError, TypeError) as error:
+            except UnicodeEncodeError:  # half an emoji, which no file could hold either
+                return cls.of(_encodable(e) for e in rows)
+            except (pa.ArrowException, OverflowError, TypeError) as error:
                 if not name.startswith("label"):
                     raise JapagenError(
                         f"A value in the column {name} is not what it holds: {error}.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from japagen.data.dataset import Dataset, Example, Split
-from japagen.data.files import atomic
+from japagen.data.files import atomic, parse_json
 from japagen.data.labels import parse_label, unify_labels
 from japagen.data.tables import (
     Table,
@@ -179,7 +178,7 @@ def _no_column(
 
 
 def _parsed(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    return parse_json(value) if isinstance(value, str) else value
 
 
 def _text(value: Any) -> str:

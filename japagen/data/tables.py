@@ -25,7 +25,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from japagen.data.files import atomic
+from japagen.data.files import atomic, parse_json
 from japagen.errors import JapagenError, MissingExtraError
 
 Row = tuple[str, dict[str, Any]]
@@ -46,7 +46,6 @@ _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _RETURN = re.compile(r"(?<=\r)(?!\n)")
 # What a spreadsheet takes for the start of a formula, and what was escaped before.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_IN_EXCEL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 # What reading a damaged file raises; openpyxl raises whatever comes.
 _DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, EOFError, zlib.error)
@@ -355,8 +354,7 @@ def _object(value: Any, path: Path, where: str) -> dict[str, Any]:
 
 def _loads(text: str, path: Path, where: str) -> Any:
     try:
-        value = json.loads(text, object_pairs_hook=_pairs)
-        return _without_halves(value) if _HALF.search(text) else value
+        return parse_json(text, _pairs)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}" if error.lineno > 1 else where
         raise JapagenError(
@@ -365,12 +363,11 @@ def _loads(text: str, path: Path, where: str) -> Any:
             "The line may be cut short, or an object may stand on several lines: write each on "
             "one, or all of them as an array in a .json file.",
         ) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         # Numbers of thousands of digits, lists within a thousand lists, keys that come twice.
-        told = "too many lists within lists" if isinstance(error, RecursionError) else error
         raise JapagenError(
             f"Expected one JSON object per line in {path}, found one that cannot be read on "
-            f"{where}: {told}.",
+            f"{where}: {error}.",
             "Correct it.",
         ) from None
 
@@ -381,15 +378,6 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, n in Counter(key for key, _ in pairs).items() if n > 1)
         raise ValueError(f"the key '{twice}' stands there twice")
     return found
-
-
-def _without_halves(value: Any) -> Any:
-    """Replaces halves of surrogate pairs, which JSON can carry and no other file can."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, dict):
-        return {_without_halves(k): _without_halves(v) for k, v in value.items()}
-    return [_without_halves(v) for v in value] if isinstance(value, list) else value
 
 
 def _parquet(path: Path) -> Table:

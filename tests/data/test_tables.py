@@ -111,7 +111,7 @@ def test_json_is_lines_or_an_array(tmp_path: Path, content: str) -> None:
         ("a.jsonl", '{\n  "text": "一"\n}\n', "an object may stand on several lines"),
         ("a.jsonl", '{"text": "一", "text": "二"}\n', "the key 'text' stands there twice"),
         ("a.jsonl", '{"n": ' + "9" * 5000 + "}\n", "cannot be read on line 1"),
-        ("a.jsonl", '{"n": ' + "[" * 100_000 + "\n", "too many lists within lists"),
+        ("a.jsonl", '{"n": ' + "[" * 100_000 + "\n", "nested too deeply"),
         ("a.json", '[{"text": "一"}, 2]', "found int on item 2"),
         ("a.csv", "text,label,text\n一,a,b\n", "more than once: text"),
         ("a.csv", 'text\n"一\n', "is not CSV"),
