@@ -108,11 +108,15 @@ def register(
     honorifics: Annotated[
         Path | None, typer.Option(help="Own honorific words (YAML): WORD: sonkeigo.")
     ] = None,
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Show misused keigo instead, with corrections.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the register of each line, with its evidence."""
     from japagen.config.yaml_file import read_honorifics
     from japagen.japanese.register.detector import RegisterAnalyzer
+    from japagen.japanese.register.lint import check_keigo
 
     own = read_honorifics(honorifics) if honorifics else None
     analyzer = RegisterAnalyzer(user_dictionary, own)
@@ -120,6 +124,15 @@ def register(
     # lines themselves show how far it is.
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
         for text in listener.track(read_texts(file, sys.stdin), None, "register"):
+            if lint:
+                findings = check_keigo(text, analyzer.tagger)
+                if as_json:
+                    found = [f.to_dict() for f in findings]
+                    terminal.print_json_line({"text": text, "findings": found})
+                else:
+                    for line in terminal.lint_lines(text, findings):
+                        terminal.out.print(line)
+                continue
             report = analyzer.analyze(text)
             if as_json:
                 terminal.print_json_line({"text": text, **report.to_dict()})

@@ -322,6 +322,16 @@ def register_line(text: str, report: Any) -> str:
     return f"{register.style}\t{keigo}\tlevel {level}\t{text}\t{evidence or report.why}"
 
 
+def lint_lines(text: str, findings: Sequence[Any]) -> Iterator[str]:
+    """One line a finding: the text, its kind, the words, the text with them corrected, and why."""
+    from japagen.japanese.register.lint import corrected
+
+    for finding in findings:
+        made = corrected(text, [finding]) if finding.correction is not None else "-"
+        why = localized(finding.why)
+        yield f"{text}\t{finding.kind}\t{finding.surface}\t{made}\t{why}"
+
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -29,6 +29,7 @@ Key = str | tuple[str, str, str]
 _PAIRED_RULES = 8
 _CHAIN = 8
 _NAMES_KEPT = 20_000
+_PLACED = HONOURING | {"teineigo", "gozaru"}
 _ANY = {style: f"any:{style}" for style in get_args(Style)}
 
 
@@ -134,7 +135,7 @@ def _names_of_evidence(
     names = [f"rule:{kind}:{rule}:{int(certain)}", f"kind:{kind}:{int(certain)}"]
     if kind in HONOURING:
         names.append(f"rule+style:{rule}|{last}")
-    if kind in HONOURING or kind == "teineigo":
+    if kind in _PLACED:
         place = "final" if final else "before"
         names += [f"{place}:{kind}:{rule}", f"{place}:{kind}:{int(certain)}"]
     return tuple(names)

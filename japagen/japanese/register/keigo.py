@@ -58,7 +58,7 @@ def check_honorifics(classes: object, where: str = "the list of honorifics") -> 
     Raises:
         JapagenError: If it is no mapping, or a class is none of the four.
     """
-    known: dict[str, Keigo] = {name: name for name in KEIGO_ORDER}
+    known: dict[str, Keigo] = {name: name for name in KEIGO_ORDER if name != "gozaru"}
     if not isinstance(classes, Mapping):
         raise JapagenError(
             f"Expected {where} to map words to classes, found {type(classes).__name__}.",
@@ -208,7 +208,9 @@ def _kenjogo1_verb(words: Words, i: int) -> Iterator[Evidence]:
 
 def _kenjogo2_verb(words: Words, i: int) -> Iterator[Evidence]:
     # Without ます these verbs are also everyday words: 参った, 〜と申す者, 致す.
-    yield words.evidence("kenjogo2", i, i, words[i].orth_base, certain=_polite_follows(words, i))
+    on = words[i + 1].surface in _TE and words[i + 2].lemma == "居る"  # 申しておりました
+    certain = _polite_follows(words, i + 2 if on else i)
+    yield words.evidence("kenjogo2", i, i, words[i].orth_base, certain=certain)
 
 
 def _oru(words: Words, i: int) -> Iterator[Evidence]:
@@ -229,7 +231,9 @@ def _zonzuru(words: Words, i: int) -> Iterator[Evidence]:
 
 
 def _gozaru(words: Words, i: int) -> Iterator[Evidence]:
-    yield words.evidence("teineigo", i, i, "ござる")
+    # ありがとうございます and おはようございます are everyday greetings.
+    greets = words[i - 1].lemma in ("有り難う", "御早う", "お早う", "御目出度う")
+    yield words.evidence("teineigo" if greets else "gozaru", i, i, "ござる")
 
 
 def _goran(words: Words, i: int) -> Iterator[Evidence]:
@@ -243,20 +247,23 @@ def _passive(words: Words, i: int) -> Iterator[Evidence]:
         return  # おられる is found at the verb.
     if verb.lemma in SONKEIGO_VERBS:
         yield words.evidence("double_keigo", i - 1, i, f"{verb.orth_base}+れる")
-    elif verb.lemma == "成る" and words[i - 2].surface == "に" and _honoured_before(words, i - 2):
+    elif honours_once(words, i - 1):
         yield words.evidence("double_keigo", i - 1, i, "お〜になる+れる")
     elif verb.pos1 == "動詞":
         # Passive, potential and honour share this form.
         yield words.evidence("sonkeigo", i - 1, i, "れる・られる", certain=False)
 
 
-def _honoured_before(words: Words, i: int) -> bool:
-    """True when お〜 or ご覧 stands shortly before word ``i``."""
-    for j in range(i - 1, max(i - 1 - _HEAD_MAX, -1), -1):
-        if words[j].lemma in ("御", "御覧"):
+def honours_once(words: Words, i: int) -> bool:
+    """True for なる at ``i`` in お〜になる and ご覧になる; not in お元気になる, which is なる alone."""
+    if words[i].lemma != "成る" or words[i - 1].surface != "に":
+        return False
+    for j in range(i - 2, max(i - 3 - _HEAD_MAX, -1), -1):
+        if words[j].lemma == "御覧":
             return True
-        if words[j].pos1 not in ("名詞", "動詞", "助動詞"):
-            return False
+        if words[j].lemma == "御":
+            is_verb = words[j + 1].lemma != "世話" and is_action(words, j + 1, i - 1)
+            return end_of_head(words, j + 1) == i - 1 and is_verb
     return False
 
 
@@ -291,7 +298,7 @@ def _prefix(words: Words, i: int) -> Iterator[Evidence]:
     """お/ご before a verb stem or a noun, by what comes after them."""
     if words[i].pos1 != "接頭辞":
         return
-    after = _end_of_head(words, i + 1)
+    after = end_of_head(words, i + 1)
     if after == i + 1:
         return
     head = words[i + 1]
@@ -308,7 +315,7 @@ def _prefix(words: Words, i: int) -> Iterator[Evidence]:
         yield from _o_ni_naru(words, i, after)
     elif follower.lemma in PREFIX_FOLLOWERS:
         yield from _with_auxiliary(words, i, after)
-    elif follower.ctype in ("助動詞-デス", "助動詞-ダ") and _is_stem(words, i + 1, after):
+    elif follower.ctype in ("助動詞-デス", "助動詞-ダ") and is_action(words, i + 1, after):
         # お勧めです recommends something; お待ちです honours who waits.
         waits = head.pos1 == "動詞" and head.lemma not in ("勧める", "薦める")
         sure = waits and follower.ctype == "助動詞-デス"
@@ -320,7 +327,7 @@ def _prefix(words: Words, i: int) -> Iterator[Evidence]:
         yield from _with_noun(words, i, after)
 
 
-def _end_of_head(words: Words, first: int) -> int:
+def end_of_head(words: Words, first: int) -> int:
     """Returns one past the stem or noun that starts at ``first``."""
     i = first
     while i < first + _HEAD_MAX:
@@ -340,7 +347,7 @@ def _end_of_head(words: Words, first: int) -> int:
     return i
 
 
-def _is_stem(words: Words, first: int, after: int) -> bool:
+def is_action(words: Words, first: int, after: int) -> bool:
     """True when the words are a verb's 連用形 or an action noun, not a thing (お金)."""
     last = words[after - 1]
     if last.pos1 in ("動詞", "助動詞") or last.pos3 == "サ変可能":
@@ -351,19 +358,16 @@ def _is_stem(words: Words, first: int, after: int) -> bool:
 
 
 def _o_ni_naru(words: Words, i: int, after: int) -> Iterator[Evidence]:
-    if not _is_stem(words, i + 1, after):
+    if not is_action(words, i + 1, after):
         yield from _with_noun(words, i, after)  # お金になる: something becomes money.
         return
     yield words.evidence("sonkeigo", i, after + 1, "お〜になる")
-    if words[i + 1].lemma == "召し上がる":
-        # Established by custom, says 敬語の指針.
-        yield words.evidence("double_keigo", i, after + 1, "お召し上がりになる", certain=False)
 
 
 def _with_auxiliary(words: Words, i: int, after: int) -> Iterator[Evidence]:
     follower = words[after]
     head = words[i + 1]
-    action = _is_stem(words, i + 1, after)
+    action = is_action(words, i + 1, after)
     lemma = follower.lemma
     name = f"お〜{follower.orth_base}"
     if lemma in ("下さる", "為さる"):
@@ -374,14 +378,12 @@ def _with_auxiliary(words: Words, i: int, after: int) -> Iterator[Evidence]:
     elif lemma == "為る" and head.lemma in BEAUTIFIED_ACTIONS:
         yield words.evidence("bikago", i, after - 1, "お+行為")
     elif lemma in ("為る", "出来る"):
-        sure = action and (lemma == "為る" or head.pos1 == "動詞")
+        # お願いします is what everybody says, and what cannot be done is seldom the speaker's act.
+        everyday = head.lemma in ("願う", "願い", "休む", "休み")
+        sure = action and not everyday and (lemma == "為る" or head.pos1 == "動詞")
         yield words.evidence("kenjogo1", i, after, name, certain=sure)
     elif action:
         yield words.evidence("kenjogo1", i, after, name)
-        if head.lemma == "伺う" and lemma in ("致す", "為る"):
-            yield words.evidence(
-                "double_keigo", i, after, f"お伺い{follower.orth_base}", certain=False
-            )
 
 
 def _with_noun(words: Words, i: int, after: int) -> Iterator[Evidence]:
