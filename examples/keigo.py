@@ -26,7 +26,9 @@ def main() -> None:
         for evidence in report.evidence:
             print(f"    {evidence.surface}（{evidence.kind}、{evidence.rule}）")
         for finding in jg.check_keigo(sentence):
-            made = {None: "（言い換え）", "": "（削除）"}.get(finding.correction, finding.correction)
+            made = {None: "（言い換え）", "": "（削除）"}.get(
+                finding.correction, finding.correction
+            )
             print(f"    ! {finding.surface} → {made}: {finding.why_ja}")
         for target in ("polite", "plain", "casual"):
             made = jg.convert_style(sentence, target)

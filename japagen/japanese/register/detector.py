@@ -147,10 +147,7 @@ class RegisterAnalyzer:
 
     def analyze(self, text: str) -> RegisterReport:
         """Finds the register of one text; see `analyze_register`."""
-        words = Words(text, self.tagger)
-        evidence, sentences = find_register_signs(words, self._own)
-        keico = keico_model().estimate(register_features(words, evidence, sentences))
-        return _report(words.text, evidence, sentences, keico)
+        return next(self.analyze_all([text]))
 
     def analyze_all(self, texts: Iterable[str]) -> Iterator[RegisterReport]:
         """Yields the register of each text in turn, faster than one call a text.

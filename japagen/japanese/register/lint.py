@@ -1,7 +1,7 @@
-"""Misused keigo: what 敬語の指針 (2007) and usage guides warn of, with a correction where it is safe.
+"""Misused keigo, as 敬語の指針 (2007) and usage guides have it, with corrections where safe.
 
-Rules see one sentence. Who acts towards whom they know where the sentence says it (お客様が, 母が,
-弊社の) or where the act is the customer's by nature (ご乗車, ご利用); elsewhere they keep silent. What
+Rules see one sentence. Who acts towards whom they know where the sentence says it (お客様が, 母が)
+or where the act is the customer's by nature (ご乗車, ご利用); elsewhere they keep silent. What
 敬語の指針 calls established by custom (お召し上がりになる, お伺いする, お見えになる) is no fault.
 """
 
@@ -16,13 +16,12 @@ from japagen.japanese.register.keigo import (
     BEAUTIFIED_ACTIONS,
     BEAUTIFIED_NOUNS,
     KENJOGO1_NOUNS,
-    RESPECTFUL_NOUNS,
     SONKEIGO_VERBS,
     end_of_head,
     find_keigo,
     honours_once,
     is_action,
-    lemmas,
+    word_list,
 )
 from japagen.japanese.register.rules import Words, normalize_lines
 from japagen.japanese.style.conjugation import Verb, verb_of
@@ -49,36 +48,19 @@ _SURU = Verb("する", "サ行変格", "為る")
 _MOUSU = Verb("申す", "五段-サ行", "申す")
 _NASARU = Verb("なさる", "五段-ラ行", "為さる")
 _RESPECTFUL = {"参る": _IRASSHARU, "申す": _OSSHARU, "致す": _NASARU, "存ずる": None}
-_PRAYED_TO = lemmas("神社 寺 墓 宮 大社 神宮 神 仏")
-# As written after お or ご: what customers do themselves, so that お〜する and お〜できる humble them.
-_CUSTOMERS_ACTS = frozenset(
-    "利用 使用 参加 予約 購入 乗車 入場 入館 入室 来店 来場 来館 応募 登録 入力 閲覧 視聴 試聴 試着 試食 "
-    "受講 観覧 搭乗 滞在 駐車 着席 選択 記入 見学 使い 選び 乗り 座り 掛け 召し上がり 楽しみ 求め "
-    "買い求め 停め 帰り 飲み 入り 持ち帰り 過ごし 試し".split()
-)
-# Of these only the customer can be the one who does them: a shop may say ご予約します.
-_ONLY_CUSTOMERS_ACTS = frozenset("利用 使用 参加 乗車 入場 来店 来場 来館 着席 搭乗 視聴 受講".split())
-# お呼びされる and お誘いされる are passives; these verbs have none.
-_NEVER_PASSIVE = lemmas("待つ 話す 帰る 帰り 出掛ける 座る 過ごす 越す 困る 泊まる 休む")
-# Humble towards a third person, or no honour at all: お願いしてください.
-_TOWARDS_OTHERS = BEAUTIFIED_ACTIONS | BEAUTIFIED_NOUNS | lemmas(
-    "願う 願い 断る 断り 詫びる 詫び 祈る 祈り 手伝う 手伝い 礼 祝う 祝い 見舞い 世話 馳走 供 邪魔"
-)
-_LEXICAL_CAUSATIVES = lemmas(
-    "動かす 乾かす 減らす 鳴らす 散らす 照らす 飛ばす 済ます 悩ます 驚かす 沸かす 合わす 生かす 冷ます "
-    "漂わす 交わす 凝らす 惑わす 浮かす 輝かす 喜ばす 終わらす 遊ばす 表わす 現わす 暮らす 晴らす"
-)
+_PRAYED_TO = word_list("prayed_to")
+_CUSTOMERS_ACTS = word_list("customers_acts")
+_ONLY_CUSTOMERS_ACTS = word_list("only_customers_acts")
+_NEVER_PASSIVE = word_list("never_passive")
+_TOWARDS_OTHERS = BEAUTIFIED_ACTIONS | BEAUTIFIED_NOUNS | word_list("towards_others")
+_LEXICAL_CAUSATIVES = word_list("lexical_causatives")
 _A_TO_U = dict(zip("かがさたなばまらわ", "くぐすつぬぶむるう", strict=True))
-_KIN = lemmas("母 父 兄 姉 祖父 祖母 弟 妹 妻 夫 家内 主人 息子 娘 叔父 叔母 伯父 伯母")
-_OWN_COMPANY = lemmas("弊社 当社 小社 弊店 当店 内 共")
-_TITLES = lemmas("社長 部長 課長 係長 専務 常務 会長 上司 店長 所長")
-_PAST = lemmas("先日 昨日 先程 前回 以前 先週 先月 昨年 去年 当時 一昨日 昨夜 さっき")
-# What waiters and clerks blur with のほう.
-_BLURRED = frozenset(
-    "会計 釣り つり おつり 資料 メニュー 飲み物 料理 書類 注文 名前 住所 番号 見積もり 見積書 請求書 領収書 "
-    "支払い 確認 手続き 説明 日程 商品 デザート 水 茶 コーヒー 荷物 箸 皿 カード レシート 氏名".split()
-)
-_PREFIXED_ONLY = frozenset({"荷物", "カード", "会計", "商品", "説明", "確認", "注文"})
+_KIN = word_list("kin")
+_OWN_COMPANY = word_list("own_company")
+_TITLES = word_list("titles")
+_PAST = word_list("past")
+_BLURRED = word_list("blurred")
+_PREFIXED_ONLY = word_list("prefixed_only")
 
 
 class Finding(NamedTuple):
@@ -211,26 +193,19 @@ def _humble_verbs(words: Words, first: int, last: int) -> _Found:
         if word.lemma not in ("参る", "申す", "致す", "為る", "存ずる", "伺う", "頂く", "居る"):
             continue
         seen = word.lemma == "為る" and words[i - 1].lemma in ("拝見", "拝読")
-        if after.ctype == "助動詞-レル" and (seen or word.lemma in _RESPECTFUL):
-            if not any(words[j].lemma in _PRAYED_TO for j in range(first, i)):
-                verb = _GORAN if seen else _RESPECTFUL[word.lemma]
-                yield from _replacing(words, i - seen, i + 1, why, verb)
+        honours = after.ctype == "助動詞-レル" and (seen or word.lemma in _RESPECTFUL)
+        if honours and not any(words[j].lemma in _PRAYED_TO for j in range(first, i)):
+            verb = _GORAN if seen else _RESPECTFUL[word.lemma]
+            yield from _replacing(words, i - seen, i + 1, why, verb)
         elif after.surface in _TE and words[i + 2].cform == "命令形":
             yield from _humble_requests(words, first, i, seen)
         elif _asks(words, i + 1):
             yield from _humble_questions(words, first, i, seen)
         elif word.lemma in ("参る", "申す") and _has_honoured_subject(words, first, i):
-            if words[i - 1].surface not in _TE:
-                yield from _of_subject(words, i)
-
-
-def _of_subject(words: Words, i: int) -> _Found:
-    why = "A humble verb lowers the person whose act it is."
-    verb = _RESPECTFUL[words[i].lemma]
-    if words[i + 1].surface in _TE and words[i + 2].surface == "おり":
-        yield i, i + 2, why, f"{verb.te}い" if verb else None
-    else:
-        yield from _replacing(words, i, i, why, verb)
+            if after.surface in _TE and words[i + 2].surface == "おり":
+                yield i, i + 2, why, "おっしゃってい" if word.lemma == "申す" else None
+            elif words[i - 1].surface not in _TE:
+                yield from _replacing(words, i, i, why, _RESPECTFUL[word.lemma])
 
 
 def _humble_requests(words: Words, first: int, i: int, seen: bool) -> _Found:
@@ -247,9 +222,10 @@ def _humble_requests(words: Words, first: int, i: int, seen: bool) -> _Found:
         yield i, last, why, "おっしゃってください"
     elif seen:
         yield i - 1, last, why, "ご覧ください"
-    elif word.lemma == "頂く" and words[i - 1].surface not in _TE:
-        if before & {"どうぞ", "冷め", "遠慮", "温かい"}:
-            yield i, last, why, "召し上がってください"
+    elif (
+        word.lemma == "頂く" and not before & _TE and before & {"どうぞ", "冷め", "遠慮", "温かい"}
+    ):
+        yield i, last, why, "召し上がってください"
 
 
 def _asks(words: Words, i: int) -> bool:
@@ -275,9 +251,12 @@ def _humble_questions(words: Words, first: int, i: int, seen: bool) -> _Found:
         yield i, i + 3, why, "ご存じです"
     elif seen and words[i - 2].lemma != "御":
         yield from _replacing(words, i - 1, i, why, _GORAN)
-    elif word.surface in ("おり", "参り", "まいり") and words[i - 1].surface not in _TE:
-        if _has_honoured_subject(words, first, i):
-            yield from _replacing(words, i, i, why, _IRASSHARU)
+    elif (
+        word.surface in ("おり", "参り", "まいり")
+        and words[i - 1].surface not in _TE
+        and _has_honoured_subject(words, first, i)
+    ):
+        yield from _replacing(words, i, i, why, _IRASSHARU)
 
 
 def _has_honoured_subject(words: Words, first: int, i: int) -> bool:
@@ -317,8 +296,7 @@ def _humble_frames(words: Words, first: int, last: int) -> _Found:
         elif act in _ONLY_CUSTOMERS_ACTS and after.lemma not in ("せる", "させる"):
             yield from _replacing(words, k, k, why, _NARU)
         elif words[i - 1].surface == "が" and words[i - 2].lemma == "様":
-            if words[i + 1].pos1 == "動詞" and then.lemma != "下さる":
-                yield i, k, why, None
+            yield i, k, why, None
 
 
 def _is_towards_another(words: Words, first: int, i: int, giver: str) -> bool:
@@ -359,7 +337,11 @@ def _ra_nuki(words: Words, first: int, last: int) -> _Found:
     for i in range(first, last):
         word, after = words[i], words[i + 1]
         base = word.orth_base
-        if word.ctype == "下一段-ラ行" and base.endswith("れる") and not word.lemma.endswith("れる"):
+        if (
+            word.ctype == "下一段-ラ行"
+            and base.endswith("れる")
+            and not word.lemma.endswith("れる")
+        ):
             [verb, *rest] = words.tagger.tokenize(word.lemma.split("-")[0])
             if not rest and verb.ctype.startswith(("上一段", "下一段", "カ行変格")):
                 stem = len(base) - 2
@@ -412,10 +394,14 @@ def _is_this(words: Words, first: int, i: int) -> bool:
         return False
     named = range(here[0] + 2, i - 1)
     thing = words[i - 2].pos1 in ("名詞", "接尾辞") and words[i - 2].lemma not in ("事", "様")
-    return thing and all(words[j].pos1 not in ("動詞", "助動詞") for j in named) and not any(
-        words[j].surface in ("から", "より", "まで", "で", "と") or words[j].lemma == "御"
-        for j in named
-        if words[j].pos1 == "助詞" or words[j + 1].pos1 == "動詞"
+    return (
+        thing
+        and all(words[j].pos1 not in ("動詞", "助動詞") for j in named)
+        and not any(
+            words[j].surface in ("から", "より", "まで", "で", "と") or words[j].lemma == "御"
+            for j in named
+            if words[j].pos1 == "助詞" or words[j + 1].pos1 == "動詞"
+        )
     )
 
 

@@ -27,9 +27,10 @@ _CASUAL_TAILS = frozenset(
 _TE = frozenset({"て", "で"})
 # について and として end a heading: they are particles of more than one word.
 _TE_PARTICLES = frozenset({"つい", "関し", "対し", "おい", "とっ", "よっ", "際し", "し"})
-# Auxiliaries and verbs that only 文語 ends a sentence with; べき and なし (異常なし) are modern.
-_BUNGO = re.compile("文語(?!形容詞|助動詞-(?:ベシ|ゴトシ|ナリ-断定|タリ-断定))")
-_BUNGO_FINALS = frozenset({"なり", "たり", "べし", "べからず", "なかれ", "ごとし"})
+# What only 文語 ends a sentence with; べき and なし (異常なし) are modern.
+_BUNGO_FINALS = frozenset(
+    {"なり", "たり", "けり", "べし", "む", "らむ", "けむ", "なかれ", "たまふ"}
+)
 _OLD_KANA = re.compile(
     "やうやう|やうな[るり]|やうに|(?:たま|給|思|云|言|笑|問|使|食|逢|会)ふ|[てにを]ゐ[るた]|ゐる|"
     "[にて]けり|なりけり|をかし|けむ[。、]|らむ[。、]|ことなかれ|あはれ"
@@ -72,16 +73,14 @@ def read_sentence(words: Words, first: int, last: int) -> SentenceStyle:
 
 
 def _style(words: Words, first: int, end: int, chain: list[int], tail: list[int]) -> Style:
-    if end - first > 1 and words[end - 1].surface in ("も", "に"):
-        # 遅れるかも, 早く言えばいいのに: the rest is left unsaid.
-        if words[end - 2].surface + words[end - 1].surface in ("かも", "のに"):
-            return "kudaketa"
+    # 遅れるかも, 早く言えばいいのに: the rest is left unsaid.
+    if end - first > 1 and words[end - 2].surface + words[end - 1].surface in ("かも", "のに"):
+        return "kudaketa"
     if not chain or _is_greeting(words, chain) or _is_heading(words, first, end):
         return _style_of_fragment(words, first, end, tail)
     final = words[chain[-1]]
-    if _BUNGO.match(final.ctype) or (
-        final.surface in _BUNGO_FINALS and final.ctype.startswith("文語")
-    ):
+    old = final.ctype.startswith("文語") and final.surface in _BUNGO_FINALS
+    if old or words[chain[-1] - 1].surface == "べから":
         return "bungo"
     polite = False
     for i in chain:

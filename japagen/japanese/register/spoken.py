@@ -16,7 +16,11 @@ _WRITTEN = lemmas("及び 並びに 又は 若しくは 即ち 従って 故に 
 _DIALECT_PARTICLES = lemmas("ねん ばい べい さかい けん けえ とん っちゃ")
 _DIALECT_AUXILIARIES = frozenset({"とる", "へん", "ちょる", "よる", "ずら", "はる", "ちゃる"})
 _DIALECT_WORDS = frozenset({"本真", "大きに", "生ら", "しゃあない", "せや"})
-_CASUAL_WORDS = lemmas("まじ めっちゃ めちゃ ちっちゃい でっかい やばい うざい") | {"やっぱ", "すげえ", "すげー"}
+_CASUAL_WORDS = lemmas("まじ めっちゃ めちゃ ちっちゃい でっかい やばい うざい") | {
+    "やっぱ",
+    "すげえ",
+    "すげー",
+}
 
 # A face is a bracket without letters before its eyes: (^_^) and (T_T), not (T_Shirt) or (C++).
 _PLAIN = r"()\sA-Za-z0-9ぁ-んァ-ヶ一-龠、。"
@@ -35,16 +39,7 @@ _ORTHOGRAPHY: tuple[tuple[str, re.Pattern[str]], ...] = (
 _ORTHOGRAPHY_HINT = re.compile(
     r"ー{2}|〜{2}|[ぁぅぇぉ()笑\U0001f300-\U0001faff\u2600-\u27bf]|[ぁ-んァ-ヶ一-龠ー!?。]w|[!?]{2}"
 )
-# Parts of speech of which only a few words are signs.
-_QUIET_CLASSES = frozenset(
-    {"名詞", "動詞", "代名詞", "形状詞", "接頭辞", "接尾辞", "連体詞", "補助記号", "記号", "空白"}
-)
-_LOUD_LEMMAS = _DIALECT_WORDS | _CASUAL_WORDS | {"有る"}
-_LOUD_SURFACES = _FILLERS | _CASUAL_WORDS | _DIALECT_WORDS | {"あ", "あか", "やろ", "ぽ", "草"}
-_QUIET_WORDS = {
-    **dict.fromkeys(("を", "に", "が", "は", "も", "へ", "から", "まで", "で", "と"), ("助詞",)),
-    **dict.fromkeys(("です", "ます", "まし", "ませ", "た"), ("助動詞",)),
-}
+_QUIET_WORDS = lemmas("を に が は も へ から まで で と です ます まし ませ た 、 。")
 
 # What makes a text casual that would be plain, or that has no predicate to tell by.
 CASUAL_SIGNS = frozenset({"長音", "顔文字", "絵文字", "笑い", "くだけた語"})
@@ -55,10 +50,7 @@ def find_speech(words: Words) -> list[Evidence]:
     found: list[Evidence] = []
     for i, word in enumerate(words.morphemes):
         # Most words say nothing here, and calling a rule costs more than asking first.
-        if word.pos1 in _QUIET_CLASSES:
-            if word.lemma in _LOUD_LEMMAS or word.surface in _LOUD_SURFACES:
-                found.extend(_at(words, i))
-        elif word.surface not in _QUIET_WORDS or word.pos1 not in _QUIET_WORDS[word.surface]:
+        if word.surface not in _QUIET_WORDS:
             found.extend(_at(words, i))
     if _ORTHOGRAPHY_HINT.search(words.text):
         for rule, pattern in _ORTHOGRAPHY:

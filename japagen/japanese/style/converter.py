@@ -138,8 +138,8 @@ def _to_casual(text: str, before: _Reading, tagger: Tagger) -> str:
     if phrases := list(phrase_edits(before.words, before.quoted)):
         text = apply(phrases, text, before.words)
         before = reading = _Reading(text, tagger)
-    if reading.has_polite_forms:
-        text = apply(_edits(reading, "casual"), text, reading.words)
+    if edits := _edits(reading, "casual"):
+        text = apply(edits, text, reading.words)
         reading = _Reading(text, tagger)
     text = apply(casual_edits(reading.words, reading.quoted), text, reading.words)
     if text == raw and reading.style == "unknown":

@@ -22,7 +22,7 @@ _CONTRASTS = frozenset({"が", "けど", "けれど"})
 def phrase_edits(words: Words, quoted: frozenset[int]) -> Iterator[Edit]:
     """Yields the edits of requests and set phrases, which no plain form keeps.
 
-    〜てください becomes 〜てくれないかな, お願いします お願いね and ありがとうございます ありがとう.
+    〜てください becomes 〜てくれないかな, お願いします お願いね, ありがとうございます ありがとう.
     お待ちください stays, since its お would be left behind.
     """
     for i, word in enumerate(words.morphemes):
@@ -35,10 +35,11 @@ def phrase_edits(words: Words, quoted: frozenset[int]) -> Iterator[Edit]:
             yield replacing(words, i, i, "くれないかな")
         elif word.lemma == "御座る" and before.lemma in ("有り難う", "お早う") and ends:
             yield replacing(words, i, last, "")
-        elif word.lemma == "為る" and before.lemma in ("願う", "願い") and polite.surface == "ます":
-            if words[i - 2].lemma == "御" and words[last + 1].pos1 in ("", "補助記号"):
-                bare = words[i - 3].lemma == "宜しい" or words[i - 3].surface == "よろしく"
-                yield replacing(words, i - 2 if bare else i, last, "ね")
+        elif before.lemma in ("願う", "願い") and words[i - 2].lemma == "御":
+            # よろしくね, and 交換をお願いね.
+            first = i - 2 if words[i - 3].surface in ("よろしく", "宜しく") else i
+            if word.lemma == "為る" and polite.surface == "ます" and past.pos1 in ("", "補助記号"):
+                yield replacing(words, first, last, "ね")
 
 
 def casual_edits(words: Words, quoted: frozenset[int]) -> list[Edit]:
@@ -66,7 +67,7 @@ def casual_edits(words: Words, quoted: frozenset[int]) -> list[Edit]:
 
 
 def _contractions(words: Words, quoted: frozenset[int]) -> Iterator[Edit]:
-    """〜ている → 〜てる, 〜てしまう → 〜ちゃう, ではない → じゃない, が → けど, ので → から, よい → いい."""
+    """〜ている → 〜てる, 〜てしまう → 〜ちゃう, ではない → じゃない, が → けど, ので → から."""
     for i, word in enumerate(words.morphemes):
         before, after = words[i - 1], words[i + 1]
         if i in quoted or i == 0:
@@ -100,8 +101,10 @@ def _contractions(words: Words, quoted: frozenset[int]) -> Iterator[Edit]:
 def _no(words: Words, i: int) -> Iterator[Edit]:
     """のだ is んだ in speech, and ので から."""
     before, after, then = words[i - 1], words[i + 1], words[i + 2]
-    if after.ctype == "助動詞-ダ" and after.surface.startswith("だ"):
+    if after.ctype == "助動詞-ダ" and after.surface.startswith("だ") and then.surface != "か":
         yield replacing(words, i, i, "ん")
+    elif after.surface == "で" and then.surface == "は" and words[i + 3].lemma == "無い":
+        yield replacing(words, i, i, "ん")  # のではない: んじゃない
     elif after.surface == "で" and then.pos1 != "助詞" and then.lemma not in ("有る", "無い"):
         if before.surface == "な" and before.ctype == "助動詞-ダ":
             yield replacing(words, i - 1, i + 1, "だから")
@@ -132,7 +135,9 @@ def _ending(
     past = word.ctype == "助動詞-タ"
     copula = words[end - past].lemma == "有る" and words[end - past - 1].ctype == "助動詞-ダ"
     explains = noun and words[end - 1].pos2 == "準体助詞"
-    contrasts = any(words[i].surface in _CONTRASTS for i in range(first, end) if words[i].pos2 == "接続助詞")
+    contrasts = any(
+        words[i].surface in _CONTRASTS for i in range(first, end) if words[i].pos2 == "接続助詞"
+    )
     head = end - past - 1 if copula else end  # である, であった
     if word.surface == "だろう" or (copula and word.cform == "意志推量形"):
         return [replacing(words, head, end, "だろうね")]
@@ -154,12 +159,14 @@ def _ending(
     if word.orth_base in _WISHES:
         return [replacing(words, end, end, word.surface + "な")]
     at = words.starts[chain[0]]
-    spoken = is_casual(words, chain, []) or any(e.start >= at and e.text not in ("いい", "じゃ") for e in changes)
+    spoken = is_casual(words, chain, []) or any(
+        e.start >= at and e.text not in ("いい", "じゃ") for e in changes
+    )
     return [] if assured or spoken else [replacing(words, end, end, word.surface + "よ")]
 
 
 def _asks(words: Words, chain: list[int]) -> bool:
-    """True for a final predicate that asks something of the hearer: くれないかな, もらえる？, ほしい."""
+    """True for a final predicate that asks something of the hearer: くれないかな, もらえる？."""
     if any(words[i].ctype == "助動詞-タ" for i in chain):
         return False
     return any(

@@ -119,9 +119,7 @@ def _is_end_form(words: Words, i: int) -> bool:
     )
 
 
-def _bare_question(
-    words: Words, first: int, core: int, tail: str, asks: bool
-) -> Iterator[Edit]:
+def _bare_question(words: Words, first: int, core: int, tail: str, asks: bool) -> Iterator[Edit]:
     """学生か。 and 学生？ ask without a copula."""
     if core < first or words[core].pos2 == "準体助詞" or tail != ("" if asks else "か"):
         return
@@ -214,7 +212,10 @@ def _asks_with_noda(words: Words, first: int, k: int) -> bool:
     between = [words[i] for i in range(asked[-1], k)]
     if {"も", "ても", "でも", "か"} & {w.surface for w in between}:
         return False
-    if any(w.surface in ("と", "って", "、") or w.pos2 == "接続助詞" and w.surface in _CONTRASTS for w in between):
+    if any(
+        w.surface in ("と", "って", "、") or (w.pos2 == "接続助詞" and w.surface in _CONTRASTS)
+        for w in between
+    ):
         raise RefusedError("a question inside the sentence", words[asked[-1]].surface)
     return True
 

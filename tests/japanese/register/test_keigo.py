@@ -135,8 +135,16 @@ def test_double_keigo(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["お帰りになる。", "おっしゃる。", "ご覧になる。", "おられる。", "お召し上がりになる。"]
-    + ["お伺いいたします。", "お元気になられた。", "お世話になられた。"],
+    [
+        "お帰りになる。",
+        "おっしゃる。",
+        "ご覧になる。",
+        "おられる。",
+        "お召し上がりになる。",
+        "お伺いいたします。",
+        "お元気になられた。",
+        "お世話になられた。",
+    ],
 )
 def test_single_keigo_is_not_double(text: str) -> None:
     assert not [e for e in found(text) if e.kind == "double_keigo"]
