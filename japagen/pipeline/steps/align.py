@@ -18,7 +18,6 @@ from japagen.curation.reliability import Reliability, find_off_topic
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import digest, read_array, read_json, write_array, write_json
 from japagen.data.formats import check_new, load_dataset, read_examples, write_examples
-from japagen.generation import coverage
 from japagen.gradmm.selection import select_by_gradient
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import RegisterAnalyzer
@@ -62,7 +61,7 @@ class Weighting:
         self._stages = stages
 
     def align(self, dataset: Dataset, vectors: Vectors) -> tuple[Dataset, dict[str, Any]]:
-        """Weights the kept examples, or draws some of them by weight.
+        """Weights the kept examples.
 
         Args:
             dataset: Examples with the trust in their labels.
@@ -71,7 +70,7 @@ class Weighting:
         Returns:
             The weighted examples, and what alignment reports.
         """
-        from japagen.alignment.weights import align_datasets, keep_drawn
+        from japagen.alignment.weights import align_datasets
         from japagen.training.encoder import encoder_identity
 
         settings, unlabelled = self._task.alignment, self._data.unlabelled
@@ -85,17 +84,12 @@ class Weighting:
             "encoder": encoder_identity(self._task.training.encoder),
             "seed": self._task.seed,
         }
-        if self._task.balance:
-            fingerprint["balance"] = self._task.model_dump(mode="json")["balance"]
 
         def make() -> tuple[Dataset, dict[str, Any]]:
-            factors = coverage.balance_factors(self._task, dataset, self._analyzer.tagger)
-            trust = np.array(dataset.column("weight_label"), dtype=np.float64)
             # A register that one side lacks could not be matched.
             known = unlabelled and find_registers(unlabelled, self._analyzer)
             alignment = align_datasets(
-                # Alignment starts from the label weights, so what it meets, it meets balanced.
-                dataset.with_columns(weight_label=trust * factors),
+                dataset,
                 self._gold,
                 known,
                 label_prior=self._label_prior,
@@ -104,18 +98,13 @@ class Weighting:
                 seed=self._task.seed,
                 tagger=self._analyzer.tagger,
                 vectors=vectors,
-                resample=settings.resample,
             )
-            if settings.resample is not None:
-                # The draw was by the balanced weights already.
-                return keep_drawn(dataset, alignment.weights), alignment.to_dict()
             weights = bound_weights(
                 alignment.weights,
                 [label if isinstance(label, str) else "" for label in dataset.labels],
                 strength=settings.strength,
                 off_topic=find_off_topic(*vectors[:2]) if len(vectors) > 1 else None,
             )
-            weights = weights * factors
             kept = dataset.kept_mask
             weights /= weights[kept].mean() if weights[kept].any() else 1.0
             aligned = dataset.with_columns(weight_distribution=weights)

@@ -162,7 +162,6 @@ class Rounds:
             "curation": task.curation.model_dump(mode="json"),
             "prompts": digest(self._prompts.phrases),
             "japanese": self._analyzer.identity,
-            "balance": task.model_dump(mode="json")["balance"],
         }
         result: dict[str, Any] = self._stages.run(
             f"round-{number + 1}",
@@ -227,7 +226,7 @@ class Rounds:
                 self._registers[label], found["registers"][label], size
             )
             covered = coverage.LabelCoverage.from_dict(found["coverage"][label])
-            wants = coverage.due(covered, size) | self._balancing(covered)
+            wants = coverage.due(covered, size)
             gaps = {
                 Knowledge(row["kind"], row["item"], tuple(row["gold_ids"])): (
                     row["target"] - row["synthetic"]
@@ -239,15 +238,6 @@ class Rounds:
             scale = min(1.0, room / max(sum(gaps.values()), 1e-9))
             wanted[label] = wants | {known: scale * gap for known, gap in gaps.items()}
         return registers, wanted
-
-    def _balancing(self, covered: coverage.LabelCoverage) -> dict[Knowledge, float]:
-        """Words of the values that are too rare, each in an equal part of what is lacking."""
-        wants: dict[Knowledge, float] = {}
-        for (attribute, value), number in coverage.skews(covered).items():
-            words = self._task.balance[attribute][value].words
-            for word in words:
-                wants[Knowledge("balance", word)] = number / len(words)
-        return wants
 
 
 def next_registers(planned: Mapping[str, float], seen: Mapping[str, int], size: int) -> Shares:

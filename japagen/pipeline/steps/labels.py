@@ -165,7 +165,7 @@ def _load(path: Path) -> CheckedLabels:
 
 _PSEUDO_STAGE = "pseudo"
 _ARRAY, _PSEUDO_TEXTS, _FOUND = "pseudo.npy", "pseudo.parquet", "pseudo.json"
-# Some unlabelled text is left for `japagen monitor`, which needs texts that were not learnt.
+# Some unlabelled text is left for `japagen model monitor`, which needs texts that were not learnt.
 _SHARE = 0.75
 
 
