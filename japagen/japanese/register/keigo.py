@@ -296,6 +296,8 @@ def _prefix(words: Words, i: int) -> Iterator[Evidence]:
         yield words.evidence("kenjogo1", i, after + 1, f"お目に{second.orth_base}")
     elif follower.surface == "に" and second.lemma in ("預かる", "与る"):
         yield words.evidence("kenjogo1", i, after + 1, "お〜にあずかる")
+    elif follower.surface == "に" and second.lemma == "上がる" and is_action(words, i + 1, after):
+        yield words.evidence("kenjogo1", i, after + 1, "お〜に上がる")
     elif follower.surface == "に" and second.lemma == "成る":
         yield from _o_ni_naru(words, i, after)
     elif follower.lemma in PREFIX_FOLLOWERS:

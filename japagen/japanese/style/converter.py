@@ -162,7 +162,7 @@ def _edits(reading: _Reading, to: str) -> list[Edit]:
         raise RefusedError("文語 has endings of its own", reading.words.text)
     if to != "polite":
         spoken = to == "casual"
-        refuse_hearers_forms(reading.words, reading.quoted, reading.evidence, spoken=spoken)
+        refuse_hearers_forms(reading.words, reading.quoted, reading.evidence)
         return list(plain_edits(reading.words, reading.quoted, reading.asides, spoken=spoken))
     edits: list[Edit] = []
     for (first, last), sentence in zip(reading.words.sentences(), reading.sentences, strict=True):

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 from japagen.japanese.morphology import Morpheme
-from japagen.japanese.register.keigo import BEAUTIFIED_ACTIONS, SONKEIGO_VERBS
+from japagen.japanese.register.keigo import SONKEIGO_VERBS
 from japagen.japanese.register.rules import Evidence, Words, is_polite_auxiliary
 from japagen.japanese.registers import HONOURING
 from japagen.japanese.style.conjugation import Verb, verb_of
@@ -330,23 +330,18 @@ _SET_ACTIONS = frozenset({"失礼", "邪魔", "免", "願い", "願う"})
 
 
 def refuse_hearers_forms(
-    words: Words, quoted: frozenset[int], evidence: tuple[Evidence, ...], *, spoken: bool = False
+    words: Words, quoted: frozenset[int], evidence: tuple[Evidence, ...]
 ) -> None:
     """Refuses a text that speaks to its hearer in more than です and ます.
-
-    Args:
-        words: The text.
-        quoted: Words inside quotations, which stay.
-        evidence: The honorific forms found in it.
-        spoken: Whether casual speech is to come of it, in which no ご利用できない is left.
 
     Raises:
         RefusedError: At the first such place outside quotations.
     """
     asks = any(w.surface in ("か", "?", "？") for w in words.morphemes)
     for item in evidence:
-        leaves_prefix = spoken and item.rule in ("お〜する", "お〜できる", "お〜出来る")
-        if item.kind not in HONOURING or not (item.certain or leaves_prefix):
+        # ご利用できない would keep its prefix, whoever it is that cannot.
+        framed = item.rule in ("お〜する", "お〜できる", "お〜出来る")
+        if item.kind not in HONOURING or not (item.certain or framed):
             continue
         first = bisect_right(words.starts, item.start) - 1
         last = bisect_left(words.ends, item.end)
@@ -388,10 +383,6 @@ def _refuse_word(words: Words, i: int) -> None:
         raise RefusedError("謙譲語 has no plain ending", word.surface)
     if word.lemma == "宜しい" and word.pos1 == "形容詞":
         raise RefusedError("よろしい is polite itself", word.surface)
-    if words[i - 2].lemma == "御" and word.lemma == "為る" and not _beautified(before):
-        raise RefusedError("謙譲語 has no plain ending", f"お{before.surface}する")
-    if word.lemma == "上がる" and before.surface == "に" and words[i - 3].lemma == "御":
-        raise RefusedError("謙譲語 has no plain ending", f"お{words[i - 2].surface}にあがる")
     ends = after.ctype in ("助動詞-デス", "助動詞-マス")
     if word.surface == "どうぞ" or (word.lemma == "如何" and ends):
         raise RefusedError("a word said to the hearer", word.surface)
@@ -405,7 +396,3 @@ def _refuse_word(words: Words, i: int) -> None:
         raise RefusedError("a set phrase", before.surface + word.surface)
     if word.lemma == "為る" and before.lemma in _SET_ACTIONS and ends:
         raise RefusedError("a set phrase", before.surface + word.surface)
-
-
-def _beautified(word: Morpheme) -> bool:
-    return word.lemma in BEAUTIFIED_ACTIONS or word.pos1 not in ("名詞", "動詞")

@@ -66,6 +66,7 @@ def test_sonkeigo(text: str, surface: str) -> None:
         ("ご紹介にあずかりました。", "ご紹介にあずかり"),
         ("よく存じ上げる。", "存じ上げる"),
         ("宅配便でお届けできます。", "お届けでき"),
+        ("品物をお届けに上がりました。", "お届けに上がり"),
     ],
 )
 def test_kenjogo1(text: str, surface: str) -> None:
