@@ -246,7 +246,9 @@ def style_of_signs(
     style, why = _style_of_text(text, sentences)
     if style in ("da", "dearu", "unknown", "kudaketa") and has_old_kana(text):
         return "bungo", ""
-    signs = style in ("da", "unknown") and any(e.rule in CASUAL_SIGNS for e in evidence)
+    signs = style in ("da", "unknown") and any(
+        e.rule in CASUAL_SIGNS or (e.kind == "dialect" and style == "unknown") for e in evidence
+    )
     if signs and _JAPANESE.search(text):
         return "kudaketa", ""
     return style, why

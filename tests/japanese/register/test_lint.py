@@ -24,7 +24,7 @@ RIGHT = [text for kind, text, _ in ROWS if kind == "-"]
 
 def test_the_table_is_whole() -> None:
     assert len({text for _, text, _ in ROWS}) == len(ROWS) >= 300
-    assert len(RIGHT) >= len(WRONG) >= 150
+    assert min(len(RIGHT), len(WRONG)) >= 150
     assert Counter(kind for kind, *_ in WRONG).keys() == {kind for kind, _ in lint._RULES} | {
         "sasete_itadaku"
     }
@@ -55,8 +55,7 @@ def test_a_finding_says_where_and_why_in_both_languages(text: str) -> None:
     [found] = jg.check_keigo(text)
     normalised = jg.analyze_register(text).text
     assert normalised[found.start : found.end] == found.surface
-    assert found.why.isascii() or "〜" in found.why or "さ" in found.why
-    assert found.why_ja != found.why
+    assert found.why.endswith(".")
     assert json.loads(json.dumps(found.to_dict()))["why_ja"].endswith("。")
 
 
