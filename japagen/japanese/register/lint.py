@@ -58,6 +58,7 @@ _A_TO_U = dict(zip("かがさたなばまらわ", "くぐすつぬぶむるう",
 _KIN = word_list("kin")
 _OWN_COMPANY = word_list("own_company")
 _TITLES = word_list("titles")
+_HONOURED_PEOPLE = _TITLES | {"様", "さん", "先生", "方", "先方"}
 _PAST = word_list("past")
 _BLURRED = word_list("blurred")
 _PREFIXED_ONLY = word_list("prefixed_only")
@@ -305,7 +306,7 @@ def _is_towards_another(words: Words, first: int, i: int, giver: str) -> bool:
         return True
     particles = ("を", "に", "へ") if giver == "下さる" else ("を",)
     return any(
-        words[j].surface in particles and words[j - 1].lemma in ("様", "さん", "先生", "方")
+        words[j].surface in particles and words[j - 1].lemma in _HONOURED_PEOPLE
         for j in range(first + 1, i)
     )
 
