@@ -29,7 +29,7 @@ def main() -> None:
             made = {None: "（言い換え）", "": "（削除）"}.get(
                 finding.correction, finding.correction
             )
-            print(f"    ! {finding.surface} → {made}: {finding.why_ja}")
+            print(f"    ! {finding.surface} → {better}: {finding.why_ja}")
         for target in ("polite", "plain", "casual"):
             made = jg.convert_style(sentence, target)
             print(f"    → {target}: {made.text or made.refused} {made.unchanged}")
