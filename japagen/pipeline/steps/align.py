@@ -18,6 +18,7 @@ from japagen.curation.reliability import Reliability, find_off_topic
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import digest, read_array, read_json, write_array, write_json
 from japagen.data.formats import check_new, load_dataset, read_examples, write_examples
+from japagen.data.registry import METHODS, METRICS
 from japagen.gradmm.selection import select_by_gradient
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import RegisterAnalyzer
@@ -29,10 +30,6 @@ from japagen.training.encoder import text_vectors
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
-
-
-# Scores under which every label counts alike, however rare: real label shares cost them.
-_BALANCED_METRICS = ("macro_f1", "matthews")
 
 
 class Weighting:
@@ -124,7 +121,8 @@ class Weighting:
     def _label_prior(self) -> str | dict[str, float]:
         """The label shares to weight to: with ``auto``, even ones where labels count alike."""
         task = self._task
-        balanced = task.kind == "classification" and task.metric in _BALANCED_METRICS
+        # Real label shares cost a metric under which rare labels count as much as others.
+        balanced = task.kind == "classification" and "balanced" in METRICS[task.metric].traits
         return "uniform" if task.label_prior == "auto" and balanced else task.label_prior
 
     def mix(self, dataset: Dataset, reliability: Mapping[str, Reliability]) -> Mix:
@@ -498,7 +496,7 @@ def align_files(
     examples = read_examples(synthetic, require_label=True)
     target = read_examples(gold, split="train", require_label=True)
     more = read_examples(unlabelled, split="unlabelled") if unlabelled else None
-    encoder = encoder or ("embedded" if method == "gradient_matching" else None)
+    encoder = encoder or ("embedded" if "vectors" in METHODS.find(method).traits else None)
     vectors = None
     if encoder:
         from japagen.training.encoder import text_vectors
