@@ -26,9 +26,9 @@ def main() -> None:
         for evidence in report.evidence:
             print(f"    {evidence.surface}（{evidence.kind}、{evidence.rule}）")
         for finding in jg.check_keigo(sentence):
-            made = {None: "（言い換え）", "": "（削除）"}.get(
-                finding.correction, finding.correction
-            )
+            better = finding.correction
+            if not better:
+                better = "（言い換え）" if better is None else "（削除）"
             print(f"    ! {finding.surface} → {better}: {finding.why_ja}")
         for target in ("polite", "plain", "casual"):
             made = jg.convert_style(sentence, target)
