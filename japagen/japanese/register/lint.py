@@ -128,28 +128,23 @@ def corrected(text: str, findings: Sequence[Finding]) -> str:
     return text
 
 
-def _in_form_of(words: Words, k: int, verb: Verb | None) -> tuple[int, str] | None:
-    """Puts a verb into the form that word ``k`` has; returns the last word that it replaces."""
-    word, after = words[k], words[k + 1]
-    if verb is None:
-        return None
-    if word.cform.startswith(("終止形", "連体形")):
-        return k, verb.base
-    if word.cform.startswith("未然形") and after.ctype in ("助動詞-ナイ", "助動詞-ヌ"):
-        return None if verb.irrealis is None else (k, verb.irrealis)
-    if not word.cform.startswith("連用形"):
-        return None
-    if after.ctype == "助動詞-タ":
-        return k + 1, verb.past + after.surface[1:]
-    if after.surface in _TE and after.pos1 == "助詞":
-        return k + 1, verb.te
-    return k, verb.stem
-
-
 def _replacing(words: Words, first: int, k: int, why: str, verb: Verb | None) -> _Found:
     """A finding from ``first`` to word ``k``, in whose form ``verb`` should stand."""
-    made = _in_form_of(words, k, verb)
-    yield (first, made[0], why, made[1]) if made else (first, k, why, None)
+    word, after = words[k], words[k + 1]
+    last, made = k, None
+    if verb is None:
+        pass
+    elif word.cform.startswith(("終止形", "連体形")):
+        made = verb.base
+    elif word.cform.startswith("未然形"):
+        made = verb.irrealis if after.ctype in ("助動詞-ナイ", "助動詞-ヌ") else None
+    elif after.ctype == "助動詞-タ":
+        last, made = k + 1, verb.past + after.surface[1:]
+    elif after.surface in _TE and after.pos1 == "助詞":
+        last, made = k + 1, verb.te
+    elif word.cform.startswith("連用形"):
+        made = verb.stem
+    yield first, last, why, made
 
 
 def _double(words: Words, first: int, last: int) -> _Found:

@@ -273,10 +273,6 @@ _EDGES = (_EDGE,) * 6
 _ENDS_SENTENCE = frozenset("。．.!?！？♪♫♬☆★♡♥…\U0001f3b5\U0001f3b6")
 _QUOTES = dict(zip("「『（(【〈《[", "」』）)】〉》]", strict=True))
 _CLOSING = frozenset(_QUOTES.values())
-# Without such a place a line is one sentence, and most texts are.
-_INNER_END = re.compile(
-    f"[{re.escape(''.join(_ENDS_SENTENCE))}][^{re.escape(''.join(_ENDS_SENTENCE | _CLOSING))}]"
-)
 
 
 class Evidence(NamedTuple):
@@ -418,10 +414,6 @@ class Words:
         A sentence ends at a full stop, exclamation, question mark, note, star or heart, or at
         a line break. Quotations stay inside the sentence that quotes them.
         """
-        if not self._has_lines and not _INNER_END.search(self.text):
-            if self.count:
-                yield 0, self.count
-            return
         pairs = self.closing_quotes
         first = i = 0
         while i < self.count:

@@ -35,10 +35,6 @@ _ORTHOGRAPHY: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("笑い", re.compile(r"(?<=[ぁ-んー!?。])笑+(?=[。!?\s]|$)")),
     ("感嘆符", re.compile(r"[!?]{2,}")),
 )
-# No pattern above matches without one of these.
-_ORTHOGRAPHY_HINT = re.compile(
-    r"ー{2}|〜{2}|[ぁぅぇぉ()笑\U0001f300-\U0001faff\u2600-\u27bf]|[ぁ-んァ-ヶ一-龠ー!?。]w|[!?]{2}"
-)
 _QUIET_WORDS = lemmas("を に が は も へ から まで で と です ます まし ませ た 、 。")
 
 # What makes a text casual that would be plain, or that has no predicate to tell by.
@@ -52,10 +48,9 @@ def find_speech(words: Words) -> list[Evidence]:
         # Most words say nothing here, and calling a rule costs more than asking first.
         if word.surface not in _QUIET_WORDS:
             found.extend(_at(words, i))
-    if _ORTHOGRAPHY_HINT.search(words.text):
-        for rule, pattern in _ORTHOGRAPHY:
-            for match in pattern.finditer(words.text):
-                found.append(Evidence("spoken", match.start(), match.end(), match[0], rule))
+    for rule, pattern in _ORTHOGRAPHY:
+        for match in pattern.finditer(words.text):
+            found.append(Evidence("spoken", match.start(), match.end(), match[0], rule))
     return sorted(found, key=_place)
 
 

@@ -11,7 +11,7 @@ from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.register.detector import find_register_signs, style_of_signs
 from japagen.japanese.register.rules import Evidence, Words, is_polite_auxiliary
 from japagen.japanese.registers import HONOURING, Style
-from japagen.japanese.style.edits import Edit, RefusedError, apply
+from japagen.japanese.style.conjugation import Edit, RefusedError, apply
 from japagen.japanese.style.to_casual import casual_edits, phrase_edits
 from japagen.japanese.style.to_plain import plain_edits, refuse_hearers_forms
 from japagen.japanese.style.to_polite import polite_edits

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from japagen.japanese.register.rules import Words, final_predicate, is_casual
-from japagen.japanese.style.conjugation import verb_of
-from japagen.japanese.style.edits import Edit, RefusedError, replacing
+from japagen.japanese.style.conjugation import Edit, RefusedError, replacing, verb_of
 
 _TE = frozenset({"て", "で"})
 _OPEN_FORMS = ("終止形", "連体形")

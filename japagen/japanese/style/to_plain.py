@@ -9,8 +9,7 @@ from japagen.japanese.morphology import Morpheme
 from japagen.japanese.register.keigo import SONKEIGO_VERBS
 from japagen.japanese.register.rules import Evidence, Words, is_polite_auxiliary
 from japagen.japanese.registers import HONOURING
-from japagen.japanese.style.conjugation import Verb, verb_of
-from japagen.japanese.style.edits import Edit, RefusedError, replacing
+from japagen.japanese.style.conjugation import Edit, RefusedError, Verb, replacing, verb_of
 
 _SYMBOLS = frozenset({"補助記号", "記号", "空白"})
 _CLAUSE_PARTICLES = frozenset({"が", "けど", "けれど", "けれども", "から", "し", "と"})

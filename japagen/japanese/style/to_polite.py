@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 from japagen.japanese.register.rules import Words, end_of_predicate
 from japagen.japanese.registers import Style
-from japagen.japanese.style.conjugation import Verb, verb_of
-from japagen.japanese.style.edits import Edit, RefusedError, replacing
+from japagen.japanese.style.conjugation import Edit, RefusedError, Verb, replacing, verb_of
 from japagen.japanese.style.to_plain import (
     asks_with_a_question_word,
     ends_adjectival,
