@@ -131,10 +131,12 @@ def corrected(text: str, findings: Sequence[Finding]) -> str:
 def _replacing(words: Words, first: int, k: int, why: str, verb: Verb | None) -> _Found:
     """A finding from ``first`` to word ``k``, in whose form ``verb`` should stand."""
     word, after = words[k], words[k + 1]
-    last, made = k, None
+    last = k
+    made: str | None = None
     if verb is None:
-        pass
-    elif word.cform.startswith(("終止形", "連体形")):
+        yield first, k, why, None
+        return
+    if word.cform.startswith(("終止形", "連体形")):
         made = verb.base
     elif word.cform.startswith("未然形"):
         made = verb.irrealis if after.ctype in ("助動詞-ナイ", "助動詞-ヌ") else None
