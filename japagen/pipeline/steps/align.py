@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from japagen.alignment.weights import Alignment, align_datasets, bound_weights
+from japagen.alignment.weights import Alignment, align_datasets
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability, find_off_topic
@@ -95,16 +96,10 @@ class Weighting:
                 seed=self._task.seed,
                 tagger=self._analyzer.tagger,
                 vectors=vectors,
-            )
-            weights = bound_weights(
-                alignment.weights,
-                [label if isinstance(label, str) else "" for label in dataset.labels],
                 strength=settings.strength,
                 off_topic=find_off_topic(*vectors[:2]) if len(vectors) > 1 else None,
             )
-            kept = dataset.kept_mask
-            weights /= weights[kept].mean() if weights[kept].any() else 1.0
-            aligned = dataset.with_columns(weight_distribution=weights)
+            aligned = dataset.with_columns(weight_distribution=alignment.weights)
             return aligned, alignment.to_dict()
 
         def save(path: Path, made: tuple[Dataset, dict[str, Any]]) -> None:
@@ -296,7 +291,7 @@ class Measuring:
 
             theirs, ours, _ = vectors
             found = measure_diversity(dataset, gold, tagger, (ours, theirs), self._task.seed)
-            return None if found is None else found.to_dict()
+            return None if found is None else asdict(found)
 
         outputs = ["diversity.json"]
         found: dict[str, Any] | None = self._stages.run(

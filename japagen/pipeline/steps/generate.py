@@ -15,6 +15,7 @@ from japagen.config.yaml_file import read_honorifics
 from japagen.curation.filters import curate, filter_texts
 from japagen.data.dataset import Dataset
 from japagen.data.files import digest, read_json, write_json
+from japagen.data.summary import LabelCoverage
 from japagen.errors import JapagenError
 from japagen.generation import coverage, pairs, planner
 from japagen.generation.coverage import passages_in
@@ -212,7 +213,7 @@ class Rounds:
             "distances": {name: distance.to_dict() for name, distance in distances.items()},
             "missing": as_rows(missing),
             "registers": {label: _registers(kept, label) for label in task.labels},
-            "coverage": {label: found.to_dict() for label, found in covered.items()},
+            "coverage": {label: found.model_dump() for label, found in covered.items()},
             "stopped": stopped,
         }
 
@@ -225,7 +226,7 @@ class Rounds:
             registers[label] = next_registers(
                 self._registers[label], found["registers"][label], size
             )
-            covered = coverage.LabelCoverage.from_dict(found["coverage"][label])
+            covered = LabelCoverage.model_validate(found["coverage"][label])
             wants = coverage.due(covered, size)
             gaps = {
                 Knowledge(row["kind"], row["item"], tuple(row["gold_ids"])): (

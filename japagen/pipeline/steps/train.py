@@ -16,8 +16,8 @@ from japagen.data.dataset import Dataset, Label
 from japagen.data.files import digest, read_array, write_array
 from japagen.data.labels import LabelSpace, PseudoLabels
 from japagen.data.registry import metrics_of
+from japagen.data.summary import Interval
 from japagen.evaluation.metrics import (
-    Interval,
     bootstrap_difference,
     bootstrap_score,
     expected_calibration_error,
