@@ -13,8 +13,8 @@ from japagen.config.task_data import TaskData, load_data, load_sources
 from japagen.data.dataset import Dataset, Example
 from japagen.generation import pairs, planner
 from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request, load_generator
-from japagen.llm.masking import prepare
 from japagen.llm.prompts import PromptLibrary
+from japagen.llm.requests import prepare
 from japagen.pipeline.steps.generate import find_registers, load_analyzer, plan, shots_of
 
 
