@@ -9,14 +9,14 @@ from typing import Any
 
 from japagen.config.sections import Knowledge
 from japagen.config.task import Task
-from japagen.config.task_data import TaskData, load_data, load_sources
+from japagen.config.task_data import load_data, load_sources
 from japagen.data.dataset import Dataset, Example
 from japagen.generation import pairs, planner
 from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request
 from japagen.llm.masking import prepare
-from japagen.llm.prompts import PromptLibrary
 from japagen.llm.registry import load_generator
-from japagen.pipeline.steps.generate import find_registers, load_analyzer, plan, shots_of
+from japagen.pipeline.context import TaskContext
+from japagen.pipeline.steps.generate import plan, shots_of
 
 
 def prompt_text(request: Request) -> str:
@@ -85,11 +85,11 @@ def _both(example: Example) -> str:
 
 def _generated(task: Task, number: int) -> list[dict[str, Any]]:
     with closing(load_generator(task.generator)) as generator:
-        data = load_data(task)
-        requests = plan(task, data, generator.info)
+        context = TaskContext.open(task, load_data(task))
+        requests = plan(context, generator.info)
         if task.pair:
             firsts = _send(task, requests[: -(-number // len(task.labels))], generator)[1]
-            requests = _seconds(task, data, firsts, generator.info)
+            requests = _seconds(context, firsts, generator.info)
         chosen, made = _send(task, spread(requests, number), generator)
     rows: dict[str, list[Example]] = {request.id: [] for request in chosen}
     for example in made:
@@ -124,23 +124,22 @@ def _send(
     return sent, planner.to_dataset(sent, accepted, failures, generator.info.name)
 
 
-def _seconds(task: Task, data: TaskData, firsts: Dataset, info: GeneratorInfo) -> list[Request]:
-    gold = data.gold and find_registers(data.gold, load_analyzer(task))
-    prompts = PromptLibrary(task.generation.prompts)
-    return pairs.plan_seconds(task, shots_of(task, gold), firsts, prompts, info)
+def _seconds(context: TaskContext, firsts: Dataset, info: GeneratorInfo) -> list[Request]:
+    shots = shots_of(context)
+    return pairs.plan_seconds(context.task, shots, firsts, context.prompts, info)
 
 
-def all_requests(task: Task, data: TaskData, info: GeneratorInfo) -> list[Request]:
+def all_requests(context: TaskContext, info: GeneratorInfo) -> list[Request]:
     """Every request; of pairs, those for second texts with a stand-in for the first."""
-    requests = plan(task, data, info)
-    if not task.pair:
+    requests = plan(context, info)
+    if not context.task.pair:
         return requests
-    phrases = PromptLibrary(task.generation.prompts).registers["polite"]["examples"]
+    phrases = context.prompts.registers["polite"]["examples"]
     stand_ins = Dataset.of(
         Example(phrases[i % len(phrases)], id=f"s-{r.id}", register_asked=r.register)
         for i, r in enumerate(requests)
     )
-    return [*requests, *_seconds(task, data, stand_ins, info)]
+    return [*requests, *_seconds(context, stand_ins, info)]
 
 
 def spread(requests: Sequence[Request], number: int) -> list[Request]:

@@ -256,7 +256,7 @@ class FrozenTraining:
     """One encoder and the descriptions of the labels, for any number of heads.
 
     Args:
-        encoder: ``embedded``, a directory or a Hub name.
+        encoder: ``embedded``, a directory, a Hub name, or a loaded encoder.
         descriptions: Label to what it covers, in the order of the targets.
         settings: How long a text may be.
         is_pair: Whether texts come in pairs.
@@ -264,11 +264,12 @@ class FrozenTraining:
 
     def __init__(
         self,
-        encoder: str,
+        encoder: str | Encoder,
         descriptions: Mapping[str, str],
         settings: Training,
         is_pair: bool = False,
     ) -> None:
+        self._features: dict[str, Floats] = {}
         self._space = LabelSpace("classification", tuple(descriptions))
         self._classifier = untrained(encoder, self._space, settings, is_pair=is_pair, tunes=False)
         self._phrases, self._phrase_labels = self.vectors([]), np.zeros(0, dtype=np.int64)
@@ -281,6 +282,14 @@ class FrozenTraining:
     def labels(self) -> tuple[str, ...]:
         """Every label, in the order of the targets."""
         return self._space.names
+
+    def features(self, data: Dataset) -> Floats:
+        """What a head sees of a dataset's texts, read once, shape (rows, width)."""
+        texts = data.only("text", "text_pair")
+        if texts.fingerprint not in self._features:
+            found = self.vectors(texts.texts, texts.column("text_pair"))
+            self._features[texts.fingerprint] = found
+        return self._features[texts.fingerprint]
 
     def vectors(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> Floats:
         """What a head sees of texts or pairs, shape (n, width)."""

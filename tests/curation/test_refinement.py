@@ -48,7 +48,7 @@ def _refined(
         lambda parents, n: [
             _child(e, n, texts[e.text]) if e.text in texts else None for e in parents
         ],
-        lambda data: curate(data, Curation()),
+        lambda data, first: curate(data, Curation(), first=first),
         ANALYZER,
     )
 
