@@ -256,7 +256,7 @@ _WEIGHED = 3
 
 
 @dataclass(frozen=True)
-class Step:
+class StepCost:
     """One thing that a run asks for.
 
     Attributes:
@@ -276,12 +276,12 @@ class Step:
     name: str
     requests: int
     expected: int | None
-    answered: int
-    prompt_tokens: float
-    waiting_tokens: float
-    max_tokens: float
-    completion: float | None
-    seconds: float | None
+    answered: int = 0
+    prompt_tokens: float = 0.0
+    waiting_tokens: float = 0.0
+    max_tokens: float = 0.0
+    completion: float | None = None
+    seconds: float | None = None
     extra_seconds: float = 0.0
     asked: GeneratorSettings | None = None
 
@@ -534,23 +534,23 @@ class _Forecast:
 
     def generation(
         self, requests: Sequence[Request], waiting: Sequence[Request], tokens: Mapping[str, int]
-    ) -> Step:
+    ) -> StepCost:
         """The texts themselves; ``waiting`` are the requests without an answer."""
         number = max(1, len(requests))
         texts = sum(r.texts for r in requests) / number
-        return Step(
+        return StepCost(
             "generate",
-            len(requests),
-            len(requests),
-            len(requests) - len(waiting),
-            sum(tokens[prompt_text(r)] for r in requests),
-            sum(tokens[prompt_text(r)] for r in waiting),
-            sum(r.sampling.max_tokens for r in requests) / number,
-            None if self.text_tokens is None else texts * self.text_tokens,
-            None if self.text_seconds is None else texts * self.text_seconds,
+            requests=len(requests),
+            expected=len(requests),
+            answered=len(requests) - len(waiting),
+            prompt_tokens=sum(tokens[prompt_text(r)] for r in requests),
+            waiting_tokens=sum(tokens[prompt_text(r)] for r in waiting),
+            max_tokens=sum(r.sampling.max_tokens for r in requests) / number,
+            completion=None if self.text_tokens is None else texts * self.text_tokens,
+            seconds=None if self.text_seconds is None else texts * self.text_seconds,
         )
 
-    def rewriting(self, requests: Sequence[Request]) -> list[Step]:
+    def rewriting(self, requests: Sequence[Request]) -> list[StepCost]:
         """Texts that are not in the register asked for and that no rule can put into it."""
         curation = self.task.curation
         rewrites = curation.register_miss != "ignore" and "rewrite" in curation.register_miss
@@ -565,7 +565,7 @@ class _Forecast:
         counts = (texts * curation.rewrite_attempts, expected, answered)
         return [self._step("rewrite", counts, prompts, self.text_tokens)]
 
-    def refining(self, requests: Sequence[Request]) -> list[Step]:
+    def refining(self, requests: Sequence[Request]) -> list[StepCost]:
         """Texts in doubt: each round a critique, and a new text; how many only they can tell."""
         task, rounds = self.task, self.task.refinement.rounds
         asked = self.refiner or self.generator
@@ -582,7 +582,7 @@ class _Forecast:
         step = other._step("refine", counts, prompts, None)
         return [replace(step, asked=task.refinement.generator)]
 
-    def label_check(self, texts: int) -> list[Step]:
+    def label_check(self, texts: int) -> list[StepCost]:
         """Gold once, and other texts once for each fold of it; once if the judge is shown none."""
         task, data, info = self.task, self.context.data, self.generator.info
         # The embedded chat model labels these by itself: a note says so.
@@ -605,7 +605,7 @@ class _Forecast:
         answered = self.past.counts.get("judge", 0)
         return [self._labelling("trust", (most, max(expected, answered), answered), asked)]
 
-    def zero_shot(self) -> list[Step]:
+    def zero_shot(self) -> list[StepCost]:
         """A test text each, as a baseline."""
         asked, test, how = self.alone, self.context.data.test, self._judging
         if not asked or test is None or how is None:
@@ -631,7 +631,9 @@ class _Forecast:
         scores = isinstance(self.generator, Scorer) and self.generator.scores_options
         return None if document and not scores else "answers"
 
-    def _labelling(self, name: str, counts: tuple[int, int, int], asked: Sequence[Request]) -> Step:
+    def _labelling(
+        self, name: str, counts: tuple[int, int, int], asked: Sequence[Request]
+    ) -> StepCost:
         """Answers that name a label."""
         names = [f'{{"label": "{label}"}}' for label in self.task.labels]
         step = self._step(name, counts, asked, self._mean_tokens(names))
@@ -643,20 +645,19 @@ class _Forecast:
         counts: tuple[int, int | None, int],
         prompts: Sequence[Request],
         completion: float | None,
-    ) -> Step:
+    ) -> StepCost:
         most, expected, answered = counts
         each = self._mean_tokens([prompt_text(r) for r in prompts])
-        limit = max(r.sampling.max_tokens for r in prompts)
-        return Step(
+        return StepCost(
             name,
-            most,
-            expected,
-            answered,
-            each * most,
-            each * max(0, most - answered),
-            limit,
-            completion if self.rate else None,
-            self.text_seconds,
+            requests=most,
+            expected=expected,
+            answered=answered,
+            prompt_tokens=each * most,
+            waiting_tokens=each * max(0, most - answered),
+            max_tokens=max(r.sampling.max_tokens for r in prompts),
+            completion=completion if self.rate else None,
+            seconds=self.text_seconds,
         )
 
     def _mean_tokens(self, texts: Sequence[str]) -> float:
@@ -669,7 +670,7 @@ class _Forecast:
         questions: Sequence[llm_judge.Question],
         counts: tuple[int, int],
         readings: int,
-    ) -> Step:
+    ) -> StepCost:
         """No answers, only time: what prompts share is read ``readings`` times, or once."""
         task, prompts, gold = self.task, self.context.prompts, self.context.data.gold
         asked: Sequence[Prompt]
@@ -689,8 +690,15 @@ class _Forecast:
         times = self._weighed(asked, names) if sampled else []
         # What prompts share is read with the first; what follows it is only the text.
         first, rest = (times[0], sum(times[1:]) / len(times[1:])) if times else (0.0, None)
-        extra = readings * first
-        return Step(name, most, expected, 0, each * most, 0.0, 0, 0.0, rest, extra_seconds=extra)
+        return StepCost(
+            name,
+            requests=most,
+            expected=expected,
+            prompt_tokens=each * most,
+            completion=0.0,
+            seconds=rest,
+            extra_seconds=readings * first,
+        )
 
     def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[float]:
         assert isinstance(self.generator, Chooser)

@@ -182,6 +182,23 @@ def test_a_second_run_asks_nothing(tmp_path: Path, tiny_encoder: str) -> None:
     assert again.asked == []
 
 
+def test_personal_data_of_a_first_text_is_masked_before_its_second_is_asked_for(
+    tmp_path: Path, tiny_encoder: str
+) -> None:
+    curation = {"register_miss": "ignore", "personal_data": "mask"}
+    task = pair_task(tmp_path, tiny_encoder, curation=curation)
+
+    def with_number(request: Request) -> str:
+        number = "" if request.label else f"電話は090-1234-{request.seed % 9000 + 1000}です。"
+        return write_pair(request) + number
+
+    generator = ScriptedGenerator(with_number)
+    made = _made(task, tmp_path, generator)
+    assert _seconds(generator)
+    assert not [r for r in _seconds(generator) if "090-1234-" in str(r.prompt)]
+    assert not [text for text in made.texts if "090-1234-" in text]
+
+
 def test_pairs_need_no_gold(tmp_path: Path, tiny_encoder: str) -> None:
     task = pair_task(tmp_path, tiny_encoder, gold=None)
     generator = ScriptedGenerator(write_pair)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 MODEL = "model"
-_GOLD_MODEL = "model-gold"
+Arm = Literal["gold", "synthetic"]
+_MODELS: dict[Arm, str] = {"gold": "model-gold", "synthetic": MODEL}
 _TRAIN = Step("train", 6, ())
 _MOST_SHARE = 0.99
 # Settings that say what there is to train on, and how often, but not how.
@@ -92,29 +93,25 @@ def train_classifiers(
     for seed in seeds_of(task):
         if alone:
             # Only the classifier that is shipped is calibrated.
-            gold = _fit(run, f"train-gold-{seed}", seed, _GOLD_MODEL)
+            gold = _fit(run, "gold", seed)
             with_synthetic.append((seed, _ship(run, seed, gold)))
         else:
-            name = f"train-synthetic-{seed}"
-            both = _fit(run, name, seed, MODEL, texts=texts, share=share, pseudo=pseudo)
+            both = _fit(run, "synthetic", seed, texts=texts, share=share, pseudo=pseudo)
             with_synthetic.append((seed, both))
         if data.gold is not None and data.test is not None:
             if not alone:
-                gold = _fit(run, f"train-gold-{seed}", seed, _GOLD_MODEL, calibrated=False)
+                gold = _fit(run, "gold", seed, calibrated=False)
             gold_only.append((seed, gold))
     identity = run.cache.identity(f"train-synthetic-{task.seed}")
-    return Trained(
-        with_synthetic,
-        gold_only,
-        LazyClassifier(identity, lambda: Run(run.cache.directory.path).classifier),
-    )
+    directory = run.cache.directory.path
+    shipped = LazyClassifier(identity, lambda: Run(directory).classifier)
+    return Trained(with_synthetic, gold_only, shipped)
 
 
 def _fit(
     run: RunContext,
-    name: str,
+    arm: Arm,
     seed: int,
-    model: str,
     *,
     texts: Dataset | None = None,
     share: float | None = None,
@@ -123,17 +120,16 @@ def _fit(
 ) -> Floats:
     """Probabilities on the test texts, shape (n, labels), after a training."""
     task, data = run.task, run.data
+    step, saved = _step(run, arm, seed)
     settings = only(task.training, *(set(Training.model_fields) - _NOT_TRAINED_BY))
-    share = None if texts is None else share
-    if share is not None:
+    if texts is not None and share is not None:
         # Without gold there is nothing to share the loss with.
         share = share if data.gold else min(share, _MOST_SHARE)
         settings = settings.model_copy(update={"synthetic_share": share})
 
     def progress(steps: Iterable[Any], total: int) -> Iterator[Any]:
-        return run.listener.track(steps, total, name)
+        return run.listener.track(steps, total, step.name)
 
-    step, saved = _step(run, name, seed, model)
     return run.cache.step(
         step,
         _trained,
@@ -161,13 +157,12 @@ def _trained(
     pseudo: PseudoLabels | None,
     seed: int,
     calibrated: bool,
-    saved: tuple[str, str] | None,
+    saved: str | None,
     progress: Progress,
     directory: RunDirectory,
 ) -> Floats:
     from japagen.training.trainer import train
 
-    _forget_others(directory, saved)
     classifier = train(
         texts,
         gold,
@@ -181,7 +176,7 @@ def _trained(
         progress=progress,
     )
     if saved:
-        classifier.save(directory.file(saved[1]))
+        classifier.save(directory.file(saved))
     if test is None:
         return np.zeros((0, len(labels)))
     return classifier.probabilities(test.texts, test.column("text_pair"), progress=progress)
@@ -189,33 +184,24 @@ def _trained(
 
 def _ship(run: RunContext, seed: int, found: Floats) -> Floats:
     """Makes the classifier of gold alone the one that the run leaves."""
+    step, saved = _step(run, "synthetic", seed)
     gold = run.cache.identity(f"train-gold-{seed}")
-    step, saved = _step(run, f"train-synthetic-{seed}", seed, MODEL)
     uses = {"found": found, "directory": run.cache.directory}
     return run.cache.step(step, _shipped, uses=uses, gold=gold, saved=saved)
 
 
-def _shipped(
-    gold: Any, saved: tuple[str, str] | None, found: Floats, directory: RunDirectory
-) -> Floats:
+def _shipped(gold: Any, saved: str | None, found: Floats, directory: RunDirectory) -> Floats:
     if saved:
         from japagen.training.classifier import Classifier
 
-        _forget_others(directory, saved)
-        Classifier.load(directory.file(_GOLD_MODEL)).save(directory.file(saved[1]))
+        Classifier.load(directory.file(_MODELS["gold"])).save(directory.file(saved))
     return found
 
 
-def _step(run: RunContext, name: str, seed: int, model: str) -> tuple[Step, tuple[str, str] | None]:
-    """A training, and its name with the directory of its classifier if that is saved."""
-    saved = (name, model) if seed == run.task.seed else None
-    return _TRAIN.named(name, f"predictions/{name}.npy", *([model] if saved else [])), saved
-
-
-def _forget_others(directory: RunDirectory, saved: tuple[str, str] | None) -> None:
-    """Forgets what another seed has left in the one directory of the saved classifier."""
-    if saved:
-        directory.forget_others(saved[0])
+def _step(run: RunContext, arm: Arm, seed: int) -> tuple[Step, str | None]:
+    """A training, and the directory that its classifier is saved to: that of the first seed is."""
+    name, saved = f"train-{arm}-{seed}", _MODELS[arm] if seed == run.task.seed else None
+    return _TRAIN.named(name, f"predictions/{name}.npy", *([saved] if saved else [])), saved
 
 
 Learnt = Literal["gold", "union", "nothing"]
