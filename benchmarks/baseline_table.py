@@ -1,6 +1,6 @@
 """Prints runs of japagen beside what a reader would try first, as one Markdown table.
 
-Each run is a column: its baselines, japagen on gold alone, and japagen with what it learnt from
+Each run is a column: its baselines, japagen on gold only, and japagen with what it learnt from
 besides, on the leading metric with its 95% interval. Nothing is measured here; what a run left
 out reads "—".
 

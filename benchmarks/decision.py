@@ -2,13 +2,16 @@
 
     python benchmarks/decision.py --data DIR [--tasks A,B] [--shots 16,4] [--draws N]
         [--sources A,B] [--tuned] [--test N] [--cache DIR] [--json FILE]
+    python benchmarks/decision.py --data DIR --speed
 
 DIR holds a folder per task with ``pool.jsonl``, ``dev.jsonl`` and, but for tasks whose texts come
 with this folder, ``strong_llm.jsonl``. For each task, number of gold texts per label, draw of gold
-and source of synthetic text, classifiers are trained on gold alone, on the plain union, on the
+and source of synthetic text, classifiers are trained on gold only, on the plain union, on the
 texts alone, at fixed shares, and as japagen decides by itself. Regret is the best of the former
 less the latter, macro-F1. Heads on the frozen encoder are compared unless ``--tuned`` has the
-encoder tuned, which takes a minute or so for each classifier. docs/mixing.md has the figures.
+encoder tuned, which takes a minute or so for each classifier. ``--speed`` has a whole run decide on
+640 texts beside 64 of gold instead, and compares the time of the decision with that of training.
+docs/mixing.md has the figures.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ import argparse
 import json
 import os
 import random
+import resource
+import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +41,7 @@ from japagen.config.sections import Training
 from japagen.curation.label_check import Floats, VerifiedLabels, cross_fitted_vote, verify_labels
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import cache_dir
-from japagen.data.formats import read_examples
+from japagen.data.formats import read_examples, write_examples
 from japagen.data.labels import label_indices
 from japagen.evaluation.metrics import macro_f1
 from japagen.mixing.mix import find_mix
@@ -47,6 +53,8 @@ ALONE = 0.999
 SOURCES = ("strong", "strong_30", "strong_100", "real", "other_task")
 """Texts of a strong LLM as they are, with 30% and 100% of labels drawn at random; real texts of
 the pool, as a perfect writer would give; and texts of another task with labels in turn."""
+DECIDING = ("trust", "vectors", "align", "worth")
+"""The stages that decide on labels, weights and the share."""
 GENERATED = ("embedded", "embedded_curated")
 """Texts of the embedded model, as they came and as curation leaves them; they take minutes."""
 
@@ -256,6 +264,27 @@ def measure(trial: Trial) -> dict[str, object]:
     }
 
 
+def show_speed(data: Path, cache: Path, test: int) -> None:
+    """Prints how long a run takes to decide on 640 texts beside 64 of gold, and its memory."""
+    cell = make_cell("quickstart", 16, 0, data, cache, 100, test)
+    files = {name: cache / "speed" / f"{name}.jsonl" for name in ("strong", "real")}
+    for name, path in files.items():
+        texts = make_source(cell, name, data)
+        write_examples(path, Dataset.of(Example(e.text, e.label) for e in texts))
+    with tempfile.TemporaryDirectory() as run:
+        seconds = jg.run(cell.task, run, synthetic=list(files.values())).metrics["seconds"]
+    decided = {name: seconds[name] for name in DECIDING}
+    trained = next(taken for name, taken in seconds.items() if name.startswith("train-synthetic"))
+    for name, taken in decided.items():
+        print(f"{name:10} {taken:6.1f} s")
+    total = sum(decided.values())
+    # Kilobytes on Linux, bytes on macOS.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gigabytes = peak / (1e9 if sys.platform == "darwin" else 1e6)
+    print(f"decision {total:.1f} s, training {trained:.1f} s: {total / trained:.2f} of it")
+    print(f"most memory of the whole run: {gigabytes:.2f} GB")
+
+
 def show(rows: Sequence[dict[str, object]]) -> None:
     """Prints a row for each task, number of shots and source: means over draws."""
     cells: dict[tuple[object, ...], list[dict[str, object]]] = defaultdict(list)
@@ -284,10 +313,14 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--sources", type=listed, default=list(SOURCES))
     parser.add_argument("--tuned", action="store_true")
+    parser.add_argument("--speed", action="store_true")
     parser.add_argument("--test", type=int, default=600)
     parser.add_argument("--cache", type=Path, default=cache_dir("decision"))
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    if given.speed:
+        show_speed(given.data, given.cache, given.test)
+        return
     rows = []
     for trial in trials(given):
         rows.append(measure(trial))

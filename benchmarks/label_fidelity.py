@@ -14,7 +14,7 @@ agree      share of the texts kept that the judge gives the label they have
 worst      the same for the label with the lowest share
 kept       texts kept, and for every 1,000 generated tokens
 distinct-2 distinct MeCab word pairs over all pairs, on the same number of texts for every row
-real       how often each voter is right on --real texts of dev: it has seen the gold alone
+real       how often each labeler is right on --real texts of dev: it has seen gold only
 
 With --json, what is done is written after every strategy and not done again, so that the same
 command goes on after --minutes; the texts stand beside it. The generator's vote takes longer than

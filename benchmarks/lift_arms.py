@@ -235,7 +235,7 @@ def changed_task(cell: Cell, arm: str) -> jg.Task:
 
 
 def gold_described(cell: Cell) -> Floats:
-    """What japagen trains on gold alone: its other side of the comparison."""
+    """What japagen trains on gold only: its other side of the comparison."""
     run = jg.run(cell.task, cell.path / "run", generator=generator())
     return read_array(run.path / "predictions" / f"train-gold-{cell.draw}.npy")
 

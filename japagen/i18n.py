@@ -70,7 +70,7 @@ def _japanese(text: str) -> str | None:
 
 
 def _value(text: str) -> str:
-    """A value, which may hold messages itself, one a line."""
+    """A value, which may hold messages itself, one per line."""
     whole = _japanese(text)
     return whole or "\n".join(_japanese(line) or line for line in text.split("\n"))
 

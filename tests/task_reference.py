@@ -1,6 +1,6 @@
-"""Writes the reference of the task file from the settings themselves.
+"""Writes the reference of the task file from the settings themselves, on two pages.
 
-python -m tests.task_reference > docs/task_file.md
+python -m tests.task_reference
 """
 
 from __future__ import annotations
@@ -8,19 +8,36 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from japagen.config.task import Task, _section_in
 
-_HEAD = """\
+# Keys of the first page. All others are on the second one.
+BASIC = {
+    "": ("name", "description", "text_type", "label_type", "domain", "labels", "registers", "seed"),
+    "gold": ("path", "columns", "per_label"),
+    "test": ("path", "columns"),
+    "unlabelled": ("path", "columns"),
+    "sources": ("name", "path", "generator"),
+    "generator": ("backend", "model", "base_url"),
+    "generation": ("per_label", "shots", "knowledge", "max_tokens"),
+    "curation": ("min_characters", "max_characters"),
+    "training": ("encoder",),
+    "evaluation": ("metric",),
+}
+PAGES = {True: "task_file.md", False: "task_file_advanced.md"}
+_HEADS = {
+    True: """\
 # The task file
 
-Every key, with its default. This page is written from the settings (`python -m
-tests.task_reference > docs/task_file.md`), so that it says what they do. Relative paths are taken
-from the task file's directory, `--set section.key=value` reaches any key, and an unknown key is
-refused with the nearest known one. `null` means: not set.
+The keys that most tasks need, with their defaults. [All other keys](task_file_advanced.md) can stay
+as they are. Relative paths are taken from the task file's directory, `--set section.key=value`
+reaches any key, and an unknown key is refused with the nearest known one. `null` means: not set.
+`python -m tests.task_reference` writes both pages from the settings.
 
 A task file needs `name` and `labels`:
 
@@ -31,59 +48,87 @@ labels:
   配送: 届く日、追跡、届け先の変更
 gold: {path: gold.csv}
 ```
-"""
+""",
+    False: """\
+# The task file: advanced keys
+
+Every key that is not among the [basic ones](task_file.md), with its default. `null` means: not set.
+""",
+}
+Section = type[BaseModel]
 _SCALARS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "yes or no"}
 
 
-def reference() -> str:
-    """The page, in Markdown."""
-    parts, waiting = [_HEAD], [("", Task)]
-    places: dict[type[BaseModel], list[str]] = {}
-    order: list[type[BaseModel]] = []
+def reference(*, basic: bool) -> str:
+    """One of the two pages, in Markdown."""
+    tables = [_table(section, paths, basic=basic) for section, paths in _places().items()]
+    return "\n".join([_HEADS[basic], *filter(None, tables)])
+
+
+def _places() -> dict[Section, list[str]]:
+    """Sections, in the order of their keys, with the dotted keys that hold one of the kind."""
+    places: dict[Section, list[str]] = {}
+    waiting: list[tuple[str, Section]] = [("", Task)]
     while waiting:
         path, model = waiting.pop(0)
         if model not in places:
-            order.append(model)
-            waiting = _inner(path, model) + waiting
+            waiting = [*_inner(path, model), *waiting]
         places.setdefault(model, []).append(path)
-    return "\n".join(parts + [_table(places[model], places, model) for model in order])
+    return places
 
 
-def _inner(path: str, model: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
-    return [
-        (f"{path}.{name}".lstrip("."), section)
-        for name, field in model.model_fields.items()
-        if (section := _section_in(field.annotation))
-    ]
+def _inner(path: str, model: Section) -> Iterator[tuple[str, Section]]:
+    for name, field in model.model_fields.items():
+        if section := _section_in(field.annotation):
+            yield f"{path}.{name}".lstrip("."), section
 
 
-def _table(
-    paths: list[str], places: dict[type[BaseModel], list[str]], model: type[BaseModel]
-) -> str:
-    schema = model.model_json_schema()
-    meanings = documented(model)
+def _on_page(section: Section, path: str, *, basic: bool) -> list[str]:
+    """The keys of a section that a page has a row for."""
+    chosen = {key for place in _places()[section] for key in BASIC.get(place, ())}
+    # The keys of the task that hold sections with basic keys.
+    chosen |= set() if path else set(BASIC)
+    return [name for name in section.model_fields if (name in chosen) == basic]
+
+
+def _table(section: Section, paths: list[str], *, basic: bool) -> str:
+    """The rows that a page has of a section; empty where it has none."""
+    names = _on_page(section, paths[0], basic=basic)
+    if not names:
+        return ""
+    schema, meanings = section.model_json_schema(), documented(section)
     rows = []
-    for name, given in schema["properties"].items():
-        field = model.model_fields[name]
-        section = _section_in(field.annotation)
-        meaning = meanings.get(name) or (_first_line(section) if section else "")
-        if section:
-            meaning += f" Its keys: [below](#{_anchor(places[section])})."
+    for name in names:
+        field = section.model_fields[name]
+        inner = _section_in(field.annotation)
+        meaning = meanings.get(name) or (_first_line(inner) if inner else "")
+        if inner:
+            page = basic if _on_page(inner, name, basic=basic) else not basic
+            meaning += f" Its keys: {_link('below', inner, on=basic, basic=page)}."
         default = (
             "required"
             if field.is_required()
             else _default(field.get_default(call_default_factory=True))
         )
-        rows.append(f"| `{name}` | {_kind(given, schema)} | {default} | {meaning} |")
-    title = f"## {', '.join(paths)}" if paths[0] else "## The whole"
-    intro = _first_line(model)
+        kind = _kind(schema["properties"][name], schema)
+        rows.append(f"| `{name}` | {kind} | {default} | {meaning} |")
+    intro = _first_line(section)
+    if paths[0] and _on_page(section, paths[0], basic=not basic):
+        word = "Advanced" if basic else "Basic"
+        intro += f" {_link(f'{word} keys', section, on=basic, basic=not basic)}."
     head = "| key | takes | default | meaning |\n|---|---|---|---|"
-    return "\n".join([title, "", intro, "", head, *rows, ""])
+    return "\n".join([f"## {_title(paths, basic=basic)}", "", intro, "", head, *rows, ""])
 
 
-def _anchor(paths: list[str]) -> str:
-    """What the heading of these places is called in links, as GitHub makes it."""
-    return ", ".join(paths).lower().replace(".", "").replace(",", "").replace(" ", "-")
+def _title(paths: list[str], *, basic: bool) -> str:
+    shown = [path for path in paths if path in BASIC] if basic else paths
+    return ", ".join(shown) or "The whole"
+
+
+def _link(text: str, section: Section, *, on: bool, basic: bool) -> str:
+    """A link from one page to the table of a section on this page or the other one."""
+    anchor = re.sub(r"[.,]", "", _title(_places()[section], basic=basic).lower())
+    return f"[{text}]({'' if on == basic else PAGES[basic]}#{anchor.replace(' ', '-')})"
 
 
 def _first_line(model: type[BaseModel]) -> str:
@@ -158,4 +203,5 @@ def _bounds(given: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    for first, page in PAGES.items():
+        Path("docs", page).write_text(reference(basic=first), encoding="utf-8")

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
+from japagen.cli.main import app
+from japagen.cli.task_commands import Stage
+from japagen.cli.terminal import RENAMED
 from japagen.config.task import Task
 from japagen.data.yaml_text import to_yaml
+from japagen.pipeline.run import STAGES
 from tests.conftest import GOLD, write_jsonl
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = sorted(
-    name
-    for path in (ROOT / "japagen/cli").glob("*.py")
-    for name in re.findall(r"@app\.command\([^)]*\)\ndef (\w+)", path.read_text("utf-8"))
-)
+_APP = get_command(app)
+COMMANDS = [
+    " ".join((name, *sub))
+    for name, command in _APP.commands.items()  # type: ignore[attr-defined]
+    for sub in ([(inner,) for inner in getattr(command, "commands", ())] or [()])
+]
 
 
 def japagen(*arguments: object, stdin: str = "", cwd: Path | None = None) -> tuple[int, str, str]:
@@ -42,13 +48,55 @@ def japagen(*arguments: object, stdin: str = "", cwd: Path | None = None) -> tup
 
 
 def test_every_command_has_help_and_is_in_the_readme() -> None:
-    code, out, _ = japagen("--help")
+    code, top, _ = japagen("--help")
     assert code == 0
+    pages = {"": top}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(COMMANDS) >= 13
+    assert len(COMMANDS) == 16
     for command in COMMANDS:
-        assert command in out
-        assert re.search(rf"`(japagen )?{command}\b", readme), command
+        group, _, name = command.rpartition(" ")
+        if group not in pages:
+            assert group in top
+            pages[group] = japagen(group, "--help")[1]
+        assert f" {name} " in pages[group]
+        assert f"`japagen {command} " in readme or f"`japagen {command}`" in readme, command
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_leads_to_a_command_and_names_it(old: str, new: str) -> None:
+    assert old not in _APP.commands  # type: ignore[attr-defined]
+    found = CliRunner().invoke(app, [old, "--help"], prog_name="japagen")
+    assert found.exit_code == 0, found.output
+    assert found.stderr == f"'japagen {old}' is now 'japagen {new}'.\n"
+    command, _, stage = new.partition(" --until ")
+    assert command in COMMANDS
+    assert f"Usage: japagen {command} [OPTIONS]" in found.stdout
+    assert stage in ("", *STAGES)
+
+
+def test_an_old_name_prints_what_the_new_one_does() -> None:
+    new = japagen("data", "register", "--json", stdin="行きます。\n")
+    old = japagen("register", "--json", stdin="行きます。\n")
+    assert old[:2] == new[:2]
+    assert new[2] == ""
+    assert old[2] == "'japagen register' is now 'japagen data register'.\n"
+
+
+def test_the_stages_of_the_command_line_are_those_of_a_run() -> None:
+    assert tuple(stage.value for stage in Stage) == STAGES
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = {"torch", "transformers", "sklearn", "scipy", "fugashi", "pandas", "openai"}
+    program = (
+        "import sys\nfrom japagen.cli.main import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit:\n"
+        f"    print('HEAVY', *({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.splitlines()[-1] == "HEAVY"
 
 
 @pytest.fixture
@@ -83,17 +131,19 @@ def test_from_a_file_of_texts_to_predictions(task_file: Path, tmp_path: Path) ->
     assert code == 0, err
     assert json.loads(out)["counts"]["generated"] == 12
 
-    code, out, err = japagen("predict", run, "--json", stdin="荷物はどこですか。\n返品したい。\n")
+    code, out, err = japagen(
+        "model", "predict", run, "--json", stdin="荷物はどこですか。\n返品したい。\n"
+    )
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["text"] for row in rows] == ["荷物はどこですか。", "返品したい。"]
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1)
 
     exported = tmp_path / "out.csv"
-    code, _, err = japagen("export", run, "-o", exported, "--bom")
+    code, _, err = japagen("data", "export", run, "-o", exported, "--bom")
     assert code == 0, err
     assert exported.read_bytes().startswith(b"\xef\xbb\xbf")
-    code, _, err = japagen("export", run, "-o", exported)
+    code, _, err = japagen("data", "export", run, "-o", exported)
     assert code == 2
     assert "out.csv" in err
 
@@ -104,7 +154,7 @@ def test_from_a_file_of_texts_to_predictions(task_file: Path, tmp_path: Path) ->
 
 def test_alignment_needs_no_task_file(tmp_path: Path, gold_file: Path) -> None:
     out = tmp_path / "weighted.jsonl"
-    code, _, err = japagen("align", gold_file, gold_file, "-o", out)
+    code, _, err = japagen("data", "align", gold_file, gold_file, "-o", out)
     assert code == 0, err
     weights = [json.loads(line)["weight"] for line in out.read_text("utf-8").splitlines()]
     assert sum(weights) == pytest.approx(len(weights), rel=1e-3)
@@ -112,7 +162,7 @@ def test_alignment_needs_no_task_file(tmp_path: Path, gold_file: Path) -> None:
 
 def test_alignment_draws_rows_in_place_of_weighting_them(tmp_path: Path, gold_file: Path) -> None:
     out = tmp_path / "drawn.jsonl"
-    code, _, err = japagen("align", gold_file, gold_file, "-o", out, "--resample", "3")
+    code, _, err = japagen("data", "align", gold_file, gold_file, "-o", out, "--resample", "3")
     assert code == 0, err
     rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
     assert [row.get("weight", 1.0) for row in rows] == [1.0] * 3
@@ -126,7 +176,7 @@ def test_alignment_draws_rows_in_place_of_weighting_them(tmp_path: Path, gold_fi
 def test_alignment_prints_every_distance_and_finds_registers(
     tmp_path: Path, gold_file: Path, tiny_encoder: str
 ) -> None:
-    call = ["align", gold_file, gold_file, "-o", tmp_path / "w.jsonl", "--overwrite"]
+    call = ["data", "align", gold_file, gold_file, "-o", tmp_path / "w.jsonl", "--overwrite"]
     code, out, err = japagen(*call, "--encoder", tiny_encoder)
     assert code == 0, err
     for said in ("Total variation of labels", "MMD²", "POS bigrams", "AUC", "Effective sample"):
@@ -139,7 +189,7 @@ def test_alignment_prints_every_distance_and_finds_registers(
 
 
 def test_register_of_each_line() -> None:
-    code, out, err = japagen("register", "--json", stdin="行きます。\n行くよ。\n\n")
+    code, out, err = japagen("data", "register", "--json", stdin="行きます。\n行くよ。\n\n")
     assert code == 0, err
     styles = [json.loads(line)["style"] for line in out.splitlines()]
     assert styles == ["teinei", "kudaketa", "unknown"]
@@ -148,7 +198,9 @@ def test_register_of_each_line() -> None:
 def test_register_with_own_honorifics(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("ご来駕: sonkeigo\n", encoding="utf-8")
-    code, out, err = japagen("register", "--json", "--honorifics", own, stdin="ご来駕を待つ。\n")
+    code, out, err = japagen(
+        "data", "register", "--json", "--honorifics", own, stdin="ご来駕を待つ。\n"
+    )
     assert (code, err) == (0, "")
     assert json.loads(out)["keigo"] == ["sonkeigo"]
 
@@ -177,13 +229,13 @@ def test_labels_may_be_separated_as_japanese_is(tmp_path: Path) -> None:
         (["run", "small.yaml", "--set", "sed=1"], "did you mean 'seed'?"),
         (["run", "small.yaml", "--synthetic", "none.csv"], "no file at none.csv"),
         (["run", "small.yaml", "--out", "."], "not a run directory"),
-        (["predict", "."], "Expected a classifier"),
-        (["export", ".", "-o", "x.csv"], "Expected a run directory"),
-        (["align", "gold.jsonl", "none.csv", "-o", "x.csv"], "no file at none.csv"),
-        (["register", "none.txt"], "no file at none.txt"),
-        (["register", "--user-dictionary", "none.dic"], "Expected a user dictionary"),
-        (["register", "--honorifics", "none.yaml"], "Expected a YAML list of honorifics"),
-        (["align", "gold.jsonl", "gold.jsonl", "-o", "gold.jsonl"], "is there already"),
+        (["model", "predict", "."], "Expected a classifier"),
+        (["data", "export", ".", "-o", "x.csv"], "Expected a run directory"),
+        (["data", "align", "gold.jsonl", "none.csv", "-o", "x.csv"], "no file at none.csv"),
+        (["data", "register", "none.txt"], "no file at none.txt"),
+        (["data", "register", "--user-dictionary", "none.dic"], "Expected a user dictionary"),
+        (["data", "register", "--honorifics", "none.yaml"], "Expected a YAML list of honorifics"),
+        (["data", "align", "gold.jsonl", "gold.jsonl", "-o", "gold.jsonl"], "is there already"),
         (["run", "small.yaml", "--out", "gold.jsonl/run"], "Cannot make the run directory"),
         (["run", "small.yaml", "--column", "text=a"], "--synthetic, which is absent"),
         (["run", "small.yaml", "--synthetic", "gold.jsonl", "--column", "txt=a"], "'txt' is none"),
@@ -264,10 +316,10 @@ def finished(task_file: Path) -> Path:
 def test_damaged_files_get_one_message_and_are_made_anew(finished: Path, task_file: Path) -> None:
     before = (finished / "examples.jsonl").read_bytes()
     for name, command in (
-        ("aligned.parquet", ["export", finished, "-o", finished.parent / "x.csv"]),
+        ("aligned.parquet", ["data", "export", finished, "-o", finished.parent / "x.csv"]),
         ("metrics.json", ["report", finished, "-o", finished.parent / "x.html"]),
-        ("model/model.safetensors", ["predict", finished]),
-        ("model/japagen.json", ["predict", finished]),
+        ("model/model.safetensors", ["model", "predict", finished]),
+        ("model/japagen.json", ["model", "predict", finished]),
     ):
         path = finished / name
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -276,25 +328,25 @@ def test_damaged_files_get_one_message_and_are_made_anew(finished: Path, task_fi
         assert "damaged" in err
         assert "Traceback" not in err
     theirs = task_file.parent / "theirs.jsonl"
-    code, _, err = japagen("evaluate", task_file, "--out", finished, "--synthetic", theirs)
+    code, _, err = japagen("run", task_file, "--out", finished, "--synthetic", theirs)
     assert code == 0, err
     assert err.count("its output is damaged") == 2  # align and the model
     assert (finished / "examples.jsonl").read_bytes() == before
-    code, _, err = japagen("predict", finished, stdin="荷物\n")
+    code, _, err = japagen("model", "predict", finished, stdin="荷物\n")
     assert code == 0, err
 
 
 def test_one_run_is_exported_in_every_format(finished: Path) -> None:
     for name in ("out.jsonl", "out.csv", "out.parquet"):
-        code, _, err = japagen("export", finished, "-o", finished.parent / name)
+        code, _, err = japagen("data", "export", finished, "-o", finished.parent / name)
         assert code == 0, err
-    code, _, err = japagen("export", finished, "-o", finished.parent / "out")
+    code, _, err = japagen("data", "export", finished, "-o", finished.parent / "out")
     assert code == 2
     assert "--format hf" in err
 
 
 def test_predicting_with_half_a_run_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"task": "small", "created": ""}', encoding="utf-8")
-    code, _, err = japagen("predict", tmp_path)
+    code, _, err = japagen("model", "predict", tmp_path)
     assert code == 2
     assert "has no model yet" in err

@@ -93,7 +93,7 @@ def test_a_fatal_error_shows_no_key(raw_task: dict[str, Any], tmp_path: Path) ->
             jg.run(task, tmp_path / "run", until="generate")
         path = tmp_path / "task.yaml"
         path.write_text(task.to_yaml(), encoding="utf-8")
-        code, out, err = japagen("generate", path, "--out", tmp_path / "again")
+        code, out, err = japagen("run", path, "--until", "generate", "--out", tmp_path / "again")
     assert code == 2
     assert "refuses the key in MY_KEY" in err
     assert KEY not in out + err + "".join(traceback.format_exception(caught.value))

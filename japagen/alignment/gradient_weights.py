@@ -45,11 +45,11 @@ def gradient_scores(material: Material) -> Floats:
     if material.vectors is None:
         raise JapagenError(
             "The alignment method 'gradient_matching' needs encoder vectors, found none.",
-            "Pass vectors=(gold, synthetic), one row of numbers a text, or use another method.",
+            "Pass vectors=(gold, synthetic), one row of numbers per text, or use another method.",
         )
     if material.strata.kind != "class":
         raise JapagenError(
-            "The alignment method 'gradient_matching' needs one class a text, found labels of "
+            "The alignment method 'gradient_matching' needs one class per text, found labels of "
             f"kind '{material.strata.kind}'.",
             "Use the method 'entropy'.",
         )

@@ -1,6 +1,6 @@
 """Decides how often each label occurs in the target, and says on what grounds.
 
-Equal gold counts are a design and not a prior: whoever collects 16 texts a label has said
+Equal gold counts are a design and not a prior: somebody who collects 16 texts per label has said
 nothing about how often labels occur. Only counts that are clearly unequal are taken for a
 random sample.
 """
@@ -67,7 +67,7 @@ def check_mode(mode: str | Mapping[str, float]) -> None:
     if wrong or not mode:
         raise JapagenError(
             f"Expected shares between 0 and 1 in the label prior, found {wrong or 'none'}.",
-            "Write one share a label, such as {'positive': 0.7, 'negative': 0.3}.",
+            "Write one share per label, such as {'positive': 0.7, 'negative': 0.3}.",
         )
 
 
@@ -92,7 +92,7 @@ def label_prior(
         gold: Gold texts with the index of their label.
         unlabelled: Texts of the target without labels.
         synthetic: Synthetic texts with the index of the label they were asked for; they help the
-            classifier behind the estimate, which is calibrated on gold alone.
+            classifier behind the estimate, which is calibrated on gold only.
         seed: Of the bootstrap.
 
     Raises:

@@ -6,7 +6,7 @@ agree with their own average (EM of Saerens, Latinne & Decaestecker 2002):
     πₖ ← (Σₓ r(k|x) + α·p₀ₖ) / (n + α),    r(k|x) ∝ p(k|x)·πₖ/p₀ₖ
 
 The calibration is a temperature and a bias a label (Alexandari, Kundaje & Shrikumar 2020), fitted
-on scores of gold texts that the classifier did not see. With 16 gold texts a label those scores
+on scores of gold texts that the classifier did not see. With 16 gold texts per label those scores
 are weak and the likelihood is nearly flat, so a Dirichlet prior of α pseudo-texts at p₀ (uniform)
 holds π back, the more so the more π varies over bootstrap resamples of gold and unlabelled texts;
 the estimate is the average over those resamples. BBSE (Lipton, Wang & Smola 2018) solves

@@ -142,7 +142,7 @@ def add_label_rates(problem: Problem, strata: Strata, prior: LabelPrior) -> Prob
     Args:
         problem: The problem over texts alone, one stratum.
         strata: Indicators of each label.
-        prior: The rates to reach, with an entry a label.
+        prior: The rates to reach, with one entry per label.
     """
     if prior.probabilities is None:
         return problem

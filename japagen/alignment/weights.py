@@ -21,7 +21,7 @@ from japagen.alignment.material import Material, Vectors
 from japagen.alignment.methods import METHODS, weigh
 from japagen.alignment.moments import target_shares
 from japagen.alignment.strata import Strata, stratify
-from japagen.data.dataset import Dataset, Rejection
+from japagen.data.dataset import Dataset
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.reasons import Sentence
@@ -101,7 +101,7 @@ def align_datasets(
             is measured on, whatever the method.
         resample: Draw this many rows by weight, without replacement, in place of weights: those
             drawn weigh alike, the others 0, and what the diagnostics say after is said of them.
-        workers: Processes that read the texts; None takes one a core where there is enough text.
+        workers: Processes that read the texts; None takes one per core where there is enough text.
             The weights do not depend on it.
         progress: Wraps the stream of blocks of texts that were read (iterable, total).
 
@@ -287,7 +287,7 @@ def _vectors(
             f"Expected vectors of {' and '.join(map(str, sizes[: max(2, len(arrays))]))} rows and "
             "of one width for gold, synthetic and perhaps unlabelled, found shapes "
             f"{', '.join(str(a.shape) for a in arrays)}.",
-            "Pass vectors=(gold, synthetic), one row of numbers a text, in the order of the rows.",
+            "Pass vectors=(gold, synthetic), one row of numbers per text, in the rows' order.",
         )
     taken = []
     for array, dataset, rows in zip(arrays, datasets, ordered, strict=False):
@@ -334,25 +334,6 @@ def drawn_rows(ids: Sequence[str], weights: Floats, n: int, seed: int = 0) -> Ma
     drawn = np.zeros(len(ids), dtype=bool)
     drawn[np.argsort(-keys, kind="stable")[:n]] = True
     return drawn
-
-
-def keep_drawn(dataset: Dataset, weights: Floats) -> Dataset:
-    """Rejects the kept rows that were not drawn, and gives those drawn a weight of 1.
-
-    Args:
-        dataset: Rows, some of them rejected already.
-        weights: Shape (len(dataset),): above 0 for rows that were drawn.
-    """
-    n = int((weights > 0).sum())
-    detail = f"{n} of {int(dataset.kept_mask.sum())} texts were drawn by weight"
-    left = Rejection("not_drawn", 0.0, float(n), detail)
-    rejections = [
-        old if old else None if weight > 0 else left
-        for old, weight in zip(dataset.rejections, weights, strict=True)
-    ]
-    return dataset.with_rejections(rejections).with_columns(
-        weight_distribution=(weights > 0).astype(np.float64)
-    )
 
 
 # Keeps alignment weights from doing harm: pulled half way, within bounds, never for the off-topic.

@@ -16,11 +16,12 @@ from typing import Annotated, Any
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import Json, Language, Overwrite, RunPath, app
-from japagen.data.files import cache_dir
+from japagen.cli.terminal import Config, Json, Language, Overwrite, RunPath, Sets, app, data
+from japagen.config.task import Task
+from japagen.config.yaml_file import parse_overrides
+from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_texts
-
-_PANEL = "Data and reports"  # of the help
+from japagen.errors import JapagenError
 
 
 class ExportFormat(Enum):
@@ -37,34 +38,36 @@ class ExportFormat(Enum):
 _METHOD_HELP = "entropy, dsir, gradient_matching, labels (their shares alone), or none."
 
 
-@app.command(rich_help_panel=_PANEL)
+@data.command()
 def align(
     synthetic: Annotated[Path, typer.Argument(help="Examples to weight.", show_default=False)],
     gold: Annotated[Path, typer.Argument(help="Labelled examples.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
-    unlabelled: Annotated[Path | None, typer.Option(help="Texts of the target.")] = None,
+    unlabelled: Annotated[Path | None, typer.Option(help="Unlabelled texts of the target.")] = None,
     method: Annotated[str, typer.Option(help=_METHOD_HELP)] = "entropy",
     label_prior: Annotated[str, typer.Option(help="auto, gold, uniform or estimate.")] = "auto",
-    floor: Annotated[float, typer.Option(help="Least effective sample share a label.")] = 0.3,
+    floor: Annotated[
+        float, typer.Option(help="Least effective sample size per label, as a share of its texts.")
+    ] = 0.3,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     number: Annotated[
         int | None,
-        typer.Option("--resample", help="Draw this many by weight, each then of weight 1."),
+        typer.Option("--resample", help="Sample this many rows by weight in place of weights."),
     ] = None,
     registers: Annotated[
         bool | None,
         typer.Option(
-            help="Find registers of texts that come without, so that they are matched; "
-            "up to 50,000 texts if absent.",
+            help="Detect the registers of texts that have none, so that they are matched too; "
+            "by default for up to 50,000 texts.",
             show_default=False,
         ),
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="Measure on its vectors as well: embedded, a directory or a Hub name."),
+        typer.Option(help="Also measure on its vectors: embedded, a directory or a Hub name."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that read texts; chosen if absent.", min=1)
+        int | None, typer.Option(help="Number of processes; by default up to one per core.", min=1)
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -97,43 +100,13 @@ def align(
         terminal.print_alignment(found.to_dict())
 
 
-@app.command(rich_help_panel=_PANEL)
-def register(
-    file: Annotated[
-        Path | None, typer.Argument(help="A file of texts; standard input if absent.")
-    ] = None,
-    user_dictionary: Annotated[
-        Path | None, typer.Option(help="A compiled MeCab user dictionary.")
-    ] = None,
-    honorifics: Annotated[
-        Path | None, typer.Option(help="Own honorific words (YAML): WORD: sonkeigo.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Show the register of each line, with its evidence."""
-    from japagen.config.yaml_file import read_honorifics
-    from japagen.japanese.register.detector import RegisterAnalyzer
-
-    own = read_honorifics(honorifics) if honorifics else None
-    analyzer = RegisterAnalyzer(user_dictionary, own)
-    # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
-    # lines themselves show how far it is.
-    with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
-        for text in listener.track(read_texts(file, sys.stdin), None, "register"):
-            report = analyzer.analyze(text)
-            if as_json:
-                terminal.print_json_line({"text": text, **report.to_dict()})
-            else:
-                terminal.out.print(terminal.register_line(text, report))
-
-
-@app.command(rich_help_panel=_PANEL)
+@data.command()
 def export(
     run_path: RunPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
     form: Annotated[
         ExportFormat | None,
-        typer.Option("--format", help="From the suffix of the path if absent; hf has none."),
+        typer.Option("--format", help="By default from the suffix of the path; hf has none."),
     ] = None,
     bom: Annotated[bool, typer.Option("--bom", help="Byte order mark, for Excel.")] = False,
     rejected: Annotated[
@@ -161,18 +134,47 @@ def export(
         terminal.say(f"wrote {path}")
 
 
-@app.command(rich_help_panel=_PANEL)
+@data.command()
+def register(
+    file: Annotated[
+        Path | None, typer.Argument(help="A file of texts; by default standard input.")
+    ] = None,
+    user_dictionary: Annotated[
+        Path | None, typer.Option(help="A compiled MeCab user dictionary.")
+    ] = None,
+    honorifics: Annotated[
+        Path | None, typer.Option(help="Your own honorific words, a YAML file of WORD: sonkeigo.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the register of each line, with its evidence."""
+    from japagen.config.yaml_file import read_honorifics
+    from japagen.japanese.register.detector import RegisterAnalyzer
+
+    own = read_honorifics(honorifics) if honorifics else None
+    analyzer = RegisterAnalyzer(user_dictionary, own)
+    # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
+    # lines themselves show how far it is.
+    with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
+        for text in listener.track(read_texts(file, sys.stdin), None, "register"):
+            report = analyzer.analyze(text)
+            if as_json:
+                terminal.print_json_line({"text": text, **report.to_dict()})
+            else:
+                terminal.out.print(terminal.register_line(text, report))
+
+
+@app.command()
 def report(
     run_path: RunPath,
     language: Annotated[
         Language, typer.Option("--lang", help="Language of the report.")
     ] = Language.JA,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="RUN/report.html if absent.")
+        Path | None, typer.Option("--output", "-o", help="By default RUN/report.html.")
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run."""
-    from japagen.data.files import write_text
     from japagen.pipeline.run_directory import Run
     from japagen.reporting.report import render_report
 
@@ -182,7 +184,7 @@ def report(
     terminal.say(f"wrote {path}")
 
 
-@app.command(rich_help_panel=_PANEL)
+@data.command()
 def diff(
     run_a: RunPath,
     run_b: RunPath,
@@ -200,7 +202,7 @@ def diff(
         print_comparison(found, number)
 
 
-@app.command(rich_help_panel=_PANEL)
+@data.command()
 def explain(
     run_path: RunPath,
     example_id: Annotated[str, typer.Argument(help="An example's id.", show_default=False)],
@@ -217,7 +219,7 @@ def explain(
         print_explanation(found)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Show what is installed and what is missing."""
     rows = diagnose()
@@ -233,26 +235,33 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(2)
 
 
-@app.command(rich_help_panel=_PANEL)
+@data.command()
 def review(
     run_path: RunPath,
     number: Annotated[int, typer.Option("-n", help="How many examples to show.", min=1)] = 100,
-    reviewer: Annotated[str, typer.Option(help="Who decides; kept with every decision.")] = "",
+    reviewer: Annotated[str, typer.Option(help="Your name, stored with every decision.")] = "",
     language: Annotated[
         Language, typer.Option("--lang", help="Language of the page.")
     ] = Language.JA,
-    port: Annotated[int, typer.Option(help="0 for any free one.", min=0, max=65535)] = 0,
+    port: Annotated[
+        int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)
+    ] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     gold: Annotated[
         Path | None,
-        typer.Option(help="Write the texts that people found good here as gold; no page."),
+        typer.Option(help="Write the accepted texts here as gold; no page."),
     ] = None,
     answers: Annotated[
         Path | None,
-        typer.Option("--import", help="Take in an export of Label Studio or Argilla; no page."),
+        typer.Option(
+            "--import",
+            help="Import an export of Label Studio or Argilla, without opening the page.",
+        ),
     ] = None,
-    summary: Annotated[bool, typer.Option("--summary", help="Print the result; no page.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the sample, at the first review.")] = 0,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Print the summary, without opening the page.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample.")] = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -292,6 +301,36 @@ def review(
         terminal.print_json(found)
     else:
         _print(found)
+
+
+@data.command()
+def attributes(
+    config: Config,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the YAML here.")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", help="Attributes per label.", min=1, max=20)] = 6,
+    values: Annotated[int, typer.Option(help="Values of each.", min=2, max=20)] = 8,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Have the generator propose attributes that texts of each label vary in, as YAML."""
+    if output is not None and output.exists() and not overwrite:
+        raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
+    with terminal.Terminal(doing="attributes"):
+        from japagen.generation.proposals import propose_attributes
+
+        found = propose_attributes(Task.load(config, parse_overrides(sets or ())), number, values)
+    for label, why in found.refused.items():
+        terminal.say(f"{label}: nothing proposed ({why})", terminal.err)
+    if output is not None:
+        write_text(output, found.to_yaml())
+        terminal.say(f"wrote {output}", terminal.err)
+    if as_json:
+        terminal.print_json({"generator": found.generator, "attributes": found.grids})
+    elif output is None:
+        terminal.out.print(found.to_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print(found: dict[str, Any]) -> None:

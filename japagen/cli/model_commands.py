@@ -10,31 +10,30 @@ from typing import Annotated
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import Json, app
+from japagen.cli.terminal import Json
+from japagen.cli.terminal import model as group
 from japagen.data.formats import read_pairs, read_texts
-
-_PANEL = "Use a classifier"  # of the help
 
 ABSTAINED = "保留"
 """What stands in place of a label that the classifier does not give."""
 
 
-@app.command(rich_help_panel=_PANEL)
+@group.command()
 def predict(
     model: Annotated[
         Path, typer.Argument(help="A run, or a saved or exported classifier.", show_default=False)
     ],
     file: Annotated[
-        Path | None, typer.Argument(help="A file of texts; standard input if absent.")
+        Path | None, typer.Argument(help="A file of texts; by default standard input.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Texts at a time.", min=1)] = 32,
     abstain_below: Annotated[
-        float, typer.Option(help="Give no label below this probability.", min=0, max=1)
+        float, typer.Option(help="Abstain below this probability.", min=0, max=1)
     ] = 0.0,
     precision: Annotated[
         float | None,
         typer.Option(
-            help="Give no label where fewer than this share of gold was right in cross-validation.",
+            help="Abstain below the confidence that reached this precision on held-out gold.",
             min=0,
             max=1,
             show_default=False,
@@ -75,14 +74,14 @@ def predict(
                 terminal.out.print(f"{label}\t{share}" + "\t".join(sides))
 
 
-@app.command(rich_help_panel=_PANEL)
+@group.command()
 def monitor(
     model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="New texts.", show_default=False)],
-    seed: Annotated[int, typer.Option(help="Of samples and permutations.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Compare new traffic with what the classifier was made for; exits 3 to say: retrain."""
+    """Detect drift in new texts; exits with code 3 when retraining is recommended."""
     with terminal.Terminal(doing="monitor"):
         from japagen.pipeline.deployment import watch
 
@@ -105,20 +104,20 @@ def monitor(
         raise typer.Exit(3)
 
 
-@app.command(rich_help_panel=_PANEL)
+@group.command()
 def onnx(
     model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="RUN/onnx, or MODEL-onnx, if absent."),
+        typer.Option("--output", "-o", help="By default RUN/onnx, or MODEL-onnx."),
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8/--no-int8", help="Multiply in 8-bit integers.")
+        bool, typer.Option("--int8/--no-int8", help="Quantise to 8-bit integers.")
     ] = True,
     check: Annotated[
         Path | None,
         typer.Option(
-            help="Texts to compare with torch on; the kept texts of a run if absent.",
+            help="Texts to compare with torch on; by default the kept texts of a run.",
             show_default=False,
         ),
     ] = None,

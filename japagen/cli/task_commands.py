@@ -5,25 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import (
-    Columns,
-    Config,
-    Json,
-    Out,
-    Overwrite,
-    Quiet,
-    Sets,
-    Synthetic,
-    app,
-    say,
-)
+from japagen.cli.terminal import Config, Json, Out, Sets, app, say
 from japagen.config.task import Task, sources_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import write_text
@@ -31,10 +21,8 @@ from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import Language, user_language
 
-_PANEL = "Run a task"  # of the help
 
-
-@app.command(rich_help_panel=_PANEL)
+@app.command()
 def init(
     name: Annotated[str, typer.Argument(help="Name of the task.", show_default=False)],
     labels: Annotated[str, typer.Option(help="Labels, separated by , or 、.")],
@@ -46,17 +34,39 @@ def init(
     terminal.say(next_steps(name, directory), terminal.err)
 
 
-def _run(
-    config: Path,
-    out: Path | None,
-    sets: list[str] | None,
-    until: Any,
-    synthetic: list[str] | None = None,
-    columns: list[str] | None = None,
-    *,
-    quiet: bool = False,
-    as_json: bool = False,
+class Stage(Enum):
+    """How far a run goes."""
+
+    GENERATE = "generate"
+    CURATE = "curate"
+    ALIGN = "align"
+    TRAIN = "train"
+    REPORT = "report"
+
+
+@app.command()
+def run(
+    config: Config,
+    out: Out = None,
+    until: Annotated[Stage, typer.Option(help="The last stage to run.")] = Stage.REPORT,
+    sets: Sets = None,
+    synthetic: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]FILE",
+            help="CSV, JSONL or Parquet that any LLM wrote, in place of generation; once a source.",
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--column", help="Map a column of the files: text=本文."),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
+    """Do everything: generate, curate, align, train, report. Resumes."""
     if columns and not synthetic:
         raise JapagenError(
             "--column maps columns of --synthetic, which is absent.", "Give the file's path too."
@@ -66,9 +76,9 @@ def _run(
 
         task = Task.load(config, parse_overrides(sets or ()))
         sources = sources_from_options(synthetic, columns or ()) if synthetic else None
-        result = run_task(task, out, synthetic=sources, until=until, listener=listener)
-    if until != "report":
-        dataset = result.after(until)
+        result = run_task(task, out, synthetic=sources, until=until.value, listener=listener)
+    if until is not Stage.REPORT:
+        dataset = result.after(until.value)
         counts = {"examples": len(dataset), "kept": int(dataset.kept_mask.sum())}
         if as_json:
             terminal.print_json({"run": str(result.path), **counts})
@@ -80,52 +90,7 @@ def _run(
         terminal.print_summary(result.path, result.metrics)
 
 
-def _command(last: str) -> Callable[..., None]:
-    """Returns a command that runs as far as a stage."""
-
-    def command(
-        config: Config,
-        out: Out = None,
-        sets: Sets = None,
-        synthetic: Synthetic = None,
-        columns: Columns = None,
-        quiet: Quiet = False,
-        as_json: Json = False,
-    ) -> None:
-        _run(config, out, sets, last, synthetic, columns, quiet=quiet, as_json=as_json)
-
-    return command
-
-
-app.command(
-    "run",
-    rich_help_panel=_PANEL,
-    help="Do everything: generate, curate, align, train, evaluate, report. Resumes.",
-)(_command("report"))
-
-
-@app.command(rich_help_panel=_PANEL)
-def generate(
-    config: Config, out: Out = None, sets: Sets = None, quiet: Quiet = False, as_json: Json = False
-) -> None:
-    """Generate synthetic examples, and stop there."""
-    _run(config, out, sets, "generate", quiet=quiet, as_json=as_json)
-
-
-app.command("curate", rich_help_panel=_PANEL, help="Generate and curate, and stop there.")(
-    _command("curate")
-)
-app.command("train", rich_help_panel=_PANEL, help="Go on as far as the trained classifier.")(
-    _command("train")
-)
-app.command(
-    "evaluate",
-    rich_help_panel=_PANEL,
-    help="Score the classifier against gold alone; runs what is missing first.",
-)(_command("report"))
-
-
-@app.command(rich_help_panel=_PANEL)
+@app.command()
 def plan(
     config: Config,
     out: Out = None,
@@ -133,8 +98,8 @@ def plan(
         int | None,
         typer.Option(
             "--sample",
-            help="Requests to send to measure time and length; 4 to a local generator, none to "
-            "one elsewhere, unless said here.",
+            help="Requests to send to measure time and length; by default 4 to a local generator "
+            "and none to a remote one.",
             min=0,
         ),
     ] = None,
@@ -178,7 +143,7 @@ def plan(
     print_estimate(found)
 
 
-@app.command(rich_help_panel=_PANEL)
+@app.command()
 def preview(
     config: Config,
     number: Annotated[
@@ -202,36 +167,6 @@ def preview(
         if row["prompt"]:
             terminal.out.print(row["prompt"], style="dim")
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
-
-
-@app.command(rich_help_panel=_PANEL)
-def attributes(
-    config: Config,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the YAML here.")
-    ] = None,
-    number: Annotated[int, typer.Option("-n", help="Attributes per label.", min=1, max=20)] = 6,
-    values: Annotated[int, typer.Option(help="Values of each.", min=2, max=20)] = 8,
-    sets: Sets = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Have the generator propose generation.attributes: what texts of each label vary in."""
-    if output is not None and output.exists() and not overwrite:
-        raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
-    with terminal.Terminal(doing="attributes"):
-        from japagen.generation.proposals import propose_attributes
-
-        found = propose_attributes(Task.load(config, parse_overrides(sets or ())), number, values)
-    for label, why in found.refused.items():
-        terminal.say(f"{label}: nothing proposed ({why})", terminal.err)
-    if output is not None:
-        write_text(output, found.to_yaml())
-        terminal.say(f"wrote {output}", terminal.err)
-    if as_json:
-        terminal.print_json({"generator": found.generator, "attributes": found.grids})
-    elif output is None:
-        terminal.out.print(found.to_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
 
 
 _TASK = """\
@@ -350,7 +285,7 @@ _STEPS = {
 
 
 def print_estimate(found: Mapping[str, Any]) -> None:
-    """Prints what `estimating.estimate` found: a line a step, the sum, and the budget."""
+    """Prints what `estimating.estimate` found: a line per step, the sum, and the budget."""
     rows = [_row(_STEPS[step["step"]], step) for step in found["steps"]]
     columns = ["step", "requests", "prompt tokens", "answer tokens", "time", "yen"]
     if len(rows) > 1:
@@ -370,11 +305,6 @@ def print_estimate(found: Mapping[str, Any]) -> None:
         say(
             f"{_STEPS[step]}: how many are needed is known when 20 texts are there; until then "
             "'about' does not count them, and 'at most' does"
-        )
-    if found["batch"] is not None:
-        say(
-            f"yen: at {found['batch']:.0%} of generator.price, that of the batch API; a batch may "
-            "take a day, and each round and step waits for the one before"
         )
     if found["budget"]:
         _print_budget(found)

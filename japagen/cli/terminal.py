@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
@@ -56,7 +57,7 @@ class _Remaining(TimeRemainingColumn):
 
 
 class Terminal:
-    """A listener that prints a line a stage, and bars where someone is watching.
+    """A listener that prints a line per stage, and bars where someone is watching.
 
     Bars show inside a ``with`` block: one for every stage that is under way, which counts
     while something is tracked.
@@ -247,7 +248,7 @@ def _print_sources(metrics: Mapping[str, Any]) -> None:
 
 
 def _of_arm(learnt: str, shown: str) -> str:
-    """The scores of what learnt from gold alone, or from something besides."""
+    """The scores of a classifier, with what it was trained on."""
     said = {
         "gold": f"gold only: {shown}",
         "synthetic": f"with synthetic: {shown}",
@@ -268,7 +269,7 @@ def _print_mix(metrics: Mapping[str, Any]) -> None:
         return
     why = words.name("mix", mix["reason"])
     if not_used(metrics):
-        say(f"Synthetic text was not used: the model is that of gold alone. {why}")
+        say(f"Synthetic text was not used: the classifier was trained on gold only. {why}")
     elif mix["share"] == 0:
         say(f"Synthetic text was not used. {why}")
     else:
@@ -314,7 +315,7 @@ def print_alignment(found: Mapping[str, Any]) -> None:
 
 
 def register_line(text: str, report: Any) -> str:
-    """One line a text: style, keigo, level, and the evidence."""
+    """One line per text: style, keigo, level, and the evidence."""
     register = report.register
     keigo = "+".join(register.to_dict()["keigo"]) or "-"
     evidence = " ".join(f"{e.surface}[{e.kind}]" for e in report.evidence[:6])
@@ -322,33 +323,52 @@ def register_line(text: str, report: Any) -> str:
     return f"{register.style}\t{keigo}\tlevel {level}\t{text}\t{evidence or report.why}"
 
 
+# What commands were called before 0.2, and what to type now.
+RENAMED = {
+    **{name: f"run --until {name}" for name in ("generate", "curate", "train")},
+    "evaluate": "run",
+    **{
+        name: f"data {name}"
+        for name in ("align", "attributes", "diff", "explain", "export", "register", "review")
+    },
+    **{name: f"model {name}" for name in ("monitor", "onnx", "predict")},
+}
+
+
+class _Commands(TyperGroup):
+    """The commands, which take their old names too until the next release."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Looks up a command; see `RENAMED`."""
+        old = args[0]
+        if old in RENAMED:
+            say(f"'japagen {old}' is now 'japagen {RENAMED[old]}'.", err)
+            args = [*RENAMED[old].split(), *args[1:]]
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="From a handful of labelled Japanese texts to a trained compact classifier.",
 )
+data = typer.Typer(
+    no_args_is_help=True,
+    help="Work on datasets: align, export, register, diff, explain, review, attributes.",
+)
+model = typer.Typer(no_args_is_help=True, help="Use trained classifiers: predict, monitor, onnx.")
+app.add_typer(data, name="data")
+app.add_typer(model, name="model")
 
 Config = Annotated[Path, typer.Argument(help="The task file (YAML).", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run directory.", show_default=False)]
-Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/NAME if absent.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory; by default runs/NAME.")]
 Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="Replace a key of the task: --set seed=3.")
+    list[str] | None, typer.Option("--set", help="Override a key of the task: --set seed=3.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
-Synthetic = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="[NAME=]FILE",
-        help="CSV, JSONL or Parquet that any LLM wrote, in place of generation; once a source.",
-    ),
-]
-Columns = Annotated[
-    list[str] | None, typer.Option("--column", help="Map a column of the files: text=本文.")
-]
-
-
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")]
 
 
 class Language(Enum):

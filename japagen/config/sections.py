@@ -59,7 +59,7 @@ class Source(Section):
         path: CSV, JSONL or Parquet; relative to the task file.
         columns: Our column name to the file's, for example ``{text: 本文, label: 分類}``.
         encoding: The file's encoding; CSV and JSONL only.
-        per_label: Draw this many a label (seeded) instead of using all; gold alone.
+        per_label: Draw this many texts per label (seeded) instead of using all; for gold only.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class Source(Section):
 
 
 class SourceEntry(Section):
-    """Who wrote synthetic texts: some LLM that left a file, or the task's own generator.
+    """A writer of synthetic texts: an LLM whose texts are in a file, or the task's own generator.
 
     Attributes:
         name: What the source is called in data and reports: letters, digits, ``_``, ``.`` and
@@ -79,8 +79,8 @@ class SourceEntry(Section):
         columns: Our column name to the file's, for example ``{text: 本文, label: 分類}``.
         encoding: The file's encoding; CSV and JSONL only.
         generator: In place of a path, the task's ``generator`` writes ``generation.per_label``
-            texts a label; one source at most.
-        yen: What the texts have cost. Those of the generator count by its price when absent.
+            texts per label; one source at most.
+        yen: What the texts cost. The generator's are counted at its price when absent.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.\-]+$")]
@@ -125,7 +125,7 @@ Sources = Annotated[tuple[SourceEntry, ...], AfterValidator(_distinct)]
 
 
 class Budget(Section):
-    """What generation may use in all, over every session of a run; it is never passed.
+    """Upper bounds on what a run may use, over all of its sessions; they are never exceeded.
 
     Attributes:
         tokens: Tokens read and written.
@@ -159,24 +159,6 @@ class BoundaryCase(Section):
     share: Share = 0.05
 
 
-class BalanceValue(Section):
-    """One value of an attribute that must not go with a label, such as a gender.
-
-    Attributes:
-        words: Words that show the value; a list of words alone is read as these.
-        share: Wanted share among the texts that show any value; None for an equal part of what
-            the other values leave.
-    """
-
-    words: Annotated[tuple[Item, ...], Field(min_length=1)]
-    share: Share | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_list(cls, value: Any) -> Any:
-        return {"words": value} if isinstance(value, list | tuple) else value
-
-
 class Naturalness(Section):
     """How many signs of unnatural writing a text may have; None allows any number.
 
@@ -204,7 +186,7 @@ class Naturalness(Section):
 
 
 class Curation(Section):
-    """What is turned down.
+    """Thresholds of the filters, and what to do with texts off register or with doubtful labels.
 
     Attributes:
         min_characters: Shorter texts are rejected.
@@ -233,7 +215,7 @@ class Curation(Section):
         label_confidence: Least probability of a text's label, unless all are kept.
         personal_data: What to do with names, numbers, addresses and the like in synthetic
             text: ``flag`` counts them for the report, ``mask`` puts 〔電話番号〕 in their place,
-            ``replace`` a fake that is the same throughout, ``reject`` turns the text down,
+            ``replace`` a fake that is the same throughout, ``reject`` rejects the text,
             ``ignore`` does not look.
         naturalness: Signs of unnatural writing that a text may have.
     """
@@ -259,7 +241,7 @@ class Curation(Section):
 
 
 class JapaneseSettings(Section):
-    """What the Japanese analysis knows beside UniDic-lite.
+    """Dictionaries of the Japanese analysis in addition to UniDic-lite.
 
     Attributes:
         user_dictionary: A compiled MeCab user dictionary; relative to the task file.
@@ -283,19 +265,16 @@ class AlignmentSettings(Section):
             no text counts for more than twice its label's mean, and one that is farther from
             gold than gold is from itself for no more than that.
         floor: Least effective sample size, as a share of the examples within each label.
-        label_trust: How likely each text's label is, which its weight is multiplied by.
-            ``encoder`` asks a linear classifier trained on gold alone; ``pool`` asks the generator
-            too, as a few-shot classifier, and weighs both by how well they do on gold that they
-            have not seen; ``none`` trusts all labels alike.
-        resample: Draw this many of the kept texts by weight, without replacement, in place of
-            weights; those drawn weigh alike but for their labels' trust. None for weights.
+        label_trust: Where the confidence in each text's label comes from, which multiplies its
+            weight. ``encoder`` asks a linear classifier trained on gold only; ``pool`` also asks
+            the generator, as a few-shot classifier, and weights both by their accuracy on held-out
+            gold; ``none`` is confident in all labels alike.
     """
 
     method: AlignmentMethod = "entropy"
     strength: Share = 0.5
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
     label_trust: Literal["pool", "encoder", "none"] = "pool"
-    resample: Count | None = None
 
 
 class Training(Section):
@@ -304,23 +283,24 @@ class Training(Section):
     Attributes:
         encoder: ``embedded``, a local directory, or a Hub name.
         trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
-        synthetic_share: Share of the total loss that synthetic examples carry, or ``auto`` for
-            what their number and the reliability of their labels suggest; 0 trains on gold alone.
-        pseudo_labels: Whether unlabelled texts are learnt from as well, with the probabilities that
-            labelers give their labels: ``auto`` where a generator can be asked, and labelers do
-            better than chance on gold left out. Of classes alone.
-        pseudo_label_texts: Unlabelled texts that are labelled, at most; a quarter of them all is
-            left to compare later traffic with.
-        labeler: Who labels unlabelled texts beside the encoder: ``generator`` is the task's own;
-            ``auto`` takes the embedded chat model in place of the embedded base model, or where
-            all texts come from files, if the extra local-chat is installed.
+        synthetic_share: Mixing ratio: the share of the total loss that synthetic examples carry.
+            ``auto`` derives it from their number and the reliability of their labels; 0 trains on
+            gold only.
+        pseudo_labels: Whether to train on unlabelled texts too, with the label probabilities that
+            labelers give them: ``auto`` does where a generator can be asked and the labelers beat
+            chance on held-out gold. For classes only.
+        pseudo_label_texts: Most unlabelled texts to label; a quarter of them all is left to
+            compare later traffic with.
+        labeler: Who labels unlabelled texts in addition to the encoder: ``generator`` is the task's
+            own; ``auto`` takes the embedded chat model in place of the embedded base model, or
+            where all texts come from files, if the extra local-chat is installed.
         tune: Whether the encoder is tuned, or only a head fitted to its vectors; ``auto`` tunes
             where all texts together count for 16 gold texts per label, or 300 pairs.
         epochs: Passes over gold and synthetic text together.
         min_steps: Lower bound on optimiser steps, for small data.
         max_steps: Upper bound on optimiser steps; None for no bound.
         batch_size: Texts in an optimiser step.
-        learning_rate: Of the encoder's layers, where it is tuned; when None, 5e-5, but 2e-5
+        learning_rate: Of the encoder's layers, where it is tuned; None means 5e-5, or 2e-5
             where all texts together count for fewer than 40 gold texts per label.
         head_learning_rate: Of the head, where the encoder is tuned.
         max_length: Tokens of a text, or pair of texts, that the encoder reads; the rest is cut.
@@ -345,10 +325,10 @@ class Training(Section):
 
 
 class Mixing(Section):
-    """How the worth of synthetic text in gold is measured.
+    """How the label-equivalent value of synthetic text is measured: learning curves on gold.
 
     Attributes:
-        repeats: Repeats of the cross-validation on gold that the learning curves are made with.
+        repeats: Repeats of the cross-validation on gold behind the learning curves.
     """
 
     repeats: Annotated[int, Field(ge=1, le=50)] = 2
@@ -360,15 +340,15 @@ class Evaluation(Section):
     Attributes:
         test_share: Share of gold held out where no test file is given.
         bootstrap: Resamples for intervals.
-        metric: What the verdict goes by: ``macro_f1``, ``accuracy`` or ``matthews`` for classes;
-            ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels a text; ``spearman``
+        metric: The metric of the verdict: ``macro_f1``, ``accuracy`` or ``matthews`` for classes;
+            ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels per text; ``spearman``
             or ``pearson`` for numbers. The first of them when absent; all are shown.
-        baselines: Whether to fit what a reader would try first, and show it beside japagen:
+        baselines: Whether to fit simple baselines, and show them next to japagen:
             logistic regression on TF-IDF of character n-grams, and plain fine-tuning of the
-            encoder, each on gold and on gold with all kept synthetic texts. Of classes and tags.
+            encoder, each on gold and on gold with all kept synthetic texts. For classes and tags.
         zero_shot: Whether the generator labels up to 200 test texts itself, as a baseline: ``auto``
-            asks one that answers chat turns on another machine, ``always`` any that can say
-            which label a text has. Of classes alone.
+            asks a chat model on another machine, ``always`` any that can say which label a text
+            has. For classes only.
     """
 
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
@@ -379,21 +359,19 @@ class Evaluation(Section):
 
 
 class Price(Section):
-    """What a provider charges, as its price list has it on the day.
+    """Prices of tokens, from the provider's price list.
 
     Attributes:
         input_per_million: For a million tokens read.
         output_per_million: For a million tokens written.
-        currency: Of the two.
-        yen_per_unit: What one unit of the currency costs in yen; needed for any but JPY.
-        batch: Share of these prices that requests in a batch cost (see `GeneratorSettings.batch`).
+        currency: Of the two prices.
+        yen_per_unit: Exchange rate to yen; needed for any currency but JPY.
     """
 
     input_per_million: Annotated[float, Field(ge=0)]
     output_per_million: Annotated[float, Field(ge=0)]
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "JPY"
     yen_per_unit: Annotated[float, Field(gt=0)] = 1.0
-    batch: Share = 0.5
 
     @model_validator(mode="after")
     def _convertible(self) -> Price:
@@ -417,8 +395,6 @@ class GeneratorSettings(Section):
         slots: Requests at a time; chosen by the backend when absent.
         requests_per_minute: Most requests sent in a minute, retries included, for openai.
         tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``, for openai.
-        batch: Send requests by the provider's batch API, for openai: cheaper, answered within
-            a day, and a run that is stopped meanwhile takes up its batches where it left them.
         price: What tokens cost; for plans, budgets and reports.
     """
 
@@ -430,29 +406,12 @@ class GeneratorSettings(Section):
     slots: Count | None = None
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
-    batch: bool = False
     price: Price | None = None
-
-    @model_validator(mode="after")
-    def _batches_by_openai(self) -> GeneratorSettings:
-        if self.batch and self.backend != "openai":
-            raise ValueError(f"batch goes with the backend openai, found {self.backend}")
-        return self
-
-    @property
-    def price_now(self) -> Price | None:
-        """The price of the requests as they are sent: of a batch, where they go in one."""
-        if self.price is None or not self.batch:
-            return self.price
-        share = self.price.batch
-        read, written = self.price.input_per_million, self.price.output_per_million
-        changed = {"input_per_million": read * share, "output_per_million": written * share}
-        return self.price.model_copy(update=changed)
 
 
 Attributes = dict[Item, tuple[Item, ...]]
 TEXTS_PER_REQUEST = 5
-"""Of a chat model; one that continues documents writes one text a request."""
+"""Of a chat model; one that continues documents writes one text per request."""
 Diversity = Literal["low", "medium", "high"]
 
 # What each level sets where the task file does not: section to key to value. The middle one is
@@ -471,7 +430,7 @@ LEVELS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 class Generation(Section):
-    """How much is asked for, and how.
+    """How many texts to ask for, and how.
 
     Attributes:
         per_label: Texts to ask for, per label.
@@ -480,21 +439,21 @@ class Generation(Section):
             request. So do pairs, and templates of your own that do not use ``number``.
         strategy: ``few_shot`` shows gold examples, ``zero_shot`` only describes the label;
             ``auto`` is few-shot where there is gold. ``gradient_matching`` is few-shot, and
-            synthesises texts anew after their labels were checked, so that their gradients come
-            nearer to gold's (see `gradient_matching`); it measured no better.
+            resynthesises texts after the label check, so that their gradients come closer to
+            gold's (see `gradient_matching`); it measured no better.
         diversity: How far texts may differ from gold and from each other: sets ``temperature``,
             ``shots``, ``completions_per_shot_set`` and ``curation.max_similarity`` where they are
             not given. ``medium`` leaves their defaults.
         shots: Gold examples in a prompt.
         completions_per_shot_set: Texts that are written from one set of shots (and, a text a
             request, from one prompt prefix); the set is never used again.
-        temperature: Of sampling; higher is more varied and less sure to be sense.
-        top_k: Tokens that each next one is drawn from; 0 for all. Sent where a server takes it.
-        min_p: Least probability of a token, as a share of the likeliest one's.
-        max_tokens: Longest text; what is not finished by then is rejected as ``truncated``. Several
-            texts a request have as many times that together.
-        rounds: Rounds that the requests are spread over. From the second on, requests name what
-            the texts so far have too little of; 1 asks for everything at once.
+        temperature: Of sampling; higher is more varied and less coherent.
+        top_k: Sample from this many likeliest tokens; 0 for all. Sent where a server takes it.
+        min_p: Least probability of a token, as a fraction of the likeliest one's.
+        max_tokens: Longest text; one that is longer is rejected as ``truncated``. A request for
+            several texts has that many times as much.
+        rounds: Rounds of iterative generation. From the second on, requests name what the texts
+            so far have too little of; 1 asks for everything at once.
         knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
             label. Requests that name nothing else name one of these, in turn.
         attributes: What varies from text to text. ``auto`` tells a chat model who writes each text
@@ -505,12 +464,10 @@ class Generation(Section):
         corpus: Texts of your own as material. Requests that name nothing else get a passage each,
             found by the words of their examples and of the label's description. Copies of
             passages are rejected.
-        paraphrase_share: Share of the requests that name nothing else that have a gold text put in
-            other words, in the register asked for; a chat model is needed.
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
         instruction: A sentence that prompts add to what they ask for.
-        budget: What may be used in all.
+        budget: Upper bounds on tokens and yen.
     """
 
     per_label: Count = 150
@@ -527,7 +484,6 @@ class Generation(Section):
     knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
     attributes: Literal["auto", "none"] | Attributes | dict[str, Attributes] = "auto"
     corpus: Source | None = None
-    paraphrase_share: Share = 0.0
     rare_share: Share = 0.1
     prompts: Path | None = None
     instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""
@@ -560,13 +516,13 @@ class Generation(Section):
 
 
 class Refinement(Section):
-    """How doubtful texts are criticised and written anew; this needs a chat model and gold.
+    """Self-refinement: a chat model criticises and rewrites doubtful texts. It needs gold.
 
     Attributes:
-        rounds: At most so many times a text is written anew; 0 leaves all as they are.
-        doubt: Texts whose label is less likely than this, as a classifier of gold sees it, are
-            in doubt.
-        generator: Who criticises and writes; the task's generator when absent.
+        rounds: Most times that a text is rewritten; 0 switches refinement off.
+        doubt: A text is doubtful if a classifier trained on gold gives its label a lower
+            probability than this.
+        generator: The model that criticises and rewrites; the task's generator when absent.
     """
 
     rounds: Annotated[int, Field(ge=0, le=5)] = 0
@@ -575,7 +531,7 @@ class Refinement(Section):
 
 
 def with_diversity(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """A task that is not validated yet, with what its level of diversity sets."""
+    """Fills in the keys that the level of diversity sets, in a task that is not validated yet."""
     found = dict(raw)
     section = found.get("generation")
     level = section.get("diversity") if isinstance(section, dict) else None
@@ -590,12 +546,12 @@ STRATEGY = "gradient_matching"
 
 
 class GradientPrivacy(Section):
-    """Differential privacy of what the choice of texts reads of gold.
+    """Differential privacy of the selection with respect to gold.
 
     Attributes:
-        epsilon: ε, of replacing one gold text by another of the same label.
-        delta: δ; below one over the number of gold texts to mean anything.
-        clip: Longest gradient of one text, all checkpoints together.
+        epsilon: ε, for replacing one gold text by another of the same label.
+        delta: δ; should be below one over the number of gold texts.
+        clip: Norm that one text's gradients, of all checkpoints together, are clipped to.
     """
 
     epsilon: Annotated[float, Field(gt=0)]
@@ -604,12 +560,12 @@ class GradientPrivacy(Section):
 
 
 class Selection(Section):
-    """Which of the texts that curation kept are trained on.
+    """Selection of the texts to train on, among those that curation kept.
 
     Attributes:
-        per_label: Keep so many texts of each label, those whose mean gradient is nearest to
+        per_label: Keep this many texts of each label, those whose mean gradient is closest to
             gold's; None keeps all.
-        privacy: Clips and noises gold's gradients; None reads them as they are.
+        privacy: Clip gold's gradients and add noise; None uses them unchanged.
     """
 
     per_label: Count | None = None
@@ -617,10 +573,10 @@ class Selection(Section):
 
 
 class GradientMatching(Section):
-    """How ``generation.strategy: gradient_matching`` synthesises texts anew.
+    """How ``generation.strategy: gradient_matching`` resynthesises texts.
 
     Attributes:
-        perplexity: Most that a text's perplexity may grow, over the text's as it was.
+        perplexity: Largest ratio of a text's perplexity to that of the text it came from.
     """
 
     perplexity: Annotated[float, Field(ge=1)] = 1.5
@@ -661,14 +617,12 @@ Kind = Literal[
     "concept",
     "rare",
     "boundary",
-    "balance",
     "word",
     "ending",
     "length_band",
     "knowledge",
     "attribute",
     "passage",
-    "paraphrase",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Found missing by comparison with gold, where the others are named in the task file.
@@ -677,17 +631,16 @@ MISSING: tuple[Kind, ...] = ("word", "ending", "length_band")
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """One thing for one request to name.
+    """One topic that a request names.
 
     Attributes:
-        kind: Why it is named. ``concept``, ``rare`` (a situation), ``boundary`` (the label it
-            could be mistaken for), ``balance`` (a word of an attribute's value), ``knowledge`` (an
-            item of the task's knowledge), ``attribute`` (values of attributes), ``passage`` (of the
-            user's corpus) and ``paraphrase`` (of a gold text, by its id) are the user's; ``word``,
+        kind: Where it comes from. ``concept``, ``rare`` (a situation), ``boundary`` (the label it
+            could be mistaken for), ``knowledge`` (an item of the task's knowledge), ``attribute``
+            (values of attributes) and ``passage`` (of the user's corpus) are the user's; ``word``,
             ``ending`` and ``length_band`` are what the texts so far have too little of.
         item: What to name, as people write it; of several attributes a line for each.
         gold_ids: Gold examples that it was found in. A fold that holds one of them out must drop
-            what descends from it, just as if the prompt had shown it.
+            the texts generated from it, just as if the prompt had shown it.
     """
 
     kind: Kind

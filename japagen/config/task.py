@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from japagen.config.sections import (
     AlignmentSettings,
-    BalanceValue,
     BoundaryCase,
     Curation,
     Economics,
@@ -52,17 +51,17 @@ from japagen.japanese.registers import PRESETS
 # What a list of concepts asks for: each in this share, together in no more than half.
 _CONCEPT_SHARE, _LISTED_SHARE = 0.1, 0.5
 # What is wanted of the texts of each class.
-_BY_CLASS = ("concepts", "rare_cases", "boundary_cases", "balance")
+_BY_CLASS = ("concepts", "rare_cases", "boundary_cases")
 
 
 class Task(Section):
-    """What is asked for: labels, data, and the settings of every stage.
+    """A task: labels, data, and the settings of every stage.
 
     Attributes:
         name: Identifies the task; a run directory belongs to one name.
         description: One Japanese phrase that says what the texts are.
         text_type: What one text is called in Japanese, for example 問い合わせ.
-        kind: ``classification`` (one label a text), ``multi_label`` (any number of them) or
+        kind: ``classification`` (one label per text), ``multi_label`` (any number of them) or
             ``regression`` (a number); told by ``scale`` when absent.
         pair: What the two texts are called where texts come in pairs.
         label_type: What a label is called in Japanese, for example 分類 or 類似度.
@@ -72,19 +71,18 @@ class Task(Section):
         domain: Background that prompts may mention.
         gold: Labelled texts to learn from; optional.
         test: Labelled texts to score on; held out from gold when absent.
-        unlabelled: Unlabelled texts from the target population; optional. They say how often
-            labels and words occur, and may be learnt from (``training.pseudo_labels``).
-        sources: Who writes the synthetic texts, each under a name: files of texts that were
-            written already, and the task's generator. Of texts that are alike the earlier
-            source's is kept. The generator alone when absent.
+        unlabelled: Unlabelled texts from the target population; optional. They show how often
+            labels and words occur, and can be trained on (``training.pseudo_labels``).
+        sources: The writers of synthetic texts, each under a name: files of texts that were
+            written already, and the task's generator. Of near-duplicates the earlier source's is
+            kept. Only the generator when absent.
         registers: Shares over polite, plain, casual and honorific, or ``from_gold``.
-        label_prior: How often labels occur: a way to find out, or a mapping.
+        label_prior: How often labels occur: a way to estimate it, or a mapping.
         concepts: Label to the terms that its texts must cover, with the share of its texts for
             each; of a list a tenth each, or less where that would be more than half in all.
         rare_cases: Label to descriptions of rare situations.
-        boundary_cases: Pairs of labels that are easily mistaken.
-        balance: Attribute to value to the words that show it: a skew to put right in each label.
-        seed: Everything random is drawn from this.
+        boundary_cases: Pairs of labels that are easily confused.
+        seed: Random seed of everything.
     """
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w.\-]+$")]
@@ -105,7 +103,6 @@ class Task(Section):
     concepts: dict[str, dict[Item, Share]] = Field({})
     rare_cases: dict[str, tuple[Item, ...]] = Field({})
     boundary_cases: tuple[BoundaryCase, ...] = ()
-    balance: dict[str, dict[str, BalanceValue]] = Field({})
     generator: GeneratorSettings = GeneratorSettings()
     generation: Generation = Generation()
     refinement: Refinement = Refinement()
@@ -143,7 +140,7 @@ class Task(Section):
             raise ValueError("labels and scale differ; give the scale alone")
         if self.gold is None and self.training.synthetic_share == 0:
             raise ValueError(
-                "training.synthetic_share: 0 trains on gold alone, and there is none; use auto"
+                "training.synthetic_share: 0 trains on gold only, and there is none; use auto"
             )
         self.label_space().check()
         check_gradients(self)
@@ -165,7 +162,6 @@ class Task(Section):
                 "all labels"
             )
         given = [name for name in _BY_CLASS if getattr(self, name)]
-        given += ["generation.paraphrase_share"] if self.generation.paraphrase_share else []
         given += ["generation.rounds"] if self.generation.rounds > 1 else []
         if given:
             raise ValueError(
@@ -174,7 +170,7 @@ class Task(Section):
             )
 
     def label_space(self, gold: Dataset | None = None) -> LabelSpace:
-        """The labels that a text of the task can have.
+        """The label space of the task.
 
         Args:
             gold: Shows whether a text may have none.
@@ -194,7 +190,7 @@ class Task(Section):
 
     @property
     def metric(self) -> str:
-        """What the verdict goes by."""
+        """The metric of the verdict."""
         return self.evaluation.metric or METRICS_OF[self.kind][0]
 
     @field_validator("labels", mode="before")
@@ -240,8 +236,6 @@ class Task(Section):
                     f"concepts, rare_cases and boundary_cases of '{label}' should add up to at "
                     f"most 1, found {total:g}"
                 )
-        for name, values in self.balance.items():
-            _check_balance(name, values)
         return self
 
     def wanted_shares(self, label: str) -> dict[Knowledge, float]:
@@ -270,7 +264,13 @@ class Task(Section):
         return self
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Task:
+    def load(
+        cls,
+        path: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        recorded: bool = False,
+    ) -> Task:
         """Reads a task file; relative paths in it are taken from its directory.
 
         Args:
@@ -278,6 +278,8 @@ class Task(Section):
             overrides: Dotted keys to values that replace the file's, for example
                 ``{"generation.per_label": 20}``. Paths here are relative to the
                 current directory.
+            recorded: The file was written by a run, perhaps of an earlier version: settings
+                removed since are left out.
 
         Raises:
             JapagenError: If the file is missing, is not YAML, or a key or value is wrong.
@@ -287,6 +289,9 @@ class Task(Section):
         from_directory(raw, path.parent)
         for key, value in (overrides or {}).items():
             set_key(raw, key, value)
+        for setting in REMOVED if recorded else ():
+            if (section := _section_with(raw, setting)) is not None:
+                del section[setting.partition(": ")[0].rpartition(".")[2]]
         return cls.parse(raw, str(path))
 
     @classmethod
@@ -303,28 +308,6 @@ class Task(Section):
     def to_yaml(self) -> str:
         """The task as a file that means the same wherever it lies: its paths are absolute."""
         return to_yaml(made_absolute(self.model_dump(mode="json")))
-
-
-def _check_balance(name: str, values: Mapping[str, BalanceValue]) -> None:
-    if len(values) < 2:
-        raise ValueError(f"balance.{name} needs at least 2 values, found {len(values)}")
-    seen: dict[str, str] = {}
-    for value, given in values.items():
-        for word in given.words:
-            if seen.setdefault(word, value) != value:
-                raise ValueError(f"balance.{name} gives '{word}' to both {seen[word]} and {value}")
-    shares = balance_shares(values)
-    if min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:
-        given_sum = sum(v.share for v in values.values() if v.share is not None)
-        raise ValueError(f"balance.{name}: shares should add up to 1, found {given_sum:g}")
-
-
-def balance_shares(values: Mapping[str, BalanceValue]) -> dict[str, float]:
-    """The wanted share of each value; values without one share what the others leave."""
-    given = sum(v.share for v in values.values() if v.share is not None)
-    open_values = sum(v.share is None for v in values.values())
-    rest = (1 - given) / max(open_values, 1)
-    return {name: rest if v.share is None else v.share for name, v in values.items()}
 
 
 _Model = TypeVar("_Model", bound=Section)
@@ -351,7 +334,7 @@ class _Given(Section):
 
 
 def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
-    """Files in place of a task's sources; those without a name are called as the files are.
+    """Makes sources of files; a source without a name is named after its file.
 
     Raises:
         JapagenError: If two of them have one name.
@@ -366,7 +349,7 @@ def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
 
 
 def sources_from_options(files: Iterable[str], columns: Iterable[str]) -> Sources:
-    """The sources that ``--synthetic`` names, as ``FILE`` or ``NAME=FILE``.
+    """Parses the sources of ``--synthetic``, each ``FILE`` or ``NAME=FILE``.
 
     Args:
         files: What the option was given.
@@ -456,6 +439,16 @@ REMOVED = {
     "nothing showed that it helps; use entropy, the default",
     "alignment.method: sliced_transport": "alignment.method: sliced_transport was removed in 0.2, "
     "since nothing showed that it helps; use entropy, the default",
+    "alignment.resample": "alignment.resample was removed in 0.2, since nothing showed that "
+    "drawing texts beats weighting them; leave it out",
+    "balance": "balance was removed in 0.2, since nothing showed that it helps; say with concepts "
+    "or generation.attributes what texts should vary in",
+    "generation.paraphrase_share": "generation.paraphrase_share was removed in 0.2, since nothing "
+    "showed that gold in other words helps; leave it out",
+    "generator.batch": "generator.batch was removed in 0.2, since no saving was measured and every "
+    "step had to wait for up to a day; leave it out",
+    "generator.price.batch": "generator.price.batch was removed in 0.2, together with "
+    "generator.batch; leave it out",
     "training.soft_labels": "training.soft_labels was removed in 0.2, since a text now counts for "
     "as much as its label can be relied on; leave it out",
     "mixing.confirm": "mixing.confirm was removed in 0.2, since the share of synthetic text now "
@@ -478,14 +471,16 @@ REMOVED = {
 
 
 def removed_settings(raw: Mapping[str, Any]) -> list[str]:
-    """Says of each removed setting in a task that is not validated yet what took its place."""
-    return [sentence for setting, sentence in REMOVED.items() if _has(raw, setting)]
+    """Lists the removed settings that an unvalidated task still has, each with what to use now."""
+    return [text for setting, text in REMOVED.items() if _section_with(raw, setting) is not None]
 
 
-def _has(raw: Mapping[str, Any], setting: str) -> bool:
+def _section_with(raw: Mapping[str, Any], setting: str) -> Any:
+    """The section of an unvalidated task that holds a removed setting; None where it is absent."""
     dotted, _, value = setting.partition(": ")
     *sections, key = dotted.split(".")
     section: Any = raw
     for name in sections:
         section = section.get(name) if isinstance(section, Mapping) else None
-    return isinstance(section, Mapping) and key in section and (not value or section[key] == value)
+    there = isinstance(section, Mapping) and key in section
+    return section if there and (not value or section[key] == value) else None

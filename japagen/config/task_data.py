@@ -44,7 +44,7 @@ def load_data(task: Task) -> TaskData:
     for name, source in (("test", task.test), ("unlabelled", task.unlabelled)):
         if source is not None and source.per_label is not None:
             raise JapagenError(
-                f"Expected per_label in gold alone, found {name}.per_label.",
+                f"Expected per_label in gold only, found {name}.per_label.",
                 f"Remove it; to use fewer texts, shorten {source.path}.",
             )
     gold = _labelled(task, task.gold, "train", "gold") if task.gold else None
@@ -75,7 +75,7 @@ def load_sources(task: Task) -> dict[str, Dataset]:
 
 
 def load_synthetic(task: Task, source: Source) -> Dataset:
-    """Reads synthetic texts that were written elsewhere.
+    """Reads synthetic texts from a file.
 
     Raises:
         JapagenError: If the file cannot be read, has labels that the task does not know, or has
@@ -179,7 +179,7 @@ def _groups(data: Dataset, space: LabelSpace) -> dict[str, list[int]]:
 
 
 def _draw(task: Task, data: Dataset, per_label: int) -> Dataset:
-    """As many rows a label; of each tag at least as many, where rows have several.
+    """Draws that many rows per label; at least as many of each tag, where rows have several.
 
     A number's anchor that has fewer rows near it gives what it has.
     """

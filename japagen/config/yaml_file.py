@@ -56,9 +56,9 @@ def read_honorifics(path: Path) -> dict[str, Keigo]:
     except (OSError, UnicodeDecodeError) as error:
         raise JapagenError(
             f"Expected a YAML list of honorifics in UTF-8 at '{path}', found: {error}.",
-            "Check the path; one word a line, for example  玉章: sonkeigo",
+            "Check the path; one word per line, for example  玉章: sonkeigo",
         ) from None
-    raw = parse_yaml(text, f"'{path}'", "Write one word a line, for example  玉章: sonkeigo")
+    raw = parse_yaml(text, f"'{path}'", "Write one word per line, for example  玉章: sonkeigo")
     return check_honorifics(raw if raw is not None else {}, f"'{path}'")
 
 

@@ -1,4 +1,4 @@
-"""A look at the accepted texts: personal data, memory of gold, and who is spoken of."""
+"""Audit of the accepted texts: personal data, memorization of gold, demographic mentions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from japagen.japanese.pii.detector import find_personal_data
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found.
+    """The result of an audit.
 
     Attributes:
         table: One row an accepted example: id, gold_id, gold_overlap, copied, copied_from and
@@ -39,7 +39,7 @@ def audit(
     action: str,
     tagger: Tagger | None = None,
 ) -> Audit:
-    """Looks at every accepted example; changes nothing.
+    """Audits every accepted example; changes nothing.
 
     Args:
         written: Examples as they were generated, before anything was masked.
@@ -129,7 +129,7 @@ _WORST = 5
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a text shares with gold.
+    """Overlap of a text with gold.
 
     Attributes:
         gold_id: The gold text that holds most of its character 5-grams; empty when none does.
@@ -145,7 +145,7 @@ class Memory:
 
 
 def find_memories(dataset: Dataset, gold: Dataset | None) -> list[Memory]:
-    """Compares every example with all of gold.
+    """Measures the overlap of every example with gold.
 
     Args:
         dataset: Synthetic examples.
@@ -166,7 +166,7 @@ def find_memories(dataset: Dataset, gold: Dataset | None) -> list[Memory]:
 def summarize_memories(
     dataset: Dataset, memories: Sequence[Memory], gold: Dataset | None
 ) -> dict[str, Any] | None:
-    """What the report shows of memories: the spread, and the worst texts.
+    """Summarises memorization for the report: the distribution, and the worst texts.
 
     Returns:
         Mean and largest overlap, median and longest copied run in characters, how many texts

@@ -1,4 +1,4 @@
-"""Who is spoken of with which label: genders, ages, regions and professions.
+"""Demographic mentions per label: genders, ages, regions and professions.
 
 A skew is named where Fisher's exact test (Fisher 1922) stays below the false discovery rate of
 Benjamini and Hochberg (1995) over all tests made, and the shares differ enough to matter.
@@ -63,7 +63,7 @@ GROUPS: dict[str, dict[str, re.Pattern[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Skew:
-    """A group that one side speaks of more than the other.
+    """A group that one side mentions more than the other.
 
     Attributes:
         kind: ``gold`` (synthetic against gold) or ``label`` (this label against the other
@@ -126,7 +126,7 @@ class _Side:
 def measure_bias(
     synthetic: Dataset, gold: Dataset | None, labels: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Counts who is named with which label, and names the skews worth a look.
+    """Counts mentions per label, and reports the significant skews.
 
     Args:
         synthetic: Accepted examples.

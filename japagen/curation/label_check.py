@@ -1,14 +1,14 @@
-r"""Whether a text says what it was asked to say: voters, their pool, and the threshold.
+r"""Label verification: labelers, how they are pooled, and the threshold.
 
-A voter gives every text a log-probability for every label. Voters are pooled log-linearly
+A labeler gives every text a log-probability for every label. Labelers are pooled log-linearly
 (Genest & Zidek 1986),
 
     p(k | x)  ∝  exp(b_k + Σ_m w_m v_mk(x)),    w_m ≥ 0,
 
-with weights and biases of greatest likelihood on gold, each gold text's votes coming from voters
-that had not seen it. The biases take out what a voter holds against a label whatever the text
-(contextual calibration, Zhao et al. 2021); weights above 1 sharpen a voter that is too modest, and
-a voter that knows nothing gets weight 0.
+with the weights and biases of maximum likelihood on gold, each gold text scored by labelers that
+had not seen it. The biases remove a labeler's preference for a label whatever the text (contextual
+calibration, Zhao et al. 2021); weights above 1 sharpen an underconfident labeler, and a labeler
+that knows nothing gets weight 0.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from japagen.curation.reliability import (
     find_off_topic,
 )
 from japagen.data.dataset import Dataset, Rejection
-from japagen.data.folds import deal_folds
+from japagen.data.folds import assign_folds
 from japagen.data.labels import label_indices
 
 Floats = npt.NDArray[np.float64]
@@ -43,16 +43,16 @@ _REPEATS = 3
 _STRENGTH = 30.0  # scikit-learn's C, for unit vectors less their mean
 _LEAST_CHANCE = 1e-12
 _MOST_ACCURATE = 0.99  # nobody labels better, so that a text that is clearly wrong can be told
-_UNSEEN = -10.0  # the log-probability of a label that a voter has not seen
+_UNSEEN = -10.0  # the log-probability of a label that a labeler has not seen
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """What one voter says.
+    """The log-probabilities of one labeler.
 
     Attributes:
-        name: Of the voter, for reports.
-        gold: Log-probabilities of the gold texts under voters that had not seen them, up to a
+        name: Of the labeler, for reports.
+        gold: Log-probabilities of the gold texts under labelers that had not seen them, up to a
             constant for each text; shape (gold, labels).
         texts: The same for the texts to check; shape (texts, labels).
     """
@@ -67,7 +67,7 @@ class Pool:
     """A fitted log-linear pool.
 
     Attributes:
-        weights: Of each voter, at least 0.
+        weights: Of each labeler, at least 0.
         biases: Of each label, sum 0.
     """
 
@@ -85,23 +85,23 @@ class Pool:
 
 
 def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64], ridge: float = 1.0) -> Pool:
-    """Finds the weights and biases of greatest penalised likelihood on gold.
+    """Fits the weights and biases by penalised maximum likelihood on gold.
 
     Args:
-        votes: Of each voter on gold, shape (gold, labels).
+        votes: Of each labeler on gold, shape (gold, labels).
         targets: The gold texts' label indices.
         ridge: Of the squares of the biases and of each weight's distance to 1 over the number of
-            voters; it decides where a handful of gold texts does not.
+            labelers; it decides where a handful of gold texts does not.
     """
     from scipy.optimize import minimize
 
     stacked = np.stack([_log_softmax(v) for v in votes])
-    voters, rows, labels = stacked.shape
+    labelers, rows, labels = stacked.shape
     rows_at = np.arange(rows)
-    equal = 1.0 / voters
+    equal = 1.0 / labelers
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
-        weights, biases = parameters[:voters], parameters[voters:]
+        weights, biases = parameters[:labelers], parameters[labelers:]
         log_p = _log_softmax(np.tensordot(weights, stacked, axes=1) + biases)
         error = np.exp(log_p)
         error[rows_at, targets] -= 1
@@ -110,10 +110,10 @@ def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64], ridge: flo
         gradient_weights = (stacked * error).sum((1, 2)) + ridge * (weights - equal)
         return float(value), np.concatenate([gradient_weights, error.sum(0) + ridge * biases])
 
-    start = np.concatenate([np.full(voters, equal), np.zeros(labels)])
-    bounds = [(0.0, _MOST_WEIGHT)] * voters + [(None, None)] * labels
+    start = np.concatenate([np.full(labelers, equal), np.zeros(labels)])
+    bounds = [(0.0, _MOST_WEIGHT)] * labelers + [(None, None)] * labels
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return Pool(found[:voters], found[voters:] - found[voters:].mean())
+    return Pool(found[:labelers], found[labelers:] - found[labelers:].mean())
 
 
 def held_out_posterior(
@@ -121,7 +121,7 @@ def held_out_posterior(
 ) -> Floats:
     """The pool's posterior of gold texts that it was not fitted to, shape (gold, labels)."""
     found = np.empty((len(targets), votes[0].shape[1]))
-    folds = deal_folds(targets, _FOLDS, seed)
+    folds = assign_folds(targets, _FOLDS, seed)
     for fold in range(_FOLDS):
         held = folds == fold
         pool = fit_pool([v[~held] for v in votes], targets[~held])
@@ -130,10 +130,10 @@ def held_out_posterior(
 
 
 def beats_guessing(posterior: Floats, targets: npt.NDArray[np.int64]) -> bool:
-    """Whether more gold is told right than its commonest label would be, by two standard errors.
+    """Whether accuracy on gold beats the majority class by two standard errors.
 
     Args:
-        posterior: Of gold texts that the voters had not seen, shape (gold, labels).
+        posterior: Of gold texts that the labelers had not seen, shape (gold, labels).
         targets: The gold texts' label indices.
     """
     guessed = float(np.bincount(targets).max() / len(targets))
@@ -148,10 +148,9 @@ def _log_softmax(values: Floats) -> Floats:
 
 
 def with_writer(posterior: Floats, own: npt.NDArray[np.int64], accuracy: float) -> Floats:
-    """Adds the writer's own label to what the labelers make of each text (naive Bayes).
+    """Combines the labelers' posterior with the writer's own label (naive Bayes).
 
-    A writer that is right nearly always is overruled by labelers that are surer still, and by
-    nobody else.
+    A writer of high accuracy is overruled only by labelers that are surer still.
 
     Args:
         posterior: Of the labelers, shape (texts, labels).
@@ -177,14 +176,14 @@ def settle_labels(
     miss: Literal["relabel", "reject", "keep"],
     least: float,
 ) -> Dataset:
-    """Sets `weight_label` to the probability of each text's label, after acting on misses.
+    """Relabels or rejects texts, and sets `weight_label` to the probability of each label.
 
     Args:
         dataset: Examples; rows that arrive rejected stay as they are.
         labels: Every label, in the order of the columns of ``posterior``.
         posterior: Probability of every label for every row, shape (rows, labels).
         miss: With ``relabel`` a text gets the likeliest label if that is as likely as ``least``;
-            ``keep`` turns nothing down; otherwise what is less likely than ``least`` is rejected.
+            ``keep`` rejects nothing; otherwise a text less likely than ``least`` is rejected.
             `label_asked` goes on saying what was asked for.
         least: Least probability of a text's label.
 
@@ -213,7 +212,7 @@ def encoder_vote(
     texts: npt.NDArray[np.floating],
     seed: int = 0,
 ) -> Vote:
-    """The vote of logistic regression on frozen vectors, cross-fitted on gold.
+    """Log-probabilities of a logistic regression on frozen vectors, cross-fitted on gold.
 
     Args:
         gold: Vectors of the gold texts, shape (gold, width).
@@ -234,7 +233,7 @@ def encoder_vote(
 def cross_fitted_vote(
     fit: Fit, gold: Floats, targets: npt.NDArray[np.int64], texts: Floats, seed: int = 0
 ) -> Vote:
-    """A classifier's vote; on each gold text, of one that has not seen it.
+    """Cross-fits a classifier: each gold text is scored by one that was fitted without it.
 
     Args:
         fit: Fits to vectors and their label indices, and gives the log-probabilities of others.
@@ -246,7 +245,7 @@ def cross_fitted_vote(
     on_texts = fit(gold, targets, texts)
     on_gold = np.zeros((len(gold), on_texts.shape[1]))
     for repeat in range(_REPEATS):
-        folds = deal_folds(targets, _CROSS_FITS, seed + repeat)
+        folds = assign_folds(targets, _CROSS_FITS, seed + repeat)
         for fold in range(_CROSS_FITS):
             held = folds == fold
             if held.any():
@@ -276,7 +275,7 @@ def _log_odds(seen: Floats, targets: npt.NDArray[np.int64], vectors: Floats, lab
 
 @dataclass(frozen=True)
 class VerifiedLabels:
-    """What verification made of the texts.
+    """The texts after label verification, with the evidence.
 
     Attributes:
         dataset: With `weight_label`, relabelled or rejected where the evidence says so.
@@ -303,7 +302,7 @@ def verify_labels(
     least: float,
     seed: int,
 ) -> VerifiedLabels:
-    """Estimates how reliable each source is, and settles each label by all that vote on it.
+    """Estimates the reliability of each source, and settles each label by all labelers.
 
     Args:
         dataset: Examples with the name of their source; rejected ones stay as they are.
@@ -356,20 +355,20 @@ def _evidence(
     topical: bool,
     seed: int,
 ) -> Evidence:
-    """Counts what bears witness to the labels of a source; see `japagen.curation.reliability`.
+    """Collects the evidence on the labels of a source; see `japagen.curation.reliability`.
 
     Args:
         gold: Vectors and label indices of gold.
         source: Vectors and label indices of the source's texts.
-        labelers: What the labelers make of them, shape (texts, labels).
+        labelers: The labelers' posterior, shape (texts, labels).
         recognized: Gold texts that the labelers are right on without having seen them.
-        topical: Whether vectors that are near each other are of texts about the same thing.
+        topical: Whether near vectors mean texts on the same topic.
         seed: Of the folds.
     """
     # Texts of a writer and gold stand apart as a whole: each is centred by itself.
     on_gold, texts = _directions(gold[0]), _directions(source[0])
     targets = source[1]
-    folds = deal_folds(targets, _FOLDS, seed)
+    folds = assign_folds(targets, _FOLDS, seed)
     consistent = sum(
         _hits(
             texts[folds != fold],
@@ -392,7 +391,7 @@ def _evidence(
 
 
 def _hits(seen: Floats, targets: Ints, others: Floats, theirs: Ints) -> int:
-    """How many others a logistic regression is right on."""
+    """The number of other texts that a logistic regression classifies correctly."""
     from sklearn.linear_model import LogisticRegression
 
     if not len(others) or not len(seen):

@@ -1,10 +1,9 @@
-"""The generator as judge: it is asked which label a text has.
+"""LLM-as-a-judge: the generator is asked which label a text has.
 
-Most are shown labelled gold. It is split into folds, and each prompt shows all folds but one. Every
-prompt judges every text, and the gold texts that it does not show: so the votes on gold come from
-prompts that had not seen them, as a classifier's cross-fitted ones do, and the votes on the other
-texts are means over several sets and orders of shots, on which a small model's judgement depends a
-great deal.
+Most generators are shown labelled gold. It is split into folds, and each prompt shows all folds but
+one. Every prompt judges every text, and the gold texts that it does not show: so gold is scored by
+prompts without it, as in cross-fitting, and the scores of the other texts are means over several
+sets and orders of shots, on which a small model's judgement depends a great deal.
 
 A base model continues a document, and its vote is the log-probability of each label's first token
 behind ``分類：``. A chat model answers in JSON, and its vote is the log-probability of each label
@@ -28,7 +27,7 @@ import numpy as np
 from japagen.config.task import Task
 from japagen.curation.label_check import Vote
 from japagen.data.dataset import Dataset
-from japagen.data.folds import deal_folds
+from japagen.data.folds import assign_folds
 from japagen.japanese.registers import Register
 from japagen.llm.backend import (
     AmbiguousOptionsError,
@@ -70,14 +69,14 @@ class Question:
 
 
 def plan_questions(texts: Dataset, gold: Dataset, seed: int) -> list[Question]:
-    """Every text once for each fold, and every gold text for its own; a fold's stand together.
+    """Plans a question per text and fold, and one per gold text; those of a fold stand together.
 
     Args:
         texts: What to judge.
         gold: Labelled texts; every label should have at least two.
         seed: Of the folds and of the order of the shots.
     """
-    own = deal_folds(np.unique(gold.labels, return_inverse=True)[1], FOLDS, seed)
+    own = assign_folds(np.unique(gold.labels, return_inverse=True)[1], FOLDS, seed)
     shown, asked = _one_line_each(gold), _one_line_each(texts)
     # One shot of every label has to fit, however many labels there are.
     most = _SHOT_CHARACTERS // len(set(gold.labels))
@@ -95,7 +94,7 @@ def plan_questions(texts: Dataset, gold: Dataset, seed: int) -> list[Question]:
 
 
 def plan_zero_shot(texts: Dataset, gold: Dataset) -> list[Question]:
-    """Every text and every gold text once, from what the task says of the labels alone.
+    """Plans one question per text and per gold text, without shots.
 
     Args:
         texts: What to judge.
@@ -232,9 +231,9 @@ def _variables(question: Question, task: Task, called: Mapping[str, str]) -> dic
 
 
 def read_judgement(answer: Answer | None, labels: Sequence[str]) -> list[float]:
-    """An answer as log-probabilities: its own, else its vote; all alike where it has neither.
+    """Reads an answer as log-probabilities; equal ones where it is unreadable.
 
-    Half a vote is shared by all labels, so that no single answer settles a text.
+    Where an answer only names a label, half a count is shared by all labels.
     """
     if answer is not None and len(answer.scores) == len(labels):
         return list(answer.scores)
@@ -266,18 +265,18 @@ def to_vote(
     texts: int,
     name: str = "generator",
 ) -> Vote:
-    """Puts the scores of all questions together; a text's are the mean over the prompts.
+    """Averages the scores of all questions over the prompts.
 
     From each prompt's scores its own mean over all that it judged is taken (batch calibration,
-    Zhou et al. 2023, arXiv:2309.17249): what a prompt holds for a label whatever the text depends
-    on which shots stand last, and a base model's favourite differs from prompt to prompt.
+    Zhou et al. 2023, arXiv:2309.17249): a prompt's preference for a label depends on
+    which shots stand last, and differs from prompt to prompt.
 
     Args:
         questions: What was asked.
         scores: Log-probability of every label for each question.
         gold: Number of gold texts.
         texts: Number of texts to check.
-        name: Of the voter.
+        name: Of the labeler.
     """
     values = np.asarray(scores, dtype=np.float64)
     on_gold, on_texts = (np.zeros((rows, values.shape[1])) for rows in (gold, texts))

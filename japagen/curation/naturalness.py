@@ -1,4 +1,4 @@
-"""Countable signs that a text was not written by somebody who meant it.
+"""Countable signs of unnatural writing.
 
 Each rule counts one thing in one text and names what it found. Limits are settings
 (`japagen.config.sections.Naturalness`); docs/curation.md has how often each rule meets real texts.

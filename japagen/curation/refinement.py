@@ -1,7 +1,7 @@
-"""Texts in doubt are criticised and written anew; the better of the two stays.
+"""Self-refinement: doubtful texts are criticised and rewritten; the better version stays.
 
-Self-refinement (Madaan et al. 2023, arXiv:2303.17651), with one difference: it is not the model
-that says whether it has done better, but a classifier that knows the gold alone.
+Self-refinement (Madaan et al. 2023, arXiv:2303.17651), with one difference: a classifier trained
+on gold only decides whether the rewrite is better, not the model itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Rewriter:
-    """Has a chat model criticise texts and write them anew.
+    """Has a chat model criticise and rewrite texts.
 
     Args:
         prompts: Where the templates come from.
@@ -63,10 +63,10 @@ class Rewriter:
         }
 
     def rewrite(self, rows: Sequence[Example], number: int) -> list[Example | None]:
-        """A child of each text, not judged yet; None where no readable answer came.
+        """Returns a rewrite of each text, not judged yet; None where no readable answer came.
 
         Args:
-            rows: Texts in doubt.
+            rows: Doubtful texts.
             number: Which round, from 1.
         """
         asked = [self._request(CRITICISE, row, number, {}) for row in rows]
@@ -136,15 +136,15 @@ def refine(
     filtered: Callable[[Dataset, int], Dataset],
     analyzer: RegisterAnalyzer,
 ) -> Dataset:
-    """Replaces texts in doubt by what was made of them, where that is better.
+    """Replaces doubtful texts by their rewrites where those are better.
 
     A child is better if its label is likelier than its parent's, it is in the register asked for
     and the filters let it pass. The other of the two stays as a rejected row.
 
     Args:
         dataset: Curated examples.
-        rounds: At most so many times a text is written anew.
-        doubt: Texts whose label is less likely are in doubt.
+        rounds: Most times that a text is rewritten.
+        doubt: Texts whose label is less likely are doubtful.
         score: Probability of its own label for every row, shape (rows,).
         rewrite: Makes a child of each text, by round.
         filtered: Applies the filters to the rows from some number on, beside those before.

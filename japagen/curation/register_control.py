@@ -1,4 +1,4 @@
-"""Holds a dataset to its registers: keep, rewrite or reject."""
+"""Register control: texts off register are kept, rewritten or rejected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Action = Literal["keep", "rewrite"]
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """What became of one text that was to be rewritten.
+    """The result of rewriting one text.
 
     Attributes:
         text: The new text; empty when refused.
@@ -50,7 +50,7 @@ Rewriter = Callable[[Sequence[tuple[Example, str]]], Sequence[Rewritten]]
 def control_registers(
     dataset: Dataset, actions: Sequence[Action], rules: Rewriter, model: Rewriter | None = None
 ) -> tuple[Dataset, Dataset | None]:
-    """Keeps, rewrites or rejects the examples that are not in the register asked for.
+    """Keeps, rewrites or rejects the examples that are off register.
 
     Each label and register has room for as many examples as were asked for in it. Examples in
     the register asked for take their places first; then every action is tried in turn on what
@@ -221,7 +221,7 @@ def rewrite_by_model(
     analyzer: RegisterAnalyzer,
     send: Callable[[Sequence[Request]], Mapping[str, Answer]],
 ) -> list[Rewritten]:
-    """Asks a model and takes the first attempt that stands the check of `why_not`.
+    """Asks a model and takes the first attempt that `why_not` accepts.
 
     Args:
         wanted: Examples, each with the register to write it in.
@@ -300,7 +300,7 @@ def _first_good(
 
 
 def why_not(before: str, after: str, target: str, analyzer: RegisterAnalyzer) -> str:
-    """Why a rewritten text cannot stand for the original; empty when it can.
+    """Why a rewritten text cannot replace the original; empty when it can.
 
     It has to be in the register wanted, keep every number and most nouns and bring few new
     ones, and be of like length. Verbs may change: 行く becomes 伺う.

@@ -1,6 +1,6 @@
-r"""How far a source's labels can be relied on, and how many gold texts one of its texts is worth.
+r"""Reliability of a source's labels, and how many gold texts one of its texts is worth.
 
-Four counts bear witness. A labeler that learnt from gold alone is right on some of the gold that
+There are four counts. A labeler trained on gold only is right on some of the gold that
 it has not seen, and agrees with some of the source's labels. A classifier trained on the source
 alone is right on some of the gold, and on some of the source's own texts held out. With K labels
 and errors that fall on all other labels alike, chance-corrected accuracies (p − 1/K) / (1 − 1/K)
@@ -13,10 +13,10 @@ correction for attenuation (1904) for classes. So
 where the exponents say that many texts average label noise out, and that the source's own held-out
 labels are noisy too; they were read off three benchmark tasks with 0, 30 and 100% of random labels
 once, and not fitted. A source that is more consistent than expected shows nothing: labels can be
-consistent and wrong. The posterior of r is summed over a grid. Where the labeler knows no more than
-chance, hardly any count says anything and the prior nearly stands: a writer is trusted until there
-is evidence against it. Of a source with fewer texts than gold, what a
-classifier learns from it is held against it as far as it has as many.
+consistent and wrong. The posterior of r is summed over a grid. Where the labeler is no better than
+chance, the counts carry hardly any information and the posterior stays near the prior: a writer is
+trusted until there is evidence against it. For a source with fewer texts than gold, the last two
+counts are weighted down in proportion.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ LEAST_WEIGHT = 0.05
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of the labels of one source.
+    """The evidence on the labels of one source.
 
     Attributes:
         labels: Number of labels.
         texts: Texts of the source that were judged.
-        agreed: Of these, how many the labeler gives the same label.
-        consistent: Of these, how many a classifier trained on the rest of the source does.
+        agreed: How many of them the labeler gives the same label.
+        consistent: How many of them a classifier trained on the rest of the source does.
         gold: Gold texts.
-        recognized: Of these, how many the labeler, not having seen them, is right on.
-        transferred: Of these, how many a classifier trained on the source alone is right on.
-        off_topic: Texts of the source that are about something else than gold is.
+        recognized: How many of them the labeler, fitted without them, is right on.
+        transferred: How many of them a classifier trained on the source alone is right on.
+        off_topic: Texts of the source that are off topic with respect to gold.
     """
 
     labels: int
@@ -109,7 +109,7 @@ class Reliability:
 
     @property
     def on_topic(self) -> float:
-        """The share of the source's texts that are about what gold is about."""
+        """The share of the source's texts that are on topic."""
         known = self.evidence
         return 1 - known.off_topic / known.texts if known and known.texts else 1.0
 
@@ -129,7 +129,7 @@ class Reliability:
 
 
 def estimate_reliability(evidence: Evidence | None, prior: Writer = "writer") -> Reliability:
-    """Sums the posterior over a grid of reliabilities and of labeler accuracies.
+    """Computes the posterior over a grid of reliabilities and labeler accuracies.
 
     Args:
         evidence: The four counts; None, or counts without texts or gold, give the prior.
@@ -147,7 +147,7 @@ def estimate_reliability(evidence: Evidence | None, prior: Writer = "writer") ->
 
 
 def estimate_accuracy(recognized: int, gold: int, labels: int) -> Reliability:
-    """How reliable labelers are, from gold that they had not seen.
+    """Estimates how reliable labelers are, on gold that they had not seen.
 
     Args:
         recognized: Gold texts that they are right on.
@@ -224,7 +224,7 @@ _MOST_GOLD, _BLOCK = 5000, 1024
 
 
 def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Finds texts that no gold text is as near to as gold texts are to each other.
+    """Finds off-topic texts: farther from all gold texts than gold texts are from each other.
 
     Args:
         gold: Encoder vectors, shape (n, d).
@@ -245,7 +245,7 @@ def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.
 
 
 def _nearest(rows: Floats, own: Floats, *, itself: bool = False) -> Floats:
-    """The greatest cosine of each row to gold, some rows at a time: all at once fill the memory."""
+    """The largest cosine of each row with gold, in chunks of rows to bound memory."""
     found = np.empty(len(rows))
     for start in range(0, len(rows), _BLOCK):
         cosines = rows[start : start + _BLOCK] @ own.T

@@ -1,7 +1,7 @@
 """Examples for annotation tools, and their answers back: Label Studio and Argilla.
 
 Both are given each text's label as a suggestion, with the trust in it as its score, and one more
-choice beside the labels: that the text is no good. They serve tasks with one label a text.
+choice beside the labels: that the text is no good. They serve tasks with one label per text.
 """
 
 from __future__ import annotations

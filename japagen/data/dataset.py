@@ -19,19 +19,19 @@ from japagen.japanese.registers import Register
 
 Label = str | float | list[str]
 Split = Literal["train", "test", "synthetic", "unlabelled"]
-# How texts were derived that were written anew: in another register, or refined.
+# Values of `derived` for rewritten texts: into another register, or refined.
 REWRITTEN = "rewritten"
 # How texts were derived that were synthesised towards gold's gradients, and the filter of those
 # that they replaced.
 SYNTHESISED = "synthesised"
-# Filters of rows that were turned down for their register alone.
+# Filters that reject rows for their register alone.
 HELD_BACK = ("register", "rewritten")
 SPLITS: tuple[Split, ...] = ("train", "test", "synthetic", "unlabelled")
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Which curation filter turned an example down, and by how much.
+    """The filter that rejected an example, with the value and the threshold.
 
     Attributes:
         filter: Name of the filter.
@@ -66,13 +66,13 @@ class Example:
         parent_id: The example it was rewritten from, or the first text that a pair was made of.
         shot_ids: Gold examples that the prompt showed or that what it asked for was found in; a
             fold that holds one out must drop this.
-        round: Round of the closed loop, from 0.
+        round: Round of iterative generation, from 0.
         generator: Identity of the generator.
         prompt_id: Name and hash of the prompt template.
         seed: The request's seed.
         weight_distribution: Weight from aligning distributions, at least 0.
-        weight_label: Trust in the label, at least 0.
-        rejected: Set when curation turned the example down.
+        weight_label: Confidence in the label, at least 0.
+        rejected: Set when curation rejected the example.
     """
 
     text: str
@@ -192,7 +192,7 @@ def _ids(examples: Sequence[Example]) -> list[str]:
 
 
 def _default_column(name: str, rows: int, of_type: pa.DataType) -> pa.Array:
-    """What examples have in a column that their file lacks."""
+    """The default of a column that a file lacks."""
     given = next(f for f in fields(Example) if f.name == name)
     if given.default is MISSING and given.default_factory is MISSING:
         raise KeyError(name)
@@ -215,7 +215,7 @@ class Dataset:
     """An ordered, immutable set of examples in an Arrow table.
 
     Attributes:
-        table: One row an example, columns as the fields of `Example`.
+        table: One row per example, columns as the fields of `Example`.
     """
 
     table: pa.Table = field(repr=False)

@@ -77,7 +77,7 @@ def _write_file(
 ) -> list[Path]:
     if form in ("argilla", "label-studio") and not isinstance(dataset.labels[0], str):
         raise JapagenError(
-            f"Expected one label a text for {form}, found numbers or several labels.",
+            f"Expected one label per text for {form}, found numbers or several labels.",
             "Export as jsonl, csv or parquet.",
         )
     if form == "argilla":

@@ -1,4 +1,4 @@
-"""Splits gold into blocks, so that what was shown to write a text can be told from what was not.
+"""Splits gold into blocks, so that the gold behind a text can be kept apart from the rest.
 
 Shots are drawn from as few blocks of a label as hold them, and cross-validation holds out whole
 blocks: a synthetic text then judges the blocks that its prompt did not touch.
@@ -22,7 +22,7 @@ LEAST_TO_HOLD_OUT = 4
 
 
 def gold_blocks(gold: Dataset, seed: int) -> dict[str, int]:
-    """Deals each label's texts into at most `BLOCKS` blocks of sizes that differ by one at most.
+    """Assigns each label's texts to at most `BLOCKS` blocks of sizes that differ by one at most.
 
     The deal depends on ids, labels and the seed, not on the order of rows. Repetitions of one
     text share a block: one of them held out must not be known from the other.
@@ -54,7 +54,7 @@ def hash_rank(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def deal_folds(targets: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
+def assign_folds(targets: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
     """Deals rows into folds at random, each label evenly; shape (rows,)."""
     order = np.random.default_rng(seed).permutation(len(targets))
     order = order[np.argsort(targets[order], kind="stable")]

@@ -18,7 +18,7 @@ from japagen.errors import JapagenError, nearest
 
 Kind = Literal["classification", "multi_label", "regression"]
 Floats = npt.NDArray[np.float64]
-# All that are shown for a kind; the first leads unless the task names another.
+# The metrics shown for a kind; the first is the main one unless the task names another.
 METRICS_OF: dict[Kind, tuple[str, ...]] = {
     "classification": ("macro_f1", "accuracy", "matthews"),
     "multi_label": ("macro_f1", "micro_f1", "exact_match"),
@@ -36,7 +36,7 @@ class LabelSpace:
     """The labels of one task.
 
     Attributes:
-        kind: One class a text, any number of tags, or a number.
+        kind: One class per text, any number of tags, or a number.
         names: Every class; every tag; or the anchors of the scale, as written in the task.
         may_be_empty: Whether a text may have no tag at all.
     """
@@ -79,7 +79,7 @@ class LabelSpace:
 
     @property
     def outputs(self) -> int:
-        """Numbers that a model gives for one text."""
+        """Number of outputs of a model for one text."""
         return 1 if self.kind == "regression" else len(self.names)
 
     @cached_property
@@ -133,10 +133,10 @@ class LabelSpace:
         return name
 
     def asked(self, gold: Sequence[Label] = ()) -> dict[str, float]:
-        """The names to ask for, with how often, adding up to the number of labels.
+        """The names to ask for, with their weights, adding up to the number of labels.
 
-        Classes and anchors are asked for alike. Of tags it is the sets that gold has, as often
-        as it has them: which tags go together is not for chance to say. Without gold, each alone.
+        Classes and anchors have equal weights. For tags it is the sets that gold has, as often as
+        it has them, since tags do not combine at random; without gold, each tag alone.
         """
         sets = Counter(self.name(label) for label in gold) if self.kind == "multi_label" else None
         if not sets:
@@ -144,7 +144,7 @@ class LabelSpace:
         return {name: sets[name] / sets.total() * len(self.names) for name in sorted(sets)}
 
     def closeness(self, label: Label, name: str) -> float:
-        """How good an example of ``name`` a text with another label is, 0 (none) to 1.
+        """Suitability of a text with another label as an example of ``name``, 0 (none) to 1.
 
         For tags the Jaccard index of both sets, for other kinds whether they are the same.
         """
@@ -220,7 +220,7 @@ class LabelSpace:
         return codes
 
     def decide(self, outputs: Floats) -> Floats:
-        """From what a classifier gives (`codes` of no certainty) to the `codes` it decides on.
+        """Turns predicted probabilities or numbers into the `codes` of a decision.
 
         Args:
             outputs: Probabilities of classes or tags, or numbers, shape (n, outputs).
@@ -238,7 +238,7 @@ class LabelSpace:
         return decided
 
     def by_name(self, outputs: Floats) -> Floats:
-        """What a classifier gives, by name, shape (n, names); of a number 1 at its anchor."""
+        """Predictions by name, shape (n, names); for a number 1 at its anchor."""
         if self.kind != "regression":
             return outputs
         nearest = np.abs(outputs - self.anchors).argmin(axis=1)
@@ -284,7 +284,7 @@ def label_indices(dataset: Dataset, labels: Sequence[str]) -> npt.NDArray[np.int
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Texts that a classifier learns from although nobody labelled them (Lee 2013).
+    """Pseudo-labelled texts (Lee 2013).
 
     Attributes:
         texts: The texts, each with its likeliest label.

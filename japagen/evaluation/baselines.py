@@ -1,7 +1,7 @@
-"""What a reader would try first: classifiers of a few lines, to hold a run's own against.
+"""Baselines: classifiers of a few lines to compare a run's classifier with.
 
-Nothing of japagen's is in them: no descriptions, weights, frozen parts or calibration. They are
-fitted to labelled texts and return what they give for others.
+They use nothing of japagen's: no descriptions, weights, frozen parts or calibration. They are
+fitted to labelled texts and return probabilities for others.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def fit_plain(
     max_steps: int | None = None,
     progress: Progress = lambda steps, _: steps,
 ) -> Floats:
-    """Fine-tunes an encoder with a fresh linear layer on its pooled states, as textbooks have it.
+    """Fine-tunes an encoder with a fresh linear layer on its pooled states, the textbook way.
 
     AdamW over everything at 5e-5, and at 1e-3 for the fresh layer, which learns too little in so
     few steps otherwise; 16 texts a batch, those of like length together; all texts weigh alike.
@@ -164,7 +164,7 @@ def _encoded(data: Dataset, encoder: Encoder, max_length: int) -> list[dict[str,
 
 
 def _batches(lengths: Sequence[int], steps: int, rng: random.Random) -> Iterator[list[int]]:
-    """Batches of like lengths, in a random order: half the padding, and so half the time."""
+    """Batches of similar lengths in random order: half the padding, and so half the time."""
     made = 0
     while made < steps:
         order = list(range(len(lengths)))

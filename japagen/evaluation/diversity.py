@@ -254,7 +254,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Alarm:
-    """A measure by which a set is less diverse than the one it is held against.
+    """A measure by which a set is less diverse than the one it is compared with.
 
     Attributes:
         kind: "round" for a round against the first, "gold" for synthetic against gold.
@@ -275,7 +275,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Diversity:
-    """How varied a synthetic set is.
+    """The diversity of a synthetic set.
 
     Attributes:
         against_gold: Synthetic and, where there is any, gold.
@@ -539,7 +539,7 @@ def _narrowed(
 
 
 def _diversity(measure: str, value: float) -> float:
-    """The measure as something of which more is more diverse."""
+    """The measure, oriented so that larger means more diverse."""
     if measure == "self_bleu":
         return 100.0 - value
     return value - 1.0 if measure == "topics" else value

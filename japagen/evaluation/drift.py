@@ -1,7 +1,7 @@
-"""Tells whether new traffic still looks like what a classifier was made for.
+"""Drift detection: whether new texts still look like those a classifier was trained for.
 
-Beside a classifier lies a profile of texts that it has not learnt from: hashed word counts,
-registers, lengths and the probabilities it gave, none of which spell out a text. New traffic is
+Next to a classifier lies a profile of texts that it was not trained on: hashed word counts,
+registers, lengths and predicted probabilities, from which no text can be read. New texts are
 compared with it by permutation tests, so that 50 texts and 50,000 are judged by the same rule.
 """
 
@@ -46,13 +46,13 @@ Verdict = Literal["steady", "watch", "retrain"]
 # The least change that matters, whatever its significance. Words: bits of Jensen-Shannon
 # divergence beyond what two samples of one population of these sizes show.
 _MATTERS = {"words": 0.02, "registers": 0.1, "length": 0.1, "labels": 0.1, "confidence": 0.05}
-# What the classifier does is worse news than what it reads.
+# A change of the predictions weighs more than one of the texts.
 _OUTPUTS = ("labels", "confidence")
 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What is kept of a sample of texts.
+    """The statistics that are kept of a sample of texts.
 
     Attributes:
         words: Shape (n, buckets): hashed counts of lemmas.
@@ -138,7 +138,7 @@ def profile(
     *,
     tagger: Tagger | None = None,
 ) -> Profile:
-    """Counts a sample of texts.
+    """Computes the profile of a sample of texts.
 
     Args:
         texts: The texts; pairs joined by a line break.
@@ -159,7 +159,7 @@ def profile(
 
 
 def profile_of(examples: Dataset, classifier: Classifier) -> Profile:
-    """Classifies texts, at most a few thousand of them, and counts them.
+    """Classifies at most a few thousand texts, and computes their profile.
 
     Args:
         examples: Texts or pairs; labels are not read.
@@ -202,7 +202,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Drift:
-    """What comparing found.
+    """The result of a comparison.
 
     Attributes:
         verdict: "steady"; "watch" where what is read has changed; "retrain" where what the
@@ -232,7 +232,7 @@ def compare(reference: Profile, texts: Sequence[str], new: Profile, seed: int = 
     checks) and it is large enough to matter.
 
     Args:
-        reference: The profile beside the classifier.
+        reference: The profile next to the classifier.
         texts: The new texts, of which words are named.
         new: Their profile.
         seed: Of samples and permutations.

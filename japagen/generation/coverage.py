@@ -1,4 +1,4 @@
-"""How far texts cover what the task wants of them: concepts, rare and boundary cases, balance."""
+"""How far texts cover what the task wants of them: concepts, rare and boundary cases."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
 from japagen.config.sections import Kind, Knowledge
-from japagen.config.task import Task, balance_shares
+from japagen.config.task import Task
 from japagen.data.dataset import Dataset
 from japagen.generation.topics import as_item
 from japagen.japanese.morphology import Tagger
@@ -46,27 +43,6 @@ class Covered:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
-class Balanced:
-    """How often a label's texts show one value of an attribute.
-
-    Attributes:
-        attribute: Such as 性別.
-        value: Such as 女性.
-        wanted: Share among the texts that show any value.
-        found: Kept texts of the label that show it.
-        share: Share among those that show any; None where none does.
-        weighted: The same by the texts' weights.
-    """
-
-    attribute: str
-    value: str
-    wanted: float
-    found: int
-    share: float | None
-    weighted: float | None
-
-
 @dataclass(frozen=True)
 class LabelCoverage:
     """What the kept texts of one label cover.
@@ -74,29 +50,22 @@ class LabelCoverage:
     Attributes:
         kept: How many there are.
         covered: Concepts and cases, in the task's order.
-        balanced: Values of attributes, in the task's order.
     """
 
     kept: int
     covered: tuple[Covered, ...]
-    balanced: tuple[Balanced, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready form."""
         return {
             "kept": self.kept,
             "covered": [asdict(c) for c in self.covered],
-            "balanced": [asdict(b) for b in self.balanced],
         }
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> LabelCoverage:
         """Inverse of `to_dict`."""
-        return cls(
-            row["kept"],
-            tuple(Covered(**c) for c in row["covered"]),
-            tuple(Balanced(**b) for b in row["balanced"]),
-        )
+        return cls(row["kept"], tuple(Covered(**c) for c in row["covered"]))
 
 
 Knowledges: TypeAlias = Mapping[str, tuple[Knowledge, ...]]
@@ -119,9 +88,7 @@ def passages_in(requests: Sequence[Request]) -> list[str]:
 
 def wants_coverage(task: Task) -> bool:
     """Whether a task says what its texts are to cover."""
-    return bool(task.balance) or any(
-        task.wanted_shares(label) or task.generation.grid(label) for label in task.labels
-    )
+    return any(task.wanted_shares(label) or task.generation.grid(label) for label in task.labels)
 
 
 def measure_coverage(
@@ -139,14 +106,15 @@ def measure_coverage(
     asked: dict[str, Counter[Knowledge]] = {label: Counter() for label in task.labels}
     written = Counter[str]()
     columns = ("label", "label_asked", "text", "id", "parent_id", "rejected")
-    given = zip(*map(dataset.column, columns), dataset.weights.tolist(), strict=True)
-    for label, wanted, text, own_id, parent, rejected, weight in given:
+    for label, wanted, text, own_id, parent, rejected in zip(
+        *map(dataset.column, columns), strict=True
+    ):
         if not parent:
             own = label if wanted is None else wanted
             written[own] += 1
             asked[own].update(named.get(own_id, ()))
         if not rejected:
-            rows[label].append(_Row(text, named.get(_origin(parent or own_id), ()), weight))
+            rows[label].append(_Row(text, named.get(_origin(parent or own_id), ())))
     return {
         label: _of_label(task, label, rows[label], asked[label], written[label], tagger)
         for label in task.labels
@@ -159,11 +127,10 @@ def _origin(text: str) -> str:
 
 
 class _Row(NamedTuple):
-    """A kept text, what its request named, and its weight."""
+    """A kept text, and what its request named."""
 
     text: str
     named: tuple[Knowledge, ...]
-    weight: float
 
 
 def _of_label(
@@ -179,18 +146,7 @@ def _of_label(
     found = [(concepts.found(row.text), row.named) for row in rows]
     wanted |= _wanted_values(task, label, asked, written)
     covered = tuple(_covered(known, share, found, asked) for known, share in wanted.items())
-    shown = shown_values(task, [row.text for row in rows], tagger)
-    weights = np.array([row.weight for row in rows])
-    balanced = []
-    for attribute, values in task.balance.items():
-        total = sum(int(shown[attribute, value].sum()) for value in values)
-        mass = sum(float(weights @ shown[attribute, value]) for value in values)
-        for value, share in balance_shares(values).items():
-            there = shown[attribute, value]
-            n, weight = int(there.sum()), float(weights @ there)
-            shares = (n / total if total else None, weight / mass if mass else None)
-            balanced.append(Balanced(attribute, value, share, n, *shares))
-    return LabelCoverage(len(rows), covered, tuple(balanced))
+    return LabelCoverage(len(rows), covered)
 
 
 def _wanted_values(
@@ -204,55 +160,6 @@ def _wanted_values(
         if total:
             wanted |= dict.fromkeys(known, total / len(known) / written)
     return wanted
-
-
-def shown_values(
-    task: Task, texts: Sequence[str], tagger: Tagger
-) -> dict[tuple[str, str], npt.NDArray[np.bool_]]:
-    """Attribute and value to a mask, shape (len(texts),), of the texts that show it."""
-    words = {
-        (attribute, value): set(given.words)
-        for attribute, values in task.balance.items()
-        for value, given in values.items()
-    }
-    terms = Terms([word for each in words.values() for word in each], tagger)
-    found = [terms.found(text) for text in texts] if words else []
-    return {key: np.array([bool(seen & each) for seen in found]) for key, each in words.items()}
-
-
-def balance_factors(task: Task, dataset: Dataset, tagger: Tagger) -> npt.NDArray[np.float64]:
-    """Weights before alignment that put the task's skews right within each label.
-
-    Of the texts that show one value of an attribute alone, those of a value count for as much as
-    its wanted share, and all together for as much as before. No text is more than doubled or
-    halved: what is missing altogether cannot be weighted into being.
-
-    Args:
-        task: The task.
-        dataset: Synthetic texts, n of them; rejected ones have a factor of 1.
-        tagger: The morphological analyser.
-
-    Returns:
-        Shape (n,); all 1 without a ``balance`` in the task.
-    """
-    factors = np.ones(len(dataset))
-    if not task.balance:
-        return factors
-    shown = shown_values(task, dataset.texts, tagger)
-    labels, weights = np.array(dataset.labels), dataset.weights
-    for attribute, values in task.balance.items():
-        alone = sum(shown[attribute, v].astype(int) for v in values) == 1
-        for label in task.labels:
-            rows = {v: (labels == label) & alone & shown[attribute, v] for v in values}
-            mass = {v: float(weights[mask].sum()) for v, mask in rows.items()}
-            total = sum(mass.values())
-            for value, share in balance_shares(values).items():
-                if mass[value] > 0:
-                    factors[rows[value]] *= np.clip(share * total / mass[value], 0.5, 2.0)
-            mine = labels == label
-            before, after = weights[mine].sum(), (weights * factors)[mine].sum()
-            factors[mine] *= before / after if after > 0 else 1.0
-    return factors
 
 
 def _covered(
@@ -289,15 +196,3 @@ def due(coverage: LabelCoverage, size: int) -> dict[Knowledge, float]:
         if c.kind != "attribute"
     }
     return {known: number for known, number in wants.items() if number > 0}
-
-
-def skews(coverage: LabelCoverage) -> dict[tuple[str, str], float]:
-    """Texts that each value of an attribute lacks, by a label's coverage."""
-    lacking = {}
-    for attribute in dict.fromkeys(b.attribute for b in coverage.balanced):
-        values = [b for b in coverage.balanced if b.attribute == attribute and b.wanted > 0]
-        level = max((b.found / b.wanted for b in values), default=0.0)
-        for b in values:
-            if level * b.wanted - b.found > 0:
-                lacking[attribute, b.value] = level * b.wanted - b.found
-    return lacking

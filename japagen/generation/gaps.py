@@ -1,13 +1,13 @@
-"""What gold has and the texts so far have too little of, beyond gold's own sampling error.
+"""Coverage gaps: what the texts so far lack relative to gold, beyond gold's sampling error.
 
 For each label, the share of gold texts that show a trait (a word, a sentence ending, a band of
 length) is compared with the share of synthetic texts that do. Gold is small, so a trait counts as
 missing only where Fisher's exact test, one-sided, says that texts of one population would differ
 by as much with a probability of no more than α; a word of one gold text in sixteen never does.
-A trait that no label shows to be missing by itself may still be missing over all labels, against
-gold and unlabelled texts together; it is then missing from the labels whose gold shows it. What is
-asked for is not gold's share but one standard error less, since a trait that was picked for being
-rarer than in gold owes some of that to gold's chance.
+A trait that is not significant in any single label may still be significant over all labels,
+against gold and unlabelled texts together; it is then missing from the labels whose gold shows it.
+The target is one standard error below gold's share, since selecting the largest gaps overestimates
+them (regression to the mean).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from japagen.data.dataset import Dataset
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.traits import LengthBands, Traits, traits_of
 
-# With 16 gold a label over four labels, 24 other real texts a label were said to lack 1.4 traits in
-# all (mean of eight draws) and 18 of a 270M model 6.9. A false one costs a request that names a
-# word of gold.
+# With 16 gold texts per label over four labels, 24 other real texts per label were said to lack
+# 1.4 traits in all (mean of eight draws) and 18 of a 270M model 6.9. A false one costs a request
+# that names a word of gold.
 ALPHA = 0.02
 _LEAST_GOLD = 2
 _KINDS: tuple[Kind, ...] = ("word", "ending", "length_band")
@@ -38,14 +38,14 @@ Trait: TypeAlias = tuple[Kind, str]
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A trait that synthetic texts of one label have too seldom.
+    """A trait that is too rare in the synthetic texts of one label.
 
     Attributes:
         kind: ``word``, ``ending`` or ``length_band``.
         item: The trait as people write it.
         target: Share of the target's texts that show it, one standard error below what was found.
         synthetic: Share of the synthetic texts of the label that show it.
-        chance: How probable a difference as large is without any shortfall.
+        chance: p-value of the difference.
         gold_ids: The gold texts of the label that show it.
     """
 
@@ -59,7 +59,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class _Shown:
-    """How many of n texts show each trait."""
+    """Counts of the texts that show each trait, of n texts."""
 
     n: int
     counts: Counter[Trait]
@@ -74,7 +74,7 @@ def shortfall(
     *,
     alpha: float = ALPHA,
 ) -> dict[str, list[Missing]]:
-    """Finds what each label's synthetic texts have too little of.
+    """Finds the traits that are too rare in each label's synthetic texts.
 
     Args:
         synthetic: The texts so far; rejected ones are left out.
@@ -82,7 +82,7 @@ def shortfall(
         unlabelled: More texts of the target population, or None.
         labels: The labels to compare.
         tagger: The morphological analyser.
-        alpha: Largest probability by chance of what counts as missing.
+        alpha: Significance level.
 
     Returns:
         Label to what is missing, the largest gaps first.
@@ -140,7 +140,7 @@ def _count(texts: Sequence[frozenset[Trait]]) -> _Shown:
 
 
 def _lacking(target: _Shown, made: _Shown, alpha: float) -> dict[Trait, tuple[float, float, float]]:
-    """Trait to its share asked for, its share so far and its probability by chance."""
+    """Maps each trait to its target share, its share so far and its p-value."""
     from scipy.stats import hypergeom
 
     candidates = [
@@ -176,7 +176,7 @@ def _order(missing: Missing) -> tuple[float, str, str]:
 
 
 def _without_parts(missing: Sequence[Missing]) -> list[Missing]:
-    """Leaves out words that stand in another missing word of the same gold texts."""
+    """Leaves out words that are part of another missing word of the same gold texts."""
     words = [m for m in missing if m.kind == "word"]
 
     def is_part(one: Missing) -> bool:
@@ -227,7 +227,7 @@ def round_distances(
 ) -> list[dict[str, Distance]]:
     """Measures the texts after each round against gold and unlabelled texts together.
 
-    The standard error comes from the spread of the draws: k of n texts without replacement vary
+    The standard error comes from the variance of the draws: k of n texts without replacement vary
     by (n − k)/k of the variance that n texts have as a sample.
 
     Args:
@@ -273,8 +273,9 @@ def _distance(
 def has_fallen(before: Distance, after: Distance) -> bool:
     """Whether a distance fell by more than the standard error of the difference.
 
-    The texts after a round hold those before it, so the two means vary together: their covariance
-    is the variance of the larger set's, and the difference varies by what the smaller has more.
+    The texts after a round include those before it, so the two means are correlated: their
+    covariance is the variance of the larger set's mean, and the variance of the difference is what
+    the smaller set's exceeds it by.
     """
     margin = max(0.0, before.error**2 - after.error**2) ** 0.5
     return bool(before.value - after.value > margin)

@@ -190,7 +190,7 @@ def to_pairs(
 ) -> Dataset:
     """Joins both turns: a row for each first text and label, first texts in order.
 
-    A first text that failed or was turned down leaves its rows rejected with its reason.
+    A first text that failed or was rejected leaves its rows rejected for the same reason.
 
     Args:
         task: The task.
@@ -258,7 +258,7 @@ def _asked(task: Task, gold: Dataset | None) -> list[str]:
 
 
 def _number(task: Task, gold: Dataset | None) -> int:
-    """First texts: as many as make per_label pairs a label."""
+    """First texts: as many as are needed for per_label pairs per label."""
     wanted = task.generation.per_label * len(task.labels)
     return max(1, round(wanted / len(_asked(task, gold))))
 

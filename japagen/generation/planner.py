@@ -1,4 +1,4 @@
-"""Decides what is asked for, and turns the answers into examples."""
+"""Plans the requests of a run, and turns the answers into examples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from japagen.llm.requests import draft_request, identified, one_line, read_texts
 
 
 def strategy_of(task: Task, gold: Dataset | None) -> str:
-    """How texts are asked for: where there is gold few-shot, unless the task says otherwise."""
+    """The strategy of a task: few-shot where there is gold, unless the task says otherwise."""
     if task.generation.strategy in ("few_shot", "zero_shot"):
         return task.generation.strategy
     return "few_shot" if gold is not None and len(gold) else "zero_shot"
@@ -61,7 +61,7 @@ def plan_requests(
     tagger: Tagger | None = None,
     corpus: Dataset | None = None,
 ) -> list[Request]:
-    """Decides every request of a run, as far as that is possible before the first answer.
+    """Plans every request of a run, as far as that is possible before the first answer.
 
     Args:
         task: The task.
@@ -74,7 +74,7 @@ def plan_requests(
 
     Returns:
         The requests, in the order to send them. Those of later rounds name what the user wants
-        covered, and not yet what the earlier rounds will turn out to lack.
+        covered; the gaps that earlier rounds leave are not known yet.
     """
     planner = RequestPlanner(task, gold, prompts, generator, tagger, corpus)
     requests: list[Request] = []
@@ -85,17 +85,17 @@ def plan_requests(
 
 
 def first_wants(task: Task, label: str, size: int) -> dict[Knowledge, float]:
-    """Texts of a label, of ``size``, that each thing the user wants covered is due."""
+    """Maps each topic that the user wants covered to its number of texts, of a label's ``size``."""
     return {known: share * size for known, share in task.wanted_shares(label).items()}
 
 
 class RequestPlanner:
-    """Decides requests, a round at a time.
+    """Plans requests, a round at a time.
 
     Requests that share a prompt stand together, so that a backend can reuse the prefix; shot
-    sets of different labels take turns, so that a run cut short is still balanced. Everything
-    is drawn from the task's seed, and a round depends on earlier ones only by what it is told
-    to name.
+    sets of different labels take turns, so that a run cut short is still balanced. The task's
+    seed decides everything random, and a round depends on earlier ones only through what it is
+    told to name.
 
     Args:
         task: The task.
@@ -150,13 +150,13 @@ class RequestPlanner:
             number: Which round, from 0.
             size: Texts for each label.
             registers: Label to register name to share.
-            wanted: Label to what is to be named, in how many texts; scaled down where that is
-                more than there are. The rest name an item of the task's knowledge, or nothing.
+            wanted: Label to topic to the number of texts that should name it; scaled down where
+                that is too many. The rest name an item of the task's knowledge, or nothing.
         """
         groups: list[tuple[int, list[Request]]] = []
         for label, texts in apportion(self._asked, size * len(self._task.labels)).items():
             counts = apportion(registers[label], texts)
-            items = deal(wanted.get(label, {}), texts, self._phrasing.items(label, number))
+            items = assign_topics(wanted.get(label, {}), texts, self._phrasing.items(label, number))
             cells = fitted(spread(items, counts), self._phrasing.fits)
             for register, named in cells.items():
                 groups += self._cell(number, label, register, named)
@@ -167,8 +167,9 @@ class RequestPlanner:
         self, number: int, label: str, register: str, named: Sequence[Knowledge | None]
     ) -> list[tuple[int, list[Request]]]:
         """The requests of one label and register, by shot set."""
-        batches = self._batches(named)
-        size = max(1, self._task.generation.completions_per_shot_set // max(1, self._several))
+        texts = max(1, self._several)
+        batches = [named[i : i + texts] for i in range(0, len(named), texts)]
+        size = max(1, self._task.generation.completions_per_shot_set // texts)
         groups = []
         for start in range(0, len(batches), size):
             turn = self._turns[label, register]
@@ -182,19 +183,6 @@ class RequestPlanner:
             groups.append((turn, group))
         return groups
 
-    def _batches(self, named: Sequence[Knowledge | None]) -> list[list[Knowledge | None]]:
-        """What the texts of each request name; a text that is put in other words is alone."""
-        batches: list[list[Knowledge | None]] = []
-        room = 0
-        for known in named:
-            alone = known is not None and known.kind == "paraphrase"
-            if alone or not room:
-                batches.append([])
-                room = 0 if alone else max(1, self._several)
-            batches[-1].append(known)
-            room -= not alone
-        return batches
-
     def _to_ask(
         self,
         number: int,
@@ -202,7 +190,7 @@ class RequestPlanner:
         shots: Sequence[Example],
         batch: Sequence[Knowledge | None],
     ) -> _Asked:
-        """Draws all that one request says."""
+        """Draws the content of one request."""
         label, register, turn = place[1:4]
         places = [place] if len(batch) == 1 else [[*place, i] for i in range(len(batch))]
         knowns = [
@@ -220,7 +208,7 @@ class RequestPlanner:
 
     def _how(self, label: str, register: str, known: Knowledge | None) -> Settings:
         """How the next text of a label and register is to be written."""
-        if not self._grid or (known is not None and known.kind == "paraphrase"):
+        if not self._grid:
             return ()
         key = label, register
         if key not in self._settings:
@@ -237,7 +225,7 @@ class RequestPlanner:
         return request
 
     def missing(self, requests: Sequence[Request], answers: Mapping[str, Answer]) -> list[Request]:
-        """Requests for the texts that lists came without, each to be written as it was to be.
+        """Requests for the texts that answers are short of, with the settings they were to have.
 
         Args:
             requests: What this planner planned, these requests among it.
@@ -269,12 +257,10 @@ class RequestPlanner:
     def _draft(self, asked: _Asked) -> Request:
         task, g = self._task, self._task.generation
         first = asked.knowns[0]
-        rewriting = first is not None and first.kind == "paraphrase" and bool(first.gold_ids)
-        several = self._several > 0 and not (first is not None and first.kind == "paraphrase")
-        # A text that is put in other words stands alone: it descends from itself.
-        shots = [] if rewriting else asked.shots
+        several = self._several > 0
+        shots = asked.shots
         shown = [one_line(e.text) for e in shots]
-        # Texts of several labels stand among those of others: each says whose it is.
+        # Shots of several labels stand next to each other: each shows its own.
         marked = task.kind == "multi_label"
         variables: dict[str, Any] = {
             **label_variables(task, asked.label),
@@ -292,15 +278,13 @@ class RequestPlanner:
                 for known, settings in zip(asked.knowns, asked.settings, strict=True)
             ],
         }
-        if rewriting and first is not None:
-            variables["original"] = self._phrasing.original(first)
         knowns = [known for known in asked.knowns if known]
         ids = [*(e.id for e in shots), *(id_ for known in knowns for id_ in known.gold_ids)]
         said = [
             "\n".join(f"{name}：{value}" for name, value in settings) for settings in asked.settings
         ]
         return draft_request(
-            "paraphrase" if rewriting else self._strategy,
+            self._strategy,
             variables,
             self._prompts,
             self._generator,
@@ -317,11 +301,11 @@ class RequestPlanner:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What one request is made of.
+    """Everything that one request is made of.
 
     Attributes:
-        number: Round of the closed loop.
-        place: What tells the request from the others of its task.
+        number: Round of iterative generation.
+        place: Identifies the request among those of its task.
         label: The label asked for.
         register: Name of the register asked for.
         shots: Gold that the prompt shows, as it shows it.
@@ -343,7 +327,7 @@ class _Asked:
 def texts_per_request(
     task: Task, prompts: PromptLibrary, generator: GeneratorInfo, strategy: str
 ) -> int:
-    """Texts that a request lists; 0 where each request asks for one text, not for a list.
+    """How many texts a request lists; 0 where a request asks for a single text.
 
     Raises:
         JapagenError: If a list is asked for and the template cannot ask for one.
@@ -362,18 +346,19 @@ def texts_per_request(
     )
 
 
-def deal(
+def assign_topics(
     wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge | None]
 ) -> list[Knowledge | None]:
-    """Gives each of ``size`` texts one thing to name, or none.
+    """Assigns each of ``size`` texts one topic to name, or none.
 
     Args:
-        wanted: In how many texts each thing is wanted; scaled down where that is too many.
+        wanted: The number of texts that should name each topic; scaled down where that is too
+            many.
         size: How many texts are asked for.
-        others: What texts left over name; they name nothing when it ends.
+        others: Topics of the texts left over; they name nothing when it ends.
 
     Returns:
-        One entry a text; equal ones and those of one kind stand together.
+        One entry per text; equal ones and those of one kind stand together.
     """
     shares: dict[Knowledge | None, float] = {k: n for k, n in wanted.items() if n > 0}
     free = max(0.0, size - sum(shares.values()))
@@ -387,7 +372,7 @@ def deal(
 def spread(
     items: Sequence[Knowledge | None], counts: Mapping[str, int]
 ) -> dict[str, list[Knowledge | None]]:
-    """Gives out a label's items over its registers, each register an even part of every kind."""
+    """Spreads a label's topics over its registers, each register an even part of every kind."""
     slots = sorted(
         ((i + 0.5) / count, place, register)
         for place, (register, count) in enumerate(counts.items())
@@ -400,7 +385,7 @@ def spread(
 
 
 def label_variables(task: Task, label: str) -> dict[str, Any]:
-    """What templates may say of the task and of the label asked for."""
+    """Template variables of the task and of the label asked for."""
     own = task.label_space().tags(label)
     others = [name for name in task.labels if name not in own]
     return {
@@ -418,14 +403,14 @@ def label_variables(task: Task, label: str) -> dict[str, Any]:
 def fitted(
     cells: Mapping[str, Sequence[Knowledge | None]], fits: Callable[[Knowledge | None, str], bool]
 ) -> dict[str, list[Knowledge | None]]:
-    """Moves what does not fit a register to one that it fits, by exchange.
+    """Exchanges topics between registers, so that each fits its register.
 
     Args:
         cells: Register to what its requests name.
         fits: Whether a request in a register can name something.
 
     Returns:
-        As many entries a register; what fits nowhere is named by no request.
+        As many entries per register; a topic that fits nowhere is dropped.
     """
     found = {register: list(items) for register, items in cells.items()}
     places = [(register, i) for register, items in found.items() for i in range(len(items))]

@@ -1,4 +1,4 @@
-"""Which registers to ask for, and how often with each label."""
+"""The register distribution to ask for, for each label."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SIGNIFICANCE = 0.05
 def register_shares(
     task: Task, gold: Dataset | None, unlabelled: Dataset | None = None, *, shown: bool = True
 ) -> dict[str, Shares]:
-    """The register distribution to ask for, of every label.
+    """Computes the register distribution to ask for, for every label.
 
     ``from_gold`` counts the registers seen in gold and unlabelled text, with one added to each
     preset: a register that a few texts happen not to show is still asked for now and then.
@@ -64,10 +64,10 @@ def register_shares(
 
 
 def depends_on_label(table: npt.NDArray[np.float64], seed: int = 0) -> bool:
-    """True where the rows of a count table differ by more than chance.
+    """Whether the rows of a count table differ significantly.
 
-    A permutation test: registers are dealt to labels anew, and the G statistic (twice the
-    sample size times the mutual information) of the table compared with theirs. It holds for
+    A permutation test: registers are shuffled over labels, and the G statistic (twice the
+    sample size times the mutual information) of the table is compared with theirs. It holds for
     the small counts that gold has, where the chi-squared distribution does not.
 
     Args:

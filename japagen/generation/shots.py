@@ -1,4 +1,4 @@
-"""Which gold examples a prompt shows."""
+"""Few-shot examples: the gold that a prompt shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_TOUCHED = 0.75
 
 
 class ShotSets:
-    """Draws shot sets for one label and register, each set only once.
+    """Draws sets of few-shot examples for one label and register, each set only once.
 
     A set comes from as few of its label's blocks (`japagen.data.folds`) as hold its shots. Blocks
     take turns, and each text of the wanted register wins its block a turn. Draws of one label
@@ -113,7 +113,7 @@ class ShotSets:
         return sorted(found + same, key=lambda e: self._closeness[e.id])
 
     def _converted(self, example: Example) -> Example | None:
-        """The example in the wanted register, where that is a matter of endings alone."""
+        """The example converted to the wanted register, where only endings have to change."""
         if example.id not in self._read:
             self._read[example.id] = self._convert(example)
         return self._read[example.id]
@@ -130,7 +130,7 @@ class ShotSets:
 
 
 def _closeness(task: Task, gold: Dataset | None, label: str | None) -> dict[str, float]:
-    """Id of each gold example that may be shown to how good an example of the label it is."""
+    """Maps the id of each gold example to its suitability as an example of the label."""
     if gold is None:
         return {}
     if label is None:

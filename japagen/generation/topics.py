@@ -1,4 +1,4 @@
-"""How a request's knowledge is put to a model.
+"""Topics of requests, and how prompts tell a model of them.
 
 A base model follows no instructions, but it does continue a pattern: every text of the list is
 preceded by a cue in brackets (what it is about, how it ends, how long it is), and the line to
@@ -33,13 +33,13 @@ from japagen.llm.requests import one_line
 
 
 class Phrasing:
-    """What templates may say of a request's knowledge.
+    """Template variables for the topic of a request.
 
     Args:
         task: The task.
         gold: Training gold, or None.
         tagger: The morphological analyser.
-        prompt_kind: A document's reader is told of the first attribute alone.
+        prompt_kind: A base model (document) is told of the first attribute only.
         corpus: Texts to take passages from, or None.
     """
 
@@ -66,21 +66,11 @@ class Phrasing:
         return self._read
 
     def items(self, label: str, number: int) -> Iterator[Knowledge | None]:
-        """What a label's requests name that are to name nothing else, without end.
+        """Yields the topics of a label's requests that name nothing else, endlessly.
 
         An item of the task's knowledge, a combination of its attributes and a passage of its
-        corpus take turns, as far as there are any; a share has a gold text put in other words
-        instead. Which passage and which text is settled with the shots.
+        corpus take turns, as far as there are any. Which passage is settled with the shots.
         """
-        named = self._named(label, number)
-        share = self._task.generation.paraphrase_share if self._prompt_kind == "chat" else 0.0
-        for i in count():
-            if int((i + 1) * share) > int(i * share):
-                yield Knowledge("paraphrase", "")
-            else:
-                yield next(named, None)
-
-    def _named(self, label: str, number: int) -> Iterator[Knowledge]:
         sources = [self._listed(label, number), self._combined(label, number)]
         if self._passages is not None:
             sources.append(cycle([Knowledge("passage", "")]))
@@ -91,9 +81,10 @@ class Phrasing:
                     sources.remove(source)
                 else:
                     yield known
+        yield from repeat(None)
 
     def _combined(self, label: str, number: int) -> Iterator[Knowledge]:
-        """Combinations of a label's attributes, in an order drawn for each round."""
+        """Yields combinations of a label's attributes, in an order drawn for each round."""
         grid = dict(self._task.generation.grid(label))
         if self._prompt_kind == "document":
             grid = dict(list(grid.items())[:1])
@@ -102,7 +93,7 @@ class Phrasing:
             yield Knowledge("attribute", as_item(combination))
 
     def _listed(self, label: str, number: int) -> Iterator[Knowledge]:
-        """The task's knowledge for a label, over and over, from a place drawn for each round."""
+        """Cycles through the task's knowledge for a label, from a place drawn for each round."""
         given = self._task.generation.knowledge
         listed = given.get(label, ()) if isinstance(given, dict) else given
         if not listed:
@@ -116,7 +107,7 @@ class Phrasing:
     def told(
         self, known: Knowledge | None, settings: Settings, shots: Sequence[str]
     ) -> dict[str, Any]:
-        """What a list of conditions says of one text.
+        """Template variables for one text of a list.
 
         Args:
             known: What the text is to name, or None.
@@ -138,7 +129,7 @@ class Phrasing:
         }
 
     def fits(self, known: Knowledge | None, register: str) -> bool:
-        """Whether a register can have an ending: one that gold shows with it, if it shows any."""
+        """Whether gold shows an ending in a register; endings that gold never shows fit all."""
         if known is None or known.kind != "ending":
             return True
         seen = [e.register_seen for i in known.gold_ids if (e := self._gold.get(i))]
@@ -151,26 +142,22 @@ class Phrasing:
         label: str = "",
         shots: Sequence[Example] = (),
     ) -> Knowledge | None:
-        """Draws what depends on a request's place or shots.
+        """Settles what depends on a request's place or shots.
 
-        A text that could be mistaken for another label gets a gold text of that label, and one
-        that is to be put in other words a text of its own. A text
-        with material gets the passage that shares most with its shots and label, so that it
-        descends from no other gold; nothing where none is left.
+        A text that could be mistaken for another label gets a gold text of that label. A text
+        with material gets the passage that shares most with its shots and label, so that its
+        lineage has no other gold; nothing where none is left.
         """
         if known is not None and known.kind == "passage" and not known.item:
             return self._passage(label, shots)
-        if known is None or known.kind not in ("boundary", "paraphrase") or known.gold_ids:
+        if known is None or known.kind != "boundary" or known.gold_ids:
             return known
-        wanted = label if known.kind == "paraphrase" else known.item
-        ids = [i for i, e in self._gold.items() if e.label == wanted]
+        ids = [i for i, e in self._gold.items() if e.label == known.item]
         drawn = random.Random(repr(place)).sample(ids, min(1, len(ids)))
-        if known.kind == "paraphrase":
-            return replace(known, item=drawn[0], gold_ids=tuple(drawn)) if drawn else None
         return replace(known, gold_ids=tuple(drawn))
 
     def variables(self, known: Knowledge | None, shots: Sequence[str]) -> dict[str, Any]:
-        """What a template may name beside the task and the shots.
+        """Template variables in addition to the task and the shots.
 
         Args:
             known: What the request names, or None.
@@ -218,7 +205,7 @@ class Phrasing:
         return one_line(known.item)
 
     def _topic(self, known: Knowledge) -> str:
-        """What the gold text is about that the request descends from; else the other label."""
+        """The topic of the gold text in the request's lineage; else the other label."""
         topics = [self._cues.topic(self._gold[i].text) for i in known.gold_ids]
         return next(filter(None, topics), known.item)
 
@@ -229,10 +216,6 @@ class Phrasing:
         query = [*texts, *(text for e in shots for text in (e.text, e.text_pair) if text)]
         found = next(self._passages.best(query), None)
         return Knowledge("passage", found) if found else None
-
-    def original(self, known: Knowledge) -> str:
-        """The gold text that a request has put in other words."""
-        return one_line(self._gold[known.item].text)
 
 
 # Combinations of attributes, drawn so that every value and every pair of values is as frequent.
@@ -250,7 +233,7 @@ Combination: TypeAlias = Sequence[tuple[str, str]]
 
 
 def combinations(grid: Mapping[str, Sequence[str]], seed: int) -> Iterator[Combination]:
-    """Combinations of a grid, without end.
+    """Yields combinations of a grid, endlessly.
 
     Args:
         grid: Attribute to its values, two or more attributes or values.
@@ -299,7 +282,7 @@ def _some(sizes: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int6
 
 
 def as_item(combination: Combination) -> str:
-    """A combination as one thing to name: a line for each attribute."""
+    """A combination as one topic: a line for each attribute."""
     return "\n".join(f"{name}{_SEPARATOR}{value}" for name, value in combination)
 
 
@@ -311,7 +294,7 @@ def from_item(item: str) -> Combination:
 
 # How the texts of a task vary where the task file does not say: who writes, and how.
 #
-# The attributes of each kind of text are data (``attributes.yaml`` beside the templates). They say
+# The attributes of each kind of text are data (``attributes.yaml`` next to the templates). They say
 # nothing of what a text is about, so they go with every text, whatever else it is to name.
 
 _OTHER = "other"
@@ -344,12 +327,12 @@ def kind_of_text(task: Task, kinds: Mapping[str, Mapping[str, Any]]) -> str:
 def default_grid(
     task: Task, prompts: PromptLibrary, gold: Dataset | None
 ) -> dict[str, dict[str, int]]:
-    """Attribute to its values, each with how often it is drawn against the others.
+    """Attributes and their values, each value with its relative frequency.
 
     Args:
         task: The task.
         prompts: Where the kinds of text are described.
-        gold: What prompts show; its lengths take the place of the usual ones. None if nothing.
+        gold: Gold that prompts show; its lengths replace the usual ones. None if none is shown.
     """
     kinds = prompts.attributes
     given = kinds[kind_of_text(task, kinds)]["attributes"]
@@ -363,7 +346,7 @@ def default_grid(
 
 
 def _lengths(found: Sequence[int]) -> list[str]:
-    """Lengths that are as usual in gold as each other, in round figures."""
+    """Lengths that occur equally often in gold, in round figures."""
     ordered = sorted(found)
     exact = [ordered[round(share * (len(ordered) - 1))] for share in _QUANTILES]
     rounded = [max(5, 5 * round(n / 5)) if n < 60 else 10 * round(n / 10) for n in exact]
@@ -371,7 +354,7 @@ def _lengths(found: Sequence[int]) -> list[str]:
 
 
 def drawn_settings(grid: Mapping[str, Mapping[str, int]], seed: int) -> Iterator[Settings]:
-    """Settings of one text after the other, without end; without attributes, empty ones.
+    """Yields the settings of one text after the other, endlessly; empty without attributes.
 
     Over any number of texts each value is drawn about as often as its number says, and each pair
     of values likewise.
@@ -398,7 +381,7 @@ _CONTENT = ("名詞", "動詞", "形容詞", "形状詞", "副詞")
 
 
 def passages_of(texts: Iterable[str]) -> list[str]:
-    """Cuts texts at ends of sentences into passages of some 200 characters; each comes once."""
+    """Splits texts at ends of sentences into distinct passages of about 200 characters."""
     found: dict[str, None] = {}
     for text in texts:
         current = ""
@@ -412,7 +395,7 @@ def passages_of(texts: Iterable[str]) -> list[str]:
 
 
 class Passages:
-    """Gives out the passages of a corpus, the best for a query first, each once.
+    """Retrieves passages of a corpus, the best for a query first, each once.
 
     Args:
         texts: The corpus.
@@ -435,10 +418,10 @@ class Passages:
         return [m.lemma for m in self._tagger.tokenize(normalize(text)) if m.pos1 in _CONTENT]
 
     def best(self, query: Sequence[str]) -> Iterator[str]:
-        """Passages that share words with a query, the best first; none that was given out before.
+        """Yields passages that share words with a query, the best first; none that was used before.
 
         Args:
-            query: Texts that say what is wanted.
+            query: Texts to search with.
         """
         words = [w for text in query for w in self._words(text) if w in self._known]
         if not words:
@@ -452,7 +435,7 @@ class Passages:
                 yield self._passages[index]
 
     def topic(self, passage: str) -> str:
-        """The noun that a passage has most often, the longer of equals; empty without a noun."""
+        """The most frequent noun of a passage, the longer of equals; empty without a noun."""
         text = normalize(passage)
         nouns = [n for n in traits_of(text, self._tagger).nouns if len(n) > 1]
         counts = Counter({noun: text.count(noun) for noun in nouns})

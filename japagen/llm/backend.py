@@ -80,7 +80,7 @@ class Request:
         each: Where the answer is a list of texts, what each of them names: part of ``knowledge``.
             Empty where one text, or a label, is wanted.
         settings: How each text is to be written (who writes, how long), a line ``NAME：VALUE`` for
-            each attribute; one entry a text, or none where nothing is said.
+            each attribute; one entry per text, or none where nothing is said.
     """
 
     id: str

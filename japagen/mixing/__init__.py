@@ -1,1 +1,1 @@
-"""How much each source counts beside gold, and what it is worth."""
+"""Mixing ratios of the sources, and their label-equivalent value."""

@@ -13,7 +13,7 @@ from japagen.data.dataset import Dataset
 from japagen.data.folds import gold_blocks
 
 # Inverse penalty of the head, as scikit-learn's C times the number of features. At a tenth of it
-# gold alone is underfitted, and any added text seems to help by fitting harder alone.
+# a gold-only head underfits, and any added text seems to help merely by fitting harder.
 _STRENGTH = 10.0
 
 Floats = npt.NDArray[np.float64]
@@ -28,8 +28,8 @@ def head_probabilities(
 ) -> Floats:
     """Fits multinomial logistic regression and classifies other vectors.
 
-    The features are standardised and the penalty divided by their number: its pull is then
-    alike for narrow and wide encoders.
+    The features are standardised and the penalty divided by their number, so that it acts alike
+    on narrow and wide encoders.
 
     Args:
         vectors: Shape (n, d).
@@ -62,12 +62,12 @@ def head_probabilities(
 
 @dataclass(frozen=True)
 class Split:
-    """Gold held out, and what may be learnt from meanwhile.
+    """Held-out gold, and the rows that may be trained on.
 
     Attributes:
         train: Rows of gold.
         held: Rows of gold.
-        usable: Rows of the synthetic set that descend from none of the held ones.
+        usable: Rows of the synthetic set with none of the held ones in their lineage.
     """
 
     train: Ints
@@ -78,10 +78,10 @@ class Split:
 def split_gold(
     gold: Dataset, synthetic: Dataset, seed: int, repeats: int
 ) -> list[tuple[Split, ...]]:
-    """Cross-validation splits, each gold text held out once a repeat.
+    """Cross-validation splits; each repeat holds out every gold text once.
 
     The blocks are those that shots were drawn from. Every repeat pairs the blocks of the
-    labels anew: text of a label descends from that label's gold alone, so that the folds of
+    labels differently: a text is generated from gold of its own label only, so that the folds of
     the repeats differ although no block is ever split.
 
     Args:
@@ -123,7 +123,7 @@ def split_gold(
 def _touches(
     ids: Sequence[str], synthetic: Dataset
 ) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """Shape (synthetic, gold): whether a text descends from a gold text."""
+    """Shape (synthetic, gold): whether a gold text is in the lineage of a synthetic one."""
     at = {id_: column for column, id_ in enumerate(ids)}
     out = np.zeros((len(synthetic), len(ids)), dtype=bool)
     for row, shots in enumerate(synthetic.column("shot_ids")):
@@ -180,7 +180,7 @@ class Evidence:
     def predict(
         self, part: float, per_label: int | None = None, source: str | None = None
     ) -> Floats:
-        """Classifies each gold text by heads that saw neither it nor its descendants.
+        """Classifies each gold text by heads trained without it and the texts generated from it.
 
         Args:
             part: Part of each label's synthetic texts to use, 0 to 1; a smaller part lies
@@ -219,10 +219,10 @@ def gather(
     repeats: int,
     head: FitHead,
 ) -> Evidence:
-    """Splits gold so that no held-out text meets a synthetic text that descends from it.
+    """Splits gold so that no held-out text is scored by a head that saw texts generated from it.
 
-    Labels and weights of synthetic texts are what all of gold made of them: a fold is told that
-    much of what it holds out, and the curves flatter synthetic text by it.
+    Labels and weights of synthetic texts were derived from all of gold. That leaks a little about
+    the held-out part, so the curves are slightly too good for synthetic text.
 
     Args:
         gold: Gold.

@@ -1,4 +1,4 @@
-"""What the synthetic set is worth in gold: its saturation curve and gold's learning curve."""
+"""Label-equivalent value of synthetic text: its saturation curve and gold's learning curve."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Judged:
 def judge(probabilities: Floats, targets: Ints) -> Judged:
     """Scores out-of-fold probabilities, shape (repeats, n, labels).
 
-    One temperature for all predictions is fitted on them: how sure a head is depends on how many
-    rows it saw, and the shipped classifier is calibrated afterwards.
+    One temperature is fitted to all predictions: a head's confidence depends on how many rows it
+    saw, and the shipped classifier is calibrated afterwards.
     """
     repeats, n, labels = probabilities.shape
     logits = np.log(np.maximum(probabilities, _TINY))
@@ -72,7 +72,7 @@ def judge(probabilities: Floats, targets: Ints) -> Judged:
 
 
 def _balanced(targets: Ints) -> Floats:
-    """Weights of texts, adding up to 1, under which every label counts alike."""
+    """Sample weights, adding up to 1, under which every label counts alike."""
     counts = np.bincount(targets)
     weights = 1.0 / counts[targets]
     return np.asarray(weights / weights.sum(), dtype=np.float64)
@@ -80,7 +80,7 @@ def _balanced(targets: Ints) -> Floats:
 
 @dataclass(frozen=True)
 class Point:
-    """A place on a curve.
+    """A point of a learning curve.
 
     Attributes:
         per_label: Texts per label, mean over the folds.
@@ -99,14 +99,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Worth:
-    """How many more gold texts per label would do what the synthetic set does.
+    """The value of the synthetic set in additional gold texts per label.
 
     Attributes:
         texts: The estimate; None beyond the curve, which then is more than `limit`.
         low: Lower end of its 95% bootstrap interval; None beyond the curve.
         high: Upper end; None beyond the curve.
         base: Gold texts per label in the folds, to which these would be added.
-        limit: Most that is read off the curve: one doubling past what was measured.
+        limit: Largest value read off the curve: one doubling past what was measured.
         extrapolated: Whether the estimate lies past what was measured.
     """
 
@@ -120,10 +120,10 @@ class Worth:
 
 @dataclass(frozen=True)
 class Curves:
-    """Both curves, and the worth that they give.
+    """Both learning curves, and the label-equivalent value that follows.
 
     Attributes:
-        gold: Gold alone, by gold texts per label.
+        gold: Gold only, by gold texts per label.
         synthetic: All gold of the folds, by synthetic texts per label, from 0.
         worth: Of all synthetic texts that the folds could use.
         sources: The worth of each source by itself.
@@ -247,7 +247,7 @@ def _worth(
 
 
 def worth_of(places: Sequence[float], losses: Floats, wanted: float) -> float:
-    """How many texts more than the last place a learning curve needs for a loss.
+    """How many more texts than its last point a learning curve needs to reach a loss.
 
     A curve of few texts is not smooth: its end is taken as measured, and its shape from a
     falling (isotonic) fit on the way back, from a line over the last two doublings on the way
@@ -293,7 +293,7 @@ def measure_worth(
     seed: int,
     repeats: int,
 ) -> dict[str, Any] | None:
-    """Cross-validates heads on frozen vectors with more and more gold, and with the texts.
+    """Cross-validates heads on growing parts of gold, and on gold with the synthetic texts.
 
     Args:
         gold: Training gold; `why_not` must have nothing against it.
@@ -331,7 +331,7 @@ def measure_worth(
 
 
 def why_not(gold: Dataset, kept: Dataset) -> str | None:
-    """Why nothing can be measured, as a code, or None."""
+    """A code for why nothing can be measured, or None."""
     if not len(gold):
         return "no_gold"
     if not len(kept):
@@ -344,7 +344,7 @@ def why_not(gold: Dataset, kept: Dataset) -> str | None:
 
 
 def provenance(kept: Dataset) -> str:
-    """What is known of the gold that the texts descend from.
+    """Lineage: which gold texts each synthetic text was generated from, where known.
 
     Returns:
         ``known``: every text names the gold that it was written from, or was written from none.

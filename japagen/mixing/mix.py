@@ -1,4 +1,4 @@
-"""How much each source weighs beside gold, and why."""
+"""The weight of each source relative to gold, and why."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from japagen.curation.reliability import Reliability
 from japagen.data.dataset import Dataset
 
 Reason = Literal["given", "reliable", "unreliable", "prior", "no_gold", "no_synthetic", "labels"]
-"""Why a source weighs what it does: the task says so; the evidence on its labels; nothing but the
+"""Why a source has its weight: the task says so; the evidence on its labels; nothing but the
 prior, since labels were not checked; there is no gold to weigh it against; no text of it was kept;
 or labels of a kind for which there is no evidence."""
 
 
 @dataclass(frozen=True)
 class SourceMix:
-    """What one source gives to training.
+    """What one source contributes to training.
 
     Attributes:
         texts: Kept texts.
@@ -36,11 +36,11 @@ class SourceMix:
 
 @dataclass(frozen=True)
 class Mix:
-    """What every source gives to training, beside gold.
+    """What every source contributes to training, in addition to gold.
 
     Attributes:
-        share: Synthetic share of the training loss; 0 for gold alone, 1 without gold.
-        reason: That of the source that gives most, or would.
+        share: Synthetic share of the training loss; 0 for gold only, 1 without gold.
+        reason: That of the source with the largest weight.
         sources: By name, in the order of the dataset.
     """
 
@@ -65,7 +65,7 @@ class Mix:
 
     @property
     def text_weight(self) -> float:
-        """Gold texts that a text which is used counts for on average; 0 where none is."""
+        """Mean number of gold texts that a used text counts for; 0 where none is used."""
         used = [s for s in self.sources.values() if s.text_weight]
         texts = sum(s.texts for s in used)
         return sum(s.texts * s.text_weight for s in used) / texts if texts else 0.0
@@ -77,7 +77,7 @@ class Mix:
         return self.share * carried.get(name, 0.0) / total if total else 0.0
 
     def of(self, dataset: Dataset) -> Dataset | None:
-        """The rows to train on, each source's weighing what it should; None for gold alone.
+        """The weighted rows to train on; None for gold only.
 
         Args:
             dataset: Aligned examples with the name of their source.
@@ -90,7 +90,7 @@ class Mix:
         weights = np.array(dataset.column("weight_distribution"), dtype=np.float64) * factors
         kept = dataset.kept_mask & used
         for name in set(names):
-            # A source counts as its texts are many, however alignment weighs them among each other.
+            # The weight of a source follows its number of texts; alignment weighs them within it.
             rows = kept & np.array([own == name for own in names], dtype=bool)
             product = (weights * np.array(dataset.column("weight_label")))[rows].sum()
             if product > 0:
@@ -109,10 +109,10 @@ def find_mix(
     share: float | None = None,
     checkable: bool = True,
 ) -> Mix:
-    """Decides by expected value how much each source weighs beside gold.
+    """Decides by expected value how much weight each source has relative to gold.
 
     Each text of a source counts for as many gold texts as `Reliability.text_weight` says, so that
-    a dozen texts weigh little beside 64 gold texts and 3,000 much.
+    a dozen texts weigh little against 64 gold texts and 3,000 much.
 
     Args:
         gold: Number of gold texts.
@@ -121,7 +121,7 @@ def find_mix(
         share: Synthetic share of the loss that the task asks for; sources then share it as they
             otherwise would. None to decide.
         checkable: Whether labels are of a kind whose reliability can be estimated. Others are not
-            used beside gold unless a share is given.
+            used next to gold unless a share is given.
     """
     counts = dict.fromkeys(dict.fromkeys(dataset.column("source")), 0)
     for name in dataset.kept.column("source"):
@@ -154,7 +154,7 @@ def _source_mix(
     if not gold:
         return SourceMix(texts, known.text_weight, "no_gold", known)
     if given is not None:
-        # A share that the task asks for is carried even by texts that nobody would take.
+        # A share that the task asks for is met even with texts that would otherwise be left out.
         return SourceMix(texts, (known.text_weight or 1e-3) if given else 0.0, "given", known)
     if not checkable:
         return SourceMix(texts, 0.0, "labels")

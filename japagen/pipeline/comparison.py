@@ -51,7 +51,6 @@ _FILTER_KEYS = {
     "gradient_selection": ("selection.per_label", "selection.privacy"),
     "synthesised": _SYNTHESIS,
     "synthesis_refused": _SYNTHESIS,
-    "not_drawn": ("alignment.resample", "alignment.method", "alignment.floor"),
     "rewritten": ("curation.register_miss", "curation.rewrite_attempts", "registers"),
 }
 # Relative; smaller changes of weight come from the others' rejection alone.

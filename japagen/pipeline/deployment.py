@@ -106,7 +106,7 @@ def watch(model: Path, file: Path, seed: int = 0) -> Drift:
 
     Args:
         model: A run, or a saved classifier with a profile in or beside its directory.
-        file: A file of examples, whose labels are not read, or one text a line.
+        file: A file of examples, whose labels are not read, or one text per line.
         seed: Of samples and permutations.
 
     Raises:

@@ -55,7 +55,7 @@ _LEAST = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class ExpectedYield:
     """What becomes of texts.
 
     Attributes:
@@ -67,9 +67,9 @@ class Fate:
     rewrites: float
 
 
-def fate_of(
+def expected_yield(
     context: TaskContext, requests: Sequence[Request], answers: Mapping[str, Answer]
-) -> Fate | None:
+) -> ExpectedYield | None:
     """Finds it out on the texts that were answered; None where there are too few, and of pairs.
 
     Args:
@@ -94,7 +94,7 @@ def fate_of(
         embed=None,
     )
     if settings.register_miss == "ignore":
-        return Fate(len(kept.kept) / len(rows), 0.0)
+        return ExpectedYield(len(kept.kept) / len(rows), 0.0)
     to_model: list[str] = []
 
     def refuse(wanted: Wanted) -> list[Rewritten]:
@@ -107,7 +107,7 @@ def fate_of(
     # Those that a model would be asked for may come out well.
     number = len(held.kept) + (len(children) if children is not None else 0) + len(to_model)
     rewrites = len(to_model) * settings.rewrite_attempts
-    return Fate(min(1.0, number / len(rows)), rewrites / len(rows))
+    return ExpectedYield(min(1.0, number / len(rows)), rewrites / len(rows))
 
 
 def stand_ins(gold: Dataset, number: int) -> Dataset:
@@ -181,14 +181,12 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
             f"{info.name} continues documents: of generation.attributes it is told the first alone."
         )
     if info.prompt_kind == "document" and (task.generation.texts_per_request or 1) > 1:
-        notes.append(f"{info.name} continues documents: it writes one text a request.")
+        notes.append(f"{info.name} continues documents: it writes one text per request.")
     if task.generation.strategy == STRATEGY:
         notes.append(
             "Gradient matching writes texts anew in this process once their labels were checked: "
             "no requests, but time that is not in the table."
         )
-    if info.prompt_kind == "document" and task.generation.paraphrase_share:
-        notes.append(f"{info.name} continues documents: no gold text will be put in other words.")
     if task.refinement.rounds:
         reason = why_not(task, task.gold is not None, refiner or info)
         notes += [f"No text will be refined: {reason}."] if reason else []
@@ -287,7 +285,7 @@ class StepCost:
 
     def to_dict(self, task: Task, *, paid: bool = True) -> dict[str, Any]:
         """The step as `estimate` returns it."""
-        price = (self.asked or task.generator).price_now if paid else None
+        price = (self.asked or task.generator).price if paid else None
         waiting = max(0, self.requests - self.answered)
         coming = None if self.expected is None else max(0, self.expected - self.answered)
         share = (coming or 0) / max(waiting, 1)
@@ -349,9 +347,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         Of generation: ``texts`` (how many are asked for), ``rounds`` (requests of each), ``cells``
         (label, register, requests, texts), ``knowledge`` (label, kind, item, and as ``requests``
         the texts that are to name it) and ``shared_prompt_tokens`` (every distinct prompt counted
-        once). And ``measured_on`` (ledger or sample), ``batch`` (the share of the price that the
-        batch API takes, or None), ``budget``, ``notes`` (sentences on what this generator will not
-        be asked, or may be asked besides) and ``masked``.
+        once). And ``measured_on`` (ledger or sample), ``budget``, ``notes`` (sentences on what this
+        generator will not be asked, or may be asked besides) and ``masked``.
         ``sources`` are the files that texts are read from (name, file, texts), which cost
         nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
         What later rounds name because the earlier ones lack it is not known before they are
@@ -379,8 +376,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         past = _recorded(requests, alone, generator, run or Path("runs") / task.name)
         waiting = [r for r in requests if r.id not in past.answers]
         rate = past.rate or measured(waiting, generator, sample)
-        fate = fate_of(context, requests, past.answers) if past.answers else None
-        known = _Forecast(context, generator, rate, past, fate, refiner, alone)
+        yields = expected_yield(context, requests, past.answers) if past.answers else None
+        known = _Forecast(context, generator, rate, past, yields, refiner, alone)
         steps = [
             known.generation(requests, waiting, tokens),
             *known.rewriting(requests),
@@ -389,7 +386,6 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             *known.zero_shot(),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
-    price = task.generator.price
     cells, texts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for r in requests:
         cells[r.label, r.register.name] += 1
@@ -412,7 +408,6 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         ],
         "shared_prompt_tokens": sum(tokens.values()),
         "measured_on": rate and rate.source,
-        "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
         "notes": [
             *notes_on(task, generator.info, refiner.info if refiner else None),
@@ -433,7 +428,7 @@ _NOTHING: dict[str, Any] = {
     **dict.fromkeys(("max_tokens_left", "completion_tokens", "shared_prompt_tokens", "masked"), 0),
     **dict.fromkeys(("seconds", "yen", "max_yen"), 0.0),
     **{name: [] for name in ("unknown", "cells", "rounds", "knowledge")},
-    **dict.fromkeys(("measured_on", "batch"), None),
+    "measured_on": None,
     "budget": {},
 }
 
@@ -450,9 +445,8 @@ def _refiner(task: Task) -> Iterator[Generator | None]:
 
 
 def _shown(known: Knowledge) -> Knowledge:
-    """What a plan lists: passages and gold are counted, not shown one by one."""
-    sources = {"passage": "generation.corpus", "paraphrase": "gold"}
-    return replace(known, item=sources.get(known.kind, known.item))
+    """What a plan lists: passages are counted, not shown one by one."""
+    return replace(known, item="generation.corpus") if known.kind == "passage" else known
 
 
 def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -503,7 +497,7 @@ class _Forecast:
     generator: Generator
     rate: Rate | None
     past: _Past
-    fate: Fate | None
+    yields: ExpectedYield | None
     refiner: Generator | None
     alone: Sequence[Request]
 
@@ -560,8 +554,8 @@ class _Forecast:
         prompts = rewrite_requests(self.context, self.generator.info, requests, _PROMPTS)
         answered = self.past.counts.get("rewrite", 0)
         expected = None
-        if self.fate is not None:
-            expected = max(round(self.fate.rewrites * texts), answered)
+        if self.yields is not None:
+            expected = max(round(self.yields.rewrites * texts), answered)
         counts = (texts * curation.rewrite_attempts, expected, answered)
         return [self._step("rewrite", counts, prompts, self.text_tokens)]
 
@@ -595,7 +589,7 @@ class _Forecast:
         if how is None:
             return []
         times = 1 if how == "letters" else llm_judge.FOLDS
-        kept = texts if self.fate is None else round(self.fate.kept * texts)
+        kept = texts if self.yields is None else round(self.yields.kept * texts)
         most, expected = (times * (n + unlabelled) + len(gold) for n in (texts, kept))
         questions = llm_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
         if how != "answers":

@@ -39,7 +39,7 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
 
     Returns:
         For each: source, label, register, what it names and how it is to be written (``settings``,
-        one entry a text), template, the prompt as sent, and the text or the error. A request for
+        one entry per text), template, the prompt as sent, and the text or the error. A request for
         several texts has them in ``texts``, and in ``text`` a line for each. Of a file's texts the
         register, template and prompt are empty.
     """

@@ -39,7 +39,7 @@ def open_review(
     """
     run = Run.open(path)
     dataset = run.after("train", "curate")
-    task = Task.load(run.path / "task.yaml")
+    task = Task.load(run.path / "task.yaml", recorded=True)
     with closing(Decisions(run.path / FILE)) as decisions:
         yield Session(
             dataset,
@@ -100,7 +100,7 @@ def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> in
     if not len(found):
         raise JapagenError(
             f"Expected accepted or relabelled texts in {path}, found none.",
-            f"Review some first: japagen review {path}",
+            f"Review some first: japagen data review {path}",
         )
     write_examples(output, found)
     return len(found)

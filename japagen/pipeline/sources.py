@@ -79,7 +79,7 @@ class SourceValue:
     Attributes:
         used: Whether any of them were trained on.
         share: Share of the loss mass that they carried in training, 0 to 1.
-        texts_worth: Gold texts a label that they are worth; None where that was not measured.
+        texts_worth: Gold texts per label that they are worth; None where that was not measured.
         low: Lower end of its 95% interval; None likewise.
         high: Upper end; None likewise, or beyond what could be measured.
         reason: Code of the reason, which `value.CODE` or `mix.CODE` of the report's strings says.
@@ -103,7 +103,7 @@ class SourceReport:
         origin: Name of the file or of the model.
         texts: Texts that it wrote, those derived from them and failed requests apart.
         kept: Texts that passed every check, those derived from its texts among them.
-        rejected: Filter to the texts that it turned down, most first.
+        rejected: Filter to the number of texts that it rejected, most first.
         relabelled: Kept texts whose label is another than the one asked for.
         distinct_2: Share of different word bigrams among all, with its 95% interval (``value``,
             ``low``, ``high``), measured on equally many words of each source of 16 texts or

@@ -342,7 +342,7 @@ _MISSING_SHOWN = 20
 
 
 def loop(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
-    """Rounds, what was missing after each, concepts and cases, balance; None without any."""
+    """Rounds, what was missing after each, concepts and cases; None without any."""
     found, coverage = metrics.get("rounds"), metrics.get("coverage")
     if not found and not coverage:
         return None
@@ -358,7 +358,6 @@ def loop(metrics: Mapping[str, Any], words: Words) -> dict[str, Any] | None:
         "ended": _ended(found, words) if found else "",
         "missing": [(_round(row, words), rows) for row in rounds if (rows := _missing(row, words))],
         "covered": _covered(coverage or {}, words),
-        "balanced": _balanced(coverage or {}, words),
     }
 
 
@@ -414,22 +413,6 @@ def _covered(coverage: Mapping[str, Any], words: Words) -> Rows:
         )
         for label, found in coverage.items()
         for row in found["covered"]
-    ]
-
-
-def _balanced(coverage: Mapping[str, Any], words: Words) -> Rows:
-    return [
-        (
-            label,
-            row["attribute"],
-            row["value"],
-            words.share(row["wanted"]),
-            words.share(row["share"]),
-            words.share(row["weighted"]),
-            words.count(row["found"]),
-        )
-        for label, found in coverage.items()
-        for row in found["balanced"]
     ]
 
 

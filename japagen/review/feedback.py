@@ -22,7 +22,7 @@ def apply_decisions(dataset: Dataset, decisions: Mapping[str, Decision]) -> Data
     """Carries decisions into a dataset; people overrule every filter.
 
     Accepted and relabelled examples are kept and their labels trusted entirely; rejected ones
-    are turned down by the filter "review". A decision on a text that has changed since is left
+    are rejected by the filter "review". A decision on a text that has changed since is left
     out.
 
     Args:
@@ -60,7 +60,7 @@ def vouched_for(dataset: Dataset, decisions: Mapping[str, Decision]) -> set[str]
 
 
 def to_gold(dataset: Dataset, decisions: Mapping[str, Decision]) -> Dataset:
-    """The accepted and relabelled examples as gold: texts that a person has vouched for."""
+    """The accepted and relabelled examples as gold: human-verified texts."""
     good = vouched_for(dataset, decisions)
     decided = apply_decisions(dataset, decisions)
     return Dataset.of(

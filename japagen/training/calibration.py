@@ -1,7 +1,7 @@
-"""Probabilities that mean what they say: a temperature, and when to leave a text to a person.
+"""Calibration: a temperature for probabilities, and the confidence below which to abstain.
 
-Both are learnt from gold that the head judging it has not seen. A text that was written after
-that gold is left out with it: it descends from the answer.
+Both are fitted to out-of-fold predictions on gold. A synthetic text generated from a held-out gold
+text is left out with it: it would leak the answer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Judge = Callable[[Ints, Ints], Floats]
 
 FOLDS = 5
 TYPICAL_TEMPERATURE = 0.5
-"""A head with a few texts a label is less sure than it is right; this is about by how much."""
+"""Temperature of a head trained on a few texts per label, which is underconfident."""
 TUNED_TEMPERATURE = 1.0
-"""The same for a tuned encoder; with 16 texts a label of three tasks 0.7 to 1.7 was best."""
+"""The same for a tuned encoder; with 16 texts per label of three tasks 0.7 to 1.7 was best."""
 ZERO_GOLD_TEMPERATURE = 0.25
 """The same for a head without gold; on three tasks 0.14 to 0.34 was best."""
 # How far the numbers of a head are stretched.
@@ -33,11 +33,11 @@ _LOG_BOUNDS = (np.log(0.05), np.log(10.0))
 def fold_of(
     labels: Ints, seed: int, folds: int = FOLDS, texts: Sequence[Hashable] | None = None
 ) -> Ints:
-    """Deals the texts of each label into folds; returns each text's, shape (n,).
+    """Assigns the texts of each label to folds; returns each text's fold, shape (n,).
 
     Args:
         labels: Label indices, shape (n,).
-        seed: Of the deal.
+        seed: Of the assignment.
         folds: How many.
         texts: Repetitions of one text share a fold: one of them held out must not be known from
             the other. All count as different when None.
@@ -64,7 +64,7 @@ def out_of_fold_logits(
     folds: int = FOLDS,
     most: int | None = None,
 ) -> tuple[Ints, Floats]:
-    """Logits of gold from what was fitted without it and without all that descends from it.
+    """Out-of-fold logits of gold, from heads fitted without it and the texts generated from it.
 
     Args:
         data: Gold first, then synthetic text.
@@ -72,8 +72,8 @@ def out_of_fold_logits(
         shot_ids: For each synthetic text, the gold that its prompt showed.
         judge: Fits to some rows and gives the logits of others.
         seed: Of the folds.
-        folds: How many the texts are dealt into.
-        most: How many of them are held out, each in its turn; all when None.
+        folds: How many the texts are split into.
+        most: How many of them are held out in turn; all when None.
 
     Returns:
         The rows of gold that were held out, shape (m,), and their logits, shape (m, outputs).
@@ -98,10 +98,10 @@ def out_of_fold_logits(
 def fit_temperature(
     logits: Floats, targets: Floats, space: LabelSpace, typical: float = TYPICAL_TEMPERATURE
 ) -> float:
-    """Finds what to divide logits by (Guo et al. 2017).
+    """Fits the temperature that logits are divided by (Guo et al. 2017).
 
     Minimises the negative log-likelihood plus (log T - log T0)^2: a dozen texts that all happen
-    to be right would otherwise call for certainty.
+    to be right would otherwise drive T to 0.
 
     Args:
         logits: Of classes or tags, shape (n, labels).
@@ -131,14 +131,14 @@ def calibrate(
     space: LabelSpace,
     typical: float = TYPICAL_TEMPERATURE,
 ) -> tuple[Head, list[tuple[float, bool]]]:
-    """Makes a head's outputs mean what they say, without changing which is above which.
+    """Calibrates a head's probabilities; their order stays as it is.
 
     Args:
         head: What to calibrate.
         logits: Of gold, from heads that have not seen it, shape (n, outputs).
         targets: `LabelSpace.codes` of gold.
         space: The labels.
-        typical: What a temperature is drawn to.
+        typical: T0, the mode of the prior on the temperature.
 
     Returns:
         The calibrated head; and of each text of gold, but for numbers, how probable the decision
@@ -154,7 +154,7 @@ def calibrate(
     if space.kind == "classification":
         sure = found.max(axis=1)
     right = (decided == targets).all(axis=1)
-    return head.cooled(temperature), list(zip(sure.tolist(), right.tolist(), strict=True))
+    return head.scaled(temperature), list(zip(sure.tolist(), right.tolist(), strict=True))
 
 
 def _line(predicted: Floats, true: Floats) -> tuple[float, tuple[float, float]]:

@@ -39,7 +39,7 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a classifier says of one text.
+    """The prediction for one text.
 
     Attributes:
         label: A class, a list of tags, or a number; None where the classifier abstains.
@@ -56,7 +56,7 @@ class Prediction:
 
     @property
     def confidence(self) -> float | None:
-        """The probability of what was decided: of the class, or of the least sure tag's state.
+        """The probability of the predicted class, or of the least certain tag's state.
 
         None for numbers. Where the classifier abstains it is the largest probability.
         """
@@ -75,7 +75,7 @@ class Classifier:
         model: A ``transformers`` sequence classification model, or a `PairModel`.
         tokenizer: Its fast or slow tokenizer.
         labels: Class or tag of every output, in order; of a scale of numbers its anchors.
-        prefix: What the encoder wants before every text.
+        prefix: Prefix that the encoder expects before every text.
         max_length: Longer inputs are cut, in tokens.
         encoder: Identity of the encoder it was tuned from.
         kind: What a label is.
@@ -110,16 +110,16 @@ class Classifier:
         self.out_of_fold = [(float(confidence), bool(right)) for confidence, right in out_of_fold]
 
     @property
-    def reads_apart(self) -> bool:
-        """Whether the texts of a pair are read one by one, and then compared."""
-        return bool(getattr(self.model, "reads_apart", False))
+    def is_bi_encoder(self) -> bool:
+        """Whether the texts of a pair are encoded separately (bi-encoder)."""
+        return bool(getattr(self.model, "is_bi_encoder", False))
 
     def encode(
         self, texts: Sequence[str], text_pairs: Sequence[str | None] | None = None
     ) -> list[dict[str, list[int]]]:
         """Tokenises texts or pairs without padding."""
         firsts = [self.prefix + text for text in texts]
-        if self.reads_apart:
+        if self.is_bi_encoder:
             seconds = [self.prefix + (pair or "") for pair in text_pairs or ()]
             return encode_apart(self.tokenizer, firsts, seconds, self.max_length)
         pairs = None
@@ -130,7 +130,7 @@ class Classifier:
 
     def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
         """Pads encoded rows to the longest of them."""
-        if self.reads_apart:
+        if self.is_bi_encoder:
             return collate_apart(self.tokenizer, rows)
         padded = self.tokenizer.pad(list(rows), return_tensors="pt")
         return dict(padded)
@@ -159,7 +159,7 @@ class Classifier:
         return out
 
     def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
-        """What the network says of encoded rows, shape (n, outputs)."""
+        """The network's logits for encoded rows, shape (n, outputs)."""
         import torch
 
         self.model.eval()
@@ -183,7 +183,7 @@ class Classifier:
             abstain_below: Give no label where the decision is less probable than this.
 
         Returns:
-            One prediction a text, in input order.
+            One prediction per text, in input order.
 
         Raises:
             JapagenError: If a single string is given in place of a list, or single texts where
@@ -234,13 +234,13 @@ class Classifier:
             yield from zip(batch, found, strict=True)
 
     def confidence_for(self, precision: float) -> float:
-        """Returns the least confidence above which predictions are right that often.
+        """Returns the lowest confidence above which predictions reach that precision.
 
-        It is found on gold that the classifier was cross-validated with. With 16 texts a label
+        It is found on gold that the classifier was cross-validated with. With 16 texts per label
         it is a rough guide: look at what is answered before relying on it.
 
         Args:
-            precision: The share of right predictions that is asked for, in (0, 1].
+            precision: The precision to reach, in (0, 1].
 
         Raises:
             JapagenError: If nothing was cross-validated, or no confidence is that good.
@@ -290,7 +290,7 @@ class Classifier:
             "encoder": self.encoder,
             "out_of_fold": self.out_of_fold,
         }
-        if self.reads_apart:
+        if self.is_bi_encoder:
             card["pair_head"] = {"pooling": self.model.pooling}
         write_json(directory / CARD, card)
 
@@ -319,7 +319,7 @@ class Classifier:
                 if (path / ONNX_FILE).is_file():
                     session = open_session(path / ONNX_FILE)
                     return OnnxClassifier(
-                        session, tokenizer, reads_apart=pair_head is not None, **card
+                        session, tokenizer, is_bi_encoder=pair_head is not None, **card
                     )
                 return cls(_open_model(path, pair_head), tokenizer, **card)
         except (SafetensorError, OSError, TypeError, ValueError) as error:
@@ -382,20 +382,20 @@ class OnnxClassifier(Classifier):
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *args: Any, reads_apart: bool, **kwargs: Any
+        self, model: Any, tokenizer: Any, *args: Any, is_bi_encoder: bool, **kwargs: Any
     ) -> None:
         super().__init__(model, tokenizer, *args, **kwargs)
-        self._reads_apart = reads_apart
+        self._is_bi_encoder = is_bi_encoder
 
     @property
-    def reads_apart(self) -> bool:
-        """Whether the texts of a pair are read one by one, and then compared."""
-        return self._reads_apart
+    def is_bi_encoder(self) -> bool:
+        """Whether the texts of a pair are encoded separately (bi-encoder)."""
+        return self._is_bi_encoder
 
     def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
         padded = (
             collate_apart(self.tokenizer, rows, "np")
-            if self.reads_apart
+            if self.is_bi_encoder
             else self.tokenizer.pad(list(rows), return_tensors="np")
         )
         inputs = {i.name: padded[i.name].astype(np.int64) for i in self.model.get_inputs()}
@@ -430,7 +430,7 @@ def open_session(path: str | Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no base of their own
-        raise DamagedError(path, "Export it again: japagen onnx MODEL") from error
+        raise DamagedError(path, "Export it again: japagen model onnx MODEL") from error
 
 
 def import_onnx_package(package: str, purpose: str) -> Any:
@@ -448,10 +448,10 @@ def import_onnx_package(package: str, purpose: str) -> Any:
 def threshold_for(
     precision: float, confidence: Sequence[float], right: Sequence[bool]
 ) -> float | None:
-    """Returns the least confidence above which predictions are right often enough.
+    """Returns the lowest confidence above which predictions reach a precision.
 
     Args:
-        precision: The share of right ones that is asked for.
+        precision: The precision to reach.
         confidence: Probability of each predicted label.
         right: Whether each prediction was right.
 

@@ -53,7 +53,7 @@ class Encoder:
         tokenizer: Its tokenizer; it returns exactly the inputs that the model takes.
         identity: Changes when the weights or the vocabulary do; for fingerprints.
         pooling: How token vectors become a text's vector.
-        prefix: What the model wants before every text.
+        prefix: Prefix that the model expects before every text.
         max_length: Longest input in tokens, special ones included.
     """
 
@@ -135,7 +135,7 @@ def check_encoder(name: str) -> str:
 
 
 def text_prefix(name: str) -> str:
-    """Returns what a model family wants before every text, judged by the checkpoint's name.
+    """Returns the prefix that a model family expects, judged by the checkpoint's name.
 
     For tasks other than retrieval the authors of E5 (arXiv 2402.05672) advise ``query: ``;
     Ruri up to v2 (arXiv 2409.07737) has ``クエリ: `` in its place, and Ruri v3 asks for nothing.
@@ -207,7 +207,7 @@ def _has_bf16_flag(cpuinfo: str) -> bool:
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: Literal["mean", "cls"]) -> torch.Tensor:
-    """One vector a text from the states of its tokens; shape (n, width)."""
+    """Pools the states of tokens into one vector per text; shape (n, width)."""
     if pooling == "cls":
         return states[:, 0]
     weights = mask.unsqueeze(-1).to(states.dtype)

@@ -1,4 +1,4 @@
-"""Tunes an encoder from the head that was fitted to its frozen vectors."""
+"""Fine-tunes an encoder, starting from the head that was fitted to its frozen vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from japagen.training.head import Floats, Rows, last_linear
 def _batches(
     lengths: Sequence[int], batch_size: int, steps: int, rng: random.Random
 ) -> Iterator[list[int]]:
-    """Yields ``steps`` batches of indices; texts of like length go together.
+    """Yields ``steps`` batches of indices; texts of similar length share a batch.
 
     Each pass shuffles, sorts within chunks of 16 batches, and shuffles the batches: padding is
     small and the order still random.
@@ -39,7 +39,7 @@ def _batches(
 
 
 def step_count(examples: int, settings: Training) -> int:
-    """Optimiser steps for a number of examples: enough passes, and never too few steps."""
+    """Number of optimiser steps for a number of examples: the passes, but at least the minimum."""
     steps = max(settings.epochs * -(-examples // settings.batch_size), settings.min_steps)
     return min(steps, settings.max_steps or steps)
 
@@ -54,7 +54,7 @@ def fine_tune(
     seed: int,
     progress: Progress = lambda steps, _: steps,
 ) -> None:
-    """Tunes everything but the embeddings, in place, from where the classifier is.
+    """Fine-tunes everything but the embeddings, in place.
 
     Args:
         classifier: With a head that fits its encoder.

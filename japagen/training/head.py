@@ -24,7 +24,7 @@ Rows = Sequence[dict[str, list[int]]]
 Features = tuple[Floats, Floats]
 
 DESCRIPTION_MASS = 8.0
-"""What a label's description weighs, in texts of gold."""
+"""How many gold texts a label's description counts for."""
 _NO_MASS = 1e-9
 # The logit of a label with neither text nor description.
 _NEVER = -20.0
@@ -41,7 +41,7 @@ _LEAST_SPREAD = 1e-3
 
 @dataclass(frozen=True)
 class Labelled:
-    """Encoded texts with soft labels, and the phrases that describe the labels.
+    """Encoded texts with soft labels, and the phrases of the label descriptions.
 
     Attributes:
         rows: Encoded texts, n of them; may be none.
@@ -63,7 +63,7 @@ class Labelled:
 
     @property
     def phrase_targets(self) -> Floats:
-        """What the phrases would have as texts, shape (m, outputs)."""
+        """Targets of the phrases, as if they were texts, shape (m, outputs)."""
         if self.space.kind == "regression":
             return np.asarray(self.space.anchors[self.phrase_labels][:, None])
         return np.asarray(np.eye(len(self.space.names))[self.phrase_labels])
@@ -95,13 +95,13 @@ class Head:
         """Returns probabilities, or numbers kept on the scale, shape (n, outputs)."""
         return space.from_logits(self.logits(features))
 
-    def cooled(self, temperature: float) -> Head:
+    def scaled(self, temperature: float) -> Head:
         """Returns the head whose logits are divided by the temperature."""
         return Head(self.weight / temperature, self.bias / temperature)
 
 
 def see(classifier: Classifier, data: Labelled) -> Features:
-    """What a head sees of the texts, shape (n, width), and of the phrases, shape (m, width)."""
+    """The features of the texts, shape (n, width), and of the phrases, shape (m, width)."""
     return head_features(classifier, data.rows), head_features(classifier, data.phrases)
 
 
@@ -123,12 +123,12 @@ def set_head(classifier: Classifier, head: Head) -> None:
 def fit_head(
     data: Labelled, features: Floats, phrases: Floats, around: Floats | None = None
 ) -> Head:
-    """Fits a linear model to labelled features and to what describes the labels.
+    """Fits a linear model to labelled features and label descriptions.
 
     It is a logistic regression for classes, one for each tag, and a ridge regression for numbers.
 
     The features are centred and scaled by one number, their root mean square distance from the
-    centre: scaling each dimension by itself lifts those that hold nothing, and 16 texts a label
+    centre: scaling each dimension by itself lifts those that hold nothing, and 16 texts per label
     cannot tell which they are. Those of `PairModel` are few and each of them is chosen, hence
     scaled by itself. Descriptions are shorter and drier than texts, so they are centred by
     themselves: what is left is how they differ from each other.
@@ -160,7 +160,7 @@ def fit_head(
 
 
 def _scale(squares: Floats, apart: bool, alike: bool) -> Floats:
-    """What to divide each feature by, so that all of them together have a length of about 1."""
+    """The divisor of each feature, such that vectors have a length of about 1."""
     if not apart:
         return np.full(len(squares), float(np.sqrt(squares.sum())) or 1.0)
     own = np.sqrt(squares) + _LEAST_SPREAD
@@ -194,9 +194,9 @@ def _classes(points: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Flo
 
 
 def _tags(points: Floats, targets: Floats, mass: Floats) -> tuple[Floats, Floats]:
-    """Texts with a tag and those without it weigh alike.
+    """Balances each tag: texts with it and texts without it have the same total weight.
 
-    With a few texts a tag and many tags, all would else be found unlikely and none be given.
+    Otherwise, with few texts per tag and many tags, no tag would ever be predicted.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -297,7 +297,7 @@ def last_linear(model: Any) -> nn.Linear:
 def head_features(
     classifier: Classifier, rows: Sequence[dict[str, list[int]]], batch_size: int = 32
 ) -> Floats:
-    """What the last linear layer sees for each encoded row, shape (n, width)."""
+    """The input of the last linear layer for each encoded row, shape (n, width)."""
     if not len(rows):
         return np.zeros((0, last_linear(classifier.model).in_features))
     seen: list[torch.Tensor] = []

@@ -43,7 +43,7 @@ _SAME_NUMBER = 0.01
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far an exported classifier says what the torch one says.
+    """Agreement of an exported classifier with the torch one.
 
     Attributes:
         texts: How many were compared.
@@ -158,7 +158,7 @@ def _trace(classifier: Classifier, model: Any, path: Path) -> None:
 
     rows = classifier.collate(classifier.encode(*_EXAMPLE[classifier.is_pair]))
     axes = {name: {0: "texts", 1: "tokens"} for name in rows} | {
-        "logits": {0: "pairs" if classifier.reads_apart else "texts"}
+        "logits": {0: "pairs" if classifier.is_bi_encoder else "texts"}
     }
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -1,11 +1,11 @@
-"""Compares two texts that a frozen encoder reads one by one.
+"""Compares two texts that a frozen encoder encodes separately (a bi-encoder).
 
 An encoder of single texts that reads a pair as one input does not compare the two, and a few
-dozen pairs do not teach it to. What it knows without being taught is which words of one text
-have a counterpart in the other: each token is held against all tokens of the other text, in the
-states of several layers (the greedy matching of BERTScore, Zhang et al. 2020). A linear layer
-decides on what comes of that. Tokens that stand without a counterpart in the second text, say,
-speak against its following from the first.
+dozen pairs do not teach it to. Untrained, it does know which words of one text have a counterpart
+in the other: each token is matched with all tokens of the other text, in the states of several
+layers (the greedy matching of BERTScore, Zhang et al. 2020). A linear layer decides on these
+features. Tokens of the second text without a counterpart, for example, are evidence against
+entailment by the first.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PairModel(nn.Module):
         outputs: Numbers to give for a pair.
     """
 
-    reads_apart = True
+    is_bi_encoder = True
 
     def __init__(self, encoder: Any, pooling: Literal["mean", "cls"], outputs: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class PairModel(nn.Module):
 
     @classmethod
     def over(cls, encoder: Encoder, outputs: int) -> PairModel:
-        """A model whose linear layer has learnt nothing yet."""
+        """A model with an untrained linear layer."""
         return cls(encoder.model, encoder.pooling, outputs)
 
     def forward(self, **inputs: torch.Tensor) -> SequenceClassifierOutput:
@@ -63,7 +63,7 @@ class PairModel(nn.Module):
         return SequenceClassifierOutput(logits=self.classifier(self.compare(**inputs)))
 
     def compare(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """What is seen of each pair, shape (n, features).
+        """The features of each pair, shape (n, features).
 
         The cosine of both texts' vectors, the logarithm of the ratio of their lengths and its
         absolute value; and for each layer, of the first text and of the second: the mean, the
@@ -83,7 +83,7 @@ class PairModel(nn.Module):
         return torch.stack(found, dim=1)
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Writes the encoder as an ordinary checkpoint, and the linear layer beside it."""
+        """Writes the encoder as an ordinary checkpoint, and the linear layer next to it."""
         from safetensors.torch import save_file
 
         self.encoder.save_pretrained(path)
@@ -105,7 +105,7 @@ class PairModel(nn.Module):
 def _matched(
     first: torch.Tensor, second: torch.Tensor, mask: torch.Tensor, other_mask: torch.Tensor
 ) -> list[torch.Tensor]:
-    """How well the tokens of each text are matched by the other's: six numbers a pair."""
+    """Matching scores of the tokens of each text with the other's: six numbers per pair."""
     cosines = first @ second.transpose(1, 2)
     there = mask[:, :, None] & other_mask[:, None, :]
     cosines = cosines.masked_fill(~there, -_FAR)

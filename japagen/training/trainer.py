@@ -46,8 +46,8 @@ PAIRS_TUNED_FROM = 300
 """The same for pairs. At 100 per label comparing still beat tuning by far, so this is cautious."""
 _FAST_FROM = 40
 _SLOW, _FAST = 2e-5, 5e-5  # Learning rates below and from so many gold texts per label.
-# Gold texts that one synthetic text counts for where nobody says otherwise: what is expected of a
-# writer of whom nothing is known (`japagen.curation.reliability`).
+# Gold texts that one synthetic text counts for by default: the expectation for a writer of whom
+# nothing is known (`japagen.curation.reliability`).
 _TEXT_WEIGHT = 0.5
 # Folds for calibration, and how many of them are held out in turn: tuning for every fold is what
 # costs. Where synthetic text carries the training, and of much gold, one fold is enough.
@@ -68,7 +68,7 @@ def train(
     calibrated: bool = True,
     progress: Progress = lambda steps, _: steps,
 ) -> Classifier:
-    """Fits a classifier to gold, synthetic examples and what the labels mean.
+    """Trains a classifier on gold, synthetic examples and the label descriptions.
 
     A regularised linear head is fitted to the frozen encoder. Where the texts count for fewer than
     16 gold texts per label that is all; otherwise everything but the embeddings is tuned from
@@ -131,7 +131,7 @@ def train(
     def tune(untuned: Classifier, part: Labelled, head: Head) -> None:
         set_head(untuned, head)
         rate = _learning_rate(settings, float(mass.sum()), len(space.names))
-        # Without its phrases among the texts the encoder forgets what the head knew of them.
+        # Without the phrases among the texts, fine-tuning forgets what the head learnt from them.
         every = np.concatenate([part.targets, part.phrase_targets])
         weights = np.concatenate([part.mass, part.phrase_mass])
         rows = [*part.rows, *part.phrases]
@@ -160,13 +160,13 @@ def train(
         typical = TUNED_TEMPERATURE if tunes else TYPICAL_TEMPERATURE
         head, classifier.out_of_fold = calibrate(head, logits, targets[judged], space, typical)
     elif space.kind == "classification" and not tunes:
-        head = head.cooled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
+        head = head.scaled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
     return classifier
 
 
 def _sample_weights(golds: int, kept: Dataset | None, share: float | Literal["auto"]) -> Floats:
-    """How many gold texts each text counts for, gold first, then what was kept."""
+    """Sample weights in gold texts: gold first, then the kept texts."""
     if kept is None or not len(kept):
         return np.ones(golds)
     each = _TEXT_WEIGHT
@@ -176,7 +176,7 @@ def _sample_weights(golds: int, kept: Dataset | None, share: float | Literal["au
 
 
 def _folds(golds: int, weights: Floats, *, tunes: bool) -> tuple[int, int | None]:
-    """How many folds calibration deals gold into, and how many of them are held out."""
+    """How many folds calibration splits gold into, and how many of them are held out."""
     if not tunes:
         return FOLDS, None
     if weights[golds:].sum() > golds:
@@ -185,12 +185,12 @@ def _folds(golds: int, weights: Floats, *, tunes: bool) -> tuple[int, int | None
 
 
 def _learning_rate(settings: Training, texts: float, labels: int) -> float:
-    """Of the layers: a few texts soon pull an encoder off."""
+    """Learning rate of the layers: lower for little text, which overfits an encoder soon."""
     return settings.learning_rate or (_SLOW if texts < _FAST_FROM * labels else _FAST)
 
 
 def tunes_encoder(settings: Training, texts: float, labels: int, is_pair: bool = False) -> bool:
-    """Whether there is so much text that tuning beats a head on frozen vectors.
+    """Whether there is enough text for fine-tuning to beat a head on frozen vectors.
 
     Args:
         settings: Whether to tune at all.
@@ -206,7 +206,7 @@ def tunes_encoder(settings: Training, texts: float, labels: int, is_pair: bool =
 def untrained(
     encoder: str | Encoder, space: LabelSpace, settings: Training, *, is_pair: bool, tunes: bool
 ) -> Classifier:
-    """A classifier whose head has learnt nothing yet."""
+    """A classifier with an untrained head."""
     trusted = settings.trust_remote_code
     loaded = (
         load_encoder(encoder, trust_remote_code=trusted) if isinstance(encoder, str) else encoder
@@ -245,7 +245,7 @@ def _labelled(
         phrases=classifier.encode(phrases) if phrases else [],
         phrase_labels=np.array(phrase_labels, dtype=np.int64),
         space=classifier.space,
-        apart=classifier.reads_apart,
+        apart=classifier.is_bi_encoder,
     )
 
 
@@ -292,7 +292,7 @@ class FrozenTraining:
         return self._features[texts.fingerprint]
 
     def vectors(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> Floats:
-        """What a head sees of texts or pairs, shape (n, width)."""
+        """The features of texts or pairs, shape (n, width)."""
         rows = self._classifier.encode(texts, pairs) if texts else []
         return head_features(self._classifier, rows)
 
@@ -315,12 +315,12 @@ class FrozenTraining:
             phrases=[{}] * len(self._phrases),
             phrase_labels=self._phrase_labels,
             space=self._space,
-            apart=self._classifier.reads_apart,
+            apart=self._classifier.is_bi_encoder,
         )
         return fit_head(data, vectors, self._phrases).outputs(others, self._space)
 
     def log_probabilities(self, vectors: Floats, targets: Ints, others: Floats) -> Floats:
-        """Fits a head to gold alone and classifies other texts, uncalibrated.
+        """Fits a head to gold only and classifies other texts, uncalibrated.
 
         Args:
             vectors: Of the gold texts, shape (n, width).
@@ -341,7 +341,7 @@ _BETWEEN_PHRASES = re.compile(r"[、。，,;；\n]+")
 def label_phrases(
     labels: Sequence[str], descriptions: Mapping[str, str]
 ) -> tuple[list[str], list[int]]:
-    """Cuts each label's description into phrases; a label without one gives its name.
+    """Splits each label's description into phrases; a label without one gives its name.
 
     A list of what a label covers is several short texts that belong to it. One vector of the
     whole list stands between them, and near none of the texts.

@@ -187,7 +187,7 @@ def test_gradient_matching_says_what_it_needs() -> None:
             synthetic, GOLD, method="gradient_matching", vectors=(np.ones((60, 3)), np.ones((9, 3)))
         )
     numbers = Dataset.of([Example(f"{i}番の文です。", float(i)) for i in range(10)])
-    with pytest.raises(JapagenError, match="one class a text, found labels of kind 'number'"):
+    with pytest.raises(JapagenError, match="one class per text, found labels of kind 'number'"):
         align_datasets(
             numbers, numbers, method="gradient_matching", vectors=(np.eye(10), np.eye(10))
         )

@@ -109,9 +109,9 @@ def test_a_summary_puts_baselines_first_and_the_gain_over_the_best_of_them(
     (first,) = [n for n, line in enumerate(shown) if line.startswith("gold only:")]
     named = [line for line in shown[:first] if line.startswith("baseline: ")]
     assert [line.split(": ")[1] for line in named] == [
-        "TF-IDF and logistic regression / gold alone",
+        "TF-IDF and logistic regression / gold only",
         "TF-IDF and logistic regression / gold and all synthetic texts",
-        "Plain fine-tuning / gold alone",
+        "Plain fine-tuning / gold only",
         "Plain fine-tuning / gold and all synthetic texts",
     ]
     assert "baseline left out: The generator itself / no examples: not asked" in "\n".join(shown)

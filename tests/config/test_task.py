@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from japagen.config.task import REMOVED, Task, balance_shares
+from japagen.config.task import REMOVED, Task
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import resource_dir
+from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import localized
 
@@ -32,6 +33,19 @@ def test_a_removed_setting_says_what_to_use_instead(raw_task: dict[str, Any], se
     ]
     assert REMOVED[setting].startswith(f"{setting} was removed in 0.2")
     assert "0.2 で廃止しました" in localized(REMOVED[setting], "ja")
+
+
+def test_what_an_earlier_run_recorded_is_read_without_what_was_removed(
+    tmp_path: Path, raw_task: dict[str, Any]
+) -> None:
+    raw = Task.parse(raw_task).model_dump(mode="json")
+    raw |= {"balance": {}, "alignment": {"method": "auto", "resample": None}}
+    raw["training"]["soft_labels"] = 0.5
+    path = tmp_path / "task.yaml"
+    path.write_text(to_yaml(raw), encoding="utf-8")
+    assert Task.load(path, recorded=True) == Task.parse(raw_task)
+    with pytest.raises(JapagenError, match="has 4 problem"):
+        Task.load(path)
 
 
 def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[str, Any]) -> None:
@@ -78,19 +92,6 @@ def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[st
             [{"label": ["配送"]}],
             r"'boundary_cases.0.label' \(did you mean 'labels'",
         ),
-        ("balance", {"性別": {"女性": ["妻"]}}, "balance.性別 needs at least 2 values, found 1"),
-        ("balance", {"性別": {"女": ["妻"], "男": ["妻"]}}, "gives '妻' to both 女 and 男"),
-        ("balance", {"性別": {"女": {"word": ["妻"]}, "男": ["夫"]}}, "did you mean 'words'"),
-        (
-            "balance",
-            {
-                "性別": {
-                    "女": {"words": ["妻"], "share": 0.7},
-                    "男": {"words": ["夫"], "share": 0.7},
-                }
-            },
-            "shares should add up to 1, found 1.4",
-        ),
         (
             "generation",
             {"knowledge": {"配層": ["家具"]}},
@@ -136,16 +137,6 @@ def test_wishes_of_a_label_are_shares_of_its_texts(raw_task: dict[str, Any]) -> 
     }
     assert task.wanted_shares("返品") == {}
     assert Task.parse(YAML(typ="safe").load(task.to_yaml())) == task
-
-
-def test_values_without_a_share_have_what_the_others_leave(raw_task: dict[str, Any]) -> None:
-    values = {"若": {"words": ["学生"], "share": 0.5}, "中": ["会社員"], "高": ["年金"]}
-    raw_task["balance"] = {"年齢": values}
-    assert balance_shares(Task.parse(raw_task).balance["年齢"]) == {
-        "若": 0.5,
-        "中": 0.25,
-        "高": 0.25,
-    }
 
 
 def test_paths_are_relative_to_the_task_file(tmp_path: Path) -> None:

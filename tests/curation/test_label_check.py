@@ -21,7 +21,7 @@ from japagen.curation.label_check import (
 )
 from japagen.curation.reliability import Floats, Ints, estimate_reliability
 from japagen.data.dataset import Dataset, Example, Rejection
-from japagen.data.folds import deal_folds
+from japagen.data.folds import assign_folds
 from japagen.data.labels import label_indices
 from japagen.errors import JapagenError
 
@@ -81,7 +81,7 @@ def test_gold_is_judged_by_pools_that_had_not_seen_it() -> None:
     lies = np.roll(TARGETS, 1)
     votes = [told(TARGETS, 3.0, 1)]
     changed = TARGETS.copy()
-    folds = deal_folds(TARGETS, 5, 0)
+    folds = assign_folds(TARGETS, 5, 0)
     changed[folds == 0] = lies[folds == 0]
     # The folds are dealt by label, so they are those of the changed labels only if they agree.
     again = held_out_posterior(votes, TARGETS)

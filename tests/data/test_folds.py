@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from japagen.data.dataset import Dataset, Example
-from japagen.data.folds import BLOCKS, deal_folds, gold_blocks
+from japagen.data.folds import BLOCKS, assign_folds, gold_blocks
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(0, 99))
@@ -49,7 +49,7 @@ def test_adding_a_label_leaves_the_blocks_of_the_others() -> None:
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 6))
 def test_every_label_is_dealt_evenly(targets: list[int], count: int) -> None:
-    folds = deal_folds(np.array(targets), count, 0)
+    folds = assign_folds(np.array(targets), count, 0)
     for label in set(targets):
         dealt = np.bincount(folds[np.array(targets) == label], minlength=count)
         assert dealt.max() - dealt.min() <= 1

@@ -116,14 +116,6 @@ def test_each_text_names_its_own_thing(raw_task: dict[str, Any]) -> None:
     assert sum(Knowledge("concept", "再配達") in known for known in ids.values()) == 10
 
 
-def test_a_text_in_other_words_has_a_request_of_its_own(raw_task: dict[str, Any]) -> None:
-    _, plan = _planner(_task(raw_task, per_label=20, paraphrase_share=0.25))
-    alone = [r for r in plan if r.template.startswith("paraphrase")]
-    assert len(alone) == 10
-    assert all(r.texts == 1 and r.each == () and len(r.shot_ids) == 1 for r in alone)
-    assert sum(r.texts for r in plan) == 40
-
-
 def test_texts_of_one_answer_share_what_they_descend_from(raw_task: dict[str, Any]) -> None:
     _, plan = _planner(_task(raw_task))
     answers = {r.id: Answer(r.id, _list(r), "stop") for r in plan}

@@ -14,12 +14,11 @@ from japagen.config.sections import KINDS, Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.data.dataset import Dataset, Example
-from japagen.errors import JapagenError
 from japagen.generation import planner
 from japagen.generation.coverage import passages_in
 from japagen.generation.planner import (
     RequestPlanner,
-    deal,
+    assign_topics,
     fitted,
     plan_requests,
     round_sizes,
@@ -214,7 +213,7 @@ def test_dealing_gives_every_request_one_thing_and_every_thing_its_part(
     wanted: dict[Knowledge, float], size: int, fillers: int
 ) -> None:
     filler = Knowledge("knowledge", "題材そのもの")
-    dealt = deal(wanted, size, iter([filler] * fillers))
+    dealt = assign_topics(wanted, size, iter([filler] * fillers))
     assert len(dealt) == size
     counts = Counter(k for k in dealt if k is not None)
     total = sum(wanted.values())
@@ -384,7 +383,6 @@ def test_what_a_request_descends_from_is_on_record(task: Task) -> None:
     [
         ("concept", "再配達", "- 「再配達」という言葉を、文の中で自然に使う。"),
         ("word", "届く", "- 「届く」という言葉を、文の中で自然に使う。"),
-        ("balance", "母", "- 「母」という言葉を、文の中で自然に使う。"),
         ("knowledge", "家具", "- 題材は「家具」にする。"),
         ("ending", "でしょうか", "- 少なくとも一つの文を「〜でしょうか」で終える。"),
         ("length_band", "26字以内", "- 長さは26字以内にする。"),
@@ -409,7 +407,7 @@ def test_a_chat_prompt_says_it_in_one_condition(
     assert conditions[conditions.index(sentence) + 1] == ""
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "paraphrase"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_document_without_shots_says_it_too(task: Task, kind: Any) -> None:
     info = ScriptedGenerator().info
     planner = RequestPlanner(task, None, builtin_prompts(), info)
@@ -480,33 +478,3 @@ def test_knowledge_attributes_and_passages_take_turns(task: Task) -> None:
     requests = planner.round(0, 12, {name: {"polite": 1.0} for name in task.labels}, {})
     kinds = Counter(Knowledge.parse(r.knowledge[0]).kind for r in requests if r.label == "配送")
     assert kinds == {"knowledge": 4, "attribute": 4, "passage": 4}
-
-
-def test_gold_is_put_in_other_words_and_what_comes_of_it_descends_from_it(task: Task) -> None:
-    changed = task.generation.model_copy(update={"paraphrase_share": 0.25})
-    task = task.model_copy(update={"generation": changed})
-    gold = load_data(task).gold
-    assert gold is not None
-    texts = {e.id: e for e in gold}
-    shares = {name: {"casual": 1.0} for name in task.labels}
-    for kind, expected in (("chat", 3), ("document", 0)):
-        info = ScriptedGenerator(kind=kind).info  # type: ignore[arg-type]
-        planner = RequestPlanner(task, gold, builtin_prompts(), info)
-        made = [r for r in planner.round(0, 12, shares, {}) if r.label == "配送"]
-        rewriting = [r for r in made if r.template.startswith("paraphrase.")]
-        assert len(rewriting) == expected
-        assert len(made) == 12
-        for request in rewriting:
-            (source,) = request.shot_ids
-            assert request.knowledge == (f"paraphrase:{source}",)
-            assert texts[source].label == "配送"
-            said = request.prompt[-1].content  # type: ignore[union-attr]
-            assert texts[source].text in said
-            assert "くだけた話し言葉" in said
-            assert sum(e.text in said for e in gold) == 1
-
-
-def test_pairs_are_not_put_in_other_words() -> None:
-    raw = {"name": "t", "labels": ["含意", "矛盾"], "pair": {}}
-    with pytest.raises(JapagenError, match="paraphrase_share"):
-        Task.parse({**raw, "generation": {"paraphrase_share": 0.2}})

@@ -122,18 +122,18 @@ def test_the_command_prints_and_writes(tmp_path: Path, raw_task: dict[str, Any])
         raw_task["generator"] = {"backend": "openai", "model": "m", "base_url": server.url}
         path, out = tmp_path / "t.yaml", tmp_path / "attributes.yaml"
         path.write_text(to_yaml(raw_task), encoding="utf-8")
-        code, printed, _ = japagen("attributes", path)
+        code, printed, _ = japagen("data", "attributes", path)
         assert code == 0
         assert YAML(typ="safe").load(printed)["attributes"]["返品"] == {
             "題材": ["サイズ違い", "色違い"]
         }
-        code, told, _ = japagen("attributes", path, "-o", out, "--json", "-n", 3)
+        code, told, _ = japagen("data", "attributes", path, "-o", out, "--json", "-n", 3)
         assert code == 0
         assert json.loads(told)["attributes"]["配送"]["題材"] == ["再配達", "追跡番号", "置き配"]
         assert YAML(typ="safe").load(out.read_text(encoding="utf-8")) == YAML(typ="safe").load(
             printed
         )
         calls = len(server.calls)
-        code, _, said = japagen("attributes", path, "-o", out)
+        code, _, said = japagen("data", "attributes", path, "-o", out)
     assert (code, len(server.calls)) == (2, calls)
     assert "exists already" in said

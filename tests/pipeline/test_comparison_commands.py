@@ -1,4 +1,4 @@
-"""`japagen diff` and `japagen explain` as a user meets them."""
+"""`japagen data diff` and `japagen data explain` as a user meets them."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def test_two_runs_are_compared(tmp_path: Path, raw_task: dict[str, Any]) -> None
     other = Example("荷物はいつ届きますか。", "配送", id="b")
     one = _run(tmp_path / "one", raw_task, kept, other, min_characters=6)
     two = _run(tmp_path / "two", raw_task, short, other, min_characters=20)
-    code, out, err = japagen("diff", one, two)
+    code, out, err = japagen("data", "diff", one, two)
     assert code == 0, err
     assert "curation.min_characters: 6 → 20" in out
     assert "返品したい[red]です。" in out
-    code, out, err = japagen("diff", one, two, "--json")
+    code, out, err = japagen("data", "diff", one, two, "--json")
     assert code == 0, err
     assert json.loads(out)["examples"]["rejected"][0]["filter"] == "too_short"
 
 
 def test_an_example_is_explained(tmp_path: Path, raw_task: dict[str, Any]) -> None:
     run = _run(tmp_path / "one", raw_task, Example("返品したい[red]です。", "返品", id="a"))
-    code, out, err = japagen("explain", run, "a")
+    code, out, err = japagen("data", "explain", run, "a")
     assert code == 0, err
     assert "返品したい[red]です。" in out
-    code, out, err = japagen("explain", run, "a", "--json")
+    code, out, err = japagen("data", "explain", run, "a", "--json")
     assert json.loads(out)["example"]["label"] == "返品"
-    code, out, err = japagen("explain", run, "z")
+    code, out, err = japagen("data", "explain", run, "z")
     assert code == 2
     assert "There is no example 'z'" in err
     assert "Traceback" not in err
-    code, _, err = japagen("diff", run, tmp_path / "nothing")
+    code, _, err = japagen("data", "diff", run, tmp_path / "nothing")
     assert code == 2
     assert "Expected a run directory" in err

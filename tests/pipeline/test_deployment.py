@@ -49,7 +49,7 @@ def _japagen(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess
 def test_the_command_exports_checks_and_predict_reads_it(model: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join(t for group in GOLD.values() for t in group), encoding="utf-8")
-    done = _japagen("onnx", model, "--check", texts, "--json")
+    done = _japagen("model", "onnx", model, "--check", texts, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["path"] == str(model) + "-onnx"
@@ -58,7 +58,7 @@ def test_the_command_exports_checks_and_predict_reads_it(model: Path, tmp_path: 
     exported = Path(found["path"])
     assert (exported / "reference.npz").read_bytes() == b"profile"
 
-    done = _japagen("predict", exported, texts, "--json")
+    done = _japagen("model", "predict", exported, texts, "--json")
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     expected = open_classifier(model).predict([row["text"] for row in rows])

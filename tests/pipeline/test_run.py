@@ -254,23 +254,6 @@ def test_texts_in_another_register_are_kept_rewritten_or_rejected(
     assert run.metrics["counts"]["kept"] == 24
 
 
-def test_drawn_by_weight_a_run_trains_on_those_alone(task: Task, tmp_path: Path) -> None:
-    drawn = _changed(task, "alignment", resample=10, label_trust="none")
-    run, _, _ = _run(drawn, tmp_path / "run")
-    counts = run.metrics["counts"]
-    assert counts["kept"] == 10
-    left = [e.rejected for e in run.dataset if e.rejected and e.rejected.filter == "not_drawn"]
-    assert left
-    assert {r.detail for r in left} == {f"10 of {10 + len(left)} texts were drawn by weight"}
-    assert run.metrics["rejections"]["not_drawn"] == len(left)
-    assert counts["kept"] + counts["rejected"] == counts["generated"] + counts["rewritten"]
-    assert set(run.dataset.kept.weights) == {1.0}
-    size = run.metrics["alignment"]["diagnostics"]["effective_sample_size"]
-    assert size["rows"] == pytest.approx(10)
-    with pytest.raises(JapagenError, match="rows with weight; found 999"):
-        _run(_changed(drawn, "alignment", resample=999), tmp_path / "run")
-
-
 def test_distances_and_diversity_are_measured_once(task: Task, tmp_path: Path) -> None:
     run, heard, _ = _run(task, tmp_path / "run", until="align")
     assert {"vectors", "diversity"} <= heard.ran()

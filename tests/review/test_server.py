@@ -61,8 +61,8 @@ def run_path(tmp_path: Path, raw_task: dict[str, Any]) -> Path:
 
 @pytest.fixture
 def page(run_path: Path) -> Iterator[str]:
-    """The address of ``japagen review`` in a process of its own."""
-    command = [sys.executable, "-m", "japagen", "review", str(run_path), "--no-browser"]
+    """The address of ``japagen data review`` in a process of its own."""
+    command = [sys.executable, "-m", "japagen", "data", "review", str(run_path), "--no-browser"]
     process = subprocess.Popen(
         [*command, "-n", "12", "--reviewer", "佐藤"],
         stderr=subprocess.PIPE,
@@ -135,10 +135,10 @@ def test_calls_are_checked(page: str, run_path: Path) -> None:
 
 
 def test_summary_and_gold_without_the_page(run_path: Path, tmp_path: Path) -> None:
-    code, out, _ = japagen("review", run_path, "--summary")
+    code, out, _ = japagen("data", "review", run_path, "--summary")
     assert (code, out.splitlines()[1]) == (0, "usable as they are: not known yet")
     gold = tmp_path / "checked.jsonl"
-    code, _, err = japagen("review", run_path, "--gold", gold)
+    code, _, err = japagen("data", "review", run_path, "--gold", gold)
     assert (code, "found none" in err, gold.exists()) == (2, True, False)
 
     from japagen.pipeline.review import open_review
@@ -146,14 +146,14 @@ def test_summary_and_gold_without_the_page(run_path: Path, tmp_path: Path) -> No
     with open_review(run_path) as session:
         session.decide({"example_id": "e01", "verdict": "accept"})
         session.decide({"example_id": "marks", "verdict": "relabel", "label": "配送"})
-    code, out, _ = japagen("review", run_path, "--gold", gold)
+    code, out, _ = japagen("data", "review", run_path, "--gold", gold)
     assert code == 0
     rows = read_examples(gold, require_label=True)
     assert sorted(zip(rows.column("id"), rows.labels, strict=True)) == [
         ("e01", "配送"),
         ("marks", "配送"),
     ]
-    code, out, _ = japagen("review", run_path, "--summary", "--json")
+    code, out, _ = japagen("data", "review", run_path, "--summary", "--json")
     assert json.loads(out)["verdicts"] == {"accept": 1, "relabel": 1, "reject": 0}
 
 
@@ -166,17 +166,17 @@ def test_answers_of_an_annotation_tool_become_decisions(run_path: Path, tmp_path
     records.append({**records[0], "id": "elsewhere", "responses": {"label": [{"value": "配送"}]}})
     path = tmp_path / "records.json"
     path.write_text(json.dumps(records), encoding="utf-8")
-    code, out, err = japagen("review", run_path, "--import", path, "--json")
+    code, out, err = japagen("data", "review", run_path, "--import", path, "--json")
     assert (code, "3 answers taken, 1 not of this run" in err) == (0, True), err
     assert json.loads(out)["verdicts"] == {"accept": 1, "relabel": 1, "reject": 1}
     assert decisions_of(run_path)["e03"].label == "返品"
 
 
 def test_what_is_no_run_or_has_no_texts_is_refused(tmp_path: Path, run_path: Path) -> None:
-    code, _, err = japagen("review", tmp_path)
+    code, _, err = japagen("data", "review", tmp_path)
     assert (code, "Traceback" in err) == (2, False)
     (run_path / "aligned.parquet").unlink()
-    code, _, err = japagen("review", run_path, "--summary")
+    code, _, err = japagen("data", "review", run_path, "--summary")
     assert (code, "registers.parquet" in err) == (2, True)
     assert not (run_path / FILE).exists()
 

@@ -73,7 +73,7 @@ def test_tuning_goes_on_from_the_head_leaves_embeddings_and_repeats(encoder: Enc
 def test_a_head_comes_out_as_it_was_put_in(encoder: Encoder) -> None:
     classifier = train(None, _gold(), encoder=encoder, settings=HEAD)
     head = head_of(classifier)
-    set_head(classifier, head.cooled(2.0))
+    set_head(classifier, head.scaled(2.0))
     np.testing.assert_allclose(head_of(classifier).weight * 2, head.weight)
 
 

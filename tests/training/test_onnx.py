@@ -110,7 +110,7 @@ def test_other_kinds_of_labels_and_pairs(kind: str, tiny_encoder: str, tmp_path:
     assert [type(p.label) for p in one] == [type(p.label) for p in other]
     assert agreement(original, exported, TEXTS, pairs).share == 1
     if kind == "pair":
-        assert exported.reads_apart
+        assert exported.is_bi_encoder
         few = exported.probabilities([*TEXTS, ""], [*pairs, ""], batch_size=1)
         np.testing.assert_allclose(
             few, original.probabilities([*TEXTS, ""], [*pairs, ""]), atol=1e-5

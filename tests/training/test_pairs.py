@@ -131,7 +131,7 @@ def test_where_the_encoder_is_tuned_it_reads_both_texts_at_once(
 ) -> None:
     short = Training(tune="always", min_steps=2, max_steps=2, max_length=64)
     made = train(None, _pairs(), encoder=tiny_encoder, settings=short)
-    assert not made.reads_apart
+    assert not made.is_bi_encoder
     made.save(tmp_path / "model")
     classify = pipeline("text-classification", model=str(tmp_path / "model"))
     found = classify({"text": TEXTS[0], "text_pair": TEXTS[1]})

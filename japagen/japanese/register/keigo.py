@@ -62,7 +62,7 @@ def check_honorifics(classes: object, where: str = "the list of honorifics") -> 
     if not isinstance(classes, Mapping):
         raise JapagenError(
             f"Expected {where} to map words to classes, found {type(classes).__name__}.",
-            "Write one word a line, for example  玉章: sonkeigo",
+            "Write one word per line, for example  玉章: sonkeigo",
         )
     for word, kind in classes.items():
         if kind not in known:

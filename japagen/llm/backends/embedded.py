@@ -39,7 +39,7 @@ _CHOOSING_SLOTS = 4
 """Slots that choose at a time: each reads a long common part, and has a batch of its own.
 
 Of chat turns there is one: all share their beginning, and a model of 1.5 billion parameters took
-0.74 seconds of one core a text with four slots and 0.70 with one.
+0.74 seconds of one core per text with four slots and 0.70 with one.
 """
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 
 from japagen.errors import MissingExtraError
 from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
-from japagen.llm.backends.openai_protocol import Endpoint, Knowledge
+from japagen.llm.backends.openai_protocol import Endpoint, ServerCapabilities
 from japagen.llm.backends.rate_limit import Pace
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class OpenAIGenerator:
         self._timeout = timeout
         self._deadline = deadline
         self._pace = Pace(requests_per_minute, tokens_per_minute)
-        self._knowledge = Knowledge()
+        self._capabilities = ServerCapabilities()
         self._sessions: set[Session] = set()
 
     @property
@@ -108,7 +108,7 @@ class OpenAIGenerator:
 
         session = Session(
             self._endpoint,
-            self._knowledge,
+            self._capabilities,
             self._slots,
             self._timeout,
             self._deadline,
@@ -127,7 +127,7 @@ class OpenAIGenerator:
         Before the first answer the ratio is a rough figure for Japanese (0.8). A measured one
         includes the chat template's tokens, so it errs on the high side.
         """
-        return self._knowledge.estimate(len(text))
+        return self._capabilities.estimate(len(text))
 
     @property
     def scores_options(self) -> bool:

@@ -64,7 +64,7 @@ class Usage:
         return found[0]
 
 
-class Knowledge:
+class ServerCapabilities:
     """What a generator has learnt about its server, over all its streams.
 
     Attributes:

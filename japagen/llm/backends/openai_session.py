@@ -23,7 +23,7 @@ from japagen.llm.backend import MOST_REPLIES, Answer, Request
 from japagen.llm.backends.openai_protocol import (
     Endpoint,
     Failure,
-    Knowledge,
+    ServerCapabilities,
     Usage,
     options_of,
     prompt_of,
@@ -55,7 +55,7 @@ class Session:
 
     Args:
         endpoint: Whom to ask.
-        knowledge: What is known of the server; added to.
+        capabilities: What is known of the server; added to.
         slots: Most requests at a time.
         timeout: Seconds after which an attempt is given up.
         deadline: Seconds from a request's first attempt after which it is given up.
@@ -65,14 +65,14 @@ class Session:
     def __init__(
         self,
         endpoint: Endpoint,
-        knowledge: Knowledge,
+        capabilities: ServerCapabilities,
         slots: int,
         timeout: float,
         deadline: float,
         pace: Pace,
     ) -> None:
         self._endpoint = endpoint
-        self._knowledge = knowledge
+        self._capabilities = capabilities
         self._slots = slots
         self._timeout = timeout
         self._deadline = deadline
@@ -151,7 +151,7 @@ class Session:
         while attempts < _MOST_ATTEMPTS:
             try:
                 async with self._gate.turn(until):
-                    await self._pace.wait(self._knowledge.most_tokens(request), until)
+                    await self._pace.wait(self._capabilities.most_tokens(request), until)
                     if until is None:
                         began = clock()
                         until = began + self._deadline
@@ -196,7 +196,7 @@ class Session:
         except JapagenError:
             self._gate.shut()
             raise
-        self._knowledge.answered = True
+        self._capabilities.answered = True
         self._failing_since = None
         self._gate.speed_up()
         seconds = self._loop.time() - sent
@@ -212,9 +212,9 @@ class Session:
 
     async def _exchange(self, request: Request, usage: Usage, seconds: float) -> _Read:
         """Sends a request once and returns what came, or raises `Failure`."""
-        endpoint, knowledge = self._endpoint, self._knowledge
+        endpoint, capabilities = self._endpoint, self._capabilities
         prompt = prompt_of(request, endpoint.api)
-        options = options_of(request, endpoint, knowledge.refused)
+        options = options_of(request, endpoint, capabilities.refused)
         seconds = min(self._timeout, seconds)
         try:
             # The client's own timeouts are for each read: a server that trickles never trips them.
@@ -223,7 +223,7 @@ class Session:
         except (TimeoutError, openai.APIError, UnicodeEncodeError) as caught:
             error = caught
         else:
-            knowledge.heard = True
+            capabilities.heard = True
             return self._read(body, request, usage)
         # Outside the handler, or a traceback of ours would show the client's error too, and what
         # the server said in it may quote the key.
@@ -234,7 +234,7 @@ class Session:
             reply = json.loads(body)
         except (ValueError, RecursionError):
             raise Failure("the reply is not JSON", "again") from None
-        self._knowledge.count(request, usage.add(reply))
+        self._capabilities.count(request, usage.add(reply))
         text, finish = read_reply(reply, self._endpoint.api)
         return text, finish, read_scores(reply, request, self._endpoint.api)
 
@@ -246,7 +246,7 @@ class Session:
         if isinstance(error, UnicodeEncodeError):
             return Failure("the prompt holds characters that UTF-8 cannot carry")
         if isinstance(error, openai.APIStatusError):
-            self._knowledge.heard = True
+            self._capabilities.heard = True
             status, said = error.status_code, error.response.text
             if status in (400, 422) and self._dropped_option(said, options):
                 return Failure(f"HTTP {status}: {said}", "now")
@@ -270,15 +270,15 @@ class Session:
 
     def _dropped_option(self, said: str, options: dict[str, Any]) -> bool:
         """Takes note of the option that a refusal is about, if it is about one."""
-        name = refused_option(said, options, self._knowledge.answered)
-        if name is not None and name not in self._knowledge.refused:
-            self._knowledge.refused.add(name)
+        name = refused_option(said, options, self._capabilities.answered)
+        if name is not None and name not in self._capabilities.refused:
+            self._capabilities.refused.add(name)
             _log.warning("%s refuses '%s'; going on without it.", self._endpoint.url, name)
         return name is not None
 
     def _check_reach(self, failure: Failure, attempt: int) -> None:
         """Raises when the server was never there."""
-        if failure.reached or self._knowledge.heard or attempt < _MOST_FAILED_CONNECTIONS:
+        if failure.reached or self._capabilities.heard or attempt < _MOST_FAILED_CONNECTIONS:
             return
         raise JapagenError(
             f"Cannot reach {self._endpoint.url} ({self._endpoint.clean(failure.reason)}).",

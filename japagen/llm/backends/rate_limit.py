@@ -16,7 +16,7 @@ class Gate:
     """Lets requests through at a rate that the server bears.
 
     The limit follows TCP's congestion control (RFC 5681): it grows by one with each success
-    until the first setback, by one a round of successes after it, and halves with a setback.
+    until the first setback, by one per round of successes after it, and halves with a setback.
     A request that comes back for another attempt goes before those never sent, because its
     deadline is running. All methods belong to the event loop's thread.
 

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from japagen.alignment.weights import Alignment, align_datasets, bound_weights, keep_drawn
+from japagen.alignment.weights import Alignment, align_datasets, bound_weights
 from japagen.config.sections import AlignmentSettings, Selection
 from japagen.config.task import Task
 from japagen.curation.reliability import Reliability, find_off_topic
 from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import check_new, read_examples, write_examples
-from japagen.generation import coverage
 from japagen.gradmm.selection import select_by_gradient
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import RegisterAnalyzer
@@ -96,7 +95,7 @@ def _selected(
 
 
 def align(run: RunContext, texts: Dataset) -> tuple[Dataset, dict[str, Any]]:
-    """Weights the kept examples, or draws some of them by weight.
+    """Weights the kept examples.
 
     Args:
         run: The run.
@@ -113,8 +112,7 @@ def align(run: RunContext, texts: Dataset) -> tuple[Dataset, dict[str, Any]]:
         gold=run.gold,
         unlabelled=run.data.unlabelled,
         label_prior=_label_prior(task),
-        alignment=only(task.alignment, "method", "strength", "floor", "resample"),
-        balance=only(task, "labels", "balance"),
+        alignment=only(task.alignment, "method", "strength", "floor"),
         analyzer=run.analyzer,
         encoder=run.encoder,
         seed=task.seed,
@@ -127,17 +125,13 @@ def _aligned(
     unlabelled: Dataset | None,
     label_prior: str | dict[str, float],
     alignment: AlignmentSettings,
-    balance: Task,
     analyzer: RegisterAnalyzer,
     encoder: TextEncoder,
     seed: int,
 ) -> tuple[Dataset, dict[str, Any]]:
-    factors = coverage.balance_factors(balance, texts, analyzer.tagger)
-    trust = np.array(texts.column("weight_label"), dtype=np.float64)
     vectors = [encoder.vectors(data) for data in (gold, texts, unlabelled)]
     found = align_datasets(
-        # Alignment starts from the label weights, so what it meets, it meets balanced.
-        texts.with_columns(weight_label=trust * factors),
+        texts,
         gold,
         # A register that one side lacks could not be matched.
         unlabelled and find_registers(unlabelled, analyzer),
@@ -147,12 +141,8 @@ def _aligned(
         seed=seed,
         tagger=analyzer.tagger,
         vectors=vectors,
-        resample=alignment.resample,
     )
-    if alignment.resample is not None:
-        # The draw was by the balanced weights already.
-        return keep_drawn(texts, found.weights), found.to_dict()
-    weights = factors * bound_weights(
+    weights = bound_weights(
         found.weights,
         [label if isinstance(label, str) else "" for label in texts.labels],
         strength=alignment.strength,

@@ -161,7 +161,7 @@ def _look_back(
 ) -> dict[str, Any]:
     """What the texts so far are and lack, found now or kept."""
     number, task = len(before), run.task
-    names = ("labels", "concepts", "rare_cases", "boundary_cases", "balance", "seed")
+    names = ("labels", "concepts", "rare_cases", "boundary_cases", "seed")
     covers = only(task, *names, generation=only(task.generation, "attributes", "rare_share"))
     return run.cache.step(
         _ROUND.named(f"round-{number + 1}", f"rounds/{number + 1}.json"),
@@ -226,7 +226,7 @@ def _next(
     for label in task.labels:
         registers[label] = next_registers(planned[label], found["registers"][label], size)
         covered = coverage.LabelCoverage.from_dict(found["coverage"][label])
-        wants = coverage.due(covered, size) | _balancing(task, covered)
+        wants = coverage.due(covered, size)
         gaps = {
             Knowledge(row["kind"], row["item"], tuple(row["gold_ids"])): (
                 row["target"] - row["synthetic"]
@@ -238,16 +238,6 @@ def _next(
         scale = min(1.0, room / max(sum(gaps.values()), 1e-9))
         wanted[label] = wants | {known: scale * gap for known, gap in gaps.items()}
     return registers, wanted
-
-
-def _balancing(task: Task, covered: coverage.LabelCoverage) -> dict[Knowledge, float]:
-    """Words of the values that are too rare, each in an equal part of what is lacking."""
-    wants: dict[Knowledge, float] = {}
-    for (attribute, value), number in coverage.skews(covered).items():
-        words = task.balance[attribute][value].words
-        for word in words:
-            wants[Knowledge("balance", word)] = number / len(words)
-    return wants
 
 
 def next_registers(planned: Mapping[str, float], seen: Mapping[str, int], size: int) -> Shares:

@@ -131,7 +131,7 @@ def _prior(run: RunContext, source: str) -> Writer:
     return "base_model" if own and run.client.info.prompt_kind == "document" else "writer"
 
 
-# Some unlabelled text is left for `japagen monitor`, which needs texts that were not learnt.
+# Some unlabelled text is left for `japagen model monitor`, which needs texts that were not learnt.
 _SHARE = 0.75
 
 

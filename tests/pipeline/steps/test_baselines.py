@@ -85,7 +85,7 @@ def test_baselines_are_scored_beside_the_run_and_kept(task: Task, tmp_path: Path
     )
     assert np.abs(one - both).max() > 0
     card = (run.path / "model" / "README.md").read_text(encoding="utf-8")
-    assert "| TF-IDF and logistic regression / gold alone |" in card
+    assert "| TF-IDF and logistic regression / gold only |" in card
     assert "素朴な方法との比較" in (run.path / "report.html").read_text(encoding="utf-8")
     _, heard = ran(task, tmp_path / "run", ScriptedGenerator())
     assert heard.kept() >= STAGES

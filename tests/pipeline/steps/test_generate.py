@@ -9,23 +9,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import japagen as jg
 from japagen.config.sections import Knowledge
 from japagen.config.task import Task
-from japagen.data.dataset import Dataset
 from japagen.data.formats import load_dataset
 from japagen.generation.coverage import (
-    Balanced,
     Covered,
     LabelCoverage,
-    balance_factors,
     due,
-    skews,
 )
-from japagen.japanese.morphology import default_tagger
 from japagen.llm.backend import Answer, Request
 from tests.conftest import write_jsonl
 from tests.pipeline.test_run import Heard
@@ -209,24 +203,6 @@ def test_concepts_are_asked_for_until_they_are_there(raw: dict[str, Any], tmp_pa
     assert asked[1] == 12 - found["found"]
 
 
-def test_a_skew_is_put_right_by_the_next_round(raw: dict[str, Any], tmp_path: Path) -> None:
-    raw["generation"]["rounds"] = 2
-    raw["balance"] = {"性別": {"女性": ["妻", "母"], "男性": ["夫", "父"]}}
-
-    def skewed(request: Request) -> str:
-        text = obedient(request)
-        return text if request.knowledge else f"夫の代わりです。{text}"
-
-    run, _, generator = _generate(raw, tmp_path / "run", skewed)
-    for label in TOPICS:
-        before = _found(run, 1)["coverage"][label]["balanced"]
-        assert [b["found"] for b in before] == [0, 30]
-        named = Counter(k for r in generator.asked if r.label == label for k in r.knowledge)
-        assert named["balance:妻"] == named["balance:母"] == 15
-        after = _found(run, 2)["coverage"][label]["balanced"]
-        assert abs(after[0]["share"] - 0.5) < 0.1
-
-
 def test_without_gold_rounds_still_cover_what_is_wanted(
     raw: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -245,34 +221,9 @@ def test_due_is_what_is_left_to_find() -> None:
             Covered("concept", "再配達", 0.2, 4, 4, 1, 1, 0.05),
             Covered("concept", "伝票", 0.1, 2, 2, 2, 9, 0.45),
         ),
-        (Balanced("性別", "女性", 0.5, 2, 0.2, 0.2), Balanced("性別", "男性", 0.5, 8, 0.8, 0.8)),
     )
     assert due(found, 20) == {Knowledge("concept", "再配達"): 7.0}
-    assert skews(found) == {("性別", "女性"): 6.0}
     assert LabelCoverage.from_dict(found.to_dict()) == found
-
-
-def test_weights_put_a_skew_right_within_each_label(raw: dict[str, Any]) -> None:
-    raw["balance"] = {"性別": {"女性": ["妻"], "男性": ["夫"]}}
-    texts = {"配送": ["妻が頼んだ。"] * 2 + ["夫が頼んだ。"] * 3, "返品": ["夫が返した。"] * 4}
-    rows = [
-        jg.Example(f"{text}{number}番。", label, split="synthetic")
-        for label, each in texts.items()
-        for number, text in enumerate([*each, "妻と夫で決めた。", "まだ決めていない。"])
-    ]
-    task, dataset = Task.parse(raw), Dataset.of(rows)
-    factors = balance_factors(task, dataset, default_tagger())
-    labels = np.array(dataset.labels)
-    for label in texts:
-        assert factors[labels == label].mean() == pytest.approx(1)
-    by_text = dict(zip((t.split("。")[0] for t in dataset.texts), factors, strict=True))
-    wife, husband = factors[:2].sum(), factors[2:5].sum()
-    assert wife == pytest.approx(husband)
-    assert by_text["妻と夫で決めた"] == pytest.approx(by_text["まだ決めていない"])
-    # Where one value is missing altogether, no weight can stand for it.
-    assert factors[labels == "返品"].min() >= 0.5
-    del raw["balance"]
-    assert (balance_factors(Task.parse(raw), dataset, default_tagger()) == 1).all()
 
 
 def test_the_report_shows_rounds_and_coverage(
@@ -282,13 +233,12 @@ def test_the_report_shows_rounds_and_coverage(
     raw["generation"] |= {"per_label": 24, "rounds": 2}
     raw["concepts"] = {"配送": {"代引き": 0.25}}
     raw["rare_cases"] = {"返品": ["箱が空だった"]}
-    raw["balance"] = {"性別": {"女性": ["妻"], "男性": ["夫"]}}
     run = jg.run(Task.parse(raw), tmp_path / "run", generator=ScriptedGenerator(obedient))
     found = run.metrics["rounds"]
     assert [row["requests"] for row in found["rounds"]] == [24, 24]
     assert found["rounds"][0]["named"] == {"concept": 3, "rare": 1}
     html = (run.path / "report.html").read_text(encoding="utf-8")
-    for shown in ('id="loop"', "第2ラウンド", "代引き", "箱が空だった", "25.0%", "性別"):
+    for shown in ('id="loop"', "第2ラウンド", "代引き", "箱が空だった", "25.0%"):
         assert shown in html
     covered = run.metrics["coverage"]["配送"]["covered"][0]
     assert covered["met"] == covered["answered"] > 0
