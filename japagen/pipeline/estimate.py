@@ -46,8 +46,8 @@ from japagen.llm.masking import prepare
 from japagen.llm.registry import load_generator
 from japagen.pipeline.context import TaskContext, find_registers
 from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
-from japagen.pipeline.refining import why_not
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
+from japagen.pipeline.steps.curate import why_not_refined
 from japagen.pipeline.steps.labels import chat_labeler, sample_of
 
 # Fewer texts than these say too little of the others.
@@ -188,7 +188,7 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
             "no requests, but time that is not in the table."
         )
     if task.refinement.rounds:
-        reason = why_not(task, task.gold is not None, refiner or info)
+        reason = why_not_refined(task, task.gold is not None, refiner or info)
         notes += [f"No text will be refined: {reason}."] if reason else []
     return notes
 
@@ -563,7 +563,7 @@ class _Forecast:
         """Texts in doubt: each round a critique, and a new text; how many only they can tell."""
         task, rounds = self.task, self.task.refinement.rounds
         asked = self.refiner or self.generator
-        if not rounds or why_not(task, task.gold is not None, asked.info):
+        if not rounds or why_not_refined(task, task.gold is not None, asked.info):
             return []
         prompts = refine_requests(self.context, asked.info, requests, _PROMPTS)
         most = 2 * rounds * sum(r.texts for r in requests)

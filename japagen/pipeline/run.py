@@ -17,7 +17,7 @@ from japagen.generation import coverage
 from japagen.listener import Listener, Silent
 from japagen.llm.backend import Generator
 from japagen.llm.client import Asker
-from japagen.pipeline import deployment, refining, sources, summary
+from japagen.pipeline import deployment, sources, summary
 from japagen.pipeline.cache import Cache, Step
 from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
 from japagen.pipeline.run_directory import Run, RunDirectory, record_version
@@ -92,7 +92,7 @@ def _given(synthetic: Given | Sequence[Given]) -> Sources:
 
 def step_versions() -> dict[str, int]:
     """The version of every step's code, for those who keep what came of them elsewhere."""
-    modules = (align, baselines, curate, deployment, generate, labels, refining, synthesis, train)
+    modules = (align, baselines, curate, deployment, generate, labels, synthesis, train)
     found = [_SOURCES, _REPORT, *(v for m in modules for v in vars(m).values())]
     return {step.name: step.version for step in found if isinstance(step, Step)}
 
@@ -112,7 +112,7 @@ def _go(run: RunContext, given: Mapping[str, Dataset], wanted: Sequence[Until]) 
         texts = curate.curate(run, written, text_filter)
         texts = curate.hold_registers(run, texts, text_filter, ask=asks)
         if asks:
-            texts = refining.refine_doubtful(run, texts, text_filter)
+            texts = curate.refine_doubtful(run, texts, text_filter)
         parts.audit = curate.run_audit(run, written, texts)
     if "align" in wanted:
         checked = labels.check_labels(run, texts, ask=asks)

@@ -115,7 +115,7 @@ def test_one_of_each_family_is_kept_and_no_score_falls(chances: list[tuple[float
         0.7,
         lambda data: np.array([scores[e.text] for e in data]),
         lambda parents, n: [_child(e, n, new[old.index(e.text)]) for e in parents],
-        lambda data: data,
+        lambda data, first: data,
         ANALYZER,
     )
     kept = {e.id.removesuffix("-f1"): e.text for e in made.kept}

@@ -9,7 +9,7 @@ import pytest
 import japagen as jg
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
-from japagen.data.formats import load_dataset, read_examples
+from japagen.data.formats import read_examples
 from japagen.errors import JapagenError
 from japagen.evaluation.drift import Profile
 from japagen.llm.backend import Answer, Request
@@ -194,23 +194,6 @@ def test_the_encoder_is_loaded_once_before_training(
     assert read == [task.training.encoder]
     _run(compared, tmp_path / "run", until="align")
     assert len(read) == 1
-
-
-def test_what_passed_the_filters_is_not_judged_again_beside_what_was_rewritten(
-    task: Task, tmp_path: Path
-) -> None:
-    task = task.model_copy(update={"registers": {"plain": 0.5, "honorific": 0.5}})
-    compared = _changed(task, "curation", max_meaning_similarity=0.95)
-    run, _, _ = _run(
-        compared, tmp_path / "run", generator=ScriptedGenerator(_politely), until="curate"
-    )
-    before, after = (
-        {e.id: e.rejected.filter if e.rejected else None for e in load_dataset(run.path / name)}
-        for name in ("curated.parquet", "registers.parquet")
-    )
-    assert len(after) > len(before)
-    changed = {after[id_] for id_ in before if before[id_] != after[id_]}
-    assert changed <= {"register", "rewritten"}
 
 
 def _politely(request: Request) -> str:
