@@ -127,8 +127,8 @@ def canonical(value: Any) -> Any:
     """What of a value counts when it is compared with that of an earlier run, JSON-ready.
 
     An object is stood for by its ``fingerprint`` or ``identity``, where it has one; settings by
-    those that differ from their defaults; other data classes by their fields; mappings keep their
-    order, since that of labels is the order of their probabilities.
+    those that differ from their defaults; other data classes by the fields that are compared;
+    mappings keep their order, since that of labels is the order of their probabilities.
 
     Raises:
         TypeError: For what cannot be compared, such as a function: it belongs into ``uses``.
@@ -151,7 +151,7 @@ def canonical(value: Any) -> Any:
     if isinstance(value, Sequence):
         return [canonical(part) for part in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return [canonical(getattr(value, field.name)) for field in fields(value)]
+        return [canonical(getattr(value, f.name)) for f in fields(value) if f.compare]
     raise TypeError(f"{type(value).__name__} has no fingerprint; hand it over in `uses`")
 
 

@@ -19,7 +19,7 @@ from japagen.llm.backend import GeneratorInfo, Request
 from japagen.llm.requests import one_line
 from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
-from japagen.pipeline.steps.labels import Labelers
+from japagen.pipeline.steps.labels import Judge
 from japagen.pipeline.steps.train import Baseline, Learnt, seeds_of
 
 if TYPE_CHECKING:
@@ -156,36 +156,35 @@ def zero_shot(run: RunContext) -> Baseline:
     A base model's weights are taken off their mean over all texts (batch calibration, Zhou et
     al. 2023, arXiv:2309.17249): else it gives most texts its favourite label.
     """
-    task, gold, test = run.task, run.data.gold, run.data.test
+    task, test = run.task, run.data.test
     reason = why_not_asked(task, run.data, run.client.info)
-    if reason is not None or gold is None or test is None:
+    if reason is not None or test is None:
         return _left_out(reason or "no_texts")
-    labelers = Labelers(run, gold, run.client, _ZERO_SHOT.name)
-    if labelers.generator is None:
+    judge = Judge.of(run, run.client, _ZERO_SHOT)
+    if judge is None:
         return _left_out("no_generator")
     found = run.cache.step(
         _ZERO_SHOT,
         _judged,
-        unanswered=labelers.unanswered,
+        unanswered=judge.unanswered,
         test=test.only("text", "text_pair"),
-        labelers=labelers,
-        task=only(task, "labels", "seed"),
+        judge=judge,
     )
-    if labelers.unanswered:
+    if judge.unanswered:
         return _left_out("unanswered")
     if not len(found):
         return _left_out("no_generator")
     return Baseline("zero_shot", "nothing", [(task.seed, found)], chosen_rows(task, test))
 
 
-def _judged(test: Dataset, labelers: Labelers, task: Task) -> Floats:
-    scores = labelers.judge(questions_on(task, test))
-    if not scores or labelers.generator is None:
-        return np.zeros((0, len(task.labels)))
+def _judged(test: Dataset, judge: Judge) -> Floats:
+    scores = judge.judge(questions_on(judge.task, test))
+    if not scores:
+        return np.zeros((0, len(judge.task.labels)))
     found = np.asarray(scores, dtype=np.float64)
-    if labelers.generator.prompt_kind == "document":
+    if judge.generator.prompt_kind == "document":
         found -= found.mean(axis=0)
-    return task.label_space().from_logits(found)
+    return judge.task.label_space().from_logits(found)
 
 
 def _left_out(reason: str) -> Baseline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
 from japagen.llm.backend import Answer, GeneratorInfo, Request
 from japagen.llm.client import Asker
+from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import RunContext, TextEncoder, need_some
 from japagen.pipeline.review import decisions_of
@@ -121,36 +122,60 @@ def _filtered(texts: Dataset, text_filter: TextFilter, listener: Listener) -> Da
     return text_filter(texts.with_registers([report.register for report in reports]))
 
 
+@dataclass(frozen=True)
 class ModelRewriter:
     """Has the task's generator rewrite what it wrote itself, into other registers.
 
     Attributes:
+        task: How often it tries, and what a text is called.
+        source: Whose texts it rewrites.
+        generator: Who is asked.
+        template: Hash of the prompt's template.
+        analyzer: Reads the registers of the answers.
+        client: Asks.
+        prompts: The templates.
         unanswered: Requests that got no answer.
     """
 
-    def __init__(self, run: RunContext) -> None:
-        self._run = run
-        self.unanswered: list[str] = []
+    task: Task
+    source: str | None
+    generator: GeneratorInfo
+    template: str
+    analyzer: RegisterAnalyzer
+    client: Asker = field(compare=False)
+    prompts: PromptLibrary = field(compare=False)
+    unanswered: list[str] = field(default_factory=list, compare=False)
 
-    @property
-    def identity(self) -> list[Any]:
-        """Who is asked what; how often is a setting of curation."""
-        task, info = self._run.task, self._run.client.info
-        template = self._run.prompts.template_hash(f"rewrite.{info.prompt_kind}")
-        asked = [task.text_type, task.generation.max_tokens, task.seed]
-        return [info.identity, template, *asked, task.generator_source]
+    @classmethod
+    def of(cls, run: RunContext) -> ModelRewriter:
+        """That of a run."""
+        task, info = run.task, run.client.info
+        return cls(
+            only(
+                task,
+                *("text_type", "seed"),
+                curation=only(task.curation, "rewrite_attempts"),
+                generation=only(task.generation, "max_tokens"),
+            ),
+            task.generator_source,
+            info,
+            run.prompts.template_hash(f"rewrite.{info.prompt_kind}"),
+            run.analyzer,
+            client=run.client,
+            prompts=run.prompts,
+        )
 
     def __call__(self, wanted: Wanted) -> Sequence[Rewritten]:
         """Rewrites each text into the register beside it, or says why not."""
-        return only_of(self._run.task.generator_source, self._by_model)(wanted)
+        return only_of(self.source, self._by_model)(wanted)
 
     def _by_model(self, wanted: Wanted) -> Sequence[Rewritten]:
-        run = self._run
-        info = run.client.info
-        return rewrite_by_model(wanted, run.task, run.prompts, info, run.analyzer, self._send)
+        return rewrite_by_model(
+            wanted, self.task, self.prompts, self.generator, self.analyzer, self._send
+        )
 
     def _send(self, requests: Sequence[Request]) -> Mapping[str, Answer]:
-        asked = self._run.client.ask(requests, "rewrite")
+        asked = self.client.ask(requests, "rewrite")
         self.unanswered.extend(asked.failures)
         return asked.answers
 
@@ -167,7 +192,7 @@ def hold_registers(
         ask: Whether the generator may be asked to rewrite what it wrote.
     """
     settings = only(run.task.curation, "register_miss", "rewrite_attempts")
-    model = ModelRewriter(run) if ask and settings.rewrite_attempts else None
+    model = ModelRewriter.of(run) if ask and settings.rewrite_attempts else None
     held = run.cache.step(
         _REGISTERS,
         _held,
@@ -225,7 +250,7 @@ def refine_doubtful(run: RunContext, texts: Dataset, text_filter: TextFilter) ->
         if reason := why_not_refined(task, run.gold is not None, client.info):
             run.listener.note(f"No text is refined: {reason}.")
             return _unrefined(run, texts)
-        rewriter = _Refiner(run, client)
+        rewriter = Refiner.of(run, client)
         refined = run.cache.step(
             _REFINE,
             _refined,
@@ -249,7 +274,7 @@ def _refined(
     gold: Dataset,
     labels: Mapping[str, str],
     settings: Refinement,
-    rewriter: _Refiner,
+    rewriter: Refiner,
     text_filter: TextFilter,
     encoder: TextEncoder,
     max_length: int,
@@ -271,49 +296,62 @@ def _refined(
     )
 
 
-class _Refiner:
+@dataclass(frozen=True)
+class Refiner:
     """Has a chat model rewrite what the task's generator wrote; files stay as another wrote them.
 
     Attributes:
+        task: What the prompts say.
+        source: Whose texts it rewrites.
+        generator: Who is asked.
+        templates: Hashes of the prompts' templates.
+        client: Asks.
+        prompts: The templates.
         unanswered: Requests that got no answer.
     """
 
-    def __init__(self, run: RunContext, client: Asker) -> None:
-        self._run = run
-        self._client = client
-        self.unanswered: list[str] = []
+    task: Task
+    source: str | None
+    generator: GeneratorInfo
+    templates: Sequence[str]
+    client: Asker = field(compare=False)
+    prompts: PromptLibrary = field(compare=False)
+    unanswered: list[str] = field(default_factory=list, compare=False)
 
-    @property
-    def identity(self) -> list[Any]:
-        """Who is asked what."""
-        task, prompts = self._run.task, self._run.prompts
-        templates = (refinement.CRITICISE, refinement.REFINE)
-        return [
-            self._client.info.identity,
-            [prompts.template_hash(f"{name}.chat") for name in templates],
-            only(task, "text_type", "domain", "label_type", "description", "labels", "pair"),
-            [task.generation.max_tokens, task.generation.instruction],
-            [task.generator_source, task.seed],
-        ]
+    @classmethod
+    def of(cls, run: RunContext, client: Asker) -> Refiner:
+        """That of a run, who is asked through a client."""
+        task, names = run.task, (refinement.CRITICISE, refinement.REFINE)
+        return cls(
+            only(
+                task,
+                *("labels", "text_type", "domain", "label_type", "description", "seed"),
+                generation=only(task.generation, "max_tokens", "instruction"),
+            ),
+            task.generator_source,
+            client.info,
+            [run.prompts.template_hash(f"{name}.chat") for name in names],
+            client=client,
+            prompts=run.prompts,
+        )
 
     def __call__(self, rows: Sequence[Example], number: int) -> list[Example | None]:
         """A child of each text that may have one and got an answer; see `Rewriter.rewrite`."""
-        task = self._run.task
         rewriter = refinement.Rewriter(
-            self._run.prompts,
-            self._client.info,
+            self.prompts,
+            self.generator,
             self._send,
-            partial(label_variables, task),
-            task.seed,
-            task.generation.max_tokens,
+            partial(label_variables, self.task),
+            self.task.seed,
+            self.task.generation.max_tokens,
         )
-        own = [row.source == task.generator_source for row in rows]
+        own = [row.source == self.source for row in rows]
         mine = [row for row, is_own in zip(rows, own, strict=True) if is_own]
         made = iter(rewriter.rewrite(mine, number))
         return [next(made) if is_own else None for is_own in own]
 
     def _send(self, requests: Sequence[Request]) -> Mapping[str, Answer]:
-        found = self._client.ask(requests, _REFINE.name)
+        found = self.client.ask(requests, _REFINE.name)
         self.unanswered.extend(found.failures)
         return found.answers
 

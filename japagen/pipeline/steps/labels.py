@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -32,16 +32,18 @@ from japagen.data.dataset import Dataset
 from japagen.data.files import digest
 from japagen.data.labels import PseudoLabels, label_indices
 from japagen.errors import JapagenError
-from japagen.llm.backend import AmbiguousOptionsError, Answer, GeneratorInfo, Prompt
+from japagen.listener import Listener
+from japagen.llm.backend import AmbiguousOptionsError, GeneratorInfo, Prompt
 from japagen.llm.backends.gguf_weights import QWEN, chat_model_installed
 from japagen.llm.client import Asker
+from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Step, only
-from japagen.pipeline.context import RunContext, need_some
+from japagen.pipeline.context import RunContext, TextEncoder, need_some
 
 if TYPE_CHECKING:
     from japagen.training.trainer import FrozenTraining
 
-
+T = TypeVar("T")
 _TRUST = Step("trust", 5, ("trusted.parquet", "reliability.json"))
 _PSEUDO = Step("pseudo", 2, ("pseudo.npy", "pseudo.parquet", "pseudo.json"))
 
@@ -77,15 +79,14 @@ def check_labels(run: RunContext, texts: Dataset, *, ask: bool) -> CheckedLabels
         return CheckedLabels(
             texts, {name: estimate_reliability(None, prior) for name, prior in priors.items()}
         )
-    judges = ask and trust == "pool"
-    labelers = Labelers(run, gold, run.client if judges else None, _TRUST.name)
+    judge = Judge.of(run, run.client, _TRUST) if ask and trust == "pool" else None
     checked, reliability = run.cache.step(
         _TRUST,
         _settle,
         uses={"note": run.listener.note},
-        unanswered=labelers.unanswered,
+        unanswered=judge.unanswered if judge else (),
         texts=texts,
-        labelers=labelers,
+        labelers=Labelers.of(run, gold, judge),
         priors=priors,
         settings=only(task.curation, "label_miss", "label_confidence"),
     )
@@ -101,13 +102,13 @@ def _settle(
     note: Callable[[str], None],
 ) -> tuple[Dataset, dict[str, Any]]:
     # Nobody is asked about what is rejected already.
-    votes = labelers.vote(texts.kept)
+    kept, labels = texts.kept, list(labelers.labels)
     verified = verify_labels(
         texts,
-        label_indices(labelers.gold, labelers.labels),
-        votes,
-        (labelers.features(labelers.gold), labelers.features(texts.kept)),
-        labels=labelers.labels,
+        labelers.targets,
+        labelers.vote(kept),
+        (labelers.features(labelers.gold), labelers.features(kept)),
+        labels=labels,
         priors=priors,
         miss=settings.label_miss,
         least=settings.label_confidence,
@@ -118,7 +119,7 @@ def _settle(
     for name, found in verified.reliability.items():
         if found.evidence is not None:
             note(
-                f"Labels of {name}: {found.accuracy(len(labelers.labels)):.0%} expected to be "
+                f"Labels of {name}: {found.accuracy(len(labels)):.0%} expected to be "
                 f"right; the labelers agree with {found.evidence.agreed} of "
                 f"{found.evidence.texts}."
             )
@@ -204,18 +205,17 @@ def pseudo_label(
         return Pseudo(found=_none("no_gold"))
     named = None if run.client.given and ask else chat_labeler(run.task)
     client = run.client if named is None else run.client.other(named)
-    asked = client if ask or named else None
     with closing(client) if named else nullcontext():
-        labelers = Labelers(run, gold, asked, _PSEUDO.name, learnt=learnt, text_weight=text_weight)
-        if not labelers.generator:
+        judge = Judge.of(run, client, _PSEUDO) if ask or named else None
+        if judge is None:
             # The texts would be labelled by what the classifier learns from anyway.
             return Pseudo(found=_none("no_generator"))
         probabilities, labelled, found = run.cache.step(
             _PSEUDO,
             _label,
-            unanswered=labelers.unanswered,
+            unanswered=judge.unanswered,
             texts=texts,
-            labelers=labelers,
+            labelers=Labelers.of(run, gold, judge, learnt, text_weight),
             always=run.task.training.pseudo_labels == "always",
         )
     if not len(probabilities):
@@ -228,14 +228,14 @@ Labelled = tuple[Floats, Dataset, dict[str, Any]]
 
 def _label(texts: Dataset, labelers: Labelers, always: bool) -> Labelled:
     """Probabilities of the labels, the texts with the likeliest, and the grounds."""
-    labels = labelers.labels
+    labels, targets = list(labelers.labels), labelers.targets
     votes = labelers.vote(texts)
-    if labelers.unanswered:
+    if labelers.judge and labelers.judge.unanswered:
         # What nobody has judged would be labelled by the encoder alone.
         return _unlabelled("unanswered")
     if len(votes) < 2:
         return _unlabelled("no_generator")
-    targets, on_gold = label_indices(labelers.gold, labels), [vote.gold for vote in votes]
+    on_gold = [vote.gold for vote in votes]
     pool = fit_pool(on_gold, targets)
     right = held_out_posterior(on_gold, targets, labelers.seed).argmax(axis=1) == targets
     accuracy = estimate_accuracy(int(right.sum()), len(right), len(labels))
@@ -269,76 +269,196 @@ def _unlabelled(reason: str, found: Mapping[str, Any] | None = None) -> Labelled
 _TINY = 1e-12
 
 
+@dataclass(frozen=True)
+class Judge:
+    """A generator that says which label a text has.
+
+    Attributes:
+        task: What is said of the labels.
+        generator: Who is asked.
+        templates: Hashes of the prompts' templates.
+        client: Asks.
+        prompts: The templates.
+        listener: Told of the progress.
+        stage: What is asked for, as progress and the ledger name it.
+        unanswered: What got no answer. Such a text is judged as if every label were as likely, and
+            what comes of these judgements should not be kept.
+    """
+
+    task: Task
+    generator: GeneratorInfo
+    templates: Sequence[str]
+    client: Asker = field(compare=False)
+    prompts: PromptLibrary = field(compare=False)
+    listener: Listener = field(compare=False)
+    stage: str = field(compare=False)
+    unanswered: list[str] = field(default_factory=list, compare=False)
+
+    @classmethod
+    def of(cls, run: RunContext, client: Asker, stage: Step) -> Judge | None:
+        """The generator of a run, or another one; None where it does not judge labels."""
+        info = client.info
+        if info.prompt_kind == "document" and not (client.can_choose or client.can_score):
+            # It writes, but does not say how likely it finds a label.
+            return None
+        names = [f"judge.{info.prompt_kind}"]
+        if info.prompt_kind == "chat" and client.can_choose:
+            names.append("choose.chat")
+        return cls(
+            only(run.task, "labels", "text_type", "domain", "label_type", "seed"),
+            info,
+            [run.prompts.template_hash(name) for name in names],
+            client=client,
+            prompts=run.prompts,
+            listener=run.listener,
+            stage=stage.name,
+        )
+
+    def votes(self, texts: Dataset, gold: Dataset) -> list[Vote]:
+        """Its vote on the texts and on gold, or none where it cannot be asked."""
+        return self._unless_refused(lambda: [self._vote(texts, gold)])
+
+    def judge(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
+        """What it makes of each label, for questions without shots.
+
+        Returns:
+            A row for each question; nothing if it cannot say.
+        """
+
+        def scores() -> list[list[float]]:
+            if self._weighs_answers:
+                with suppress(AmbiguousOptionsError):
+                    return self._zero_shot(questions)
+            return self._scores(questions)
+
+        return self._unless_refused(scores)
+
+    def _unless_refused(self, ask: Callable[[], list[T]]) -> list[T]:
+        try:
+            return ask()
+        except JapagenError as error:
+            self.listener.note(f"The generator does not judge labels: {error.message}")
+            # A server may be back the next time; labels that begin alike will not change.
+            if not isinstance(error, AmbiguousOptionsError):
+                self.unanswered.append(error.message)
+            return []
+
+    @property
+    def _weighs_answers(self) -> bool:
+        """Whether it is a chat model in this process, which judges without shots."""
+        return self.generator.prompt_kind == "chat" and self.client.can_choose
+
+    def _vote(self, texts: Dataset, gold: Dataset) -> Vote:
+        counts = len(gold), len(texts)
+        if self._weighs_answers:
+            # Refused where labels outnumber letters, or a record holds a server's answers.
+            with suppress(AmbiguousOptionsError):
+                questions = llm_judge.plan_zero_shot(texts, gold)
+                scores = self._zero_shot(questions)
+                return llm_judge.to_vote(questions, scores, *counts, self.generator.name)
+        questions = llm_judge.plan_questions(texts, gold, self.task.seed)
+        return llm_judge.to_vote(questions, self._scores(questions), *counts)
+
+    def _zero_shot(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
+        """What a chat model makes of each text by the labels' descriptions alone."""
+        names = llm_judge.letters(list(self.task.labels))
+        turns = llm_judge.zero_shot_turns(questions, self.task, self.prompts, names)
+        return self._weighed(turns, names)
+
+    def _scores(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
+        """Weighed by a base model in this process, else by answers: with scores or as votes."""
+        if self.generator.prompt_kind == "document" and self.client.can_choose:
+            try:
+                return self._chosen(questions)
+            except AmbiguousOptionsError:
+                if not self.client.can_score:
+                    raise
+        return self._answered(questions)
+
+    def _chosen(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
+        """What a base model weighs the labels' names at, or letters where names begin alike."""
+        names = list(self.task.labels)
+        try:
+            return self._weighed(self._documents(questions, names), names)
+        except AmbiguousOptionsError:
+            names = llm_judge.letters(names)
+            return self._weighed(self._documents(questions, names), names)
+
+    def _documents(
+        self, questions: Sequence[llm_judge.Question], names: Sequence[str]
+    ) -> list[str]:
+        return llm_judge.documents(questions, self.task, self.prompts, names)
+
+    def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[list[float]]:
+        scores: list[list[float]] = [[] for _ in prompts]
+        stream = self.client.choose(prompts, names)
+        for index, row in self.listener.track(stream, len(prompts), self.stage):
+            scores[index] = row
+        return scores
+
+    def _answered(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
+        requests = llm_judge.requests(questions, self.task, self.prompts, self.generator)
+        asked = self.client.ask(requests, self.stage)
+        self.unanswered.extend(asked.failures)
+        labels = list(self.task.labels)
+        return [llm_judge.read_judgement(asked.answers.get(r.id), labels) for r in requests]
+
+
+@dataclass(frozen=True)
 class Labelers:
     """The labelers of a run, who have gold to learn from: the encoder, and perhaps the generator.
 
-    Args:
-        run: The run.
-        gold: Labelled texts; each is learnt from once, as a repeated one would be held out and
-            known at once.
-        client: Asks the generator; None where it is not to be asked.
-        stage: What they are asked for, as progress and the ledger name it.
+    Attributes:
+        gold: Labelled texts, each of them once: a repeated one would be held out and known at once.
+        labels: Label to description.
+        encoder: Votes through heads on its vectors, as `train` fits them.
+        max_length: Tokens that it reads of a text.
+        seed: Of the folds.
+        judge: The generator; None where it is not asked.
         learnt: Texts that the encoder's vote learns from beside gold.
         text_weight: Gold texts that one of them counts for on average.
-
-    Attributes:
-        unanswered: What got no answer. Such a text is voted for as if every label were as likely,
-            and what comes of these votes should not be kept.
     """
 
-    def __init__(
-        self,
+    gold: Dataset
+    labels: Mapping[str, str]
+    encoder: TextEncoder
+    max_length: int
+    seed: int
+    judge: Judge | None
+    learnt: Dataset | None = None
+    text_weight: float = 0.0
+
+    @classmethod
+    def of(
+        cls,
         run: RunContext,
         gold: Dataset,
-        client: Asker | None,
-        stage: str,
-        *,
+        judge: Judge | None,
         learnt: Dataset | None = None,
         text_weight: float = 0.0,
-    ) -> None:
-        self._run = run
-        self._task = run.task
-        self._stage = stage
-        self._learnt = learnt.kept if learnt is not None else None
-        self._text_weight = text_weight
-        self.gold = gold.distinct.only("text", "text_pair", "label")
-        self.labels = list(run.task.labels)
-        self.seed = run.task.seed
-        self.unanswered: list[str] = []
-        info = client.info if client else None
-        says = client is not None and (client.can_choose or client.can_score)
-        if info and info.prompt_kind == "document" and not says:
-            # It writes, but does not say how likely it finds a label.
-            info = None
-        self.generator: GeneratorInfo | None = info
-        # Never asked where there is no generator.
-        self._client = client or run.client
+    ) -> Labelers:
+        """Those of a run."""
+        return cls(
+            gold.distinct.only("text", "text_pair", "label"),
+            run.task.labels,
+            run.encoder,
+            run.task.training.max_length,
+            run.task.seed,
+            judge,
+            learnt.kept if learnt is not None else None,
+            text_weight,
+        )
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What the votes depend on besides the texts."""
-        task, prompts = self._task, self._run.prompts
-        templates = [f"judge.{self.generator.prompt_kind}"] if self.generator else []
-        if self.generator and self._weighs_answers:
-            templates.append("choose.chat")
-        return {
-            "gold": self.gold,
-            "learnt": self._learnt and [self._learnt, self._text_weight],
-            "encoder": self._run.encoder.identity,
-            "max_length": task.training.max_length,
-            "labels": task.labels,
-            "texts": [task.text_type, task.domain, task.label_type],
-            "generator": self.generator and self.generator.identity,
-            "templates": [prompts.template_hash(name) for name in templates],
-            "seed": self.seed,
-        }
+    def targets(self) -> Ints:
+        """Label index of each gold text."""
+        return label_indices(self.gold, list(self.labels))
 
     def vote(self, texts: Dataset) -> list[Vote]:
         """The encoder's vote, and behind it the generator's where it is asked and answers."""
-        found = [self._encoder_vote(texts)]
-        if self.generator:
-            found += self._generator_votes(texts)
-        return found
+        on_gold, on_texts = self.features(self.gold), self.features(texts)
+        vote = cross_fitted_vote(self._fit, on_gold, self.targets, on_texts, self.seed)
+        return [vote, *(self.judge.votes(texts, self.gold) if self.judge else ())]
 
     def features(self, texts: Dataset) -> Floats:
         """What a head on the frozen encoder sees of the texts, shape (rows, width)."""
@@ -346,115 +466,16 @@ class Labelers:
 
     @property
     def _frozen(self) -> FrozenTraining:
-        task = self._task
-        return self._run.encoder.frozen(task.labels, task.training.max_length, self.gold.is_pair)
-
-    def _encoder_vote(self, texts: Dataset) -> Vote:
-        """The vote of heads on the frozen encoder, descriptions and all, as `train` fits them."""
-        targets = label_indices(self.gold, self.labels)
-        known = self.features(self.gold)
-        return cross_fitted_vote(self._fit, known, targets, self.features(texts), self.seed)
+        return self.encoder.frozen(self.labels, self.max_length, self.gold.is_pair)
 
     def _fit(self, seen: Floats, targets: Ints, others: Floats) -> Floats:
         """Log-probabilities of others under a head that learnt from gold and the texts beside."""
-        if self._learnt is None:
+        if self.learnt is None:
             return self._frozen.log_probabilities(seen, targets, others)
-        weights = self._text_weight * self._learnt.weights
         found = self._frozen.probabilities(
-            np.concatenate([seen, self.features(self._learnt)]),
-            np.concatenate([targets, label_indices(self._learnt, self.labels)]),
-            np.concatenate([np.ones(len(seen)), weights]),
+            np.concatenate([seen, self.features(self.learnt)]),
+            np.concatenate([targets, label_indices(self.learnt, list(self.labels))]),
+            np.concatenate([np.ones(len(seen)), self.text_weight * self.learnt.weights]),
             others,
         )
         return np.asarray(np.log(np.maximum(found, _TINY)))
-
-    def _generator_votes(self, dataset: Dataset) -> list[Vote]:
-        """The generator's vote, or none where it cannot be asked."""
-        try:
-            return [self._generator_vote(dataset)]
-        except JapagenError as error:
-            self._refused(error)
-            return []
-
-    def judge(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
-        """What the generator makes of each label, for questions without shots.
-
-        What got no answer stands in `unanswered` afterwards.
-
-        Returns:
-            A row for each question; nothing if it cannot say.
-        """
-        try:
-            if self._weighs_answers:
-                with suppress(AmbiguousOptionsError):
-                    return self._zero_shot(questions)
-            return self._scores(questions)
-        except JapagenError as error:
-            self._refused(error)
-            return []
-
-    def _refused(self, error: JapagenError) -> None:
-        self._run.listener.note(f"The generator does not judge labels: {error.message}")
-        # A server may be back the next time; labels that begin alike will not change.
-        if not isinstance(error, AmbiguousOptionsError):
-            self.unanswered.append(error.message)
-
-    @property
-    def _weighs_answers(self) -> bool:
-        """Whether it is a chat model in this process, which judges without shots."""
-        return self._client.info.prompt_kind == "chat" and self._client.can_choose
-
-    def _generator_vote(self, dataset: Dataset) -> Vote:
-        task, gold = self._task, self.gold
-        counts = len(gold), len(dataset)
-        if self._weighs_answers:
-            # Refused where labels outnumber letters, or a record holds a server's answers.
-            with suppress(AmbiguousOptionsError):
-                questions = llm_judge.plan_zero_shot(dataset, gold)
-                scores = self._zero_shot(questions)
-                return llm_judge.to_vote(questions, scores, *counts, self._client.info.name)
-        questions = llm_judge.plan_questions(dataset, gold, task.seed)
-        return llm_judge.to_vote(questions, self._scores(questions), *counts)
-
-    def _zero_shot(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
-        """What a chat model makes of each text by the labels' descriptions alone."""
-        names = llm_judge.letters(self.labels)
-        turns = llm_judge.zero_shot_turns(questions, self._task, self._run.prompts, names)
-        return self._weighed(turns, names)
-
-    def _scores(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
-        """Weighed by a base model in this process, else by answers: with scores or as votes."""
-        if self._client.info.prompt_kind == "document" and self._client.can_choose:
-            try:
-                return self._chosen(questions)
-            except AmbiguousOptionsError:
-                if not self._client.can_score:
-                    raise
-        return self._answered(questions)
-
-    def _chosen(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
-        """What a base model weighs the labels' names at, or letters where names begin alike."""
-        try:
-            return self._weighed(self._documents(questions, self.labels), self.labels)
-        except AmbiguousOptionsError:
-            names = llm_judge.letters(self.labels)
-            return self._weighed(self._documents(questions, names), names)
-
-    def _documents(
-        self, questions: Sequence[llm_judge.Question], names: Sequence[str]
-    ) -> list[str]:
-        return llm_judge.documents(questions, self._task, self._run.prompts, names)
-
-    def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[list[float]]:
-        scores: list[list[float]] = [[] for _ in prompts]
-        stream = self._client.choose(prompts, names)
-        for index, row in self._run.listener.track(stream, len(prompts), self._stage):
-            scores[index] = row
-        return scores
-
-    def _answered(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
-        requests = llm_judge.requests(questions, self._task, self._run.prompts, self._client.info)
-        asked = self._client.ask(requests, self._stage)
-        self.unanswered.extend(asked.failures)
-        answers: Mapping[str, Answer] = asked.answers
-        return [llm_judge.read_judgement(answers.get(r.id), self.labels) for r in requests]
