@@ -126,7 +126,7 @@ class TextEncoder:
     def __init__(self, settings: Training) -> None:
         self._settings = settings
         self._loaded: Encoder | None = None
-        self._read: dict[str, Vectors] = {}
+        self._read: dict[object, Vectors] = {}
         self._known: dict[tuple[str, str | None], Vectors] = {}
         self._width: int | None = None
         self._frozen: dict[object, FrozenTraining] = {}
@@ -177,13 +177,13 @@ class TextEncoder:
         How texts are put into batches changes the last digits, so what is kept for later runs
         should come from the same texts in one go, whatever was read before.
         """
-        texts = texts.only("text", "text_pair")
-        if texts.fingerprint not in self._read:
+        key = tuple(_contents(texts))
+        if key not in self._read:
             from japagen.training.encoder import text_vectors
 
-            (self._read[texts.fingerprint],) = text_vectors([texts], self.loaded)
-            self.remember(texts, self._read[texts.fingerprint])
-        return self._read[texts.fingerprint]
+            (self._read[key],) = text_vectors([texts], self.loaded)
+            self.remember(texts, self._read[key])
+        return self._read[key]
 
     def remember(self, texts: Dataset, vectors: Vectors) -> None:
         """Takes vectors that were made before, shape (rows, width)."""

@@ -154,6 +154,8 @@ def _write(
 
 def _train(run: RunContext, parts: summary.Parts, texts: Dataset, *, asks: bool) -> Dataset | None:
     """Decides what to train on, trains, and returns the synthetic texts that were trained on."""
+    from japagen.training.encoder import encoder_identity
+
     mix = align.mix_sources(run, texts, parts.reliability)
     chosen = mix.of(texts)
     worth = align.find_worth(run, chosen, mix)
@@ -164,7 +166,7 @@ def _train(run: RunContext, parts: summary.Parts, texts: Dataset, *, asks: bool)
     # Training needs the memory, and asks nothing.
     run.client.close()
     run.encoder.release()
-    parts.encoder = run.encoder.identity
+    parts.encoder = encoder_identity(run.encoder.name)
     parts.baselines = [*baselines.fit_baselines(run, texts), *asked]
     trained = train.train_classifiers(run, chosen, mix.share, parts.pseudo.labels)
     parts.with_synthetic, parts.gold_only = trained.with_synthetic, trained.gold_only

@@ -269,7 +269,7 @@ class FrozenTraining:
         settings: Training,
         is_pair: bool = False,
     ) -> None:
-        self._features: dict[str, Floats] = {}
+        self._features: dict[object, Floats] = {}
         self._space = LabelSpace("classification", tuple(descriptions))
         self._classifier = untrained(encoder, self._space, settings, is_pair=is_pair, tunes=False)
         self._phrases, self._phrase_labels = self.vectors([]), np.zeros(0, dtype=np.int64)
@@ -285,11 +285,11 @@ class FrozenTraining:
 
     def features(self, data: Dataset) -> Floats:
         """What a head sees of a dataset's texts, read once, shape (rows, width)."""
-        texts = data.only("text", "text_pair")
-        if texts.fingerprint not in self._features:
-            found = self.vectors(texts.texts, texts.column("text_pair"))
-            self._features[texts.fingerprint] = found
-        return self._features[texts.fingerprint]
+        texts, pairs = data.texts, data.column("text_pair")
+        key = tuple(texts), tuple(pairs)
+        if key not in self._features:
+            self._features[key] = self.vectors(texts, pairs)
+        return self._features[key]
 
     def vectors(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> Floats:
         """The features of texts or pairs, shape (n, width)."""
