@@ -155,7 +155,7 @@ class Pseudo:
 
 
 def sample_of(task: Task, data: TaskData) -> Dataset | None:
-    """The unlabelled texts that voters would be asked about; None where there are none to ask.
+    """The unlabelled texts that labelers would be asked about; None where there are none to ask.
 
     Texts that come to the file push few of the others out, so that most answers still serve.
     """
