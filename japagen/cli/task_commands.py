@@ -306,6 +306,11 @@ def print_estimate(found: Mapping[str, Any]) -> None:
             f"{_STEPS[step]}: how many are needed is known when 20 texts are there; until then "
             "'about' does not count them, and 'at most' does"
         )
+    if found["batch"] is not None:
+        say(
+            f"yen: at {found['batch']:.0%} of generator.price, that of the batch API; a batch may "
+            "take a day, and each round and step waits for the one before"
+        )
     if found["budget"]:
         _print_budget(found)
     if found["masked"]:

@@ -366,12 +366,14 @@ class Price(Section):
         output_per_million: For a million tokens written.
         currency: Of the two prices.
         yen_per_unit: Exchange rate to yen; needed for any currency but JPY.
+        batch: Share of these prices that requests in a batch cost (see `GeneratorSettings.batch`).
     """
 
     input_per_million: Annotated[float, Field(ge=0)]
     output_per_million: Annotated[float, Field(ge=0)]
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "JPY"
     yen_per_unit: Annotated[float, Field(gt=0)] = 1.0
+    batch: Share = 0.5
 
     @model_validator(mode="after")
     def _convertible(self) -> Price:
@@ -395,6 +397,8 @@ class GeneratorSettings(Section):
         slots: Requests at a time; chosen by the backend when absent.
         requests_per_minute: Most requests sent in a minute, retries included, for openai.
         tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``, for openai.
+        batch: Send requests by the provider's batch API, for openai: cheaper, answered within
+            a day, and a run that is stopped meanwhile takes up its batches where it left them.
         price: What tokens cost; for plans, budgets and reports.
     """
 
@@ -406,7 +410,24 @@ class GeneratorSettings(Section):
     slots: Count | None = None
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
+    batch: bool = False
     price: Price | None = None
+
+    @model_validator(mode="after")
+    def _batches_by_openai(self) -> GeneratorSettings:
+        if self.batch and self.backend != "openai":
+            raise ValueError(f"batch goes with the backend openai, found {self.backend}")
+        return self
+
+    @property
+    def price_now(self) -> Price | None:
+        """The price of the requests as they are sent: of a batch, where they go in one."""
+        if self.price is None or not self.batch:
+            return self.price
+        share = self.price.batch
+        read, written = self.price.input_per_million, self.price.output_per_million
+        changed = {"input_per_million": read * share, "output_per_million": written * share}
+        return self.price.model_copy(update=changed)
 
 
 Attributes = dict[Item, tuple[Item, ...]]

@@ -445,10 +445,6 @@ REMOVED = {
     "or generation.attributes what texts should vary in",
     "generation.paraphrase_share": "generation.paraphrase_share was removed in 0.2, since nothing "
     "showed that gold in other words helps; leave it out",
-    "generator.batch": "generator.batch was removed in 0.2, since no saving was measured and every "
-    "step had to wait for up to a day; leave it out",
-    "generator.price.batch": "generator.price.batch was removed in 0.2, together with "
-    "generator.batch; leave it out",
     "training.soft_labels": "training.soft_labels was removed in 0.2, since a text now counts for "
     "as much as its label can be relied on; leave it out",
     "mixing.confirm": "mixing.confirm was removed in 0.2, since the share of synthetic text now "

@@ -72,7 +72,8 @@ class Asker:
         if self._loaded is None:
             from japagen.llm.registry import load_generator
 
-            self._loaded = load_generator(self._task.generator)
+            batches = self._path.with_name("batches")
+            self._loaded = load_generator(self._task.generator, batches, self._listener.note)
         return self._loaded
 
     @property
@@ -126,7 +127,7 @@ class Asker:
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
         """Sends what has no answer yet and tells of it under the name of its purpose."""
         ids = [r.id for r in requests]
-        budget, price = self._task.generation.budget, self._task.generator.price
+        budget, price = self._task.generation.budget, self._task.generator.price_now
         dictionary = self._task.japanese.user_dictionary
         outgoing = prepare(requests, self.info, self._task.privacy, dictionary)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
@@ -184,7 +185,7 @@ class Asker:
             totals = dict(ledger.totals())
             masked = sum(ledger.masked().values())
             seconds = round(ledger.wall_seconds("generate"), 3)
-        if price := self._task.generator.price:
+        if price := self._task.generator.price_now:
             spent = yen(price, totals["prompt_tokens"], totals["completion_tokens"])
             totals["yen"] = round(spent, 4)
         if not self.info.local:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 from japagen.config.sections import GeneratorSettings
 from japagen.errors import JapagenError
 from japagen.llm.backend import Generator
@@ -13,11 +16,17 @@ _MODELS = {
 }
 
 
-def load_generator(settings: GeneratorSettings) -> Generator:
+def load_generator(
+    settings: GeneratorSettings,
+    batches: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Generator:
     """Returns the backend; models and connections start with the first request.
 
     Args:
         settings: Which, and how.
+        batches: Where batches are noted; without it nothing goes by the batch API.
+        note: Told what the user should know while waiting.
 
     Raises:
         JapagenError: If the settings do not go together or an extra is missing.
@@ -40,6 +49,17 @@ def load_generator(settings: GeneratorSettings) -> Generator:
         from japagen.llm.backends.huggingface import HFGenerator
 
         return HFGenerator(settings.model, slots=settings.slots)
+    if settings.batch and batches is not None:
+        from japagen.llm.backends.openai_batch import OpenAIBatchGenerator
+
+        return OpenAIBatchGenerator(
+            settings.model,
+            batches,
+            note,
+            base_url=settings.base_url,
+            api=settings.api,
+            api_key_env=settings.api_key_env,
+        )
     from japagen.llm.backends.openai import OpenAIGenerator
 
     return OpenAIGenerator(

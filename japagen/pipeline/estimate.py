@@ -285,7 +285,7 @@ class StepCost:
 
     def to_dict(self, task: Task, *, paid: bool = True) -> dict[str, Any]:
         """The step as `estimate` returns it."""
-        price = (self.asked or task.generator).price if paid else None
+        price = (self.asked or task.generator).price_now if paid else None
         waiting = max(0, self.requests - self.answered)
         coming = None if self.expected is None else max(0, self.expected - self.answered)
         share = (coming or 0) / max(waiting, 1)
@@ -347,8 +347,9 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         Of generation: ``texts`` (how many are asked for), ``rounds`` (requests of each), ``cells``
         (label, register, requests, texts), ``knowledge`` (label, kind, item, and as ``requests``
         the texts that are to name it) and ``shared_prompt_tokens`` (every distinct prompt counted
-        once). And ``measured_on`` (ledger or sample), ``budget``, ``notes`` (sentences on what this
-        generator will not be asked, or may be asked besides) and ``masked``.
+        once). And ``measured_on`` (ledger or sample), ``batch`` (the share of the price that the
+        batch API takes, or None), ``budget``, ``notes`` (sentences on what this generator will not
+        be asked, or may be asked besides) and ``masked``.
         ``sources`` are the files that texts are read from (name, file, texts), which cost
         nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
         What later rounds name because the earlier ones lack it is not known before they are
@@ -386,6 +387,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             *known.zero_shot(),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
+    price = task.generator.price
     cells, texts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for r in requests:
         cells[r.label, r.register.name] += 1
@@ -408,6 +410,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         ],
         "shared_prompt_tokens": sum(tokens.values()),
         "measured_on": rate and rate.source,
+        "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
         "notes": [
             *notes_on(task, generator.info, refiner.info if refiner else None),
@@ -428,7 +431,7 @@ _NOTHING: dict[str, Any] = {
     **dict.fromkeys(("max_tokens_left", "completion_tokens", "shared_prompt_tokens", "masked"), 0),
     **dict.fromkeys(("seconds", "yen", "max_yen"), 0.0),
     **{name: [] for name in ("unknown", "cells", "rounds", "knowledge")},
-    "measured_on": None,
+    **dict.fromkeys(("measured_on", "batch"), None),
     "budget": {},
 }
 

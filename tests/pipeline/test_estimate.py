@@ -78,6 +78,7 @@ def test_a_plan_counts_every_step(raw_task: dict[str, Any], tmp_path: Path) -> N
         found = estimate(task, tmp_path / "run", 2)
         fewer = {"alignment": {"label_trust": "encoder"}, "curation": {"register_miss": ["keep"]}}
         alone = estimate(Task.parse({**task.model_dump(mode="json"), **fewer}), tmp_path / "run", 2)
+        batch = estimate(_task(raw_task, server, price=PRICE, batch=True), tmp_path / "run", 2)
         refined = estimate(_task({**raw_task, "refinement": {"rounds": 2}}, server), None, 0)
     generate, rewrite, trust = found["steps"]
     gold = len(load_data(task).gold or ())
@@ -97,6 +98,8 @@ def test_a_plan_counts_every_step(raw_task: dict[str, Any], tmp_path: Path) -> N
     assert refined["steps"][2]["requests"] == 2 * 2 * 24
     assert refined["unknown"] == ["rewrite", "refine"]
     assert alone["max_yen"] == pytest.approx(generate["max_yen"])
+    assert batch["max_yen"] == pytest.approx(found["max_yen"] / 2)
+    assert (found["batch"], batch["batch"]) == (None, 0.5)
 
 
 def test_a_plan_counts_unlabelled_texts_that_labels_are_asked_for(

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import japagen as jg
+from japagen.config.sections import Budget
+from japagen.config.task import Task
+from japagen.errors import JapagenError
+from japagen.llm.backend import Answer, Request
+from japagen.llm.backends import openai_batch
+from japagen.llm.backends import openai_batch as openai_batch_module
+from japagen.llm.backends.openai_batch import BatchRecord, OpenAIBatchGenerator, open_records
+from japagen.llm.budget import Purse
+from japagen.llm.client import run_requests
+from japagen.llm.ledger import Ledger
+from tests.batch_provider import BatchProvider, Row, answered, replied, unanswered
+from tests.fault_server import Call, FaultServer, Reply, chat, error
+from tests.llm.backends.test_openai import KEY, make
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_batch, "_FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(openai_batch_module, "_RETRIES", 0)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def generator(server: FaultServer, path: Path, notes: list[str] | None = None) -> Any:
+    said = notes if notes is not None else []
+    return OpenAIBatchGenerator("m", path, said.append, base_url=server.url)
+
+
+def ask(server: FaultServer, path: Path, count: int = 4, **how: Any) -> dict[str, Answer]:
+    answers = list(generator(server, path, **how).stream(make(n) for n in range(count)))
+    assert len({a.request_id for a in answers}) == len(answers) == count
+    return {a.request_id: a for a in answers}
+
+
+def test_a_batch_answers_every_request_of_a_stream(tmp_path: Path) -> None:
+    provider, notes = BatchProvider(), list[str]()
+    with FaultServer(provider) as server:
+        answers = ask(server, tmp_path, notes=notes)
+    for key, answer in answers.items():
+        assert json.loads(answer.text) == {"text": f"返事:依頼{key[1:]}"}
+        assert (answer.finish, answer.prompt_tokens, answer.completion_tokens) == ("stop", 11, 7)
+    (rows,) = provider.uploads.values()
+    assert [row["custom_id"] for row in rows] == ["r0", "r1", "r2", "r3"]
+    assert {row["url"] for row in rows} == {"/v1/chat/completions"}
+    assert {"model", "messages", "seed", "response_format"} <= set(rows[0]["body"])
+    assert open_records(tmp_path) == []
+    assert any("4 requests are in batch batch0" in note for note in notes)
+
+
+def stop_after(calls: int) -> Callable[[Call], Reply | None]:
+    """Interrupts this process at one of its calls."""
+    count = itertools.count(1)
+
+    def fault(call: Call) -> Reply | None:
+        return Reply(drop=True) if next(count) == calls else None
+
+    return fault
+
+
+@pytest.mark.parametrize("calls", range(1, 6))
+def test_what_ends_a_stream_anywhere_leaves_it_to_the_next(tmp_path: Path, calls: int) -> None:
+    """Upload, create, poll, poll and fetch: dropped at each, nothing is submitted twice."""
+    provider = BatchProvider(fault=stop_after(calls))
+    with FaultServer(provider) as server:
+        with pytest.raises(JapagenError, match=r"Cannot reach|the same command"):
+            ask(server, tmp_path)
+        answers = ask(server, tmp_path)
+    assert not [a.error for a in answers.values() if a.error]
+    assert len(provider.batches) == 1
+
+
+def test_a_batch_whose_id_was_never_heard_is_found_by_its_key(tmp_path: Path) -> None:
+    def deaf(call: Call) -> Reply | None:
+        """Takes the first batch, but does not say so."""
+        if call.method == "POST" and call.path.endswith("/batches") and not provider.batches:
+            provider._create(call)
+            return Reply(drop=True)
+        return None
+
+    provider = BatchProvider(fault=deaf)
+    with FaultServer(provider) as server:
+        with pytest.raises(JapagenError):
+            ask(server, tmp_path)
+        (record,) = open_records(tmp_path)
+        assert record.batch == ""
+        assert len(ask(server, tmp_path)) == 4
+    assert len(provider.batches) == 1
+
+
+def test_a_stream_takes_up_what_it_is_asked_for_and_submits_the_rest(tmp_path: Path) -> None:
+    provider = BatchProvider()
+    with FaultServer(provider) as server:
+        stream = generator(server, tmp_path).stream(make(n) for n in range(2))
+        next(stream)
+        stream.close()  # one answer was taken, and the batch not closed
+        answers = ask(server, tmp_path, 4)
+    assert not [a.error for a in answers.values() if a.error]
+    assert [[r["custom_id"] for r in rows] for rows in provider.uploads.values()] == [
+        ["r0", "r1"],
+        ["r2", "r3"],
+    ]
+
+
+def test_files_are_deleted_once_their_answers_are_taken(tmp_path: Path) -> None:
+    provider = BatchProvider()
+    with FaultServer(provider) as server:
+        stream = generator(server, tmp_path).stream(make(n) for n in range(2))
+        next(stream)
+        assert provider.deleted == []
+        next(stream)
+        assert provider.deleted == []  # the second answer is not known to be on disk yet
+        assert not list(stream)
+    assert provider.deleted == ["file0", "batch0output"]
+    assert open_records(tmp_path) == []
+
+
+@pytest.mark.parametrize("status", [404, 405, 500])
+def test_a_provider_that_deletes_nothing_costs_no_answer(tmp_path: Path, status: int) -> None:
+    def refuse(call: Call) -> Reply | None:
+        return error(status, "cannot delete") if call.method == "DELETE" else None
+
+    provider, notes = BatchProvider(fault=refuse), list[str]()
+    with FaultServer(provider) as server:
+        answers = ask(server, tmp_path, notes=notes)
+    assert not [a.error for a in answers.values() if a.error]
+    assert open_records(tmp_path) == []
+    assert any("not deleted file0, batch0output of batch batch0" in note for note in notes)
+
+
+def faulty(row: Row) -> Row | None:
+    number = int(row["custom_id"][1:])
+    if number == 1:
+        return replied(row, {"error": {"message": "overloaded", "code": "x"}}, 500)
+    if number == 2:
+        return replied(row, chat(None, "content_filter"))
+    if number == 3:
+        return unanswered(row, "batch_expired", "not executed before the window expired")
+    if number == 4:
+        return None
+    if number == 5:
+        return replied(row, {"error": {"message": f"bad key {KEY}"}}, 401)
+    return answered(row)
+
+
+@pytest.mark.parametrize("status", ["completed", "expired", "cancelled"])
+def test_rows_that_failed_say_why(
+    tmp_path: Path, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with FaultServer(BatchProvider(faulty, status=status)) as server:
+        answers = ask(server, tmp_path, 7)
+    reasons = [answers[f"r{n}"].error for n in range(7)]
+    assert (reasons[0], reasons[6]) == ("", "")
+    assert "HTTP 500: overloaded" in reasons[1]
+    assert "content filter" in reasons[2]
+    assert answers["r2"].completion_tokens == 7  # it was paid for
+    assert "batch_expired: not executed" in reasons[3]
+    assert f"batch batch0 {status}" in reasons[4]
+    assert "refuses the key" in reasons[5]
+    assert KEY not in " ".join(reasons)
+
+
+def test_a_batch_that_failed_or_is_gone_fails_its_requests(tmp_path: Path) -> None:
+    provider = BatchProvider(status="failed")
+    with FaultServer(provider) as server:
+        assert "failed: the file is no good" in ask(server, tmp_path)["r0"].error
+        BatchRecord.begin(tmp_path, ["r0", "r1"]).submitted("lost")
+        answers = ask(server, tmp_path, 2)
+        assert "does not know batch lost any more" in answers["r1"].error
+        # Asked again, it is a new batch.
+        provider.status = "completed"
+        assert not ask(server, tmp_path, 2)["r0"].error
+
+
+def test_an_option_that_is_refused_is_left_out_in_a_second_batch(tmp_path: Path) -> None:
+    def choosy(row: Row) -> Row:
+        if "temperature" in row["body"]:
+            said = {"message": "Unsupported value: 'temperature'", "param": "temperature"}
+            return replied(row, {"error": said}, 400)
+        return answered(row)
+
+    provider = BatchProvider(choosy)
+    with FaultServer(provider) as server:
+        answers = ask(server, tmp_path)
+    assert not [a.error for a in answers.values() if a.error]
+    assert len(provider.batches) == 2
+
+
+def test_a_provider_without_batches_and_a_wrong_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        FaultServer(lambda call: error(405, "no such method")) as server,
+        pytest.raises(JapagenError, match="does not take the batch") as caught,
+    ):
+        ask(server, tmp_path)
+    assert "generator.batch: false" in caught.value.hint
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with (
+        FaultServer(lambda call: error(401, f"wrong key {KEY}")) as server,
+        pytest.raises(JapagenError, match="refuses the key") as caught,
+    ):
+        ask(server, tmp_path)
+    assert KEY not in str(caught.value)
+
+
+def run(
+    server: FaultServer, path: Path, requests: list[Request], purse: Purse | None = None
+) -> Any:
+    ledger = Ledger(path / "ledger.sqlite")
+    try:
+        return run_requests(requests, generator(server, path / "b"), ledger, purse=purse), ledger
+    finally:
+        ledger.close()
+
+
+def test_an_interrupted_run_takes_its_batch_up_and_counts_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [make(n, max_tokens=20) for n in range(4)]
+    provider = BatchProvider(polls=3)
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with FaultServer(provider) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr(openai_batch.time, "sleep", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                run(server, tmp_path, requests)
+        # What is left of the budget holds the batch that is under way, once.
+        purse = Purse(Budget(tokens=4 * (2 * 11 + 20) + 10))
+        answers, _ = run(server, tmp_path, requests, purse)
+    assert len(answers) == 4
+    assert len(provider.batches) == 1
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    totals = ledger.totals()
+    ledger.close()
+    assert (totals["attempts"], totals["prompt_tokens"]) == (4, 44)
+    assert "lost_attempts" not in totals
+
+
+def test_a_run_goes_by_batches_and_pays_their_price(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    price = {"input_per_million": 1000, "output_per_million": 4000}
+    server_task = {**raw_task, "generation": {**raw_task["generation"], "per_label": 3}}
+    with FaultServer(BatchProvider()) as server:
+        settings = {"backend": "openai", "model": "m", "base_url": server.url, "batch": True}
+        task = Task.parse({**server_task, "generator": {**settings, "price": price}})
+        run = jg.run(task, tmp_path / "run", until="generate")
+    assert len(run.after("generate")) == 6
+    (record,) = (tmp_path / "run" / "batches").glob("*.json")
+    assert json.loads(record.read_text())["batch"] == "batch0"
+    assert task.generator.price_now is not None
+    assert task.generator.price_now.input_per_million == 500
+    with pytest.raises(JapagenError, match="batch goes with the backend openai"):
+        Task.parse({**server_task, "generator": {"batch": True}})
