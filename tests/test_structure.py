@@ -168,6 +168,7 @@ HEAVY = ("torch", "transformers", "fugashi", "xllamacpp", "openai", "sklearn", "
     [
         ("japagen", {*HEAVY, "datasets", "scipy"}),
         ("japagen.pipeline", {*HEAVY, "datasets", "scipy"}),
+        ("japagen.cli.main", {*HEAVY, "datasets", "scipy"}),
         ("japagen.pipeline.run", {"torch", "transformers", "fugashi", "xllamacpp", "openai"}),
         ("japagen.training.classifier", {"torch", "transformers"}),
     ],

@@ -18,11 +18,11 @@ from japagen.alignment.label_prior import LabelPrior, check_mode, label_rates
 from japagen.alignment.label_prior import label_prior as find_prior
 from japagen.alignment.label_shift import LabelledTexts
 from japagen.alignment.material import Material, Vectors
-from japagen.alignment.methods import METHODS, weigh
 from japagen.alignment.moments import target_shares
 from japagen.alignment.strata import Strata, stratify
 from japagen.data.dataset import Dataset
-from japagen.errors import JapagenError, nearest
+from japagen.data.registry import METHODS
+from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.reasons import Sentence
 
@@ -90,8 +90,8 @@ def align_datasets(
         gold: Labelled target texts, the training part only; None or empty for zero-shot.
         unlabelled: Target texts; their labels, if any, are not read.
         label_prior: "auto", "gold", "uniform", "estimate", or the share of each label.
-        method: "entropy", "dsir", "gradient_matching" (needs ``vectors``), "labels" (their shares
-            alone), or "none" for weights of 1.
+        method: A name of `METHODS`, such as "entropy", "gradient_matching" (needs ``vectors``),
+            "labels" (their shares alone), or "none" for weights of 1.
         floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
         seed: Of everything random: bootstraps, folds, directions.
         tagger: Morphological analyser; the default one if None.
@@ -124,7 +124,8 @@ def align_datasets(
     )
     material, texts = ready.material, ready.texts
     n, base = len(ready.rows), material.base
-    solution = weigh(material, method, floor) if method != "none" and n else None
+    found_by = METHODS[method]
+    solution = found_by(material, floor) if found_by.home and n else None
     product = base if solution is None else material.normalized(solution.scores)
     ids = tuple(synthetic.column("id"))
     weights = _distribution_weights(ready, product, len(synthetic))
@@ -198,11 +199,7 @@ def _check(
     method: str,
     floor: float,
 ) -> None:
-    if method not in METHODS:
-        raise JapagenError(
-            f"Unknown alignment method '{method}'{nearest(method, METHODS)}.",
-            f"Use one of: {', '.join(METHODS)}.",
-        )
+    METHODS.find(method)
     if not 0 <= floor <= 1:
         raise JapagenError(
             f"Expected a floor between 0 and 1, found {floor}.",

@@ -299,7 +299,7 @@ def print_alignment(found: Mapping[str, Any]) -> None:
 
     words_of = Words(user_language())
     prior, diagnostics = found["prior"], found["diagnostics"]
-    say(f"method: {found['method']}")
+    say(f"method: {words_of.name('method', found['method'])}")
     say(f"label prior: {prior['how']} ({words_of.reason(prior['why'], prior.get('reason'))})")
     for note, reason in zip(diagnostics["notes"], diagnostics["note_reasons"], strict=True):
         say(f"note: {words_of.reason(note, reason)}")

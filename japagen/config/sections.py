@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from japagen.data.registry import BACKENDS, FILTERS, METHODS, METRICS
+from japagen.errors import nearest
 from japagen.japanese.registers import Keigo
 
 if TYPE_CHECKING:
@@ -185,6 +188,26 @@ class Naturalness(Section):
     machine_phrases: Limit = 1
 
 
+def _plugged_in(filters: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Filters with their parameters, and with the version that results depend on as well."""
+    plugged_in = [name for name in FILTERS if name not in FILTERS.own]
+    found = {}
+    for name, given in filters.items():
+        if name in FILTERS.own:
+            raise ValueError(f"the filter '{name}' is japagen's own; set it by its own keys")
+        if name not in plugged_in:
+            known = f"one of {', '.join(plugged_in)}" if plugged_in else "a filter of a plug-in"
+            raise ValueError(f"expected {known}, found '{name}'{nearest(name, plugged_in)}")
+        entry = FILTERS[name]
+        parameters = [*signature(entry.load()).parameters][1:]
+        for key in given.keys() - {*parameters, "version"}:
+            raise ValueError(
+                f"the filter '{name}' has no parameter '{key}'{nearest(key, parameters)}"
+            )
+        found[name] = {**given, "version": entry.version}
+    return found
+
+
 class Curation(Section):
     """Thresholds of the filters, and what to do with texts off register or with doubtful labels.
 
@@ -218,6 +241,8 @@ class Curation(Section):
             ``replace`` a fake that is the same throughout, ``reject`` rejects the text,
             ``ignore`` does not look.
         naturalness: Signs of unnatural writing that a text may have.
+        filters: Filters of plug-ins to apply, by name, each with its parameters, as in
+            ``{shouting: {most: 2}}`` (docs/extending.md). The plug-in's version is filled in.
     """
 
     min_characters: Count = 6
@@ -238,6 +263,7 @@ class Curation(Section):
     label_confidence: Share = 0.5
     personal_data: Literal["flag", "mask", "replace", "reject", "ignore"] = "flag"
     naturalness: Naturalness = Naturalness()
+    filters: Annotated[dict[str, dict[str, Any]], AfterValidator(_plugged_in)] = {}
 
 
 class JapaneseSettings(Section):
@@ -252,15 +278,11 @@ class JapaneseSettings(Section):
     honorifics: Path | dict[str, Keigo] = {}
 
 
-AlignmentMethod = Literal["entropy", "dsir", "gradient_matching", "labels", "none"]
-
-
 class AlignmentSettings(Section):
     """How synthetic text is weighted towards gold.
 
     Attributes:
-        method: ``entropy`` (entropy balancing with tolerance), ``dsir`` (importance of word
-            n-grams), ``gradient_matching``, ``labels`` for label shares alone, or ``none``.
+        method: What finds the weights.
         strength: How far a run follows the weights within a label, 0 to 1. They are bounded too:
             no text counts for more than twice its label's mean, and one that is farther from
             gold than gold is from itself for no more than that.
@@ -271,7 +293,7 @@ class AlignmentSettings(Section):
             gold; ``none`` is confident in all labels alike.
     """
 
-    method: AlignmentMethod = "entropy"
+    method: Annotated[str, METHODS] = "entropy"
     strength: Share = 0.5
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
     label_trust: Literal["pool", "encoder", "none"] = "pool"
@@ -340,9 +362,8 @@ class Evaluation(Section):
     Attributes:
         test_share: Share of gold held out where no test file is given.
         bootstrap: Resamples for intervals.
-        metric: The metric of the verdict: ``macro_f1``, ``accuracy`` or ``matthews`` for classes;
-            ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels per text; ``spearman``
-            or ``pearson`` for numbers. The first of them when absent; all are shown.
+        metric: The metric of the verdict; when absent, the first of the task's ``kind``. All of
+            them are shown.
         baselines: Whether to fit simple baselines, and show them next to japagen:
             logistic regression on TF-IDF of character n-grams, and plain fine-tuning of the
             encoder, each on gold and on gold with all kept synthetic texts. For classes and tags.
@@ -353,7 +374,7 @@ class Evaluation(Section):
 
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     bootstrap: Annotated[int, Field(ge=100)] = 2000
-    metric: str | None = None
+    metric: Annotated[str, Field(json_schema_extra=METRICS.describe)] | None = None
     baselines: bool = True
     zero_shot: Literal["auto", "always", "never"] = "auto"
 
@@ -386,8 +407,7 @@ class GeneratorSettings(Section):
     """Which model writes the text.
 
     Attributes:
-        backend: ``embedded`` (a GGUF in this process), ``openai`` (any compatible server),
-            ``hf`` (transformers in this process) or ``replay`` (the record of a run).
+        backend: What runs the model.
         model: ``gemma3-270m``, ``qwen`` (a chat model, of the extra local-chat) or a GGUF path for
             embedded; the server's model name for openai; a directory, GGUF path or Hub name for
             hf; a run directory for replay.
@@ -402,7 +422,7 @@ class GeneratorSettings(Section):
         price: What tokens cost; for plans, budgets and reports.
     """
 
-    backend: Literal["embedded", "openai", "hf", "replay"] = "embedded"
+    backend: Annotated[str, BACKENDS] = "embedded"
     model: str = "gemma3-270m"
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"

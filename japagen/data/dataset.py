@@ -106,6 +106,11 @@ class Example:
         row["shot_ids"] = list(self.shot_ids)
         return row
 
+    @property
+    def texts(self) -> list[str]:
+        """The text, or both of a pair."""
+        return [self.text] if self.text_pair is None else [self.text, self.text_pair]
+
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Example:
         """Inverse of `to_row`; absent and null columns take their defaults."""

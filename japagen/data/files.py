@@ -67,6 +67,19 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuses a path that is taken.
+
+    Raises:
+        JapagenError: If something is there already and not to be replaced.
+    """
+    if path.exists() and not overwrite:
+        raise JapagenError(
+            f"{path} is there already.",
+            "Choose another path, or say overwrite (--overwrite) to replace it.",
+        )
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with atomic(path) as temporary:

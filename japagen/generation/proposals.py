@@ -20,10 +20,9 @@ from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.planner import label_variables
 from japagen.japanese.registers import Register
-from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling
+from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling, load_generator
 from japagen.llm.masking import prepare
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.registry import load_generator
 from japagen.llm.requests import draft_request, identified, read_texts
 
 _TEMPLATE = "attributes"

@@ -23,6 +23,7 @@ from japagen.llm.backend import (
     Request,
     Scorer,
     choice_key,
+    load_generator,
 )
 from japagen.llm.budget import Purse, yen
 from japagen.llm.ledger import Ledger, ledger_errors
@@ -70,8 +71,6 @@ class Asker:
     @property
     def _generator(self) -> Generator:
         if self._loaded is None:
-            from japagen.llm.registry import load_generator
-
             batches = self._path.with_name("batches")
             self._loaded = load_generator(self._task.generator, batches, self._listener.note)
         return self._loaded

@@ -15,44 +15,11 @@ import numpy as np
 from japagen.config.yaml_file import read_mapping
 from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import read_table
+from japagen.data.registry import FILTERS
 from japagen.errors import DamagedError, JapagenError, nearest
 from japagen.japanese.registers import OTHER, Register
 from japagen.pipeline.run_directory import Run, content_hash, versions
 
-# The settings that a filter reads; a rejection that only one run made is due to them if they
-# differ.
-_SYNTHESIS = ("generation.strategy", "gradient_matching.perplexity", "generator.model")
-_FILTER_KEYS = {
-    "too_short": ("curation.min_characters",),
-    "too_long": ("curation.max_characters",),
-    "not_japanese": ("curation.min_japanese_share",),
-    "gold_copy": ("curation.max_gold_overlap",),
-    "passage_copy": (
-        "curation.max_passage_copy",
-        "curation.max_gold_overlap",
-        "generation.corpus",
-    ),
-    "prompt_echo": ("curation.max_gold_overlap", "generation.prompts"),
-    "label_name": ("curation.forbid_label_name",),
-    "forbidden_word": ("curation.forbidden_words",),
-    "personal_data": ("curation.personal_data",),
-    "near_duplicate": ("curation.max_similarity",),
-    "near_duplicate_of_gold": ("curation.max_similarity",),
-    "same_meaning": ("curation.max_meaning_similarity", "training.encoder"),
-    "same_meaning_of_gold": ("curation.max_meaning_similarity", "training.encoder"),
-    "register": ("curation.register_miss", "registers"),
-    "label_check": (
-        "curation.label_miss",
-        "curation.label_confidence",
-        "alignment.label_trust",
-    ),
-    "refined": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
-    "not_better": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
-    "gradient_selection": ("selection.per_label", "selection.privacy"),
-    "synthesised": _SYNTHESIS,
-    "synthesis_refused": _SYNTHESIS,
-    "rewritten": ("curation.register_miss", "curation.rewrite_attempts", "registers"),
-}
 # Relative; smaller changes of weight come from the others' rejection alone.
 _LEAST_REWEIGHTED = 0.05
 _CLEAR = 0.01
@@ -210,8 +177,14 @@ def _changes(
 
 
 def _why(name: str, settings: Mapping[str, Any], reworded: bool) -> str:
-    keys = _FILTER_KEYS.get(name, (f"curation.naturalness.{name}",))
-    changed = [f"{k}: {settings[k][0]} → {settings[k][1]}" for k in keys if k in settings]
+    """The settings that the filter reads and that differ, or what else it may be."""
+    own = FILTERS.own.get(name)
+    read = own.keys if own else (f"curation.filters.{name}",)
+    changed = [
+        f"{key}: {before} → {after}"
+        for key, (before, after) in settings.items()
+        if any(f"{key}.".startswith(f"{setting}.") for setting in read)
+    ]
     if changed:
         return ", ".join(changed)
     if reworded:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
+from japagen.data.registry import FILTERS, METHODS, METRICS
+
 Language = Literal["ja", "en"]
 LANGUAGES: tuple[Language, ...] = ("ja", "en")
 # Marks that turn the direction of what follows. Elements isolate them; attributes cannot.
@@ -19,7 +21,11 @@ _DIRECTION_MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 @cache
 def strings() -> dict[str, dict[str, str]]:
     """Every sentence of the report: key to language to text."""
-    return dict(YAML(typ="safe", pure=True).load(Path(__file__).with_name("strings.yaml")))
+    found = dict(YAML(typ="safe", pure=True).load(Path(__file__).with_name("strings.yaml")))
+    # Plug-ins may be broken, and are asked for their names one by one.
+    for prefix, entries in (("filter.", FILTERS.own), ("method.", METHODS), ("", METRICS)):
+        found |= {f"{prefix}{e.name}": {"ja": e.ja, "en": e.en} for e in entries.values()}
+    return found
 
 
 class Words:
@@ -44,6 +50,8 @@ class Words:
     def name(self, kind: str, code: str, otherwise: str | None = None) -> str:
         """Returns what ``code`` is called, or ``otherwise``, or the code where it has no name."""
         found = strings().get(f"{kind}.{code}")
+        if found is None and kind == "filter":
+            found = FILTERS.titles(code)
         return found[self._language] if found else otherwise or code
 
     def reason(self, text: str, said: Mapping[str, Any] | None) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from japagen.data.files import read_json, write_json
 from japagen.errors import JapagenError
@@ -57,20 +57,25 @@ class OpenAIBatchGenerator(OpenAIGenerator):
 
     Args:
         model: The provider's name for the model.
-        directory: Where what was submitted is noted.
+        batches: Directory where what was submitted is noted.
         note: Told what the user should know while waiting.
-        how: Address, API and key, as of `OpenAIGenerator`.
+        base_url: As of `OpenAIGenerator`, like the others.
+        api: ``chat`` or ``completions``.
+        api_key_env: The environment variable that holds the key.
     """
 
     def __init__(
         self,
         model: str,
-        directory: Path,
+        batches: Path,
         note: Callable[[str], None] = lambda _: None,
-        **how: Any,
+        *,
+        base_url: str | None = None,
+        api: Literal["chat", "completions"] = "chat",
+        api_key_env: str = "OPENAI_API_KEY",
     ) -> None:
-        super().__init__(model, **how)
-        self._directory = directory
+        super().__init__(model, base_url=base_url, api=api, api_key_env=api_key_env)
+        self._directory = batches
         self.note = note
 
     @property

@@ -18,6 +18,7 @@ from japagen.config.task import Task
 from japagen.curation.reliability import Reliability, find_off_topic
 from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import check_new, read_examples, write_examples
+from japagen.data.registry import METHODS, METRICS
 from japagen.gradmm.selection import select_by_gradient
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import RegisterAnalyzer
@@ -35,8 +36,6 @@ _DIVERSITY = Step("diversity", 3, ("diversity.json",))
 _DISTANCES = Step("distances", 2, ("distances.json",))
 _NEAREST = Step("nearest", 2, ("errors.json",))
 _LATENCY = Step("latency", 2, ("latency.json",))
-# Scores under which every label counts alike, however rare: real label shares cost them.
-_BALANCED_METRICS = ("macro_f1", "matthews")
 _TIMED = 32
 _WARM_UP = 3
 _SHOWN = 2
@@ -155,7 +154,8 @@ def _aligned(
 
 def _label_prior(task: Task) -> str | dict[str, float]:
     """The label shares to weight to: with ``auto``, even ones where labels count alike."""
-    balanced = task.kind == "classification" and task.metric in _BALANCED_METRICS
+    # Real label shares cost a metric under which rare labels count as much as others.
+    balanced = task.kind == "classification" and "balanced" in METRICS[task.metric].traits
     return "uniform" if task.label_prior == "auto" and balanced else task.label_prior
 
 
@@ -409,7 +409,7 @@ def align_files(
     examples = read_examples(synthetic, require_label=True)
     target = read_examples(gold, split="train", require_label=True)
     more = read_examples(unlabelled, split="unlabelled") if unlabelled else None
-    encoder = encoder or ("embedded" if method == "gradient_matching" else None)
+    encoder = encoder or ("embedded" if "vectors" in METHODS.find(method).traits else None)
     vectors = None
     if encoder:
         from japagen.training.encoder import text_vectors
