@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from japagen.data.dataset import Dataset
 from japagen.errors import JapagenError
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
+from japagen.llm.backend import Answer, GeneratorInfo, Request
 from japagen.llm.client import Asker
 from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Cache, Step
@@ -114,6 +115,52 @@ def need_some(run: RunContext, texts: Dataset, step: Step) -> Dataset:
             f"Read {run.cache.directory.file(step.files[0])} and loosen curation in the task.",
         )
     return texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """A generator that is asked for one purpose, and what its answers depend on.
+
+    Attributes:
+        task: What prompts say of the task.
+        generator: Who is asked.
+        templates: Hashes of the prompts' templates.
+        client: Asks.
+        prompts: The templates.
+        listener: Told of the progress.
+        stage: The purpose, as progress and the ledger name it.
+        unanswered: What got no answer; what comes of the others should not be kept.
+    """
+
+    task: Task
+    generator: GeneratorInfo
+    templates: Sequence[str]
+    client: Asker = field(compare=False)
+    prompts: PromptLibrary = field(compare=False)
+    listener: Listener = field(compare=False)
+    stage: str = field(compare=False)
+    unanswered: list[str] = field(default_factory=list, compare=False)
+
+    @classmethod
+    def through(
+        cls, client: Asker, run: RunContext, stage: str, templates: Sequence[str], **fields: Any
+    ) -> Self:
+        """Asks through a client with a run's templates of some names."""
+        return cls(
+            generator=client.info,
+            templates=[run.prompts.template_hash(name) for name in templates],
+            client=client,
+            prompts=run.prompts,
+            listener=run.listener,
+            stage=stage,
+            **fields,
+        )
+
+    def ask(self, requests: Sequence[Request]) -> Mapping[str, Answer]:
+        """Request id to accepted answer."""
+        asked = self.client.ask(requests, self.stage)
+        self.unanswered.extend(asked.failures)
+        return asked.answers
 
 
 class TextEncoder:

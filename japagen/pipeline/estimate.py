@@ -115,56 +115,6 @@ def stand_ins(gold: Dataset, number: int) -> Dataset:
     return gold.take([i % len(gold) for i in range(number)])
 
 
-def _shown_texts(context: TaskContext) -> list[str]:
-    """Texts about as long as those that are asked for."""
-    return context.prompts.phrases if context.gold is None else context.gold.texts
-
-
-def rewrite_requests(
-    context: TaskContext, info: GeneratorInfo, requests: Sequence[Request], number: int
-) -> list[Request]:
-    """What would be sent to rewrite ``number`` texts, spread over the registers asked for."""
-    texts = _shown_texts(context)
-    registers = [name for r in requests if (name := r.register.name) != OTHER] or ["polite"]
-    step = max(1, len(registers) // number)
-    wanted = [
-        (Example(texts[i % len(texts)], id=f"s-{i}"), register)
-        for i, register in enumerate(registers[::step][:number])
-    ]
-    asked: list[Request] = []
-
-    def send(rows: Sequence[Request]) -> Mapping[str, Answer]:
-        asked.extend(rows)
-        return {}
-
-    rewrite_by_model(wanted, context.task, context.prompts, info, context.analyzer, send)
-    return asked
-
-
-def refine_requests(
-    context: TaskContext, info: GeneratorInfo, requests: Sequence[Request], number: int
-) -> list[Request]:
-    """What would be sent to refine ``number`` texts once: a critique of each, and a new text."""
-    texts, task = _shown_texts(context), context.task
-    chosen = requests[:: max(1, len(requests) // number)][:number]
-    rows = [
-        Example(texts[i % len(texts)], r.label, id=f"s-{i}", register_asked=r.register)
-        for i, r in enumerate(chosen)
-    ]
-    asked: list[Request] = []
-
-    def send(sent: Sequence[Request]) -> Mapping[str, Answer]:
-        asked.extend(sent)
-        # A critique about as long as they come.
-        said = json.dumps({"text": "指摘" * 40}, ensure_ascii=False)
-        return {r.id: Answer(r.id, said, "stop") for r in sent}
-
-    variables = partial(planner.label_variables, task)
-    tokens = task.generation.max_tokens
-    Rewriter(context.prompts, info, send, variables, task.seed, tokens).rewrite(rows, 1)
-    return asked
-
-
 def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = None) -> list[str]:
     """What a table of requests does not show.
 
@@ -547,6 +497,12 @@ class _Forecast:
             seconds=None if self.text_seconds is None else texts * self.text_seconds,
         )
 
+    @property
+    def _shown_texts(self) -> list[str]:
+        """Texts about as long as those that are asked for."""
+        gold = self.context.gold
+        return self.context.prompts.phrases if gold is None else gold.texts
+
     def rewriting(self, requests: Sequence[Request]) -> list[StepCost]:
         """Texts that are not in the register asked for and that no rule can put into it."""
         curation = self.task.curation
@@ -554,29 +510,58 @@ class _Forecast:
         if self.task.pair or not rewrites or not curation.rewrite_attempts:
             return []
         texts = sum(r.texts for r in requests)
-        prompts = rewrite_requests(self.context, self.generator.info, requests, _PROMPTS)
+        asked: list[Request] = []
+
+        def send(sent: Sequence[Request]) -> Mapping[str, Answer]:
+            asked.extend(sent)
+            return {}
+
+        # Spread over the registers asked for.
+        registers = [n for r in requests if (n := r.register.name) != OTHER] or ["polite"]
+        spread_out = registers[:: max(1, len(registers) // _PROMPTS)][:_PROMPTS]
+        shown_texts, context = self._shown_texts, self.context
+        wanted = [
+            (Example(shown_texts[i % len(shown_texts)], id=f"s-{i}"), register)
+            for i, register in enumerate(spread_out)
+        ]
+        info = self.generator.info
+        rewrite_by_model(wanted, self.task, context.prompts, info, context.analyzer, send)
         answered = self.past.counts.get("rewrite", 0)
         expected = None
         if self.yields is not None:
             expected = max(round(self.yields.rewrites * texts), answered)
         counts = (texts * curation.rewrite_attempts, expected, answered)
-        return [self._step("rewrite", counts, prompts, self.text_tokens)]
+        return [self._step("rewrite", counts, asked, self.text_tokens)]
 
     def refining(self, requests: Sequence[Request]) -> list[StepCost]:
         """Texts in doubt: each round a critique, and a new text; how many only they can tell."""
         task, rounds = self.task, self.task.refinement.rounds
-        asked = self.refiner or self.generator
-        if not rounds or why_not_refined(task, task.gold is not None, asked.info):
+        info = (self.refiner or self.generator).info
+        if not rounds or why_not_refined(task, task.gold is not None, info):
             return []
-        prompts = refine_requests(self.context, asked.info, requests, _PROMPTS)
+        asked: list[Request] = []
+
+        def send(sent: Sequence[Request]) -> Mapping[str, Answer]:
+            asked.extend(sent)
+            # A critique about as long as they come.
+            said = json.dumps({"text": "指摘" * 40}, ensure_ascii=False)
+            return {r.id: Answer(r.id, said, "stop") for r in sent}
+
+        texts, variables = self._shown_texts, partial(planner.label_variables, task)
+        rows = [
+            Example(texts[i % len(texts)], r.label, id=f"s-{i}", register_asked=r.register)
+            for i, r in enumerate(requests[:: max(1, len(requests) // _PROMPTS)][:_PROMPTS])
+        ]
+        tokens = task.generation.max_tokens
+        Rewriter(self.context.prompts, info, send, variables, task.seed, tokens).rewrite(rows, 1)
         most = 2 * rounds * sum(r.texts for r in requests)
         answered = sum(self.past.counts.get(name, 0) for name in ("criticise", "refine"))
         counts = (most, None, answered)
         if self.refiner is None:
-            return [self._step("refine", counts, prompts, self.text_tokens)]
+            return [self._step("refine", counts, asked, self.text_tokens)]
         # Nothing is known of its speed.
         other = replace(self, generator=self.refiner, rate=None)
-        step = other._step("refine", counts, prompts, None)
+        step = other._step("refine", counts, asked, None)
         return [replace(step, asked=task.refinement.generator)]
 
     def label_check(self, texts: int) -> list[StepCost]:

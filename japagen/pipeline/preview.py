@@ -61,25 +61,13 @@ def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str
         label = space.name(example.label or "")
         ranked.append((seen[label], index, label, example))
         seen[label] += 1
-    return [
-        {
-            "source": source,
-            "label": label,
-            "register": "",
-            "knowledge": [],
-            "settings": [],
-            "template": "",
-            "prompt": "",
-            "texts": [example.text if example.text_pair is None else _both(example)],
-            "text": example.text if example.text_pair is None else _both(example),
-            "error": "",
-        }
-        for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]
-    ]
-
-
-def _both(example: Example) -> str:
-    return f"{example.text}\n{example.text_pair}"
+    nothing = {"register": "", "knowledge": [], "settings": [], "template": "", "prompt": ""}
+    rows = []
+    for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]:
+        text = "\n".join(example.texts)
+        row = {"source": source, "label": label, **nothing, "texts": [text], "text": text}
+        rows.append({**row, "error": ""})
+    return rows
 
 
 def _generated(task: Task, number: int) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,11 +38,10 @@ from japagen.data.labels import label_indices
 from japagen.generation.planner import label_variables
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
-from japagen.llm.backend import Answer, GeneratorInfo, Request
+from japagen.llm.backend import GeneratorInfo
 from japagen.llm.client import Asker
-from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Step, only
-from japagen.pipeline.context import RunContext, TextEncoder, need_some
+from japagen.pipeline.context import Asking, RunContext, TextEncoder, need_some
 from japagen.pipeline.review import decisions_of
 from japagen.pipeline.sources import only_of
 from japagen.review.feedback import apply_decisions, vouched_for
@@ -122,47 +121,35 @@ def _filtered(texts: Dataset, text_filter: TextFilter, listener: Listener) -> Da
     return text_filter(texts.with_registers([report.register for report in reports]))
 
 
-@dataclass(frozen=True)
-class ModelRewriter:
+@dataclass(frozen=True, kw_only=True)
+class ModelRewriter(Asking):
     """Has the task's generator rewrite what it wrote itself, into other registers.
 
     Attributes:
-        task: How often it tries, and what a text is called.
         source: Whose texts it rewrites.
-        generator: Who is asked.
-        template: Hash of the prompt's template.
         analyzer: Reads the registers of the answers.
-        client: Asks.
-        prompts: The templates.
-        unanswered: Requests that got no answer.
     """
 
-    task: Task
     source: str | None
-    generator: GeneratorInfo
-    template: str
     analyzer: RegisterAnalyzer
-    client: Asker = field(compare=False)
-    prompts: PromptLibrary = field(compare=False)
-    unanswered: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
     def of(cls, run: RunContext) -> ModelRewriter:
         """That of a run."""
-        task, info = run.task, run.client.info
-        return cls(
-            only(
-                task,
+        curation, generation = run.task.curation, run.task.generation
+        return cls.through(
+            run.client,
+            run,
+            "rewrite",
+            [f"rewrite.{run.client.info.prompt_kind}"],
+            task=only(
+                run.task,
                 *("text_type", "seed"),
-                curation=only(task.curation, "rewrite_attempts"),
-                generation=only(task.generation, "max_tokens"),
+                curation=only(curation, "rewrite_attempts"),
+                generation=only(generation, "max_tokens"),
             ),
-            task.generator_source,
-            info,
-            run.prompts.template_hash(f"rewrite.{info.prompt_kind}"),
-            run.analyzer,
-            client=run.client,
-            prompts=run.prompts,
+            source=run.task.generator_source,
+            analyzer=run.analyzer,
         )
 
     def __call__(self, wanted: Wanted) -> Sequence[Rewritten]:
@@ -171,13 +158,8 @@ class ModelRewriter:
 
     def _by_model(self, wanted: Wanted) -> Sequence[Rewritten]:
         return rewrite_by_model(
-            wanted, self.task, self.prompts, self.generator, self.analyzer, self._send
+            wanted, self.task, self.prompts, self.generator, self.analyzer, self.ask
         )
-
-    def _send(self, requests: Sequence[Request]) -> Mapping[str, Answer]:
-        asked = self.client.ask(requests, "rewrite")
-        self.unanswered.extend(asked.failures)
-        return asked.answers
 
 
 def hold_registers(
@@ -296,43 +278,28 @@ def _refined(
     )
 
 
-@dataclass(frozen=True)
-class Refiner:
+@dataclass(frozen=True, kw_only=True)
+class Refiner(Asking):
     """Has a chat model rewrite what the task's generator wrote; files stay as another wrote them.
 
     Attributes:
-        task: What the prompts say.
         source: Whose texts it rewrites.
-        generator: Who is asked.
-        templates: Hashes of the prompts' templates.
-        client: Asks.
-        prompts: The templates.
-        unanswered: Requests that got no answer.
     """
 
-    task: Task
     source: str | None
-    generator: GeneratorInfo
-    templates: Sequence[str]
-    client: Asker = field(compare=False)
-    prompts: PromptLibrary = field(compare=False)
-    unanswered: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
     def of(cls, run: RunContext, client: Asker) -> Refiner:
         """That of a run, who is asked through a client."""
-        task, names = run.task, (refinement.CRITICISE, refinement.REFINE)
-        return cls(
-            only(
-                task,
-                *("labels", "text_type", "domain", "label_type", "description", "seed"),
-                generation=only(task.generation, "max_tokens", "instruction"),
-            ),
-            task.generator_source,
-            client.info,
-            [run.prompts.template_hash(f"{name}.chat") for name in names],
-            client=client,
-            prompts=run.prompts,
+        names = ("labels", "text_type", "domain", "label_type", "description", "seed")
+        generation = only(run.task.generation, "max_tokens", "instruction")
+        return cls.through(
+            client,
+            run,
+            _REFINE.name,
+            [f"{name}.chat" for name in (refinement.CRITICISE, refinement.REFINE)],
+            task=only(run.task, *names, generation=generation),
+            source=run.task.generator_source,
         )
 
     def __call__(self, rows: Sequence[Example], number: int) -> list[Example | None]:
@@ -340,7 +307,7 @@ class Refiner:
         rewriter = refinement.Rewriter(
             self.prompts,
             self.generator,
-            self._send,
+            self.ask,
             partial(label_variables, self.task),
             self.task.seed,
             self.task.generation.max_tokens,
@@ -349,11 +316,6 @@ class Refiner:
         mine = [row for row, is_own in zip(rows, own, strict=True) if is_own]
         made = iter(rewriter.rewrite(mine, number))
         return [next(made) if is_own else None for is_own in own]
-
-    def _send(self, requests: Sequence[Request]) -> Mapping[str, Answer]:
-        found = self.client.ask(requests, _REFINE.name)
-        self.unanswered.extend(found.failures)
-        return found.answers
 
 
 def _unrefined(run: RunContext, texts: Dataset) -> Dataset:

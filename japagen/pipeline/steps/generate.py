@@ -118,9 +118,13 @@ def _written(
     answers: Mapping[str, Answer],
     failures: Mapping[str, str],
     generator: str,
-    space: LabelSpace,
+    space: LabelSpace | None = None,
+    text_filter: TextFilter | None = None,
 ) -> Dataset:
-    return to_dataset(requests, answers, failures, generator, space.label)
+    """The texts, filtered if wanted; those that are asked for without a label have none."""
+    label_of = space.label if space else lambda _: None
+    made = to_dataset(requests, answers, failures, generator, label_of)
+    return text_filter(made) if text_filter else made
 
 
 def _ask_all(
@@ -298,7 +302,7 @@ def _generate_pairs(run: RunContext) -> Generated:
         text_filter = replace(text_filter, gold=alone)
     texts = run.cache.step(
         _FIRSTS,
-        _first_texts,
+        _written,
         told=Silent(),
         requests=firsts,
         answers=asked.answers,
@@ -333,16 +337,6 @@ def _generate_pairs(run: RunContext) -> Generated:
         generator=info.name,
     )
     return Generated(dataset, passages)
-
-
-def _first_texts(
-    requests: Sequence[Request],
-    answers: Mapping[str, Answer],
-    failures: Mapping[str, str],
-    generator: str,
-    text_filter: TextFilter,
-) -> Dataset:
-    return text_filter(to_dataset(requests, answers, failures, generator, lambda _: None))
 
 
 def _reasons(texts: Dataset) -> str:

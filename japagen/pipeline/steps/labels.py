@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -32,13 +32,11 @@ from japagen.data.dataset import Dataset
 from japagen.data.files import digest
 from japagen.data.labels import PseudoLabels, label_indices
 from japagen.errors import JapagenError
-from japagen.listener import Listener
-from japagen.llm.backend import AmbiguousOptionsError, GeneratorInfo, Prompt
+from japagen.llm.backend import AmbiguousOptionsError, Prompt
 from japagen.llm.backends.gguf_weights import QWEN, chat_model_installed
 from japagen.llm.client import Asker
-from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Step, only
-from japagen.pipeline.context import RunContext, TextEncoder, need_some
+from japagen.pipeline.context import Asking, RunContext, TextEncoder, need_some
 
 if TYPE_CHECKING:
     from japagen.training.trainer import FrozenTraining
@@ -86,7 +84,7 @@ def check_labels(run: RunContext, texts: Dataset, *, ask: bool) -> CheckedLabels
         uses={"note": run.listener.note},
         unanswered=judge.unanswered if judge else (),
         texts=texts,
-        labelers=Labelers.of(run, gold, judge),
+        labelers=Labelers.of(run, judge),
         priors=priors,
         settings=only(task.curation, "label_miss", "label_confidence"),
     )
@@ -102,7 +100,7 @@ def _settle(
     note: Callable[[str], None],
 ) -> tuple[Dataset, dict[str, Any]]:
     # Nobody is asked about what is rejected already.
-    kept, labels = texts.kept, list(labelers.labels)
+    kept, labels = texts.kept, labelers.labels
     verified = verify_labels(
         texts,
         labelers.targets,
@@ -112,7 +110,7 @@ def _settle(
         priors=priors,
         miss=settings.label_miss,
         least=settings.label_confidence,
-        seed=labelers.seed,
+        seed=labelers.task.seed,
     )
     said = ", ".join(f"{name} {weight:.2f}" for name, weight in verified.labelers.items())
     note(f"Labelers ({said}): {verified.right:.0%} right on gold left out.")
@@ -215,7 +213,7 @@ def pseudo_label(
             _label,
             unanswered=judge.unanswered,
             texts=texts,
-            labelers=Labelers.of(run, gold, judge, learnt, text_weight),
+            labelers=Labelers.of(run, judge, learnt, text_weight),
             always=run.task.training.pseudo_labels == "always",
         )
     if not len(probabilities):
@@ -228,7 +226,7 @@ Labelled = tuple[Floats, Dataset, dict[str, Any]]
 
 def _label(texts: Dataset, labelers: Labelers, always: bool) -> Labelled:
     """Probabilities of the labels, the texts with the likeliest, and the grounds."""
-    labels, targets = list(labelers.labels), labelers.targets
+    labels, targets = labelers.labels, labelers.targets
     votes = labelers.vote(texts)
     if labelers.judge and labelers.judge.unanswered:
         # What nobody has judged would be labelled by the encoder alone.
@@ -237,7 +235,7 @@ def _label(texts: Dataset, labelers: Labelers, always: bool) -> Labelled:
         return _unlabelled("no_generator")
     on_gold = [vote.gold for vote in votes]
     pool = fit_pool(on_gold, targets)
-    right = held_out_posterior(on_gold, targets, labelers.seed).argmax(axis=1) == targets
+    right = held_out_posterior(on_gold, targets, labelers.task.seed).argmax(axis=1) == targets
     accuracy = estimate_accuracy(int(right.sum()), len(right), len(labels))
     found: dict[str, Any] = {
         "voters": {v.name: round(float(w), 3) for v, w in zip(votes, pool.weights, strict=True)},
@@ -269,50 +267,25 @@ def _unlabelled(reason: str, found: Mapping[str, Any] | None = None) -> Labelled
 _TINY = 1e-12
 
 
-@dataclass(frozen=True)
-class Judge:
+@dataclass(frozen=True, kw_only=True)
+class Judge(Asking):
     """A generator that says which label a text has.
 
-    Attributes:
-        task: What is said of the labels.
-        generator: Who is asked.
-        templates: Hashes of the prompts' templates.
-        client: Asks.
-        prompts: The templates.
-        listener: Told of the progress.
-        stage: What is asked for, as progress and the ledger name it.
-        unanswered: What got no answer. Such a text is judged as if every label were as likely, and
-            what comes of these judgements should not be kept.
+    A text without an answer is judged as if every label were as likely.
     """
-
-    task: Task
-    generator: GeneratorInfo
-    templates: Sequence[str]
-    client: Asker = field(compare=False)
-    prompts: PromptLibrary = field(compare=False)
-    listener: Listener = field(compare=False)
-    stage: str = field(compare=False)
-    unanswered: list[str] = field(default_factory=list, compare=False)
 
     @classmethod
     def of(cls, run: RunContext, client: Asker, stage: Step) -> Judge | None:
         """The generator of a run, or another one; None where it does not judge labels."""
-        info = client.info
-        if info.prompt_kind == "document" and not (client.can_choose or client.can_score):
+        kind = client.info.prompt_kind
+        if kind == "document" and not (client.can_choose or client.can_score):
             # It writes, but does not say how likely it finds a label.
             return None
-        names = [f"judge.{info.prompt_kind}"]
-        if info.prompt_kind == "chat" and client.can_choose:
+        names = [f"judge.{kind}"]
+        if kind == "chat" and client.can_choose:
             names.append("choose.chat")
-        return cls(
-            only(run.task, "labels", "text_type", "domain", "label_type", "seed"),
-            info,
-            [run.prompts.template_hash(name) for name in names],
-            client=client,
-            prompts=run.prompts,
-            listener=run.listener,
-            stage=stage.name,
-        )
+        task = only(run.task, "labels", "text_type", "domain", "label_type", "seed")
+        return cls.through(client, run, stage.name, names, task=task)
 
     def votes(self, texts: Dataset, gold: Dataset) -> list[Vote]:
         """Its vote on the texts and on gold, or none where it cannot be asked."""
@@ -398,10 +371,8 @@ class Judge:
 
     def _answered(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
         requests = llm_judge.requests(questions, self.task, self.prompts, self.generator)
-        asked = self.client.ask(requests, self.stage)
-        self.unanswered.extend(asked.failures)
-        labels = list(self.task.labels)
-        return [llm_judge.read_judgement(asked.answers.get(r.id), labels) for r in requests]
+        answers, labels = self.ask(requests), list(self.task.labels)
+        return [llm_judge.read_judgement(answers.get(r.id), labels) for r in requests]
 
 
 @dataclass(frozen=True)
@@ -409,55 +380,46 @@ class Labelers:
     """The labelers of a run, who have gold to learn from: the encoder, and perhaps the generator.
 
     Attributes:
+        task: Labels with descriptions, the length that is read of a text, and the seed of folds.
         gold: Labelled texts, each of them once: a repeated one would be held out and known at once.
-        labels: Label to description.
         encoder: Votes through heads on its vectors, as `train` fits them.
-        max_length: Tokens that it reads of a text.
-        seed: Of the folds.
         judge: The generator; None where it is not asked.
         learnt: Texts that the encoder's vote learns from beside gold.
         text_weight: Gold texts that one of them counts for on average.
     """
 
+    task: Task
     gold: Dataset
-    labels: Mapping[str, str]
     encoder: TextEncoder
-    max_length: int
-    seed: int
     judge: Judge | None
     learnt: Dataset | None = None
     text_weight: float = 0.0
 
     @classmethod
     def of(
-        cls,
-        run: RunContext,
-        gold: Dataset,
-        judge: Judge | None,
-        learnt: Dataset | None = None,
-        text_weight: float = 0.0,
+        cls, run: RunContext, judge: Judge | None, learnt: Dataset | None = None, weight: float = 0
     ) -> Labelers:
-        """Those of a run."""
-        return cls(
-            gold.distinct.only("text", "text_pair", "label"),
-            run.task.labels,
-            run.encoder,
-            run.task.training.max_length,
-            run.task.seed,
-            judge,
-            learnt.kept if learnt is not None else None,
-            text_weight,
-        )
+        """Those of a run that has gold."""
+        assert run.data.gold is not None
+        gold = run.data.gold.distinct.only("text", "text_pair", "label")
+        training = only(run.task.training, "max_length")
+        task = only(run.task, "labels", "seed", training=training)
+        return cls(task, gold, run.encoder, judge, learnt and learnt.kept, weight)
+
+    @property
+    def labels(self) -> list[str]:
+        """Every label, in the task's order."""
+        return list(self.task.labels)
 
     @property
     def targets(self) -> Ints:
         """Label index of each gold text."""
-        return label_indices(self.gold, list(self.labels))
+        return label_indices(self.gold, self.labels)
 
     def vote(self, texts: Dataset) -> list[Vote]:
         """The encoder's vote, and behind it the generator's where it is asked and answers."""
         on_gold, on_texts = self.features(self.gold), self.features(texts)
-        vote = cross_fitted_vote(self._fit, on_gold, self.targets, on_texts, self.seed)
+        vote = cross_fitted_vote(self._fit, on_gold, self.targets, on_texts, self.task.seed)
         return [vote, *(self.judge.votes(texts, self.gold) if self.judge else ())]
 
     def features(self, texts: Dataset) -> Floats:
@@ -466,7 +428,8 @@ class Labelers:
 
     @property
     def _frozen(self) -> FrozenTraining:
-        return self.encoder.frozen(self.labels, self.max_length, self.gold.is_pair)
+        length = self.task.training.max_length
+        return self.encoder.frozen(self.task.labels, length, self.gold.is_pair)
 
     def _fit(self, seen: Floats, targets: Ints, others: Floats) -> Floats:
         """Log-probabilities of others under a head that learnt from gold and the texts beside."""
@@ -474,7 +437,7 @@ class Labelers:
             return self._frozen.log_probabilities(seen, targets, others)
         found = self._frozen.probabilities(
             np.concatenate([seen, self.features(self.learnt)]),
-            np.concatenate([targets, label_indices(self.learnt, list(self.labels))]),
+            np.concatenate([targets, label_indices(self.learnt, self.labels)]),
             np.concatenate([np.ones(len(seen)), self.text_weight * self.learnt.weights]),
             others,
         )
