@@ -15,8 +15,8 @@ from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.llm.backends import openai_session
 from japagen.llm.backends.openai import OpenAIGenerator
+from tests.command_line import japagen
 from tests.fault_server import Call, FaultServer, Reply, chat, error
-from tests.test_cli import japagen
 
 KEY = "sk-himitsu-0123456789"
 

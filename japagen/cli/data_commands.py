@@ -87,7 +87,7 @@ def align(
         terminal.print_json(found.to_dict())
     else:
         terminal.say(f"wrote {output}")
-        terminal.print_alignment(found.to_dict())
+        terminal.print_alignment(found.summary)
 
 
 @data.command()
@@ -114,7 +114,7 @@ def export(
     from japagen.reporting.cards import dataset_card
 
     found = Run.open(run_path)
-    card = dataset_card(found.metrics, found.dataset)
+    card = dataset_card(found.summary, found.dataset)
     written = export_dataset(
         found.dataset,
         output,
@@ -174,7 +174,7 @@ def report(
 
     found = Run.open(run_path)
     path = output or run_path / "report.html"
-    write_text(path, render_report(found.metrics, found.dataset, language=language.value))
+    write_text(path, render_report(found.summary, found.dataset, language=language.value))
     terminal.say(f"wrote {path}")
 
 

@@ -259,11 +259,14 @@ class Dataset:
     def from_table(cls, table: pa.Table) -> Dataset:
         """Takes a table that was written from a dataset; other columns are left out.
 
-        Columns that an earlier version did not write are filled with their defaults.
+        Columns that an earlier version did not write are filled with their defaults, ids with
+        those that the contents give.
+
+        Raises:
+            KeyError: If there is no column of texts.
         """
-        schema = _schema(table.schema.field("label").type)
-        if pa.types.is_list(table.schema.field("label").type):
-            schema = _schema(pa.list_(pa.string()))
+        labels = table.schema.field("label").type if "label" in table.column_names else pa.string()
+        schema = _schema(pa.list_(pa.string()) if pa.types.is_list(labels) else labels)
         columns = [
             table.column(name).cast(schema.field(name).type)
             if name in table.column_names
@@ -271,7 +274,8 @@ class Dataset:
             for name in schema.names
         ]
         # Parquet renames the items of lists, and tables of unlike schemas cannot be joined.
-        return cls(pa.Table.from_arrays(columns, schema=schema).combine_chunks())
+        dataset = cls(pa.Table.from_arrays(columns, schema=schema).combine_chunks())
+        return dataset if "id" in table.column_names else dataset.with_columns(id=_ids([*dataset]))
 
     @classmethod
     def concat(cls, parts: Sequence[Dataset]) -> Dataset:

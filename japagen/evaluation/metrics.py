@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,10 @@ import numpy.typing as npt
 from japagen.data.dataset import Label
 from japagen.data.labels import LabelSpace
 from japagen.data.registry import METRICS, metrics_of
+from japagen.data.summary import Interval
 
 # Draws of the bootstrap at a time times test texts: some 80 MB of weights.
 _BLOCK = 10_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its 95% percentile-bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def score(true: Sequence[Label], decided: Floats, space: LabelSpace) -> dict[str, Any]:

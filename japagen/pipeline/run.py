@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from japagen.config.sections import STRATEGY, Source, SourceEntry, Sources
 from japagen.config.task import Task, sources_from_files
 from japagen.config.task_data import load_data, load_sources
 from japagen.data.dataset import SYNTHESISED, Dataset
-from japagen.data.files import read_json, write_json, write_text
+from japagen.data.files import read_json, write_text
 from japagen.data.formats import write_examples
+from japagen.data.summary import RunSummary
 from japagen.generation import coverage
 from japagen.listener import Listener, Silent
 from japagen.llm.backend import Generator
@@ -183,17 +184,17 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
     if parts.generator:
         parts.cost, parts.seconds["generate"] = run.client.cost()
     if coverage.wants_coverage(task):
-        covered = coverage.measure_coverage(task, texts, parts.named, run.analyzer.tagger)
-        parts.coverage = {label: part.to_dict() for label, part in covered.items()}
-    version = record_version(directory.file("versions.json"), texts, task)
-    found = {
-        "created": directory.created,
-        **summary.collect(parts),
-        "dataset": {name: version[name] for name in ("hash", "parent")},
-    }
+        tagger = run.analyzer.tagger
+        parts.coverage = coverage.measure_coverage(task, texts, parts.named, tagger)
+    errors = train.errors_of(task, run.data, parts.with_synthetic)
     used = chosen.kept if chosen is not None else None
-    found["errors"] = align.with_nearest(run, found["errors"], used, parts.pseudo.texts)
-    write_json(directory.file("metrics.json"), found)
+    found = summary.collect(
+        parts,
+        align.with_nearest(run, errors, used, parts.pseudo.texts),
+        created=directory.created,
+        version=record_version(directory.file("versions.json"), texts, task),
+    )
+    found.save(directory.file("metrics.json"))
     write_examples(directory.file("examples.jsonl"), texts)
     card = read_json(directory.file(train.MODEL, "japagen.json"))
     apart = "pair_head" in card
@@ -202,7 +203,7 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
     run.cache.step(_REPORT, _rendered, metrics=found, texts=texts)
 
 
-def _rendered(metrics: dict[str, Any], texts: Dataset) -> str:
+def _rendered(metrics: RunSummary, texts: Dataset) -> str:
     from japagen.reporting.report import render_report
 
     return render_report(metrics, texts, language="ja")

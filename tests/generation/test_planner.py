@@ -304,7 +304,7 @@ WISHES = {
 
 
 @settings(max_examples=15)
-@given(st.integers(10, 60), st.integers(1, 4))
+@given(st.integers(10, 30), st.integers(1, 4))
 def test_wishes_get_their_shares_in_every_round(per_label: int, rounds: int) -> None:
     task = Task.parse({"name": "t", "labels": ["配送", "返品"], **WISHES})
     task = _with(task, {"per_label": per_label, "rounds": rounds, "texts_per_request": 1})

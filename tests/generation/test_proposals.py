@@ -15,9 +15,9 @@ from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.proposals import propose_attributes
 from japagen.llm.backend import Answer, Request
+from tests.command_line import japagen
 from tests.fault_server import Call, FaultServer, Reply, chat
 from tests.scripted import ScriptedGenerator
-from tests.test_cli import japagen
 
 LINES = {
     "配送": [

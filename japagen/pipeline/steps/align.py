@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from japagen.alignment.weights import Alignment, align_datasets, bound_weights
+from japagen.alignment.weights import Alignment, align_datasets
 from japagen.config.sections import AlignmentSettings, Selection
 from japagen.config.task import Task
 from japagen.curation.reliability import Reliability, find_off_topic
@@ -30,7 +30,7 @@ from japagen.pipeline.steps.train import LazyClassifier
 
 _VECTORS = Step("vectors", 2, ("vectors.npy",))
 _SELECT = Step("select", 4, ("selected.parquet",))
-_ALIGN = Step("align", 4, ("aligned.parquet", "alignment.json"))
+_ALIGN = Step("align", 5, ("aligned.parquet", "alignment.json"))
 _WORTH = Step("worth", 2, ("worth.json",))
 _DIVERSITY = Step("diversity", 3, ("diversity.json",))
 _DISTANCES = Step("distances", 2, ("distances.json",))
@@ -140,16 +140,10 @@ def _aligned(
         seed=seed,
         tagger=analyzer.tagger,
         vectors=vectors,
-    )
-    weights = bound_weights(
-        found.weights,
-        [label if isinstance(label, str) else "" for label in texts.labels],
         strength=alignment.strength,
         off_topic=find_off_topic(*vectors[:2]),
     )
-    kept = texts.kept_mask
-    weights /= weights[kept].mean() if weights[kept].any() else 1.0
-    return texts.with_columns(weight_distribution=weights), found.to_dict()
+    return texts.with_columns(weight_distribution=found.weights), found.to_dict()
 
 
 def _label_prior(task: Task) -> str | dict[str, float]:
@@ -236,7 +230,7 @@ def _diversity(
 
     vectors = encoder.vectors(texts), encoder.vectors(gold)
     found = diversity.measure_diversity(texts, gold, tagger, vectors, seed)
-    return None if found is None else found.to_dict()
+    return None if found is None else asdict(found)
 
 
 def measure_distances(run: RunContext, texts: Dataset) -> dict[str, float | None]:

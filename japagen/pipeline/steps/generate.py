@@ -13,6 +13,7 @@ from japagen.config.sections import Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
 from japagen.data.labels import LabelSpace
+from japagen.data.summary import LabelCoverage
 from japagen.errors import JapagenError
 from japagen.generation import coverage, pairs, planner
 from japagen.generation.coverage import named_in, passages_in
@@ -217,7 +218,7 @@ def _found(
         "distances": {name: distance.to_dict() for name, distance in distances.items()},
         "missing": as_rows(missing),
         "registers": {label: _registers(kept, label) for label in task.labels},
-        "coverage": {label: found.to_dict() for label, found in covered.items()},
+        "coverage": {label: found.model_dump() for label, found in covered.items()},
         "stopped": stopped,
     }
 
@@ -229,7 +230,7 @@ def _next(
     registers, wanted = {}, {}
     for label in task.labels:
         registers[label] = next_registers(planned[label], found["registers"][label], size)
-        covered = coverage.LabelCoverage.from_dict(found["coverage"][label])
+        covered = LabelCoverage.model_validate(found["coverage"][label])
         wants = coverage.due(covered, size)
         gaps = {
             Knowledge(row["kind"], row["item"], tuple(row["gold_ids"])): (
