@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist wor
 # Most of what is installed is never imported: Python compiles the rest when it is.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
 
-.PHONY: demo demo-local check format test test-slow clean
+.PHONY: demo demo-local check format test test-slow fuzz clean
 
 demo: $(VENV)/.local
 	$(BIN)/japagen run configs/quickstart.yaml --out runs/quickstart
@@ -29,6 +29,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
+
+# 100,000 inputs for the readers of answers, replies and files.
+fuzz: $(VENV)/.dev
+	JAPAGEN_FUZZ=100000 $(BIN)/pytest tests/fuzz
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -7,6 +7,7 @@ import platform
 import sys
 import webbrowser
 from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -214,9 +215,15 @@ def explain(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Show what is installed and what is missing."""
-    rows = diagnose()
+def doctor(
+    generator: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="Try out the generator of this task file instead."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is installed and what is missing, or whether a generator works."""
+    rows = diagnose() if generator is None else _probe(generator)
     if as_json:
         terminal.print_json(rows)
     else:
@@ -227,6 +234,19 @@ def doctor(as_json: Json = False) -> None:
         )
     if any(row["state"] == "missing" and row["needed"] for row in rows):
         raise typer.Exit(2)
+    if any(row["state"] == "failed" for row in rows):
+        raise typer.Exit(2)
+
+
+def _probe(config: Path) -> list[dict[str, Any]]:
+    from japagen.config.task import Task
+    from japagen.llm.backend import load_generator
+    from japagen.llm.backends.openai import probe
+
+    with terminal.Terminal(doing="doctor"):
+        settings = Task.load(config).generator
+        with closing(load_generator(settings)) as generator:
+            return probe(generator, settings.model)
 
 
 @data.command()

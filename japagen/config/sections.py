@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from japagen.data.registry import BACKENDS, FILTERS, METHODS, METRICS
-from japagen.errors import nearest
+from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import Keigo
 
 if TYPE_CHECKING:
@@ -299,12 +300,17 @@ class AlignmentSettings(Section):
     label_trust: Literal["pool", "encoder", "none"] = "pool"
 
 
+TRUST_VARIABLE = "JAPAGEN_TRUST_REMOTE_CODE"
+"""The environment variable that, set to 1, lets a task run code that comes with its encoder."""
+
+
 class Training(Section):
     """How the classifier is fine-tuned.
 
     Attributes:
         encoder: ``embedded``, a local directory, or a Hub name.
-        trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
+        trust_remote_code: Run code that comes with the encoder. It takes ``--trust-remote-code`` on
+            the command line, too: a task file may come from anywhere.
         synthetic_share: Mixing ratio: the share of the total loss that synthetic examples carry.
             ``auto`` derives it from their number and the reliability of their labels; 0 trains on
             gold only.
@@ -344,6 +350,12 @@ class Training(Section):
     head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1
+
+    @model_validator(mode="after")
+    def _trusted_by_the_user(self) -> Training:
+        if self.trust_remote_code and os.environ.get(TRUST_VARIABLE) != "1":
+            raise ValueError("trust_remote_code: only with --trust-remote-code on the command line")
+        return self
 
 
 class Mixing(Section):
@@ -403,6 +415,12 @@ class Price(Section):
         return self
 
 
+ALLOWED_VARIABLES = "JAPAGEN_ALLOW_ENV"
+"""Names, with commas between, of the environment variables that a task may send to a server."""
+# Parts of a request that make it the one that was recorded.
+_OWNED = frozenset({"model", "messages", "prompt", "stream", "n"})
+
+
 class GeneratorSettings(Section):
     """Which model writes the text.
 
@@ -412,13 +430,22 @@ class GeneratorSettings(Section):
             embedded; the server's model name for openai; a directory, GGUF path or Hub name for
             hf; a run directory for replay.
         base_url: The server's address, for openai.
-        api_key_env: The environment variable that holds the key, for openai.
+        api_key_env: The environment variable that holds the key, for openai. Its name ends in
+            ``_API_KEY``, unless ``japagen --allow-env NAME`` allows another.
         api: ``chat`` or ``completions``, for openai.
         slots: Requests at a time; chosen by the backend when absent.
         requests_per_minute: Most requests sent in a minute, retries included, for openai.
         tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``, for openai.
         batch: Send requests by the provider's batch API, for openai: cheaper, answered within
             a day, and a run that is stopped meanwhile takes up its batches where it left them.
+        timeout: Seconds after which an attempt is given up, for openai; when absent, 60 at first
+            and more where answers are seen to take longer.
+        headers: Header to the environment variable that holds its value, for openai, named as
+            that of the key.
+        extra_body: What else to send with each request, for openai, such as
+            ``{reasoning_effort: low}`` or ``{chat_template_kwargs: {enable_thinking: false}}``.
+        omit: Options not to send, for openai, such as ``top_k``. A server that refuses one by name
+            is asked without it anyway.
         price: What tokens cost; for plans, budgets and reports.
     """
 
@@ -431,13 +458,35 @@ class GeneratorSettings(Section):
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     batch: bool = False
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], str] = {}
+    extra_body: dict[str, Any] = {}
+    omit: tuple[str, ...] = ()
     price: Price | None = None
 
     @model_validator(mode="after")
-    def _batches_by_openai(self) -> GeneratorSettings:
-        if self.batch and self.backend != "openai":
-            raise ValueError(f"batch goes with the backend openai, found {self.backend}")
+    def _goes_together(self) -> GeneratorSettings:
+        for name in ("batch", "timeout", "headers", "extra_body", "omit"):
+            if getattr(self, name) and self.backend != "openai":
+                raise ValueError(f"{name} goes with the backend openai, found {self.backend}")
+        if owned := sorted(_OWNED & self.extra_body.keys()):
+            raise ValueError(f"extra_body: {owned[0]} is japagen's own to send")
         return self
+
+    def check_variables(self) -> None:
+        """Holds back what a task file is not to send to a server: it may come from anywhere.
+
+        Raises:
+            JapagenError: If a variable is not one of keys, and the user has not allowed it.
+        """
+        allowed = os.environ.get(ALLOWED_VARIABLES, "").split(",")
+        for name in (self.api_key_env, *self.headers.values()):
+            if not name.endswith("_API_KEY") and name not in allowed:
+                raise JapagenError(
+                    "Expected the task to name environment variables that end in _API_KEY, found "
+                    f"'{name}', whose value would go to {self.base_url or 'OpenAI'}.",
+                    f"If you want that, use japagen --allow-env {name} COMMAND …",
+                )
 
     @property
     def price_now(self) -> Price | None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from japagen.data.files import parse_json
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
 
@@ -196,6 +197,10 @@ def _ids(examples: Sequence[Example]) -> list[str]:
     return out
 
 
+def _encodable(example: Example) -> Example:
+    return Example.from_row(parse_json(json.dumps(example.to_row())))
+
+
 def _default_column(name: str, rows: int, of_type: pa.DataType) -> pa.Array:
     """The default of a column that a file lacks."""
     given = next(f for f in fields(Example) if f.name == name)
@@ -248,6 +253,8 @@ class Dataset:
                 for name in schema.names
             ]
             table = pa.Table.from_arrays(columns, schema=schema)
+        except UnicodeEncodeError:  # half an emoji, which no file could hold either
+            return cls.of(_encodable(e) for e in rows)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise JapagenError(
                 f"Expected labels of one kind (text, numbers or lists), found a mixture: {error}.",

@@ -214,6 +214,18 @@ class Generator(Protocol):
         """Frees what the generator holds; calling it twice is harmless."""
 
 
+@runtime_checkable
+class Announcer(Protocol):
+    """A generator that takes requests before it sends them, and says when one goes out.
+
+    Attributes:
+        on_send: Called from any thread: with True before a request is sent, with False where that
+            did not reach the server.
+    """
+
+    on_send: Callable[[Request, bool], None]
+
+
 def load_generator(
     settings: GeneratorSettings,
     batches: Path | None = None,
@@ -237,6 +249,7 @@ def load_generator(
         )
     if settings.batch and batches is not None:
         backend = replace(backend, home="japagen.llm.backends.openai_batch:OpenAIBatchGenerator")
+    settings.check_variables()
     with backend.blamed():
         loaded: Generator = backend.bind({**dict(settings), "batches": batches, "note": note})()
     return loaded

@@ -43,7 +43,7 @@ from japagen.llm.backend import (
 )
 from japagen.llm.budget import Purse, yen
 from japagen.llm.ledger import Ledger, ledger_errors
-from japagen.llm.masking import prepare
+from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext, find_registers
 from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests

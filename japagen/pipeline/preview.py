@@ -13,7 +13,7 @@ from japagen.config.task_data import load_data, load_sources
 from japagen.data.dataset import Dataset, Example
 from japagen.generation import pairs, planner
 from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request, load_generator
-from japagen.llm.masking import prepare
+from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext
 from japagen.pipeline.steps.generate import plan, shots_of
 

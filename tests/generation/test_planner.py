@@ -190,7 +190,7 @@ def test_one_line_is_taken_out_of_a_document(task: Task, raw: str, text: str) ->
         ('{"text": "荷物が\\n届きません。"}', "荷物が 届きません。", None),
         ('```json\n{"text": "荷物"}\n```', "荷物", None),
         ("荷物です", "荷物です", "unreadable"),
-        ('{"text": "荷物', '{"text": "荷物', "unreadable"),
+        ('{"text": "荷物', "荷物", "truncated"),
         ('{"text": ""}', '{"text": ""}', "unreadable"),
     ],
 )

@@ -137,3 +137,15 @@ def test_the_command_prints_and_writes(tmp_path: Path, raw_task: dict[str, Any])
         code, _, said = japagen("data", "attributes", path, "-o", out)
     assert (code, len(server.calls)) == (2, calls)
     assert "exists already" in said
+
+
+def test_a_proposal_that_cannot_be_read_is_asked_for_once_more(task: Task) -> None:
+    seeds: list[int] = []
+
+    def answer(request: Request) -> str:
+        seeds.append(request.seed)
+        return "書けません。" if len(seeds) == 1 else f"<think>案</think>{_answer(request)}"
+
+    found = propose_attributes(task, generator=ScriptedGenerator(answer, "chat"))
+    assert set(found.grids) == set(task.labels)
+    assert len(set(seeds)) == len(seeds) == 3

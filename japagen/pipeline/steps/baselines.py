@@ -15,8 +15,8 @@ from japagen.data.dataset import Dataset
 from japagen.data.files import digest
 from japagen.data.labels import LabelSpace
 from japagen.evaluation.baselines import Floats, fit_plain, fit_tfidf
+from japagen.llm.answers import one_line
 from japagen.llm.backend import GeneratorInfo, Request
-from japagen.llm.requests import one_line
 from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
 from japagen.pipeline.steps.labels import Judge

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
@@ -77,7 +78,7 @@ def _generate_texts(run: RunContext) -> Generated:
     )
     sizes = round_sizes(task)
     requests: list[Request] = []
-    asked = Asked({}, {}, 0)
+    asked = Asked({}, {}, 0, {})
     rounds: list[dict[str, Any]] = []
     registers: Mapping[str, Shares] = planned_registers(run)
     planned = registers
@@ -85,7 +86,6 @@ def _generate_texts(run: RunContext) -> Generated:
     for number, size in enumerate(sizes):
         more = _ask_all(run, prompts, prompts.round(number, size, registers, wanted), requests)
         asked = _joined(asked, more)
-        _need_answers(asked, requests)
         if len(sizes) == 1:
             break
         rounds.append(_look_back(run, requests, asked, rounds))
@@ -132,12 +132,14 @@ def _ask_all(
     run: RunContext, prompts: RequestPlanner, requests: Sequence[Request], before: list[Request]
 ) -> Asked:
     """Asks, and again for texts that lists came without; all requests join those before."""
-    asked = Asked({}, {}, 0)
-    for _ in range(1 + _MORE_REQUESTS):
+    asked = Asked({}, {}, 0, {})
+    for attempt in range(1 + _MORE_REQUESTS):
         if not requests:
             break
         before += requests
         more = run.client.ask(requests, "generate")
+        if attempt == 0:
+            more.check(requests)
         asked = _joined(asked, more)
         requests = prompts.missing(requests, more.answers)
     if lacking := sum(r.texts for r in requests):
@@ -149,16 +151,11 @@ def _ask_all(
 
 def _joined(one: Asked, other: Asked) -> Asked:
     return Asked(
-        {**one.answers, **other.answers}, {**one.failures, **other.failures}, one.sent + other.sent
+        {**one.answers, **other.answers},
+        {**one.failures, **other.failures},
+        one.sent + other.sent,
+        Counter(one.unusable) + Counter(other.unusable),
     )
-
-
-def _need_answers(asked: Asked, requests: Sequence[Request]) -> None:
-    if not asked.answers:
-        raise JapagenError(
-            f"None of {len(requests)} requests was answered.",
-            f"The first reason: {next(iter(asked.failures.values()), 'unknown')}",
-        )
 
 
 def _look_back(
@@ -296,7 +293,7 @@ def _generate_pairs(run: RunContext) -> Generated:
     firsts = plan(run, info)
     passages = passages_in(firsts)
     asked = run.client.ask(firsts, "generate")
-    _need_answers(asked, firsts)
+    asked.check(firsts)
     text_filter = TextFilter.of(run, passages)
     if run.gold is not None:
         alone = run.gold.with_columns(text_pair=[None] * len(run.gold))
@@ -320,7 +317,7 @@ def _generate_pairs(run: RunContext) -> Generated:
             "Read firsts.parquet in the run and loosen curation in the task.",
         )
     seconds = run.client.ask(requests, "generate")
-    _need_answers(seconds, requests)
+    seconds.check(requests)
     dataset = run.cache.step(
         _GENERATE,
         pairs.to_pairs,
