@@ -379,6 +379,15 @@ class Dataset:
             table = table.set_column(at, name, array)
         return Dataset(table)
 
+    def only(self, *names: str) -> Dataset:
+        """Returns a copy with the defaults in all other columns, for who should not read them."""
+        table = self.table
+        for at, name in enumerate(table.column_names):
+            if name not in names:
+                empty = _default_column(name, len(self), table.schema.field(at).type)
+                table = table.set_column(at, name, empty)
+        return Dataset(table)
+
     def with_registers(self, seen: Sequence[Register]) -> Dataset:
         """Returns a copy with the register found in each text."""
         return self.with_columns(register_seen=[r.to_dict() for r in seen])
@@ -394,6 +403,12 @@ class Dataset:
         return self.with_columns(
             rejected=[r and {n: getattr(r, n) for n in names} for r in rejections]
         )
+
+    @property
+    def rejection_counts(self) -> dict[str, int]:
+        """Counts rejected examples by filter, most frequent first."""
+        counts = Counter(row["filter"] for row in self.column("rejected") if row)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def label_counts(self) -> dict[str, int]:
         """Counts examples per class, in order of first appearance; numbers are left out."""

@@ -249,8 +249,8 @@ def measure_worth(
         kept,
         frozen.labels,
         (
-            frozen.vectors(gold.texts, gold.column("text_pair")),
-            frozen.vectors(kept.texts, kept.column("text_pair")),
+            frozen.features(gold),
+            frozen.features(kept),
         ),
         text_weight=text_weight,
         seed=seed,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from japagen.config.task import Task
 from japagen.data.annotation import read_annotations
-from japagen.data.dataset import Dataset
 from japagen.data.formats import check_new, write_examples
 from japagen.errors import JapagenError
 from japagen.pipeline.run_directory import Run
@@ -39,7 +38,7 @@ def open_review(
         JapagenError: If it is not a run, or has no examples yet.
     """
     run = Run.open(path)
-    dataset = _examples(run)
+    dataset = run.after("train", "curate")
     task = Task.load(run.path / "task.yaml", recorded=True)
     with closing(Decisions(run.path / FILE)) as decisions:
         yield Session(
@@ -95,7 +94,7 @@ def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> in
         JapagenError: If the file is there, or nobody has found a text good yet.
     """
     check_new(output, overwrite=overwrite)
-    found = to_gold(_examples(Run.open(path)), decisions_of(path))
+    found = to_gold(Run.open(path).after("train", "curate"), decisions_of(path))
     if not len(found):
         raise JapagenError(
             f"Expected accepted or relabelled texts in {path}, found none.",
@@ -103,11 +102,3 @@ def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> in
         )
     write_examples(output, found)
     return len(found)
-
-
-def _examples(run: Run) -> Dataset:
-    """The examples after the latest stage there is: with trust in labels, or without."""
-    try:
-        return run.after("train")
-    except JapagenError:
-        return run.after("curate")

@@ -267,7 +267,7 @@ class FrozenTraining:
     """One encoder and the descriptions of the labels, for any number of heads.
 
     Args:
-        encoder: ``embedded``, a directory or a Hub name.
+        encoder: ``embedded``, a directory, a Hub name, or a loaded encoder.
         descriptions: Label to what it covers, in the order of the targets.
         settings: How long a text may be.
         is_pair: Whether texts come in pairs.
@@ -275,11 +275,12 @@ class FrozenTraining:
 
     def __init__(
         self,
-        encoder: str,
+        encoder: str | Encoder,
         descriptions: Mapping[str, str],
         settings: Training,
         is_pair: bool = False,
     ) -> None:
+        self._features: dict[object, Floats] = {}
         self._space = LabelSpace("classification", tuple(descriptions))
         self._classifier = untrained(encoder, self._space, settings, is_pair=is_pair, tunes=False)
         self._phrases, self._phrase_labels = self.vectors([]), np.zeros(0, dtype=np.int64)
@@ -292,6 +293,14 @@ class FrozenTraining:
     def labels(self) -> tuple[str, ...]:
         """Every label, in the order of the targets."""
         return self._space.names
+
+    def features(self, data: Dataset) -> Floats:
+        """What a head sees of a dataset's texts, read once, shape (rows, width)."""
+        texts, pairs = data.texts, data.column("text_pair")
+        key = tuple(texts), tuple(pairs)
+        if key not in self._features:
+            self._features[key] = self.vectors(texts, pairs)
+        return self._features[key]
 
     def vectors(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> Floats:
         """The features of texts or pairs, shape (n, width)."""
