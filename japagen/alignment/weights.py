@@ -173,7 +173,7 @@ def prepare(
     base = _base(np.array(source.column("weight_label"), dtype=np.float64), strata)
     shares = target_shares(strata, prior, base)
     texts = AlignedTexts.of(source, target, more, tagger, workers=workers, progress=progress)
-    ngrams = NGrams((_plain_texts(source), _plain_texts(target) + _plain_texts(more)), tagger)
+    ngrams = NGrams((source.joined_texts, target.joined_texts + more.joined_texts), tagger)
     return Material(positions, texts, ngrams, strata, prior, shares, base, seed)
 
 
@@ -208,13 +208,6 @@ def _order(dataset: Dataset) -> Ints:
 
 def _sorted(dataset: Dataset | None) -> Dataset:
     return Dataset.of([]) if not dataset else dataset.take(_order(dataset))
-
-
-def _plain_texts(dataset: Dataset) -> list[str]:
-    if not dataset.is_pair:
-        return dataset.texts
-    pairs = zip(dataset.texts, dataset.column("text_pair"), strict=True)
-    return [first if second is None else f"{first}\n{second}" for first, second in pairs]
 
 
 def _find_prior(mode: str | Mapping[str, float], strata: Strata) -> LabelPrior:
