@@ -85,7 +85,7 @@ def refine_doubtful(
 
         def make() -> Dataset:
             assert gold is not None
-            score = _scorer(task, gold)
+            score = label_scorer(task, gold)
             if score is None:
                 stages.listener.note("No text is refined: labels cannot be told by the gold.")
                 return dataset
@@ -148,8 +148,13 @@ class _Nothing:
         """Does nothing."""
 
 
-def _scorer(task: Task, gold: Dataset) -> Callable[[Dataset], Floats] | None:
-    """How likely every row's label is, by a classifier of gold; None if that only guesses."""
+def label_scorer(task: Task, gold: Dataset) -> Callable[[Dataset], Floats] | None:
+    """Returns what tells how likely every row's label is, or None where it would only guess.
+
+    Args:
+        task: Names the labels and the encoder.
+        gold: What the classifier is trained on.
+    """
     from japagen.training.trainer import FrozenTraining
 
     labels = list(task.labels)
