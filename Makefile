@@ -1,11 +1,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# A process a core, a thread each: half the time of one process.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+# A process a core, a thread each: half the time of one process. Each has a run of neighbouring
+# tests, which share what is costly to make; whoever is done first takes over some of the other's.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal
+# Most of what is installed is never imported: Python compiles the rest when it is.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
 
-.PHONY: demo demo-local check format test test-slow clean
+.PHONY: demo demo-local check format test test-slow fuzz clean
 
 demo: $(VENV)/.local
 	$(BIN)/japagen run configs/quickstart.yaml --out runs/quickstart
@@ -16,7 +18,7 @@ demo-local: $(VENV)/.local
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -27,6 +29,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
+
+# 100,000 inputs for the readers of answers, replies and files.
+fuzz: $(VENV)/.dev
+	JAPAGEN_FUZZ=100000 $(BIN)/pytest tests/fuzz
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

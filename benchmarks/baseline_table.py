@@ -10,34 +10,34 @@ Run with: python benchmarks/baseline_table.py runs/quickstart runs/other
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from japagen.data.files import read_json
-from japagen.reporting.cards import bounded, table
+from japagen.data.summary import RunSummary
+from japagen.reporting.cards import table
 from japagen.reporting.sections_training import lines, own_arms
 from japagen.reporting.text import LANGUAGES, Words
 
 
-def baseline_table(runs: Sequence[Mapping[str, Any]], words: Words) -> str:
+def baseline_table(runs: Sequence[RunSummary], words: Words) -> str:
     """A row a classifier, a column a run.
 
     Args:
-        runs: What metrics.json of each holds; all have scores.
+        runs: What each measured; those without scores are left out.
         words: The language of the row heads.
     """
+    scored = [(run, run.scores.metric) for run in runs if run.scores]
     columns = [
         {
-            title: bounded(arm["intervals"][run["scores"]["metric"]])
+            title: words.interval(arm.measured(metric))
             for title, arm in (*lines(run, words), *own_arms(run, words))
         }
-        for run in runs
+        for run, metric in scored
     ]
     titles = list(dict.fromkeys(title for column in columns for title in column))
     heads = [
         words("baselines.classifier"),
-        *(f"{run['task']['name']} ({words(run['scores']['metric'])})" for run in runs),
+        *(f"{run.task.name} ({words(metric)})" for run, metric in scored),
     ]
     return table(heads, [[t, *(column.get(t, "—") for column in columns)] for t in titles])
 
@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="run directories")
     parser.add_argument("--lang", choices=LANGUAGES, default="en")
     given = parser.parse_args()
-    runs = [read_json(path / "metrics.json") for path in given.runs]
-    print(baseline_table([run for run in runs if run["scores"]], Words(given.lang)))
+    runs = [RunSummary.load(path / "metrics.json") for path in given.runs]
+    print(baseline_table(runs, Words(given.lang)))
 
 
 if __name__ == "__main__":

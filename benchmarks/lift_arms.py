@@ -26,10 +26,10 @@ from japagen.curation.llm_judge import Question, documents, letters
 from japagen.data.dataset import Dataset
 from japagen.data.files import read_array
 from japagen.evaluation.metrics import score
+from japagen.llm.answers import one_line
 from japagen.llm.backend import AmbiguousOptionsError
 from japagen.llm.backends.embedded import EmbeddedGenerator
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import one_line
 from japagen.training.encoder import Encoder, load_encoder, supports_bf16
 from japagen.training.fine_tuning import row_losses, step_count
 from japagen.training.head import last_linear

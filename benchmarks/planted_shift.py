@@ -52,9 +52,9 @@ from scipy import sparse
 from japagen.alignment.counting import measure
 from japagen.alignment.distances import jensen_shannon
 from japagen.alignment.entropy import effective_share
-from japagen.alignment.methods import METHODS, weigh
 from japagen.alignment.weights import Prepared, prepare
 from japagen.data.dataset import Dataset, Example
+from japagen.data.registry import METHODS
 from japagen.japanese.morphology import default_tagger
 from japagen.japanese.register.detector import analyze_register
 from japagen.training.encoder import embed, load_encoder
@@ -184,7 +184,7 @@ def one_seed(
         figures = found.setdefault(name, {})
 
         def weights(method: str, ready: Prepared = ready) -> tuple[Floats, float]:
-            solution = weigh(ready.material, method, FLOOR)
+            solution = METHODS[method](ready.material, FLOOR)
             out = np.zeros(len(ready.rows))
             out[ready.rows] = ready.material.normalized(solution.scores)
             return out, np.nan if solution.tolerance is None else solution.tolerance

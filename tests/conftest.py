@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from japagen.config.task import Task
+from japagen.data.yaml_text import to_yaml
+
+ROOT = Path(__file__).parent.parent
 
 # A shell starts its background jobs deaf to Ctrl-C, which the tests of it could not tell from
 # a fault; processes that they start inherit this.
@@ -49,10 +53,14 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def write_gold(path: Path) -> Path:
+    rows = [{"text": text, "label": label} for label, texts in GOLD.items() for text in texts]
+    return write_jsonl(path, rows)
+
+
 @pytest.fixture
 def gold_file(tmp_path: Path) -> Path:
-    rows = [{"text": text, "label": label} for label, texts in GOLD.items() for text in texts]
-    return write_jsonl(tmp_path / "gold.jsonl", rows)
+    return write_gold(tmp_path / "gold.jsonl")
 
 
 @pytest.fixture
@@ -66,7 +74,8 @@ def raw_task(gold_file: Path) -> dict[str, Any]:
         "generation": {"per_label": 12, "shots": 3, "texts_per_request": 1},
         # Scripted texts are a few sentences with a number in them.
         "curation": {"max_similarity": 1.0},
-        "evaluation": {"test_share": 0.34, "bootstrap": 200},
+        # Fitting baselines is a quarter of a small run: where they matter, tests ask for them.
+        "evaluation": {"test_share": 0.34, "bootstrap": 200, "baselines": False},
     }
 
 
@@ -110,3 +119,48 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     BertModel(config).save_pretrained(path)
     return str(path)
+
+
+def write_task(gold: Path, encoder: str) -> Path:
+    """The file of a task, beside its gold, that a command runs in a second or two."""
+    task = {
+        "name": "small",
+        "labels": {"配送": "届く日", "返品": "返品や解約"},
+        "gold": gold.name,
+        "training": {"encoder": encoder, "min_steps": 1, "max_steps": 1, "synthetic_share": 0.4},
+        "evaluation": {"bootstrap": 100},
+    }
+    path = gold.with_name("small.yaml")
+    path.write_text(to_yaml(task), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def task_file(gold_file: Path, tiny_encoder: str) -> Path:
+    return write_task(gold_file, tiny_encoder)
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the quickstart, with 8 gold texts a label, has been run.
+
+    It takes a minute or two, so that processes that share the tests share it too.
+    """
+    import japagen as jg
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "quickstart"
+    configs = folder / "configs"
+    with FileLock(f"{folder}.lock"), pytest.MonkeyPatch.context() as patch:
+        if not configs.is_dir():
+            configs.mkdir(parents=True)
+            (configs / "quickstart").symlink_to(ROOT / "configs/quickstart")
+            text = (ROOT / "configs/quickstart.yaml").read_text(encoding="utf-8")
+            assert text.count("per_label: 16") == 1
+            small = text.replace("per_label: 16", "per_label: 8")
+            # A step of the real encoder is most of a second.
+            small = small.replace("training:\n", "training:\n  max_steps: 30\n")
+            (configs / "quickstart.yaml").write_text(small, encoding="utf-8")
+        patch.chdir(folder)
+        jg.run(jg.Task.load("configs/quickstart.yaml"), out="runs/quickstart")
+    return folder

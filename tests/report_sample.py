@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from japagen.alignment.diagnostics import Change, Diagnostics, DivergenceChange, EffectiveSize
-from japagen.alignment.distances import Divergence, WordShift
-from japagen.alignment.label_prior import LabelPrior
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.audit import audit
 from japagen.curation.reliability import Evidence, estimate_reliability
 from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.summary import (
+    Change,
+    Curves,
+    Diagnostics,
+    EffectiveSize,
+    Interval,
+    LabelPrior,
+    Point,
+    RunSummary,
+    SourceReport,
+    SourceValue,
+    WordShift,
+    Worth,
+)
 from japagen.evaluation.diversity import measure_diversity
 from japagen.japanese.morphology import default_tagger
 from japagen.japanese.registers import Register
 from japagen.llm.backend import GeneratorInfo, OutputTerms
-from japagen.mixing.learning_curve import Curves, Point, Worth
 from japagen.mixing.mix import Mix, SourceMix
 from japagen.pipeline import summary
-from japagen.pipeline.sources import SourceReport, SourceValue
-from japagen.pipeline.steps.train import Baseline
+from japagen.pipeline.steps.train import Baseline, errors_of
 from japagen.reasons import Sentence
 
 _QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
@@ -109,14 +119,13 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
             "train-gold-7": 33.9,
         },
     )
-    found = summary.collect(parts)
-    found |= {
+    wrong = errors_of(task, parts.data, parts.with_synthetic)
+    found = summary.collect(parts, wrong).to_dict() | {
         "created": "2026-11-24T09:30:00+0900",
         "dictionary": "unidic-lite 1.0.8 (UniDic 2.1.2)",
         "encoder": "multilingual-e5-small, Japanese rows (sha256 0f1e2d3c4b5a)",
     }
-    plain: dict[str, Any] = json.loads(json.dumps(found, ensure_ascii=False))
-    return plain, dataset
+    return found, dataset
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -154,11 +163,31 @@ def _synthetic(number: int, row: dict[str, str]) -> Example:
 
 def from_file(name: str) -> list[dict[str, Any]]:
     """What metrics.json says of a file in place of the generator."""
-    value = SourceValue(True, 0.4, 3.2, -0.4, None, "reliable")
-    rejected = {"duplicate": 12, "too_short": 3}
-    distinct = {"value": 0.61, "low": 0.58, "high": 0.64}
-    known = (165, 150, rejected, 7, distinct, 0.82, 0.913, 1_250.0, None, None, value)
-    return [SourceReport("他社", "file", name, *known).to_dict()]
+    report = SourceReport(
+        name="他社",
+        kind="file",
+        origin=name,
+        texts=165,
+        kept=150,
+        rejected={"duplicate": 12, "too_short": 3},
+        relabelled=7,
+        distinct_2=Interval(0.61, 0.58, 0.64),
+        label_trust=0.82,
+        distance=0.913,
+        yen=1_250.0,
+        tokens=None,
+        seconds=None,
+        value=SourceValue(used=True, share=0.4, texts_worth=3.2, low=-0.4, reason="reliable"),
+    )
+    return [report.model_dump()]
+
+
+def small_summary(**changed: Any) -> RunSummary:
+    """A run of which little is known, and what is changed of it."""
+    counts = {"gold": 2, "test": 0, "kept": 3, "generated": 4}
+    task = {"name": "small", "labels": {}, "seed": 0}
+    known = {"japagen": "0.1", "task": task, "counts": counts, "per_label": {}}
+    return RunSummary.model_validate(known | changed)
 
 
 def _predictions(tests: list[dict[str, str]], right: float, seed: int) -> Any:
@@ -179,7 +208,7 @@ def _diversity(dataset: Dataset, gold: Dataset) -> dict[str, Any] | None:
     rounds = dataset.with_columns(round=[i % 2 for i in range(len(dataset))])
     vectors = rng.normal(size=(len(dataset), 8)), rng.normal(size=(len(gold), 8))
     found = measure_diversity(rounds, gold, default_tagger(), vectors)
-    return found and found.to_dict()
+    return found and asdict(found)
 
 
 def _mix(dataset: Dataset) -> dict[str, Any]:
@@ -202,9 +231,9 @@ def _mix(dataset: Dataset) -> dict[str, Any]:
         **Mix(0.4, "reliable", {"generator": source}).to_dict(),
         "provenance": "known",
         "folds": {"repeats": 2, "usable": [52, 61], "synthetic": 160, "train": 56, "gold": 64},
-        "curves": Curves(
-            tuple(points["gold"]), tuple(points["synthetic"]), worth, {"generator": worth}
-        ).to_dict(),
+        "curves": asdict(
+            Curves(tuple(points["gold"]), tuple(points["synthetic"]), worth, {"generator": worth})
+        ),
     }
 
 
@@ -216,15 +245,9 @@ def _alignment(dataset: Dataset) -> dict[str, Any]:
             rows, rows / len(kept), dict(zip(LABELS, (0.81, 0.74, 0.69, 0.77), strict=True))
         ),
         label_distance=Change(0.214, 0.031),
-        word_divergence=DivergenceChange(
-            Divergence(0.312, 0.287, 0.334), Divergence(0.243, 0.221, 0.268)
-        ),
-        pos_divergence=DivergenceChange(
-            Divergence(0.121, 0.108, 0.137), Divergence(0.079, 0.068, 0.091)
-        ),
-        mean_discrepancy=DivergenceChange(
-            Divergence(0.092, 0.071, 0.114), Divergence(0.031, 0.019, 0.045)
-        ),
+        word_divergence=Change(Interval(0.312, 0.287, 0.334), Interval(0.243, 0.221, 0.268)),
+        pos_divergence=Change(Interval(0.121, 0.108, 0.137), Interval(0.079, 0.068, 0.091)),
+        mean_discrepancy=Change(Interval(0.092, 0.071, 0.114), Interval(0.031, 0.019, 0.045)),
         two_sample_auc=Change(0.873, 0.761),
         overused=(
             WordShift("商品", 8.214, 21.53, 1.39, 0.52),
@@ -245,7 +268,7 @@ def _alignment(dataset: Dataset) -> dict[str, Any]:
     )
     return {
         "method": "entropy",
-        "prior": prior.to_dict(),
-        "diagnostics": diagnostics.to_dict(),
+        "prior": asdict(prior),
+        "diagnostics": asdict(diagnostics),
         "dictionary": "unidic-lite 1.0.8",
     }

@@ -99,9 +99,11 @@ def _table(section: Section, paths: list[str], *, basic: bool) -> str:
     schema, meanings = section.model_json_schema(), documented(section)
     rows = []
     for name in names:
-        field = section.model_fields[name]
+        field, given = section.model_fields[name], schema["properties"][name]
         inner = _section_in(field.annotation)
         meaning = meanings.get(name) or (_first_line(inner) if inner else "")
+        if named := _named(given):
+            meaning += f" {named}."
         if inner:
             page = basic if _on_page(inner, name, basic=basic) else not basic
             meaning += f" Its keys: {_link('below', inner, on=basic, basic=page)}."
@@ -110,7 +112,7 @@ def _table(section: Section, paths: list[str], *, basic: bool) -> str:
             if field.is_required()
             else _default(field.get_default(call_default_factory=True))
         )
-        kind = _kind(schema["properties"][name], schema)
+        kind = _kind(given, schema)
         rows.append(f"| `{name}` | {kind} | {default} | {meaning} |")
     intro = _first_line(section)
     if paths[0] and _on_page(section, paths[0], basic=not basic):
@@ -118,6 +120,12 @@ def _table(section: Section, paths: list[str], *, basic: bool) -> str:
         intro += f" {_link(f'{word} keys', section, on=basic, basic=not basic)}."
     head = "| key | takes | default | meaning |\n|---|---|---|---|"
     return "\n".join([f"## {_title(paths, basic=basic)}", "", intro, "", head, *rows, ""])
+
+
+def _named(given: dict[str, Any]) -> str:
+    """The names that a registry lets a key take, with what they mean."""
+    either = (_named(one) for one in given.get("anyOf", ()))
+    return given.get("description") or next(filter(None, either), "")
 
 
 def _title(paths: list[str], *, basic: bool) -> str:

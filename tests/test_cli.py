@@ -1,9 +1,8 @@
-"""The command line as a user meets it: a real process, its output and its exit code."""
+"""The command line: its output and its exit code, in real processes and in this one."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +15,10 @@ from japagen.cli.main import app
 from japagen.cli.task_commands import Stage
 from japagen.cli.terminal import RENAMED
 from japagen.config.task import Task
-from japagen.data.yaml_text import to_yaml
 from japagen.pipeline.run import STAGES
-from tests.conftest import GOLD, write_jsonl
+from tests.command_line import japagen, japagen_process
+from tests.conftest import GOLD, ROOT, write_jsonl
 
-ROOT = Path(__file__).parent.parent
 _APP = get_command(app)
 COMMANDS = [
     " ".join((name, *sub))
@@ -29,26 +27,8 @@ COMMANDS = [
 ]
 
 
-def japagen(*arguments: object, stdin: str = "", cwd: Path | None = None) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from japagen.cli.main import main; main()",
-            *map(str, arguments),
-        ],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        # A terminal without UTF-8 must not break Japanese.
-        env={**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C", "COLUMNS": "200"},
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
 def test_every_command_has_help_and_is_in_the_readme() -> None:
-    code, top, _ = japagen("--help")
+    code, top, _ = japagen_process("--help")
     assert code == 0
     pages = {"": top}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -99,25 +79,6 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "HEAVY"
 
 
-@pytest.fixture
-def task_file(tmp_path: Path, gold_file: Path, tiny_encoder: str) -> Path:
-    task = {
-        "name": "small",
-        "labels": {"配送": "届く日", "返品": "返品や解約"},
-        "gold": gold_file.name,
-        "training": {
-            "encoder": tiny_encoder,
-            "min_steps": 1,
-            "max_steps": 1,
-            "synthetic_share": 0.4,
-        },
-        "evaluation": {"bootstrap": 100},
-    }
-    path = tmp_path / "small.yaml"
-    path.write_text(to_yaml(task), encoding="utf-8")
-    return path
-
-
 def test_from_a_file_of_texts_to_predictions(task_file: Path, tmp_path: Path) -> None:
     rows = [
         {"本文": f"{word}のことを伺います、{n}度目です。", "分類": label}
@@ -127,13 +88,12 @@ def test_from_a_file_of_texts_to_predictions(task_file: Path, tmp_path: Path) ->
     theirs = write_jsonl(tmp_path / "theirs.jsonl", rows)
     run = tmp_path / "run"
     arguments = ["run", task_file, "--out", run, "--synthetic", theirs, "--json"]
-    code, out, err = japagen(*arguments, "--column", "text=本文", "--column", "label=分類")
+    code, out, err = japagen_process(*arguments, "--column", "text=本文", "--column", "label=分類")
     assert code == 0, err
     assert json.loads(out)["counts"]["generated"] == 12
 
-    code, out, err = japagen(
-        "model", "predict", run, "--json", stdin="荷物はどこですか。\n返品したい。\n"
-    )
+    texts = "荷物はどこですか。\n返品したい。\n"
+    code, out, err = japagen_process("model", "predict", run, "--json", stdin=texts)
     assert code == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["text"] for row in rows] == ["荷物はどこですか。", "返品したい。"]
@@ -189,7 +149,7 @@ def test_alignment_prints_every_distance_and_finds_registers(
 
 
 def test_register_of_each_line() -> None:
-    code, out, err = japagen("data", "register", "--json", stdin="行きます。\n行くよ。\n\n")
+    code, out, err = japagen_process("data", "register", "--json", stdin="行きます。\n行くよ。\n\n")
     assert code == 0, err
     styles = [json.loads(line)["style"] for line in out.splitlines()]
     assert styles == ["teinei", "kudaketa", "unknown"]
@@ -198,7 +158,7 @@ def test_register_of_each_line() -> None:
 def test_register_with_own_honorifics(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("ご来駕: sonkeigo\n", encoding="utf-8")
-    code, out, err = japagen(
+    code, out, err = japagen_process(
         "data", "register", "--json", "--honorifics", own, stdin="ご来駕を待つ。\n"
     )
     assert (code, err) == (0, "")
@@ -260,7 +220,7 @@ def test_bad_input_exits_with_2_and_one_message(
 def test_shift_jis_gold_says_how_to_convert(task_file: Path) -> None:
     gold = task_file.parent / "gold.csv"
     gold.write_bytes("text,label\n届きません,配送\n".encode("cp932"))
-    code, _, err = japagen("run", task_file, "--set", f"gold.path={gold}")
+    code, _, err = japagen_process("run", task_file, "--set", f"gold.path={gold}")
     assert code == 2
     assert "iconv -f CP932" in err
 

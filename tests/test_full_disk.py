@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_jsonl
-from tests.test_cli import japagen, task_file  # noqa: F401
+from tests.command_line import japagen, japagen_process
+from tests.conftest import write_gold, write_jsonl, write_task
 
 pytestmark = pytest.mark.slow
 
@@ -32,28 +32,37 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(path)], check=True)
 
 
-@pytest.mark.parametrize("room", ["24k", "60k", "120k", "160k", "200k"])
-def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
-    small_disk: Path,
-    task_file: Path,  # noqa: F811
-    tmp_path: Path,
-    room: str,
-) -> None:
-    def resize(size: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(small_disk)], check=True)
-
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: str) -> list[object]:
+    folder = tmp_path_factory.mktemp("task")
     rows = [
         {"text": f"{word}のことを伺います、{n}度目です。", "label": label}
         for label, word in (("配送", "荷物"), ("返品", "返品"))
         for n in "一二三四五六"
     ]
-    theirs = write_jsonl(tmp_path / "theirs.jsonl", rows)
-    command = ["run", task_file, "--synthetic", theirs, "--out"]
-    code, _, err = japagen(*command, tmp_path / "undisturbed")
+    theirs = write_jsonl(folder / "theirs.jsonl", rows)
+    task = write_task(write_gold(folder / "gold.jsonl"), tiny_encoder)
+    return ["run", task, "--synthetic", theirs, "--out"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(command: list[object], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The examples that the command leaves where there is room."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    code, _, err = japagen(*command, run)
     assert code == 0, err
+    return (run / "examples.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("room", ["24k", "60k", "120k", "160k", "200k"])
+def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
+    small_disk: Path, command: list[object], undisturbed: bytes, room: str
+) -> None:
+    def resize(size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(small_disk)], check=True)
 
     resize(room)
-    code, out, err = japagen(*command, small_disk / "run")
+    code, out, err = japagen_process(*command, small_disk / "run")
     assert code == 2, err
     assert err.count("Error:") == 1
     assert "Cannot write" in err
@@ -62,5 +71,4 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
     resize("20m")
     code, _, err = japagen(*command, small_disk / "run")
     assert code == 0, err
-    found = (small_disk / "run" / "examples.jsonl").read_bytes()
-    assert found == (tmp_path / "undisturbed" / "examples.jsonl").read_bytes()
+    assert (small_disk / "run" / "examples.jsonl").read_bytes() == undisturbed

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from japagen.data.formats import load_dataset
-from tests.test_cli import ROOT, japagen, task_file  # noqa: F401
+from tests.command_line import japagen
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +75,7 @@ def on_terminal(
     ],
 )
 def test_the_same_command_goes_on_after_ctrl_c(
-    task_file: Path,  # noqa: F811
+    task_file: Path,
     tmp_path: Path,
     when: str,
     delay: float,
@@ -88,7 +89,7 @@ def test_the_same_command_goes_on_after_ctrl_c(
     "when", ["done registers 0.1", "start train-synthetic-0 0.1", "done train-gold-0 0.1"]
 )
 def test_it_goes_on_after_ctrl_c_in_a_late_stage(
-    task_file: Path,  # noqa: F811
+    task_file: Path,
     tmp_path: Path,
     when: str,
 ) -> None:

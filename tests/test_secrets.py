@@ -15,8 +15,8 @@ from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.llm.backends import openai_session
 from japagen.llm.backends.openai import OpenAIGenerator
+from tests.command_line import japagen
 from tests.fault_server import Call, FaultServer, Reply, chat, error
-from tests.test_cli import japagen
 
 KEY = "sk-himitsu-0123456789"
 
@@ -51,13 +51,18 @@ def _tells(call: Call) -> Reply:
 
 
 def _task(raw: dict[str, Any], server: FaultServer) -> Task:
-    settings = {"backend": "openai", "model": "m", "base_url": server.url, "api_key_env": "MY_KEY"}
+    settings = {
+        "backend": "openai",
+        "model": "m",
+        "base_url": server.url,
+        "api_key_env": "MY_API_KEY",
+    }
     return Task.parse({**raw, "generator": settings})
 
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_KEY", KEY)
+    monkeypatch.setenv("MY_API_KEY", KEY)
     monkeypatch.setattr(openai_session, "_FIRST_PAUSE", 0.01)
     monkeypatch.setitem(OpenAIGenerator.__init__.__kwdefaults__, "deadline", 1.0)
 
@@ -89,12 +94,12 @@ def test_a_run_leaves_no_trace_of_the_key(
 def test_a_fatal_error_shows_no_key(raw_task: dict[str, Any], tmp_path: Path) -> None:
     with FaultServer(lambda call: error(401, f"bad key {call.headers['authorization']}")) as server:
         task = _task(raw_task, server)
-        with pytest.raises(JapagenError, match="refuses the key in MY_KEY") as caught:
+        with pytest.raises(JapagenError, match="refuses the key in MY_API_KEY") as caught:
             jg.run(task, tmp_path / "run", until="generate")
         path = tmp_path / "task.yaml"
         path.write_text(task.to_yaml(), encoding="utf-8")
         code, out, err = japagen("run", path, "--until", "generate", "--out", tmp_path / "again")
     assert code == 2
-    assert "refuses the key in MY_KEY" in err
+    assert "refuses the key in MY_API_KEY" in err
     assert KEY not in out + err + "".join(traceback.format_exception(caught.value))
     assert _grep(tmp_path) == []

@@ -16,7 +16,7 @@ from japagen.generation.coverage import due, measure_coverage, named_in, passage
 from japagen.generation.planner import to_dataset
 from japagen.japanese.morphology import default_tagger
 from japagen.llm.backend import Answer, Request
-from japagen.llm.masking import prepare
+from japagen.llm.requests import prepare
 from japagen.pipeline.steps.generate import plan
 from tests.scripted import ScriptedGenerator, write_text
 

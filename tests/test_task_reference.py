@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 
 from japagen.cli.task_commands import write_task
 from japagen.config.task import Task, _section_in
+from tests.conftest import ROOT
 from tests.task_reference import BASIC, PAGES, documented, reference
-from tests.test_cli import ROOT
 
 _CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 

@@ -6,16 +6,13 @@ unseen target texts would show; benchmarks/planted_shift.py measures on unseen t
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from scipy import sparse
 
 from japagen.alignment.counting import Floats
 from japagen.alignment.distances import (
-    Divergence,
-    WordShift,
     divergence,
     mean_discrepancies,
     two_sample_auc,
@@ -23,89 +20,13 @@ from japagen.alignment.distances import (
 )
 from japagen.alignment.entropy import Balance, effective_share
 from japagen.alignment.features import AlignedTexts
-from japagen.alignment.label_prior import LabelPrior
 from japagen.alignment.material import Vectors
 from japagen.alignment.moments import build_target
 from japagen.alignment.strata import Strata
 from japagen.data.dataset import Dataset
+from japagen.data.summary import Change, Diagnostics, EffectiveSize, LabelPrior
 from japagen.japanese.morphology import Tagger
 from japagen.reasons import Sentence, as_dict
-
-
-@dataclass(frozen=True)
-class Change:
-    """A figure before and after weighting; None where it cannot be computed."""
-
-    before: float | None
-    after: float | None
-
-
-@dataclass(frozen=True)
-class DivergenceChange:
-    """A divergence before and after weighting."""
-
-    before: Divergence
-    after: Divergence
-
-
-@dataclass(frozen=True)
-class EffectiveSize:
-    """How many equally weighted rows the weights are worth, (Σw)²/Σw².
-
-    Attributes:
-        rows: Effective number of rows.
-        share: The same as a share of the kept rows, 0 to 1.
-        per_label: The share within each label.
-    """
-
-    rows: float
-    share: float
-    per_label: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """What weighting changed.
-
-    Attributes:
-        effective_sample_size: How much of the data the weights leave.
-        label_distance: Total variation between synthetic label shares and the prior, 0 to 1; for
-            lists of labels the mean gap of their rates. None without a prior.
-        word_divergence: Jensen-Shannon divergence of word distributions, None without a target.
-        pos_divergence: The same for POS bigrams.
-        mean_discrepancy: Squared maximum mean discrepancy of encoder vectors, 0 where alike; None
-            without vectors.
-        two_sample_auc: Cross-validated AUC of telling synthetic from target; 0.5 is perfect.
-        overused: Words that add most to the divergence by being too frequent before weighting.
-        underused: Words that add most by being too rare, never-used ones included.
-        tolerance: λ that was reached, 1 being as exact as the target allows; None for no λ.
-        tempered: Strata whose tilt was tempered to keep the floor, with the factor.
-        notes: What else the reader must know.
-    """
-
-    effective_sample_size: EffectiveSize
-    label_distance: Change
-    word_divergence: DivergenceChange | None
-    pos_divergence: DivergenceChange | None
-    mean_discrepancy: DivergenceChange | None
-    two_sample_auc: Change
-    overused: tuple[WordShift, ...]
-    underused: tuple[WordShift, ...]
-    tolerance: float | None
-    tempered: dict[str, float]
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready mapping."""
-        found = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(replace(self, notes=())).items()
-        }
-        return {
-            **found,
-            "notes": [str(note) for note in self.notes],
-            "note_reasons": [as_dict(note) for note in self.notes],
-        }
 
 
 def effective_size(weights: Floats, members: dict[str, Floats]) -> EffectiveSize:
@@ -146,18 +67,15 @@ def diagnose(
     }
     distances = [_label_distance(strata, prior, w) for w in weights]
     tempered = {} if solution is None else _tempered(strata, solution)
+    notes = _notes(texts, strata, prior, solution, tempered)
     found = Diagnostics(
         effective_sample_size=effective_size(after, members),
         label_distance=Change(*distances),
-        word_divergence=None,
-        pos_divergence=None,
-        mean_discrepancy=None,
         two_sample_auc=Change(None, None),
-        overused=(),
-        underused=(),
         tolerance=None if solution is None else solution.tolerance,
         tempered=tempered,
-        notes=_notes(texts, strata, prior, solution, tempered),
+        notes=tuple(map(str, notes)),
+        note_reasons=tuple(map(as_dict, notes)),
     )
     if texts is None:
         return found
@@ -187,9 +105,7 @@ def _with_texts(
     )
     # The same draws before and after, so that the two differ by the weights alone.
     words_js, pos_js = (
-        DivergenceChange(
-            *(divergence(*pair, w, goal, np.random.default_rng(seed)) for w in weights)
-        )
+        Change(*(divergence(*pair, w, goal, np.random.default_rng(seed)) for w in weights))
         for pair in (words, pos)
     )
     auc = Change(
@@ -209,7 +125,7 @@ def _with_texts(
 
 def _discrepancy(
     vectors: Vectors | None, weights: tuple[Floats, Floats], goal: Floats, seed: int
-) -> DivergenceChange | None:
+) -> Change | None:
     if vectors is None:
         return None
     target = vectors.gold
@@ -218,7 +134,7 @@ def _discrepancy(
     rng = np.random.default_rng(seed)
     # Unlabelled texts may come without vectors; they are last.
     found = mean_discrepancies(vectors.synthetic, target, weights, goal[: len(target)], rng)
-    return None if found is None else DivergenceChange(*found)
+    return None if found is None else Change(*found)
 
 
 def _full_shares(strata: Strata, prior: LabelPrior, base: Floats) -> Floats:

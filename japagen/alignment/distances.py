@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
 from japagen.alignment.counting import Floats
+from japagen.data.summary import Interval, WordShift
 
 _BOOTSTRAP = 100
 # More rows than this are resampled in random groups.
@@ -21,35 +21,6 @@ _MAX_ROWS = 4_000
 _MAX_KERNEL_ROWS = 1_500
 _SMOOTHING = 0.5
 _SHOWN_WORDS = 20
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """A Jensen-Shannon divergence in bits (0 to 1), or a discrepancy, with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class WordShift:
-    """A word that synthetic text uses too often or too seldom.
-
-    Attributes:
-        word: Base form as writers spell it.
-        target_per_1000: Occurrences in 1,000 words of the target.
-        synthetic_per_1000: The same in synthetic text before weighting.
-        log_ratio_before: log₂ of synthetic's rate over the target's, smoothed by half an
-            occurrence; above 0 for overused words.
-        log_ratio_after: The same under the weights.
-    """
-
-    word: str
-    target_per_1000: float
-    synthetic_per_1000: float
-    log_ratio_before: float
-    log_ratio_after: float
 
 
 def jensen_shannon(p: Floats, q: Floats) -> float:
@@ -69,7 +40,7 @@ def divergence(
     weights: Floats,
     target_weights: Floats,
     rng: np.random.Generator,
-) -> Divergence:
+) -> Interval:
     """Measures the Jensen-Shannon divergence of two weighted sets of counts.
 
     Rows of both sides are resampled 100 times; of more than 500, random groups of rows are, whose
@@ -91,7 +62,7 @@ def divergence(
         for _ in range(_BOOTSTRAP)
     ]
     low, high = np.percentile(draws, _INTERVAL) - np.mean(draws) + value
-    return Divergence(value, max(0.0, float(low)), min(1.0, float(high)))
+    return Interval(value, max(0.0, float(low)), min(1.0, float(high)))
 
 
 def _grouped(rows: sparse.csr_array, weights: Floats, rng: np.random.Generator) -> sparse.csr_array:
@@ -152,7 +123,7 @@ def mean_discrepancies(
     weights: Sequence[Floats],
     target_weights: Floats,
     rng: np.random.Generator,
-) -> list[Divergence] | None:
+) -> list[Interval] | None:
     """Squared maximum mean discrepancies of encoder vectors, one for each weighting of source.
 
     The unbiased estimate of Gretton et al. 2012 (A Kernel Two-Sample Test, lemma 6) with
@@ -200,7 +171,7 @@ def mean_discrepancies(
         draws = values[1:][np.isfinite(values[1:])]
         value = float(values[0])
         low, high = np.percentile(draws, _INTERVAL) - draws.mean() + value
-        found.append(Divergence(value, min(float(low), value), max(float(high), value)))
+        found.append(Interval(value, min(float(low), value), max(float(high), value)))
     return found
 
 

@@ -26,7 +26,9 @@ import numpy as np
 from scipy import special
 
 from japagen.alignment.counting import Floats, Ints
+from japagen.alignment.entropy import Balance
 from japagen.alignment.material import Material, Vectors
+from japagen.alignment.methods import from_scores
 from japagen.errors import JapagenError
 
 _BOUND = 5.0
@@ -36,8 +38,8 @@ _MIN_GOLD = 2
 _PENALTY = 0.1
 
 
-def gradient_scores(material: Material) -> Floats:
-    """Log tilt of each synthetic row, shape (n,); 0 in labels with fewer than 2 gold texts.
+def gradient_matching(material: Material, floor: float) -> Balance:
+    """Tilts texts to match gold's gradients, where a label has 2 gold texts.
 
     Raises:
         JapagenError: If there are no vectors, or labels are not classes.
@@ -56,7 +58,7 @@ def gradient_scores(material: Material) -> Floats:
     strata = material.strata
     scores = np.zeros(len(strata.synthetic))
     if not len(strata.gold):
-        return scores
+        return from_scores(material, scores, floor)
     gold, synthetic = _standardised(material.vectors)
     residuals = _residuals(gold, synthetic, strata.gold, strata.synthetic, len(strata.names))
     weights = material.normalized(scores)
@@ -65,7 +67,7 @@ def gradient_scores(material: Material) -> Floats:
         if len(theirs) >= _MIN_GOLD and len(mine) > 1:
             pairs = [(r[0][theirs], r[1][mine]) for r in residuals]
             scores[mine] = _match(gold[theirs], synthetic[mine], pairs, weights[mine])
-    return scores
+    return from_scores(material, scores, floor)
 
 
 def _standardised(vectors: Vectors) -> tuple[Floats, Floats]:

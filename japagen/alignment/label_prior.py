@@ -8,46 +8,20 @@ random sample.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from japagen.alignment.counting import Floats, Ints
 from japagen.alignment.label_shift import Estimate, LabelledTexts, estimate_shares
+from japagen.data.summary import LabelPrior
 from japagen.errors import JapagenError, nearest
-from japagen.reasons import Sentence, as_dict
+from japagen.reasons import Sentence
 
 MODES = ("auto", "gold", "uniform", "estimate")
 # Counts within this share of their mean (or within one) are taken for equal by design.
 _EQUAL_WITHIN = 0.1
 _MIN_UNLABELLED = 30
 _MIN_GOLD = 4
-
-
-@dataclass(frozen=True)
-class LabelPrior:
-    """How often each label occurs in the target.
-
-    Attributes:
-        probabilities: Share of each label, or None to leave the synthetic shares as they are.
-            Shares sum to 1, except for lists of labels, where each is a rate.
-        how: "given", "uniform", "gold", "estimate" or "unchanged".
-        why: The grounds, in a sentence.
-    """
-
-    probabilities: dict[str, float] | None
-    how: str
-    why: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready mapping."""
-        return {
-            "probabilities": self.probabilities,
-            "how": self.how,
-            "why": str(self.why),
-            "reason": as_dict(self.why),
-        }
 
 
 def check_mode(mode: str | Mapping[str, float]) -> None:

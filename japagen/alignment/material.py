@@ -9,8 +9,8 @@ from scipy import sparse
 
 from japagen.alignment.counting import Floats, Ints
 from japagen.alignment.features import AlignedTexts, NGrams
-from japagen.alignment.label_prior import LabelPrior
 from japagen.alignment.strata import Strata
+from japagen.data.summary import LabelPrior
 
 
 @dataclass(frozen=True)

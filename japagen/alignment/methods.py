@@ -1,4 +1,4 @@
-"""The weighting methods by name, and what holds for all of them.
+"""Weighting methods, and what holds for all of them.
 
 Label shares are met first and exactly; a method then moves weight within labels, and where it
 would leave a label less than the floor of effective sample size, its tilt is tempered.
@@ -13,32 +13,33 @@ from scipy import optimize, sparse, special
 
 from japagen.alignment.counting import Floats, Ints
 from japagen.alignment.entropy import Balance, Problem, balance, tempered
-from japagen.alignment.gradient_weights import gradient_scores
 from japagen.alignment.material import Material
 from japagen.alignment.moments import add_label_rates, build_problem, build_target
 
-METHODS = ("entropy", "dsir", "gradient_matching", "labels", "none")
+
+def entropy(material: Material, floor: float) -> Balance:
+    """Entropy balancing of all that is known of the target, with tolerance."""
+    return balance(_problem(material), floor)
 
 
-def weigh(material: Material, method: str, floor: float) -> Balance:
-    """Finds each row's log tilt by one method, within the floor.
+def dsir(material: Material, floor: float) -> Balance:
+    """Importance weights from hashed n-grams of words; the formula stands below."""
+    return from_scores(material, dsir_scores(material), floor)
+
+
+def labels(material: Material, floor: float) -> Balance:
+    """Label shares alone: nothing is tilted within labels."""
+    return from_scores(material, np.zeros(len(material.base)), floor)
+
+
+def from_scores(material: Material, scores: Floats, floor: float) -> Balance:
+    """The result of a method that gives each row a log tilt.
 
     Args:
-        material: What to weight against what.
-        method: One of `METHODS` but "none".
+        material: What was weighted.
+        scores: Shape (n,): log tilts; the rates of a list's labels are brought back in them.
         floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
-
-    Raises:
-        JapagenError: If the method needs encoder vectors and there are none.
     """
-    if method == "entropy":
-        return balance(_problem(material), floor)
-    if method == "labels":
-        scores = np.zeros(len(material.base))
-    elif method == "gradient_matching":
-        scores = gradient_scores(material)
-    else:
-        scores = dsir_scores(material)
     if material.strata.kind == "list":
         scores = scores + _rates_restored(material, scores)
     log_base = np.log(np.maximum(material.base, 1e-300))

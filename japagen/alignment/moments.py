@@ -11,8 +11,8 @@ from scipy import sparse
 
 from japagen.alignment.counting import Floats
 from japagen.alignment.entropy import Moments, Problem
-from japagen.alignment.label_prior import LabelPrior
 from japagen.alignment.strata import Strata
+from japagen.data.summary import LabelPrior
 
 _MIN_WITHIN = 4
 # How exactly a label rate given by the user is met.

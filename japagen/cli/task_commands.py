@@ -87,7 +87,7 @@ def run(
     elif as_json:
         terminal.print_json(result.metrics)
     else:
-        terminal.print_summary(result.path, result.metrics)
+        terminal.print_summary(result.path, result.summary)
 
 
 @app.command()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -27,6 +27,10 @@ from typer.core import TyperGroup
 
 from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
+
+if TYPE_CHECKING:
+    from japagen.data.summary import AlignmentSummary, Arm, RunSummary, ScoreSummary
+    from japagen.reporting.text import Words
 
 T = TypeVar("T")
 # Results go to standard output, everything said on the way to standard error, so that
@@ -173,116 +177,98 @@ def print_error(error: JapagenError) -> None:
         err.print(localized(error.hint))
 
 
-def print_summary(path: Path, metrics: Mapping[str, Any]) -> None:
+def print_summary(path: Path, summary: RunSummary) -> None:
     """Prints what a run came to in a few lines."""
-    counts, scores = metrics["counts"], metrics["scores"]
+    from japagen.reporting.sections_alignment import alarm_text
+    from japagen.reporting.text import Words
+
+    counts, scores, words = summary.counts, summary.scores, Words(user_language())
     say(
-        f"{counts['kept']} of {counts['generated']} synthetic texts kept, "
-        f"{counts['gold']} gold, {counts['test']} to score on"
+        f"{counts.kept} of {counts.generated} synthetic texts kept, "
+        f"{counts.gold} gold, {counts.test} to score on"
     )
-    _print_sources(metrics)
+    _print_sources(summary, words)
     if scores is None:
         say("scores: not measured (no labelled texts to score on)")
     else:
-        from japagen.reporting.text import added, not_used
-
-        _print_baselines(metrics)
-        for name in ("gold_only",) if not_used(metrics) else ("gold_only", "with_synthetic"):
-            arm = scores[name]
-            shown = _figures(arm, scores["metrics"]) if arm else "not measured"
-            say(_of_arm("gold" if name == "gold_only" else added(metrics), shown))
-        gain = scores["gain"]
-        if gain:
-            say(
-                f"gain in {scores['metric'].replace('_', '-')}: {gain['value']:+.3f} "
-                f"(95% interval {gain['low']:+.3f} to {gain['high']:+.3f} over the test "
-                f"texts): {scores['verdict'].replace('_', ' ')}"
-            )
-        if scores.get("few"):
-            say(f"Only {scores['n']} texts to score on: the scores say little. Give a test file.")
-    _print_mix(metrics)
-    _print_alarms((metrics.get("diversity") or {}).get("alarms") or ())
+        _print_scores(summary, scores, words)
+    _print_mix(summary, words)
+    for alarm in summary.diversity.alarms if summary.diversity else ():
+        say(f"diversity alarm: {alarm_text(alarm, Words('en'))}")
     say(f"report: {path / 'report.html'}")
 
 
-def _figures(arm: Mapping[str, Any], names: Sequence[str]) -> str:
-    return ", ".join(f"{name.replace('_', '-')} {arm[name]:.3f}" for name in names)
+def _print_scores(summary: RunSummary, scores: ScoreSummary, words: Words) -> None:
+    """What a reader would try first, then the run's own classifiers and what they gain."""
+    from japagen.reporting.sections_training import left_out, lines
 
-
-def _print_baselines(metrics: Mapping[str, Any]) -> None:
-    """What a reader would try first, and what the run's classifier gains over the best of it."""
-    from japagen.reporting import sections_training
-    from japagen.reporting.text import Words
-
-    words, scores = Words(user_language()), metrics["scores"]
-    measured = sections_training.lines(metrics, words)
+    measured = lines(summary, words)
     for title, row in measured:
-        say(f"baseline: {title}: {_figures(row, scores['metrics'])}")
-    for line in sections_training.left_out(scores, words):
+        say(f"baseline: {title}: {_figures(row, scores.metrics)}")
+    for line in left_out(summary, words):
         say(f"baseline left out: {line}")
     if measured:
-        lead = scores["metric"]
-        title, best = max(measured, key=lambda one: one[1][lead])
-        gain = best["gain"]
+        title, best = max(measured, key=lambda one: one[1].score(scores.metric) or 0.0)
+        if gain := best.gain:
+            say(
+                f"gain over the best baseline ({title}) in {_metric(scores.metric)}: "
+                f"{gain.value:+.3f} (95% interval {gain.low:+.3f} to {gain.high:+.3f})"
+            )
+    say(f"gold only: {_figures(scores.gold_only, scores.metrics)}")
+    if not summary.not_used:
+        shown = _figures(scores.with_synthetic, scores.metrics)
+        learnt = {
+            "synthetic": f"with synthetic: {shown}",
+            "unlabelled": f"with unlabelled: {shown}",
+            "both": f"with synthetic and unlabelled: {shown}",
+        }
+        say(learnt[summary.added])
+    if gain := scores.gain:
         say(
-            f"gain over the best baseline ({title}) in {lead.replace('_', '-')}: "
-            f"{gain['value']:+.3f} (95% interval {gain['low']:+.3f} to {gain['high']:+.3f})"
+            f"gain in {_metric(scores.metric)}: {gain.value:+.3f} "
+            f"(95% interval {gain.low:+.3f} to {gain.high:+.3f} over the test "
+            f"texts): {scores.verdict.replace('_', ' ')}"
         )
+    if scores.few:
+        say(f"Only {scores.n} texts to score on: the scores say little. Give a test file.")
 
 
-def _print_sources(metrics: Mapping[str, Any]) -> None:
+def _figures(arm: Arm | None, names: Sequence[str]) -> str:
+    if arm is None:
+        return "not measured"
+    return ", ".join(f"{_metric(name)} {arm.score(name):.3f}" for name in names)
+
+
+def _metric(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _print_sources(summary: RunSummary, words: Words) -> None:
     """A line for each source, unless the generator is the only one."""
-    from japagen.reporting.sections_overview import files, listed, worth_text
-    from japagen.reporting.text import Words
+    from japagen.reporting.sections_overview import worth_text
 
-    if not files(metrics):
-        return
-    words = Words(user_language())
-    for source in listed(metrics):
-        value = source["value"]
+    for source in summary.sources if summary.files else ():
         say(
-            f"source {source['name']}: {source['kept']} of {source['texts']} texts kept, "
-            f"share of the loss {value['share']:.2f}, worth in gold texts per label: "
-            f"{worth_text(value, words)}"
+            f"source {source.name}: {source.kept} of {source.texts} texts kept, "
+            f"share of the loss {source.value.share:.2f}, worth in gold texts per label: "
+            f"{worth_text(source.value, words)}"
         )
 
 
-def _of_arm(learnt: str, shown: str) -> str:
-    """The scores of a classifier, with what it was trained on."""
-    said = {
-        "gold": f"gold only: {shown}",
-        "synthetic": f"with synthetic: {shown}",
-        "unlabelled": f"with unlabelled: {shown}",
-        "both": f"with synthetic and unlabelled: {shown}",
-    }
-    return said[learnt]
-
-
-def _print_mix(metrics: Mapping[str, Any]) -> None:
-    from japagen.reporting.text import Words, not_used
-
-    words, mix, pseudo = Words(user_language()), metrics.get("mix"), metrics.get("pseudo_labels")
+def _print_mix(summary: RunSummary, words: Words) -> None:
+    mix, pseudo = summary.mix, summary.pseudo_labels
     if pseudo:
-        why = words.name("pseudo", pseudo["reason"])
-        say(f"unlabelled texts learnt from: {pseudo['texts']}. {why}")
+        why = words.name("pseudo", pseudo.reason)
+        say(f"unlabelled texts learnt from: {pseudo.texts}. {why}")
     if not mix:
         return
-    why = words.name("mix", mix["reason"])
-    if not_used(metrics):
+    why = words.name("mix", mix.reason)
+    if summary.not_used:
         say(f"Synthetic text was not used: the classifier was trained on gold only. {why}")
-    elif mix["share"] == 0:
+    elif mix.share == 0:
         say(f"Synthetic text was not used. {why}")
     else:
-        say(f"synthetic share: {mix['share']:.1%}. {why}")
-
-
-def _print_alarms(alarms: Sequence[Mapping[str, Any]]) -> None:
-    if alarms:
-        from japagen.reporting.sections_alignment import alarm_text
-        from japagen.reporting.text import Words
-
-        for alarm in alarms:
-            say(f"diversity alarm: {alarm_text(alarm, Words('en'))}")
+        say(f"synthetic share: {mix.share:.1%}. {why}")
 
 
 def label_text(label: str | float | list[str]) -> str:
@@ -292,26 +278,27 @@ def label_text(label: str | float | list[str]) -> str:
     return label if isinstance(label, str) else f"{label:.3f}"
 
 
-def print_alignment(found: Mapping[str, Any]) -> None:
+def print_alignment(found: AlignmentSummary) -> None:
     """Prints what alignment did: the grounds, every measure before and after, and the words."""
-    from japagen.reporting.sections_alignment import distance_rows
+    from japagen.reporting.sections_alignment import distance_rows, notes
     from japagen.reporting.text import Words
 
-    words_of = Words(user_language())
-    prior, diagnostics = found["prior"], found["diagnostics"]
-    say(f"method: {found['method']}")
-    say(f"label prior: {prior['how']} ({words_of.reason(prior['why'], prior.get('reason'))})")
-    for note, reason in zip(diagnostics["notes"], diagnostics["note_reasons"], strict=True):
-        say(f"note: {words_of.reason(note, reason)}")
-    rows = distance_rows(diagnostics, words_of)
+    words, prior, diagnostics = Words(user_language()), found.prior, found.diagnostics
+    say(f"method: {words.name('method', found.method)}")
+    say(f"label prior: {prior.how} ({words.reason(prior.why, prior.reason)})")
+    for note in notes(diagnostics, words):
+        say(f"note: {note}")
+    rows = distance_rows(diagnostics, words)
     print_table("distance to the target [95% interval]", ["measure", "before", "after"], rows)
-    size = diagnostics["effective_sample_size"]
-    shares = ", ".join(f"{label} {share:.0%}" for label, share in size["per_label"].items())
-    say(f"effective sample size: {size['rows']:,.0f} rows, {size['share']:.0%} ({shares})")
-    for name in ("overused", "underused"):
-        words = "、".join(row["word"] for row in diagnostics[name])
-        if words:
-            say(f"{name} before weighting: {words}")
+    size = diagnostics.effective_sample_size
+    shares = ", ".join(f"{label} {share:.0%}" for label, share in size.per_label.items())
+    say(f"effective sample size: {size.rows:,.0f} rows, {size.share:.0%} ({shares})")
+    for name, shifts in (
+        ("overused", diagnostics.overused),
+        ("underused", diagnostics.underused),
+    ):
+        if shifts:
+            say(f"{name} before weighting: {'、'.join(shift.word for shift in shifts)}")
 
 
 def register_line(text: str, report: Any) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from japagen.data.registry import BACKENDS, FILTERS, METHODS, METRICS
+from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import Keigo
 
 if TYPE_CHECKING:
@@ -185,6 +189,26 @@ class Naturalness(Section):
     machine_phrases: Limit = 1
 
 
+def _plugged_in(filters: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Filters with their parameters, and with the version that results depend on as well."""
+    plugged_in = [name for name in FILTERS if name not in FILTERS.own]
+    found = {}
+    for name, given in filters.items():
+        if name in FILTERS.own:
+            raise ValueError(f"the filter '{name}' is japagen's own; set it by its own keys")
+        if name not in plugged_in:
+            known = f"one of {', '.join(plugged_in)}" if plugged_in else "a filter of a plug-in"
+            raise ValueError(f"expected {known}, found '{name}'{nearest(name, plugged_in)}")
+        entry = FILTERS[name]
+        parameters = [*signature(entry.load()).parameters][1:]
+        for key in given.keys() - {*parameters, "version"}:
+            raise ValueError(
+                f"the filter '{name}' has no parameter '{key}'{nearest(key, parameters)}"
+            )
+        found[name] = {**given, "version": entry.version}
+    return found
+
+
 class Curation(Section):
     """Thresholds of the filters, and what to do with texts off register or with doubtful labels.
 
@@ -218,6 +242,8 @@ class Curation(Section):
             ``replace`` a fake that is the same throughout, ``reject`` rejects the text,
             ``ignore`` does not look.
         naturalness: Signs of unnatural writing that a text may have.
+        filters: Filters of plug-ins to apply, by name, each with its parameters, as in
+            ``{shouting: {most: 2}}`` (docs/extending.md). The plug-in's version is filled in.
     """
 
     min_characters: Count = 6
@@ -238,6 +264,7 @@ class Curation(Section):
     label_confidence: Share = 0.5
     personal_data: Literal["flag", "mask", "replace", "reject", "ignore"] = "flag"
     naturalness: Naturalness = Naturalness()
+    filters: Annotated[dict[str, dict[str, Any]], AfterValidator(_plugged_in)] = {}
 
 
 class JapaneseSettings(Section):
@@ -252,15 +279,11 @@ class JapaneseSettings(Section):
     honorifics: Path | dict[str, Keigo] = {}
 
 
-AlignmentMethod = Literal["entropy", "dsir", "gradient_matching", "labels", "none"]
-
-
 class AlignmentSettings(Section):
     """How synthetic text is weighted towards gold.
 
     Attributes:
-        method: ``entropy`` (entropy balancing with tolerance), ``dsir`` (importance of word
-            n-grams), ``gradient_matching``, ``labels`` for label shares alone, or ``none``.
+        method: What finds the weights.
         strength: How far a run follows the weights within a label, 0 to 1. They are bounded too:
             no text counts for more than twice its label's mean, and one that is farther from
             gold than gold is from itself for no more than that.
@@ -271,10 +294,14 @@ class AlignmentSettings(Section):
             gold; ``none`` is confident in all labels alike.
     """
 
-    method: AlignmentMethod = "entropy"
+    method: Annotated[str, METHODS] = "entropy"
     strength: Share = 0.5
     floor: Annotated[float, Field(gt=0, le=1)] = 0.3
     label_trust: Literal["pool", "encoder", "none"] = "pool"
+
+
+TRUST_VARIABLE = "JAPAGEN_TRUST_REMOTE_CODE"
+"""The environment variable that, set to 1, lets a task run code that comes with its encoder."""
 
 
 class Training(Section):
@@ -282,7 +309,8 @@ class Training(Section):
 
     Attributes:
         encoder: ``embedded``, a local directory, or a Hub name.
-        trust_remote_code: Run code that comes with the encoder. Off unless you trust it.
+        trust_remote_code: Run code that comes with the encoder. It takes ``--trust-remote-code`` on
+            the command line, too: a task file may come from anywhere.
         synthetic_share: Mixing ratio: the share of the total loss that synthetic examples carry.
             ``auto`` derives it from their number and the reliability of their labels; 0 trains on
             gold only.
@@ -323,6 +351,12 @@ class Training(Section):
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1
 
+    @model_validator(mode="after")
+    def _trusted_by_the_user(self) -> Training:
+        if self.trust_remote_code and os.environ.get(TRUST_VARIABLE) != "1":
+            raise ValueError("trust_remote_code: only with --trust-remote-code on the command line")
+        return self
+
 
 class Mixing(Section):
     """How the label-equivalent value of synthetic text is measured: learning curves on gold.
@@ -340,9 +374,8 @@ class Evaluation(Section):
     Attributes:
         test_share: Share of gold held out where no test file is given.
         bootstrap: Resamples for intervals.
-        metric: The metric of the verdict: ``macro_f1``, ``accuracy`` or ``matthews`` for classes;
-            ``macro_f1``, ``micro_f1`` or ``exact_match`` for several labels per text; ``spearman``
-            or ``pearson`` for numbers. The first of them when absent; all are shown.
+        metric: The metric of the verdict; when absent, the first of the task's ``kind``. All of
+            them are shown.
         baselines: Whether to fit simple baselines, and show them next to japagen:
             logistic regression on TF-IDF of character n-grams, and plain fine-tuning of the
             encoder, each on gold and on gold with all kept synthetic texts. For classes and tags.
@@ -353,7 +386,7 @@ class Evaluation(Section):
 
     test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     bootstrap: Annotated[int, Field(ge=100)] = 2000
-    metric: str | None = None
+    metric: Annotated[str, Field(json_schema_extra=METRICS.describe)] | None = None
     baselines: bool = True
     zero_shot: Literal["auto", "always", "never"] = "auto"
 
@@ -382,27 +415,41 @@ class Price(Section):
         return self
 
 
+ALLOWED_VARIABLES = "JAPAGEN_ALLOW_ENV"
+"""Names, with commas between, of the environment variables that a task may send to a server."""
+# Parts of a request that make it the one that was recorded.
+_OWNED = frozenset({"model", "messages", "prompt", "stream", "n"})
+
+
 class GeneratorSettings(Section):
     """Which model writes the text.
 
     Attributes:
-        backend: ``embedded`` (a GGUF in this process), ``openai`` (any compatible server),
-            ``hf`` (transformers in this process) or ``replay`` (the record of a run).
+        backend: What runs the model.
         model: ``gemma3-270m``, ``qwen`` (a chat model, of the extra local-chat) or a GGUF path for
             embedded; the server's model name for openai; a directory, GGUF path or Hub name for
             hf; a run directory for replay.
         base_url: The server's address, for openai.
-        api_key_env: The environment variable that holds the key, for openai.
+        api_key_env: The environment variable that holds the key, for openai. Its name ends in
+            ``_API_KEY``, unless ``japagen --allow-env NAME`` allows another.
         api: ``chat`` or ``completions``, for openai.
         slots: Requests at a time; chosen by the backend when absent.
         requests_per_minute: Most requests sent in a minute, retries included, for openai.
         tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``, for openai.
         batch: Send requests by the provider's batch API, for openai: cheaper, answered within
             a day, and a run that is stopped meanwhile takes up its batches where it left them.
+        timeout: Seconds after which an attempt is given up, for openai; when absent, 60 at first
+            and more where answers are seen to take longer.
+        headers: Header to the environment variable that holds its value, for openai, named as
+            that of the key.
+        extra_body: What else to send with each request, for openai, such as
+            ``{reasoning_effort: low}`` or ``{chat_template_kwargs: {enable_thinking: false}}``.
+        omit: Options not to send, for openai, such as ``top_k``. A server that refuses one by name
+            is asked without it anyway.
         price: What tokens cost; for plans, budgets and reports.
     """
 
-    backend: Literal["embedded", "openai", "hf", "replay"] = "embedded"
+    backend: Annotated[str, BACKENDS] = "embedded"
     model: str = "gemma3-270m"
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
@@ -411,13 +458,35 @@ class GeneratorSettings(Section):
     requests_per_minute: Count | None = None
     tokens_per_minute: Count | None = None
     batch: bool = False
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    headers: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")], str] = {}
+    extra_body: dict[str, Any] = {}
+    omit: tuple[str, ...] = ()
     price: Price | None = None
 
     @model_validator(mode="after")
-    def _batches_by_openai(self) -> GeneratorSettings:
-        if self.batch and self.backend != "openai":
-            raise ValueError(f"batch goes with the backend openai, found {self.backend}")
+    def _goes_together(self) -> GeneratorSettings:
+        for name in ("batch", "timeout", "headers", "extra_body", "omit"):
+            if getattr(self, name) and self.backend != "openai":
+                raise ValueError(f"{name} goes with the backend openai, found {self.backend}")
+        if owned := sorted(_OWNED & self.extra_body.keys()):
+            raise ValueError(f"extra_body: {owned[0]} is japagen's own to send")
         return self
+
+    def check_variables(self) -> None:
+        """Holds back what a task file is not to send to a server: it may come from anywhere.
+
+        Raises:
+            JapagenError: If a variable is not one of keys, and the user has not allowed it.
+        """
+        allowed = os.environ.get(ALLOWED_VARIABLES, "").split(",")
+        for name in (self.api_key_env, *self.headers.values()):
+            if not name.endswith("_API_KEY") and name not in allowed:
+                raise JapagenError(
+                    "Expected the task to name environment variables that end in _API_KEY, found "
+                    f"'{name}', whose value would go to {self.base_url or 'OpenAI'}.",
+                    f"If you want that, use japagen --allow-env {name} COMMAND …",
+                )
 
     @property
     def price_now(self) -> Price | None:

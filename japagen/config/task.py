@@ -43,7 +43,8 @@ from japagen.config.yaml_file import (
     set_key,
 )
 from japagen.data.dataset import Dataset
-from japagen.data.labels import METRICS_OF, Kind, LabelSpace, anchor_name
+from japagen.data.labels import Kind, LabelSpace, anchor_name
+from japagen.data.registry import metrics_of
 from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import PRESETS
@@ -144,10 +145,12 @@ class Task(Section):
             )
         self.label_space().check()
         check_gradients(self)
-        known, found = METRICS_OF[self.kind], self.evaluation.metric
+        known, found = metrics_of(self.kind), self.evaluation.metric
         if found not in (None, *known):
             wanted = f"expected one of {', '.join(known)} for {self.kind}"
-            raise ValueError(f"evaluation.metric: {wanted}, found '{found}'")
+            raise ValueError(
+                f"evaluation.metric: {wanted}, found '{found}'{nearest(str(found), known)}"
+            )
         self._check_coverage_kind()
         if self.kind == "regression" and isinstance(self.label_prior, dict):
             raise ValueError("label_prior: shares of labels do not go with numbers; use auto")
@@ -191,7 +194,7 @@ class Task(Section):
     @property
     def metric(self) -> str:
         """The metric of the verdict."""
-        return self.evaluation.metric or METRICS_OF[self.kind][0]
+        return self.evaluation.metric or metrics_of(self.kind)[0]
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from japagen.data.dataset import Dataset
+from japagen.data.summary import Skew
 from japagen.japanese.normalization import normalize
 
 FALSE_DISCOVERY_RATE = 0.05
@@ -59,30 +60,6 @@ GROUPS: dict[str, dict[str, re.Pattern[str]]] = {
         "technical": re.compile(r"エンジニア|プログラマ|技術者|開発者|研究者|職人|整備士|作業員"),
     },
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Skew:
-    """A group that one side mentions more than the other.
-
-    Attributes:
-        kind: ``gold`` (synthetic against gold) or ``label`` (this label against the other
-            labels, in synthetic text).
-        category: gender, age, region or profession.
-        group: One of its groups.
-        label: The label; empty for all labels together.
-        share: Share of the synthetic texts (of the label) that name the group.
-        against: Share of the texts it is compared with.
-        p: Of Fisher's exact test, two-sided.
-    """
-
-    kind: str
-    category: str
-    group: str
-    label: str
-    share: float
-    against: float
-    p: float
 
 
 def groups_in(text: str) -> set[tuple[str, str]]:

@@ -1,18 +1,23 @@
-"""Filters of synthetic texts, each of which records what it measured."""
+"""Filters of synthetic texts, each of which records what it measured.
+
+A filter is a function of an example and of what else its parameters name: keys of `Curation`,
+indexes of ``gold``, ``phrases`` and ``passages``, the ``tagger``. `FILTERS` has names and order.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from japagen.config.sections import Curation
 from japagen.config.task import Task
-from japagen.curation.naturalness import find_unnatural
 from japagen.curation.near_duplicates import reject_near_duplicates, reject_near_vectors
 from japagen.data.dataset import REWRITTEN, SYNTHESISED, Dataset, Example, Rejection
 from japagen.data.files import digest
+from japagen.data.registry import FILTERS, Entry
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
@@ -42,12 +47,12 @@ def curate(
 ) -> Dataset:
     """Rejects what should not be trained on; nothing is dropped.
 
-    Filters run in a fixed order, the cheap ones first, and the first that objects is recorded.
-    Rows that arrive rejected stay as they are.
+    Filters run in the order of `FILTERS`, the cheap ones first, then those of plug-ins; the first
+    that objects is recorded. Rows that arrive rejected stay as they are.
 
     Args:
         dataset: Synthetic examples.
-        settings: Thresholds.
+        settings: Thresholds, and filters of plug-ins.
         gold: Training gold, for copies.
         prompt_phrases: Sentences that prompts showed besides gold.
         passages: Material that prompts showed.
@@ -55,8 +60,19 @@ def curate(
 
     Returns:
         The same rows in the same order, with ``rejected`` filled in.
+
+    Raises:
+        JapagenError: If a plug-in fails.
     """
-    filters = _row_filters(settings, gold, prompt_phrases, list(passages), tagger)
+    available = {
+        **dict(settings),
+        "gold": OverlapIndex("\n".join(e.texts) for e in gold or ()),
+        "phrases": OverlapIndex(prompt_phrases),
+        "passages": OverlapIndex(passages),
+        "tagger": tagger,
+    }
+    filters: list[Filter] = [f.bind(available) for f in FILTERS.own.values() if f.home]
+    filters += [_plugged_in(FILTERS[n], {**available, **p}) for n, p in settings.filters.items()]
     seen: dict[tuple[str, str], str] = {}
     rejections: list[Rejection | None] = []
     for example in dataset:
@@ -70,67 +86,59 @@ def curate(
     return reject_near_duplicates(filtered, settings.max_similarity, gold)
 
 
-def _row_filters(
-    settings: Curation,
-    gold: Dataset | None,
-    prompt_phrases: Iterable[str],
-    passages: Sequence[str],
-    tagger: Tagger | None,
-) -> list[Filter]:
-    filters: list[Filter] = [
-        _too_short(settings.min_characters),
-        _too_long(settings.max_characters),
-        _not_japanese(settings.min_japanese_share),
-        _repetitive,
-        _same_twice,
-        _prompt_echo(OverlapIndex(prompt_phrases), settings.max_gold_overlap),
-    ]
-    if settings.forbid_label_name:
-        filters.append(_label_name)
-    if settings.forbidden_words:
-        filters.append(_forbidden(settings.forbidden_words))
-    filters.append(lambda example: find_unnatural(_texts(example), settings.naturalness))
-    if settings.personal_data == "reject":
-        filters.append(_personal_data(tagger))
-    if passages:
-        filters.append(_passage_copy(OverlapIndex(passages), settings))
-    if gold is not None and len(gold):
-        filters.append(_gold_copy(_gold_index(gold), settings.max_gold_overlap))
-    return filters
+def _plugged_in(entry: Entry, available: Mapping[str, Any]) -> Filter:
+    """A filter of another package; its reason is its name."""
+    check = entry.bind(available)
+
+    def checked(example: Example) -> Rejection | None:
+        with entry.blamed():
+            found: Rejection | None = check(example)
+            return found and replace(found, filter=entry.name)
+
+    return checked
 
 
-def _texts(example: Example) -> Sequence[str]:
-    return [example.text] if example.text_pair is None else [example.text, example.text_pair]
+def too_short(example: Example, min_characters: int) -> Rejection | None:
+    """Rejects a text of fewer characters, and as ``empty`` one of none.
+
+    >>> too_short(Example("はい。"), min_characters=6)
+    Rejection(filter='too_short', value=3, threshold=6, detail='')
+    """
+    length = min(len(normalize(t)) for t in example.texts)
+    if length == 0:
+        return Rejection("empty", 0, 1)
+    return Rejection("too_short", length, min_characters) if length < min_characters else None
 
 
-def _too_short(least: int) -> Filter:
-    def check(example: Example) -> Rejection | None:
-        length = min(len(normalize(t)) for t in _texts(example))
-        if length == 0:
-            return Rejection("empty", 0, 1)
-        return Rejection("too_short", length, least) if length < least else None
+def too_long(example: Example, max_characters: int) -> Rejection | None:
+    """Rejects a text of more characters.
 
-    return check
-
-
-def _too_long(most: int) -> Filter:
-    def check(example: Example) -> Rejection | None:
-        length = max(len(normalize(t)) for t in _texts(example))
-        return Rejection("too_long", length, most) if length > most else None
-
-    return check
+    >>> too_long(Example("お世話になっております。"), max_characters=10)
+    Rejection(filter='too_long', value=12, threshold=10, detail='')
+    """
+    length = max(len(normalize(t)) for t in example.texts)
+    return Rejection("too_long", length, max_characters) if length > max_characters else None
 
 
-def _not_japanese(least: float) -> Filter:
-    def check(example: Example) -> Rejection | None:
-        share = min(japanese_share(t) for t in _texts(example))
-        return Rejection("not_japanese", round(share, 3), least) if share < least else None
+def not_japanese(example: Example, min_japanese_share: float) -> Rejection | None:
+    """Rejects a text with a smaller share of kana and kanji among its letters.
 
-    return check
+    >>> not_japanese(Example("Thank you です"), min_japanese_share=0.3)
+    Rejection(filter='not_japanese', value=0.2, threshold=0.3, detail='')
+    """
+    share = min(japanese_share(t) for t in example.texts)
+    if share >= min_japanese_share:
+        return None
+    return Rejection("not_japanese", round(share, 3), min_japanese_share)
 
 
-def _repetitive(example: Example) -> Rejection | None:
-    for text in _texts(example):
+def repetitive(example: Example) -> Rejection | None:
+    """Rejects a text with one piece four times in a row, or one character ten times.
+
+    >>> repetitive(Example("とてもとてもとてもとても良い"))
+    Rejection(filter='repetitive', value=4, threshold=3, detail='とても')
+    """
+    for text in example.texts:
         found = _REPEATED.search(text)
         if found:
             unit = found.group(1) or found.group(2)
@@ -138,95 +146,108 @@ def _repetitive(example: Example) -> Rejection | None:
     return None
 
 
-def _same_twice(example: Example) -> Rejection | None:
-    """A pair of one text says nothing about its label but that both are the same."""
+def same_twice(example: Example) -> Rejection | None:
+    """Rejects a pair of one text, which says nothing about its label but that both are the same.
+
+    >>> same_twice(Example("雨が降る。", text_pair="雨が降る"))
+    Rejection(filter='same_twice', value=1, threshold=0, detail='')
+    """
     if example.text_pair is None:
         return None
-    first, second = (normalize(text).rstrip("。.!！") for text in _texts(example))
-    if first != second:
-        return None
-    return Rejection("same_twice", 1, 0)
+    first, second = (normalize(text).rstrip("。.!！") for text in example.texts)
+    return Rejection("same_twice", 1, 0) if first == second else None
 
 
-def _prompt_echo(phrases: OverlapIndex, most: float) -> Filter:
-    def check(example: Example) -> Rejection | None:
-        for text in _texts(example):
-            found = _ECHO.search(unicodedata.normalize("NFKC", text))
-            if found:
-                return Rejection("prompt_echo", 1, 0, found.group().strip())
-            share, phrase = phrases.nearest(text)
-            if share > most:
-                return Rejection("prompt_echo", round(share, 3), most, phrase)
-        return None
+def prompt_echo(
+    example: Example, phrases: OverlapIndex, max_gold_overlap: float
+) -> Rejection | None:
+    """Rejects a text that repeats a prompt's marks, or most of a sentence that prompts show.
 
-    return check
-
-
-def _label_name(example: Example) -> Rejection | None:
-    label = example.label
-    names = [label] if isinstance(label, str) else label if isinstance(label, list) else []
-    for name in names:
-        if any(normalize(name) in normalize(t) for t in _texts(example)):
-            return Rejection("label_name", 1, 0, name)
+    >>> prompt_echo(Example("分類：返品"), OverlapIndex([]), max_gold_overlap=0.6)
+    Rejection(filter='prompt_echo', value=1, threshold=0, detail='分類:')
+    """
+    for text in example.texts:
+        found = _ECHO.search(unicodedata.normalize("NFKC", text))
+        if found:
+            return Rejection("prompt_echo", 1, 0, found.group().strip())
+        share, phrase = phrases.nearest(text)
+        if share > max_gold_overlap:
+            return Rejection("prompt_echo", round(share, 3), max_gold_overlap, phrase)
     return None
 
 
-def _forbidden(words: Sequence[str]) -> Filter:
-    def check(example: Example) -> Rejection | None:
-        for word in words:
-            if any(normalize(word) in normalize(t) for t in _texts(example)):
-                return Rejection("forbidden_word", 1, 0, word)
+def label_name(example: Example, forbid_label_name: bool) -> Rejection | None:
+    """Rejects a text that contains its label's name, if that is forbidden.
+
+    >>> label_name(Example("返品したいです。", "返品"), forbid_label_name=True)
+    Rejection(filter='label_name', value=1, threshold=0, detail='返品')
+    """
+    label = example.label if forbid_label_name else None
+    names = [label] if isinstance(label, str) else label if isinstance(label, list) else []
+    return _contains(example, names, "label_name")
+
+
+def forbidden_word(example: Example, forbidden_words: Sequence[str]) -> Rejection | None:
+    """Rejects a text that contains one of the words, in any width.
+
+    >>> forbidden_word(Example("ｻﾝﾌﾟﾙの文です。"), ["サンプル"])
+    Rejection(filter='forbidden_word', value=1, threshold=0, detail='サンプル')
+    """
+    return _contains(example, forbidden_words, "forbidden_word")
+
+
+def _contains(example: Example, words: Sequence[str], reason: str) -> Rejection | None:
+    for word in words:
+        if any(normalize(word) in normalize(t) for t in example.texts):
+            return Rejection(reason, 1, 0, word)
+    return None
+
+
+def personal_data(example: Example, personal_data: str, tagger: Tagger | None) -> Rejection | None:
+    """Rejects a text with names, numbers, addresses and the like, if they are to be rejected.
+
+    >>> personal_data(Example("電話は03-1234-5678です。"), "reject", None)
+    Rejection(filter='personal_data', value=1, threshold=0, detail='phone')
+    """
+    if personal_data != "reject":
         return None
-
-    return check
-
-
-def _personal_data(tagger: Tagger | None) -> Filter:
-    def check(example: Example) -> Rejection | None:
-        found = [d for text in _texts(example) for d in find_personal_data(text, tagger)]
-        # The detail names the kinds alone: it is shown in the report.
-        kinds = ", ".join(sorted({d.kind for d in found}))
-        return Rejection("personal_data", len(found), 0, kinds) if found else None
-
-    return check
+    found = [d for text in example.texts for d in find_personal_data(text, tagger)]
+    # The detail names the kinds alone: it is shown in the report.
+    kinds = ", ".join(sorted({d.kind for d in found}))
+    return Rejection("personal_data", len(found), 0, kinds) if found else None
 
 
-def _joined(example: Example) -> str:
-    return "\n".join(_texts(example))
+def gold_copy(example: Example, gold: OverlapIndex, max_gold_overlap: float) -> Rejection | None:
+    """Rejects a text with a larger share of its character 5-grams in one gold text.
 
-
-def _gold_index(gold: Dataset) -> OverlapIndex:
-    return OverlapIndex(_joined(e) for e in gold)
-
-
-def _gold_copy(index: OverlapIndex, most: float) -> Filter:
-    def check(example: Example) -> Rejection | None:
-        share, nearest = index.nearest(_joined(example))
-        return (
-            Rejection("gold_copy", round(share, 3), most, nearest[:200]) if share > most else None
-        )
-
-    return check
-
-
-def _passage_copy(index: OverlapIndex, settings: Curation) -> Filter:
-    """Both a long run and many short ones are copies: a passage is longer than most texts."""
-
-    def check(example: Example) -> Rejection | None:
-        for text in _texts(example):
-            copied = index.longest_copy(text).text
-            if len(copied) > settings.max_passage_copy:
-                return Rejection(
-                    "passage_copy", len(copied), settings.max_passage_copy, copied[:200]
-                )
-            share, nearest = index.nearest(text)
-            if share > settings.max_gold_overlap:
-                return Rejection(
-                    "passage_copy", round(share, 3), settings.max_gold_overlap, nearest[:200]
-                )
+    >>> gold_copy(Example("荷物が届きません。"), OverlapIndex(["荷物が届きません！"]), 0.6)
+    Rejection(filter='gold_copy', value=0.8, threshold=0.6, detail='荷物が届きません！')
+    """
+    share, nearest = gold.nearest("\n".join(example.texts))
+    if share <= max_gold_overlap:
         return None
+    return Rejection("gold_copy", round(share, 3), max_gold_overlap, nearest[:200])
 
-    return check
+
+def passage_copy(
+    example: Example, passages: OverlapIndex, max_passage_copy: int, max_gold_overlap: float
+) -> Rejection | None:
+    """Rejects a text with a long run of characters of a passage, or many short ones.
+
+    Both are copies: a passage is longer than most texts.
+
+    >>> manual = OverlapIndex(["電源ボタンを三秒間押し続けると、再起動します。"])
+    >>> passage_copy(Example("電源ボタンを三秒間押し続けました。"), manual, 10, 0.6)
+    Rejection(filter='passage_copy', value=13, threshold=10, detail='電源ボタンを三秒間押し続け')
+    """
+    for text in example.texts:
+        copied = passages.longest_copy(text).text
+        if len(copied) > max_passage_copy:
+            return Rejection("passage_copy", len(copied), max_passage_copy, copied[:200])
+        share, nearest = passages.nearest(text)
+        if share > max_gold_overlap:
+            return Rejection("passage_copy", round(share, 3), max_gold_overlap, nearest[:200])
+    return None
 
 
 def _duplicate(example: Example, seen: dict[tuple[str, str], str]) -> Rejection | None:

@@ -16,9 +16,7 @@ each label's letter as the first token of its answer.
 
 from __future__ import annotations
 
-import json
 import random
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,6 +27,7 @@ from japagen.curation.label_check import Vote
 from japagen.data.dataset import Dataset
 from japagen.data.folds import assign_folds
 from japagen.japanese.registers import Register
+from japagen.llm.answers import one_line, read_label
 from japagen.llm.backend import (
     AmbiguousOptionsError,
     Answer,
@@ -38,7 +37,7 @@ from japagen.llm.backend import (
     Sampling,
 )
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified, one_line
+from japagen.llm.requests import draft_request, identified
 
 FOLDS = 4
 _TEMPLATE = "judge"
@@ -46,7 +45,6 @@ _ZERO_SHOT = "choose"
 _MOST_CHARACTERS = 200  # of one text
 _SHOT_CHARACTERS = 2200  # of all shots together: they fit a context of 2048 tokens
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_OBJECT = re.compile(r"\{[^{}]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,24 +236,10 @@ def read_judgement(answer: Answer | None, labels: Sequence[str]) -> list[float]:
     if answer is not None and len(answer.scores) == len(labels):
         return list(answer.scores)
     votes = np.full(len(labels), 0.5 / len(labels))
-    name = _named(answer.text) if answer else ""
-    if name in labels:
+    if answer is not None and (name := read_label(answer.text, labels)):
         votes[list(labels).index(name)] += 1
     scores: list[float] = np.log(votes / votes.sum()).tolist()
     return scores
-
-
-def _named(text: str) -> str:
-    """The label in a JSON object, or all that a document was continued with."""
-    found = _OBJECT.search(text)
-    if not found:
-        return text.strip()
-    try:
-        value = json.loads(found.group())
-    except json.JSONDecodeError:
-        return ""
-    name = value.get("label") if isinstance(value, dict) else None
-    return name.strip() if isinstance(name, str) else ""
 
 
 def to_vote(

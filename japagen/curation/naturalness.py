@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from japagen.config.sections import Naturalness
-from japagen.data.dataset import Rejection
+from japagen.data.dataset import Example, Rejection
 from japagen.japanese.morphology import Morpheme, Tagger, default_tagger
 from japagen.japanese.normalization import normalize
 
@@ -137,13 +137,15 @@ def count_signs(text: str, tagger: Tagger | None = None) -> dict[str, list[str]]
     return {name: hits for name, hits in found.items() if hits}
 
 
-def find_unnatural(
-    texts: Sequence[str], limits: Naturalness, tagger: Tagger | None = None
-) -> Rejection | None:
-    """The rejection of an example whose texts hold more of a sign than its limit allows."""
-    for text in texts:
-        for name, hits in count_signs(text, tagger).items():
-            most = getattr(limits, name)
+def unnatural(example: Example, naturalness: Naturalness) -> Rejection | None:
+    """Rejects a text with more of a sign than its limit allows, by the sign's name.
+
+    >>> unnatural(Example("以下に例を示します。"), Naturalness(opening_formula=0))
+    Rejection(filter='opening_formula', value=1, threshold=0, detail='以下に')
+    """
+    for text in example.texts:
+        for name, hits in count_signs(text).items():
+            most = getattr(naturalness, name)
             if most is not None and len(hits) > most:
                 return Rejection(name, len(hits), most, "、".join(dict.fromkeys(hits))[:80])
     return None

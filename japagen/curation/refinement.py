@@ -17,9 +17,10 @@ import numpy.typing as npt
 from japagen.data.dataset import REWRITTEN, Dataset, Example, Rejection
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import OTHER, Register
+from japagen.llm.answers import one_line, read_answer
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified, one_line, read_answer
+from japagen.llm.requests import draft_request, identified
 
 CRITICISE, REFINE = "criticise", "refine"
 # A judgement should depend on the text, and a new text not be the old one.

@@ -13,9 +13,10 @@ from japagen.japanese.normalization import normalize
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import OTHER, Register
 from japagen.japanese.style.converter import Target, convert_style
+from japagen.llm.answers import one_line, read_answer
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified, one_line, read_answer
+from japagen.llm.requests import draft_request, identified
 
 Action = Literal["keep", "rewrite"]
 

@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from japagen.data.dataset import Dataset, Example
+from japagen.data.files import refuse_existing, write_json, write_text
 from japagen.errors import JapagenError
 
 # Stands beside the task's labels for a text that nobody should learn from.
@@ -95,6 +96,24 @@ def to_argilla(dataset: Dataset) -> list[dict[str, Any]]:
         }
         for e in dataset
     ]
+
+
+def write_label_studio(path: Path, dataset: Dataset, overwrite: bool = False) -> list[Path]:
+    """Writes tasks, and beside them the labelling interface, whose path is returned.
+
+    Raises:
+        JapagenError: If the interface is there already and not to be replaced.
+    """
+    interface = path.with_suffix(".config.xml")
+    refuse_existing(interface, overwrite)
+    write_json(path, to_label_studio(dataset))
+    write_text(interface, label_studio_config(list(dataset.label_counts()), pair=dataset.is_pair))
+    return [interface]
+
+
+def write_argilla(path: Path, dataset: Dataset) -> None:
+    """Writes the records of `to_argilla`."""
+    write_json(path, to_argilla(dataset))
 
 
 def read_annotations(path: str | Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from japagen.data.files import parse_json
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
 
@@ -106,6 +107,11 @@ class Example:
         row["shot_ids"] = list(self.shot_ids)
         return row
 
+    @property
+    def texts(self) -> list[str]:
+        """The text, or both of a pair."""
+        return [self.text] if self.text_pair is None else [self.text, self.text_pair]
+
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Example:
         """Inverse of `to_row`; absent and null columns take their defaults."""
@@ -191,6 +197,10 @@ def _ids(examples: Sequence[Example]) -> list[str]:
     return out
 
 
+def _encodable(example: Example) -> Example:
+    return Example.from_row(parse_json(json.dumps(example.to_row())))
+
+
 def _default_column(name: str, rows: int, of_type: pa.DataType) -> pa.Array:
     """The default of a column that a file lacks."""
     given = next(f for f in fields(Example) if f.name == name)
@@ -243,6 +253,8 @@ class Dataset:
                 for name in schema.names
             ]
             table = pa.Table.from_arrays(columns, schema=schema)
+        except UnicodeEncodeError:  # half an emoji, which no file could hold either
+            return cls.of(_encodable(e) for e in rows)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise JapagenError(
                 f"Expected labels of one kind (text, numbers or lists), found a mixture: {error}.",
@@ -254,11 +266,14 @@ class Dataset:
     def from_table(cls, table: pa.Table) -> Dataset:
         """Takes a table that was written from a dataset; other columns are left out.
 
-        Columns that an earlier version did not write are filled with their defaults.
+        Columns that an earlier version did not write are filled with their defaults, ids with
+        those that the contents give.
+
+        Raises:
+            KeyError: If there is no column of texts.
         """
-        schema = _schema(table.schema.field("label").type)
-        if pa.types.is_list(table.schema.field("label").type):
-            schema = _schema(pa.list_(pa.string()))
+        labels = table.schema.field("label").type if "label" in table.column_names else pa.string()
+        schema = _schema(pa.list_(pa.string()) if pa.types.is_list(labels) else labels)
         columns = [
             table.column(name).cast(schema.field(name).type)
             if name in table.column_names
@@ -266,7 +281,8 @@ class Dataset:
             for name in schema.names
         ]
         # Parquet renames the items of lists, and tables of unlike schemas cannot be joined.
-        return cls(pa.Table.from_arrays(columns, schema=schema).combine_chunks())
+        dataset = cls(pa.Table.from_arrays(columns, schema=schema).combine_chunks())
+        return dataset if "id" in table.column_names else dataset.with_columns(id=_ids([*dataset]))
 
     @classmethod
     def concat(cls, parts: Sequence[Dataset]) -> Dataset:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
 
-from japagen.data.annotation import label_studio_config, to_argilla, to_label_studio
 from japagen.data.dataset import SPLITS, Dataset
-from japagen.data.files import write_json, write_text
-from japagen.data.formats import write_examples
-from japagen.errors import JapagenError, MissingExtraError, nearest
+from japagen.data.files import refuse_existing, write_text
+from japagen.data.registry import EXPORTS
+from japagen.errors import JapagenError, MissingExtraError
 
-ExportForm = Literal["jsonl", "csv", "parquet", "hf", "argilla", "label-studio"]
-_SUFFIXES: Mapping[str, ExportForm] = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 _HF_MARKER = "dataset_dict.json"
 
 
 def export_dataset(
     dataset: Dataset,
     path: str | Path,
-    form: ExportForm,
+    form: str,
     *,
     card: str,
     bom: bool = False,
@@ -33,10 +28,9 @@ def export_dataset(
 
     Args:
         dataset: The examples; their final weights are written with them.
-        path: A file whose suffix is the form; for ``argilla`` and ``label-studio`` a .json
-            file; for ``hf`` a directory that ``datasets.load_from_disk`` reads, one split for
-            each split of the examples.
-        form: What to write.
+        path: A file with the suffix of the form; for ``hf`` a directory that
+            ``datasets.load_from_disk`` reads, one split for each split of the examples.
+        form: A name of `EXPORTS`.
         card: Markdown; ``README.md`` in the directory or ``NAME.card.md`` beside the file.
         bom: Start a CSV with a byte order mark, which Excel needs to see UTF-8.
         include_rejected: Write rejected examples too, with weight 0.
@@ -50,93 +44,67 @@ def export_dataset(
             write, or something is there already.
         MissingExtraError: If ``hf`` is asked for without the package `datasets`.
     """
-    path = Path(path)
-    _check_form(path, form)
+    path, found = Path(path), EXPORTS.find(form)
+    if found.suffix and path.suffix.lower() != found.suffix:
+        raise JapagenError(
+            f"Expected a path that ends in {found.suffix}, found '{path.name}'.",
+            f"Name it {path.stem}{found.suffix}, or choose another format.",
+        )
     chosen = dataset if include_rejected else dataset.kept
     if not len(chosen):
         raise JapagenError(
             "Expected examples to export, found none that curation kept.",
             "Loosen curation in the task file, or include rejected examples.",
         )
-    if form == "hf":
-        return _export_directory(chosen, path, card, overwrite)
-    card_path = path.with_name(f"{path.stem}.card.md")
-    if path.is_dir():
-        _refuse_existing(path, overwrite=False)
-    _refuse_existing(path, overwrite)
-    # Exports of one run in several formats share the card.
-    if not (card_path.is_file() and card_path.read_bytes() == card.encode()):
-        _refuse_existing(card_path, overwrite)
-    written = _write_file(chosen, path, form, bom=bom, overwrite=overwrite)
-    write_text(card_path, card)
-    return [*written, card_path]
-
-
-def _write_file(
-    dataset: Dataset, path: Path, form: ExportForm, *, bom: bool, overwrite: bool
-) -> list[Path]:
-    if form in ("argilla", "label-studio") and not isinstance(dataset.labels[0], str):
+    if "one_label" in found.traits and not isinstance(chosen.labels[0], str):
         raise JapagenError(
             f"Expected one label per text for {form}, found numbers or several labels.",
             "Export as jsonl, csv or parquet.",
         )
-    if form == "argilla":
-        write_json(path, to_argilla(dataset))
-    elif form == "label-studio":
-        interface = path.with_suffix(".config.xml")
-        _refuse_existing(interface, overwrite)
-        labels = list(dataset.label_counts())
-        write_json(path, to_label_studio(dataset))
-        write_text(interface, label_studio_config(labels, pair=dataset.is_pair))
-        return [path, interface]
-    else:
-        write_examples(path, dataset, bom=bom)
-    return [path]
+    card_path = path.with_name(f"{path.stem}.card.md")
+    if found.suffix:
+        refuse_existing(path, overwrite and not path.is_dir())
+        # Exports of one run in several formats share the card.
+        if not (card_path.is_file() and card_path.read_bytes() == card.encode()):
+            refuse_existing(card_path, overwrite)
+    write = found.bind(
+        {"path": path, "dataset": chosen, "card": card, "bom": bom, "overwrite": overwrite}
+    )
+    written = [path, *(write() or ())]
+    if found.suffix:
+        write_text(card_path, card)
+        written.append(card_path)
+    return written
 
 
-def _check_form(path: Path, form: str) -> None:
-    known = get_args(ExportForm)
-    if form not in known:
-        raise JapagenError(
-            f"Unknown export format '{form}'{nearest(form, known)}.",
-            f"Use one of: {', '.join(known)}.",
-        )
-    suffix = next((end for end, name in _SUFFIXES.items() if name == form), ".json")
-    if form != "hf" and path.suffix.lower() != suffix:
-        raise JapagenError(
-            f"Expected a path that ends in {suffix}, found '{path.name}'.",
-            f"Name it {path.stem}{suffix}, or choose another format.",
-        )
-
-
-def form_of(path: Path) -> ExportForm:
+def form_of(path: Path) -> str:
     """The form that a path's suffix says.
 
     Raises:
         JapagenError: If it says none.
     """
-    if path.suffix.lower() not in _SUFFIXES:
+    suffixes = [entry.suffix for entry in EXPORTS.values()]
+    implied = {e.suffix: e.name for e in EXPORTS.values() if suffixes.count(e.suffix) == 1}
+    implied.pop("", None)
+    if path.suffix.lower() not in implied:
+        others = ", ".join(name for name in EXPORTS if name not in implied.values())
         raise JapagenError(
-            f"Expected a path that ends in {', '.join(_SUFFIXES)}, found '{path.name}'.",
-            "Give such a path, or say --format hf for a `datasets` directory, or argilla or "
-            "label-studio for a .json file.",
+            f"Expected a path that ends in {', '.join(implied)}, found '{path.name}'.",
+            f"Give such a path, or say one of --format {others}.",
         )
-    return _SUFFIXES[path.suffix.lower()]
+    return implied[path.suffix.lower()]
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise JapagenError(
-            f"{path} is there already.",
-            "Choose another path, or say overwrite (--overwrite) to replace it.",
-        )
+def write_directory(path: Path, dataset: Dataset, card: str, overwrite: bool) -> list[Path]:
+    """Writes a `datasets` directory, whole or not at all; returns where its card is.
 
-
-def _export_directory(dataset: Dataset, path: Path, card: str, overwrite: bool) -> list[Path]:
-    """Writes next to the goal and moves it there, so that the goal is whole or untouched."""
+    Raises:
+        JapagenError: If something else than an earlier export is there.
+        MissingExtraError: If the package `datasets` is not installed.
+    """
     occupied = path.exists() and (not path.is_dir() or any(path.iterdir()))
     if occupied:
-        _refuse_existing(path, overwrite)
+        refuse_existing(path, overwrite)
         if not (path / _HF_MARKER).is_file():
             raise JapagenError(
                 f"Expected an earlier export at {path}, found something else.",
@@ -150,7 +118,7 @@ def _export_directory(dataset: Dataset, path: Path, card: str, overwrite: bool) 
         if path.exists():
             shutil.move(path, Path(scratch) / "old")
         made.rename(path)
-    return [path, path / "README.md"]
+    return [path / "README.md"]
 
 
 def _save_to_disk(dataset: Dataset, path: Path) -> None:

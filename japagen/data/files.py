@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -67,6 +68,19 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuses a path that is taken.
+
+    Raises:
+        JapagenError: If something is there already and not to be replaced.
+    """
+    if path.exists() and not overwrite:
+        raise JapagenError(
+            f"{path} is there already.",
+            "Choose another path, or say overwrite (--overwrite) to replace it.",
+        )
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically."""
     with atomic(path) as temporary:
@@ -85,9 +99,42 @@ def read_json(path: Path) -> Any:
         DamagedError: If the file is not whole.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DamagedError(path) from error
+
+
+def encodable(text: str) -> str:
+    """Replaces halves of surrogate pairs, which JSON can carry and no file or database can."""
+    return text if text.isascii() else _HALVES.sub("\ufffd", text)
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
+# How JSON writes one in ASCII.
+_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+
+
+def parse_json(text: str) -> Any:
+    """Decodes JSON from elsewhere, whose strings then can be written anywhere.
+
+    Raises:
+        ValueError: If it is not JSON, or nested too deeply, or holds too long a number.
+    """
+    try:
+        value = json.loads(text)
+        return _encodable(value) if _HALF.search(text) else value
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, list):
+        return [_encodable(inner) for inner in value]
+    if isinstance(value, dict):
+        return {encodable(name): _encodable(inner) for name, inner in value.items()}
+    return value
 
 
 def write_array(path: Path, array: npt.NDArray[np.float64]) -> None:

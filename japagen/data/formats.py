@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from japagen.data.dataset import Dataset, Example, Split
-from japagen.data.files import atomic
+from japagen.data.files import atomic, parse_json
 from japagen.errors import DamagedError, JapagenError
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]
@@ -140,7 +140,7 @@ def load_dataset(path: Path) -> Dataset:
     """
     try:
         return Dataset.from_table(pq.read_table(path))
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:
         raise DamagedError(path) from error
 
 
@@ -282,11 +282,11 @@ def _jsonl_rows(lines: Iterable[str], path: Path) -> Iterator[tuple[str, dict[st
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise JapagenError(
                 f"Expected one JSON object a line in {path}, found a broken one on line {number}: "
-                f"{error.msg.removesuffix(' at')} at column {error.colno}.",
+                f"{_where(error)}.",
                 "The line may be cut short: repair or remove it.",
             ) from None
         if not isinstance(row, dict):
@@ -296,6 +296,12 @@ def _jsonl_rows(lines: Iterable[str], path: Path) -> Iterator[tuple[str, dict[st
                 'Write each line as {"text": "…", "label": "…"}.',
             )
         yield f"line {number}", row
+
+
+def _where(error: ValueError) -> str:
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    return f"{error.msg.removesuffix(' at')} at column {error.colno}"
 
 
 def _table_rows(
@@ -330,7 +336,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield f"row {number}", row
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise JapagenError(f"{path} is not a Parquet file: {error}.", "Write it again.") from None
 
 
@@ -363,19 +369,19 @@ def _example(
             # The written weight is the product; reading both factors and it would count twice.
             values.setdefault("weight_distribution", float(weight))
         return Example.from_row({"split": split, "source": path.name, **values})
-    except (TypeError, ValueError, json.JSONDecodeError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise JapagenError(
             f"A value on {where} of {path} is not what its column holds: {error}.", "Correct it."
         ) from None
 
 
 def _parsed(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    return parse_json(value) if isinstance(value, str) else value
 
 
 def _label(value: Any) -> Any:
     if isinstance(value, str):
-        return json.loads(value) if value.startswith("[") and value.endswith("]") else value.strip()
+        return parse_json(value) if value.startswith("[") and value.endswith("]") else value.strip()
     if isinstance(value, bool) or not isinstance(value, int | float | Sequence):
         raise ValueError(f"a label is text, a number or a list of texts, not {value!r}")
     return [str(v) for v in value] if isinstance(value, Sequence) else float(value)

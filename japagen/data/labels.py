@@ -18,12 +18,6 @@ from japagen.errors import JapagenError, nearest
 
 Kind = Literal["classification", "multi_label", "regression"]
 Floats = npt.NDArray[np.float64]
-# The metrics shown for a kind; the first is the main one unless the task names another.
-METRICS_OF: dict[Kind, tuple[str, ...]] = {
-    "classification": ("macro_f1", "accuracy", "matthews"),
-    "multi_label": ("macro_f1", "micro_f1", "exact_match"),
-    "regression": ("spearman", "pearson"),
-}
 # Joins the tags of a set into the name under which the set is asked for and shown.
 SEPARATOR = "、"
 NO_TAGS = "該当なし"

@@ -11,16 +11,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from math import exp, log
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from japagen.data.dataset import Dataset
+from japagen.data.summary import (
+    Alarm,
+    Diversity,
+    DiversityComparison,
+    DiversityGroup,
+    Interval,
+)
 from japagen.japanese.morphology import Tagger
 
 # The measures of diversity, each of one set of texts.
@@ -209,91 +216,6 @@ _MAX_TEXTS, _MAX_BLEU_TEXTS, _MAX_TOKENS = 500, 150, 20_000
 _MAX_TOPICS = 20
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A measure at the common size, with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Group:
-    """One of the sets compared.
-
-    Attributes:
-        texts: How many there are in all.
-        measures: Each of `MEASURES` that could be measured.
-        curve: Different tokens at each of the comparison's numbers of tokens.
-    """
-
-    texts: int
-    measures: dict[str, Estimate]
-    curve: list[float]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Several sets measured at one size.
-
-    Attributes:
-        size: Texts in each part that is drawn.
-        tokens: The numbers of tokens at which vocabularies are read, the last one being the
-            size of a part for measures of tokens.
-        topics: k, the number of clusters fitted on all sets together; None without vectors.
-        groups: The sets by name: "synthetic" and "gold", the numbers of the rounds, or the names
-            of the sources.
-    """
-
-    size: int
-    tokens: list[float]
-    topics: int | None
-    groups: dict[str, Group]
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """A measure by which a set is less diverse than the one it is compared with.
-
-    Attributes:
-        kind: "round" for a round against the first, "gold" for synthetic against gold.
-        group: The round, or "synthetic".
-        measure: One of `MEASURES`.
-        change: What is missing, as a share of the other's diversity, below 0.
-        low: Lower end of its interval.
-        high: Upper end.
-    """
-
-    kind: Literal["round", "gold"]
-    group: str
-    measure: str
-    change: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Diversity:
-    """The diversity of a synthetic set.
-
-    Attributes:
-        against_gold: Synthetic and, where there is any, gold.
-        rounds: The rounds of generation; None where there is only one of at least 16 texts.
-        sources: Those who wrote the texts, whose measures are at one size; None likewise.
-        alarms: Where diversity has narrowed; empty if nowhere.
-    """
-
-    against_gold: Comparison
-    rounds: Comparison | None
-    sources: Comparison | None
-    alarms: tuple[Alarm, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready mapping."""
-        return {**asdict(self), "alarms": [asdict(alarm) for alarm in self.alarms]}
-
-
 def measure_diversity(
     synthetic: Dataset,
     gold: Dataset | None,
@@ -385,7 +307,7 @@ class _Texts:
         )
 
 
-def _compare(sets: Mapping[str, _Texts], seed: int) -> Comparison:
+def _compare(sets: Mapping[str, _Texts], seed: int) -> DiversityComparison:
     smallest = min(map(len, sets.values()))
     size = min(max(2, smallest // 2), _MAX_TEXTS)
     budget = min(min(sum(map(len, s.tokens)) for s in sets.values()) // 2, _MAX_TOKENS)
@@ -395,9 +317,9 @@ def _compare(sets: Mapping[str, _Texts], seed: int) -> Comparison:
         # The same seed for every set: sets of equal size are drawn alike.
         draws = _Draws(texts, mine, size, budget, np.random.default_rng(seed))
         measures = draws.estimates()
-        groups[name] = Group(len(texts), measures, draws.curve.tolist())
+        groups[name] = DiversityGroup(len(texts), measures, draws.curve.tolist())
         tokens = draws.points.tolist()
-    return Comparison(size, tokens, k, groups)
+    return DiversityComparison(size, tokens, k, groups)
 
 
 def _clusters(sets: Sequence[_Texts], seed: int) -> tuple[list[Ints | None], int | None]:
@@ -466,13 +388,13 @@ class _Draws:
                 self._found["topics"].append(effective_topics(clusters[order[:size]]))
         self.curve: Floats = np.mean(curves, axis=0)
 
-    def estimates(self) -> dict[str, Estimate]:
+    def estimates(self) -> dict[str, Interval]:
         found = {}
         for name, values in self._found.items():
             if values:
                 mean = float(np.mean(values))
                 reach = 1.96 * _standard_error(np.array(values), self._shares[name])
-                found[name] = Estimate(mean, mean - reach, mean + reach)
+                found[name] = Interval(mean, mean - reach, mean + reach)
         return found
 
 
@@ -497,7 +419,9 @@ def _standard_error(values: Floats, share: float) -> float:
     return float(np.sqrt(spread * (share / max(1.0 - share, 1e-9) + 1.0 / len(values))))
 
 
-def _alarms(against_gold: Comparison, rounds: Comparison | None) -> tuple[Alarm, ...]:
+def _alarms(
+    against_gold: DiversityComparison, rounds: DiversityComparison | None
+) -> tuple[Alarm, ...]:
     found: list[Alarm] = []
     if rounds is not None:
         (_, first), *others = rounds.groups.items()
@@ -514,8 +438,8 @@ def _alarms(against_gold: Comparison, rounds: Comparison | None) -> tuple[Alarm,
 def _narrowed(
     kind: Literal["round", "gold"],
     name: str,
-    group: Group,
-    other: Group,
+    group: DiversityGroup,
+    other: DiversityGroup,
     level: float,
     margin: float,
 ) -> list[Alarm]:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from japagen.data.dataset import Label
-from japagen.data.labels import METRICS_OF, LabelSpace
+from japagen.data.labels import LabelSpace
+from japagen.data.registry import METRICS, metrics_of
+from japagen.data.summary import Interval
 
 # Draws of the bootstrap at a time times test texts: some 80 MB of weights.
 _BLOCK = 10_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its 95% percentile-bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def score(true: Sequence[Label], decided: Floats, space: LabelSpace) -> dict[str, Any]:
@@ -37,15 +29,15 @@ def score(true: Sequence[Label], decided: Floats, space: LabelSpace) -> dict[str
         space: The labels.
 
     Returns:
-        JSON-ready: every metric of `METRICS_OF`; ``labels``; ``per_label``, for classes and
-        tags precision, recall, f1 and support, for the anchors of a scale support, mean_predicted
-        and mean_absolute_error; for classes ``confusion``, whose [i][j] counts examples of
-        class i predicted as j; for numbers ``mean_absolute_error``.
+        JSON-ready: every metric of its kind (`metrics_of`); ``labels``; ``per_label``, for classes
+        and tags precision, recall, f1 and support, for the anchors of a scale support,
+        mean_predicted and mean_absolute_error; for classes ``confusion``, whose [i][j] counts
+        examples of class i predicted as j; for numbers ``mean_absolute_error``.
     """
     truth = space.codes(true)
     once = np.ones((1, len(truth)))
     found: dict[str, Any] = {
-        name: float(METRICS[name](once, truth, decided)[0]) for name in METRICS_OF[space.kind]
+        name: float(METRICS[name](once, truth, decided)[0]) for name in metrics_of(space.kind)
     }
     found["labels"] = list(space.names)
     if space.kind == "regression":
@@ -178,9 +170,6 @@ def expected_calibration_error(
 
 
 Floats = npt.NDArray[np.float64]
-Metric = Callable[[Floats, Floats, Floats], Floats]
-"""From weights, shape (draws, n), and the `LabelSpace.codes` of what is true and of what was
-predicted, shape (n, outputs), to a score a draw."""
 
 
 def macro_f1(weights: Floats, truth: Floats, decided: Floats) -> Floats:
@@ -247,14 +236,3 @@ def ratio(numerator: Floats, denominator: Floats) -> Floats:
         numerator, denominator, out=np.zeros(numerator.shape), where=denominator > 1e-12
     )
     return out
-
-
-METRICS: Mapping[str, Metric] = {
-    "macro_f1": macro_f1,
-    "micro_f1": micro_f1,
-    "accuracy": accuracy,
-    "exact_match": accuracy,
-    "matthews": matthews,
-    "spearman": spearman,
-    "pearson": pearson,
-}

@@ -4,69 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from japagen.config.sections import Kind, Knowledge
+from japagen.config.sections import Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
+from japagen.data.summary import Covered, LabelCoverage
 from japagen.generation.topics import as_item
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.traits import Terms
 from japagen.llm.backend import Request
-
-
-@dataclass(frozen=True, slots=True)
-class Covered:
-    """How often a label's texts do what the user wants of them.
-
-    Attributes:
-        kind: ``concept``, ``rare``, ``boundary`` or ``attribute``.
-        item: What is wanted; of an attribute its name and one value.
-        wanted: Share of the label's texts that should do it; of an attribute an equal part, for
-            each value, of the requests that named any.
-        asked: Texts that were asked to.
-        answered: Kept texts among them.
-        met: Texts among those in which it is found; None for what cannot be looked for (cases).
-        found: Kept texts of the label in which it is found or, for cases and attributes, that
-            were asked for it.
-        share: The same as a share of the label's kept texts.
-    """
-
-    kind: Kind
-    item: str
-    wanted: float
-    asked: int
-    answered: int
-    met: int | None
-    found: int
-    share: float
-
-
-@dataclass(frozen=True)
-class LabelCoverage:
-    """What the kept texts of one label cover.
-
-    Attributes:
-        kept: How many there are.
-        covered: Concepts and cases, in the task's order.
-    """
-
-    kept: int
-    covered: tuple[Covered, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready form."""
-        return {
-            "kept": self.kept,
-            "covered": [asdict(c) for c in self.covered],
-        }
-
-    @classmethod
-    def from_dict(cls, row: Mapping[str, Any]) -> LabelCoverage:
-        """Inverse of `to_dict`."""
-        return cls(row["kept"], tuple(Covered(**c) for c in row["covered"]))
-
 
 Knowledges: TypeAlias = Mapping[str, tuple[Knowledge, ...]]
 
@@ -145,8 +92,8 @@ def _of_label(
     concepts = Terms([k.item for k in wanted if k.kind == "concept"], tagger)
     found = [(concepts.found(row.text), row.named) for row in rows]
     wanted |= _wanted_values(task, label, asked, written)
-    covered = tuple(_covered(known, share, found, asked) for known, share in wanted.items())
-    return LabelCoverage(len(rows), covered)
+    covered = [_covered(known, share, found, asked) for known, share in wanted.items()]
+    return LabelCoverage(kept=len(rows), covered=covered)
 
 
 def _wanted_values(
@@ -191,7 +138,7 @@ def due(coverage: LabelCoverage, size: int) -> dict[Knowledge, float]:
     total = coverage.kept + size
     # Attributes are named by what is left over, evenly by themselves.
     wants = {
-        Knowledge(c.kind, c.item): max(0.0, c.wanted * total - c.found)
+        Knowledge.parse(f"{c.kind}:{c.item}"): max(0.0, c.wanted * total - c.found)
         for c in coverage.covered
         if c.kind != "attribute"
     }

@@ -22,9 +22,10 @@ from japagen.generation.shots import ShotSets
 from japagen.generation.topics import Phrasing
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
+from japagen.llm.answers import one_line, read_answer
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified, one_line, read_answer
+from japagen.llm.requests import draft_request, identified
 
 _FIRST, _SECOND = "pair_first", "pair_second"
 

@@ -16,9 +16,10 @@ from japagen.generation.shots import ShotSets
 from japagen.generation.topics import LENGTH, Phrasing, Settings, default_grid, drawn_settings
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
+from japagen.llm.answers import one_line, read_texts, why_unreadable
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified, one_line, read_texts
+from japagen.llm.requests import draft_request, identified
 
 
 def strategy_of(task: Task, gold: Dataset | None) -> str:
@@ -234,7 +235,9 @@ class RequestPlanner:
         again = []
         for request in requests:
             answer = answers.get(request.id)
-            short = request.texts - len(read_texts(request, answer)) if answer else 0
+            if answer is None or why_unreadable(request, answer):
+                continue
+            short = request.texts - len(read_texts(request, answer))
             if short > 0:
                 asked = self._asked_for[request.id]
                 rest = replace(

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from japagen.config.task import Task
@@ -20,11 +20,10 @@ from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.planner import label_variables
 from japagen.japanese.registers import Register
-from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling
-from japagen.llm.masking import prepare
+from japagen.llm.answers import read_texts, why_unreadable
+from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling, load_generator
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.registry import load_generator
-from japagen.llm.requests import draft_request, identified, read_texts
+from japagen.llm.requests import draft_request, identified, prepare
 
 _TEMPLATE = "attributes"
 # What is to be found should depend on the label more than on chance, and still be varied.
@@ -97,6 +96,13 @@ def propose_attributes(
     dictionary = task.japanese.user_dictionary
     sent = prepare(requests, info, task.privacy, dictionary).requests
     answers = {a.request_id: a for a in generator.stream(iter(sent))}
+    again = [
+        replace(request, seed=request.seed ^ 1)
+        for request in sent
+        if (answer := answers.get(request.id)) and why_unreadable(request, answer)
+    ]
+    if again:
+        answers |= {a.request_id: a for a in generator.stream(iter(again))}
     grids, refused = {}, {}
     for request in sent:
         answer = answers.get(request.id)

@@ -27,9 +27,9 @@ from japagen.data.dataset import Dataset, Example
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import normalize
 from japagen.japanese.traits import Cues, traits_of
+from japagen.llm.answers import one_line
 from japagen.llm.backend import PromptKind
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import one_line
 
 
 class Phrasing:

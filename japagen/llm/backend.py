@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from japagen.config.sections import GeneratorSettings
 from japagen.data.files import digest
+from japagen.data.registry import BACKENDS
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
 
@@ -209,6 +212,47 @@ class Generator(Protocol):
 
     def close(self) -> None:
         """Frees what the generator holds; calling it twice is harmless."""
+
+
+@runtime_checkable
+class Announcer(Protocol):
+    """A generator that takes requests before it sends them, and says when one goes out.
+
+    Attributes:
+        on_send: Called from any thread: with True before a request is sent, with False where that
+            did not reach the server.
+    """
+
+    on_send: Callable[[Request, bool], None]
+
+
+def load_generator(
+    settings: GeneratorSettings,
+    batches: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Generator:
+    """Returns the backend; models and connections start with the first request.
+
+    Args:
+        settings: Which, and how.
+        batches: Where batches are noted; without it nothing goes by the batch API.
+        note: Told what the user should know while waiting.
+
+    Raises:
+        JapagenError: If the settings do not go together, an extra is missing, or a plug-in fails.
+    """
+    backend = BACKENDS.find(settings.backend)
+    if backend.model and settings.model == GeneratorSettings().model:
+        raise JapagenError(
+            f"generator.backend {backend.name} needs {backend.model}, found the embedded default.",
+            "Set generator.model.",
+        )
+    if settings.batch and batches is not None:
+        backend = replace(backend, home="japagen.llm.backends.openai_batch:OpenAIBatchGenerator")
+    settings.check_variables()
+    with backend.blamed():
+        loaded: Generator = backend.bind({**dict(settings), "batches": batches, "note": note})()
+    return loaded
 
 
 class AmbiguousOptionsError(JapagenError):

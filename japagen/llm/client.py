@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from japagen.config.sections import GeneratorSettings
 from japagen.config.task import Task
+from japagen.errors import JapagenError
 from japagen.listener import Listener
+from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
 from japagen.llm.backend import (
     MOST_REPLIES,
+    Announcer,
     Answer,
     Chooser,
     Generator,
@@ -23,10 +27,11 @@ from japagen.llm.backend import (
     Request,
     Scorer,
     choice_key,
+    load_generator,
 )
 from japagen.llm.budget import Purse, yen
 from japagen.llm.ledger import Ledger, ledger_errors
-from japagen.llm.masking import prepare
+from japagen.llm.requests import prepare
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,41 @@ class Asked:
     """What came of a list of requests.
 
     Attributes:
-        answers: Request id to accepted answer, of this and earlier runs.
+        answers: Request id to accepted answer, of this and earlier runs, or else to one that
+            cannot be read.
         failures: Request id to the reason why there is none.
         sent: How many had no answer before and were sent.
+        unusable: ``unreadable`` and ``truncated``: how many answers hold nothing else.
     """
 
     answers: Mapping[str, Answer]
     failures: Mapping[str, str]
     sent: int
+    unusable: Mapping[str, int]
+
+    def check(self, requests: Sequence[Request]) -> None:
+        """Raises JapagenError if there is nothing to go on with.
+
+        Args:
+            requests: What was asked.
+        """
+        if not self.answers:
+            raise JapagenError(
+                f"None of {len(requests)} requests was answered.",
+                f"The first reason: {next(iter(self.failures.values()), 'unknown')}",
+            )
+        if sum(self.unusable.values()) == len(self.answers):
+            begins = " ".join(next(iter(self.answers.values())).text.split())[:60]
+            raise JapagenError(
+                f"None of {len(self.answers)} answers can be used: {_counts(self.unusable)}.",
+                "Raise generation.max_tokens: a model that thinks first needs 2,000 or more."
+                if "truncated" in self.unusable
+                else f"The same command asks again. The first answer begins: '{begins}'",
+            )
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {number}" for name, number in numbers.items())
 
 
 class Asker:
@@ -70,8 +102,6 @@ class Asker:
     @property
     def _generator(self) -> Generator:
         if self._loaded is None:
-            from japagen.llm.registry import load_generator
-
             batches = self._path.with_name("batches")
             self._loaded = load_generator(self._task.generator, batches, self._listener.note)
         return self._loaded
@@ -147,7 +177,7 @@ class Asker:
                 purse,
                 self._listener.note,
             )
-            failures = ledger.failures(ids)
+            failures = {k: v for k, v in ledger.failures(ids).items() if k not in answers}
             seconds = ledger.wall_seconds(purpose) - before
         if sent and outgoing.masked:
             pieces = sum(sum(found.values()) for found in outgoing.masked.values())
@@ -158,6 +188,18 @@ class Asker:
         if sent:
             self._listener.stage(purpose, "done", f"{seconds:.1f}")
         self._tell_of(failures, len(ids))
+        found = (why_unusable(r, answers[r.id]) for r in requests if r.id in answers)
+        unusable = dict(Counter(filter(None, found)).most_common())
+        if unusable:
+            self._listener.note(
+                f"{sum(unusable.values())} of {len(ids)} answers cannot be used "
+                f"({_counts(unusable)})"
+                + (
+                    "; the same command asks for the unreadable ones again."
+                    if UNREADABLE in unusable
+                    else "."
+                )
+            )
         unsent = [key for key in ids if key not in answers and key not in failures]
         if unsent:
             self._listener.note(
@@ -165,7 +207,7 @@ class Asker:
                 "hold what they may cost. Raise it and run the same command again."
             )
         beyond = dict.fromkeys(unsent, "not sent: generation.budget is used up")
-        return Asked(answers, {**failures, **beyond}, sent)
+        return Asked(answers, {**failures, **beyond}, sent, unusable)
 
     def _tell_of(self, failures: Mapping[str, str], asked: int) -> None:
         if failures:
@@ -216,6 +258,9 @@ def run_requests(
 ) -> dict[str, Answer]:
     """Sends what has no answer yet; every answer is committed before it is used.
 
+    An answer that cannot be read is asked for once more, with another seed. If that one cannot be
+    read either, it is returned as it is; to the ledger it is a failure, so the next run asks again.
+
     At the first Ctrl-C nothing more is sent to a generator that is not on this machine, but what
     is in flight, and will be paid for, is waited for. The second one stops at once. What goes on
     without this process is not waited for.
@@ -230,10 +275,15 @@ def run_requests(
         note: Told what the user should know.
 
     Returns:
-        Request id to accepted answer. Requests that failed are absent; the ledger has why.
+        Request id to accepted answer, or to the last one that could not be read. Requests that
+        failed are absent; the ledger has why.
     """
     ledger.name(generator.info)
     answered = ledger.answers(r.id for r in requests)
+    # Of a run of an older japagen, which kept them.
+    if old := [r.id for r in requests if r.id in answered and why_unreadable(r, answered[r.id])]:
+        ledger.disown(old)
+        answered = ledger.answers(answered)
     waiting = [r for r in requests if r.id not in answered]
     if not waiting:
         return answered
@@ -241,14 +291,13 @@ def run_requests(
     ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
     with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
         outbox = _Outbox(waiting, generator, ledger, purse or Purse(), pressed)
-        for answer in progress(outbox.answers(), len(waiting)):
-            ledger.record(answer)
-            outbox.settle(answer)
+        for _ in progress(outbox.answers(), len(waiting)):
             if pressed.is_set() and outbox.announce():
                 note("Waiting for what is in flight; Ctrl-C again stops at once.")
         if pressed.is_set():
             raise KeyboardInterrupt
-    return ledger.answers(r.id for r in requests)
+    ids = [r.id for r in requests]
+    return ledger.unreadable(ids) | ledger.answers(ids)
 
 
 class _Outbox:
@@ -262,15 +311,22 @@ class _Outbox:
         purse: Purse,
         pressed: threading.Event,
     ) -> None:
-        self._waiting = waiting
+        self._waiting = list(waiting)
+        self._asked = {r.id: r for r in waiting}
+        self._again: set[str] = set()
         self._next = 0
         self._generator = generator
+        # Others send a request as they take it.
+        self._announces = isinstance(generator, Announcer)
+        if isinstance(generator, Announcer):
+            generator.on_send = self._mark
         self._ledger = ledger
         self._purse = purse
         self._pressed = pressed
         self._announced = False
         self._counted: tuple[object, int] = (None, 0)
         self._estimates: dict[str, int] = {}
+        self._tokens: dict[str, int] = {}
         self._doubt = _FIRST_DOUBT
         self._sure = False
 
@@ -279,11 +335,33 @@ class _Outbox:
 
         The most that requests in flight may cost is set aside, and most of it comes back with
         the answers; what comes back is enough for another stream.
+
+        Yields:
+            Answers that are recorded, one a request.
         """
         before = -1
         while before < self._next < len(self._waiting) and not self._pressed.is_set():
             before = self._next
-            yield from self._generator.stream(self._going_out())
+            for answer in self._generator.stream(self._going_out()):
+                final = self._record(answer)
+                self.settle(answer)
+                if final:
+                    yield answer
+
+    def _record(self, answer: Answer) -> bool:
+        """Commits an answer; False if it cannot be read and is asked for again."""
+        request = self._asked.get(answer.request_id)
+        if request is None or not why_unreadable(request, answer):
+            self._ledger.record(answer)
+            return True
+        self._ledger.record(replace(answer, finish="error", error=UNREADABLE))
+        # Another batch for a few of them may take another day: the next run has one for all.
+        if request.id in self._again or self._generator.info.resumable:
+            return True
+        self._again.add(request.id)
+        # The same seed would bring the same answer.
+        self._waiting.append(replace(request, seed=request.seed ^ 1))
+        return False
 
     def _going_out(self) -> Iterator[Request]:
         while self._next < len(self._waiting) and not self._pressed.is_set():
@@ -293,10 +371,19 @@ class _Outbox:
             replies = 1 if self._generator.info.resumable else MOST_REPLIES
             if not self._purse.set_aside(request, tokens, replies):
                 return
-            self._ledger.mark_sent(request, tokens)
             self._estimates[request.id] = estimate
+            self._tokens[request.id] = tokens
             self._next += 1
+            if not self._announces:
+                self._mark(request)
             yield request
+
+    def _mark(self, request: Request, sent: bool = True) -> None:
+        """Notes that a request goes out, or did not: only what is out may cost something."""
+        if sent:
+            self._ledger.mark_sent(request, self._tokens[request.id])
+        else:
+            self._ledger.unmark(request)
 
     def _estimate(self, request: Request) -> int:
         """Tokens of a prompt; those of neighbours are often the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -11,7 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from japagen.data.files import encodable
 from japagen.errors import DamagedError, JapagenError
+from japagen.llm.answers import UNREADABLE
 from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
 
 _SCHEMA = """
@@ -118,7 +121,9 @@ class Ledger:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
+        # A request is marked by the thread that sends it; what is written takes turns.
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._writing = threading.Lock()
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.executescript(_SCHEMA)
         self._synced_at = 0.0
@@ -133,17 +138,18 @@ class Ledger:
         """Commits what is done inside together, on disk ``now`` or within half a second."""
         clock = time.monotonic()
         on_disk = now or clock - self._synced_at > _SYNC_SECONDS
-        # In WAL mode, FULL waits for the disk (with all commits before), NORMAL does not.
-        self._db.execute(f"PRAGMA synchronous={'FULL' if on_disk else 'NORMAL'}")
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-        if on_disk:
-            self._synced_at = clock
+        with self._writing:
+            # In WAL mode, FULL waits for the disk (with all commits before), NORMAL does not.
+            self._db.execute(f"PRAGMA synchronous={'FULL' if on_disk else 'NORMAL'}")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+            if on_disk:
+                self._synced_at = clock
 
     def name(self, generator: GeneratorInfo) -> None:
         """Records who is asked from now on."""
@@ -221,6 +227,11 @@ class Ledger:
         with self._commit():
             self._db.execute("INSERT OR REPLACE INTO in_flight VALUES (?, ?, ?, ?)", values)
 
+    def unmark(self, request: Request) -> None:
+        """Takes back that a request went out."""
+        with self._commit():
+            self._db.execute("DELETE FROM in_flight WHERE request_id = ?", [request.id])
+
     def choices(self, keys: Iterable[str]) -> dict[str, list[float]]:
         """Returns what is recorded of how options were weighed, among ``keys``.
 
@@ -242,6 +253,7 @@ class Ledger:
         The cost of every attempt counts, so a duplicate is stored as an error of that name.
         """
         a, now = answer, time.time()
+        text, error = encodable(a.text), encodable(a.error)
         values = [a.prompt_tokens, a.completion_tokens, a.seconds, now]
         insert = (
             "INSERT INTO attempts (request_id, finish, text, error, prompt_tokens, "
@@ -249,9 +261,9 @@ class Ledger:
         )
         with self._commit():
             try:
-                self._db.execute(insert, [a.request_id, a.finish, a.text, a.error, *values])
+                self._db.execute(insert, [a.request_id, a.finish, text, error, *values])
             except sqlite3.IntegrityError:
-                duplicate = [a.request_id, "error", a.text, "duplicate answer"]
+                duplicate = [a.request_id, "error", text, "duplicate answer"]
                 self._db.execute(insert, [*duplicate, *values])
             if a.scores:
                 scored = [a.request_id, json.dumps(a.scores)]
@@ -269,6 +281,28 @@ class Ledger:
         rows = self._db.execute(_ANSWERS)
         found = {row[0]: Answer(*row) for row in rows if row[0] in wanted}
         return _with_scores(found, self.choices(found))
+
+    def unreadable(self, request_ids: Iterable[str]) -> dict[str, Answer]:
+        """Returns, among ``request_ids``, the last answers of those that nobody could read."""
+        wanted = set(request_ids)
+        rows = self._db.execute(_ERRORS)
+        last = {row[0]: Answer(*row) for row in rows if row[0] in wanted}
+        return {
+            key: replace(answer, finish="stop", error="")
+            for key, answer in last.items()
+            if answer.error == UNREADABLE
+        }
+
+    def disown(self, request_ids: Iterable[str]) -> None:
+        """Makes failures of accepted answers that cannot be read; they keep their text and cost."""
+        rows = [(UNREADABLE, key) for key in request_ids]
+        if rows:
+            with self._commit():
+                self._db.executemany(
+                    "UPDATE attempts SET finish = 'error', error = ? "
+                    "WHERE request_id = ? AND finish != 'error'",
+                    rows,
+                )
 
     def failures(self, request_ids: Iterable[str]) -> dict[str, str]:
         """Returns the last error of each request among ``request_ids`` that has no answer."""
@@ -387,4 +421,4 @@ def _body(request: Request) -> str:
         **asdict(request),
         "register": request.register.to_dict(),
     }
-    return json.dumps(body, ensure_ascii=False, sort_keys=True)
+    return encodable(json.dumps(body, ensure_ascii=False, sort_keys=True))

@@ -58,6 +58,9 @@ class PromptLibrary:
             autoescape=False,
         )
         self.registers = _load_registers(self.directory)
+        # A plan asks for them with every request.
+        self._hashes: dict[str, str] = {}
+        self._variables: dict[str, set[str]] = {}
 
     @cached_property
     def attributes(self) -> dict[str, dict[str, Any]]:
@@ -139,9 +142,11 @@ class PromptLibrary:
 
         What the template includes counts as part of it.
         """
-        parts = self._with_included(template)
-        content = "".join([*parts, json.dumps(self.registers, sort_keys=True, default=str)])
-        return hashlib.sha256(content.encode()).hexdigest()[:12]
+        if template not in self._hashes:
+            parts = self._with_included(template)
+            content = "".join([*parts, json.dumps(self.registers, sort_keys=True, default=str)])
+            self._hashes[template] = hashlib.sha256(content.encode()).hexdigest()[:12]
+        return self._hashes[template]
 
     def _with_included(self, template: str) -> list[str]:
         """The source of a template and of all that it includes, each as often as it is."""
@@ -151,8 +156,10 @@ class PromptLibrary:
 
     def names(self, template: str, variable: str) -> bool:
         """Whether a template itself uses a variable."""
-        tree = self._environment.parse(self._source(template))
-        return variable in meta.find_undeclared_variables(tree)
+        if template not in self._variables:
+            tree = self._environment.parse(self._source(template))
+            self._variables[template] = meta.find_undeclared_variables(tree)
+        return variable in self._variables[template]
 
     def render(self, strategy: str, kind: PromptKind, variables: Mapping[str, Any]) -> Prompt:
         """Renders one prompt.

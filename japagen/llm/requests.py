@@ -1,24 +1,23 @@
-"""One request: its prompt, sampling, seed and id, and the text that its answer holds."""
+"""Requests as they go out: rendered, identified, and without personal data."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from japagen.data.dataset import Rejection
+from japagen.config.sections import Privacy
+from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
-from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
+from japagen.llm.backend import GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
 
-_BULLET = re.compile(r"^(?:[-*・•●]|\d{1,3}[.)．、]|[①-⑳])\s*")
-_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
-_LIST = re.compile(r'(?:"texts"\s*:\s*|^\s*(?:```(?:json)?\s*)?)\[')
-# Where the next value of a list begins.
-_ITEM = re.compile(r"[\s,]*(?=[\"{])")
+if TYPE_CHECKING:
+    from japagen.japanese.morphology import Tagger
 
 
 def draft_request(
@@ -88,93 +87,86 @@ def identified(request: Request, place: Sequence[Any], generator: GeneratorInfo)
     return replace(request, seed=seed, id=hashlib.sha256(key.encode()).hexdigest()[:16])
 
 
-def read_answer(request: Request, answer: Answer) -> tuple[str, Rejection | None]:
-    """Takes the text out of an answer: one line of a document, or a JSON object's ``text``.
+@dataclass(frozen=True)
+class Outgoing:
+    """Requests as they may be sent.
 
-    Returns:
-        The text on one line, and why it cannot be used as it is (None when it can).
+    Attributes:
+        requests: In the given order, with the given ids: a prompt's mask does not change whose
+            answer it gets.
+        masked: Request id to how many pieces of which kind of personal data were masked.
     """
+
+    requests: Sequence[Request]
+    masked: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def prepare(
+    requests: Sequence[Request],
+    generator: GeneratorInfo,
+    privacy: Privacy,
+    user_dictionary: Path | None = None,
+) -> Outgoing:
+    """Masks personal data in whole prompts: shots, knowledge, descriptions and all.
+
+    Prompts to a generator on this machine stay as they are.
+
+    Args:
+        requests: What is to be asked.
+        generator: Whom.
+        privacy: What to do with personal data.
+        user_dictionary: The task's own, which knows its names.
+
+    Raises:
+        JapagenError: If there is personal data and it is to be refused.
+    """
+    if generator.local or privacy.prompts == "allow":
+        return Outgoing(requests)
+    # Morphology starts slowly: only those who send elsewhere pay for it.
+    from japagen.japanese.morphology import Tagger
+
+    tagger = Tagger(user_dictionary)
+    seen: dict[str, tuple[str, Counter[str]]] = {}
+    sent, masked = [], {}
+    for request in requests:
+        texts, counts = _mask(_texts(request), seen, tagger)
+        if counts:
+            masked[request.id] = dict(counts)
+        sent.append(_with_texts(request, texts))
+    if masked and privacy.prompts == "refuse":
+        found: Counter[str] = sum((Counter(counts) for counts in masked.values()), Counter())
+        shown = ", ".join(f"{kind} {count}" for kind, count in found.most_common())
+        raise JapagenError(
+            f"{len(masked)} of {len(requests)} prompts to {generator.name} hold personal data "
+            f"({shown}), and privacy.prompts is refuse; nothing was sent.",
+            "Take it out of the gold texts, set privacy.prompts: mask, or use a generator on "
+            "this machine.",
+        )
+    return Outgoing(sent, masked)
+
+
+def _texts(request: Request) -> list[str]:
+    prompt = request.prompt
+    return [prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]
+
+
+def _with_texts(request: Request, texts: Sequence[str]) -> Request:
     if isinstance(request.prompt, str):
-        text, found = _clean_line(answer.text), True
-    else:
-        inner = _json_text(answer.text)
-        text, found = one_line(answer.text if inner is None else inner), inner is not None
-    if not found:
-        return text, Rejection("unreadable", 1, 0, "no JSON object with a text")
-    return text, _cut(request, answer) if answer.finish == "length" else None
+        return replace(request, prompt=texts[0])
+    turns = zip(request.prompt, texts, strict=True)
+    return replace(request, prompt=tuple(replace(t, content=text) for t, text in turns))
 
 
-def read_texts(request: Request, answer: Answer) -> list[tuple[str, Rejection | None]]:
-    """Takes all texts out of an answer; no more than were asked for.
+def _mask(
+    texts: Iterable[str], seen: dict[str, tuple[str, Counter[str]]], tagger: Tagger
+) -> tuple[list[str], Counter[str]]:
+    from japagen.japanese.pii.detector import find_personal_data, mask_personal_data
 
-    A list that was cut off gives the texts before the cut, and what there is of the next one as
-    a rejected text. What a list is short of is not in it.
-
-    Returns:
-        One or more texts, each on one line, with why it cannot be used as it is.
-    """
-    if not request.each:
-        return [read_answer(request, answer)]
-    texts, rest = _json_texts(answer.text)
-    found: list[tuple[str, Rejection | None]] = [
-        (line, None) for text in texts if (line := one_line(text))
-    ]
-    if rest and answer.finish == "length":
-        found.append((one_line(rest), _cut(request, answer)))
-    if not found:
-        unreadable = Rejection("unreadable", 1, 0, "no JSON object with texts")
-        return [(one_line(answer.text), unreadable)]
-    return found[: request.texts]
-
-
-def _cut(request: Request, answer: Answer) -> Rejection:
-    limit = request.sampling.max_tokens
-    return Rejection("truncated", answer.completion_tokens, limit, "cut off at the token limit")
-
-
-def one_line(text: str) -> str:
-    """Returns ``text`` with every run of white space as one space."""
-    return " ".join(text.split())
-
-
-def _clean_line(text: str) -> str:
-    """Takes one list item out of a continued document."""
-    line = _BULLET.sub("", text.strip().split("\n", 1)[0].strip())
-    if len(line) > 1 and line[0] == "「" and line[-1] == "」" and "「" not in line[1:]:
-        line = line[1:-1]
-    return one_line(line)
-
-
-def _json_text(text: str) -> str | None:
-    found = _OBJECT.search(text)
-    if not found:
-        return None
-    try:
-        value = json.loads(found.group())
-    except json.JSONDecodeError:
-        return None
-    inner = value.get("text") if isinstance(value, dict) else None
-    return inner if isinstance(inner, str) and inner.strip() else None
-
-
-def _json_texts(text: str) -> tuple[list[str], str]:
-    """The strings of a JSON object's ``texts``, and the beginning of one that does not end.
-
-    A model that is not held to a schema may give objects with a ``text``, or the list alone.
-    """
-    opening = _LIST.search(text)
-    if not opening:
-        alone = _json_text(text)
-        return ([alone] if alone else []), ""
-    found: list[str] = []
-    decoder, at = json.JSONDecoder(), opening.end()
-    while item := _ITEM.match(text, at):
-        at = item.end()
-        try:
-            value, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError:
-            return found, text[at:].removeprefix('"') if text[at : at + 1] == '"' else ""
-        value = value.get("text") if isinstance(value, dict) else value
-        if isinstance(value, str):
-            found.append(value)
-    return found, ""
+    masked, counts = [], Counter[str]()
+    for text in texts:
+        if text not in seen:
+            found = Counter(data.kind for data in find_personal_data(text, tagger))
+            seen[text] = (mask_personal_data(text, tagger) if found else text, found)
+        masked.append(seen[text][0])
+        counts += seen[text][1]
+    return masked, counts

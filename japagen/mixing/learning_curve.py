@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from scipy.special import log_softmax
 
 from japagen.data.dataset import Dataset
 from japagen.data.folds import LEAST_TO_HOLD_OUT
+from japagen.data.summary import Curves, Point, Worth
 from japagen.evaluation.metrics import macro_f1
 from japagen.mixing.cross_validation import Evidence, Floats, Ints, gather
 
@@ -76,68 +76,6 @@ def _balanced(targets: Ints) -> Floats:
     counts = np.bincount(targets)
     weights = 1.0 / counts[targets]
     return np.asarray(weights / weights.sum(), dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Point:
-    """A point of a learning curve.
-
-    Attributes:
-        per_label: Texts per label, mean over the folds.
-        loss: Cross-validated log-loss, nats.
-        low: Lower end of its 95% bootstrap interval over gold texts and repeats.
-        high: Upper end.
-        macro_f1: Cross-validated macro-F1.
-    """
-
-    per_label: float
-    loss: float
-    low: float
-    high: float
-    macro_f1: float
-
-
-@dataclass(frozen=True)
-class Worth:
-    """The value of the synthetic set in additional gold texts per label.
-
-    Attributes:
-        texts: The estimate; None beyond the curve, which then is more than `limit`.
-        low: Lower end of its 95% bootstrap interval; None beyond the curve.
-        high: Upper end; None beyond the curve.
-        base: Gold texts per label in the folds, to which these would be added.
-        limit: Largest value read off the curve: one doubling past what was measured.
-        extrapolated: Whether the estimate lies past what was measured.
-    """
-
-    texts: float | None
-    low: float | None
-    high: float | None
-    base: float
-    limit: float
-    extrapolated: bool
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Both learning curves, and the label-equivalent value that follows.
-
-    Attributes:
-        gold: Gold only, by gold texts per label.
-        synthetic: All gold of the folds, by synthetic texts per label, from 0.
-        worth: Of all synthetic texts that the folds could use.
-        sources: The worth of each source by itself.
-    """
-
-    gold: tuple[Point, ...]
-    synthetic: tuple[Point, ...]
-    worth: Worth
-    sources: dict[str, Worth]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready mapping."""
-        # Tuples would come back from a file as lists.
-        return dict(json.loads(json.dumps(asdict(self))))
 
 
 def curves(evidence: Evidence, seed: int) -> Curves:
@@ -326,7 +264,7 @@ def measure_worth(
     return {
         "provenance": provenance(kept),
         "folds": folds,
-        "curves": curves(evidence, seed).to_dict(),
+        "curves": asdict(curves(evidence, seed)),
     }
 
 

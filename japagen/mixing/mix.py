@@ -52,17 +52,6 @@ class Mix:
         """Returns a JSON-ready mapping."""
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Mix:
-        """Reads what `to_dict` gave."""
-        sources = {}
-        for name, found in values["sources"].items():
-            known = found["reliability"]
-            sources[name] = SourceMix(
-                **{**found, "reliability": Reliability.from_dict(known) if known else None}
-            )
-        return cls(values["share"], values["reason"], sources)
-
     @property
     def text_weight(self) -> float:
         """Mean number of gold texts that a used text counts for; 0 where none is used."""

@@ -27,7 +27,7 @@ STAGE_VERSIONS = {
     "vectors": 1,
     "select": 3,
     "synthesise": 1,
-    "align": 3,
+    "align": 4,
     "diversity": 2,
     "distances": 1,
     "worth": 1,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +16,11 @@ import numpy as np
 from japagen.config.yaml_file import read_mapping
 from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import read_table
+from japagen.data.registry import FILTERS
 from japagen.errors import DamagedError, JapagenError, nearest
 from japagen.japanese.registers import OTHER, Register
 from japagen.pipeline.run_directory import Run, content_hash, versions
 
-# The settings that a filter reads; a rejection that only one run made is due to them if they
-# differ.
-_SYNTHESIS = ("generation.strategy", "gradient_matching.perplexity", "generator.model")
-_FILTER_KEYS = {
-    "too_short": ("curation.min_characters",),
-    "too_long": ("curation.max_characters",),
-    "not_japanese": ("curation.min_japanese_share",),
-    "gold_copy": ("curation.max_gold_overlap",),
-    "passage_copy": (
-        "curation.max_passage_copy",
-        "curation.max_gold_overlap",
-        "generation.corpus",
-    ),
-    "prompt_echo": ("curation.max_gold_overlap", "generation.prompts"),
-    "label_name": ("curation.forbid_label_name",),
-    "forbidden_word": ("curation.forbidden_words",),
-    "personal_data": ("curation.personal_data",),
-    "near_duplicate": ("curation.max_similarity",),
-    "near_duplicate_of_gold": ("curation.max_similarity",),
-    "same_meaning": ("curation.max_meaning_similarity", "training.encoder"),
-    "same_meaning_of_gold": ("curation.max_meaning_similarity", "training.encoder"),
-    "register": ("curation.register_miss", "registers"),
-    "label_check": (
-        "curation.label_miss",
-        "curation.label_confidence",
-        "alignment.label_trust",
-    ),
-    "refined": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
-    "not_better": ("refinement.rounds", "refinement.doubt", "refinement.generator"),
-    "gradient_selection": ("selection.per_label", "selection.privacy"),
-    "synthesised": _SYNTHESIS,
-    "synthesis_refused": _SYNTHESIS,
-    "rewritten": ("curation.register_miss", "curation.rewrite_attempts", "registers"),
-}
 # Relative; smaller changes of weight come from the others' rejection alone.
 _LEAST_REWEIGHTED = 0.05
 _CLEAR = 0.01
@@ -113,12 +81,15 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _tools(run: Run) -> dict[str, Any]:
     if not (run.path / "metrics.json").is_file():
         return {}
-    found = run.metrics
-    generator = found.get("generator") or {}
-    names = ("japagen", "dictionary", "encoder")
-    plain = {name: found.get(name) for name in names} | {"generator": generator.get("identity")}
-    plain["sources"] = [source["origin"] for source in found.get("sources") or ()]
-    return plain | {f"versions.{k}": v for k, v in (found.get("versions") or {}).items()}
+    found = run.summary
+    return {
+        "japagen": found.japagen,
+        "dictionary": found.dictionary,
+        "encoder": found.encoder,
+        "generator": found.generator and found.generator.identity,
+        "sources": [source.origin for source in found.sources],
+        **{f"versions.{package}": version for package, version in found.versions.items()},
+    }
 
 
 def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -132,86 +103,82 @@ def _examples(
     before, after = _by_id(one), _by_id(other)
     found: dict[str, list[dict[str, Any]]] = {
         "added": [
-            _shown(row) | {"why": _arrival(row)} for i, row in after.items() if i not in before
+            _shown(example) | {"why": _arrival(example)}
+            for name, (example, _) in after.items()
+            if name not in before
         ],
-        "removed": [_shown(row) for i, row in before.items() if i not in after],
+        "removed": [_shown(example) for name, (example, _) in before.items() if name not in after],
         **{k: [] for k in ("rejected", "restored", "reworded", "relabelled", "reweighted")},
     }
-    for name, old in before.items():
-        new = after.get(name)
-        if new is not None:
-            for kind, change in _changes(old, new, settings):
-                found[kind].append(change)
+    for name in before:
+        if name not in after:
+            continue
+        for kind, change in _changes(before[name], after[name], settings):
+            found[kind].append(change)
     found["reweighted"].sort(key=lambda c: (-abs(c["after"] - c["before"]), c["id"]))
     return found
 
 
-def _by_id(dataset: Dataset) -> dict[str, dict[str, Any]]:
-    names = (
-        "id",
-        "text",
-        "text_pair",
-        "label",
-        "rejected",
-        "parent_id",
-        "round",
-        "weight_distribution",
-        "weight_label",
-    )
-    columns = [dataset.column(name) for name in names]
-    rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+_Weighted = tuple[Example, float]
+
+
+def _by_id(dataset: Dataset) -> dict[str, _Weighted]:
+    weighted = zip(dataset, dataset.weights.tolist(), strict=True)
+    return {example.id: (example, weight) for example, weight in weighted}
+
+
+def _shown(example: Example) -> dict[str, Any]:
     return {
-        row["id"]: row | {"weight": weight}
-        for row, weight in zip(rows, dataset.weights.tolist(), strict=True)
+        "id": example.id,
+        "text": example.text,
+        "label": example.label,
+        "kept": example.rejected is None,
+        "filter": example.rejected and example.rejected.filter,
     }
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "id": row["id"],
-        "text": row["text"],
-        "label": row["label"],
-        "kept": row["rejected"] is None,
-        "filter": row["rejected"] and row["rejected"]["filter"],
-    }
-
-
-def _arrival(row: Mapping[str, Any]) -> str:
-    if row["parent_id"]:
-        return f"rewritten from {row['parent_id']}"
-    return f"round {row['round']}" if row["round"] else "a request that the other run did not make"
+def _arrival(example: Example) -> str:
+    if example.parent_id:
+        return f"rewritten from {example.parent_id}"
+    if example.round:
+        return f"round {example.round}"
+    return "a request that the other run did not make"
 
 
 def _changes(
-    old: Mapping[str, Any], new: Mapping[str, Any], settings: Mapping[str, Any]
+    before: _Weighted, after: _Weighted, settings: Mapping[str, Any]
 ) -> list[tuple[str, dict[str, Any]]]:
     """What became of one example, most important first."""
+    (old, was), (new, now) = before, after
     found: list[tuple[str, dict[str, Any]]] = []
-    shown = {"id": new["id"], "text": new["text"], "label": new["label"]}
-    was, now = old["rejected"], new["rejected"]
-    if (was is None) != (now is None):
-        verdict = now or was
-        why = _why(verdict["filter"], settings, old["text"] != new["text"])
-        found.append(("rejected" if now else "restored", shown | verdict | {"why": why}))
-    if (old["text"], old["text_pair"]) != (new["text"], new["text_pair"]):
-        found.append(("reworded", shown | {"before": old["text"], "after": new["text"]}))
-    if old["label"] != new["label"]:
-        found.append(("relabelled", shown | {"before": old["label"], "after": new["label"]}))
-    if was is None and now is None:
-        size = max(abs(old["weight"]), abs(new["weight"]), 1e-9)
-        if abs(new["weight"] - old["weight"]) > _LEAST_REWEIGHTED * size:
-            parts = {
-                part: [old[f"weight_{part}"], new[f"weight_{part}"]]
-                for part in ("distribution", "label")
-            }
-            weights = {"before": old["weight"], "after": new["weight"]}
-            found.append(("reweighted", shown | weights | parts))
+    shown = {"id": new.id, "text": new.text, "label": new.label}
+    verdict = new.rejected or old.rejected
+    if verdict and not (old.rejected and new.rejected):
+        why = _why(verdict.filter, settings, old.text != new.text)
+        kind = "rejected" if new.rejected else "restored"
+        found.append((kind, shown | asdict(verdict) | {"why": why}))
+    if (old.text, old.text_pair) != (new.text, new.text_pair):
+        found.append(("reworded", shown | {"before": old.text, "after": new.text}))
+    if old.label != new.label:
+        found.append(("relabelled", shown | {"before": old.label, "after": new.label}))
+    if verdict is None and abs(now - was) > _LEAST_REWEIGHTED * max(was, now, 1e-9):
+        parts = {
+            "distribution": [old.weight_distribution, new.weight_distribution],
+            "label": [old.weight_label, new.weight_label],
+        }
+        found.append(("reweighted", shown | {"before": was, "after": now} | parts))
     return found
 
 
 def _why(name: str, settings: Mapping[str, Any], reworded: bool) -> str:
-    keys = _FILTER_KEYS.get(name, (f"curation.naturalness.{name}",))
-    changed = [f"{k}: {settings[k][0]} → {settings[k][1]}" for k in keys if k in settings]
+    """The settings that the filter reads and that differ, or what else it may be."""
+    own = FILTERS.own.get(name)
+    read = own.keys if own else (f"curation.filters.{name}",)
+    changed = [
+        f"{key}: {before} → {after}"
+        for key, (before, after) in settings.items()
+        if any(f"{key}.".startswith(f"{setting}.") for setting in read)
+    ]
     if changed:
         return ", ".join(changed)
     if reworded:
@@ -221,48 +188,54 @@ def _why(name: str, settings: Mapping[str, Any], reworded: bool) -> str:
 
 def _distributions(one: Dataset, other: Dataset) -> list[dict[str, Any]]:
     """Shares before and after, with their total variation and whether chance explains it."""
+
+    def compare(
+        name: str, read: Callable[[Dataset], Mapping[str, float]], *, tested: bool = True
+    ) -> dict[str, Any]:
+        return _distribution(name, read(one), read(other), tested=tested)
+
+    return [
+        compare("label", lambda side: _label_amounts(side.kept, [1.0] * len(side.kept))),
+        compare("register", lambda side: Counter(_registers(side.kept))),
+        compare("length", lambda side: Counter(_lengths(side.kept))),
+        compare("label by weight", lambda s: _label_amounts(s, s.weights.tolist()), tested=False),
+        compare("filter", lambda side: Counter(_filters(side)), tested=False),
+    ]
+
+
+def _distribution(
+    name: str, one: Mapping[str, float], other: Mapping[str, float], *, tested: bool
+) -> dict[str, Any]:
     from scipy.stats import chi2_contingency
 
-    found = []
-    for name, read in (("label", _labels), ("register", _registers), ("length", _lengths)):
-        counts = [Counter(read(side.kept)) for side in (one, other)]
-        keys = sorted({*counts[0], *counts[1]})
-        totals = [max(sum(c.values()), 1) for c in counts]
-        shares = {k: [c[k] / t for c, t in zip(counts, totals, strict=True)] for k in keys}
-        clear = None
-        if len(keys) > 1 and all(counts):
-            table = np.array([[c[k] for k in keys] for c in counts])
-            clear = float(chi2_contingency(table).pvalue)
-        found.append(_distribution(name, shares, clear))
-    weighted = [_weighted_labels(side) for side in (one, other)]
-    labels = sorted({*weighted[0], *weighted[1]})
-    shares = {k: [w.get(k, 0.0) for w in weighted] for k in labels}
-    found.append(_distribution("label by weight", shares, None))
-    return [*found, _rejection_counts(one, other)]
+    keys = sorted({*one, *other})
+    rows = np.array([[side.get(key, 0.0) for key in keys] for side in (one, other)])
+    totals = rows.sum(axis=1, keepdims=True)
+    shares = rows / np.where(totals > 0, totals, 1.0)
+    p = None
+    if tested and len(keys) > 1 and totals.all():
+        p = float(chi2_contingency(rows).pvalue)
+    distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
+    return {
+        "name": name,
+        "shares": dict(zip(keys, shares.T.tolist(), strict=True)),
+        "distance": distance,
+        "p": p,
+        "changed": distance > _LEAST_REWEIGHTED if p is None else p < _CLEAR,
+    }
 
 
-def _distribution(name: str, shares: dict[str, list[float]], p: float | None) -> dict[str, Any]:
-    distance = sum(abs(a - b) for a, b in shares.values()) / 2
-    changed = distance > _LEAST_REWEIGHTED if p is None else p < _CLEAR
-    return {"name": name, "shares": shares, "distance": distance, "p": p, "changed": changed}
+def _label_amounts(dataset: Dataset, amounts: Sequence[float]) -> dict[str, float]:
+    """The sum of the amounts by label or tag."""
+    found: dict[str, float] = defaultdict(float)
+    for label, amount in zip(dataset.labels, amounts, strict=True):
+        for one in label if isinstance(label, list) else [label]:
+            found[str(one)] += amount
+    return found
 
 
-def _rejection_counts(one: Dataset, other: Dataset) -> dict[str, Any]:
-    counts = [
-        Counter(r["filter"] if r else "kept" for r in side.column("rejected"))
-        for side in (one, other)
-    ]
-    sizes = [max(len(one), 1), max(len(other), 1)]
-    keys = sorted({*counts[0], *counts[1]})
-    shares = {k: [c[k] / n for c, n in zip(counts, sizes, strict=True)] for k in keys}
-    return _distribution("filter", shares, None)
-
-
-def _labels(dataset: Dataset) -> list[str]:
-    labels: list[str] = []
-    for label in dataset.labels:
-        labels += [str(one) for one in (label if isinstance(label, list) else [label])]
-    return labels
+def _filters(dataset: Dataset) -> list[str]:
+    return [row["filter"] if row else "kept" for row in dataset.column("rejected")]
 
 
 def _registers(dataset: Dataset) -> list[str]:
@@ -273,15 +246,6 @@ def _registers(dataset: Dataset) -> list[str]:
 def _lengths(dataset: Dataset) -> list[str]:
     edges: Sequence[tuple[int, str]] = ((20, "1-20"), (40, "21-40"), (80, "41-80"), (10**9, "81-"))
     return [next(n for most, n in edges if len(text) <= most) for text in dataset.texts]
-
-
-def _weighted_labels(dataset: Dataset) -> dict[str, float]:
-    found: Counter[str] = Counter()
-    for label, weight in zip(dataset.labels, dataset.weights.tolist(), strict=True):
-        for one in label if isinstance(label, list) else [label]:
-            found[str(one)] += weight
-    total = sum(found.values()) or 1.0
-    return {label: weight / total for label, weight in found.items()}
 
 
 def explain_example(run: Run, example_id: str) -> dict[str, Any]:

@@ -39,12 +39,12 @@ from japagen.llm.backend import (
     Prompt,
     Request,
     Scorer,
+    load_generator,
 )
 from japagen.llm.budget import Purse, yen
 from japagen.llm.ledger import Ledger, ledger_errors
-from japagen.llm.masking import prepare
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.registry import load_generator
+from japagen.llm.requests import prepare
 from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
 from japagen.pipeline.refining import why_not
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests

@@ -12,10 +12,9 @@ from japagen.config.task import Task
 from japagen.config.task_data import TaskData, load_data, load_sources
 from japagen.data.dataset import Dataset, Example
 from japagen.generation import pairs, planner
-from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request
-from japagen.llm.masking import prepare
+from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request, load_generator
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.registry import load_generator
+from japagen.llm.requests import prepare
 from japagen.pipeline.steps.generate import find_registers, load_analyzer, plan, shots_of
 
 

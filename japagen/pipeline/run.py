@@ -19,8 +19,9 @@ from japagen.curation.register_control import (
     rewrite_by_rules,
 )
 from japagen.data.dataset import SYNTHESISED, Dataset
-from japagen.data.files import digest, read_json, write_json, write_text
+from japagen.data.files import digest, read_json, write_text
 from japagen.data.formats import write_examples
+from japagen.data.summary import RunSummary
 from japagen.errors import JapagenError
 from japagen.generation import coverage, planner
 from japagen.listener import Listener, Silent
@@ -46,7 +47,7 @@ from japagen.pipeline.steps.generate import (
 )
 from japagen.pipeline.steps.labels import LabelChecker, pseudo_label, without_learnt
 from japagen.pipeline.steps.synthesis import replace_texts
-from japagen.pipeline.steps.train import MODEL, Arms
+from japagen.pipeline.steps.train import MODEL, Arms, errors_of
 from japagen.reporting.cards import model_card
 
 if TYPE_CHECKING:
@@ -422,7 +423,7 @@ class _Pipeline:
     def _classifier(self) -> Classifier:
         return Run(self.directory.path).classifier
 
-    def _model_card(self, found: dict[str, Any]) -> str:
+    def _model_card(self, found: RunSummary) -> str:
         card = read_json(self.directory.file(MODEL, "japagen.json"))
         apart = "pair_head" in card
         return model_card(found, self.task.training.encoder, card["prefix"], apart=apart)
@@ -435,27 +436,26 @@ class _Pipeline:
         parts.seconds = seconds
         assert parts.dataset is not None
         if coverage.wants_coverage(self.task):
-            covered = coverage.measure_coverage(
+            parts.coverage = coverage.measure_coverage(
                 self.task, parts.dataset, parts.named, self.analyzer.tagger
             )
-            parts.coverage = {label: part.to_dict() for label, part in covered.items()}
-        version = record_version(self.directory.file("versions.json"), parts.dataset, self.task)
-        found = {
-            "created": self.directory.created,
-            **summary.collect(parts),
-            "dataset": {name: version[name] for name in ("hash", "parent")},
-        }
-        found["errors"] = self.measuring.with_nearest(
-            found["errors"],
+        errors = self.measuring.with_nearest(
+            errors_of(self.task, self.data, parts.with_synthetic),
             parts.dataset,
             self.chosen.kept if self.chosen is not None else None,
             parts.pseudo.texts,
             self.vectors,
         )
-        write_json(self.directory.file("metrics.json"), found)
+        found = summary.collect(
+            parts,
+            errors,
+            created=self.directory.created,
+            version=record_version(self.directory.file("versions.json"), parts.dataset, self.task),
+        )
+        found.save(self.directory.file("metrics.json"))
         write_examples(self.directory.file("examples.jsonl"), parts.dataset)
         write_text(self.directory.file(MODEL, "README.md"), self._model_card(found))
-        fingerprint = {"metrics": found, "examples": parts.dataset.fingerprint}
+        fingerprint = {"metrics": found.to_dict(), "examples": parts.dataset.fingerprint}
 
         def make() -> str:
             from japagen.reporting.report import render_report

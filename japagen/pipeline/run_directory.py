@@ -19,6 +19,7 @@ from japagen.config.task import Task
 from japagen.data.dataset import Dataset
 from japagen.data.files import digest, read_json, write_json
 from japagen.data.formats import load_dataset
+from japagen.data.summary import RunSummary
 from japagen.errors import DamagedError, JapagenError
 
 if TYPE_CHECKING:
@@ -276,12 +277,16 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json holds."""
+        """What metrics.json holds, as plain dictionaries."""
         path = self._need("metrics.json", "run CONFIG")
-        found = read_json(path)
-        if not isinstance(found, dict) or "task" not in found:
-            raise DamagedError(path)
+        RunSummary.load(path)  # refuses what is not the file of a run
+        found: dict[str, Any] = read_json(path)
         return found
+
+    @cached_property
+    def summary(self) -> RunSummary:
+        """What metrics.json holds, with names and types."""
+        return RunSummary.load(self._need("metrics.json", "run CONFIG"))
 
     @cached_property
     def dataset(self) -> Dataset:

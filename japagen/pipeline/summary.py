@@ -1,28 +1,43 @@
-"""Collects what a run measured into one JSON-ready mapping, metrics.json."""
+"""Collects what a run measured into its summary, which metrics.json holds."""
 
 from __future__ import annotations
 
+import math
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from japagen.config.sections import Knowledge
+from japagen.config.sections import Economics, Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability
 from japagen.data.dataset import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
-from japagen.evaluation.economics import economics_of
+from japagen.data.summary import (
+    Bounds,
+    BreakEven,
+    EconomicsSummary,
+    LabelCounts,
+    LabelCoverage,
+    Labelling,
+    QueryCosts,
+    RunCosts,
+    RunSummary,
+    SourceValue,
+    Worth,
+)
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.llm.backend import GeneratorInfo
-from japagen.pipeline.sources import SourceValue, report_sources
+from japagen.pipeline.sources import report_sources
 from japagen.pipeline.steps.labels import Pseudo
-from japagen.pipeline.steps.train import Baseline, Seeded, errors_of, scores_of
+from japagen.pipeline.steps.train import Baseline, Seeded, scores_of
 
 _PACKAGES = ("torch", "transformers", "fugashi", "unidic-lite", "scipy", "xllamacpp")
 
@@ -81,60 +96,77 @@ class Parts:
     audit: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
-    coverage: dict[str, Any] | None = None
+    coverage: Mapping[str, LabelCoverage] | None = None
     latency: float | None = None
 
 
-def collect(parts: Parts) -> dict[str, Any]:
-    """Returns everything a report shows; what was not measured is None."""
+def collect(
+    parts: Parts,
+    errors: Sequence[Mapping[str, Any]],
+    *,
+    created: str | None = None,
+    version: Mapping[str, Any] | None = None,
+) -> RunSummary:
+    """Returns everything a report shows; what was not measured is None.
+
+    Args:
+        parts: What the stages handed over.
+        errors: Test texts that were got wrong, with the training texts nearest to them.
+        created: When the run was begun, ISO 8601.
+        version: The dataset's version, as `record_version` gives it.
+    """
     task, dataset = parts.task, parts.dataset
     assert dataset is not None
-    found = {
-        "japagen": version("japagen"),
-        "task": {
-            "name": task.name,
-            "description": task.description,
-            "text_type": task.text_type,
-            "labels": task.labels,
-            "kind": task.kind,
-            "pair": task.pair and task.pair.model_dump(),
-            "seed": task.seed,
-        },
-        "generator": _generator(parts.generator),
-        "sources": [report.to_dict() for report in report_sources(dataset, parts)],
-        "counts": _counts(parts, dataset),
-        "per_label": _per_label(parts, dataset),
-        "rejections": rejection_counts(dataset),
-        "registers": _registers(parts, dataset),
-        "audit": parts.audit,
-        "rounds": _rounds(parts),
-        "coverage": parts.coverage,
-        "alignment": parts.alignment,
-        "diversity": parts.diversity,
-        "gradient_matching": parts.matching,
-        "pseudo_labels": parts.pseudo.found,
-        "mix": parts.mix,
-        "scores": scores_of(
-            task,
-            parts.data,
-            parts.with_synthetic,
-            parts.gold_only,
-            parts.baselines,
-            used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
-        ),
-        "leakage": _leakage(parts, dataset),
-        "errors": errors_of(task, parts.data, parts.with_synthetic),
-        "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
-        "seconds": parts.seconds,
-        "versions": _versions(),
-        "dictionary": (parts.alignment or {}).get("dictionary"),
-        "encoder": parts.encoder,
-    }
+    summary = RunSummary.model_validate(
+        {
+            "created": created,
+            "japagen": package_version("japagen"),
+            "task": {
+                "name": task.name,
+                "description": task.description,
+                "text_type": task.text_type,
+                "labels": task.labels,
+                "kind": task.kind,
+                "pair": task.pair and task.pair.model_dump(),
+                "seed": task.seed,
+            },
+            "generator": _generator(parts.generator),
+            "counts": _counts(parts, dataset),
+            "per_label": _per_label(parts, dataset),
+            "rejections": rejection_counts(dataset),
+            "registers": _registers(parts, dataset),
+            "audit": parts.audit,
+            "rounds": _rounds(parts),
+            "coverage": parts.coverage,
+            "alignment": parts.alignment,
+            "diversity": parts.diversity,
+            "gradient_matching": parts.matching,
+            "pseudo_labels": parts.pseudo.found,
+            "mix": parts.mix,
+            "scores": scores_of(
+                task,
+                parts.data,
+                parts.with_synthetic,
+                parts.gold_only,
+                parts.baselines,
+                used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
+            ),
+            "leakage": _leakage(parts, dataset),
+            "errors": errors,
+            "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
+            "seconds": parts.seconds,
+            "versions": _versions(),
+            "dictionary": parts.alignment and parts.alignment["dictionary"],
+            "encoder": parts.encoder,
+            "dataset": version and {name: version[name] for name in ("hash", "parent")},
+        }
+    )
+    summary = summary.model_copy(update={"sources": report_sources(dataset, parts, summary)})
     # The record of another run says nothing of what its texts have cost.
     free = parts.generator is not None and parts.generator.local
     free = free and task.generator.backend != "replay"
-    economics = economics_of(task.economics, found, free=free, latency=parts.latency)
-    return {**found, "economics": economics}
+    economics = economics_of(task.economics, summary, free=free, latency=parts.latency)
+    return summary.model_copy(update={"economics": economics})
 
 
 def rejection_counts(dataset: Dataset) -> dict[str, int]:
@@ -192,40 +224,33 @@ def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     }
 
 
-def _per_label(parts: Parts, dataset: Dataset) -> dict[str, dict[str, float | None]]:
-    space = parts.task.label_space()
+def _per_label(parts: Parts, dataset: Dataset) -> dict[str, LabelCounts]:
+    space, own = parts.task.label_space(), dataset.kept
 
-    def tags(label: Any) -> list[str]:
-        return space.tags(space.name(label))
+    def tally(labels: Iterable[Any], amounts: Iterable[float] = repeat(1)) -> dict[str, float]:
+        """The sum of the amounts by label or tag."""
+        found = dict.fromkeys(parts.task.labels, 0.0)
+        for label, amount in zip(labels, amounts, strict=False):
+            for tag in space.tags(space.name(label)):
+                found[tag] += amount
+        return found
 
-    def count(labels: Iterable[Any]) -> Counter[str]:
-        return Counter(tag for label in labels for tag in tags(label))
-
-    gold = count(parts.data.gold.labels) if parts.data.gold is not None else Counter[str]()
-    first = np.flatnonzero([how is None for how in dataset.column("derived")])
-    written = dataset.take(first)
+    gold = tally(parts.data.gold.labels if parts.data.gold is not None else ())
+    written = dataset.take(np.flatnonzero([how is None for how in dataset.column("derived")]))
     asked = zip(written.column("label_asked"), written.labels, strict=True)
     # Counted under the label it was written for, whatever it was found to have.
-    made = count(label if given is None else given for given, label in asked)
-    kept = count(dataset.kept.labels)
-    trust: dict[str, list[float]] = {label: [] for label in parts.task.labels}
-    own = dataset.kept
-    for row, trusted in zip(own.labels, own.column("weight_label"), strict=True):
-        for label in tags(row):
-            trust[label].append(trusted)
-    weight: dict[str, float] = dict.fromkeys(parts.task.labels, 0.0)
-    for row, w in zip(dataset.labels, dataset.weights, strict=True):
-        for label in tags(row):
-            weight[label] += float(w)
+    made = tally(label if given is None else given for given, label in asked)
+    kept, trust = tally(own.labels), tally(own.labels, own.column("weight_label"))
+    weight = tally(dataset.labels, dataset.weights.tolist())
     total = sum(weight.values()) or 1.0
     return {
-        label: {
-            "gold": gold.get(label, 0),
-            "generated": made.get(label, 0),
-            "kept": kept.get(label, 0),
-            "label_trust": float(np.mean(trust[label])) if trust[label] else None,
-            "weight_share": weight[label] / total,
-        }
+        label: LabelCounts(
+            gold=int(gold[label]),
+            generated=int(made[label]),
+            kept=int(kept[label]),
+            label_trust=trust[label] / kept[label] if kept[label] else None,
+            weight_share=weight[label] / total,
+        )
         for label in parts.task.labels
     }
 
@@ -237,17 +262,8 @@ def _rounds(parts: Parts) -> dict[str, Any] | None:
     return {
         "planned": parts.task.generation.rounds,
         "stopped": parts.rounds[-1]["stopped"],
-        "rounds": [
-            {key: row[key] for key in ("round", "requests", "kept", "named", "distances")}
-            | {"missing": {label: _items(rows) for label, rows in row["missing"].items()}}
-            for row in parts.rounds
-        ],
+        "rounds": parts.rounds,
     }
-
-
-def _items(missing: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    keys = ("kind", "item", "target", "synthetic", "chance")
-    return [{key: row[key] for key in keys} for row in missing]
 
 
 def _name(row: Mapping[str, Any] | None) -> str:
@@ -267,45 +283,51 @@ def _registers(parts: Parts, dataset: Dataset) -> dict[str, Any] | None:
     names = ("label_asked", "register_asked", "register_seen", "derived", "rejected")
     space = parts.task.label_space()
     rows = [
-        {
-            "tags": [] if label is None else space.tags(space.name(label)),
-            "asked": asked and _name(asked),
-            "seen": _name(seen),
-            "child": derived is not None,
-            "rewritten": derived == REWRITTEN,
-            "kept": not rejected,
-            "usable": not rejected or rejected["filter"] in (*HELD_BACK, SYNTHESISED),
-        }
+        _Row(
+            tags=[] if label is None else space.tags(space.name(label)),
+            asked=asked and _name(asked),
+            seen=_name(seen),
+            derived=derived,
+            kept=not rejected,
+            usable=not rejected or rejected["filter"] in (*HELD_BACK, SYNTHESISED),
+        )
         for label, asked, seen, derived, rejected in zip(*map(dataset.column, names), strict=True)
     ]
-    kept = [r for r in rows if r["kept"]]
-    if not any(row for row in dataset.kept.column("register_seen")):
+    if not any(dataset.kept.column("register_seen")):
         return None
-    gold = parts.gold
     found = {
-        "gold": _shares(map(_name, gold.column("register_seen"))) if gold else {},
-        **_asked_and_seen(rows, kept),
-        "rewritten": sum(bool(r["rewritten"]) for r in kept),
+        "gold": _shares(map(_name, parts.gold.column("register_seen"))) if parts.gold else {},
+        **_asked_and_seen(rows),
+        "rewritten": sum(row.kept and row.derived == REWRITTEN for row in rows),
     }
     found["per_label"] = {
-        label: _asked_and_seen(
-            [r for r in rows if label in r["tags"]], [r for r in kept if label in r["tags"]]
-        )
+        label: _asked_and_seen([row for row in rows if label in row.tags])
         for label in parts.task.labels
         if found["asked"]
     }
     return found
 
 
-def _asked_and_seen(rows: list[dict[str, Any]], kept: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shares as asked, seen before and seen after, and how far each is from what was asked."""
-    first = [r for r in rows if r["asked"] and not r["child"]]
-    usable = [r for r in first if r["usable"]]
-    asked = _shares(r["asked"] for r in first) if first else {}
-    before, after = (_shares(r["seen"] for r in side) for side in (usable, kept))
+class _Row(NamedTuple):
+    """One text: the register asked for and the one seen, and what became of it."""
 
-    def match(side: list[dict[str, Any]]) -> float | None:
-        both = [r["asked"] == r["seen"] for r in side if r["asked"]]
+    tags: list[str]
+    asked: str | None
+    seen: str
+    derived: str | None
+    kept: bool
+    usable: bool
+
+
+def _asked_and_seen(rows: list[_Row]) -> dict[str, Any]:
+    """Shares as asked, seen before and seen after, and how far each is from what was asked."""
+    first = [row for row in rows if row.asked and row.derived is None]
+    usable, kept = [row for row in first if row.usable], [row for row in rows if row.kept]
+    asked = _shares(row.asked for row in first if row.asked) if first else {}
+    before, after = (_shares(row.seen for row in side) for side in (usable, kept))
+
+    def match(side: list[_Row]) -> float | None:
+        both = [row.asked == row.seen for row in side if row.asked]
         return sum(both) / len(both) if both else None
 
     def distance(seen: Mapping[str, float]) -> float | None:
@@ -349,7 +371,121 @@ def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            found[package] = package_version(package)
         except PackageNotFoundError:
             continue
     return found
+
+
+# What a run saves and costs: labelling by hand, and asking a language model for every text.
+
+
+def economics_of(
+    settings: Economics,
+    summary: RunSummary,
+    *,
+    free: bool = False,
+    latency: float | None = None,
+) -> EconomicsSummary:
+    """Returns the return on investment; what is unknown is None.
+
+    Args:
+        settings: The assumptions.
+        summary: The rest of what the run measured.
+        free: Whether nobody charges for the generator's tokens.
+        latency: Seconds that the classifier takes for one text.
+    """
+    run, llm = _run_costs(settings, summary, free), _llm_costs(settings, summary)
+    yen = None if latency is None else _machine(settings, latency)
+    classifier = QueryCosts(seconds=latency, yen=yen)
+    return EconomicsSummary(
+        assumptions=settings.model_dump(),
+        labelling=_labelling(settings, summary),
+        run=run,
+        query={"llm": llm, "classifier": classifier},
+        break_even=_break_even(settings, run.yen, llm.yen, classifier.yen or 0.0),
+    )
+
+
+def _labelling(settings: Economics, summary: RunSummary) -> Labelling:
+    """Labelling that the synthetic set stands for, where it stands for any."""
+    worth = summary.mix.curves.worth if summary.mix and summary.mix.curves else None
+    state = _labelling_state(summary, worth)
+    if worth is None or state not in ("worth", "beyond"):
+        return Labelling(state=state)
+    labels = len(summary.per_label)
+    per_label = Bounds(value=worth.texts, low=worth.low, high=worth.high, limit=worth.limit)
+    texts = per_label.times(labels)
+    hours = texts.times(1 / settings.texts_per_hour)
+    yen = hours.times(settings.yen_per_hour)
+    return Labelling(
+        state=state, labels=labels, per_label=per_label, texts=texts, hours=hours, yen=yen
+    )
+
+
+def _labelling_state(summary: RunSummary, worth: Worth | None) -> str:
+    if summary.synthetic_share == 0:
+        return "not_used"
+    if worth is None:
+        return "not_measured"
+    # What cross-validation on gold promised has failed on the test texts.
+    if summary.scores and summary.scores.verdict == "worse":
+        return "worse"
+    if worth.texts is None:
+        return "beyond"
+    return "worth" if worth.texts > 0 else "none"
+
+
+def _run_costs(settings: Economics, summary: RunSummary, free: bool) -> RunCosts:
+    seconds = sum(summary.seconds.values())
+    charged, machine = _charged(summary, free), _machine(settings, seconds)
+    return RunCosts(
+        seconds=seconds,
+        generator_yen=charged,
+        machine_yen=machine,
+        yen=None if charged is None else charged + (machine or 0.0),
+    )
+
+
+def _charged(summary: RunSummary, free: bool) -> float | None:
+    """What the run's own generator and those that wrote its files have charged, if all is known."""
+    files = [source.yen for source in summary.sources if source.kind == "file"]
+    given = [source.yen for source in summary.sources if source.kind == "generator"]
+    metered = (summary.cost or {}).get("yen", 0.0 if free else None)
+    own = [metered if yen is None else yen for yen in given] or ([] if files else [metered])
+    charged = [yen for yen in (*own, *files) if yen is not None]
+    return sum(charged) if len(charged) == len(own) + len(files) else None
+
+
+def _machine(settings: Economics, seconds: float) -> float | None:
+    rate = settings.machine_yen_per_hour
+    return None if rate is None else seconds / 3600 * rate
+
+
+def _llm_costs(settings: Economics, summary: RunSummary) -> QueryCosts:
+    """An answer of the run's own generator, which writes a text where a query names a label."""
+    cost, given = summary.cost or {}, settings.llm_yen_per_1000
+    answers = cost.get("answers") or 0
+    tokens = cost.get("prompt_tokens", 0) + cost.get("completion_tokens", 0)
+    # A server that does not count its tokens leaves 0, which is no measurement.
+    measured = bool(answers and tokens)
+    priced = measured and "yen" in cost
+    own = cost["yen"] / answers if priced else None
+    return QueryCosts(
+        tokens=tokens / answers if measured else None,
+        seconds=cost["request_seconds"] / answers if answers else None,
+        yen=own if given is None else given / 1000,
+        price="given" if given is not None else "measured" if priced else None,
+    )
+
+
+def _break_even(
+    settings: Economics, spent: float | None, theirs: float | None, ours: float
+) -> BreakEven:
+    """How many queries until the run has cost less than asking a model for each."""
+    if theirs is None or spent is None:
+        return BreakEven(state="not_measured")
+    if theirs <= ours:
+        return BreakEven(state="never")
+    queries = math.ceil(spent / (theirs - ours))
+    return BreakEven(state="reached", queries=queries, months=queries / settings.queries_per_month)

@@ -3,65 +3,86 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from japagen.data.dataset import Dataset
+from japagen.data.summary import (
+    AlignmentSummary,
+    Change,
+    RegisterSummary,
+    RunSummary,
+    ScoreSummary,
+    TaskSummary,
+    TermsSummary,
+)
 from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
 from japagen.japanese.registers import OTHER, PRESETS
-from japagen.reporting import sections_training
-from japagen.reporting.sections_overview import files, listed
-from japagen.reporting.text import Words, added, not_used
+from japagen.reporting.sections_overview import SIDES, STEPS
+from japagen.reporting.sections_training import lines, own_arms
+from japagen.reporting.text import Words
 
+_WORDS = Words("en")
+MISSING = "not measured"
+_NOT_MEASURED = f"{MISSING.capitalize()}."
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def dataset_card(metrics: Mapping[str, Any], dataset: Dataset) -> str:
+def dataset_card(summary: RunSummary, dataset: Dataset) -> str:
     """Returns the card of a run's dataset: Markdown with YAML front matter.
 
     Args:
-        metrics: What metrics.json holds; parts that are None read "not measured".
+        summary: What the run measured; parts that are None read "not measured".
         dataset: The examples, rejected ones included.
     """
-    task = metrics["task"]
+    task, kept = summary.task, f"{summary.counts.kept:,}"
+    rejections = table(("reason", "texts"), summary.rejections.items())
+    kind = plain(task.text_type or "文章")
+    size = next((name for limit, name in _SIZES if len(dataset.kept) < limit), "n>1M")
+    front = {
+        "language": ["ja"],
+        "pretty_name": _one_line(task.name),
+        "task_categories": ["text-classification"],
+        "tags": ["synthetic", "japanese", "japagen"],
+        "size_categories": [size],
+    }
     parts = [
-        _front_matter(task, len(dataset.kept)),
-        f"# {plain(task['name'])}",
-        _introduction(metrics),
-        _making(metrics, dataset),
+        f"---\n{to_yaml(front)}---",
+        f"# {plain(task.name)}",
+        f"{kept} synthetic Japanese texts ({kind}) with labels and weights{_about(task)}",
+        f"LLM が書いた日本語の合成テキスト {kept} 件です。人による確認はしていません。"
+        "利用条件（Terms）と限界（Limits）を必ずお読みください。",
+        _making(summary, dataset),
         "## Labels",
         table(
             ("label", "meaning", "gold", "generated", "kept", "share of weight"),
             [
                 (
                     label,
-                    task["labels"].get(label, ""),
-                    row["gold"],
-                    row["generated"],
-                    row["kept"],
-                    share(row["weight_share"]),
+                    task.labels.get(label, ""),
+                    row.gold,
+                    row.generated,
+                    row.kept,
+                    _WORDS.share(row.weight_share),
                 )
-                for label, row in metrics["per_label"].items()
+                for label, row in summary.per_label.items()
             ],
         ),
         "## Registers",
-        _registers(metrics.get("registers")),
+        _registers(summary.registers) if summary.registers else _NOT_MEASURED,
         "## Rejected texts",
-        table(("reason", "texts"), metrics["rejections"].items())
-        if metrics["rejections"]
-        else "None.",
+        rejections if summary.rejections else "None.",
         "## Alignment",
-        _alignment(metrics.get("alignment")),
+        _alignment(summary.alignment) if summary.alignment else _NOT_MEASURED,
         "## Scores",
-        _scores(metrics),
+        _scores(summary, summary.scores) if summary.scores else _NOT_MEASURED,
         "## Terms of the generator's output",
-        terms_of(metrics),
+        terms_of(summary),
         "## Limits",
         _LIMITS,
         "## How to reproduce",
-        _reproduction(metrics),
+        _reproduction(summary),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -77,186 +98,157 @@ _LIMITS = """\
 - Registers are read from word forms. Whether honorifics are used correctly is not judged."""
 
 
-def _front_matter(task: Mapping[str, Any], kept: int) -> str:
-    size = next((name for limit, name in _SIZES if kept < limit), "n>1M")
-    front = {
-        "language": ["ja"],
-        # A line of dashes in a name would end the front matter.
-        "pretty_name": " ".join(task["name"].split()),
-        "task_categories": ["text-classification"],
-        "tags": ["synthetic", "japanese", "japagen"],
-        "size_categories": [size],
-    }
-    return f"---\n{to_yaml(front)}---"
+def _one_line(name: str) -> str:
+    """A name for the front matter, which a line of dashes would end."""
+    return " ".join(name.split())
 
 
-def _introduction(metrics: Mapping[str, Any]) -> str:
-    task, kept = metrics["task"], f"{metrics['counts']['kept']:,}"
-    about = f": {plain(task['description'])}" if task.get("description") else ""
-    kind = plain(task.get("text_type") or "文章")
-    return (
-        f"{kept} synthetic Japanese texts ({kind}) with labels and weights{about}\n\n"
-        f"LLM が書いた日本語の合成テキスト {kept} 件です。人による確認はしていません。"
-        "利用条件（Terms）と限界（Limits）を必ずお読みください。"
-    )
+def _about(task: TaskSummary) -> str:
+    return f": {plain(task.description)}" if task.description else ""
 
 
-def _making(metrics: Mapping[str, Any], dataset: Dataset) -> str:
-    counts = metrics["counts"]
+def _making(summary: RunSummary, dataset: Dataset) -> str:
+    counts = summary.counts
     prompts = sorted({p for p in dataset.column("prompt_id") if p})
-    method = (metrics.get("alignment") or {}).get("method", "none")
-    weighted = "" if method == "none" else " and weighted towards gold"
-    unseen = f" {counts['test']:,} test texts took no part in it." if counts["test"] else ""
-    steps = (
-        "gold",
-        "unlabelled",
-        "requested",
-        "failed",
-        "generated",
-        "rewritten",
-        "synthesised",
-        "rejected",
-        "kept",
-    )
+    unweighted = summary.alignment is None or summary.alignment.method == "none"
+    weighted = "" if unweighted else " and weighted towards gold"
+    unseen = f" {counts.test:,} test texts took no part in it." if counts.test else ""
+    steps = [(step, counts.at(step)) for step in ("gold", "unlabelled", *STEPS)]
     return "\n\n".join(
         [
             "## How it was made",
-            f"Written by {writers_of(metrics)}, then filtered{weighted} "
-            f"by japagen {metrics['japagen']}. "
+            f"Written by {writers_of(summary)}, then filtered{weighted} "
+            f"by japagen {summary.japagen}. "
             f"Prompts: {', '.join(map(plain, prompts)) or 'unknown'}.{unseen}",
-            table(("step", "texts"), [(s, f"{counts[s]:,}") for s in steps if s in counts]),
-            *_sources(metrics),
+            table(("step", "texts"), [(s, f"{n:,}") for s, n in steps if n is not None]),
+            *_sources(summary),
         ]
     )
 
 
-def writers_of(metrics: Mapping[str, Any]) -> str:
+def writers_of(summary: RunSummary) -> str:
     """Who wrote the synthetic texts: the generator, and unknown models that left files."""
-    generator, named = metrics.get("generator"), files(metrics)
-    own = [f"{plain(generator['name'])} (`{plain(generator['identity'])}`)"] if generator else []
-    if named:
-        whose = "an unknown model" if len(named) == 1 else "unknown models"
-        which = "the file" if len(named) == 1 else "the files"
-        own.append(f"{whose}, from {which} {', '.join(map(plain, named))}")
+    generator, files = summary.generator, summary.files
+    own = [f"{plain(generator.name)} (`{plain(generator.identity)}`)"] if generator else []
+    if files:
+        whose = "an unknown model" if len(files) == 1 else "unknown models"
+        which = "the file" if len(files) == 1 else "the files"
+        own.append(f"{whose}, from {which} {', '.join(map(plain, files))}")
     return ", and ".join(own) or "an unknown model"
 
 
-def _sources(metrics: Mapping[str, Any]) -> list[str]:
+def _sources(summary: RunSummary) -> list[str]:
     """The sources side by side, where there is more to say than who the generator is."""
-    if not files(metrics):
+    if not summary.files:
         return []
     rows = [
         (
-            source["name"],
-            source["origin"],
-            f"{source['texts']:,}",
-            f"{source['kept']:,}",
-            share(source["label_trust"]),
-            number(source["distance"]),
-            share(source["value"]["share"]),
+            source.name,
+            source.origin,
+            f"{source.texts:,}",
+            f"{source.kept:,}",
+            _WORDS.share(source.label_trust),
+            _WORDS.number(source.distance),
+            _WORDS.share(source.value.share),
         )
-        for source in listed(metrics)
+        for source in summary.sources
     ]
     heads = ("source", "file or model", "texts", "kept", "mean label confidence")
     return [table((*heads, "AUC against gold", "share of the training loss"), rows)]
 
 
-def _registers(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return not_measured()
-    sides = ("gold", "asked", "before", "seen")
+def _registers(found: RegisterSummary) -> str:
+    sides = [found.side(side) for side in SIDES]
     rows = [
-        (name, *(share(found[side].get(name, 0.0) if found.get(side) else None) for side in sides))
+        (name, *(_WORDS.share(side.get(name, 0.0) if side else None) for side in sides))
         for name in (*PRESETS, OTHER)
-        if any(name in (found.get(side) or {}) for side in sides)
+        if any(name in side for side in sides)
     ]
     match = (
-        f"Written in the register asked for: {share(found.get('match_before'))} as generated, "
-        f"{share(found.get('match'))} after control."
+        f"Written in the register asked for: {_WORDS.share(found.match_before)} as generated, "
+        f"{_WORDS.share(found.match)} after control."
     )
-    return f"{table(('register', *sides), rows)}\n\n{match}"
+    return f"{table(('register', *SIDES), rows)}\n\n{match}"
 
 
-def _alignment(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return not_measured()
-    prior, diagnostics = found.get("prior") or {}, found.get("diagnostics") or {}
-    size = diagnostics.get("effective_sample_size") or {}
-    names = ("label_distance", "word_divergence", "pos_divergence", "two_sample_auc")
+def _alignment(found: AlignmentSummary) -> str:
+    prior, diagnostics = found.prior, found.diagnostics
+    size, unknown = diagnostics.effective_sample_size, Change(None, None)
+    changes = {
+        "label distance": diagnostics.label_distance,
+        "word divergence": diagnostics.word_divergence or unknown,
+        "pos divergence": diagnostics.pos_divergence or unknown,
+        "two sample auc": diagnostics.two_sample_auc,
+    }
     rows = [
-        (name.replace("_", " "), *(bounded((diagnostics.get(name) or {}).get(s)) for s in _WHEN))
-        for name in names
+        (name, _WORDS.interval(change.before), _WORDS.interval(change.after))
+        for name, change in changes.items()
     ]
     return "\n\n".join(
         [
-            f"Method: {found['method']}. Label prior: {prior.get('how', MISSING)}. "
-            f"{plain(prior.get('why', ''))}",
-            f"Effective sample size: {number(size.get('rows'), '.0f')} "
-            f"({share(size.get('share'))} of the kept texts).",
-            table(("distance", *_WHEN), rows),
+            f"Method: {found.method}. Label prior: {prior.how}. {plain(prior.why)}",
+            f"Effective sample size: {_WORDS.count(size.rows)} "
+            f"({_WORDS.share(size.share)} of the kept texts).",
+            table(("distance", "before", "after"), rows),
         ]
     )
 
 
-_WHEN = ("before", "after")
-
-
-def _scores(metrics: Mapping[str, Any]) -> str:
-    found, leakage = metrics.get("scores"), metrics.get("leakage")
-    if not found:
-        return not_measured()
-    arms = [found.get(name) or {} for name in ("gold_only", "with_synthetic")]
+def _scores(summary: RunSummary, found: ScoreSummary) -> str:
     more = {"unlabelled": "unlabelled text", "both": "these and unlabelled texts"}
-    said = more.get(added(metrics), "these texts")
-    rows = [
-        (name.replace("_", "-"), *(number(arm.get(name)) for arm in arms))
-        for name in (*found["metrics"], "mean_absolute_error", "ece")
-        if any(arm.get(name) is not None for arm in arms)
-    ]
-    gain = bounded(found.get("gain"), sign="+")
-    overlap = share((leakage or {}).get("max_overlap"))
+    said = more.get(summary.added, "these texts")
+    rows = []
+    for name in (*found.metrics, "mean_absolute_error", "ece"):
+        arms = (found.gold_only, found.with_synthetic)
+        values = [arm.score(name) if arm else None for arm in arms]
+        if any(value is not None for value in values):
+            rows.append((_metric(name), *map(_WORDS.number, values)))
+    overlap = _WORDS.share(summary.leakage.max_overlap if summary.leakage else None)
     return "\n\n".join(
         [
-            f"A classifier trained with and without {said}, on {found['n']:,} test texts.",
+            f"A classifier trained with and without {said}, on {found.n:,} test texts.",
             table(("score", "gold only", f"with {said}"), rows),
-            f"Gain in {found['metric'].replace('_', '-')}: {gain}. The interval is a 95% interval "
-            "over the test texts. "
+            f"Gain in {_metric(found.metric)}: {_WORDS.interval(found.gain, signed=True)}. "
+            "The interval is a 95% interval over the test texts. "
             f"Largest share of character 5-grams in common with a test text: {overlap}.",
         ]
     )
 
 
-def terms_of(metrics: Mapping[str, Any]) -> str:
+def _metric(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def terms_of(summary: RunSummary) -> str:
     """What the terms of the models that wrote the texts allow, or that they must be looked up."""
-    generator, changed = metrics.get("generator"), metrics.get("gradient_matching")
-    parts = [_terms(generator["terms"])] if generator else []
-    if files(metrics) or not generator:
-        of_them = f"Those of {plain(', '.join(files(metrics)))}" if generator else "The texts"
+    generator, changed = summary.generator, summary.gradient_matching
+    parts = [_terms(generator.terms)] if generator else []
+    if summary.files or not generator:
+        of_them = f"Those of {plain(', '.join(summary.files))}" if generator else "The texts"
         parts.append(f"{of_them} came from a file: check the terms of the model that wrote them.")
-    if changed and changed["synthesised"] and changed["model"] != (generator or {}).get("name"):
-        parts += [f"{plain(changed['model'])} found words for them:", _terms(changed["terms"])]
+    if changed and changed.synthesised and not (generator and changed.model == generator.name):
+        parts += [f"{plain(changed.model)} found words for them:", _terms(changed.terms)]
     return "\n\n".join(parts)
 
 
-def _terms(terms: Mapping[str, Any]) -> str:
+def _terms(terms: TermsSummary) -> str:
     answers = {True: "yes", False: "no", None: "check the terms"}
-    link = [f"Full terms: {terms['url']}"] if terms.get("url") else []
     return "\n\n".join(
         [
-            terms["summary"],
-            *link,
-            f"- May train another model: {answers[terms.get('may_train')]}\n"
-            f"- May be published: {answers[terms.get('may_publish')]}",
+            terms.summary,
+            *([f"Full terms: {terms.url}"] if terms.url else []),
+            f"- May train another model: {answers[terms.may_train]}\n"
+            f"- May be published: {answers[terms.may_publish]}",
         ]
     )
 
 
-def _reproduction(metrics: Mapping[str, Any]) -> str:
+def _reproduction(summary: RunSummary) -> str:
     facts = {
-        "seed": metrics["task"]["seed"],
-        "encoder": metrics.get("encoder") or MISSING,
-        "dictionary": metrics.get("dictionary") or MISSING,
-        **(metrics.get("versions") or {}),
+        "seed": summary.task.seed,
+        "encoder": summary.encoder or MISSING,
+        "dictionary": summary.dictionary or MISSING,
+        **summary.versions,
     }
     return (
         "```sh\njapagen run task.yaml\n```\n\n"
@@ -278,49 +270,53 @@ _WHY = {
 }
 
 
-def model_card(
-    metrics: Mapping[str, Any], encoder: str, prefix: str = "", *, apart: bool = False
-) -> str:
+def model_card(summary: RunSummary, encoder: str, prefix: str = "", *, apart: bool = False) -> str:
     """Returns the card of a run's classifier: Markdown with Hugging Face front matter.
 
     Args:
-        metrics: What metrics.json holds; parts that are None read "not measured".
+        summary: What the run measured; parts that are None read "not measured".
         encoder: ``embedded``, a directory or a Hub name, as the task has it.
         prefix: What the encoder wants before every text.
         apart: Whether the two texts of a pair are read one by one and compared by a head that
             ``transformers`` does not know.
     """
-    task = metrics["task"]
+    task = summary.task
     base, licence = _origin(encoder)
+    front = {
+        "language": "ja",
+        "library_name": "japagen" if apart else "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["japanese", "japagen"],
+        **({"base_model": base} if base else {}),
+        "model_name": _one_line(task.name),
+    }
+    made_with = {
+        "japagen": summary.japagen,
+        "run begun": summary.created or "unknown",
+        "seed": task.seed,
+        **summary.versions,
+    }
     parts = [
-        _model_front_matter(task, base, apart),
-        f"# {plain(task['name'])}",
-        _model_introduction(metrics),
+        f"---\n{to_yaml(front)}---",
+        f"# {plain(task.name)}",
+        _model_introduction(task),
         "## Labels",
-        table(("label", "meaning"), task["labels"].items()),
+        table(("label", "meaning"), task.labels.items()),
         "## Training data",
-        _training(metrics),
+        _training(summary),
         "## Terms of the generator's output",
-        _model_terms(metrics),
+        _model_terms(summary),
         "## Encoder",
-        f"{plain(base or encoder)} (`{plain(metrics.get('encoder') or MISSING)}`). "
+        f"{plain(base or encoder)} (`{plain(summary.encoder or MISSING)}`). "
         f"Licence: {plain(licence or 'see the page of the encoder')}.",
         "## Scores",
-        _baselines(metrics) + _model_scores(metrics.get("scores")),
+        _baselines(summary) + _model_scores(summary.scores),
         "## Limits",
         _MODEL_LIMITS,
         "## How to load it",
         _loading(task, prefix, apart),
         "## Made with",
-        table(
-            ("what", "value"),
-            {
-                "japagen": metrics["japagen"],
-                "run begun": metrics.get("created") or "unknown",
-                "seed": task["seed"],
-                **(metrics.get("versions") or {}),
-            }.items(),
-        ),
+        table(("what", "value"), made_with.items()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -356,131 +352,104 @@ def _declared(card: Path) -> dict[str, str]:
     return {key: value for key, value in pairs if isinstance(value, str)}
 
 
-def _model_front_matter(task: Mapping[str, Any], base: str | None, apart: bool) -> str:
-    front = {
-        "language": "ja",
-        "library_name": "japagen" if apart else "transformers",
-        "pipeline_tag": "text-classification",
-        "tags": ["japanese", "japagen"],
-        **({"base_model": base} if base else {}),
-        # A line of dashes in a name would end the front matter.
-        "model_name": " ".join(task["name"].split()),
-    }
-    return f"---\n{to_yaml(front)}---"
-
-
-def _model_introduction(metrics: Mapping[str, Any]) -> str:
-    task = metrics["task"]
-    about = f": {plain(task['description'])}" if task.get("description") else ""
+def _model_introduction(task: TaskSummary) -> str:
     answer = {
         "multi_label": "any number of the labels below",
         "regression": "a number on the scale below",
-    }.get(task.get("kind"), "one of the labels below")
-    what = "pairs of Japanese texts" if task.get("pair") else "Japanese texts"
-    kind = plain(task.get("text_type") or "文章")
+    }.get(task.kind, "one of the labels below")
+    what = "pairs of Japanese texts" if task.pair else "Japanese texts"
+    kind = plain(task.text_type or "文章")
     return (
-        f"Gives {what} ({kind}) {answer}{about}\n\n"
+        f"Gives {what} ({kind}) {answer}{_about(task)}\n\n"
         "日本語テキストの分類モデルです。"
         "評価結果（Scores）と限界（Limits）を確認してからお使いください。"
     )
 
 
-def _model_terms(metrics: Mapping[str, Any]) -> str:
-    if not_used(metrics):
+def _model_terms(summary: RunSummary) -> str:
+    if summary.not_used:
         return _UNUSED
-    found = terms_of(metrics)
-    return f"{_LABELLED}\n\n{found}" if added(metrics) == "unlabelled" else found
+    found = terms_of(summary)
+    return f"{_LABELLED}\n\n{found}" if summary.added == "unlabelled" else found
 
 
-def _synthetic_share(metrics: Mapping[str, Any]) -> float | None:
-    found = (metrics.get("mix") or {}).get("share")
-    return None if found is None else float(found)
-
-
-def _training(metrics: Mapping[str, Any]) -> str:
-    mix, counts = metrics.get("mix") or {}, metrics["counts"]
-    used = _synthetic_share(metrics)
-    rows = [(label, row["gold"], row["kept"]) for label, row in metrics["per_label"].items()]
-    why = _WHY.get(mix.get("reason", ""), "no reason recorded")
-    unlabelled = (metrics.get("pseudo_labels") or {}).get("texts", 0)
+def _training(summary: RunSummary) -> str:
+    mix, counts = summary.mix, summary.counts
+    unlabelled = summary.pseudo_labels.texts if summary.pseudo_labels else 0
     voted = (
         f", and {unlabelled:,} unlabelled texts with the labels that the generator and the "
         "encoder gave them"
         if unlabelled
         else ""
     )
-    apart = ", unlabelled texts apart" if unlabelled and used else ""
+    rows = [(label, row.gold, row.kept) for label, row in summary.per_label.items()]
+    used = f"Synthetic share of the training loss: {MISSING}."
+    if mix:
+        why = _WHY.get(mix.reason, "no reason recorded")
+        apart = ", unlabelled texts apart" if unlabelled and mix.share else ""
+        used = f"Synthetic share of the training loss{apart}: {_WORDS.share(mix.share)} ({why})."
     return "\n\n".join(
         [
-            f"{counts['gold']:,} gold texts, and {counts['kept']:,} synthetic texts that "
+            f"{counts.gold:,} gold texts, and {counts.kept:,} synthetic texts that "
             f"filters kept{voted}.",
             table(("label", "gold", "synthetic kept"), rows),
-            f"Synthetic share of the training loss{apart}: {share(used)} ({why})."
-            if used is not None
-            else f"Synthetic share of the training loss: {MISSING}.",
-            f"Synthetic texts written by {writers_of(metrics)}.",
-            *_model_sources(metrics),
+            used,
+            f"Synthetic texts written by {writers_of(summary)}.",
+            *_model_sources(summary),
         ]
     )
 
 
-def _baselines(metrics: Mapping[str, Any]) -> str:
+def _baselines(summary: RunSummary) -> str:
     """What a reader would try first beside the classifier; nothing where it was not measured."""
-    words, scores = Words("en"), metrics.get("scores") or {}
-    measured = sections_training.lines(metrics, words)
-    if not measured:
+    scores, measured = summary.scores, lines(summary, _WORDS)
+    if scores is None or not measured:
         return ""
-    lead = scores["metric"]
     rows = [
-        (title, bounded(arm["intervals"][lead]))
-        for title, arm in (*measured, *sections_training.own_arms(metrics, words))
+        (title, _WORDS.interval(arm.measured(scores.metric)))
+        for title, arm in (*measured, *own_arms(summary, _WORDS))
     ]
-    heads = ("classifier / learnt from", lead.replace("_", "-"))
+    heads = ("classifier / learnt from", _metric(scores.metric))
     return f"Beside what a reader would try first:\n\n{table(heads, rows)}\n\n"
 
 
-def _model_sources(metrics: Mapping[str, Any]) -> list[str]:
+def _model_sources(summary: RunSummary) -> list[str]:
     """What each source gave to training, where there are several."""
-    found = listed(metrics)
-    if len(found) < 2:
+    if len(summary.sources) < 2:
         return []
-    rows = [(s["name"], s["origin"], s["kept"], share(s["value"]["share"])) for s in found]
+    rows = [(s.name, s.origin, s.kept, _WORDS.share(s.value.share)) for s in summary.sources]
     return [table(("source", "file or model", "kept", "share of the training loss"), rows)]
 
 
-def _model_scores(found: Mapping[str, Any] | None) -> str:
-    arm = (found or {}).get("with_synthetic")
-    if not found or not arm:
+def _model_scores(found: ScoreSummary | None) -> str:
+    if found is None:
         return f"{MISSING.capitalize()}: there were no labelled test texts."
-    intervals = arm.get("intervals") or {}
-    rows = [
-        (name.replace("_", "-"), bounded(intervals.get(name) or arm[name]))
-        for name in found["metrics"]
-    ]
-    error = arm.get("mean_absolute_error")
-    rows += [("mean absolute error", number(error))] if error is not None else []
-    rows.append(("expected calibration error (ECE)", number(arm.get("ece"))))
-    seeds = len(arm.get("seeds") or ())
+    arm = found.with_synthetic
+    rows = [(_metric(name), _WORDS.interval(arm.measured(name))) for name in found.metrics]
+    if arm.mean_absolute_error is not None:
+        rows.append(("mean absolute error", _WORDS.number(arm.mean_absolute_error)))
+    rows.append(("expected calibration error (ECE)", _WORDS.number(arm.ece)))
+    seeds = len(arm.seeds)
     trained = f" Means of {seeds} trainings; this is the first of them." if seeds > 1 else ""
     gain = (
-        f"\n\nAgainst gold alone: {bounded(found['gain'], '+')} "
-        f"in {found['metric'].replace('_', '-')}."
-        if found.get("gain")
+        f"\n\nAgainst gold alone: {_WORDS.interval(found.gain, signed=True)} "
+        f"in {_metric(found.metric)}."
+        if found.gain
         else ""
     )
     return (
-        f"On {found['n']:,} test texts that took no part in training, with 95% intervals over "
+        f"On {found.n:,} test texts that took no part in training, with 95% intervals over "
         f"which texts were drawn.{trained}\n\n{table(('score', 'value'), rows)}{gain}"
     )
 
 
-def _loading(task: Mapping[str, Any], prefix: str, apart: bool) -> str:
+def _loading(task: TaskSummary, prefix: str, apart: bool) -> str:
     text = json.dumps(prefix + "ここに文章を入れます。", ensure_ascii=False)
     second = json.dumps(prefix + "ここに二つ目の文章を入れます。", ensure_ascii=False)
-    pair = bool(task.get("pair"))
+    pair = bool(task.pair)
     given = f'{{"text": {text}, "text_pair": {second}}}' if pair else text
     own = '["文章"], ["二つ目の文章"]' if pair else '["文章"]'
-    options = ", top_k=None" if task.get("kind") == "multi_label" else ""
+    options = ", top_k=None" if task.kind == "multi_label" else ""
     notes = []
     if prefix:
         # In quotes, as the space at its end counts.
@@ -488,7 +457,7 @@ def _loading(task: Mapping[str, Any], prefix: str, apart: bool) -> str:
         notes.append(
             f"The encoder wants `{plain(quoted)}` before every text; japagen puts it there."
         )
-    if task.get("kind") == "regression":
+    if task.kind == "regression":
         notes.append("japagen also keeps the number on the scale.")
     loading = (
         "```python\nfrom japagen import Classifier\n\n"
@@ -509,7 +478,6 @@ def _loading(task: Mapping[str, Any], prefix: str, apart: bool) -> str:
     )
 
 
-MISSING = "not measured"
 Cells = Sequence[object]
 
 
@@ -523,26 +491,3 @@ def plain(text: str) -> str:
     """One line without Markdown tables or HTML in it."""
     escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return escaped.replace("|", "\\|")
-
-
-def number(value: float | None, form: str = ".3f") -> str:
-    """A number, or that it was not measured."""
-    return MISSING if value is None else format(value, form)
-
-
-def share(value: float | None) -> str:
-    """A percentage with one decimal."""
-    return number(value, ".1%")
-
-
-def bounded(value: float | Mapping[str, float] | None, sign: str = "") -> str:
-    """A number, with its interval where it has one."""
-    if not isinstance(value, Mapping):
-        return number(value)
-    shown, low, high = (format(value[key], f"{sign}.3f") for key in ("value", "low", "high"))
-    return f"{shown} [{low}, {high}]"
-
-
-def not_measured() -> str:
-    """The sentence in place of a section."""
-    return f"{MISSING.capitalize()}."

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from japagen.data.summary import RunSummary
 from japagen.reporting import charts, sections_alignment, sections_overview, sections_training
-from japagen.reporting.text import Language, Words, added, not_used, undirected
+from japagen.reporting.text import Language, View, Words, undirected
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
     from japagen.data.dataset import Dataset
 
-_GAIN = (("gain", "value"), ("low", "low"), ("high", "high"))
 _PARTS = (
     "counts",
     "sources",
@@ -38,13 +37,11 @@ _PARTS = (
 )
 
 
-def render_report(
-    metrics: Mapping[str, Any], dataset: Dataset, *, language: Language = "ja"
-) -> str:
+def render_report(summary: RunSummary, dataset: Dataset, *, language: Language = "ja") -> str:
     """Renders what a run measured, for a manager at the top and an engineer at the bottom.
 
     Args:
-        metrics: What metrics.json holds. Parts that are None or absent read "not measured".
+        summary: What the run measured. Parts that are None read "not measured".
         dataset: The synthetic examples, rejected ones included.
         language: Language of everything but the texts themselves.
 
@@ -53,10 +50,11 @@ def render_report(
         the same arguments.
     """
     words = Words(language)
-    loop = sections_overview.loop(metrics, words)
-    sources = sections_overview.sources(metrics, words)
+    loop = sections_overview.loop(summary, words)
+    sources = sections_overview.sources(summary, words)
     rare = {"loop": loop, "sources": sources}
-    scores = metrics.get("scores") or {}
+    scores = summary.scores
+    few = words("verdict.few", n=words.count(scores.n)) if scores and scores.few else ""
     page = {
         "w": words,
         "undirected": undirected,
@@ -64,37 +62,33 @@ def render_report(
         "style": _style(),
         # Most runs have no such thing, and need no section to say so.
         "parts": [part for part in _PARTS if rare.get(part, True)],
-        "task": metrics["task"],
-        "version": metrics["japagen"],
-        "created": _when(metrics.get("created")),
-        "from_files": "、".join(sections_overview.files(metrics)),
+        "summary": summary,
+        "label_text": sections_overview.label_text,
+        "amount": sections_training.amount,
+        "or_unset": sections_training.or_unset,
+        "created": _when(summary.created),
+        "from_files": "、".join(summary.files),
         "sources": sources,
-        "verdict": _verdict(metrics, words),
-        "few": scores.get("few") and words("verdict.few", n=words.count(scores["n"])),
-        "worth": sections_training.worth(metrics, words),
-        "saved": sections_training.headline(metrics, words),
-        "baselines": sections_training.baselines(metrics, words),
-        "tiles": sections_overview.tiles(metrics, words),
-        "flow": sections_overview.flow(metrics["counts"], words),
-        "per_label": sections_overview.per_label(metrics, words),
-        "rejections": sections_overview.rejections(metrics, dataset, words),
-        "samples": sections_overview.samples(metrics, dataset, words),
-        "registers": sections_overview.registers(metrics, words),
-        "privacy": sections_overview.privacy(metrics, words),
-        "bias": sections_overview.bias(metrics, words),
+        "verdict": _verdict(summary, words),
+        "few": few,
+        "worth": sections_training.worth(summary, words),
+        "saved": sections_training.headline(summary, words),
+        "baselines": sections_training.baselines(summary, words),
+        "tiles": sections_overview.tiles(summary, words),
+        "flow": sections_overview.flow(summary.counts, words),
+        "rejections": sections_overview.rejections(summary, dataset, words),
+        "samples": sections_overview.samples(summary.task, dataset, words),
+        "registers": sections_overview.registers(summary, words),
+        "personal": sections_overview.personal(summary, words),
         "closed_loop": loop,
-        "alignment": sections_alignment.alignment(metrics, words),
-        "diversity": sections_alignment.diversity(metrics, words),
-        "mix": sections_training.mix(metrics, words),
-        "scores": sections_training.scores(metrics, words),
-        "errors": sections_training.errors(metrics, words),
-        "leakage": sections_overview.leakage(metrics, words),
-        "cost": sections_overview.cost(metrics, words),
-        "seconds": sections_overview.seconds(metrics, words),
-        "economics": sections_training.economics(metrics, words),
-        "reproduce": sections_overview.reproduce(metrics, words),
-        "versions": list((metrics.get("versions") or {}).items()),
-        "terms": sections_overview.terms(metrics, words),
+        "alignment": sections_alignment.alignment(summary, words),
+        "diversity": sections_alignment.diversity(summary, words),
+        "mix": sections_training.mix(summary, words),
+        "scores": sections_training.scores(summary, words),
+        "cost": sections_overview.cost(summary, words),
+        "seconds": sections_overview.seconds(summary, words),
+        "economics": sections_training.economics(summary, words),
+        "reproduce": sections_overview.reproduce(summary, words),
     }
     return _template().render(page)
 
@@ -127,46 +121,52 @@ def _style() -> str:
     return Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))
 
 
-def _verdict(metrics: Mapping[str, Any], words: Words) -> dict[str, Any]:
-    scores, more = metrics.get("scores") or {}, added(metrics)
-    if not_used(metrics):
-        metric = scores.get("metric", "macro_f1")
-        alone = (scores.get("gold_only") or {}).get(metric)
-        figures = words("verdict.alone", metric=words(metric), gold=words.number(alone))
+def _verdict(summary: RunSummary, words: Words) -> View:
+    scores = summary.scores
+    metric = words(scores.metric) if scores else ""
+    if summary.not_used:
+        alone = scores.gold_only.score(scores.metric) if scores and scores.gold_only else None
         return {
             "code": "not_used",
             "title": words("verdict.not_used"),
             "advice": words("advice.not_used"),
-            "figures": None if alone is None else figures,
+            "figures": words("verdict.alone", metric=metric, gold=words.number(alone))
+            if alone is not None
+            else None,
             "covers": "",
             "chart": "",
         }
-    gain, gold = scores.get("gain"), scores.get("gold_only")
-    code = scores["verdict"] if gain and gold else "not_measured"
-    said = {
+    gain, gold = (scores.gain, scores.gold_only) if scores else (None, None)
+    code = scores.verdict if scores and gain and gold else "not_measured"
+    added = words(f"added.{summary.added}")
+    said: View = {
         "code": code,
-        "title": words(f"verdict.{code}", added=words(f"added.{more}")),
-        "advice": words.name(f"advice.{code}", more, words(f"advice.{code}")),
+        "title": words(f"verdict.{code}", added=added),
+        "advice": words.name(f"advice.{code}", summary.added, words(f"advice.{code}")),
     }
-    if not gain or not gold:
+    if not scores or not gain or not gold:
         return {**said, "figures": None}
-    metric = scores["metric"]
-    shown = {name: words.signed(gain[at]) for name, at in _GAIN} | {"metric": words(metric)}
+    shown = {
+        "metric": metric,
+        "gain": words.signed(gain.value),
+        "low": words.signed(gain.low),
+        "high": words.signed(gain.high),
+    }
     drawn = charts.interval(
         "gain",
         words("gain.chart", **shown),
-        (gain["low"], gain["value"], gain["high"]),
+        (gain.low, gain.value, gain.high),
         (words("gain.worse"), words("gain.better")),
     )
     return {
         **said,
         "figures": words(
             "verdict.figures",
-            gold=words.number(gold[metric]),
-            synthetic=words.number(scores["with_synthetic"][metric]),
-            added=words(f"added.{more}"),
+            gold=words.number(gold.score(scores.metric)),
+            synthetic=words.number(scores.with_synthetic.score(scores.metric)),
+            added=added,
             **shown,
         ),
-        "covers": words("verdict.covers", n=words.count(scores["n"])),
+        "covers": words("verdict.covers", n=words.count(scores.n)),
         "chart": sections_overview.safe(drawn),
     }

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
+from japagen.data.registry import FILTERS, METHODS, METRICS
+from japagen.data.summary import Interval, Measured
+
+# What a section gives the template, which reads it by name.
+View = dict[str, Any]
+# A sentence as its code and what stands in its places, as `reasons.Sentence` writes it.
+Said = dict[str, Any]
 Language = Literal["ja", "en"]
 LANGUAGES: tuple[Language, ...] = ("ja", "en")
 # Marks that turn the direction of what follows. Elements isolate them; attributes cannot.
@@ -19,7 +26,11 @@ _DIRECTION_MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 @cache
 def strings() -> dict[str, dict[str, str]]:
     """Every sentence of the report: key to language to text."""
-    return dict(YAML(typ="safe", pure=True).load(Path(__file__).with_name("strings.yaml")))
+    found = dict(YAML(typ="safe", pure=True).load(Path(__file__).with_name("strings.yaml")))
+    # Plug-ins may be broken, and are asked for their names one by one.
+    for prefix, entries in (("filter.", FILTERS.own), ("method.", METHODS), ("", METRICS)):
+        found |= {f"{prefix}{e.name}": {"ja": e.ja, "en": e.en} for e in entries.values()}
+    return found
 
 
 class Words:
@@ -44,9 +55,11 @@ class Words:
     def name(self, kind: str, code: str, otherwise: str | None = None) -> str:
         """Returns what ``code`` is called, or ``otherwise``, or the code where it has no name."""
         found = strings().get(f"{kind}.{code}")
+        if found is None and kind == "filter":
+            found = FILTERS.titles(code)
         return found[self._language] if found else otherwise or code
 
-    def reason(self, text: str, said: Mapping[str, Any] | None) -> str:
+    def reason(self, text: str, said: Said | None) -> str:
         """Says in this language what an English sentence says.
 
         Args:
@@ -56,9 +69,9 @@ class Words:
         found = strings().get(f"reason.{said['code']}") if said else None
         return self._reason(said) if said and found else text
 
-    def _reason(self, said: Mapping[str, Any]) -> str:
+    def _reason(self, said: Said) -> str:
         values = {
-            key: self._reason(value) if isinstance(value, Mapping) else value
+            key: self._reason(value) if isinstance(value, dict) else value
             for key, value in said["values"].items()
         }
         if "method" in values:
@@ -104,6 +117,13 @@ class Words:
         """Three decimals with a sign: +0.020, −0.010, ±0.000 where it rounds to nothing."""
         return self._or_missing(value, _signed)
 
+    def interval(self, found: Measured, *, signed: bool = False) -> str:
+        """Three decimals, with the interval where there is one: 0.812 [0.790, 0.834]."""
+        show = self.signed if signed else self.number
+        if not isinstance(found, Interval):
+            return show(found)
+        return f"{show(found.value)} [{show(found.low)}, {show(found.high)}]"
+
     def yes_no(self, value: bool | None) -> str:
         """Yes, no, or that the user has to check."""
         return self("check") if value is None else self("yes" if value else "no")
@@ -118,20 +138,3 @@ def _signed(value: float) -> str:
 def undirected(text: str) -> str:
     """Drops marks that change text direction, for places where they cannot be isolated."""
     return _DIRECTION_MARKS.sub("", text)
-
-
-def not_used(metrics: Mapping[str, Any]) -> bool:
-    """Whether the run left all but gold out, so that both arms are one classifier."""
-    return not learnt_unlabelled(metrics) and (metrics.get("mix") or {}).get("share") == 0
-
-
-def learnt_unlabelled(metrics: Mapping[str, Any]) -> bool:
-    """Whether the classifier learnt from unlabelled texts."""
-    return bool((metrics.get("pseudo_labels") or {}).get("texts"))
-
-
-def added(metrics: Mapping[str, Any]) -> str:
-    """What was added to gold: ``synthetic``, ``unlabelled`` or ``both``."""
-    if not learnt_unlabelled(metrics):
-        return "synthetic"
-    return "unlabelled" if (metrics.get("mix") or {}).get("share") == 0 else "both"

@@ -315,7 +315,7 @@ class Classifier:
             card = read_json(path / CARD)
             pair_head = card.pop("pair_head", None)
             with quiet_transformers():
-                tokenizer = AutoTokenizer.from_pretrained(path)
+                tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
                 if (path / ONNX_FILE).is_file():
                     session = open_session(path / ONNX_FILE)
                     return OnnxClassifier(
@@ -333,7 +333,9 @@ def _open_model(path: Path, pair_head: dict[str, Any] | None) -> Any:
         return PairModel.from_pretrained(path, **pair_head)
     from transformers import AutoModelForSequenceClassification
 
-    return AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True)
+    return AutoModelForSequenceClassification.from_pretrained(
+        path, use_safetensors=True, trust_remote_code=False
+    )
 
 
 _SECOND = "second_"

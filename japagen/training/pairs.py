@@ -96,7 +96,7 @@ class PairModel(nn.Module):
         from transformers import AutoModel
 
         head = load_file(path / HEAD_FILE)
-        encoder = AutoModel.from_pretrained(path, use_safetensors=True)
+        encoder = AutoModel.from_pretrained(path, use_safetensors=True, trust_remote_code=False)
         model = cls(encoder, pooling, len(head["bias"]))
         model.classifier.load_state_dict(head)
         return model

@@ -21,7 +21,7 @@ def test_effective_size_overall_and_by_label() -> None:
 
 
 def test_diagnostics_survive_json_and_name_the_words() -> None:
-    found = align_datasets(SYNTHETIC, GOLD).diagnostics.to_dict()
+    found = align_datasets(SYNTHETIC, GOLD).to_dict()["diagnostics"]
     again = json.loads(json.dumps(found, allow_nan=False))
     assert again == found
     assert "!" in {shift["word"] for shift in found["overused"]}

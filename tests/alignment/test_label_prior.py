@@ -82,7 +82,7 @@ def test_uniform_gold_and_given() -> None:
     assert label_prior("gold", NAMES, gold).probabilities == {"良": 0.25, "悪": 0.75}
     given = label_prior({"良": 0.2, "悪": 0.8}, NAMES, gold)
     assert given.probabilities == pytest.approx({"良": 0.2, "悪": 0.8})
-    assert given.to_dict()["how"] == "given"
+    assert (given.how, given.reason) == ("given", {"code": "given", "values": {}})
 
 
 def test_what_cannot_be_is_one_clear_error() -> None:

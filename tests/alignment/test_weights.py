@@ -339,3 +339,68 @@ def test_what_is_off_topic_is_not_lifted() -> None:
 
 def test_there_may_be_no_texts() -> None:
     assert bound_weights(np.zeros(0), [], strength=0.5).shape == (0,)
+
+
+@given(_ROWS, st.floats(0, 1), st.lists(st.floats(1e-3, 10), min_size=40, max_size=40))
+def test_totals_are_those_of_the_products_with_the_weights_before(
+    rows: list[tuple[float, str, bool]], strength: float, more: list[float]
+) -> None:
+    weights, names = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    base = np.array(more[: len(rows)])
+    found = bound_weights(weights, names.tolist(), base, strength=strength)
+    for name in set(names):
+        own = names == name
+        assert (base * found)[own].sum() == pytest.approx((base * weights)[own].sum(), rel=1e-6)
+
+
+def _products(data: Dataset, strength: float | None, gold: Dataset = GOLD) -> np.ndarray:
+    found = align_datasets(data, gold, strength=strength, label_prior="gold")
+    return found.weights * np.array(data.column("weight_label"))
+
+
+def test_softened_weights_keep_label_shares_under_unequal_trust() -> None:
+    trusted = [replace(e, weight_label=0.2 + 0.04 * i) for i, e in enumerate(sentences("良", 20))]
+    data = dataset(trusted, sentences("悪", 20, 4, "全然"))
+    full, soft = (_products(data, strength) for strength in (None, 0.5))
+    assert full.std() > soft.std()
+    assert label_share(data, soft, "良") == pytest.approx(label_share(data, full, "良"))
+
+
+def test_softened_weights_keep_the_rate_of_every_tag() -> None:
+    def tagged(tags: list[str], n: int, seed: int) -> list[Example]:
+        return [replace(e, label=tags) for e in sentences("良" if "良" in tags else "悪", n, seed)]
+
+    gold = dataset(tagged(["良"], 24, 1), tagged(["悪"], 6, 2), tagged(["良", "悪"], 10, 3))
+    data = dataset(tagged(["良"], 6, 4), tagged(["悪"], 24, 5), tagged(["良", "悪"], 10, 6))
+    full, soft = (_products(data, strength, gold) for strength in (None, 0.5))
+    assert not np.allclose(full, soft)
+    for tag, wanted in (("良", 34 / 40), ("悪", 16 / 40)):
+        has = np.array([tag in label for label in data.labels])
+        assert abs(full[has].sum() / full.sum() - wanted) < abs(has.mean() - wanted) / 4
+        assert soft[has].sum() / soft.sum() == pytest.approx(full[has].sum() / full.sum())
+
+
+def test_softened_weights_keep_the_share_of_every_bin_of_a_number() -> None:
+    def rated(value: float, n: int, seed: int) -> list[Example]:
+        return [replace(e, label=value) for e in sentences("良" if value > 2 else "悪", n, seed)]
+
+    gold = dataset(rated(5.0, 24, 1), rated(1.0, 8, 2))
+    data = dataset(rated(5.0, 10, 3), rated(1.0, 30, 4))
+    full, soft = (_products(data, strength, gold) for strength in (None, 0.5))
+    assert not np.allclose(full, soft)
+    high = np.array(data.labels) > 2
+    assert full[high].sum() / full.sum() == pytest.approx(24 / 32, abs=0.01)
+    assert soft[high].sum() / soft.sum() == pytest.approx(full[high].sum() / full.sum())
+
+
+def test_diagnostics_are_of_the_softened_weights() -> None:
+    data = dataset(sentences("良", 20, 3), sentences("悪", 20, 4, "全然"))
+    full, soft = (align_datasets(data, GOLD, strength=strength) for strength in (None, 0.5))
+    for found in (full, soft):
+        size = found.weights.sum() ** 2 / (found.weights**2).sum()
+        assert found.diagnostics.effective_sample_size.rows == pytest.approx(size)
+    assert soft.diagnostics.effective_sample_size.rows > full.diagnostics.effective_sample_size.rows
+    assert soft.diagnostics.word_divergence is not None
+    assert full.diagnostics.word_divergence is not None
+    before, halfway = soft.diagnostics.word_divergence.before, soft.diagnostics.word_divergence
+    assert full.diagnostics.word_divergence.after.value < halfway.after.value < before.value

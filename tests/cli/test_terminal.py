@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from japagen.cli import terminal
+from japagen.data.summary import RunSummary
 from tests.report_sample import from_file, sample_run
 
 
@@ -75,10 +75,8 @@ def test_a_summary_has_a_line_for_each_source(
 ) -> None:
     monkeypatch.setattr(terminal, "out", Console(file=screen, width=200, soft_wrap=True))
     monkeypatch.setenv("JAPAGEN_LANG", language)
-    counts = {"kept": 150, "generated": 165, "gold": 2, "test": 0}
-    terminal.print_summary(
-        Path("run"), {"counts": counts, "scores": None, "sources": from_file("llm.csv")}
-    )
+    metrics = sample_run()[0] | {"scores": None, "sources": from_file("llm.csv")}
+    terminal.print_summary(Path("run"), RunSummary.model_validate(metrics))
     assert said in screen.getvalue()
     assert "3.2 [−0.4, " in screen.getvalue()
 
@@ -87,16 +85,12 @@ def test_a_summary_tells_of_narrowed_diversity(
     monkeypatch: pytest.MonkeyPatch, screen: io.StringIO
 ) -> None:
     monkeypatch.setattr(terminal, "out", Console(file=screen, width=200, soft_wrap=True))
-    metrics: dict[str, Any] = {
-        "counts": {"kept": 3, "generated": 4, "gold": 2, "test": 0},
-        "scores": None,
-        "diversity": {"alarms": []},
-    }
-    terminal.print_summary(Path("run"), metrics)
+    metrics = sample_run()[0]
+    terminal.print_summary(Path("run"), RunSummary.model_validate(metrics))
     assert "alarm" not in screen.getvalue()
     alarm = {"kind": "gold", "group": "synthetic", "measure": "self_bleu"}
-    metrics["diversity"]["alarms"].append({**alarm, "change": -0.3, "low": -0.4, "high": -0.2})
-    terminal.print_summary(Path("run"), metrics)
+    metrics["diversity"]["alarms"] = [{**alarm, "change": -0.3, "low": -0.4, "high": -0.2}]
+    terminal.print_summary(Path("run"), RunSummary.model_validate(metrics))
     assert "(Self-BLEU), synthetic text is 30% less varied than gold" in screen.getvalue()
 
 
@@ -104,7 +98,7 @@ def test_a_summary_puts_baselines_first_and_the_gain_over_the_best_of_them(
     monkeypatch: pytest.MonkeyPatch, screen: io.StringIO
 ) -> None:
     monkeypatch.setattr(terminal, "out", Console(file=screen, width=300, soft_wrap=True))
-    terminal.print_summary(Path("run"), sample_run()[0])
+    terminal.print_summary(Path("run"), RunSummary.model_validate(sample_run()[0]))
     shown = screen.getvalue().splitlines()
     (first,) = [n for n, line in enumerate(shown) if line.startswith("gold only:")]
     named = [line for line in shown[:first] if line.startswith("baseline: ")]
@@ -124,7 +118,7 @@ def test_a_summary_is_said_in_japanese(
 ) -> None:
     monkeypatch.setenv("JAPAGEN_LANG", "ja")
     monkeypatch.setattr(terminal, "out", Console(file=screen, width=300, soft_wrap=True))
-    terminal.print_summary(Path("run"), sample_run()[0])
+    terminal.print_summary(Path("run"), RunSummary.model_validate(sample_run()[0]))
     assert "比較対象: TF-IDF＋ロジスティック回帰 / 正解データのみ: macro-f1" in screen.getvalue()
     assert "測らなかった比較対象: 生成モデルによる直接の分類 / 学習なし: " in screen.getvalue()
     assert "比較対象のうち最も良い「通常の追加学習 / " in screen.getvalue()

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 
 import pytest
 
 from japagen.config.sections import Curation
+from japagen.curation import filters
 from japagen.curation.filters import curate, treat_personal_data
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.japanese.morphology import Tagger
@@ -181,3 +183,7 @@ def test_names_of_the_user_dictionary_are_turned_down_too(tmp_path: Path) -> Non
     (rejected,) = curate(rows, settings, tagger=tagger)
     assert rejected.rejected is not None
     assert (rejected.rejected.filter, rejected.rejected.detail) == ("personal_data", "name")
+
+
+def test_the_examples_in_the_docstrings() -> None:
+    assert doctest.testmod(filters) == (0, 12)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from japagen.config.sections import Naturalness
-from japagen.curation.naturalness import RULES, count_signs, find_unnatural
-from japagen.data.dataset import Rejection
+from japagen.curation.naturalness import RULES, count_signs, unnatural
+from japagen.data.dataset import Example, Rejection
 
 POOL = Path(__file__).parents[2] / "configs" / "quickstart" / "pool.jsonl"
 
@@ -58,10 +58,12 @@ def test_natural_texts_have_no_sign(text: str) -> None:
 
 def test_a_limit_is_what_may_be_and_none_allows_all() -> None:
     text = "・荷物が届かない ・電話がつながらない"
-    assert find_unnatural([text], Naturalness(bullets=1)) == Rejection("bullets", 2, 1, "・")
-    assert find_unnatural([text], Naturalness(bullets=2)) is None
-    assert find_unnatural([text], Naturalness(bullets=None)) is None
-    assert find_unnatural(["荷物はどこですか。", text], Naturalness(bullets=0)) is not None
+    assert unnatural(Example(text), Naturalness(bullets=1)) == Rejection("bullets", 2, 1, "・")
+    assert unnatural(Example(text), Naturalness(bullets=2)) is None
+    assert unnatural(Example(text), Naturalness(bullets=None)) is None
+    assert (
+        unnatural(Example("荷物はどこですか。", text_pair=text), Naturalness(bullets=0)) is not None
+    )
 
 
 def test_there_is_a_limit_for_every_rule() -> None:
@@ -70,5 +72,5 @@ def test_there_is_a_limit_for_every_rule() -> None:
 
 def test_real_inquiries_are_seldom_rejected() -> None:
     texts = [json.loads(line)["text"] for line in POOL.read_text(encoding="utf-8").splitlines()]
-    rejected = [t for t in texts if find_unnatural([t], Naturalness())]
+    rejected = [t for t in texts if unnatural(Example(t), Naturalness())]
     assert len(rejected) <= 0.02 * len(texts)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.formats import load_dataset, write_examples
@@ -78,6 +81,47 @@ def test_columns_that_an_earlier_version_did_not_write_have_their_defaults(tmp_p
     pq.write_table(dataset.table.drop_columns(["text"]), tmp_path / "old.parquet")
     with pytest.raises(DamagedError):
         load_dataset(tmp_path / "old.parquet")
+
+
+_OLD = Dataset.of(
+    [
+        Example(
+            "あ",
+            "x",
+            "い",
+            "1",
+            "train",
+            "claude",
+            "rewritten",
+            "y",
+            Register("teinei"),
+            Register("da"),
+            "r-1",
+            "0",
+            ("g1",),
+            3,
+            "model",
+            "prompt",
+            7,
+            2.0,
+            0.5,
+            REJECTED,
+        ),
+        Example("う", "x", id="2"),
+    ]
+)
+
+
+@given(st.sets(st.sampled_from([name for name in _OLD.table.column_names if name != "text"])))
+def test_any_missing_column_has_its_default(missing: set[str]) -> None:
+    old = Dataset.from_table(_OLD.table.drop_columns(sorted(missing)))
+    defaults = {f.name: f.default for f in fields(Example) if f.name in missing - {"id"}}
+    for example, was in zip(old, _OLD, strict=True):
+        wanted = replace(was, **defaults)  # type: ignore[arg-type]
+        assert replace(example, id=was.id) == wanted
+        assert (example.id == was.id) == ("id" not in missing)
+    assert old.table.schema.names == _OLD.table.schema.names
+    assert len(set(old.column("id"))) == len(old)
 
 
 def test_a_changed_cell_changes_the_fingerprint() -> None:

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from japagen.data.dataset import Dataset
 from japagen.data.export import export_dataset
 from japagen.data.formats import read_examples
+from japagen.data.summary import RunSummary
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.reporting.cards import dataset_card
 from tests.report_sample import LABELS, from_file, sample_run
@@ -162,7 +163,7 @@ def _front(card: str) -> dict[str, Any]:
 
 def test_card_says_what_was_made_and_how(run: Run) -> None:
     metrics, dataset = run
-    card = dataset_card(metrics, dataset)
+    card = dataset_card(RunSummary.model_validate(metrics), dataset)
     front = _front(card)
     assert front["language"] == ["ja"]
     assert front["size_categories"] == ["n<1K"]
@@ -197,7 +198,7 @@ def test_card_without_the_optional_parts(run: Run) -> None:
     metrics |= dict.fromkeys(("generator", "registers", "alignment", "scores", "leakage"))
     metrics |= {"sources": from_file("llm.csv"), "rejections": {}}
     metrics["counts"]["test"] = 0
-    card = dataset_card(metrics, run[1])
+    card = dataset_card(RunSummary.model_validate(metrics), run[1])
     assert card.count("Not measured.") == 3
     assert "Written by an unknown model, from the file llm.csv, then filtered" in card
     assert "| 他社 | llm.csv | 165 | 150 | 82.0% | 0.913 | 40.0% |" in card
@@ -211,7 +212,7 @@ def test_card_cannot_be_broken_by_names(run: Run) -> None:
     hostile = "a|b\n---\n<script>x</script>"
     metrics["task"]["name"] = metrics["task"]["description"] = hostile
     metrics["per_label"] = {hostile: next(iter(metrics["per_label"].values()))}
-    card = dataset_card(metrics, run[1])
+    card = dataset_card(RunSummary.model_validate(metrics), run[1])
     assert _front(card)["pretty_name"] == "a|b --- <script>x</script>"
     body = card.split("\n# ", 1)[1]
     assert "<script" not in body
@@ -224,4 +225,6 @@ def test_card_cannot_be_broken_by_names(run: Run) -> None:
 def test_card_size_category(run: Run, rows: int, size: str) -> None:
     kept = run[1].kept
     many = kept.take([i % len(kept) for i in range(rows)])
-    assert _front(dataset_card(run[0], many))["size_categories"] == [size]
+    assert _front(dataset_card(RunSummary.model_validate(run[0]), many))["size_categories"] == [
+        size
+    ]

@@ -19,7 +19,7 @@ from japagen.errors import JapagenError
         ("!!bool maybe", "its tag does not allow"),
         ("!!timestamp x", "failed to construct timestamp"),
         ("!!python/object:os.system x", "could not determine a constructor"),
-        ("[" * 3000, "too many values within values"),
+        ("[" * 1000, "too many values within values"),
         ("&a [*a]", "aliases that come to more than 1,000,000 values"),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.summary import Diversity
 from japagen.evaluation.diversity import (
     CURVE,
     MEASURES,
-    Diversity,
     dispersion,
     distinct_share,
     effective_topics,
@@ -108,7 +109,7 @@ def test_without_vectors_words_are_still_measured() -> None:
     assert found is not None
     assert set(found.against_gold.groups["synthetic"].measures) == set(MEASURES[:5])
     assert found.against_gold.topics is None
-    json.dumps(found.to_dict())
+    json.dumps(asdict(found))
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
@@ -127,7 +128,7 @@ def test_texts_all_alike_have_figures(text: str) -> None:
     )
     assert found is not None
     assert found.alarms == ()
-    json.dumps(found.to_dict(), allow_nan=False)
+    json.dumps(asdict(found), allow_nan=False)
 
 
 texts = st.lists(st.lists(st.sampled_from("あいうえおか"), max_size=9), min_size=2, max_size=9)

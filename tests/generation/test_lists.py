@@ -20,11 +20,11 @@ from japagen.errors import JapagenError
 from japagen.generation.coverage import named_in
 from japagen.generation.planner import RequestPlanner, first_wants, texts_per_request, to_dataset
 from japagen.japanese.registers import Register
+from japagen.llm.answers import one_line, read_texts
 from japagen.llm.backend import Answer, Message, Request, Sampling, answer_format
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
 from japagen.llm.prompts import PromptLibrary, builtin_prompts
-from japagen.llm.requests import read_texts
 from japagen.pipeline.run_directory import Run
 from tests.pipeline.test_run import Heard
 from tests.scripted import ScriptedGenerator
@@ -169,7 +169,7 @@ def test_more_than_was_asked_for_is_left_and_nothing_is_unreadable() -> None:
 def test_no_cut_breaks_reading(texts: list[str], at: int) -> None:
     whole = json.dumps({"texts": texts})
     found = read_texts(_request(6), Answer("r", whole[:at], "length"))
-    wanted = [line for text in texts if (line := " ".join(text.split()))]
+    wanted = [line for text in texts if (line := one_line(text))]
     good = [text for text, rejected in found if rejected is None]
     assert good == wanted[: len(good)]
 

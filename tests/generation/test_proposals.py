@@ -15,9 +15,9 @@ from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.proposals import propose_attributes
 from japagen.llm.backend import Answer, Request
+from tests.command_line import japagen
 from tests.fault_server import Call, FaultServer, Reply, chat
 from tests.scripted import ScriptedGenerator
-from tests.test_cli import japagen
 
 LINES = {
     "配送": [
@@ -137,3 +137,15 @@ def test_the_command_prints_and_writes(tmp_path: Path, raw_task: dict[str, Any])
         code, _, said = japagen("data", "attributes", path, "-o", out)
     assert (code, len(server.calls)) == (2, calls)
     assert "exists already" in said
+
+
+def test_a_proposal_that_cannot_be_read_is_asked_for_once_more(task: Task) -> None:
+    seeds: list[int] = []
+
+    def answer(request: Request) -> str:
+        seeds.append(request.seed)
+        return "書けません。" if len(seeds) == 1 else f"<think>案</think>{_answer(request)}"
+
+    found = propose_attributes(task, generator=ScriptedGenerator(answer, "chat"))
+    assert set(found.grids) == set(task.labels)
+    assert len(set(seeds)) == len(seeds) == 3

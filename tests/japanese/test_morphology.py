@@ -68,8 +68,8 @@ def test_surfaces_are_the_text_without_white_space(text: str) -> None:
 
 def test_long_texts_are_read_in_chunks() -> None:
     sentence = "明日は晴れるでしょう。"
-    assert surfaces(sentence * 10_000) == surfaces(sentence) * 10_000
-    assert "".join(surfaces("a" * 200_000)) == "a" * 200_000
+    assert surfaces(sentence * 4_000) == surfaces(sentence) * 4_000
+    assert "".join(surfaces("a" * 50_000)) == "a" * 50_000
 
 
 def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +118,52 @@ def test_what_was_in_flight_when_a_process_ended_is_counted(tmp_path: Path) -> N
     with pytest.raises(JapagenError):
         Purse(Budget(yen=1), None, totals)
     assert not Purse(Budget(tokens=400), None, totals).set_aside(asked[0], 10)
+
+
+class _Announcing(_Parallel):
+    """Takes requests ahead, as real servers' backends do, and says when one goes out."""
+
+    def __init__(self, answer: Callable[[Request], str | Answer], reached: bool = True) -> None:
+        super().__init__(self._sent)
+        self.on_send: Callable[[Request, bool], None] = lambda request, sent: None
+        self._then = answer
+        self._reached = reached
+
+    def _sent(self, request: Request) -> str | Answer:
+        self.on_send(request, True)
+        if not self._reached:
+            self.on_send(request, False)
+        return self._then(request)
+
+
+@pytest.mark.parametrize(("reached", "lost"), [(True, 1), (False, 0)])
+def test_a_request_counts_from_when_it_is_sent(tmp_path: Path, reached: bool, lost: int) -> None:
+    def dies(request: Request) -> str:
+        raise MemoryError
+
+    asked = requests(12)
+    for number in range(1, 4):
+        with closing(Ledger(tmp_path / "l")) as ledger, pytest.raises(MemoryError):
+            run_requests(asked, _Announcing(dies, reached), ledger)
+        with closing(Ledger(tmp_path / "l")) as ledger:
+            ledger.plan([], "m")
+            assert ledger.totals().get("lost_attempts", 0) == lost * number
+
+
+def test_a_request_can_be_marked_from_another_thread() -> None:
+    asked = requests(200)
+    with closing(Ledger(":memory:")) as ledger:
+        ledger.plan(asked, "m")
+        thread = threading.Thread(target=lambda: [ledger.mark_sent(r, 5) for r in asked])
+        thread.start()
+        for request in asked[:100]:
+            ledger.record(Answer(request.id, "はい", "stop"))
+        thread.join()
+        assert ledger.totals()["answers"] == 100
+        for request in asked:
+            ledger.unmark(request)
+        ledger.plan([], "m")
+        assert "lost_attempts" not in ledger.totals()
 
 
 class _Elsewhere(_Parallel):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from sklearn.linear_model import LogisticRegression
 
 from japagen.data.dataset import Dataset, Example
 from japagen.data.folds import gold_blocks
-from japagen.mixing.cross_validation import Evidence, Floats, Ints, gather, head_probabilities
+from japagen.mixing.cross_validation import Evidence, Floats, Ints, gather
 
 LABELS = ["赤", "青", "黄"]
 WIDTH = 24
@@ -79,4 +80,19 @@ def planted(kind: str, per_label: int = 16, synthetic: int = 100, repeats: int =
 
 
 def _head(vectors: Floats, targets: Ints, weights: Floats, others: Floats) -> Floats:
-    return head_probabilities(vectors, targets, weights, others, len(LABELS))
+    """Multinomial logistic regression; its penalty acts alike whatever the width."""
+    present = weights > 0
+    vectors, targets, weights = vectors[present], targets[present], weights[present]
+    out = np.zeros((len(others), len(LABELS)))
+    seen = np.unique(targets)
+    if not len(others):
+        return out
+    if len(seen) < 2:
+        out[:, seen] = 1.0
+        return out
+    centre = np.average(vectors, axis=0, weights=weights)
+    scale = np.sqrt(np.average((vectors - centre) ** 2, axis=0, weights=weights)) + 1e-6
+    head = LogisticRegression(C=10 / vectors.shape[1], max_iter=500)
+    head.fit((vectors - centre) / scale, targets, sample_weight=weights)
+    out[:, head.classes_] = head.predict_proba((others - centre) / scale)
+    return out

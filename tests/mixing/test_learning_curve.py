@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def test_curves_start_where_there_is_no_synthetic_text_and_fall_with_gold() -> N
     assert found.synthetic[0].per_label == 0
     assert found.synthetic[-1].loss < found.synthetic[0].loss
     assert all(p.low <= p.loss <= p.high for p in (*found.gold, *found.synthetic))
-    assert json.loads(json.dumps(found.to_dict()))["worth"]["base"] == 14
+    assert json.loads(json.dumps(asdict(found)))["worth"]["base"] == 14
     assert found == curves(planted("good"), 0)
 
 

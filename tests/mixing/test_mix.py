@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -168,9 +166,3 @@ def test_the_reason_is_that_of_the_source_that_gives_most() -> None:
     reliability = {"a": NOISE, "b": estimate_reliability(None)}
     assert find_mix(30, texts(a=200, b=10), reliability).reason == "prior"
     assert find_mix(30, texts(a=200, b=0), reliability).reason == "unreliable"
-
-
-def test_it_comes_back_from_a_file_as_it_was() -> None:
-    reliability = {"a": estimate_reliability(EVIDENCE), "b": estimate_reliability(None)}
-    mix = find_mix(30, texts(a=20, b=0), reliability)
-    assert Mix.from_dict(json.loads(json.dumps(mix.to_dict()))) == mix

@@ -11,7 +11,7 @@ from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.files import write_text
 from japagen.data.formats import write_examples
 from japagen.pipeline.run_directory import RunDirectory
-from tests.test_cli import japagen
+from tests.command_line import japagen
 
 
 def _run(path: Path, raw: dict[str, Any], *examples: Example, **curation: Any) -> Path:

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +14,8 @@ from japagen.errors import JapagenError
 from japagen.pipeline.deployment import export_classifier
 from japagen.pipeline.run_directory import open_classifier
 from japagen.training.trainer import train
+from tests.command_line import japagen
 from tests.conftest import GOLD
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -31,36 +27,21 @@ def model(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _japagen(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from japagen.cli.main import main; main()",
-            *map(str, arguments),
-        ],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
 def test_the_command_exports_checks_and_predict_reads_it(model: Path, tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join(t for group in GOLD.values() for t in group), encoding="utf-8")
-    done = _japagen("model", "onnx", model, "--check", texts, "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    code, out, err = japagen("model", "onnx", model, "--check", texts, "--json")
+    assert code == 0, err
+    found = json.loads(out)
     assert found["path"] == str(model) + "-onnx"
     assert found["agreement"]["texts"] == 12
-    assert ("Only" in done.stderr) is not found["agreement"]["enough"]
+    assert ("Only" in err) is not found["agreement"]["enough"]
     exported = Path(found["path"])
     assert (exported / "reference.npz").read_bytes() == b"profile"
 
-    done = _japagen("model", "predict", exported, texts, "--json")
-    assert done.returncode == 0, done.stderr
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    code, out, err = japagen("model", "predict", exported, texts, "--json")
+    assert code == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
     expected = open_classifier(model).predict([row["text"] for row in rows])
     assert len(rows) == 12
     for row, prediction in zip(rows, expected, strict=True):

@@ -16,9 +16,9 @@ from japagen.errors import JapagenError
 from japagen.llm.backends import embedded, openai_session
 from japagen.pipeline.estimate import estimate
 from japagen.pipeline.preview import sample
+from tests.command_line import japagen
 from tests.fault_server import Call, FaultServer, Reply, chat, echo
 from tests.llm.backends.tiny_model import write_tiny_model
-from tests.test_cli import japagen
 
 PRICE = {"input_per_million": 100, "output_per_million": 400}
 
@@ -124,7 +124,7 @@ def test_a_plan_counts_unlabelled_texts_that_labels_are_asked_for(
 def test_a_plan_prices_labels_of_test_texts_apart_from_the_label_check(
     raw_task: dict[str, Any], tmp_path: Path, tiny_encoder: str
 ) -> None:
-    raw_task["evaluation"]["zero_shot"] = "always"
+    raw_task["evaluation"] |= {"baselines": True, "zero_shot": "always"}
     raw_task["training"] = {"encoder": tiny_encoder, "max_steps": 2, "synthetic_share": 0.5}
 
     def answer(call: Call) -> Reply:

@@ -67,7 +67,7 @@ def _asked(generator: ScriptedGenerator, purpose: str = "few_shot") -> list[Requ
 
 
 def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> None:
-    run, heard, generator = _run(task, tmp_path / "run")
+    run, heard, generator = _run(_changed(task, "evaluation", baselines=True), tmp_path / "run")
     metrics = run.metrics
     counts = metrics["counts"]
     assert counts["requested"] == len(_asked(generator)) == 24

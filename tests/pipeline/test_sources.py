@@ -13,11 +13,13 @@ from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.register_control import Rewritten
 from japagen.data.dataset import REWRITTEN, Dataset, Example, Rejection
+from japagen.data.summary import SourceValue
 from japagen.errors import JapagenError
 from japagen.mixing.mix import Mix, SourceMix
-from japagen.pipeline.sources import SourceValue, join_sources, only_of, report_sources, value_of
+from japagen.pipeline.sources import join_sources, only_of, report_sources, value_of
 from japagen.pipeline.summary import Parts
 from tests.conftest import write_jsonl
+from tests.report_sample import small_summary
 from tests.scripted import ScriptedGenerator
 
 
@@ -59,7 +61,7 @@ def _dataset() -> Dataset:
 
 
 def test_every_source_has_its_own_texts_and_cost(parts: Parts) -> None:
-    own, claude, none = report_sources(_dataset(), parts)
+    own, claude, none = report_sources(_dataset(), parts, small_summary())
     assert (own.texts, own.kept, own.rejected, own.relabelled) == (2, 2, {"rewritten": 1}, 0)
     assert (own.yen, own.tokens, own.seconds) == (1.5, 250, 12.5)
     assert (claude.texts, claude.kept, claude.relabelled) == (3, 2, 1)
@@ -67,14 +69,16 @@ def test_every_source_has_its_own_texts_and_cost(parts: Parts) -> None:
     assert (claude.yen, claude.tokens, claude.seconds) == (300, None, None)
     assert (own.label_trust, claude.label_trust, none.label_trust) == (1.0, 0.5, None)
     assert (own.distance, claude.distance, none.distance) == (0.8, 0.9, None)
-    assert none.to_dict()["value"]["reason"] == "nothing_kept"
+    assert none.value.reason == "nothing_kept"
 
 
 def test_a_source_has_the_value_that_was_found_for_it(parts: Parts) -> None:
-    found = SourceValue(True, 0.5, 4.0, 1.0, None, "reliable")
-    own, claude, none = report_sources(_dataset(), replace(parts, values={"claude": found}))
+    found = SourceValue(used=True, share=0.5, texts_worth=4.0, low=1.0, reason="reliable")
+    own, claude, none = report_sources(
+        _dataset(), replace(parts, values={"claude": found}), small_summary()
+    )
     assert claude.value == found
-    assert own.value == SourceValue(False, 0.0, None, None, None, "not_measured")
+    assert own.value == SourceValue(reason="not_measured")
     assert none.value.reason == "nothing_kept"
 
 
@@ -93,8 +97,8 @@ def test_a_source_carries_what_its_texts_count_for_of_the_loss() -> None:
     assert claude.share == pytest.approx(0.4)
     assert (own.used, own.texts_worth, own.reason) == (True, None, "reliable")
     assert (claude.texts_worth, claude.low, claude.high) == (4.0, 1.0, None)
-    assert noise == SourceValue(False, 0.0, None, None, None, "unreliable")
-    assert none == SourceValue(False, 0.0, 0.0, 0.0, 0.0, "nothing_kept")
+    assert noise == SourceValue(reason="unreliable")
+    assert none == SourceValue(texts_worth=0.0, low=0.0, high=0.0, reason="nothing_kept")
     assert value_of("claude", mix, None).texts_worth is None
     alone = Mix(0.0, "given", sources)
     assert not any(value_of(name, alone, None).used for name in sources)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from japagen.data.summary import RunSummary
 from japagen.mixing.mix import Reason
 from japagen.reporting.cards import model_card
 from tests.report_sample import LABELS, from_file, sample_run
@@ -19,13 +20,17 @@ def metrics() -> dict[str, Any]:
     return sample_run()[0]
 
 
+def _card(metrics: dict[str, Any], *args: str, apart: bool = False) -> str:
+    return model_card(RunSummary.model_validate(metrics), *args, apart=apart)
+
+
 def _front(card: str) -> dict[str, Any]:
     found: dict[str, Any] = YAML(typ="safe").load(card.split("---\n")[1])
     return found
 
 
 def test_it_says_what_the_classifier_is_and_how_well_it_does(metrics: dict[str, Any]) -> None:
-    card = model_card(metrics, "embedded", "query: ")
+    card = _card(metrics, "embedded", "query: ")
     front = _front(card)
     assert front["language"] == "ja"
     assert front["pipeline_tag"] == "text-classification"
@@ -57,7 +62,7 @@ def test_missing_parts_are_not_measured(metrics: dict[str, Any]) -> None:
     metrics = copy.deepcopy(metrics)
     metrics |= dict.fromkeys(("generator", "scores", "mix", "encoder", "created"))
     metrics["sources"] = from_file("llm.csv")
-    card = model_card(metrics, "owner/encoder")
+    card = _card(metrics, "owner/encoder")
     assert "Not measured: there were no labelled test texts." in card
     assert "Synthetic share of the training loss: not measured." in card
     assert "from the file llm.csv" in card
@@ -69,7 +74,7 @@ def test_missing_parts_are_not_measured(metrics: dict[str, Any]) -> None:
 def test_gold_alone_carries_no_terms_of_a_generator(metrics: dict[str, Any]) -> None:
     metrics = copy.deepcopy(metrics)
     metrics["mix"] |= {"share": 0.0, "reason": "unreliable"}
-    card = model_card(metrics, "embedded")
+    card = _card(metrics, "embedded")
     assert "their labels can hardly be relied on" in card
     assert metrics["generator"]["terms"]["summary"] not in card
 
@@ -77,10 +82,10 @@ def test_gold_alone_carries_no_terms_of_a_generator(metrics: dict[str, Any]) -> 
 def test_a_checkpoint_on_disk_names_its_own_licence(
     metrics: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert "see the page of the encoder" in model_card(metrics, str(tmp_path))
+    assert "see the page of the encoder" in _card(metrics, str(tmp_path))
     text = "---\nlicense: apache-2.0\nbase_model: a/b\ntags: [x]\n---\n# Encoder\n"
     (tmp_path / "README.md").write_text(text, encoding="utf-8")
-    card = model_card(metrics, str(tmp_path))
+    card = _card(metrics, str(tmp_path))
     assert "Licence: apache-2.0." in card
     assert _front(card)["base_model"] == "a/b"
 
@@ -91,7 +96,7 @@ def test_pairs_tags_and_numbers_are_loaded_their_own_way(
 ) -> None:
     metrics = copy.deepcopy(metrics)
     metrics["task"] |= {"kind": kind, "pair": {"first": "前提", "second": "仮説"}}
-    card = model_card(metrics, "embedded")
+    card = _card(metrics, "embedded")
     assert '"text_pair": ' in card
     assert ("top_k=None" in card) == (kind == "multi_label")
     for code in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
@@ -101,7 +106,7 @@ def test_pairs_tags_and_numbers_are_loaded_their_own_way(
 def test_transformers_is_not_promised_for_a_head_that_it_does_not_know(
     metrics: dict[str, Any],
 ) -> None:
-    card = model_card(metrics, "embedded", apart=True)
+    card = _card(metrics, "embedded", apart=True)
     assert _front(card)["library_name"] == "japagen"
     assert "import pipeline" not in card
     assert 'Classifier.load("DIRECTORY")' in card
@@ -111,7 +116,7 @@ def test_names_cannot_break_it(metrics: dict[str, Any]) -> None:
     metrics = copy.deepcopy(metrics)
     hostile = "a|b\n---\n<script>x</script>"
     metrics["task"] |= {"name": hostile, "description": hostile, "labels": {hostile: hostile}}
-    card = model_card(metrics, "embedded")
+    card = _card(metrics, "embedded")
     assert _front(card)["model_name"] == "a|b --- <script>x</script>"
     assert "<script" not in card.split("\n# ", 1)[1]
 
@@ -122,4 +127,4 @@ def test_every_reason_of_the_mix_is_said(metrics: dict[str, Any]) -> None:
     metrics = copy.deepcopy(metrics)
     for reason in get_args(Reason):
         metrics["mix"]["reason"] = reason
-        assert "no reason recorded" not in model_card(metrics, "embedded")
+        assert "no reason recorded" not in _card(metrics, "embedded")

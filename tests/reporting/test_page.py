@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from japagen.data.dataset import Dataset
+from japagen.data.summary import RunSummary
 from japagen.reporting.report import render_report
 from japagen.reporting.text import LANGUAGES, Language, strings
 from tests.report_sample import sample_run
@@ -56,7 +57,10 @@ def _hostile_run(folder: Path, language: Language) -> Path:
     metrics["task"]["description"] = metrics["errors"][0]["text"] = HOSTILE
     examples = [replace(e, text=e.text + HOSTILE) for e in dataset]
     path = folder / f"report-{language}.html"
-    path.write_text(render_report(metrics, Dataset.of(examples), language=language), "utf-8")
+    path.write_text(
+        render_report(RunSummary.model_validate(metrics), Dataset.of(examples), language=language),
+        "utf-8",
+    )
     return path
 
 

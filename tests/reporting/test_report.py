@@ -14,11 +14,18 @@ import pytest
 
 import japagen
 from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.summary import RunSummary
 from japagen.reporting.report import render_report
 from japagen.reporting.text import LANGUAGES, Language, Words, strings
 from tests.report_sample import LABELS, from_file, sample_run
 
 Run = tuple[dict[str, Any], Dataset]
+
+
+def _render(metrics: dict[str, Any], dataset: Dataset, language: Language = "ja") -> str:
+    return render_report(RunSummary.model_validate(metrics), dataset, language=language)
+
+
 _VOID = {"meta", "br", "link", "img", "input", "hr"}
 _HOSTILE = (
     "<script>alert(1)</script>",
@@ -79,7 +86,7 @@ def run() -> Run:
 
 @pytest.fixture(scope="module", params=LANGUAGES)
 def page(run: Run, request: pytest.FixtureRequest) -> tuple[Words, str, _Page]:
-    html = render_report(*run, language=request.param)
+    html = _render(*run, language=request.param)
     return Words(request.param), html, _Page(html)
 
 
@@ -210,7 +217,7 @@ _ROUNDED = ("seconds", "request_seconds", "wall_seconds", "rows", "seed", *_PER_
 def test_every_figure_is_shown(run: Run, language: Language) -> None:
     metrics = _renumbered(run[0], "", count(101))
     words = Words(language)
-    text = _Page(render_report(metrics, run[1], language=language)).all_text
+    text = _Page(_render(metrics, run[1], language=language)).all_text
     figures = _figures(metrics, words)
     assert len(figures) > 200
     missing = [f for f in figures if not re.search(rf"(?<![\d.,]){re.escape(f)}(?![\d%])", text)]
@@ -257,19 +264,19 @@ def test_svg_text_stays_text(page: tuple[Words, str, _Page]) -> None:
 
 
 def test_rendering_twice_gives_the_same_page(run: Run) -> None:
-    assert render_report(*run) == render_report(*run)
+    assert _render(*run) == _render(*run)
 
 
 def test_rendering_warns_of_nothing(run: Run) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        render_report(*run)
+        _render(*run)
 
 
 @pytest.mark.parametrize("hostile", [*_HOSTILE, _TURNED])
 def test_hostile_text_does_nothing(run: Run, hostile: str) -> None:
     metrics, dataset = copy.deepcopy(run[0]), run[1]
-    clean = _Page(render_report(metrics, dataset))
+    clean = _Page(_render(metrics, dataset))
     renamed = dict(zip(LABELS, (hostile, *list(LABELS)[1:]), strict=True))
 
     def poison(value: Any) -> Any:
@@ -296,7 +303,7 @@ def test_hostile_text_does_nothing(run: Run, hostile: str) -> None:
         )
         for e in dataset
     )
-    html = render_report(metrics, poisoned)
+    html = _render(metrics, poisoned)
     parsed = _Page(html)
     assert [tag for tag, _ in parsed.elements] == [tag for tag, _ in clean.elements]
     assert not any(name.startswith("on") for _, a in parsed.elements for name in a)
@@ -320,7 +327,7 @@ def test_verdict_is_said_in_words(run: Run, verdict: str, low: float, high: floa
     }
     for language in LANGUAGES:
         words = Words(language)
-        text = _Page(render_report(metrics, run[1], language=language)).all_text
+        text = _Page(_render(metrics, run[1], language=language)).all_text
         added = words("added.synthetic")
         heading = words(f"verdict.{verdict}", added=added)
         assert heading in text
@@ -344,7 +351,7 @@ def test_missing_parts_say_so(run: Run, part: str, absent: bool) -> None:
             metrics[name] = None
     for language in LANGUAGES:
         words = Words(language)
-        text = _Page(render_report(metrics, run[1], language=language)).all_text
+        text = _Page(_render(metrics, run[1], language=language)).all_text
         if part == "generator":
             assert words("terms.file") in text
         else:
@@ -362,7 +369,7 @@ def test_scores_without_gold_only(run: Run) -> None:
     metrics = copy.deepcopy(run[0])
     metrics["scores"] |= {"gold_only": None, "gain": None, "verdict": "not_measured"}
     words = Words("en")
-    text = _Page(render_report(metrics, run[1], language="en")).all_text
+    text = _Page(_render(metrics, run[1], language="en")).all_text
     assert words("verdict.not_measured", added=words("added.synthetic")) in text
     assert words.number(metrics["scores"]["with_synthetic"]["macro_f1"]) in text
     assert words("not_measured") in text
@@ -380,7 +387,7 @@ def test_parts_of_alignment_may_be_missing(run: Run) -> None:
         "underused": [],
         "notes": ["Synthetic text was not weighted."],
     }
-    text = _Page(render_report(metrics, run[1], language="en")).all_text
+    text = _Page(_render(metrics, run[1], language="en")).all_text
     assert "Synthetic text was not weighted." in text
     assert Words("en")("labels.target") not in text
     assert Words("en")("not_measured") in text
@@ -388,20 +395,20 @@ def test_parts_of_alignment_may_be_missing(run: Run) -> None:
 
 def test_an_alarm_is_said_in_words(run: Run) -> None:
     metrics = copy.deepcopy(run[0])
-    page = _Page(render_report(metrics, run[1], language="en")).all_text
+    page = _Page(_render(metrics, run[1], language="en")).all_text
     assert Words("en")("diversity.steady") in page
     alarm = {"measure": "distinct_2", "change": -0.31, "low": -0.4, "high": -0.22}
     metrics["diversity"]["alarms"] = [
         {"kind": "round", "group": "1", **alarm},
         {"kind": "gold", "group": "synthetic", **alarm},
     ]
-    page = _Page(render_report(metrics, run[1], language="en")).all_text
+    page = _Page(_render(metrics, run[1], language="en")).all_text
     words = Words("en")
     for said in ("diversity.collapse", "diversity.narrow"):
         assert words(said) in page
     figures = "round 2 is 31% less varied than the first (95% interval 22% to 40%)"
     assert f"By {words('diversity.distinct_2')}, {figures}" in page
-    page = _Page(render_report(metrics, run[1])).all_text
+    page = _Page(_render(metrics, run[1])).all_text
     assert "で見た多様性が 31% 低い" in page
 
 
@@ -410,13 +417,13 @@ def test_diversity_without_gold_or_rounds_stands_alone(run: Run) -> None:
     found = metrics["diversity"]
     del found["against_gold"]["groups"]["gold"]
     found["rounds"] = None
-    page = _Page(render_report(metrics, run[1], language="en")).all_text
+    page = _Page(_render(metrics, run[1], language="en")).all_text
     assert Words("en")("diversity.alone") in page
     assert Words("en")("diversity.chart.gold") not in page
 
 
 def test_reasons_are_in_the_language_of_the_report(run: Run) -> None:
-    page = _Page(render_report(run[0], run[1])).all_text
+    page = _Page(_render(run[0], run[1])).all_text
     assert "ラベルなしデータ 1200 件から推定しました" in page
     assert "Estimated on" not in page
 
@@ -424,9 +431,9 @@ def test_reasons_are_in_the_language_of_the_report(run: Run) -> None:
 def test_no_weights_are_claimed_where_there_are_none(run: Run) -> None:
     metrics = copy.deepcopy(run[0])
     words = Words("ja")
-    assert words("alignment.note") in _Page(render_report(metrics, run[1])).all_text
+    assert words("alignment.note") in _Page(_render(metrics, run[1])).all_text
     metrics["alignment"]["method"] = "none"
-    text = _Page(render_report(metrics, run[1])).all_text
+    text = _Page(_render(metrics, run[1])).all_text
     assert words("alignment.note") not in text
     assert words("method.none") in text
 
@@ -435,7 +442,7 @@ def test_a_file_in_place_of_generation(run: Run) -> None:
     metrics = copy.deepcopy(run[0])
     metrics |= {"generator": None, "sources": from_file("他社LLM.csv"), "cost": None}
     metrics["counts"] |= {"requested": 0}
-    text = _Page(render_report(metrics, run[1])).all_text
+    text = _Page(_render(metrics, run[1])).all_text
     assert "他社LLM.csv" in text
     assert Words("ja")("terms.file") in text
     assert Words("ja")("counts.requested") not in re.findall("[^\n]+", text)[:60]
@@ -444,10 +451,10 @@ def test_a_file_in_place_of_generation(run: Run) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_sources_stand_side_by_side(run: Run, language: Language) -> None:
     words, metrics = Words(language), copy.deepcopy(run[0])
-    assert words("sources") not in render_report(metrics, run[1], language=language)
+    assert words("sources") not in _render(metrics, run[1], language=language)
     ours = metrics["sources"]
     metrics["sources"] = [*from_file("<他社LLM>.csv"), *ours]
-    html = render_report(metrics, run[1], language=language)
+    html = _render(metrics, run[1], language=language)
     page = _Page(html)
     assert "<他社LLM>.csv" in page.all_text
     assert "&lt;他社LLM&gt;.csv" in html
@@ -466,7 +473,7 @@ def test_an_empty_dataset(run: Run) -> None:
     metrics = copy.deepcopy(run[0])
     metrics["counts"] |= {"generated": 0, "kept": 0, "rejected": 0}
     metrics["rejections"] = {}
-    text = _Page(render_report(metrics, Dataset.of([]), language="en")).all_text
+    text = _Page(_render(metrics, Dataset.of([]), language="en")).all_text
     assert Words("en")("samples.none") in text
     assert Words("en")("rejections.none") in text
 
@@ -475,7 +482,7 @@ def test_samples_are_seeded_limited_and_kept(run: Run) -> None:
     metrics, dataset = run
 
     def sampled(seed: int) -> set[str]:
-        html = render_report({**metrics, "task": {**metrics["task"], "seed": seed}}, dataset)
+        html = _render({**metrics, "task": {**metrics["task"], "seed": seed}}, dataset)
         part = html[html.index('id="samples"') : html.index('id="registers"')]
         return set(re.findall(r'<bdi class="quoted" lang="ja">(.*?)</bdi>', part))
 
@@ -496,7 +503,7 @@ def test_pairs_and_failed_requests(run: Run) -> None:
             Example("別の文。", "配送", rejected=Rejection("home_made_filter", 0.25, 0.5)),
         ]
     )
-    text = _Page(render_report(metrics, dataset, language="en")).all_text
+    text = _Page(_render(metrics, dataset, language="en")).all_text
     for shown in ("後文です。", "HTTP 503", "home_made_filter", "0.25", Words("en")("no_text")):
         assert shown in text
 
@@ -506,7 +513,7 @@ def test_long_labels_are_cut_in_charts_only(run: Run) -> None:
     long = "とても長いラベルの名前" * 6
     first = next(iter(metrics["per_label"]))
     metrics["per_label"] = {long: metrics["per_label"][first]}
-    html = render_report(metrics, run[1])
+    html = _render(metrics, run[1])
     assert f"<bdi>{long}</bdi>" in html
     assert f">{long}</text>" not in html
     assert ">とても長い" in html

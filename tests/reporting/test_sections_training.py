@@ -5,10 +5,13 @@ from typing import Any
 
 import pytest
 
+from japagen.data.summary import RunSummary
 from japagen.reporting.report import render_report
 from japagen.reporting.sections_training import economics, headline
 from japagen.reporting.text import LANGUAGES, Words
 from tests.report_sample import sample_run
+
+_read = RunSummary.model_validate
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +23,12 @@ def test_the_headline_has_texts_hours_and_yen_with_the_interval(
     sample: tuple[dict[str, Any], Any],
 ) -> None:
     # 4.7 a label, 4 labels, 100 texts and 2,000 yen an hour; from -1.2 to past the curve at 14.
-    said = headline(sample[0], Words("en"))
+    said = headline(_read(sample[0]), Words("en"))
     assert said is not None
     assert "about 18.8 texts over 4 labels, 0.188 hours, 376 yen" in said
     assert "(95% interval −96 yen to more than 1,120 yen)" in said
     assert "it may save no work" in said
-    said = headline(sample[0], Words("ja"))
+    said = headline(_read(sample[0]), Words("ja"))
     assert said is not None
     assert "約 18.8 件、0.188 時間、376 円分" in said
     assert "−96 円 ～ 1,120 円超" in said
@@ -37,9 +40,9 @@ def test_it_stands_under_the_verdict_and_in_its_section(
     sample: tuple[dict[str, Any], Any], language: Any
 ) -> None:
     words = Words(language)
-    html = render_report(*sample, language=language)
-    assert html.count(str(headline(sample[0], words))) == 2
-    assert html.index(str(headline(sample[0], words))) < html.index('id="tiles"')
+    html = render_report(_read(sample[0]), sample[1], language=language)
+    assert html.count(str(headline(_read(sample[0]), words))) == 2
+    assert html.index(str(headline(_read(sample[0]), words))) < html.index('id="tiles"')
     for name in ("economics", "economics.queries", "economics.assumed", "economics.price_given"):
         assert words(name) in html
 
@@ -51,8 +54,8 @@ def test_without_worth_there_is_no_headline_but_a_reason(
 ) -> None:
     metrics, words = copy.deepcopy(sample[0]), Words(language)
     metrics["economics"]["labelling"] = {"state": state}
-    assert headline(metrics, words) is None
-    shown = economics(metrics, words)
+    assert headline(_read(metrics), words) is None
+    shown = economics(_read(metrics), words)
     assert shown is not None
     assert shown["said"] == words(f"economics.{state}")
     assert shown["saved"] == []
@@ -64,7 +67,7 @@ def test_worth_past_the_curve_is_a_lower_bound(sample: tuple[dict[str, Any], Any
     labelling["state"] = "beyond"
     for name in ("per_label", "texts", "hours", "yen"):
         labelling[name] |= {"value": None, "low": 2.0}
-    said = headline(metrics, Words("en"))
+    said = headline(_read(metrics), Words("en"))
     assert said is not None
     assert "more than 56 texts" in said
     assert "it may save no work" not in said
@@ -78,7 +81,7 @@ def test_no_break_even_says_why(
     metrics, words = copy.deepcopy(sample[0]), Words(language)
     metrics["economics"]["break_even"] = {"state": state}
     metrics["economics"]["query"]["llm"] |= {"yen": None, "tokens": None}
-    shown = economics(metrics, words)
+    shown = economics(_read(metrics), words)
     assert shown is not None
     assert shown["break_even"] == words(f"economics.break_even.{state}")
     assert shown["queries"][0][1] == words("not_measured")
@@ -90,6 +93,8 @@ def test_a_run_of_an_earlier_version_has_no_figures(
     sample: tuple[dict[str, Any], Any], language: Any
 ) -> None:
     metrics = {key: value for key, value in sample[0].items() if key != "economics"}
-    assert economics(metrics, Words(language)) is None
-    assert headline(metrics, Words(language)) is None
-    assert Words(language)("economics") in render_report(metrics, sample[1], language=language)
+    assert economics(_read(metrics), Words(language)) is None
+    assert headline(_read(metrics), Words(language)) is None
+    assert Words(language)("economics") in render_report(
+        _read(metrics), sample[1], language=language
+    )

@@ -25,7 +25,8 @@ from japagen.pipeline.review import decisions_of
 from japagen.pipeline.run_directory import Run
 from japagen.review.decisions import FILE, Decisions
 from japagen.review.session import words
-from tests.test_cli import ROOT, japagen
+from tests.command_line import japagen
+from tests.conftest import ROOT
 
 pytest.importorskip("uvicorn")
 HOSTILE = "<script>document.title='hit'</script><img src=x onerror=\"document.title='hit'\">"

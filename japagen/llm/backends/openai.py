@@ -18,13 +18,24 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-from japagen.errors import MissingExtraError
-from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
+from japagen.errors import JapagenError, MissingExtraError
+from japagen.japanese.registers import Register
+from japagen.llm.answers import read_answer, read_label
+from japagen.llm.backend import (
+    Answer,
+    Generator,
+    GeneratorInfo,
+    Message,
+    OutputTerms,
+    Prompt,
+    Request,
+    Sampling,
+)
 from japagen.llm.backends.openai_protocol import Endpoint, ServerCapabilities
-from japagen.llm.backends.rate_limit import Pace
+from japagen.llm.backends.rate_limit import Pace, Patience
 
 if TYPE_CHECKING:
     from japagen.llm.backends.openai_session import Session
@@ -49,10 +60,17 @@ class OpenAIGenerator:
         api_key_env: The environment variable that holds the key. A server on this machine
             needs none.
         slots: Most requests at a time; 64 when None. Fewer are sent where the server slows down.
-        timeout: Seconds after which an attempt is given up.
-        deadline: Seconds from a request's first attempt after which it is given up.
+        timeout: Seconds after which an attempt is given up; as long as answers take when None.
+        deadline: Seconds from a request's first attempt after which it is given up; by the
+            time-out when None.
         requests_per_minute: Most attempts sent in a minute; no bound when None.
         tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``; no bound when None.
+        headers: Header to the environment variable that holds its value.
+        extra_body: What else is part of each request.
+        omit: Options that are not sent.
+
+    Attributes:
+        on_send: As of `Announcer`.
 
     Raises:
         JapagenError: If the address is not http(s), or a server elsewhere has no key.
@@ -67,17 +85,21 @@ class OpenAIGenerator:
         api: Literal["chat", "completions"] = "chat",
         api_key_env: str = "OPENAI_API_KEY",
         slots: int | None = None,
-        timeout: float = 60.0,
-        deadline: float = 300.0,
+        timeout: float | None = None,
+        deadline: float | None = None,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        omit: Iterable[str] = (),
     ) -> None:
         if importlib.util.find_spec("openai") is None:
             raise MissingExtraError("openai", "openai", "An OpenAI-compatible server")
-        self._endpoint = Endpoint.of(model, base_url, api, api_key_env, os.environ)
+        how: Any = {"headers": headers, "extra_body": extra_body, "omit": omit}
+        self._endpoint = Endpoint.of(model, base_url, api, api_key_env, os.environ, **how)
+        self.on_send: Callable[[Request, bool], None] = lambda request, sent: None
         self._slots = slots or _MOST_SLOTS
-        self._timeout = timeout
-        self._deadline = deadline
+        self._patience = Patience(timeout, deadline)
         self._pace = Pace(requests_per_minute, tokens_per_minute)
         self._capabilities = ServerCapabilities()
         self._sessions: set[Session] = set()
@@ -88,7 +110,7 @@ class OpenAIGenerator:
         endpoint = self._endpoint
         return GeneratorInfo(
             name=endpoint.model,
-            identity=f"openai:{endpoint.url}:{endpoint.api}:{endpoint.model}",
+            identity=endpoint.identity,
             prompt_kind="chat" if endpoint.api == "chat" else "document",
             local=endpoint.local,
             terms=_OPENAI_TERMS if endpoint.is_openai else _UNKNOWN_TERMS,
@@ -110,9 +132,9 @@ class OpenAIGenerator:
             self._endpoint,
             self._capabilities,
             self._slots,
-            self._timeout,
-            self._deadline,
+            self._patience,
             self._pace,
+            lambda request, sent: self.on_send(request, sent),
         )
         self._sessions.add(session)
         try:
@@ -120,6 +142,17 @@ class OpenAIGenerator:
         finally:
             self._sessions.discard(session)
             session.stop()
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """Options that the server has refused so far."""
+        return frozenset(self._capabilities.refused)
+
+    def models(self) -> list[str]:
+        """Names of the models that the server lists; none where it lists none."""
+        from japagen.llm.backends.openai_session import list_models
+
+        return list_models(self._endpoint)
 
     def count_tokens(self, text: str) -> int:
         """Estimates tokens: characters times the ratio seen in this server's own counts.
@@ -138,3 +171,72 @@ class OpenAIGenerator:
         """Stops what is under way; calling it twice is harmless."""
         for session in list(self._sessions):
             session.stop()
+
+
+_LABELS = ("配送", "返品")
+_TEXT = "商品の配送についての問い合わせを1件、日本語の1文で書いてください。"
+_FORM = '次の形の JSON だけを返してください: {"text": "…"}'
+_QUESTION = "「荷物がまだ届きません。」は配送と返品のどちらについての文ですか。"
+_NAMED = '次の形の JSON だけを返してください: {"label": "…"}'
+_DOCUMENT = "問い合わせの例\n- サイズを交換できますか。\n- 再配達を頼みたいです。\n- "
+
+
+def probe(generator: Generator, model: str) -> list[dict[str, str]]:
+    """Asks a generator for a text and a label, and its server what models it has.
+
+    Args:
+        generator: Whom to ask.
+        model: What its server calls the model.
+
+    Returns:
+        What was tried, its state (``ok``, ``refused``, ``unknown`` or ``failed``) and details.
+    """
+    return [
+        {"what": what, "state": state, "detail": detail}
+        for what, state, detail in _tried(generator, model)
+    ]
+
+
+def _tried(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
+    chat = generator.info.prompt_kind == "chat"
+    server = generator if isinstance(generator, OpenAIGenerator) else None
+    try:
+        if server:
+            names = server.models()
+            yield "models", "ok" if model in names else "unknown", ", ".join(names[:10])
+        writing = _turns(_TEXT, _FORM) if chat else _DOCUMENT
+        request, answer = _asked(generator, writing)
+    except JapagenError as error:
+        yield "answers", "failed", str(error).replace("\n", " ")
+        return
+    tokens = f"{answer.prompt_tokens} + {answer.completion_tokens} tokens"
+    yield "answers", "failed" if answer.error else "ok", answer.error or tokens
+    if answer.error:
+        return
+    yield "seconds for a text", "ok", f"{answer.seconds:.1f}"
+    text, rejected = read_answer(request, answer)
+    yield "text", "failed" if rejected else "ok", f"{rejected.detail}: {text}" if rejected else text
+    if server and chat:
+        refused = "response_format" in server.refused
+        yield "JSON schema", "refused" if refused else "ok", ""
+        _, named = _asked(generator, _turns(_QUESTION, _NAMED), _LABELS)
+        label = named.error or read_label(named.text, _LABELS) or named.text
+        yield "label", "ok" if label in _LABELS else "failed", label
+        state = "ok" if named.scores else "unknown"
+        yield "log-probabilities", "refused" if "logprobs" in server.refused else state, ""
+    if server and server.refused:
+        yield "options left out", "refused", ", ".join(sorted(server.refused))
+
+
+def _turns(question: str, form: str) -> tuple[Message, ...]:
+    return (Message("user", f"{question}\n{form}"),)
+
+
+def _asked(
+    generator: Generator, prompt: Prompt, options: tuple[str, ...] = ()
+) -> tuple[Request, Answer]:
+    how: dict[str, Any] = {"label": "", "register": Register(), "template": "probe"}
+    # Enough for a model that thinks first.
+    sampling = Sampling(max_tokens=1000, stop=("\n",) if isinstance(prompt, str) else ())
+    request = Request("probe", prompt, sampling, 0, options=options, **how)
+    return request, next(iter(generator.stream([request])))

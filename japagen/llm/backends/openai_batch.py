@@ -15,13 +15,13 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from japagen.data.files import read_json, write_json
+from japagen.data.files import parse_json, read_json, write_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, GeneratorInfo, Request
 from japagen.llm.backends.openai import OpenAIGenerator
@@ -57,20 +57,32 @@ class OpenAIBatchGenerator(OpenAIGenerator):
 
     Args:
         model: The provider's name for the model.
-        directory: Where what was submitted is noted.
+        batches: Directory where what was submitted is noted.
         note: Told what the user should know while waiting.
-        how: Address, API and key, as of `OpenAIGenerator`.
+        base_url: As of `OpenAIGenerator`, like the others.
+        api: ``chat`` or ``completions``.
+        api_key_env: The environment variable that holds the key.
+        headers: Header to the environment variable that holds its value.
+        extra_body: What else is part of each request.
+        omit: Options that are not sent.
     """
 
     def __init__(
         self,
         model: str,
-        directory: Path,
+        batches: Path,
         note: Callable[[str], None] = lambda _: None,
-        **how: Any,
+        *,
+        base_url: str | None = None,
+        api: Literal["chat", "completions"] = "chat",
+        api_key_env: str = "OPENAI_API_KEY",
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        omit: Iterable[str] = (),
     ) -> None:
-        super().__init__(model, **how)
-        self._directory = directory
+        how: Any = {"headers": headers, "extra_body": extra_body, "omit": omit}
+        super().__init__(model, base_url=base_url, api=api, api_key_env=api_key_env, **how)
+        self._directory = batches
         self.note = note
 
     @property
@@ -139,6 +151,8 @@ class OpenAIBatchGenerator(OpenAIGenerator):
             self.note(f"The provider has not deleted {', '.join(left)} of batch {batch.id}.")
 
     def _submit(self, rows: Sequence[Request], client: BatchClient) -> BatchRecord:
+        for request in rows:
+            self.on_send(request, True)
         record = BatchRecord.begin(self._directory, [r.id for r in rows])
         lines = (json.dumps(self._row(r), ensure_ascii=False) for r in rows)
         return client.submit(record, "\n".join(lines).encode(), _PATHS[self._endpoint.api])
@@ -198,7 +212,7 @@ class OpenAIBatchGenerator(OpenAIGenerator):
             if status == 200:
                 self._capabilities.count(request, usage.add(body))
                 text, finish = read_reply(body, self._endpoint.api)
-                scores = read_scores(body, request, self._endpoint.api)
+                scores = read_scores(body, text, request, self._endpoint.api)
                 used = (usage.prompt, usage.completion)
                 return _Outcome(Answer(request.id, text, finish, *used, scores=scores))
             if not status:
@@ -278,16 +292,14 @@ class BatchClient:
     def __init__(self, endpoint: Endpoint) -> None:
         import openai
 
+        from japagen.llm.backends.openai_session import client_options
+
         self._openai = openai
         self._endpoint = endpoint
+        how = {**client_options(endpoint), "timeout": openai.NOT_GIVEN, "max_retries": _RETRIES}
         # A proxy from the environment is of no use for a server on this machine.
         http_client = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
-        self._client = openai.OpenAI(
-            api_key=endpoint.key,
-            base_url=endpoint.url,
-            max_retries=_RETRIES,
-            http_client=http_client,
-        )
+        self._client = openai.OpenAI(http_client=http_client, **how)
 
     def submit(self, record: BatchRecord, lines: bytes, path: str) -> BatchRecord:
         """Uploads requests and starts a batch of them.
@@ -345,7 +357,7 @@ class BatchClient:
             what = f"file {file} of batch {batch.id}"
             for line in self._content(file, what).splitlines():
                 try:
-                    row = json.loads(line)
+                    row = parse_json(line.decode())
                 except ValueError:
                     continue
                 if isinstance(row, dict):

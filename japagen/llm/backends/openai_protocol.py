@@ -8,12 +8,14 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+from japagen.data.files import digest, encodable, parse_json
 from japagen.errors import JapagenError
+from japagen.llm.answers import read_label
 from japagen.llm.backend import Request, answer_format
 
 # A rough figure for Japanese, used until the server has reported how many tokens it read.
@@ -29,6 +31,7 @@ class Failure(Exception):  # noqa: N818 - it is one attempt's outcome, not a fau
             because the request has been changed, or ``never``.
         after: Seconds that the server asked to be left alone.
         reached: False when there was no connection at all.
+        astray: True when it came from something that does not speak the API.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class Failure(Exception):  # noqa: N818 - it is one attempt's outcome, not a fau
         retry: Literal["later", "again", "now", "never"] = "never",
         after: float | None = None,
         reached: bool = True,
+        astray: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry = retry
         self.after = after
         self.reached = reached
+        self.astray = astray
 
 
 @dataclass(slots=True)
@@ -54,14 +59,19 @@ class Usage:
 
     def add(self, reply: Any) -> int:
         """Adds what a reply reports, if it does, and returns its prompt tokens."""
-        counts = reply.get("usage") if isinstance(reply, dict) else None
-        found = [
-            value if isinstance(value := (counts or {}).get(name), int) and value > 0 else 0
-            for name in ("prompt_tokens", "completion_tokens")
-        ]
+        usage = reply.get("usage") if isinstance(reply, dict) else None
+        counts = usage if isinstance(usage, dict) else {}
+        found = [_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens")]
         self.prompt += found[0]
         self.completion += found[1]
         return found[0]
+
+
+_MOST_TOKENS = 10**9  # that one reply can have cost, whatever the server says
+
+
+def _count(value: Any) -> int:
+    return min(int(value), _MOST_TOKENS) if isinstance(value, int | float) and value > 0 else 0
 
 
 class ServerCapabilities:
@@ -146,7 +156,9 @@ def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[
             options["max_completion_tokens"] = options.pop("max_tokens")
     if request.options and "logprobs" not in refused:
         options |= _logprobs(endpoint)
-    return {name: value for name, value in options.items() if name not in refused}
+    left_out = refused | endpoint.omit
+    options = {name: value for name, value in options.items() if name not in left_out}
+    return options | endpoint.extra_body
 
 
 def _logprobs(endpoint: Endpoint) -> dict[str, Any]:
@@ -156,18 +168,19 @@ def _logprobs(endpoint: Endpoint) -> dict[str, Any]:
     return {"logprobs": most}
 
 
-def read_scores(reply: Any, request: Request, api: Api) -> tuple[float, ...]:
+def read_scores(reply: Any, text: str, request: Request, api: Api) -> tuple[float, ...]:
     """How likely the model found each option; nothing without options or log-probabilities.
 
     Args:
         reply: A reply that `read_reply` has found a text in.
+        text: That text.
         request: What was asked.
         api: Which API it answers.
     """
-    if not request.options:
+    # What names no option holds no token of one, but maybe of one that was only thought of.
+    if not request.options or (api == "chat" and not read_label(text, request.options)):
         return ()
-    choice = reply["choices"][0]
-    return option_scores(choice, request.options, in_json=api == "chat")
+    return option_scores(reply["choices"][0], request.options, in_json=api == "chat")
 
 
 def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
@@ -182,23 +195,45 @@ def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
     """
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise Failure(_said(reply) or "the reply has no choices", "again")
+        said = _said(reply)
+        astray = bool(_NO_SUCH_PATH.search(said))
+        raise Failure(said or "the reply has no choices", "again", astray=astray)
     choice = choices[0]
     message = choice.get("message") if api == "chat" else choice
     message = message if isinstance(message, dict) else {}
-    text, finish = message.get("content" if api == "chat" else "text"), choice.get("finish_reason")
+    text = _joined(message.get("content" if api == "chat" else "text"))
+    finish = choice.get("finish_reason")
     if finish == "content_filter":
         raise Failure("refused by the content filter")
     if isinstance(message.get("refusal"), str) and message["refusal"]:
         raise Failure(f"refused by the model: {message['refusal']}")
-    if not isinstance(text, str) or not text.strip():
+    if not text.strip():
         if finish == "length":
             raise Failure(
                 "the token limit came before any text (a model that thinks first needs a "
                 "larger generation.max_tokens)"
             )
+        for name in ("reasoning_content", "reasoning", "thinking"):
+            if message.get(name):
+                raise Failure(
+                    f"the reply has no text, all of it went to {name}: turn thinking off "
+                    "(generator.extra_body) or the server's reasoning parser"
+                )
         raise Failure("the reply has no text", "again")
-    return encodable(text), "length" if finish == "length" else "stop"
+    return text, "length" if finish == "length" else "stop"
+
+
+def _joined(content: Any) -> str:
+    """The text of a message, which may be in parts; those that hold thoughts are left out."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    texts = [
+        part.get("text") if isinstance(part, dict) else part
+        for part in parts
+        if not isinstance(part, dict) or part.get("type", "text") in ("text", "output_text")
+    ]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def read_failure(status: int, headers: Mapping[str, str], body: str, endpoint: Endpoint) -> Failure:
@@ -212,7 +247,7 @@ def read_failure(status: int, headers: Mapping[str, str], body: str, endpoint: E
     reason = f"HTTP {status}: {said}"
     if _is_filter(status, error, said):
         return Failure("refused by the content filter")
-    if status in (401, 403):
+    if status in (401, 403) or (status == 400 and _ABOUT_KEY.search(said)):
         raise JapagenError(
             f"{endpoint.url} refuses the key in {endpoint.key_variable} ({reason}).",
             "Check the key, and that its account may use the model.",
@@ -240,12 +275,26 @@ def _is_filter(status: int, error: Mapping[str, Any], said: str) -> bool:
     return error.get("code") in codes or (status in (400, 403) and "flagged" in said)
 
 
+_ABOUT_KEY = re.compile(
+    r"api[ _-]?key\W+(?:\w+\W+){0,3}(?:not valid|invalid|expired|missing)"
+    r"|(?:invalid|incorrect|missing|wrong|expired|no)\W+api[ _-]?key|API_KEY_INVALID",
+    re.IGNORECASE,
+)
+_NO_SUCH_PATH = re.compile(
+    r"unexpected endpoint|no such (?:route|path|endpoint)|(?:route|path|page|endpoint|url) not "
+    r"found|(?:unknown|invalid) (?:route|path|url|endpoint)|cannot (?:post|get)\b|^not found",
+    re.IGNORECASE,
+)
 _NOT_TAKEN = re.compile(
-    r"unsupported|not support|unrecogni[sz]ed|unknown|unexpected|extra|not permitted|not allowed",
+    r"unsupported|not (?:yet )?(?:support|permitted|allowed|available|enabled|recogni[sz]ed|valid)"
+    r"|(?:does|do)n?['o ]?t support|unrecogni[sz]ed|unknown|unexpected|extra|cannot find field"
+    r"|deprecated|no such|only the default",
     re.IGNORECASE,
 )
 _ABOUT_FORMAT = re.compile(
-    r"response_format|json_schema|json schema|structured output|grammar|guided", re.IGNORECASE
+    r"response_?(?:format|schema)|json_?schema|json schema|structured output|grammar|guided"
+    r"|additionalProperties",
+    re.IGNORECASE,
 )
 
 
@@ -260,17 +309,22 @@ def refused_option(body: str, options: Mapping[str, Any], answered: bool) -> str
         answered: Whether this server has ever answered. If not, and it does not say what it
             refuses, the response format is the likeliest.
     """
-    error = _error_of(body)
-    text = " ".join([str(error.get("code") or ""), str(error.get("param") or ""), _said(body)])
+    error, said = _error_of(body), _said(body)
+    text = " ".join([str(error.get("code") or ""), str(error.get("param") or ""), said])
+    if _ABOUT_KEY.search(said):
+        return None
     # They only help; so whatever it is that the server has against them, they are left out.
     if "logprobs" in options and "logprob" in text:
         return "logprobs"
     if "response_format" in options and _ABOUT_FORMAT.search(text):
         return "response_format"
     if _NOT_TAKEN.search(text):
-        for name in options:
-            if error.get("param") == name or re.search(rf"(?:['\"`]|: ){name}\b", text):
-                return name
+        if error.get("param") in options:
+            return str(error["param"])
+        # The first one that is named: what comes behind may be the list of those that are taken.
+        named = {n: found.start() for n in options if (found := re.search(rf"\b{n}\b", said))}
+        if named:
+            return min(named, key=named.__getitem__)
     return "response_format" if "response_format" in options and not answered else None
 
 
@@ -288,38 +342,87 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
             continue
         return seconds if 0 < seconds < float("inf") else None
     try:
-        at = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+        at = email.utils.parsedate_to_datetime(headers.get("retry-after", "")).timestamp()
+    except (ArithmeticError, LookupError, TypeError, ValueError):
         return None
-    return max(0.0, at.timestamp() - now) or None
+    return max(0.0, at - now) or None
 
 
 def _decoded(body: Any) -> Any:
     if not isinstance(body, str):
         return body
     try:
-        return json.loads(body)
+        return parse_json(body)
     except ValueError:
         return None
 
 
 def _error_of(body: Any) -> dict[str, Any]:
-    """The error object: under ``error`` as OpenAI has it, or the body itself."""
+    """The error object: under ``error`` as OpenAI has it, or the body; Gemini's is in a list."""
     decoded = _decoded(body)
+    if isinstance(decoded, list):
+        decoded = next((one for one in decoded if isinstance(one, dict)), None)
     if not isinstance(decoded, dict):
         return {}
     inner = decoded.get("error", decoded)
     return inner if isinstance(inner, dict) else {"message": inner}
 
 
+# Where servers say what is wrong: the most telling first.
+_SAYING = [
+    "message",
+    "Message",
+    "error",
+    "errors",
+    "detail",
+    "msg",
+    "error_message",
+    "error_description",
+    "errorMessage",
+    "reason",
+    "title",
+    "description",
+    "fault",
+    "faultstring",
+    "base_resp",
+    "status_msg",
+    "raw",
+]
+
+
 def _said(body: Any) -> str:
-    """What a server says is wrong, in whichever of the usual places."""
-    error = _error_of(body)
-    for name in ("message", "detail"):
-        if error.get(name):
-            said = error[name]
-            return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
-    return body.strip() if isinstance(body, str) and _decoded(body) is None else ""
+    """What a server says is wrong, wherever in its answer; all of it where that is not known."""
+    decoded = _decoded(body)
+    if decoded is None:
+        return body.strip() if isinstance(body, str) else ""
+    try:
+        said = _sentence(decoded)
+        is_reply = isinstance(decoded, dict) and "choices" in decoded
+        return said or ("" if is_reply or not decoded else _written(decoded))
+    except RecursionError:
+        return ""
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _sentence(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, list):
+        return "; ".join(filter(None, map(_sentence, value[:5])))
+    if not isinstance(value, dict):
+        return ""
+    inner = next((value[name] for name in _SAYING if value.get(name)), None)
+    if inner is None:
+        return ""
+    said = _sentence(inner) or _written(inner)
+    if isinstance(value.get("loc"), list):  # FastAPI's: where in the request
+        said = f"{'.'.join(map(str, value['loc']))}: {said}"
+    # A gateway's own words say little; it hands on what the provider said.
+    handed_on = _sentence(value.get("metadata"))
+    return f"{said} ({handed_on})" if handed_on else said
 
 
 Api = Literal["chat", "completions"]
@@ -342,6 +445,10 @@ class Endpoint:
         api: Which of the two APIs is spoken.
         key_variable: The environment variable that the key came from.
         key: The key, or a placeholder; no repr, message or log shows it.
+        headers: Sent with each request; like the key they are shown nowhere.
+        query: Part of each address.
+        extra_body: Part of each request, whatever else is there.
+        omit: Options that are not sent.
     """
 
     model: str
@@ -349,6 +456,10 @@ class Endpoint:
     api: Api
     key_variable: str
     key: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict)
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    omit: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -358,30 +469,83 @@ class Endpoint:
         api: Api,
         key_variable: str,
         environment: Mapping[str, str],
+        *,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        omit: Iterable[str] = (),
     ) -> Endpoint:
         """Checks an address and finds the key for it.
+
+        Args:
+            model: The server's name for the model.
+            url: The address; its query may name the ``api-version``, as Azure has it.
+            api: Which API is spoken.
+            key_variable: The environment variable that holds the key.
+            environment: The variables.
+            headers: Header to the variable that holds its value.
+            extra_body: What else is part of each request.
+            omit: Options that are not to be sent.
 
         Raises:
             JapagenError: If the address is not http(s), holds a password, or is not on this
                 machine and there is no key.
         """
-        url = (url or OPENAI_URL).rstrip("/")
+        url, _, query = (url or OPENAI_URL).partition("?")
+        url, parameters = url.rstrip("/"), dict(parse_qsl(query))
+        if query and set(parameters) != {"api-version"}:
+            url += f"?{query}"
         _check_url(url)
-        # A newline from `export KEY="$(cat file)"` would end up inside an HTTP header.
-        key = environment.get(key_variable, "").strip()
-        if not key.isascii() or not key.isprintable():
+        key = _secret(key_variable, environment)
+        found = {name: _secret(v, environment) for name, v in (headers or {}).items()}
+        if lacking := [(headers or {})[name] for name, value in found.items() if not value]:
             raise JapagenError(
-                f"Expected {key_variable} to hold a key in ASCII, found other characters.",
-                f"Set it again: export {key_variable}=...",
+                f"Expected the value of a header to {url} in the environment variable "
+                f"{lacking[0]}, found none.",
+                f"Run: export {lacking[0]}=...",
             )
-        endpoint = cls(model, url, api, key_variable, key or _NO_KEY)
-        if not key and not endpoint.local:
+        endpoint = cls(
+            model,
+            url,
+            api,
+            key_variable,
+            key or _NO_KEY,
+            headers=found,
+            query=parameters,
+            extra_body=dict(extra_body or {}),
+            omit=frozenset(omit),
+        )
+        if not key and not found and not endpoint.local:
             raise JapagenError(
                 f"Expected the key of {url} in the environment variable {key_variable}, "
                 "found none.",
                 f"Run: export {key_variable}=... (any word if the server asks for no key).",
             )
         return endpoint
+
+    @property
+    def identity(self) -> str:
+        """What changes the answers of the model, as far as anybody can tell from here."""
+        how = digest([self.extra_body, sorted(self.omit)]) if self.extra_body or self.omit else ""
+        return f"openai:{self.url}:{self.api}:{self.model}" + (f":{how}" if how else "")
+
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key to send."""
+        return self.key != _NO_KEY or not self.headers
+
+    @property
+    def usual(self) -> bool:
+        """Whether the address looks as addresses of the API do."""
+        return bool(re.search(r"/v\d|/openai|/deployments/", urlsplit(self.url).path))
+
+    def wrong(self, said: str) -> JapagenError:
+        """The error of an address at which nothing speaks the API."""
+        return JapagenError(
+            f"Expected the {self.api} API at {self.url}, found something else ({said}).",
+            "Check generator.base_url, and that the server is running."
+            if self.usual
+            else f"It usually ends in /v1: set generator.base_url: {self.url}/v1",
+        )
 
     @property
     def local(self) -> bool:
@@ -407,10 +571,22 @@ class Endpoint:
 
     def clean(self, text: str) -> str:
         """Puts what a server or the client said on one line without the key."""
-        if self.key != _NO_KEY and len(self.key) >= _SHORTEST_SECRET:
-            text = text.replace(self.key, "***")
+        for secret in (self.key, *self.headers.values()):
+            if secret != _NO_KEY and len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "***")
         text = " ".join(encodable(text).split())
         return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
+
+
+def _secret(variable: str, environment: Mapping[str, str]) -> str:
+    # A newline from `export KEY="$(cat file)"` would end up inside an HTTP header.
+    value = environment.get(variable, "").strip()
+    if not value.isascii() or not value.isprintable():
+        raise JapagenError(
+            f"Expected {variable} to hold a key in ASCII, found other characters.",
+            f"Set it again: export {variable}=...",
+        )
+    return value
 
 
 def _check_url(url: str) -> None:
@@ -429,11 +605,6 @@ def _check_url(url: str) -> None:
             f"Expected base_url to be an http(s) address, found '{url}'.",
             "For example generator.base_url: http://127.0.0.1:8080/v1",
         )
-
-
-def encodable(text: str) -> str:
-    """Replaces halves of surrogate pairs, which JSON can carry and no file or database can."""
-    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 # How likely a model found each of a few options, read from the log-probabilities of its tokens.
@@ -479,23 +650,21 @@ def option_scores(
     """
     places = _places(choice.get("logprobs"))
     text = b"".join(place.written for place in places)
+    names = [(_written(option)[1:] if in_json else option).encode() for option in options]
     begin = 0
     if in_json:
-        found = _VALUE.search(text)
-        if found is None:
+        found = list(_VALUE.finditer(text))
+        if not found:
             return ()
-        begin = found.end()
+        # Models draft before they answer, and quote the form behind it.
+        named = [m for m in found if any(text.startswith(n, m.end()) for n in names)]
+        begin = (named or found)[-1].end()
     while places and len(places[0].written) <= begin:
         begin -= len(places.pop(0).written)
-    names = [_written(option, in_json) for option in options]
     mass, most = _masses(places, begin, names, strip=not in_json)
     if not any(mass):
         return ()
     return tuple(_log_sum(parts) if parts else most[k] for k, parts in enumerate(mass))
-
-
-def _written(option: str, in_json: bool) -> bytes:
-    return (json.dumps(option, ensure_ascii=False)[1:] if in_json else option).encode()
 
 
 def _masses(
@@ -562,27 +731,31 @@ def _places(found: Any) -> list[_Place]:
     try:
         if isinstance(found.get("content"), list):
             return [
-                _place(item, [(_bytes(top), float(top["logprob"])) for top in item["top_logprobs"]])
+                _place(item, [(_bytes(top), top["logprob"]) for top in item["top_logprobs"]])
                 for item in found["content"]
             ]
         columns = (found["tokens"], found["token_logprobs"], found["top_logprobs"])
         return [
             _place(
                 {"token": token, "logprob": score},
-                [(text.encode(), float(value)) for text, value in (listed or {}).items()],
+                [(text.encode(), value) for text, value in (listed or {}).items()],
             )
             for token, score, listed in zip(*columns, strict=True)
         ]
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return []
 
 
-def _place(item: Mapping[str, Any], listed: Sequence[tuple[bytes, float]]) -> _Place:
-    written = _bytes(item)
-    others = [(token, score) for token, score in listed if token != written]
-    return _Place(written, ((written, float(item["logprob"])), *others))
+def _place(item: Mapping[str, Any], listed: Sequence[tuple[bytes, Any]]) -> _Place:
+    written, own = _bytes(item), float(item["logprob"])
+    others = [(token, float(score)) for token, score in listed if token != written]
+    if not math.isfinite(own):
+        raise ValueError("the token that was written cannot have been impossible")
+    # Rounding makes a little more than certain; what is impossible is as good as not listed.
+    likely = [(token, min(score, 0.0)) for token, score in others if math.isfinite(score)]
+    return _Place(written, ((written, min(own, 0.0)), *likely))
 
 
 def _bytes(item: Mapping[str, Any]) -> bytes:
     given = item.get("bytes")
-    return bytes(given) if given else str(item["token"]).encode()
+    return bytes(given) if isinstance(given, list) and given else str(item["token"]).encode()

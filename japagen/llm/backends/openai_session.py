@@ -6,18 +6,18 @@ Importing this module imports ``openai``.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import Any, Literal
 
 import openai
 
+from japagen.data.files import parse_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import MOST_REPLIES, Answer, Request
 from japagen.llm.backends.openai_protocol import (
@@ -32,7 +32,7 @@ from japagen.llm.backends.openai_protocol import (
     read_scores,
     refused_option,
 )
-from japagen.llm.backends.rate_limit import Gate, Pace
+from japagen.llm.backends.rate_limit import Gate, Pace, Patience
 
 _CONNECT_SECONDS = 10.0
 _MOST_FAILED_CONNECTIONS = 4
@@ -57,9 +57,9 @@ class Session:
         endpoint: Whom to ask.
         capabilities: What is known of the server; added to.
         slots: Most requests at a time.
-        timeout: Seconds after which an attempt is given up.
-        deadline: Seconds from a request's first attempt after which it is given up.
+        patience: How long to wait for answers.
         pace: How fast attempts may follow each other.
+        on_send: As of `Announcer`.
     """
 
     def __init__(
@@ -67,21 +67,21 @@ class Session:
         endpoint: Endpoint,
         capabilities: ServerCapabilities,
         slots: int,
-        timeout: float,
-        deadline: float,
+        patience: Patience,
         pace: Pace,
+        on_send: Callable[[Request, bool], None],
     ) -> None:
         self._endpoint = endpoint
         self._capabilities = capabilities
         self._slots = slots
-        self._timeout = timeout
-        self._deadline = deadline
+        self._patience = patience
+        self._on_send = on_send
         self._gate = Gate(slots)
         self._pace = pace
         self._failing_since: float | None = None
         self._stopped = False
         self._stopping = threading.Lock()
-        self._client = _client(endpoint, timeout)
+        self._client = _client(endpoint)
         self._loop = asyncio.new_event_loop()
         # Looks up host names; the loop's own would leave its threads behind.
         self._executor = ThreadPoolExecutor(4, "japagen-lookup")
@@ -148,19 +148,25 @@ class Session:
         usage = Usage()
         failure = Failure("no attempt was made")
         attempts = empty = 0
+        reached = False
         while attempts < _MOST_ATTEMPTS:
             try:
                 async with self._gate.turn(until):
                     await self._pace.wait(self._capabilities.most_tokens(request), until)
-                    if until is None:
-                        began = clock()
-                        until = began + self._deadline
+                    began = began or clock()
+                    until = began + self._patience.deadline
                     attempts += 1
+                    if not reached:
+                        self._on_send(request, True)
                     outcome = await self._attempt(request, usage, until)
             except TimeoutError:
                 break
             if isinstance(outcome, Answer):
                 return outcome
+            reached = reached or outcome.reached
+            if not reached:
+                self._on_send(request, False)
+            until = began + self._patience.deadline
             # An attempt that the deadline cut short says less than the one before it.
             if attempts == 1 or clock() < until:
                 failure = outcome
@@ -171,6 +177,9 @@ class Session:
             if failure.retry == "never" or empty == MOST_REPLIES or out_of_time:
                 break
             await asyncio.sleep(pause)
+        if failure.astray and not self._capabilities.answered:
+            self._gate.shut()
+            raise self._endpoint.wrong(self._endpoint.clean(failure.reason))
         self._check_progress(failure)
         return self._give_up(request, usage, failure, attempts, clock() - began)
 
@@ -188,6 +197,9 @@ class Session:
         try:
             text, finish, scores = await self._exchange(request, usage, until - sent)
         except Failure as failure:
+            if failure.astray and not (self._capabilities.answered or self._endpoint.usual):
+                self._gate.shut()
+                raise self._endpoint.wrong(self._endpoint.clean(failure.reason)) from None
             if failure.retry == "later":
                 self._note_overload(sent, failure)
             else:
@@ -200,6 +212,7 @@ class Session:
         self._failing_since = None
         self._gate.speed_up()
         seconds = self._loop.time() - sent
+        self._patience.answered(seconds)
         used = (usage.prompt, usage.completion, seconds)
         return Answer(request.id, text, finish, *used, scores=scores)
 
@@ -207,7 +220,7 @@ class Session:
         if self._failing_since is None:
             self._failing_since = sent
         # Where the rest asked for outlasts the deadline, waiting helps no request.
-        patient = failure.after is not None and failure.after < self._deadline
+        patient = failure.after is not None and failure.after < self._patience.deadline
         self._gate.slow_down(sent, failure.after if patient else None)
 
     async def _exchange(self, request: Request, usage: Usage, seconds: float) -> _Read:
@@ -215,7 +228,7 @@ class Session:
         endpoint, capabilities = self._endpoint, self._capabilities
         prompt = prompt_of(request, endpoint.api)
         options = options_of(request, endpoint, capabilities.refused)
-        seconds = min(self._timeout, seconds)
+        seconds, sent = min(self._patience.timeout, seconds), self._loop.time()
         try:
             # The client's own timeouts are for each read: a server that trickles never trips them.
             async with asyncio.timeout(seconds):
@@ -225,18 +238,23 @@ class Session:
         else:
             capabilities.heard = True
             return self._read(body, request, usage)
+        if isinstance(error, TimeoutError):
+            self._patience.timed_out(sent, self._loop.time())
         # Outside the handler, or a traceback of ours would show the client's error too, and what
         # the server said in it may quote the key.
         raise self._judge(error, options, seconds)
 
     def _read(self, body: bytes, request: Request, usage: Usage) -> _Read:
+        endpoint = self._endpoint
         try:
-            reply = json.loads(body)
-        except (ValueError, RecursionError):
-            raise Failure("the reply is not JSON", "again") from None
+            reply = parse_json(body.decode("utf-8-sig"))
+        except ValueError:
+            if not body.lstrip().startswith(b"<"):
+                raise Failure("the reply is not JSON", "again") from None
+            raise Failure("the reply is a web page", "again", astray=True) from None
         self._capabilities.count(request, usage.add(reply))
-        text, finish = read_reply(reply, self._endpoint.api)
-        return text, finish, read_scores(reply, request, self._endpoint.api)
+        text, finish = read_reply(reply, endpoint.api)
+        return text, finish, read_scores(reply, text, request, endpoint.api)
 
     def _judge(self, error: Exception, options: dict[str, Any], seconds: float) -> Failure:
         """Says what an error of the client means; raises `JapagenError` if nothing can work."""
@@ -250,6 +268,8 @@ class Session:
             status, said = error.status_code, error.response.text
             if status in (400, 422) and self._dropped_option(said, options):
                 return Failure(f"HTTP {status}: {said}", "now")
+            if status == 405:  # of a website
+                raise self._endpoint.wrong(f"HTTP {status}")
             return read_failure(status, error.response.headers, said, self._endpoint)
         cause = error.__cause__ or error
         return Failure(f"{type(cause).__name__}: {cause}", "later", reached=reached)
@@ -263,7 +283,7 @@ class Session:
             path,
             body={"model": self._endpoint.model, **prompt, **options},
             cast_to=object,
-            options={"headers": {_RAW_RESPONSE: "true"}},
+            options={"headers": _headers(self._endpoint)},
         )
         content: bytes = response.http_response.content
         return content
@@ -291,7 +311,7 @@ class Session:
         if failure.retry != "later" or since is None:
             return
         silence = self._loop.time() - since
-        if silence > 2 * self._deadline:
+        if silence > 2 * self._patience.deadline:
             raise JapagenError(
                 f"{self._endpoint.url} has answered nothing for {silence:.0f} s "
                 f"({self._endpoint.clean(failure.reason)}).",
@@ -299,24 +319,52 @@ class Session:
             )
 
 
-def _client(endpoint: Endpoint, timeout: float) -> openai.AsyncOpenAI:
+def client_options(endpoint: Endpoint) -> dict[str, Any]:
+    """How a client of either kind is to reach a server."""
+    return {
+        "api_key": endpoint.key,
+        "base_url": endpoint.url,
+        # How long a whole attempt may take is not the client's to say.
+        "timeout": openai.Timeout(None, connect=_CONNECT_SECONDS),
+        "max_retries": 0,
+        # One connection a request: on a reused one, a server or proxy that sends a response twice
+        # answers every later request with an earlier one's text, under the wrong label. (The
+        # client does not notice.) The handshake is small beside the time a model takes.
+        "default_headers": {"Connection": "close", **endpoint.headers},
+        "default_query": dict(endpoint.query),
+    }
+
+
+def _headers(endpoint: Endpoint) -> dict[str, Any]:
+    """Headers of a request whose response is wanted as it came, with the key if there is one."""
+    key = {} if endpoint.has_key else {"Authorization": openai.Omit()}
+    return {_RAW_RESPONSE: "true", **key}
+
+
+def _client(endpoint: Endpoint) -> openai.AsyncOpenAI:
     http_client = None
     if endpoint.local:
         # A proxy from the environment is of no use for a server on this machine. Over plain HTTP
         # no certificate is looked at, and reading the store is most of the time a client takes.
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if endpoint.is_plain else True
         http_client = openai.DefaultAsyncHttpxClient(trust_env=False, verify=verify)
-    return openai.AsyncOpenAI(
-        api_key=endpoint.key,
-        base_url=endpoint.url,
-        timeout=openai.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
-        max_retries=0,
-        http_client=http_client,
-        # One connection a request: on a reused one, a server or proxy that sends a response twice
-        # answers every later request with an earlier one's text, under the wrong label. (The
-        # client does not notice.) The handshake is small beside the time a model takes.
-        default_headers={"Connection": "close"},
-    )
+    return openai.AsyncOpenAI(http_client=http_client, **client_options(endpoint))
+
+
+def list_models(endpoint: Endpoint) -> list[str]:
+    """Names of the models that a server lists; none where nothing can be had of it."""
+    http_client = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
+    with openai.OpenAI(http_client=http_client, **client_options(endpoint)) as client:
+        how: Any = {"headers": _headers(endpoint), "timeout": _CONNECT_SECONDS}
+        try:
+            response: Any = client.get("/models", cast_to=object, options=how)
+            found = parse_json(response.http_response.text)
+        except (openai.APIError, ValueError):
+            return []
+    listed = found.get("data") or found.get("models") if isinstance(found, dict) else found
+    rows = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    names = [row.get("id") or row.get("name") for row in rows]
+    return [name for name in names if isinstance(name, str)]
 
 
 def _pause(failure: Failure, attempt: int) -> float:

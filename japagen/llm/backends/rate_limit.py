@@ -139,3 +139,47 @@ class Pace:
             raise TimeoutError
         self._free_at = turn + max(self._each, self._token * tokens)
         await asyncio.sleep(turn - clock())
+
+
+class Patience:
+    """How long an attempt may take, as the server's own answers suggest.
+
+    Nobody knows beforehand how long a model takes: one on a CPU writes for minutes. So time-outs
+    grow where nothing comes in time, and stay well above the slowest answer that came.
+
+    Args:
+        timeout: Seconds for an attempt; found out when None.
+        deadline: Seconds for all attempts at a request; by the time-out when None.
+    """
+
+    def __init__(self, timeout: float | None, deadline: float | None) -> None:
+        self._fixed = timeout
+        self._deadline = deadline
+        self._grown = _FIRST_TIMEOUT
+        self._grown_at = -math.inf
+        self._slowest = 0.0
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which an attempt is given up."""
+        return self._fixed or max(self._grown, _SLOWER * self._slowest)
+
+    @property
+    def deadline(self) -> float:
+        """Seconds from a request's first attempt after which it is given up."""
+        return self._deadline or max(_LEAST_DEADLINE, _ATTEMPTS * self.timeout)
+
+    def answered(self, seconds: float) -> None:
+        """Takes note of how long an answer took."""
+        self._slowest = max(seconds, _FORGETTING * self._slowest)
+
+    def timed_out(self, sent_at: float, now: float) -> None:
+        """Takes note of an attempt that took too long; of those sent together the first counts."""
+        if sent_at > self._grown_at:
+            self._grown = min(_LONGEST_TIMEOUT, 2 * self.timeout)
+            self._grown_at = now
+
+
+_FIRST_TIMEOUT, _LONGEST_TIMEOUT = 60.0, 480.0
+_LEAST_DEADLINE, _ATTEMPTS = 300.0, 3
+_SLOWER, _FORGETTING = 3.0, 0.98

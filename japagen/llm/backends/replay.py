@@ -29,14 +29,14 @@ class ReplayGenerator:
     same task, gold and templates ask for the same ids, and so get the same bytes.
 
     Args:
-        run: A run directory, or a ledger file.
+        model: A run directory, or a ledger file.
 
     Raises:
         JapagenError: If there is no record that can be read.
     """
 
-    def __init__(self, run: str | Path) -> None:
-        path = Path(run)
+    def __init__(self, model: str | Path) -> None:
+        path = Path(model)
         self._path = path / "ledger.sqlite" if path.is_dir() else path
         self._recorded, self._answers, self._choices = read_record(self._path)
 

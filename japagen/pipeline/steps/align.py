@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from japagen.alignment.weights import Alignment, align_datasets, bound_weights
+from japagen.alignment.weights import Alignment, align_datasets
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability, find_off_topic
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import digest, read_array, read_json, write_array, write_json
 from japagen.data.formats import check_new, load_dataset, read_examples, write_examples
+from japagen.data.registry import METHODS, METRICS
 from japagen.gradmm.selection import select_by_gradient
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import RegisterAnalyzer
@@ -29,10 +31,6 @@ from japagen.training.encoder import text_vectors
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
-
-
-# Scores under which every label counts alike, however rare: real label shares cost them.
-_BALANCED_METRICS = ("macro_f1", "matthews")
 
 
 class Weighting:
@@ -98,16 +96,10 @@ class Weighting:
                 seed=self._task.seed,
                 tagger=self._analyzer.tagger,
                 vectors=vectors,
-            )
-            weights = bound_weights(
-                alignment.weights,
-                [label if isinstance(label, str) else "" for label in dataset.labels],
                 strength=settings.strength,
                 off_topic=find_off_topic(*vectors[:2]) if len(vectors) > 1 else None,
             )
-            kept = dataset.kept_mask
-            weights /= weights[kept].mean() if weights[kept].any() else 1.0
-            aligned = dataset.with_columns(weight_distribution=weights)
+            aligned = dataset.with_columns(weight_distribution=alignment.weights)
             return aligned, alignment.to_dict()
 
         def save(path: Path, made: tuple[Dataset, dict[str, Any]]) -> None:
@@ -124,7 +116,8 @@ class Weighting:
     def _label_prior(self) -> str | dict[str, float]:
         """The label shares to weight to: with ``auto``, even ones where labels count alike."""
         task = self._task
-        balanced = task.kind == "classification" and task.metric in _BALANCED_METRICS
+        # Real label shares cost a metric under which rare labels count as much as others.
+        balanced = task.kind == "classification" and "balanced" in METRICS[task.metric].traits
         return "uniform" if task.label_prior == "auto" and balanced else task.label_prior
 
     def mix(self, dataset: Dataset, reliability: Mapping[str, Reliability]) -> Mix:
@@ -298,7 +291,7 @@ class Measuring:
 
             theirs, ours, _ = vectors
             found = measure_diversity(dataset, gold, tagger, (ours, theirs), self._task.seed)
-            return None if found is None else found.to_dict()
+            return None if found is None else asdict(found)
 
         outputs = ["diversity.json"]
         found: dict[str, Any] | None = self._stages.run(
@@ -498,7 +491,7 @@ def align_files(
     examples = read_examples(synthetic, require_label=True)
     target = read_examples(gold, split="train", require_label=True)
     more = read_examples(unlabelled, split="unlabelled") if unlabelled else None
-    encoder = encoder or ("embedded" if method == "gradient_matching" else None)
+    encoder = encoder or ("embedded" if "vectors" in METHODS.find(method).traits else None)
     vectors = None
     if encoder:
         from japagen.training.encoder import text_vectors

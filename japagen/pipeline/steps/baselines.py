@@ -14,10 +14,10 @@ from japagen.curation.llm_judge import Question, requests
 from japagen.data.dataset import Dataset
 from japagen.data.files import digest, read_array, write_array
 from japagen.evaluation.baselines import Floats, fit_plain, fit_tfidf
+from japagen.llm.answers import one_line
 from japagen.llm.backend import GeneratorInfo, Request
 from japagen.llm.client import Asker
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import one_line
 from japagen.pipeline.cache import StageRunner
 from japagen.pipeline.steps.labels import Voters
 from japagen.pipeline.steps.train import Baseline, Learnt

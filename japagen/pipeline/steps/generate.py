@@ -15,6 +15,7 @@ from japagen.config.yaml_file import read_honorifics
 from japagen.curation.filters import curate, filter_texts
 from japagen.data.dataset import Dataset
 from japagen.data.files import digest, read_json, write_json
+from japagen.data.summary import LabelCoverage
 from japagen.errors import JapagenError
 from japagen.generation import coverage, pairs, planner
 from japagen.generation.coverage import passages_in
@@ -128,6 +129,7 @@ class Rounds:
 
     def _ask(self, made: Generated, requests: list[Request], planner: RequestPlanner) -> Generated:
         asked = self._asker.ask(requests, "generate")
+        asked.check(requests)
         answers, failures, sent = dict(asked.answers), dict(asked.failures), asked.sent
         short = planner.missing(requests, answers)
         for _ in range(_MORE_REQUESTS):
@@ -143,11 +145,6 @@ class Rounds:
                 f"{lacking} texts did not come: answers held fewer than they were asked for."
             )
         answers, failures = {**made.answers, **answers}, {**made.failures, **failures}
-        if not answers:
-            raise JapagenError(
-                f"None of {len(requests)} requests was answered.",
-                f"The first reason: {next(iter(failures.values()), 'unknown')}",
-            )
         return Generated(
             [*made.requests, *requests], answers, failures, made.sent + sent, made.rounds
         )
@@ -212,7 +209,7 @@ class Rounds:
             "distances": {name: distance.to_dict() for name, distance in distances.items()},
             "missing": as_rows(missing),
             "registers": {label: _registers(kept, label) for label in task.labels},
-            "coverage": {label: found.to_dict() for label, found in covered.items()},
+            "coverage": {label: found.model_dump() for label, found in covered.items()},
             "stopped": stopped,
         }
 
@@ -225,7 +222,7 @@ class Rounds:
             registers[label] = next_registers(
                 self._registers[label], found["registers"][label], size
             )
-            covered = coverage.LabelCoverage.from_dict(found["coverage"][label])
+            covered = LabelCoverage.model_validate(found["coverage"][label])
             wants = coverage.due(covered, size)
             gaps = {
                 Knowledge(row["kind"], row["item"], tuple(row["gold_ids"])): (
@@ -308,7 +305,7 @@ def generate_pairs(
     """
     prompts, info = PromptLibrary(task.generation.prompts), asker.info
     asked = asker.ask(firsts, "generate")
-    _need_answers(asked, firsts)
+    asked.check(firsts)
     tagger = Tagger(task.japanese.user_dictionary)
     fingerprint = {
         **_asked(asked, firsts),
@@ -333,7 +330,7 @@ def generate_pairs(
             "Read firsts.parquet in the run and loosen curation in the task.",
         )
     seconds = asker.ask(requests, "generate")
-    _need_answers(seconds, requests)
+    seconds.check(requests)
     return stages.dataset(
         "generate",
         "generated.parquet",
@@ -349,14 +346,6 @@ def _reasons(texts: Dataset) -> str:
     """Why texts were rejected, for a message."""
     reasons = [row["filter"] for row in texts.column("rejected") if row]
     return ", ".join(f"{name}: {reasons.count(name)}" for name in dict.fromkeys(reasons))
-
-
-def _need_answers(asked: Asked, requests: list[Request]) -> None:
-    if not asked.answers:
-        raise JapagenError(
-            f"None of {len(requests)} requests was answered.",
-            f"The first reason: {next(iter(asked.failures.values()), 'unknown')}",
-        )
 
 
 def _asked(asked: Asked, requests: list[Request]) -> dict[str, str]:

@@ -14,9 +14,10 @@ from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.data.dataset import Dataset, Label
 from japagen.data.files import digest, read_array, write_array
-from japagen.data.labels import METRICS_OF, LabelSpace, PseudoLabels
+from japagen.data.labels import LabelSpace, PseudoLabels
+from japagen.data.registry import metrics_of
+from japagen.data.summary import Interval
 from japagen.evaluation.metrics import (
-    Interval,
     bootstrap_difference,
     bootstrap_score,
     expected_calibration_error,
@@ -259,7 +260,7 @@ def scores_of(
         "n": len(test),
         "few": len(test) < _FEW,
         "metric": task.metric,
-        "metrics": list(METRICS_OF[task.kind]),
+        "metrics": list(metrics_of(task.kind)),
         "baselines": [_baseline(task, true, b, with_synthetic, space) for b in baselines],
         "gold_only": _arm(task, true, gold_only, space) if gold_only else None,
         "with_synthetic": _arm(task, true, with_synthetic, space),
@@ -302,7 +303,7 @@ def _baseline(
         resamples=task.evaluation.bootstrap,
         seed=task.seed,
     )
-    kept = (*METRICS_OF[space.kind], f"{task.metric}_sd", "intervals", "seeds")
+    kept = (*metrics_of(space.kind), f"{task.metric}_sd", "intervals", "seeds")
     return {**found, "n": len(rows), **{key: arm[key] for key in kept}, "gain": asdict(gain)}
 
 
@@ -312,7 +313,7 @@ def _arm(
     """Scores of one arm: means over training seeds with intervals, details of the first."""
     decided = [space.decide(outputs) for _, outputs in runs]
     scored = [score(true, codes, space) for codes in decided]
-    metrics = METRICS_OF[space.kind]
+    metrics = metrics_of(space.kind)
     lead = [s[task.metric] for s in scored]
     intervals = {
         name: bootstrap_score(

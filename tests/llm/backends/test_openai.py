@@ -18,9 +18,10 @@ import pytest
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Answer, Message, Request, Sampling
-from japagen.llm.backends import openai_session
+from japagen.llm.backends import openai_session, rate_limit
 from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.llm.backends.openai_protocol import Endpoint
+from japagen.llm.backends.rate_limit import Patience
 from tests.fault_server import Call, FaultServer, Reply, chat, completion, echo, error
 
 KEY = "sk-himitsu-0123456789"
@@ -663,3 +664,192 @@ def test_completion_without_text_field() -> None:
         generator = OpenAIGenerator("m", base_url=server.url, api="completions")
         (answer,) = generator.stream([make(1, "completions")])
     assert answer.text == completion("返事:依頼1")["choices"][0]["text"]
+
+
+def test_what_a_task_adds_and_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATE_API_KEY", KEY)
+    how = {
+        "headers": {"X-Gate": "GATE_API_KEY"},
+        "extra_body": {"chat_template_kwargs": {"enable_thinking": False}, "temperature": 1},
+        "omit": ("top_k", "min_p"),
+    }
+    with FaultServer() as server:
+        generator = OpenAIGenerator("m", base_url=f"{server.url}?api-version=2024-10-21", **how)
+        list(generator.stream([make(1)]))
+        plain = OpenAIGenerator("m", base_url=server.url)
+    (call,) = server.calls
+    assert call.path == "/v1/chat/completions?api-version=2024-10-21"
+    assert call.headers["x-gate"] == KEY
+    assert "authorization" not in call.headers
+    assert call.body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert call.body["temperature"] == 1
+    assert not {"top_k", "min_p"} & set(call.body)
+    # What is added changes what comes back, and where it was asked does not.
+    assert generator.info.identity.startswith(f"{plain.info.identity}:")
+    assert KEY not in repr(vars(generator)) + repr(generator.info)
+    with pytest.raises(JapagenError, match="environment variable NO_SUCH_KEY, found none"):
+        OpenAIGenerator("m", base_url=server.url, headers={"X-Gate": "NO_SUCH_KEY"})
+
+
+def test_a_header_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATE_API_KEY", KEY)
+    with FaultServer(lambda call: error(400, f"odd: {call.headers['x-gate']}")) as server:
+        (answer,) = ask(server, headers={"X-Gate": "GATE_API_KEY"}, omit=("response_format",))
+    assert answer.error == "HTTP 400: odd: ***"
+
+
+SHAPES = {
+    "Gemini's list": ([{"error": {"code": 400, "message": "Bad schema."}}], "Bad schema."),
+    "a list of words": (["first", "second"], "first; second"),
+    "FastAPI": ({"detail": [{"loc": ["body", "n"], "msg": "too many"}]}, "body.n: too many"),
+    "problem details": ({"title": "No", "status": 400, "detail": "out of range"}, "out of range"),
+    "a sentence": ({"error": "nothing doing"}, "nothing doing"),
+    "nested": ({"error": {"error": {"message": "deep"}}}, "deep"),
+    "a gateway": (
+        {"error": {"message": "Provider error", "metadata": {"raw": "model is asleep"}}},
+        "Provider error (model is asleep)",
+    ),
+    "unknown keys": ({"wat": {"no": 1}}, '{"wat": {"no": 1}}'),
+    "a number": (7, "7"),
+}
+
+
+@pytest.mark.parametrize(("body", "sentence"), SHAPES.values(), ids=SHAPES)
+def test_what_a_server_says_is_quoted_whatever_its_shape(body: Any, sentence: str) -> None:
+    with FaultServer(always(Reply(body, 400))) as server:
+        (answer,) = ask(server, omit=("response_format",))
+    assert answer.error == f"HTTP 400: {sentence}"
+
+
+def test_options_that_are_refused_together_are_left_out_one_by_one() -> None:
+    def respond(call: Call) -> Reply:
+        bad = [name for name in ("top_k", "min_p", "seed") if name in call.body]
+        said = "\n".join(
+            f'Invalid JSON payload. Unknown name "{n}": Cannot find field.' for n in bad
+        )
+        return Reply([{"error": {"code": 400, "message": said}}], 400) if bad else echo(call)
+
+    with FaultServer(respond) as server:
+        answers = ask(server, 3, slots=1)
+    assert [a.finish for a in answers] == ["stop"] * 3
+    assert len(server.calls) == 6
+    assert "response_format" in server.calls[-1].body
+
+
+def test_the_names_that_a_server_does_take_are_kept() -> None:
+    said = "unknown field `top_k`, expected one of `seed`, `temperature`, `max_tokens`"
+
+    def respond(call: Call) -> Reply:
+        return error(400, said) if "top_k" in call.body else echo(call)
+
+    with FaultServer(respond) as server:
+        ask(server)
+    assert {"seed", "temperature", "max_tokens"} <= set(server.calls[-1].body)
+
+
+def test_a_wrong_key_may_come_as_any_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key."}}]
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with (
+        FaultServer(always(Reply(said, 400))) as server,
+        pytest.raises(JapagenError, match="refuses the key in OPENAI_API_KEY"),
+    ):
+        ask(server)
+    assert len(server.calls) == 1
+
+
+def test_a_message_in_parts_is_its_texts() -> None:
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "考え"}]},
+        {"type": "text", "text": '{"text": '},
+        {"type": "text", "text": '"荷物"}'},
+    ]
+    with FaultServer(always(Reply(chat(parts)))) as server:  # type: ignore[arg-type]
+        (answer,) = ask(server)
+    assert answer.text == '{"text": "荷物"}'
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_a_text_that_went_elsewhere_is_asked_for_once(name: str) -> None:
+    with FaultServer(always(Reply(chat(None, **{name: '{"text": "荷物"}'})))) as server:
+        (answer,) = ask(server)
+    assert f"all of it went to {name}" in answer.error
+    assert len(server.calls) == 1
+
+
+ASTRAY = {
+    "a web page": Reply(b"<!doctype html><p>UI", headers={"Content-Type": "text/html"}),
+    "another path": Reply({"error": "Unexpected endpoint or method. (POST /chat/completions)"}),
+    "no POST": Reply(b"Method Not Allowed", 405),
+    "not found": Reply({"detail": "Not Found"}, 404),
+}
+
+
+@pytest.mark.parametrize("reply", ASTRAY.values(), ids=ASTRAY)
+def test_a_wrong_address_is_found_at_the_first_request(reply: Reply) -> None:
+    with FaultServer(always(reply)) as server:
+        generator = OpenAIGenerator("m", base_url=server.url.removesuffix("/v1"), slots=1)
+        with pytest.raises(JapagenError) as caught:
+            list(generator.stream(map(make, range(20))))
+    assert "/v1" in caught.value.hint
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [[1], 1.5, "x", {"prompt_tokens": 10**30, "completion_tokens": -3}, {"prompt_tokens": "9"}],
+)
+def test_an_odd_count_of_tokens_costs_no_answer(usage: Any) -> None:
+    body = {**chat('{"text": "荷物"}'), "usage": usage}
+    with FaultServer(always(Reply(body))) as server:
+        (answer,) = ask(server)
+    assert answer.finish == "stop"
+    assert 0 <= answer.prompt_tokens <= 10**9 >= answer.completion_tokens >= 0
+
+
+def test_time_outs_follow_what_answers_take() -> None:
+    patience = Patience(None, None)
+    assert (patience.timeout, patience.deadline) == (60, 300)
+    for sent in (0.0, 1.0):  # sent together: one sign of slowness
+        patience.timed_out(sent, 60.0)
+    assert patience.timeout == 120
+    patience.timed_out(61.0, 181.0)
+    assert (patience.timeout, patience.deadline) == (240, 720)
+    patience.answered(200.0)
+    assert patience.timeout == 600
+    assert Patience(5.0, None).timeout == 5
+
+
+def test_a_slow_server_is_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limit, "_FIRST_TIMEOUT", 0.3)
+    with FaultServer(lambda call: Reply(echo(call).body, delay=0.5)) as server:
+        answers = ask(server, 3)
+    assert [a.finish for a in answers] == ["stop"] * 3
+
+
+def test_a_request_counts_as_sent_when_it_is() -> None:
+    sent: list[tuple[str, bool]] = []
+    with FaultServer(lambda call: Reply(echo(call).body, delay=0.3)) as server:
+        generator = OpenAIGenerator("m", base_url=server.url, requests_per_minute=120)
+        generator.on_send = lambda request, out: sent.append((request.id, out))
+        stream = generator.stream(map(make, range(60)))
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+    assert len(sent) == len(server.calls) < 5
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        generator = OpenAIGenerator("m", base_url=url)
+        out: dict[str, bool] = {}
+        generator.on_send = lambda request, is_out: out.update({request.id: is_out})
+        with pytest.raises(JapagenError):
+            list(generator.stream([make(0)]))
+    assert out == {"r0": False}
+
+
+def test_models_are_listed_in_either_form() -> None:
+    bodies = [{"data": [{"id": "m"}, {"id": "n"}]}, {"models": [{"name": "m"}, 3]}, {"x": 1}, []]
+    for body, names in zip(bodies, (["m", "n"], ["m"], [], []), strict=True):
+        with FaultServer(always(Reply(body))) as server:
+            assert OpenAIGenerator("m", base_url=server.url).models() == names
+            assert server.calls[0].path == "/v1/models"

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Message, Request, Sampling
 from japagen.llm.backends.openai import OpenAIGenerator
-from japagen.llm.backends.openai_protocol import Endpoint, option_scores, options_of, retry_after
+from japagen.llm.backends.openai_protocol import (
+    Endpoint,
+    option_scores,
+    options_of,
+    read_scores,
+    retry_after,
+)
 from tests.fault_server import Call, FaultServer, Reply, chat, completion, error
 from tests.llm.backends.test_openai import make as make_of_openai
 
@@ -232,3 +238,44 @@ def test_openai_gets_only_options_that_it_knows() -> None:
 )
 def test_retry_after_forms(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, now=10.0) == seconds
+
+
+def test_the_draft_of_a_label_has_no_vote() -> None:
+    tokens = ['<think>{"label": "', "返品", '"}</think>', '{"label": "', "配送", '"}']
+    listed: list[dict[str | bytes, float]] = [
+        {tokens[0]: 0.0},
+        {"返品": -0.1, "配送": -3.0},
+        {tokens[2]: 0.0},
+        {tokens[3]: 0.0},
+        {"配送": -0.2, "返品": -2.0},
+        {tokens[5]: 0.0},
+    ]
+    choice = said(*(place(t, row) for t, row in zip(tokens, listed, strict=True)))
+    found = option_scores(choice, ["配送", "返品"], in_json=True)
+    assert found == pytest.approx((-0.2, -2.0))
+    request = replace(make((Message("user", "x"),)), options=("配送", "返品"))
+    reply = {"choices": [choice]}
+    assert read_scores(reply, "".join(tokens), request, "chat") == found
+    assert read_scores(reply, "".join(tokens[:2]), request, "chat") == ()
+
+
+@pytest.mark.parametrize("score", [1000, float("-inf"), float("nan"), 10**400, "x", None])
+def test_impossible_log_probabilities_end_nothing(score: Any) -> None:
+    columns = {"tokens": ["配送"], "token_logprobs": [score], "top_logprobs": [{"返品": -1.0}]}
+    options = ["配送", "返品"]
+    for found in (
+        option_scores({"logprobs": columns}, options, in_json=False),
+        option_scores(
+            {"logprobs": {**columns, "token_logprobs": [-0.1], "top_logprobs": [{"返品": score}]}},
+            options,
+            in_json=False,
+        ),
+        option_scores(
+            {"logprobs": {"content": [{"token": "配送", "logprob": score, "top_logprobs": []}]}},
+            options,
+            in_json=False,
+        ),
+    ):
+        assert all(math.isfinite(value) and value <= 1e-9 for value in found)
+    odd = {"token": "配送", "logprob": -0.1, "top_logprobs": [], "bytes": 10**9}
+    assert option_scores({"logprobs": {"content": [odd]}}, options, in_json=False)

@@ -25,6 +25,12 @@ STAGES = {f"baseline-{name}_{learnt}-0" for name, learnt in FITTED}
 
 
 @pytest.fixture
+def raw_task(raw_task: dict[str, Any]) -> dict[str, Any]:
+    raw_task["evaluation"]["baselines"] = True
+    return raw_task
+
+
+@pytest.fixture
 def task(raw_task: dict[str, Any], tiny_encoder: str) -> Task:
     """A small task on synthetic text, with few steps."""
     raw_task["training"] = {"encoder": tiny_encoder, "synthetic_share": 0.5, "max_steps": 4}

@@ -13,11 +13,8 @@ import japagen as jg
 from japagen.config.sections import Knowledge
 from japagen.config.task import Task
 from japagen.data.formats import load_dataset
-from japagen.generation.coverage import (
-    Covered,
-    LabelCoverage,
-    due,
-)
+from japagen.data.summary import Covered, LabelCoverage
+from japagen.generation.coverage import due
 from japagen.llm.backend import Answer, Request
 from tests.conftest import write_jsonl
 from tests.pipeline.test_run import Heard
@@ -194,14 +191,14 @@ def test_without_gold_rounds_still_cover_what_is_wanted(
 
 def test_due_is_what_is_left_to_find() -> None:
     found = LabelCoverage(
-        20,
-        (
+        kept=20,
+        covered=[
             Covered("concept", "再配達", 0.2, 4, 4, 1, 1, 0.05),
             Covered("concept", "伝票", 0.1, 2, 2, 2, 9, 0.45),
-        ),
+        ],
     )
     assert due(found, 20) == {Knowledge("concept", "再配達"): 7.0}
-    assert LabelCoverage.from_dict(found.to_dict()) == found
+    assert LabelCoverage.model_validate(found.model_dump()) == found
 
 
 def test_the_report_shows_rounds_and_coverage(

@@ -38,7 +38,13 @@ def task(raw_task: dict[str, Any], tiny_encoder: str, tmp_path: Path) -> Task:
     write_examples(path, Dataset.of(Example(text) for text in TEXTS))
     raw_task["unlabelled"] = {"path": str(path)}
     # Whether the chat model is installed shall not decide who is asked.
-    raw_task["training"] = {"encoder": tiny_encoder, "synthetic_share": 0, "labeler": "generator"}
+    raw_task["training"] = {
+        "encoder": tiny_encoder,
+        "min_steps": 2,
+        "max_steps": 3,
+        "synthetic_share": 0,
+        "labeler": "generator",
+    }
     return Task.parse(raw_task)
 
 

@@ -65,7 +65,12 @@ def matching(raw_task: dict[str, Any], tiny_encoder: str, tiny_reader: str) -> d
         "gradient_matching": {"perplexity": 1000},
         "curation": {"max_similarity": 1.0, "register_miss": "ignore"},
         "alignment": {"method": "labels", "label_trust": "none"},
-        "training": {"encoder": tiny_encoder, "synthetic_share": 0.4, "min_steps": 1},
+        "training": {
+            "encoder": tiny_encoder,
+            "synthetic_share": 0.4,
+            "min_steps": 1,
+            "max_steps": 3,
+        },
     }
 
 

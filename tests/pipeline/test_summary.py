@@ -6,33 +6,61 @@ import pytest
 
 from japagen.config.sections import Economics
 from japagen.config.task import Task
-from japagen.evaluation.economics import economics_of
+from japagen.data.summary import (
+    Arm,
+    Curves,
+    LabelCounts,
+    MixSummary,
+    RunSummary,
+    ScoreSummary,
+    Worth,
+)
+from japagen.pipeline.summary import economics_of
+from tests.report_sample import from_file, small_summary
 
 _SETTINGS = Economics(
     yen_per_hour=3000, texts_per_hour=60, queries_per_month=500, machine_yen_per_hour=36
 )
 
 
-def _found(**changed: Any) -> dict[str, Any]:
-    worth = {"texts": 6.0, "low": -1.5, "high": None, "base": 14.0, "limit": 14.0}
-    return {
-        "mix": {"share": 0.4, "curves": {"worth": worth}},
-        "scores": {"verdict": "better"},
-        "per_label": {"a": {}, "b": {}, "c": {}, "d": {}},
+_COST = {
+    "answers": 50,
+    "prompt_tokens": 9_000,
+    "completion_tokens": 1_000,
+    "request_seconds": 100.0,
+    "yen": 20.0,
+}
+
+
+def _mix(texts: float | None) -> MixSummary:
+    worth = Worth(texts, low=-1.5, high=None, base=14.0, limit=14.0, extrapolated=False)
+    return MixSummary(share=0.4, reason="reliable", curves=Curves((), (), worth))
+
+
+def _scores(verdict: str) -> ScoreSummary:
+    return ScoreSummary(
+        n=9, metric="macro_f1", metrics=["macro_f1"], with_synthetic=Arm(), verdict=verdict
+    )
+
+
+def _found(**changed: Any) -> RunSummary:
+    known = {
+        "mix": _mix(6.0),
+        "scores": _scores("better"),
+        "per_label": {label: LabelCounts(kept=9, weight_share=0.25) for label in "abcd"},
         "seconds": {"generate": 80.0, "train": 20.0},
-        "cost": {
-            "answers": 50,
-            "prompt_tokens": 9_000,
-            "completion_tokens": 1_000,
-            "request_seconds": 100.0,
-            "yen": 20.0,
-        },
-        **changed,
+        "cost": _COST,
     }
+    return small_summary(**(known | changed))
+
+
+def _economics(settings: Economics, found: RunSummary, **options: Any) -> dict[str, Any]:
+    """What metrics.json says."""
+    return economics_of(settings, found, **options).model_dump(exclude_unset=True)
 
 
 def test_labelling_is_worth_times_labels_by_speed_and_wage() -> None:
-    found = economics_of(_SETTINGS, _found())["labelling"]
+    found = _economics(_SETTINGS, _found())["labelling"]
     assert found["texts"] == {"value": 24.0, "low": -6.0, "high": None, "limit": 56.0}
     assert found["hours"]["value"] == pytest.approx(24 / 60)
     assert found["yen"]["value"] == pytest.approx(1200)
@@ -44,28 +72,26 @@ def test_labelling_is_worth_times_labels_by_speed_and_wage() -> None:
 @pytest.mark.parametrize(
     ("changed", "state"),
     [
-        ({"mix": {"share": 0.0}}, "not_used"),
-        ({"mix": {"share": 0.4}}, "not_measured"),
+        ({"mix": MixSummary(share=0.0, reason="unreliable")}, "not_used"),
+        ({"mix": MixSummary(share=0.4, reason="reliable")}, "not_measured"),
         ({"mix": None}, "not_measured"),
-        ({"scores": {"verdict": "worse"}}, "worse"),
-        ({"mix": {"share": 0.4, "curves": {"worth": {"texts": 0.0}}}}, "none"),
+        ({"scores": _scores("worse")}, "worse"),
+        ({"mix": _mix(0.0)}, "none"),
     ],
 )
 def test_no_saving_is_claimed_without_worth(changed: dict[str, Any], state: str) -> None:
-    assert economics_of(_SETTINGS, _found(**changed))["labelling"] == {"state": state}
+    assert _economics(_SETTINGS, _found(**changed))["labelling"] == {"state": state}
 
 
 def test_worth_past_the_curve_keeps_its_limit() -> None:
-    found = _found()
-    found["mix"]["curves"]["worth"]["texts"] = None
-    labelling = economics_of(_SETTINGS, found)["labelling"]
+    labelling = _economics(_SETTINGS, _found(mix=_mix(None)))["labelling"]
     assert labelling["state"] == "beyond"
     assert labelling["hours"]["value"] is None
     assert labelling["hours"]["limit"] == pytest.approx(56 / 60)
 
 
 def test_break_even_by_what_the_runs_own_answers_cost() -> None:
-    found = economics_of(_SETTINGS, _found(), latency=0.1)
+    found = _economics(_SETTINGS, _found(), latency=0.1)
     assert found["run"] == {
         "seconds": 100.0,
         "generator_yen": 20.0,
@@ -81,46 +107,45 @@ def test_break_even_by_what_the_runs_own_answers_cost() -> None:
 
 def test_a_given_price_comes_first() -> None:
     settings = _SETTINGS.model_copy(update={"llm_yen_per_1000": 1000.0})
-    found = economics_of(settings, _found())
+    found = _economics(settings, _found())
     assert found["query"]["llm"]["yen"] == 1
     assert found["query"]["llm"]["price"] == "given"
     assert found["break_even"]["queries"] == 21
 
 
 def test_no_price_is_made_up() -> None:
-    cost = _found()["cost"]
-    del cost["yen"]
-    found = economics_of(_SETTINGS, _found(cost=cost))
+    cost = {name: value for name, value in _COST.items() if name != "yen"}
+    found = _economics(_SETTINGS, _found(cost=cost))
     assert found["query"]["llm"]["yen"] is None
     assert found["query"]["llm"]["tokens"] == 200
     assert found["run"]["yen"] is None
     assert found["break_even"] == {"state": "not_measured"}
-    assert economics_of(_SETTINGS, _found(cost=cost), free=True)["run"]["generator_yen"] == 0
+    assert _economics(_SETTINGS, _found(cost=cost), free=True)["run"]["generator_yen"] == 0
     # What a query costs is known, what the run has cost is not.
     priced = _SETTINGS.model_copy(update={"llm_yen_per_1000": 80.0})
-    assert economics_of(priced, _found(cost=cost))["break_even"] == {"state": "not_measured"}
+    assert _economics(priced, _found(cost=cost))["break_even"] == {"state": "not_measured"}
 
 
 def test_uncounted_tokens_are_no_measurement() -> None:
-    cost = _found()["cost"] | {"prompt_tokens": 0, "completion_tokens": 0, "yen": 0.0}
-    llm = economics_of(_SETTINGS, _found(cost=cost))["query"]["llm"]
+    cost = _COST | {"prompt_tokens": 0, "completion_tokens": 0, "yen": 0.0}
+    llm = _economics(_SETTINGS, _found(cost=cost))["query"]["llm"]
     assert llm["tokens"] is None
     assert llm["yen"] is None
     assert llm["seconds"] == 2
-    llm = economics_of(_SETTINGS, _found(cost=None))["query"]["llm"]
+    llm = _economics(_SETTINGS, _found(cost=None))["query"]["llm"]
     assert llm == {"tokens": None, "seconds": None, "yen": None, "price": None}
 
 
 def test_a_dearer_classifier_never_pays() -> None:
     dear = _SETTINGS.model_copy(update={"machine_yen_per_hour": 36_000.0})
-    assert economics_of(dear, _found(), latency=0.1)["break_even"] == {"state": "never"}
+    assert _economics(dear, _found(), latency=0.1)["break_even"] == {"state": "never"}
 
 
 def test_assumptions_are_read_from_the_task_file(raw_task: dict[str, Any]) -> None:
     raw_task["economics"] = {"yen_per_hour": 2500, "llm_yen_per_1000": 12.5}
     found = Task.parse(raw_task).economics
     assert (found.yen_per_hour, found.texts_per_hour) == (2500, 100)
-    assert economics_of(found, _found())["assumptions"]["llm_yen_per_1000"] == 12.5
+    assert _economics(found, _found())["assumptions"]["llm_yen_per_1000"] == 12.5
 
 
 @pytest.mark.parametrize(
@@ -137,7 +162,10 @@ def test_assumptions_are_read_from_the_task_file(raw_task: dict[str, Any]) -> No
 def test_files_cost_what_their_source_says(
     kinds: list[str], prices: list[float | None], charged: float | None
 ) -> None:
-    sources = [{"kind": k, "yen": y} for k, y in zip(kinds, prices, strict=True)]
-    cost = {**_found()["cost"], "yen": 5.0}
-    found = economics_of(_SETTINGS, _found(cost=cost, sources=sources))
+    sources = [
+        from_file("llm.csv")[0] | {"kind": kind, "yen": yen}
+        for kind, yen in zip(kinds, prices, strict=True)
+    ]
+    cost = _COST | {"yen": 5.0}
+    found = _economics(_SETTINGS, _found(cost=cost, sources=sources))
     assert found["run"]["generator_yen"] == charged
