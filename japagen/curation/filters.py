@@ -34,7 +34,8 @@ Filter = Callable[[Example], Rejection | None]
 _ECHO = re.compile(
     r"(?:^|\s)(?:#{1,6}\s|分類[::]|文体[::]|ラベル[::]|出力[::])|実例集|の例文[::]|\{\{|</?[a-z]+>|```"
 )
-_REPEATED = re.compile(r"(.{2,}?)\1{3,}|(.)\2{9,}")
+# Without a bound the time would grow with the square of a text's length.
+_REPEATED = re.compile(r"(.{2,100}?)\1{3,}|(.)\2{9,}")
 
 
 def curate(

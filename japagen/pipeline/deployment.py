@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from japagen.config.task_data import TaskData
 from japagen.data.dataset import Dataset, Example
-from japagen.data.formats import is_known, read_examples, read_pairs, read_texts
+from japagen.data.formats import read_rows
 from japagen.errors import JapagenError
 from japagen.evaluation.drift import FILE, Drift, Profile, compare, plain_texts, profile_of
 from japagen.evaluation.drift import FILE as PROFILE
@@ -90,11 +90,9 @@ def export_classifier(
 
 
 def _texts(model: Path, check: Path | None, classifier: Classifier) -> Texts:
-    if check is not None and classifier.is_pair:
-        rows = list(read_pairs(check, sys.stdin))
-        return [first for first, _ in rows], [second for _, second in rows]
     if check is not None:
-        return list(read_texts(check, sys.stdin)), None
+        rows = [r for r in read_rows(check, sys.stdin, pairs=classifier.is_pair) if r.text.strip()]
+        return [r.text for r in rows], [r.text_pair for r in rows] if classifier.is_pair else None
     if not is_run(model):
         return [], None
     examples = list(islice(Run.open(model).latest.kept, _MOST_OF_RUN))
@@ -102,23 +100,33 @@ def _texts(model: Path, check: Path | None, classifier: Classifier) -> Texts:
     return [e.text for e in examples], pairs
 
 
-def watch(model: Path, file: Path, seed: int = 0) -> Drift:
+def watch(
+    model: Path,
+    file: Path,
+    seed: int = 0,
+    *,
+    columns: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+) -> Drift:
     """Says whether the texts of a file are still what a classifier was made for.
 
     Args:
         model: A run, or a saved classifier with a profile in or beside its directory.
         file: A file of examples, whose labels are not read, or one text per line.
         seed: Of samples and permutations.
+        columns: Our column name to the file's.
+        encoding: Of a text file; found out when None.
 
     Raises:
         JapagenError: If either cannot be read, or there is nothing to compare with.
     """
     reference = Profile.load(model)
-    if is_known(file):
-        examples = read_examples(file)
-    else:
-        examples = Dataset.of(Example(text) for text in read_texts(file, ()) if text.strip())
-    new = profile_of(examples, open_classifier(model))
+    classifier = open_classifier(model)
+    rows = read_rows(file, (), pairs=classifier.is_pair, columns=columns, encoding=encoding)
+    examples = Dataset.of(
+        Example(row.text, text_pair=row.text_pair) for row in rows if row.text.strip()
+    )
+    new = profile_of(examples, classifier)
     return compare(reference, plain_texts(examples), new, seed)
 
 

@@ -74,12 +74,10 @@ def take_annotations(session: Session, path: Path) -> dict[str, int]:
         How many answers were ``taken``, and how many were ``unknown`` to this run.
 
     Raises:
-        JapagenError: If the file cannot be read, or a label is none of the task's.
+        JapagenError: If the file cannot be read, people tie, or labels are none of the task's;
+            nothing is taken then.
     """
-    counts = {"taken": 0, "unknown": 0}
-    for name, answer in read_annotations(path).items():
-        counts["taken" if session.take(name, answer) else "unknown"] += 1
-    return counts
+    return session.take_all(read_annotations(path))
 
 
 def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> int:

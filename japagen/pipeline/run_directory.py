@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
-from japagen.data.files import digest, read_json, write_json
+from japagen.data.files import TEMPORARY, digest, read_json, write_json
 from japagen.data.formats import load_dataset
 from japagen.data.summary import RunSummary
 from japagen.errors import DamagedError, JapagenError
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MARK = "run.json"
-# What `files.atomic` and `Classifier.save` call a file until it is whole.
-_LEFTOVER = re.compile(r"\.[\w.-]+\.[a-z0-9_]{8}")
+# What `files.atomic` and `files.atomic_directory` call a file until it is whole.
+_LEFTOVER = re.compile(rf"\..+{re.escape(TEMPORARY)}")
 
 
 class RunDirectory:

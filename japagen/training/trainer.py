@@ -22,6 +22,7 @@ from japagen.training.calibration import (
     ZERO_GOLD_TEMPERATURE,
     calibrate,
     out_of_fold_logits,
+    scope_of,
 )
 from japagen.training.classifier import Classifier, Progress
 from japagen.training.encoder import Encoder, load_encoder
@@ -53,6 +54,7 @@ _TEXT_WEIGHT = 0.5
 # costs. Where synthetic text carries the training, and of much gold, one fold is enough.
 _TUNED_FOLDS, _SYNTHETIC_FOLDS = 3, (2, 1)
 _MANY_GOLDS = 1000
+_MOST_UNLABELLED = 300
 
 
 def train(
@@ -66,6 +68,7 @@ def train(
     seed: int = 0,
     pseudo: PseudoLabels | None = None,
     calibrated: bool = True,
+    unlabelled: Dataset | None = None,
     progress: Progress = lambda steps, _: steps,
 ) -> Classifier:
     """Trains a classifier on gold, synthetic examples and the label descriptions.
@@ -92,8 +95,10 @@ def train(
         seed: Of batches and dropout.
         pseudo: Real texts that labelers labelled; of classes alone. They are learnt with the
             probabilities of all labels.
-        calibrated: Whether probabilities are calibrated, which trains on part of gold besides. It
-            changes no label.
+        calibrated: Whether probabilities are calibrated, which trains on part of gold besides, and
+            what is out of scope is found out. It changes no label.
+        unlabelled: Texts of the target, to say with gold what is out of scope; a few hundred of
+            them are read. May be None.
         progress: Wraps the steps (iterable, total) to show how far it is.
 
     Raises:
@@ -162,6 +167,12 @@ def train(
     elif space.kind == "classification" and not tunes:
         head = head.scaled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
+    if calibrated and golds and not is_pair:
+        seen = head_features(classifier, data.rows) if tunes else features
+        plain = unlabelled.texts[:_MOST_UNLABELLED] if unlabelled is not None else []
+        others = head_features(classifier, classifier.encode(plain) if plain else [])
+        ids, shots = texts.column("id")[:golds], texts.column("shot_ids")[golds:]
+        classifier.scope = scope_of(seen, ids, shots, others, seed)
     return classifier
 
 

@@ -145,15 +145,15 @@ def test_a_stage_whose_directory_lost_bytes_runs_again(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run", "t")
     run.release()
-    (tmp_path / "run" / ".aligned.parquet.ab12cd_9").write_bytes(b"PAR")
-    (tmp_path / "run" / ".model.ab12cd_9").mkdir()
-    (tmp_path / "run" / ".model.ab12cd_9" / "w").write_bytes(b"w")
+    (tmp_path / "run" / ".aligned.parquet.ab12cd_9.japagen-part").write_bytes(b"PAR")
+    (tmp_path / "run" / ".model.ab12cd_9.japagen-part").mkdir()
+    (tmp_path / "run" / ".model.ab12cd_9.japagen-part" / "w").write_bytes(b"w")
     RunDirectory(tmp_path / "run", "t")
     assert {p.name for p in (tmp_path / "run").iterdir()} == {".lock", "run.json"}
 
 
 def test_a_directory_that_was_killed_at_its_first_step_is_no_foreign_one(tmp_path: Path) -> None:
-    (tmp_path / ".run.json.ab12cd_9").write_bytes(b"{")
+    (tmp_path / ".run.json.ab12cd_9.japagen-part").write_bytes(b"{")
     RunDirectory(tmp_path, "t")
     assert (tmp_path / "run.json").is_file()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,10 @@ from japagen.alignment.weights import Alignment, align_datasets
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability, find_off_topic
-from japagen.data.dataset import Dataset, Example
+from japagen.data.dataset import Dataset, Example, Split
 from japagen.data.files import digest, read_array, read_json, write_array, write_json
 from japagen.data.formats import check_new, load_dataset, read_examples, write_examples
+from japagen.data.labels import LabelSpace
 from japagen.data.registry import METHODS, METRICS
 from japagen.gradmm.selection import select_by_gradient
 from japagen.japanese.morphology import Tagger
@@ -464,6 +465,8 @@ def align_files(
     method: str = "entropy",
     encoder: str | None = None,
     registers: bool | None = None,
+    columns: Mapping[str, str] | None = None,
+    encoding: str | None = None,
     note: Callable[[str], None] = lambda message: None,
     **settings: Any,
 ) -> Alignment:
@@ -481,6 +484,9 @@ def align_files(
             directory or a Hub name. The method that needs vectors takes ``embedded`` unasked.
         registers: Find the register of texts that come without one, so that it is matched;
             None does so up to 50,000 texts in all.
+        columns: Our column name to that of all files or, as ``gold.text``, of one: ``synthetic``,
+            ``gold`` or ``unlabelled``.
+        encoding: Of text files; found out when None.
         note: Told what was left undone.
         **settings: More arguments of `align_datasets`.
 
@@ -488,9 +494,23 @@ def align_files(
         JapagenError: If a file cannot be read or written, or a setting is unknown.
     """
     check_new(output, overwrite=overwrite)
-    examples = read_examples(synthetic, require_label=True)
-    target = read_examples(gold, split="train", require_label=True)
-    more = read_examples(unlabelled, split="unlabelled") if unlabelled else None
+
+    def read(path: Path, file: str, split: Split, require_label: bool) -> Dataset:
+        wanted = {
+            ours.removeprefix(f"{file}."): theirs
+            for ours, theirs in sorted((columns or {}).items(), key=lambda pair: "." in pair[0])
+            if "." not in ours or ours.startswith(f"{file}.")
+        }
+        if not require_label:
+            wanted.pop("label", None)
+        return read_examples(
+            path, columns=wanted, split=split, encoding=encoding, require_label=require_label
+        )
+
+    target = read(gold, "gold", "train", require_label=True)
+    examples = read(synthetic, "synthetic", "synthetic", require_label=True)
+    examples, target = with_like_labels(examples, target)
+    more = read(unlabelled, "unlabelled", "unlabelled", require_label=False) if unlabelled else None
     encoder = encoder or ("embedded" if "vectors" in METHODS.find(method).traits else None)
     vectors = None
     if encoder:
@@ -511,6 +531,34 @@ def align_files(
         written = drawn.with_columns(weight_distribution=[1.0] * number)
     write_examples(output, written)
     return found
+
+
+def with_like_labels(data: Dataset, gold: Dataset) -> tuple[Dataset, Dataset]:
+    """Makes the labels of both of one kind, and writes those of the data as gold writes them.
+
+    Whole numbers are classes in a file that has no others, and characters may be composed
+    otherwise or of another width.
+    """
+    kinds = [LabelSpace.of(part).kind for part in (data, gold)]
+    if sorted(kinds) == ["classification", "regression"]:
+        try:
+            numbers = [
+                Dataset.of(replace(e, label=float(e.label), label_asked=None) for e in part)  # type: ignore[arg-type]
+                for part in (data, gold)
+            ]
+        except ValueError:  # what follows says that the two do not go together
+            return data, gold
+        return numbers[0], numbers[1]
+    if "regression" in kinds or kinds[0] != kinds[1]:
+        return data, gold
+    space = LabelSpace.of(gold)
+
+    def known(label: Any) -> Any:
+        if isinstance(label, list):
+            return [space.find(tag) or tag for tag in label]
+        return space.find(label) or label
+
+    return data.with_columns(label=[known(label) for label in data.labels]), gold
 
 
 def with_registers(

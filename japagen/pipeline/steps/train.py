@@ -117,6 +117,9 @@ class Arms:
             share = share if self._data.gold else min(share, _MOST_SHARE)
             settings = settings.model_copy(update={"synthetic_share": share})
         fingerprint = {**self._trained_on(dataset, share), "calibrated": calibrated}
+        unlabelled = self._data.unlabelled if calibrated else None
+        if unlabelled is not None:
+            fingerprint["unlabelled"] = unlabelled.fingerprint
         if pseudo is not None:
             fingerprint["pseudo"] = [
                 pseudo.texts.fingerprint,
@@ -139,6 +142,7 @@ class Arms:
                 seed=seed,
                 pseudo=pseudo,
                 calibrated=calibrated,
+                unlabelled=unlabelled,
                 progress=progress,
             )
             if saved:
