@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 
 import numpy as np
 
@@ -70,7 +70,8 @@ def refine_doubtful(
     if not settings.rounds:
         return _unrefined(dataset, stages)
     own = asker.other(settings.generator) if settings.generator else None
-    with closing(own or _Nothing()):
+    # The task's own generator is still wanted.
+    with closing(own) if own else nullcontext():
         asked, prompts = own or asker, PromptLibrary(task.generation.prompts)
         info = asked.info
         if reason := why_not(task, gold is not None, info):
@@ -139,13 +140,6 @@ def _unrefined(dataset: Dataset, stages: StageRunner) -> Dataset:
     """The dataset as it is; what an earlier run of the task refined is not what follows it."""
     stages.directory.file("refined.parquet").unlink(missing_ok=True)
     return dataset
-
-
-class _Nothing:
-    """What need not be closed: the task's own generator is still wanted."""
-
-    def close(self) -> None:
-        """Does nothing."""
 
 
 def label_scorer(task: Task, gold: Dataset) -> Callable[[Dataset], Floats] | None:
