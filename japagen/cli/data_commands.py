@@ -160,6 +160,9 @@ def register(
     honorifics: Annotated[
         Path | None, typer.Option(help="Your own honorific words, a YAML file of WORD: sonkeigo.")
     ] = None,
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Show misused keigo instead, with corrections.")
+    ] = False,
     column: FileColumns = None,
     encoding: Encoding = None,
     as_json: Json = False,
@@ -167,6 +170,7 @@ def register(
     """Show the register of each line, with its evidence."""
     from japagen.config.yaml_file import read_honorifics
     from japagen.japanese.register.detector import RegisterAnalyzer
+    from japagen.japanese.register.lint import check_keigo
 
     own = read_honorifics(honorifics) if honorifics else None
     analyzer = RegisterAnalyzer(user_dictionary, own)
@@ -175,11 +179,18 @@ def register(
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
         texts = read_texts(file, sys.stdin, columns=column_options(column), encoding=encoding)
         for text in listener.track(texts, None, "register"):
-            report = analyzer.analyze(text)
-            if as_json:
-                terminal.print_json_line({"text": text, **report.to_dict()})
+            if lint:
+                findings = check_keigo(text, analyzer.tagger)
+                found = {"findings": [finding.to_dict() for finding in findings]}
+                rows = terminal.lint_rows(text, findings)
             else:
-                terminal.print_tsv(terminal.register_cells(text, report))
+                report = analyzer.analyze(text)
+                found, rows = report.to_dict(), [terminal.register_cells(text, report)]
+            if as_json:
+                terminal.print_json_line({"text": text, **found})
+            else:
+                for row in rows:
+                    terminal.print_tsv(row)
 
 
 @app.command()

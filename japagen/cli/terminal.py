@@ -323,6 +323,22 @@ def register_cells(text: str, report: Any) -> list[str]:
     return [register.style, keigo, f"level {level}", text, evidence or report.why]
 
 
+def lint_rows(text: str, findings: Sequence[Any]) -> list[list[str]]:
+    """One row per finding: the text, its kind, the words, the text with them corrected, and why."""
+    from japagen.japanese.register.lint import corrected
+
+    return [
+        [
+            text,
+            finding.kind,
+            finding.surface,
+            corrected(text, [finding]) if finding.correction is not None else "-",
+            localized(finding.why),
+        ]
+        for finding in findings
+    ]
+
+
 # What commands were called before 0.2, and what to type now.
 RENAMED = {
     **{name: f"run --until {name}" for name in ("generate", "curate", "train")},

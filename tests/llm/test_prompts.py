@@ -9,6 +9,7 @@ import pytest
 from japagen.data.files import resource_dir
 from japagen.errors import JapagenError
 from japagen.japanese.register.detector import analyze_register
+from japagen.japanese.register.lint import check_keigo
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.llm.backend import Message
 from japagen.llm.prompts import SHOWN, PromptLibrary, builtin_prompts
@@ -75,6 +76,7 @@ def test_every_preset_is_described() -> None:
 def test_examples_are_in_the_register_they_stand_for(name: str) -> None:
     for example in builtin_prompts().registers[name]["examples"]:
         assert analyze_register(example).register.name == name, example
+        assert check_keigo(example) == []
 
 
 @pytest.fixture
