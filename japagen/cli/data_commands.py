@@ -309,7 +309,12 @@ def review(
     as_json: Json = False,
 ) -> None:
     """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
-    from japagen.pipeline.review import open_review, take_annotations, write_gold
+    from japagen.pipeline.review import (
+        open_review,
+        serve_review,
+        take_annotations,
+        write_gold,
+    )
 
     with open_review(
         run_path,
@@ -329,7 +334,6 @@ def review(
                 terminal.err,
             )
         elif not summary:
-            from japagen.review.server import serve
 
             def ready(address: str) -> None:
                 terminal.say(
@@ -338,7 +342,7 @@ def review(
                 if browser:
                     webbrowser.open(address)
 
-            serve(session, port, ready)
+            serve_review(session, port, ready)
         found = session.summary().to_dict()
     if as_json:
         terminal.print_json(found)

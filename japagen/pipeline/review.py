@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -51,6 +51,13 @@ def open_review(
             language=language,
             name_of=task.label_space().name,
         )
+
+
+def serve_review(session: Session, port: int, ready: Callable[[str], None]) -> None:
+    """Serves a review until Ctrl-C; arguments and errors as of `japagen.review.server.serve`."""
+    from japagen.review.server import serve
+
+    serve(session, port, ready)
 
 
 def decisions_of(path: str | Path) -> Mapping[str, Decision]:

@@ -263,7 +263,7 @@ def _refined(
     seed: int,
     note: Callable[[str], None],
 ) -> Dataset:
-    score = _scorer(gold, encoder.frozen(labels, max_length, is_pair=False), seed)
+    score = label_scorer(gold, encoder.frozen(labels, max_length, is_pair=False), seed)
     if score is None:
         note("No text is refined: labels cannot be told by the gold.")
         return texts
@@ -324,8 +324,16 @@ def _unrefined(run: RunContext, texts: Dataset) -> Dataset:
     return texts
 
 
-def _scorer(gold: Dataset, frozen: FrozenTraining, seed: int) -> Callable[[Dataset], Floats] | None:
-    """How likely every row's label is, by a classifier of gold; None if that only guesses."""
+def label_scorer(
+    gold: Dataset, frozen: FrozenTraining, seed: int
+) -> Callable[[Dataset], Floats] | None:
+    """Returns what tells how likely every row's label is, or None where it would only guess.
+
+    Args:
+        gold: What the classifier is trained on.
+        frozen: The frozen encoder, with the labels.
+        seed: Of the folds.
+    """
     targets, on_gold = label_indices(gold, frozen.labels), frozen.features(gold)
     vote = cross_fitted_vote(frozen.log_probabilities, on_gold, targets, on_gold[:0], seed)
     held_out = held_out_posterior([vote.gold], targets, seed)
