@@ -77,7 +77,7 @@ class Pool:
 
     def posterior(self, votes: Sequence[Floats]) -> Floats:
         """Probability of every label, shape (texts, labels)."""
-        return np.exp(log_softmax(self._logits(votes), axis=1))
+        return np.asarray(np.exp(log_softmax(self._logits(votes), axis=1)))
 
     def _logits(self, votes: Sequence[Floats]) -> Floats:
         pooled = np.tensordot(self.weights, np.stack(votes), axes=1)

@@ -127,7 +127,7 @@ def watch(
         Example(row.text, text_pair=row.text_pair) for row in rows if row.text.strip()
     )
     new = profile_of(examples, classifier)
-    return compare(reference(examples), new, seed)
+    return compare(reference, examples.joined_texts, new, seed)
 
 
 _REFERENCE = Step(
