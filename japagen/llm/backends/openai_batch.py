@@ -17,6 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -214,11 +215,9 @@ class BatchStream:
     def _rows(self, batch: Any) -> Iterator[dict[str, Any]]:
         """The rows of a batch's output and error files; what is no JSON object is skipped."""
         for file in filter(None, (batch.output_file_id, batch.error_file_id)):
-            content = self._call(
-                lambda file=file: self._client.files.content(file).read(),
-                f"file {file} of batch {batch.id}",
-            )
-            for line in content.splitlines():
+            what = f"file {file} of batch {batch.id}"
+            found = self._call(partial(self._client.files.content, file), what)
+            for line in found.content.splitlines():
                 try:
                     row = parse_json(line.decode())
                 except ValueError:
@@ -265,7 +264,7 @@ class BatchStream:
         left = []
         for file in filter(None, (batch.input_file_id, batch.output_file_id, batch.error_file_id)):
             try:
-                self._call(lambda file=file: self._client.files.delete(file))
+                self._call(partial(self._client.files.delete, file))
             except JapagenError:
                 left.append(file)
         if left:
