@@ -30,6 +30,11 @@ Prompt = str | tuple[Message, ...]
 """A document to continue, or chat turns to answer."""
 
 
+def prompt_texts(prompt: Prompt) -> list[str]:
+    """The document alone, or what each turn says."""
+    return [prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How an answer is drawn from the model.

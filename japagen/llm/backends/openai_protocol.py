@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 from japagen.data.files import digest, encodable, parse_json
 from japagen.errors import JapagenError
 from japagen.llm.answers import read_label
-from japagen.llm.backend import Answer, Request, answer_format
+from japagen.llm.backend import Answer, Request, answer_format, prompt_texts
 
 _log = logging.getLogger(__name__)
 # A rough figure for Japanese, used until the server has reported how many tokens it read.
@@ -119,8 +119,7 @@ class ServerCapabilities:
 
 
 def _length(request: Request) -> int:
-    prompt = request.prompt
-    return len(prompt) if isinstance(prompt, str) else sum(len(m.content) for m in prompt)
+    return sum(map(len, prompt_texts(request.prompt)))
 
 
 def prompt_of(request: Request, api: Api) -> dict[str, Any]:
