@@ -39,6 +39,7 @@ from japagen.llm.backends.llama_cpp import LlamaEngine
 from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
+from japagen.pipeline.context import TaskContext
 from japagen.pipeline.steps.generate import plan
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +128,7 @@ def _requests(data: Path | None, count: int, completions: int) -> list[Request]:
     how = {"per_label": share, "completions_per_shot_set": completions}
     task = task.model_copy(update={"generation": task.generation.model_copy(update=how)})
     with closing(EmbeddedGenerator()) as generator:
-        return plan(task, load_data(task), generator.info)[:count]
+        return plan(TaskContext.open(task, load_data(task)), generator.info)[:count]
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ from japagen.generation import planner
 from japagen.japanese.morphology import default_tagger
 from japagen.llm.backends.embedded import EmbeddedGenerator
 from japagen.llm.prompts import PromptLibrary
+from japagen.pipeline.context import TaskContext
 from japagen.pipeline.steps.generate import plan
 from japagen.training.classifier import Classifier
 from japagen.training.encoder import text_vectors
@@ -167,7 +168,7 @@ def generate(
     task: Task, data: TaskData, generator: EmbeddedGenerator, tokens: int
 ) -> tuple[Dataset, int]:
     """Writes in turn for every label until the tokens are spent; returns what they were, too."""
-    requests = plan(task, data, generator.info)
+    requests = plan(TaskContext.open(task, data), generator.info)
     answers, spent = {}, 0
     for answer in generator.stream(iter(requests)):
         answers[answer.request_id] = answer

@@ -26,7 +26,7 @@ from lift_summary import Scores, draw_figure, table
 from lift_tasks import CLASSIFIED, TASKS, Cell, fingerprint, make_cell
 
 from japagen.data.files import cache_dir, digest, read_json, write_json
-from japagen.pipeline.cache import STAGE_VERSIONS
+from japagen.pipeline.run import step_versions
 
 
 def kept_at(cell: Cell, arm: str, cache: Path) -> Path:
@@ -72,7 +72,7 @@ def depends_on(cell: Cell, arm: str) -> list[Any]:
         return [cell.pool.fingerprint, cell.test.fingerprint, said]
     if arm in PLAIN:
         return [cell.gold.fingerprint, cell.test.fingerprint, said, cell.draw]
-    return [fingerprint(cell), STAGE_VERSIONS]
+    return [fingerprint(cell), step_versions()]
 
 
 def cells(given: argparse.Namespace) -> Iterator[Cell]:

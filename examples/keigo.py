@@ -1,4 +1,4 @@
-"""Looks at the register of Japanese sentences: style, honorifics, and the evidence.
+"""Looks at the register of Japanese sentences: style, honorifics, misused keigo.
 
 Run it with: python examples/keigo.py
 """
@@ -14,6 +14,7 @@ SENTENCES = [
     "明日の会議は何時からでしょうか。部長もいらっしゃいますか。",
     "明日、弊社の田中がそちらに伺います。",
     "資料をお送りいたしますので、ご覧になってください。",
+    "先生がお帰りになられるまで、こちらで待たさせていただきます。",
 ]
 
 
@@ -24,9 +25,14 @@ def main() -> None:
         print(f"{sentence}\n  文体 {report.style}  敬語 {keigo}  水準 {report.keico_level}")
         for evidence in report.evidence:
             print(f"    {evidence.surface}（{evidence.kind}、{evidence.rule}）")
+        for finding in jg.check_keigo(sentence):
+            better = finding.correction
+            if not better:
+                better = "（言い換え）" if better is None else "（削除）"
+            print(f"    ! {finding.surface} → {better}: {finding.why_ja}")
         for target in ("polite", "plain", "casual"):
             made = jg.convert_style(sentence, target)
-            print(f"    → {target}: {made.text or made.refused}")
+            print(f"    → {target}: {made.text or made.refused} {made.unchanged}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from japagen.data.dataset import Dataset, Example
     from japagen.data.formats import read_examples, write_examples
     from japagen.errors import JapagenError
-    from japagen.japanese.register.detector import analyze_register
+    from japagen.japanese.register.detector import analyze_register, analyze_registers
+    from japagen.japanese.register.lint import check_keigo
     from japagen.japanese.style.converter import convert_style
     from japagen.pipeline.run import run
     from japagen.pipeline.run_directory import Run
@@ -33,6 +34,8 @@ _HOMES = {
     "Task": ("japagen.config.task", "Task"),
     "align": ("japagen.alignment.weights", "align_datasets"),
     "analyze_register": ("japagen.japanese.register.detector", "analyze_register"),
+    "analyze_registers": ("japagen.japanese.register.detector", "analyze_registers"),
+    "check_keigo": ("japagen.japanese.register.lint", "check_keigo"),
     "convert_style": ("japagen.japanese.style.converter", "convert_style"),
     "read_examples": ("japagen.data.formats", "read_examples"),
     "run": ("japagen.pipeline.run", "run"),
@@ -49,6 +52,8 @@ __all__ = [
     "Task",
     "align",
     "analyze_register",
+    "analyze_registers",
+    "check_keigo",
     "convert_style",
     "read_examples",
     "run",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def task_file(gold_file: Path, tiny_encoder: str) -> Path:
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the quickstart, with 8 gold texts a label, has been run.
 
-    It takes a minute or two, so that processes that share the tests share it too.
+    It takes a minute or two, so that processes that share the tests take copies of one.
     """
     import japagen as jg
 
@@ -162,5 +163,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
             small = small.replace("training:\n", "training:\n  max_steps: 30\n")
             (configs / "quickstart.yaml").write_text(small, encoding="utf-8")
         patch.chdir(folder)
-        jg.run(jg.Task.load("configs/quickstart.yaml"), out="runs/quickstart")
-    return folder
+        if not Path("runs/quickstart/report.html").exists():
+            jg.run(jg.Task.load("configs/quickstart.yaml"), out="runs/quickstart")
+    own = tmp_path_factory.mktemp("own") / "quickstart"
+    return shutil.copytree(folder, own, symlinks=True, ignore=shutil.ignore_patterns(".lock"))

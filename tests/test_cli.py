@@ -155,6 +155,18 @@ def test_register_of_each_line() -> None:
     assert styles == ["teinei", "kudaketa", "unknown"]
 
 
+def test_misused_keigo_of_each_line() -> None:
+    stdin = "社長がおっしゃられました。\n明日行きます。\n"
+    code, out, err = japagen("data", "register", "--lint", stdin=stdin)
+    assert (code, len(out.splitlines())) == (0, 1), err
+    assert "double_keigo" in out
+    assert "社長がおっしゃいました。" in out
+    code, out, _ = japagen("data", "register", "--lint", "--json", stdin=stdin)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [len(row["findings"]) for row in rows] == [1, 0]
+    assert rows[0]["findings"][0]["correction"] == "おっしゃい"
+
+
 def test_register_with_own_honorifics(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("ご来駕: sonkeigo\n", encoding="utf-8")

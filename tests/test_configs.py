@@ -6,6 +6,7 @@ import pytest
 
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
+from japagen.pipeline.context import TaskContext
 from japagen.pipeline.run import run
 from japagen.pipeline.steps.generate import plan
 from tests.scripted import ScriptedGenerator
@@ -26,7 +27,7 @@ def test_every_configuration_loads_and_can_be_planned(path: Path, kind: str) -> 
     assert task.description
     assert all(task.labels.values())
     generator = ScriptedGenerator(kind=kind)  # type: ignore[arg-type]
-    requests = plan(task, load_data(task), generator.info)
+    requests = plan(TaskContext.open(task, load_data(task)), generator.info)
     per_label = 1 if task.pair else len(task.labels)
     assert sum(request.texts for request in requests) == 9 * per_label
     if task.generation.knowledge:

@@ -17,6 +17,7 @@ from japagen.generation.planner import to_dataset
 from japagen.japanese.morphology import default_tagger
 from japagen.llm.backend import Answer, Request
 from japagen.llm.requests import prepare
+from japagen.pipeline.context import TaskContext
 from japagen.pipeline.steps.generate import plan
 from tests.scripted import ScriptedGenerator, write_text
 
@@ -52,7 +53,7 @@ def test_passages_are_masked_on_their_way_out(raw_task: dict[str, Any], faq: Pat
     raw_task["generation"]["corpus"] = {"path": str(faq), "columns": {"text": "本文"}}
     task = Task.parse(raw_task)
     info = ScriptedGenerator(kind="chat").info
-    requests = plan(task, load_data(task), info)
+    requests = plan(TaskContext.open(task, load_data(task)), info)
     assert any("03-1234-5678" in passage for passage in passages_in(requests))
     from dataclasses import replace
 
@@ -64,7 +65,7 @@ def test_values_are_counted_among_the_texts_kept(raw_task: dict[str, Any]) -> No
     raw_task["generation"]["attributes"] = {"話題": ["箱", "伝票", "時間"], "立場": ["客", "店"]}
     task = Task.parse(raw_task)
     assert wants_coverage(task)
-    requests = plan(task, load_data(task), ScriptedGenerator(kind="chat").info)
+    requests = plan(TaskContext.open(task, load_data(task)), ScriptedGenerator(kind="chat").info)
     answers = {
         r.id: Answer(r.id, json.dumps({"text": write_text(r)}, ensure_ascii=False), "stop")
         for r in requests[:-1]

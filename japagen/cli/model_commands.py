@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import tee
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import Json
+from japagen.cli.terminal import Encoding, FileColumns, Json, Overwrite
 from japagen.cli.terminal import model as group
-from japagen.data.formats import read_pairs, read_texts
+from japagen.data.formats import TextRow, check_new, read_rows
+from japagen.data.labels import NO_TAGS
+from japagen.data.tables import write_rows
+from japagen.errors import JapagenError
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Prediction
 
 ABSTAINED = "保留"
 """What stands in place of a label that the classifier does not give."""
+OUT_OF_SCOPE = "対象外"
+"""What stands in place of the label of a text that the classifier was not made for."""
 
 
 @group.command()
@@ -39,39 +50,139 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    scope: Annotated[
+        bool,
+        typer.Option(
+            "--out-of-scope",
+            help="Give no label to texts unlike any that the classifier was trained for.",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write all columns and the predictions: .csv, .tsv, .jsonl, .parquet or .xlsx.",
+        ),
+    ] = None,
+    column: FileColumns = None,
+    encoding: Encoding = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Print the label and probability of each line, or the number.
+    """Print the label and probability of each line, or the number, and then the text.
 
     Pairs are read from the columns text and text_pair, or from lines with a tab between them.
     """
+    from japagen.config.task import column_options
     from japagen.pipeline.run_directory import open_classifier
 
+    if output is not None:
+        check_new(output, overwrite=overwrite)
     with terminal.Terminal(doing="predict"):
         classifier = open_classifier(model)
+    if scope and classifier.scope is None:
+        raise JapagenError(
+            "Expected a classifier that knows what it was made for, found one that does not.",
+            "Those trained on gold of single texts do, unless they were exported to ONNX.",
+        )
     if precision is not None:
         abstain_below = max(abstain_below, classifier.confidence_for(precision))
-    with terminal.Terminal(quiet=terminal.out.is_terminal, doing="predict") as listener:
-        texts: Iterator[str | tuple[str, str]] = (
-            read_pairs(file, sys.stdin) if classifier.is_pair else read_texts(file, sys.stdin)
+    told = Counter[str]()
+    quiet = output is None and terminal.out.is_terminal
+    with terminal.Terminal(quiet=quiet, doing="predict") as listener:
+        rows, contents = tee(
+            read_rows(
+                file,
+                sys.stdin,
+                pairs=classifier.is_pair,
+                columns=column_options(column),
+                encoding=encoding,
+            )
         )
-        texts = listener.track(texts, None, "predict")
-        for text, prediction in classifier.predict_stream(texts, batch_size, abstain_below):
-            sides = [text] if isinstance(text, str) else list(text)
-            if as_json:
-                row = {
-                    **dict(zip(("text", "text_pair"), sides, strict=False)),
-                    **prediction.to_dict(),
-                }
-                terminal.print_json_line(row)
-            else:
-                share = "" if prediction.confidence is None else f"{prediction.confidence:.3f}\t"
-                label = (
-                    terminal.label_text(prediction.label)
-                    if prediction.label is not None
-                    else ABSTAINED
-                )
-                terminal.out.print(f"{label}\t{share}" + "\t".join(sides))
+        found = classifier.predict_stream(
+            (row.text if row.text_pair is None else (row.text, row.text_pair) for row in contents),
+            batch_size,
+            abstain_below,
+        )
+        answers = zip(listener.track(rows, None, "predict"), _told(found, told, scope), strict=True)
+        if output is not None:
+            write_rows(
+                output,
+                ({**_beside(row), **_columns(p, output)} for row, p in answers),
+            )
+        else:
+            for row, prediction in answers:
+                if as_json:
+                    terminal.print_json_line({**_beside(row), **prediction.to_dict()})
+                else:
+                    texts = (row.text,) if row.text_pair is None else (row.text, row.text_pair)
+                    cells = _cells(prediction, scope, classifier.space.kind != "regression")
+                    terminal.print_tsv((*cells, *texts))
+    if told["long"]:
+        how = "their ends were not read" if classifier.is_pair else "they were read in parts"
+        terminal.say(
+            f"{told['long']} of {told['texts']} texts are longer than the "
+            f"{classifier.max_length} tokens that the encoder reads: {how}.",
+            terminal.err,
+        )
+    if told["blank"]:
+        terminal.say(
+            f"{told['blank']} of {told['texts']} have no text, and no label.", terminal.err
+        )
+    if told["strange"]:
+        terminal.say(
+            f"{told['strange']} of {told['texts']} texts are like nothing that the classifier was "
+            "made for (out_of_scope).",
+            terminal.err,
+        )
+    if output is not None:
+        terminal.say(f"wrote {output}")
+
+
+# Of the predictions; what a file says under these names is written with another name.
+_OURS = ("label", "confidence", "probabilities", "out_of_scope")
+
+
+def _beside(row: TextRow) -> dict[str, Any]:
+    """All that the file says of a text, with names that leave room for the prediction."""
+    return {f"given_{k}" if k in _OURS else k: v for k, v in row.values.items()}
+
+
+def _columns(prediction: Prediction, output: Path) -> dict[str, Any]:
+    """A prediction in a file: its probabilities in a column each where it is a table."""
+    found = {**dict.fromkeys(("label", "confidence")), **prediction.to_dict()}
+    found["confidence"] = prediction.confidence
+    if output.suffix.lower() != ".jsonl":
+        given = found.pop("probabilities", {})
+        found |= {f"probability_{label}": share for label, share in given.items()}
+        if isinstance(prediction.label, list):
+            found["label"] = terminal.label_text(prediction.label)
+    return found
+
+
+def _cells(prediction: Prediction, scope: bool, confident: bool) -> list[str]:
+    """The label, or why there is none, and how sure the classifier is."""
+    label = ABSTAINED if prediction.probabilities else ""
+    if prediction.label is not None:
+        label = terminal.label_text(prediction.label) or NO_TAGS
+    elif scope and prediction.out_of_scope:
+        label = OUT_OF_SCOPE
+    confidence = prediction.confidence
+    return [label, *(["" if confidence is None else f"{confidence:.3f}"] if confident else ())]
+
+
+def _told(
+    found: Iterable[tuple[Any, Prediction]], told: Counter[str], scope: bool
+) -> Iterator[Prediction]:
+    """Counts what is to be told; takes labels out of scope away if asked."""
+    for _, prediction in found:
+        told["texts"] += 1
+        told["long"] += prediction.parts > 1 or prediction.cut
+        told["blank"] += prediction.label is None and not prediction.probabilities
+        told["strange"] += bool(prediction.out_of_scope)
+        outside = scope and prediction.out_of_scope
+        yield replace(prediction, label=None) if outside else prediction
 
 
 @group.command()
@@ -79,13 +190,16 @@ def monitor(
     model: Annotated[Path, typer.Argument(help="A run or a saved classifier.", show_default=False)],
     file: Annotated[Path, typer.Argument(help="New texts.", show_default=False)],
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    column: FileColumns = None,
+    encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
     """Detect drift in new texts; exits with code 3 when retraining is recommended."""
     with terminal.Terminal(doing="monitor"):
+        from japagen.config.task import column_options
         from japagen.pipeline.deployment import watch
 
-        found = watch(model, file, seed)
+        found = watch(model, file, seed, columns=column_options(column), encoding=encoding)
     if as_json:
         terminal.print_json(found.to_dict())
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     from japagen.reporting.text import Words
 
 T = TypeVar("T")
+_WIDE = 1_000_000
 # Results go to standard output, everything said on the way to standard error, so that
 # `--json | jq` works with bars showing.
-out = Console(highlight=False, markup=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(text: str, to: Console | None = None) -> None:
@@ -162,12 +164,23 @@ def print_json_line(value: Any) -> None:
     sys.stdout.flush()
 
 
+def print_tsv(cells: Iterable[Any]) -> None:
+    """Prints a row of TSV to standard output, at once, with quotes where they are needed.
+
+    Data does not go through `out`, which would take tabs and words between colons for its own.
+    """
+    csv.writer(sys.stdout, delimiter="\t", lineterminator="\n").writerow(cells)
+    sys.stdout.flush()
+
+
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Prints a table to standard output."""
     table = Table(*columns, title=localized(title), title_justify="left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    out.print(table)
+    # In a pipe nothing is wrapped.
+    wide = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
+    (out if out.is_terminal else wide).print(table)
 
 
 def print_error(error: JapagenError) -> None:
@@ -301,13 +314,29 @@ def print_alignment(found: AlignmentSummary) -> None:
             say(f"{name} before weighting: {'、'.join(shift.word for shift in shifts)}")
 
 
-def register_line(text: str, report: Any) -> str:
-    """One line per text: style, keigo, level, and the evidence."""
+def register_cells(text: str, report: Any) -> list[str]:
+    """One row per text: style, keigo, level, and the evidence."""
     register = report.register
     keigo = "+".join(register.to_dict()["keigo"]) or "-"
     evidence = " ".join(f"{e.surface}[{e.kind}]" for e in report.evidence[:6])
     level = report.keico_level or "-"
-    return f"{register.style}\t{keigo}\tlevel {level}\t{text}\t{evidence or report.why}"
+    return [register.style, keigo, f"level {level}", text, evidence or report.why]
+
+
+def lint_rows(text: str, findings: Sequence[Any]) -> list[list[str]]:
+    """One row per finding: the text, its kind, the words, the text with them corrected, and why."""
+    from japagen.japanese.register.lint import corrected
+
+    return [
+        [
+            text,
+            finding.kind,
+            finding.surface,
+            corrected(text, [finding]) if finding.correction is not None else "-",
+            localized(finding.why),
+        ]
+        for finding in findings
+    ]
 
 
 # What commands were called before 0.2, and what to type now.
@@ -355,6 +384,16 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key of the task: --set seed=3.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+FileColumns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="Map a column of the file: text=本文."),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        help="Encoding of the texts, such as cp932; detected by default.", show_default=False
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")]
 
 

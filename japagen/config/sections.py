@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+# What is planned request by request and held in memory.
+Texts = Annotated[int, Field(ge=1, le=1_000_000)]
+# Names of files and directories too: neither hidden, an option, nor a way out.
+Name = Annotated[str, Field(pattern=r"^\w[\w.\-]*$")]
 Limit = Annotated[int, Field(ge=0)] | None
 # What a prompt can name: one line of text.
 Item = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
@@ -87,7 +91,7 @@ class SourceEntry(Section):
         yen: What the texts cost. The generator's are counted at its price when absent.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.\-]+$")]
+    name: Annotated[Name, Field(max_length=64)]
     path: Path | None = None
     columns: Columns = {}
     encoding: str = "utf-8"
@@ -560,7 +564,7 @@ class Generation(Section):
         budget: Upper bounds on tokens and yen.
     """
 
-    per_label: Count = 150
+    per_label: Texts = 150
     texts_per_request: Annotated[int, Field(ge=1, le=20)] | None = None
     strategy: Literal["auto", "few_shot", "zero_shot", "gradient_matching"] = "auto"
     diversity: Diversity = "medium"

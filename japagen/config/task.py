@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -22,6 +23,7 @@ from japagen.config.sections import (
     JapaneseSettings,
     Knowledge,
     Mixing,
+    Name,
     Pair,
     Privacy,
     Refinement,
@@ -38,7 +40,6 @@ from japagen.config.sections import (
 from japagen.config.yaml_file import (
     from_directory,
     made_absolute,
-    parse_overrides,
     read_mapping,
     set_key,
 )
@@ -86,7 +87,7 @@ class Task(Section):
         seed: Random seed of everything.
     """
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[\w.\-]+$")]
+    name: Name
     description: str = ""
     text_type: str = "文章"
     kind: Kind = "classification"
@@ -199,7 +200,15 @@ class Task(Section):
     @field_validator("labels", mode="before")
     @classmethod
     def _labels_from_list(cls, value: Any) -> Any:
-        return dict.fromkeys(value, "") if isinstance(value, list) else value
+        if not isinstance(value, list):
+            return value
+        nested = next((each for each in value if isinstance(each, dict | list)), None)
+        if nested is not None:
+            raise ValueError(
+                "expected names in the list, or label: description without hyphens, found "
+                f"{str(nested)[:40]}"
+            )
+        return dict.fromkeys(value, "")
 
     @field_validator("concepts", mode="before")
     @classmethod
@@ -208,7 +217,7 @@ class Task(Section):
             return value
         return {
             label: dict.fromkeys(terms, min(_CONCEPT_SHARE, _LISTED_SHARE / max(len(terms), 1)))
-            if isinstance(terms, list)
+            if isinstance(terms, list) and not any(isinstance(t, dict | list) for t in terms)
             else terms
             for label, terms in value.items()
         }
@@ -362,8 +371,7 @@ def sources_from_options(files: Iterable[str], columns: Iterable[str]) -> Source
         JapagenError: If a column is written otherwise or is none of ours, or two sources have
             one name.
     """
-    mapping = parse_overrides(columns, "--column", "text=本文")
-    _validated(Source, {"path": Path(), "columns": mapping}, "--column")
+    mapping = column_options(columns)
     entries = []
     for file in files:
         name, equals, path = file.partition("=")
@@ -372,6 +380,26 @@ def sources_from_options(files: Iterable[str], columns: Iterable[str]) -> Source
             name, path = _name_of(Path(file)), file
         entries.append({"name": name, "path": path, "columns": mapping})
     return _validated(_Given, {"sources": entries}, "--synthetic").sources
+
+
+def column_options(given: Iterable[str] | None) -> dict[str, str]:
+    """Our columns to a file's, from options ``OURS=YOURS`` or ``FILE.OURS=YOURS``.
+
+    Raises:
+        JapagenError: If one is written otherwise, or is none of our columns.
+    """
+    mapping = {}
+    for option in given or ():
+        ours, equals, theirs = option.partition("=")
+        if not (ours and equals and theirs):
+            raise JapagenError(
+                f"Expected --column key=value, found '{option}'.",
+                "For example: --column text=本文",
+            )
+        mapping[ours.strip()] = theirs
+    known = {ours.rpartition(".")[2]: theirs for ours, theirs in mapping.items()}
+    _validated(Source, {"path": Path(), "columns": known}, "--column")
+    return mapping
 
 
 def _name_of(path: Path) -> str:
@@ -415,9 +443,9 @@ def _problem(error: dict[str, Any]) -> str:
     if error["type"] == "string_type" and shown:
         return f"{dotted}: expected text{shown}; put it in quotes"
     if error["type"] == "string_pattern_mismatch":
-        return f"{dotted}: expected letters, digits, _, . and - only{shown}"
+        return f"{dotted}: expected letters, digits, _, . and - only, not . or - first{shown}"
     if error["type"] in ("dict_type", "model_type"):
-        kind = "nothing" if found is None else repr(found)
+        kind = "nothing" if found is None else f"{reprlib.repr(found):.80}"
         return f"{dotted}: expected keys with values, found {kind}"
     if error["type"] == "too_short":
         context = error["ctx"]

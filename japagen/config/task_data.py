@@ -14,6 +14,7 @@ from japagen.data.labels import NO_TAGS, LabelSpace
 from japagen.errors import JapagenError
 
 _LEAST_GOLD = 2
+_MOST_TOLD = 20
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,25 @@ def _labelled(task: Task, source: Source, split: Split, what: str) -> Dataset:
     )
     _check_pairs(task, data, f"{what} ({source.path})")
     space = task.label_space()
-    rows, wrong, first = [], Counter[str](), ""
+    rows, wrong, first = [], Counter[str](), dict[str, str]()
     for place, example in zip(places, data, strict=True):
         try:
             rows.append(replace(example, label=space.read(example.label), split=split))
         except ValueError as error:
-            first = first or place
+            first.setdefault(str(error), place)
             wrong[str(error)] += 1
     if wrong:
-        problem, times = next(iter(wrong.items()))
+        told = [
+            f"on {n} row(s): {problem}; the first is on {first[problem]}"
+            for problem, n in wrong.most_common(_MOST_TOLD)
+        ]
+        if len(wrong) > _MOST_TOLD:
+            told.append(f"{len(wrong) - _MOST_TOLD} more")
+        listed = "\n".join(f"  - {one}" for one in told)
         raise JapagenError(
-            f"{what} ({source.path}), on {times} row(s): {problem}; the first is on {first}.",
+            f"{what} ({source.path}), {told[0]}."
+            if len(told) == 1
+            else f"{what} ({source.path}) has labels that do not fit:\n{listed}",
             "Correct the labels in the file, or the labels or scale of the task.",
         )
     return Dataset.of(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def set_key(raw: dict[str, Any], dotted: str, value: Any) -> None:
             child = raw[key] = {"path": child}
         if not isinstance(child, dict):
             raise JapagenError(
-                f"--set {dotted}: '{key}' holds {child!r}, not a section.",
+                f"--set {dotted}: '{key}' holds {reprlib.repr(child)}, not a section.",
                 f"Set it as a whole: --set {key}=VALUE",
             )
         raw = child

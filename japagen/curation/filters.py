@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from japagen.config.sections import Curation
-from japagen.config.task import Task
 from japagen.curation.near_duplicates import reject_near_duplicates, reject_near_vectors
-from japagen.data.dataset import REWRITTEN, SYNTHESISED, Dataset, Example, Rejection
-from japagen.data.files import digest
+from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.registry import FILTERS, Entry
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
@@ -26,7 +27,6 @@ from japagen.japanese.pii.detector import (
     mask_personal_data,
     replace_personal_data,
 )
-from japagen.training.encoder import text_vectors
 
 Filter = Callable[[Example], Rejection | None]
 
@@ -34,7 +34,8 @@ Filter = Callable[[Example], Rejection | None]
 _ECHO = re.compile(
     r"(?:^|\s)(?:#{1,6}\s|分類[::]|文体[::]|ラベル[::]|出力[::])|実例集|の例文[::]|\{\{|</?[a-z]+>|```"
 )
-_REPEATED = re.compile(r"(.{2,}?)\1{3,}|(.)\2{9,}")
+# Without a bound the time would grow with the square of a text's length.
+_REPEATED = re.compile(r"(.{2,100}?)\1{3,}|(.)\2{9,}")
 
 
 def curate(
@@ -44,6 +45,8 @@ def curate(
     prompt_phrases: Iterable[str] = (),
     passages: Iterable[str] = (),
     tagger: Tagger | None = None,
+    *,
+    first: int = 0,
 ) -> Dataset:
     """Rejects what should not be trained on; nothing is dropped.
 
@@ -57,6 +60,7 @@ def curate(
         prompt_phrases: Sentences that prompts showed besides gold.
         passages: Material that prompts showed.
         tagger: Finds names of people; the default dictionary when None.
+        first: Rows before this one are only compared with: they passed the filters before.
 
     Returns:
         The same rows in the same order, with ``rejected`` filled in.
@@ -75,15 +79,15 @@ def curate(
     filters += [_plugged_in(FILTERS[n], {**available, **p}) for n, p in settings.filters.items()]
     seen: dict[tuple[str, str], str] = {}
     rejections: list[Rejection | None] = []
-    for example in dataset:
+    for row, example in enumerate(dataset):
         rejection = example.rejected
-        if rejection is None:
+        if rejection is None and row >= first:
             rejection = next((r for f in filters if (r := f(example))), None)
         if rejection is None:
             rejection = _duplicate(example, seen)
         rejections.append(rejection)
     filtered = dataset.with_rejections(rejections)
-    return reject_near_duplicates(filtered, settings.max_similarity, gold)
+    return reject_near_duplicates(filtered, settings.max_similarity, gold, first)
 
 
 def _plugged_in(entry: Entry, available: Mapping[str, Any]) -> Filter:
@@ -258,50 +262,37 @@ def _duplicate(example: Example, seen: dict[tuple[str, str], str]) -> Rejection 
 
 
 def filter_texts(
-    task: Task,
     dataset: Dataset,
+    settings: Curation,
     gold: Dataset | None,
-    phrases: Sequence[str],
-    tagger: Tagger,
     *,
-    passages: Sequence[str] = (),
-    again: bool = False,
+    phrases: Iterable[str] = (),
+    passages: Iterable[str] = (),
+    tagger: Tagger | None = None,
+    seed: int = 0,
+    embed: Callable[[Dataset | None], npt.NDArray[np.float32]] | None = None,
+    first: int = 0,
 ) -> Dataset:
     """Treats personal data, applies the filters and, if wanted, compares meanings.
 
     Args:
-        task: The task.
         dataset: Synthetic examples.
+        settings: Thresholds.
         gold: Training gold.
         phrases: Sentences that prompts showed besides gold.
-        tagger: Finds names.
         passages: Material that prompts showed.
-        again: Whether all but rewritten texts have been through it.
+        tagger: Finds names; the default dictionary when None.
+        seed: Of fakes for personal data.
+        embed: Gives encoder vectors of kept rows; meanings are not compared without it.
+        first: Rows before this one went through all this before. They are left alone, and the
+            others are compared with those of them that were kept.
     """
-    settings, encoder = task.curation, task.training
-    treated = treat_personal_data(
-        dataset, settings.personal_data, task.seed, tagger, only_rewritten=again
-    )
-    curated = curate(treated, settings, gold, phrases, passages, tagger)
-    if settings.max_meaning_similarity is None:
-        return curated
-    vectors = text_vectors(
-        (curated, gold), encoder.encoder, trust_remote_code=encoder.trust_remote_code
-    )
+    treated = treat_personal_data(dataset, settings.personal_data, seed, tagger, first=first)
+    curated = curate(treated, settings, gold, phrases, passages, tagger, first=first)
     most = settings.max_meaning_similarity
-    return reject_near_vectors(curated, most, vectors[0], gold, vectors[1])
-
-
-def filter_inputs(task: Task, passages: Sequence[str] = ()) -> dict[str, Any]:
-    """What the result depends on besides the settings of curation; only some of them read it."""
-    found: dict[str, Any] = {"passages": digest(passages)} if passages else {}
-    if task.curation.personal_data == "replace":
-        found["seed"] = task.seed
-    if task.curation.max_meaning_similarity is not None:
-        from japagen.training.encoder import encoder_identity
-
-        found["encoder"] = encoder_identity(task.training.encoder)
-    return found
+    if most is None or embed is None:
+        return curated
+    return reject_near_vectors(curated, most, embed(curated), gold, embed(gold), first)
 
 
 def treat_personal_data(
@@ -310,7 +301,7 @@ def treat_personal_data(
     seed: int = 0,
     tagger: Tagger | None = None,
     *,
-    only_rewritten: bool = False,
+    first: int = 0,
 ) -> Dataset:
     """Returns the dataset with its texts masked or with fakes in them.
 
@@ -322,17 +313,16 @@ def treat_personal_data(
         action: ``mask`` or ``replace``; anything else leaves the texts alone.
         seed: The same original gets the same fake in every text; see `replace_personal_data`.
         tagger: Finds names; the default dictionary when None.
-        only_rewritten: Leave the others as they are: they have been treated, and a fake would
+        first: Rows before this one stay as they are: they have been treated, and a fake would
             get a fake of its own.
     """
     if action not in ("mask", "replace"):
         return dataset
-    ids, texts = dataset.column("id"), dataset.texts
-    parents = dict(zip(ids, texts, strict=True))
+    parents = dict(zip(dataset.column("id")[:first], dataset.texts[:first], strict=True))
 
-    def treated(text: str | None, parent: str | None, derived: str | None) -> str | None:
-        if text is None or (only_rewritten and derived not in (REWRITTEN, SYNTHESISED)):
-            return text
+    def treated(text: str | None, parent: str | None) -> str | None:
+        if text is None:
+            return None
         known = parents.get(parent or "", "")
         if action == "mask":
             return mask_personal_data(text, tagger, known)
@@ -340,7 +330,7 @@ def treat_personal_data(
 
     columns = {}
     for name in ("text", "text_pair"):
-        origins = dataset.column("parent_id"), dataset.column("derived")
-        values = zip(dataset.column(name), *origins, strict=True)
-        columns[name] = [treated(*value) for value in values]
+        values = dataset.column(name)
+        new = zip(values[first:], dataset.column("parent_id")[first:], strict=True)
+        columns[name] = [*values[:first], *(treated(*value) for value in new)]
     return dataset.with_columns(**columns)

@@ -27,8 +27,7 @@ from japagen.curation.reliability import (
     estimate_reliability,
     find_off_topic,
 )
-from japagen.data.dataset import Dataset, Rejection
-from japagen.data.folds import assign_folds
+from japagen.data.dataset import Dataset, Rejection, assign_folds
 from japagen.data.labels import label_indices
 
 Floats = npt.NDArray[np.float64]

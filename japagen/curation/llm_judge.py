@@ -24,8 +24,7 @@ import numpy as np
 
 from japagen.config.task import Task
 from japagen.curation.label_check import Vote
-from japagen.data.dataset import Dataset
-from japagen.data.folds import assign_folds
+from japagen.data.dataset import Dataset, assign_folds
 from japagen.japanese.registers import Register
 from japagen.llm.answers import one_line, read_label
 from japagen.llm.backend import (

@@ -41,7 +41,7 @@ class Near:
 
 
 def reject_near_duplicates(
-    dataset: Dataset, threshold: float, gold: Dataset | None = None
+    dataset: Dataset, threshold: float, gold: Dataset | None = None, first: int = 0
 ) -> Dataset:
     """Rejects texts that are too like gold or an earlier kept text, by their characters.
 
@@ -49,12 +49,12 @@ def reject_near_duplicates(
         dataset: Synthetic examples; of two alike the earlier is kept, whatever its label.
         threshold: See `find_near_duplicates`; 1 rejects nothing but what is spelt the same.
         gold: Training gold, which is never rejected.
+        first: Nor are rows before this one, which were compared before.
     """
     kept = np.flatnonzero(dataset.kept_mask)
-    protected = _joined(gold) if gold is not None else []
-    found = find_near_duplicates(
-        [*protected, *_joined(dataset.take(kept))], threshold, len(protected)
-    )
+    golden = _joined(gold) if gold is not None else []
+    protected = len(golden) + int((kept < first).sum())
+    found = find_near_duplicates([*golden, *_joined(dataset.take(kept))], threshold, protected)
     return _rejected(dataset, kept, gold, found, "near_duplicate", threshold)
 
 
@@ -64,6 +64,7 @@ def reject_near_vectors(
     vectors: npt.NDArray[np.float32],
     gold: Dataset | None = None,
     gold_vectors: npt.NDArray[np.float32] | None = None,
+    first: int = 0,
 ) -> Dataset:
     """Rejects texts that say what gold or an earlier kept text says, by encoder vectors.
 
@@ -73,10 +74,12 @@ def reject_near_vectors(
         vectors: Shape (len(dataset), width).
         gold: Training gold, which is never rejected.
         gold_vectors: Shape (len(gold), width).
+        first: Rows before this one were compared before, and are not rejected either.
     """
     kept = np.flatnonzero(dataset.kept_mask)
-    first = gold_vectors if gold is not None and gold_vectors is not None else vectors[:0]
-    found = find_near_vectors(np.concatenate([first, vectors[kept]]), threshold, len(first))
+    golden = gold_vectors if gold is not None and gold_vectors is not None else vectors[:0]
+    protected = len(golden) + int((kept < first).sum())
+    found = find_near_vectors(np.concatenate([golden, vectors[kept]]), threshold, protected)
     return _rejected(dataset, kept, gold, found, "same_meaning", threshold)
 
 

@@ -134,7 +134,7 @@ def refine(
     doubt: float,
     score: Callable[[Dataset], Floats],
     rewrite: Callable[[Sequence[Example], int], Sequence[Example | None]],
-    filtered: Callable[[Dataset], Dataset],
+    filtered: Callable[[Dataset, int], Dataset],
     analyzer: RegisterAnalyzer,
 ) -> Dataset:
     """Replaces doubtful texts by their rewrites where those are better.
@@ -148,7 +148,7 @@ def refine(
         doubt: Texts whose label is less likely are doubtful.
         score: Probability of its own label for every row, shape (rows,).
         rewrite: Makes a child of each text, by round.
-        filtered: Applies the filters to parents and children.
+        filtered: Applies the filters to the rows from some number on, beside those before.
         analyzer: Finds registers.
 
     Returns:
@@ -171,7 +171,7 @@ def _better(
     dataset: Dataset,
     children: Dataset,
     scores: Mapping[str, float],
-    filtered: Callable[[Dataset], Dataset],
+    filtered: Callable[[Dataset, int], Dataset],
 ) -> Dataset:
     judged = children.with_rejections([_why_not(child, scores) for child in children])
     child_of = {str(e.parent_id): e.id for e in judged.kept}
@@ -188,7 +188,8 @@ def _better(
         )
 
     # The filters compare children with everything but the parents that they would replace.
-    tried = filtered(Dataset.concat([held(dataset, set(child_of)), judged]))
+    rows = Dataset.concat([held(dataset, set(child_of)), judged])
+    tried = filtered(rows, len(dataset))
     passed = {str(e.parent_id) for e in tried.kept if e.id in child_of.values()}
     return Dataset.concat([held(dataset, passed), tried.take(range(len(dataset), len(tried)))])
 

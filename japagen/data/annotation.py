@@ -7,6 +7,7 @@ choice beside the labels: that the text is no good. They serve tasks with one la
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,31 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
             raise _unknown(path)
         if found and name is not None:
             answers.setdefault(str(name), []).extend(found)
-    return {name: _majority(name, found, path) for name, found in answers.items()}
+    others = sorted({name for row in rows for name in _asked(row)} - {_QUESTION})
+    if others and not answers:
+        raise JapagenError(
+            f"Expected answers to '{_QUESTION}' in {path}, found answers to {', '.join(others)} "
+            "alone.",
+            "Give the choices in the tool that name again; nothing was taken in.",
+        )
+    ties = {name: most for name, found in answers.items() if len(most := _most_given(found)) > 1}
+    if ties:
+        listed = "\n".join(
+            f"  - {name}: {', '.join(map(str, most))}" for name, most in ties.items()
+        )
+        raise JapagenError(
+            f"Expected one answer to win for every text of {path}, found a tie on {len(ties)}:\n"
+            f"{listed}",
+            "Nothing was taken in. Settle them in the tool and export again.",
+        )
+    return {name: _most_given(found)[0] for name, found in answers.items()}
+
+
+def _asked(row: Mapping[str, Any]) -> Iterable[str]:
+    """The names of the questions that a row has answers to."""
+    for annotation in row.get("annotations") or ():
+        yield from (str(result.get("from_name")) for result in annotation.get("result") or ())
+    yield from (str(name) for name in row.get("responses") or ())
 
 
 def _label_studio_answers(annotations: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
@@ -164,16 +189,11 @@ def _label_studio_answers(annotations: Iterable[Mapping[str, Any]]) -> Iterable[
                 yield chosen[0] if len(chosen) == 1 else sorted(chosen)
 
 
-def _majority(name: str, answers: Sequence[Any], path: Path) -> Any:
-    keys = [json.dumps(answer, ensure_ascii=False) for answer in answers]
-    counts = sorted(((keys.count(key), key) for key in set(keys)), reverse=True)
-    if len(counts) > 1 and counts[0][0] == counts[1][0]:
-        raise JapagenError(
-            f"Expected one answer to win for '{name}' in {path}, found a tie of "
-            f"{counts[0][1]} and {counts[1][1]}.",
-            "Settle it in the tool and export again.",
-        )
-    return json.loads(counts[0][1])
+def _most_given(answers: Sequence[Any]) -> list[Any]:
+    """The answers that most people gave: several where they tie."""
+    counts = Counter(json.dumps(answer, ensure_ascii=False) for answer in answers)
+    most = max(counts.values())
+    return [json.loads(answer) for answer, n in sorted(counts.items()) if n == most]
 
 
 def _fields(example: Example) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
@@ -246,20 +246,26 @@ class Dataset:
                 "Remove the id column to have ids derived from the text, or make them unique.",
             )
         schema = _schema(_label_type(e.label for e in rows))
-        try:
-            # By column: a dictionary a row would take ten times the time and memory.
-            columns = [
-                pa.array(ids if name == "id" else _column(rows, name), schema.field(name).type)
-                for name in schema.names
-            ]
-            table = pa.Table.from_arrays(columns, schema=schema)
-        except UnicodeEncodeError:  # half an emoji, which no file could hold either
-            return cls.of(_encodable(e) for e in rows)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise JapagenError(
-                f"Expected labels of one kind (text, numbers or lists), found a mixture: {error}.",
-                "Make the label column uniform.",
-            ) from error
+        # By column: a dictionary a row would take ten times the time and memory.
+        columns = []
+        for name in schema.names:
+            values = ids if name == "id" else _column(rows, name)
+            try:
+                columns.append(pa.array(values, schema.field(name).type))
+            except UnicodeEncodeError:  # half an emoji, which no file could hold either
+                return cls.of(_encodable(e) for e in rows)
+            except (pa.ArrowException, OverflowError, TypeError) as error:
+                if not name.startswith("label"):
+                    raise JapagenError(
+                        f"A value in the column {name} is not what it holds: {error}.",
+                        "Correct it.",
+                    ) from error
+                raise JapagenError(
+                    "Expected labels of one kind (text, numbers or lists), found a mixture: "
+                    f"{error}.",
+                    "Make the label column uniform.",
+                ) from error
+        table = pa.Table.from_arrays(columns, schema=schema)
         return cls(table)
 
     @classmethod
@@ -373,6 +379,15 @@ class Dataset:
             table = table.set_column(at, name, array)
         return Dataset(table)
 
+    def only(self, *names: str) -> Dataset:
+        """Returns a copy with the defaults in all other columns, for who should not read them."""
+        table = self.table
+        for at, name in enumerate(table.column_names):
+            if name not in names:
+                empty = _default_column(name, len(self), table.schema.field(at).type)
+                table = table.set_column(at, name, empty)
+        return Dataset(table)
+
     def with_registers(self, seen: Sequence[Register]) -> Dataset:
         """Returns a copy with the register found in each text."""
         return self.with_columns(register_seen=[r.to_dict() for r in seen])
@@ -388,6 +403,12 @@ class Dataset:
         return self.with_columns(
             rejected=[r and {n: getattr(r, n) for n in names} for r in rejections]
         )
+
+    @property
+    def rejection_counts(self) -> dict[str, int]:
+        """Counts rejected examples by filter, most frequent first."""
+        counts = Counter(row["filter"] for row in self.column("rejected") if row)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def label_counts(self) -> dict[str, int]:
         """Counts examples per class, in order of first appearance; numbers are left out."""
@@ -405,3 +426,56 @@ class Dataset:
             rows = json.dumps(batch.to_pylist(), ensure_ascii=False, sort_keys=True)
             digest.update(rows.encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
+
+
+# How gold is split, so that what a text was written after can be told from what it was not.
+# Shots are drawn from as few blocks of a label as hold them, and cross-validation holds out whole
+# blocks: a synthetic text then judges the blocks that its prompt did not touch.
+
+# Many small blocks: of n texts with s shown, whole blocks leave up to 1 - s/n of them untouched,
+# and a fold that holds out one block of eight still trains on seven eighths of the gold.
+BLOCKS = 8
+# Labels with fewer texts show all they have in every prompt: there is nothing to hold out.
+LEAST_TO_HOLD_OUT = 4
+
+
+def gold_blocks(gold: Dataset, seed: int) -> dict[str, int]:
+    """Assigns each label's texts to at most `BLOCKS` blocks of sizes that differ by one at most.
+
+    The deal depends on ids, labels and the seed, not on the order of rows. Repetitions of one
+    text share a block: one of them held out must not be known from the other.
+
+    Args:
+        gold: Labelled texts.
+        seed: Of the deal.
+
+    Returns:
+        Id to the number of its block within its label, from 0.
+    """
+    copies: dict[tuple[str, str, str | None], list[str]] = defaultdict(list)
+    columns = (gold.column(name) for name in ("text", "text_pair", "id"))
+    for label, text, pair, id_ in zip(gold.labels, *columns, strict=True):
+        copies[str(label), text, pair].append(id_)
+    by_label: dict[str, list[list[str]]] = defaultdict(list)
+    for (label, _, _), ids in copies.items():
+        by_label[label].append(sorted(ids))
+    found = {}
+    for label, groups in by_label.items():
+        groups.sort(key=lambda ids: hash_rank(f"{seed}/blocks/{label}/{ids[0]}"))
+        number = min(BLOCKS, len(groups))
+        found.update({id_: at % number for at, ids in enumerate(groups) for id_ in ids})
+    return found
+
+
+def hash_rank(key: str) -> str:
+    """A key's place in an order that looks random and depends on nothing else."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def assign_folds(targets: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Deals rows into folds at random, each label evenly; shape (rows,)."""
+    order = np.random.default_rng(seed).permutation(len(targets))
+    order = order[np.argsort(targets[order], kind="stable")]
+    folds = np.empty(len(targets), dtype=np.int64)
+    folds[order] = np.arange(len(targets)) % count
+    return folds

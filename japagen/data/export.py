@@ -12,6 +12,10 @@ from japagen.data.registry import EXPORTS
 from japagen.errors import JapagenError, MissingExtraError
 
 _HF_MARKER = "dataset_dict.json"
+_FOR_EXCEL = (
+    "\n## For Excel\n\nIn the CSV, texts that a spreadsheet would take for formulas (they begin "
+    "with =, +, -, @ or a tab) have a ' before them; `japagen.read_examples` takes it off again.\n"
+)
 
 
 def export_dataset(
@@ -32,7 +36,7 @@ def export_dataset(
             ``datasets.load_from_disk`` reads, one split for each split of the examples.
         form: A name of `EXPORTS`.
         card: Markdown; ``README.md`` in the directory or ``NAME.card.md`` beside the file.
-        bom: Start a CSV with a byte order mark, which Excel needs to see UTF-8.
+        bom: Write a CSV for Excel; see `write_examples`. The card says so.
         include_rejected: Write rejected examples too, with weight 0.
         overwrite: Replace what an earlier export left there.
 
@@ -50,6 +54,8 @@ def export_dataset(
             f"Expected a path that ends in {found.suffix}, found '{path.name}'.",
             f"Name it {path.stem}{found.suffix}, or choose another format.",
         )
+    if bom:
+        card += _FOR_EXCEL
     chosen = dataset if include_rejected else dataset.kept
     if not len(chosen):
         raise JapagenError(

@@ -19,6 +19,9 @@ import numpy.typing as npt
 
 from japagen.errors import DamagedError, JapagenError
 
+TEMPORARY = ".japagen-part"
+"""How the names of files end that are not whole yet; nobody else's do."""
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -28,7 +31,7 @@ def atomic(path: Path) -> Iterator[Path]:
             f"Expected a file to write, found the directory {path}.", "Give the path of a file."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -52,7 +55,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             f"Expected a directory to write, found the file {path}.", "Give another path."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(TEMPORARY, f".{path.name}.", path.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -114,14 +117,20 @@ _HALVES = re.compile("[\ud800-\udfff]")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
-def parse_json(text: str) -> Any:
+def parse_json(
+    text: str, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None = None
+) -> Any:
     """Decodes JSON from elsewhere, whose strings then can be written anywhere.
+
+    Args:
+        text: The JSON.
+        pairs: Makes an object of its keys and values; see ``object_pairs_hook`` of `json.loads`.
 
     Raises:
         ValueError: If it is not JSON, or nested too deeply, or holds too long a number.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=pairs)
         return _encodable(value) if _HALF.search(text) else value
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

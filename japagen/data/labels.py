@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import math
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from japagen.data.dataset import Dataset, Label
+from japagen.data.tables import folded
 from japagen.errors import JapagenError, nearest
 
 Kind = Literal["classification", "multi_label", "regression"]
@@ -21,7 +27,9 @@ Floats = npt.NDArray[np.float64]
 # Joins the tags of a set into the name under which the set is asked for and shown.
 SEPARATOR = "、"
 NO_TAGS = "該当なし"
-_IN_CELLS = re.compile(r"[|｜、,，;；]")
+_IN_CELLS = re.compile(r"[|｜、,，;；\n]")
+# As Python writes lists, and as numpy does, with nothing between the texts.
+_NO_COMMA = re.compile(r"(?<=['\"])\s+(?=['\"])")
 _THRESHOLD = 0.5
 
 
@@ -163,16 +171,43 @@ class LabelSpace:
         """
         if self.kind == "regression":
             return self._read_number(label)
-        names = self._split(label) if self.kind == "multi_label" else [_class(label)]
-        unknown = [name for name in names if name not in self.names]
+        names = self._split(label)
+        if self.kind == "classification" and len(names) != 1:
+            raise ValueError(f"{len(names)} labels in place of one: {', '.join(names) or 'none'}")
+        found = [self.find(name) for name in names]
+        unknown = [name for name, known in zip(names, found, strict=True) if known is None]
         if unknown:
+            several = "" if self.kind == "classification" else ", with 、 , ; or | between several"
             raise ValueError(
                 f"the label '{unknown[0]}'{nearest(unknown[0], self.names)}; "
-                f"expected one of: {', '.join(self.names)}"
+                f"expected one of: {', '.join(self.names)}{several}"
             )
         if self.kind == "classification":
-            return names[0]
-        return [name for name in self.names if name in names]
+            return str(found[0])
+        return [name for name in self.names if name in found]
+
+    def find(self, name: str) -> str | None:
+        """The name of the space that a label means, None where it means none.
+
+        Characters may be composed otherwise or of another width, and a number be written
+        otherwise (``1.0`` or ``01`` for ``1``), where that leaves one name alone.
+        """
+        if name in self.names:
+            return name
+        keys: tuple[Callable[[str], object], ...] = (folded, _number)
+        for key, known in zip(keys, self._known, strict=True):
+            if key(name) is not None and known.get(key(name)):
+                return known[key(name)]
+        return None
+
+    @cached_property
+    def _known(self) -> tuple[Mapping[object, str | None], ...]:
+        """Names by each of the forms that are compared; None where two share it."""
+        found: tuple[dict[object, str | None], ...] = ({}, {})
+        for name in self.names:
+            for known, form in zip(found, (folded(name), _number(name)), strict=True):
+                known[form] = None if form in known else name
+        return found
 
     def _read_number(self, label: Label | None) -> float:
         try:
@@ -185,12 +220,13 @@ class LabelSpace:
         return value
 
     def _split(self, label: Label | None) -> list[str]:
+        """The names that a label as a file holds it consists of."""
         if isinstance(label, list):
-            return label
+            return [name for part in label for name in self._split(part)]
         name = _class(label)
-        if name in self.names:
+        if self.kind == "classification" or self.find(name):
             return [name]
-        return [part.strip() for part in _IN_CELLS.split(name) if part.strip()]
+        return [] if folded(name) == NO_TAGS else tags_in(name)
 
     def codes(self, labels: Sequence[Label]) -> Floats:
         """Labels as numbers, shape (n, outputs): 1 at the class or the tags, or the number.
@@ -201,7 +237,8 @@ class LabelSpace:
         if self.kind == "regression":
             return np.array(labels, dtype=np.float64).reshape(-1, 1)
         at = {name: i for i, name in enumerate(self.names)}
-        rows = [label if isinstance(label, list) else [str(label)] for label in labels]
+        rows = [label if isinstance(label, list) else [_class(label)] for label in labels]
+        rows = [[self.find(name) or name for name in row] for row in rows]
         unknown = sorted({name for row in rows for name in row if name not in at})
         if unknown:
             raise JapagenError(
@@ -257,7 +294,123 @@ def anchor_name(number: object) -> str:
 
 def _class(label: object) -> str:
     """A number in Parquet or JSON is read as the class of that name."""
-    return f"{label:g}" if isinstance(label, float) else str(label)
+    whole = isinstance(label, float) and label.is_integer()
+    return str(int(label)) if whole else str(label)  # type: ignore[call-overload]
+
+
+def _number(name: str) -> Decimal | None:
+    try:
+        found = Decimal(name)
+    except InvalidOperation:
+        return None
+    return found if found.is_finite() else None
+
+
+def tags_in(cell: str) -> list[str]:
+    """The tags of a cell with separators between them."""
+    return [part.strip() for part in _IN_CELLS.split(cell) if part.strip()]
+
+
+Parsed = str | int | float | list[str] | None
+"""A label as one cell says it; what it is, its whole column decides."""
+
+
+def parse_label(value: Any, classes: Sequence[str] | None = None) -> Parsed:
+    """Reads what a file says of one label.
+
+    Args:
+        value: A text, a number, a list of them, or what Label Studio writes for several.
+        classes: The names of class ids, where the file says them; -1 is none of them.
+
+    Returns:
+        None where there is no label: nothing, white space, or what is not a number (NaN).
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if value is None:
+        return None
+    if isinstance(value, dict) and set(value) == {"choices"}:
+        value = value["choices"]
+    if isinstance(value, list | tuple):
+        parts = [parse_label(part, classes) for part in value]
+        if any(part is None or isinstance(part, list) for part in parts):
+            raise ValueError(f"a list of labels holds texts alone, not {value!r}")
+        return list(dict.fromkeys(map(_class, parts)))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value).strip() or None
+    if isinstance(value, Decimal) and value.is_finite():
+        value = int(value) if value == int(value) else float(value)
+    if isinstance(value, int) and classes is not None:
+        if not -1 <= value < len(classes):
+            raise ValueError(f"a class id from 0 to {len(classes) - 1} is expected, not {value}")
+        return unicodedata.normalize("NFC", classes[value]) if value >= 0 else None
+    if not isinstance(value, int | float) or math.isinf(value):
+        raise ValueError(f"a label is text, a number or a list of texts, not {value!r}")
+    return None if math.isnan(value) else value
+
+
+def unify_labels(
+    column: Sequence[Parsed], *, is_own: bool = False, typed: bool = True
+) -> list[Label | None]:
+    """Makes labels of one kind of a whole column.
+
+    They are lists where any is a list, also as text that JSON or Python wrote; a text is then
+    the tags in it. Otherwise they are classes where any is a text or all are whole numbers:
+    class ids are written so, also as 1.0 where some are missing. What is left are numbers.
+
+    Args:
+        column: What `parse_label` found.
+        is_own: Whether japagen wrote it, which writes classes as texts and numbers as numbers.
+        typed: Whether the file tells the two apart; CSV does not.
+    """
+    texts = {label for label in column if isinstance(label, str)}
+    lists = {text: found for text in texts if (found := _listed(text)) is not None}
+    # A class called [重要] or [1] makes all that stand in brackets classes.
+    if any(text.startswith("[") and text not in lists for text in texts) or (
+        lists and all(re.fullmatch(r"\[\d+\]", text) for text in lists)
+    ):
+        lists = {}
+    if is_own and not typed and texts and all(map(_is_float, texts)):
+        return [float(label) if isinstance(label, str) else None for label in column]
+    known = [lists.get(label, label) if isinstance(label, str) else label for label in column]
+    if any(isinstance(label, list) for label in known):
+        return [None if label is None else _tags(label) for label in known]
+    numbers = [label for label in known if isinstance(label, int | float)]
+    whole = all(float(number).is_integer() for number in numbers if isinstance(number, float))
+    if texts or (whole and not is_own):
+        return [None if label is None else _class(label) for label in known]
+    return [None if label is None else float(label) for label in known]  # type: ignore[arg-type]
+
+
+def _tags(label: str | int | float | list[str]) -> list[str]:
+    if isinstance(label, list):
+        return label
+    name = _class(label)
+    return [] if folded(name) == NO_TAGS else tags_in(name)
+
+
+def _listed(text: str) -> list[str] | None:
+    """The list that a text is in JSON or in Python; None if it is none."""
+    if not text.startswith(("[", '{"choices"')):
+        return None
+    for read, written in ((json.loads, text), (ast.literal_eval, _NO_COMMA.sub(", ", text))):
+        try:
+            found = parse_label(read(written))
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list):
+            return found
+    return None
+
+
+def _is_float(text: str) -> bool:
+    try:
+        return math.isfinite(float(text)) and repr(float(text)) == text
+    except ValueError:
+        return False
 
 
 def label_indices(dataset: Dataset, labels: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from japagen.config.task import Task
-from japagen.data.dataset import Dataset, Example
-from japagen.data.folds import LEAST_TO_HOLD_OUT, gold_blocks
+from japagen.data.dataset import LEAST_TO_HOLD_OUT, Dataset, Example, gold_blocks
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.registers import OTHER
 from japagen.japanese.style.converter import convert_style
@@ -25,7 +24,7 @@ _MOST_TOUCHED = 0.75
 class ShotSets:
     """Draws sets of few-shot examples for one label and register, each set only once.
 
-    A set comes from as few of its label's blocks (`japagen.data.folds`) as hold its shots. Blocks
+    A set comes from as few of its label's blocks (`japagen.data.dataset`) as hold its shots. Blocks
     take turns, and each text of the wanted register wins its block a turn. Draws of one label
     and register do not depend on those of another, so that asking for more texts keeps the
     requests of a smaller plan.

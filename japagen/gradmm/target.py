@@ -8,8 +8,8 @@ trained on the texts to be matched. With heads of gold, a text would descend fro
 labels, and next to no fold of a cross-validation could use it.
 
 For the same reason no text is matched to all of gold. Some targets each leave out a quarter of the
-blocks (`japagen.data.folds`) of every label, and each text is matched to one of them: of its label,
-it then descends from the gold of that target alone.
+blocks (`japagen.data.dataset`) of every label, and each text is matched to one of them: of its
+label, it then descends from the gold of that target alone.
 
 Source: Nguyen et al. (2025), Synthetic Text Generation for Training Large Language Models via
 Gradient Matching, arXiv 2502.17607. The checkpoints follow Pruthi et al. (2020), Estimating
@@ -26,8 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from japagen.data.dataset import Dataset
-from japagen.data.folds import LEAST_TO_HOLD_OUT, gold_blocks, hash_rank
+from japagen.data.dataset import LEAST_TO_HOLD_OUT, Dataset, gold_blocks, hash_rank
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -36,9 +36,13 @@ def normalize(text: str, *, wave_dash: str = "〜") -> str:
         wave_dash: What U+301C and U+FF5E become. Left to itself NFKC would turn the second
             into an ASCII tilde and leave the first.
     """
-    visible = _INVISIBLE.sub("", text).replace("\uff5e", "\u301c")
-    composed = unicodedata.normalize("NFKC", visible).replace("\u301c", wave_dash)
-    return _SPACES.sub(" ", composed).strip()
+    composed = unicodedata.normalize("NFKC", visible(text).replace("\uff5e", "\u301c"))
+    return _SPACES.sub(" ", composed.replace("\u301c", wave_dash)).strip()
+
+
+def visible(text: str) -> str:
+    """Returns ``text`` without control, zero-width and other characters that nobody sees."""
+    return _INVISIBLE.sub("", text)
 
 
 def japanese_share(text: str) -> float:

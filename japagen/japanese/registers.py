@@ -8,8 +8,8 @@ from typing import Any, Literal, cast, get_args
 
 from japagen.errors import JapagenError, nearest
 
-Style = Literal["teinei", "da", "dearu", "kudaketa", "mixed", "unknown"]
-Keigo = Literal["sonkeigo", "kenjogo1", "kenjogo2", "bikago"]
+Style = Literal["teinei", "da", "dearu", "bungo", "kudaketa", "mixed", "unknown"]
+Keigo = Literal["sonkeigo", "kenjogo1", "kenjogo2", "bikago", "gozaru"]
 Channel = Literal["written", "spoken", "unknown"]
 
 KEIGO_ORDER: tuple[Keigo, ...] = get_args(Keigo)
@@ -17,6 +17,8 @@ KEIGO_ORDER: tuple[Keigo, ...] = get_args(Keigo)
 # What is none of the presets: styles mixed in one text, or no predicate to tell by.
 OTHER = "other"
 HONOURING: frozenset[Keigo] = frozenset({"sonkeigo", "kenjogo1", "kenjogo2"})
+# ございます honours nobody either, but is as formal as what does.
+_FORMAL: frozenset[Keigo] = HONOURING | {"gozaru"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,12 @@ class Register:
     """How a text speaks: predicate style, honorifics, channel, dialect.
 
     The five classes of keigo are those of 敬語の指針 (Agency for Cultural Affairs, 2007);
-    the fifth, 丁寧語, is the style ``teinei``.
+    the fifth, 丁寧語, is the style ``teinei``, and its most formal form, ございます, ``gozaru``.
 
     Attributes:
-        style: 丁寧体 (teinei), 常体 (da, dearu), くだけた (kudaketa), a mixture, or unknown.
-        keigo: The honorific classes present, without 丁寧語.
+        style: 丁寧体 (teinei), 常体 (da, dearu), 文語 (bungo), くだけた (kudaketa), a mixture, or
+            unknown.
+        keigo: The honorific classes present, of 丁寧語 ございます alone.
         channel: Whether the text reads as written or spoken.
         dialect: True when dialect forms were seen or are wanted.
     """
@@ -58,7 +61,7 @@ class Register:
     def preset(self) -> str | None:
         """The preset this register belongs to, or None when it is mixed or unknown."""
         if self.style == "teinei":
-            return "honorific" if self.keigo & HONOURING else "polite"
+            return "honorific" if self.keigo & _FORMAL else "polite"
         if self.style in ("da", "dearu"):
             return "plain"
         return "casual" if self.style == "kudaketa" else None

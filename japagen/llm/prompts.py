@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
 
 from japagen.data.files import resource_dir
@@ -33,6 +34,37 @@ SHOWN = 2
 """Style examples in a prompt."""
 
 
+_MOST_STEPS = 10_000  # of all loops over `range` in one prompt
+_MOST_PRODUCT = 10_000
+
+
+class _BoundedEnvironment(SandboxedEnvironment):
+    """A sandbox in which no template runs for long or fills the memory."""
+
+    intercepted_binops = frozenset("*") | {"**"}
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Computes a product or a power of small numbers alone."""
+        if any(not isinstance(v, int | float) or abs(v) > _MOST_PRODUCT for v in (left, right)) or (
+            operator == "**" and abs(right) > 9
+        ):
+            raise SecurityError(f"{operator} is for small numbers")
+        return super().call_binop(context, operator, left, right)
+
+
+def _counted_range() -> Callable[..., Iterator[int]]:
+    """A `range` whose loops together take no more steps than a prompt needs."""
+    left = iter(range(_MOST_STEPS))
+
+    def steps(*bounds: int) -> Iterator[int]:
+        for number in range(*bounds):
+            if next(left, None) is None:
+                raise SecurityError(f"more than {_MOST_STEPS:,} steps of range")
+            yield number
+
+    return steps
+
+
 class PromptLibrary:
     """A directory of templates and register descriptions.
 
@@ -51,7 +83,7 @@ class PromptLibrary:
     def __init__(self, directory: str | Path | None = None) -> None:
         self.directory = resource_dir("prompts_ja", directory)
         self._path = (self.directory, resource_dir("prompts_ja"))
-        self._environment = SandboxedEnvironment(
+        self._environment = _BoundedEnvironment(
             loader=FileSystemLoader(self._path),
             undefined=StrictUndefined,
             trim_blocks=False,
@@ -129,7 +161,13 @@ class PromptLibrary:
         for directory in self._path:
             path = directory / f"{template}.j2"
             if path.is_file():
-                return path.read_text(encoding="utf-8")
+                try:
+                    return path.read_text(encoding="utf-8")
+                except UnicodeDecodeError:
+                    raise JapagenError(
+                        f"Expected {path} to be UTF-8 text, found bytes that are not.",
+                        "Save it as UTF-8.",
+                    ) from None
         found = {p.name.removesuffix(".j2") for d in self._path for p in d.glob("*.j2")}
         raise JapagenError(
             f"There is no prompt template '{template}' in {self.directory}"
@@ -148,11 +186,14 @@ class PromptLibrary:
             self._hashes[template] = hashlib.sha256(content.encode()).hexdigest()[:12]
         return self._hashes[template]
 
-    def _with_included(self, template: str) -> list[str]:
+    def _with_included(self, template: str, above: tuple[str, ...] = ()) -> list[str]:
         """The source of a template and of all that it includes, each as often as it is."""
+        if template in above:
+            raise JapagenError(f"The template {template}.j2 includes itself.", "Correct it.")
         source = self._source(template)
         included = meta.find_referenced_templates(self._environment.parse(source))
-        return [source, *(s for n in included if n for s in self._with_included(n[: -len(".j2")]))]
+        below = (self._with_included(n[: -len(".j2")], (*above, template)) for n in included if n)
+        return [source, *(part for parts in below for part in parts)]
 
     def names(self, template: str, variable: str) -> bool:
         """Whether a template itself uses a variable."""
@@ -189,7 +230,7 @@ class PromptLibrary:
                 )
             template = self._environment.get_template(f"{name}.j2")
             if kind == "document":
-                return template.render(variables).rstrip()
+                return template.render({**variables, "range": _counted_range()}).rstrip()
             turns = []
             for block, role in _TURNS.items():
                 if block not in template.blocks:
@@ -199,13 +240,22 @@ class PromptLibrary:
                         f"The chat template {name}.j2 has no block '{block}'.",
                         f"Write {{% block {block} %}}…{{% endblock %}}.",
                     )
-                context = template.new_context(dict(variables))
+                context = template.new_context({**variables, "range": _counted_range()})
                 content = "".join(template.blocks[block](context)).strip()
                 turns.append(Message(role, content))
             return tuple(turns)
-        except TemplateError as error:
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            RecursionError,
+            MemoryError,
+        ) as error:
+            told = "it includes itself" if isinstance(error, RecursionError) else error
             raise JapagenError(
-                f"The template {name}.j2 cannot be rendered: {error}.", "Correct the template."
+                f"The template {name}.j2 cannot be rendered: {told}.", "Correct the template."
             ) from None
 
 
@@ -218,18 +268,23 @@ def _rotated(examples: Sequence[str], draw: str, number: int) -> list[str]:
 
 def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:
     path = directory / "registers.yaml"
-    registers: dict[str, dict[str, Any]] | None
     try:
         registers = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError:
+        raise JapagenError(
+            f"Expected {path} to be UTF-8 text, found bytes that are not.", "Save it as UTF-8."
+        ) from None
     except FileNotFoundError:
         raise JapagenError(
             f"Expected register descriptions at {path}, found none.",
             "Copy registers.yaml from the built-in templates.",
         ) from None
+    known: dict[str, dict[str, Any]] = registers if isinstance(registers, dict) else {}
     incomplete = [
         name
         for name in (*PRESETS, OTHER)
-        if not {"name", "description", "examples"} <= set((registers or {}).get(name) or {})
+        if not isinstance(known.get(name), dict)
+        or not {"name", "description", "examples"} <= set(known[name])
     ]
     if incomplete:
         raise JapagenError(
@@ -237,7 +292,7 @@ def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:
             f"incomplete: {', '.join(incomplete)}.",
             "Copy what is missing from the built-in registers.yaml.",
         )
-    return dict(registers or {})
+    return known
 
 
 @cache

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from japagen.data.dataset import Dataset
-from japagen.data.folds import gold_blocks
+from japagen.data.dataset import Dataset, gold_blocks
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -11,8 +11,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from japagen.data.dataset import Dataset
-from japagen.data.folds import LEAST_TO_HOLD_OUT
+from japagen.data.dataset import LEAST_TO_HOLD_OUT, Dataset
 from japagen.data.summary import Curves, Point, Worth
 from japagen.evaluation.metrics import macro_f1
 from japagen.mixing.cross_validation import Evidence, Floats, Ints, gather
@@ -250,8 +249,8 @@ def measure_worth(
         kept,
         frozen.labels,
         (
-            frozen.vectors(gold.texts, gold.column("text_pair")),
-            frozen.vectors(kept.texts, kept.column("text_pair")),
+            frozen.features(gold),
+            frozen.features(kept),
         ),
         text_weight=text_weight,
         seed=seed,

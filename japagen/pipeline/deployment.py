@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from japagen.config.task_data import TaskData
 from japagen.data.dataset import Dataset, Example
-from japagen.data.formats import is_known, read_examples, read_pairs, read_texts
+from japagen.data.formats import read_rows
 from japagen.errors import JapagenError
 from japagen.evaluation.drift import FILE, Drift, Profile, compare, plain_texts, profile_of
-from japagen.evaluation.drift import FILE as PROFILE
-from japagen.pipeline.cache import StageRunner
+from japagen.pipeline.cache import Step
+from japagen.pipeline.context import RunContext
 from japagen.pipeline.run_directory import Run, is_run, open_classifier
+from japagen.pipeline.steps.train import LazyClassifier
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
@@ -79,8 +79,8 @@ def export_classifier(
         raise JapagenError(f"Expected texts in {check}, found none.", "Fill it in.")
     path = output or (model / "onnx" if is_run(model) else model.with_name(f"{model.name}-onnx"))
     exported = export_onnx(classifier, path, int8=int8)
-    if (model / PROFILE).is_file():
-        shutil.copy(model / PROFILE, path / PROFILE)
+    if (model / FILE).is_file():
+        shutil.copy(model / FILE, path / FILE)
     return OnnxExport(
         path,
         int8,
@@ -90,11 +90,9 @@ def export_classifier(
 
 
 def _texts(model: Path, check: Path | None, classifier: Classifier) -> Texts:
-    if check is not None and classifier.is_pair:
-        rows = list(read_pairs(check, sys.stdin))
-        return [first for first, _ in rows], [second for _, second in rows]
     if check is not None:
-        return list(read_texts(check, sys.stdin)), None
+        rows = [r for r in read_rows(check, sys.stdin, pairs=classifier.is_pair) if r.text.strip()]
+        return [r.text for r in rows], [r.text_pair for r in rows] if classifier.is_pair else None
     if not is_run(model):
         return [], None
     examples = list(islice(Run.open(model).latest.kept, _MOST_OF_RUN))
@@ -102,53 +100,65 @@ def _texts(model: Path, check: Path | None, classifier: Classifier) -> Texts:
     return [e.text for e in examples], pairs
 
 
-def watch(model: Path, file: Path, seed: int = 0) -> Drift:
+def watch(
+    model: Path,
+    file: Path,
+    seed: int = 0,
+    *,
+    columns: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+) -> Drift:
     """Says whether the texts of a file are still what a classifier was made for.
 
     Args:
         model: A run, or a saved classifier with a profile in or beside its directory.
         file: A file of examples, whose labels are not read, or one text per line.
         seed: Of samples and permutations.
+        columns: Our column name to the file's.
+        encoding: Of a text file; found out when None.
 
     Raises:
         JapagenError: If either cannot be read, or there is nothing to compare with.
     """
     reference = Profile.load(model)
-    if is_known(file):
-        examples = read_examples(file)
-    else:
-        examples = Dataset.of(Example(text) for text in read_texts(file, ()) if text.strip())
-    new = profile_of(examples, open_classifier(model))
+    classifier = open_classifier(model)
+    rows = read_rows(file, (), pairs=classifier.is_pair, columns=columns, encoding=encoding)
+    examples = Dataset.of(
+        Example(row.text, text_pair=row.text_pair) for row in rows if row.text.strip()
+    )
+    new = profile_of(examples, classifier)
     return compare(reference, plain_texts(examples), new, seed)
 
 
+_REFERENCE = Step(
+    "reference",
+    2,
+    (FILE,),
+    save=lambda path, made: made.save(path.parent),
+    load=lambda path: Profile.load(path.parent),
+)
+
+
 def keep_reference(
-    data: TaskData,
-    stages: StageRunner,
-    inputs: Mapping[str, Any],
-    classifier: Callable[[], Classifier],
+    run: RunContext, classifier: LazyClassifier, learnt: Dataset | None = None
 ) -> None:
     """Leaves beside the classifier what new traffic will be compared with.
 
     Texts that it has learnt from would look too certain, so only others count.
 
     Args:
-        data: Texts to score on and unlabelled ones are the reference.
-        stages: Keep it while nothing has changed.
-        inputs: What the classifier was made from.
-        classifier: Loads it.
+        run: Its texts to score on and its unlabelled ones are the reference.
+        classifier: That of the run.
+        learnt: Unlabelled texts that it has learnt from.
     """
-    found = [d for d in (data.test, data.unlabelled) if d is not None]
-    if not found:
-        return
-    # Labels are not read, and both files may use the same ids.
-    unlabelled = [replace(e, label=None, label_asked=None, id="") for d in found for e in d]
-    texts = Dataset.of(unlabelled)
-    stages.run(
-        "reference",
-        [FILE],
-        {"texts": texts.fingerprint, **inputs},
-        lambda: profile_of(texts, classifier()),
-        lambda path, made: made.save(path.parent),
-        lambda path: Profile.load(path.parent),
-    )
+    known = {(e.text, e.text_pair) for e in learnt or ()}
+    test, unlabelled = run.data.test or (), run.data.unlabelled or ()
+    rows = [*test, *(e for e in unlabelled if (e.text, e.text_pair) not in known)]
+    if rows:
+        # Labels are not read, and both files may use the same ids.
+        texts = Dataset.of(replace(e, label=None, label_asked=None, id="") for e in rows)
+        run.cache.step(_REFERENCE, _profile, texts=texts, classifier=classifier)
+
+
+def _profile(texts: Dataset, classifier: LazyClassifier) -> Profile:
+    return profile_of(texts, classifier.load())

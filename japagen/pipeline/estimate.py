@@ -43,12 +43,11 @@ from japagen.llm.backend import (
 )
 from japagen.llm.budget import Purse, yen
 from japagen.llm.ledger import Ledger, ledger_errors
-from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import prepare
+from japagen.pipeline.context import TaskContext, find_registers
 from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
-from japagen.pipeline.refining import why_not
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
-from japagen.pipeline.steps.generate import find_registers, load_analyzer
+from japagen.pipeline.steps.curate import why_not_refined
 from japagen.pipeline.steps.labels import chat_labeler, sample_of
 
 # Fewer texts than these say too little of the others.
@@ -69,29 +68,31 @@ class ExpectedYield:
 
 
 def expected_yield(
-    task: Task, data: TaskData, requests: Sequence[Request], answers: Mapping[str, Answer]
+    context: TaskContext, requests: Sequence[Request], answers: Mapping[str, Answer]
 ) -> ExpectedYield | None:
     """Finds it out on the texts that were answered; None where there are too few, and of pairs.
 
     Args:
-        task: The task.
-        data: Its texts.
+        context: The task.
         requests: What was planned.
         answers: Request id to answer, of some of them.
     """
+    task, analyzer = context.task, context.analyzer
     asked = [r for r in requests if r.id in answers]
     if len(asked) < _LEAST or task.pair:
         return None
-    analyzer, settings = load_analyzer(task), task.curation
-    label_of = task.label_space().label
-    rows = find_registers(planner.to_dataset(asked, answers, {}, "", label_of), analyzer)
-    # Comparing meanings takes an encoder, which a plan need not wait for.
-    quick = task.model_copy(
-        update={"curation": settings.model_copy(update={"max_meaning_similarity": None})}
+    settings = task.curation
+    rows = planner.to_dataset(asked, answers, {}, "", task.label_space().label)
+    kept = filter_texts(
+        find_registers(rows, analyzer),
+        settings,
+        context.gold,
+        phrases=context.prompts.phrases,
+        passages=passages_in(asked),
+        tagger=analyzer.tagger,
+        # Comparing meanings takes an encoder, which a plan need not wait for.
+        embed=None,
     )
-    phrases = PromptLibrary(task.generation.prompts).phrases
-    read = (quick, rows, data.gold, phrases, analyzer.tagger)
-    kept = filter_texts(*read, passages=passages_in(asked))
     if settings.register_miss == "ignore":
         return ExpectedYield(len(kept.kept) / len(rows), 0.0)
     to_model: list[str] = []
@@ -112,53 +113,6 @@ def expected_yield(
 def stand_ins(gold: Dataset, number: int) -> Dataset:
     """Texts of the right length, in place of those that are not there yet."""
     return gold.take([i % len(gold) for i in range(number)])
-
-
-def rewrite_requests(
-    task: Task, data: TaskData, info: GeneratorInfo, requests: Sequence[Request], number: int
-) -> list[Request]:
-    """What would be sent to rewrite ``number`` texts, spread over the registers asked for."""
-    prompts = PromptLibrary(task.generation.prompts)
-    analyzer = load_analyzer(task)
-    texts = list(data.gold.texts) if data.gold is not None else prompts.phrases
-    registers = [name for r in requests if (name := r.register.name) != OTHER] or ["polite"]
-    step = max(1, len(registers) // number)
-    wanted = [
-        (Example(texts[i % len(texts)], id=f"s-{i}"), register)
-        for i, register in enumerate(registers[::step][:number])
-    ]
-    asked: list[Request] = []
-
-    def send(rows: Sequence[Request]) -> Mapping[str, Answer]:
-        asked.extend(rows)
-        return {}
-
-    rewrite_by_model(wanted, task, prompts, info, analyzer, send)
-    return asked
-
-
-def refine_requests(
-    task: Task, data: TaskData, info: GeneratorInfo, requests: Sequence[Request], number: int
-) -> list[Request]:
-    """What would be sent to refine ``number`` texts once: a critique of each, and a new text."""
-    prompts = PromptLibrary(task.generation.prompts)
-    texts = list(data.gold.texts) if data.gold is not None else prompts.phrases
-    chosen = requests[:: max(1, len(requests) // number)][:number]
-    rows = [
-        Example(texts[i % len(texts)], r.label, id=f"s-{i}", register_asked=r.register)
-        for i, r in enumerate(chosen)
-    ]
-    asked: list[Request] = []
-
-    def send(sent: Sequence[Request]) -> Mapping[str, Answer]:
-        asked.extend(sent)
-        # A critique about as long as they come.
-        said = json.dumps({"text": "指摘" * 40}, ensure_ascii=False)
-        return {r.id: Answer(r.id, said, "stop") for r in sent}
-
-    variables = partial(planner.label_variables, task)
-    Rewriter(prompts, info, send, variables, task.seed, task.generation.max_tokens).rewrite(rows, 1)
-    return asked
 
 
 def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = None) -> list[str]:
@@ -184,7 +138,7 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
             "no requests, but time that is not in the table."
         )
     if task.refinement.rounds:
-        reason = why_not(task, task.gold is not None, refiner or info)
+        reason = why_not_refined(task, task.gold is not None, refiner or info)
         notes += [f"No text will be refined: {reason}."] if reason else []
     return notes
 
@@ -250,7 +204,7 @@ _WEIGHED = 3
 
 
 @dataclass(frozen=True)
-class Step:
+class StepCost:
     """One thing that a run asks for.
 
     Attributes:
@@ -270,12 +224,12 @@ class Step:
     name: str
     requests: int
     expected: int | None
-    answered: int
-    prompt_tokens: float
-    waiting_tokens: float
-    max_tokens: float
-    completion: float | None
-    seconds: float | None
+    answered: int = 0
+    prompt_tokens: float = 0.0
+    waiting_tokens: float = 0.0
+    max_tokens: float = 0.0
+    completion: float | None = None
+    seconds: float | None = None
     extra_seconds: float = 0.0
     asked: GeneratorSettings | None = None
 
@@ -363,26 +317,24 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
         # A budget in yen without a price is refused here as it would be later.
         Purse(task.generation.budget, task.generator.price)
-        data = load_data(task)
-        requests = all_requests(task, data, generator.info)
+        context = TaskContext.open(task, load_data(task))
+        requests = all_requests(context, generator.info)
         dictionary = task.japanese.user_dictionary
         outgoing = prepare(requests, generator.info, task.privacy, dictionary)
         requests = list(outgoing.requests)
         tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in requests}}
-        alone = zero_shot_requests(task, data, generator.info)
+        alone = zero_shot_requests(context, generator.info)
         past = _recorded(requests, alone, generator, run or Path("runs") / task.name)
         waiting = [r for r in requests if r.id not in past.answers]
         rate = past.rate or measured(waiting, generator, sample)
-        yields = expected_yield(task, data, requests, past.answers) if past.answers else None
-        context = _Context(
-            task, data, generator, rate, past.counts, yields, past.judging, refiner, alone
-        )
+        yields = expected_yield(context, requests, past.answers) if past.answers else None
+        known = _Forecast(context, generator, rate, past, yields, refiner, alone)
         steps = [
-            _generation(context, requests, waiting, tokens),
-            *context.rewriting(requests),
-            *context.refining(requests),
-            *context.label_check(sum(r.texts for r in requests) + sum(map(len, given.values()))),
-            *context.zero_shot(),
+            known.generation(requests, waiting, tokens),
+            *known.rewriting(requests),
+            *known.refining(requests),
+            *known.label_check(sum(r.texts for r in requests) + sum(map(len, given.values()))),
+            *known.zero_shot(),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
     price = task.generator.price
@@ -412,7 +364,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "budget": task.generation.budget.model_dump(exclude_none=True),
         "notes": [
             *notes_on(task, generator.info, refiner.info if refiner else None),
-            *_labeler_notes(task, data),
+            *_labeler_notes(task, context.data),
         ],
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
@@ -490,39 +442,22 @@ def _recorded(
     return _Past(answers, found and Rate(*found, "ledger"), counts, judged)
 
 
-def _generation(
-    context: _Context,
-    requests: Sequence[Request],
-    waiting: Sequence[Request],
-    tokens: Mapping[str, int],
-) -> Step:
-    texts = sum(r.texts for r in requests) / max(1, len(requests))
-    return Step(
-        "generate",
-        len(requests),
-        len(requests),
-        len(requests) - len(waiting),
-        sum(tokens[prompt_text(r)] for r in requests),
-        sum(tokens[prompt_text(r)] for r in waiting),
-        sum(r.sampling.max_tokens for r in requests) / max(1, len(requests)),
-        None if context.text_tokens is None else texts * context.text_tokens,
-        None if context.text_seconds is None else texts * context.text_seconds,
-    )
-
-
 @dataclass(frozen=True)
-class _Context:
-    """What is known of a run when the steps after generation are foreseen."""
+class _Forecast:
+    """What is known of a run when its steps are foreseen."""
 
-    task: Task
-    data: TaskData
+    context: TaskContext
     generator: Generator
     rate: Rate | None
-    counts: Mapping[str, int]
+    past: _Past
     yields: ExpectedYield | None
-    judging: float | None
     refiner: Generator | None
     alone: Sequence[Request]
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return self.context.task
 
     @property
     def text_tokens(self) -> float | None:
@@ -536,112 +471,155 @@ class _Context:
 
     def label_seconds(self, asked: Sequence[Request]) -> float | None:
         """Seconds for a label: recorded, or measured, or else those for a text."""
-        if self.judging or not self.rate:
-            return self.judging
+        if self.past.judging or not self.rate:
+            return self.past.judging
         # Prompts of a sample are not masked, so none goes to a generator elsewhere.
         if self.rate.source == "sample" and self.generator.info.local:
             found = measured(asked, self.generator, None)
             return found.seconds if found else self.text_seconds
         return self.text_seconds
 
-    def rewriting(self, requests: Sequence[Request]) -> list[Step]:
+    def generation(
+        self, requests: Sequence[Request], waiting: Sequence[Request], tokens: Mapping[str, int]
+    ) -> StepCost:
+        """The texts themselves; ``waiting`` are the requests without an answer."""
+        number = max(1, len(requests))
+        texts = sum(r.texts for r in requests) / number
+        return StepCost(
+            "generate",
+            requests=len(requests),
+            expected=len(requests),
+            answered=len(requests) - len(waiting),
+            prompt_tokens=sum(tokens[prompt_text(r)] for r in requests),
+            waiting_tokens=sum(tokens[prompt_text(r)] for r in waiting),
+            max_tokens=sum(r.sampling.max_tokens for r in requests) / number,
+            completion=None if self.text_tokens is None else texts * self.text_tokens,
+            seconds=None if self.text_seconds is None else texts * self.text_seconds,
+        )
+
+    @property
+    def _shown_texts(self) -> list[str]:
+        """Texts about as long as those that are asked for."""
+        gold = self.context.gold
+        return self.context.prompts.phrases if gold is None else gold.texts
+
+    def rewriting(self, requests: Sequence[Request]) -> list[StepCost]:
         """Texts that are not in the register asked for and that no rule can put into it."""
         curation = self.task.curation
         rewrites = curation.register_miss != "ignore" and "rewrite" in curation.register_miss
         if self.task.pair or not rewrites or not curation.rewrite_attempts:
             return []
         texts = sum(r.texts for r in requests)
-        most = texts * curation.rewrite_attempts
-        prompts = rewrite_requests(self.task, self.data, self.generator.info, requests, _PROMPTS)
-        answered = self.counts.get("rewrite", 0)
-        expected = None if self.yields is None else round(self.yields.rewrites * texts)
-        return [
-            self._step(
-                "rewrite",
-                (most, None if expected is None else max(expected, answered), answered),
-                prompts,
-                self.text_tokens,
-            )
-        ]
+        asked: list[Request] = []
 
-    def refining(self, requests: Sequence[Request]) -> list[Step]:
+        def send(sent: Sequence[Request]) -> Mapping[str, Answer]:
+            asked.extend(sent)
+            return {}
+
+        # Spread over the registers asked for.
+        registers = [n for r in requests if (n := r.register.name) != OTHER] or ["polite"]
+        spread_out = registers[:: max(1, len(registers) // _PROMPTS)][:_PROMPTS]
+        shown_texts, context = self._shown_texts, self.context
+        wanted = [
+            (Example(shown_texts[i % len(shown_texts)], id=f"s-{i}"), register)
+            for i, register in enumerate(spread_out)
+        ]
+        info = self.generator.info
+        rewrite_by_model(wanted, self.task, context.prompts, info, context.analyzer, send)
+        answered = self.past.counts.get("rewrite", 0)
+        expected = None
+        if self.yields is not None:
+            expected = max(round(self.yields.rewrites * texts), answered)
+        counts = (texts * curation.rewrite_attempts, expected, answered)
+        return [self._step("rewrite", counts, asked, self.text_tokens)]
+
+    def refining(self, requests: Sequence[Request]) -> list[StepCost]:
         """Texts in doubt: each round a critique, and a new text; how many only they can tell."""
         task, rounds = self.task, self.task.refinement.rounds
-        asked = self.refiner or self.generator
-        if not rounds or why_not(task, task.gold is not None, asked.info):
+        info = (self.refiner or self.generator).info
+        if not rounds or why_not_refined(task, task.gold is not None, info):
             return []
-        prompts = refine_requests(task, self.data, asked.info, requests, _PROMPTS)
+        asked: list[Request] = []
+
+        def send(sent: Sequence[Request]) -> Mapping[str, Answer]:
+            asked.extend(sent)
+            # A critique about as long as they come.
+            said = json.dumps({"text": "指摘" * 40}, ensure_ascii=False)
+            return {r.id: Answer(r.id, said, "stop") for r in sent}
+
+        texts, variables = self._shown_texts, partial(planner.label_variables, task)
+        rows = [
+            Example(texts[i % len(texts)], r.label, id=f"s-{i}", register_asked=r.register)
+            for i, r in enumerate(requests[:: max(1, len(requests) // _PROMPTS)][:_PROMPTS])
+        ]
+        tokens = task.generation.max_tokens
+        Rewriter(self.context.prompts, info, send, variables, task.seed, tokens).rewrite(rows, 1)
         most = 2 * rounds * sum(r.texts for r in requests)
-        answered = self.counts["criticise"] + self.counts["refine"] if self.counts else 0
+        answered = sum(self.past.counts.get(name, 0) for name in ("criticise", "refine"))
         counts = (most, None, answered)
         if self.refiner is None:
-            return [self._step("refine", counts, prompts, self.text_tokens)]
+            return [self._step("refine", counts, asked, self.text_tokens)]
         # Nothing is known of its speed.
         other = replace(self, generator=self.refiner, rate=None)
-        step = other._step("refine", counts, prompts, None)
+        step = other._step("refine", counts, asked, None)
         return [replace(step, asked=task.refinement.generator)]
 
-    def label_check(self, texts: int) -> list[Step]:
+    def label_check(self, texts: int) -> list[StepCost]:
         """Gold once, and other texts once for each fold of it; once if the judge is shown none."""
-        task, gold, info = self.task, self.data.gold, self.generator.info
+        task, data, info = self.task, self.context.data, self.generator.info
         # The embedded chat model labels these by itself: a note says so.
-        unlabelled = 0 if chat_labeler(task) else len(sample_of(task, self.data) or ())
+        unlabelled = 0 if chat_labeler(task) else len(sample_of(task, data) or ())
         texts = texts if task.alignment.label_trust == "pool" else 0
+        gold = data.gold
         if gold is None or task.kind != "classification" or not texts + unlabelled:
             return []
-        weighs, scores = self._says
-        chooses = weighs and info.prompt_kind == "document"
-        zero_shot = weighs and info.prompt_kind == "chat" and llm_judge.has_letters(task.labels)
-        if info.prompt_kind == "document" and not (chooses or scores):
+        how = self._judging
+        if how is None:
             return []
-        times = 1 if zero_shot else llm_judge.FOLDS
-        most = times * (texts + unlabelled) + len(gold)
+        times = 1 if how == "letters" else llm_judge.FOLDS
         kept = texts if self.yields is None else round(self.yields.kept * texts)
-        expected = times * (kept + unlabelled) + len(gold)
-        library = PromptLibrary(task.generation.prompts)
-        if zero_shot:
-            return [self._zero_shot("trust", library, most, expected)]
+        most, expected = (times * (n + unlabelled) + len(gold) for n in (texts, kept))
         questions = llm_judge.plan_questions(stand_ins(gold, _PROMPTS), gold, task.seed)
-        if chooses:
-            folds = llm_judge.FOLDS
-            return [self._weighing("trust", questions, library, most, expected, folds)]
-        asked = llm_judge.requests(
-            questions[:: max(1, len(questions) // _PROMPTS)], task, library, info
-        )
-        names = [f'{{"label": "{name}"}}' for name in task.labels]
-        written = sum(map(self.generator.count_tokens, names)) / len(names)
-        answered = self.counts.get("judge", 0)
-        counts = (most, max(expected, answered), answered)
-        return [
-            replace(self._step("trust", counts, asked, written), seconds=self.label_seconds(asked))
-        ]
+        if how != "answers":
+            return [self._weighing("trust", how, questions, (most, expected), llm_judge.FOLDS)]
+        some = questions[:: max(1, len(questions) // _PROMPTS)]
+        asked = llm_judge.requests(some, task, self.context.prompts, info)
+        answered = self.past.counts.get("judge", 0)
+        return [self._labelling("trust", (most, max(expected, answered), answered), asked)]
 
-    def zero_shot(self) -> list[Step]:
+    def zero_shot(self) -> list[StepCost]:
         """A test text each, as a baseline."""
-        asked, test, info = self.alone, self.data.test, self.generator.info
-        chooses, scores = self._says
-        if not asked or test is None or (info.prompt_kind == "document" and not chooses | scores):
+        asked, test, how = self.alone, self.context.data.test, self._judging
+        if not asked or test is None or how is None:
             return []
-        library = PromptLibrary(self.task.generation.prompts)
-        if chooses and info.prompt_kind == "chat" and llm_judge.has_letters(self.task.labels):
-            return [self._zero_shot("zero_shot", library, len(asked), len(asked))]
-        if info.prompt_kind == "document" and chooses:
-            questions = questions_on(self.task, test)
-            return [self._weighing("zero_shot", questions, library, len(asked), len(asked), 1)]
-        counts = (len(asked), len(asked), self.counts.get("zero_shot", 0))
-        step = self._step("zero_shot", counts, asked[:_PROMPTS], self._label_tokens())
-        return [replace(step, seconds=self.label_seconds(asked[:_PROMPTS]))]
+        if how != "answers":
+            counts = (len(asked), len(asked))
+            return [self._weighing("zero_shot", how, questions_on(self.task, test), counts, 1)]
+        answered = self.past.counts.get("zero_shot", 0)
+        return [self._labelling("zero_shot", (len(asked), len(asked), answered), asked[:_PROMPTS])]
 
     @property
-    def _says(self) -> tuple[bool, bool]:
-        """Whether the generator weighs labels in this process, and whether its answers score."""
-        scores = isinstance(self.generator, Scorer) and self.generator.scores_options
-        return isinstance(self.generator, Chooser), scores
+    def _judging(self) -> Literal["letters", "names", "answers"] | None:
+        """How the generator says which label a text has; None where it does not.
 
-    def _label_tokens(self) -> float:
-        """Tokens of an answer that names a label."""
-        names = [f'{{"label": "{name}"}}' for name in self.task.labels]
-        return sum(map(self.generator.count_tokens, names)) / len(names)
+        In this process a chat model weighs letters, without shots, and a base model the labels'
+        names; other models answer, base models only if their answers come with scores.
+        """
+        document = self.generator.info.prompt_kind == "document"
+        if isinstance(self.generator, Chooser):
+            if document:
+                return "names"
+            return "letters" if llm_judge.has_letters(self.task.labels) else "answers"
+        scores = isinstance(self.generator, Scorer) and self.generator.scores_options
+        return None if document and not scores else "answers"
+
+    def _labelling(
+        self, name: str, counts: tuple[int, int, int], asked: Sequence[Request]
+    ) -> StepCost:
+        """Answers that name a label."""
+        names = [f'{{"label": "{label}"}}' for label in self.task.labels]
+        step = self._step(name, counts, asked, self._mean_tokens(names))
+        return replace(step, seconds=self.label_seconds(asked))
 
     def _step(
         self,
@@ -649,74 +627,58 @@ class _Context:
         counts: tuple[int, int | None, int],
         prompts: Sequence[Request],
         completion: float | None,
-    ) -> Step:
+    ) -> StepCost:
         most, expected, answered = counts
         each = self._mean_tokens([prompt_text(r) for r in prompts])
-        limit = max(r.sampling.max_tokens for r in prompts)
-        return Step(
+        return StepCost(
             name,
-            most,
-            expected,
-            answered,
-            each * most,
-            each * max(0, most - answered),
-            limit,
-            completion if self.rate else None,
-            self.text_seconds,
+            requests=most,
+            expected=expected,
+            answered=answered,
+            prompt_tokens=each * most,
+            waiting_tokens=each * max(0, most - answered),
+            max_tokens=max(r.sampling.max_tokens for r in prompts),
+            completion=completion if self.rate else None,
+            seconds=self.text_seconds,
         )
 
-    def _mean_tokens(self, prompts: Sequence[str]) -> float:
-        return sum(map(self.generator.count_tokens, prompts)) / max(len(prompts), 1)
+    def _mean_tokens(self, texts: Sequence[str]) -> float:
+        return sum(map(self.generator.count_tokens, texts)) / max(len(texts), 1)
 
     def _weighing(
         self,
         name: str,
+        how: Literal["letters", "names"],
         questions: Sequence[llm_judge.Question],
-        library: PromptLibrary,
-        most: int,
-        expected: int,
-        prompts: int,
-    ) -> Step:
-        """A base model in this process weighs labels: no answers, only time."""
-        names = list(self.task.labels)
-        documents = llm_judge.documents(questions[:_WEIGHED], self.task, library, names)
-        return self._choosing(name, documents, names, (most, expected), prompts)
-
-    def _zero_shot(self, name: str, library: PromptLibrary, most: int, expected: int) -> Step:
-        """A chat model in this process weighs letters, and is shown no gold."""
-        assert self.data.gold is not None
-        texts = stand_ins(self.data.gold, _WEIGHED)
-        questions = llm_judge.plan_zero_shot(texts, texts)[:_WEIGHED]
-        names = llm_judge.letters(list(self.task.labels))
-        turns = llm_judge.zero_shot_turns(questions, self.task, library, names)
-        return self._choosing(name, turns, names, (most, expected), 1)
-
-    def _choosing(
-        self,
-        name: str,
-        prompts: Sequence[Prompt],
-        names: Sequence[str],
         counts: tuple[int, int],
         readings: int,
-    ) -> Step:
-        """No answers, only time: what all prompts share is read ``readings`` times."""
+    ) -> StepCost:
+        """No answers, only time: what prompts share is read ``readings`` times, or once."""
+        task, prompts, gold = self.task, self.context.prompts, self.context.data.gold
+        asked: Sequence[Prompt]
+        if how == "letters":
+            # A chat model in this process is shown no gold.
+            assert gold is not None
+            names, readings = llm_judge.letters(list(task.labels)), 1
+            texts = stand_ins(gold, _WEIGHED)
+            alone = llm_judge.plan_zero_shot(texts, texts)[:_WEIGHED]
+            asked = llm_judge.zero_shot_turns(alone, task, prompts, names)
+        else:
+            names = list(task.labels)
+            asked = llm_judge.documents(questions[:_WEIGHED], task, prompts, names)
         most, expected = counts
-        each = self._mean_tokens([shown(prompt) for prompt in prompts])
-        times: list[float] = []
-        if self.rate and self.rate.source == "sample":
-            times = self._weighed(prompts, names)
+        each = self._mean_tokens([shown(prompt) for prompt in asked])
+        sampled = self.rate is not None and self.rate.source == "sample"
+        times = self._weighed(asked, names) if sampled else []
         # What prompts share is read with the first; what follows it is only the text.
         first, rest = (times[0], sum(times[1:]) / len(times[1:])) if times else (0.0, None)
-        return Step(
+        return StepCost(
             name,
-            most,
-            expected,
-            0,
-            each * most,
-            0.0,
-            0,
-            0.0,
-            rest,
+            requests=most,
+            expected=expected,
+            prompt_tokens=each * most,
+            completion=0.0,
+            seconds=rest,
             extra_seconds=readings * first,
         )
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from japagen.config.sections import Knowledge
 from japagen.config.task import Task
-from japagen.config.task_data import TaskData, load_data, load_sources
+from japagen.config.task_data import load_data, load_sources
 from japagen.data.dataset import Dataset, Example
 from japagen.generation import pairs, planner
 from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request, load_generator
-from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import prepare
-from japagen.pipeline.steps.generate import find_registers, load_analyzer, plan, shots_of
+from japagen.pipeline.context import TaskContext
+from japagen.pipeline.steps.generate import plan, shots_of
 
 
 def prompt_text(request: Request) -> str:
@@ -61,34 +61,22 @@ def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str
         label = space.name(example.label or "")
         ranked.append((seen[label], index, label, example))
         seen[label] += 1
-    return [
-        {
-            "source": source,
-            "label": label,
-            "register": "",
-            "knowledge": [],
-            "settings": [],
-            "template": "",
-            "prompt": "",
-            "texts": [example.text if example.text_pair is None else _both(example)],
-            "text": example.text if example.text_pair is None else _both(example),
-            "error": "",
-        }
-        for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]
-    ]
-
-
-def _both(example: Example) -> str:
-    return f"{example.text}\n{example.text_pair}"
+    nothing = {"register": "", "knowledge": [], "settings": [], "template": "", "prompt": ""}
+    rows = []
+    for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]:
+        text = "\n".join(example.texts)
+        row = {"source": source, "label": label, **nothing, "texts": [text], "text": text}
+        rows.append({**row, "error": ""})
+    return rows
 
 
 def _generated(task: Task, number: int) -> list[dict[str, Any]]:
     with closing(load_generator(task.generator)) as generator:
-        data = load_data(task)
-        requests = plan(task, data, generator.info)
+        context = TaskContext.open(task, load_data(task))
+        requests = plan(context, generator.info)
         if task.pair:
             firsts = _send(task, requests[: -(-number // len(task.labels))], generator)[1]
-            requests = _seconds(task, data, firsts, generator.info)
+            requests = _seconds(context, firsts, generator.info)
         chosen, made = _send(task, spread(requests, number), generator)
     rows: dict[str, list[Example]] = {request.id: [] for request in chosen}
     for example in made:
@@ -123,23 +111,22 @@ def _send(
     return sent, planner.to_dataset(sent, accepted, failures, generator.info.name)
 
 
-def _seconds(task: Task, data: TaskData, firsts: Dataset, info: GeneratorInfo) -> list[Request]:
-    gold = data.gold and find_registers(data.gold, load_analyzer(task))
-    prompts = PromptLibrary(task.generation.prompts)
-    return pairs.plan_seconds(task, shots_of(task, gold), firsts, prompts, info)
+def _seconds(context: TaskContext, firsts: Dataset, info: GeneratorInfo) -> list[Request]:
+    shots = shots_of(context)
+    return pairs.plan_seconds(context.task, shots, firsts, context.prompts, info)
 
 
-def all_requests(task: Task, data: TaskData, info: GeneratorInfo) -> list[Request]:
+def all_requests(context: TaskContext, info: GeneratorInfo) -> list[Request]:
     """Every request; of pairs, those for second texts with a stand-in for the first."""
-    requests = plan(task, data, info)
-    if not task.pair:
+    requests = plan(context, info)
+    if not context.task.pair:
         return requests
-    phrases = PromptLibrary(task.generation.prompts).registers["polite"]["examples"]
+    phrases = context.prompts.registers["polite"]["examples"]
     stand_ins = Dataset.of(
         Example(phrases[i % len(phrases)], id=f"s-{r.id}", register_asked=r.register)
         for i, r in enumerate(requests)
     )
-    return [*requests, *_seconds(task, data, stand_ins, info)]
+    return [*requests, *_seconds(context, stand_ins, info)]
 
 
 def spread(requests: Sequence[Request], number: int) -> list[Request]:

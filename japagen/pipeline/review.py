@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from japagen.config.task import Task
 from japagen.data.annotation import read_annotations
-from japagen.data.dataset import Dataset
 from japagen.data.formats import check_new, write_examples
 from japagen.errors import JapagenError
 from japagen.pipeline.run_directory import Run
@@ -39,7 +38,7 @@ def open_review(
         JapagenError: If it is not a run, or has no examples yet.
     """
     run = Run.open(path)
-    dataset = _examples(run)
+    dataset = run.after("train", "curate")
     task = Task.load(run.path / "task.yaml", recorded=True)
     with closing(Decisions(run.path / FILE)) as decisions:
         yield Session(
@@ -52,6 +51,13 @@ def open_review(
             language=language,
             name_of=task.label_space().name,
         )
+
+
+def serve_review(session: Session, port: int, ready: Callable[[str], None]) -> None:
+    """Serves a review until Ctrl-C; arguments and errors as of `japagen.review.server.serve`."""
+    from japagen.review.server import serve
+
+    serve(session, port, ready)
 
 
 def decisions_of(path: str | Path) -> Mapping[str, Decision]:
@@ -74,12 +80,10 @@ def take_annotations(session: Session, path: Path) -> dict[str, int]:
         How many answers were ``taken``, and how many were ``unknown`` to this run.
 
     Raises:
-        JapagenError: If the file cannot be read, or a label is none of the task's.
+        JapagenError: If the file cannot be read, people tie, or labels are none of the task's;
+            nothing is taken then.
     """
-    counts = {"taken": 0, "unknown": 0}
-    for name, answer in read_annotations(path).items():
-        counts["taken" if session.take(name, answer) else "unknown"] += 1
-    return counts
+    return session.take_all(read_annotations(path))
 
 
 def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> int:
@@ -97,7 +101,7 @@ def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> in
         JapagenError: If the file is there, or nobody has found a text good yet.
     """
     check_new(output, overwrite=overwrite)
-    found = to_gold(_examples(Run.open(path)), decisions_of(path))
+    found = to_gold(Run.open(path).after("train", "curate"), decisions_of(path))
     if not len(found):
         raise JapagenError(
             f"Expected accepted or relabelled texts in {path}, found none.",
@@ -105,11 +109,3 @@ def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> in
         )
     write_examples(output, found)
     return len(found)
-
-
-def _examples(run: Run) -> Dataset:
-    """The examples after the latest stage there is: with trust in labels, or without."""
-    try:
-        return run.after("train")
-    except JapagenError:
-        return run.after("curate")

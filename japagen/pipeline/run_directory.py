@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
-from japagen.data.files import digest, read_json, write_json
+from japagen.data.files import TEMPORARY, digest, read_json, write_json
 from japagen.data.formats import load_dataset
 from japagen.data.summary import RunSummary
 from japagen.errors import DamagedError, JapagenError
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MARK = "run.json"
-# What `files.atomic` and `Classifier.save` call a file until it is whole.
-_LEFTOVER = re.compile(r"\.[\w.-]+\.[a-z0-9_]{8}")
+# What `files.atomic` and `files.atomic_directory` call a file until it is whole.
+_LEFTOVER = re.compile(rf"\..+{re.escape(TEMPORARY)}")
 
 
 class RunDirectory:
@@ -133,6 +133,7 @@ class RunDirectory:
         say("start", why)
         # Without its record a result counts as unfinished, whatever happens while it is made.
         record.unlink(missing_ok=True)
+        self._take_over(name, [path for path in paths if not path.suffix])
         started = time.perf_counter()
         made = make()
         save(paths[0], made)
@@ -146,11 +147,11 @@ class RunDirectory:
         """Has a stage run again next time, whatever its inputs."""
         self.file("stages", f"{name}.json").unlink(missing_ok=True)
 
-    def forget_others(self, name: str) -> None:
-        """Forgets the stages that are called like this one but for what follows the last dash."""
-        family = name.rpartition("-")[0]
-        for record in self.file("stages").glob(f"{family}-*.json"):
-            if record.stem != name:
+    def _take_over(self, name: str, directories: Sequence[Path]) -> None:
+        """Forgets the other stages that left one of some directories, which now gets another's."""
+        for record in self.file("stages").glob("*.json"):
+            left = (_read_record(record) or {}).get("sizes", {})
+            if record.stem != name and any(path.name in left for path in directories):
                 self.forget(record.stem)
 
     def seconds(self) -> dict[str, float]:
@@ -244,7 +245,13 @@ def task_of(path: str | Path) -> str:
         raise DamagedError(mark, "Choose another directory with --out.") from None
 
 
-_EXAMPLES = {"generate": "written.parquet", "curate": "registers.parquet"}
+# What holds the examples after a stage, the best first; in a run that was stopped within a stage
+# they may be in any file of _NEWEST.
+_LEFT_BY = {"generate": ("written",), "curate": ("refined", "registers")}
+_NEWEST = (
+    *("aligned", "reviewed-synthesised", "synthesised", "selected", "reviewed", "trusted"),
+    *("refined", "registers", "curated", "written"),
+)
 
 
 @dataclass(frozen=True)
@@ -293,19 +300,23 @@ class Run:
         """The synthetic examples, rejected ones included, with registers and weights."""
         return self.after("train")
 
-    def after(self, stage: str) -> Dataset:
-        """The examples as a stage (generate, curate or a later one) left them."""
-        name = _EXAMPLES.get(stage, "aligned.parquet")
-        if stage == "curate" and (self.path / "refined.parquet").is_file():
-            name = "refined.parquet"
-        return load_dataset(self._need(name, f"{stage} CONFIG"))
+    def after(self, *stages: str) -> Dataset:
+        """The examples as the first of some stages that is finished left them.
+
+        Args:
+            *stages: Of generate, curate and the later ones.
+        """
+        names = [name for stage in stages for name in _LEFT_BY.get(stage, ("aligned",))]
+        return self._first(names, stages[-1])
 
     @cached_property
     def latest(self) -> Dataset:
-        """The examples as the last finished stage left them, rejected ones included."""
-        names = ("aligned", "reviewed", "trusted", "refined", "registers", "curated")
-        found = next((n for n in names if (self.path / f"{n}.parquet").is_file()), "written")
-        return load_dataset(self._need(f"{found}.parquet", "generate CONFIG"))
+        """The examples as the last finished step left them, rejected ones included."""
+        return self._first(_NEWEST, "generate")
+
+    def _first(self, names: Sequence[str], stage: str) -> Dataset:
+        found = next((n for n in names if (self.path / f"{n}.parquet").is_file()), names[-1])
+        return load_dataset(self._need(f"{found}.parquet", f"{stage} CONFIG"))
 
     @cached_property
     def classifier(self) -> Classifier:

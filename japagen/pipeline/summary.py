@@ -133,7 +133,7 @@ def collect(
             "generator": _generator(parts.generator),
             "counts": _counts(parts, dataset),
             "per_label": _per_label(parts, dataset),
-            "rejections": rejection_counts(dataset),
+            "rejections": dataset.rejection_counts,
             "registers": _registers(parts, dataset),
             "audit": parts.audit,
             "rounds": _rounds(parts),
@@ -169,12 +169,6 @@ def collect(
     return summary.model_copy(update={"economics": economics})
 
 
-def rejection_counts(dataset: Dataset) -> dict[str, int]:
-    """Counts rejected examples by filter, most frequent first."""
-    counts = Counter(r["filter"] for r in dataset.column("rejected") if r)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
 def _generator(info: GeneratorInfo | None) -> dict[str, Any] | None:
     if info is None:
         return None
@@ -205,7 +199,7 @@ def _size(data: Dataset | None) -> int:
 def _counts(parts: Parts, dataset: Dataset) -> dict[str, int]:
     kept = int(dataset.kept_mask.sum())
     labels = zip(dataset.kept.labels, dataset.kept.column("label_asked"), strict=True)
-    failed = rejection_counts(dataset).get("failed", 0)
+    failed = dataset.rejection_counts.get("failed", 0)
     derived = Counter(dataset.column("derived"))
     first, own = derived[None], parts.task.generator_source
     written = zip(dataset.column("derived"), dataset.column("source"), strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -106,41 +106,48 @@ class Session:
         saved = self._decisions.save(*self._checked(body))
         return {"decision": to_json(saved), "summary": self.summary().to_dict()}
 
-    def take(self, example_id: str, answer: Any) -> bool:
-        """Makes a decision of an answer given elsewhere; it overrules an earlier decision.
+    def take_all(self, answers: Mapping[str, Any]) -> dict[str, int]:
+        """Makes decisions of answers given elsewhere; they overrule earlier decisions.
 
         Args:
-            example_id: Any example of the run, of this sample or not.
-            answer: A label of the task, or `japagen.data.annotation.REJECT`.
+            answers: Example id to a label of the task, or to `japagen.data.annotation.REJECT`.
 
         Returns:
-            Whether the run has such an example.
+            How many answers were ``taken``, and how many were ``unknown`` to this run.
 
         Raises:
-            JapagenError: If the answer is neither.
+            JapagenError: If any answer is neither, naming all of them; nothing is taken then.
         """
-        example = self._by_id.get(example_id)
-        if example is None:
-            return False
-        if answer != REJECT and answer not in self._labels:
+        known = {id_: answer for id_, answer in answers.items() if id_ in self._by_id}
+        wrong = [
+            f"{answer!r} ('{id_}')"
+            for id_, answer in known.items()
+            if answer != REJECT and answer not in self._labels
+        ]
+        if wrong:
             raise JapagenError(
-                f"Expected a label among {', '.join(self._labels)} or '{REJECT}' for "
-                f"'{example_id}', found {answer!r}.",
-                "Correct it in the tool and export again.",
+                f"Expected labels among {', '.join(self._labels)} or '{REJECT}', found "
+                f"{', '.join(wrong)}.",
+                "Nothing was taken in. Correct them in the tool and export again.",
             )
+        latest = self._decisions.latest()
+        for id_, answer in known.items():
+            current = latest.get(id_)
+            self._decisions.save(self._decision(id_, answer), current.number if current else 0)
+        return {"taken": len(known), "unknown": len(answers) - len(known)}
+
+    def _decision(self, example_id: str, answer: Any) -> Decision:
+        example = self._by_id[example_id]
         verdict: Verdict = "reject" if answer == REJECT else "accept"
         if answer not in (REJECT, self._shown_labels.get(example_id)):
             verdict = "relabel"
-        current = self._decisions.latest().get(example_id)
-        decision = Decision(
+        return Decision(
             example_id,
             verdict,
             text_hash(example.text, example.text_pair),
             label=None if verdict == "reject" else answer,
             reviewer=self._reviewer,
         )
-        self._decisions.save(decision, current.number if current else 0)
-        return True
 
     @cached_property
     def _shown_labels(self) -> dict[str, str]:

@@ -1,5 +1,8 @@
 """Calibration: a temperature for probabilities, and the confidence below which to abstain.
 
+A text is left to a person where the classifier is not sure, or where it resembles none of the
+texts that the classifier was trained for.
+
 Both are fitted to out-of-fold predictions on gold. A synthetic text generated from a held-out gold
 text is left out with it: it would leak the answer.
 """
@@ -13,6 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
 from japagen.data.labels import LabelSpace
+from japagen.training.classifier import Scope, distances_between, nearest_distances
 from japagen.training.head import Floats, Head, Ints, Labelled
 
 # Logits of the second rows from what was fitted to the first.
@@ -25,6 +29,10 @@ TUNED_TEMPERATURE = 1.0
 """The same for a tuned encoder; with 16 texts per label of three tasks 0.7 to 1.7 was best."""
 ZERO_GOLD_TEMPERATURE = 0.25
 """The same for a head without gold; on three tasks 0.14 to 0.34 was best."""
+IN_SCOPE = 0.95
+"""The share of gold and unlabelled texts that are not to be called out of scope."""
+_MOST_VECTORS = 1000
+_SAME = 1e-6
 # How far the numbers of a head are stretched.
 _SLOPES = (0.5, 4.0)
 _LOG_BOUNDS = (np.log(0.05), np.log(10.0))
@@ -164,3 +172,44 @@ def _line(predicted: Floats, true: Floats) -> tuple[float, tuple[float, float]]:
     common = float(((predicted - centre[0]) * (true - centre[1])).sum())
     # Numbers that are predicted no better than chance keep their order all the same.
     return float(np.clip(common / max(spread, 1e-12), *_SLOPES)), centre
+
+
+def scope_of(
+    vectors: Floats,
+    gold_ids: Sequence[str],
+    shot_ids: Sequence[Sequence[str] | None],
+    unlabelled: Floats,
+    seed: int,
+) -> Scope:
+    """Finds how far from what a classifier has learnt its own kind of text can lie.
+
+    Distances are means over the five nearest texts (Sun et al. 2022). A gold text is compared
+    with all but itself, its repetitions and what was written after it, and an unlabelled one with
+    all that was learnt.
+
+    Args:
+        vectors: Of what was learnt, gold first, shape (n, width).
+        gold_ids: Of the first rows.
+        shot_ids: For each of the others, the gold that its prompt showed.
+        unlabelled: Vectors of texts that were not learnt, shape (m, width).
+        seed: Of the choice of texts to keep where there are many.
+    """
+    golds = len(gold_ids)
+    others = golds + np.random.default_rng(seed).permutation(len(vectors) - golds)
+    rows = np.concatenate([np.arange(golds), others])[: max(golds, _MOST_VECTORS)]
+    distances = distances_between(vectors[:golds], vectors[rows])
+    place = {id_: row for row, id_ in enumerate(gold_ids)}
+    for at, row in enumerate(rows[golds:], start=golds):
+        shown = [place[id_] for id_ in shot_ids[row - golds] or () if id_ in place]
+        # Of what all gold was shown for, nothing would be left.
+        if len(shown) < golds / 2:
+            distances[shown, at] = np.inf
+    distances[distances < _SAME] = np.inf
+    known = Scope(vectors[rows].astype(np.float32), 0.0)
+    own = nearest_distances(
+        np.where(
+            np.isinf(distances), distances.max(initial=0, where=np.isfinite(distances)), distances
+        )
+    )
+    far = np.concatenate([own, known.distances(unlabelled)]) if len(unlabelled) else own
+    return Scope(known.vectors, float(np.quantile(far, IN_SCOPE, method="higher")))

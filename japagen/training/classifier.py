@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.data.dataset import Label
-from japagen.data.files import atomic_directory, read_json, write_json
+from japagen.data.files import (
+    atomic_directory,
+    read_array,
+    read_json,
+    write_array,
+    write_json,
+)
 from japagen.data.labels import Kind, LabelSpace
 from japagen.errors import DamagedError, JapagenError, MissingExtraError
+from japagen.japanese.normalization import visible
 from japagen.training.encoder import by_length
 from japagen.transformers_loading import quiet_transformers
 
@@ -24,6 +33,8 @@ CARD = "japagen.json"
 """What a classifier's directory holds beside the ordinary checkpoint."""
 ONNX_FILE = "model.onnx"
 """In place of the weights of a classifier that was exported."""
+SCOPE_FILE = "scope.npy"
+"""The vectors of texts that a classifier was made for; see `Scope`."""
 # What transformers calls the kinds; `pipeline` chooses softmax, sigmoid or neither by it.
 _PROBLEM_TYPES: dict[Kind, str] = {
     "classification": "single_label_classification",
@@ -42,17 +53,30 @@ class Prediction:
     """The prediction for one text.
 
     Attributes:
-        label: A class, a list of tags, or a number; None where the classifier abstains.
-        probabilities: Of every class or tag; empty for numbers.
+        label: A class, a list of tags, or a number; None where the classifier abstains or there
+            is no text.
+        probabilities: Of every class or tag; empty for numbers and where there is no text.
+        out_of_scope: Whether the text is like nothing that the classifier was made for; None
+            where it cannot tell.
+        parts: Of how many parts the answer is, one after the other: a text that is longer than
+            the encoder reads has several.
+        cut: Whether the end of a pair was not read, since the encoder reads no more.
     """
 
     label: Label | None
     probabilities: dict[str, float]
+    out_of_scope: bool | None = None
+    parts: int = 1
+    cut: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the JSON form; of a number the label alone."""
-        found = {"label": self.label}
-        return found | {"probabilities": self.probabilities} if self.probabilities else found
+        found: dict[str, Any] = {"label": self.label}
+        if self.probabilities:
+            found["probabilities"] = self.probabilities
+        if self.out_of_scope is not None:
+            found["out_of_scope"] = self.out_of_scope
+        return found
 
     @property
     def confidence(self) -> float | None:
@@ -66,6 +90,39 @@ class Prediction:
             chosen = self.label
             return min(p if tag in chosen else 1 - p for tag, p in self.probabilities.items())
         return max(self.probabilities.values())
+
+
+_NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a classifier was made for, as far as vectors show it.
+
+    Attributes:
+        vectors: Of texts that it was made for, as the head sees them, shape (n, width).
+        threshold: The distance beyond which a text is like none of them.
+    """
+
+    vectors: npt.NDArray[np.float64]
+    threshold: float
+
+    def distances(self, vectors: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """How far texts lie from those that the classifier was made for, shape (n,)."""
+        return nearest_distances(distances_between(vectors, self.vectors))
+
+
+def distances_between(one: npt.ArrayLike, other: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Euclidean distances of all rows, shape (rows of one, rows of other)."""
+    from scipy.spatial.distance import cdist
+
+    return np.asarray(cdist(np.asarray(one), np.asarray(other)))
+
+
+def nearest_distances(distances: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The mean of the few smallest distances in each row, shape (rows,)."""
+    nearest = np.sort(distances, axis=1)[:, :_NEIGHBOURS]
+    return np.asarray(nearest.mean(axis=1))
 
 
 class Classifier:
@@ -83,6 +140,7 @@ class Classifier:
         is_pair: Whether it reads pairs of texts.
         out_of_fold: Confidence in each text of gold, and whether the label was right, from
             cross-validation; empty where that was not done.
+        scope: What texts it was made for; None where it cannot tell.
     """
 
     def __init__(
@@ -98,6 +156,7 @@ class Classifier:
         may_be_empty: bool = False,
         is_pair: bool = False,
         out_of_fold: Sequence[tuple[float, bool]] = (),
+        scope: Scope | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -110,6 +169,7 @@ class Classifier:
         self.max_length = max_length
         self.encoder = encoder
         self.out_of_fold = [(float(confidence), bool(right)) for confidence, right in out_of_fold]
+        self.scope = scope
 
     def encode(
         self, texts: Sequence[str], text_pairs: Sequence[str | None] | None = None
@@ -119,9 +179,9 @@ class Classifier:
         Of a bi-encoder both texts of a pair stand apart in its row.
         """
         cut: Any = {"truncation": True, "max_length": self.max_length}
-        firsts, pairs = [self.prefix + text for text in texts], None
+        firsts, pairs = [self.prefix + visible(text) for text in texts], None
         if text_pairs is not None and any(pair is not None for pair in text_pairs):
-            pairs = [self.prefix + (pair or "") for pair in text_pairs]
+            pairs = [self.prefix + visible(pair or "") for pair in text_pairs]
         if not self.is_bi_encoder:
             rows = dict(self.tokenizer(firsts, pairs, **cut))
         else:
@@ -154,30 +214,88 @@ class Classifier:
     ) -> npt.NDArray[np.float64]:
         """Returns the probability of every class or tag, or numbers, rows in input order.
 
-        Shape (n, number of labels), or (n, 1) for numbers.
+        Shape (n, number of labels), or (n, 1) for numbers. A text that is longer than the encoder
+        reads is read in parts, each of whole sentences where they fit. Of classes and numbers it
+        is the mean of what the parts give, by their length; a tag is as probable as in the part
+        that has it most surely.
         """
-        out = np.zeros((len(texts), self.space.outputs))
-        if not len(texts):
-            return out
-        rows = self.encode(texts, text_pairs)
-        batches = by_length([len(row["input_ids"]) for row in rows], batch_size)
-        for index in progress(batches, len(batches)):
-            logits = self._logits([rows[i] for i in index])
-            out[index] = self.space.from_logits(logits.astype(np.float64))
-        return out
+        return self._answers(texts, text_pairs, batch_size, progress).outputs
 
-    def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
-        """The network's logits for encoded rows, shape (n, outputs)."""
+    def _answers(
+        self,
+        texts: Sequence[str],
+        text_pairs: Sequence[str | None] | None,
+        batch_size: int,
+        progress: Progress = lambda batches, _: batches,
+    ) -> _Answers:
+        parts = [self._in_parts(text) if text_pairs is None else [text] for text in texts]
+        owner = np.repeat(np.arange(len(parts)), [len(of_text) for of_text in parts])
+        flat = [part for of_text in parts for part in of_text]
+        rows = self.encode(flat, text_pairs) if flat else []
+        out = np.zeros((len(rows), self.space.outputs))
+        far = np.zeros(len(rows))
+        batches = by_length([len(row["input_ids"]) for row in rows], batch_size)
+        for index in progress(batches, len(batches)) if batches else ():
+            logits, vectors = self._see([rows[i] for i in index])
+            out[index] = self.space.from_logits(logits.astype(np.float64))
+            if self.scope is not None and vectors is not None:
+                far[index] = self.scope.distances(vectors)
+        lengths = np.array([len(row["input_ids"]) for row in rows], dtype=np.float64)
+        share = lengths / np.bincount(owner, lengths, len(parts))[owner] if len(rows) else lengths
+        found, distances = np.zeros((len(parts), out.shape[1])), np.zeros(len(parts))
+        if self.space.kind == "multi_label":
+            np.maximum.at(found, owner, out)
+        else:
+            np.add.at(found, owner, out * share[:, None])
+        np.add.at(distances, owner, far * share)
+        full = np.inf if text_pairs is None else self.max_length
+        cut = [max(len(row[k]) for k in row if k.endswith("input_ids")) >= full for row in rows]
+        return _Answers(found, [len(of_text) for of_text in parts], distances, cut)
+
+    def _in_parts(self, text: str) -> list[str]:
+        """Cuts a text that is longer than the encoder reads, between sentences where that does."""
+        room = self.max_length - self.tokenizer.num_special_tokens_to_add()
+        room -= self._tokens(self.prefix) if self.prefix else 0
+        # A character is at most its four bytes, so short texts need not be counted.
+        if 4 * len(text) <= room or self._tokens(text) <= room:
+            return [text]
+        parts, size = [""], 0
+        for piece in _pieces(text, lambda piece: self._tokens(piece) <= room):
+            tokens = self._tokens(piece)
+            if size + tokens > room:
+                parts.append("")
+                size = 0
+            parts[-1] += piece
+            size += tokens
+        return [part for part in parts if part.strip()]
+
+    def _tokens(self, text: str) -> int:
+        tokens = self.tokenizer(visible(text), add_special_tokens=False, verbose=False)
+        return len(tokens["input_ids"])
+
+    def _see(
+        self, rows: Sequence[dict[str, list[int]]]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """What the network says of encoded rows, shape (n, outputs), and the head's input."""
         import torch
 
-        self.model.eval()
-        with torch.inference_mode():
-            found: npt.NDArray[np.float32] = self.model(**self.collate(rows)).logits.float().numpy()
-        return found
+        from japagen.training.head import last_linear
+
+        seen: list[torch.Tensor] = []
+        hook = last_linear(self.model).register_forward_pre_hook(
+            lambda _module, inputs: seen.append(inputs[0])
+        )
+        try:
+            self.model.eval()
+            with torch.inference_mode():
+                logits = self.model(**self.collate(rows)).logits.float().numpy()
+        finally:
+            hook.remove()
+        return logits, seen[-1].float().numpy()
 
     def predict(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | None],
         text_pairs: Sequence[str | None] | None = None,
         batch_size: int = 32,
         abstain_below: float = 0.0,
@@ -185,7 +303,7 @@ class Classifier:
         """Classifies texts or pairs.
 
         Args:
-            texts: The texts, or the first of each pair.
+            texts: The texts, or the first of each pair; what is blank or None gets no label.
             text_pairs: The second texts, as many as ``texts``.
             batch_size: Texts at a time.
             abstain_below: Give no label where the decision is less probable than this.
@@ -202,20 +320,34 @@ class Classifier:
                 "Expected a list of texts, found one string.", "Write predict([text])."
             )
         self.check_pairs(texts, text_pairs)
-        rows = self.probabilities(texts, text_pairs, batch_size)
+        pairs = list(text_pairs) if text_pairs is not None else [None] * len(texts)
+        there = [
+            row
+            for row, (text, pair) in enumerate(zip(texts, pairs, strict=True))
+            if _is_text(text) and (text_pairs is None or _is_text(pair))
+        ]
+        read = self._answers(
+            [str(texts[row]) for row in there],
+            None if text_pairs is None else [pairs[row] for row in there],
+            batch_size,
+        )
         named = self.labels if self.space.kind != "regression" else []
-        found = [
-            Prediction(label, dict(zip(named, map(float, row), strict=False)))
-            for label, row in zip(self.space.labels(self.space.decide(rows)), rows, strict=True)
-        ]
-        return [
-            Prediction(None, one.probabilities)
-            if one.confidence is not None and one.confidence < abstain_below
-            else one
-            for one in found
-        ]
+        labels = self.space.labels(self.space.decide(read.outputs))
+        found = [Prediction(None, {})] * len(texts)
+        for at, row in enumerate(there):
+            given = dict(zip(named, map(float, read.outputs[at]), strict=False))
+            strange = (
+                None if self.scope is None else bool(read.distances[at] > self.scope.threshold)
+            )
+            made = Prediction(labels[at], given, strange, read.parts[at], cut=read.cut[at])
+            if made.confidence is not None and made.confidence < abstain_below:
+                made = replace(made, label=None)
+            found[row] = made
+        return found
 
-    def check_pairs(self, texts: Sequence[str], text_pairs: Sequence[str | None] | None) -> None:
+    def check_pairs(
+        self, texts: Sequence[str | None], text_pairs: Sequence[str | None] | None
+    ) -> None:
         """Refuses single texts where pairs are wanted, and the other way about."""
         if len(texts) and self.is_pair != (text_pairs is not None):
             kinds = ("single texts", "pairs of texts")
@@ -296,6 +428,9 @@ class Classifier:
             "encoder": self.encoder,
             "out_of_fold": self.out_of_fold,
         }
+        if self.scope is not None:
+            card["scope"] = self.scope.threshold
+            write_array(directory / SCOPE_FILE, self.scope.vectors)
         if self.is_bi_encoder:
             card["pair_head"] = {"pooling": self.model.pooling}
         write_json(directory / CARD, card)
@@ -320,15 +455,65 @@ class Classifier:
         try:
             card = read_json(path / CARD)
             pair_head = card.pop("pair_head", None)
+            if "scope" in card:
+                card["scope"] = Scope(read_array(path / SCOPE_FILE), float(card["scope"]))
             with quiet_transformers():
+                # Unless it is told, transformers asks on standard input whether to run code.
                 tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
                 if (path / ONNX_FILE).is_file():
                     exported = OnnxClassifier(open_session(path / ONNX_FILE), tokenizer, **card)
                     exported.is_bi_encoder = pair_head is not None
                     return exported
                 return cls(_open_model(path, pair_head), tokenizer, **card)
-        except (SafetensorError, OSError, TypeError, ValueError) as error:
+        except (SafetensorError, OSError, TypeError, ValueError, KeyError) as error:
+            if "trust_remote_code" in str(error):
+                raise JapagenError(
+                    f"Expected a model that transformers knows in {path}, found one that brings "
+                    "its own code.",
+                    "Code from a model's directory is never run: train it again with another "
+                    "encoder.",
+                ) from error
             raise DamagedError(path) from error
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What was read of texts or pairs, n of them.
+
+    Attributes:
+        outputs: Probabilities or numbers, shape (n, outputs).
+        parts: How many parts each was read in.
+        distances: How far each lies from what the classifier was made for, shape (n,).
+        cut: Of pairs, whether the end was left out.
+    """
+
+    outputs: npt.NDArray[np.float64]
+    parts: Sequence[int]
+    distances: npt.NDArray[np.float64]
+    cut: Sequence[bool]
+
+
+def _is_text(value: object) -> bool:
+    """Whether there is anything to read; pandas writes NaN where a text is missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return False
+    return not isinstance(value, str) or bool(visible(value).strip())
+
+
+_SENTENCE_ENDS = re.compile(r"(?<=[。．！？!?\n])")
+
+
+def _pieces(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
+    """Sentences, and halves of those that do not fit."""
+    for sentence in _SENTENCE_ENDS.split(text):
+        waiting = [sentence]
+        while waiting:
+            piece = waiting.pop()
+            if len(piece) < 2 or fits(piece):
+                yield piece
+            else:
+                middle = len(piece) // 2
+                waiting += [piece[middle:], piece[:middle]]
 
 
 def _open_model(path: Path, pair_head: dict[str, Any] | None) -> Any:
@@ -350,11 +535,16 @@ class OnnxClassifier(Classifier):
     ``onnxruntime.InferenceSession``.
     """
 
-    def _logits(self, rows: Sequence[dict[str, list[int]]]) -> npt.NDArray[np.float32]:
+    def __init__(self, model: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> None:
+        # Only what the head sees tells what a text is like, and the file gives its answers alone.
+        super().__init__(model, tokenizer, *args, **{**kwargs, "scope": None})
+
+    def _see(
+        self, rows: Sequence[dict[str, list[int]]]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         padded = self.collate(rows, "np")
         inputs = {i.name: padded[i.name].astype(np.int64) for i in self.model.get_inputs()}
-        found: npt.NDArray[np.float32] = self.model.run(None, inputs)[0]
-        return found
+        return self.model.run(None, inputs)[0], None
 
     def save(self, path: str | Path) -> None:
         """Refuses: there are no torch weights to write.

@@ -281,7 +281,7 @@ def _require_safetensors(name: str, identity: str, directory: Path) -> None:
 
 def text_vectors(
     datasets: Sequence[Dataset | None],
-    encoder: str = "embedded",
+    encoder: str | Encoder = "embedded",
     *,
     trust_remote_code: bool = False,
 ) -> list[npt.NDArray[np.float32]]:
@@ -289,7 +289,7 @@ def text_vectors(
 
     Args:
         datasets: What to embed; None gives no rows, and rejected rows give zeros.
-        encoder: ``embedded``, a local directory, or a Hub name.
+        encoder: ``embedded``, a local directory, a Hub name, or a loaded encoder.
         trust_remote_code: Whether to run Python code that comes with a checkpoint.
 
     Returns:
@@ -298,7 +298,10 @@ def text_vectors(
     Raises:
         JapagenError: If the encoder cannot be loaded.
     """
-    loaded = load_encoder(encoder, trust_remote_code=trust_remote_code)
+    trusted = trust_remote_code
+    loaded = (
+        load_encoder(encoder, trust_remote_code=trusted) if isinstance(encoder, str) else encoder
+    )
     found = []
     for dataset in datasets:
         rows = dataset if dataset is not None else Dataset.of([])

@@ -22,6 +22,7 @@ from japagen.training.calibration import (
     ZERO_GOLD_TEMPERATURE,
     calibrate,
     out_of_fold_logits,
+    scope_of,
 )
 from japagen.training.classifier import Classifier, Progress
 from japagen.training.encoder import Encoder, load_encoder
@@ -52,6 +53,7 @@ _TEXT_WEIGHT = 0.5
 # costs. Where synthetic text carries the training, and of much gold, one fold is enough.
 _TUNED_FOLDS, _SYNTHETIC_FOLDS = 3, (2, 1)
 _MANY_GOLDS = 1000
+_MOST_UNLABELLED = 300
 
 
 def train(
@@ -65,6 +67,7 @@ def train(
     seed: int = 0,
     pseudo: PseudoLabels | None = None,
     calibrated: bool = True,
+    unlabelled: Dataset | None = None,
     progress: Progress = lambda steps, _: steps,
 ) -> Classifier:
     """Trains a classifier on gold, synthetic examples and the label descriptions.
@@ -91,8 +94,10 @@ def train(
         seed: Of batches and dropout.
         pseudo: Real texts that labelers labelled; of classes alone. They are learnt with the
             probabilities of all labels.
-        calibrated: Whether probabilities are calibrated, which trains on part of gold besides. It
-            changes no label.
+        calibrated: Whether probabilities are calibrated, which trains on part of gold besides, and
+            what is out of scope is found out. It changes no label.
+        unlabelled: Texts of the target, to say with gold what is out of scope; a few hundred of
+            them are read. May be None.
         progress: Wraps the steps (iterable, total) to show how far it is.
 
     Raises:
@@ -161,6 +166,12 @@ def train(
     elif space.kind == "classification" and not tunes:
         head = head.scaled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
+    if calibrated and golds and not is_pair:
+        seen = head_features(classifier, data.rows) if tunes else features
+        plain = unlabelled.texts[:_MOST_UNLABELLED] if unlabelled is not None else []
+        others = head_features(classifier, classifier.encode(plain) if plain else [])
+        ids, shots = texts.column("id")[:golds], texts.column("shot_ids")[golds:]
+        classifier.scope = scope_of(seen, ids, shots, others, seed)
     return classifier
 
 
@@ -255,7 +266,7 @@ class FrozenTraining:
     """One encoder and the descriptions of the labels, for any number of heads.
 
     Args:
-        encoder: ``embedded``, a directory or a Hub name.
+        encoder: ``embedded``, a directory, a Hub name, or a loaded encoder.
         descriptions: Label to what it covers, in the order of the targets.
         settings: How long a text may be.
         is_pair: Whether texts come in pairs.
@@ -263,11 +274,12 @@ class FrozenTraining:
 
     def __init__(
         self,
-        encoder: str,
+        encoder: str | Encoder,
         descriptions: Mapping[str, str],
         settings: Training,
         is_pair: bool = False,
     ) -> None:
+        self._features: dict[object, Floats] = {}
         self._space = LabelSpace("classification", tuple(descriptions))
         self._classifier = untrained(encoder, self._space, settings, is_pair=is_pair, tunes=False)
         self._phrases, self._phrase_labels = self.vectors([]), np.zeros(0, dtype=np.int64)
@@ -280,6 +292,14 @@ class FrozenTraining:
     def labels(self) -> tuple[str, ...]:
         """Every label, in the order of the targets."""
         return self._space.names
+
+    def features(self, data: Dataset) -> Floats:
+        """What a head sees of a dataset's texts, read once, shape (rows, width)."""
+        texts, pairs = data.texts, data.column("text_pair")
+        key = tuple(texts), tuple(pairs)
+        if key not in self._features:
+            self._features[key] = self.vectors(texts, pairs)
+        return self._features[key]
 
     def vectors(self, texts: Sequence[str], pairs: Sequence[str | None] | None = None) -> Floats:
         """The features of texts or pairs, shape (n, width)."""

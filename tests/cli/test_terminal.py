@@ -122,3 +122,11 @@ def test_a_summary_is_said_in_japanese(
     assert "比較対象: TF-IDF＋ロジスティック回帰 / 正解データのみ: macro-f1" in screen.getvalue()
     assert "測らなかった比較対象: 生成モデルによる直接の分類 / 学習なし: " in screen.getvalue()
     assert "比較対象のうち最も良い「通常の追加学習 / " in screen.getvalue()
+
+
+def test_in_a_pipe_tables_wrap_nothing_and_leave_words_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = "とても長い文です。" * 40 + " :smile: [bold] 10:100:20"
+    terminal.print_table("example", ["field", "value"], [("text", text), ("id", "a")])
+    assert text in capsys.readouterr().out

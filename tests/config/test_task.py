@@ -243,3 +243,28 @@ def test_labels_that_yaml_takes_for_values_ask_for_quotes(tmp_path: Path, label:
     path.write_text(f"name: t\nlabels: [{label}, b]\n", encoding="utf-8")
     with pytest.raises(JapagenError, match="put it in quotes"):
         Task.load(path)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "-x", ".hidden", "a/b", ""])
+def test_a_name_is_no_way_out_of_a_directory(raw_task: dict[str, Any], name: str) -> None:
+    with pytest.raises(JapagenError, match="name: expected"):
+        Task.parse({**raw_task, "name": name})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"labels": [{"請求": "請求額"}, "配送"]}, "labels: expected names in the list"),
+        ({"labels": [["a"], "b"]}, "labels: expected names in the list"),
+        ({"concepts": {"配送": [["x"]]}}, "concepts.配送: expected keys with values"),
+        ({"generation": {"per_label": 10**12}}, "generation.per_label: expected less than"),
+        ({"generation": [["x" * 900] * 9] * 9}, "generation: expected keys with values, found "),
+    ],
+)
+def test_what_no_section_can_hold_is_told_in_a_line(
+    raw_task: dict[str, Any], more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(JapagenError) as caught:
+        Task.parse({**raw_task, **more})
+    assert message in caught.value.message
+    assert len(caught.value.message) < 400

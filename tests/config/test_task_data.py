@@ -99,3 +99,93 @@ def test_a_draw_of_anything_but_gold_is_refused(
     raw_task[name] = {"path": write_jsonl(tmp_path / "x.jsonl", rows), "per_label": 3}
     with pytest.raises(JapagenError, match=rf"found {name}\.per_label"):
         load_data(Task.parse(raw_task))
+
+
+def test_all_labels_that_the_task_does_not_know_are_listed(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    labels = ["配送！", "返却", "配送！", "配送", "請求"]
+    rows = [{"text": f"文章{i}です", "label": label} for i, label in enumerate(labels)]
+    raw_task["gold"] = {"path": write_jsonl(tmp_path / "n.jsonl", rows)}
+    with pytest.raises(JapagenError) as caught:
+        load_data(Task.parse(raw_task))
+    for told in (
+        "on 2 row(s): the label '配送！' (did you mean '配送'?)",
+        "'返却'",
+        "'請求'",
+        "line 5",
+    ):
+        assert told in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("names", "written", "expected"),
+    [
+        (["ガス", "電気"], ["カ\u3099ス", "ｶﾞｽ", " ガス"], "ガス"),
+        (["カ\u3099ス", "電気"], ["ガス"], "カ\u3099ス"),
+        (["1", "2"], [1, 1.0, "1", "1.0", "01", "１"], "1"),
+        (["001", "002"], [1, "1"], "001"),
+        (["1.0", "2.0"], [1, 1.0, "1.0"], "1.0"),
+        (["1.5", "2.5"], [1.5, "1.5"], "1.5"),
+        (["1234567", "1234568"], [1234567, "1234567"], "1234567"),
+        (["12345678901234567890", "x"], [12345678901234567890], "12345678901234567890"),
+        (["[重要]", "[通常]"], ["[重要]"], "[重要]"),
+        (["配送", "請求"], ["['配送']", ["配送"], '["配送"]', '{"choices": ["配送"]}'], "配送"),
+    ],
+)
+def test_labels_are_known_however_they_are_written(
+    raw_task: dict[str, Any], tmp_path: Path, names: list[str], written: list[Any], expected: str
+) -> None:
+    for given in written:
+        rows = [{"text": f"文章{i}です", "label": given} for i in range(3)]
+        rows += [{"text": f"文書{i}です", "label": names[1]} for i in range(3)]
+        raw_task |= {"labels": names, "gold": {"path": write_jsonl(tmp_path / "n.jsonl", rows)}}
+        raw_task["test"] = raw_task["gold"] | {
+            "path": write_jsonl(tmp_path / "t.jsonl", [{"text": "別の文章です", "label": given}])
+        }
+        gold = load_data(Task.parse(raw_task)).gold
+        assert gold is not None
+        assert set(gold.labels) == {expected, names[1]}, given
+
+
+@pytest.mark.parametrize(
+    ("names", "written"),
+    [
+        (["ｶﾞｽ", "カ\u3099ス"], "ガス"),
+        (["1", "01"], "001"),
+        (["12345678901234567890", "x"], "12345678901234567891"),
+    ],
+)
+def test_what_means_two_labels_or_none_is_refused(
+    raw_task: dict[str, Any], tmp_path: Path, names: list[str], written: str
+) -> None:
+    rows = [{"text": "文章です", "label": written}]
+    raw_task |= {"labels": names, "gold": {"path": write_jsonl(tmp_path / "n.jsonl", rows)}}
+    with pytest.raises(JapagenError, match="expected one of"):
+        load_data(Task.parse(raw_task))
+
+
+def test_several_tags_are_written_in_many_ways(raw_task: dict[str, Any], tmp_path: Path) -> None:
+    cells = ["配送、急ぎ", "配送，急ぎ", "配送|急ぎ", "配送;急ぎ", '"配送\n急ぎ"', '"配送,急ぎ"']
+    cells += ["\"['急ぎ', '配送']\"", "[]", "該当なし", "配送", "急ぎ"]
+    path = tmp_path / "gold.csv"
+    lines = [f"{i}番目の文,{cell}" for i, cell in enumerate(cells)]
+    path.write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    raw_task |= {"labels": ["配送", "急ぎ"], "kind": "multi_label", "gold": {"path": str(path)}}
+    raw_task["evaluation"] = {"test_share": 0.001}
+    gold = load_data(Task.parse(raw_task)).gold
+    assert gold is not None
+    assert gold.labels == [["配送", "急ぎ"]] * 7 + [[], [], ["配送"], ["急ぎ"]]
+
+
+def test_whole_numbers_are_numbers_where_the_task_has_a_scale(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = [{"text": f"文章{i}です", "label": i % 6} for i in range(12)]
+    del raw_task["labels"]
+    raw_task |= {"scale": {0: "低い", 5: "高い"}}
+    raw_task |= {"gold": {"path": write_jsonl(tmp_path / "n.jsonl", rows)}}
+    raw_task["evaluation"] = {"test_share": 0.001}
+    gold = load_data(Task.parse(raw_task)).gold
+    assert gold is not None
+    assert gold.labels == [float(i % 6) for i in range(12)]

@@ -159,9 +159,30 @@ def test_a_rewrite_keeps_the_fakes_of_its_parent_and_loses_what_it_adds() -> Non
     child = Example(
         once[0].text.replace("しました", "した") + "090-1234-5678にも。", id="a-r", parent_id="a"
     )
-    twice = treat_personal_data(Dataset.concat([once, Dataset.of([child])]), "replace", seed=3)
+    both = Dataset.concat([once, Dataset.of([child])])
+    twice = treat_personal_data(both, "replace", seed=3, first=3)
+    assert twice.texts[:3] == once.texts
     assert twice[3].text.startswith(once[0].text.replace("しました。", ""))
     assert "090-1234-5678" not in twice[3].text
+
+
+def test_what_a_parent_says_is_masked_in_its_child_too_where_neither_was_treated() -> None:
+    rows = Dataset.of([ROWS[0], Example("03-1234-5678へどうぞ。", "配送", parent_id="a", id="d")])
+    assert treat_personal_data(rows, "mask")[1].text == "〔電話番号〕へどうぞ。"
+
+
+def test_rows_that_passed_before_are_compared_with_and_not_judged_again() -> None:
+    old = [
+        Example("短い。", "配送", id="a"),
+        Example("返品の送料は誰が払うのですか。", "返品", id="b"),
+    ]
+    new = [
+        Example("返品の送料は誰が払うのですか。", "返品", id="c"),
+        Example("短い。", "配送", id="d"),
+    ]
+    kept = curate(Dataset.of([*old, *new]), Curation(), first=2)
+    found = [e.rejected.filter if e.rejected else None for e in kept]
+    assert found == [None, None, "duplicate", "too_short"]
 
 
 def test_a_text_with_personal_data_is_turned_down_where_the_task_says_so() -> None:

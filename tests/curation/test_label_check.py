@@ -20,8 +20,7 @@ from japagen.curation.label_check import (
     with_writer,
 )
 from japagen.curation.reliability import Floats, Ints, estimate_reliability
-from japagen.data.dataset import Dataset, Example, Rejection
-from japagen.data.folds import assign_folds
+from japagen.data.dataset import Dataset, Example, Rejection, assign_folds
 from japagen.data.labels import label_indices
 from japagen.errors import JapagenError
 

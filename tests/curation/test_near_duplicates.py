@@ -119,3 +119,18 @@ def test_rows_near_in_meaning_are_rejected() -> None:
     gold = Dataset.of([Example("金", "良い")])
     curated = reject_near_vectors(rows, 0.95, vectors, gold, np.array([[-1, 0, 0.5]], np.float32))
     assert [r and r["filter"] for r in curated.column("rejected")] == [None, None, "same_meaning"]
+
+
+def test_rows_that_were_compared_before_are_only_compared_with() -> None:
+    rows = Dataset.of([Example(t, "良い", id=t) for t in ("いち", "に", "さん")])
+    vectors = np.array([[1, 0, 0.01], [1, 0, 0], [1, 0, 0.02]], np.float32)
+    centred = np.concatenate([vectors, -vectors]).astype(np.float32)
+    every = Dataset.concat([rows, rows.with_columns(id=["a", "b", "c"])])
+    curated = reject_near_vectors(every, 0.95, centred, first=2)
+    found = [r and r["filter"] for r in curated.column("rejected")]
+    assert found[:3] == [None, None, "same_meaning"]
+    alike = Dataset.of([Example("荷物が届かない。", "配送", id=id_) for id_ in ("a", "b", "c")])
+    found = [
+        r and r["filter"] for r in reject_near_duplicates(alike, 0.7, None, 2).column("rejected")
+    ]
+    assert found == [None, None, "near_duplicate"]

@@ -48,7 +48,7 @@ def _refined(
         lambda parents, n: [
             _child(e, n, texts[e.text]) if e.text in texts else None for e in parents
         ],
-        lambda data: curate(data, Curation()),
+        lambda data, first: curate(data, Curation(), first=first),
         ANALYZER,
     )
 
@@ -115,7 +115,7 @@ def test_one_of_each_family_is_kept_and_no_score_falls(chances: list[tuple[float
         0.7,
         lambda data: np.array([scores[e.text] for e in data]),
         lambda parents, n: [_child(e, n, new[old.index(e.text)]) for e in parents],
-        lambda data: data,
+        lambda data, first: data,
         ANALYZER,
     )
     kept = {e.id.removesuffix("-f1"): e.text for e in made.kept}

@@ -109,3 +109,20 @@ def test_wrong_files_get_a_sentence(content: str, said: str, tmp_path: Path) -> 
         read_annotations(path)
     with pytest.raises(JapagenError, match="no file"):
         read_annotations(tmp_path / "absent.json")
+
+
+def test_every_tie_is_listed_and_a_renamed_question_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    tasks = to_label_studio(DATA)
+    done = annotated(tasks, [["配送", "返品"], ["配送"], [REJECT, "配送"]])
+    path.write_text(json.dumps(done, ensure_ascii=False), encoding="utf-8")
+    with pytest.raises(JapagenError, match="a tie on 2:") as caught:
+        read_annotations(path)
+    assert "a: 返品, 配送" in caught.value.message
+    assert "c: 使えない, 配送" in caught.value.message
+    for task in done:
+        for annotation in task["annotations"]:
+            annotation["result"][0]["from_name"] = "分類"
+    path.write_text(json.dumps(done, ensure_ascii=False), encoding="utf-8")
+    with pytest.raises(JapagenError, match="found answers to 分類 alone"):
+        read_annotations(path)

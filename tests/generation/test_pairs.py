@@ -12,10 +12,11 @@ from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.data.dataset import Dataset
 from japagen.llm.backend import Answer, Request
+from japagen.pipeline.context import TaskContext
 from japagen.pipeline.preview import all_requests
 from japagen.pipeline.run import run
 from japagen.pipeline.run_directory import Run
-from japagen.pipeline.steps.generate import find_registers, load_analyzer, plan
+from japagen.pipeline.steps.generate import plan
 from tests.conftest import write_jsonl
 from tests.scripted import ScriptedGenerator
 
@@ -181,6 +182,23 @@ def test_a_second_run_asks_nothing(tmp_path: Path, tiny_encoder: str) -> None:
     assert again.asked == []
 
 
+def test_personal_data_of_a_first_text_is_masked_before_its_second_is_asked_for(
+    tmp_path: Path, tiny_encoder: str
+) -> None:
+    curation = {"register_miss": "ignore", "personal_data": "mask"}
+    task = pair_task(tmp_path, tiny_encoder, curation=curation)
+
+    def with_number(request: Request) -> str:
+        number = "" if request.label else f"電話は090-1234-{request.seed % 9000 + 1000}です。"
+        return write_pair(request) + number
+
+    generator = ScriptedGenerator(with_number)
+    made = _made(task, tmp_path, generator)
+    assert _seconds(generator)
+    assert not [r for r in _seconds(generator) if "090-1234-" in str(r.prompt)]
+    assert not [text for text in made.texts if "090-1234-" in text]
+
+
 def test_pairs_need_no_gold(tmp_path: Path, tiny_encoder: str) -> None:
     task = pair_task(tmp_path, tiny_encoder, gold=None)
     generator = ScriptedGenerator(write_pair)
@@ -192,12 +210,12 @@ def test_pairs_need_no_gold(tmp_path: Path, tiny_encoder: str) -> None:
 
 def test_what_would_be_asked_counts_both_turns(tmp_path: Path, tiny_encoder: str) -> None:
     task, generator = pair_task(tmp_path, tiny_encoder), ScriptedGenerator(write_pair)
-    data = load_data(task)
-    assert len(plan(task, data, generator.info)) == 10
-    counts = Counter(r.label for r in all_requests(task, data, generator.info))
+    context = TaskContext.open(task, load_data(task))
+    assert len(plan(context, generator.info)) == 10
+    counts = Counter(r.label for r in all_requests(context, generator.info))
     assert counts == {"": 10, **dict.fromkeys(task.labels, 10)}
-    assert data.gold is not None
-    assert find_registers(data.gold, load_analyzer(task)).is_pair
+    assert context.gold is not None
+    assert context.gold.is_pair
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen.config.task import Task
-from japagen.data.dataset import Dataset, Example
-from japagen.data.folds import BLOCKS, LEAST_TO_HOLD_OUT, gold_blocks
+from japagen.data.dataset import BLOCKS, LEAST_TO_HOLD_OUT, Dataset, Example, gold_blocks
 from japagen.generation.shots import ShotSets
 from japagen.japanese.registers import Register
 

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.data.dataset import Dataset, Example
-from japagen.data.folds import gold_blocks
+from japagen.data.dataset import Dataset, Example, gold_blocks
 from japagen.gradmm.target import (
     TARGETS,
     GradientTarget,

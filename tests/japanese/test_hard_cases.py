@@ -6,7 +6,7 @@ import pytest
 
 from japagen.japanese.register.detector import analyze_register
 
-KEIGO = {"s": "sonkeigo", "1": "kenjogo1", "2": "kenjogo2", "b": "bikago"}
+KEIGO = {"s": "sonkeigo", "1": "kenjogo1", "2": "kenjogo2", "b": "bikago", "g": "gozaru"}
 NAMED = {"spoken", "written", "dialect", "double_keigo"}
 
 

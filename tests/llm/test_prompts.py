@@ -9,6 +9,7 @@ import pytest
 from japagen.data.files import resource_dir
 from japagen.errors import JapagenError
 from japagen.japanese.register.detector import analyze_register
+from japagen.japanese.register.lint import check_keigo
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.llm.backend import Message
 from japagen.llm.prompts import SHOWN, PromptLibrary, builtin_prompts
@@ -75,6 +76,7 @@ def test_every_preset_is_described() -> None:
 def test_examples_are_in_the_register_they_stand_for(name: str) -> None:
     for example in builtin_prompts().registers[name]["examples"]:
         assert analyze_register(example).register.name == name, example
+        assert check_keigo(example) == []
 
 
 @pytest.fixture
@@ -158,3 +160,41 @@ def test_a_hash_changes_with_what_an_included_template_includes(own_prompts: Pat
     path = own_prompts / "knowledge_clause.chat.j2"
     path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
     assert PromptLibrary(own_prompts).template_hash("few_shot.chat") != before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{{ label + 1 }}",
+        "{{ 1 / 0 }}",
+        "{{ '%d'|format(label) }}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 'a' * 10**10 }}",
+        "{{ 'a' * 10000000000 }}",
+        "{{ 9 ** 9 ** 9 }}",
+        "{{ [label] * 99999999 }}",
+        "{% include 'few_shot.document.j2' %}",
+        "{{ range(10**9)|list }}",
+    ],
+)
+def test_a_template_that_fails_or_does_not_end_is_named(own_prompts: Path, content: str) -> None:
+    (own_prompts / "few_shot.document.j2").write_text(content, encoding="utf-8")
+    with pytest.raises(JapagenError, match=r"few_shot\.document\.j2 cannot be rendered"):
+        PromptLibrary(own_prompts).render("few_shot", "document", VARIABLES)
+
+
+def test_a_template_that_includes_itself_has_no_hash(own_prompts: Path) -> None:
+    path = own_prompts / "few_shot.document.j2"
+    path.write_text("{% include 'few_shot.document.j2' %}", encoding="utf-8")
+    with pytest.raises(JapagenError, match="includes itself"):
+        PromptLibrary(own_prompts).template_hash("few_shot.document")
+
+
+def test_templates_in_another_encoding_are_named(own_prompts: Path) -> None:
+    for name in ("few_shot.document.j2", "registers.yaml"):
+        (own_prompts / name).write_bytes("返品".encode("cp932"))
+        with pytest.raises(JapagenError, match=rf"{name} to be UTF-8"):
+            PromptLibrary(own_prompts).render("few_shot", "document", VARIABLES)
+    (own_prompts / "registers.yaml").write_text("- a\n", encoding="utf-8")
+    with pytest.raises(JapagenError, match="incomplete"):
+        PromptLibrary(own_prompts)

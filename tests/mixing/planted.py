@@ -7,8 +7,7 @@ from functools import cache
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from japagen.data.dataset import Dataset, Example
-from japagen.data.folds import gold_blocks
+from japagen.data.dataset import Dataset, Example, gold_blocks
 from japagen.mixing.cross_validation import Evidence, Floats, Ints, gather
 
 LABELS = ["赤", "青", "黄"]

@@ -13,6 +13,8 @@ from japagen.data.formats import read_examples
 from japagen.errors import JapagenError
 from japagen.evaluation.drift import Profile
 from japagen.llm.backend import Answer, Request
+from japagen.training import encoder, trainer
+from japagen.training.encoder import load_encoder
 from tests.conftest import write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
 
@@ -161,6 +163,39 @@ def test_failed_requests_are_named_and_tried_again(task: Task, tmp_path: Path) -
     assert run.metrics["counts"]["failed"] == 0
 
 
+def test_a_failed_request_has_the_latest_reason(task: Task, tmp_path: Path) -> None:
+    for status in ("HTTP 500", "HTTP 429"):
+
+        def flaky(request: Request, status: str = status) -> str | Answer:
+            if request.label == "返品":
+                return Answer(request.id, "", "error", error=status)
+            return write_text(request)
+
+        run, _, _ = _run(
+            task, tmp_path / "run", generator=ScriptedGenerator(flaky), until="generate"
+        )
+        details = {e.rejected.detail for e in run.after("generate") if e.rejected}
+        assert details == {status}
+
+
+def test_the_encoder_is_loaded_once_before_training(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    for module in (encoder, trainer):
+
+        def load(name: str, **how: Any) -> Any:
+            read.append(name)
+            return load_encoder(name, **how)
+
+        monkeypatch.setattr(module, "load_encoder", load)
+    compared = _changed(task, "curation", max_meaning_similarity=0.9999)
+    _run(compared, tmp_path / "run", until="align")
+    assert read == [task.training.encoder]
+    _run(compared, tmp_path / "run", until="align")
+    assert len(read) == 1
+
+
 def _politely(request: Request) -> str:
     """Writes plain text, whatever was asked for, and rewrites into polite text."""
     if request.template.startswith("rewrite"):
@@ -283,6 +318,8 @@ def test_the_share_follows_from_how_many_texts_there_are_and_how_reliable(
 ) -> None:
     task = _changed(task, "training", synthetic_share="auto")
     task = _changed(task, "generation", per_label=24, shots=2)
+    # The scripted texts as they are: to an untrained encoder, rewritten ones are off topic.
+    task = _changed(task, "curation", register_miss="ignore")
     task = task.model_copy(update={"mixing": task.mixing.model_copy(update={"repeats": 1})})
     run, heard, _ = _run(task, tmp_path / "run")
     mix = run.metrics["mix"]

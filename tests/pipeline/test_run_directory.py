@@ -142,18 +142,40 @@ def test_a_stage_whose_directory_lost_bytes_runs_again(tmp_path: Path) -> None:
     assert len(times) == 2
 
 
+def test_a_directory_belongs_to_the_stage_that_left_it_last(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run", "t")
+    made: list[str] = []
+
+    def stage(name: str) -> None:
+        def save(path: Path, value: str) -> None:
+            write_json(path, value)
+            run.file("model").mkdir(exist_ok=True)
+            run.file("model", "weights").write_text(name, encoding="utf-8")
+
+        def make() -> str:
+            made.append(name)
+            return name
+
+        run.stage(name, {}, [f"{name}.json", "model"], make, save, read_json)
+
+    for name in ("train-0", "train-0", "train-1", "train-0"):
+        stage(name)
+    assert made == ["train-0", "train-1", "train-0"]
+    assert run.file("model", "weights").read_text(encoding="utf-8") == "train-0"
+
+
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run", "t")
     run.release()
-    (tmp_path / "run" / ".aligned.parquet.ab12cd_9").write_bytes(b"PAR")
-    (tmp_path / "run" / ".model.ab12cd_9").mkdir()
-    (tmp_path / "run" / ".model.ab12cd_9" / "w").write_bytes(b"w")
+    (tmp_path / "run" / ".aligned.parquet.ab12cd_9.japagen-part").write_bytes(b"PAR")
+    (tmp_path / "run" / ".model.ab12cd_9.japagen-part").mkdir()
+    (tmp_path / "run" / ".model.ab12cd_9.japagen-part" / "w").write_bytes(b"w")
     RunDirectory(tmp_path / "run", "t")
     assert {p.name for p in (tmp_path / "run").iterdir()} == {".lock", "run.json"}
 
 
 def test_a_directory_that_was_killed_at_its_first_step_is_no_foreign_one(tmp_path: Path) -> None:
-    (tmp_path / ".run.json.ab12cd_9").write_bytes(b"{")
+    (tmp_path / ".run.json.ab12cd_9.japagen-part").write_bytes(b"{")
     RunDirectory(tmp_path, "t")
     assert (tmp_path / "run.json").is_file()
 

@@ -232,8 +232,9 @@ def _refused(small: dict[str, Any], out: Path, message: str) -> None:
         ([], "empty file|found none"),
         (
             [
+                # As japagen writes it: in other files the column means nothing.
                 {
-                    **{"text": "荷物です。", "label": "配送"},
+                    **Dataset.of([Example("荷物です。", "配送")]).table.to_pylist()[0],
                     "rejected": {"filter": "too_short", "value": 1, "threshold": 6, "detail": ""},
                 }
             ],

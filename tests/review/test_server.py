@@ -166,6 +166,11 @@ def test_answers_of_an_annotation_tool_become_decisions(run_path: Path, tmp_path
             record["responses"] = {"label": [{"value": answers[record["id"]], "user_id": "u"}]}
     records.append({**records[0], "id": "elsewhere", "responses": {"label": [{"value": "配送"}]}})
     path = tmp_path / "records.json"
+    wrong = [{**r, "responses": {"label": [{"value": "請求"}]}} for r in records[:2]]
+    path.write_text(json.dumps([*records[2:], *wrong]), encoding="utf-8")
+    code, _, err = japagen("data", "review", run_path, "--import", path)
+    assert (code, err.count("'請求'"), "Nothing was taken in" in err) == (2, 2, True)
+    assert decisions_of(run_path) == {}
     path.write_text(json.dumps(records), encoding="utf-8")
     code, out, err = japagen("data", "review", run_path, "--import", path, "--json")
     assert (code, "3 answers taken, 1 not of this run" in err) == (0, True), err

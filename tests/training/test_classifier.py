@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +200,95 @@ def test_what_cannot_be_used_is_refused(
         Classifier(classifier.model, None, ["a"], out_of_fold=[(0.9, False)]).confidence_for(1)
     with pytest.raises(JapagenError, match=r"found no japagen\.json"):
         Classifier.load(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def short(encoder: Encoder) -> Classifier:
+    return train(None, _gold(), encoder=encoder, settings=Training(max_length=24))
+
+
+def test_a_long_text_is_read_in_parts(short: Classifier) -> None:
+    parts = ["荷物がまだ届いていません。", "再配達をお願いします。", "サイズを交換できますか。"]
+    assert short._in_parts("".join(parts)) == ["".join(parts[:1]), parts[1], parts[2]]
+    whole = short.predict(["".join(parts), parts[0]])
+    assert [p.parts for p in whole] == [3, 1]
+    each = short.probabilities(parts)
+    lengths = np.array([len(row["input_ids"]) for row in short.encode(parts)])
+    np.testing.assert_allclose(
+        list(whole[0].probabilities.values()), lengths @ each / lengths.sum(), atol=1e-6
+    )
+    # What only the last sentence says is heard.
+    other = short.probabilities(["".join([*parts[:2], "届け先の住所を変えたい。"])])
+    assert not np.allclose(other, short.probabilities(["".join(parts)]), atol=1e-6)
+
+
+@given(st.text("荷物が届。\n", max_size=200))
+def test_parts_are_all_of_a_text_and_fit(short: Classifier, text: str) -> None:
+    parts = short._in_parts(text)
+    assert "".join(parts).split() == text.split() or not text.strip()
+    assert all(len(row["input_ids"]) <= 24 for row in short.encode(parts or [""]))
+    assert short.probabilities([text]).shape == (1, 2)
+
+
+def test_what_is_no_text_has_no_label(short: Classifier) -> None:
+    texts = ["荷物", "", None, float("nan"), " \u200b\n", "返品"]
+    found = short.predict(texts)  # type: ignore[arg-type]
+    assert [p.label is None for p in found] == [False, True, True, True, True, False]
+    assert found[1].probabilities == {}
+    assert found[0] == short.predict(["荷物"])[0]
+    assert short.predict([]) == []
+
+
+def test_characters_that_nobody_sees_change_nothing(short: Classifier) -> None:
+    one, other = short.probabilities(["荷物の配達日", "荷\u200b物の\ufe00配達日\u2060"])
+    np.testing.assert_allclose(one, other)
+
+
+def test_the_scope_is_saved_and_told(short: Classifier, encoder: Encoder, tmp_path: Path) -> None:
+    assert short.scope is not None
+    assert len(short.scope.vectors) == len(_gold())
+    texts = [*GOLD["配送"], "Franz jagt im komplett verwahrlosten Taxi quer durch Bayern"]
+    told = [p.out_of_scope for p in short.predict(texts)]
+    assert told == [False] * len(GOLD["配送"]) + [True]
+    short.save(tmp_path / "model")
+    again = Classifier.load(tmp_path / "model")
+    assert [p.out_of_scope for p in again.predict(texts)] == told
+    uncalibrated = train(None, _gold(), encoder=encoder, settings=HEAD, calibrated=False)
+    assert uncalibrated.scope is None
+    assert uncalibrated.predict(texts[:1])[0].out_of_scope is None
+
+
+def test_code_in_a_directory_is_not_run_nor_asked_about(
+    short: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model"
+    short.save(path)
+    config = json.loads((path / "config.json").read_text("utf-8"))
+    config |= {
+        "model_type": "stranger",
+        "auto_map": {
+            "AutoConfig": "strange.StrangeConfig",
+            "AutoModelForSequenceClassification": "strange.StrangeModel",
+        },
+    }
+    (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    marker = tmp_path / "ran"
+    (path / "strange.py").write_text(f"open({str(marker)!r}, 'w').close()\n", encoding="utf-8")
+
+    def ask(*_: object) -> str:
+        raise AssertionError("asked on standard input")
+
+    monkeypatch.setattr("builtins.input", ask)
+    with pytest.raises(JapagenError):
+        Classifier.load(path)
+    assert not marker.exists()
+
+
+def test_pairs_that_are_cut_are_told(encoder: Encoder) -> None:
+    rows = [Example(text, label, text_pair=text) for label, texts in GOLD.items() for text in texts]
+    made = train(None, Dataset.of(rows), encoder=encoder, settings=Training(max_length=16))
+    assert made.is_bi_encoder
+    found = made.predict(["荷物", "荷物", "荷物"], ["返品", "返品" * 20, ""])
+    assert [p.cut for p in found] == [False, True, False]
+    assert [p.label is None for p in found] == [False, False, True]
+    assert found[0].out_of_scope is None

@@ -15,8 +15,14 @@ from typing import Any
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.register.keico import KeicoEstimate, keico_model, register_features
 from japagen.japanese.register.keigo import OwnHonorifics, check_honorifics, find_keigo
-from japagen.japanese.register.rules import Evidence, SentenceStyle, Words, read_sentence
-from japagen.japanese.register.spoken import CASUAL_ORTHOGRAPHY, find_speech
+from japagen.japanese.register.rules import (
+    Evidence,
+    SentenceStyle,
+    Words,
+    has_old_kana,
+    read_sentence,
+)
+from japagen.japanese.register.spoken import CASUAL_SIGNS, find_speech
 from japagen.japanese.registers import KEIGO_ORDER, Channel, Keigo, Register, Style
 
 _JAPANESE = re.compile("[ぁ-ゖァ-ヺー々一-鿿]")
@@ -33,8 +39,8 @@ class RegisterReport:
         register: The register as a whole.
         evidence: Forms found, in the order of the text.
         sentences: The style of each sentence.
-        keico: KeiCO's level and flags as a linear model estimates them; None for a text
-            without Japanese.
+        keico: KeiCO's level and flags as a linear model estimates them, whichever forms were
+            found; None where the style is unknown.
         why: Why the style is unknown, or where it changes when mixed; else empty.
     """
 
@@ -47,7 +53,7 @@ class RegisterReport:
 
     @property
     def keico_level(self) -> int | None:
-        """1 (most honorific) to 4 (casual) on KeiCO's scale; None without Japanese."""
+        """1 (most honorific) to 4 (casual) on KeiCO's scale; None where the style is unknown."""
         return self.keico.level if self.keico else None
 
     @property
@@ -71,19 +77,22 @@ class RegisterReport:
         return self.register.dialect
 
     @property
-    def sonkeigo(self) -> bool:
-        """KeiCO's 尊敬語 flag as estimated; `keigo` has the forms found."""
-        return self.keico is not None and self.keico.is_sonkeigo
+    def sonkeigo(self) -> tuple[Evidence, ...]:
+        """The forms of 尊敬語 found for certain, each with its place; empty without one."""
+        return self._forms("sonkeigo")
 
     @property
-    def kenjogo(self) -> bool:
-        """KeiCO's 謙譲語 flag (I or II) as estimated; `keigo` has the forms found."""
-        return self.keico is not None and self.keico.is_kenjogo
+    def kenjogo(self) -> tuple[Evidence, ...]:
+        """The forms of 謙譲語 (I or II) found for certain, each with its place."""
+        return self._forms("kenjogo1", "kenjogo2")
 
     @property
-    def bikago(self) -> bool:
-        """True when 美化語 was found."""
-        return "bikago" in self.keigo
+    def bikago(self) -> tuple[Evidence, ...]:
+        """The forms of 美化語 found for certain, each with its place."""
+        return self._forms("bikago")
+
+    def _forms(self, *kinds: str) -> tuple[Evidence, ...]:
+        return tuple(e for e in self.evidence if e.certain and e.kind in kinds)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping."""
@@ -91,8 +100,9 @@ class RegisterReport:
             "text": self.text,
             **self.register.to_dict(),
             "keico_level": self.keico_level,
-            "sonkeigo": self.sonkeigo,
-            "kenjogo": self.kenjogo,
+            "keico": self.keico._asdict() if self.keico else None,
+            "sonkeigo": [e.to_dict() for e in self.sonkeigo],
+            "kenjogo": [e.to_dict() for e in self.kenjogo],
             "why": self.why,
             "sentences": [s._asdict() for s in self.sentences],
             "evidence": [e.to_dict() for e in self.evidence],
@@ -137,12 +147,7 @@ class RegisterAnalyzer:
 
     def analyze(self, text: str) -> RegisterReport:
         """Finds the register of one text; see `analyze_register`."""
-        words = Words(text, self.tagger)
-        evidence, sentences = find_register_signs(words, self._own)
-        keico = None
-        if _JAPANESE.search(words.text):
-            keico = keico_model().estimate(register_features(words, evidence, sentences))
-        return _report(words.text, evidence, sentences, keico)
+        return next(self.analyze_all([text]))
 
     def analyze_all(self, texts: Iterable[str]) -> Iterator[RegisterReport]:
         """Yields the register of each text in turn, faster than one call a text.
@@ -156,8 +161,7 @@ class RegisterAnalyzer:
             features = (register_features(w, *s) for w, s in zip(batch, signs, strict=True))
             estimates = keico_model().estimate_all(features)
             for words, (evidence, sentences), keico in zip(batch, signs, estimates, strict=True):
-                japanese = _JAPANESE.search(words.text)
-                yield _report(words.text, evidence, sentences, keico if japanese else None)
+                yield _report(words.text, evidence, sentences, keico)
 
 
 def analyze_register(
@@ -208,7 +212,7 @@ def _report(
     text: str,
     evidence: tuple[Evidence, ...],
     sentences: tuple[SentenceStyle, ...],
-    keico: KeicoEstimate | None,
+    keico: KeicoEstimate,
 ) -> RegisterReport:
     style, why = style_of_signs(text, evidence, sentences)
     certain: set[str] = {e.kind for e in evidence if e.certain}
@@ -218,7 +222,8 @@ def _report(
         channel=_channel(style, certain),
         dialect="dialect" in certain,
     )
-    return RegisterReport(text, register, evidence, sentences, keico, why)
+    estimate = None if style == "unknown" else keico
+    return RegisterReport(text, register, evidence, sentences, estimate, why)
 
 
 def find_register_signs(
@@ -239,15 +244,20 @@ def style_of_signs(
 ) -> tuple[Style, str]:
     """Returns a text's style from `find_register_signs`, and why it is unknown or mixed."""
     style, why = _style_of_text(text, sentences)
-    if style == "da" and any(e.rule in CASUAL_ORTHOGRAPHY for e in evidence):
-        style = "kudaketa"
+    if style in ("da", "dearu", "unknown", "kudaketa") and has_old_kana(text):
+        return "bungo", ""
+    signs = style in ("da", "unknown") and any(
+        e.rule in CASUAL_SIGNS or (e.kind == "dialect" and style == "unknown") for e in evidence
+    )
+    if signs and _JAPANESE.search(text):
+        return "kudaketa", ""
     return style, why
 
 
 def _channel(style: Style, certain: set[str]) -> Channel:
     if "spoken" in certain or style == "kudaketa":
         return "spoken"
-    return "written" if "written" in certain or style == "dearu" else "unknown"
+    return "written" if "written" in certain or style in ("dearu", "bungo") else "unknown"
 
 
 def _style_of_text(text: str, sentences: Sequence[SentenceStyle]) -> tuple[Style, str]:
@@ -262,6 +272,8 @@ def _style_of_text(text: str, sentences: Sequence[SentenceStyle]) -> tuple[Style
         return "dearu", ""
     if styles == {"da", "kudaketa"}:
         return "kudaketa", ""
+    if styles <= {"da", "dearu", "bungo"}:
+        return "bungo", ""
     first = known[0]
     other = next(s for s in known if s.style != first.style)
     place = f"{first.style} at {first.start}, {other.style} at {other.start}: "

@@ -8,28 +8,27 @@ keys and the names in the file of coefficients. Lemma 2-grams were tried and add
 from __future__ import annotations
 
 import json
-import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
 from itertools import chain, combinations
 from sys import intern
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from japagen.japanese.register.rules import Evidence, SentenceStyle, Words
-from japagen.japanese.registers import HONOURING, Style
+from japagen.japanese.registers import HONOURING
 
 Key = str | tuple[str, str, str]
 # Two forms side by side say more than each alone: 尊敬語 beside 謙譲語 is flagged as one of them.
 _PAIRED_RULES = 8
 _CHAIN = 8
-_NAMES_KEPT = 20_000
-_ANY = {style: f"any:{style}" for style in get_args(Style)}
+_PLACED = HONOURING | {"teineigo", "gozaru"}
 
 
 def name_of(key: Key) -> str:
@@ -69,102 +68,47 @@ def register_features(
 
 def _rule_features(
     words: Words, evidence: Sequence[Evidence], sentences: Sequence[SentenceStyle]
-) -> list[str]:
-    # Names are made once and kept: most texts share them, and a kept string keeps its hash.
-    names: list[str] = []
-    predicates = []
-    for _, end, style, predicate in sentences:
-        names.append(_ANY[style])
-        if predicate is not None:
-            predicates.append((predicate, end))
-            names += _inflection(words, predicate, end)
+) -> Iterator[str]:
+    predicates = [(s.predicate, s.end) for s in sentences if s.predicate is not None]
+    for sentence in sentences:
+        yield f"any:{sentence.style}"
+    for start, end in predicates:
+        yield from _inflection(words, start, end)
     last = sentences[-1].style if sentences else "none"
-    counts: dict[str, int] = {}
-    rules: set[str] = set()
-    honouring = certain = covered = 0
-    for kind, start, end, _, rule, sure in evidence:
-        counts[kind] = counts.get(kind, 0) + 1
-        final = False
-        for first, last_end in predicates:
-            if first < end <= last_end:
-                final = True
-        names += _names_of_evidence(kind, rule, sure, last, final)
-        if kind != "teineigo":
-            rules.add(rule)
+    for item in evidence:
+        kind, rule, certain = item.kind, item.rule, int(item.certain)
+        yield f"rule:{kind}:{rule}:{certain}"
+        yield f"kind:{kind}:{certain}"
         if kind in HONOURING:
-            honouring += 1
-            certain += sure
-            covered += end - start
-    if len(rules) > 1:
-        names += _names_of_pairs(tuple(sorted(rules)[:_PAIRED_RULES]))
-    for name, count in counts.items():
-        names += _names_of_count(name, min(count, 4))
-    share = covered * 6 // max(1, len(words.text))
-    names += _names_of_text(
-        last,
-        min(len(sentences), 4),
-        min(honouring, 5),
-        min(certain, 4),
-        share,
-        min(8, len(words) // 3),
-    )
-    return names
+            yield f"rule+style:{rule}|{last}"
+        if kind in _PLACED:
+            final = any(start < item.end <= end for start, end in predicates)
+            place = "final" if final else "before"
+            yield f"{place}:{kind}:{rule}"
+            yield f"{place}:{kind}:{certain}"
+    rules = sorted({e.rule for e in evidence if e.kind != "teineigo"})[:_PAIRED_RULES]
+    yield from (f"pair:{a}&{b}" for a, b in combinations(rules, 2))
+    for kind, count in Counter(e.kind for e in evidence).items():
+        yield from (f"count:{kind}>={n}" for n in range(1, min(count, 4) + 1))
+    honours = [e for e in evidence if e.kind in HONOURING]
+    several, certain = min(len(honours), 4), min(sum(e.certain for e in honours), 4)
+    yield from (f"count:honouring>={n}" for n in range(1, min(len(honours), 5) + 1))
+    yield f"style:{last}"
+    yield f"sentences:{min(len(sentences), 4)}"
+    yield f"honouring+style:{several}|{last}"
+    yield f"certain+style:{certain}|{last}"
+    yield f"honouring+certain:{several}|{certain}"
+    yield f"covered:{sum(e.end - e.start for e in honours) * 6 // max(1, len(words.text))}"
+    yield f"words:{min(8, len(words) // 3)}"
 
 
 def _inflection(words: Words, predicate: int, end: int) -> tuple[str, ...]:
     """Returns the head of a predicate and what follows it: 〜て いただけ ます か."""
     first = bisect_left(words.starts, predicate)
     last = min(bisect_left(words.starts, end), first + _CHAIN)
-    return _names_of_inflection(
-        tuple([m.shape for m in words.morphemes[first:last] if m.pos1 != "補助記号"])
-    )
-
-
-@lru_cache(_NAMES_KEPT)
-def _names_of_inflection(shapes: tuple[str, ...]) -> tuple[str, ...]:
-    head, *rest = shapes
+    head, *rest = [m.shape for m in words.morphemes[first:last] if m.pos1 != "補助記号"]
     inflection = " ".join(rest)
     return f"head:{head}", f"inflection:{inflection}", f"predicate:{head} {inflection}"
-
-
-@lru_cache(_NAMES_KEPT)
-def _names_of_evidence(
-    kind: str, rule: str, certain: bool, last: str, final: bool
-) -> tuple[str, ...]:
-    names = [f"rule:{kind}:{rule}:{int(certain)}", f"kind:{kind}:{int(certain)}"]
-    if kind in HONOURING:
-        names.append(f"rule+style:{rule}|{last}")
-    if kind in HONOURING or kind == "teineigo":
-        place = "final" if final else "before"
-        names += [f"{place}:{kind}:{rule}", f"{place}:{kind}:{int(certain)}"]
-    return tuple(names)
-
-
-@lru_cache(_NAMES_KEPT)
-def _names_of_pairs(rules: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"pair:{a}&{b}" for a, b in combinations(rules, 2))
-
-
-@lru_cache(_NAMES_KEPT)
-def _names_of_count(kind: str, count: int) -> tuple[str, ...]:
-    return tuple(f"count:{kind}>={n}" for n in range(1, count + 1))
-
-
-@lru_cache(_NAMES_KEPT)
-def _names_of_text(
-    last: str, sentences: int, honouring: int, certain: int, covered: int, words: int
-) -> tuple[str, ...]:
-    several = min(honouring, 4)
-    return (
-        f"style:{last}",
-        f"sentences:{sentences}",
-        *_names_of_count("honouring", honouring),
-        f"honouring+style:{several}|{last}",
-        f"certain+style:{certain}|{last}",
-        f"honouring+certain:{several}|{certain}",
-        f"covered:{covered}",
-        f"words:{words}",
-    )
 
 
 # KeiCO's politeness level and flags from a linear model over morphemes and found forms.
@@ -224,22 +168,7 @@ class KeicoModel:
 
     def estimate(self, features: Iterable[Key]) -> KeicoEstimate:
         """Scores one text's features; unknown and repeated ones count for nothing."""
-        rows: set[int | None] = set(map(self.index.get, features))
-        rows.discard(None)
-        total = self.weights.take(cast(list[int], list(rows)), axis=0).sum(axis=0).tolist()
-        # Plain floats: numpy's overhead on eight numbers would dominate.
-        scale = max(1, len(rows)) ** -LENGTH_POWER
-        scores = [t * scale + b for t, b in zip(total, self.bias.tolist(), strict=True)]
-        levels, kinds = _softmax(scores[: len(LEVELS)]), _softmax(scores[len(LEVELS) :])
-        sonkeigo, kenjogo = kinds[_SONKEIGO], kinds[_KENJOGO]
-        return KeicoEstimate(
-            LEVELS[levels.index(max(levels))],
-            (levels[0], levels[1], levels[2], levels[3]),
-            sonkeigo,
-            kenjogo,
-            sonkeigo > self.thresholds[0],
-            kenjogo > self.thresholds[1],
-        )
+        return self.estimate_all([features])[0]
 
     def estimate_all(self, texts: Iterable[Iterable[Key]]) -> list[KeicoEstimate]:
         """Scores the features of many texts, which costs less a text than one at a time."""
@@ -254,7 +183,7 @@ class KeicoModel:
         if not counts:
             return []
         scores = self._sums(rows, counts) + self.bias
-        levels, kinds = _softmaxes(scores[:, : len(LEVELS)]), _softmaxes(scores[:, len(LEVELS) :])
+        levels, kinds = _softmax(scores[:, : len(LEVELS)]), _softmax(scores[:, len(LEVELS) :])
         best = levels.argmax(axis=1).tolist()
         sonkeigo, kenjogo = kinds[:, _SONKEIGO], kinds[:, _KENJOGO]
         columns = (
@@ -282,14 +211,7 @@ class KeicoModel:
         return scaled
 
 
-def _softmax(scores: list[float]) -> list[float]:
-    highest = max(scores)
-    powers = [math.exp(score - highest) for score in scores]
-    norm = sum(powers)
-    return [power / norm for power in powers]
-
-
-def _softmaxes(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _softmax(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return shares

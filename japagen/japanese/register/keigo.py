@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.resources import files
 
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.morphology import Tagger
@@ -58,7 +60,7 @@ def check_honorifics(classes: object, where: str = "the list of honorifics") -> 
     Raises:
         JapagenError: If it is no mapping, or a class is none of the four.
     """
-    known: dict[str, Keigo] = {name: name for name in KEIGO_ORDER}
+    known: dict[str, Keigo] = {name: name for name in KEIGO_ORDER if name != "gozaru"}
     if not isinstance(classes, Mapping):
         raise JapagenError(
             f"Expected {where} to map words to classes, found {type(classes).__name__}.",
@@ -74,63 +76,46 @@ def check_honorifics(classes: object, where: str = "the list of honorifics") -> 
     return {str(word): known[kind] for word, kind in classes.items()}
 
 
+@cache
+def _word_lists() -> dict[str, frozenset[str]]:
+    """Reads ``words.txt``: a name and a colon, then words, on as many lines as they take."""
+    lists: dict[str, list[str]] = {}
+    words: list[str] = []
+    for line in (
+        files("japagen.japanese.register").joinpath("words.txt").read_text("utf-8").split("\n")
+    ):
+        if line and not line.startswith(("#", " ")):
+            name, _, line = line.partition(":")
+            words = lists.setdefault(name, [])
+        if not line.startswith("#"):
+            words += line.split()
+    return {name: frozenset(listed) for name, listed in lists.items()}
+
+
+def word_list(name: str) -> frozenset[str]:
+    """Returns one of the lists in ``words.txt``."""
+    return _word_lists()[name]
+
+
 def lemmas(listed: str) -> frozenset[str]:
     """Returns the lemmas of a list separated by spaces."""
     return frozenset(listed.split())
 
 
-SONKEIGO_VERBS = frozenset({"いらっしゃる", "仰る", "為さる", "召し上がる", "下さる", "遊ばす"})
-KENJOGO1_VERBS = frozenset(
-    {"伺う", "申し上げる", "存じ上げる", "頂く", "差し上げる", "承る", "賜わる", "畏まる"}
-)
-KENJOGO1_NOUNS = frozenset(
-    {"拝見", "拝聴", "拝借", "拝読", "拝受", "拝察", "拝謁", "拝眉", "拝命", "頂戴"}
-)
-RESPECTFUL_NOUNS = lemmas(
-    "貴社 御社 貴校 貴殿 貴店 貴行 貴院 貴団体 貴職 貴兄 貴女 貴誌 貴紙 貴国 御中 令嬢 "
-    "令息 令夫人 芳名 高配 高名 尊父 母堂 玉稿"
-)
-HUMBLE_NOUNS = lemmas(
-    "弊社 弊店 弊行 弊校 弊誌 小社 小店 小生 小職 拙著 拙宅 拙稿 拙作 拙文 拙者 愚見 愚息 "
-    "愚妻 愚考 粗品 粗茶 寸志 薄謝"
-)
-# お茶, ご褒美: the prefix makes the speaker's words graceful and honours nobody.
-BEAUTIFIED_NOUNS = lemmas(
-    "茶 菓子 酒 金 湯 水 皿 箸 米 肉 魚 寿司 弁当 味噌汁 砂糖 塩 茶碗 風呂 手洗い 便所 "
-    "トイレ-toilet 化粧 天気 正月 盆 祭り 土産 年玉 昼 腹 尻 洒落 店 花 花見 月見 布団 "
-    "釣り 小遣い 芋 雑煮 粥 惣菜 豆腐 餅 赤飯 鍋 椀 膳 刺身 漬物 新香 吸い物 汁 代わり "
-    "摘まみ 八つ 寺 宮 墓 守り 線香 経 彼岸 通夜 葬式 歳暮 中元 祝儀 褒美 馳走 近所 飯 "
-    "野菜 味噌 醤油 酢 蕎麦 饂飩 団子 煎餅 出汁 台所 勝手 札 賽銭 神輿 神籤 雛様 人形 面 "
-    "琴 稽古 習字 絵描き 使い 駄賃 勘定 相撲 見合い 洗濯 掃除 料理 勉強 買い物 散歩 昼寝 "
-    "遊戯 喋り 泊まり 参り"
-)
-BEAUTIFIED_ACTIONS = lemmas(
-    "料理 掃除 洗濯 勉強 買い物 散歩 昼寝 食事 仕事 喋る 喋り 化粧 出掛ける 参り 強請る "
-    "泊まる 泊まり 遊び 遊ぶ 遊戯 茶 見合い 絵描き 稽古 洒落 花見 月見 弁当"
-)
-# What お/ご is put before when it belongs to the person addressed.
-HONOURED_NOUNS = lemmas(
-    "名前 住所 家族 両親 主人 子息 令嬢 宅 意見 意向 希望 要望 都合 職業 出身 年齢 氏名 "
-    "芳名 自宅 自身 本人 夫妻 夫婦 一行 考え 気持ち 体 身体 顔 姿 手元 加減 病気 健康 "
-    "好意 厚意 尽力 活躍 発展 子 嬢 息子 母 父 兄 姉 年 歳 国 里 許 召し物 住まい 仕事 "
-    "怪我 様子 機嫌 身 手透き 手隙 眼鏡 目 耳 口 高名 高説 高覧 令室 親族 遺族 先祖 賢察 "
-    "胸中 心中 冥福 一同 来賓 列席 在宅 多忙 多幸 自愛 社"
-)
-HONOURED_MODIFIERS = lemmas(
-    "忙しい 美しい 若い 強い 優しい 詳しい 寂しい 早い 元気 立派 上手 綺麗 健やか 達者 "
-    "丈夫 不自由 親切 多忙 見事 存知 存じ"
-)
-HONOURED_STATES = lemmas(
-    "持つ 待つ 探す 困る 住む 住まう 泊まる 考える 使う 求める 悩む 越す 過ごす 勤める 帰る 着く"
-)
-# Nouns that end like a 連用形 but are things, so that お〜になる means "becomes".
-DERIVED_NOUN_EXCEPTIONS = lemmas("世話 馳走 邪魔 荷物 見合い 祝い 土産 仲間")
-# Greetings and fixed phrases in which the prefix honours nobody any more.
-SET_PHRASES = lemmas("疲れ 疲れる 苦労 世話 陰 蔭 互い 馳走 免 仕舞い 終い 早う 目出度い 八つ 腹")
-TITLE_EXCEPTIONS = lemmas("疲れ 苦労 世話 陰 蔭 互い 馳走 王 神 仏 有り 同")
-# What may follow お+stem to make an honorific pattern.
-PREFIX_FOLLOWERS = lemmas("下さる 為さる 為る 致す 頂く 申し上げる 願う 出来る 差し上げる 賜わる")
-
+SONKEIGO_VERBS = word_list("sonkeigo_verbs")
+KENJOGO1_VERBS = word_list("kenjogo1_verbs")
+KENJOGO1_NOUNS = word_list("kenjogo1_nouns")
+RESPECTFUL_NOUNS = word_list("respectful_nouns")
+HUMBLE_NOUNS = word_list("humble_nouns")
+BEAUTIFIED_NOUNS = word_list("beautified_nouns")
+BEAUTIFIED_ACTIONS = word_list("beautified_actions")
+HONOURED_NOUNS = word_list("honoured_nouns")
+HONOURED_MODIFIERS = word_list("honoured_modifiers")
+HONOURED_STATES = word_list("honoured_states")
+DERIVED_NOUN_EXCEPTIONS = word_list("derived_noun_exceptions")
+SET_PHRASES = word_list("set_phrases")
+TITLE_EXCEPTIONS = word_list("title_exceptions")
+PREFIX_FOLLOWERS = word_list("prefix_followers")
 
 _TE = frozenset({"て", "で"})
 # The last kana of a verb's 連用形, which turns it into a noun: 帰り, 考え, 休み.
@@ -208,7 +193,9 @@ def _kenjogo1_verb(words: Words, i: int) -> Iterator[Evidence]:
 
 def _kenjogo2_verb(words: Words, i: int) -> Iterator[Evidence]:
     # Without ます these verbs are also everyday words: 参った, 〜と申す者, 致す.
-    yield words.evidence("kenjogo2", i, i, words[i].orth_base, certain=_polite_follows(words, i))
+    on = words[i + 1].surface in _TE and words[i + 2].lemma == "居る"  # 申しておりました
+    certain = _polite_follows(words, i + 2 if on else i)
+    yield words.evidence("kenjogo2", i, i, words[i].orth_base, certain=certain)
 
 
 def _oru(words: Words, i: int) -> Iterator[Evidence]:
@@ -229,7 +216,9 @@ def _zonzuru(words: Words, i: int) -> Iterator[Evidence]:
 
 
 def _gozaru(words: Words, i: int) -> Iterator[Evidence]:
-    yield words.evidence("teineigo", i, i, "ござる")
+    # ありがとうございます and おはようございます are everyday greetings.
+    greets = words[i - 1].lemma in ("有り難う", "御早う", "お早う", "御目出度う")
+    yield words.evidence("teineigo" if greets else "gozaru", i, i, "ござる")
 
 
 def _goran(words: Words, i: int) -> Iterator[Evidence]:
@@ -243,20 +232,23 @@ def _passive(words: Words, i: int) -> Iterator[Evidence]:
         return  # おられる is found at the verb.
     if verb.lemma in SONKEIGO_VERBS:
         yield words.evidence("double_keigo", i - 1, i, f"{verb.orth_base}+れる")
-    elif verb.lemma == "成る" and words[i - 2].surface == "に" and _honoured_before(words, i - 2):
+    elif honours_once(words, i - 1):
         yield words.evidence("double_keigo", i - 1, i, "お〜になる+れる")
     elif verb.pos1 == "動詞":
         # Passive, potential and honour share this form.
         yield words.evidence("sonkeigo", i - 1, i, "れる・られる", certain=False)
 
 
-def _honoured_before(words: Words, i: int) -> bool:
-    """True when お〜 or ご覧 stands shortly before word ``i``."""
-    for j in range(i - 1, max(i - 1 - _HEAD_MAX, -1), -1):
-        if words[j].lemma in ("御", "御覧"):
+def honours_once(words: Words, i: int) -> bool:
+    """True for なる at ``i`` in お〜になる and ご覧になる; お元気になる is なる alone."""
+    if words[i].lemma != "成る" or words[i - 1].surface != "に":
+        return False
+    for j in range(i - 2, max(i - 3 - _HEAD_MAX, -1), -1):
+        if words[j].lemma == "御覧":
             return True
-        if words[j].pos1 not in ("名詞", "動詞", "助動詞"):
-            return False
+        if words[j].lemma == "御":
+            is_verb = words[j + 1].lemma != "世話" and is_action(words, j + 1, i - 1)
+            return end_of_head(words, j + 1) == i - 1 and is_verb
     return False
 
 
@@ -291,7 +283,7 @@ def _prefix(words: Words, i: int) -> Iterator[Evidence]:
     """お/ご before a verb stem or a noun, by what comes after them."""
     if words[i].pos1 != "接頭辞":
         return
-    after = _end_of_head(words, i + 1)
+    after = end_of_head(words, i + 1)
     if after == i + 1:
         return
     head = words[i + 1]
@@ -304,11 +296,13 @@ def _prefix(words: Words, i: int) -> Iterator[Evidence]:
         yield words.evidence("kenjogo1", i, after + 1, f"お目に{second.orth_base}")
     elif follower.surface == "に" and second.lemma in ("預かる", "与る"):
         yield words.evidence("kenjogo1", i, after + 1, "お〜にあずかる")
+    elif follower.surface == "に" and second.lemma == "上がる" and is_action(words, i + 1, after):
+        yield words.evidence("kenjogo1", i, after + 1, "お〜に上がる")
     elif follower.surface == "に" and second.lemma == "成る":
         yield from _o_ni_naru(words, i, after)
     elif follower.lemma in PREFIX_FOLLOWERS:
         yield from _with_auxiliary(words, i, after)
-    elif follower.ctype in ("助動詞-デス", "助動詞-ダ") and _is_stem(words, i + 1, after):
+    elif follower.ctype in ("助動詞-デス", "助動詞-ダ") and is_action(words, i + 1, after):
         # お勧めです recommends something; お待ちです honours who waits.
         waits = head.pos1 == "動詞" and head.lemma not in ("勧める", "薦める")
         sure = waits and follower.ctype == "助動詞-デス"
@@ -320,7 +314,7 @@ def _prefix(words: Words, i: int) -> Iterator[Evidence]:
         yield from _with_noun(words, i, after)
 
 
-def _end_of_head(words: Words, first: int) -> int:
+def end_of_head(words: Words, first: int) -> int:
     """Returns one past the stem or noun that starts at ``first``."""
     i = first
     while i < first + _HEAD_MAX:
@@ -340,7 +334,7 @@ def _end_of_head(words: Words, first: int) -> int:
     return i
 
 
-def _is_stem(words: Words, first: int, after: int) -> bool:
+def is_action(words: Words, first: int, after: int) -> bool:
     """True when the words are a verb's 連用形 or an action noun, not a thing (お金)."""
     last = words[after - 1]
     if last.pos1 in ("動詞", "助動詞") or last.pos3 == "サ変可能":
@@ -351,19 +345,16 @@ def _is_stem(words: Words, first: int, after: int) -> bool:
 
 
 def _o_ni_naru(words: Words, i: int, after: int) -> Iterator[Evidence]:
-    if not _is_stem(words, i + 1, after):
+    if not is_action(words, i + 1, after):
         yield from _with_noun(words, i, after)  # お金になる: something becomes money.
         return
     yield words.evidence("sonkeigo", i, after + 1, "お〜になる")
-    if words[i + 1].lemma == "召し上がる":
-        # Established by custom, says 敬語の指針.
-        yield words.evidence("double_keigo", i, after + 1, "お召し上がりになる", certain=False)
 
 
 def _with_auxiliary(words: Words, i: int, after: int) -> Iterator[Evidence]:
     follower = words[after]
     head = words[i + 1]
-    action = _is_stem(words, i + 1, after)
+    action = is_action(words, i + 1, after)
     lemma = follower.lemma
     name = f"お〜{follower.orth_base}"
     if lemma in ("下さる", "為さる"):
@@ -374,14 +365,12 @@ def _with_auxiliary(words: Words, i: int, after: int) -> Iterator[Evidence]:
     elif lemma == "為る" and head.lemma in BEAUTIFIED_ACTIONS:
         yield words.evidence("bikago", i, after - 1, "お+行為")
     elif lemma in ("為る", "出来る"):
-        sure = action and (lemma == "為る" or head.pos1 == "動詞")
+        # お願いします is what everybody says, and what cannot be done is seldom the speaker's act.
+        everyday = head.lemma in ("願う", "願い", "休む", "休み")
+        sure = action and not everyday and (lemma == "為る" or head.pos1 == "動詞")
         yield words.evidence("kenjogo1", i, after, name, certain=sure)
     elif action:
         yield words.evidence("kenjogo1", i, after, name)
-        if head.lemma == "伺う" and lemma in ("致す", "為る"):
-            yield words.evidence(
-                "double_keigo", i, after, f"お伺い{follower.orth_base}", certain=False
-            )
 
 
 def _with_noun(words: Words, i: int, after: int) -> Iterator[Evidence]:

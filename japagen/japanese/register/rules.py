@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
+from japagen.errors import JapagenError
 from japagen.japanese.morphology import Morpheme, Tagger
 from japagen.japanese.normalization import normalize
 from japagen.japanese.registers import Style
@@ -24,6 +25,17 @@ _CASUAL_TAILS = frozenset(
     {"って", "けど", "けれど", "し", "もん", "たって", "けん", "けえ", "さかい"}
 )
 _TE = frozenset({"て", "で"})
+# について and として end a heading: they are particles of more than one word.
+_TE_PARTICLES = frozenset({"つい", "関し", "対し", "おい", "とっ", "よっ", "際し", "し"})
+# What only 文語 ends a sentence with; べき and なし (異常なし) are modern.
+_BUNGO_FINALS = frozenset(
+    {"なり", "たり", "けり", "べし", "む", "らむ", "けむ", "なかれ", "たまふ"}
+)
+_OLD_KANA = re.compile(
+    "やうやう|やうな[るり]|やうに|(?:たま|給|思|云|言|笑|問|使|食|逢|会)ふ|[てにを]ゐ[るた]|ゐる|"
+    "[にて]けり|なりけり|をかし|けむ[。、]|らむ[。、]|ことなかれ|あはれ"
+)
+_QUOTED = re.compile("「[^」]*」|『[^』]*』")
 
 
 def is_polite_auxiliary(ctype: str, orth_base: str) -> bool:
@@ -51,15 +63,25 @@ def read_sentence(words: Words, first: int, last: int) -> SentenceStyle:
     end = end_of_predicate(words, first, last)
     chain, tail = _predicate(words, first, end)
     style = _style(words, first, end, chain, tail)
-    if style == "da" and not tail and any(words[i].surface[0] in _ASKS for i in range(end, last)):
+    asks = any(words[i].surface[0] in _ASKS for i in range(end, last))
+    if style == "da" and not tail and asks:
         style = "kudaketa"  # 行く？ asks by its tone; writing asks with か
+    elif style == "unknown" and asks and _asks_by_tone(words, first, end):
+        style = "kudaketa"
     predicate = words.starts[chain[0]] if chain else None
     return SentenceStyle(words.starts[first], words.ends[last - 1], style, predicate)
 
 
 def _style(words: Words, first: int, end: int, chain: list[int], tail: list[int]) -> Style:
-    if not chain or _is_greeting(words, chain):
+    # 遅れるかも, 早く言えばいいのに: the rest is left unsaid.
+    if end - first > 1 and words[end - 2].surface + words[end - 1].surface in ("かも", "のに"):
+        return "kudaketa"
+    if not chain or _is_greeting(words, chain) or _is_heading(words, first, end):
         return _style_of_fragment(words, first, end, tail)
+    final = words[chain[-1]]
+    old = final.ctype.startswith("文語") and final.surface in _BUNGO_FINALS
+    if old or words[chain[-1] - 1].surface == "べから":
+        return "bungo"
     polite = False
     for i in chain:
         word = words.padded[i]
@@ -69,11 +91,33 @@ def _style(words: Words, first: int, end: int, chain: list[int], tail: list[int]
             polite = polite or _is_polite(words, i)
     if polite:
         return "teinei"
-    if any(_is_casual_final(words, i) for i in tail) or _is_casual(words, chain, tail):
+    if any(_is_casual_final(words, i) for i in tail) or is_casual(words, chain, tail):
         return "kudaketa"
     if any(_is_dearu(words, i) for i in chain):
         return "dearu"
     return "da"
+
+
+def _asks_by_tone(words: Words, first: int, end: int) -> bool:
+    """True for 明日ひま？ and これ何の色？, said to a friend; ご用件は？ honours its hearer."""
+    if end == first or any(words[i].lemma == "御" for i in range(first, end)):
+        return False
+    return words[end - 1].pos1 in ("名詞", "代名詞", "形状詞", "接尾辞")
+
+
+def _is_heading(words: Words, first: int, end: int) -> bool:
+    """True for 税率の扱いについて, which ends in a particle and not in a request."""
+    return (
+        end - first > 2
+        and words[end - 1].surface in _TE
+        and words[end - 2].surface in _TE_PARTICLES
+        and words[end - 3].surface in ("に", "と")
+    )
+
+
+def has_old_kana(text: str) -> bool:
+    """True for forms that only 文語 spells so (思ふ, やうやう), outside quotations."""
+    return _OLD_KANA.search(_QUOTED.sub("", text)) is not None
 
 
 def _style_of_fragment(words: Words, first: int, end: int, tail: list[int]) -> Style:
@@ -190,7 +234,7 @@ def _is_casual_final(words: Words, i: int) -> bool:
     return word.pos2 == "終助詞" and word.lemma not in _NEUTRAL_FINALS
 
 
-def _is_casual(words: Words, chain: list[int], tail: list[int]) -> bool:
+def is_casual(words: Words, chain: list[int], tail: list[int]) -> bool:
     """True for contractions, bare commands and sentences that trail off."""
     for i in chain:
         word = words[i]
@@ -199,6 +243,8 @@ def _is_casual(words: Words, chain: list[int], tail: list[int]) -> bool:
         # じゃ, なきゃ, りゃ: UniDic marks fused forms; のだ said as んだ.
         if word.cform.endswith("融合") or (word.surface == "ん" and word.pos2 == "準体助詞"):
             return True
+        if word.lemma == "無い" and words[i - 1].pos2 == "接続助詞":
+            return True  # 読んでない, short for 読んでいない
         if is_dialect_copula(words, i):
             return True
     final = words[chain[-1]]
@@ -214,6 +260,7 @@ EvidenceKind = Literal[
     "kenjogo2",
     "teineigo",
     "bikago",
+    "gozaru",
     "double_keigo",
     "spoken",
     "written",
@@ -226,10 +273,6 @@ _EDGES = (_EDGE,) * 6
 _ENDS_SENTENCE = frozenset("。．.!?！？♪♫♬☆★♡♥…\U0001f3b5\U0001f3b6")
 _QUOTES = dict(zip("「『（(【〈《[", "」』）)】〉》]", strict=True))
 _CLOSING = frozenset(_QUOTES.values())
-# Without such a place a line is one sentence, and most texts are.
-_INNER_END = re.compile(
-    f"[{re.escape(''.join(_ENDS_SENTENCE))}][^{re.escape(''.join(_ENDS_SENTENCE | _CLOSING))}]"
-)
 
 
 class Evidence(NamedTuple):
@@ -292,6 +335,12 @@ def _offsets(text: str, morphemes: tuple[Morpheme, ...]) -> tuple[list[int], lis
     return starts, ends
 
 
+def normalize_lines(text: str) -> str:
+    """Normalises each line of a text; lines stay lines, and empty ones go."""
+    lines = text.splitlines()
+    return "\n".join(filter(None, map(normalize, lines))) if len(lines) > 1 else normalize(text)
+
+
 class Words:
     """The morphemes of a normalised text with their character offsets.
 
@@ -303,11 +352,13 @@ class Words:
     """
 
     def __init__(self, text: str, tagger: Tagger) -> None:
-        lines = text.splitlines()
-        if len(lines) > 1:
-            self.text = "\n".join(filter(None, map(normalize, lines)))
-        else:
-            self.text = normalize(text)
+        if not isinstance(text, str):
+            raise JapagenError(
+                f"Expected a text, found {type(text).__name__}.",
+                "Pass one string; for many texts call analyze_registers, or loop over them.",
+            )
+        self.tagger = tagger
+        self.text = normalize_lines(text)
         morphemes = tagger.tokenize(self.text)
         self.starts, self.ends = _offsets(self.text, morphemes)
         self.morphemes = morphemes
@@ -363,10 +414,6 @@ class Words:
         A sentence ends at a full stop, exclamation, question mark, note, star or heart, or at
         a line break. Quotations stay inside the sentence that quotes them.
         """
-        if not self._has_lines and not _INNER_END.search(self.text):
-            if self.count:
-                yield 0, self.count
-            return
         pairs = self.closing_quotes
         first = i = 0
         while i < self.count:

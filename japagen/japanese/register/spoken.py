@@ -15,7 +15,12 @@ _DRAWN_OUT = frozenset({"形容詞", "助詞", "助動詞", "感動詞"})
 _WRITTEN = lemmas("及び 並びに 又は 若しくは 即ち 従って 故に 尚 但し 且つ 然るに")
 _DIALECT_PARTICLES = lemmas("ねん ばい べい さかい けん けえ とん っちゃ")
 _DIALECT_AUXILIARIES = frozenset({"とる", "へん", "ちょる", "よる", "ずら", "はる", "ちゃる"})
-_DIALECT_WORDS = frozenset({"本真", "大きに", "生ら"})
+_DIALECT_WORDS = frozenset({"本真", "大きに", "生ら", "しゃあない", "せや"})
+_CASUAL_WORDS = lemmas("まじ めっちゃ めちゃ ちっちゃい でっかい やばい うざい") | {
+    "やっぱ",
+    "すげえ",
+    "すげー",
+}
 
 # A face is a bracket without letters before its eyes: (^_^) and (T_T), not (T_Shirt) or (C++).
 _PLAIN = r"()\sA-Za-z0-9ぁ-んァ-ヶ一-龠、。"
@@ -25,27 +30,15 @@ _FACE = r"(?:[\^´`∀ωдД≧≦]|T_T|;_;|-_-|>_<)"
 _ORTHOGRAPHY: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("長音", re.compile(r"ー{2,}|〜{2,}|[ぁ-ん][ぁぅぇぉ]")),
     ("顔文字", re.compile(rf"\([^{_PLAIN}]{{0,4}}{_FACE}[^()\n。]{{0,8}}\)|[mM_]\(_ _\)")),
-    ("絵文字", re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]+")),
+    ("絵文字", re.compile("[\U0001f300-\U0001faff\u2600-\u2668\u2670-\u27bf]+")),
     ("笑い", re.compile(r"\((?:笑|爆笑|爆|泣|汗)\)|(?<=[ぁ-んァ-ヶ一-龠ー!?。])w+(?![A-Za-z])")),
     ("笑い", re.compile(r"(?<=[ぁ-んー!?。])笑+(?=[。!?\s]|$)")),
     ("感嘆符", re.compile(r"[!?]{2,}")),
 )
-# No pattern above matches without one of these.
-_ORTHOGRAPHY_HINT = re.compile(
-    r"ー{2}|〜{2}|[ぁぅぇぉ()笑\U0001f300-\U0001faff\u2600-\u27bf]|[ぁ-んァ-ヶ一-龠ー!?。]w|[!?]{2}"
-)
-# Parts of speech of which only a few words are signs.
-_QUIET_CLASSES = frozenset(
-    {"名詞", "動詞", "代名詞", "形状詞", "接頭辞", "接尾辞", "連体詞", "補助記号", "記号", "空白"}
-)
-_LOUD_LEMMAS = _DIALECT_WORDS | {"有る"}
-_LOUD_SURFACES = _FILLERS | {"あ", "あか", "やろ"}
-_QUIET_WORDS = {
-    **dict.fromkeys(("を", "に", "が", "は", "も", "へ", "から", "まで", "で", "と"), ("助詞",)),
-    **dict.fromkeys(("です", "ます", "まし", "ませ", "た"), ("助動詞",)),
-}
+_QUIET_WORDS = lemmas("を に が は も へ から まで で と です ます まし ませ た 、 。")
 
-CASUAL_ORTHOGRAPHY = frozenset({"長音", "顔文字", "絵文字", "笑い"})
+# What makes a text casual that would be plain, or that has no predicate to tell by.
+CASUAL_SIGNS = frozenset({"長音", "顔文字", "絵文字", "笑い", "くだけた語"})
 
 
 def find_speech(words: Words) -> list[Evidence]:
@@ -53,15 +46,11 @@ def find_speech(words: Words) -> list[Evidence]:
     found: list[Evidence] = []
     for i, word in enumerate(words.morphemes):
         # Most words say nothing here, and calling a rule costs more than asking first.
-        if word.pos1 in _QUIET_CLASSES:
-            if word.lemma in _LOUD_LEMMAS or word.surface in _LOUD_SURFACES:
-                found.extend(_at(words, i))
-        elif word.surface not in _QUIET_WORDS or word.pos1 not in _QUIET_WORDS[word.surface]:
+        if word.surface not in _QUIET_WORDS:
             found.extend(_at(words, i))
-    if _ORTHOGRAPHY_HINT.search(words.text):
-        for rule, pattern in _ORTHOGRAPHY:
-            for match in pattern.finditer(words.text):
-                found.append(Evidence("spoken", match.start(), match.end(), match[0], rule))
+    for rule, pattern in _ORTHOGRAPHY:
+        for match in pattern.finditer(words.text):
+            found.append(Evidence("spoken", match.start(), match.end(), match[0], rule))
     return sorted(found, key=_place)
 
 
@@ -90,10 +79,16 @@ def _at(words: Words, i: int) -> Iterator[Evidence]:
         )
     elif word.lemma in _WRITTEN and word.pos1 in ("接続詞", "副詞"):
         yield words.evidence("written", i, i, "書き言葉の接続詞")
-    elif word.lemma in _DIALECT_WORDS or (
+    elif not _DIALECT_WORDS.isdisjoint((word.lemma, word.surface)) or (
         word.surface in ("ええ", "おもろい") and word.pos1 == "形容詞"
     ):
         yield words.evidence("dialect", i, i, word.surface)
+    elif (
+        not _CASUAL_WORDS.isdisjoint((word.lemma, word.surface))
+        or word.surface == "ぽ"
+        or (word.surface == "草" and words[i + 1].surface[:1] == "w")
+    ):
+        yield words.evidence("spoken", i, i, "くだけた語")
     elif word.surface == "あか" and words[i + 1].surface in ("ん", "へん"):
         yield words.evidence("dialect", i, i + 1, "あかん")
     elif word.surface == "やろ" and words[i - 1].pos1 in ("副詞", "名詞", "代名詞", "形容詞"):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from japagen.errors import JapagenError, nearest
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.register.detector import find_register_signs, style_of_signs
-from japagen.japanese.register.rules import Evidence, SentenceStyle, Words, is_polite_auxiliary
+from japagen.japanese.register.rules import Evidence, Words, is_polite_auxiliary
 from japagen.japanese.registers import HONOURING, Style
-from japagen.japanese.style.edits import Edit, RefusedError, apply
-from japagen.japanese.style.to_casual import casual_edits, request_edits
+from japagen.japanese.style.conjugation import Edit, RefusedError, apply
+from japagen.japanese.style.to_casual import casual_edits, phrase_edits
 from japagen.japanese.style.to_plain import plain_edits, refuse_hearers_forms
 from japagen.japanese.style.to_polite import polite_edits
 
@@ -22,7 +23,7 @@ _CONTENT = frozenset({"名詞", "代名詞", "動詞", "形容詞", "形状詞",
     {"連体詞", "接続詞", "感動詞", "接頭辞"}
 )
 # Words that come and go with an ending: ありません is ない, 行ってる is 行っている.
-_LIGHT = frozenset({"有る", "無い", "為る", "居る", "置く", "仕舞う"})
+_LIGHT = frozenset({"有る", "無い", "為る", "居る", "置く", "仕舞う", "らん"})
 _PLAIN: frozenset[Style] = frozenset({"da", "dearu"})
 
 
@@ -32,11 +33,14 @@ class Conversion:
 
     Attributes:
         text: The converted text; empty when refused.
-        refused: Why it was refused, and at which words; empty when converted.
+        refused: Why it was refused, and at which words; empty when converted. A text is refused
+            as a whole: none is half converted.
+        unchanged: Why the text came back as it was; empty when it was converted or refused.
     """
 
     text: str
     refused: str = ""
+    unchanged: str = ""
 
 
 class _Reading:
@@ -81,54 +85,71 @@ def convert_style(text: str, to: Target, tagger: Tagger | None = None) -> Conver
       だ and である become です. よ, ね and んです stay; 行ってる becomes 行っています. Refused
       are commands, dialect and endings such as ぞ or の.
 
-    - To "casual": plain first, then spoken contractions and sentence ends such as んだけど;
-      てください becomes てくれないかな. There is no way back.
+    - To "casual": plain first, then contractions and sentence ends that add nothing to what is
+      said, such as よ; てください becomes てくれないかな. There is no way back. Refused are, beside
+      honorifics, texts that would still read as written.
 
     >>> convert_style("昨日は寒かったですが、出かけました。", "plain").text
     '昨日は寒かったが、出かけた。'
     >>> convert_style("静かではなかった。", "polite").text
     '静かではありませんでした。'
-    >>> convert_style("名前を書いてください。", "plain")
-    Conversion(text='', refused='a request loses its force: ください')
+    >>> convert_style("本を読んだのですが、難しかったです。", "casual").text
+    '本を読んだんだけど、難しかったよ。'
+    >>> convert_style("名前を書いてください。", "plain").refused
+    'a request loses its force: ください'
 
     Args:
         text: Any text.
         to: "polite", "plain" or "casual".
         tagger: The tagger to use; the default one when None.
+
+    Raises:
+        JapagenError: If there is no such style to convert to, or the text is no string.
     """
+    if to not in get_args(Target):
+        raise JapagenError(
+            f"Expected a style to convert to, found '{to}'{nearest(str(to), get_args(Target))}.",
+            f"Use one of: {', '.join(get_args(Target))}. Rules alone write no honorifics.",
+        )
     tagger = tagger or default_tagger()
     before = _Reading(text, tagger)
     if before.is_in(to):
-        return Conversion(text)
+        return Conversion(text, unchanged=f"the text is {to} already")
     try:
-        if to == "casual":
-            return Conversion(_to_casual(text, before, tagger))
-        edits = _edits(before, to)
-        if not edits:
-            _require(before, to, before)
-            return Conversion(text)
-        result = apply(edits, text, before.words)
-        after = _Reading(result, tagger)
-        _require(after, to, before)
-        _require_same_content(before.words, after.words)
+        result = _to_casual(text, before, tagger) if to == "casual" else _to(to, text, before)
     except RefusedError as error:
         return Conversion("", str(error))
+    if result == text:
+        return Conversion(text, unchanged="no sentence ends in a predicate")
     return Conversion(result)
 
 
+def _to(to: str, text: str, before: _Reading) -> str:
+    result = apply(_edits(before, to), text, before.words)
+    after = before if result == text else _Reading(result, before.words.tagger)
+    _require(after, to, before)
+    _require_same_content(before.words, after.words)
+    return result
+
+
 def _to_casual(text: str, before: _Reading, tagger: Tagger) -> str:
-    """Requests first, which no plain form keeps; then plain forms; then speech."""
-    reading = before
-    if requests := list(request_edits(before.words, before.quoted)):
-        text = apply(requests, text, before.words)
+    """Requests and set phrases first, which no plain form keeps; then plain forms; then speech."""
+    raw, reading = text, before
+    if phrases := list(phrase_edits(before.words, before.quoted)):
+        text = apply(phrases, text, before.words)
         before = reading = _Reading(text, tagger)
-    if reading.has_polite_forms:
-        text = apply(_edits(reading, "plain"), text, reading.words)
+    if edits := _edits(reading, "casual"):
+        text = apply(edits, text, reading.words)
         reading = _Reading(text, tagger)
     text = apply(casual_edits(reading.words, reading.quoted), text, reading.words)
+    if text == raw and reading.style == "unknown":
+        return text
     reading = _Reading(text, tagger)
+    for item in reading.evidence:
+        if item.kind == "written" and item.certain:
+            raise RefusedError("a written form is left", item.surface)
     if reading.style != "kudaketa" or reading.has_polite_forms:
-        raise RefusedError(f"the result reads as {reading.style}")
+        raise RefusedError(f"the result reads as {reading.style}", reading.words.text)
     _require_same_content(before.words, reading.words)
     return text
 
@@ -137,9 +158,12 @@ def _edits(reading: _Reading, to: str) -> list[Edit]:
     for item in reading.evidence:
         if item.kind == "dialect" and item.certain:
             raise RefusedError("dialect", item.surface)
-    if to == "plain":
+    if reading.style == "bungo":
+        raise RefusedError("文語 has endings of its own", reading.words.text)
+    if to != "polite":
+        spoken = to == "casual"
         refuse_hearers_forms(reading.words, reading.quoted, reading.evidence)
-        return list(plain_edits(reading.words, reading.quoted, reading.asides))
+        return list(plain_edits(reading.words, reading.quoted, reading.asides, spoken=spoken))
     edits: list[Edit] = []
     for (first, last), sentence in zip(reading.words.sentences(), reading.sentences, strict=True):
         if sentence.style != "teinei":
@@ -172,11 +196,8 @@ def _require(after: _Reading, to: str, before: _Reading) -> None:
         if not wrong and after.has_polite_forms:
             raise RefusedError("a polite form is left")
     if wrong:
-        raise RefusedError(f"the result reads as {wrong[0].style}", _tail(after, wrong[0]))
-
-
-def _tail(reading: _Reading, sentence: SentenceStyle) -> str:
-    return reading.words.text[max(sentence.start, sentence.end - 8) : sentence.end]
+        sentence = after.words.text[wrong[0].start : wrong[0].end]
+        raise RefusedError(f"the result reads as {wrong[0].style}", sentence)
 
 
 def _honours(evidence: tuple[Evidence, ...]) -> Counter[str]:

@@ -6,11 +6,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 from japagen.japanese.morphology import Morpheme
-from japagen.japanese.register.keigo import BEAUTIFIED_ACTIONS, SONKEIGO_VERBS
+from japagen.japanese.register.keigo import SONKEIGO_VERBS
 from japagen.japanese.register.rules import Evidence, Words, is_polite_auxiliary
 from japagen.japanese.registers import HONOURING
-from japagen.japanese.style.conjugation import Verb, verb_of
-from japagen.japanese.style.edits import Edit, RefusedError, replacing
+from japagen.japanese.style.conjugation import Edit, RefusedError, Verb, replacing, verb_of
 
 _SYMBOLS = frozenset({"補助記号", "記号", "空白"})
 _CLAUSE_PARTICLES = frozenset({"が", "けど", "けれど", "けれども", "から", "し", "と"})
@@ -33,13 +32,17 @@ _WEATHER = frozenset({"雨", "雪", "大雨", "大雪", "小雨", "霰", "雹", 
 _CLOSERS = frozenset("」』）)】〉》]")
 
 
-def plain_edits(words: Words, quoted: frozenset[int], asides: frozenset[int]) -> Iterator[Edit]:
+def plain_edits(
+    words: Words, quoted: frozenset[int], asides: frozenset[int], *, spoken: bool = False
+) -> Iterator[Edit]:
     """Yields the edits that make every polite predicate plain.
 
     Args:
         words: The text.
         quoted: Words inside quotations, which stay.
         asides: Words inside round brackets.
+        spoken: Whether casual speech comes of it, in which よ, ね, んだ, じゃない, てる and a
+            question without か are at home.
 
     Raises:
         RefusedError: Where the plain form is not sure.
@@ -53,7 +56,7 @@ def plain_edits(words: Words, quoted: frozenset[int], asides: frozenset[int]) ->
         if i in asides:
             raise RefusedError("a polite aside in brackets", word.surface)
         reader = _of_masu if word.ctype == "助動詞-マス" else _of_desu
-        done, edits = reader(words, i)
+        done, edits = reader(words, i, spoken)
         yield from edits
 
 
@@ -70,14 +73,14 @@ def ends_adjectival(words: Words, i: int) -> bool:
     return is_adjectival(word) and word.cform.startswith(("終止形", "連体形"))
 
 
-def _of_masu(words: Words, i: int) -> tuple[int, list[Edit]]:
+def _of_masu(words: Words, i: int, spoken: bool) -> tuple[int, list[Edit]]:
     """Returns the last word that ます at ``i`` reaches to, and the edits."""
     host = words[i - 1]
     verb = verb_of(host) if i else None
     if verb is None or verb.stem != host.surface:
         raise RefusedError("no verb known before ます", host.surface + words[i].surface)
     form, last = _masu_form(words, i)
-    plain = _falling(words, i - 1, verb.uncontracted())
+    plain = _falling(words, i - 1, verb if spoken else verb.uncontracted())
     made = {
         "base": plain.base,
         "past": plain.past,
@@ -93,10 +96,11 @@ def _of_masu(words: Words, i: int) -> tuple[int, list[Edit]]:
     if form.endswith(("tara", "te")):
         _refuse_quotation(words, last)
     else:
-        _follow(words, last)
+        _follow(words, last, spoken)
     _refuse_ambiguous(words, i - 1, form)
     edits = [replacing(words, i - 1, last, made)]
-    if host.lemma == "有る" and form.startswith("negative") and words[i - 2].surface == "じゃ":
+    shortened = host.lemma == "有る" and words[i - 2].surface == "じゃ" and not spoken
+    if shortened and form.startswith("negative"):
         edits.append(replacing(words, i - 2, i - 2, "では"))
     return last, edits
 
@@ -144,44 +148,45 @@ def _falling(words: Words, i: int, verb: Verb) -> Verb:
     raise RefusedError("two verbs share this form", "降り")
 
 
-def _of_desu(words: Words, i: int) -> tuple[int, list[Edit]]:
+def _of_desu(words: Words, i: int, spoken: bool) -> tuple[int, list[Edit]]:
     """Returns the last word that です at ``i`` reaches to, and the edits."""
     host = words[i - 1]
     kind = _host_kind(words, i)
     surface, second = words[i].surface, words[i + 1]
+    full_no = _full_no(words, i - 1)
     if surface == "でしょう":
-        _follow(words, i)
-        return i, [replacing(words, i, i, "だろう"), *_full_no(words, i - 1)]
+        _follow(words, i, spoken)
+        return i, [replacing(words, i, i, "だろう"), *full_no]
     if kind == "verb":
         raise RefusedError("です after a verb", host.surface + surface)
     if surface == "でし":
-        return _of_deshi(words, i, kind)
+        return _of_deshi(words, i, kind, spoken)
     if surface != "です":
         raise RefusedError("an unusual spelling of です", surface)
-    follow = _follow(words, i)
+    follow = _follow(words, i, spoken)
+    dropped = Edit(words.starts[i], words.ends[i], "")
     if kind == "adjective":
-        return i, [Edit(words.starts[i], words.ends[i], ""), *_full_dewa(words, i)]
+        return i, [dropped] if spoken else [dropped, *_full_dewa(words, i)]
     if follow == "か":
-        if asks_with_a_question_word(words, i - 1) or second.surface != "か":
+        asks = asks_with_a_question_word(words, i - 1) and not spoken
+        if asks or second.surface != "か":
             raise RefusedError("without です the question means something else", host.surface)
-        return i, [Edit(words.starts[i], words.ends[i], ""), *_full_no(words, i - 1)]
+        return i, [dropped, *full_no]
     made = "な" if follow in ("ので", "のに") else "だ"
-    return i, [replacing(words, i, i, made), *_full_no(words, i - 1)]
+    return i, [replacing(words, i, i, made), *([] if spoken else full_no)]
 
 
-def _of_deshi(words: Words, i: int, kind: str) -> tuple[int, list[Edit]]:
+def _of_deshi(words: Words, i: int, kind: str, spoken: bool) -> tuple[int, list[Edit]]:
     second = words[i + 1]
     if kind == "adjective":
         raise RefusedError("でし after an adjective", words[i - 1].surface + "でし")
+    full_no = [] if spoken else _full_no(words, i - 1)
     if second.ctype == "助動詞-タ" and second.surface in ("た", "たら"):
         if second.surface == "た":
-            _follow(words, i + 1)
-        return i + 1, [
-            replacing(words, i, i + 1, "だっ" + second.surface),
-            *_full_no(words, i - 1),
-        ]
+            _follow(words, i + 1, spoken)
+        return i + 1, [replacing(words, i, i + 1, "だっ" + second.surface), *full_no]
     if second.surface == "て" and second.pos1 == "助詞":
-        return i + 1, [replacing(words, i, i + 1, "で"), *_full_no(words, i - 1)]
+        return i + 1, [replacing(words, i, i + 1, "で"), *full_no]
     raise RefusedError("an unusual form of です", "でし" + second.surface)
 
 
@@ -250,10 +255,15 @@ def asks_with_a_question_word(words: Words, i: int) -> bool:
     host = words[i]
     if host.pos2 == "助動詞語幹":
         return True
-    return host.lemma.split("-")[0] in _QUESTION_WORDS or host.pos1 == "副詞"
+    return is_question_word(host) or host.pos1 == "副詞"
 
 
-def _follow(words: Words, last: int) -> str:
+def is_question_word(word: Morpheme) -> bool:
+    """True for 何, 誰, どこ and the like."""
+    return word.lemma.split("-")[0] in _QUESTION_WORDS
+
+
+def _follow(words: Words, last: int, spoken: bool) -> str:
     """Returns what the predicate that ends at ``last`` runs into: "end", か, or a particle.
 
     Raises:
@@ -281,6 +291,8 @@ def _follow(words: Words, last: int) -> str:
         if second.ctype in ("助動詞-デス", "助動詞-ダ"):
             return "end"
     if word.pos2 == "終助詞":
+        if spoken and word.surface in ("よ", "ね"):
+            return "終助詞"
         raise RefusedError("a final particle would read as casual", word.surface)
     raise RefusedError("a polite form before more of the sentence", word.surface)
 
@@ -326,7 +338,9 @@ def refuse_hearers_forms(
     """
     asks = any(w.surface in ("か", "?", "？") for w in words.morphemes)
     for item in evidence:
-        if item.kind not in HONOURING or not item.certain:
+        # ご利用できない would keep its prefix, whoever it is that cannot.
+        framed = item.rule in ("お〜する", "お〜できる", "お〜出来る")
+        if item.kind not in HONOURING or not (item.certain or framed):
             continue
         first = bisect_right(words.starts, item.start) - 1
         last = bisect_left(words.ends, item.end)
@@ -368,10 +382,6 @@ def _refuse_word(words: Words, i: int) -> None:
         raise RefusedError("謙譲語 has no plain ending", word.surface)
     if word.lemma == "宜しい" and word.pos1 == "形容詞":
         raise RefusedError("よろしい is polite itself", word.surface)
-    if words[i - 2].lemma == "御" and word.lemma == "為る" and not _beautified(before):
-        raise RefusedError("謙譲語 has no plain ending", f"お{before.surface}する")
-    if word.lemma == "上がる" and before.surface == "に" and words[i - 3].lemma == "御":
-        raise RefusedError("謙譲語 has no plain ending", f"お{words[i - 2].surface}にあがる")
     ends = after.ctype in ("助動詞-デス", "助動詞-マス")
     if word.surface == "どうぞ" or (word.lemma == "如何" and ends):
         raise RefusedError("a word said to the hearer", word.surface)
@@ -385,7 +395,3 @@ def _refuse_word(words: Words, i: int) -> None:
         raise RefusedError("a set phrase", before.surface + word.surface)
     if word.lemma == "為る" and before.lemma in _SET_ACTIONS and ends:
         raise RefusedError("a set phrase", before.surface + word.surface)
-
-
-def _beautified(word: Morpheme) -> bool:
-    return word.lemma in BEAUTIFIED_ACTIONS or word.pos1 not in ("名詞", "動詞")

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 from japagen.japanese.register.rules import Words, end_of_predicate
 from japagen.japanese.registers import Style
-from japagen.japanese.style.conjugation import Verb, verb_of
-from japagen.japanese.style.edits import Edit, RefusedError, replacing
+from japagen.japanese.style.conjugation import Edit, RefusedError, Verb, replacing, verb_of
 from japagen.japanese.style.to_plain import (
     asks_with_a_question_word,
     ends_adjectival,
     is_adjectival,
+    is_question_word,
     nominal_or_verb,
 )
 
@@ -45,8 +45,9 @@ def polite_edits(words: Words, first: int, last: int, style: Style) -> Iterator[
     tail_start = _tail_start(words, first, end)
     tail = "".join(words[i].surface for i in range(tail_start, end))
     core = tail_start - 1
-    if style == "unknown":
-        yield from _bare_question(words, first, core, tail)
+    asks = words[end].surface in ("?", "？")
+    if style == "unknown" or (asks and not tail and words[core].ctype == "*"):
+        yield from _bare_question(words, first, core, tail, asks)
         return
     if tail not in _TAILS:
         raise RefusedError("an ending without a polite counterpart", tail)
@@ -56,7 +57,6 @@ def polite_edits(words: Words, first: int, last: int, style: Style) -> Iterator[
         raise RefusedError("a quotation stands alone", words[core].surface + tail)
     _refuse_splices(words, first, core)
     edits = list(_core_edits(words, first, core, tail))
-    asks = words[end].surface in ("?", "？")
     if asks and tail not in ("", "か", "ね", "よね"):
         raise RefusedError("a question without か", words[core].surface + tail)
     if asks and not tail and _ends_in_desu(edits):
@@ -118,16 +118,20 @@ def _is_end_form(words: Words, i: int) -> bool:
     )
 
 
-def _bare_question(words: Words, first: int, core: int, tail: str) -> Iterator[Edit]:
-    """学生か。 asks without a copula."""
-    if tail != "か" or core < first or words[core].pos2 == "準体助詞":
+def _bare_question(words: Words, first: int, core: int, tail: str, asks: bool) -> Iterator[Edit]:
+    """学生か。 and 学生？ ask without a copula."""
+    if core < first or words[core].pos2 == "準体助詞" or tail != ("" if asks else "か"):
         return
     try:
         nominal = nominal_or_verb(words, core) == "nominal"
     except RefusedError:
         return
-    if nominal and not asks_with_a_question_word(words, core):
-        yield Edit(words.ends[core], words.ends[core], "です")
+    if not nominal:
+        return
+    # 必要な書類は何か。 asks, 何か。 may mean "something".
+    if tail and asks_with_a_question_word(words, core) and words[core - 1].surface != "は":
+        raise RefusedError("a question or an indefinite word", words[core].surface + tail)
+    yield Edit(words.ends[core], words.ends[core], "です" if tail else "ですか")
 
 
 def _contrasts(words: Words, first: int, core: int) -> Iterator[Edit]:
@@ -179,7 +183,9 @@ def _core_edits(words: Words, first: int, k: int, tail: str) -> Iterator[Edit]:
         return
     if "ー" in word.surface and word.pos1 in ("形容詞", "助動詞"):
         raise RefusedError("a drawn-out ending", word.surface)
-    if word.ctype == "助動詞-タ":
+    if word.surface == "だ" and _asks_with_noda(words, first, k):
+        yield replacing(words, k, k, "ですか")
+    elif word.ctype == "助動詞-タ":
         yield from _past(words, first, k)
     elif word.ctype in ("助動詞-ダ", "助動詞-デス"):
         yield from _copula(words, first, k, tail)
@@ -189,6 +195,28 @@ def _core_edits(words: Words, first: int, k: int, tail: str) -> Iterator[Edit]:
         yield from _verb(words, first, k)
     else:
         raise RefusedError("no predicate that can be made polite", word.surface)
+
+
+def _asks_with_noda(words: Words, first: int, k: int) -> bool:
+    """True for どうすればいいんだ, which asks; 誰もいないんだ and どう見ても変なんだ do not.
+
+    Raises:
+        RefusedError: Where the question may be part of a longer sentence.
+    """
+    if words[k - 1].pos2 != "準体助詞":
+        return False
+    asked = [i for i in range(first, k) if is_question_word(words[i])]
+    if not asked:
+        return False
+    between = [words[i] for i in range(asked[-1], k)]
+    if {"も", "ても", "でも", "か"} & {w.surface for w in between}:
+        return False
+    if any(
+        w.surface in ("と", "って", "、") or (w.pos2 == "接続助詞" and w.surface in _CONTRASTS)
+        for w in between
+    ):
+        raise RefusedError("a question inside the sentence", words[asked[-1]].surface)
+    return True
 
 
 def _past(words: Words, first: int, k: int) -> Iterator[Edit]:
@@ -251,7 +279,10 @@ def _copula(words: Words, first: int, k: int, tail: str) -> Iterator[Edit]:
 
 
 def _adjective(words: Words, first: int, k: int) -> Iterator[Edit]:
-    word = words[k]
+    word, before = words[k], words[k - 1]
+    if before.surface == "らん" and words[k - 2].surface in ("て", "で"):
+        yield replacing(words, k - 1, k, "いられません")  # やってらんない
+        return
     if not word.cform.startswith(("終止形", "連体形")) or not word.surface.endswith("い"):
         raise RefusedError("not the dictionary form", word.surface)
     if _is_negated_verb(words, k):
@@ -297,7 +328,10 @@ def _verb(words: Words, first: int, k: int) -> Iterator[Edit]:
 def _checked(words: Words, i: int) -> Verb:
     """Returns the verb before ない, made sure of by its 未然形."""
     verb = verb_of(words[i])
-    if verb is None or verb.irrealis != words[i].surface:
+    surface = words[i].surface
+    if words[i].cform == "未然形-撥音便":
+        surface = surface[:-1] + "ら"  # わかんない
+    if verb is None or verb.irrealis != surface:
         raise RefusedError("no verb known before ない", words[i].surface)
     return verb.uncontracted()
 

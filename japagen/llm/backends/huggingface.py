@@ -145,6 +145,11 @@ class Checkpoint:
     info: GeneratorInfo
     tokenizer: Any
 
+    @property
+    def identity(self) -> str:
+        """That of the generator."""
+        return self.info.identity
+
     def load(self) -> Any:
         """Returns the model in evaluation mode, on the CPU.
 

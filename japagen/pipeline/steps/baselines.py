@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.llm_judge import Question, requests
 from japagen.data.dataset import Dataset
-from japagen.data.files import digest, read_array, write_array
+from japagen.data.files import digest
+from japagen.data.labels import LabelSpace
 from japagen.evaluation.baselines import Floats, fit_plain, fit_tfidf
 from japagen.llm.answers import one_line
 from japagen.llm.backend import GeneratorInfo, Request
-from japagen.llm.client import Asker
-from japagen.llm.prompts import PromptLibrary
-from japagen.pipeline.cache import StageRunner
-from japagen.pipeline.steps.labels import Voters
-from japagen.pipeline.steps.train import Baseline, Learnt
+from japagen.pipeline.cache import Step, only
+from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
+from japagen.pipeline.steps.labels import Judge
+from japagen.pipeline.steps.train import Baseline, Learnt, seeds_of
+
+if TYPE_CHECKING:
+    from japagen.training.classifier import Progress
 
 _FITTED: tuple[tuple[str, Learnt], ...] = (
     ("tfidf", "gold"),
@@ -30,99 +33,83 @@ _FITTED: tuple[tuple[str, Learnt], ...] = (
 )
 
 
-class Baselines:
-    """Fits the baselines of a task.
+_BASELINE = Step("baseline", 2, ())
+
+
+def fit_baselines(run: RunContext, texts: Dataset) -> list[Baseline]:
+    """Fits to gold, and to gold and the kept synthetic texts; none without gold or test texts.
 
     Args:
-        task: Settings and labels.
-        data: Gold and test texts.
-        stages: Where predictions are kept.
+        run: The run.
+        texts: Synthetic examples; what was rejected is left out.
     """
+    gold, task = run.data.gold, run.task
+    if gold is None or run.data.test is None or not task.evaluation.baselines:
+        return []
+    if task.kind == "regression":
+        return [Baseline(name, learnt, reason="kind") for name, learnt in _FITTED]
+    known = {"gold": gold, "union": Dataset.concat([gold, texts.kept])}
+    found = []
+    for name, learnt in _FITTED:
+        # Counting n-grams leaves nothing to chance.
+        seeds = seeds_of(task)[:1] if name == "tfidf" else seeds_of(task)
+        runs = [
+            (seed, _fitted(run, f"baseline-{name}_{learnt}-{seed}", name, known[learnt], seed))
+            for seed in seeds
+        ]
+        found.append(Baseline(name, learnt, runs))
+    return found
 
-    def __init__(self, task: Task, data: TaskData, stages: StageRunner) -> None:
-        self._task = task
-        self._data = data
-        self._stages = stages
 
-    def fit(self, dataset: Dataset, seeds: Sequence[int]) -> list[Baseline]:
-        """Fits to gold, and to gold and the kept synthetic texts; none without gold or test texts.
+def _fitted(run: RunContext, step: str, name: str, train: Dataset, seed: int) -> Floats:
+    assert run.data.test is not None
 
-        Args:
-            dataset: Synthetic examples; what was rejected is left out.
-            seeds: Of fine-tuning.
-        """
-        gold, test, task = self._data.gold, self._data.test, self._task
-        if gold is None or test is None or not task.evaluation.baselines:
-            return []
-        if task.kind == "regression":
-            return [Baseline(name, learnt, reason="kind") for name, learnt in _FITTED]
-        texts = {"gold": gold, "union": Dataset.concat([gold, dataset.kept])}
-        found = []
-        for name, learnt in _FITTED:
-            fit = self._tfidf if name == "tfidf" else self._plain
-            # Counting n-grams leaves nothing to chance.
-            own = seeds[:1] if name == "tfidf" else seeds
-            runs = [(seed, fit(texts[learnt], test, learnt, seed)) for seed in own]
-            found.append(Baseline(name, learnt, runs))
-        return found
+    def progress(steps: Iterable[Any], total: int) -> Iterator[Any]:
+        return run.listener.track(steps, total, step)
 
-    def _tfidf(self, train: Dataset, test: Dataset, learnt: Learnt, seed: int) -> Floats:
-        space = self._task.label_space(self._data.gold)
-        return self._kept(
-            f"baseline-tfidf_{learnt}-{seed}",
-            train,
-            test,
-            lambda: fit_tfidf(train, test, space),
-        )
-
-    def _plain(self, train: Dataset, test: Dataset, learnt: Learnt, seed: int) -> Floats:
-        from japagen.training.encoder import encoder_identity, load_encoder
-
-        settings, name = self._task.training, f"baseline-plain_{learnt}-{seed}"
-
-        def progress(steps: Iterable[Any], total: int) -> Iterator[Any]:
-            return self._stages.listener.track(steps, total, name)
-
-        def make() -> Floats:
-            return fit_plain(
-                train,
-                test,
-                self._task.label_space(self._data.gold),
-                load_encoder(settings.encoder, trust_remote_code=settings.trust_remote_code),
-                seed=seed,
-                max_length=settings.max_length,
-                max_steps=settings.max_steps,
-                progress=progress,
-            )
-
-        return self._kept(
-            name,
-            train,
-            test,
-            make,
-            encoder=encoder_identity(settings.encoder),
-            read=[settings.max_length, settings.max_steps],
-        )
-
-    def _kept(
-        self, name: str, train: Dataset, test: Dataset, make: Callable[[], Floats], **more: object
-    ) -> Floats:
+    more: dict[str, Any] = {}
+    if name == "plain":
+        names = ("encoder", "trust_remote_code", "max_length", "max_steps")
+        settings = only(run.task.training, *names)
+        more = {"encoder": run.encoder, "training": settings, "seed": seed}
+    return run.cache.step(
+        _BASELINE.named(step, f"predictions/{step}.npy"),
+        _plain if name == "plain" else fit_tfidf,
+        uses={"progress": progress} if name == "plain" else None,
         # Weights and provenance change without the texts or labels changing.
-        columns = ("text", "text_pair", "label")
-        inputs = {
-            "examples": [train.column(column) for column in columns],
-            "test": test.fingerprint,
-            "labels": list(self._task.labels),
-            **more,
-        }
-        output = str(Path("predictions") / f"{name}.npy")
-        return self._stages.run(name, [output], inputs, make, write_array, read_array)
+        train=train.only("text", "text_pair", "label"),
+        test=run.data.test.only("text", "text_pair"),
+        space=run.task.label_space(run.data.gold),
+        **more,
+    )
 
 
-STAGE = "zero_shot"
+def _plain(
+    train: Dataset,
+    test: Dataset,
+    space: LabelSpace,
+    encoder: TextEncoder,
+    training: Training,
+    seed: int,
+    progress: Progress,
+) -> Floats:
+    from japagen.training.encoder import load_encoder
+
+    return fit_plain(
+        train,
+        test,
+        space,
+        load_encoder(encoder.name, trust_remote_code=training.trust_remote_code),
+        seed=seed,
+        max_length=training.max_length,
+        max_steps=training.max_steps,
+        progress=progress,
+    )
+
+
+_ZERO_SHOT = Step("zero_shot", 2, ("predictions/zero_shot.npy",))
 # Enough to tell a good labeler from a poor one: 1.96 standard errors at 0.8 are 0.055.
 _MOST = 200
-_OUTPUT = "predictions/zero_shot.npy"
 
 
 def why_not_asked(task: Task, data: TaskData, info: GeneratorInfo) -> str | None:
@@ -155,58 +142,49 @@ def questions_on(task: Task, test: Dataset) -> list[Question]:
     return asked
 
 
-def zero_shot_requests(task: Task, data: TaskData, info: GeneratorInfo) -> list[Request]:
+def zero_shot_requests(context: TaskContext, info: GeneratorInfo) -> list[Request]:
     """What would be sent to a generator that answers one by one; none where it is not asked."""
-    if why_not_asked(task, data, info) is not None:
+    task, test = context.task, context.data.test
+    if test is None or why_not_asked(task, context.data, info) is not None:
         return []
-    assert data.test is not None
-    prompts = PromptLibrary(task.generation.prompts)
-    return requests(questions_on(task, data.test), task, prompts, info)
+    return requests(questions_on(task, test), task, context.prompts, info)
 
 
-def zero_shot(task: Task, data: TaskData, asker: Asker, stages: StageRunner) -> Baseline:
-    """Asks the generator which label each of some test texts has.
+def zero_shot(run: RunContext) -> Baseline:
+    """Asks the generator which label each of some test texts has; it is shown no gold.
 
     A base model's weights are taken off their mean over all texts (batch calibration, Zhou et
     al. 2023, arXiv:2309.17249): else it gives most texts its favourite label.
-
-    Args:
-        task: Settings and labels.
-        data: Gold, which is not shown, and test texts.
-        asker: The generator.
-        stages: Where the result is kept.
     """
-    reason = why_not_asked(task, data, asker.info)
-    if reason is not None:
-        return _left_out(reason)
-    assert data.gold is not None
-    assert data.test is not None
-    test, voters = data.test, Voters(task, data.gold, asker, stages.listener, STAGE)
-    generator = voters.generator
-    if generator is None:
+    task, test = run.task, run.data.test
+    reason = why_not_asked(task, run.data, run.client.info)
+    if reason is not None or test is None:
+        return _left_out(reason or "no_texts")
+    judge = Judge.of(run, run.client, _ZERO_SHOT)
+    if judge is None:
         return _left_out("no_generator")
-    fingerprint = {
-        "test": test.fingerprint,
-        "columns": list(task.labels),
-        **voters.inputs(generator),
-    }
-
-    def make() -> Floats:
-        scores = voters.judge(questions_on(task, test))
-        if not scores:
-            return np.zeros((0, len(task.labels)))
-        found = np.asarray(scores, dtype=np.float64)
-        if generator.prompt_kind == "document":
-            found -= found.mean(axis=0)
-        return task.label_space().from_logits(found)
-
-    found = stages.run(STAGE, [_OUTPUT], fingerprint, make, write_array, read_array)
-    if voters.unanswered:
-        stages.directory.forget(STAGE)
+    found = run.cache.step(
+        _ZERO_SHOT,
+        _judged,
+        unanswered=judge.unanswered,
+        test=test.only("text", "text_pair"),
+        judge=judge,
+    )
+    if judge.unanswered:
         return _left_out("unanswered")
     if not len(found):
         return _left_out("no_generator")
     return Baseline("zero_shot", "nothing", [(task.seed, found)], chosen_rows(task, test))
+
+
+def _judged(test: Dataset, judge: Judge) -> Floats:
+    scores = judge.judge(questions_on(judge.task, test))
+    if not scores:
+        return np.zeros((0, len(judge.task.labels)))
+    found = np.asarray(scores, dtype=np.float64)
+    if judge.generator.prompt_kind == "document":
+        found -= found.mean(axis=0)
+    return judge.task.label_space().from_logits(found)
 
 
 def _left_out(reason: str) -> Baseline:

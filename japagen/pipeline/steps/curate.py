@@ -1,98 +1,414 @@
-"""The step "curate": the audit, and people's decisions."""
+"""The step "curate": filters, registers, refinement, the audit, and people's decisions."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from japagen.config.sections import Curation, Refinement
 from japagen.config.task import Task
+from japagen.curation import refinement
 from japagen.curation.audit import Audit, audit
-from japagen.data.dataset import Dataset
+from japagen.curation.filters import filter_texts
+from japagen.curation.label_check import (
+    Floats,
+    beats_guessing,
+    cross_fitted_vote,
+    fit_pool,
+    held_out_posterior,
+)
+from japagen.curation.register_control import (
+    Rewriter,
+    Rewritten,
+    Wanted,
+    control_registers,
+    rewrite_by_model,
+    rewrite_by_rules,
+)
+from japagen.data.dataset import Dataset, Example
 from japagen.data.files import read_json, write_json
 from japagen.data.formats import read_table, write_table
-from japagen.japanese.morphology import Tagger
-from japagen.pipeline.cache import StageRunner, fingerprint_of
+from japagen.data.labels import label_indices
+from japagen.generation.planner import label_variables
+from japagen.japanese.register.detector import RegisterAnalyzer
+from japagen.listener import Listener
+from japagen.llm.backend import GeneratorInfo
+from japagen.llm.client import Asker
+from japagen.pipeline.cache import Step, only
+from japagen.pipeline.context import Asking, RunContext, TextEncoder, need_some
 from japagen.pipeline.review import decisions_of
+from japagen.pipeline.sources import only_of
 from japagen.review.feedback import apply_decisions, vouched_for
 
+if TYPE_CHECKING:
+    from japagen.training.trainer import FrozenTraining
 
-def run_audit(
-    stages: StageRunner,
-    task: Task,
-    written: Dataset,
-    curated: Dataset,
-    gold: Dataset | None,
-    tagger: Tagger,
-) -> dict[str, Any]:
+_CURATE = Step("curate", 5, ("curated.parquet",))
+_REGISTERS = Step("registers", 5, ("registers.parquet",))
+_REFINE = Step("refine", 3, ("refined.parquet",))
+_REVIEW = Step("review", 2, ("reviewed.parquet",))
+# Settings of curation that no filter reads.
+_READ_LATER = {"label_miss", "label_confidence", "register_miss", "rewrite_attempts"}
+
+
+@dataclass(frozen=True)
+class TextFilter:
+    """The filters of a run with all that they read; what is none of a task's is None.
+
+    Attributes:
+        settings: Thresholds.
+        gold: Training gold.
+        phrases: Sentences that prompts showed besides gold.
+        passages: Material that prompts showed.
+        analyzer: Finds names and registers.
+        seed: Of fakes for personal data.
+        encoder: Compares meanings.
+    """
+
+    settings: Curation
+    gold: Dataset | None
+    phrases: Sequence[str]
+    passages: Sequence[str]
+    analyzer: RegisterAnalyzer
+    seed: int | None
+    encoder: TextEncoder | None
+
+    @classmethod
+    def of(cls, run: RunContext, passages: Sequence[str]) -> TextFilter:
+        """The filters that a run's task asks for."""
+        curation, seed = run.task.curation, run.task.seed
+        return cls(
+            settings=only(curation, *(set(Curation.model_fields) - _READ_LATER)),
+            gold=run.gold,
+            phrases=run.prompts.phrases,
+            passages=passages,
+            analyzer=run.analyzer,
+            seed=seed if curation.personal_data == "replace" else None,
+            encoder=run.encoder if curation.max_meaning_similarity is not None else None,
+        )
+
+    def __call__(self, texts: Dataset, first: int = 0) -> Dataset:
+        """Filters the rows from ``first`` on; see `filter_texts`."""
+        return filter_texts(
+            texts,
+            self.settings,
+            self.gold,
+            phrases=self.phrases,
+            passages=self.passages,
+            tagger=self.analyzer.tagger,
+            seed=self.seed or 0,
+            embed=self.encoder.vectors if self.encoder else None,
+            first=first,
+        )
+
+
+def curate(run: RunContext, texts: Dataset, text_filter: TextFilter) -> Dataset:
+    """Finds the registers of all texts and filters them."""
+    uses = {"listener": run.listener}
+    found = run.cache.step(_CURATE, _filtered, uses=uses, texts=texts, text_filter=text_filter)
+    return need_some(run, found, _CURATE)
+
+
+def _filtered(texts: Dataset, text_filter: TextFilter, listener: Listener) -> Dataset:
+    rows = listener.track(texts.texts, len(texts), "curate")
+    reports = text_filter.analyzer.analyze_all(rows)
+    return text_filter(texts.with_registers([report.register for report in reports]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRewriter(Asking):
+    """Has the task's generator rewrite what it wrote itself, into other registers.
+
+    Attributes:
+        source: Whose texts it rewrites.
+        analyzer: Reads the registers of the answers.
+    """
+
+    source: str | None
+    analyzer: RegisterAnalyzer
+
+    @classmethod
+    def of(cls, run: RunContext) -> ModelRewriter:
+        """That of a run."""
+        curation, generation = run.task.curation, run.task.generation
+        return cls.through(
+            run.client,
+            run,
+            "rewrite",
+            [f"rewrite.{run.client.info.prompt_kind}"],
+            task=only(
+                run.task,
+                *("text_type", "seed"),
+                curation=only(curation, "rewrite_attempts"),
+                generation=only(generation, "max_tokens"),
+            ),
+            source=run.task.generator_source,
+            analyzer=run.analyzer,
+        )
+
+    def __call__(self, wanted: Wanted) -> Sequence[Rewritten]:
+        """Rewrites each text into the register beside it, or says why not."""
+        return only_of(self.source, self._by_model)(wanted)
+
+    def _by_model(self, wanted: Wanted) -> Sequence[Rewritten]:
+        return rewrite_by_model(
+            wanted, self.task, self.prompts, self.generator, self.analyzer, self.ask
+        )
+
+
+def hold_registers(
+    run: RunContext, texts: Dataset, text_filter: TextFilter, *, ask: bool
+) -> Dataset:
+    """Keeps, rewrites or rejects what is not in the register asked for.
+
+    Args:
+        run: The run.
+        texts: Curated examples.
+        text_filter: Filters what was rewritten.
+        ask: Whether the generator may be asked to rewrite what it wrote.
+    """
+    settings = only(run.task.curation, "register_miss", "rewrite_attempts")
+    model = ModelRewriter.of(run) if ask and settings.rewrite_attempts else None
+    held = run.cache.step(
+        _REGISTERS,
+        _held,
+        unanswered=model.unanswered if model else (),
+        texts=texts,
+        settings=settings,
+        text_filter=text_filter,
+        model=model,
+    )
+    return need_some(run, held, _REGISTERS)
+
+
+def _held(
+    texts: Dataset, settings: Curation, text_filter: TextFilter, model: Rewriter | None
+) -> Dataset:
+    if settings.register_miss == "ignore":
+        return texts
+
+    def by_rules(wanted: Wanted) -> list[Rewritten]:
+        return rewrite_by_rules(wanted, text_filter.analyzer)
+
+    controlled, children = control_registers(texts, settings.register_miss, by_rules, model)
+    if children is None:
+        return controlled
+    return text_filter(Dataset.concat([controlled, children]), len(texts))
+
+
+def why_not_refined(task: Task, gold: bool, generator: GeneratorInfo) -> str:
+    """Why no text can be refined; empty when texts can be."""
+    if not gold:
+        return "without gold nothing can tell which of two texts is better"
+    if task.kind != "classification" or task.pair:
+        return "only single texts with one label each can be compared"
+    if generator.prompt_kind == "document":
+        return (
+            f"{generator.name} continues documents and follows no instructions; name a chat model "
+            "in refinement.generator"
+        )
+    return ""
+
+
+def refine_doubtful(run: RunContext, texts: Dataset, text_filter: TextFilter) -> Dataset:
+    """Has a chat model criticise and rewrite the texts whose label gold makes doubtful.
+
+    Args:
+        run: The run; a generator of its own for this is asked through the same ledger.
+        texts: Curated examples.
+        text_filter: Filters what was rewritten.
+    """
+    settings, task = run.task.refinement, run.task
+    if not settings.rounds:
+        return _unrefined(run, texts)
+    client = run.client.other(settings.generator) if settings.generator else run.client
+    with closing(client) if settings.generator else nullcontext():
+        if reason := why_not_refined(task, run.gold is not None, client.info):
+            run.listener.note(f"No text is refined: {reason}.")
+            return _unrefined(run, texts)
+        rewriter = Refiner.of(run, client)
+        refined = run.cache.step(
+            _REFINE,
+            _refined,
+            uses={"note": run.listener.note},
+            unanswered=rewriter.unanswered,
+            texts=texts,
+            gold=run.gold,
+            labels=task.labels,
+            settings=only(settings, "rounds", "doubt"),
+            rewriter=rewriter,
+            text_filter=text_filter,
+            encoder=run.encoder,
+            max_length=task.training.max_length,
+            seed=task.seed,
+        )
+    return need_some(run, refined, _REFINE)
+
+
+def _refined(
+    texts: Dataset,
+    gold: Dataset,
+    labels: Mapping[str, str],
+    settings: Refinement,
+    rewriter: Refiner,
+    text_filter: TextFilter,
+    encoder: TextEncoder,
+    max_length: int,
+    seed: int,
+    note: Callable[[str], None],
+) -> Dataset:
+    score = label_scorer(gold, encoder.frozen(labels, max_length, is_pair=False), seed)
+    if score is None:
+        note("No text is refined: labels cannot be told by the gold.")
+        return texts
+    return refinement.refine(
+        texts,
+        settings.rounds,
+        settings.doubt,
+        score=score,
+        rewrite=rewriter,
+        filtered=text_filter,
+        analyzer=text_filter.analyzer,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refiner(Asking):
+    """Has a chat model rewrite what the task's generator wrote; files stay as another wrote them.
+
+    Attributes:
+        source: Whose texts it rewrites.
+    """
+
+    source: str | None
+
+    @classmethod
+    def of(cls, run: RunContext, client: Asker) -> Refiner:
+        """That of a run, who is asked through a client."""
+        names = ("labels", "text_type", "domain", "label_type", "description", "seed")
+        generation = only(run.task.generation, "max_tokens", "instruction")
+        return cls.through(
+            client,
+            run,
+            _REFINE.name,
+            [f"{name}.chat" for name in (refinement.CRITICISE, refinement.REFINE)],
+            task=only(run.task, *names, generation=generation),
+            source=run.task.generator_source,
+        )
+
+    def __call__(self, rows: Sequence[Example], number: int) -> list[Example | None]:
+        """A child of each text that may have one and got an answer; see `Rewriter.rewrite`."""
+        rewriter = refinement.Rewriter(
+            self.prompts,
+            self.generator,
+            self.ask,
+            partial(label_variables, self.task),
+            self.task.seed,
+            self.task.generation.max_tokens,
+        )
+        own = [row.source == self.source for row in rows]
+        mine = [row for row, is_own in zip(rows, own, strict=True) if is_own]
+        made = iter(rewriter.rewrite(mine, number))
+        return [next(made) if is_own else None for is_own in own]
+
+
+def _unrefined(run: RunContext, texts: Dataset) -> Dataset:
+    """The texts as they are; what an earlier run of the task refined is not what follows them."""
+    run.cache.directory.file(_REFINE.files[0]).unlink(missing_ok=True)
+    return texts
+
+
+def label_scorer(
+    gold: Dataset, frozen: FrozenTraining, seed: int
+) -> Callable[[Dataset], Floats] | None:
+    """Returns what tells how likely every row's label is, or None where it would only guess.
+
+    Args:
+        gold: What the classifier is trained on.
+        frozen: The frozen encoder, with the labels.
+        seed: Of the folds.
+    """
+    targets, on_gold = label_indices(gold, frozen.labels), frozen.features(gold)
+    vote = cross_fitted_vote(frozen.log_probabilities, on_gold, targets, on_gold[:0], seed)
+    held_out = held_out_posterior([vote.gold], targets, seed)
+    if not beats_guessing(held_out, targets):
+        return None
+    pool = fit_pool([vote.gold], targets)
+
+    def score(rows: Dataset) -> Floats:
+        on_rows = frozen.log_probabilities(on_gold, targets, frozen.features(rows))
+        own = label_indices(rows, frozen.labels)
+        chances: Floats = pool.posterior([on_rows])[np.arange(len(rows)), own]
+        return chances
+
+    return score
+
+
+def _save_audit(path: Path, made: Audit) -> None:
+    write_table(path.with_suffix(".parquet"), made.table)
+    write_json(path, made.summary)
+
+
+def _load_audit(path: Path) -> Audit:
+    return Audit(read_table(path.with_suffix(".parquet")), read_json(path))
+
+
+_AUDIT = Step("audit", 2, ("audit.json", "audit.parquet"), _save_audit, _load_audit)
+
+
+def run_audit(run: RunContext, written: Dataset, curated: Dataset) -> dict[str, Any]:
     """Looks for personal data, memory of gold and skews in what was accepted.
 
     Leaves ``audit.json`` and ``audit.parquet`` in the run.
 
     Args:
-        stages: The run's stages.
-        task: The task.
+        run: The run.
         written: Examples as they were generated.
         curated: The same and their rewrites after curation.
-        gold: Training gold.
-        tagger: Finds names.
 
     Returns:
         The summary of `japagen.curation.audit.Audit`.
     """
-    action, labels = task.curation.personal_data, list(task.labels)
-    fingerprint = {
-        "written": written.fingerprint,
-        "examples": curated.fingerprint,
-        "gold": fingerprint_of(gold),
-        "labels": labels,
-        "action": action,
-        "dictionary": tagger.identity,
-    }
-
-    def save(path: Path, made: Audit) -> None:
-        write_table(path.with_suffix(".parquet"), made.table)
-        write_json(path, made.summary)
-
-    found = stages.run(
-        "audit",
-        ["audit.json", "audit.parquet"],
-        fingerprint,
-        lambda: audit(written, curated, gold, labels, action, tagger),
-        save,
-        lambda path: Audit(read_table(path.with_suffix(".parquet")), read_json(path)),
+    found = run.cache.step(
+        _AUDIT,
+        audit,
+        written=written,
+        curated=curated,
+        gold=run.gold,
+        labels=list(run.task.labels),
+        action=run.task.curation.personal_data,
+        tagger=run.analyzer.tagger,
     )
     return found.summary
 
 
 def apply_reviews(
-    dataset: Dataset, stages: StageRunner, derived: str | None = None
+    run: RunContext, texts: Dataset, derived: str | None = None
 ) -> tuple[Dataset, set[str]]:
-    """Applies the decisions of a run's review, if there was one.
+    """Applies the decisions of the run's review, if there was one.
 
     Args:
-        dataset: Examples.
-        stages: Where the decisions are, and the result is kept.
+        run: The run.
+        texts: Examples.
         derived: Only decide on texts derived in this way: they have come since the others were.
 
     Returns:
         The examples, and the ids of those that people have vouched for.
     """
-    decisions = decisions_of(stages.directory.path)
+    decisions = decisions_of(run.cache.directory.path)
+    step = _REVIEW
     if derived is not None:
-        rows = zip(dataset.column("id"), dataset.column("derived"), strict=True)
+        rows = zip(texts.column("id"), texts.column("derived"), strict=True)
         own = {id_ for id_, how in rows if how == derived}
         decisions = {name: d for name, d in decisions.items() if name in own}
+        step = _REVIEW.named(f"review-{derived}", f"reviewed-{derived}.parquet")
     if not decisions:
-        return dataset, set()
-    fingerprint = {
-        "examples": dataset.fingerprint,
-        "decisions": {name: asdict(d) for name, d in decisions.items()},
-    }
-    reviewed = stages.dataset(
-        f"review-{derived}" if derived else "review",
-        f"reviewed-{derived}.parquet" if derived else "reviewed.parquet",
-        fingerprint,
-        lambda: apply_decisions(dataset, decisions),
-    )
-    return reviewed, vouched_for(dataset, decisions)
+        return texts, set()
+    reviewed = run.cache.step(step, apply_decisions, dataset=texts, decisions=decisions)
+    return need_some(run, reviewed, step), vouched_for(texts, decisions)

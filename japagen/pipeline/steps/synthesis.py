@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,118 +15,132 @@ from japagen.data.labels import label_indices
 from japagen.gradmm.target import Ints, deal_texts, extended_shots, gold_targets
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import OTHER
-from japagen.pipeline.cache import StageRunner, fingerprint_of
-from japagen.pipeline.steps.align import Vectors
-from japagen.training.encoder import text_vectors
+from japagen.listener import Listener
+from japagen.pipeline.cache import Step, only
+from japagen.pipeline.context import RunContext, TextEncoder, Vectors
+from japagen.pipeline.steps.curate import TextFilter
 
 if TYPE_CHECKING:
     from japagen.llm.backends.huggingface import Checkpoint
 
 REFUSED = "synthesis_refused"
+_SYNTHESISE = Step("synthesise", 2, ("synthesised.parquet",))
 _PIECE = 32  # texts in memory at a time
 
 
+@dataclass(frozen=True)
+class Synthesised:
+    """What became of the texts.
+
+    Attributes:
+        dataset: The same rows, those in whose place another stands rejected, with the synthesised
+            texts behind them.
+        found: What was done, JSON-ready; None under another strategy.
+    """
+
+    dataset: Dataset
+    found: dict[str, Any] | None = None
+
+
 def replace_texts(
-    task: Task,
-    dataset: Dataset,
-    gold: Dataset | None,
-    vectors: Vectors,
-    stages: StageRunner,
-    analyzer: RegisterAnalyzer,
-    filtered: Callable[[Dataset], Dataset],
-    inputs: Mapping[str, object],
-    vouched: Collection[str] = (),
-) -> tuple[Dataset, Vectors, dict[str, Any] | None]:
+    run: RunContext, texts: Dataset, text_filter: TextFilter, vouched: Collection[str] = ()
+) -> Synthesised:
     """Synthesises kept texts anew where that brings their label's gradients nearer to gold's.
 
     Args:
-        task: Settings and labels; under any other strategy nothing changes.
-        dataset: Examples with the labels that they are to be trained with.
-        gold: Training gold.
-        vectors: Of gold and of the examples, in this order; more may follow.
-        stages: Where the result is kept.
-        analyzer: Finds registers, and words.
-        filtered: Applies the filters of curation.
-        inputs: What these depend on.
+        run: The run; under any strategy but ``gradient_matching`` nothing changes.
+        texts: Examples with the labels that they are to be trained with.
+        text_filter: Filters what was written.
         vouched: Ids of texts that people have accepted, which stay as they are.
-
-    Returns:
-        The same rows, those in whose place another stands rejected, with the synthesised texts
-        behind them; the vectors of all; and what was done, JSON-ready.
     """
     from japagen.llm.backends.huggingface import generator_checkpoint
-    from japagen.training.encoder import encoder_identity
 
-    if task.generation.strategy != STRATEGY or gold is None:
-        return dataset, vectors, None
-    checkpoint, training = generator_checkpoint(task.generator), task.training
-    most = task.gradient_matching.perplexity
-    fingerprint = {
-        "examples": dataset.fingerprint,
-        "gold": fingerprint_of(gold),
-        "perplexity": most,
-        "model": checkpoint.info.identity,
-        "encoder": encoder_identity(training.encoder),
-        "max_length": training.max_length,
-        "text_type": task.text_type,
-        "labels": list(task.labels),
-        "curation": task.curation.model_dump(mode="json"),
-        "vouched": sorted(vouched),
-        "seed": task.seed,
-        **inputs,
-    }
-    rows = np.flatnonzero(dataset.kept_mask & ~np.isin(dataset.column("id"), list(vouched)))
-
-    def make() -> Dataset:
-        written, ratios = _written(task, dataset, rows, gold, vectors, checkpoint, analyzer, stages)
-        # The filters compare texts with everything but those that they would replace.
-        tried = filtered(_with_children(dataset, written, ratios, most))
-        written = tried.take(range(len(dataset), len(tried)))
-        return _with_children(dataset, written, ratios, most)
-
-    made = stages.dataset("synthesise", "synthesised.parquet", fingerprint, make)
-    children = made.take(range(len(dataset), len(made)))
-    trusted = training.trust_remote_code
-    (own,) = text_vectors([children], training.encoder, trust_remote_code=trusted)
-    number = len(children.kept)
-    stages.listener.note(f"Gradient matching wrote {number} of {len(rows)} texts anew.")
-    summary = {
-        "texts": len(rows),
+    task, training = run.task, run.task.training
+    if task.generation.strategy != STRATEGY or run.gold is None:
+        return Synthesised(texts)
+    checkpoint = generator_checkpoint(task.generator)
+    made = run.cache.step(
+        _SYNTHESISE,
+        _synthesised,
+        uses={"listener": run.listener},
+        texts=texts,
+        gold=run.gold,
+        task=only(
+            task,
+            *("labels", "text_type", "gradient_matching", "seed"),
+            training=only(training, "encoder", "trust_remote_code", "max_length"),
+        ),
+        checkpoint=checkpoint,
+        encoder=run.encoder,
+        text_filter=text_filter,
+        vouched=set(vouched),
+    )
+    children = made.take(range(len(texts), len(made)))
+    number, rows = len(children.kept), len(_open_rows(texts, vouched))
+    run.listener.note(f"Gradient matching wrote {number} of {rows} texts anew.")
+    found = {
+        "texts": rows,
         "synthesised": number,
         "refused": len(children) - number,
         "model": checkpoint.info.name,
         "terms": asdict(checkpoint.info.terms),
     }
-    return made, [vectors[0], np.concatenate([vectors[1], own]), *vectors[2:]], summary
+    return Synthesised(made, found)
+
+
+def _open_rows(texts: Dataset, vouched: Collection[str]) -> Ints:
+    return np.flatnonzero(texts.kept_mask & ~np.isin(texts.column("id"), list(vouched)))
+
+
+def _synthesised(
+    texts: Dataset,
+    gold: Dataset,
+    task: Task,
+    checkpoint: Checkpoint,
+    encoder: TextEncoder,
+    text_filter: TextFilter,
+    vouched: Collection[str],
+    listener: Listener,
+) -> Dataset:
+    most = task.gradient_matching.perplexity
+    rows = _open_rows(texts, vouched)
+    if not len(rows):
+        return texts
+    vectors = encoder.vectors(gold), encoder.vectors(texts)[rows]
+    analyzer = text_filter.analyzer
+    written, ratios = _written(
+        task, texts.take(rows), gold, vectors, checkpoint, analyzer, listener
+    )
+    # The filters compare texts with everything but those that they would replace.
+    tried = text_filter(_with_children(texts, written, ratios, most), len(texts))
+    written = tried.take(range(len(texts), len(tried)))
+    return _with_children(texts, written, ratios, most)
 
 
 def _written(
     task: Task,
-    dataset: Dataset,
-    rows: Ints,
+    texts: Dataset,
     gold: Dataset,
-    vectors: Vectors,
+    vectors: tuple[Vectors, Vectors],
     checkpoint: Checkpoint,
     analyzer: RegisterAnalyzer,
-    stages: StageRunner,
+    listener: Listener,
 ) -> tuple[Dataset, dict[str, float]]:
-    """New texts made of some rows, and by id how much each one's perplexity has grown."""
+    """New texts made of others, and by id how much each one's perplexity has grown."""
     from japagen.gradmm.models import Matcher, load_models
     from japagen.gradmm.synthesis import Lexicon, synthesise
 
-    texts, names = dataset.take(rows), list(task.labels)
+    names = list(task.labels)
     children: list[Example] = []
     ratios: dict[str, float] = {}
-    if not len(rows):
-        return Dataset.of([]), ratios
     labels, true = label_indices(texts, names), label_indices(gold, names)
-    known = (vectors[0], true, vectors[1][rows], labels, len(names))
+    known = (vectors[0], true, vectors[1], labels, len(names))
     targets = gold_targets(gold, *known, seed=task.seed)
     dealt = deal_texts(texts, labels, targets, task.seed)
     gold_texts = dict(zip(gold.column("id"), gold.texts, strict=True))
     encoder, reader = load_models(task, checkpoint)
     groups = list(np.ndindex(len(targets), len(names)))
-    for number, label in stages.listener.track(groups, len(groups), "synthesise"):
+    for number, label in listener.track(groups, len(groups), "synthesise"):
         ids = targets[number].ids[label]
         mine = np.flatnonzero((dealt == number) & (labels == label))
         if not ids or not len(mine):

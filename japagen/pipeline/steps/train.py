@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.data.dataset import Dataset, Label
-from japagen.data.files import digest, read_array, write_array
 from japagen.data.labels import LabelSpace, PseudoLabels
 from japagen.data.registry import metrics_of
 from japagen.data.summary import Interval
@@ -23,178 +22,193 @@ from japagen.evaluation.metrics import (
     expected_calibration_error,
     score,
 )
-from japagen.pipeline.cache import StageRunner, fingerprint_of
+from japagen.pipeline.cache import Step, only
+from japagen.pipeline.context import RunContext, TextEncoder
+from japagen.pipeline.run_directory import Run, RunDirectory
 
-_MOST_SHARE = 0.99
+if TYPE_CHECKING:
+    from japagen.training.classifier import Classifier, Progress
+
+Floats = npt.NDArray[np.float64]
+
 MODEL = "model"
-GOLD_MODEL = "model-gold"
+Arm = Literal["gold", "synthetic"]
+_MODELS: dict[Arm, str] = {"gold": "model-gold", "synthetic": MODEL}
+_TRAIN = Step("train", 6, ())
+_MOST_SHARE = 0.99
 # Settings that say what there is to train on, and how often, but not how.
 _NOT_TRAINED_BY = {"seeds", "synthetic_share", "pseudo_labels", "pseudo_label_texts", "labeler"}
-
-
-class Arms:
-    """Trains both sides, each once a seed.
-
-    Args:
-        task: Settings and labels.
-        data: Gold and test texts.
-        stages: Where results are kept.
-    """
-
-    def __init__(self, task: Task, data: TaskData, stages: StageRunner) -> None:
-        self._task = task
-        self._data = data
-        self._stages = stages
-        self._gold_only: dict[int, npt.NDArray[np.float64]] = {}
-
-    @property
-    def seeds(self) -> list[int]:
-        """The training seeds; the first one's classifiers are saved."""
-        return [self._task.seed + offset for offset in range(self._task.training.seeds)]
-
-    def gold_only(self, seed: int, *, shipped: bool = False) -> npt.NDArray[np.float64]:
-        """Probabilities on the test texts, shape (n, labels), after training on gold alone.
-
-        Args:
-            seed: Of the training.
-            shipped: Whether the run leaves this classifier; only then is it calibrated.
-        """
-        if seed not in self._gold_only:
-            saved = GOLD_MODEL if seed == self._task.seed else None
-            name = f"train-gold-{seed}"
-            self._gold_only[seed] = self._fit(None, seed, name, saved, calibrated=shipped)
-        return self._gold_only[seed]
-
-    def with_synthetic(
-        self,
-        dataset: Dataset | None,
-        seed: int,
-        share: float | None = None,
-        pseudo: PseudoLabels | None = None,
-    ) -> npt.NDArray[np.float64]:
-        """The same after training on gold, if any, and whatever else there is.
-
-        Args:
-            dataset: Synthetic examples, if any.
-            seed: Of the training.
-            share: Synthetic share of the loss; the task's when None.
-            pseudo: Unlabelled texts that voters labelled, if any. With neither, the classifier
-                of gold alone is shipped.
-        """
-        saved = MODEL if seed == self._task.seed else None
-        name = f"train-synthetic-{seed}"
-        if dataset is None and pseudo is None:
-            return self._ship_gold_only(seed, name, saved)
-        return self._fit(dataset, seed, name, saved, share, pseudo)
-
-    def inputs(self) -> dict[str, Any]:
-        """What every training of the run depends on besides its examples."""
-        from japagen.training.encoder import encoder_identity
-
-        settings = self._task.training
-        return {
-            "gold": fingerprint_of(self._data.gold),
-            "training": settings.model_dump(mode="json", exclude=_NOT_TRAINED_BY),
-            "encoder": encoder_identity(settings.encoder),
-            "labels": list(self._task.labels.items()),
-        }
-
-    def _fit(
-        self,
-        dataset: Dataset | None,
-        seed: int,
-        name: str,
-        saved: str | None,
-        share: float | None = None,
-        pseudo: PseudoLabels | None = None,
-        *,
-        calibrated: bool = True,
-    ) -> npt.NDArray[np.float64]:
-        settings, test = self._task.training, self._data.test
-        share = None if dataset is None else share
-        if share is not None:
-            # Without gold there is nothing to share the loss with.
-            share = share if self._data.gold else min(share, _MOST_SHARE)
-            settings = settings.model_copy(update={"synthetic_share": share})
-        fingerprint = {**self._trained_on(dataset, share), "calibrated": calibrated}
-        if pseudo is not None:
-            fingerprint["pseudo"] = [
-                pseudo.texts.fingerprint,
-                digest(pseudo.probabilities.tolist()),
-                pseudo.text_weight,
-            ]
-
-        def make() -> npt.NDArray[np.float64]:
-            from japagen.training.trainer import train
-
-            def progress(steps: Iterable[Any], total: int) -> Iterator[Any]:
-                return self._stages.listener.track(steps, total, name)
-
-            classifier = train(
-                dataset,
-                self._data.gold,
-                encoder=settings.encoder,
-                descriptions=self._task.labels,
-                settings=settings,
-                seed=seed,
-                pseudo=pseudo,
-                calibrated=calibrated,
-                progress=progress,
-            )
-            if saved:
-                classifier.save(self._stages.directory.file(saved))
-            if test is None:
-                return np.zeros((0, len(self._task.labels)))
-            return classifier.probabilities(test.texts, test.column("text_pair"), progress=progress)
-
-        return self._predictions(name, saved, fingerprint, make)
-
-    def _ship_gold_only(self, seed: int, name: str, saved: str | None) -> npt.NDArray[np.float64]:
-        """Makes the classifier of gold alone the one that the run leaves."""
-        found = self.gold_only(seed, shipped=True)
-
-        def make() -> npt.NDArray[np.float64]:
-            if saved:
-                from japagen.training.classifier import Classifier
-
-                classifier = Classifier.load(self._stages.directory.file(GOLD_MODEL))
-                classifier.save(self._stages.directory.file(saved))
-            return found
-
-        return self._predictions(name, saved, self._trained_on(None, 0.0), make)
-
-    def _trained_on(self, dataset: Dataset | None, share: float | None) -> dict[str, Any]:
-        return {
-            "examples": fingerprint_of(dataset),
-            "share": share,
-            "test": fingerprint_of(self._data.test),
-            **self.inputs(),
-        }
-
-    def _predictions(
-        self,
-        name: str,
-        saved: str | None,
-        fingerprint: dict[str, Any],
-        make: Callable[[], npt.NDArray[np.float64]],
-    ) -> npt.NDArray[np.float64]:
-        output = str(Path("predictions") / f"{name}.npy")
-        outputs = [output, saved] if saved else [output]
-        # The one directory of the saved classifier is that of the first seed, whichever it is.
-        inputs = {**fingerprint, "saved": saved and self._task.seed}
-
-        def made() -> npt.NDArray[np.float64]:
-            if saved:
-                # What another seed has left in that directory is about to go.
-                self._stages.directory.forget_others(name)
-            return make()
-
-        return self._stages.run(name, outputs, inputs, made, write_array, read_array)
-
-
 Seeded = tuple[int, npt.NDArray[np.float64]]
 """The seed of a training and what its classifier gave for the test texts, shape
 (n, `LabelSpace.outputs`)."""
+
+
+@dataclass(frozen=True)
+class LazyClassifier:
+    """A classifier that is read when it is needed.
+
+    Attributes:
+        identity: Of the training that left it.
+        load: Reads it.
+    """
+
+    identity: Any
+    load: Callable[[], Classifier]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The compared classifiers of a run.
+
+    Attributes:
+        with_synthetic: Of gold, if any, and whatever else there is, one for each seed.
+        gold_only: Of gold alone; empty where there is no gold, or nothing to score on.
+        shipped: The classifier that the run leaves.
+    """
+
+    with_synthetic: list[Seeded]
+    gold_only: list[Seeded]
+    shipped: LazyClassifier
+
+
+def seeds_of(task: Task) -> list[int]:
+    """The training seeds; the first one's classifiers are saved."""
+    return [task.seed + offset for offset in range(task.training.seeds)]
+
+
+def train_classifiers(
+    run: RunContext, texts: Dataset | None, share: float, pseudo: PseudoLabels | None
+) -> Trained:
+    """Trains with and without synthetic text, once a seed.
+
+    Args:
+        run: The run.
+        texts: Synthetic examples to train on, if any.
+        share: Their share of the loss.
+        pseudo: Unlabelled texts that labelers labelled, if any. With neither, the classifier of
+            gold alone is shipped.
+    """
+    task, data = run.task, run.data
+    with_synthetic, gold_only = [], []
+    alone = texts is None and pseudo is None
+    for seed in seeds_of(task):
+        if alone:
+            # Only the classifier that is shipped is calibrated.
+            gold = _fit(run, "gold", seed)
+            with_synthetic.append((seed, _ship(run, seed, gold)))
+        else:
+            both = _fit(run, "synthetic", seed, texts=texts, share=share, pseudo=pseudo)
+            with_synthetic.append((seed, both))
+        if data.gold is not None and data.test is not None:
+            if not alone:
+                gold = _fit(run, "gold", seed, calibrated=False)
+            gold_only.append((seed, gold))
+    identity = run.cache.identity(f"train-synthetic-{task.seed}")
+    directory = run.cache.directory.path
+    shipped = LazyClassifier(identity, lambda: Run(directory).classifier)
+    return Trained(with_synthetic, gold_only, shipped)
+
+
+def _fit(
+    run: RunContext,
+    arm: Arm,
+    seed: int,
+    *,
+    texts: Dataset | None = None,
+    share: float | None = None,
+    pseudo: PseudoLabels | None = None,
+    calibrated: bool = True,
+) -> Floats:
+    """Probabilities on the test texts, shape (n, labels), after a training."""
+    task, data = run.task, run.data
+    step, saved = _step(run, arm, seed)
+    settings = only(task.training, *(set(Training.model_fields) - _NOT_TRAINED_BY))
+    if texts is not None and share is not None:
+        # Without gold there is nothing to share the loss with.
+        share = share if data.gold else min(share, _MOST_SHARE)
+        settings = settings.model_copy(update={"synthetic_share": share})
+
+    def progress(steps: Iterable[Any], total: int) -> Iterator[Any]:
+        return run.listener.track(steps, total, step.name)
+
+    return run.cache.step(
+        step,
+        _trained,
+        uses={"progress": progress, "directory": run.cache.directory},
+        texts=texts,
+        gold=data.gold,
+        test=data.test and data.test.only("text", "text_pair"),
+        labels=task.labels,
+        training=settings,
+        encoder=run.encoder,
+        pseudo=pseudo,
+        # The classifier that is shipped knows from them what is out of scope.
+        unlabelled=data.unlabelled if calibrated else None,
+        seed=seed,
+        calibrated=calibrated,
+        saved=saved,
+    )
+
+
+def _trained(
+    texts: Dataset | None,
+    gold: Dataset | None,
+    test: Dataset | None,
+    labels: Mapping[str, str],
+    training: Training,
+    encoder: TextEncoder,
+    pseudo: PseudoLabels | None,
+    unlabelled: Dataset | None,
+    seed: int,
+    calibrated: bool,
+    saved: str | None,
+    progress: Progress,
+    directory: RunDirectory,
+) -> Floats:
+    from japagen.training.trainer import train
+
+    classifier = train(
+        texts,
+        gold,
+        # Loaded anew: training needs the memory that a second copy would take.
+        encoder=encoder.name,
+        descriptions=labels,
+        settings=training,
+        seed=seed,
+        pseudo=pseudo,
+        calibrated=calibrated,
+        unlabelled=unlabelled,
+        progress=progress,
+    )
+    if saved:
+        classifier.save(directory.file(saved))
+    if test is None:
+        return np.zeros((0, len(labels)))
+    return classifier.probabilities(test.texts, test.column("text_pair"), progress=progress)
+
+
+def _ship(run: RunContext, seed: int, found: Floats) -> Floats:
+    """Makes the classifier of gold alone the one that the run leaves."""
+    step, saved = _step(run, "synthetic", seed)
+    gold = run.cache.identity(f"train-gold-{seed}")
+    uses = {"found": found, "directory": run.cache.directory}
+    return run.cache.step(step, _shipped, uses=uses, gold=gold, saved=saved)
+
+
+def _shipped(gold: Any, saved: str | None, found: Floats, directory: RunDirectory) -> Floats:
+    if saved:
+        from japagen.training.classifier import Classifier
+
+        Classifier.load(directory.file(_MODELS["gold"])).save(directory.file(saved))
+    return found
+
+
+def _step(run: RunContext, arm: Arm, seed: int) -> tuple[Step, str | None]:
+    """A training, and the directory that its classifier is saved to: that of the first seed is."""
+    name, saved = f"train-{arm}-{seed}", _MODELS[arm] if seed == run.task.seed else None
+    return _TRAIN.named(name, f"predictions/{name}.npy", *([saved] if saved else [])), saved
+
+
 Learnt = Literal["gold", "union", "nothing"]
 _ERRORS_SHOWN = 30
 # Below this an accuracy is known to no better than 0.14 or so: 1.96 standard errors at 0.5.

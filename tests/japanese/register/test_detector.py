@@ -23,7 +23,9 @@ def test_a_report_in_full() -> None:
     report = analyze_register("先生がお茶を召し上がりました。")
     assert report.register == Register("teinei", frozenset({"sonkeigo", "bikago"}))
     assert (report.style, report.channel, report.dialect) == ("teinei", "unknown", False)
-    assert (report.sonkeigo, report.kenjogo, report.bikago) == (True, False, True)
+    assert [e.surface for e in report.sonkeigo] == ["召し上がり"]
+    assert report.kenjogo == ()
+    assert [(e.surface, e.start) for e in report.bikago] == [("お茶", 3)]
     assert report.why == ""
     assert [(s.start, s.end, s.style) for s in report.sentences] == [(0, 15, "teinei")]
     meal = next(e for e in report.evidence if e.kind == "sonkeigo")
@@ -68,8 +70,8 @@ def test_mixed_says_where() -> None:
 def test_unknown_says_why(text: str, why: str) -> None:
     report = analyze_register(text)
     assert (report.style, report.why) == ("unknown", why)
-    assert (report.keico_level is None) == ("predicate" not in why)
-    assert not report.sonkeigo
+    assert report.keico is report.keico_level is None
+    assert report.sonkeigo == report.kenjogo == ()
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,7 @@ def test_any_text_has_a_consistent_answer(text: str) -> None:
         a.end <= b.start for a, b in zip(report.sentences, report.sentences[1:], strict=False)
     )
     assert Register.from_dict(json.loads(json.dumps(report.to_dict()))) == report.register
+    assert (report.keico is None) == (report.style == "unknown")
     assert report.keico_level in (None, 1, 2, 3, 4)
     assert bool(report.why) == (report.style in ("unknown", "mixed"))
 

@@ -29,8 +29,9 @@ def test_level(text: str, levels: set[int]) -> None:
     ],
 )
 def test_flags(text: str, sonkeigo: bool, kenjogo: bool) -> None:
-    report = analyze_register(text)
-    assert (report.sonkeigo, report.kenjogo) == (sonkeigo, kenjogo)
+    keico = analyze_register(text).keico
+    assert keico is not None
+    assert (keico.is_sonkeigo, keico.is_kenjogo) == (sonkeigo, kenjogo)
 
 
 def test_scores_are_sums_over_the_fourth_root() -> None:

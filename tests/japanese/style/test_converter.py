@@ -1,23 +1,36 @@
 import doctest
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import analyze_register
 from japagen.japanese.style import conjugation, converter
 from japagen.japanese.style.converter import Conversion, convert_style
 
-Target = Literal["polite", "plain"]
+Target = Literal["polite", "plain", "casual"]
 
 TABLE = Path(__file__).with_name("conversion_table.tsv")
 ROWS = [
     line.replace("\\n", "\n").split("\t")
     for line in TABLE.read_text(encoding="utf-8").splitlines()
     if not line.startswith("#")
+]
+# Class, context, then the polite, the plain and the casual forms: now, not, past, not past.
+FORMS = [
+    (row[1] + polite + "。", row[1] + plain + "。", row[1] + casual + "。")
+    for name in ("verb_table.tsv", "adjective_table.tsv")
+    for row in (
+        line.split("\t")
+        for line in Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    )
+    for polite, plain, casual in zip(row[2:6], row[6:10], row[10:14], strict=True)
+    if polite != "-"
 ]
 STYLES: dict[Target, tuple[str, ...]] = {
     "polite": ("teinei", "unknown"),
@@ -58,6 +71,18 @@ def test_polite_becomes_plain(polite: str, plain: str) -> None:
 )
 def test_plain_becomes_polite(polite: str, plain: str) -> None:
     assert convert_style(plain, "polite") == Conversion(polite)
+
+
+def test_the_tables_of_forms_are_whole() -> None:
+    assert len(FORMS) == len(set(FORMS)) >= 850
+
+
+@pytest.mark.parametrize(("polite", "plain", "casual"), FORMS)
+def test_every_form_in_every_style(polite: str, plain: str, casual: str) -> None:
+    assert convert_style(polite, "plain").text == plain
+    assert convert_style(plain, "polite").text == polite
+    assert convert_style(polite, "casual").text == casual
+    assert convert_style(plain, "casual").text == casual
 
 
 @pytest.mark.parametrize(
@@ -138,7 +163,64 @@ def test_refusals_to_polite(texts: str, why: str) -> None:
     ["", "\n", "東京。", "体言止めの見出し", "Hello, world.", "😊", "ありがとう。", "\ud800"],
 )
 def test_a_text_without_a_predicate_stays(text: str) -> None:
-    assert convert_style(text, "polite") == convert_style(text, "plain") == Conversion(text)
+    why = "no sentence ends in a predicate"
+    for to in get_args(Target):
+        assert convert_style(text, to) == Conversion(text, unchanged=why)
+
+
+@pytest.mark.parametrize(
+    ("text", "to"), [("雨です。", "polite"), ("雨だ。", "plain"), ("雨だよ。", "casual")]
+)
+def test_it_says_that_nothing_changed(text: str, to: Target) -> None:
+    assert convert_style(text, to) == Conversion(text, unchanged=f"the text is {to} already")
+
+
+@pytest.mark.parametrize(("to", "meant"), [("honorific", ""), ("keigo", ""), ("polit", "polite")])
+def test_a_style_that_is_not_there_is_refused(to: str, meant: str) -> None:
+    with pytest.raises(JapagenError, match="Use one of: polite, plain, casual") as caught:
+        convert_style("雨です。", to)  # type: ignore[arg-type]
+    assert f"found '{to}'" in str(caught.value)
+    assert (f"did you mean '{meant}'" in str(caught.value)) == bool(meant)
+
+
+def test_what_is_no_text_is_refused() -> None:
+    for given_text in (None, ["雨です。"]):
+        with pytest.raises(JapagenError, match="Expected a text"):
+            convert_style(given_text, "plain")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("部屋が着けてらんない。", "部屋が着けていられません。"),
+        ("やってらんない。", "やっていられません。"),
+        ("理由がわかんない。", "理由がわかりません。"),
+        ("どうすればいいんだ。", "どうすればいいんですか。"),
+        ("何が起きたんだ。", "何が起きたんですか。"),
+        ("なぜ行かなかったんだ。", "なぜ行かなかったんですか。"),
+        ("誰もいないんだ。", "誰もいないんです。"),
+        ("どう見ても変なんだ。", "どう見ても変なんです。"),
+        ("どうして届かないのか知りたいんだ。", "どうして届かないのか知りたいんです。"),
+        ("必要な書類は何か。", "必要な書類は何ですか。"),
+        ("これ何の980円？", "これ何の980円ですか？"),
+        ("明日ひま？", "明日ひまですか？"),
+    ],
+)
+def test_questions_and_contractions_become_polite(text: str, made: str) -> None:
+    assert convert_style(text, "polite").text == made
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("なぜ遅れたと思うんだ。", "a question inside the sentence: なぜ"),
+        ("あれは何か。何か。", "a question or an indefinite word: 何か"),
+        ("本日は晴天なり。", "文語 has endings of its own: 本日は晴天なり。"),
+        ("とても丈夫だ。あ、値段相応かな。", "an ending without a polite counterpart: かな"),
+    ],
+)
+def test_refusals_are_whole(text: str, why: str) -> None:
+    assert convert_style(text, "polite") == Conversion("", why)
 
 
 @pytest.mark.parametrize(
@@ -162,9 +244,10 @@ def test_any_text_is_converted_or_refused(text: str, to: Target) -> None:
     if done.refused:
         return
     report = analyze_register(done.text)
-    assert report.style in STYLES[to]
+    # 了解😊 is casual without a predicate to convert.
+    assert report.style in STYLES[to] or done.unchanged
     # Once there, it stays.
-    assert convert_style(done.text, to) == done
+    assert convert_style(done.text, to).text == done.text
 
 
 @settings(max_examples=200, deadline=None)
@@ -173,7 +256,7 @@ def test_a_text_in_the_style_asked_for_stays(text: str, to: Target) -> None:
     report = analyze_register(text)
     polite_left = any(e.kind == "teineigo" for e in report.evidence)
     if report.style in STYLES[to][:-1] and not (to == "plain" and polite_left):
-        assert convert_style(text, to) == Conversion(text)
+        assert convert_style(text, to).text == text
 
 
 @settings(max_examples=300, deadline=None)
@@ -193,5 +276,5 @@ def test_an_own_tagger_can_be_given() -> None:
 
 
 def test_the_examples_in_the_docstrings() -> None:
-    assert doctest.testmod(converter) == (0, 3)
+    assert doctest.testmod(converter) == (0, 4)
     assert doctest.testmod(conjugation) == (0, 2)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import pairwise
+import re
 
 import pytest
 from hypothesis import given
@@ -9,91 +9,105 @@ from hypothesis import strategies as st
 from japagen.japanese.register.detector import analyze_register
 from japagen.japanese.style.converter import convert_style
 
-# What stands before the ending; the ending itself is one of those listed.
-STATEMENTS = [
-    ("荷物がまだ届かない。", "荷物がまだ届かない"),
-    ("電源が入らなくなった。", "電源が入らなくなった"),
-    ("画面が固まっている。", "画面が固まってる"),
-    ("昨日から待っていた。", "昨日から待ってた"),
-    ("明細を見ていない。", "明細を見てない"),
-    ("本を読んでいる。", "本を読んでる"),
-    ("充電が切れてしまう。", "充電が切れちゃう"),
-    ("間違えて消してしまった。", "間違えて消しちゃった"),
-    ("飲んでしまった。", "飲んじゃった"),
-    ("自宅ではない。", "自宅じゃない"),
-    ("思ったほど静かではなかった。", "思ったほど静かじゃなかった"),
-    ("説明書を読んだが、分からない。", "説明書を読んだけど、分からない"),
-    ("荷物が届きません。", "荷物が届かない"),
-    ("二重に引き落とされています。", "二重に引き落とされてる"),
-    ("とても高かったです。", "とても高かった"),
-]
-STATEMENT_ENDS = ("よ。", "んだけど。", "んだよね。")
-NOUNS = [
-    ("原因は不明だ。", "原因は不明"),
-    ("原因は不明である。", "原因は不明"),
-    ("来月からの契約です。", "来月からの契約"),
-]
-NOUN_ENDS = ("だよ。", "なんだけど。", "なんだよね。")
+# The endings of 飲む, 高い, 静かだ and the like are in the tables of forms.
 EXACT = [
+    # Spoken as it is: a contraction needs no よ after it.
+    ("画面が固まっている。", "画面が固まってる。"),
+    ("昨日から待っていました。", "昨日から待ってた。"),
+    ("本を読んでいない。", "本を読んでない。"),
+    ("間違えて消してしまった。", "間違えて消しちゃった。"),
+    ("二重に引き落とされています。", "二重に引き落とされてる。"),
+    ("楽しみにしています！", "楽しみにしてる！"),
+    # のだ and んです are んだ, and だ after ん of 飲んだ is no copula.
+    ("もう購入したいと思っているのです。", "もう購入したいと思ってるんだ。"),
+    ("薬を飲んだんです。", "薬を飲んだんだ。"),
+    ("朝から頭が痛いんですが、薬がありません。", "朝から頭が痛いんだけど、薬がないよ。"),
+    # Nothing is added to what is said.
+    ("リピ確定です！", "リピ確定だよ！"),
+    ("いいえ、違います！", "いいえ、違うよ！"),
+    ("急がないので、無理に来なくてよい。", "急がないから、無理に来なくていいよ。"),
+    ("雪国であった。", "雪国だったよ。"),
+    ("原因は不明である。", "原因は不明だよ。"),
+    # んだけど waits for an answer.
+    ("荷物が届きません。確認してください。", "荷物が届かないんだけど。確認してくれないかな。"),
+    ("色が違います。交換してもらえますか。", "色が違うんだけど。交換してもらえる？"),
+    ("原因は不明です。教えてほしいです。", "原因は不明なんだけど。教えてほしいな。"),
+    ("友人が来ました。駅まで送ってくれました。", "友人が来たよ。駅まで送ってくれた。"),
+    ("返事がなくて困っています。", "返事がなくて困ってるんだけど。"),
+    # What is written and not said gives way.
+    ("来たので、替えてほしいです。", "来たから、替えてほしいな。"),
+    ("静かなので気に入っています。", "静かだから気に入ってる。"),
+    ("箱が開いており、中が割れていました。", "箱が開いてて、中が割れてた。"),
+    ("まだ届いておらず、不安です。", "まだ届いてなくて、不安だよ。"),
+    ("内容を確認し、連絡しました。", "内容を確認して、連絡したよ。"),
+    ("説明書を読んだが、分からない。", "説明書を読んだけど、分からないよ。"),
+    # Questions, requests, greetings.
     ("いつ届くか。", "いつ届く？"),
     ("送料はかかるのか？", "送料はかかるの？"),
     ("いつ届きますか。", "いつ届く？"),
+    ("届くのはいつですか。", "届くのはいつ？"),
+    ("返品は可能か。", "返品は可能？"),
+    ("どうして届かないんですか。", "どうして届かないの？"),
     ("返金してもらえますか。", "返金してもらえる？"),
     ("どこで受け取れるのでしょうか。", "どこで受け取れるのかな。"),
     ("間に合うだろうか。", "間に合うかな。"),
     ("早めに教えてください。", "早めに教えてくれないかな。"),
+    ("ありがとうございました。とても助かりました。", "ありがとう。とても助かったよ。"),
+    ("交換をお願いします。", "交換をお願いね。"),
+    ("よろしくお願いします。", "よろしくね。"),
+    # Final particles are at home in speech.
+    ("今日は寒いですね。", "今日は寒いね。"),
+    ("いい店ですよね。", "いい店だよね。"),
+    ("すぐ行きますよ。", "すぐ行くよ。"),
     ("もう届いたよ。", "もう届いたよ。"),
 ]
-
-
-@pytest.mark.parametrize(("text", "start"), STATEMENTS)
-def test_statements_take_contractions_and_a_spoken_end(text: str, start: str) -> None:
-    made = convert_style(text, "casual")
-    assert made.text in {start + end for end in STATEMENT_ENDS}, made
-
-
-@pytest.mark.parametrize(("text", "start"), NOUNS)
-def test_nouns_take_a_copula(text: str, start: str) -> None:
-    assert convert_style(text, "casual").text in {start + end for end in NOUN_ENDS}
+BAD_ENDINGS = re.compile("[いうくぐすつぬぶむるんっ]なんだ|んなん|んんだ")
 
 
 @pytest.mark.parametrize(("text", "made"), EXACT)
-def test_questions_and_requests(text: str, made: str) -> None:
+def test_speech(text: str, made: str) -> None:
     assert convert_style(text, "casual").text == made
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "why"),
     [
-        "お待ちください。",
-        "ご確認いただけますか。",
-        "返金を希望いたします。",
-        "早く行け、と言われた。",
+        ("お待ちください。", "尊敬語 has no plain ending"),
+        ("ご確認いただけますか。", "謙譲語 has no plain ending"),
+        ("返金を希望いたします。", "謙譲語 has no plain ending"),
+        ("クーポンはご利用できません。", "謙譲語 has no plain ending"),
+        ("本日は晴天なり。", "文語 has endings of its own"),
+        ("行きましょうか。", "the result reads as da"),
+        ("犬及び猫を飼っています。", "a written form is left: 及び"),
+        ("すみません、遅れます。", "a set phrase: すみません"),
     ],
 )
-def test_what_it_is_not_sure_of_is_refused_or_casual(text: str) -> None:
+def test_what_it_is_not_sure_of_is_refused(text: str, why: str) -> None:
     made = convert_style(text, "casual")
-    assert made.refused or analyze_register(made.text).register.name == "casual"
+    assert made.text == ""
+    assert made.refused.startswith(why)
 
 
-def test_two_sentences_in_a_row_do_not_end_alike() -> None:
+def test_not_every_sentence_ends_in_yo() -> None:
     text = "荷物が届かない。追跡も動かない。電話もつながらない。何も分からない。"
-    ends = [s[-2:] for s in convert_style(text, "casual").text.rstrip("。").split("。")]
-    assert all(a != b for a, b in pairwise(ends))
+    made = convert_style(text, "casual").text
+    assert made == "荷物が届かないよ。追跡も動かない。電話もつながらないよ。何も分からない。"
 
 
 def test_quotations_stay() -> None:
     made = convert_style("画面に「更新しています」と出ている。", "casual").text
-    assert made.startswith("画面に「更新しています」と出てる")
+    assert made == "画面に「更新しています」と出てる。"
 
 
 @given(
     st.text(
-        st.sampled_from("荷物が届いていないのではです。ますか？「」しまうだ行く高い"), max_size=30
+        st.sampled_from("荷物が届いていないのではです。ますか？「」しまうだ行く高い飲んだ"),
+        max_size=30,
     )
 )
 def test_any_text_is_refused_or_becomes_casual(text: str) -> None:
     made = convert_style(text, "casual")
-    if made.text and made.text != text:
+    if made.text and not made.unchanged:
         assert analyze_register(made.text).register.name == "casual"
         assert convert_style(made.text, "casual").text == made.text
+        assert len(BAD_ENDINGS.findall(made.text)) <= len(BAD_ENDINGS.findall(text))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,26 @@ def test_an_answer_that_comes_late_changes_nothing_already_asked(
     _, _, second = _generate(raw, tmp_path / "run")
     assert {r.id for r in second.asked} == failing
     assert len(first.asked) > 40
+
+
+def test_rounds_are_looked_back_on_anew_with_another_encoder(
+    raw: dict[str, Any], tmp_path: Path, tiny_encoder: str
+) -> None:
+    raw["curation"]["max_meaning_similarity"] = 0.9999
+    raw["training"] = {"encoder": tiny_encoder}
+    _generate(raw, tmp_path / "run")
+    raw["training"]["encoder"] = str(shutil.copytree(tiny_encoder, tmp_path / "other"))
+    settings = json.loads((tmp_path / "other" / "config.json").read_text(encoding="utf-8"))
+    settings["layer_norm_eps"] = 1e-6
+    (tmp_path / "other" / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    _, heard, _ = _generate(raw, tmp_path / "run")
+    assert "round-1" in heard.ran()
+    del raw["curation"]["max_meaning_similarity"]
+    _generate(raw, tmp_path / "run")
+    raw["training"]["encoder"] = tiny_encoder
+    _, heard, _ = _generate(raw, tmp_path / "run")
+    # Without comparing meanings no encoder is read.
+    assert "round-1" in heard.kept()
 
 
 def test_concepts_are_asked_for_until_they_are_there(raw: dict[str, Any], tmp_path: Path) -> None:

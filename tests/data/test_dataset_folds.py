@@ -7,8 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.data.dataset import Dataset, Example
-from japagen.data.folds import BLOCKS, assign_folds, gold_blocks
+from japagen.data.dataset import BLOCKS, Dataset, Example, assign_folds, gold_blocks
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(0, 99))

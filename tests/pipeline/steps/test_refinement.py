@@ -12,7 +12,7 @@ import japagen as jg
 from japagen.config.task import Task
 from japagen.llm.backend import Request
 from japagen.pipeline.estimate import estimate
-from japagen.pipeline.refining import why_not
+from japagen.pipeline.steps.curate import why_not_refined
 from tests.pipeline.test_run import Heard
 from tests.scripted import ScriptedGenerator, write_text
 
@@ -66,11 +66,11 @@ def test_a_base_model_is_not_asked_and_the_run_says_so(task: Task, tmp_path: Pat
 
 def test_why_not_says_what_is_missing(task: Task) -> None:
     chat, base = (ScriptedGenerator(kind=kind).info for kind in ("chat", "document"))
-    assert why_not(task, True, chat) == ""
-    assert "gold" in why_not(task, False, chat)
-    assert "refinement.generator" in why_not(task, True, base)
+    assert why_not_refined(task, True, chat) == ""
+    assert "gold" in why_not_refined(task, False, chat)
+    assert "refinement.generator" in why_not_refined(task, True, base)
     tags = task.model_copy(update={"kind": "multi_label"})
-    assert "one label" in why_not(tags, True, chat)
+    assert "one label" in why_not_refined(tags, True, chat)
 
 
 def test_a_plan_says_what_is_not_in_its_table(
