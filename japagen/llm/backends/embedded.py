@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import cached_property, partial
@@ -234,7 +234,7 @@ def _by_slot(
     slots: int,
     take: Callable[[int], Job | None],
     work: Callable[[Job, int, Callable[[], bool]], Result],
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Gives every slot one job after another, and yields what comes of them.
 
     Args:
