@@ -102,7 +102,9 @@ class ServerCapabilities:
 
     def drops(self, said: str, options: Mapping[str, Any], endpoint: Endpoint) -> bool:
         """Whether a refusal is about one of the options sent; that is left out from now on."""
-        name = refused_option(said, options, self.answered)
+        # What went out with a format that has been refused since is not what was answered.
+        answered = self.answered and "response_format" not in self.refused & options.keys()
+        name = refused_option(said, options, answered)
         if name is not None and name not in self.refused:
             self.refused.add(name)
             _log.warning("%s refuses '%s'; going on without it.", endpoint.url, name)
