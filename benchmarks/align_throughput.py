@@ -9,7 +9,6 @@ raw fugashi     nodes without features in N processes, start and loading not cou
                 before and after everything else, the better one counts
 features        reading, normalising and counting the texts, start of the workers included
 weights         everything else in `align_datasets`: features, label shares, balancing, diagnostics
-resample        drawing a tenth of the rows
 data-selection  HashedNgramDSIR as it comes, fit + weights + resample, with N processes; only its
                 minimum of 100 tokens is set to 0, since it would leave no short row
 
@@ -39,7 +38,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from japagen.alignment.weights import align_datasets, drawn_rows
+from japagen.alignment.weights import align_datasets
 from japagen.data.dataset import Dataset, Example
 
 GOLD, UNLABELLED, RAW_ROWS = 200, 500, 200_000
@@ -212,14 +211,11 @@ def japagen(synthetic: Dataset, gold: Dataset, unlabelled: Dataset, workers: int
     mark()
     found = align_datasets(synthetic, gold, unlabelled, workers=workers, progress=progress)
     mark()
-    drawn_rows(synthetic.column("id"), found.weights, len(synthetic) // 10)
-    mark()
-    (a, b, c, d, e) = (np.array(m) for m in marks)
+    (a, b, c, d) = (np.array(m) for m in marks)
     return {
         "features": c - b,
         "weights": (b - a) + (d - c),
-        "resample": e - d,
-        "whole run": e - a,
+        "whole run": d - a,
         "peak": memory.stop(),
         "maximum": [
             resource.getrusage(who).ru_maxrss * 1024
@@ -284,7 +280,7 @@ def main() -> None:
     theirs = "skipped" if arguments.skip_dsir else data_selection(synthetic, gold, workers)
     wall, used = (min(r[i] for r in raw) for i in (0, 1))
     speeds = {"raw fugashi": (1 / wall, workers / used)}
-    for name in ("features", "weights", "resample", "whole run"):
+    for name in ("features", "weights", "whole run"):
         speeds[name] = (n / ours[name][0], n / ours[name][1] * workers)
     if not isinstance(theirs, str):
         speeds["data-selection"] = (n / theirs[0], n / theirs[1] * workers)

@@ -20,8 +20,7 @@ register     share undone of the total variation of registers from the pool's
 ESS          effective sample size as a share of the rows, and the least within any label
 true         the planted tilt taken back exactly, which needs knowledge nobody has: the label
              noise, finite text and its own effective sample size bound what any weights can undo
-oracle       entropy balancing with the unlabelled texts' true label shares: the most that
-             estimating the prior could reach
+oracle       entropy balancing with the unlabelled texts' true label shares
 
 More tables have the scores on dev of a logistic head on frozen vectors, trained on gold and the
 weighted sample, and their gain over the same sample without weights, paired by draw, with a 95% t
@@ -52,7 +51,8 @@ from scipy import sparse
 from japagen.alignment.counting import measure
 from japagen.alignment.distances import jensen_shannon
 from japagen.alignment.entropy import effective_share
-from japagen.alignment.weights import Prepared, prepare
+from japagen.alignment.material import Material
+from japagen.alignment.weights import prepare
 from japagen.data.dataset import Dataset, Example
 from japagen.data.registry import METHODS
 from japagen.japanese.morphology import default_tagger
@@ -177,16 +177,15 @@ def one_seed(
         rows, codes, ideal = plant(pool, left, seed)
         data = pool.dataset(rows, codes), pool.dataset(gold, pool.codes[gold])
         more = pool.dataset(unlabelled)
-        vectors = [pool.vectors[r] for r in (gold, rows, unlabelled)]
-        learnt = Scored(data[1], vectors[0], pool.codes[gold])
-        shown = Judge(pool, left, rows, Scored(data[0], vectors[1], codes), learnt, rng)
-        ready = prepare(*data, more, prior, seed, default_tagger(), vectors)
+        learnt = Scored(data[1], pool.vectors[gold], pool.codes[gold])
+        shown = Judge(pool, left, rows, Scored(data[0], pool.vectors[rows], codes), learnt, rng)
+        ready = prepare(*data, more, prior, seed, default_tagger())
         figures = found.setdefault(name, {})
 
-        def weights(method: str, ready: Prepared = ready) -> tuple[Floats, float]:
-            solution = METHODS[method](ready.material, FLOOR)
-            out = np.zeros(len(ready.rows))
-            out[ready.rows] = ready.material.normalized(solution.scores)
+        def weights(method: str, ready: Material = ready) -> tuple[Floats, float]:
+            solution = METHODS[method](ready, FLOOR)
+            out = np.zeros(len(ready.positions))
+            out[ready.positions] = ready.normalized(solution.scores)
             return out, np.nan if solution.tolerance is None else solution.tolerance
 
         for method in methods:

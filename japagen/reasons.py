@@ -12,16 +12,8 @@ _ENGLISH = {
     "unequal": "Gold's counts ({counts}) are too unequal for a design, so gold is taken for a "
     "random sample of the target; give a mapping if it is not.",
     "kept_design": "Gold's counts are equal by design and say nothing about how often labels "
-    "occur, and {obstacle}: synthetic shares are left as they are.",
-    "kept_no_gold": "There is no gold, and {obstacle}: synthetic shares are left as they are.",
-    "one_label": "there is only one label",
-    "few_unlabelled": "it takes {needed} unlabelled texts to estimate it, found {found}",
-    "few_gold": "every label needs {needed} gold texts to estimate it, one has {found}",
-    "blind": "a classifier gets {accuracy:.0%} of {m} held-out gold texts right, no better than "
-    "chance ({chance:.0%}), and so cannot say how often labels occur",
-    "estimated": "Estimated on {n} unlabelled texts with a classifier calibrated on {m} gold "
-    "texts, of which it gets {accuracy:.0%} right unseen (maximum likelihood label shift, "
-    "bootstrap error {error:.2f}); BBSE, as a check, is {gap:.2f} away in total variation.",
+    "occur: synthetic shares are left as they are.",
+    "kept_no_gold": "There is no gold: synthetic shares are left as they are.",
     "rates_given": "Rates given by the user.",
     "rates_undefined": "'{mode}' is not defined for lists of labels: their rates are left as they "
     "are.",
@@ -40,7 +32,7 @@ class Sentence(str):
 
     Attributes:
         code: Which sentence it is; empty for a text that has no translation.
-        values: What stands in its places: JSON-ready, or sentences themselves.
+        values: What stands in its places, JSON-ready.
     """
 
     code: str
@@ -59,11 +51,7 @@ class Sentence(str):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns code and values, JSON-ready."""
-        values = {
-            name: value.to_dict() if isinstance(value, Sentence) else value
-            for name, value in self.values.items()
-        }
-        return {"code": self.code, "values": values}
+        return {"code": self.code, "values": self.values}
 
 
 def codes() -> dict[str, str]:

@@ -263,8 +263,8 @@ def _alignment(dataset: Dataset) -> dict[str, Any]:
     )
     prior = LabelPrior(
         dict(zip(LABELS, (0.31, 0.19, 0.22, 0.28), strict=True)),
-        "estimate",
-        Sentence.of("estimated", n=1200, m=64, accuracy=0.78, error=0.04, gap=0.06),
+        "gold",
+        Sentence.of("gold_asked", n=64),
     )
     return {
         "method": "entropy",

@@ -120,19 +120,6 @@ def test_alignment_needs_no_task_file(tmp_path: Path, gold_file: Path) -> None:
     assert sum(weights) == pytest.approx(len(weights), rel=1e-3)
 
 
-def test_alignment_draws_rows_in_place_of_weighting_them(tmp_path: Path, gold_file: Path) -> None:
-    out = tmp_path / "drawn.jsonl"
-    code, _, err = japagen("data", "align", gold_file, gold_file, "-o", out, "--resample", "3")
-    assert code == 0, err
-    rows = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    assert [row.get("weight", 1.0) for row in rows] == [1.0] * 3
-    code, _, err = japagen(
-        "align", gold_file, gold_file, "-o", out, "--resample", "999", "--overwrite"
-    )
-    assert code == 2
-    assert "rows with weight; found 999" in err
-
-
 def test_alignment_prints_every_distance_and_finds_registers(
     tmp_path: Path, gold_file: Path, tiny_encoder: str
 ) -> None:

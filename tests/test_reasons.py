@@ -17,12 +17,17 @@ def test_every_sentence_is_known_to_the_report(code: str) -> None:
     assert sorted(places[0]) == sorted(places[1])
 
 
-def test_a_sentence_within_a_sentence_is_translated() -> None:
-    why = Sentence.of("kept_design", obstacle=Sentence.of("few_unlabelled", needed=30, found=4))
-    assert "it takes 30 unlabelled texts to estimate it, found 4" in why
+def test_a_sentence_is_translated_with_its_values() -> None:
+    why = Sentence.of("gold_asked", n=30)
     said = json.loads(json.dumps(as_dict(why)))
-    assert "30 件必要ですが、4 件しかありません" in Words("ja").reason(str(why), said)
+    assert "30 件" in Words("ja").reason(str(why), said)
     assert Words("en").reason(str(why), said) == why
+
+
+def test_an_earlier_runs_sentence_within_a_sentence_is_left_out() -> None:
+    old = {"code": "few_unlabelled", "values": {"needed": 30, "found": 4}}
+    said = {"code": "kept_design", "values": {"obstacle": old}}
+    assert "by design" in Words("en").reason("", said)
 
 
 def test_a_plain_text_stays_as_it_is() -> None:

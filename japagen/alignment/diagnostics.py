@@ -20,7 +20,7 @@ from japagen.alignment.distances import (
 )
 from japagen.alignment.entropy import Balance, effective_share
 from japagen.alignment.features import AlignedTexts
-from japagen.alignment.material import Vectors
+from japagen.alignment.material import Material
 from japagen.alignment.moments import build_target
 from japagen.alignment.strata import Strata
 from japagen.data.dataset import Dataset
@@ -42,25 +42,21 @@ def effective_size(weights: Floats, members: dict[str, Floats]) -> EffectiveSize
 
 
 def diagnose(
-    texts: AlignedTexts | None,
-    strata: Strata,
-    prior: LabelPrior,
+    material: Material,
     weights: tuple[Floats, Floats],
     solution: Balance | None,
-    seed: int,
-    vectors: Vectors | None = None,
+    vectors: tuple[Floats, Floats] | None = None,
 ) -> Diagnostics:
     """Measures the distances to the target under the weights before and after.
 
     Args:
-        texts: Counts and features, None without rows or without target texts.
-        strata: Labels of synthetic and gold.
-        prior: The target's label shares.
+        material: What was weighted.
         weights: Weights of the synthetic rows before and after, each of shape (n,).
         solution: What balancing reached, None where it was not run.
-        seed: Of bootstraps and folds.
-        vectors: Encoder vectors of the texts, where the caller has them.
+        vectors: Encoder vectors of the synthetic and of the target texts, where the caller has
+            them; those of unlabelled texts come last, or not at all.
     """
+    strata, prior, texts = material.strata, material.prior, material.texts
     after = weights[1]
     members = {
         name: after[np.flatnonzero(strata.synthetic == k)] for k, name in enumerate(strata.names)
@@ -79,22 +75,20 @@ def diagnose(
     )
     if texts is None:
         return found
-    return _with_texts(found, texts, strata, prior, weights, seed, vectors)
+    shares = _full_shares(strata, prior, weights[0])
+    goal = build_target(texts.features[1], texts.features[2], strata, shares).weights
+    return _with_texts(found, texts, weights, goal, material.seed, vectors) if goal.any() else found
 
 
 def _with_texts(
     found: Diagnostics,
     texts: AlignedTexts,
-    strata: Strata,
-    prior: LabelPrior,
     weights: tuple[Floats, Floats],
+    goal: Floats,
     seed: int,
-    vectors: Vectors | None,
+    vectors: tuple[Floats, Floats] | None,
 ) -> Diagnostics:
-    shares = _full_shares(strata, prior, weights[0])
-    goal = build_target(texts.features[1], texts.features[2], strata, shares).weights
-    if not goal.sum() > 0:
-        return found
+    """Adds the distances of texts to the target, whose weights are ``goal``."""
     words, pos, features = (
         (rows[0], sparse.vstack(rows[1:], format="csr"))
         for rows in (
@@ -124,16 +118,13 @@ def _with_texts(
 
 
 def _discrepancy(
-    vectors: Vectors | None, weights: tuple[Floats, Floats], goal: Floats, seed: int
+    vectors: tuple[Floats, Floats] | None, weights: tuple[Floats, Floats], goal: Floats, seed: int
 ) -> Change | None:
     if vectors is None:
         return None
-    target = vectors.gold
-    if vectors.unlabelled is not None:
-        target = np.concatenate([target, vectors.unlabelled])
+    source, target = vectors
     rng = np.random.default_rng(seed)
-    # Unlabelled texts may come without vectors; they are last.
-    found = mean_discrepancies(vectors.synthetic, target, weights, goal[: len(target)], rng)
+    found = mean_discrepancies(source, target, weights, goal[: len(target)], rng)
     return None if found is None else Change(*found)
 
 

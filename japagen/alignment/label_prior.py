@@ -12,16 +12,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from japagen.alignment.counting import Floats, Ints
-from japagen.alignment.label_shift import Estimate, LabelledTexts, estimate_shares
 from japagen.data.summary import LabelPrior
 from japagen.errors import JapagenError, nearest
 from japagen.reasons import Sentence
 
-MODES = ("auto", "gold", "uniform", "estimate")
+MODES = ("auto", "gold", "uniform")
 # Counts within this share of their mean (or within one) are taken for equal by design.
 _EQUAL_WITHIN = 0.1
-_MIN_UNLABELLED = 30
-_MIN_GOLD = 4
 
 
 def check_mode(mode: str | Mapping[str, float]) -> None:
@@ -45,29 +42,16 @@ def check_mode(mode: str | Mapping[str, float]) -> None:
         )
 
 
-def label_prior(
-    mode: str | Mapping[str, float],
-    names: Sequence[str],
-    gold: LabelledTexts,
-    unlabelled: Sequence[str] = (),
-    synthetic: LabelledTexts | None = None,
-    *,
-    seed: int = 0,
-) -> LabelPrior:
+def label_prior(mode: str | Mapping[str, float], names: Sequence[str], counts: Ints) -> LabelPrior:
     """Finds the target's label shares.
 
     ``auto`` takes gold's shares when gold's counts are clearly unequal. Otherwise they are a
-    design, and the shares are estimated from the unlabelled texts, or left as they are in
-    synthetic when there are none.
+    design, and the shares are left as they are in synthetic.
 
     Args:
-        mode: "auto", "gold", "uniform", "estimate", or a mapping from label to share.
+        mode: "auto", "gold", "uniform", or a mapping from label to share.
         names: All labels (or bins of a regression target), shape (K,).
-        gold: Gold texts with the index of their label.
-        unlabelled: Texts of the target without labels.
-        synthetic: Synthetic texts with the index of the label they were asked for; they help the
-            classifier behind the estimate, which is calibrated on gold only.
-        seed: Of the bootstrap.
+        counts: Gold texts of each, shape (K,).
 
     Raises:
         JapagenError: If the mode is unknown or lacks what it needs.
@@ -75,7 +59,6 @@ def label_prior(
     check_mode(mode)
     if not isinstance(mode, str):
         return _given(mode, names)
-    counts = np.bincount(gold.codes, minlength=len(names))
     if mode == "uniform":
         shares = np.full(len(names), 1.0 / max(1, len(names)))
         return LabelPrior(_named(names, shares), "uniform", Sentence.of("uniform"))
@@ -86,22 +69,13 @@ def label_prior(
                 "Give the shares as a mapping, or use 'uniform'.",
             )
         why = Sentence.of("gold_asked", n=int(counts.sum()))
-        return LabelPrior(_named(names, counts / counts.sum()), "gold", why)
-    obstacle = _obstacle(counts, unlabelled)
-    if mode == "estimate":
-        if obstacle:
-            raise JapagenError(
-                f"Cannot estimate the label prior: {obstacle}.",
-                "Give more texts, the shares as a mapping, or use 'uniform'.",
-            )
-        found = _estimated(names, gold, unlabelled, synthetic, seed)
-        if found.how != "estimate":
-            raise JapagenError(
-                f"Cannot estimate the label prior: {found.why}.",
-                "Give more gold texts, the shares as a mapping, or use 'uniform'.",
-            )
-        return found
-    return _automatic(names, gold, counts, unlabelled, synthetic, obstacle, seed)
+    elif not counts.sum() or is_design(counts):
+        why = Sentence.of("kept_design" if counts.sum() else "kept_no_gold")
+        return LabelPrior(None, "unchanged", why)
+    else:
+        shown = ", ".join(f"{n} {c}" for n, c in zip(names, counts, strict=True))
+        why = Sentence.of("unequal", counts=shown)
+    return LabelPrior(_named(names, counts / counts.sum()), "gold", why)
 
 
 def label_rates(mode: str | Mapping[str, float], tags: Sequence[str], gold: Floats) -> LabelPrior:
@@ -121,7 +95,7 @@ def label_rates(mode: str | Mapping[str, float], tags: Sequence[str], gold: Floa
         rates = {tag: float(mode[tag]) for tag in tags}
         return LabelPrior(rates, "given", Sentence.of("rates_given"))
     counts = gold.sum(axis=0).astype(np.int64)
-    if mode in ("uniform", "estimate"):
+    if mode == "uniform":
         why = Sentence.of("rates_undefined", mode=mode)
         return LabelPrior(None, "unchanged", why)
     if not len(gold) or (mode == "auto" and is_design(counts)):
@@ -137,39 +111,6 @@ def is_design(counts: Ints) -> bool:
         return True
     spread = int(counts.max() - counts.min())
     return spread <= max(1.0, _EQUAL_WITHIN * float(counts.mean()))
-
-
-def _automatic(
-    names: Sequence[str],
-    gold: LabelledTexts,
-    counts: Ints,
-    unlabelled: Sequence[str],
-    synthetic: LabelledTexts | None,
-    obstacle: str | None,
-    seed: int,
-) -> LabelPrior:
-    if counts.sum() and not is_design(counts):
-        shown = ", ".join(f"{n} {c}" for n, c in zip(names, counts, strict=True))
-        why = Sentence.of("unequal", counts=shown)
-        return LabelPrior(_named(names, counts / counts.sum()), "gold", why)
-    if not obstacle:
-        found = _estimated(names, gold, unlabelled, synthetic, seed)
-        if found.how == "estimate":
-            return found
-        obstacle = found.why
-    why = Sentence.of("kept_design" if counts.sum() else "kept_no_gold", obstacle=obstacle)
-    return LabelPrior(None, "unchanged", why)
-
-
-def _obstacle(counts: Ints, unlabelled: Sequence[str]) -> Sentence | None:
-    """Why shares cannot be estimated, if they cannot."""
-    if len(counts) < 2:
-        return Sentence.of("one_label")
-    if len(unlabelled) < _MIN_UNLABELLED:
-        return Sentence.of("few_unlabelled", needed=_MIN_UNLABELLED, found=len(unlabelled))
-    if counts.min() < _MIN_GOLD:
-        return Sentence.of("few_gold", needed=_MIN_GOLD, found=int(counts.min()))
-    return None
 
 
 def _given(mapping: Mapping[str, float], names: Sequence[str]) -> LabelPrior:
@@ -191,32 +132,6 @@ def _refuse_missing(mapping: Mapping[str, float], names: Sequence[str]) -> None:
             f"The label prior has no share for '{missing[0]}'{nearest(missing[0], mapping)}.",
             "Give every label a share; 0 is allowed.",
         )
-
-
-def _estimated(
-    names: Sequence[str],
-    gold: LabelledTexts,
-    unlabelled: Sequence[str],
-    synthetic: LabelledTexts | None,
-    seed: int,
-) -> LabelPrior:
-    """The estimate, or why there is none: a blind classifier would always say "uniform"."""
-    found: Estimate = estimate_shares(len(names), gold, unlabelled, synthetic, seed=seed)
-    chance, m = 1.0 / len(names), len(gold.codes)
-    needed = chance + 2.0 * float(np.sqrt(chance * (1.0 - chance) / m))
-    if found.accuracy < needed:
-        why = Sentence.of("blind", accuracy=float(found.accuracy), m=m, chance=chance)
-        return LabelPrior(None, "unchanged", why)
-    gap = float(np.abs(found.shares - found.check).sum() / 2)
-    why = Sentence.of(
-        "estimated",
-        n=len(unlabelled),
-        m=m,
-        accuracy=float(found.accuracy),
-        error=float(found.error),
-        gap=gap,
-    )
-    return LabelPrior(_named(names, found.shares), "estimate", why)
 
 
 def _named(names: Sequence[str], shares: Floats) -> dict[str, float]:

@@ -1,11 +1,11 @@
-"""What every weighting method is given: features, labels, the target's shares, vectors."""
+"""What every weighting method is given: features, labels and the target's shares."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy import sparse
 
 from japagen.alignment.counting import Floats, Ints
 from japagen.alignment.features import AlignedTexts, NGrams
@@ -14,90 +14,44 @@ from japagen.data.summary import LabelPrior
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """Frozen encoder vectors of each text, in the order of the rows.
-
-    Attributes:
-        gold: Shape (m, d).
-        synthetic: Shape (n, d).
-        unlabelled: Shape (u, d), or None.
-    """
-
-    gold: Floats
-    synthetic: Floats
-    unlabelled: Floats | None = None
-
-
-@dataclass(frozen=True)
 class Material:
     """Everything that weights may depend on; rows are in the order of their ids.
 
     Attributes:
-        features: Sparse features of synthetic (n, p), gold (m, p) and unlabelled (u, p).
-        groups: Group of each of the p features.
-        lengths: Characters of each text, for the same three.
+        positions: Shape (n,): where each row stands in the synthetic dataset.
+        texts: Counts and features of synthetic (n), gold (m) and unlabelled (u) texts; None
+            without target texts or rows.
         ngrams: Hashed n-grams of synthetic, and of gold and unlabelled together.
         strata: Labels of synthetic and gold.
         prior: The target's label shares.
         shares: Shape (K,): share of each stratum to reach.
         base: Shape (n,): weights before alignment.
-        vectors: Encoder vectors, where the caller has them.
         seed: Of everything random.
     """
 
-    features: tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]
-    groups: tuple[str, ...]
-    lengths: tuple[Floats, Floats, Floats]
+    positions: Ints
+    texts: AlignedTexts | None
     ngrams: NGrams
     strata: Strata
     prior: LabelPrior
     shares: Floats
     base: Floats
-    vectors: Vectors | None
     seed: int
-    rows: tuple[Ints, ...] = field(init=False)
 
-    def __post_init__(self) -> None:
-        # Strata without a share get no weight, whatever their rows look like.
-        live = [
+    @cached_property
+    def rows(self) -> list[Ints]:
+        """The rows of each stratum; none where it has no share, whatever they look like."""
+        return [
             np.flatnonzero(self.strata.synthetic == k) if share > 0 else np.empty(0, np.int64)
             for k, share in enumerate(self.shares)
         ]
-        object.__setattr__(self, "rows", tuple(live))
 
-    @classmethod
-    def of(
-        cls,
-        texts: AlignedTexts | None,
-        ngrams: NGrams,
-        strata: Strata,
-        prior: LabelPrior,
-        shares: Floats,
-        base: Floats,
-        vectors: Vectors | None,
-        seed: int,
-    ) -> Material:
-        """Without target texts there are no features, and only label shares can be met."""
-        if texts is None:
-            sizes = (len(base), len(strata.gold), 0)
-            features = [sparse.csr_array((size, 0)) for size in sizes]
-            lengths = [np.zeros(size) for size in sizes]
-            groups: tuple[str, ...] = ()
-        else:
-            features, groups = texts.features, texts.space.groups
-            lengths = [np.asarray(part.first.lengths) for part in texts.measured]
-        return cls(
-            (features[0], features[1], features[2]),
-            groups,
-            (lengths[0], lengths[1], lengths[2]),
-            ngrams,
-            strata,
-            prior,
-            shares,
-            base,
-            vectors,
-            seed,
-        )
+    @property
+    def lengths(self) -> list[Floats]:
+        """Characters of each synthetic, gold and unlabelled text; 0 without target texts."""
+        if self.texts is None:
+            return [np.zeros(len(self.base)), np.zeros(len(self.strata.gold)), np.zeros(0)]
+        return [part.first.lengths for part in self.texts.measured]
 
     def normalized(self, scores: Floats) -> Floats:
         """Base weights times the tilt, with each stratum brought to its share; mean 1."""

@@ -49,10 +49,11 @@ def from_scores(material: Material, scores: Floats, floor: float) -> Balance:
 def _problem(material: Material) -> Problem:
     """Entropy balancing of everything that is known of the target."""
     strata, shares, base = material.strata, material.shares, material.base
-    if material.groups:
-        source, gold, unlabelled = material.features
+    if material.texts is not None:
+        source, gold, unlabelled = material.texts.features
         target = build_target(gold, unlabelled, strata, shares)
-        problem = build_problem(source, material.groups, target, strata, shares, base)
+        groups = material.texts.space.groups
+        problem = build_problem(source, groups, target, strata, shares, base)
     else:
         problem = _no_features(material, base)
     return add_label_rates(problem, strata, material.prior) if strata.kind == "list" else problem
@@ -143,9 +144,9 @@ class _Side:
 def dsir_scores(material: Material) -> Floats:
     """Log tilt of each synthetic row, shape (n,), finite, not yet tempered."""
     scores = np.zeros(len(material.base))
-    if not material.groups:
+    if material.texts is None:
         return scores
-    strata, (_, gold, unlabelled) = material.strata, material.features
+    strata, (_, gold, unlabelled) = material.strata, material.texts.features
     m, u = gold.shape[0], unlabelled.shape[0]
     goal = build_target(gold, unlabelled, strata, material.shares)
     live = np.sort(np.concatenate(material.rows))

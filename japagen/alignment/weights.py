@@ -16,8 +16,7 @@ from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.features import AlignedTexts, FeatureSpace, NGrams
 from japagen.alignment.label_prior import check_mode, label_rates
 from japagen.alignment.label_prior import label_prior as find_prior
-from japagen.alignment.label_shift import LabelledTexts
-from japagen.alignment.material import Material, Vectors
+from japagen.alignment.material import Material
 from japagen.alignment.moments import target_shares
 from japagen.alignment.strata import Strata, stratify
 from japagen.data.dataset import Dataset
@@ -80,7 +79,6 @@ def align_datasets(
     seed: int = 0,
     tagger: Tagger | None = None,
     vectors: Sequence[npt.ArrayLike] | None = None,
-    resample: int | None = None,
     strength: float | None = None,
     off_topic: Mask | None = None,
     workers: int | None = None,
@@ -97,18 +95,15 @@ def align_datasets(
         synthetic: Labelled rows to weight; rejected ones get 0.
         gold: Labelled target texts, the training part only; None or empty for zero-shot.
         unlabelled: Target texts; their labels, if any, are not read.
-        label_prior: "auto", "gold", "uniform", "estimate", or the share of each label.
-        method: A name of `METHODS`, such as "entropy", "gradient_matching" (needs ``vectors``),
-            "labels" (their shares alone), or "none" for weights of 1.
+        label_prior: "auto", "gold", "uniform", or the share of each label.
+        method: A name of `METHODS`, such as "entropy", "labels" (their shares alone), or
+            "none" for weights of 1.
         floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
         seed: Of everything random: bootstraps, folds, directions.
         tagger: Morphological analyser; the default one if None.
         vectors: Encoder vectors (gold, synthetic) or (gold, synthetic, unlabelled), each of
             shape (rows, d) in the rows' order.
-            They are what "gradient_matching" weights by, and what the maximum mean discrepancy
-            is measured on, whatever the method.
-        resample: Draw this many rows by weight, without replacement, in place of weights: those
-            drawn weigh alike, the others 0, and what the diagnostics say after is said of them.
+            The maximum mean discrepancy is measured on them.
         strength: How far weights are followed within a label, 0 to 1, and within bounds; see
             `bound_weights`. None follows them in full.
         off_topic: Rows that shall not weigh more than their label's mean where ``strength`` is
@@ -119,67 +114,44 @@ def align_datasets(
 
     Raises:
         JapagenError: If an argument is unknown or out of range, labels are missing or of
-            different kinds, synthetic has a label that neither gold nor the prior knows,
-            "gradient_matching" lacks vectors, or fewer than ``resample`` rows have weight.
+            different kinds, or synthetic has a label that neither gold nor the prior knows.
     """
     _check(synthetic, gold, unlabelled, label_prior, method, floor)
-    ready = prepare(
+    material = prepare(
         synthetic,
         gold,
         unlabelled,
         label_prior,
         seed,
         tagger or default_tagger(),
-        vectors,
         workers,
         progress,
     )
-    material, texts = ready.material, ready.texts
-    n, base = len(ready.rows), material.base
+    given = _vectors(vectors, (gold, synthetic, unlabelled), material.positions)
+    n, base = len(material.positions), material.base
     found_by = METHODS[method]
     solution = found_by(material, floor) if found_by.home and n else None
     product = base if solution is None else material.normalized(solution.scores)
     ids = tuple(synthetic.column("id"))
-    weights = _distribution_weights(ready, product, len(synthetic))
+    weights = _distribution_weights(material, product, len(synthetic))
     if strength is not None:
-        off = None if off_topic is None else off_topic[ready.rows]
+        off = None if off_topic is None else off_topic[material.positions]
         groups = material.strata.label_groups
         soft = bound_weights(product / base, groups, base, strength=strength, off_topic=off)
         product = base * soft
-        weights = _distribution_weights(ready, product, len(synthetic))
-    if resample is not None:
-        drawn = drawn_rows(ids, weights, resample, seed).astype(np.float64)
-        weights = drawn * (n / max(resample, 1))
-        product = base * drawn[ready.rows]
-    found = diagnose(
-        texts, material.strata, material.prior, (base, product), solution, seed, material.vectors
-    )
-    space = None if texts is None else texts.space
+        weights = _distribution_weights(material, product, len(synthetic))
+    found = diagnose(material, (base, product), solution, given)
+    space = None if material.texts is None else material.texts.space
     return Alignment(weights, material.prior, found, ids, method, space)
 
 
-def _distribution_weights(ready: Prepared, product: Floats, rows: int) -> Floats:
+def _distribution_weights(material: Material, product: Floats, rows: int) -> Floats:
     """What alignment adds to the weights from before it, mean 1 over the kept rows."""
     weights = np.zeros(rows)
-    if len(ready.rows):
-        tilt = product / ready.material.base
-        weights[ready.rows] = tilt / tilt.mean()
+    if len(material.positions):
+        tilt = product / material.base
+        weights[material.positions] = tilt / tilt.mean()
     return weights
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What is counted and estimated once, whatever the method.
-
-    Attributes:
-        rows: Where each kept row stands in the synthetic dataset, in the order of ids.
-        texts: Counts and features; None without target texts or rows.
-        material: What methods weight by.
-    """
-
-    rows: Ints
-    texts: AlignedTexts | None
-    material: Material
 
 
 def prepare(
@@ -189,24 +161,20 @@ def prepare(
     label_prior: str | Mapping[str, float],
     seed: int,
     tagger: Tagger,
-    vectors: Sequence[npt.ArrayLike] | None = None,
     workers: int | None = None,
     progress: Progress = lambda blocks, _: blocks,
-) -> Prepared:
-    """Counts the texts and finds the label prior; arguments as of `align_datasets`."""
-    kept = synthetic.kept_mask
-    by_id = _order(synthetic.where(kept))
-    source = synthetic.where(kept).take(by_id)
-    target, more = _sorted(gold), _sorted(unlabelled)
+) -> Material:
+    """Counts and finds what no method changes; arguments as of `align_datasets`."""
+    positions = np.flatnonzero(synthetic.kept_mask)
+    positions = positions[_order(synthetic.take(positions))]
+    source, target, more = synthetic.take(positions), _sorted(gold), _sorted(unlabelled)
     strata = stratify(source, target, label_prior if isinstance(label_prior, Mapping) else None)
-    prior = _find_prior(label_prior, source, target, more, strata, seed)
+    prior = _find_prior(label_prior, strata)
     base = _base(np.array(source.column("weight_label"), dtype=np.float64), strata)
     shares = target_shares(strata, prior, base)
     texts = AlignedTexts.of(source, target, more, tagger, workers=workers, progress=progress)
-    given = _vectors(vectors, (gold, synthetic, unlabelled), (target, source, more))
-    ngrams = NGrams((_plain_texts(source), _plain_texts(target) + _plain_texts(more)), tagger)
-    material = Material.of(texts, ngrams, strata, prior, shares, base, given, seed)
-    return Prepared(np.flatnonzero(kept)[by_id], texts, material)
+    ngrams = NGrams((source.joined_texts, target.joined_texts + more.joined_texts), tagger)
+    return Material(positions, texts, ngrams, strata, prior, shares, base, seed)
 
 
 def _check(
@@ -242,38 +210,17 @@ def _sorted(dataset: Dataset | None) -> Dataset:
     return Dataset.of([]) if not dataset else dataset.take(_order(dataset))
 
 
-def _plain_texts(dataset: Dataset) -> list[str]:
-    if not dataset.is_pair:
-        return dataset.texts
-    pairs = zip(dataset.texts, dataset.column("text_pair"), strict=True)
-    return [first if second is None else f"{first}\n{second}" for first, second in pairs]
-
-
-def _find_prior(
-    mode: str | Mapping[str, float],
-    source: Dataset,
-    gold: Dataset,
-    unlabelled: Dataset,
-    strata: Strata,
-    seed: int,
-) -> LabelPrior:
-    if not len(source):
+def _find_prior(mode: str | Mapping[str, float], strata: Strata) -> LabelPrior:
+    if not len(strata.synthetic):
         return LabelPrior(None, "unchanged", Sentence.of("no_rows"))
     if strata.kind == "list":
         return label_rates(mode, strata.tags, strata.gold_tags)
     if strata.kind == "number" and not isinstance(mode, str):
         raise JapagenError(
             "Expected a label prior for classes, found a mapping for numbers.",
-            "For a regression task use 'auto', 'gold', 'uniform' or 'estimate'.",
+            "For a regression task use 'auto', 'gold' or 'uniform'.",
         )
-    return find_prior(
-        mode,
-        strata.names,
-        LabelledTexts(_plain_texts(gold), strata.gold),
-        _plain_texts(unlabelled),
-        LabelledTexts(_plain_texts(source), strata.synthetic),
-        seed=seed,
-    )
+    return find_prior(mode, strata.names, np.bincount(strata.gold, minlength=len(strata.names)))
 
 
 def _base(trust: Floats, strata: Strata) -> Floats:
@@ -285,9 +232,15 @@ def _base(trust: Floats, strata: Strata) -> Floats:
 def _vectors(
     given: Sequence[npt.ArrayLike] | None,
     datasets: tuple[Dataset | None, Dataset, Dataset | None],
-    ordered: tuple[Dataset, Dataset, Dataset],
-) -> Vectors | None:
-    """The vectors of the rows in the order of their ids, those of rejected rows left out."""
+    positions: Ints,
+) -> tuple[Floats, Floats] | None:
+    """The vectors of synthetic and of target texts, in the order of their ids.
+
+    Args:
+        given: Those of gold, synthetic and perhaps unlabelled texts, in the rows' order.
+        datasets: Gold, synthetic and unlabelled.
+        positions: Where the kept synthetic rows stand.
+    """
     if given is None:
         return None
     arrays = [np.asarray(array, dtype=np.float64) for array in given]
@@ -304,51 +257,11 @@ def _vectors(
             f"{', '.join(str(a.shape) for a in arrays)}.",
             "Pass vectors=(gold, synthetic), one row of numbers per text, in the rows' order.",
         )
-    taken = []
-    for array, dataset, rows in zip(arrays, datasets, ordered, strict=False):
-        at = {} if dataset is None else {row: i for i, row in enumerate(dataset.column("id"))}
-        taken.append(array[[at[row] for row in rows.column("id")]])
-    return Vectors(*taken)
-
-
-def drawn_rows(ids: Sequence[str], weights: Floats, n: int, seed: int = 0) -> Mask:
-    """Draws ``n`` rows without replacement, with chances that follow the weights.
-
-    The alternative to training with weights, never both: drawing by weights and then weighting
-    what was drawn corrects twice. Adds Gumbel noise to log weights and keeps the n largest
-    (Vieira 2014, Gumbel-max trick; Kool, van Hoof & Welling 2019). The more of the rows are
-    drawn, the less the weights say: all rows drawn is no weighting at all.
-
-    Args:
-        ids: The rows' ids; chance is tied to them and not to the order.
-        weights: Shape (len(ids),), at least 0; rows of weight 0 are never drawn.
-        n: How many to draw.
-        seed: The same seed draws the same ids whatever the order of rows.
-
-    Returns:
-        Which rows were drawn, shape (len(ids),).
-
-    Raises:
-        JapagenError: If fewer than ``n`` rows have weight, or the shapes differ.
-    """
-    if len(weights) != len(ids):
-        raise JapagenError(
-            f"Expected {len(ids)} weights, found {len(weights)}.",
-            "Pass the weights of the alignment of this very dataset.",
-        )
-    positive = int((weights > 0).sum())
-    if not 0 <= n <= positive:
-        raise JapagenError(
-            f"Expected to draw between 0 and {positive} rows, the rows with weight; found {n}.",
-            "Draw fewer rows.",
-        )
-    by_id = np.argsort(np.array(ids, dtype=object), kind="stable")
-    noise = np.empty(len(ids))
-    noise[by_id] = np.random.default_rng(seed).gumbel(size=len(ids))
-    keys = np.where(weights > 0, np.log(np.maximum(weights, 1e-300)) + noise, -np.inf)
-    drawn = np.zeros(len(ids), dtype=bool)
-    drawn[np.argsort(-keys, kind="stable")[:n]] = True
-    return drawn
+    ordered = [
+        array if dataset is None else array[_order(dataset)]
+        for array, dataset in zip(arrays, datasets, strict=False)
+    ]
+    return arrays[1][positions], np.concatenate([ordered[0], *ordered[2:]])
 
 
 # Keeps alignment weights from doing harm: pulled half way, within bounds, never for the off-topic.

@@ -47,15 +47,11 @@ def align(
     method: Annotated[
         str, typer.Option(help=f"{', '.join(METHODS)}.", autocompletion=METHODS.completions)
     ] = "entropy",
-    label_prior: Annotated[str, typer.Option(help="auto, gold, uniform or estimate.")] = "auto",
+    label_prior: Annotated[str, typer.Option(help="auto, gold or uniform.")] = "auto",
     floor: Annotated[
         float, typer.Option(help="Least effective sample size per label, as a share of its texts.")
     ] = 0.3,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    number: Annotated[
-        int | None,
-        typer.Option("--resample", help="Sample this many rows by weight in place of weights."),
-    ] = None,
     registers: Annotated[
         bool | None,
         typer.Option(
@@ -90,7 +86,6 @@ def align(
             unlabelled=unlabelled,
             columns=column_options(column),
             encoding=encoding,
-            number=number,
             overwrite=overwrite,
             method=method,
             seed=seed,

@@ -79,7 +79,7 @@ class Task(Section):
             written already, and the task's generator. Of near-duplicates the earlier source's is
             kept. Only the generator when absent.
         registers: Shares over polite, plain, casual and honorific, or ``from_gold``.
-        label_prior: How often labels occur: a way to estimate it, or a mapping.
+        label_prior: How often labels occur: where to take it from, or a mapping.
         concepts: Label to the terms that its texts must cover, with the share of its texts for
             each; of a list a tenth each, or less where that would be more than half in all.
         rare_cases: Label to descriptions of rare situations.
@@ -101,7 +101,7 @@ class Task(Section):
     unlabelled: Source | None = None
     sources: Sources = (SourceEntry(name="generator", generator=True),)
     registers: Literal["from_gold"] | dict[str, Share] = "from_gold"
-    label_prior: Literal["auto", "gold", "uniform", "estimate"] | dict[str, Share] = "auto"
+    label_prior: Literal["auto", "gold", "uniform"] | dict[str, Share] = "auto"
     concepts: dict[str, dict[Item, Share]] = Field({})
     rare_cases: dict[str, tuple[Item, ...]] = Field({})
     boundary_cases: tuple[BoundaryCase, ...] = ()
@@ -460,6 +460,8 @@ def _problem(error: dict[str, Any]) -> str:
 
 # A dotted key, or a key with one of its values.
 REMOVED = {
+    "label_prior: estimate": "label_prior: estimate was removed in 0.2, since estimated shares "
+    "lost as much as they gained; use auto, or give the shares",
     "alignment.method: auto": "alignment.method: auto was removed in 0.2, since most of the "
     "methods that it chose among were; use entropy, the default",
     "alignment.method: dsir_characters": "alignment.method: dsir_characters was removed in 0.2, "
@@ -470,6 +472,8 @@ REMOVED = {
     "nothing showed that it helps; use entropy, the default",
     "alignment.method: sliced_transport": "alignment.method: sliced_transport was removed in 0.2, "
     "since nothing showed that it helps; use entropy, the default",
+    "alignment.method: gradient_matching": "alignment.method: gradient_matching was removed in "
+    "0.2, since choosing texts by their gradients did better; use selection.per_label",
     "alignment.resample": "alignment.resample was removed in 0.2, since nothing showed that "
     "drawing texts beats weighting them; leave it out",
     "balance": "balance was removed in 0.2, since nothing showed that it helps; say with concepts "

@@ -154,9 +154,9 @@ def find_memories(dataset: Dataset, gold: Dataset | None) -> list[Memory]:
     if gold is None or not len(gold):
         return [Memory("", 0.0, "", "")] * len(dataset)
     ids = [*gold.column("id"), ""]
-    index = OverlapIndex(_joined(gold))
+    index = OverlapIndex(gold.joined_texts)
     found = []
-    for text in _joined(dataset):
+    for text in dataset.joined_texts:
         share, nearest = index.nearest_index(text)
         copied = index.longest_copy(text)
         found.append(Memory(ids[nearest], share, copied.text, ids[copied.reference]))
@@ -174,10 +174,10 @@ def summarize_memories(
     """
     if gold is None or not memories:
         return None
-    golden = dict(zip(gold.column("id"), _joined(gold), strict=True))
+    golden = dict(zip(gold.column("id"), gold.joined_texts, strict=True))
     lengths = [len(m.copied) for m in memories]
     order = sorted(range(len(memories)), key=lambda i: (-lengths[i], i))[:_WORST]
-    texts, ids = _joined(dataset), dataset.column("id")
+    texts, ids = dataset.joined_texts, dataset.column("id")
     return {
         "examples": len(memories),
         "mean_overlap": float(np.mean([m.overlap for m in memories])),
@@ -198,8 +198,3 @@ def summarize_memories(
             if lengths[i]
         ],
     }
-
-
-def _joined(dataset: Dataset) -> list[str]:
-    pairs = dataset.column("text_pair")
-    return [f"{a}\n{b}" if b else a for a, b in zip(dataset.texts, pairs, strict=True)]

@@ -79,12 +79,10 @@ class _Side:
     def __init__(self, dataset: Dataset | None, labels: Sequence[str]) -> None:
         self.texts: Counter[str] = Counter()
         self.named: Counter[tuple[str, tuple[str, str]]] = Counter()
-        for text, second, label in (
-            zip(dataset.texts, dataset.column("text_pair"), dataset.labels, strict=True)
-            if dataset is not None
-            else ()
+        for text, label in (
+            zip(dataset.joined_texts, dataset.labels, strict=True) if dataset is not None else ()
         ):
-            found = groups_in(f"{text}\n{second}" if second else text)
+            found = groups_in(text)
             own = label if isinstance(label, list) else [label]
             for name in ("", *(one for one in own if one in labels)):
                 self.texts[name] += 1

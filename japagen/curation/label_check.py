@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_softmax
 
 from japagen.curation.reliability import (
     Evidence,
@@ -26,6 +27,7 @@ from japagen.curation.reliability import (
     Writer,
     estimate_reliability,
     find_off_topic,
+    unit_vectors,
 )
 from japagen.data.dataset import Dataset, Rejection, assign_folds
 from japagen.data.labels import label_indices
@@ -75,7 +77,7 @@ class Pool:
 
     def posterior(self, votes: Sequence[Floats]) -> Floats:
         """Probability of every label, shape (texts, labels)."""
-        return np.exp(_log_softmax(self._logits(votes)))
+        return np.asarray(np.exp(log_softmax(self._logits(votes), axis=1)))
 
     def _logits(self, votes: Sequence[Floats]) -> Floats:
         pooled = np.tensordot(self.weights, np.stack(votes), axes=1)
@@ -94,14 +96,14 @@ def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64], ridge: flo
     """
     from scipy.optimize import minimize
 
-    stacked = np.stack([_log_softmax(v) for v in votes])
+    stacked = np.stack([log_softmax(v, axis=1) for v in votes])
     labelers, rows, labels = stacked.shape
     rows_at = np.arange(rows)
     equal = 1.0 / labelers
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         weights, biases = parameters[:labelers], parameters[labelers:]
-        log_p = _log_softmax(np.tensordot(weights, stacked, axes=1) + biases)
+        log_p = log_softmax(np.tensordot(weights, stacked, axes=1) + biases, axis=1)
         error = np.exp(log_p)
         error[rows_at, targets] -= 1
         value = -log_p[rows_at, targets].sum()
@@ -138,12 +140,6 @@ def beats_guessing(posterior: Floats, targets: npt.NDArray[np.int64]) -> bool:
     guessed = float(np.bincount(targets).max() / len(targets))
     right = float((posterior.argmax(axis=1) == targets).mean())
     return bool(right > guessed + 2 * np.sqrt(guessed * (1 - guessed) / len(targets)))
-
-
-def _log_softmax(values: Floats) -> Floats:
-    shifted = values - values.max(axis=1, keepdims=True)
-    log_p: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return log_p
 
 
 def with_writer(posterior: Floats, own: npt.NDArray[np.int64], accuracy: float) -> Floats:
@@ -219,7 +215,7 @@ def encoder_vote(
         texts: Vectors of the texts to check, shape (texts, width).
         seed: Of the folds.
     """
-    on_gold, on_texts = _unit(gold), _unit(texts)
+    on_gold, on_texts = unit_vectors(gold), unit_vectors(texts)
     centre = on_gold.mean(axis=0)
     labels = int(targets.max()) + 1
 
@@ -250,12 +246,6 @@ def cross_fitted_vote(
             if held.any():
                 on_gold[held] += fit(gold[~held], targets[~held], gold[held]) / _REPEATS
     return Vote("encoder", on_gold, on_texts)
-
-
-def _unit(vectors: npt.NDArray[np.floating]) -> Floats:
-    vectors = np.asarray(vectors, dtype=np.float64)
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return unit
 
 
 def _log_odds(seen: Floats, targets: npt.NDArray[np.int64], vectors: Floats, labels: int) -> Floats:
@@ -403,7 +393,5 @@ def _hits(seen: Floats, targets: Ints, others: Floats, theirs: Ints) -> int:
 
 def _directions(vectors: Floats) -> Floats:
     """Unit vectors less their mean."""
-    if not len(vectors):
-        return vectors
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return np.asarray(unit - unit.mean(axis=0))
+    unit = unit_vectors(vectors)
+    return np.asarray(unit - unit.mean(axis=0)) if len(unit) else unit

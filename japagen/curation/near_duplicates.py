@@ -52,9 +52,9 @@ def reject_near_duplicates(
         first: Nor are rows before this one, which were compared before.
     """
     kept = np.flatnonzero(dataset.kept_mask)
-    golden = _joined(gold) if gold is not None else []
+    golden = gold.joined_texts if gold is not None else []
     protected = len(golden) + int((kept < first).sum())
-    found = find_near_duplicates([*golden, *_joined(dataset.take(kept))], threshold, protected)
+    found = find_near_duplicates([*golden, *dataset.take(kept).joined_texts], threshold, protected)
     return _rejected(dataset, kept, gold, found, "near_duplicate", threshold)
 
 
@@ -103,11 +103,6 @@ def _rejected(
         kind = f"{name}_of_gold" if of_gold else name
         rejections[place] = Rejection(kind, round(near.similarity, 3), threshold, detail)
     return dataset.with_rejections(rejections)
-
-
-def _joined(dataset: Dataset) -> list[str]:
-    pairs = dataset.column("text_pair")
-    return [f"{a}\n{b}" if b else a for a, b in zip(dataset.texts, pairs, strict=True)]
 
 
 def find_near_duplicates(

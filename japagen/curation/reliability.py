@@ -233,7 +233,7 @@ def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.
     Returns:
         Shape (m,). Nothing is off topic where there are fewer than two gold texts.
     """
-    own, others = _unit(gold), _unit(texts)
+    own, others = unit_vectors(gold), unit_vectors(texts)
     # A repeated text is as near as can be to itself, which says nothing of the others.
     own = np.unique(own.round(6), axis=0)
     own = own[:: max(1, len(own) // _MOST_GOLD)]
@@ -256,6 +256,7 @@ def _nearest(rows: Floats, own: Floats, *, itself: bool = False) -> Floats:
     return found
 
 
-def _unit(vectors: npt.ArrayLike) -> Floats:
+def unit_vectors(vectors: npt.ArrayLike) -> Floats:
+    """Rows of length 1; a row of zeros stays one."""
     values = np.asarray(vectors, dtype=np.float64)
     return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))

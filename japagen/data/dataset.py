@@ -320,6 +320,12 @@ class Dataset:
         return self.column("text")
 
     @property
+    def joined_texts(self) -> list[str]:
+        """The texts, in order; the two of a pair with a line break between them."""
+        pairs = zip(self.texts, self.column("text_pair"), strict=True)
+        return [text if pair is None else f"{text}\n{pair}" for text, pair in pairs]
+
+    @property
     def labels(self) -> list[Any]:
         """The labels, in order."""
         return self.column("label")

@@ -43,8 +43,8 @@ class Entry:
         kinds: Of a metric: the kinds of label that it is shown for.
         model: Of a backend: what ``generator.model`` must be; empty where the default will do.
         suffix: Of an export format: how its file ends; empty for a directory.
-        traits: ``vectors``: a method that needs encoder vectors. ``balanced``: a metric under which
-            rare classes count as much as others. ``one_label``: a format for one label a text.
+        traits: ``balanced``: a metric under which rare classes count as much as others.
+            ``one_label``: a format for one label a text.
     """
 
     name: str

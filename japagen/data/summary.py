@@ -432,7 +432,7 @@ class LabelPrior:
     Attributes:
         probabilities: Share of each label, or None to leave the synthetic shares as they are.
             Shares sum to 1, except for lists of labels, where each is a rate.
-        how: "given", "uniform", "gold", "estimate" or "unchanged".
+        how: "given", "uniform", "gold" or "unchanged"; "estimate" in runs before 0.2.
         why: The grounds, in a sentence.
         reason: Its code and values, from which other languages say it; None for a plain text.
     """

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from japagen.training.encoder import Encoder
 
 Floats = npt.NDArray[np.float64]
-_PAIR_SEPARATOR = "\n"
 _BATCH = 16
 _LEARNING_RATE, _HEAD_LEARNING_RATE = 5e-5, 1e-3
 _PASSES, _LEAST_STEPS = 3, 60
@@ -48,8 +47,8 @@ def fit_tfidf(train: Dataset, test: Dataset, space: LabelSpace) -> Floats:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(2, 4), sublinear_tf=True)
-    seen = vectorizer.fit_transform(_documents(train))
-    unseen = vectorizer.transform(_documents(test))
+    seen = vectorizer.fit_transform(train.joined_texts)
+    unseen = vectorizer.transform(test.joined_texts)
     targets = space.codes(train.labels)
     if space.kind == "classification":
         return _regress(seen, targets.argmax(axis=1), unseen, len(space.names))
@@ -69,14 +68,6 @@ def _regress(seen: Any, targets: npt.NDArray[Any], unseen: Any, classes: int) ->
     model = LogisticRegression(max_iter=1000).fit(seen, targets)
     found[:, model.classes_] = model.predict_proba(unseen)
     return found
-
-
-def _documents(data: Dataset) -> list[str]:
-    pairs = data.column("text_pair")
-    return [
-        text if pair is None else text + _PAIR_SEPARATOR + pair
-        for text, pair in zip(data.texts, pairs, strict=True)
-    ]
 
 
 def fit_plain(

@@ -30,11 +30,6 @@ from japagen.data.summary import (
 )
 from japagen.japanese.morphology import Tagger
 
-# The measures of diversity, each of one set of texts.
-#
-# All but the dispersion depend on how much text there is: compare sets of one size only, as
-# `japagen.evaluation.diversity` does.
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Tokens = Sequence[Sequence[str]]
@@ -288,9 +283,8 @@ class _Texts:
     ) -> _Texts:
         ids = dataset.column("id")
         rows = np.array(sorted(rows.tolist(), key=lambda i: str(ids[i])), dtype=np.int64)
-        texts, pairs = dataset.texts, dataset.column("text_pair")
-        joined = (texts[i] if pairs[i] is None else f"{texts[i]}\n{pairs[i]}" for i in rows)
-        tokens = [[m.surface for m in tagger.tokenize(text)] for text in joined]
+        texts = dataset.joined_texts
+        tokens = [[m.surface for m in tagger.tokenize(texts[i])] for i in rows]
         given = None if vectors is None else np.asarray(vectors, dtype=np.float64)[rows]
         rounds, sources = (np.asarray(dataset.column(name)) for name in ("round", "source"))
         return cls(tokens, given, rounds.astype(np.int64)[rows], sources.astype(np.str_)[rows])
@@ -315,10 +309,10 @@ def _compare(sets: Mapping[str, _Texts], seed: int) -> DiversityComparison:
     groups, tokens = {}, [0.0]
     for (name, texts), mine in zip(sets.items(), clusters, strict=True):
         # The same seed for every set: sets of equal size are drawn alike.
-        draws = _Draws(texts, mine, size, budget, np.random.default_rng(seed))
-        measures = draws.estimates()
-        groups[name] = DiversityGroup(len(texts), measures, draws.curve.tolist())
-        tokens = draws.points.tolist()
+        rng = np.random.default_rng(seed)
+        measures, points, curve = _measure_parts(texts, mine, size, budget, rng)
+        groups[name] = DiversityGroup(len(texts), measures, curve.tolist())
+        tokens = points.tolist()
     return DiversityComparison(size, tokens, k, groups)
 
 
@@ -346,7 +340,9 @@ def _unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / length, dtype=np.float64)
 
 
-class _Draws:
+def _measure_parts(
+    texts: _Texts, clusters: Ints | None, size: int, budget: int, rng: np.random.Generator
+) -> tuple[dict[str, Interval], Floats, Floats]:
     """Measures random parts of one set.
 
     Args:
@@ -355,47 +351,34 @@ class _Draws:
         size: Texts in a part.
         budget: Tokens in a part, for the measures that move with their number.
         rng: Draws the parts.
+
+    Returns:
+        The measures, and the vocabulary's curve: numbers of tokens and of types.
     """
-
-    def __init__(
-        self,
-        texts: _Texts,
-        clusters: Ints | None,
-        size: int,
-        budget: int,
-        rng: np.random.Generator,
-    ) -> None:
-        n = len(texts)
-        total = sum(map(len, texts.tokens))
-        bleu_size = min(size, _MAX_BLEU_TEXTS)
-        self._found: dict[str, list[float]] = {name: [] for name in MEASURES}
-        by_tokens, by_texts = budget / max(total, 1), size / n
-        self._shares = dict.fromkeys(MEASURES[:3], by_tokens)
-        self._shares |= {"self_bleu": bleu_size / n, "heaps_exponent": by_tokens}
-        self._shares |= {"dispersion": by_texts, "topics": by_texts}
-        curves = []
-        for _ in range(_DRAWS):
-            order = rng.permutation(n)
-            part = _cut([texts.tokens[i] for i in order], budget)
-            for length in (1, 2, 3):
-                self._found[f"distinct_{length}"].append(distinct_share(part, length))
-            self._found["self_bleu"].append(self_bleu([texts.tokens[i] for i in order[:bleu_size]]))
-            self.points, types = vocabulary_curve(part)
-            curves.append(types)
-            self._found["heaps_exponent"].append(heaps_exponent(self.points, types))
-            if texts.vectors is not None and clusters is not None:
-                self._found["dispersion"].append(dispersion(texts.vectors[order[:size]]))
-                self._found["topics"].append(effective_topics(clusters[order[:size]]))
-        self.curve: Floats = np.mean(curves, axis=0)
-
-    def estimates(self) -> dict[str, Interval]:
-        found = {}
-        for name, values in self._found.items():
-            if values:
-                mean = float(np.mean(values))
-                reach = 1.96 * _standard_error(np.array(values), self._shares[name])
-                found[name] = Interval(mean, mean - reach, mean + reach)
-        return found
+    n, bleu_size = len(texts), min(size, _MAX_BLEU_TEXTS)
+    by_tokens, by_texts = budget / max(sum(map(len, texts.tokens)), 1), size / n
+    shares = {"self_bleu": bleu_size / n, "dispersion": by_texts, "topics": by_texts}
+    found: dict[str, list[float]] = {name: [] for name in MEASURES}
+    curves = []
+    for _ in range(_DRAWS):
+        order = rng.permutation(n)
+        part = _cut([texts.tokens[i] for i in order], budget)
+        for length in (1, 2, 3):
+            found[f"distinct_{length}"].append(distinct_share(part, length))
+        found["self_bleu"].append(self_bleu([texts.tokens[i] for i in order[:bleu_size]]))
+        tokens, types = vocabulary_curve(part)
+        curves.append(types)
+        found["heaps_exponent"].append(heaps_exponent(tokens, types))
+        if texts.vectors is not None and clusters is not None:
+            found["dispersion"].append(dispersion(texts.vectors[order[:size]]))
+            found["topics"].append(effective_topics(clusters[order[:size]]))
+    measures = {}
+    for name, values in found.items():
+        if values:
+            mean = float(np.mean(values))
+            reach = 1.96 * _standard_error(np.array(values), shares.get(name, by_tokens))
+            measures[name] = Interval(mean, mean - reach, mean + reach)
+    return measures, tokens, np.mean(curves, axis=0)
 
 
 def _cut(texts: Sequence[list[str]], budget: int) -> list[list[str]]:

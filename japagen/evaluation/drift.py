@@ -11,7 +11,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
@@ -170,13 +170,7 @@ def profile_of(examples: Dataset, classifier: Classifier) -> Profile:
         examples = examples.take(np.sort(rows))
     pairs = examples.column("text_pair")
     given = classifier.space.by_name(classifier.probabilities(examples.texts, pairs))
-    return profile(plain_texts(examples), given, classifier.labels)
-
-
-def plain_texts(examples: Dataset) -> list[str]:
-    """Texts as they are; the two of a pair with a line break between them."""
-    pairs = zip(examples.texts, examples.column("text_pair"), strict=True)
-    return [text if pair is None else f"{text}\n{pair}" for text, pair in pairs]
+    return profile(examples.joined_texts, given, classifier.labels)
 
 
 @dataclass(frozen=True)
@@ -295,13 +289,15 @@ def _words(a: Profile, b: Profile, order: Sequence[Ints]) -> Check:
     seen, *chance = (
         _jensen_shannon(p, total - p) for p in (row.toarray().ravel() for row in picked @ rows)
     )
-    return Check(
-        "words",
-        max(0.0, seen - float(np.mean(chance))),
-        _p_value(seen, chance),
-        False,
-        {"divergence": round(seen, 4), "by_chance": round(float(np.mean(chance)), 4)},
-    )
+    detail = {"divergence": round(seen, 4), "by_chance": round(float(np.mean(chance)), 4)}
+    return _beyond_chance("words", seen, chance, detail)
+
+
+def _beyond_chance(
+    name: str, seen: float, chance: Sequence[float], detail: dict[str, Any]
+) -> Check:
+    value = max(0.0, seen - float(np.mean(chance)))
+    return Check(name, value, _p_value(seen, chance), False, detail)
 
 
 def _jensen_shannon(p: Floats, q: Floats) -> float:
@@ -327,8 +323,7 @@ def _shares(name: str, a: Ints, b: Ints, names: Sequence[str], order: Sequence[I
         for i, label in enumerate(names)
         if total[i]
     }
-    value = max(0.0, seen - float(np.mean(chance)))
-    return Check(name, value, _p_value(seen, chance), False, detail)
+    return _beyond_chance(name, seen, chance, detail)
 
 
 def _lengths(a: Profile, b: Profile) -> Check:
@@ -362,22 +357,14 @@ def _p_value(seen: float, chance: Sequence[float]) -> float:
 
 def _adjusted(checks: Sequence[Check]) -> tuple[Check, ...]:
     """Holm's step-down correction, and whether each change counts."""
-    adjusted: dict[str, float] = {}
-    highest = 0.0
-    by_p = sorted(checks, key=lambda check: check.p_value)
-    for i, check in enumerate(by_p):
-        highest = max(highest, min(1.0, check.p_value * (len(checks) - i)))
-        adjusted[check.name] = highest
-    return tuple(
-        Check(
-            c.name,
-            round(c.value, 4),
-            round(adjusted[c.name], 4),
-            adjusted[c.name] <= _SIGNIFICANCE and c.value >= _MATTERS[c.name],
-            c.detail,
-        )
-        for c in checks
-    )
+    found = []
+    for check in checks:
+        smaller = sorted(c.p_value for c in checks if c.p_value <= check.p_value)
+        p = min(1.0, max(q * (len(checks) - i) for i, q in enumerate(smaller)))
+        drifted = p <= _SIGNIFICANCE and check.value >= _MATTERS[check.name]
+        value = round(check.value, 4)
+        found.append(replace(check, value=value, p_value=round(p, 4), drifted=drifted))
+    return tuple(found)
 
 
 def _new_words(reference: Profile, texts: Sequence[str]) -> dict[str, int]:

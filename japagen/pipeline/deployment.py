@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import read_rows
 from japagen.errors import JapagenError
-from japagen.evaluation.drift import FILE, Drift, Profile, compare, plain_texts, profile_of
+from japagen.evaluation.drift import FILE, Drift, Profile, compare, profile_of
 from japagen.pipeline.cache import Step
 from japagen.pipeline.context import RunContext
 from japagen.pipeline.run_directory import Run, is_run, open_classifier
@@ -127,7 +127,7 @@ def watch(
         Example(row.text, text_pair=row.text_pair) for row in rows if row.text.strip()
     )
     new = profile_of(examples, classifier)
-    return compare(reference, plain_texts(examples), new, seed)
+    return compare(reference, examples.joined_texts, new, seed)
 
 
 _REFERENCE = Step(

@@ -64,16 +64,11 @@ class Words:
 
         Args:
             text: The sentence, which stands where nothing is known of it.
-            said: Its code and what stands in its places, which may be sentences too.
+            said: Its code and what stands in its places.
         """
-        found = strings().get(f"reason.{said['code']}") if said else None
-        return self._reason(said) if said and found else text
-
-    def _reason(self, said: Said) -> str:
-        values = {
-            key: self._reason(value) if isinstance(value, dict) else value
-            for key, value in said["values"].items()
-        }
+        if said is None or f"reason.{said['code']}" not in strings():
+            return text
+        values = dict(said["values"])
         if "method" in values:
             values["method"] = self.name("method", values["method"])
         return self(f"reason.{said['code']}", **values)

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen.alignment.entropy import effective_share
-from japagen.alignment.weights import Alignment, align_datasets
+from japagen.alignment.weights import align_datasets
 from japagen.data.dataset import Dataset, Example
 from japagen.data.registry import METHODS
-from japagen.errors import JapagenError
 
 TILTING = [m for m in METHODS if m not in ("none", "labels")]
 NOUNS = ("荷物", "返信", "画面", "請求書", "会員証", "説明書", "電池", "部品", "箱", "写真")
@@ -40,20 +39,6 @@ def dataset(*parts: list[Example]) -> Dataset:
     return Dataset.of([example for part in parts for example in part])
 
 
-def vectors(data: Dataset) -> np.ndarray:
-    """Stand-ins for encoder vectors: which phrase, which ending, how long."""
-    marks = (MARK, *(end for ends in ENDS.values() for end in ends))
-    return np.array([[float(m in t) for m in marks] + [len(t) / 20] for t in data.texts]).reshape(
-        len(data), len(marks) + 1
-    )
-
-
-def align(synthetic: Dataset, gold: Dataset | None, method: str, **more) -> Alignment:
-    if method == "gradient_matching":
-        more["vectors"] = (vectors(gold), vectors(synthetic))
-    return align_datasets(synthetic, gold, method=method, **more)
-
-
 GOLD = dataset(texts("良", 40, 1, 0.1), texts("悪", 20, 2, 0.1))
 
 
@@ -74,7 +59,7 @@ def test_weights_are_finite_nonnegative_mean_one_and_do_not_depend_on_row_order(
     method: str, good: int, bad: int, order, floor: float
 ) -> None:
     synthetic = dataset(texts("良", good, 3, 0.5), texts("悪", bad, 4, 0.7))
-    found = align(synthetic, GOLD, method, floor=floor)
+    found = align_datasets(synthetic, GOLD, method=method, floor=floor)
     assert np.isfinite(found.weights).all()
     assert found.weights.min() >= 0
     assert found.weights.mean() == pytest.approx(1.0)
@@ -85,7 +70,9 @@ def test_weights_are_finite_nonnegative_mean_one_and_do_not_depend_on_row_order(
     positions, gold_positions = list(range(len(synthetic))), list(range(len(GOLD)))
     order.shuffle(positions)
     order.shuffle(gold_positions)
-    again = align(synthetic.take(positions), GOLD.take(gold_positions), method, floor=floor)
+    again = align_datasets(
+        synthetic.take(positions), GOLD.take(gold_positions), method=method, floor=floor
+    )
     assert dict(zip(again.ids, again.weights, strict=True)) == dict(
         zip(found.ids, found.weights, strict=True)
     )
@@ -98,7 +85,7 @@ def test_a_planted_shift_is_undone_in_part_by_every_method(
 ) -> None:
     synthetic = dataset(texts("良", 90, 5, planted), texts("悪", 150, 6, planted))
     gold = dataset(texts("良", 120, 7, goal), texts("悪", 60, 8, goal))
-    found = align(synthetic, gold, method)
+    found = align_datasets(synthetic, gold, method=method)
     after = marked_share(synthetic, found.weights)
     assert abs(after - goal) < 0.7 * abs(planted - goal)
     words = found.diagnostics.word_divergence
@@ -112,25 +99,26 @@ def test_a_planted_shift_is_undone_in_part_by_every_method(
 def test_where_nothing_differs_hardly_anything_moves(method: str) -> None:
     synthetic = dataset(texts("良", 120, 5, 0.3), texts("悪", 60, 6, 0.3))
     gold = dataset(texts("良", 40, 7, 0.3), texts("悪", 20, 8, 0.3))
-    assert effective_share(align(synthetic, gold, method).weights) > 0.7
+    assert effective_share(align_datasets(synthetic, gold, method=method).weights) > 0.7
 
 
 @pytest.mark.parametrize("method", TILTING)
 def test_odd_inputs_are_weighted_too(method: str) -> None:
-    assert align(Dataset.of([]), GOLD, method).weights.shape == (0,)
+    assert align_datasets(Dataset.of([]), GOLD, method=method).weights.shape == (0,)
     one = dataset(texts("良", 1, 3))
-    assert align(one, GOLD, method).weights.tolist() == [1.0]
+    assert align_datasets(one, GOLD, method=method).weights.tolist() == [1.0]
     alike = Dataset.of([Example("同じ文です。", "良" if i < 10 else "悪") for i in range(20)])
-    weights = align(alike, GOLD, method).weights
+    weights = align_datasets(alike, GOLD, method=method).weights
     assert np.ptp(weights[:10]) == pytest.approx(0.0, abs=1e-9)
     assert weights[:10].sum() == pytest.approx(20 * 2 / 3)
     same_gold = Dataset.of([Example("同じ文です。", "良") for _ in range(12)])
-    assert align(alike.take(list(range(10))), same_gold, method).weights == pytest.approx(1.0)
+    same = align_datasets(alike.take(list(range(10))), same_gold, method=method)
+    assert same.weights == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("method", TILTING)
 def test_a_label_that_synthetic_lacks_leaves_the_rest_aligned(method: str) -> None:
-    found = align(dataset(texts("良", 30, 3, 0.5)), GOLD, method)
+    found = align_datasets(dataset(texts("良", 30, 3, 0.5)), GOLD, method=method)
     assert found.weights.mean() == pytest.approx(1.0)
     assert any("悪" in note for note in found.diagnostics.notes)
 
@@ -141,7 +129,7 @@ def test_a_gold_word_that_synthetic_never_uses_does_no_harm(method: str) -> None
         [replace(e, text="さくらんぼ、" + e.text) for e in texts("良", 20, 3)], texts("悪", 10, 4)
     )
     synthetic = dataset(texts("良", 40, 5), texts("悪", 40, 6))
-    found = align(synthetic, gold, method)
+    found = align_datasets(synthetic, gold, method=method)
     assert np.isfinite(found.weights).all()
     assert min(found.diagnostics.effective_sample_size.per_label.values()) >= 0.3 - 1e-6
 
@@ -151,13 +139,13 @@ def test_trust_in_labels_is_where_weights_start_from(method: str) -> None:
     rows = [*texts("良", 60, 5, 0.3), *texts("悪", 30, 6, 0.3)]
     trust = np.where(np.arange(90) % 3 == 0, 0.2, 1.0)
     synthetic = Dataset.of(rows).with_columns(weight_label=trust)
-    found = align(synthetic, GOLD, method)
+    found = align_datasets(synthetic, GOLD, method=method)
     product = found.weights * trust
     labels = np.array(synthetic.labels)
     assert product[labels == "良"].sum() / product.sum() == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("method", [m for m in TILTING if m != "gradient_matching"])
+@pytest.mark.parametrize("method", TILTING)
 def test_rates_of_lists_of_labels_are_met_by_every_method(method: str) -> None:
     rows = [*texts("良", 40, 1, 0.5), *texts("悪", 40, 2, 0.5)]
     tagged = Dataset.of(
@@ -170,18 +158,3 @@ def test_rates_of_lists_of_labels_are_met_by_every_method(method: str) -> None:
     assert distance.before is not None
     assert distance.after is not None
     assert distance.after < 0.7 * distance.before
-
-
-def test_gradient_matching_says_what_it_needs() -> None:
-    synthetic = dataset(texts("良", 10, 3))
-    with pytest.raises(JapagenError, match="needs encoder vectors, found none"):
-        align_datasets(synthetic, GOLD, method="gradient_matching")
-    with pytest.raises(JapagenError, match="Expected vectors of 60 and 10 rows"):
-        align_datasets(
-            synthetic, GOLD, method="gradient_matching", vectors=(np.ones((60, 3)), np.ones((9, 3)))
-        )
-    numbers = Dataset.of([Example(f"{i}番の文です。", float(i)) for i in range(10)])
-    with pytest.raises(JapagenError, match="one class per text, found labels of kind 'number'"):
-        align_datasets(
-            numbers, numbers, method="gradient_matching", vectors=(np.eye(10), np.eye(10))
-        )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.alignment.weights import align_datasets, bound_weights, drawn_rows
+from japagen.alignment.weights import align_datasets, bound_weights
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.errors import JapagenError
 
@@ -233,39 +233,16 @@ def test_a_label_only_the_prior_knows_is_allowed() -> None:
     assert label_share(synthetic, found.weights, "良") == pytest.approx(0.8)
 
 
-@settings(max_examples=20)
-@given(st.integers(0, 12), st.integers(0, 5), st.randoms(use_true_random=False))
-def test_resampling_draws_distinct_weighted_rows_by_id(n: int, seed: int, shuffle) -> None:
-    data = dataset(sentences("良", 8, 3), sentences("悪", 8, 4))
-    weights = np.arange(16.0) // 4
-    ids = data.column("id")
-    drawn = drawn_rows(ids, weights, n, seed)
-    assert drawn.sum() == n
-    assert not drawn[:4].any()
-    order = list(range(16))
-    shuffle.shuffle(order)
-    again = drawn_rows([ids[i] for i in order], weights[order], n, seed)
-    assert again.tolist() == drawn[order].tolist()
-
-
-def test_resampling_none_one_or_all() -> None:
-    assert drawn_rows([], np.empty(0), 0).tolist() == []
-    assert drawn_rows(["a"], np.ones(1), 1).tolist() == [True]
-    assert drawn_rows(["a"], np.ones(1), 0).tolist() == [False]
-    assert drawn_rows(list("abcdef"), np.arange(1.0, 7.0), 6, seed=1).all()
-
-
-def test_resampling_follows_the_weights_and_refuses_more_than_there_is() -> None:
-    data = dataset(sentences("良", 20, 3))
-    weights = np.where(np.arange(20) < 10, 9.0, 1.0)
-    ids = data.column("id")
-    drawn = np.array([drawn_rows(ids, weights, 5, seed) for seed in range(100)])
-    share = drawn[:, :10].sum() / drawn.sum()
-    assert 0.8 < share < 0.95
-    with pytest.raises(JapagenError, match="between 0 and 10"):
-        drawn_rows(ids, np.where(weights > 1, 1.0, 0.0), 11)
-    with pytest.raises(JapagenError, match="Expected 20 weights"):
-        drawn_rows(ids, weights[:3], 1)
+def test_vectors_go_with_their_rows_whatever_the_order() -> None:
+    synthetic = dataset(sentences("良", 20, 3), sentences("悪", 20, 4))
+    rng = np.random.default_rng(0)
+    own, theirs = rng.normal(size=(40, 3)), rng.normal(size=(32, 3)) + 1
+    found = align_datasets(synthetic, GOLD, vectors=(theirs, own)).diagnostics.mean_discrepancy
+    order = rng.permutation(40)
+    again = align_datasets(synthetic.take(order), GOLD, vectors=(theirs, own[order]))
+    assert again.diagnostics.mean_discrepancy == found
+    with pytest.raises(JapagenError, match="Expected vectors of 32 and 40 rows"):
+        align_datasets(synthetic, GOLD, vectors=(theirs, own[1:]))
 
 
 _WEIGHTS = st.one_of(st.just(0.0), st.floats(1e-6, 1e6))

@@ -424,7 +424,7 @@ def test_diversity_without_gold_or_rounds_stands_alone(run: Run) -> None:
 
 def test_reasons_are_in_the_language_of_the_report(run: Run) -> None:
     page = _Page(_render(run[0], run[1])).all_text
-    assert "ラベルなしデータ 1200 件から推定しました" in page
+    assert "正解データ 64 件のラベルの割合を使いました" in page
     assert "Estimated on" not in page
 
 

@@ -19,7 +19,7 @@ from japagen.curation.reliability import Reliability, find_off_topic
 from japagen.data.dataset import Dataset, Example, Split
 from japagen.data.formats import check_new, read_examples, write_examples
 from japagen.data.labels import LabelSpace
-from japagen.data.registry import METHODS, METRICS
+from japagen.data.registry import METRICS
 from japagen.gradmm.selection import select_by_gradient
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import RegisterAnalyzer
@@ -372,9 +372,7 @@ def align_files(
     output: Path,
     *,
     unlabelled: Path | None = None,
-    number: int | None = None,
     overwrite: bool = False,
-    method: str = "entropy",
     encoder: str | None = None,
     registers: bool | None = None,
     columns: Mapping[str, str] | None = None,
@@ -389,11 +387,9 @@ def align_files(
         gold: Labelled examples of the target.
         output: Written with ``weight``; a CSV, JSONL or Parquet file.
         unlabelled: Texts of the target.
-        number: Draw this many rows by weight, each then of weight 1, in place of weights.
         overwrite: Replace an output that is there.
-        method: See `align_datasets`.
         encoder: Measure the maximum mean discrepancy on this encoder's vectors: ``embedded``, a
-            directory or a Hub name. The method that needs vectors takes ``embedded`` unasked.
+            directory or a Hub name.
         registers: Find the register of texts that come without one, so that it is matched;
             None does so up to 50,000 texts in all.
         columns: Our column name to that of all files or, as ``gold.text``, of one: ``synthetic``,
@@ -423,7 +419,6 @@ def align_files(
     examples = read(synthetic, "synthetic", "synthetic", require_label=True)
     examples, target = with_like_labels(examples, target)
     more = read(unlabelled, "unlabelled", "unlabelled", require_label=False) if unlabelled else None
-    encoder = encoder or ("embedded" if "vectors" in METHODS.find(method).traits else None)
     vectors = None
     if encoder:
         from japagen.training.encoder import text_vectors
@@ -431,17 +426,10 @@ def align_files(
         vectors = text_vectors((target, examples, more), encoder)
     found = align_datasets(
         *with_registers((examples, target, more), registers, note),
-        method=method,
         vectors=vectors,
-        resample=number,
         **settings,
     )
-    if number is None:
-        written = examples.with_columns(weight_distribution=found.weights)
-    else:
-        drawn = examples.take(np.flatnonzero(found.weights))
-        written = drawn.with_columns(weight_distribution=[1.0] * number)
-    write_examples(output, written)
+    write_examples(output, examples.with_columns(weight_distribution=found.weights))
     return found
 
 
