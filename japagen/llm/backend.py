@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -28,6 +28,11 @@ class Message:
 
 Prompt = str | tuple[Message, ...]
 """A document to continue, or chat turns to answer."""
+
+
+def prompt_texts(prompt: Prompt) -> list[str]:
+    """The document alone, or what each turn says."""
+    return [prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +252,6 @@ def load_generator(
             f"generator.backend {backend.name} needs {backend.model}, found the embedded default.",
             "Set generator.model.",
         )
-    if settings.batch and batches is not None:
-        backend = replace(backend, home="japagen.llm.backends.openai_batch:OpenAIBatchGenerator")
     settings.check_variables()
     with backend.blamed():
         loaded: Generator = backend.bind({**dict(settings), "batches": batches, "note": note})()

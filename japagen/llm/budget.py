@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -58,16 +59,13 @@ class Purse:
                 "Set generator.price: {input_per_million: ..., output_per_million: ...}, or a "
                 "budget in tokens.",
             )
-        self._spent = _Cost()
         self._aside: dict[str, tuple[_Cost, int]] = {}
         self._all_aside = _Cost()
-        found = totals or {}
-        for prompt, completion in (
-            ("prompt_tokens", "completion_tokens"),
-            ("lost_prompt_tokens", "lost_completion_tokens"),
-        ):
-            cost = self._cost(int(found.get(prompt, 0)), int(found.get(completion, 0)))
-            self._spent.add(cost)
+        spent = Counter(totals or {})
+        self._spent = self._cost(
+            int(spent["prompt_tokens"] + spent["lost_prompt_tokens"]),
+            int(spent["completion_tokens"] + spent["lost_completion_tokens"]),
+        )
 
     def set_aside(self, request: Request, prompt_tokens: int, replies: int = MOST_REPLIES) -> bool:
         """Sets aside what a request may cost; False, and nothing is, if that is too much.
@@ -77,8 +75,7 @@ class Purse:
             prompt_tokens: How long its prompt is at most.
             replies: Replies that it may be charged for.
         """
-        cost = _Cost()
-        cost.add(self._cost(prompt_tokens, request.sampling.max_tokens), replies)
+        cost = self._cost(replies * prompt_tokens, replies * request.sampling.max_tokens)
         for bound, spent, aside, more in (
             (self._budget.tokens, self._spent.tokens, self._all_aside.tokens, cost.tokens),
             (self._budget.yen, self._spent.yen, self._all_aside.yen, cost.yen),

@@ -28,6 +28,7 @@ from japagen.llm.backend import (
     Scorer,
     choice_key,
     load_generator,
+    prompt_texts,
 )
 from japagen.llm.budget import Purse, yen
 from japagen.llm.ledger import Ledger, ledger_errors
@@ -187,18 +188,19 @@ class Asker:
             )
         if sent:
             self._listener.stage(purpose, "done", f"{seconds:.1f}")
-        self._tell_of(failures, len(ids))
+        if failures:
+            reason = next(iter(failures.values()))
+            self._listener.note(
+                f"{len(failures)} of {len(ids)} requests have no answer ({reason}); "
+                "the same command tries them again."
+            )
         found = (why_unusable(r, answers[r.id]) for r in requests if r.id in answers)
         unusable = dict(Counter(filter(None, found)).most_common())
         if unusable:
+            again = "; the same command asks for the unreadable ones again"
             self._listener.note(
                 f"{sum(unusable.values())} of {len(ids)} answers cannot be used "
-                f"({_counts(unusable)})"
-                + (
-                    "; the same command asks for the unreadable ones again."
-                    if UNREADABLE in unusable
-                    else "."
-                )
+                f"({_counts(unusable)}){again if UNREADABLE in unusable else ''}."
             )
         unsent = [key for key in ids if key not in answers and key not in failures]
         if unsent:
@@ -208,14 +210,6 @@ class Asker:
             )
         beyond = dict.fromkeys(unsent, "not sent: generation.budget is used up")
         return Asked(answers, {**failures, **beyond}, sent, unusable)
-
-    def _tell_of(self, failures: Mapping[str, str], asked: int) -> None:
-        if failures:
-            reason = next(iter(failures.values()))
-            self._listener.note(
-                f"{len(failures)} of {asked} requests have no answer ({reason}); "
-                "the same command tries them again."
-            )
 
     def cost(self) -> tuple[Mapping[str, float], float]:
         """Totals over every attempt, and the wall time of generation alone, in seconds.
@@ -291,9 +285,11 @@ def run_requests(
     ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
     with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
         outbox = _Outbox(waiting, generator, ledger, purse or Purse(), pressed)
+        told = False
         for _ in progress(outbox.answers(), len(waiting)):
-            if pressed.is_set() and outbox.announce():
+            if pressed.is_set() and not told:
                 note("Waiting for what is in flight; Ctrl-C again stops at once.")
+                told = True
         if pressed.is_set():
             raise KeyboardInterrupt
     ids = [r.id for r in requests]
@@ -323,7 +319,6 @@ class _Outbox:
         self._ledger = ledger
         self._purse = purse
         self._pressed = pressed
-        self._announced = False
         self._counted: tuple[object, int] = (None, 0)
         self._estimates: dict[str, int] = {}
         self._tokens: dict[str, int] = {}
@@ -389,8 +384,8 @@ class _Outbox:
         """Tokens of a prompt; those of neighbours are often the same."""
         prompt = request.prompt
         if self._counted[0] != prompt:
-            texts = [prompt] if isinstance(prompt, str) else [m.content for m in prompt]
-            tokens = sum(self._generator.count_tokens(t) + _TOKENS_A_TURN for t in texts)
+            count = self._generator.count_tokens
+            tokens = sum(count(text) + _TOKENS_A_TURN for text in prompt_texts(prompt))
             self._counted = (prompt, tokens)
         return self._counted[1]
 
@@ -402,11 +397,6 @@ class _Outbox:
             seen = _LASTING_DOUBT * answer.prompt_tokens / estimate
             self._doubt = max(seen, 1.0, self._doubt if self._sure else 0.0)
             self._sure = True
-
-    def announce(self) -> bool:
-        """True the first time."""
-        first, self._announced = not self._announced, True
-        return first
 
 
 @contextmanager

@@ -80,6 +80,7 @@ _ERRORS = (
     "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds, error "
     "FROM attempts WHERE finish = 'error' AND error != 'duplicate answer' ORDER BY id"
 )
+_WALL = "SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions"
 _SYNC_SECONDS = 0.5
 
 
@@ -127,11 +128,6 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.executescript(_SCHEMA)
         self._synced_at = 0.0
-        columns = {row[1] for row in self._db.execute("PRAGMA table_info(sessions)")}
-        if "purpose" not in columns:  # a run that was begun before texts were rewritten
-            self._db.execute(
-                "ALTER TABLE sessions ADD COLUMN purpose TEXT NOT NULL DEFAULT 'generate'"
-            )
 
     @contextmanager
     def _commit(self, *, now: bool = False) -> Iterator[None]:
@@ -211,8 +207,7 @@ class Ledger:
             [generator],
         ).fetchone()
         answers, wall = self._db.execute(
-            f"SELECT (SELECT {asked} {texts}), (SELECT COALESCE(SUM(last_answer_at - started_at), "
-            "0) FROM sessions WHERE purpose != 'trust')"
+            f"SELECT (SELECT {asked} {texts}), ({_WALL} WHERE purpose != 'trust')"
         ).fetchone()
         return (prompt, completion, wall / answers) if count else None
 
@@ -314,13 +309,7 @@ class Ledger:
 
     def wall_seconds(self, purpose: str) -> float:
         """Time from the first request to the last answer, over the sessions of one purpose."""
-        return float(
-            self._db.execute(
-                "SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions "
-                "WHERE purpose = ?",
-                [purpose],
-            ).fetchone()[0]
-        )
+        return float(self._db.execute(f"{_WALL} WHERE purpose = ?", [purpose]).fetchone()[0])
 
     def totals(self) -> Mapping[str, float]:
         """Counts, tokens and seconds over every attempt ever made, failures included.
@@ -333,9 +322,7 @@ class Ledger:
             "COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0), "
             "COALESCE(SUM(seconds), 0) FROM attempts"
         ).fetchone()
-        wall = self._db.execute(
-            "SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions"
-        ).fetchone()
+        wall = self._db.execute(_WALL).fetchone()
         names = ("attempts", "answers", "prompt_tokens", "completion_tokens", "request_seconds")
         found = {**dict(zip(names, row, strict=True)), "wall_seconds": round(wall[0], 3)}
         lost = self._db.execute(
@@ -383,9 +370,7 @@ def read_record(
             row = db.execute(_LAST_GENERATOR).fetchone()
             answers = {row[0]: Answer(*row) for row in db.execute(_ERRORS)}
             answers |= {row[0]: Answer(*row) for row in db.execute(_ANSWERS)}
-            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
-            # An older japagen has not recorded any.
-            rows = db.execute("SELECT id, scores FROM choices") if "choices" in tables else ()
+            rows = db.execute("SELECT id, scores FROM choices")
             choices = {key: json.loads(scores) for key, scores in rows}
     except sqlite3.OperationalError as error:
         if "no such table" not in str(error):
@@ -417,8 +402,5 @@ def _info(text: str) -> GeneratorInfo:
 
 
 def _body(request: Request) -> str:
-    body: dict[str, Any] = {
-        **asdict(request),
-        "register": request.register.to_dict(),
-    }
+    body: dict[str, Any] = {**asdict(request), "register": request.register.to_dict()}
     return encodable(json.dumps(body, ensure_ascii=False, sort_keys=True))

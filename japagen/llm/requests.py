@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from japagen.config.sections import Privacy
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
-from japagen.llm.backend import GeneratorInfo, Request, Sampling
+from japagen.llm.backend import GeneratorInfo, Request, Sampling, prompt_texts
 from japagen.llm.prompts import PromptLibrary
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def prepare(
     seen: dict[str, tuple[str, Counter[str]]] = {}
     sent, masked = [], {}
     for request in requests:
-        texts, counts = _mask(_texts(request), seen, tagger)
+        texts, counts = _mask(prompt_texts(request.prompt), seen, tagger)
         if counts:
             masked[request.id] = dict(counts)
         sent.append(_with_texts(request, texts))
@@ -143,11 +143,6 @@ def prepare(
             "this machine.",
         )
     return Outgoing(sent, masked)
-
-
-def _texts(request: Request) -> list[str]:
-    prompt = request.prompt
-    return [prompt] if isinstance(prompt, str) else [turn.content for turn in prompt]
 
 
 def _with_texts(request: Request, texts: Sequence[str]) -> Request:

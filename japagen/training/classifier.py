@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,8 @@ from japagen.data.files import (
 from japagen.data.labels import Kind, LabelSpace
 from japagen.errors import DamagedError, JapagenError, MissingExtraError
 from japagen.japanese.normalization import visible
+from japagen.training.encoder import by_length
 from japagen.transformers_loading import quiet_transformers
-
-if TYPE_CHECKING:
-    import torch
-
 
 CARD = "japagen.json"
 """What a classifier's directory holds beside the ordinary checkpoint."""
@@ -44,6 +41,9 @@ _PROBLEM_TYPES: dict[Kind, str] = {
     "multi_label": "multi_label_classification",
     "regression": "regression",
 }
+# Before the names of a second text's inputs, in a row of a bi-encoder.
+_SECOND = "second_"
+_LEAST = 4
 # Wraps a loop (iterable, total) to show how far it is.
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -160,6 +160,8 @@ class Classifier:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        # Whether the texts of a pair are encoded separately (bi-encoder).
+        self.is_bi_encoder = bool(getattr(model, "is_bi_encoder", False))
         self.labels = list(labels)
         self.space = LabelSpace(kind, tuple(labels), may_be_empty)
         self.is_pair = is_pair
@@ -169,31 +171,39 @@ class Classifier:
         self.out_of_fold = [(float(confidence), bool(right)) for confidence, right in out_of_fold]
         self.scope = scope
 
-    @property
-    def is_bi_encoder(self) -> bool:
-        """Whether the texts of a pair are encoded separately (bi-encoder)."""
-        return bool(getattr(self.model, "is_bi_encoder", False))
-
     def encode(
         self, texts: Sequence[str], text_pairs: Sequence[str | None] | None = None
     ) -> list[dict[str, list[int]]]:
-        """Tokenises texts or pairs without padding; their ends are cut at ``max_length``."""
-        firsts = [self.prefix + visible(text) for text in texts]
-        if self.is_bi_encoder:
-            seconds = [self.prefix + visible(pair or "") for pair in text_pairs or ()]
-            return encode_apart(self.tokenizer, firsts, seconds, self.max_length)
-        pairs = None
+        """Tokenises texts or pairs, each text cut at ``max_length``, without padding.
+
+        Of a bi-encoder both texts of a pair stand apart in its row.
+        """
+        cut: Any = {"truncation": True, "max_length": self.max_length}
+        firsts, pairs = [self.prefix + visible(text) for text in texts], None
         if text_pairs is not None and any(pair is not None for pair in text_pairs):
             pairs = [self.prefix + visible(pair or "") for pair in text_pairs]
-        rows = self.tokenizer(firsts, pairs, truncation=True, max_length=self.max_length)
+        if not self.is_bi_encoder:
+            rows = dict(self.tokenizer(firsts, pairs, **cut))
+        else:
+            rows = dict(self.tokenizer(firsts, **cut))
+            seconds = self.tokenizer(pairs or [self.prefix] * len(firsts), **cut)
+            rows |= {_SECOND + name: seconds[name] for name in seconds}
         return [{k: rows[k][i] for k in rows} for i in range(len(firsts))]
 
-    def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        """Pads encoded rows to the longest of them."""
-        if self.is_bi_encoder:
-            return collate_apart(self.tokenizer, rows)
-        padded = self.tokenizer.pad(list(rows), return_tensors="pt")
-        return dict(padded)
+    def collate(
+        self, rows: Sequence[dict[str, list[int]]], tensors: Literal["pt", "np"] = "pt"
+    ) -> dict[str, Any]:
+        """Pads encoded rows to the longest of them, as tensors of torch or numpy.
+
+        Of a bi-encoder all first texts come first, then all second ones, padded alike.
+        """
+        if not self.is_bi_encoder:
+            return dict(self.tokenizer.pad(list(rows), return_tensors=tensors))
+        names = [name for name in rows[0] if not name.startswith(_SECOND)]
+        texts = [{k: row[prefix + k] for k in names} for prefix in ("", _SECOND) for row in rows]
+        # Even where every text is empty, there are as many tokens as a comparison looks for.
+        how: Any = {"return_tensors": tensors, "pad_to_multiple_of": _LEAST}
+        return dict(self.tokenizer.pad(texts, **how))
 
     def probabilities(
         self,
@@ -224,10 +234,8 @@ class Classifier:
         rows = self.encode(flat, text_pairs) if flat else []
         out = np.zeros((len(rows), self.space.outputs))
         far = np.zeros(len(rows))
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
-        starts = range(0, len(order), batch_size)
-        for start in progress(starts, len(starts)) if len(rows) else ():
-            index = order[start : start + batch_size]
+        batches = by_length([len(row["input_ids"]) for row in rows], batch_size)
+        for index in progress(batches, len(batches)) if batches else ():
             logits, vectors = self._see([rows[i] for i in index])
             out[index] = self.space.from_logits(logits.astype(np.float64))
             if self.scope is not None and vectors is not None:
@@ -453,10 +461,9 @@ class Classifier:
                 # Unless it is told, transformers asks on standard input whether to run code.
                 tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
                 if (path / ONNX_FILE).is_file():
-                    session = open_session(path / ONNX_FILE)
-                    return OnnxClassifier(
-                        session, tokenizer, is_bi_encoder=pair_head is not None, **card
-                    )
+                    exported = OnnxClassifier(open_session(path / ONNX_FILE), tokenizer, **card)
+                    exported.is_bi_encoder = pair_head is not None
+                    return exported
                 return cls(_open_model(path, pair_head), tokenizer, **card)
         except (SafetensorError, OSError, TypeError, ValueError, KeyError) as error:
             if "trust_remote_code" in str(error):
@@ -521,44 +528,6 @@ def _open_model(path: Path, pair_head: dict[str, Any] | None) -> Any:
     )
 
 
-_SECOND = "second_"
-_LEAST = 4
-
-
-def encode_apart(
-    tokenizer: Any, firsts: Sequence[str], seconds: Sequence[str], max_length: int
-) -> list[dict[str, list[int]]]:
-    """Tokenises both texts of each pair, each cut at ``max_length``, without padding."""
-    sides = [
-        tokenizer(list(texts), truncation=True, max_length=max_length)
-        for texts in (firsts, seconds)
-    ]
-    return [
-        {
-            prefix + k: side[k][i]
-            for prefix, side in zip(("", _SECOND), sides, strict=True)
-            for k in side
-        }
-        for i in range(len(firsts))
-    ]
-
-
-def collate_apart(
-    tokenizer: Any, rows: Sequence[dict[str, list[int]]], tensors: Literal["pt", "np"] = "pt"
-) -> dict[str, Any]:
-    """Pads rows of `encode_apart` alike: all first texts, then all second ones.
-
-    Args:
-        tokenizer: What they were encoded with.
-        rows: At least one.
-        tensors: Of torch or of numpy.
-    """
-    names = [name for name in rows[0] if not name.startswith(_SECOND)]
-    texts = [{k: row[prefix + k] for k in names} for prefix in ("", _SECOND) for row in rows]
-    # Even where every text is empty, there are as many tokens as a comparison looks for.
-    return dict(tokenizer.pad(texts, return_tensors=tensors, pad_to_multiple_of=_LEAST))
-
-
 class OnnxClassifier(Classifier):
     """A classifier whose network onnxruntime computes.
 
@@ -566,26 +535,14 @@ class OnnxClassifier(Classifier):
     ``onnxruntime.InferenceSession``.
     """
 
-    def __init__(
-        self, model: Any, tokenizer: Any, *args: Any, is_bi_encoder: bool, **kwargs: Any
-    ) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *args: Any, **kwargs: Any) -> None:
         # Only what the head sees tells what a text is like, and the file gives its answers alone.
         super().__init__(model, tokenizer, *args, **{**kwargs, "scope": None})
-        self._is_bi_encoder = is_bi_encoder
-
-    @property
-    def is_bi_encoder(self) -> bool:
-        """Whether the texts of a pair are encoded separately (bi-encoder)."""
-        return self._is_bi_encoder
 
     def _see(
         self, rows: Sequence[dict[str, list[int]]]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        padded = (
-            collate_apart(self.tokenizer, rows, "np")
-            if self.is_bi_encoder
-            else self.tokenizer.pad(list(rows), return_tensors="np")
-        )
+        padded = self.collate(rows, "np")
         inputs = {i.name: padded[i.name].astype(np.int64) for i in self.model.get_inputs()}
         return self.model.run(None, inputs)[0], None
 

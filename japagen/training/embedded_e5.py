@@ -42,7 +42,6 @@ PREFIX = "query: "
 _WEIGHTS_FILE = "e5-small-q4.bin"
 _MAGIC = b"E5S1"
 _FLOATS = 0
-_BLOCK = 32
 _BLOCK_BYTES = 18
 
 _MATRICES = {
@@ -99,26 +98,14 @@ class E5Weights:
     """The file, read.
 
     Attributes:
-        hidden: Width of a token vector.
-        layers: Number of layers.
-        heads: Attention heads a layer.
-        intermediate: Width of the feed-forward layer.
-        positions: Longest input in tokens.
-        token_types: Number of token types; texts use the first alone.
-        layer_norm_eps: Epsilon of the layer norms.
+        config: The settings of ``transformers.BertConfig``.
         pieces: The vocabulary in the order of the embedding rows.
         scores: float32, shape (len(pieces),): log-probabilities of the pieces.
         data: The bytes of the file.
         directory: Format (0 floats, 1 blocks), offset and size in bytes of each tensor.
     """
 
-    hidden: int
-    layers: int
-    heads: int
-    intermediate: int
-    positions: int
-    token_types: int
-    layer_norm_eps: float
+    config: dict[str, Any]
     pieces: list[str]
     scores: npt.NDArray[np.float32]
     data: bytes = field(repr=False)
@@ -132,8 +119,8 @@ class E5Weights:
 
     def word_vectors(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns some rows of the word embeddings, shape (len(rows), hidden)."""
-        blocks = self._bytes_of("emb.word").reshape(-1, self.hidden // _BLOCK * _BLOCK_BYTES)
-        return dequantize_q4(blocks[rows]).reshape(len(rows), self.hidden)
+        blocks = self._bytes_of("emb.word").reshape(len(self.pieces), -1)
+        return dequantize_q4(blocks[rows]).reshape(len(rows), -1)
 
     def _bytes_of(self, name: str) -> npt.NDArray[np.uint8]:
         _, offset, n_bytes = self.directory[name]
@@ -202,19 +189,23 @@ def read_weights(path: Path) -> E5Weights:
     pieces = [blob[a:b].decode() for a, b in itertools.pairwise(starts)]
     _, table_bytes = cursor.read("iI")
     cursor.at += table_bytes  # one code point at a time; NFKC also composes ｶﾞ
-    return E5Weights(
-        hidden=hidden,
-        layers=layers,
-        heads=heads,
-        intermediate=intermediate,
-        positions=positions,
-        token_types=token_types,
-        layer_norm_eps=float(np.float32(eps)),
-        pieces=pieces,
-        scores=scores,
-        data=data,
-        directory=_read_directory(cursor),
-    )
+    config = {
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": len(pieces),
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": intermediate,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "max_position_embeddings": positions,
+        "type_vocab_size": token_types,
+        "layer_norm_eps": float(np.float32(eps)),
+        "pad_token_id": 1,
+    }
+    return E5Weights(config, pieces, scores, data, _read_directory(cursor))
 
 
 def _read_directory(cursor: _Cursor) -> dict[str, tuple[int, int, int]]:
@@ -249,8 +240,11 @@ def save_checkpoint(weights: E5Weights, rows: npt.NDArray[np.int64], directory: 
     pieces = [weights.pieces[row] for row in rows]
     tokenizer = build_tokenizer(pieces, weights.scores[rows])
     write_text(directory / "tokenizer.json", tokenizer.to_str())
-    write_json(directory / "tokenizer_config.json", tokenizer_config(weights.positions))
-    write_json(directory / "config.json", _bert_config(weights, len(rows)))
+    write_json(
+        directory / "tokenizer_config.json",
+        tokenizer_config(weights.config["max_position_embeddings"]),
+    )
+    write_json(directory / "config.json", {**weights.config, "vocab_size": len(rows)})
     readme = _README.format(source=_WEIGHTS_FILE, sha256=WEIGHTS_SHA256, rows=len(rows))
     write_text(directory / "README.md", readme)
     # By way of bytes: a full disk is then an OSError, as for every other file.
@@ -262,22 +256,18 @@ def _bert_tensors(
     weights: E5Weights, rows: npt.NDArray[np.int64]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Returns the parameters under the names of ``transformers.BertModel``."""
-    width, inner = weights.hidden, weights.intermediate
+    width, inner = weights.config["hidden_size"], weights.config["intermediate_size"]
     shapes = {"fi": (inner, width), "fo": (width, inner)}
     tensors = {
         "embeddings.word_embeddings.weight": weights.word_vectors(rows),
-        "embeddings.position_embeddings.weight": weights.tensor(
-            "emb.pos", weights.positions, width
-        ),
-        "embeddings.token_type_embeddings.weight": weights.tensor(
-            "emb.type", weights.token_types, width
-        ),
+        "embeddings.position_embeddings.weight": weights.tensor("emb.pos", -1, width),
+        "embeddings.token_type_embeddings.weight": weights.tensor("emb.type", -1, width),
         "embeddings.LayerNorm.weight": weights.tensor("emb.ln.w", width),
         "embeddings.LayerNorm.bias": weights.tensor("emb.ln.b", width),
         "pooler.dense.weight": np.eye(width, dtype=np.float32),
         "pooler.dense.bias": np.zeros(width, dtype=np.float32),
     }
-    for layer in range(weights.layers):
+    for layer in range(weights.config["num_hidden_layers"]):
         target = f"encoder.layer.{layer}"
         for short, name in _MATRICES.items():
             shape = shapes.get(short, (width, width))
@@ -287,25 +277,6 @@ def _bert_tensors(
             tensors[f"{target}.{name}.weight"] = weights.tensor(f"l{layer}.{short}.w", width)
             tensors[f"{target}.{name}.bias"] = weights.tensor(f"l{layer}.{short}.b", width)
     return tensors
-
-
-def _bert_config(weights: E5Weights, n_rows: int) -> dict[str, Any]:
-    return {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        "vocab_size": n_rows,
-        "hidden_size": weights.hidden,
-        "num_hidden_layers": weights.layers,
-        "num_attention_heads": weights.heads,
-        "intermediate_size": weights.intermediate,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-        "max_position_embeddings": weights.positions,
-        "type_vocab_size": weights.token_types,
-        "layer_norm_eps": weights.layer_norm_eps,
-        "pad_token_id": 1,
-    }
 
 
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")

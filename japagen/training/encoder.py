@@ -148,6 +148,12 @@ def text_prefix(name: str) -> str:
     return ""
 
 
+def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches; those of like length go together, so that little is padding."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
 def embed(
     encoder: Encoder,
     texts: Sequence[str],
@@ -174,12 +180,9 @@ def embed(
     firsts = [encoder.prefix + text for text in texts]
     seconds = None if text_pairs is None else [encoder.prefix + text for text in text_pairs]
     rows = encoder.tokenizer(firsts, seconds, truncation=True, max_length=encoder.max_length)
-    lengths = [len(ids) for ids in rows["input_ids"]]
-    order = sorted(range(len(texts)), key=lambda i: lengths[i])
     encoder.model.train(False)
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            index = order[start : start + batch_size]
+        for index in by_length([len(ids) for ids in rows["input_ids"]], batch_size):
             batch = {key: [rows[key][i] for i in index] for key in rows}
             inputs = encoder.tokenizer.pad(batch, return_tensors="pt")
             states = encoder.model(**inputs).last_hidden_state

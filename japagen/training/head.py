@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from japagen.data.labels import LabelSpace
-from japagen.training.encoder import Encoder
+from japagen.training.encoder import Encoder, by_length
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Rows = Sequence[dict[str, list[int]]]
-Features = tuple[Floats, Floats]
 
 DESCRIPTION_MASS = 8.0
 """How many gold texts a label's description counts for."""
@@ -100,11 +99,6 @@ class Head:
         return Head(self.weight / temperature, self.bias / temperature)
 
 
-def see(classifier: Classifier, data: Labelled) -> Features:
-    """The features of the texts, shape (n, width), and of the phrases, shape (m, width)."""
-    return head_features(classifier, data.rows), head_features(classifier, data.phrases)
-
-
 @torch.no_grad()
 def head_of(classifier: Classifier) -> Head:
     """A copy of the classifier's last layer."""
@@ -120,9 +114,7 @@ def set_head(classifier: Classifier, head: Head) -> None:
     linear.bias.copy_(torch.from_numpy(head.bias))
 
 
-def fit_head(
-    data: Labelled, features: Floats, phrases: Floats, around: Floats | None = None
-) -> Head:
+def fit_head(data: Labelled, features: Floats, phrases: Floats) -> Head:
     """Fits a linear model to labelled features and label descriptions.
 
     It is a logistic regression for classes, one for each tag, and a ridge regression for numbers.
@@ -137,8 +129,6 @@ def fit_head(
         data: Targets, masses and phrase labels; its rows are not read.
         features: Of the texts, shape (n, width).
         phrases: Of the phrases, shape (m, width).
-        around: Of texts without labels, shape (k, width), that give centre and scale where
-            there are no labelled ones; the phrases do, and worse, where these are absent too.
     """
     space = data.space
     phrase_centre = _balanced_mean(phrases, data.phrase_labels)
@@ -146,9 +136,7 @@ def fit_head(
         centre = np.average(features, axis=0, weights=data.mass)
         squares = np.average((features - centre) ** 2, axis=0, weights=data.mass)
     else:
-        known = phrases if around is None else around
-        centre = phrase_centre if around is None else around.mean(axis=0)
-        squares = ((known - centre) ** 2).mean(axis=0)
+        centre, squares = phrase_centre, ((phrases - phrase_centre) ** 2).mean(axis=0)
     scale = _scale(squares, data.apart, data.apart and space.kind == "regression")
     points = np.concatenate([features - centre, phrases - phrase_centre]) / scale
     targets = np.concatenate([data.targets, data.phrase_targets])
@@ -270,17 +258,11 @@ def classification_model(encoder: Encoder, labels: int) -> Any:
 def _make_mean_pooling(layer: Any, pooler: Any) -> None:
     attention = layer.attention.self
     width = attention.query.in_features
-    for part in (attention.query, attention.key, layer.intermediate.dense, layer.output.dense):
+    through = (attention.value, layer.attention.output.dense, pooler.dense)
+    silent = (attention.query, attention.key, layer.intermediate.dense, layer.output.dense)
+    for part in silent:
         nn.init.zeros_(part.weight)
-    for part in (
-        attention.query,
-        attention.key,
-        attention.value,
-        layer.attention.output.dense,
-        layer.intermediate.dense,
-        layer.output.dense,
-        pooler.dense,
-    ):
+    for part in silent + through:
         nn.init.zeros_(part.bias)
     attention.value.weight.copy_(torch.eye(width))
     layer.attention.output.dense.weight.copy_(_MEAN_SCALE * torch.eye(width))
@@ -294,26 +276,22 @@ def last_linear(model: Any) -> nn.Linear:
     return layers[-1]
 
 
-def head_features(
-    classifier: Classifier, rows: Sequence[dict[str, list[int]]], batch_size: int = 32
-) -> Floats:
+def head_features(classifier: Classifier, rows: Rows, batch_size: int = 32) -> Floats:
     """The input of the last linear layer for each encoded row, shape (n, width)."""
+    linear = last_linear(classifier.model)
     if not len(rows):
-        return np.zeros((0, last_linear(classifier.model).in_features))
+        return np.zeros((0, linear.in_features))
     seen: list[torch.Tensor] = []
-    hook = last_linear(classifier.model).register_forward_pre_hook(
-        lambda _module, inputs: seen.append(inputs[0].detach())
-    )
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
+    hook = linear.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach()))
+    batches = by_length([len(row["input_ids"]) for row in rows], batch_size)
     try:
         classifier.model.eval()
         with torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                index = order[start : start + batch_size]
+            for index in batches:
                 classifier.model(**classifier.collate([rows[i] for i in index]))
     finally:
         hook.remove()
     features = torch.cat(seen).double().numpy()
     out = np.empty_like(features)
-    out[order] = features
+    out[[i for index in batches for i in index]] = features
     return out

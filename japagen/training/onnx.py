@@ -143,8 +143,6 @@ def _trace(classifier: Classifier, model: Any, path: Path) -> None:
 
     The exporter that traces needs no further package, and knows every encoder family.
     """
-    import torch
-    from torch import nn
 
     class InOrder(nn.Module):
         """The exporter gives inputs by place; a model takes them by name."""

@@ -36,7 +36,6 @@ from japagen.training.head import (
     fit_head,
     head_features,
     head_of,
-    see,
     set_head,
 )
 from japagen.training.pairs import PairModel
@@ -127,7 +126,7 @@ def train(
     tunes = tunes_encoder(settings, float(mass.sum()), len(space.names), is_pair)
     classifier = untrained(encoder, space, settings, is_pair=is_pair, tunes=tunes)
     data = _labelled(classifier, texts, targets, mass, descriptions)
-    features, phrases = see(classifier, data)
+    features, phrases = (head_features(classifier, rows) for rows in (data.rows, data.phrases))
 
     def fit(rows: Ints) -> tuple[Labelled, Head]:
         part = data.take(rows)
@@ -331,16 +330,7 @@ class FrozenTraining:
         return fit_head(data, vectors, self._phrases).outputs(others, self._space)
 
     def log_probabilities(self, vectors: Floats, targets: Ints, others: Floats) -> Floats:
-        """Fits a head to gold only and classifies other texts, uncalibrated.
-
-        Args:
-            vectors: Of the gold texts, shape (n, width).
-            targets: Their label indices, shape (n,).
-            others: What to classify, shape (m, width).
-
-        Returns:
-            Shape (m, labels).
-        """
+        """The logarithms of `probabilities` of a head that is fitted to gold only."""
         mass = np.ones(len(vectors))
         found = self.probabilities(vectors, targets, mass, others)
         return np.asarray(np.log(np.maximum(found, _LEAST)), dtype=np.float64)

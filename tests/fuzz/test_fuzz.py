@@ -38,7 +38,7 @@ fuzz = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
 LABELS = ("配送", "返品")
-ENDPOINT = Endpoint.of("m", "http://127.0.0.1:1/v1", "chat", "NO_API_KEY", {})
+ENDPOINT = Endpoint("m", "http://127.0.0.1:1/v1", "chat", "NO_API_KEY", {})
 
 # All characters, halves of surrogate pairs, NUL and other control characters among them.
 odd_text = st.text(st.characters(exclude_categories=()), max_size=40)

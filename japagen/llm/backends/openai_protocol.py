@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import ipaddress
 import json
+import logging
 import math
 import re
 import time
@@ -16,8 +17,9 @@ from urllib.parse import parse_qsl, urlsplit
 from japagen.data.files import digest, encodable, parse_json
 from japagen.errors import JapagenError
 from japagen.llm.answers import read_label
-from japagen.llm.backend import Request, answer_format
+from japagen.llm.backend import Answer, Request, answer_format, prompt_texts
 
+_log = logging.getLogger(__name__)
 # A rough figure for Japanese, used until the server has reported how many tokens it read.
 _TOKENS_PER_CHARACTER = 0.8
 
@@ -74,6 +76,7 @@ def _count(value: Any) -> int:
     return min(int(value), _MOST_TOKENS) if isinstance(value, int | float) and value > 0 else 0
 
 
+@dataclass(slots=True)
 class ServerCapabilities:
     """What a generator has learnt about its server, over all its streams.
 
@@ -85,18 +88,27 @@ class ServerCapabilities:
         tokens: Their tokens.
     """
 
-    def __init__(self) -> None:
-        self.refused: set[str] = set()
-        self.heard = False
-        self.answered = False
-        self.characters = 0
-        self.tokens = 0
+    refused: set[str] = field(default_factory=set)
+    heard: bool = False
+    answered: bool = False
+    characters: int = 0
+    tokens: int = 0
 
     def count(self, request: Request, tokens: int) -> None:
         """Takes note of the server's count of a prompt's tokens; 0 when it sent none."""
         if tokens:
             self.characters += _length(request)
             self.tokens += tokens
+
+    def drops(self, said: str, options: Mapping[str, Any], endpoint: Endpoint) -> bool:
+        """Whether a refusal is about one of the options sent; that is left out from now on."""
+        # What went out with a format that has been refused since is not what was answered.
+        answered = self.answered and "response_format" not in self.refused & options.keys()
+        name = refused_option(said, options, answered)
+        if name is not None and name not in self.refused:
+            self.refused.add(name)
+            _log.warning("%s refuses '%s'; going on without it.", endpoint.url, name)
+        return name is not None
 
     def estimate(self, characters: int) -> int:
         """Tokens of a text of this length, by the ratio seen so far."""
@@ -109,8 +121,7 @@ class ServerCapabilities:
 
 
 def _length(request: Request) -> int:
-    prompt = request.prompt
-    return len(prompt) if isinstance(prompt, str) else sum(len(m.content) for m in prompt)
+    return sum(map(len, prompt_texts(request.prompt)))
 
 
 def prompt_of(request: Request, api: Api) -> dict[str, Any]:
@@ -155,17 +166,35 @@ def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[
         if endpoint.is_openai or "max_tokens" in refused:
             options["max_completion_tokens"] = options.pop("max_tokens")
     if request.options and "logprobs" not in refused:
-        options |= _logprobs(endpoint)
+        openai_completions = endpoint.is_openai and endpoint.api == "completions"
+        most = MOST_LISTED_OPENAI_COMPLETIONS if openai_completions else MOST_LISTED
+        chat = {"logprobs": True, "top_logprobs": most}
+        options |= chat if endpoint.api == "chat" else {"logprobs": most}
     left_out = refused | endpoint.omit
     options = {name: value for name, value in options.items() if name not in left_out}
     return options | endpoint.extra_body
 
 
-def _logprobs(endpoint: Endpoint) -> dict[str, Any]:
-    if endpoint.api == "chat":
-        return {"logprobs": True, "top_logprobs": MOST_LISTED}
-    most = MOST_LISTED_OPENAI_COMPLETIONS if endpoint.is_openai else MOST_LISTED
-    return {"logprobs": most}
+def answer_of(
+    reply: Any, request: Request, endpoint: Endpoint, seen: ServerCapabilities, usage: Usage
+) -> Answer:
+    """Reads a reply, and takes note of the tokens that it counts.
+
+    Raises:
+        Failure: If there is no text in it.
+    """
+    seen.count(request, usage.add(reply))
+    text, finish = read_reply(reply, endpoint.api)
+    scores = read_scores(reply, text, request, endpoint.api)
+    return Answer(request.id, text, finish, usage.prompt, usage.completion, scores=scores)
+
+
+def failed_answer(
+    request: Request, reason: str, usage: Usage | None = None, seconds: float = 0.0
+) -> Answer:
+    """The answer to a request that has none, with what the attempts have cost."""
+    used = usage or Usage()
+    return Answer(request.id, "", "error", used.prompt, used.completion, seconds, reason)
 
 
 def read_scores(reply: Any, text: str, request: Request, api: Api) -> tuple[float, ...]:
@@ -245,7 +274,9 @@ def read_failure(status: int, headers: Mapping[str, str], body: str, endpoint: E
     error = _error_of(body)
     said = endpoint.clean(_said(body) or f"HTTP {status}")
     reason = f"HTTP {status}: {said}"
-    if _is_filter(status, error, said):
+    # A filtered prompt: Azure and OpenAI give a code, OpenRouter says so in words with 403.
+    filtered = error.get("code") in ("content_filter", "content_policy_violation")
+    if filtered or (status in (400, 403) and "flagged" in said):
         return Failure("refused by the content filter")
     if status in (401, 403) or (status == 400 and _ABOUT_KEY.search(said)):
         raise JapagenError(
@@ -267,12 +298,6 @@ def read_failure(status: int, headers: Mapping[str, str], body: str, endpoint: E
     if status in (408, 409, 425, 429) or status >= 500:
         return Failure(reason, "later", retry_after(headers, time.time()))
     return Failure(reason)
-
-
-def _is_filter(status: int, error: Mapping[str, Any], said: str) -> bool:
-    """A filtered prompt: Azure and OpenAI give a code, OpenRouter says so in words with 403."""
-    codes = ("content_filter", "content_policy_violation")
-    return error.get("code") in codes or (status in (400, 403) and "flagged" in said)
 
 
 _ABOUT_KEY = re.compile(
@@ -435,35 +460,28 @@ _SHORTEST_SECRET = 4
 _LONGEST_REASON = 300
 
 
-@dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A model on a server.
+    """A model on a server, its address checked and its key found.
 
-    Attributes:
-        model: The server's name for it.
-        url: The server's address without a trailing slash.
+    No repr, message or log shows the key, or the headers.
+
+    Args:
+        model: The server's name for the model.
+        url: The address; its query may name the ``api-version``, as Azure has it.
         api: Which of the two APIs is spoken.
-        key_variable: The environment variable that the key came from.
-        key: The key, or a placeholder; no repr, message or log shows it.
-        headers: Sent with each request; like the key they are shown nowhere.
-        query: Part of each address.
-        extra_body: Part of each request, whatever else is there.
+        key_variable: The environment variable that holds the key.
+        environment: The variables.
+        headers: Header to the variable that holds its value.
+        extra_body: What else is part of each request, whatever else is there.
         omit: Options that are not sent.
+
+    Raises:
+        JapagenError: If the address is not http(s), holds a password, or is not on this
+            machine and there is no key.
     """
 
-    model: str
-    url: str
-    api: Api
-    key_variable: str
-    key: str = field(repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    query: Mapping[str, str] = field(default_factory=dict)
-    extra_body: dict[str, Any] = field(default_factory=dict)
-    omit: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         model: str,
         url: str | None,
         api: Api,
@@ -473,54 +491,30 @@ class Endpoint:
         headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         omit: Iterable[str] = (),
-    ) -> Endpoint:
-        """Checks an address and finds the key for it.
-
-        Args:
-            model: The server's name for the model.
-            url: The address; its query may name the ``api-version``, as Azure has it.
-            api: Which API is spoken.
-            key_variable: The environment variable that holds the key.
-            environment: The variables.
-            headers: Header to the variable that holds its value.
-            extra_body: What else is part of each request.
-            omit: Options that are not to be sent.
-
-        Raises:
-            JapagenError: If the address is not http(s), holds a password, or is not on this
-                machine and there is no key.
-        """
+    ) -> None:
         url, _, query = (url or OPENAI_URL).partition("?")
-        url, parameters = url.rstrip("/"), dict(parse_qsl(query))
-        if query and set(parameters) != {"api-version"}:
+        url, self.query = url.rstrip("/"), dict(parse_qsl(query))
+        if query and set(self.query) != {"api-version"}:
             url += f"?{query}"
         _check_url(url)
+        self.model, self.url, self.api, self.key_variable = model, url, api, key_variable
+        self.path = "/chat/completions" if api == "chat" else "/completions"
+        self.extra_body, self.omit = dict(extra_body or {}), frozenset(omit)
         key = _secret(key_variable, environment)
-        found = {name: _secret(v, environment) for name, v in (headers or {}).items()}
-        if lacking := [(headers or {})[name] for name, value in found.items() if not value]:
+        self.key = key or _NO_KEY
+        self.headers = {name: _secret(v, environment) for name, v in (headers or {}).items()}
+        if lacking := [(headers or {})[name] for name, value in self.headers.items() if not value]:
             raise JapagenError(
                 f"Expected the value of a header to {url} in the environment variable "
                 f"{lacking[0]}, found none.",
                 f"Run: export {lacking[0]}=...",
             )
-        endpoint = cls(
-            model,
-            url,
-            api,
-            key_variable,
-            key or _NO_KEY,
-            headers=found,
-            query=parameters,
-            extra_body=dict(extra_body or {}),
-            omit=frozenset(omit),
-        )
-        if not key and not found and not endpoint.local:
+        if not key and not self.headers and not self.local:
             raise JapagenError(
                 f"Expected the key of {url} in the environment variable {key_variable}, "
                 "found none.",
                 f"Run: export {key_variable}=... (any word if the server asks for no key).",
             )
-        return endpoint
 
     @property
     def identity(self) -> str:
@@ -557,11 +551,6 @@ class Endpoint:
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return False
-
-    @property
-    def is_plain(self) -> bool:
-        """True for HTTP without encryption."""
-        return urlsplit(self.url).scheme == "http"
 
     @property
     def is_openai(self) -> bool:
@@ -620,17 +609,9 @@ _LEAST = 1e-6
 _VALUE = re.compile(rb'"label"\s*:\s*"')
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """One token of an answer.
-
-    Attributes:
-        written: Its bytes.
-        listed: Bytes and log-probability of what could have stood there, itself included.
-    """
-
-    written: bytes
-    listed: tuple[tuple[bytes, float], ...]
+# A token that was written, and bytes and log-probability of what could have stood there, itself
+# included.
+_Place = tuple[bytes, list[tuple[bytes, float]]]
 
 
 def option_scores(
@@ -649,7 +630,7 @@ def option_scores(
         leave.
     """
     places = _places(choice.get("logprobs"))
-    text = b"".join(place.written for place in places)
+    text = b"".join(written for written, _ in places)
     names = [(_written(option)[1:] if in_json else option).encode() for option in options]
     begin = 0
     if in_json:
@@ -659,8 +640,8 @@ def option_scores(
         # Models draft before they answer, and quote the form behind it.
         named = [m for m in found if any(text.startswith(n, m.end()) for n in names)]
         begin = (named or found)[-1].end()
-    while places and len(places[0].written) <= begin:
-        begin -= len(places.pop(0).written)
+    while places and len(places[0][0]) <= begin:
+        begin -= len(places.pop(0)[0])
     mass, most = _masses(places, begin, names, strip=not in_json)
     if not any(mass):
         return ()
@@ -678,19 +659,19 @@ def _masses(
     most: dict[int, float] = {}
     rests = dict(enumerate(names))
     so_far = 0.0
-    for place in places:
-        own = _piece(place.written, place.written[:skip], strip)
-        for token, score in place.listed:
-            piece = _piece(token, place.written[:skip], strip)
+    for written, listed in places:
+        own = _piece(written, written[:skip], strip)
+        for token, score in listed:
+            piece = _piece(token, written[:skip], strip)
             fitting = [k for k, rest in rests.items() if piece and _fits(rest, piece)]
-            if token == place.written and len(fitting) > 1:
+            if token == written and len(fitting) > 1:
                 continue  # the places behind it tell
             for k in fitting:
                 mass[k].append(so_far + score - math.log(len(fitting)))
         going_on = {k: r[len(own or b"") :] for k, r in rests.items() if _fits(r, own or b"")}
-        most |= dict.fromkeys(rests.keys() - going_on.keys(), so_far + _unlisted(place))
+        most |= dict.fromkeys(rests.keys() - going_on.keys(), so_far + _unlisted(listed))
         rests = going_on
-        so_far += dict(place.listed).get(place.written, 0.0)
+        so_far += dict(listed).get(written, 0.0)
         if len(rests) < 2:
             return mass, most
         skip, strip = 0, strip and not own
@@ -701,8 +682,9 @@ def _masses(
     return mass, most | dict.fromkeys(rests, so_far - math.log(2))
 
 
-def _unlisted(place: _Place) -> float:
-    scores = [score for _, score in place.listed]
+def _unlisted(listed: Sequence[tuple[bytes, float]]) -> float:
+    """The most that a token can have that is not listed."""
+    scores = [score for _, score in listed]
     left = 1.0 - sum(map(math.exp, scores))
     return min(*scores, math.log(max(left, _LEAST)))
 
@@ -753,7 +735,7 @@ def _place(item: Mapping[str, Any], listed: Sequence[tuple[bytes, Any]]) -> _Pla
         raise ValueError("the token that was written cannot have been impossible")
     # Rounding makes a little more than certain; what is impossible is as good as not listed.
     likely = [(token, min(score, 0.0)) for token, score in others if math.isfinite(score)]
-    return _Place(written, ((written, min(own, 0.0)), *likely))
+    return written, [(written, min(own, 0.0)), *likely]
 
 
 def _bytes(item: Mapping[str, Any]) -> bytes:

@@ -6,14 +6,14 @@ Importing this module imports ``openai``.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import openai
 
@@ -25,12 +25,11 @@ from japagen.llm.backends.openai_protocol import (
     Failure,
     ServerCapabilities,
     Usage,
+    answer_of,
+    failed_answer,
     options_of,
     prompt_of,
     read_failure,
-    read_reply,
-    read_scores,
-    refused_option,
 )
 from japagen.llm.backends.rate_limit import Gate, Pace, Patience
 
@@ -43,11 +42,6 @@ _STOP_SECONDS = 5.0
 _RAW_RESPONSE = "X-Stainless-Raw-Response"
 # By name, since the client has changed its HTTP library (httpx, httpx2).
 _CONNECT_ERRORS = ("ConnectError", "ConnectTimeout")
-
-# Text, why it ended, and how likely each option was.
-_Read = tuple[str, Literal["stop", "length"], tuple[float, ...]]
-
-_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -96,7 +90,12 @@ class Session:
         waiting: set[Future[Answer]] = set()
         while not self._stopped:
             for request in islice(requests, self._slots - len(waiting)):
-                waiting.add(self._submit(request))
+                # Under the lock: nothing would ever finish what comes after the last stop.
+                with self._stopping:
+                    if self._stopped:
+                        break
+                    answer = self._answer(request)
+                    waiting.add(asyncio.run_coroutine_threadsafe(answer, self._loop))
             if not waiting:
                 return
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -105,16 +104,6 @@ class Session:
             yield from [future.result() for future in done if not future.exception()]
             for future in done:
                 future.result()
-
-    def _submit(self, request: Request) -> Future[Answer]:
-        # Under the lock, since nothing would ever finish a request that comes after the last stop.
-        with self._stopping:
-            if not self._stopped:
-                return asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
-        called_off: Future[Answer] = Future()
-        called_off.cancel()
-        called_off.set_running_or_notify_cancel()
-        return called_off
 
     def stop(self) -> None:
         """Calls off what is under way and ends the thread; calling it twice is harmless."""
@@ -181,29 +170,28 @@ class Session:
             self._gate.shut()
             raise self._endpoint.wrong(self._endpoint.clean(failure.reason))
         self._check_progress(failure)
-        return self._give_up(request, usage, failure, attempts, clock() - began)
-
-    def _give_up(
-        self, request: Request, usage: Usage, failure: Failure, attempts: int, seconds: float
-    ) -> Answer:
-        reason = self._endpoint.clean(failure.reason)
+        reason, seconds = self._endpoint.clean(failure.reason), clock() - began
         if attempts > 1:
             reason += f" (given up after {attempts} attempts in {seconds:.0f} s)"
-        return Answer(request.id, "", "error", usage.prompt, usage.completion, seconds, reason)
+        return failed_answer(request, reason, usage, seconds)
 
     async def _attempt(self, request: Request, usage: Usage, until: float) -> Answer | Failure:
         """Sends a request once and tells the gate how it went."""
         sent = self._loop.time()
         try:
-            text, finish, scores = await self._exchange(request, usage, until - sent)
+            answer = await self._exchange(request, usage, until - sent)
         except Failure as failure:
             if failure.astray and not (self._capabilities.answered or self._endpoint.usual):
                 self._gate.shut()
                 raise self._endpoint.wrong(self._endpoint.clean(failure.reason)) from None
-            if failure.retry == "later":
-                self._note_overload(sent, failure)
-            else:
+            if failure.retry != "later":
                 self._failing_since = None
+                return failure
+            if self._failing_since is None:
+                self._failing_since = sent
+            # Where the rest asked for outlasts the deadline, waiting helps no request.
+            patient = failure.after is not None and failure.after < self._patience.deadline
+            self._gate.slow_down(sent, failure.after if patient else None)
             return failure
         except JapagenError:
             self._gate.shut()
@@ -213,17 +201,9 @@ class Session:
         self._gate.speed_up()
         seconds = self._loop.time() - sent
         self._patience.answered(seconds)
-        used = (usage.prompt, usage.completion, seconds)
-        return Answer(request.id, text, finish, *used, scores=scores)
+        return replace(answer, seconds=seconds)
 
-    def _note_overload(self, sent: float, failure: Failure) -> None:
-        if self._failing_since is None:
-            self._failing_since = sent
-        # Where the rest asked for outlasts the deadline, waiting helps no request.
-        patient = failure.after is not None and failure.after < self._patience.deadline
-        self._gate.slow_down(sent, failure.after if patient else None)
-
-    async def _exchange(self, request: Request, usage: Usage, seconds: float) -> _Read:
+    async def _exchange(self, request: Request, usage: Usage, seconds: float) -> Answer:
         """Sends a request once and returns what came, or raises `Failure`."""
         endpoint, capabilities = self._endpoint, self._capabilities
         prompt = prompt_of(request, endpoint.api)
@@ -244,17 +224,14 @@ class Session:
         # the server said in it may quote the key.
         raise self._judge(error, options, seconds)
 
-    def _read(self, body: bytes, request: Request, usage: Usage) -> _Read:
-        endpoint = self._endpoint
+    def _read(self, body: bytes, request: Request, usage: Usage) -> Answer:
         try:
             reply = parse_json(body.decode("utf-8-sig"))
         except ValueError:
             if not body.lstrip().startswith(b"<"):
                 raise Failure("the reply is not JSON", "again") from None
             raise Failure("the reply is a web page", "again", astray=True) from None
-        self._capabilities.count(request, usage.add(reply))
-        text, finish = read_reply(reply, endpoint.api)
-        return text, finish, read_scores(reply, text, request, endpoint.api)
+        return answer_of(reply, request, self._endpoint, self._capabilities, usage)
 
     def _judge(self, error: Exception, options: dict[str, Any], seconds: float) -> Failure:
         """Says what an error of the client means; raises `JapagenError` if nothing can work."""
@@ -266,7 +243,8 @@ class Session:
         if isinstance(error, openai.APIStatusError):
             self._capabilities.heard = True
             status, said = error.status_code, error.response.text
-            if status in (400, 422) and self._dropped_option(said, options):
+            refused = status in (400, 422)
+            if refused and self._capabilities.drops(said, options, self._endpoint):
                 return Failure(f"HTTP {status}: {said}", "now")
             if status == 405:  # of a website
                 raise self._endpoint.wrong(f"HTTP {status}")
@@ -275,26 +253,17 @@ class Session:
         return Failure(f"{type(cause).__name__}: {cause}", "later", reached=reached)
 
     async def _post(self, prompt: dict[str, Any], options: dict[str, Any]) -> bytes:
-        path = "/chat/completions" if self._endpoint.api == "chat" else "/completions"
         # Not by way of `chat.completions.create`: that walks through every message to rewrite
         # what it may hold, which takes a fifth of a request's work. And the raw response, since
         # the client's models let a malformed body through unchecked.
         response: Any = await self._client.post(
-            path,
+            self._endpoint.path,
             body={"model": self._endpoint.model, **prompt, **options},
             cast_to=object,
             options={"headers": _headers(self._endpoint)},
         )
         content: bytes = response.http_response.content
         return content
-
-    def _dropped_option(self, said: str, options: dict[str, Any]) -> bool:
-        """Takes note of the option that a refusal is about, if it is about one."""
-        name = refused_option(said, options, self._capabilities.answered)
-        if name is not None and name not in self._capabilities.refused:
-            self._capabilities.refused.add(name)
-            _log.warning("%s refuses '%s'; going on without it.", self._endpoint.url, name)
-        return name is not None
 
     def _check_reach(self, failure: Failure, attempt: int) -> None:
         """Raises when the server was never there."""
@@ -319,7 +288,7 @@ class Session:
             )
 
 
-def client_options(endpoint: Endpoint) -> dict[str, Any]:
+def _client_options(endpoint: Endpoint) -> dict[str, Any]:
     """How a client of either kind is to reach a server."""
     return {
         "api_key": endpoint.key,
@@ -346,15 +315,21 @@ def _client(endpoint: Endpoint) -> openai.AsyncOpenAI:
     if endpoint.local:
         # A proxy from the environment is of no use for a server on this machine. Over plain HTTP
         # no certificate is looked at, and reading the store is most of the time a client takes.
-        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if endpoint.is_plain else True
+        is_plain = endpoint.url.lower().startswith("http:")
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else True
         http_client = openai.DefaultAsyncHttpxClient(trust_env=False, verify=verify)
-    return openai.AsyncOpenAI(http_client=http_client, **client_options(endpoint))
+    return openai.AsyncOpenAI(http_client=http_client, **_client_options(endpoint))
+
+
+def sync_client(endpoint: Endpoint, **other: Any) -> openai.OpenAI:
+    """A client for single calls; ``other`` options take the place of the usual ones."""
+    http_client = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
+    return openai.OpenAI(http_client=http_client, **{**_client_options(endpoint), **other})
 
 
 def list_models(endpoint: Endpoint) -> list[str]:
     """Names of the models that a server lists; none where nothing can be had of it."""
-    http_client = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
-    with openai.OpenAI(http_client=http_client, **client_options(endpoint)) as client:
+    with sync_client(endpoint) as client:
         how: Any = {"headers": _headers(endpoint), "timeout": _CONNECT_SECONDS}
         try:
             response: Any = client.get("/models", cast_to=object, options=how)

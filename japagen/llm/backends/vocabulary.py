@@ -77,19 +77,6 @@ class Piece:
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class CutReport:
-    """How much of a vocabulary stayed.
-
-    Attributes:
-        kept: Number of pieces in the new file.
-        total: Number of pieces in the source.
-    """
-
-    kept: int
-    total: int
-
-
 def keep_for_japanese(piece: Piece) -> bool:
     """Says whether Japanese text needs a piece.
 
@@ -112,7 +99,7 @@ def keep_for_japanese(piece: Piece) -> bool:
 
 def cut_vocabulary(
     source: Path, target: Path, keep: Callable[[Piece], bool] = keep_for_japanese
-) -> CutReport:
+) -> None:
     """Writes a copy of a GGUF whose vocabulary has only the pieces that ``keep`` accepts.
 
     Pieces that the metadata names by id (beginning, end, padding, …) are kept whatever the
@@ -152,7 +139,6 @@ def cut_vocabulary(
             writer.write_tensors_to_file()
         finally:
             writer.close()
-    return CutReport(kept=len(ids), total=total)
 
 
 @cache

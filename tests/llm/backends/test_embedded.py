@@ -10,11 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from queue import Queue
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from japagen.errors import MissingExtraError
@@ -325,15 +325,11 @@ def test_a_slot_without_work_helps_with_a_long_run() -> None:
 def test_a_slot_leaves_a_short_run_to_who_began_it() -> None:
     queue = filled(*"aaaa")
     assert taken(queue, 0) == "a"
-    helper: list[Request | None] = []
-    waiting = threading.Thread(target=lambda: helper.append(queue.take(1)))
-    waiting.start()
-    time.sleep(0.05)
+    assert queue.take(1) is None
     assert [taken(queue, 0) for _ in range(3)] == ["a", "a", "a"]
-    assert not helper
+    assert queue.take(1) is None
     queue.put([request("new", "b")])
-    waiting.join(5)
-    assert [r.prompt for r in helper if r] == ["b"]
+    assert taken(queue, 1) == "b"
 
 
 def test_a_slot_takes_next_what_begins_like_its_last_prompt() -> None:
@@ -369,39 +365,21 @@ def test_a_run_that_grows_again_goes_back_to_its_slot() -> None:
     assert taken(queue, 3) == "a"
 
 
-def test_close_wakes_whoever_waits() -> None:
+@given(
+    st.lists(st.sampled_from("abc"), max_size=30),
+    st.integers(1, 4),
+    st.integers(1, 30),
+    st.randoms(use_true_random=False),
+)
+def test_every_request_is_handed_out_once(
+    prompts: list[str], slots: int, portion: int, random: Random
+) -> None:
+    """A slot waits only for what another one has begun, so that one of them always goes on."""
     queue = SlotQueue()
-    results: list[Request | None] = []
-    waiting = threading.Thread(target=lambda: results.append(queue.take(0)))
-    waiting.start()
-    time.sleep(0.05)
-    assert not results
-    queue.close()
-    waiting.join(5)
-    assert results == [None]
-
-
-@settings(deadline=None)
-@given(st.lists(st.sampled_from("abc"), max_size=30), st.integers(1, 4), st.integers(1, 30))
-def test_every_request_is_handed_out_once(prompts: list[str], slots: int, portion: int) -> None:
-    """Whoever waits for a run that another slot began is woken in the end."""
-    queue = SlotQueue()
-    handed: Queue[str] = Queue()
-
-    def work(slot: int) -> None:
-        while (found := queue.take(slot)) is not None:
-            handed.put(found.id)
-
-    workers = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in range(slots)]
-    for worker in workers:
-        worker.start()
     requests = [request(f"{prompt}{n}", prompt) for n, prompt in enumerate(prompts)]
+    found = Counter[str]()
     for start in range(0, len(requests), portion):
         queue.put(requests[start : start + portion])
-    found = Counter(handed.get(timeout=5) for _ in requests)
-    queue.close()
-    for worker in workers:
-        worker.join(5)
-        assert not worker.is_alive()
+        while taken := [r for s in random.sample(range(slots), slots) if (r := queue.take(s))]:
+            found.update(r.id for r in taken)
     assert found == Counter(r.id for r in requests)
-    assert handed.empty()

@@ -14,8 +14,9 @@ import pytest
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Request, Sampling
 from japagen.llm.backends.embedded import EmbeddedGenerator
+from japagen.llm.backends.gguf_file import GGUFFile
 from japagen.llm.backends.gguf_weights import find_weights
-from japagen.llm.backends.vocabulary import CutReport, cut_vocabulary
+from japagen.llm.backends.vocabulary import cut_vocabulary
 
 pytestmark = pytest.mark.slow
 
@@ -72,8 +73,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_cut_changes_neither_logits_nor_tokens(cache: Path) -> None:
     whole = find_weights("gemma3-270m", cut=False).file(cache)
-    report = cut_vocabulary(whole, cache / "cut.gguf")
-    assert report == CutReport(kept=47_559, total=262_144)
+    cut_vocabulary(whole, cache / "cut.gguf")
+    sizes = [len(GGUFFile(p).value("tokenizer.ggml.tokens")) for p in (whole, cache / "cut.gguf")]
+    assert sizes == [262_144, 47_559]
 
     server = load(whole)
     expected = [log_probabilities(server, prompt) for prompt in PROMPTS]

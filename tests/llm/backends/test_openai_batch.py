@@ -14,8 +14,8 @@ from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, Request
 from japagen.llm.backends import openai_batch
-from japagen.llm.backends import openai_batch as openai_batch_module
-from japagen.llm.backends.openai_batch import BatchRecord, OpenAIBatchGenerator, open_records
+from japagen.llm.backends.openai import OpenAIGenerator
+from japagen.llm.backends.openai_batch import BatchRecord, open_records
 from japagen.llm.budget import Purse
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
@@ -27,13 +27,14 @@ from tests.llm.backends.test_openai import KEY, make
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_batch, "_FIRST_PAUSE", 0.005)
-    monkeypatch.setattr(openai_batch_module, "_RETRIES", 0)
+    monkeypatch.setattr(openai_batch, "_RETRIES", 0)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 def generator(server: FaultServer, path: Path, notes: list[str] | None = None) -> Any:
     said = notes if notes is not None else []
-    return OpenAIBatchGenerator("m", path, said.append, base_url=server.url)
+    how: Any = {"batch": True, "batches": path, "note": said.append}
+    return OpenAIGenerator("m", base_url=server.url, **how)
 
 
 def ask(server: FaultServer, path: Path, count: int = 4, **how: Any) -> dict[str, Answer]:
@@ -174,7 +175,9 @@ def test_a_batch_that_failed_or_is_gone_fails_its_requests(tmp_path: Path) -> No
     provider = BatchProvider(status="failed")
     with FaultServer(provider) as server:
         assert "failed: the file is no good" in ask(server, tmp_path)["r0"].error
-        BatchRecord.begin(tmp_path, ["r0", "r1"]).submitted("lost")
+        record = BatchRecord.begin(tmp_path, ["r0", "r1"])
+        record.batch = "lost"
+        record.save()
         answers = ask(server, tmp_path, 2)
         assert "does not know batch lost any more" in answers["r1"].error
         # Asked again, it is a new batch.

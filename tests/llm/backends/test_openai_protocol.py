@@ -213,10 +213,10 @@ def make(prompt: str | tuple[Message, ...]) -> Request:
 
 
 def test_openai_gets_only_options_that_it_knows() -> None:
-    endpoint = Endpoint.of("m", None, "chat", "K", KEY)
+    endpoint = Endpoint("m", None, "chat", "K", KEY)
     options = options_of(make((Message("user", "依頼"),)), endpoint, set())
     assert set(options) == {"seed", "temperature", "max_completion_tokens", "response_format"}
-    endpoint = Endpoint.of("m", None, "completions", "K", KEY)
+    endpoint = Endpoint("m", None, "completions", "K", KEY)
     options = options_of(make("依頼"), endpoint, set())
     assert set(options) == {"seed", "temperature", "max_tokens"}
 
