@@ -328,7 +328,7 @@ def _asked_and_seen(rows: list[_Row]) -> dict[str, Any]:
         """Total variation from what was asked."""
         if not asked:
             return None
-        return sum(abs(asked.get(n, 0) - seen.get(n, 0)) for n in {*asked, *seen}) / 2
+        return sum(abs(asked.get(n, 0) - seen.get(n, 0)) for n in {**asked, **seen}) / 2
 
     return {
         "asked": asked,
