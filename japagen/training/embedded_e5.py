@@ -42,6 +42,7 @@ PREFIX = "query: "
 _WEIGHTS_FILE = "e5-small-q4.bin"
 _MAGIC = b"E5S1"
 _FLOATS = 0
+_BLOCK = 32
 _BLOCK_BYTES = 18
 
 _MATRICES = {
@@ -119,7 +120,9 @@ class E5Weights:
 
     def word_vectors(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Returns some rows of the word embeddings, shape (len(rows), hidden)."""
-        blocks = self._bytes_of("emb.word").reshape(len(self.pieces), -1)
+        # The file has some rows more than there are pieces.
+        width = self.config["hidden_size"] // _BLOCK * _BLOCK_BYTES
+        blocks = self._bytes_of("emb.word").reshape(-1, width)
         return dequantize_q4(blocks[rows]).reshape(len(rows), -1)
 
     def _bytes_of(self, name: str) -> npt.NDArray[np.uint8]:
