@@ -22,8 +22,8 @@ from typing import Any
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
-from ruamel.yaml import YAML
 
+from japagen.data.yaml_text import parse_yaml
 from japagen.errors import JapagenError, nearest
 
 
@@ -202,7 +202,8 @@ class Registry(Mapping[str, Entry]):
 
 @cache
 def _rows() -> dict[str, dict[str, dict[str, Any]]]:
-    return dict(YAML(typ="safe", pure=True).load(Path(__file__).with_name("registry.yaml")))
+    path = Path(__file__).with_name("registry.yaml")
+    return dict(parse_yaml(path.read_text(encoding="utf-8"), path.name))
 
 
 def _entry(name: str, row: Mapping[str, Any]) -> Entry:

@@ -8,10 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ruamel.yaml import YAML
-
 from japagen.data.registry import FILTERS, METHODS, METRICS
 from japagen.data.summary import Interval, Measured
+from japagen.data.yaml_text import parse_yaml
 
 # What a section gives the template, which reads it by name.
 View = dict[str, Any]
@@ -26,7 +25,8 @@ _DIRECTION_MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 @cache
 def strings() -> dict[str, dict[str, str]]:
     """Every sentence of the report: key to language to text."""
-    found = dict(YAML(typ="safe", pure=True).load(Path(__file__).with_name("strings.yaml")))
+    path = Path(__file__).with_name("strings.yaml")
+    found = dict(parse_yaml(path.read_text(encoding="utf-8"), path.name))
     # Plug-ins may be broken, and are asked for their names one by one.
     for prefix, entries in (("filter.", FILTERS.own), ("method.", METHODS), ("", METRICS)):
         found |= {f"{prefix}{e.name}": {"ja": e.ja, "en": e.en} for e in entries.values()}

@@ -7,11 +7,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from ruamel.yaml import YAML
-
 from japagen.data.annotation import REJECT
 from japagen.data.dataset import Dataset, Example, Label
 from japagen.data.files import digest
+from japagen.data.yaml_text import parse_yaml
 from japagen.errors import JapagenError
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.review.decisions import (
@@ -230,5 +229,5 @@ def _shown(example: Example, place: Place, decision: Decision | None) -> dict[st
 def words(language: Language) -> dict[str, str]:
     """Every sentence of the page in one language."""
     path = Path(__file__).with_name("strings.yaml")
-    table = YAML(typ="safe", pure=True).load(path)
+    table = parse_yaml(path.read_text(encoding="utf-8"), path.name)
     return {key: sentence[language] for key, sentence in table.items()}
