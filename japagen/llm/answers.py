@@ -241,7 +241,9 @@ def _member(value: Any, name: str, depth: int = _DEEPEST) -> Any:
     if isinstance(value, dict):
         for key, inner in value.items():
             if unicodedata.normalize("NFKC", key).strip().casefold() == name:
-                return inner
+                # {"text": {"text": …}}
+                within = _member(inner, name, depth - 1) if depth and isinstance(inner, dict) else None
+                return inner if within is None else within
         value = list(value.values())
     if not isinstance(value, list) or not depth:
         return None
@@ -333,7 +335,8 @@ def read_label(text: str, labels: Sequence[str]) -> str:
     if found:
         return found[-1]
     alone = said.text if not said.values and said.cut is None else ""
-    return known.get(_key(alone), "")
+    # ラベル：配送
+    return known.get(_key(alone)) or known.get(_key(re.split("[:：]", alone)[-1]), "")
 
 
 def _key(text: str) -> str:

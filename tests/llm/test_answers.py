@@ -93,6 +93,7 @@ FORMS = {
     "the last of a list": f"[{DRAFT}, {WHOLE}]",
     "a list of one": f"[{WHOLE}]",
     "inside another": f'{{"result": {WHOLE}}}',
+    "under its own name": f'{{"text": {WHOLE}}}',
     "of another case": WHOLE.replace("text", "Text"),
     "beside others": WHOLE.replace("{", '{"id": 3, "note": null, "labels": ["a"], '),
     "written as a string": json.dumps(WHOLE),
@@ -207,7 +208,10 @@ def test_a_cut_list_gives_what_is_whole(form: str, finish: str) -> None:
         ('{"label": "会計"', "会計"),
         ("**会計**", "会計"),
         ("「会計」", "会計"),
+        ("ラベル：会計", "会計"),
+        ("Label: 会計。", "会計"),
         ('{"label": "不明"}', ""),
+        ("会計：在庫ではない", ""),
         ("会計か在庫", ""),
     ],
 )
