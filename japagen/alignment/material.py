@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from japagen.alignment.counting import Floats, Ints
-from japagen.alignment.features import AlignedTexts, NGrams
+from japagen.alignment.features import AlignedTexts
 from japagen.alignment.strata import Strata
 from japagen.data.summary import LabelPrior
 
@@ -21,7 +21,6 @@ class Material:
         positions: Shape (n,): where each row stands in the synthetic dataset.
         texts: Counts and features of synthetic (n), gold (m) and unlabelled (u) texts; None
             without target texts or rows.
-        ngrams: Hashed n-grams of synthetic, and of gold and unlabelled together.
         strata: Labels of synthetic and gold.
         prior: The target's label shares.
         shares: Shape (K,): share of each stratum to reach.
@@ -31,7 +30,6 @@ class Material:
 
     positions: Ints
     texts: AlignedTexts | None
-    ngrams: NGrams
     strata: Strata
     prior: LabelPrior
     shares: Floats
@@ -45,13 +43,6 @@ class Material:
             np.flatnonzero(self.strata.synthetic == k) if share > 0 else np.empty(0, np.int64)
             for k, share in enumerate(self.shares)
         ]
-
-    @property
-    def lengths(self) -> list[Floats]:
-        """Characters of each synthetic, gold and unlabelled text; 0 without target texts."""
-        if self.texts is None:
-            return [np.zeros(len(self.base)), np.zeros(len(self.strata.gold)), np.zeros(0)]
-        return [part.first.lengths for part in self.texts.measured]
 
     def normalized(self, scores: Floats) -> Floats:
         """Base weights times the tilt, with each stratum brought to its share; mean 1."""
