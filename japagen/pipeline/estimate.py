@@ -655,17 +655,16 @@ class _Forecast:
     ) -> StepCost:
         """No answers, only time: what prompts share is read ``readings`` times, or once."""
         task, prompts, gold = self.task, self.context.prompts, self.context.data.gold
-        asked: Sequence[Prompt]
         if how == "letters":
             # A chat model in this process is shown no gold.
             assert gold is not None
             names, readings = llm_judge.letters(list(task.labels)), 1
             texts = stand_ins(gold, _WEIGHED)
             alone = llm_judge.plan_zero_shot(texts, texts)[:_WEIGHED]
-            asked = llm_judge.zero_shot_turns(alone, task, prompts, names)
+            asked = llm_judge.weighing_prompts(alone, task, prompts, names, zero_shot=True)
         else:
             names = list(task.labels)
-            asked = llm_judge.documents(questions[:_WEIGHED], task, prompts, names)
+            asked = llm_judge.weighing_prompts(questions[:_WEIGHED], task, prompts, names)
         most, expected = counts
         each = self._mean_tokens([shown(prompt) for prompt in asked])
         sampled = self.rate is not None and self.rate.source == "sample"
