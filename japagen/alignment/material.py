@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from japagen.alignment.counting import Floats, Ints
+from japagen.alignment.entropy import rows_of
 from japagen.alignment.features import AlignedTexts
 from japagen.alignment.strata import Strata
 from japagen.data.summary import LabelPrior
@@ -38,11 +39,8 @@ class Material:
 
     @cached_property
     def rows(self) -> list[Ints]:
-        """The rows of each stratum; none where it has no share, whatever they look like."""
-        return [
-            np.flatnonzero(self.strata.synthetic == k) if share > 0 else np.empty(0, np.int64)
-            for k, share in enumerate(self.shares)
-        ]
+        """The rows of each stratum, as of `rows_of`."""
+        return rows_of(self.strata.synthetic, self.shares)
 
     def normalized(self, scores: Floats) -> Floats:
         """Base weights times the tilt, with each stratum brought to its share; mean 1."""

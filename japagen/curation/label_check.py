@@ -84,14 +84,15 @@ class Pool:
         return logits
 
 
-def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64], ridge: float = 1.0) -> Pool:
+def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64]) -> Pool:
     """Fits the weights and biases by penalised maximum likelihood on gold.
+
+    The penalty is half the squares of the biases and of each weight's distance to 1 over the number
+    of labelers; it decides where a handful of gold texts does not.
 
     Args:
         votes: Of each labeler on gold, shape (gold, labels).
         targets: The gold texts' label indices.
-        ridge: Of the squares of the biases and of each weight's distance to 1 over the number of
-            labelers; it decides where a handful of gold texts does not.
     """
     from scipy.optimize import minimize
 
@@ -106,9 +107,9 @@ def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64], ridge: flo
         error = np.exp(log_p)
         error[rows_at, targets] -= 1
         value = -log_p[rows_at, targets].sum()
-        value += ridge / 2 * (((weights - equal) ** 2).sum() + (biases**2).sum())
-        gradient_weights = (stacked * error).sum((1, 2)) + ridge * (weights - equal)
-        return float(value), np.concatenate([gradient_weights, error.sum(0) + ridge * biases])
+        value += (((weights - equal) ** 2).sum() + (biases**2).sum()) / 2
+        gradient_weights = (stacked * error).sum((1, 2)) + weights - equal
+        return float(value), np.concatenate([gradient_weights, error.sum(0) + biases])
 
     start = np.concatenate([np.full(labelers, equal), np.zeros(labels)])
     bounds = [(0.0, _MOST_WEIGHT)] * labelers + [(None, None)] * labels

@@ -16,7 +16,6 @@ from japagen.config.sections import STRATEGY, GeneratorSettings, Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData, load_data, load_sources
 from japagen.curation import llm_judge
-from japagen.curation.filters import filter_texts
 from japagen.curation.refinement import Rewriter
 from japagen.curation.register_control import (
     Rewritten,
@@ -47,7 +46,7 @@ from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext, find_registers
 from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
-from japagen.pipeline.steps.curate import why_not_refined
+from japagen.pipeline.steps.curate import TextFilter, why_not_refined
 from japagen.pipeline.steps.labels import chat_labeler, sample_of
 
 # Fewer texts than these say too little of the others.
@@ -83,16 +82,17 @@ def expected_yield(
         return None
     settings = task.curation
     rows = planner.to_dataset(asked, answers, {}, "", task.label_space().label)
-    kept = filter_texts(
-        find_registers(rows, analyzer),
+    text_filter = TextFilter(
         settings,
         context.gold,
-        phrases=context.prompts.phrases,
-        passages=passages_in(asked),
-        tagger=analyzer.tagger,
+        context.prompts.phrases,
+        passages_in(asked),
+        analyzer,
+        seed=None,
         # Comparing meanings takes an encoder, which a plan need not wait for.
-        embed=None,
+        encoder=None,
     )
+    kept = text_filter(find_registers(rows, analyzer))
     if settings.register_miss == "ignore":
         return ExpectedYield(len(kept.kept) / len(rows), 0.0)
     to_model: list[str] = []
