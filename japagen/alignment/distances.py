@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ def jensen_shannon(p: Floats, q: Floats) -> float:
     """Returns the Jensen-Shannon divergence in bits of two counts or distributions, 0 to 1."""
     p, q = p / max(float(p.sum()), 1e-300), q / max(float(q.sum()), 1e-300)
     nats = sum(float(special.rel_entr(side, (p + q) / 2).sum()) for side in (p, q)) / 2
-    return min(1.0, max(0.0, nats / np.log(2)))
+    return min(1.0, max(0.0, nats / math.log(2)))
 
 
 def divergence(

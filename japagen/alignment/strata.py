@@ -92,7 +92,7 @@ def _classes(synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | Non
     for part, labels in zip(coded, (asked, wanted), strict=True):
         place = np.array([names.index(label) for label in labels], dtype=np.int64)
         codes.append(place[part.indices.to_numpy()])
-    return Strata("class", names, *codes)
+    return Strata("class", names, codes[0], codes[1])
 
 
 def _kind(synthetic: Dataset, gold: Dataset) -> LabelKind:
@@ -152,7 +152,7 @@ def _binned(asked: Sequence[float], wanted: Sequence[float]) -> Strata:
     bounds = ["-∞", *(f"{edge:g}" for edge in edges), "∞"]
     names = tuple(f"{a} to {b}" for a, b in pairwise(bounds))
     codes = [np.searchsorted(edges, np.array(v, float), side="right") for v in (asked, wanted)]
-    return Strata("number", names, *(c.astype(np.int64) for c in codes))
+    return Strata("number", names, codes[0].astype(np.int64), codes[1].astype(np.int64))
 
 
 def _tagged(
