@@ -6,9 +6,12 @@ would leave a label less than the floor of effective sample size, its tilt is te
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import sparse
 
+from japagen.alignment.counting import Floats
 from japagen.alignment.entropy import Balance, Problem, balance, tempered
 from japagen.alignment.material import Material
 from japagen.alignment.moments import add_label_rates, build_problem, build_target
@@ -30,12 +33,24 @@ def entropy(material: Material, floor: float) -> Balance:
 
 
 def labels(material: Material, floor: float) -> Balance:
-    """Label shares alone: nothing is tilted within labels, but for the rates of a list's labels."""
-    scores = np.zeros(len(material.base))
+    """Label shares alone: nothing is tilted within labels."""
+    return from_scores(material, np.zeros(len(material.base)), floor)
+
+
+def from_scores(material: Material, scores: Floats, floor: float) -> Balance:
+    """The result of a method that gives each row a log tilt.
+
+    Args:
+        material: What was weighted.
+        scores: Shape (n,): log tilts; the rates of a list's labels, which no stratum fixes, are
+            brought back in them.
+        floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
+    """
     if material.strata.kind == "list":
-        # No stratum fixes them.
-        problem = add_label_rates(_no_features(material), material.strata, material.prior)
-        scores = balance(problem, 0.0).scores
+        base = material.base * np.exp(scores - scores.max())
+        problem = replace(_no_features(material), base=base)
+        restored = add_label_rates(problem, material.strata, material.prior)
+        scores = scores + balance(restored, 0.0).scores
     log_base = np.log(np.maximum(material.base, 1e-300))
     return Balance(*tempered(log_base, scores, material.rows, floor))
 
