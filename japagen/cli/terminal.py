@@ -30,7 +30,7 @@ from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 
 if TYPE_CHECKING:
-    from japagen.data.summary import AlignmentSummary, Arm, RunSummary, ScoreSummary
+    from japagen.data.summary import AlignmentSummary, Arm, RunSummary, ScoreSummary, WordShift
     from japagen.reporting.text import Words
 
 T = TypeVar("T")
@@ -207,7 +207,7 @@ def print_summary(path: Path, summary: RunSummary) -> None:
         _print_scores(summary, scores, words)
     _print_mix(summary, words)
     for alarm in summary.diversity.alarms if summary.diversity else ():
-        say(f"diversity alarm: {alarm_text(alarm, Words('en'))}")
+        say(f"diversity alarm: {alarm_text(alarm, words)}")
     say(f"report: {path / 'report.html'}")
 
 
@@ -298,7 +298,7 @@ def print_alignment(found: AlignmentSummary) -> None:
 
     words, prior, diagnostics = Words(user_language()), found.prior, found.diagnostics
     say(f"method: {words.name('method', found.method)}")
-    say(f"label prior: {prior.how} ({words.reason(prior.why, prior.reason)})")
+    say(f"label prior: {prior.how} ({prior.why})")
     for note in notes(diagnostics, words):
         say(f"note: {note}")
     rows = distance_rows(diagnostics, words)
@@ -306,12 +306,14 @@ def print_alignment(found: AlignmentSummary) -> None:
     size = diagnostics.effective_sample_size
     shares = ", ".join(f"{label} {share:.0%}" for label, share in size.per_label.items())
     say(f"effective sample size: {size.rows:,.0f} rows, {size.share:.0%} ({shares})")
-    for name, shifts in (
-        ("overused", diagnostics.overused),
-        ("underused", diagnostics.underused),
-    ):
-        if shifts:
-            say(f"{name} before weighting: {'、'.join(shift.word for shift in shifts)}")
+    if diagnostics.overused:
+        say(f"overused before weighting: {_joined(diagnostics.overused)}")
+    if diagnostics.underused:
+        say(f"underused before weighting: {_joined(diagnostics.underused)}")
+
+
+def _joined(shifts: Iterable[WordShift]) -> str:
+    return "、".join(shift.word for shift in shifts)
 
 
 def register_cells(text: str, report: Any) -> list[str]:

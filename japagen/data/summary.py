@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from japagen.data.dataset import Label
 from japagen.data.files import read_json, write_json
 from japagen.errors import DamagedError
-from japagen.reasons import as_dict
 
 Number = int | float
 
@@ -408,7 +407,6 @@ class Diagnostics:
         tolerance: λ that was reached, 1 being as exact as the target allows; None for no λ.
         tempered: Strata whose tilt was tempered to keep the floor, with the factor.
         notes: What else the reader must know.
-        note_reasons: Code and values of each note, from which other languages say it.
     """
 
     effective_sample_size: EffectiveSize
@@ -422,7 +420,6 @@ class Diagnostics:
     tolerance: float | None = None
     tempered: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    note_reasons: tuple[dict[str, Any] | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -434,17 +431,11 @@ class LabelPrior:
             Shares sum to 1, except for lists of labels, where each is a rate.
         how: "given", "uniform", "gold" or "unchanged"; "estimate" in runs before 0.2.
         why: The grounds, in a sentence.
-        reason: Its code and values, from which other languages say it; None for a plain text.
     """
 
     probabilities: dict[str, float] | None
     how: str
     why: str
-    reason: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        if self.reason is None:
-            object.__setattr__(self, "reason", as_dict(self.why))
 
 
 class AlignmentSummary(_Part):
