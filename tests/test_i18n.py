@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from difflib import unified_diff
 from pathlib import Path
 from string import Formatter
@@ -10,11 +13,8 @@ from string import Formatter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.main import get_command
 
 from japagen.cli import terminal
-from japagen.cli.main import translate_help
-from japagen.cli.terminal import app
 from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.i18n import CATALOGUE, catalogue, localized, page_texts, user_language
@@ -73,14 +73,17 @@ def test_a_page_has_the_same_texts_in_both_languages(path: Path) -> None:
     assert sum(english[key] == japanese[key] for key in english) < len(english) / 20
 
 
-def test_help_is_in_the_language_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JAPAGEN_LANG", "ja")
-    group = translate_help(get_command(app))
-    assert "小さな分類器" in group.help
-    predict = group.commands["model"].commands["predict"]
-    helps = [predict.help, *(p.help for p in predict.params if getattr(p, "help", None))]
-    assert len(helps) > 8
-    assert all(re.search("[ぁ-ん]", text) for text in helps), helps
+def test_help_is_in_the_language_of_the_user_and_whole() -> None:
+    command = [sys.executable, "-m", "japagen", "model", "predict", "--help"]
+    environment = {**os.environ, "JAPAGEN_LANG": "ja", "COLUMNS": "80"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", check=True
+    )
+    # The lines of a cell go on in the next row of the table.
+    shown = re.sub(r"[\s│]", "", done.stdout)
+    assert "学習したどのテキストとも似ていないものには、ラベルを付けません。" in shown
+    assert "オプション" in shown
+    assert "…" not in shown
 
 
 @pytest.mark.parametrize(

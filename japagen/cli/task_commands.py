@@ -198,31 +198,26 @@ seed: 0
 
 
 def _comments(name: str, language: Language) -> dict[str, str]:
+    about = f"""\
+# {name}: a japagen task. Run it with: japagen run {name}.yaml
+# It runs as it is, from the label descriptions alone; better descriptions and a few labelled
+# texts make it good."""
+    texts = """\
+# What the texts are, what one of them is called, and where they come from (in Japanese; prompts
+# use them)."""
+    described = """\
+# Each label with a Japanese description of what belongs to it; phrases with 、 between are best:
+# 請求額、明細、支払い方法"""
+    gold = f"""\
+# Fill in {name}_gold.csv (16 texts per label is a good start), then remove the # below. Some of
+# it is held out to score on, unless you give a test file of its own."""
+    registers = "# Shares of polite, plain, casual and honorific, or from_gold."
     return {
-        "about": localized(
-            f"# {name}: a japagen task. Run it with: japagen run {name}.yaml\n"
-            "# It runs as it is, from the label descriptions alone; better descriptions and a few "
-            "labelled\n# texts make it good.",
-            language,
-        ),
-        "texts": localized(
-            "# What the texts are, what one of them is called, and where they come from (in "
-            "Japanese; prompts\n# use them).",
-            language,
-        ),
-        "described": localized(
-            "# Each label with a Japanese description of what belongs to it; phrases with 、 "
-            "between are best:\n# 請求額、明細、支払い方法",
-            language,
-        ),
-        "gold": localized(
-            f"# Fill in {name}_gold.csv (16 texts per label is a good start), then remove the # "
-            "below. Some of\n# it is held out to score on, unless you give a test file of its own.",
-            language,
-        ),
-        "registers": localized(
-            "# Shares of polite, plain, casual and honorific, or from_gold.", language
-        ),
+        "about": localized(about, language),
+        "texts": localized(texts, language),
+        "described": localized(described, language),
+        "gold": localized(gold, language),
+        "registers": localized(registers, language),
     }
 
 

@@ -30,7 +30,13 @@ from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 
 if TYPE_CHECKING:
-    from japagen.data.summary import AlignmentSummary, Arm, RunSummary, ScoreSummary, WordShift
+    from japagen.data.summary import (
+        AlignmentSummary,
+        ModelScores,
+        RunSummary,
+        ScoreSummary,
+        WordShift,
+    )
     from japagen.reporting.text import Words
 
 T = TypeVar("T")
@@ -246,10 +252,10 @@ def _print_scores(summary: RunSummary, scores: ScoreSummary, words: Words) -> No
         say(f"Only {scores.n} texts to score on: the scores say little. Give a test file.")
 
 
-def _figures(arm: Arm | None, names: Sequence[str]) -> str:
-    if arm is None:
+def _figures(scores: ModelScores | None, names: Sequence[str]) -> str:
+    if scores is None:
         return "not measured"
-    return ", ".join(f"{_metric(name)} {arm.score(name):.3f}" for name in names)
+    return ", ".join(f"{_metric(name)} {scores.score(name):.3f}" for name in names)
 
 
 def _metric(name: str) -> str:

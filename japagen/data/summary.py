@@ -632,7 +632,7 @@ class MixSummary(_Part):
     curves: Curves | None = None
 
 
-class Arm(_Part):
+class ModelScores(_Part):
     """Scores of one classifier: means over its trainings, details of the first.
 
     Each metric stands beside these under its own name; see `score`.
@@ -657,7 +657,7 @@ class Arm(_Part):
         return value if value is None or interval is None else replace(interval, value=value)
 
 
-class BaselineScores(Arm):
+class BaselineScores(ModelScores):
     """Scores of a baseline, and the gain of the run's classifier over it on the same texts.
 
     Attributes:
@@ -676,15 +676,15 @@ class BaselineScores(Arm):
 
 
 class ScoreSummary(_Part):
-    """Both arms beside the baselines, the gain of one over the other, and the verdict."""
+    """Both classifiers beside the baselines, the gain of one over the other, and the verdict."""
 
     n: int
     few: bool = False
     metric: str
     metrics: list[str]
     baselines: list[BaselineScores] = []
-    gold_only: Arm | None = None
-    with_synthetic: Arm
+    gold_only: ModelScores | None = None
+    with_synthetic: ModelScores
     gain: Interval | None = None
     verdict: str
 
@@ -873,7 +873,7 @@ class RunSummary(_Part):
 
     @property
     def not_used(self) -> bool:
-        """Whether the run left all but gold out, so that both arms are one classifier."""
+        """Whether the run left all but gold out, so that both are one classifier."""
         return not self.learnt_unlabelled and self.synthetic_share == 0
 
     @property

@@ -37,28 +37,23 @@ class Words:
     """
 
     def __init__(self, language: Language) -> None:
-        self._language = language
-
-    @property
-    def language(self) -> Language:
-        """The language."""
-        return self._language
+        self.language: Language = language
 
     def __call__(self, key: str, **values: object) -> str:
         """Returns the sentence ``key`` with its {names} filled in."""
-        return strings(self._language)[key].format(**values)
+        return strings(self.language)[key].format(**values)
 
     def name(self, kind: str, code: str, otherwise: str | None = None) -> str:
         """Returns what ``code`` is called, or ``otherwise``, or the code where it has no name."""
-        found = strings(self._language).get(f"{kind}.{code}")
+        found = strings(self.language).get(f"{kind}.{code}")
         if found is None and kind == "filter":
-            found = FILTERS.title(code, self._language)
+            found = FILTERS.title(code, self.language)
         return found or otherwise or code
 
     def stage(self, code: str) -> str:
         """Names a stage such as ``train-gold-0``, whose last part is a seed."""
         kind, _, seed = code.rpartition("-")
-        texts = strings(self._language)
+        texts = strings(self.language)
         known = texts.get(f"stage.{code}") or texts.get(f"stage.{kind}")
         return known.format(seed=seed) if known else self.name("stage", code)
 

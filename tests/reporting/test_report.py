@@ -229,7 +229,9 @@ def test_confusion_matrix_stands_in_the_order_of_its_labels(
     run: Run, page: tuple[Words, str, _Page]
 ) -> None:
     words, html, _ = page
-    caption = f"{words('confusion')}: {words('arm.with_synthetic', added=words('added.synthetic'))}"
+    caption = (
+        f"{words('confusion')}: {words('model.with_synthetic', added=words('added.synthetic'))}"
+    )
     table = html[html.index(f"{caption}</caption>") :]
     cells = re.findall(r'--depth:([\d.]+)">([\d,]+)<', table[: table.index("</table>")])
     expected = run[0]["scores"]["with_synthetic"]["confusion"]

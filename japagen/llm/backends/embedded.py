@@ -164,7 +164,7 @@ class EmbeddedGenerator:
     def choose(
         self, prompts: Sequence[Prompt], options: Sequence[str]
     ) -> Iterator[tuple[int, list[float]]]:
-        """Weighs given continuations after every prompt; see `Chooser`.
+        """Weighs given continuations after every prompt; see `OptionScorer`.
 
         Neighbours go to the same slot, which reads what they have in common once.
 

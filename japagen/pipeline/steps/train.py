@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 MODEL = "model"
-Arm = Literal["gold", "synthetic"]
-_MODELS: dict[Arm, str] = {"gold": "model-gold", "synthetic": MODEL}
+Variant = Literal["gold", "synthetic"]
+_MODELS: dict[Variant, str] = {"gold": "model-gold", "synthetic": MODEL}
 _TRAIN = Step("train", 6, ())
 _MOST_SHARE = 0.99
 # Settings that say what there is to train on, and how often, but not how.
@@ -111,7 +111,7 @@ def train_classifiers(
 
 def _fit(
     run: RunContext,
-    arm: Arm,
+    variant: Variant,
     seed: int,
     *,
     texts: Dataset | None = None,
@@ -121,7 +121,7 @@ def _fit(
 ) -> Floats:
     """Probabilities on the test texts, shape (n, labels), after a training."""
     task, data = run.task, run.data
-    step, saved = _step(run, arm, seed)
+    step, saved = _step(run, variant, seed)
     settings = only(task.training, *(set(Training.model_fields) - _NOT_TRAINED_BY))
     if texts is not None and share is not None:
         # Without gold there is nothing to share the loss with.
@@ -203,9 +203,9 @@ def _shipped(gold: Any, saved: str | None, found: Floats, directory: RunDirector
     return found
 
 
-def _step(run: RunContext, arm: Arm, seed: int) -> tuple[Step, str | None]:
+def _step(run: RunContext, variant: Variant, seed: int) -> tuple[Step, str | None]:
     """A training, and the directory that its classifier is saved to: that of the first seed is."""
-    name, saved = f"train-{arm}-{seed}", _MODELS[arm] if seed == run.task.seed else None
+    name, saved = f"train-{variant}-{seed}", _MODELS[variant] if seed == run.task.seed else None
     return _TRAIN.named(name, f"predictions/{name}.npy", *([saved] if saved else [])), saved
 
 
@@ -243,7 +243,7 @@ def scores_of(
     *,
     used: bool = True,
 ) -> dict[str, Any] | None:
-    """Both arms' scores beside the baselines'; the gain of one over the other, and the verdict.
+    """Scores of both classifiers and of the baselines, the gain of one over the other, the verdict.
 
     Args:
         task: The task.
@@ -276,8 +276,8 @@ def scores_of(
         "metric": task.metric,
         "metrics": list(metrics_of(task.kind)),
         "baselines": [_baseline(task, true, b, with_synthetic, space) for b in baselines],
-        "gold_only": _arm(task, true, gold_only, space) if gold_only else None,
-        "with_synthetic": _arm(task, true, with_synthetic, space),
+        "gold_only": _model_scores(task, true, gold_only, space) if gold_only else None,
+        "with_synthetic": _model_scores(task, true, with_synthetic, space),
         "gain": asdict(gain) if gain else None,
         "verdict": _verdict(gain) if used else "not_used",
     }
@@ -308,7 +308,7 @@ def _baseline(
         return found
     rows = list(range(len(true))) if baseline.rows is None else list(baseline.rows)
     asked = [true[row] for row in rows]
-    arm = _arm(task, asked, baseline.runs, space)
+    scored = _model_scores(task, asked, baseline.runs, space)
     gain = bootstrap_difference(
         space.codes(asked),
         [space.decide(outputs[rows]) for _, outputs in ours],
@@ -318,13 +318,13 @@ def _baseline(
         seed=task.seed,
     )
     kept = (*metrics_of(space.kind), f"{task.metric}_sd", "intervals", "seeds")
-    return {**found, "n": len(rows), **{key: arm[key] for key in kept}, "gain": asdict(gain)}
+    return {**found, "n": len(rows), **{key: scored[key] for key in kept}, "gain": asdict(gain)}
 
 
-def _arm(
+def _model_scores(
     task: Task, true: Sequence[Label], runs: Sequence[Seeded], space: LabelSpace
 ) -> dict[str, Any]:
-    """Scores of one arm: means over training seeds with intervals, details of the first."""
+    """Scores of one classifier: means over training seeds with intervals, details of the first."""
     decided = [space.decide(outputs) for _, outputs in runs]
     scored = [score(true, codes, space) for codes in decided]
     metrics = metrics_of(space.kind)
