@@ -269,7 +269,7 @@ def _print_sources(summary: RunSummary, words: Words) -> None:
     for source in summary.sources if summary.files else ():
         say(
             f"source {source.name}: {source.kept} of {source.texts} texts kept, "
-            f"share of the loss {source.value.share:.2f}, worth in gold texts per label: "
+            f"share of the training loss {source.value.share:.2f}, worth in gold texts per label: "
             f"{worth_text(source.value, words)}"
         )
 
@@ -278,7 +278,7 @@ def _print_mix(summary: RunSummary, words: Words) -> None:
     mix, pseudo = summary.mix, summary.pseudo_labels
     if pseudo:
         why = words.name("pseudo", pseudo.reason)
-        say(f"unlabelled texts learnt from: {pseudo.texts}. {why}")
+        say(f"unlabelled texts used for training: {pseudo.texts}. {why}")
     if not mix:
         return
     why = words.name("mix", mix.reason)

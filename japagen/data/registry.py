@@ -45,7 +45,7 @@ class Entry:
         model: Of a backend: what ``generator.model`` must be; empty where the default will do.
         suffix: Of an export format: how its file ends; empty for a directory.
         traits: ``balanced``: a metric under which rare classes count as much as others.
-            ``one_label``: a format for one label a text.
+            ``one_label``: a format for one label per text.
     """
 
     name: str

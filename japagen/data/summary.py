@@ -68,7 +68,7 @@ class GeneratorSummary(_Part):
 
 
 class SynthesisSummary(_Part):
-    """What gradient matching wrote anew, and with which model."""
+    """What gradient matching rewrote, and with which model."""
 
     synthesised: int
     model: str

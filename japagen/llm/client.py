@@ -332,7 +332,7 @@ class _Outbox:
         the answers; what comes back is enough for another stream.
 
         Yields:
-            Answers that are recorded, one a request.
+            Answers that are recorded, one per request.
         """
         before = -1
         while before < self._next < len(self._waiting) and not self._pressed.is_set():

@@ -254,7 +254,7 @@ class TextEncoder:
         return self._frozen[key]
 
     def release(self) -> None:
-        """Frees the memory of the models; vectors stay, and what is needed later is loaded anew."""
+        """Frees the memory of the models; vectors stay; what is needed later is loaded again."""
         self._loaded = None
         self._frozen.clear()
 

@@ -134,7 +134,7 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
         notes.append(f"{info.name} continues documents: it writes one text per request.")
     if task.generation.strategy == STRATEGY:
         notes.append(
-            "Gradient matching writes texts anew in this process once their labels were checked: "
+            "Gradient matching rewrites texts in this process once their labels were checked: "
             "no requests, but time that is not in the table."
         )
     if task.refinement.rounds:

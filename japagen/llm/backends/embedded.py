@@ -190,7 +190,7 @@ class EmbeddedGenerator:
         return _by_slot(slots, lambda slot: next(shares[slot], None), work)
 
     def close(self) -> None:
-        """Stops what is in progress and frees the model; the next request would start it anew."""
+        """Stops what is in progress and frees the model; the next request would start it again."""
         with self._starting:
             engine, self._engine = self._engine, None
         if engine:

@@ -45,7 +45,7 @@ class Synthesised:
 def replace_texts(
     run: RunContext, texts: Dataset, text_filter: TextFilter, verified: Collection[str] = ()
 ) -> Synthesised:
-    """Synthesises kept texts anew where that brings their label's gradients nearer to gold's.
+    """Rewrites kept texts where that brings their label's gradients nearer to gold's.
 
     Args:
         run: The run; under any strategy but ``gradient_matching`` nothing changes.
@@ -77,7 +77,7 @@ def replace_texts(
     )
     children = made.take(range(len(texts), len(made)))
     number, rows = len(children.kept), len(_open_rows(texts, verified))
-    run.listener.note(f"Gradient matching wrote {number} of {rows} texts anew.")
+    run.listener.note(f"Gradient matching rewrote {number} of {rows} texts.")
     found = {
         "texts": rows,
         "synthesised": number,

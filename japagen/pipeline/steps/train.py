@@ -62,7 +62,7 @@ class Trained:
 
     Attributes:
         with_synthetic: Of gold, if any, and whatever else there is, one for each seed.
-        gold_only: Of gold alone; empty where there is no gold, or nothing to score on.
+        gold_only: Of training on gold only; empty where there is no gold, or nothing to score on.
         shipped: The classifier that the run leaves.
     """
 
@@ -86,7 +86,7 @@ def train_classifiers(
         texts: Synthetic examples to train on, if any.
         share: Their share of the loss.
         pseudo: Unlabelled texts that labelers labelled, if any. With neither, the classifier of
-            gold alone is shipped.
+            gold only is shipped.
     """
     task, data = run.task, run.data
     with_synthetic, gold_only = [], []
@@ -170,7 +170,7 @@ def _trained(
     classifier = train(
         texts,
         gold,
-        # Loaded anew: training needs the memory that a second copy would take.
+        # Loaded again: training needs the memory that a second copy would take.
         encoder=encoder.name,
         descriptions=labels,
         settings=training,
@@ -188,7 +188,7 @@ def _trained(
 
 
 def _ship(run: RunContext, seed: int, found: Floats) -> Floats:
-    """Makes the classifier of gold alone the one that the run leaves."""
+    """Makes the gold-only classifier the one that the run leaves."""
     step, saved = _step(run, "synthetic", seed)
     gold = run.cache.identity(f"train-gold-{seed}")
     uses = {"found": found, "directory": run.cache.directory}
@@ -249,7 +249,7 @@ def scores_of(
         task: The task.
         data: Its texts.
         with_synthetic: The trainings on synthetic text.
-        gold_only: Those on gold alone; perhaps none.
+        gold_only: Those on gold only; perhaps none.
         baselines: What a reader would try first.
         used: Whether the first were on synthetic text after all.
 
