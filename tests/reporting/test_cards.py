@@ -42,7 +42,7 @@ def test_it_says_what_the_classifier_is_and_how_well_it_does(metrics: dict[str, 
         *(f"| {label} | {about} |" for label, about in LABELS.items()),
         f"| macro-f1 | {arm['macro_f1']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}] |",
         f"| expected calibration error (ECE) | {arm['ece']:.3f} |",
-        "Synthetic share of the training loss: 40.0% (by the number of texts and",
+        "Synthetic share of the training loss: 40.0%. Its labels are expected to be reliable",
         f"{metrics['counts']['gold']} gold texts",
         metrics["generator"]["identity"],
         metrics["generator"]["terms"]["summary"],
@@ -72,7 +72,7 @@ def test_missing_parts_are_not_measured(metrics: dict[str, Any]) -> None:
     assert _front(card)["base_model"] == "owner/encoder"
 
 
-def test_gold_alone_carries_no_terms_of_a_generator(metrics: dict[str, Any]) -> None:
+def test_gold_only_carries_no_terms_of_a_generator(metrics: dict[str, Any]) -> None:
     metrics = copy.deepcopy(metrics)
     metrics["mix"] |= {"share": 0.0, "reason": "unreliable"}
     card = _card(metrics, "embedded")
