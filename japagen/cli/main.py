@@ -142,9 +142,10 @@ def _prepare_help_pages() -> None:
     for name in ("ARGUMENTS", "OPTIONS", "COMMANDS"):
         title = f"{name}_PANEL_TITLE"
         setattr(rich_utils, title, localized(getattr(rich_utils, title)))
-    rich_utils.Table = _FoldingTable  # type: ignore[misc]
-    # In its place, columns make tables of their own, which cut.
-    rich_utils.Columns = lambda cells: Group(*cells)  # type: ignore[misc,assignment]
+    # Columns would make tables of their own, which cut.
+    folding = {"Table": _FoldingTable, "Columns": lambda cells: Group(*cells)}
+    for name, value in folding.items():
+        setattr(rich_utils, name, value)
 
 
 def translate_help(command: Any) -> Any:

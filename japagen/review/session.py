@@ -11,7 +11,8 @@ from japagen.data.annotation import REJECT
 from japagen.data.dataset import Dataset, Example, Label
 from japagen.data.files import digest
 from japagen.errors import JapagenError
-from japagen.i18n import Language, page_texts
+from japagen.i18n import Language as Language
+from japagen.i18n import page_texts
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.review.decisions import (
     MAX_COMMENT,
