@@ -2,14 +2,14 @@
 
     python benchmarks/inference.py --data DIR [--texts N] [--llm-texts N] [--threads N]
 
-``DIR/pool.jsonl`` gives 16 gold texts a label, on which a classifier is trained from the embedded
+``DIR/pool.jsonl`` gives 16 gold texts per label, on which a classifier is trained from the embedded
 encoder as `japagen.train` does by default; ``--tune`` tunes the encoder on the whole pool instead.
 Texts of ``DIR/dev.jsonl`` are classified by torch in float32, ONNX in float32, ONNX in int8, and
 by the embedded Gemma, which is shown the gold in one prompt and weighs the labels: its best case,
 as the prompt's prefix is read once and nothing is written. Arms take turns, so that other work on
 the machine falls on all; compare ratios, not seconds. All arms have the same number of threads.
 
-    batch      texts a second, 32 at a time (the LLM: all at once, in parallel slots)
+    batch      texts per second, 32 at a time (the LLM: all at once, in parallel slots)
     p50, p99   milliseconds for one text at a time
     cpu        processor seconds for a text in a batch, relative to torch; other work on the
                machine moves it least

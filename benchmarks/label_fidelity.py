@@ -5,7 +5,7 @@
 
 DIR holds a folder a task (hotel_sentiment, software_topics) with ``pool.jsonl`` and ``dev.jsonl``
 (columns text and label); the quickstart's texts come with the checkout. For each task 16 gold
-texts a label are drawn from the pool. Each strategy writes texts until it has spent the same
+texts per label are drawn from the pool. Each strategy writes texts until it has spent the same
 number of tokens; then the filters of `japagen.curation` run, then the label check. The judge is
 the embedded encoder, fine-tuned on the whole pool (for the quickstart on half of the test texts
 too) and kept in japagen's cache; its own accuracy is on texts that it has not seen.
@@ -64,7 +64,7 @@ from japagen.training.classifier import Classifier
 from japagen.training.encoder import text_vectors
 from japagen.training.trainer import train
 
-# Dotted keys of the task file; `typical` keeps so many gold texts a label.
+# Dotted keys of the task file; `typical` keeps so many gold texts per label.
 STRATEGIES: dict[str, dict[str, Any]] = {
     "default": {},
     "zero-shot": {"generation.strategy": "zero_shot"},
@@ -106,7 +106,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 
 def load_task(name: str, data: Path, seed: int, how: Mapping[str, Any]) -> Task:
-    """The task with 16 gold texts a label; `test` is what nothing but the judge's score reads."""
+    """The task with 16 gold texts per label; `test` is what nothing but the judge's score reads."""
     keys: dict[str, Any] = {"seed": seed, "generation.per_label": 400}
     keys |= {key: value for key, value in how.items() if key != "typical"}
     if "generation.attributes" in keys:

@@ -86,7 +86,7 @@ def generator() -> EmbeddedGenerator:
 def fine_tune(cell: Cell, data: Dataset) -> Floats:
     """Plain fine-tuning, as textbooks have it: a fresh head, everything tuned, texts alike.
 
-    AdamW, 16 texts a batch, 5e-5 (the head 1e-3), a tenth of warm-up and a linear decline,
+    AdamW, 16 texts per batch, 5e-5 (the head 1e-3), a tenth of warm-up and a linear decline,
     three passes but at least 60 steps.
     """
     settings = Training(min_steps=_LEAST_STEPS)

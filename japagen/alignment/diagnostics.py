@@ -26,7 +26,6 @@ from japagen.alignment.strata import Strata
 from japagen.data.dataset import Dataset
 from japagen.data.summary import Change, Diagnostics, EffectiveSize, LabelPrior
 from japagen.japanese.morphology import Tagger
-from japagen.reasons import Sentence, as_dict
 
 
 def effective_size(weights: Floats, members: dict[str, Floats]) -> EffectiveSize:
@@ -69,8 +68,7 @@ def diagnose(
         two_sample_auc=Change(None, None),
         tolerance=None if solution is None else solution.tolerance,
         tempered=tempered,
-        notes=tuple(map(str, notes)),
-        note_reasons=tuple(map(as_dict, notes)),
+        notes=notes,
     )
     if texts is None:
         return found
@@ -151,16 +149,16 @@ def _notes(
 ) -> tuple[str, ...]:
     notes: list[str] = []
     if texts is None:
-        notes.append(Sentence.of("no_texts"))
+        notes.append("There are no target texts, so words are neither matched nor compared.")
     counts = np.bincount(strata.synthetic, minlength=len(strata.names))
     expected = prior.probabilities or {}
     for name, count in zip(strata.names, counts, strict=True):
         if len(strata.synthetic) and not count and expected.get(name, 1.0) > 0:
-            notes.append(Sentence.of("absent_label", label=name))
+            notes.append(f"Synthetic has no text of '{name}': no weight can make up for that.")
     if solution is not None and solution.has_tolerance and solution.tolerance is None:
-        notes.append(Sentence.of("no_tolerance"))
+        notes.append("Even the loosest match broke the floor or could not be met.")
     if tempered:
-        notes.append(Sentence.of("tempered", labels=", ".join(tempered)))
+        notes.append(f"Weights were tempered to keep the floor in: {', '.join(tempered)}.")
     return tuple(notes)
 
 

@@ -18,7 +18,7 @@ _INTERVAL = (2.5, 97.5)
 _FOLDS = 5
 # Enough to tell an AUC of 0.52 from 0.50; more rows only cost time.
 _MAX_ROWS = 4_000
-# Kernels between this many rows a side fit into some tens of megabytes.
+# Kernels between this many rows per side fit into some tens of megabytes.
 _MAX_KERNEL_ROWS = 1_500
 _SMOOTHING = 0.5
 _SHOWN_WORDS = 20

@@ -24,7 +24,6 @@ from japagen.data.registry import METHODS
 from japagen.data.summary import AlignmentSummary, Diagnostics, LabelPrior
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger, default_tagger
-from japagen.reasons import Sentence
 
 Floats = npt.NDArray[np.float64]
 # A row whose label is not trusted at all still needs a tilt that can be divided by.
@@ -211,7 +210,7 @@ def _sorted(dataset: Dataset | None) -> Dataset:
 
 def _find_prior(mode: str | Mapping[str, float], strata: Strata) -> LabelPrior:
     if not len(strata.synthetic):
-        return LabelPrior(None, "unchanged", Sentence.of("no_rows"))
+        return LabelPrior(None, "unchanged", "There are no synthetic rows to weight.")
     if strata.kind == "list":
         return label_rates(mode, strata.tags, strata.gold_tags)
     if strata.kind == "number" and not isinstance(mode, str):

@@ -116,7 +116,7 @@ class SourceEntry(Section):
 
 def _distinct(sources: tuple[SourceEntry, ...]) -> tuple[SourceEntry, ...]:
     if not sources:
-        raise ValueError("name at least one source, or leave the key out for the generator alone")
+        raise ValueError("name at least one source, or leave the key out to use only the generator")
     names = [source.name for source in sources]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -124,7 +124,7 @@ def _distinct(sources: tuple[SourceEntry, ...]) -> tuple[SourceEntry, ...]:
     own = [source.name for source in sources if source.generator]
     if len(own) > 1:
         raise ValueError(
-            f"the generator of the task can be one source alone, found {' and '.join(own)}"
+            f"the generator of the task can be only one source, found {' and '.join(own)}"
         )
     return sources
 

@@ -139,7 +139,7 @@ class Task(Section):
                 "kind: regression goes with a scale, such as {0: 別の意味, 5: 同じ意味}"
             )
         if self.scale is not None and [float(n) for n in self.labels] != list(self.scale):
-            raise ValueError("labels and scale differ; give the scale alone")
+            raise ValueError("labels and scale differ; give only the scale")
         if self.gold is None and self.training.synthetic_share == 0:
             raise ValueError(
                 "training.synthetic_share: 0 trains on gold only, and there is none; use auto"

@@ -10,7 +10,7 @@ behind ``分類：``. A chat model answers in JSON, and its vote is the log-prob
 where the server tells it; elsewhere its answers are counted.
 
 A chat model in this process reads slowly and knows what descriptions mean: it is asked once about
-each text and shown no gold, so that only the text is read anew. Its vote is the log-probability of
+each text and shown no gold, so that only the text is read again. Its vote is the log-probability of
 each label's letter as the first token of its answer.
 """
 

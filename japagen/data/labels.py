@@ -335,7 +335,7 @@ def parse_label(value: Any, classes: Sequence[str] | None = None) -> Parsed:
     if isinstance(value, list | tuple):
         parts = [parse_label(part, classes) for part in value]
         if any(part is None or isinstance(part, list) for part in parts):
-            raise ValueError(f"a list of labels holds texts alone, not {value!r}")
+            raise ValueError(f"a list of labels holds only texts, not {value!r}")
         return list(dict.fromkeys(map(_class, parts)))
     if isinstance(value, bool):
         return str(value).lower()

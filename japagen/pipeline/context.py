@@ -20,7 +20,7 @@ from japagen.errors import JapagenError
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
 from japagen.llm.backend import Answer, GeneratorInfo, Request
-from japagen.llm.client import Asker
+from japagen.llm.client import LLMClient
 from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Cache, Step
 
@@ -64,7 +64,7 @@ class TaskContext:
         return cls(task, data, gold, analyzer, PromptLibrary(task.generation.prompts))
 
     def start(
-        self, encoder: TextEncoder, client: Asker, cache: Cache, listener: Listener
+        self, encoder: TextEncoder, client: LLMClient, cache: Cache, listener: Listener
     ) -> RunContext:
         """A run of the task; see `RunContext`."""
         return RunContext(
@@ -92,7 +92,7 @@ class RunContext(TaskContext):
     """
 
     encoder: TextEncoder
-    client: Asker
+    client: LLMClient
     cache: Cache
     listener: Listener
 
@@ -135,7 +135,7 @@ class Asking:
     task: Task
     generator: GeneratorInfo
     templates: Sequence[str]
-    client: Asker = field(compare=False)
+    client: LLMClient = field(compare=False)
     prompts: PromptLibrary = field(compare=False)
     listener: Listener = field(compare=False)
     stage: str = field(compare=False)
@@ -143,7 +143,7 @@ class Asking:
 
     @classmethod
     def through(
-        cls, client: Asker, run: RunContext, stage: str, templates: Sequence[str], **fields: Any
+        cls, client: LLMClient, run: RunContext, stage: str, templates: Sequence[str], **fields: Any
     ) -> Self:
         """Asks through a client with a run's templates of some names."""
         return cls(
@@ -254,7 +254,7 @@ class TextEncoder:
         return self._frozen[key]
 
     def release(self) -> None:
-        """Frees the memory of the models; vectors stay, and what is needed later is loaded anew."""
+        """Frees the memory of the models; vectors stay; what is needed later is loaded again."""
         self._loaded = None
         self._frozen.clear()
 

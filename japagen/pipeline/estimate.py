@@ -32,15 +32,15 @@ from japagen.japanese.registers import OTHER
 from japagen.llm.backend import (
     AmbiguousOptionsError,
     Answer,
-    Chooser,
     Generator,
     GeneratorInfo,
+    OptionScorer,
     Prompt,
     Request,
     Scorer,
     load_generator,
 )
-from japagen.llm.budget import Purse, yen
+from japagen.llm.budget import BudgetTracker, yen
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext, find_registers
@@ -134,7 +134,7 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
         notes.append(f"{info.name} continues documents: it writes one text per request.")
     if task.generation.strategy == STRATEGY:
         notes.append(
-            "Gradient matching writes texts anew in this process once their labels were checked: "
+            "Gradient matching rewrites texts in this process once their labels were checked: "
             "no requests, but time that is not in the table."
         )
     if task.refinement.rounds:
@@ -316,7 +316,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         return {**_NOTHING, "sources": files, "notes": notes}
     with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
         # A budget in yen without a price is refused here as it would be later.
-        Purse(task.generation.budget, task.generator.price)
+        BudgetTracker(task.generation.budget, task.generator.price)
         context = TaskContext.open(task, load_data(task))
         requests = all_requests(context, generator.info)
         dictionary = task.japanese.user_dictionary
@@ -444,7 +444,7 @@ def _recorded(
 
 @dataclass(frozen=True)
 class _Forecast:
-    """What is known of a run when its steps are foreseen."""
+    """What is known of a run when its steps are estimated."""
 
     context: TaskContext
     generator: Generator
@@ -606,7 +606,7 @@ class _Forecast:
         names; other models answer, base models only if their answers come with scores.
         """
         document = self.generator.info.prompt_kind == "document"
-        if isinstance(self.generator, Chooser):
+        if isinstance(self.generator, OptionScorer):
             if document:
                 return "names"
             return "letters" if llm_judge.has_letters(self.task.labels) else "answers"
@@ -682,7 +682,7 @@ class _Forecast:
         )
 
     def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[float]:
-        assert isinstance(self.generator, Chooser)
+        assert isinstance(self.generator, OptionScorer)
         times = []
         try:
             for prompt in prompts:

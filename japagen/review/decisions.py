@@ -107,7 +107,7 @@ class Decisions:
         except sqlite3.DatabaseError as error:
             raise JapagenError(
                 f"Cannot use {path}: {error}.",
-                "Restore it from a copy, or move it away to begin the review anew.",
+                "Restore it from a copy, or move it away to start the review over.",
             ) from error
 
     def places(self) -> list[Place]:

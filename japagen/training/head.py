@@ -50,7 +50,7 @@ class Labelled:
         phrases: Encoded phrases, m of them; may be none.
         phrase_labels: Label index of each phrase, shape (m,).
         space: The labels.
-        apart: Whether features are those of `PairModel`, each with a meaning of its own.
+        bi_encoder: Whether features are those of `PairModel`, each with a meaning of its own.
     """
 
     rows: Rows
@@ -59,7 +59,7 @@ class Labelled:
     phrases: Rows
     phrase_labels: Ints
     space: LabelSpace
-    apart: bool = False
+    bi_encoder: bool = False
 
     @property
     def phrase_targets(self) -> Floats:
@@ -138,7 +138,7 @@ def fit_head(data: Labelled, features: Floats, phrases: Floats) -> Head:
         squares = np.average((features - centre) ** 2, axis=0, weights=data.mass)
     else:
         centre, squares = phrase_centre, ((phrases - phrase_centre) ** 2).mean(axis=0)
-    scale = _scale(squares, data.apart, data.apart and space.kind == "regression")
+    scale = _scale(squares, data.bi_encoder, data.bi_encoder and space.kind == "regression")
     points = np.concatenate([features - centre, phrases - phrase_centre]) / scale
     targets = np.concatenate([data.targets, data.phrase_targets])
     mass = np.concatenate([data.mass, data.phrase_mass])
@@ -148,9 +148,9 @@ def fit_head(data: Labelled, features: Floats, phrases: Floats) -> Head:
     return Head(weight, bias - weight @ centre)
 
 
-def _scale(squares: Floats, apart: bool, alike: bool) -> Floats:
+def _scale(squares: Floats, bi_encoder: bool, alike: bool) -> Floats:
     """The divisor of each feature, such that vectors have a length of about 1."""
-    if not apart:
+    if not bi_encoder:
         return np.full(len(squares), float(np.sqrt(squares.sum())) or 1.0)
     own = np.sqrt(squares) + _LEAST_SPREAD
     if not alike:

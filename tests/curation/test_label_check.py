@@ -54,7 +54,7 @@ def test_a_voter_that_knows_outweighs_one_that_does_not() -> None:
     assert (pool.weights >= 0).all()
 
 
-def test_two_voters_are_better_than_one_on_texts_not_seen() -> None:
+def test_two_labelers_are_better_than_one_on_texts_not_seen() -> None:
     many = np.arange(3000) % 3
     votes = [told(TARGETS, 1.0, 1), told(TARGETS, 1.0, 2)]
     unseen = [told(many, 1.0, 3), told(many, 1.0, 4)]

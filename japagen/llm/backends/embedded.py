@@ -166,7 +166,7 @@ class EmbeddedGenerator:
     def choose(
         self, prompts: Sequence[Prompt], options: Sequence[str]
     ) -> Iterator[tuple[int, list[float]]]:
-        """Weighs given continuations after every prompt; see `Chooser`.
+        """Weighs given continuations after every prompt; see `OptionScorer`.
 
         Neighbours go to the same slot, which reads what they have in common once.
 
@@ -192,7 +192,7 @@ class EmbeddedGenerator:
         return _by_slot(slots, lambda slot: next(shares[slot], None), work)
 
     def close(self) -> None:
-        """Stops what is in progress and frees the model; the next request would start it anew."""
+        """Stops what is in progress and frees the model; the next request would start it again."""
         with self._starting:
             engine, self._engine = self._engine, None
         if engine:

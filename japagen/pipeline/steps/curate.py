@@ -40,12 +40,12 @@ from japagen.generation.planner import label_variables
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
 from japagen.llm.backend import GeneratorInfo
-from japagen.llm.client import Asker
+from japagen.llm.client import LLMClient
 from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import Asking, RunContext, TextEncoder, need_some
 from japagen.pipeline.review import decisions_of
 from japagen.pipeline.sources import only_of
-from japagen.review.feedback import apply_decisions, vouched_for
+from japagen.review.feedback import apply_decisions, human_verified
 
 if TYPE_CHECKING:
     from japagen.training.trainer import FrozenTraining
@@ -296,7 +296,7 @@ class Refiner(Asking):
     source: str | None
 
     @classmethod
-    def of(cls, run: RunContext, client: Asker) -> Refiner:
+    def of(cls, run: RunContext, client: LLMClient) -> Refiner:
         """That of a run, who is asked through a client."""
         names = ("labels", "text_type", "domain", "label_type", "description", "seed")
         generation = only(run.task.generation, "max_tokens", "instruction")
@@ -406,7 +406,7 @@ def apply_reviews(
         derived: Only decide on texts derived in this way: they have come since the others were.
 
     Returns:
-        The examples, and the ids of those that people have vouched for.
+        The examples, and the ids of those that people have verified.
     """
     decisions = decisions_of(run.cache.directory.path)
     step = _REVIEW
@@ -418,4 +418,4 @@ def apply_reviews(
     if not decisions:
         return texts, set()
     reviewed = run.cache.step(step, apply_decisions, dataset=texts, decisions=decisions)
-    return need_some(run, reviewed, step), vouched_for(texts, decisions)
+    return need_some(run, reviewed, step), human_verified(texts, decisions)

@@ -34,7 +34,7 @@ from japagen.data.labels import PseudoLabels, label_indices
 from japagen.errors import JapagenError
 from japagen.llm.backend import AmbiguousOptionsError
 from japagen.llm.backends.gguf_weights import QWEN, chat_model_installed
-from japagen.llm.client import Asker
+from japagen.llm.client import LLMClient
 from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import Asking, RunContext, TextEncoder, need_some
 
@@ -238,7 +238,7 @@ def _label(texts: Dataset, labelers: Labelers, always: bool) -> Labelled:
     right = held_out_posterior(on_gold, targets, labelers.task.seed).argmax(axis=1) == targets
     accuracy = estimate_accuracy(int(right.sum()), len(right), len(labels))
     found: dict[str, Any] = {
-        "voters": {v.name: round(float(w), 3) for v, w in zip(votes, pool.weights, strict=True)},
+        "labelers": {v.name: round(float(w), 3) for v, w in zip(votes, pool.weights, strict=True)},
         "right": float(right.mean()),
         "reliability": accuracy.mean,
         "text_weight": accuracy.squared,
@@ -275,7 +275,7 @@ class Judge(Asking):
     """
 
     @classmethod
-    def of(cls, run: RunContext, client: Asker, stage: Step) -> Judge | None:
+    def of(cls, run: RunContext, client: LLMClient, stage: Step) -> Judge | None:
         """The generator of a run, or another one; None where it does not judge labels."""
         kind = client.info.prompt_kind
         if kind == "document" and not (client.can_choose or client.can_score):
