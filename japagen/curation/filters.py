@@ -22,11 +22,7 @@ from japagen.data.registry import FILTERS, Entry
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
-from japagen.japanese.pii.detector import (
-    find_personal_data,
-    mask_personal_data,
-    replace_personal_data,
-)
+from japagen.japanese.pii.detector import find_personal_data, mask_personal_data
 
 Filter = Callable[[Example], Rejection | None]
 
@@ -269,7 +265,6 @@ def filter_texts(
     phrases: Iterable[str] = (),
     passages: Iterable[str] = (),
     tagger: Tagger | None = None,
-    seed: int = 0,
     embed: Callable[[Dataset | None], npt.NDArray[np.float32]] | None = None,
     first: int = 0,
 ) -> Dataset:
@@ -282,12 +277,11 @@ def filter_texts(
         phrases: Sentences that prompts showed besides gold.
         passages: Material that prompts showed.
         tagger: Finds names; the default dictionary when None.
-        seed: Of fakes for personal data.
         embed: Gives encoder vectors of kept rows; meanings are not compared without it.
         first: Rows before this one went through all this before. They are left alone, and the
             others are compared with those of them that were kept.
     """
-    treated = treat_personal_data(dataset, settings.personal_data, seed, tagger, first=first)
+    treated = treat_personal_data(dataset, settings.personal_data, tagger, first=first)
     curated = curate(treated, settings, gold, phrases, passages, tagger, first=first)
     most = settings.max_meaning_similarity
     if most is None or embed is None:
@@ -296,37 +290,26 @@ def filter_texts(
 
 
 def treat_personal_data(
-    dataset: Dataset,
-    action: str,
-    seed: int = 0,
-    tagger: Tagger | None = None,
-    *,
-    first: int = 0,
+    dataset: Dataset, action: str, tagger: Tagger | None = None, *, first: int = 0
 ) -> Dataset:
-    """Returns the dataset with its texts masked or with fakes in them.
+    """Returns the dataset with its texts masked.
 
     A rewritten text says what its parent says, which was treated before: only what the parent
-    does not say is treated in it, so that a fake is not taken for somebody's data.
+    does not say is treated in it.
 
     Args:
         dataset: Synthetic examples.
-        action: ``mask`` or ``replace``; anything else leaves the texts alone.
-        seed: The same original gets the same fake in every text; see `replace_personal_data`.
+        action: ``mask``; anything else leaves the texts alone.
         tagger: Finds names; the default dictionary when None.
-        first: Rows before this one stay as they are: they have been treated, and a fake would
-            get a fake of its own.
+        first: Rows before this one stay as they are: they have been treated.
     """
-    if action not in ("mask", "replace"):
+    if action != "mask":
         return dataset
     parents = dict(zip(dataset.column("id")[:first], dataset.texts[:first], strict=True))
 
     def treated(text: str | None, parent: str | None) -> str | None:
-        if text is None:
-            return None
         known = parents.get(parent or "", "")
-        if action == "mask":
-            return mask_personal_data(text, tagger, known)
-        return replace_personal_data(text, seed, tagger, known)
+        return None if text is None else mask_personal_data(text, tagger, known)
 
     columns = {}
     for name in ("text", "text_pair"):

@@ -67,7 +67,6 @@ class TextFilter:
         phrases: Sentences that prompts showed besides gold.
         passages: Material that prompts showed.
         analyzer: Finds names and registers.
-        seed: Of fakes for personal data.
         encoder: Compares meanings.
     """
 
@@ -76,20 +75,18 @@ class TextFilter:
     phrases: Sequence[str]
     passages: Sequence[str]
     analyzer: RegisterAnalyzer
-    seed: int | None
     encoder: TextEncoder | None
 
     @classmethod
     def of(cls, run: RunContext, passages: Sequence[str]) -> TextFilter:
         """The filters that a run's task asks for."""
-        curation, seed = run.task.curation, run.task.seed
+        curation = run.task.curation
         return cls(
             settings=only(curation, *(set(Curation.model_fields) - _READ_LATER)),
             gold=run.gold,
             phrases=run.prompts.phrases,
             passages=passages,
             analyzer=run.analyzer,
-            seed=seed if curation.personal_data == "replace" else None,
             encoder=run.encoder if curation.max_meaning_similarity is not None else None,
         )
 
@@ -102,7 +99,6 @@ class TextFilter:
             phrases=self.phrases,
             passages=self.passages,
             tagger=self.analyzer.tagger,
-            seed=self.seed or 0,
             embed=self.encoder.vectors if self.encoder else None,
             first=first,
         )
