@@ -28,9 +28,7 @@ from japagen.training.encoder import Encoder, pool, supports_bf16
 _BATCH = 8  # texts that the language model reads at a time; logits are as wide as a vocabulary
 
 
-def load_models(
-    encoder: Encoder, checkpoint: Checkpoint, text_type: str
-) -> tuple[Encoder, Reader]:
+def load_models(encoder: Encoder, checkpoint: Checkpoint, text_type: str) -> tuple[Encoder, Reader]:
     """A copy of the encoder that is trained later and a reader, on a GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = copy.deepcopy(encoder.model)
