@@ -44,7 +44,6 @@ _REPEATS = 3
 _STRENGTH = 30.0  # scikit-learn's C, for unit vectors less their mean
 _LEAST_CHANCE = 1e-12
 _MOST_ACCURATE = 0.99  # nobody labels better, so that a text that is clearly wrong can be told
-_UNSEEN = -10.0  # the log-probability of a label that a labeler has not seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,30 +200,6 @@ def settle_labels(
     return settled.with_rejections(rejections)
 
 
-def encoder_vote(
-    gold: npt.NDArray[np.floating],
-    targets: npt.NDArray[np.int64],
-    texts: npt.NDArray[np.floating],
-    seed: int = 0,
-) -> Vote:
-    """Log-probabilities of a logistic regression on frozen vectors, cross-fitted on gold.
-
-    Args:
-        gold: Vectors of the gold texts, shape (gold, width).
-        targets: Their label indices.
-        texts: Vectors of the texts to check, shape (texts, width).
-        seed: Of the folds.
-    """
-    on_gold, on_texts = unit_vectors(gold), unit_vectors(texts)
-    centre = on_gold.mean(axis=0)
-    labels = int(targets.max()) + 1
-
-    def fit(seen: Floats, own: npt.NDArray[np.int64], others: Floats) -> Floats:
-        return _log_odds(seen, own, others, labels)
-
-    return cross_fitted_vote(fit, on_gold - centre, targets, on_texts - centre, seed)
-
-
 def cross_fitted_vote(
     fit: Fit, gold: Floats, targets: npt.NDArray[np.int64], texts: Floats, seed: int = 0
 ) -> Vote:
@@ -246,20 +221,6 @@ def cross_fitted_vote(
             if held.any():
                 on_gold[held] += fit(gold[~held], targets[~held], gold[held]) / _REPEATS
     return Vote("encoder", on_gold, on_texts)
-
-
-def _log_odds(seen: Floats, targets: npt.NDArray[np.int64], vectors: Floats, labels: int) -> Floats:
-    from sklearn.linear_model import LogisticRegression
-
-    found = np.full((len(vectors), labels), _UNSEEN)
-    if not len(vectors):
-        return found
-    present = np.unique(targets)
-    if len(present) < 2:
-        return np.zeros((len(vectors), labels))
-    fitted = LogisticRegression(C=_STRENGTH, max_iter=2000).fit(seen, targets)
-    found[:, present] = fitted.predict_log_proba(vectors)
-    return found
 
 
 @dataclass(frozen=True)
