@@ -243,8 +243,7 @@ class Curation(Section):
         label_confidence: Least probability of a text's label, unless all are kept.
         personal_data: What to do with names, numbers, addresses and the like in synthetic
             text: ``flag`` counts them for the report, ``mask`` puts 〔電話番号〕 in their place,
-            ``replace`` a fake that is the same throughout, ``reject`` rejects the text,
-            ``ignore`` does not look.
+            ``reject`` rejects the text, ``ignore`` does not look.
         naturalness: Signs of unnatural writing that a text may have.
         filters: Filters of plug-ins to apply, by name, each with its parameters, as in
             ``{shouting: {most: 2}}`` (docs/extending.md). The plug-in's version is filled in.
@@ -266,7 +265,7 @@ class Curation(Section):
     rewrite_attempts: Annotated[int, Field(ge=0, le=8)] = 1
     label_miss: Literal["relabel", "reject", "keep"] = "relabel"
     label_confidence: Share = 0.5
-    personal_data: Literal["flag", "mask", "replace", "reject", "ignore"] = "flag"
+    personal_data: Literal["flag", "mask", "reject", "ignore"] = "flag"
     naturalness: Naturalness = Naturalness()
     filters: Annotated[dict[str, dict[str, Any]], AfterValidator(_plugged_in)] = {}
 

@@ -480,6 +480,8 @@ REMOVED = {
     "drawing texts beats weighting them; leave it out",
     "balance": "balance was removed in 0.2, since nothing showed that it helps; say with concepts "
     "or generation.attributes what texts should vary in",
+    "curation.personal_data: replace": "curation.personal_data: replace was removed in 0.2, since "
+    "nothing was measured with fakes; use mask",
     "generation.paraphrase_share": "generation.paraphrase_share was removed in 0.2, since nothing "
     "showed that gold in other words helps; leave it out",
     "training.soft_labels": "training.soft_labels was removed in 0.2, since a text now counts for "

@@ -19,11 +19,7 @@ from japagen.data.registry import FILTERS, Entry
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
-from japagen.japanese.pii.detector import (
-    find_personal_data,
-    mask_personal_data,
-    replace_personal_data,
-)
+from japagen.japanese.pii.detector import find_personal_data, mask_personal_data
 
 Filter = Callable[[Example], Rejection | None]
 
@@ -259,37 +255,26 @@ def _duplicate(example: Example, seen: dict[tuple[str, str], str]) -> Rejection 
 
 
 def treat_personal_data(
-    dataset: Dataset,
-    action: str,
-    seed: int = 0,
-    tagger: Tagger | None = None,
-    *,
-    first: int = 0,
+    dataset: Dataset, action: str, tagger: Tagger | None = None, *, first: int = 0
 ) -> Dataset:
-    """Returns the dataset with its texts masked or with fakes in them.
+    """Returns the dataset with its texts masked.
 
     A rewritten text says what its parent says, which was treated before: only what the parent
-    does not say is treated in it, so that a fake is not taken for somebody's data.
+    does not say is treated in it.
 
     Args:
         dataset: Synthetic examples.
-        action: ``mask`` or ``replace``; anything else leaves the texts alone.
-        seed: The same original gets the same fake in every text; see `replace_personal_data`.
+        action: ``mask``; anything else leaves the texts alone.
         tagger: Finds names; the default dictionary when None.
-        first: Rows before this one stay as they are: they have been treated, and a fake would
-            get a fake of its own.
+        first: Rows before this one stay as they are: they have been treated.
     """
-    if action not in ("mask", "replace"):
+    if action != "mask":
         return dataset
     parents = dict(zip(dataset.column("id")[:first], dataset.texts[:first], strict=True))
 
     def treated(text: str | None, parent: str | None) -> str | None:
-        if text is None:
-            return None
         known = parents.get(parent or "", "")
-        if action == "mask":
-            return mask_personal_data(text, tagger, known)
-        return replace_personal_data(text, seed, tagger, known)
+        return None if text is None else mask_personal_data(text, tagger, known)
 
     columns = {}
     for name in ("text", "text_pair"):

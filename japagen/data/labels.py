@@ -419,14 +419,8 @@ def label_indices(dataset: Dataset, labels: Sequence[str]) -> npt.NDArray[np.int
     Raises:
         JapagenError: If a row has another label.
     """
-    at = {label: index for index, label in enumerate(labels)}
-    unknown = sorted({str(label) for label in dataset.labels if label not in at})
-    if unknown:
-        raise JapagenError(
-            f"Expected labels among {', '.join(labels)}, found {', '.join(unknown)}.",
-            "Correct the labels or name them in the task.",
-        )
-    return np.array([at[label] for label in dataset.labels], dtype=np.int64)
+    codes = LabelSpace("classification", tuple(labels)).codes(dataset.labels)
+    return np.asarray(codes.argmax(axis=1), dtype=np.int64)
 
 
 @dataclass(frozen=True)

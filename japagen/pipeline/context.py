@@ -172,7 +172,6 @@ class TextEncoder:
 
     def __init__(self, settings: Training) -> None:
         self._settings = settings
-        self._loaded: Encoder | None = None
         self._read: dict[object, Vectors] = {}
         self._known: dict[tuple[str, str | None], Vectors] = {}
         self._width: int | None = None
@@ -191,15 +190,12 @@ class TextEncoder:
         trusted = " with its code" if self._settings.trust_remote_code else ""
         return encoder_identity(self._settings.encoder) + trusted
 
-    @property
+    @cached_property
     def loaded(self) -> Encoder:
         """The encoder itself, not to be changed."""
-        if self._loaded is None:
-            from japagen.training.encoder import load_encoder
+        from japagen.training.encoder import load_encoder
 
-            trusted = self._settings.trust_remote_code
-            self._loaded = load_encoder(self._settings.encoder, trust_remote_code=trusted)
-        return self._loaded
+        return load_encoder(self.name, trust_remote_code=self._settings.trust_remote_code)
 
     def vectors(self, data: Dataset | None) -> Vectors:
         """Vectors of length 1, shape (rows, width); those of rejected rows are zeros.
@@ -254,8 +250,7 @@ class TextEncoder:
         return self._frozen[key]
 
     def release(self) -> None:
-        """Frees the memory of the models; vectors stay; what is needed later is loaded again."""
-        self._loaded = None
+        """Frees the memory of the copies that heads were fitted on; the encoder itself stays."""
         self._frozen.clear()
 
 

@@ -28,17 +28,6 @@ LABELS = ["良", "並", "悪"]
 RNG = np.random.default_rng(0)
 
 
-def encoder_vote(gold: np.ndarray, targets: np.ndarray, texts: np.ndarray) -> Vote:
-    """A logistic regression on unit vectors less gold's mean, cross-fitted."""
-    on_gold, on_texts = unit_vectors(gold), unit_vectors(texts)
-    centre = on_gold.mean(axis=0)
-
-    def fit(seen: np.ndarray, own: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return LogisticRegression(C=30.0, max_iter=2000).fit(seen, own).predict_log_proba(others)
-
-    return cross_fitted_vote(fit, on_gold - centre, targets, on_texts - centre)
-
-
 def told(targets: np.ndarray, strength: float, seed: int) -> np.ndarray:
     """Votes that lean to the truth, with noise of one unit."""
     noise = np.random.default_rng(seed).normal(size=(len(targets), 3))
@@ -46,6 +35,18 @@ def told(targets: np.ndarray, strength: float, seed: int) -> np.ndarray:
 
 
 TARGETS = np.arange(60) % 3
+
+
+def encoder_vote(gold: np.ndarray, targets: np.ndarray, texts: np.ndarray) -> Vote:
+    """The cross-fitted vote of a logistic regression on vectors."""
+    on_gold, on_texts = unit_vectors(gold), unit_vectors(texts)
+    centre = on_gold.mean(axis=0)
+
+    def fit(seen: Floats, own: Ints, others: Floats) -> Floats:
+        model = LogisticRegression(C=30.0, max_iter=2000).fit(seen, own)
+        return np.asarray(model.predict_log_proba(others))
+
+    return cross_fitted_vote(fit, on_gold - centre, targets, on_texts - centre)
 
 
 def test_a_voter_that_knows_outweighs_one_that_does_not() -> None:

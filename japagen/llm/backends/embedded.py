@@ -11,8 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice, pairwise
-from os.path import commonprefix
+from itertools import islice, pairwise, takewhile
+from operator import eq
 from pathlib import Path
 from typing import TypeVar
 
@@ -319,7 +319,8 @@ class SlotQueue:
         last = self._read.get(slot, "")
         fresh = [run for run in self._waiting if id(run) not in begun]
         if fresh:
-            return max(fresh, key=lambda run: len(commonprefix([last, _flat(run[0])])))
+            # The longest beginning in common with what the slot has read.
+            return max(fresh, key=lambda run: sum(takewhile(bool, map(eq, last, _flat(run[0])))))
         # Whoever began a run comes back for the rest of it.
         longest = max(self._waiting, key=len, default=deque[Request]())
         return longest if len(longest) >= _WORTH_HELP else None

@@ -68,7 +68,6 @@ class TextFilter:
         phrases: Sentences that prompts showed besides gold.
         passages: Material that prompts showed.
         analyzer: Finds names and registers.
-        seed: Of fakes for personal data.
         encoder: Compares meanings.
     """
 
@@ -77,20 +76,18 @@ class TextFilter:
     phrases: Sequence[str]
     passages: Sequence[str]
     analyzer: RegisterAnalyzer
-    seed: int | None
     encoder: TextEncoder | None
 
     @classmethod
     def of(cls, run: RunContext, passages: Sequence[str]) -> TextFilter:
         """The filters that a run's task asks for."""
-        curation, seed = run.task.curation, run.task.seed
+        curation = run.task.curation
         return cls(
             settings=only(curation, *(set(Curation.model_fields) - _READ_LATER)),
             gold=run.gold,
             phrases=run.prompts.phrases,
             passages=passages,
             analyzer=run.analyzer,
-            seed=seed if curation.personal_data == "replace" else None,
             encoder=run.encoder if curation.max_meaning_similarity is not None else None,
         )
 
@@ -103,8 +100,7 @@ class TextFilter:
                 others are compared with those of them that were kept.
         """
         settings, gold, tagger = self.settings, self.gold, self.analyzer.tagger
-        action, seed = settings.personal_data, self.seed or 0
-        treated = treat_personal_data(texts, action, seed, tagger, first=first)
+        treated = treat_personal_data(texts, settings.personal_data, tagger, first=first)
         found = filters.curate(
             treated, settings, gold, self.phrases, self.passages, tagger, first=first
         )

@@ -107,9 +107,8 @@ def _synthesised(
     if not len(rows):
         return texts
     vectors = encoder.vectors(gold), encoder.vectors(texts)[rows]
-    analyzer = text_filter.analyzer
     written, ratios = _written(
-        task, texts.take(rows), gold, vectors, checkpoint, analyzer, listener
+        task, texts.take(rows), gold, vectors, encoder, checkpoint, text_filter.analyzer, listener
     )
     # The filters compare texts with everything but those that they would replace.
     tried = text_filter(_with_children(texts, written, ratios, most), len(texts))
@@ -122,6 +121,7 @@ def _written(
     texts: Dataset,
     gold: Dataset,
     vectors: tuple[Vectors, Vectors],
+    encoder: TextEncoder,
     checkpoint: Checkpoint,
     analyzer: RegisterAnalyzer,
     listener: Listener,
@@ -138,14 +138,14 @@ def _written(
     targets = gold_targets(gold, *known, seed=task.seed)
     dealt = deal_texts(texts, labels, targets, task.seed)
     gold_texts = dict(zip(gold.column("id"), gold.texts, strict=True))
-    encoder, reader = load_models(task, checkpoint)
+    matched, reader = load_models(encoder.loaded, checkpoint, task.text_type)
     groups = list(np.ndindex(len(targets), len(names)))
     for number, label in listener.track(groups, len(groups), "synthesise"):
         ids = targets[number].ids[label]
         mine = np.flatnonzero((dealt == number) & (labels == label))
         if not ids or not len(mine):
             continue
-        matcher = Matcher(encoder, targets[number], task.training.max_length)
+        matcher = Matcher(matched, targets[number], task.training.max_length)
         # Words that only gold has would tell which gold a text has seen.
         seen = [gold_texts[id_] for id_ in ids]
         lexicon = Lexicon([*texts.texts, *seen], seen, matcher, reader, analyzer.tagger)

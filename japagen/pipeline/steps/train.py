@@ -170,8 +170,7 @@ def _trained(
     classifier = train(
         texts,
         gold,
-        # Loaded again: training needs the memory that a second copy would take.
-        encoder=encoder.name,
+        encoder=encoder.loaded,
         descriptions=labels,
         settings=training,
         seed=seed,
