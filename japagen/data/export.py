@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
 from japagen.data.dataset import SPLITS, Dataset
-from japagen.data.files import refuse_existing, write_text
+from japagen.data.files import atomic_directory, refuse_existing, write_text
 from japagen.data.registry import EXPORTS
 from japagen.errors import JapagenError, MissingExtraError
 
@@ -127,14 +125,9 @@ def write_directory(path: Path, dataset: Dataset, card: str, overwrite: bool) ->
                 f"Expected an earlier export at {path}, found something else.",
                 "Choose another path: only earlier exports are replaced.",
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-        made = Path(scratch) / "dataset"
+    with atomic_directory(path) as made:
         _save_to_disk(dataset, made)
         write_text(made / "README.md", card)
-        if path.exists():
-            shutil.move(path, Path(scratch) / "old")
-        made.rename(path)
     return [path / "README.md"]
 
 

@@ -60,7 +60,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        if path.exists():
+        if path.is_symlink():
+            path.unlink()  # what it leads to is somebody's
+        elif path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
     except Exception as error:

@@ -492,7 +492,7 @@ def _values(column: pa.Array) -> list[Any]:
     except (OverflowError, ValueError):
         if not pa.types.is_temporal(column.type):
             raise
-        return list(column.cast(pa.int64()).to_pylist())
+        return list(column.cast(f"int{column.type.bit_width}").to_pylist())
 
 
 def _classes(schema: pa.Schema) -> dict[str, Sequence[str]]:

@@ -98,3 +98,13 @@ def test_files_have_the_rights_that_the_user_gives_them(tmp_path: Path) -> None:
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(umask)
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a").write_text("一", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "theirs", target_is_directory=True)
+    with atomic_directory(tmp_path / "link") as made:
+        (made / "b").write_text("二", encoding="utf-8")
+    assert [path.name for path in (tmp_path / "link").iterdir()] == ["b"]
+    assert (tmp_path / "theirs" / "a").read_text(encoding="utf-8") == "一"

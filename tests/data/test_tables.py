@@ -212,6 +212,12 @@ def test_of_parquet_only_what_is_needed_is_decoded(tmp_path: Path) -> None:
     assert list(table.rows(None)) == [("row 1", {"text": "一", "made": 2**62})]
 
 
+def test_dates_beyond_those_of_python_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["一"], "on": pa.array([2**30], pa.date32())}), path)
+    assert _rows(path) == [{"text": "一", "on": 2**30}]
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_flipped_bits_are_one_clear_error_or_change_nothing(tmp_path: Path, seed: int) -> None:
     import random
