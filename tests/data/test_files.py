@@ -89,9 +89,12 @@ def test_files_have_the_rights_that_the_user_gives_them(tmp_path: Path) -> None:
     umask = os.umask(0o027)
     try:
         write_text(tmp_path / "new", "一")
-        with atomic_directory(tmp_path / "folder"):
-            pass
+        with atomic_directory(tmp_path / "folder") as made:
+            (made / "inner").mkdir(mode=0o700)
+            (made / "inner" / "weights").touch(mode=0o600)
         assert (rights(tmp_path / "new"), rights(tmp_path / "folder")) == (0o640, 0o750)
+        assert rights(tmp_path / "folder" / "inner") == 0o750
+        assert rights(tmp_path / "folder" / "inner" / "weights") == 0o640
         (tmp_path / "new").chmod(0o600)
         write_text(tmp_path / "new", "二")
         assert rights(tmp_path / "new") == 0o600
