@@ -225,7 +225,7 @@ _COMMENTS: dict[Language, dict[str, str]] = {
 # {name}_gold.csv に正解データを書き込み（ラベルごとに 16 件ほどが目安）、次の行の # を
 # 外してください。評価用のファイル（test）がなければ、一部を評価に回します。""",
         "registers": """\
-# 文体の割合: polite（です・ます）、plain（常体）、casual（くだけた口調）、honorific（敬語）。
+# 文体の割合: polite（です・ます）、plain（常体）、casual（くだけた話し言葉）、honorific（敬語）。
 # from_gold にすると、正解データに合わせます。""",
     },
 }
