@@ -368,7 +368,7 @@ def refused_option(body: str, options: Mapping[str, Any], answered: bool) -> str
         return "logprobs"
     if "response_format" in options and _ABOUT_FORMAT.search(text):
         return "response_format"
-    taken_off = options if _NOT_TAKEN.search(text) else [name for name in _OWN if name in options]
+    taken_off = [name for name in options if name in _OWN or _NOT_TAKEN.search(text)]
     if error.get("param") in taken_off:
         return str(error["param"])
     # The first one that is named: what comes behind may be the list of those that are taken.
