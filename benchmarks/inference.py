@@ -35,7 +35,7 @@ import torch
 from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
-from japagen.curation.llm_judge import documents, letters, plan_questions
+from japagen.curation.llm_judge import letters, plan_questions, weighing_prompts
 from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import read_examples
 from japagen.llm.backend import AmbiguousOptionsError
@@ -107,7 +107,7 @@ def _llm_arm(
     def ask(given: Sequence[str], options: list[str]) -> list[str]:
         plan = plan_questions(Dataset.of(Example(t) for t in given), gold, 0)
         one_prompt = [q for q in plan if q.fold == 0 and not q.gold]
-        scores = dict(llm.choose(documents(one_prompt, task, library, options), options))
+        scores = dict(llm.choose(weighing_prompts(one_prompt, task, library, options), options))
         return [names[int(np.argmax(scores[i]))] for i in range(len(given))]
 
     try:

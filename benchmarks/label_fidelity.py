@@ -40,14 +40,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
 
 from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData, load_data
 from japagen.config.yaml_file import set_key
 from japagen.curation.filters import curate
-from japagen.curation.label_check import Vote, encoder_vote, fit_pool, settle_labels
-from japagen.curation.llm_judge import documents, plan_questions, to_vote
+from japagen.curation.label_check import Vote, cross_fitted_vote, fit_pool, settle_labels
+from japagen.curation.llm_judge import plan_questions, to_vote, weighing_prompts
+from japagen.curation.reliability import unit_vectors
 from japagen.data.dataset import Dataset
 from japagen.data.files import cache_dir, digest, resource_dir
 from japagen.data.formats import read_examples, write_examples
@@ -213,6 +215,18 @@ def most_typical(task: Task, data: TaskData, count: int) -> Dataset:
     return gold.take(np.sort(np.concatenate(best)))
 
 
+def encoder_vote(gold: np.ndarray, targets: np.ndarray, texts: np.ndarray, seed: int = 0) -> Vote:
+    """Log-probabilities of a logistic regression on frozen vectors, cross-fitted on gold."""
+    on_gold, on_texts = unit_vectors(gold), unit_vectors(texts)
+    centre = on_gold.mean(axis=0)
+
+    def fit(seen: np.ndarray, own: np.ndarray, others: np.ndarray) -> np.ndarray:
+        model = LogisticRegression(C=30.0, max_iter=2000).fit(seen, own)
+        return model.predict_log_proba(others) if len(others) else np.zeros((0, own.max() + 1))
+
+    return cross_fitted_vote(fit, on_gold - centre, targets, on_texts - centre, seed)
+
+
 def voters(
     task: Task, data: TaskData, generator: EmbeddedGenerator | None, texts: Dataset
 ) -> dict[str, Vote]:
@@ -226,7 +240,8 @@ def voters(
         return votes
     questions = plan_questions(texts, gold, task.seed)
     names = list(task.labels)
-    scores = dict(generator.choose(documents(questions, task, PromptLibrary(), names), names))
+    prompts = weighing_prompts(questions, task, PromptLibrary(), names)
+    scores = dict(generator.choose(prompts, names))
     rows = [scores[i] for i in range(len(questions))]
     votes["generator"] = to_vote(questions, rows, len(gold), len(texts))
     return votes

@@ -57,12 +57,11 @@ def diagnose(
             them; those of unlabelled texts come last, or not at all.
     """
     strata, prior, texts = material.strata, material.prior, material.texts
-    after = weights[1]
-    members = {
-        name: after[np.flatnonzero(strata.synthetic == k)] for k, name in enumerate(strata.names)
-    }
+    after, names = weights[1], enumerate(strata.names)
+    members = {name: after[strata.synthetic == k] for k, name in names}
     distances = [_label_distance(strata, prior, w) for w in weights]
-    tempered = {} if solution is None else _tempered(strata, solution)
+    factors = () if solution is None else zip(strata.names, solution.temper, strict=True)
+    tempered = {name: float(factor) for name, factor in factors if factor < 1}
     notes = _notes(texts, strata, prior, solution, tempered)
     found = Diagnostics(
         effective_sample_size=effective_size(after, members),
@@ -105,27 +104,21 @@ def _with_texts(
     auc = Change(
         *(two_sample_auc(*features, w, goal, np.random.default_rng(seed)) for w in weights)
     )
+    discrepancy = None
+    if vectors is not None:
+        source, target = vectors
+        rng = np.random.default_rng(seed)
+        discrepancy = mean_discrepancies(source, target, weights, goal[: len(target)], rng)
     over, under = word_shifts(*words, weights, goal, texts.vocabulary.readable_words())
     return replace(
         found,
         word_divergence=words_js,
         pos_divergence=pos_js,
-        mean_discrepancy=_discrepancy(vectors, weights, goal, seed),
+        mean_discrepancy=None if discrepancy is None else Change(*discrepancy),
         two_sample_auc=auc,
         overused=over,
         underused=under,
     )
-
-
-def _discrepancy(
-    vectors: tuple[Floats, Floats] | None, weights: tuple[Floats, Floats], goal: Floats, seed: int
-) -> Change | None:
-    if vectors is None:
-        return None
-    source, target = vectors
-    rng = np.random.default_rng(seed)
-    found = mean_discrepancies(source, target, weights, goal[: len(target)], rng)
-    return None if found is None else Change(*found)
 
 
 def _full_shares(strata: Strata, prior: LabelPrior, base: Floats) -> Floats:
@@ -147,14 +140,6 @@ def _label_distance(strata: Strata, prior: LabelPrior, weights: Floats) -> float
     shares = np.bincount(strata.synthetic, weights=weights, minlength=len(strata.names)) / total
     goal = np.array([prior.probabilities[name] for name in strata.names])
     return float(np.abs(shares - goal).sum() / 2)
-
-
-def _tempered(strata: Strata, solution: Balance) -> dict[str, float]:
-    return {
-        name: float(factor)
-        for name, factor in zip(strata.names, solution.temper, strict=True)
-        if factor < 1
-    }
 
 
 def _notes(

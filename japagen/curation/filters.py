@@ -12,11 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from japagen.config.sections import Curation
-from japagen.curation.near_duplicates import reject_near_duplicates, reject_near_vectors
+from japagen.curation.near_duplicates import reject_near_duplicates
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.registry import FILTERS, Entry
 from japagen.japanese.morphology import Tagger
@@ -259,40 +256,6 @@ def _duplicate(example: Example, seen: dict[tuple[str, str], str]) -> Rejection 
     key = (normalize(example.text), normalize(example.text_pair or ""))
     first = seen.setdefault(key, example.id)
     return None if first == example.id else Rejection("duplicate", 1, 0, first)
-
-
-def filter_texts(
-    dataset: Dataset,
-    settings: Curation,
-    gold: Dataset | None,
-    *,
-    phrases: Iterable[str] = (),
-    passages: Iterable[str] = (),
-    tagger: Tagger | None = None,
-    seed: int = 0,
-    embed: Callable[[Dataset | None], npt.NDArray[np.float32]] | None = None,
-    first: int = 0,
-) -> Dataset:
-    """Treats personal data, applies the filters and, if wanted, compares meanings.
-
-    Args:
-        dataset: Synthetic examples.
-        settings: Thresholds.
-        gold: Training gold.
-        phrases: Sentences that prompts showed besides gold.
-        passages: Material that prompts showed.
-        tagger: Finds names; the default dictionary when None.
-        seed: Of fakes for personal data.
-        embed: Gives encoder vectors of kept rows; meanings are not compared without it.
-        first: Rows before this one went through all this before. They are left alone, and the
-            others are compared with those of them that were kept.
-    """
-    treated = treat_personal_data(dataset, settings.personal_data, seed, tagger, first=first)
-    curated = curate(treated, settings, gold, phrases, passages, tagger, first=first)
-    most = settings.max_meaning_similarity
-    if most is None or embed is None:
-        return curated
-    return reject_near_vectors(curated, most, embed(curated), gold, embed(gold), first)
 
 
 def treat_personal_data(

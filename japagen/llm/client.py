@@ -219,7 +219,7 @@ class Asker:
         """
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             totals = dict(ledger.totals())
-            masked = sum(ledger.masked().values())
+            masked = ledger.masked()
             seconds = round(ledger.wall_seconds("generate"), 3)
         if price := self._task.generator.price_now:
             spent = yen(price, totals["prompt_tokens"], totals["completion_tokens"])

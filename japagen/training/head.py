@@ -36,6 +36,7 @@ _RIDGE = 3.0
 # together, for numbers: most numbers that pairs are given say how much alike they are.
 _COSINE = 3.0
 _LEAST_SPREAD = 1e-3
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -276,22 +277,9 @@ def last_linear(model: Any) -> nn.Linear:
     return layers[-1]
 
 
-def head_features(classifier: Classifier, rows: Rows, batch_size: int = 32) -> Floats:
+def head_features(classifier: Classifier, rows: Rows) -> Floats:
     """The input of the last linear layer for each encoded row, shape (n, width)."""
-    linear = last_linear(classifier.model)
-    if not len(rows):
-        return np.zeros((0, linear.in_features))
-    seen: list[torch.Tensor] = []
-    hook = linear.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach()))
-    batches = by_length([len(row["input_ids"]) for row in rows], batch_size)
-    try:
-        classifier.model.eval()
-        with torch.inference_mode():
-            for index in batches:
-                classifier.model(**classifier.collate([rows[i] for i in index]))
-    finally:
-        hook.remove()
-    features = torch.cat(seen).double().numpy()
-    out = np.empty_like(features)
-    out[[i for index in batches for i in index]] = features
+    out = np.zeros((len(rows), last_linear(classifier.model).in_features))
+    for index in by_length([len(row["input_ids"]) for row in rows], _BATCH):
+        out[index] = classifier.see([rows[i] for i in index])[1]
     return out

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
 from japagen.curation.label_check import (
     FILTER,
@@ -12,20 +13,30 @@ from japagen.curation.label_check import (
     Vote,
     beats_guessing,
     cross_fitted_vote,
-    encoder_vote,
     fit_pool,
     held_out_posterior,
     settle_labels,
     verify_labels,
     with_writer,
 )
-from japagen.curation.reliability import Floats, Ints, estimate_reliability
+from japagen.curation.reliability import Floats, Ints, estimate_reliability, unit_vectors
 from japagen.data.dataset import Dataset, Example, Rejection, assign_folds
 from japagen.data.labels import label_indices
 from japagen.errors import JapagenError
 
 LABELS = ["良", "並", "悪"]
 RNG = np.random.default_rng(0)
+
+
+def encoder_vote(gold: np.ndarray, targets: np.ndarray, texts: np.ndarray) -> Vote:
+    """A logistic regression on unit vectors less gold's mean, cross-fitted."""
+    on_gold, on_texts = unit_vectors(gold), unit_vectors(texts)
+    centre = on_gold.mean(axis=0)
+
+    def fit(seen: np.ndarray, own: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return LogisticRegression(C=30.0, max_iter=2000).fit(seen, own).predict_log_proba(others)
+
+    return cross_fitted_vote(fit, on_gold - centre, targets, on_texts - centre)
 
 
 def told(targets: np.ndarray, strength: float, seed: int) -> np.ndarray:

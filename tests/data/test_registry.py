@@ -78,7 +78,7 @@ def test_every_kind_of_label_has_a_leading_metric() -> None:
     [
         (
             {"alignment": {"method": "entrpy"}},
-            "alignment.method: expected one of entropy, dsir, labels, none "
+            "alignment.method: expected one of entropy, labels, none "
             "(did you mean 'entropy'?), found 'entrpy'",
         ),
         (

@@ -13,9 +13,9 @@ import numpy as np
 
 from japagen.config.sections import Curation, Refinement
 from japagen.config.task import Task
-from japagen.curation import refinement
+from japagen.curation import filters, refinement
 from japagen.curation.audit import Audit, audit
-from japagen.curation.filters import filter_texts
+from japagen.curation.filters import treat_personal_data
 from japagen.curation.label_check import (
     Floats,
     beats_guessing,
@@ -23,6 +23,7 @@ from japagen.curation.label_check import (
     fit_pool,
     held_out_posterior,
 )
+from japagen.curation.near_duplicates import reject_near_vectors
 from japagen.curation.register_control import (
     Rewriter,
     Rewritten,
@@ -94,18 +95,24 @@ class TextFilter:
         )
 
     def __call__(self, texts: Dataset, first: int = 0) -> Dataset:
-        """Filters the rows from ``first`` on; see `filter_texts`."""
-        return filter_texts(
-            texts,
-            self.settings,
-            self.gold,
-            phrases=self.phrases,
-            passages=self.passages,
-            tagger=self.analyzer.tagger,
-            seed=self.seed or 0,
-            embed=self.encoder.vectors if self.encoder else None,
-            first=first,
+        """Treats personal data, applies the filters and, if wanted, compares meanings.
+
+        Args:
+            texts: Synthetic examples.
+            first: Rows before this one went through all this before. They are left alone, and the
+                others are compared with those of them that were kept.
+        """
+        settings, gold, tagger = self.settings, self.gold, self.analyzer.tagger
+        action, seed = settings.personal_data, self.seed or 0
+        treated = treat_personal_data(texts, action, seed, tagger, first=first)
+        found = filters.curate(
+            treated, settings, gold, self.phrases, self.passages, tagger, first=first
         )
+        most = settings.max_meaning_similarity
+        if most is None or self.encoder is None:
+            return found
+        vectors = self.encoder.vectors(found), self.encoder.vectors(gold)
+        return reject_near_vectors(found, most, vectors[0], gold, vectors[1], first)
 
 
 def curate(run: RunContext, texts: Dataset, text_filter: TextFilter) -> Dataset:
