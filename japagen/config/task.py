@@ -18,6 +18,7 @@ from japagen.config.sections import (
     Evaluation,
     Generation,
     GeneratorSettings,
+    GivenSource,
     GradientMatching,
     Item,
     JapaneseSettings,
@@ -59,6 +60,9 @@ _BY_CLASS = ("concepts", "rare_cases", "boundary_cases")
 class Task(Section):
     """A task: labels, data, and the settings of every stage.
 
+    In code, gold and every other source may also be a path alone; a `Dataset`, DataFrame or list of
+    records; or one of these as ``data`` beside ``columns`` and ``per_label``.
+
     Attributes:
         name: Identifies the task; a run directory belongs to one name.
         description: One Japanese phrase that says what the texts are.
@@ -96,9 +100,9 @@ class Task(Section):
     labels: Annotated[dict[str, str], Field(min_length=2)]
     scale: dict[float, str] | None = None
     domain: str = ""
-    gold: Source | None = None
-    test: Source | None = None
-    unlabelled: Source | None = None
+    gold: GivenSource = None
+    test: GivenSource = None
+    unlabelled: GivenSource = None
     sources: Sources = (SourceEntry(name="generator", generator=True),)
     registers: Literal["from_gold"] | dict[str, Share] = "from_gold"
     label_prior: Literal["auto", "gold", "uniform"] | dict[str, Share] = "auto"
@@ -358,6 +362,19 @@ def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
         for source in given
     ]
     return _validated(_Given, {"sources": entries}, "--synthetic").sources
+
+
+def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
+    """Makes sources of files or of texts in memory, each under the name of its writer.
+
+    Raises:
+        JapagenError: If a name cannot be that of a source, or texts are not what they should be.
+    """
+    entries = [
+        {"name": name, "path" if isinstance(one, str | Path) else "data": one}
+        for name, one in given.items()
+    ]
+    return _validated(_Given, {"sources": entries}, "synthetic").sources
 
 
 def sources_from_options(files: Iterable[str], columns: Iterable[str]) -> Sources:

@@ -264,6 +264,9 @@ class Run:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """Opens a directory that `run` wrote.
@@ -281,6 +284,11 @@ class Run:
                 f"{self.path} has no {name} yet.", f"Finish the run first: japagen {command}"
             )
         return path
+
+    @cached_property
+    def task(self) -> Task:
+        """The task as it was last run; with what code gave it, which is kept in the directory."""
+        return Task.load(self._need("task.yaml", "run CONFIG"), recorded=True)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:

@@ -319,6 +319,8 @@ class Classifier:
             raise JapagenError(
                 "Expected a list of texts, found one string.", "Write predict([text])."
             )
+        # A Series is asked by its index, which need not count its rows.
+        texts, text_pairs = list(texts), None if text_pairs is None else list(text_pairs)
         self.check_pairs(texts, text_pairs)
         pairs = list(text_pairs) if text_pairs is not None else [None] * len(texts)
         there = [

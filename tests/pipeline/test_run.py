@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import japagen as jg
@@ -15,7 +16,7 @@ from japagen.evaluation.drift import Profile
 from japagen.llm.backend import Answer, Request
 from japagen.training import encoder, trainer
 from japagen.training.encoder import load_encoder
-from tests.conftest import write_jsonl
+from tests.conftest import GOLD, write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
 
 
@@ -62,6 +63,31 @@ def _run(task: Task, out: Path, **how: Any) -> tuple[jg.Run, Heard, ScriptedGene
     heard = Heard()
     generator = how.pop("generator", None) or ScriptedGenerator()
     return jg.run(task, out, generator=generator, listener=heard, **how), heard, generator
+
+
+def test_a_task_of_code_runs_and_goes_on_from_its_directory(
+    task: Task, raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    """Nothing lies in files but what the run writes."""
+    frame = pd.DataFrame([(t, v) for v, texts in GOLD.items() for t in texts])
+    frame.columns = pd.Index(["本文", "分類"])
+    written = {
+        "gpt": frame.assign(本文=frame["本文"] + "ご確認ください。"),
+        "own": [("返品、", "返品")],
+    }
+    given = {**raw_task, "gold": frame, "training": task.training}
+    out = tmp_path / "run"
+    run, heard, _ = _run(jg.Task(**given), out, synthetic=written, until="align")
+    assert {"sources", "align"} <= heard.ran()
+    assert set(run.latest.column("source")) == {"gpt", "own"}
+    _, heard, _ = _run(jg.Task(**given), out, synthetic=written, until="align")
+    assert not heard.ran()
+    moved = run.task
+    assert moved.gold is not None
+    assert moved.gold.path == out / "given" / "gold.parquet"
+    assert load_data(moved).gold is not None
+    _, heard, _ = _run(moved, out, until="align")
+    assert not heard.ran()
 
 
 def _asked(generator: ScriptedGenerator, purpose: str = "few_shot") -> list[Request]:
