@@ -492,8 +492,8 @@ def _value(value: Any) -> str:
 
 # Package, needed for the default path, purpose, extra.
 _PACKAGES = (
-    ("torch", True, "training", ""),
-    ("transformers", True, "training", ""),
+    ("torch", True, "training", "train"),
+    ("transformers", True, "training", "train"),
     ("fugashi", True, "morphology", ""),
     ("unidic-lite", True, "morphology", ""),
     ("scipy", True, "alignment", ""),

@@ -44,7 +44,7 @@ from japagen.config.yaml_file import (
     read_mapping,
     set_key,
 )
-from japagen.data.dataset import Dataset
+from japagen.data.dataset import Dataset, html_table
 from japagen.data.labels import Kind, LabelSpace, anchor_name
 from japagen.data.registry import metrics_of
 from japagen.data.yaml_text import to_yaml
@@ -123,6 +123,19 @@ class Task(Section):
     evaluation: Evaluation = Evaluation()
     economics: Economics = Economics()
     seed: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}: {self.kind}, {', '.join(self.labels)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the labels, and where texts come from."""
+        rows = [[label, text] for label, text in self.labels.items()]
+        named = {"gold": self.gold, "test": self.test, "unlabelled": self.unlabelled}
+        rows += [
+            [name, str(source.data or source.path)] for name, source in named.items() if source
+        ]
+        sources = [source.name for source in self.sources]
+        return html_table(f"{self.name} ({self.kind})", [], [*rows, ["sources", sources]])
 
     @model_validator(mode="before")
     @classmethod
