@@ -456,7 +456,7 @@ class Dataset:
     def _facts(self) -> list[str]:
         """How many examples there are, of which labels, and how many of them are rejected."""
         counts = list(self.label_counts().items())
-        facts = [f"{len(self):,} examples"]
+        facts = [f"{len(self):,} example{'' if len(self) == 1 else 's'}"]
         facts += [f"{label} {n:,}" for label, n in counts[:_SHOWN_LABELS]]
         facts += [f"{len(counts) - _SHOWN_LABELS} more labels"] * (len(counts) > _SHOWN_LABELS)
         rejected = int((~self.kept_mask).sum())

@@ -257,4 +257,4 @@ def test_what_notebooks_show_of_a_task(raw_task: dict[str, Any]) -> None:
     shown = task._repr_html_()
     assert "&lt;i&gt;配送" in shown
     assert "<i>" not in shown
-    assert "1 examples" in shown
+    assert "1 example, &lt;i&gt;配送 1" in shown
