@@ -192,7 +192,19 @@ def test_importing_is_light(module: str, heavy: set[str]) -> None:
 
 WITHOUT_TORCH = """
 import sys
-sys.modules["torch"] = sys.modules["transformers"] = None
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, *more):
+        hidden = name.partition(".")[0] in ("torch", "transformers")
+        return None if hidden else self.finder.find_spec(name, *more)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path = [Without(finder) for finder in sys.meta_path]
 import japagen as jg
 from japagen.curation.near_duplicates import find_near_duplicates
 
