@@ -186,7 +186,9 @@ def _listed(value: Any) -> Any:
         named = value.items()
         paths = any(isinstance(one, str | Path) for _, one in named)
         return value if paths else [{"name": name, "data": one} for name, one in named]
-    if isinstance(value, str) or (isinstance(value, list | tuple) and not _are_records(value)):
+    if isinstance(value, str | int | float | None):
+        return value
+    if isinstance(value, list | tuple) and not _are_records(value):
         return value
     return [{"name": "synthetic", "data": value}]
 

@@ -223,13 +223,13 @@ def _plug_in(point: EntryPoint) -> Entry:
 
 
 def packages_of(extra: str) -> list[str]:
-    """The packages that an extra of japagen brings, without those of an extra within it."""
+    """The packages that an extra of japagen brings."""
     try:
         lines = requires("japagen") or []
     except PackageNotFoundError:
         return []
     found = [re.match(rf"([\w.-]+).*extra == .{re.escape(extra)}.$", line) for line in lines]
-    return [match[1] for match in found if match and match[1] != "japagen"]
+    return [match[1] for match in found if match]
 
 
 def metrics_of(kind: str) -> tuple[str, ...]:
