@@ -500,7 +500,7 @@ class Classifier:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        rows = [
+        rows: list[list[Any]] = [
             ["labels", self.labels],
             ["kind", self.space.kind],
             ["texts", "pairs" if self.is_pair else "single"],
