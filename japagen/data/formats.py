@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from japagen.data.dataset import COLUMNS, Dataset, Split, dataset_of
-from japagen.data.files import atomic
+from japagen.data.files import atomic, refuse_existing
 from japagen.data.records import no_column, usual_columns
 from japagen.data.tables import (
     column,
@@ -148,13 +148,9 @@ def check_new(path: str | Path, *, overwrite: bool = False) -> None:
     """
     path = Path(path)
     format_of(path)
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise JapagenError(
-            f"{path} is there already.",
-            "Choose another path."
-            if path.is_dir()
-            else "Choose another path, or say overwrite (--overwrite) to replace it.",
-        )
+    if path.is_dir():
+        raise JapagenError(f"{path} is there already.", "Choose another path.")
+    refuse_existing(path, overwrite)
 
 
 @dataclass(frozen=True)
