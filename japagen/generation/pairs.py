@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any
 
 from japagen.config.sections import Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.seed_table import SeedRow, SeedTable
 from japagen.generation import planner
-from japagen.generation.planner import apportion, label_variables
+from japagen.generation.planner import apportion, label_variables, seed_variables
 from japagen.generation.shots import ShotSets
 from japagen.generation.topics import Phrasing
 from japagen.japanese.morphology import Tagger, default_tagger
@@ -38,6 +39,7 @@ def plan_firsts(
     generator: GeneratorInfo,
     tagger: Tagger | None = None,
     corpus: Dataset | None = None,
+    seed_table: SeedTable | None = None,
 ) -> list[Request]:
     """Decides the requests of the first turn; arguments as of `generation.plan_requests`.
 
@@ -46,6 +48,8 @@ def plan_firsts(
     """
     phrasing = Phrasing(task, gold, tagger or default_tagger(), generator.prompt_kind, corpus)
     known = phrasing.items("", 0)
+    prompts.check_seed(f"{_FIRST}.{generator.prompt_kind}", seed_table)
+    rows = seed_table.draw([""], task.seed)[""] if seed_table else repeat(None)
     shown = planner.strategy_of(task, gold) == "few_shot"
     size = task.generation.completions_per_shot_set
     groups: list[tuple[int, list[Request]]] = []
@@ -64,7 +68,8 @@ def plan_firsts(
                     turn * size + n if chat else turn,
                     voices=chat,
                 )
-                draft = _first(task, register, style, chosen, named, phrasing, prompts, generator)
+                told = (register, style, chosen, named, next(rows))
+                draft = _first(task, *told, phrasing, prompts, generator)
                 group.append(identified(draft, place, generator))
             groups.append((turn, group))
     groups.sort(key=lambda group: group[0])
@@ -77,6 +82,7 @@ def _first(
     style: Mapping[str, Any],
     shots: Sequence[Example],
     known: Knowledge | None,
+    row: SeedRow | None,
     phrasing: Phrasing,
     prompts: PromptLibrary,
     generator: GeneratorInfo,
@@ -86,6 +92,7 @@ def _first(
         "register": style,
         "shots": [one_line(e.text) for e in shots],
         **phrasing.variables(known, [e.text for e in shots]),
+        **seed_variables(task, row),
     }
     return draft_request(
         _FIRST,
@@ -97,6 +104,7 @@ def _first(
         register=Register.of(register),
         shot_ids=[e.id for e in shots],
         knowledge=known.named if known else (),
+        seed_rows=[row.id] if row else (),
     )
 
 

@@ -34,6 +34,7 @@ def draft_request(
     round: int = 0,
     each: Sequence[Sequence[str]] = (),
     settings: Sequence[str] = (),
+    seed_rows: Sequence[str] = (),
 ) -> Request:
     """Renders a prompt for a generator; the request still lacks its seed and id.
 
@@ -50,6 +51,7 @@ def draft_request(
         round: Round of the closed loop.
         each: What each text names, where a list of them is wanted.
         settings: How each text is to be written.
+        seed_rows: Ids of the rows that the prompt tells of, one per text.
     """
     kind = generator.prompt_kind
     name = f"{template}.{kind}"
@@ -66,6 +68,7 @@ def draft_request(
         round=round,
         each=tuple(map(tuple, each)),
         settings=tuple(settings),
+        seed_rows=tuple(seed_rows),
     )
 
 

@@ -74,7 +74,7 @@ def _generate_texts(run: RunContext) -> Generated:
     """
     task, info = run.task, run.client.info
     prompts = RequestPlanner(
-        task, run.gold, run.prompts, info, run.analyzer.tagger, run.data.corpus
+        task, run.gold, run.prompts, info, run.analyzer.tagger, run.data.corpus, run.data.seed
     )
     sizes = round_sizes(task)
     requests: list[Request] = []
@@ -360,6 +360,7 @@ def plan(context: TaskContext, info: GeneratorInfo) -> list[Request]:
         info,
         context.analyzer.tagger,
         context.data.corpus,
+        context.data.seed,
     )
 
 
