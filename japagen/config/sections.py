@@ -513,8 +513,8 @@ class SeedSource(Section):
         role: What a row is to the built-in prompts: the ``writer`` of the text, or ``material``
             that it is about.
         order: ``in_order`` takes the rows as they stand, from the first one for every label,
-            ``shuffled`` in an order that ``seed`` draws, ``weighted`` as often as their weights
-            say. No row comes again before the others of its label have had their turn.
+            ``shuffled`` in an order that the task's ``seed`` draws; either way no row comes again
+            before the others of its label did. ``weighted`` takes them as often as they weigh.
         weight: The column of weights; a row of weight 0 is never drawn.
         encoding: The file's encoding; CSV and JSONL only.
     """
