@@ -225,7 +225,7 @@ class Curation(Section):
         max_similarity: Largest Jaccard similarity of character bigrams with an earlier text or
             with gold; 1 leaves near-duplicates in.
         max_passage_copy: Longest run of characters that a text may share with a passage that its
-            prompt, or another, showed.
+            prompt, or another, showed, or with what it said of who writes (``generation.seed``).
         max_meaning_similarity: Largest cosine similarity of encoder vectors with an earlier text
             or with gold, the mean vector taken off; None does not compare.
         forbid_label_name: Reject texts that contain their label's name.

@@ -62,8 +62,8 @@ def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str
         label = space.name(example.label or "")
         ranked.append((seen[label], index, label, example))
         seen[label] += 1
-    nothing = {"register": "", "knowledge": [], "settings": [], "template": "", "prompt": ""}
-    nothing["seed_rows"] = []
+    nothing: dict[str, Any] = dict.fromkeys(("register", "template", "prompt"), "")
+    nothing |= {"knowledge": [], "settings": [], "seed_rows": []}
     rows = []
     for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]:
         text = "\n".join(example.texts)

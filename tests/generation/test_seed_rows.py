@@ -227,6 +227,23 @@ def test_a_row_stays_with_its_text_in_a_list_that_came_short(
     assert explained["seed_row"] == originals[0].seed_row
 
 
+@pytest.mark.parametrize(("role", "copies"), [("writer", 24), ("material", 0)])
+def test_a_text_that_recites_who_writes_is_rejected(
+    raw_task: dict[str, Any], people: Path, tmp_path: Path, role: str, copies: int
+) -> None:
+    character = "口数が少なく、聞かれたことにしか答えない"
+    write_rows(people, [{**row, "性格": character} for row in PEOPLE])
+    raw_task["generation"]["seed"]["role"] = role
+
+    def recited(request: Request) -> str:
+        text = f"私は{character}人ですが、{write_text(request)}"
+        return json.dumps({"text": text}, ensure_ascii=False)
+
+    generator = ScriptedGenerator(recited, kind="chat")
+    made = jg.run(Task.parse(raw_task), tmp_path / "run", until="curate", generator=generator)
+    assert made.latest.rejection_counts.get("passage_copy", 0) == copies
+
+
 def test_a_plan_counts_rows_and_a_preview_shows_them(
     raw_task: dict[str, Any], people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
