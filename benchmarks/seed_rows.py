@@ -71,15 +71,15 @@ def main(path: Path) -> None:
     for arm in arms:
         measured = []
         for rows in halves[arm]:
-            texts = [tokens[arm][i] for i in rows]
+            half_tokens = [tokens[arm][i] for i in rows]
             unit = centred[arm][rows]
             unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
             measured.append(
                 (
-                    sum(map(len, texts)) / half,
-                    distinct_share(cut(texts, words), 1),
-                    distinct_share(cut(texts, words), 2),
-                    self_bleu(texts),
+                    sum(map(len, half_tokens)) / half,
+                    distinct_share(cut(half_tokens, words), 1),
+                    distinct_share(cut(half_tokens, words), 2),
+                    self_bleu(half_tokens),
                     dispersion(vectors[arm][rows]),
                     effective_number(unit),
                 )

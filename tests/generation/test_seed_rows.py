@@ -227,16 +227,19 @@ def test_a_row_stays_with_its_text_in_a_list_that_came_short(
     assert explained["seed_row"] == originals[0].seed_row
 
 
-@pytest.mark.parametrize(("role", "copies"), [("writer", 24), ("material", 0)])
+@pytest.mark.parametrize(("role", "copies"), [("writer", 8), ("material", 0)])
 def test_a_text_that_recites_who_writes_is_rejected(
     raw_task: dict[str, Any], people: Path, tmp_path: Path, role: str, copies: int
 ) -> None:
     character = "口数が少なく、聞かれたことにしか答えない"
-    write_rows(people, [{**row, "性格": character} for row in PEOPLE])
+    write_rows(
+        people, [{**row, "性格": character if n else "温厚"} for n, row in enumerate(PEOPLE)]
+    )
     raw_task["generation"]["seed"]["role"] = role
 
     def recited(request: Request) -> str:
-        text = f"私は{character}人ですが、{write_text(request)}"
+        recites = request.seed_rows == ("p2",)
+        text = f"私は{character if recites else '普通の'}人ですが、{write_text(request)}"
         return json.dumps({"text": text}, ensure_ascii=False)
 
     generator = ScriptedGenerator(recited, kind="chat")
