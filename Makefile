@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist wor
 # Most of what is installed is never imported: Python compiles the rest when it is.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
 
-.PHONY: demo demo-local check format test test-slow fuzz clean
+.PHONY: demo demo-local check format messages test test-slow fuzz clean
 
 demo: $(VENV)/.local
 	$(BIN)/japagen run configs/quickstart.yaml --out runs/quickstart
@@ -23,6 +23,10 @@ check: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Takes new texts into the catalogue, to be translated there, and drops those that are gone.
+messages: $(VENV)/.dev
+	$(BIN)/python -m tests.messages
 
 test: $(VENV)/.dev
 	$(PYTEST) -m "not slow"

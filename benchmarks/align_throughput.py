@@ -12,7 +12,7 @@ weights         everything else in `align_datasets`: features, label shares, bal
 data-selection  HashedNgramDSIR as it comes, fit + weights + resample, with N processes; only its
                 minimum of 100 tokens is set to 0, since it would leave no short row
 
-"wall" is rows a second by the clock and "CPU" rows a second of processor time times N, which a
+"wall" is rows per second by the clock and "CPU" rows per second of processor time times N, which a
 machine busy with other work disturbs less; shares of raw fugashi are like by like. Memory is that
 of all processes together (Linux: proportional set size, sampled) and the kernel's own maxima.
 """
@@ -286,7 +286,7 @@ def main() -> None:
         speeds["data-selection"] = (n / theirs[0], n / theirs[1] * workers)
     base = speeds["raw fugashi"]
     mean = sum(map(len, texts)) / len(texts)
-    print(f"{n:,} rows of {mean:.0f} characters on average, {workers} processes, rows a second")
+    print(f"{n:,} rows of {mean:.0f} characters on average, {workers} processes, rows per second")
     print(f"{'':16}{'wall':>10}{'of raw':>8}{'CPU':>10}{'of raw':>8}")
     for name, (by_wall, by_cpu) in speeds.items():
         shares = by_wall / base[0], by_cpu / base[1]

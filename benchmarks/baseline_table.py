@@ -15,7 +15,7 @@ from pathlib import Path
 
 from japagen.data.summary import RunSummary
 from japagen.reporting.cards import table
-from japagen.reporting.sections_training import lines, own_arms
+from japagen.reporting.sections_training import lines, own_models
 from japagen.reporting.text import LANGUAGES, Words
 
 
@@ -29,8 +29,8 @@ def baseline_table(runs: Sequence[RunSummary], words: Words) -> str:
     scored = [(run, run.scores.metric) for run in runs if run.scores]
     columns = [
         {
-            title: words.interval(arm.measured(metric))
-            for title, arm in (*lines(run, words), *own_arms(run, words))
+            title: words.interval(model.measured(metric))
+            for title, model in (*lines(run, words), *own_models(run, words))
         }
         for run, metric in scored
     ]

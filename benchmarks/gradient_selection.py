@@ -4,10 +4,10 @@
     python benchmarks/gradient_selection.py GOLD SYNTHETIC TEST --quick
 
 The files have columns text and label; SYNTHETIC has any LLM's texts, with the labels asked for. A
-draw takes --gold texts a label of GOLD. Printed is the macro-F1 on TEST of the head that
+draw takes --gold texts per label of GOLD. Printed is the macro-F1 on TEST of the head that
 `japagen.train` fits, mean and standard deviation over draws: trained on the texts alone, and with
 gold, which then carries 60% of the loss. The private choice needs dp-accounting. --quick makes one
-draw from 40 texts a label of each file: it shows that this runs, not what is better.
+draw from 40 texts per label of each file: it shows that this runs, not what is better.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--sizes", default="20", help="texts chosen a label")
     parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--gold", type=int, default=16, help="gold texts a label")
+    parser.add_argument("--gold", type=int, default=16, help="gold texts per label")
     parser.add_argument(
-        "--quick", action="store_true", help=f"one draw, {QUICK} texts a label of each file"
+        "--quick", action="store_true", help=f"one draw, {QUICK} texts per label of each file"
     )
     given = parser.parse_args()
     files = (given.gold_file, given.synthetic_file, given.test_file)

@@ -2,14 +2,14 @@
 
     python benchmarks/inference.py --data DIR [--texts N] [--llm-texts N] [--threads N]
 
-``DIR/pool.jsonl`` gives 16 gold texts a label, on which a classifier is trained from the embedded
+``DIR/pool.jsonl`` gives 16 gold texts per label, on which a classifier is trained from the embedded
 encoder as `japagen.train` does by default; ``--tune`` tunes the encoder on the whole pool instead.
 Texts of ``DIR/dev.jsonl`` are classified by torch in float32, ONNX in float32, ONNX in int8, and
 by the embedded Gemma, which is shown the gold in one prompt and weighs the labels: its best case,
 as the prompt's prefix is read once and nothing is written. Arms take turns, so that other work on
 the machine falls on all; compare ratios, not seconds. All arms have the same number of threads.
 
-    batch      texts a second, 32 at a time (the LLM: all at once, in parallel slots)
+    batch      texts per second, 32 at a time (the LLM: all at once, in parallel slots)
     p50, p99   milliseconds for one text at a time
     cpu        processor seconds for a text in a batch, relative to torch; other work on the
                machine moves it least
@@ -35,7 +35,7 @@ import torch
 from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
-from japagen.curation.llm_judge import documents, letters, plan_questions
+from japagen.curation.llm_judge import letters, plan_questions, weighing_prompts
 from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import read_examples
 from japagen.llm.backend import AmbiguousOptionsError
@@ -107,7 +107,7 @@ def _llm_arm(
     def ask(given: Sequence[str], options: list[str]) -> list[str]:
         plan = plan_questions(Dataset.of(Example(t) for t in given), gold, 0)
         one_prompt = [q for q in plan if q.fold == 0 and not q.gold]
-        scores = dict(llm.choose(documents(one_prompt, task, library, options), options))
+        scores = dict(llm.choose(weighing_prompts(one_prompt, task, library, options), options))
         return [names[int(np.argmax(scores[i]))] for i in range(len(given))]
 
     try:

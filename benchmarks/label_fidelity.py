@@ -5,7 +5,7 @@
 
 DIR holds a folder a task (hotel_sentiment, software_topics) with ``pool.jsonl`` and ``dev.jsonl``
 (columns text and label); the quickstart's texts come with the checkout. For each task 16 gold
-texts a label are drawn from the pool. Each strategy writes texts until it has spent the same
+texts per label are drawn from the pool. Each strategy writes texts until it has spent the same
 number of tokens; then the filters of `japagen.curation` run, then the label check. The judge is
 the embedded encoder, fine-tuned on the whole pool (for the quickstart on half of the test texts
 too) and kept in japagen's cache; its own accuracy is on texts that it has not seen.
@@ -40,14 +40,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
 
 from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData, load_data
 from japagen.config.yaml_file import set_key
 from japagen.curation.filters import curate
-from japagen.curation.label_check import Vote, encoder_vote, fit_pool, settle_labels
-from japagen.curation.llm_judge import documents, plan_questions, to_vote
+from japagen.curation.label_check import Vote, cross_fitted_vote, fit_pool, settle_labels
+from japagen.curation.llm_judge import plan_questions, to_vote, weighing_prompts
+from japagen.curation.reliability import unit_vectors
 from japagen.data.dataset import Dataset
 from japagen.data.files import cache_dir, digest, resource_dir
 from japagen.data.formats import read_examples, write_examples
@@ -62,7 +64,7 @@ from japagen.training.classifier import Classifier
 from japagen.training.encoder import text_vectors
 from japagen.training.trainer import train
 
-# Dotted keys of the task file; `typical` keeps so many gold texts a label.
+# Dotted keys of the task file; `typical` keeps so many gold texts per label.
 STRATEGIES: dict[str, dict[str, Any]] = {
     "default": {},
     "zero-shot": {"generation.strategy": "zero_shot"},
@@ -104,7 +106,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 
 def load_task(name: str, data: Path, seed: int, how: Mapping[str, Any]) -> Task:
-    """The task with 16 gold texts a label; `test` is what nothing but the judge's score reads."""
+    """The task with 16 gold texts per label; `test` is what nothing but the judge's score reads."""
     keys: dict[str, Any] = {"seed": seed, "generation.per_label": 400}
     keys |= {key: value for key, value in how.items() if key != "typical"}
     if "generation.attributes" in keys:
@@ -213,6 +215,18 @@ def most_typical(task: Task, data: TaskData, count: int) -> Dataset:
     return gold.take(np.sort(np.concatenate(best)))
 
 
+def encoder_vote(gold: np.ndarray, targets: np.ndarray, texts: np.ndarray, seed: int = 0) -> Vote:
+    """Log-probabilities of a logistic regression on frozen vectors, cross-fitted on gold."""
+    on_gold, on_texts = unit_vectors(gold), unit_vectors(texts)
+    centre = on_gold.mean(axis=0)
+
+    def fit(seen: np.ndarray, own: np.ndarray, others: np.ndarray) -> np.ndarray:
+        model = LogisticRegression(C=30.0, max_iter=2000).fit(seen, own)
+        return model.predict_log_proba(others) if len(others) else np.zeros((0, own.max() + 1))
+
+    return cross_fitted_vote(fit, on_gold - centre, targets, on_texts - centre, seed)
+
+
 def voters(
     task: Task, data: TaskData, generator: EmbeddedGenerator | None, texts: Dataset
 ) -> dict[str, Vote]:
@@ -226,7 +240,8 @@ def voters(
         return votes
     questions = plan_questions(texts, gold, task.seed)
     names = list(task.labels)
-    scores = dict(generator.choose(documents(questions, task, PromptLibrary(), names), names))
+    prompts = weighing_prompts(questions, task, PromptLibrary(), names)
+    scores = dict(generator.choose(prompts, names))
     rows = [scores[i] for i in range(len(questions))]
     votes["generator"] = to_vote(questions, rows, len(gold), len(texts))
     return votes

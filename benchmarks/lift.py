@@ -127,7 +127,7 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with a folder a task")
     parser.add_argument("--tasks", default=",".join(TASKS), help="with commas between")
-    parser.add_argument("--shots", default="16,4", help="gold texts a label")
+    parser.add_argument("--shots", default="16,4", help="gold texts per label")
     parser.add_argument("--draws", type=int, default=5, help="draws of gold")
     parser.add_argument("--arms", default=";".join(ARMS), help="with ; between")
     parser.add_argument("--per-label", type=int, default=60, help="texts to generate a label")

@@ -22,7 +22,7 @@ from scipy.special import softmax
 import japagen as jg
 from japagen.config.sections import Source, Training
 from japagen.config.task import sources_from_files
-from japagen.curation.llm_judge import Question, documents, letters
+from japagen.curation.llm_judge import Question, letters, weighing_prompts
 from japagen.data.dataset import Dataset
 from japagen.data.files import read_array
 from japagen.evaluation.metrics import score
@@ -86,7 +86,7 @@ def generator() -> EmbeddedGenerator:
 def fine_tune(cell: Cell, data: Dataset) -> Floats:
     """Plain fine-tuning, as textbooks have it: a fresh head, everything tuned, texts alike.
 
-    AdamW, 16 texts a batch, 5e-5 (the head 1e-3), a tenth of warm-up and a linear decline,
+    AdamW, 16 texts per batch, 5e-5 (the head 1e-3), a tenth of warm-up and a linear decline,
     three passes but at least 60 steps.
     """
     settings = Training(min_steps=_LEAST_STEPS)
@@ -263,7 +263,7 @@ def prompted(cell: Cell, shots: bool) -> Floats:
 
 def _chosen(cell: Cell, asked: list[Question], names: list[str]) -> Floats:
     scores = np.zeros((len(asked), len(names)))
-    written = documents(asked, cell.task, PromptLibrary(), names)
+    written = weighing_prompts(asked, cell.task, PromptLibrary(), names)
     for index, row in generator().choose(written, names):
         scores[index] = row
     return scores

@@ -34,7 +34,7 @@ def share_of_gap(arm: Floats, base: Floats, ceiling: float) -> Estimate | None:
     of each draw's own gap.
 
     Args:
-        arm: Scores of the arm, one a draw.
+        arm: Scores of the arm, one per draw.
         base: Scores of gold only for the same draws.
         ceiling: Score of full gold.
 

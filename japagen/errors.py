@@ -52,7 +52,7 @@ class DamagedError(JapagenError):
     def __init__(self, path: object, hint: str = "") -> None:
         super().__init__(
             f"{path} is damaged: it cannot be read back.",
-            hint or "If a run wrote it, run its task into the same directory: it is made anew.",
+            hint or "If a run wrote it, run its task into the same directory: it is made again.",
         )
 
 

@@ -1,14 +1,21 @@
 """What japagen says, in the language of the user's locale.
 
-Messages are written in English where they arise, and stay English in exceptions. The command line
-says them in Japanese to whoever works in Japanese: ``messages_ja.yaml`` has each message's
-template in both languages, and what was put into the English one goes into the Japanese one.
+Every text is written in English where it arises, and ``locale/ja/LC_MESSAGES/japagen.po`` has its
+Japanese. The catalogue is read as it is: nothing has to be compiled. It is asked in two ways:
+
+- A page has its texts in a YAML file by key, with named places. `page_texts` gives them in a
+  language, each under the page's name as its gettext context.
+- A message is a finished English sentence, since exceptions, ledgers and tables keep it before
+  anybody knows who will read it, and one is often part of another. `localized` finds the msgid,
+  whose places are numbered, by the words between the values.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +25,8 @@ from typing import Literal
 from ruamel.yaml import YAML
 
 Language = Literal["ja", "en"]
+CATALOGUE = Path(__file__).with_name("locale") / "ja" / "LC_MESSAGES" / "japagen.po"
+_LINE = re.compile(r'^(?:(msgctxt|msgid|msgstr) )?(".*")$', re.MULTILINE)
 
 
 def user_language() -> Language:
@@ -27,6 +36,37 @@ def user_language() -> Language:
         if value:
             return "ja" if value.lower().startswith("ja") else "en"
     return "en"
+
+
+@cache
+def catalogue() -> Mapping[tuple[str, str], str]:
+    """The Japanese of every text by its context, empty for messages, and its English."""
+    found = {}
+    for block in CATALOGUE.read_text(encoding="utf-8").strip().split("\n\n"):
+        entry, part = {"msgctxt": ""}, ""
+        for keyword, quoted in _LINE.findall(block):
+            part = keyword or part
+            # Strings of a catalogue are escaped as those of JSON.
+            entry[part] = entry.get(part, "") + json.loads(quoted)
+        found[entry["msgctxt"], entry["msgid"]] = entry["msgstr"]
+    return found
+
+
+def translated(context: str, text: str, language: Language) -> str:
+    """Says a text of a context in a language, its places still open, or in English."""
+    return text if language == "en" else catalogue().get((context, text)) or text
+
+
+@cache
+def page_texts(path: Path, language: Language) -> Mapping[str, str]:
+    """The texts of a page by key.
+
+    Args:
+        path: A YAML file of the English texts; its name without the suffix is their context.
+        language: The reader's.
+    """
+    texts = YAML(typ="safe", pure=True).load(path)
+    return {key: translated(path.stem, text, language) for key, text in texts.items()}
 
 
 def localized(text: str, language: Language | None = None) -> str:
@@ -61,6 +101,9 @@ class _Message:
 
 
 def _japanese(text: str) -> str | None:
+    whole = _sentences().get(text)
+    if whole is not None:
+        return whole
     for message in _messages():
         found = message.pattern.fullmatch(text)
         if found:
@@ -75,14 +118,25 @@ def _value(text: str) -> str:
     return whole or "\n".join(_japanese(line) or line for line in text.split("\n"))
 
 
+def _uncontexted(with_values: bool) -> list[tuple[str, str]]:
+    return [
+        (english, japanese)
+        for (context, english), japanese in catalogue().items()
+        if not context and japanese and with_values == bool(re.search(r"\{\d\}", english))
+    ]
+
+
+@cache
+def _sentences() -> Mapping[str, str]:
+    """The messages without values."""
+    return {english.format(): japanese.format() for english, japanese in _uncontexted(False)}
+
+
 @cache
 def _messages() -> tuple[_Message, ...]:
-    """Every message, those with most of their own words first: they say more than others."""
-    path = Path(__file__).with_name("messages_ja.yaml")
-    rows = YAML(typ="safe", pure=True).load(path)
-    return tuple(
-        _message(row["en"], row["ja"]) for row in sorted(rows, key=lambda r: -len(_own(r["en"])))
-    )
+    """Those with values, most words of their own first: they say more than others."""
+    rows = sorted(_uncontexted(True), key=lambda row: -len(_own(row[0])))
+    return tuple(_message(*row) for row in rows)
 
 
 def _own(template: str) -> str:

@@ -143,7 +143,7 @@ def task_file(gold_file: Path, tiny_encoder: str) -> Path:
 
 @pytest.fixture(scope="session")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the quickstart, with 8 gold texts a label, has been run.
+    """A folder in which the quickstart, with 8 gold texts per label, has been run.
 
     It takes a minute or two, so that processes that share the tests take copies of one.
     """

@@ -2,139 +2,88 @@
 
 from __future__ import annotations
 
-import ast
+import os
 import re
-from collections.abc import Iterator
-from itertools import product
+import subprocess
+import sys
+from difflib import unified_diff
 from pathlib import Path
 from string import Formatter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
-import japagen
 from japagen.cli import terminal
 from japagen.config.task import Task
 from japagen.errors import JapagenError
-from japagen.i18n import localized, user_language
+from japagen.i18n import CATALOGUE, catalogue, localized, page_texts, user_language
+from tests import messages
 
-PACKAGE = Path(japagen.__file__).parent
-ROWS = YAML(typ="safe").load(PACKAGE / "messages_ja.yaml")
+MESSAGES = [(english, ja) for (context, english), ja in catalogue().items() if not context]
 # Where two values touch, only what they are tells where one ends.
-_APART = [row for row in ROWS if "}{" not in row["en"]]
-# What prints, what notes, and errors that are told to users; `ValueError` where pydantic tells it.
-_SAYING = {"say", "note", "__init__", "ValueError"}
-_VALUE_ERRORS = {"sections.py", "task.py", "labels.py"}
-_NOT_TOLD = re.compile(
-    r"(Refused|Stale|Attribute|Type|Key|OS|Runtime|NotImplemented|Validation)Error"
-)
+_SEPARATE = [row for row in MESSAGES if row[0] and "}{" not in row[0]]
 
 
-def _texts(node: ast.expr, module: ast.Module) -> Iterator[tuple[str | None, ...]]:
-    """What an expression may come to: its literal parts, None for what is put in."""
-    match node:
-        case ast.Constant(value=str(text)):
-            yield (text,)
-        case ast.JoinedStr(values=values):
-            yield tuple(v.value if isinstance(v, ast.Constant) else None for v in values)  # type: ignore[misc]
-        case ast.BinOp(left=left, op=ast.Add(), right=right):
-            for one, other in product(_texts(left, module), _texts(right, module)):
-                yield (*one, *other)
-        case ast.IfExp(body=body, orelse=orelse):
-            yield from _texts(body, module)
-            yield from _texts(orelse, module)
-        case ast.BoolOp(values=values):
-            for value in values:
-                yield from _texts(value, module)
-        case ast.Name(id=name):
-            assigned = [
-                n.value
-                for n in ast.walk(module)
-                if isinstance(n, ast.Assign)
-                and any(isinstance(t, ast.Name) and t.id == name for t in n.targets)
-                and not isinstance(n.value, ast.Name)
-            ]
-            for value in assigned:
-                yield from _texts(value, module)
-            if not assigned:
-                yield (None,)
-        case _:
-            yield (None,)
+def _places(template: str) -> list[str]:
+    return [name for _, name, *_ in Formatter().parse(template) if name is not None]
 
 
-def _template(parts: tuple[str | None, ...]) -> str:
-    found, number = "", 0
-    for part in parts:
-        if part is None:
-            found += f"{{{number}}}"
-            number += 1
-        else:
-            found += part.replace("{", "{{").replace("}", "}}")
-    return found
+def test_every_text_has_its_japanese() -> None:
+    """``make messages`` adds the texts that are missing here, to be translated."""
+    have = CATALOGUE.read_text(encoding="utf-8")
+    wanted = messages.written(messages.updated(messages.read()))
+    assert len(messages.said()) > 450
+    assert have == wanted, "".join(
+        unified_diff(have.splitlines(True), wanted.splitlines(True), n=1)
+    )
+    assert [text for text in messages.read() if text.id and not str(text.string).strip()] == []
 
 
-def _said() -> dict[str, str]:
-    """Every sentence in the source, by its template, with where it is said."""
-    found: dict[str, str] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        module = ast.parse(path.read_text(encoding="utf-8"))
-        for call in ast.walk(module):
-            if not isinstance(call, ast.Call):
-                continue
-            name = getattr(call.func, "id", getattr(call.func, "attr", ""))
-            if not (name in _SAYING or name.endswith("Error")) or _NOT_TOLD.fullmatch(name):
-                continue
-            if name == "__init__" and path.name != "errors.py":
-                continue
-            if name == "ValueError" and path.name not in _VALUE_ERRORS:
-                continue
-            given = call.args[:2] if name.endswith(("Error", "__init__")) else call.args[:1]
-            for argument in (*given, *(k.value for k in call.keywords if k.arg == "hint")):
-                for parts in _texts(argument, module):
-                    for line in _template(parts).split("\n"):
-                        if re.search(r"[A-Za-z].* ", re.sub(r"\{\d\}", "", line)):
-                            found[line] = f"{path.name}:{call.lineno}"
-    return found
-
-
-def test_hardly_a_sentence_has_no_japanese() -> None:
-    """English is what is shown for a new one, so a few may wait for somebody to translate them."""
-    known = {line for row in ROWS for line in row["en"].split("\n")}
-    said = _said()
-    missing = {
-        template: where
-        for template, where in said.items()
-        if template not in known and template.strip() not in known
-    }
-    assert len(said) > 300
-    assert len(missing) <= len(said) // 20, "\n".join(f"{w}: {t}" for t, w in missing.items())
+def test_our_own_reader_reads_what_babel_reads() -> None:
+    read = {(m.context or "", str(m.id)): m.string for m in messages.read() if m.id}
+    assert {key: ja for key, ja in catalogue().items() if key[1]} == read
 
 
 def test_both_languages_take_the_same_values() -> None:
-    def names(template: str) -> list[str]:
-        return [name for _, name, *_ in Formatter().parse(template) if name is not None]
-
-    assert len({row["en"] for row in ROWS}) == len(ROWS)
-    for row in ROWS:
-        english = names(row["en"])
-        assert english == [str(n) for n in range(len(english))], row
-        assert sorted(set(names(row["ja"]))) == english, row
+    for (_, english), ja in catalogue().items():
+        assert set(_places(ja)) == set(_places(english)), english
+    for english, _ in MESSAGES:
+        assert _places(english) == [str(n) for n in range(len(_places(english)))], english
 
 
-@pytest.mark.parametrize("row", _APART, ids=lambda row: row["en"])
-def test_every_message_is_found(row: dict[str, str]) -> None:
+@pytest.mark.parametrize("row", _SEPARATE, ids=lambda row: row[0])
+def test_every_message_is_found(row: tuple[str, str]) -> None:
     values = "猫犬鳥魚虫貝"
-    assert localized(row["en"].format(*values), "ja") == row["ja"].format(*values)
+    assert localized(row[0].format(*values), "ja") == row[1].format(*values)
 
 
 @given(
-    st.sampled_from(_APART),
+    st.sampled_from(_SEPARATE),
     st.lists(st.text(st.characters(categories=["Lo", "Nd"]), min_size=1), min_size=6),
 )
-def test_what_was_put_in_is_put_in_again(row: dict[str, str], values: list[str]) -> None:
-    assert localized(row["en"].format(*values), "ja") == row["ja"].format(*values)
+def test_what_was_put_in_is_put_in_again(row: tuple[str, str], values: list[str]) -> None:
+    assert localized(row[0].format(*values), "ja") == row[1].format(*values)
+
+
+@pytest.mark.parametrize("path", messages.PAGES, ids=lambda path: path.stem)
+def test_a_page_has_the_same_texts_in_both_languages(path: Path) -> None:
+    english, japanese = page_texts(path, "en"), page_texts(path, "ja")
+    assert english.keys() == japanese.keys()
+    assert sum(english[key] == japanese[key] for key in english) < len(english) / 20
+
+
+def test_help_is_in_the_language_of_the_user_and_whole() -> None:
+    command = [sys.executable, "-m", "japagen", "model", "predict", "--help"]
+    environment = {**os.environ, "JAPAGEN_LANG": "ja", "COLUMNS": "80"}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", check=True
+    )
+    # The lines of a cell go on in the next row of the table.
+    shown = re.sub(r"[\s│]", "", done.stdout)
+    assert "学習したどのテキストとも似ていないものには、ラベルを付けません。" in shown
+    assert "オプション" in shown
+    assert "…" not in shown
 
 
 @pytest.mark.parametrize(

@@ -68,10 +68,10 @@ def test_the_quickstart_end_to_end_with_the_real_models(
     assert kept["embedded"] >= 20
     assert kept["strong_llm"] > 100
     fitted = run.metrics["scores"]["baselines"][:4]
-    # Four labels: chance is 0.25. N-grams of eight texts a label say little more.
+    # Four labels: chance is 0.25. N-grams of eight texts per label say little more.
     assert all(row["macro_f1"] > 0.25 for row in fitted)
     assert run.metrics["cost"]["completion_tokens"] > 400
-    # Four labels: chance is 0.25. Eight texts a label and a real encoder are far above it.
+    # Four labels: chance is 0.25. Eight texts per label and a real encoder are far above it.
     assert run.metrics["scores"]["gold_only"]["macro_f1"] > 0.45
     assert run.metrics["scores"]["with_synthetic"]["macro_f1"] > 0.45
     assert (run.path / "report.html").stat().st_size > 10_000

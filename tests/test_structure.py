@@ -25,7 +25,7 @@ LEVELS = (
     ("config", "reporting", "review"),
     ("data",),
     ("japanese", "transformers_loading"),
-    ("errors", "i18n", "listener", "reasons"),
+    ("errors", "i18n", "listener"),
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80

@@ -59,11 +59,11 @@ class Vocabulary:
         endings: set[str] = set()
         self._spellings: dict[str, Counter[str]] = {}
         for block in blocks:
-            words.update(block.lemmas)
-            pos.update(block.pairs)
-            endings.update(block.ending_keys)
-            for column, base, count in block.spellings:
-                self._spellings.setdefault(block.lemmas[column], Counter())[base] += count
+            words.update(block.words.keys)
+            pos.update(block.pos.keys)
+            endings.update(block.endings.keys)
+            for lemma, base, count in block.spellings:
+                self._spellings.setdefault(lemma, Counter())[base] += count
         self.words, self.pos, self.endings = (
             {key: i for i, key in enumerate(sorted(keys))} for keys in (words, pos, endings)
         )
@@ -182,28 +182,23 @@ def _joined(blocks: Sequence[Block], vocabulary: Vocabulary) -> Counts:
     lengths = np.concatenate([np.empty(0), *(b.lengths for b in blocks)])
     scripts = np.concatenate([np.empty((0, len(SCRIPTS))), *(b.scripts for b in blocks)])
     return Counts(
-        _stacked([(b.words, b.lemmas) for b in blocks], vocabulary.words),
-        _stacked([(b.pos, b.pairs) for b in blocks], vocabulary.pos),
-        _stacked([(b.endings, b.ending_keys) for b in blocks], vocabulary.endings),
+        _stacked([b.words for b in blocks], vocabulary.words),
+        _stacked([b.pos for b in blocks], vocabulary.pos),
+        _stacked([b.endings for b in blocks], vocabulary.endings),
         scripts / np.maximum(lengths, 1.0)[:, None],
         lengths,
     )
 
 
-def _stacked(parts: Sequence[tuple[Csr, list[str]]], number: dict[str, int]) -> sparse.csr_array:
+def _stacked(parts: Sequence[Keyed], number: dict[str, int]) -> sparse.csr_array:
     """One matrix over the common columns; these keep the order within a block."""
-    sizes = np.array([len(csr.indices) for csr, _ in parts], dtype=np.int64)
-    starts = np.cumsum(sizes) - sizes
-    index = np.int32 if sizes.sum() < 2**31 else np.int64
-    indices, data = np.empty(sizes.sum(), dtype=index), np.empty(sizes.sum())
-    indptr = [np.zeros(1, dtype=index)]
-    for (csr, keys), start, size in zip(parts, starts, sizes, strict=True):
-        column = np.array([number[key] for key in keys], dtype=index)
-        indices[start : start + size] = column[csr.indices] if size else 0
-        data[start : start + size] = csr.values
-        indptr.append((csr.indptr[1:] + start).astype(index))
-    rows = np.concatenate(indptr)
-    return sparse.csr_array((data, indices, rows), shape=(len(rows) - 1, len(number)))
+    rows = [sparse.csr_array((0, len(number)))]
+    for counts, keys in parts:
+        column = np.array([number[key] for key in keys], dtype=np.int32)
+        shape = (counts.shape[0], len(number))
+        found = (counts.data, column[counts.indices], counts.indptr)
+        rows.append(sparse.csr_array(found, shape=shape))
+    return sparse.csr_array(sparse.vstack(rows, format="csr", dtype=np.float64))
 
 
 def _registers(dataset: Dataset) -> tuple[tuple[str, ...], Ints]:
@@ -256,39 +251,32 @@ _LEXICON_LIMIT = 400_000
 _MAX_TABLE = 2_000_000
 
 
-class Csr(NamedTuple):
-    """A count matrix: the parts of a CSR matrix, column numbers ascending within a row."""
+class Keyed(NamedTuple):
+    """Counts, sparse (n, len(keys)) with ascending columns, and the sorted keys of these."""
 
-    indptr: npt.NDArray[np.int64]
-    indices: Codes
-    values: Codes
+    counts: sparse.csr_array
+    keys: list[str]
 
 
 @dataclass(frozen=True)
 class Block:
-    """The counts of n texts and the keys of their columns, each sorted.
+    """The counts of n texts.
 
     Attributes:
-        words: Shape (n, len(lemmas)).
-        pos: Shape (n, len(pairs)).
-        endings: Shape (n, len(ending_keys)).
+        words: By lemma.
+        pos: By POS bigram.
+        endings: By ending.
         scripts: Shape (n, 5): characters of each of `SCRIPTS`.
         lengths: Shape (n,): characters after normalisation.
-        lemmas: Lemma of each column of ``words``.
-        pairs: POS bigram of each column of ``pos``.
-        ending_keys: Ending of each column of ``endings``.
-        spellings: (column of ``words``, base form, occurrences) of every base form.
+        spellings: Lemma, base form and occurrences of every base form.
     """
 
-    words: Csr
-    pos: Csr
-    endings: Csr
+    words: Keyed
+    pos: Keyed
+    endings: Keyed
     scripts: Codes
     lengths: Codes
-    lemmas: list[str]
-    pairs: list[str]
-    ending_keys: list[str]
-    spellings: list[tuple[int, str, int]]
+    spellings: list[tuple[str, str, int]]
 
 
 class Lexicon(dict[str, int]):
@@ -353,23 +341,19 @@ def count_block(texts: Sequence[str | None], lexicon: Lexicon) -> Block:
     morphemes = [lexicon.morphemes[number] for number in seen]
     table = _Table(morphemes)
     row = np.repeat(np.arange(len(texts)), np.diff(stops, prepend=0))
-    words, lemmas = _counted(
-        row, table.lemma[tokens], len(texts), len(table.lemmas), table.lemmas.__getitem__
-    )
-    pos, pairs = _pos_pairs(table, tokens, row, stops)
-    ends_csr, ending_keys = _endings(table, tokens, row, len(texts))
-    times = np.bincount(tokens, minlength=len(morphemes))
+    spellings = Counter[tuple[str, str]]()
+    times = np.bincount(tokens, minlength=len(morphemes)).tolist()
+    for morpheme, count in zip(morphemes, times, strict=True):
+        spellings[morpheme.lemma, morpheme.orth_base] += count
     lengths = np.array([len(text) for text in clean], dtype=np.int32)
+    lemmas = table.lemmas
     return Block(
-        words=words,
-        pos=pos,
-        endings=ends_csr,
+        words=_counted(row, table.lemma[tokens], len(texts), len(lemmas), lemmas.__getitem__),
+        pos=_pos_pairs(table, tokens, row, stops),
+        endings=_endings(table, tokens, row, len(texts)),
         scripts=_scripts("".join(clean), lengths),
         lengths=lengths,
-        lemmas=lemmas,
-        pairs=pairs,
-        ending_keys=ending_keys,
-        spellings=_spellings(table, times),
+        spellings=[(lemma, base, count) for (lemma, base), count in spellings.items()],
     )
 
 
@@ -401,7 +385,7 @@ def _counted(
     n: int,
     size: int,
     name: Callable[[int], str],
-) -> tuple[Csr, list[str]]:
+) -> Keyed:
     """Counts the pairs (row, key) and names the keys that occur, in the order of their names.
 
     Args:
@@ -414,16 +398,11 @@ def _counted(
     keys, column = _compact(key, size)
     labels = [name(int(k)) for k in keys]
     order = sorted(range(len(labels)), key=labels.__getitem__)
-    place = np.empty(len(labels), dtype=np.int64)
-    place[order] = np.arange(len(labels))
-    width = max(1, len(labels))
-    cells = row * width + place[column]
-    if n * width < 2**31:
-        cells = cells.astype(np.int32)  # Sorts twice as fast.
-    cells, values = np.unique(cells, return_counts=True)
-    indptr = np.searchsorted(cells, np.arange(n + 1) * width)
-    csr = Csr(indptr, (cells % width).astype(np.int32), values.astype(np.int32))
-    return csr, [labels[i] for i in order]
+    place = np.argsort(np.array(order, dtype=np.int64))
+    ones = np.ones(len(row), dtype=np.int32)
+    # Of equal cells it makes a sum.
+    counts = sparse.csr_array((ones, (row, place[column])), shape=(n, len(labels)))
+    return Keyed(counts, [labels[i] for i in order])
 
 
 def _compact(
@@ -444,7 +423,7 @@ def _pos_pairs(
     tokens: npt.NDArray[np.int64],
     row: npt.NDArray[np.int64],
     stops: npt.NDArray[np.int64],
-) -> tuple[Csr, list[str]]:
+) -> Keyed:
     """Bigrams of parts of speech; a text of k morphemes has k + 1, borders included."""
     border = len(table.tags)
     width, n = border + 1, len(stops)
@@ -462,7 +441,7 @@ def _pos_pairs(
 
 def _endings(
     table: _Table, tokens: npt.NDArray[np.int64], row: npt.NDArray[np.int64], n: int
-) -> tuple[Csr, list[str]]:
+) -> Keyed:
     """How each sentence ends: its last two particles or auxiliaries in base form.
 
     A sentence that ends in anything else gives that part of speech: 名詞 for 体言止め.
@@ -513,14 +492,6 @@ def _scripts(text: str, lengths: Codes) -> Codes:
     cell = np.repeat(np.arange(len(lengths)) * width, lengths) + script
     counts = np.bincount(cell, minlength=len(lengths) * width).reshape(-1, width)
     return counts[:, 1:].astype(np.int32)
-
-
-def _spellings(table: _Table, times: npt.NDArray[np.int64]) -> list[tuple[int, str, int]]:
-    found: dict[tuple[int, int], int] = {}
-    pairs = zip(table.lemma.tolist(), table.base.tolist(), strict=True)
-    for pair, count in zip(pairs, times.tolist(), strict=True):
-        found[pair] = found.get(pair, 0) + count
-    return [(lemma, table.bases[base], count) for (lemma, base), count in sorted(found.items())]
 
 
 # Cuts texts into blocks and counts them, here or in joblib's worker processes.

@@ -26,7 +26,6 @@ from japagen.alignment.strata import Strata
 from japagen.data.dataset import Dataset
 from japagen.data.summary import Change, Diagnostics, EffectiveSize, LabelPrior
 from japagen.japanese.morphology import Tagger
-from japagen.reasons import Sentence, as_dict
 
 
 def effective_size(weights: Floats, members: dict[str, Floats]) -> EffectiveSize:
@@ -57,12 +56,11 @@ def diagnose(
             them; those of unlabelled texts come last, or not at all.
     """
     strata, prior, texts = material.strata, material.prior, material.texts
-    after = weights[1]
-    members = {
-        name: after[np.flatnonzero(strata.synthetic == k)] for k, name in enumerate(strata.names)
-    }
+    after, names = weights[1], enumerate(strata.names)
+    members = {name: after[strata.synthetic == k] for k, name in names}
     distances = [_label_distance(strata, prior, w) for w in weights]
-    tempered = {} if solution is None else _tempered(strata, solution)
+    factors = () if solution is None else zip(strata.names, solution.temper, strict=True)
+    tempered = {name: float(factor) for name, factor in factors if factor < 1}
     notes = _notes(texts, strata, prior, solution, tempered)
     found = Diagnostics(
         effective_sample_size=effective_size(after, members),
@@ -70,8 +68,7 @@ def diagnose(
         two_sample_auc=Change(None, None),
         tolerance=None if solution is None else solution.tolerance,
         tempered=tempered,
-        notes=tuple(map(str, notes)),
-        note_reasons=tuple(map(as_dict, notes)),
+        notes=notes,
     )
     if texts is None:
         return found
@@ -105,27 +102,21 @@ def _with_texts(
     auc = Change(
         *(two_sample_auc(*features, w, goal, np.random.default_rng(seed)) for w in weights)
     )
+    discrepancy = None
+    if vectors is not None:
+        source, target = vectors
+        rng = np.random.default_rng(seed)
+        discrepancy = mean_discrepancies(source, target, weights, goal[: len(target)], rng)
     over, under = word_shifts(*words, weights, goal, texts.vocabulary.readable_words())
     return replace(
         found,
         word_divergence=words_js,
         pos_divergence=pos_js,
-        mean_discrepancy=_discrepancy(vectors, weights, goal, seed),
+        mean_discrepancy=None if discrepancy is None else Change(*discrepancy),
         two_sample_auc=auc,
         overused=over,
         underused=under,
     )
-
-
-def _discrepancy(
-    vectors: tuple[Floats, Floats] | None, weights: tuple[Floats, Floats], goal: Floats, seed: int
-) -> Change | None:
-    if vectors is None:
-        return None
-    source, target = vectors
-    rng = np.random.default_rng(seed)
-    found = mean_discrepancies(source, target, weights, goal[: len(target)], rng)
-    return None if found is None else Change(*found)
 
 
 def _full_shares(strata: Strata, prior: LabelPrior, base: Floats) -> Floats:
@@ -149,14 +140,6 @@ def _label_distance(strata: Strata, prior: LabelPrior, weights: Floats) -> float
     return float(np.abs(shares - goal).sum() / 2)
 
 
-def _tempered(strata: Strata, solution: Balance) -> dict[str, float]:
-    return {
-        name: float(factor)
-        for name, factor in zip(strata.names, solution.temper, strict=True)
-        if factor < 1
-    }
-
-
 def _notes(
     texts: AlignedTexts | None,
     strata: Strata,
@@ -166,16 +149,16 @@ def _notes(
 ) -> tuple[str, ...]:
     notes: list[str] = []
     if texts is None:
-        notes.append(Sentence.of("no_texts"))
+        notes.append("There are no target texts, so words are neither matched nor compared.")
     counts = np.bincount(strata.synthetic, minlength=len(strata.names))
     expected = prior.probabilities or {}
     for name, count in zip(strata.names, counts, strict=True):
         if len(strata.synthetic) and not count and expected.get(name, 1.0) > 0:
-            notes.append(Sentence.of("absent_label", label=name))
+            notes.append(f"Synthetic has no text of '{name}': no weight can make up for that.")
     if solution is not None and solution.has_tolerance and solution.tolerance is None:
-        notes.append(Sentence.of("no_tolerance"))
+        notes.append("Even the loosest match broke the floor or could not be met.")
     if tempered:
-        notes.append(Sentence.of("tempered", labels=", ".join(tempered)))
+        notes.append(f"Weights were tempered to keep the floor in: {', '.join(tempered)}.")
     return tuple(notes)
 
 

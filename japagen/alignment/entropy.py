@@ -74,19 +74,25 @@ def balance(problem: Problem, floor: float) -> Balance:
         problem: Rows, strata and moments.
         floor: Least effective share within each stratum, 0 to 1.
     """
-    rows = [np.flatnonzero(problem.strata == k) for k in range(len(problem.shares))]
-    live = [k for k in range(len(rows)) if len(rows[k]) and problem.shares[k] > 0]
-    dual = Dual(problem, rows, live)
+    rows = rows_of(problem.strata, problem.shares)
+    dual = Dual(problem, rows)
     log_base = np.log(np.maximum(problem.base, 1e-300))
-    weighted = [rows[k] if k in live else np.empty(0, dtype=np.int64) for k in range(len(rows))]
 
     def attempt(tolerance: float, start: Floats | None) -> tuple[Floats, Floats, bool]:
         found, scores, feasible = dual.solve(tolerance, start)
-        return found, scores, feasible and keeps_floor(log_base, scores, weighted, floor)
+        return found, scores, feasible and keeps_floor(log_base, scores, rows, floor)
 
     scores, tolerance = _tightest(attempt)
-    kept, temper = tempered(log_base, scores, weighted, floor)
+    kept, temper = tempered(log_base, scores, rows, floor)
     return Balance(kept, temper, tolerance, has_tolerance=True)
+
+
+def rows_of(strata: Ints, shares: Floats) -> list[Ints]:
+    """The rows of each stratum; none where it has no share, whatever they look like."""
+    return [
+        np.flatnonzero(strata == k) if share > 0 else np.empty(0, np.int64)
+        for k, share in enumerate(shares)
+    ]
 
 
 def _tightest(
@@ -204,12 +210,12 @@ class Dual:
 
     Args:
         problem: Rows, strata and moments.
-        rows: The rows of each stratum.
-        live: The strata that have rows and a share.
+        rows: The rows of each stratum, as of `rows_of`.
     """
 
-    def __init__(self, problem: Problem, rows: Sequence[Ints], live: Sequence[int]) -> None:
-        self._problem, self._where, self._live = problem, rows, live
+    def __init__(self, problem: Problem, rows: Sequence[Ints]) -> None:
+        self._problem, self._where = problem, rows
+        live = self._live = [k for k, mine in enumerate(rows) if len(mine)]
         self._log_base = np.log(np.maximum(problem.base, 1e-300))
         sampled = _sample(rows, len(problem.strata))
         self._is_sample = sampled is not rows

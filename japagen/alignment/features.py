@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -30,7 +29,6 @@ from japagen.alignment.counting import (
 )
 from japagen.data.dataset import Dataset
 from japagen.japanese.morphology import Tagger
-from japagen.japanese.normalization import normalize
 
 # Enough for what a few hundred target texts can tell apart; more only adds noise and time.
 MAX_WORDS, MAX_POS, MAX_ENDINGS = 400, 150, 40
@@ -196,37 +194,6 @@ def _pair_block(first: Counts, second: Counts) -> Floats:
     overlap = both / np.maximum(a.sum(axis=1) + b.sum(axis=1) - both, 1.0)
     ratio = np.log((second.lengths + 1.0) / (first.lengths + 1.0))
     return np.stack([overlap, np.clip(ratio, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT)], axis=1)
-
-
-# Xie et al. use 10,000; a power of two hashes evenly.
-_BUCKETS = 2**14
-
-
-class NGrams:
-    """Hashed words and pairs of words of several lists of texts.
-
-    Args:
-        parts: The lists of texts.
-        tagger: The morphological analyser.
-    """
-
-    def __init__(self, parts: Sequence[Sequence[str]], tagger: Tagger) -> None:
-        self._parts = parts
-        self._tagger = tagger
-
-    @cached_property
-    def counts(self) -> list[sparse.csr_array]:
-        """One sparse (n, buckets) matrix a list of texts: lemmas, 1 and 2 at a time."""
-        from sklearn.feature_extraction.text import HashingVectorizer
-
-        vectorizer = HashingVectorizer(
-            analyzer=self._tokens, n_features=_BUCKETS, alternate_sign=False, norm=None
-        )
-        return [sparse.csr_array(vectorizer.transform(texts)) for texts in self._parts]
-
-    def _tokens(self, text: str) -> list[str]:
-        words = [m.lemma for m in self._tagger.tokenize(normalize(text))]
-        return words + [f"{a} {b}" for a, b in pairwise(words)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import numpy as np
 from japagen.alignment.counting import Floats, Ints
 from japagen.data.summary import LabelPrior
 from japagen.errors import JapagenError, nearest
-from japagen.reasons import Sentence
 
 MODES = ("auto", "gold", "uniform")
 # Counts within this share of their mean (or within one) are taken for equal by design.
@@ -61,20 +60,28 @@ def label_prior(mode: str | Mapping[str, float], names: Sequence[str], counts: I
         return _given(mode, names)
     if mode == "uniform":
         shares = np.full(len(names), 1.0 / max(1, len(names)))
-        return LabelPrior(_named(names, shares), "uniform", Sentence.of("uniform"))
+        return LabelPrior(_named(names, shares), "uniform", "Every label as often, as asked.")
     if mode == "gold":
         if not counts.sum():
             raise JapagenError(
                 "The label prior 'gold' needs gold texts, found none.",
                 "Give the shares as a mapping, or use 'uniform'.",
             )
-        why = Sentence.of("gold_asked", n=int(counts.sum()))
+        why = f"Gold's own shares of {int(counts.sum())} texts, as asked."
     elif not counts.sum() or is_design(counts):
-        why = Sentence.of("kept_design" if counts.sum() else "kept_no_gold")
+        why = "There is no gold: synthetic shares are left as they are."
+        if counts.sum():
+            why = (
+                "Gold's counts are equal by design and say nothing about how often labels occur: "
+                "synthetic shares are left as they are."
+            )
         return LabelPrior(None, "unchanged", why)
     else:
         shown = ", ".join(f"{n} {c}" for n, c in zip(names, counts, strict=True))
-        why = Sentence.of("unequal", counts=shown)
+        why = (
+            f"Gold's counts ({shown}) are too unequal for a design, so gold is taken for a random "
+            "sample of the target; give a mapping if it is not."
+        )
     return LabelPrior(_named(names, counts / counts.sum()), "gold", why)
 
 
@@ -93,15 +100,15 @@ def label_rates(mode: str | Mapping[str, float], tags: Sequence[str], gold: Floa
     if not isinstance(mode, str):
         _refuse_missing(mode, tags)
         rates = {tag: float(mode[tag]) for tag in tags}
-        return LabelPrior(rates, "given", Sentence.of("rates_given"))
+        return LabelPrior(rates, "given", "Rates given by the user.")
     counts = gold.sum(axis=0).astype(np.int64)
     if mode == "uniform":
-        why = Sentence.of("rates_undefined", mode=mode)
+        why = f"'{mode}' is not defined for lists of labels: their rates are left as they are."
         return LabelPrior(None, "unchanged", why)
     if not len(gold) or (mode == "auto" and is_design(counts)):
-        why = Sentence.of("rates_design")
+        why = "Gold's counts are equal by design or absent: label rates are left as they are."
         return LabelPrior(None, "unchanged", why)
-    why = Sentence.of("rates_gold", n=len(gold))
+    why = f"Each label's rate among {len(gold)} gold texts."
     return LabelPrior(_named(tags, counts / len(gold)), "gold", why)
 
 
@@ -122,7 +129,7 @@ def _given(mapping: Mapping[str, float], names: Sequence[str]) -> LabelPrior:
         )
     _refuse_missing(mapping, names)
     shares = {n: float(mapping[n]) / total for n in names}
-    return LabelPrior(shares, "given", Sentence.of("given"))
+    return LabelPrior(shares, "given", "Shares given by the user.")
 
 
 def _refuse_missing(mapping: Mapping[str, float], names: Sequence[str]) -> None:

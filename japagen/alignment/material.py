@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from japagen.alignment.counting import Floats, Ints
-from japagen.alignment.features import AlignedTexts, NGrams
+from japagen.alignment.entropy import rows_of
+from japagen.alignment.features import AlignedTexts
 from japagen.alignment.strata import Strata
 from japagen.data.summary import LabelPrior
 
@@ -21,7 +22,6 @@ class Material:
         positions: Shape (n,): where each row stands in the synthetic dataset.
         texts: Counts and features of synthetic (n), gold (m) and unlabelled (u) texts; None
             without target texts or rows.
-        ngrams: Hashed n-grams of synthetic, and of gold and unlabelled together.
         strata: Labels of synthetic and gold.
         prior: The target's label shares.
         shares: Shape (K,): share of each stratum to reach.
@@ -31,7 +31,6 @@ class Material:
 
     positions: Ints
     texts: AlignedTexts | None
-    ngrams: NGrams
     strata: Strata
     prior: LabelPrior
     shares: Floats
@@ -40,11 +39,8 @@ class Material:
 
     @cached_property
     def rows(self) -> list[Ints]:
-        """The rows of each stratum; none where it has no share, whatever they look like."""
-        return [
-            np.flatnonzero(self.strata.synthetic == k) if share > 0 else np.empty(0, np.int64)
-            for k, share in enumerate(self.shares)
-        ]
+        """The rows of each stratum, as of `rows_of`."""
+        return rows_of(self.strata.synthetic, self.shares)
 
     @property
     def lengths(self) -> list[Floats]:

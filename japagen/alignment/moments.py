@@ -26,27 +26,14 @@ class Target:
     Attributes:
         gold: Sparse (m, p): features of gold.
         unlabelled: Sparse (u, p): features of unlabelled text.
-        gold_weights: Shape (m,): weight of each gold text after its labels are brought to the
-            target shares; sums to 1, or all 0 where gold cannot stand for the target as a whole.
-        effective_gold: Effective number of gold texts under these weights.
+        weights: Shape (m + u,): weight of each gold text after its labels are brought to the target
+            shares, all 0 where gold cannot stand for the target as a whole, and 1 for each
+            unlabelled one. Those of gold sum to their effective number.
     """
 
     gold: sparse.csr_array
     unlabelled: sparse.csr_array
-    gold_weights: Floats
-    effective_gold: float
-
-    @property
-    def weights(self) -> Floats:
-        """Shape (m + u,): weight of each gold and unlabelled text, the sum is their size."""
-        return np.concatenate(
-            [self.gold_weights * self.effective_gold, np.ones(self.unlabelled.shape[0])]
-        )
-
-    @property
-    def size(self) -> float:
-        """Effective number of target texts."""
-        return self.effective_gold + float(self.unlabelled.shape[0])
+    weights: Floats
 
 
 def target_shares(strata: Strata, prior: LabelPrior, base: Floats) -> Floats:
@@ -87,7 +74,8 @@ def build_target(
     if len(weights) and not np.any((shares > 0) & (counts == 0)):
         weights = (shares / np.maximum(counts, 1))[strata.gold]
     effective = float(weights.sum()) ** 2 / max(float((weights**2).sum()), 1e-300)
-    return Target(gold, unlabelled, weights / max(float(weights.sum()), 1e-300), effective)
+    weights = weights / max(float(weights.sum()), 1e-300) * effective
+    return Target(gold, unlabelled, np.concatenate([weights, np.ones(unlabelled.shape[0])]))
 
 
 def build_problem(
@@ -119,7 +107,7 @@ def build_problem(
             mine = source[np.flatnonzero(strata.synthetic == k)]
             within.append((k, _moments(rows, np.ones(rows.shape[0]), mine)))
     marginal = None
-    if target.size >= _MIN_WITHIN:
+    if target.weights.sum() >= _MIN_WITHIN - 1e-9:
         marginal = _moments(together, target.weights, source)
     slack = universal_slack(groups)
     return Problem(source, slack, strata.synthetic, shares, base, marginal, tuple(within))

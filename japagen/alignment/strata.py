@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -28,18 +28,18 @@ class Strata:
         names: Name of each stratum, sorted for classes.
         synthetic: Shape (n,): stratum of each synthetic row.
         gold: Shape (m,): stratum of each gold row.
-        tags: For lists, the labels; empty otherwise.
-        synthetic_tags: Shape (n, len(tags)): 1 where a synthetic row has the label.
-        gold_tags: Shape (m, len(tags)): the same for gold.
+        tags: For lists, the labels.
+        synthetic_tags: For lists, shape (n, len(tags)): 1 where a synthetic row has the label.
+        gold_tags: For lists, shape (m, len(tags)): the same for gold.
     """
 
     kind: LabelKind
     names: tuple[str, ...]
     synthetic: Ints
     gold: Ints
-    tags: tuple[str, ...]
-    synthetic_tags: Floats
-    gold_tags: Floats
+    tags: tuple[str, ...] = ()
+    synthetic_tags: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    gold_tags: Floats = field(default_factory=lambda: np.empty((0, 0)))
 
     @property
     def label_groups(self) -> list[int]:
@@ -92,12 +92,7 @@ def _classes(synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | Non
     for part, labels in zip(coded, (asked, wanted), strict=True):
         place = np.array([names.index(label) for label in labels], dtype=np.int64)
         codes.append(place[part.indices.to_numpy()])
-    return _strata("class", names, *codes)
-
-
-def _strata(kind: LabelKind, names: tuple[str, ...], synthetic: Ints, gold: Ints) -> Strata:
-    none = (np.empty((len(synthetic), 0)), np.empty((len(gold), 0)))
-    return Strata(kind, names, synthetic, gold, (), *none)
+    return Strata("class", names, codes[0], codes[1])
 
 
 def _kind(synthetic: Dataset, gold: Dataset) -> LabelKind:
@@ -157,7 +152,7 @@ def _binned(asked: Sequence[float], wanted: Sequence[float]) -> Strata:
     bounds = ["-∞", *(f"{edge:g}" for edge in edges), "∞"]
     names = tuple(f"{a} to {b}" for a, b in pairwise(bounds))
     codes = [np.searchsorted(edges, np.array(v, float), side="right") for v in (asked, wanted)]
-    return _strata("number", names, *(c.astype(np.int64) for c in codes))
+    return Strata("number", names, codes[0].astype(np.int64), codes[1].astype(np.int64))
 
 
 def _tagged(

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 
 from japagen.alignment.counting import Ints, Mask, Progress
 from japagen.alignment.diagnostics import diagnose
-from japagen.alignment.features import AlignedTexts, FeatureSpace, NGrams
+from japagen.alignment.features import AlignedTexts, FeatureSpace
 from japagen.alignment.label_prior import check_mode, label_rates
 from japagen.alignment.label_prior import label_prior as find_prior
 from japagen.alignment.material import Material
@@ -24,7 +24,6 @@ from japagen.data.registry import METHODS
 from japagen.data.summary import AlignmentSummary, Diagnostics, LabelPrior
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger, default_tagger
-from japagen.reasons import Sentence
 
 Floats = npt.NDArray[np.float64]
 # A row whose label is not trusted at all still needs a tilt that can be divided by.
@@ -99,7 +98,7 @@ def align_datasets(
         method: A name of `METHODS`, such as "entropy", "labels" (their shares alone), or
             "none" for weights of 1.
         floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
-        seed: Of everything random: bootstraps, folds, directions.
+        seed: Of everything random: bootstraps and folds.
         tagger: Morphological analyser; the default one if None.
         vectors: Encoder vectors (gold, synthetic) or (gold, synthetic, unlabelled), each of
             shape (rows, d) in the rows' order.
@@ -173,8 +172,7 @@ def prepare(
     base = _base(np.array(source.column("weight_label"), dtype=np.float64), strata)
     shares = target_shares(strata, prior, base)
     texts = AlignedTexts.of(source, target, more, tagger, workers=workers, progress=progress)
-    ngrams = NGrams((source.joined_texts, target.joined_texts + more.joined_texts), tagger)
-    return Material(positions, texts, ngrams, strata, prior, shares, base, seed)
+    return Material(positions, texts, strata, prior, shares, base, seed)
 
 
 def _check(
@@ -212,7 +210,7 @@ def _sorted(dataset: Dataset | None) -> Dataset:
 
 def _find_prior(mode: str | Mapping[str, float], strata: Strata) -> LabelPrior:
     if not len(strata.synthetic):
-        return LabelPrior(None, "unchanged", Sentence.of("no_rows"))
+        return LabelPrior(None, "unchanged", "There are no synthetic rows to weight.")
     if strata.kind == "list":
         return label_rates(mode, strata.tags, strata.gold_tags)
     if strata.kind == "number" and not isinstance(mode, str):

@@ -309,12 +309,8 @@ def review(
     as_json: Json = False,
 ) -> None:
     """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
-    from japagen.pipeline.review import (
-        open_review,
-        serve_review,
-        take_annotations,
-        write_gold,
-    )
+    from japagen.data.annotation import read_annotations
+    from japagen.pipeline.review import open_review, serve_review, write_gold
 
     with open_review(
         run_path,
@@ -328,7 +324,7 @@ def review(
             terminal.say(f"wrote {gold}: {count} texts")
             return
         if answers is not None:
-            counts = take_annotations(session, answers)
+            counts = session.take_all(read_annotations(answers))
             terminal.say(
                 f"{counts['taken']} answers taken, {counts['unknown']} not of this run",
                 terminal.err,

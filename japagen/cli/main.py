@@ -9,15 +9,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Group
+from rich.table import Table
+from typer import rich_utils
 
 import japagen
 from japagen.cli import terminal
 from japagen.cli.terminal import app
 from japagen.config.sections import ALLOWED_VARIABLES, TRUST_VARIABLE
 from japagen.errors import JapagenError
+from japagen.i18n import localized, user_language
 
 # Importing the commands registers them, in the order in which help lists them: a newcomer's.
 # isort: off
@@ -125,10 +129,41 @@ def _options(
         os.environ[TRUST_VARIABLE] = "1"
 
 
+class _FoldingTable(Table):
+    """A table of help that folds Japanese, which has no spaces to break at, and cuts nothing."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*cells, **options)
+        for column in self.columns:
+            column.overflow = "fold"
+
+
+def _prepare_help_pages() -> None:
+    for name in ("ARGUMENTS", "OPTIONS", "COMMANDS"):
+        title = f"{name}_PANEL_TITLE"
+        setattr(rich_utils, title, localized(getattr(rich_utils, title)))
+    # Columns would make tables of their own, which cut.
+    folding = {"Table": _FoldingTable, "Columns": lambda cells: Group(*cells)}
+    for name, value in folding.items():
+        setattr(rich_utils, name, value)
+
+
+def translate_help(command: Any) -> Any:
+    """Has a command, and those below it, explain themselves in the user's language."""
+    for explained in (command, *command.params):
+        if getattr(explained, "help", None):
+            explained.help = localized(explained.help)
+    for below in getattr(command, "commands", {}).values():
+        translate_help(below)
+    return command
+
+
 def main() -> None:
     """Runs the command line; see `exit_codes` for how it ends."""
     # Japanese must come out right whatever the locale says.
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     with exit_codes():
-        app()
+        if user_language() == "ja":
+            _prepare_help_pages()
+        translate_help(typer.main.get_command(app))()

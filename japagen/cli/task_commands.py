@@ -19,7 +19,7 @@ from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import write_text
 from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
-from japagen.i18n import Language, user_language
+from japagen.i18n import Language, localized, user_language
 
 
 @app.command()
@@ -196,40 +196,30 @@ generation:
 
 seed: 0
 """
-_COMMENTS: dict[Language, dict[str, str]] = {
-    "en": {
-        "about": """\
+
+
+def _comments(name: str, language: Language) -> dict[str, str]:
+    about = f"""\
 # {name}: a japagen task. Run it with: japagen run {name}.yaml
 # It runs as it is, from the label descriptions alone; better descriptions and a few labelled
-# texts make it good.""",
-        "texts": """\
+# texts make it good."""
+    texts = """\
 # What the texts are, what one of them is called, and where they come from (in Japanese; prompts
-# use them).""",
-        "described": """\
+# use them)."""
+    described = """\
 # Each label with a Japanese description of what belongs to it; phrases with 、 between are best:
-# 請求額、明細、支払い方法""",
-        "gold": """\
+# 請求額、明細、支払い方法"""
+    gold = f"""\
 # Fill in {name}_gold.csv (16 texts per label is a good start), then remove the # below. Some of
-# it is held out to score on, unless you give a test file of its own.""",
-        "registers": "# Shares of polite, plain, casual and honorific, or from_gold.",
-    },
-    "ja": {
-        "about": """\
-# japagen の課題「{name}」。実行するには: japagen run {name}.yaml
-# このままでも、ラベルの説明だけで動きます。説明を詳しくし、ラベル付きのテキストを少し加えると
-# 良くなります。""",
-        "texts": "# テキストの内容、1件の呼び名、使われる場面（プロンプトに使います）",
-        "described": """\
-# ラベルと、その説明。「請求額、明細、支払い方法」のように、語句を「、」で区切って書くのが
-# 効果的です。""",
-        "gold": """\
-# {name}_gold.csv に正解データを書き込み（ラベルごとに 16 件ほどが目安）、次の行の # を
-# 外してください。評価用のファイル（test）がなければ、一部を評価に回します。""",
-        "registers": """\
-# 文体の割合: polite（です・ます）、plain（常体）、casual（くだけた口調）、honorific（敬語）。
-# from_gold にすると、正解データに合わせます。""",
-    },
-}
+# it is held out to score on, unless you give a test file of its own."""
+    registers = "# Shares of polite, plain, casual and honorific, or from_gold."
+    return {
+        "about": localized(about, language),
+        "texts": localized(texts, language),
+        "described": localized(described, language),
+        "gold": localized(gold, language),
+        "registers": localized(registers, language),
+    }
 
 
 def write_task(
@@ -251,9 +241,8 @@ def write_task(
     """
     names = [label.strip() for label in labels if label.strip()]
     lines = to_yaml(dict.fromkeys(names, ""))
-    comments = {key: text.format(name=name) for key, text in _COMMENTS[language].items()}
     indented = "\n".join(f"  {line}" for line in lines.splitlines())
-    text = _TASK.format(name=name, labels=indented, **comments)
+    text = _TASK.format(name=name, labels=indented, **_comments(name, language))
     where = f"the task '{name}'"
     Task.parse(parse_yaml(text, where), where)
     gold = io.StringIO()

@@ -30,7 +30,13 @@ from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 
 if TYPE_CHECKING:
-    from japagen.data.summary import AlignmentSummary, Arm, RunSummary, ScoreSummary
+    from japagen.data.summary import (
+        AlignmentSummary,
+        ModelScores,
+        RunSummary,
+        ScoreSummary,
+        WordShift,
+    )
     from japagen.reporting.text import Words
 
 T = TypeVar("T")
@@ -207,7 +213,7 @@ def print_summary(path: Path, summary: RunSummary) -> None:
         _print_scores(summary, scores, words)
     _print_mix(summary, words)
     for alarm in summary.diversity.alarms if summary.diversity else ():
-        say(f"diversity alarm: {alarm_text(alarm, Words('en'))}")
+        say(f"diversity alarm: {alarm_text(alarm, words)}")
     say(f"report: {path / 'report.html'}")
 
 
@@ -246,10 +252,10 @@ def _print_scores(summary: RunSummary, scores: ScoreSummary, words: Words) -> No
         say(f"Only {scores.n} texts to score on: the scores say little. Give a test file.")
 
 
-def _figures(arm: Arm | None, names: Sequence[str]) -> str:
-    if arm is None:
+def _figures(scores: ModelScores | None, names: Sequence[str]) -> str:
+    if scores is None:
         return "not measured"
-    return ", ".join(f"{_metric(name)} {arm.score(name):.3f}" for name in names)
+    return ", ".join(f"{_metric(name)} {scores.score(name):.3f}" for name in names)
 
 
 def _metric(name: str) -> str:
@@ -263,7 +269,7 @@ def _print_sources(summary: RunSummary, words: Words) -> None:
     for source in summary.sources if summary.files else ():
         say(
             f"source {source.name}: {source.kept} of {source.texts} texts kept, "
-            f"share of the loss {source.value.share:.2f}, worth in gold texts per label: "
+            f"share of the training loss {source.value.share:.2f}, worth in gold texts per label: "
             f"{worth_text(source.value, words)}"
         )
 
@@ -272,7 +278,7 @@ def _print_mix(summary: RunSummary, words: Words) -> None:
     mix, pseudo = summary.mix, summary.pseudo_labels
     if pseudo:
         why = words.name("pseudo", pseudo.reason)
-        say(f"unlabelled texts learnt from: {pseudo.texts}. {why}")
+        say(f"unlabelled texts used for training: {pseudo.texts}. {why}")
     if not mix:
         return
     why = words.name("mix", mix.reason)
@@ -298,7 +304,7 @@ def print_alignment(found: AlignmentSummary) -> None:
 
     words, prior, diagnostics = Words(user_language()), found.prior, found.diagnostics
     say(f"method: {words.name('method', found.method)}")
-    say(f"label prior: {prior.how} ({words.reason(prior.why, prior.reason)})")
+    say(f"label prior: {prior.how} ({prior.why})")
     for note in notes(diagnostics, words):
         say(f"note: {note}")
     rows = distance_rows(diagnostics, words)
@@ -306,12 +312,14 @@ def print_alignment(found: AlignmentSummary) -> None:
     size = diagnostics.effective_sample_size
     shares = ", ".join(f"{label} {share:.0%}" for label, share in size.per_label.items())
     say(f"effective sample size: {size.rows:,.0f} rows, {size.share:.0%} ({shares})")
-    for name, shifts in (
-        ("overused", diagnostics.overused),
-        ("underused", diagnostics.underused),
-    ):
-        if shifts:
-            say(f"{name} before weighting: {'、'.join(shift.word for shift in shifts)}")
+    if diagnostics.overused:
+        say(f"overused before weighting: {_joined(diagnostics.overused)}")
+    if diagnostics.underused:
+        say(f"underused before weighting: {_joined(diagnostics.underused)}")
+
+
+def _joined(shifts: Iterable[WordShift]) -> str:
+    return "、".join(shift.word for shift in shifts)
 
 
 def register_cells(text: str, report: Any) -> list[str]:

@@ -116,7 +116,7 @@ class SourceEntry(Section):
 
 def _distinct(sources: tuple[SourceEntry, ...]) -> tuple[SourceEntry, ...]:
     if not sources:
-        raise ValueError("name at least one source, or leave the key out for the generator alone")
+        raise ValueError("name at least one source, or leave the key out to use only the generator")
     names = [source.name for source in sources]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -124,7 +124,7 @@ def _distinct(sources: tuple[SourceEntry, ...]) -> tuple[SourceEntry, ...]:
     own = [source.name for source in sources if source.generator]
     if len(own) > 1:
         raise ValueError(
-            f"the generator of the task can be one source alone, found {' and '.join(own)}"
+            f"the generator of the task can be only one source, found {' and '.join(own)}"
         )
     return sources
 
@@ -243,8 +243,7 @@ class Curation(Section):
         label_confidence: Least probability of a text's label, unless all are kept.
         personal_data: What to do with names, numbers, addresses and the like in synthetic
             text: ``flag`` counts them for the report, ``mask`` puts 〔電話番号〕 in their place,
-            ``replace`` a fake that is the same throughout, ``reject`` rejects the text,
-            ``ignore`` does not look.
+            ``reject`` rejects the text, ``ignore`` does not look.
         naturalness: Signs of unnatural writing that a text may have.
         filters: Filters of plug-ins to apply, by name, each with its parameters, as in
             ``{shouting: {most: 2}}`` (docs/extending.md). The plug-in's version is filled in.
@@ -266,7 +265,7 @@ class Curation(Section):
     rewrite_attempts: Annotated[int, Field(ge=0, le=8)] = 1
     label_miss: Literal["relabel", "reject", "keep"] = "relabel"
     label_confidence: Share = 0.5
-    personal_data: Literal["flag", "mask", "replace", "reject", "ignore"] = "flag"
+    personal_data: Literal["flag", "mask", "reject", "ignore"] = "flag"
     naturalness: Naturalness = Naturalness()
     filters: Annotated[dict[str, dict[str, Any]], AfterValidator(_plugged_in)] = {}
 

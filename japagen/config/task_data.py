@@ -275,7 +275,7 @@ def _check_counts(task: Task, gold: Dataset) -> None:
             f"Expected at least {_LEAST_GOLD} gold texts of every label to learn from, "
             f"found {found}.",
             "Add gold for these labels, lower evaluation.test_share, or remove `gold` from the "
-            "task to work from descriptions alone.",
+            "task to work only from descriptions.",
         )
 
 
@@ -284,6 +284,6 @@ def _check_numbers(gold: Dataset) -> None:
         raise JapagenError(
             f"Expected gold with at least {_LEAST_GOLD} different numbers to learn from, found "
             f"{len(set(gold.labels))} in {len(gold)} rows.",
-            "Add gold, lower evaluation.test_share, or remove `gold` from the task to work from "
-            "descriptions alone.",
+            "Add gold, lower evaluation.test_share, or remove `gold` from the task to work only "
+            "from descriptions.",
         )

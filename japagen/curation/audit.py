@@ -51,7 +51,10 @@ def audit(
     """
     kept = curated.kept
     memories = find_memories(kept, gold)
-    kinds = _kinds(written, kept, action, tagger)
+    kinds: list[list[str]] = [[] for _ in range(len(kept))]
+    if action != "ignore":
+        before = {example.id: example.texts for example in written}
+        kinds = [_kinds(before.get(example.id, example.texts), tagger) for example in kept]
     summary = {
         "personal_data": _personal_data(kinds, gold, action, tagger),
         "memorization": summarize_memories(kept, memories, gold),
@@ -60,28 +63,8 @@ def audit(
     return Audit(_table(kept, memories, kinds), summary)
 
 
-def _kinds(written: Dataset, kept: Dataset, action: str, tagger: Tagger | None) -> list[list[str]]:
-    if action == "ignore":
-        return [[] for _ in range(len(kept))]
-    before = dict(zip(written.column("id"), range(len(written)), strict=True))
-    texts = _texts(written)
-    return [
-        [
-            d.kind
-            for text in (texts[before[i]] if i in before else own)
-            for d in _found(text, tagger)
-        ]
-        for i, own in zip(kept.column("id"), _texts(kept), strict=True)
-    ]
-
-
-def _found(text: str, tagger: Tagger | None) -> list[Any]:
-    return list(find_personal_data(text, tagger))
-
-
-def _texts(dataset: Dataset) -> list[list[str]]:
-    pairs = dataset.column("text_pair")
-    return [[a, b] if b else [a] for a, b in zip(dataset.texts, pairs, strict=True)]
+def _kinds(texts: Sequence[str], tagger: Tagger | None) -> list[str]:
+    return [found.kind for text in texts for found in find_personal_data(text, tagger)]
 
 
 def _personal_data(
@@ -89,10 +72,7 @@ def _personal_data(
 ) -> dict[str, Any] | None:
     if action == "ignore":
         return None
-    golden = [
-        [d.kind for text in texts for d in _found(text, tagger)]
-        for texts in (_texts(gold) if gold is not None else ())
-    ]
+    golden = [_kinds(example.texts, tagger) for example in gold or ()]
     return {
         "action": action,
         "synthetic": _counted(kinds),

@@ -12,21 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from japagen.config.sections import Curation
-from japagen.curation.near_duplicates import reject_near_duplicates, reject_near_vectors
+from japagen.curation.near_duplicates import reject_near_duplicates
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.registry import FILTERS, Entry
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
-from japagen.japanese.pii.detector import (
-    find_personal_data,
-    mask_personal_data,
-    replace_personal_data,
-)
+from japagen.japanese.pii.detector import find_personal_data, mask_personal_data
 
 Filter = Callable[[Example], Rejection | None]
 
@@ -261,72 +254,27 @@ def _duplicate(example: Example, seen: dict[tuple[str, str], str]) -> Rejection 
     return None if first == example.id else Rejection("duplicate", 1, 0, first)
 
 
-def filter_texts(
-    dataset: Dataset,
-    settings: Curation,
-    gold: Dataset | None,
-    *,
-    phrases: Iterable[str] = (),
-    passages: Iterable[str] = (),
-    tagger: Tagger | None = None,
-    seed: int = 0,
-    embed: Callable[[Dataset | None], npt.NDArray[np.float32]] | None = None,
-    first: int = 0,
-) -> Dataset:
-    """Treats personal data, applies the filters and, if wanted, compares meanings.
-
-    Args:
-        dataset: Synthetic examples.
-        settings: Thresholds.
-        gold: Training gold.
-        phrases: Sentences that prompts showed besides gold.
-        passages: Material that prompts showed.
-        tagger: Finds names; the default dictionary when None.
-        seed: Of fakes for personal data.
-        embed: Gives encoder vectors of kept rows; meanings are not compared without it.
-        first: Rows before this one went through all this before. They are left alone, and the
-            others are compared with those of them that were kept.
-    """
-    treated = treat_personal_data(dataset, settings.personal_data, seed, tagger, first=first)
-    curated = curate(treated, settings, gold, phrases, passages, tagger, first=first)
-    most = settings.max_meaning_similarity
-    if most is None or embed is None:
-        return curated
-    return reject_near_vectors(curated, most, embed(curated), gold, embed(gold), first)
-
-
 def treat_personal_data(
-    dataset: Dataset,
-    action: str,
-    seed: int = 0,
-    tagger: Tagger | None = None,
-    *,
-    first: int = 0,
+    dataset: Dataset, action: str, tagger: Tagger | None = None, *, first: int = 0
 ) -> Dataset:
-    """Returns the dataset with its texts masked or with fakes in them.
+    """Returns the dataset with its texts masked.
 
     A rewritten text says what its parent says, which was treated before: only what the parent
-    does not say is treated in it, so that a fake is not taken for somebody's data.
+    does not say is treated in it.
 
     Args:
         dataset: Synthetic examples.
-        action: ``mask`` or ``replace``; anything else leaves the texts alone.
-        seed: The same original gets the same fake in every text; see `replace_personal_data`.
+        action: ``mask``; anything else leaves the texts alone.
         tagger: Finds names; the default dictionary when None.
-        first: Rows before this one stay as they are: they have been treated, and a fake would
-            get a fake of its own.
+        first: Rows before this one stay as they are: they have been treated.
     """
-    if action not in ("mask", "replace"):
+    if action != "mask":
         return dataset
     parents = dict(zip(dataset.column("id")[:first], dataset.texts[:first], strict=True))
 
     def treated(text: str | None, parent: str | None) -> str | None:
-        if text is None:
-            return None
         known = parents.get(parent or "", "")
-        if action == "mask":
-            return mask_personal_data(text, tagger, known)
-        return replace_personal_data(text, seed, tagger, known)
+        return None if text is None else mask_personal_data(text, tagger, known)
 
     columns = {}
     for name in ("text", "text_pair"):

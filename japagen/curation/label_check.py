@@ -44,7 +44,6 @@ _REPEATS = 3
 _STRENGTH = 30.0  # scikit-learn's C, for unit vectors less their mean
 _LEAST_CHANCE = 1e-12
 _MOST_ACCURATE = 0.99  # nobody labels better, so that a text that is clearly wrong can be told
-_UNSEEN = -10.0  # the log-probability of a label that a labeler has not seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +84,15 @@ class Pool:
         return logits
 
 
-def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64], ridge: float = 1.0) -> Pool:
+def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64]) -> Pool:
     """Fits the weights and biases by penalised maximum likelihood on gold.
+
+    The penalty is half the squares of the biases and of each weight's distance to 1 over the number
+    of labelers; it decides where a handful of gold texts does not.
 
     Args:
         votes: Of each labeler on gold, shape (gold, labels).
         targets: The gold texts' label indices.
-        ridge: Of the squares of the biases and of each weight's distance to 1 over the number of
-            labelers; it decides where a handful of gold texts does not.
     """
     from scipy.optimize import minimize
 
@@ -107,9 +107,9 @@ def fit_pool(votes: Sequence[Floats], targets: npt.NDArray[np.int64], ridge: flo
         error = np.exp(log_p)
         error[rows_at, targets] -= 1
         value = -log_p[rows_at, targets].sum()
-        value += ridge / 2 * (((weights - equal) ** 2).sum() + (biases**2).sum())
-        gradient_weights = (stacked * error).sum((1, 2)) + ridge * (weights - equal)
-        return float(value), np.concatenate([gradient_weights, error.sum(0) + ridge * biases])
+        value += (((weights - equal) ** 2).sum() + (biases**2).sum()) / 2
+        gradient_weights = (stacked * error).sum((1, 2)) + weights - equal
+        return float(value), np.concatenate([gradient_weights, error.sum(0) + biases])
 
     start = np.concatenate([np.full(labelers, equal), np.zeros(labels)])
     bounds = [(0.0, _MOST_WEIGHT)] * labelers + [(None, None)] * labels
@@ -201,30 +201,6 @@ def settle_labels(
     return settled.with_rejections(rejections)
 
 
-def encoder_vote(
-    gold: npt.NDArray[np.floating],
-    targets: npt.NDArray[np.int64],
-    texts: npt.NDArray[np.floating],
-    seed: int = 0,
-) -> Vote:
-    """Log-probabilities of a logistic regression on frozen vectors, cross-fitted on gold.
-
-    Args:
-        gold: Vectors of the gold texts, shape (gold, width).
-        targets: Their label indices.
-        texts: Vectors of the texts to check, shape (texts, width).
-        seed: Of the folds.
-    """
-    on_gold, on_texts = unit_vectors(gold), unit_vectors(texts)
-    centre = on_gold.mean(axis=0)
-    labels = int(targets.max()) + 1
-
-    def fit(seen: Floats, own: npt.NDArray[np.int64], others: Floats) -> Floats:
-        return _log_odds(seen, own, others, labels)
-
-    return cross_fitted_vote(fit, on_gold - centre, targets, on_texts - centre, seed)
-
-
 def cross_fitted_vote(
     fit: Fit, gold: Floats, targets: npt.NDArray[np.int64], texts: Floats, seed: int = 0
 ) -> Vote:
@@ -246,20 +222,6 @@ def cross_fitted_vote(
             if held.any():
                 on_gold[held] += fit(gold[~held], targets[~held], gold[held]) / _REPEATS
     return Vote("encoder", on_gold, on_texts)
-
-
-def _log_odds(seen: Floats, targets: npt.NDArray[np.int64], vectors: Floats, labels: int) -> Floats:
-    from sklearn.linear_model import LogisticRegression
-
-    found = np.full((len(vectors), labels), _UNSEEN)
-    if not len(vectors):
-        return found
-    present = np.unique(targets)
-    if len(present) < 2:
-        return np.zeros((len(vectors), labels))
-    fitted = LogisticRegression(C=_STRENGTH, max_iter=2000).fit(seen, targets)
-    found[:, present] = fitted.predict_log_proba(vectors)
-    return found
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ behind ``分類：``. A chat model answers in JSON, and its vote is the log-prob
 where the server tells it; elsewhere its answers are counted.
 
 A chat model in this process reads slowly and knows what descriptions mean: it is asked once about
-each text and shown no gold, so that only the text is read anew. Its vote is the log-probability of
+each text and shown no gold, so that only the text is read again. Its vote is the log-probability of
 each label's letter as the first token of its answer.
 """
 
@@ -18,25 +18,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from japagen.config.task import Task
 from japagen.curation.label_check import Vote
 from japagen.data.dataset import Dataset, assign_folds
-from japagen.japanese.registers import Register
 from japagen.llm.answers import one_line, read_label
 from japagen.llm.backend import (
     AmbiguousOptionsError,
     Answer,
     GeneratorInfo,
-    Message,
+    Prompt,
+    PromptKind,
     Request,
     Sampling,
 )
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified
+from japagen.llm.requests import make_request
 
 FOLDS = 4
 _TEMPLATE = "judge"
@@ -135,38 +135,28 @@ def _one_line_each(data: Dataset) -> list[str]:
     ]
 
 
-def documents(
-    questions: Sequence[Question], task: Task, prompts: PromptLibrary, names: Sequence[str]
-) -> list[str]:
-    """The documents for a base model to continue with one of ``names``.
+def weighing_prompts(
+    questions: Sequence[Question],
+    task: Task,
+    prompts: PromptLibrary,
+    names: Sequence[str],
+    *,
+    zero_shot: bool = False,
+) -> list[Prompt]:
+    """The prompts that a model goes on from with one of ``names``.
 
     Args:
         questions: What is asked.
         task: Says what a text and a label are.
-        prompts: Where the template ``judge`` comes from.
+        prompts: Where the templates come from.
         names: What stands for each label of the task, in order.
+        zero_shot: Turns for a chat model (template ``choose``), in place of documents for a base
+            model to continue (``judge``).
     """
     called = dict(zip(task.labels, names, strict=True))
-    rendered = (
-        prompts.render(_TEMPLATE, "document", _variables(q, task, called)) for q in questions
-    )
-    return [document for document in rendered if isinstance(document, str)]
-
-
-def zero_shot_turns(
-    questions: Sequence[Question], task: Task, prompts: PromptLibrary, names: Sequence[str]
-) -> list[tuple[Message, ...]]:
-    """The turns that a chat model answers with one of ``names``.
-
-    Args:
-        questions: What is asked.
-        task: Says what a text and a label are.
-        prompts: Where the template ``choose`` comes from.
-        names: The letter that stands for each label of the task, in order.
-    """
-    called = dict(zip(task.labels, names, strict=True))
-    rendered = (prompts.render(_ZERO_SHOT, "chat", _variables(q, task, called)) for q in questions)
-    return [turns for turns in rendered if not isinstance(turns, str)]
+    template = _ZERO_SHOT if zero_shot else _TEMPLATE
+    kind: PromptKind = "chat" if zero_shot else "document"
+    return [prompts.render(template, kind, _variables(q, task, called)) for q in questions]
 
 
 def has_letters(labels: Collection[str]) -> bool:
@@ -192,21 +182,19 @@ def requests(
 ) -> list[Request]:
     """The requests for a model that answers them one by one, one for each question."""
     called = {name: name for name in task.labels}
-    made = []
-    for question in questions:
-        draft = draft_request(
+    return [
+        make_request(
             _TEMPLATE,
             _variables(question, task, called),
+            [task.seed, _TEMPLATE, question.fold, question.gold, question.row],
             prompts,
             generator,
             # What comes back should depend on the text and the shots, not on chance.
             Sampling(temperature=0.0, max_tokens=60),
-            label="",
-            register=Register(),
+            options=list(task.labels),
         )
-        place = [task.seed, _TEMPLATE, question.fold, question.gold, question.row]
-        made.append(identified(replace(draft, options=tuple(task.labels)), place, generator))
-    return made
+        for question in questions
+    ]
 
 
 def _variables(question: Question, task: Task, called: Mapping[str, str]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from japagen.config.sections import Naturalness
 from japagen.data.dataset import Example, Rejection
-from japagen.japanese.morphology import Morpheme, Tagger, default_tagger
+from japagen.japanese.morphology import Morpheme, default_tagger
 from japagen.japanese.normalization import normalize
 
 Words = Sequence[Morpheme]
@@ -121,18 +121,14 @@ RULES: dict[str, Rule] = {
 }
 
 
-def count_signs(text: str, tagger: Tagger | None = None) -> dict[str, list[str]]:
+def count_signs(text: str) -> dict[str, list[str]]:
     """What each rule finds in a text; rules that find nothing are left out.
 
     >>> count_signs("以下に例を示します。予約することができます。")
     {'opening_formula': ['以下に'], 'can_do': ['することができ']}
-
-    Args:
-        text: Any text.
-        tagger: MeCab; the default dictionary when None.
     """
     plain = normalize(text)
-    words = [w for w in (tagger or default_tagger()).tokenize(plain) if w.pos1 != "空白"]
+    words = [w for w in default_tagger().tokenize(plain) if w.pos1 != "空白"]
     found = {name: rule(plain, words) for name, rule in RULES.items()}
     return {name: hits for name, hits in found.items() if hits}
 

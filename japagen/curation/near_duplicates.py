@@ -106,7 +106,7 @@ def _rejected(
 
 
 def find_near_duplicates(
-    texts: Sequence[str], threshold: float, protected: int = 0, seed: int = 0
+    texts: Sequence[str], threshold: float, protected: int = 0
 ) -> list[Near | None]:
     """Finds the texts that are too like an earlier text that is kept.
 
@@ -118,12 +118,11 @@ def find_near_duplicates(
         texts: The texts, those to be preferred first.
         threshold: Least Jaccard similarity of character bigrams that makes a duplicate.
         protected: The first so many are kept whatever they are like (gold).
-        seed: Of the hash functions.
 
     Returns:
         For each text the kept one it is too near to, or None.
     """
-    places = _places(_band_keys(texts, seed))
+    places = _places(_band_keys(texts))
     bands = [_Band(len(texts)) for _ in range(_BANDS)]
     known: dict[int, frozenset[str]] = {}
     found: list[Near | None] = [None] * len(texts)
@@ -192,7 +191,7 @@ def _nearest(
     return best
 
 
-def _band_keys(texts: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
+def _band_keys(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
     """A hash of each band of each text's minima, shape (texts, bands)."""
     from rensa import RMinHash
 
@@ -201,7 +200,7 @@ def _band_keys(texts: Sequence[str], seed: int) -> npt.NDArray[np.uint64]:
         block = texts[start : start + _BLOCK]
         hashes, offsets = shingle_hashes(block)
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-            hashes, offsets, _BANDS * _ROWS_A_BAND, seed
+            hashes, offsets, _BANDS * _ROWS_A_BAND, 0
         )
         minima = np.array(matrix.to_rows(), np.uint64).reshape(len(block), _BANDS, _ROWS_A_BAND)
         key = np.zeros((len(block), _BANDS), np.uint64)

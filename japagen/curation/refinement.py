@@ -20,7 +20,7 @@ from japagen.japanese.registers import OTHER, Register
 from japagen.llm.answers import one_line, read_answer
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified
+from japagen.llm.requests import make_request
 
 CRITICISE, REFINE = "criticise", "refine"
 # A judgement should depend on the text, and a new text not be the old one.
@@ -90,9 +90,10 @@ class Rewriter:
         register = row.register_asked or Register()
         shown = self._prompts.registers.get(register.name, self._prompts.registers[OTHER])
         variables = {**self._variables(str(row.label)), "register": shown, **more}
-        draft = draft_request(
+        return make_request(
             template,
             {**variables, "text": one_line(row.text)},
+            [self._seed, template, row.id, number],
             self._prompts,
             self._generator,
             self._samplings[template],
@@ -101,7 +102,6 @@ class Rewriter:
             shot_ids=row.shot_ids,
             round=row.round,
         )
-        return identified(draft, [self._seed, template, row.id, number], self._generator)
 
     def _read(self, requests: Sequence[Request]) -> list[str]:
         """The text of each answer; empty where there is none that can be used."""

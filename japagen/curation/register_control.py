@@ -16,7 +16,7 @@ from japagen.japanese.style.converter import Target, convert_style
 from japagen.llm.answers import one_line, read_answer
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified
+from japagen.llm.requests import make_request
 
 Action = Literal["keep", "rewrite"]
 
@@ -259,7 +259,7 @@ def _request(
     # A text of no preset has no examples of its own; plain ones are the least marked.
     before = prompts.registers["plain" if seen == OTHER else seen]["examples"]
     register = prompts.registers[target]
-    draft = draft_request(
+    return make_request(
         _TEMPLATE,
         {
             "text": one_line(example.text),
@@ -267,6 +267,7 @@ def _request(
             "register": register,
             "pairs": list(zip(before, register["examples"], strict=False)),
         },
+        [task.seed, example.id, target, attempt],
         prompts,
         generator,
         Sampling(_TEMPERATURE, max_tokens=task.generation.max_tokens),
@@ -275,7 +276,6 @@ def _request(
         shot_ids=example.shot_ids,
         round=example.round,
     )
-    return identified(draft, [task.seed, example.id, target, attempt], generator)
 
 
 def _first_good(

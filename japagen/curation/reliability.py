@@ -220,7 +220,7 @@ def _beta(parameters: tuple[float, float]) -> Floats:
 
 _FARTHEST = 0.05
 """A text is off topic where it is farther from gold than all but this share of gold itself."""
-_MOST_GOLD, _BLOCK = 5000, 1024
+_MOST_GOLD = 5000
 
 
 def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -237,23 +237,14 @@ def find_off_topic(gold: npt.ArrayLike, texts: npt.ArrayLike) -> npt.NDArray[np.
     # A repeated text is as near as can be to itself, which says nothing of the others.
     own = np.unique(own.round(6), axis=0)
     own = own[:: max(1, len(own) // _MOST_GOLD)]
-    if len(own) < 2:
+    if len(own) < 2 or not len(others):
         return np.zeros(len(others), dtype=bool)
-    among = _nearest(own, own, itself=True)
-    least = float(np.quantile(among, _FARTHEST))
-    return np.asarray(_nearest(others, own) < least, dtype=bool)
+    from sklearn.neighbors import NearestNeighbors
 
-
-def _nearest(rows: Floats, own: Floats, *, itself: bool = False) -> Floats:
-    """The largest cosine of each row with gold, in chunks of rows to bound memory."""
-    found = np.empty(len(rows))
-    for start in range(0, len(rows), _BLOCK):
-        cosines = rows[start : start + _BLOCK] @ own.T
-        if itself:
-            at = np.arange(len(cosines))
-            cosines[at, start + at] = -np.inf
-        found[start : start + _BLOCK] = cosines.max(axis=1)
-    return found
+    nearest = NearestNeighbors(n_neighbors=1, metric="cosine").fit(own)
+    # Of its own rows it takes none for its own neighbour.
+    among, apart = (1 - nearest.kneighbors(rows)[0][:, 0] for rows in (None, others))
+    return np.asarray(apart < np.quantile(among, _FARTHEST), dtype=bool)
 
 
 def unit_vectors(vectors: npt.ArrayLike) -> Floats:

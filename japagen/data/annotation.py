@@ -217,5 +217,5 @@ def _unknown(path: Path) -> JapagenError:
     return JapagenError(
         f"Expected {path} to be an export of Label Studio (JSON) or Argilla (records.to_json), "
         "found something else.",
-        "Export it from the tool anew.",
+        "Export it from the tool again.",
     )

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from japagen.data.dataset import Dataset, Example, Split
-from japagen.data.files import atomic, parse_json
+from japagen.data.files import atomic, parse_json, refuse_existing
 from japagen.data.labels import parse_label, unify_labels
 from japagen.data.tables import (
     Table,
@@ -267,13 +267,9 @@ def check_new(path: str | Path, *, overwrite: bool = False) -> None:
     """
     path = Path(path)
     format_of(path)
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise JapagenError(
-            f"{path} is there already.",
-            "Choose another path."
-            if path.is_dir()
-            else "Choose another path, or say overwrite (--overwrite) to replace it.",
-        )
+    if path.is_dir():
+        raise JapagenError(f"{path} is there already.", "Choose another path.")
+    refuse_existing(path, overwrite)
 
 
 def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:

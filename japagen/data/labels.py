@@ -335,7 +335,7 @@ def parse_label(value: Any, classes: Sequence[str] | None = None) -> Parsed:
     if isinstance(value, list | tuple):
         parts = [parse_label(part, classes) for part in value]
         if any(part is None or isinstance(part, list) for part in parts):
-            raise ValueError(f"a list of labels holds texts alone, not {value!r}")
+            raise ValueError(f"a list of labels holds only texts, not {value!r}")
         return list(dict.fromkeys(map(_class, parts)))
     if isinstance(value, bool):
         return str(value).lower()
@@ -419,14 +419,8 @@ def label_indices(dataset: Dataset, labels: Sequence[str]) -> npt.NDArray[np.int
     Raises:
         JapagenError: If a row has another label.
     """
-    at = {label: index for index, label in enumerate(labels)}
-    unknown = sorted({str(label) for label in dataset.labels if label not in at})
-    if unknown:
-        raise JapagenError(
-            f"Expected labels among {', '.join(labels)}, found {', '.join(unknown)}.",
-            "Correct the labels or name them in the task.",
-        )
-    return np.array([at[label] for label in dataset.labels], dtype=np.int64)
+    codes = LabelSpace("classification", tuple(labels)).codes(dataset.labels)
+    return np.asarray(codes.argmax(axis=1), dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from japagen.data.yaml_text import parse_yaml
 from japagen.errors import JapagenError, nearest
+from japagen.i18n import Language, translated
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Entry:
 
     Attributes:
         name: In task files, on the command line and in data.
-        ja: What it is, in a few words of Japanese.
+        ja: What it is, in a few words of Japanese. The catalogue has japagen's own.
         en: The same in English.
         home: The implementation, or where it is: ``module:attribute``, imported when it is first
             needed. Empty where a name is all there is.
@@ -44,7 +45,7 @@ class Entry:
         model: Of a backend: what ``generator.model`` must be; empty where the default will do.
         suffix: Of an export format: how its file ends; empty for a directory.
         traits: ``balanced``: a metric under which rare classes count as much as others.
-            ``one_label``: a format for one label a text.
+            ``one_label``: a format for one label per text.
     """
 
     name: str
@@ -58,6 +59,10 @@ class Entry:
     model: str = ""
     suffix: str = ""
     traits: tuple[str, ...] = ()
+
+    def title(self, language: Language) -> str:
+        """What it is, in a language."""
+        return self.ja if language == "ja" else self.en
 
     def load(self) -> Callable[..., Any]:
         """The implementation."""
@@ -164,13 +169,12 @@ class Registry(Mapping[str, Entry]):
             )
         return self[name]
 
-    def titles(self, name: str) -> dict[str, str] | None:
-        """What an entry is called in each language; None where that cannot be known here."""
+    def title(self, name: str, language: Language) -> str | None:
+        """What an entry is called in a language; None where that cannot be known here."""
         try:
-            entry = self[name]
+            return self[name].title(language)
         except (KeyError, JapagenError):
             return None
-        return {"ja": entry.ja, "en": entry.en}
 
     def completions(self) -> list[tuple[str, str]]:
         """Names with what they mean, for the shell."""
@@ -210,7 +214,7 @@ def _entry(name: str, row: Mapping[str, Any]) -> Entry:
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
     if "home" in given:
         given["home"] = f"japagen.{given['home']}"
-    return Entry(name, **given)
+    return Entry(name, translated("registry", row["en"], "ja"), **given)
 
 
 def _plug_in(point: EntryPoint) -> Entry:

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from japagen.data.dataset import Label
 from japagen.data.files import read_json, write_json
 from japagen.errors import DamagedError
-from japagen.reasons import as_dict
 
 Number = int | float
 
@@ -78,7 +77,7 @@ class SeedSummary(_Part):
 
 
 class SynthesisSummary(_Part):
-    """What gradient matching wrote anew, and with which model."""
+    """What gradient matching rewrote, and with which model."""
 
     synthesised: int
     model: str
@@ -417,7 +416,6 @@ class Diagnostics:
         tolerance: λ that was reached, 1 being as exact as the target allows; None for no λ.
         tempered: Strata whose tilt was tempered to keep the floor, with the factor.
         notes: What else the reader must know.
-        note_reasons: Code and values of each note, from which other languages say it.
     """
 
     effective_sample_size: EffectiveSize
@@ -431,7 +429,6 @@ class Diagnostics:
     tolerance: float | None = None
     tempered: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    note_reasons: tuple[dict[str, Any] | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -443,17 +440,11 @@ class LabelPrior:
             Shares sum to 1, except for lists of labels, where each is a rate.
         how: "given", "uniform", "gold" or "unchanged"; "estimate" in runs before 0.2.
         why: The grounds, in a sentence.
-        reason: Its code and values, from which other languages say it; None for a plain text.
     """
 
     probabilities: dict[str, float] | None
     how: str
     why: str
-    reason: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        if self.reason is None:
-            object.__setattr__(self, "reason", as_dict(self.why))
 
 
 class AlignmentSummary(_Part):
@@ -650,7 +641,7 @@ class MixSummary(_Part):
     curves: Curves | None = None
 
 
-class Arm(_Part):
+class ModelScores(_Part):
     """Scores of one classifier: means over its trainings, details of the first.
 
     Each metric stands beside these under its own name; see `score`.
@@ -675,7 +666,7 @@ class Arm(_Part):
         return value if value is None or interval is None else replace(interval, value=value)
 
 
-class BaselineScores(Arm):
+class BaselineScores(ModelScores):
     """Scores of a baseline, and the gain of the run's classifier over it on the same texts.
 
     Attributes:
@@ -694,15 +685,15 @@ class BaselineScores(Arm):
 
 
 class ScoreSummary(_Part):
-    """Both arms beside the baselines, the gain of one over the other, and the verdict."""
+    """Both classifiers beside the baselines, the gain of one over the other, and the verdict."""
 
     n: int
     few: bool = False
     metric: str
     metrics: list[str]
     baselines: list[BaselineScores] = []
-    gold_only: Arm | None = None
-    with_synthetic: Arm
+    gold_only: ModelScores | None = None
+    with_synthetic: ModelScores
     gain: Interval | None = None
     verdict: str
 
@@ -892,7 +883,7 @@ class RunSummary(_Part):
 
     @property
     def not_used(self) -> bool:
-        """Whether the run left all but gold out, so that both arms are one classifier."""
+        """Whether the run left all but gold out, so that both are one classifier."""
         return not self.learnt_unlabelled and self.synthetic_share == 0
 
     @property

@@ -84,7 +84,7 @@ def fit_plain(
     """Fine-tunes an encoder with a fresh linear layer on its pooled states, the textbook way.
 
     AdamW over everything at 5e-5, and at 1e-3 for the fresh layer, which learns too little in so
-    few steps otherwise; 16 texts a batch, those of like length together; all texts weigh alike.
+    few steps otherwise; 16 texts per batch, those of like length together; all texts weigh alike.
     Three passes, but at least 60 steps, with the rates declining to nothing. A pair is read as
     one input.
 

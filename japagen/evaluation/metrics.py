@@ -208,7 +208,7 @@ def pearson(weights: Floats, truth: Floats, decided: Floats) -> Floats:
 
 
 def spearman(weights: Floats, truth: Floats, decided: Floats) -> Floats:
-    """Correlation of ranks, ties at their mean rank, ranked anew in every draw."""
+    """Correlation of ranks, ties at their mean rank, ranked again in every draw."""
     return _correlation(weights, _ranks(weights, truth[:, 0]), _ranks(weights, decided[:, 0]))
 
 

@@ -62,10 +62,15 @@ def measure_coverage(
             asked[own].update(named.get(own_id, ()))
         if not rejected:
             rows[label].append(_Row(text, named.get(_origin(parent or own_id), ())))
-    return {
-        label: _of_label(task, label, rows[label], asked[label], written[label], tagger)
-        for label in task.labels
-    }
+    found = {}
+    for label, kept in rows.items():
+        shares = task.wanted_shares(label)
+        concepts = Terms([k.item for k in shares if k.kind == "concept"], tagger)
+        seen = [(concepts.found(row.text), row.named) for row in kept]
+        shares |= _wanted_values(task, label, asked[label], written[label])
+        covered = [_covered(known, share, seen, asked[label]) for known, share in shares.items()]
+        found[label] = LabelCoverage(kept=len(kept), covered=covered)
+    return found
 
 
 def _origin(text: str) -> str:
@@ -78,22 +83,6 @@ class _Row(NamedTuple):
 
     text: str
     named: tuple[Knowledge, ...]
-
-
-def _of_label(
-    task: Task,
-    label: str,
-    rows: Sequence[_Row],
-    asked: Counter[Knowledge],
-    written: int,
-    tagger: Tagger,
-) -> LabelCoverage:
-    wanted = task.wanted_shares(label)
-    concepts = Terms([k.item for k in wanted if k.kind == "concept"], tagger)
-    found = [(concepts.found(row.text), row.named) for row in rows]
-    wanted |= _wanted_values(task, label, asked, written)
-    covered = [_covered(known, share, found, asked) for known, share in wanted.items()]
-    return LabelCoverage(kept=len(rows), covered=covered)
 
 
 def _wanted_values(

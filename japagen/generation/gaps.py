@@ -13,8 +13,8 @@ them (regression to the mean).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -71,8 +71,6 @@ def shortfall(
     unlabelled: Dataset | None,
     labels: Iterable[str],
     tagger: Tagger,
-    *,
-    alpha: float = ALPHA,
 ) -> dict[str, list[Missing]]:
     """Finds the traits that are too rare in each label's synthetic texts.
 
@@ -82,7 +80,6 @@ def shortfall(
         unlabelled: More texts of the target population, or None.
         labels: The labels to compare.
         tagger: The morphological analyser.
-        alpha: Significance level.
 
     Returns:
         Label to what is missing, the largest gaps first.
@@ -107,12 +104,12 @@ def shortfall(
         )
         for label in labels
     }
-    everywhere = _lacking(*common, alpha)
+    everywhere = _lacking(*common)
     gold_counts = _count(traits["gold"]).counts
     found = {}
     for label, (wanted, made) in by_label.items():
         target = _count([t for _, t in wanted])
-        own = _lacking(target, _count(made), alpha)
+        own = _lacking(target, _count(made))
         spread = {
             trait: _spread(gap, target.counts[trait] / gold_counts[trait], len(by_label))
             for trait, gap in everywhere.items()
@@ -139,7 +136,7 @@ def _count(texts: Sequence[frozenset[Trait]]) -> _Shown:
     return _Shown(len(texts), Counter(trait for text in texts for trait in text))
 
 
-def _lacking(target: _Shown, made: _Shown, alpha: float) -> dict[Trait, tuple[float, float, float]]:
+def _lacking(target: _Shown, made: _Shown) -> dict[Trait, tuple[float, float, float]]:
     """Maps each trait to its target share, its share so far and its p-value."""
     from scipy.stats import hypergeom
 
@@ -159,7 +156,7 @@ def _lacking(target: _Shown, made: _Shown, alpha: float) -> dict[Trait, tuple[fl
     return {
         trait: (float(asked[i]), float(synthetic[i]), float(chances[i]))
         for i, trait in enumerate(candidates)
-        if chances[i] <= alpha and asked[i] > synthetic[i]
+        if chances[i] <= ALPHA and asked[i] > synthetic[i]
     }
 
 
@@ -188,13 +185,6 @@ def _without_parts(missing: Sequence[Missing]) -> list[Missing]:
     return [m for m in missing if m.kind != "word" or not is_part(m)]
 
 
-def as_rows(missing: Mapping[str, Sequence[Missing]]) -> dict[str, list[dict[str, object]]]:
-    """A JSON-ready form."""
-    from dataclasses import asdict
-
-    return {label: [asdict(m) for m in rows] for label, rows in missing.items()}
-
-
 # How far the texts of each round are from the target, measured on equal numbers of texts.
 #
 # A divergence between counted words falls with the number of texts alone. So every distance is the
@@ -216,10 +206,6 @@ class Distance:
     value: float
     error: float
     texts: int
-
-    def to_dict(self) -> dict[str, float]:
-        """A JSON-ready form."""
-        return asdict(self)
 
 
 def round_distances(

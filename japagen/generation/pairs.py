@@ -13,20 +13,24 @@ from dataclasses import replace
 from itertools import groupby, repeat
 from typing import Any
 
-from japagen.config.sections import Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Rejection
-from japagen.data.seed_table import SeedRow, SeedTable
+from japagen.data.seed_table import SeedTable
 from japagen.generation import planner
-from japagen.generation.planner import apportion, label_variables, seed_variables
+from japagen.generation.planner import (
+    apportion,
+    label_variables,
+    sampling_of,
+    seed_variables,
+)
 from japagen.generation.shots import ShotSets
 from japagen.generation.topics import Phrasing
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
 from japagen.llm.answers import one_line, read_answer
-from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
+from japagen.llm.backend import Answer, GeneratorInfo, Request
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified
+from japagen.llm.requests import make_request
 
 _FIRST, _SECOND = "pair_first", "pair_second"
 
@@ -68,44 +72,30 @@ def plan_firsts(
                     turn * size + n if chat else turn,
                     voices=chat,
                 )
-                told = (register, style, chosen, named, next(rows))
-                draft = _first(task, *told, phrasing, prompts, generator)
-                group.append(identified(draft, place, generator))
+                texts, row = [e.text for e in chosen], next(rows)
+                variables = {
+                    **_pair_variables(task),
+                    "register": style,
+                    "shots": [one_line(text) for text in texts],
+                    **phrasing.variables(named, texts),
+                    **seed_variables(task, row),
+                }
+                request = make_request(
+                    _FIRST,
+                    variables,
+                    place,
+                    prompts,
+                    generator,
+                    sampling_of(task),
+                    register=Register.of(register),
+                    shot_ids=[e.id for e in chosen],
+                    knowledge=named.named if named else (),
+                    seed_rows=[row.id] if row else (),
+                )
+                group.append(request)
             groups.append((turn, group))
     groups.sort(key=lambda group: group[0])
     return [request for _, group in groups for request in group]
-
-
-def _first(
-    task: Task,
-    register: str,
-    style: Mapping[str, Any],
-    shots: Sequence[Example],
-    known: Knowledge | None,
-    row: SeedRow | None,
-    phrasing: Phrasing,
-    prompts: PromptLibrary,
-    generator: GeneratorInfo,
-) -> Request:
-    variables = {
-        **_pair_variables(task),
-        "register": style,
-        "shots": [one_line(e.text) for e in shots],
-        **phrasing.variables(known, [e.text for e in shots]),
-        **seed_variables(task, row),
-    }
-    return draft_request(
-        _FIRST,
-        variables,
-        prompts,
-        generator,
-        _sampling(task),
-        label="",
-        register=Register.of(register),
-        shot_ids=[e.id for e in shots],
-        knowledge=known.named if known else (),
-        seed_rows=[row.id] if row else (),
-    )
 
 
 def plan_seconds(
@@ -173,19 +163,19 @@ def _second(
         "first_text": first.text,
         "first_json": json.dumps({"text": first.text}, ensure_ascii=False),
     }
-    draft = draft_request(
+    return make_request(
         _SECOND,
         variables,
+        [task.seed, first.id, label],
         prompts,
         generator,
-        _sampling(task),
+        sampling_of(task),
         label=label,
-        register=first.register_asked or Register(),
+        register=first.register_asked,
         # A pair descends from what either turn showed.
         shot_ids=list(dict.fromkeys([*first.shot_ids, *(e.id for e in shots)])),
         round=first.round,
     )
-    return identified(draft, [task.seed, first.id, label], generator)
 
 
 def to_pairs(
@@ -278,11 +268,6 @@ def _mean(registers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         name: sum(shares.get(name, 0.0) for shares in registers.values()) / len(registers)
         for name in names
     }
-
-
-def _sampling(task: Task) -> Sampling:
-    g = task.generation
-    return Sampling(g.temperature, g.top_k, g.min_p, g.max_tokens)
 
 
 def _names(task: Task) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from japagen.japanese.registers import Register
 from japagen.llm.answers import one_line, read_texts, why_unreadable
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified
+from japagen.llm.requests import make_request
 
 
 def strategy_of(task: Task, gold: Dataset | None) -> str:
@@ -29,6 +29,12 @@ def strategy_of(task: Task, gold: Dataset | None) -> str:
     if task.generation.strategy in ("few_shot", "zero_shot"):
         return task.generation.strategy
     return "few_shot" if gold is not None and len(gold) else "zero_shot"
+
+
+def sampling_of(task: Task, texts: int = 1) -> Sampling:
+    """How a task's answers of so many texts are drawn."""
+    g = task.generation
+    return Sampling(g.temperature, g.top_k, g.min_p, g.max_tokens * texts)
 
 
 _Name = TypeVar("_Name", bound=Hashable)
@@ -229,11 +235,6 @@ class RequestPlanner:
             return tuple((name, value) for name, value in drawn if name != LENGTH)
         return drawn
 
-    def _request(self, asked: _Asked) -> Request:
-        request = identified(self._draft(asked), asked.place, self._generator)
-        self._asked_for[request.id] = asked
-        return request
-
     def missing(self, requests: Sequence[Request], answers: Mapping[str, Answer]) -> list[Request]:
         """Requests for the texts that answers are short of, with the settings they were to have.
 
@@ -267,8 +268,8 @@ class RequestPlanner:
             self._shots[key] = ShotSets(self._task, self._gold, label, register, self._tagger)
         return self._shots[key].draw()
 
-    def _draft(self, asked: _Asked) -> Request:
-        task, g = self._task, self._task.generation
+    def _request(self, asked: _Asked) -> Request:
+        task = self._task
         first = asked.knowns[0]
         several = self._several > 0
         shots = asked.shots
@@ -297,21 +298,24 @@ class RequestPlanner:
         said = [
             "\n".join(f"{name}：{value}" for name, value in settings) for settings in asked.settings
         ]
-        return draft_request(
+        request = make_request(
             self._strategy,
             variables,
+            asked.place,
             self._prompts,
             self._generator,
-            Sampling(g.temperature, g.top_k, g.min_p, g.max_tokens * len(asked.knowns)),
+            sampling_of(task, len(asked.knowns)),
             label=asked.label,
             register=Register.of(asked.register),
-            shot_ids=tuple(dict.fromkeys(ids)),
+            shot_ids=list(dict.fromkeys(ids)),
             knowledge=[name for known in knowns for name in known.named],
             round=asked.number,
             each=[known.named if known else () for known in asked.knowns] if several else (),
             settings=said if any(said) else (),
             seed_rows=[row.id for row in asked.rows],
         )
+        self._asked_for[request.id] = asked
+        return request
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,10 @@ from japagen.config.task import Task
 from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.planner import label_variables
-from japagen.japanese.registers import Register
 from japagen.llm.answers import read_texts, why_unreadable
 from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling, load_generator
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import draft_request, identified, prepare
+from japagen.llm.requests import make_request, prepare
 
 _TEMPLATE = "attributes"
 # What is to be found should depend on the label more than on chance, and still be varied.
@@ -123,17 +122,16 @@ def propose_attributes(
 def _request(task: Task, label: str, number: int, values: int, info: GeneratorInfo) -> Request:
     prompts = PromptLibrary(task.generation.prompts)
     said = label_variables(task, label) if label else _of_pairs(task)
-    draft = draft_request(
+    return make_request(
         _TEMPLATE,
         {**said, "number": number, "values": values},
+        [task.seed, _TEMPLATE, label],
         prompts,
         info,
         Sampling(_TEMPERATURE, max_tokens=number * (values + 1) * _TOKENS_A_VALUE),
         label=label,
-        register=Register(),
         each=[()] * number,
     )
-    return identified(draft, [task.seed, _TEMPLATE, label], info)
 
 
 def _of_pairs(task: Task) -> dict[str, Any]:

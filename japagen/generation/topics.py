@@ -234,7 +234,7 @@ class Phrasing:
 # requests, not only in the limit.
 
 _SEPARATOR = "："
-# A larger grid is searched in a part of it, drawn anew for every combination.
+# A larger grid is searched in a part of it, drawn again for every combination.
 _CANDIDATES = 1024
 
 Combination: TypeAlias = Sequence[tuple[str, str]]

@@ -12,30 +12,30 @@ texts are, and their next words. This module imports torch.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from japagen.config.task import Task
 from japagen.gradmm.target import Floats, GradientTarget
 from japagen.llm.backends.huggingface import Checkpoint
-from japagen.training.encoder import Encoder, load_encoder, pool, supports_bf16
+from japagen.training.encoder import Encoder, pool, supports_bf16
 
 _BATCH = 8  # texts that the language model reads at a time; logits are as wide as a vocabulary
 
 
-def load_models(task: Task, checkpoint: Checkpoint) -> tuple[Encoder, Reader]:
-    """The encoder that is trained later and a reader, on a GPU if there is one."""
-    training = task.training
+def load_models(encoder: Encoder, checkpoint: Checkpoint, text_type: str) -> tuple[Encoder, Reader]:
+    """A copy of the encoder that is trained later and a reader, on a GPU if there is one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = load_encoder(training.encoder, trust_remote_code=training.trust_remote_code)
-    encoder.model.to(device)  # type: ignore[arg-type]
+    model: Any = copy.deepcopy(encoder.model)
     half = device == "cuda" or supports_bf16()
-    model = checkpoint.load().to(device, torch.bfloat16 if half else torch.float32)
-    return encoder, Reader(model, checkpoint.tokenizer, f"{task.text_type}\n")
+    reader = checkpoint.load().to(device, torch.bfloat16 if half else torch.float32)
+    prefix = f"{text_type}\n"
+    return replace(encoder, model=model.to(device)), Reader(reader, checkpoint.tokenizer, prefix)
 
 
 class Matcher:

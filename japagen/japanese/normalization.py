@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from contextlib import suppress
+from functools import cache
 
 # Controls other than white space, format characters (zero-width ones, direction marks, byte
 # order mark, tags), lone surrogates and variation selectors: none of them is read aloud, and
@@ -52,3 +54,13 @@ def japanese_share(text: str) -> float:
     """
     letters = "".join(_LETTER.findall(text))
     return len(_JAPANESE.findall(letters)) / len(letters) if letters else 0.0
+
+
+@cache
+def is_encodable(character: str) -> bool:
+    """Whether JIS X 0213 or code page 932 has a character."""
+    for encoding in ("cp932", "euc_jis_2004"):
+        with suppress(UnicodeEncodeError):
+            character.encode(encoding)
+            return True
+    return False

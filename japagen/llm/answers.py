@@ -242,7 +242,8 @@ def _member(value: Any, name: str, depth: int = _DEEPEST) -> Any:
         for key, inner in value.items():
             if unicodedata.normalize("NFKC", key).strip().casefold() == name:
                 # {"text": {"text": …}}
-                within = _member(inner, name, depth - 1) if depth and isinstance(inner, dict) else None
+                nested = depth and isinstance(inner, dict)
+                within = _member(inner, name, depth - 1) if nested else None
                 return inner if within is None else within
         value = list(value.values())
     if not isinstance(value, list) or not depth:

@@ -286,10 +286,10 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
-class Chooser(Protocol):
+class OptionScorer(Protocol):
     """A generator that can also weigh given continuations of a document or openings of an answer.
 
-    Ask with ``isinstance(generator, Chooser)``: a backend that only writes has no such method.
+    Ask with ``isinstance(generator, OptionScorer)``: a backend that only writes has no such method.
     """
 
     def choose(

@@ -29,7 +29,7 @@ class _Cost:
         self.yen += times * other.yen
 
 
-class Purse:
+class BudgetTracker:
     """A budget: what is spent, and what is set aside for requests in flight.
 
     Nothing is set aside that the budget does not hold, so it is never passed: not even if every
@@ -67,7 +67,7 @@ class Purse:
             int(spent["completion_tokens"] + spent["lost_completion_tokens"]),
         )
 
-    def set_aside(self, request: Request, prompt_tokens: int, replies: int = MOST_REPLIES) -> bool:
+    def reserve(self, request: Request, prompt_tokens: int, replies: int = MOST_REPLIES) -> bool:
         """Sets aside what a request may cost; False, and nothing is, if that is too much.
 
         Args:

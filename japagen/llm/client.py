@@ -20,9 +20,9 @@ from japagen.llm.backend import (
     MOST_REPLIES,
     Announcer,
     Answer,
-    Chooser,
     Generator,
     GeneratorInfo,
+    OptionScorer,
     Prompt,
     Request,
     Scorer,
@@ -30,7 +30,7 @@ from japagen.llm.backend import (
     load_generator,
     prompt_texts,
 )
-from japagen.llm.budget import Purse, yen
+from japagen.llm.budget import BudgetTracker, yen
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
 
@@ -77,7 +77,7 @@ def _counts(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name}: {number}" for name, number in numbers.items())
 
 
-class Asker:
+class LLMClient:
     """One run's generator and ledger.
 
     Args:
@@ -115,17 +115,17 @@ class Asker:
     @property
     def can_choose(self) -> bool:
         """Whether the generator can weigh what may come after a prompt."""
-        return isinstance(self._generator, Chooser)
+        return isinstance(self._generator, OptionScorer)
 
     @property
     def given(self) -> bool:
         """Whether the caller has given a generator in place of the task's."""
         return self._given
 
-    def other(self, settings: GeneratorSettings) -> Asker:
+    def other(self, settings: GeneratorSettings) -> LLMClient:
         """Asks another generator through the same ledger and budget."""
         task = self._task.model_copy(update={"generator": settings})
-        return Asker(task, None, self._path, self._listener)
+        return LLMClient(task, None, self._path, self._listener)
 
     @property
     def can_score(self) -> bool:
@@ -136,13 +136,13 @@ class Asker:
     def choose(
         self, prompts: Sequence[Prompt], options: Sequence[str]
     ) -> Iterator[tuple[int, list[float]]]:
-        """Weighs options after prompts, through the ledger; see `Chooser.choose`.
+        """Weighs options after prompts, through the ledger; see `OptionScorer.choose`.
 
         What a model weighs differs in the last digits from run to run: what is recorded is not
         asked for again, so that a run resumed or replayed ends as the first one did.
         """
         generator = self._generator
-        assert isinstance(generator, Chooser)
+        assert isinstance(generator, OptionScorer)
         identity = self.info.identity
         keys = [choice_key(identity, prompt, options) for prompt in prompts]
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
@@ -162,7 +162,7 @@ class Asker:
         dictionary = self._task.japanese.user_dictionary
         outgoing = prepare(requests, self.info, self._task.privacy, dictionary)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
-            purse = Purse(budget, price, ledger.totals())
+            tracker = BudgetTracker(budget, price, ledger.totals())
             sent = len(ids) - len(ledger.answers(ids))
             if sent:
                 again = f"{sent} of {len(ids)} to do" if sent < len(ids) else ""
@@ -175,7 +175,7 @@ class Asker:
                 ledger,
                 lambda stream, total: self._listener.track(stream, total, purpose),
                 purpose,
-                purse,
+                tracker,
                 self._listener.note,
             )
             failures = {k: v for k, v in ledger.failures(ids).items() if k not in answers}
@@ -219,7 +219,7 @@ class Asker:
         """
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             totals = dict(ledger.totals())
-            masked = sum(ledger.masked().values())
+            masked = ledger.masked()
             seconds = round(ledger.wall_seconds("generate"), 3)
         if price := self._task.generator.price_now:
             spent = yen(price, totals["prompt_tokens"], totals["completion_tokens"])
@@ -247,7 +247,7 @@ def run_requests(
     ledger: Ledger,
     progress: Progress = lambda it, _: it,
     purpose: str = "generate",
-    purse: Purse | None = None,
+    tracker: BudgetTracker | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Answer]:
     """Sends what has no answer yet; every answer is committed before it is used.
@@ -265,7 +265,7 @@ def run_requests(
         ledger: Where answers of this and earlier runs are.
         progress: Wraps the stream of answers to show how far it is.
         purpose: What the ledger's time is counted under.
-        purse: What may be spent; no bound when None.
+        tracker: What may be spent; no bound when None.
         note: Told what the user should know.
 
     Returns:
@@ -284,7 +284,7 @@ def run_requests(
     info = generator.info
     ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
     with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
-        outbox = _Outbox(waiting, generator, ledger, purse or Purse(), pressed)
+        outbox = _Outbox(waiting, generator, ledger, tracker or BudgetTracker(), pressed)
         told = False
         for _ in progress(outbox.answers(), len(waiting)):
             if pressed.is_set() and not told:
@@ -304,7 +304,7 @@ class _Outbox:
         waiting: Sequence[Request],
         generator: Generator,
         ledger: Ledger,
-        purse: Purse,
+        tracker: BudgetTracker,
         pressed: threading.Event,
     ) -> None:
         self._waiting = list(waiting)
@@ -317,7 +317,7 @@ class _Outbox:
         if isinstance(generator, Announcer):
             generator.on_send = self._mark
         self._ledger = ledger
-        self._purse = purse
+        self._tracker = tracker
         self._pressed = pressed
         self._counted: tuple[object, int] = (None, 0)
         self._estimates: dict[str, int] = {}
@@ -326,13 +326,13 @@ class _Outbox:
         self._sure = False
 
     def answers(self) -> Iterator[Answer]:
-        """Streams until all is sent or the purse allows no more, even with nothing in flight.
+        """Streams until all is sent or the tracker allows no more, even with nothing in flight.
 
         The most that requests in flight may cost is set aside, and most of it comes back with
         the answers; what comes back is enough for another stream.
 
         Yields:
-            Answers that are recorded, one a request.
+            Answers that are recorded, one per request.
         """
         before = -1
         while before < self._next < len(self._waiting) and not self._pressed.is_set():
@@ -364,7 +364,7 @@ class _Outbox:
             estimate = self._estimate(request)
             tokens = math.ceil(estimate * self._doubt)
             replies = 1 if self._generator.info.resumable else MOST_REPLIES
-            if not self._purse.set_aside(request, tokens, replies):
+            if not self._tracker.reserve(request, tokens, replies):
                 return
             self._estimates[request.id] = estimate
             self._tokens[request.id] = tokens
@@ -391,7 +391,7 @@ class _Outbox:
 
     def settle(self, answer: Answer) -> None:
         """Takes an answer's cost, and learns how far estimates of prompts are off."""
-        self._purse.settle(answer)
+        self._tracker.settle(answer)
         estimate = self._estimates.pop(answer.request_id, 0)
         if estimate and answer.prompt_tokens and not answer.error:
             seen = _LASTING_DOUBT * answer.prompt_tokens / estimate

@@ -186,12 +186,9 @@ class Ledger:
         with self._commit():
             self._db.executemany("INSERT OR REPLACE INTO masked VALUES (?, ?, ?)", rows)
 
-    def masked(self) -> dict[str, int]:
-        """Pieces of personal data masked in prompts, by kind."""
-        rows = self._db.execute(
-            "SELECT kind, SUM(count) FROM masked GROUP BY kind ORDER BY 2 DESC, 1"
-        )
-        return {kind: int(count) for kind, count in rows}
+    def masked(self) -> int:
+        """Pieces of personal data masked in prompts."""
+        return int(self._db.execute("SELECT TOTAL(count) FROM masked").fetchone()[0])
 
     def rate(self, generator: str) -> tuple[float, float, float] | None:
         """Mean prompt tokens, answer tokens and elapsed seconds for a text of a generator.

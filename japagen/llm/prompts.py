@@ -103,7 +103,7 @@ class PromptLibrary:
             JapagenError: If ``attributes.yaml`` does not give them.
         """
         path = next(p for d in self._path if (p := d / "attributes.yaml").is_file())
-        kinds = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        kinds = parse_yaml(_read_text(path), str(path))
         wrong = [
             name
             for name, kind in (kinds.items() if isinstance(kinds, dict) else ())
@@ -162,13 +162,7 @@ class PromptLibrary:
         for directory in self._path:
             path = directory / f"{template}.j2"
             if path.is_file():
-                try:
-                    return path.read_text(encoding="utf-8")
-                except UnicodeDecodeError:
-                    raise JapagenError(
-                        f"Expected {path} to be UTF-8 text, found bytes that are not.",
-                        "Save it as UTF-8.",
-                    ) from None
+                return _read_text(path)
         found = {p.name.removesuffix(".j2") for d in self._path for p in d.glob("*.j2")}
         raise JapagenError(
             f"There is no prompt template '{template}' in {self.directory}"
@@ -320,19 +314,23 @@ def _rotated(examples: Sequence[str], draw: str, number: int) -> list[str]:
     return [*order[at * SHOWN :], *order[: at * SHOWN]]
 
 
-def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:
-    path = directory / "registers.yaml"
+def _read_text(path: Path) -> str:
     try:
-        registers = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise JapagenError(
             f"Expected {path} to be UTF-8 text, found bytes that are not.", "Save it as UTF-8."
         ) from None
-    except FileNotFoundError:
+
+
+def _load_registers(directory: Path) -> dict[str, dict[str, Any]]:
+    path = directory / "registers.yaml"
+    if not path.is_file():
         raise JapagenError(
             f"Expected register descriptions at {path}, found none.",
             "Copy registers.yaml from the built-in templates.",
-        ) from None
+        )
+    registers = parse_yaml(_read_text(path), str(path))
     known: dict[str, dict[str, Any]] = registers if isinstance(registers, dict) else {}
     incomplete = [
         name

@@ -20,74 +20,66 @@ if TYPE_CHECKING:
     from japagen.japanese.morphology import Tagger
 
 
-def draft_request(
+def make_request(
     template: str,
     variables: Mapping[str, Any],
+    place: Sequence[Any],
     prompts: PromptLibrary,
     generator: GeneratorInfo,
     sampling: Sampling,
     *,
-    label: str,
-    register: Register,
+    label: str = "",
+    register: Register | None = None,
     shot_ids: Sequence[str] = (),
     knowledge: Sequence[str] = (),
     round: int = 0,
+    options: Sequence[str] = (),
     each: Sequence[Sequence[str]] = (),
     settings: Sequence[str] = (),
     seed_rows: Sequence[str] = (),
 ) -> Request:
-    """Renders a prompt for a generator; the request still lacks its seed and id.
+    """Renders a prompt for a generator, with a seed and an id that no other request changes.
 
     Args:
         template: Name of the template without its kind.
         variables: What the template may name.
+        place: What tells this request from the others of its task; JSON-ready.
         prompts: Where templates come from.
         generator: Which kind of prompt is wanted. A document ends at its first line break.
         sampling: How the answer is drawn.
         label: The label asked for.
-        register: The register asked for.
+        register: The register asked for; unknown when None.
         shot_ids: Gold examples that the prompt descends from.
         knowledge: What the prompt names, as ``KIND:ITEM``.
         round: Round of the closed loop.
+        options: Labels to choose one of, where that is asked.
         each: What each text names, where a list of them is wanted.
         settings: How each text is to be written.
         seed_rows: Ids of the rows that the prompt tells of, one per text.
     """
     kind = generator.prompt_kind
     name = f"{template}.{kind}"
+    prompt = prompts.render(template, kind, variables)
+    sampling = replace(sampling, stop=("\n",) if kind == "document" else ())
+    seed = int.from_bytes(hashlib.sha256(json.dumps(place).encode()).digest()[:4]) >> 1
+    said = prompt if isinstance(prompt, str) else [[turn.role, turn.content] for turn in prompt]
+    key = json.dumps([generator.identity, said, asdict(sampling), seed])
     return Request(
-        id="",
-        prompt=prompts.render(template, kind, variables),
-        sampling=replace(sampling, stop=("\n",) if kind == "document" else ()),
-        seed=0,
+        id=hashlib.sha256(key.encode()).hexdigest()[:16],
+        prompt=prompt,
+        sampling=sampling,
+        seed=seed,
         label=label,
-        register=register,
+        register=register or Register(),
         template=f"{name}@{prompts.template_hash(name)}",
         shot_ids=tuple(shot_ids),
         knowledge=tuple(knowledge),
         round=round,
+        options=tuple(options),
         each=tuple(map(tuple, each)),
         settings=tuple(settings),
         seed_rows=tuple(seed_rows),
     )
-
-
-def identified(request: Request, place: Sequence[Any], generator: GeneratorInfo) -> Request:
-    """Gives a request its seed and its id, both stable across runs and unrelated requests.
-
-    Args:
-        request: A draft.
-        place: What tells this request from the others of its task; JSON-ready.
-        generator: Who is asked.
-    """
-    seed = int.from_bytes(hashlib.sha256(json.dumps(place).encode()).digest()[:4]) >> 1
-    prompt = (
-        request.prompt
-        if isinstance(request.prompt, str)
-        else [[m.role, m.content] for m in request.prompt]
-    )
-    key = json.dumps([generator.identity, prompt, asdict(request.sampling), seed])
-    return replace(request, seed=seed, id=hashlib.sha256(key.encode()).hexdigest()[:16])
 
 
 @dataclass(frozen=True)

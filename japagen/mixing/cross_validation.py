@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.data.dataset import Dataset, gold_blocks
+from japagen.data.labels import label_indices
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -192,9 +193,7 @@ def gather(
         repeats: Number of repeats.
         head: How the heads that are compared are fitted.
     """
-    at = {label: index for index, label in enumerate(labels)}
-    gold_targets = np.array([at[label] for label in gold.labels])
-    targets = np.array([at[label] for label in synthetic.labels], dtype=np.int64)
+    gold_targets, targets = label_indices(gold, labels), label_indices(synthetic, labels)
     ranks = _ranks(gold), _ranks(synthetic)
     made = []
     for repeat, splits in enumerate(split_gold(gold, synthetic, seed, repeats)):

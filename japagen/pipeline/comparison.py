@@ -30,7 +30,7 @@ def compare_runs(before: Run, after: Run) -> dict[str, Any]:
     """Says which examples, labels, weights, settings and distributions changed, and why.
 
     Examples are matched by id, which holds as long as the request does; a text that was asked
-    for anew counts as one removed and one added.
+    for again counts as one removed and one added.
 
     Args:
         before: A run, finished as far as generation.

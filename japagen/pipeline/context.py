@@ -20,7 +20,7 @@ from japagen.errors import JapagenError
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
 from japagen.llm.backend import Answer, GeneratorInfo, Request
-from japagen.llm.client import Asker
+from japagen.llm.client import LLMClient
 from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Cache, Step
 
@@ -64,7 +64,7 @@ class TaskContext:
         return cls(task, data, gold, analyzer, PromptLibrary(task.generation.prompts))
 
     def start(
-        self, encoder: TextEncoder, client: Asker, cache: Cache, listener: Listener
+        self, encoder: TextEncoder, client: LLMClient, cache: Cache, listener: Listener
     ) -> RunContext:
         """A run of the task; see `RunContext`."""
         return RunContext(
@@ -92,7 +92,7 @@ class RunContext(TaskContext):
     """
 
     encoder: TextEncoder
-    client: Asker
+    client: LLMClient
     cache: Cache
     listener: Listener
 
@@ -135,7 +135,7 @@ class Asking:
     task: Task
     generator: GeneratorInfo
     templates: Sequence[str]
-    client: Asker = field(compare=False)
+    client: LLMClient = field(compare=False)
     prompts: PromptLibrary = field(compare=False)
     listener: Listener = field(compare=False)
     stage: str = field(compare=False)
@@ -143,7 +143,7 @@ class Asking:
 
     @classmethod
     def through(
-        cls, client: Asker, run: RunContext, stage: str, templates: Sequence[str], **fields: Any
+        cls, client: LLMClient, run: RunContext, stage: str, templates: Sequence[str], **fields: Any
     ) -> Self:
         """Asks through a client with a run's templates of some names."""
         return cls(
@@ -172,7 +172,6 @@ class TextEncoder:
 
     def __init__(self, settings: Training) -> None:
         self._settings = settings
-        self._loaded: Encoder | None = None
         self._read: dict[object, Vectors] = {}
         self._known: dict[tuple[str, str | None], Vectors] = {}
         self._width: int | None = None
@@ -191,15 +190,12 @@ class TextEncoder:
         trusted = " with its code" if self._settings.trust_remote_code else ""
         return encoder_identity(self._settings.encoder) + trusted
 
-    @property
+    @cached_property
     def loaded(self) -> Encoder:
         """The encoder itself, not to be changed."""
-        if self._loaded is None:
-            from japagen.training.encoder import load_encoder
+        from japagen.training.encoder import load_encoder
 
-            trusted = self._settings.trust_remote_code
-            self._loaded = load_encoder(self._settings.encoder, trust_remote_code=trusted)
-        return self._loaded
+        return load_encoder(self.name, trust_remote_code=self._settings.trust_remote_code)
 
     def vectors(self, data: Dataset | None) -> Vectors:
         """Vectors of length 1, shape (rows, width); those of rejected rows are zeros.
@@ -254,8 +250,7 @@ class TextEncoder:
         return self._frozen[key]
 
     def release(self) -> None:
-        """Frees the memory of the models; vectors stay, and what is needed later is loaded anew."""
-        self._loaded = None
+        """Frees the memory of the copies that heads were fitted on; the encoder itself stays."""
         self._frozen.clear()
 
 

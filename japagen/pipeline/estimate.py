@@ -16,7 +16,6 @@ from japagen.config.sections import STRATEGY, GeneratorSettings, Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData, load_data, load_sources
 from japagen.curation import llm_judge
-from japagen.curation.filters import filter_texts
 from japagen.curation.refinement import Rewriter
 from japagen.curation.register_control import (
     Rewritten,
@@ -33,21 +32,21 @@ from japagen.japanese.registers import OTHER
 from japagen.llm.backend import (
     AmbiguousOptionsError,
     Answer,
-    Chooser,
     Generator,
     GeneratorInfo,
+    OptionScorer,
     Prompt,
     Request,
     Scorer,
     load_generator,
 )
-from japagen.llm.budget import Purse, yen
+from japagen.llm.budget import BudgetTracker, yen
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext, find_registers
 from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
-from japagen.pipeline.steps.curate import why_not_refined
+from japagen.pipeline.steps.curate import TextFilter, why_not_refined
 from japagen.pipeline.steps.labels import chat_labeler, sample_of
 from japagen.pipeline.summary import seed_use
 
@@ -84,16 +83,17 @@ def expected_yield(
         return None
     settings = task.curation
     rows = planner.to_dataset(asked, answers, {}, "", task.label_space().label)
-    kept = filter_texts(
-        find_registers(rows, analyzer),
+    text_filter = TextFilter(
         settings,
         context.gold,
-        phrases=context.prompts.phrases,
-        passages=passages_in(asked),
-        tagger=analyzer.tagger,
+        context.prompts.phrases,
+        passages_in(asked),
+        analyzer,
+        seed=None,
         # Comparing meanings takes an encoder, which a plan need not wait for.
-        embed=None,
+        encoder=None,
     )
+    kept = text_filter(find_registers(rows, analyzer))
     if settings.register_miss == "ignore":
         return ExpectedYield(len(kept.kept) / len(rows), 0.0)
     to_model: list[str] = []
@@ -135,7 +135,7 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
         notes.append(f"{info.name} continues documents: it writes one text per request.")
     if task.generation.strategy == STRATEGY:
         notes.append(
-            "Gradient matching writes texts anew in this process once their labels were checked: "
+            "Gradient matching rewrites texts in this process once their labels were checked: "
             "no requests, but time that is not in the table."
         )
     if task.refinement.rounds:
@@ -318,7 +318,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         return {**_NOTHING, "sources": files, "notes": notes}
     with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
         # A budget in yen without a price is refused here as it would be later.
-        Purse(task.generation.budget, task.generator.price)
+        BudgetTracker(task.generation.budget, task.generator.price)
         context = TaskContext.open(task, load_data(task))
         requests = all_requests(context, generator.info)
         dictionary = task.japanese.user_dictionary
@@ -456,7 +456,7 @@ def _recorded(
 
 @dataclass(frozen=True)
 class _Forecast:
-    """What is known of a run when its steps are foreseen."""
+    """What is known of a run when its steps are estimated."""
 
     context: TaskContext
     generator: Generator
@@ -618,7 +618,7 @@ class _Forecast:
         names; other models answer, base models only if their answers come with scores.
         """
         document = self.generator.info.prompt_kind == "document"
-        if isinstance(self.generator, Chooser):
+        if isinstance(self.generator, OptionScorer):
             if document:
                 return "names"
             return "letters" if llm_judge.has_letters(self.task.labels) else "answers"
@@ -667,17 +667,16 @@ class _Forecast:
     ) -> StepCost:
         """No answers, only time: what prompts share is read ``readings`` times, or once."""
         task, prompts, gold = self.task, self.context.prompts, self.context.data.gold
-        asked: Sequence[Prompt]
         if how == "letters":
             # A chat model in this process is shown no gold.
             assert gold is not None
             names, readings = llm_judge.letters(list(task.labels)), 1
             texts = stand_ins(gold, _WEIGHED)
             alone = llm_judge.plan_zero_shot(texts, texts)[:_WEIGHED]
-            asked = llm_judge.zero_shot_turns(alone, task, prompts, names)
+            asked = llm_judge.weighing_prompts(alone, task, prompts, names, zero_shot=True)
         else:
             names = list(task.labels)
-            asked = llm_judge.documents(questions[:_WEIGHED], task, prompts, names)
+            asked = llm_judge.weighing_prompts(questions[:_WEIGHED], task, prompts, names)
         most, expected = counts
         each = self._mean_tokens([shown(prompt) for prompt in asked])
         sampled = self.rate is not None and self.rate.source == "sample"
@@ -695,7 +694,7 @@ class _Forecast:
         )
 
     def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[float]:
-        assert isinstance(self.generator, Chooser)
+        assert isinstance(self.generator, OptionScorer)
         times = []
         try:
             for prompt in prompts:

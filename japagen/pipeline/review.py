@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from japagen.config.task import Task
-from japagen.data.annotation import read_annotations
 from japagen.data.formats import check_new, write_examples
 from japagen.errors import JapagenError
 from japagen.pipeline.run_directory import Run
@@ -67,23 +66,6 @@ def decisions_of(path: str | Path) -> Mapping[str, Decision]:
         return {}
     with closing(Decisions(file)) as decisions:
         return decisions.latest()
-
-
-def take_annotations(session: Session, path: Path) -> dict[str, int]:
-    """Makes decisions of what people answered in Label Studio or Argilla.
-
-    Args:
-        session: The run's review.
-        path: An export of the tool; see `japagen.data.annotation.read_annotations`.
-
-    Returns:
-        How many answers were ``taken``, and how many were ``unknown`` to this run.
-
-    Raises:
-        JapagenError: If the file cannot be read, people tie, or labels are none of the task's;
-            nothing is taken then.
-    """
-    return session.take_all(read_annotations(path))
 
 
 def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> int:

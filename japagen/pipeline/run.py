@@ -17,7 +17,7 @@ from japagen.data.summary import RunSummary
 from japagen.generation import coverage
 from japagen.listener import Listener, Silent
 from japagen.llm.backend import Generator
-from japagen.llm.client import Asker
+from japagen.llm.client import LLMClient
 from japagen.pipeline import deployment, sources, summary
 from japagen.pipeline.cache import Cache, Step
 from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
@@ -75,7 +75,7 @@ def run(
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     try:
         told = listener or Silent()
-        with closing(Asker(task, generator, directory.file("ledger.sqlite"), told)) as client:
+        with closing(LLMClient(task, generator, directory.file("ledger.sqlite"), told)) as client:
             context = TaskContext.open(task, data)
             encoder, cache = TextEncoder(task.training), Cache(directory, told)
             _go(context.start(encoder, client, cache, told), given, wanted)
@@ -118,10 +118,10 @@ def _go(run: RunContext, given: Mapping[str, Dataset], wanted: Sequence[Until]) 
     if "align" in wanted:
         checked = labels.check_labels(run, texts, ask=asks)
         parts.reliability = checked.reliability
-        texts, vouched = curate.apply_reviews(run, checked.dataset)
+        texts, verified = curate.apply_reviews(run, checked.dataset)
         align.embed_texts(run, texts)
         texts = align.select_texts(run, texts)
-        made = synthesis.replace_texts(run, texts, text_filter, vouched)
+        made = synthesis.replace_texts(run, texts, text_filter, verified)
         texts, parts.matching = made.dataset, made.found
         if made.found:
             # People may have decided on texts that an earlier run wrote.
@@ -197,8 +197,8 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
     found.save(directory.file("metrics.json"))
     write_examples(directory.file("examples.jsonl"), texts)
     card = read_json(directory.file(train.MODEL, "japagen.json"))
-    apart = "pair_head" in card
-    readme = model_card(found, task.training.encoder, card["prefix"], apart=apart)
+    bi_encoder = "pair_head" in card
+    readme = model_card(found, task.training.encoder, card["prefix"], bi_encoder=bi_encoder)
     write_text(directory.file(train.MODEL, "README.md"), readme)
     run.cache.step(_REPORT, _rendered, metrics=found, texts=texts)
 

@@ -58,12 +58,12 @@ class Parts:
         distances: Source to how far its kept texts are from gold; empty with one source.
         reliability: Source to how reliable its labels are; empty before they are checked.
         values: Source to what its texts were found to be worth; empty before training.
-        matching: What gradient matching wrote anew; None under other strategies.
+        matching: What gradient matching rewrote; None under other strategies.
         pseudo: Unlabelled texts that were trained on, and why.
         mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and what the classifier gave for the test texts, shape
             (n, `LabelSpace.outputs`), a training.
-        gold_only: The same for training on gold alone.
+        gold_only: The same for training on gold only.
         baselines: What a reader would try first; some perhaps left out.
         seconds: Stage to seconds.
         encoder: Identity of the encoder.

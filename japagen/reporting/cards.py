@@ -18,9 +18,10 @@ from japagen.data.summary import (
 )
 from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
+from japagen.i18n import localized
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.reporting.sections_overview import SIDES, STEPS
-from japagen.reporting.sections_training import lines, own_arms
+from japagen.reporting.sections_training import lines, own_models
 from japagen.reporting.text import Words
 
 _WORDS = Words("en")
@@ -51,8 +52,11 @@ def dataset_card(summary: RunSummary, dataset: Dataset) -> str:
         f"---\n{to_yaml(front)}---",
         f"# {plain(task.name)}",
         f"{kept} synthetic Japanese texts ({kind}) with labels and weights{_about(task)}",
-        f"LLM が書いた日本語の合成テキスト {kept} 件です。人による確認はしていません。"
-        "利用条件（Terms）と限界（Limits）を必ずお読みください。",
+        localized(
+            f"{kept} Japanese texts that a language model wrote and no human has checked. "
+            "Read the terms of use (Terms) and the limits (Limits).",
+            "ja",
+        ),
         _making(summary, dataset),
         "## Labels",
         table(
@@ -208,8 +212,8 @@ def _scores(summary: RunSummary, found: ScoreSummary) -> str:
     said = more.get(summary.added, "these texts")
     rows = []
     for name in (*found.metrics, "mean_absolute_error", "ece"):
-        arms = (found.gold_only, found.with_synthetic)
-        values = [arm.score(name) if arm else None for arm in arms]
+        models = (found.gold_only, found.with_synthetic)
+        values = [model.score(name) if model else None for model in models]
         if any(value is not None for value in values):
             rows.append((_metric(name), *map(_WORDS.number, values)))
     overlap = _WORDS.share(summary.leakage.max_overlap if summary.leakage else None)
@@ -268,32 +272,25 @@ def _reproduction(summary: RunSummary) -> str:
 
 
 _EMBEDDED_BASE = "intfloat/multilingual-e5-small"
-_WHY = {
-    "given": "given in the task",
-    "reliable": "by the number of texts and the estimated reliability of their labels",
-    "unreliable": "their labels can hardly be relied on",
-    "prior": "by the reliability that is expected of such a writer, as labels were not checked",
-    "no_gold": "there is no gold to weigh them against",
-    "no_synthetic": "no synthetic text was kept",
-    "labels": "the reliability of labels of this kind cannot be estimated",
-}
 
 
-def model_card(summary: RunSummary, encoder: str, prefix: str = "", *, apart: bool = False) -> str:
+def model_card(
+    summary: RunSummary, encoder: str, prefix: str = "", *, bi_encoder: bool = False
+) -> str:
     """Returns the card of a run's classifier: Markdown with Hugging Face front matter.
 
     Args:
         summary: What the run measured; parts that are None read "not measured".
         encoder: ``embedded``, a directory or a Hub name, as the task has it.
         prefix: What the encoder wants before every text.
-        apart: Whether the two texts of a pair are read one by one and compared by a head that
+        bi_encoder: Whether the two texts of a pair are read one by one and compared by a head that
             ``transformers`` does not know.
     """
     task = summary.task
     base, licence = _origin(encoder)
     front = {
         "language": "ja",
-        "library_name": "japagen" if apart else "transformers",
+        "library_name": "japagen" if bi_encoder else "transformers",
         "pipeline_tag": "text-classification",
         "tags": ["japanese", "japagen"],
         **({"base_model": base} if base else {}),
@@ -323,14 +320,14 @@ def model_card(summary: RunSummary, encoder: str, prefix: str = "", *, apart: bo
         "## Limits",
         _MODEL_LIMITS,
         "## How to load it",
-        _loading(task, prefix, apart),
+        _loading(task, prefix, bi_encoder),
         "## Made with",
         table(("what", "value"), made_with.items()),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-_UNUSED = "The classifier was trained on gold alone: no generated text is in it."
+_UNUSED = "The classifier was trained on gold only: no generated text is in it."
 _LABELLED = "No generated text is in it, but the generator helped to label texts that are."
 _MODEL_LIMITS = """\
 - It knows the labels above and no others, and answers every text with what fits best among them.
@@ -368,11 +365,10 @@ def _model_introduction(task: TaskSummary) -> str:
     }.get(task.kind, "one of the labels below")
     what = "pairs of Japanese texts" if task.pair else "Japanese texts"
     kind = plain(task.text_type or "文章")
-    return (
-        f"Gives {what} ({kind}) {answer}{_about(task)}\n\n"
-        "日本語テキストの分類モデルです。"
-        "評価結果（Scores）と限界（Limits）を確認してからお使いください。"
+    japanese = localized(
+        "A classifier of Japanese texts. Read its scores (Scores) and limits (Limits) first.", "ja"
     )
+    return f"Gives {what} ({kind}) {answer}{_about(task)}\n\n{japanese}"
 
 
 def _model_terms(summary: RunSummary) -> str:
@@ -394,9 +390,10 @@ def _training(summary: RunSummary) -> str:
     rows = [(label, row.gold, row.kept) for label, row in summary.per_label.items()]
     used = f"Synthetic share of the training loss: {MISSING}."
     if mix:
-        why = _WHY.get(mix.reason, "no reason recorded")
-        apart = ", unlabelled texts apart" if unlabelled and mix.share else ""
-        used = f"Synthetic share of the training loss{apart}: {_WORDS.share(mix.share)} ({why})."
+        why = _WORDS.name("mix", mix.reason)
+        uncounted = ", unlabelled texts not counted" if unlabelled and mix.share else ""
+        share = _WORDS.share(mix.share)
+        used = f"Synthetic share of the training loss{uncounted}: {share}. {why}"
     return "\n\n".join(
         [
             f"{counts.gold:,} gold texts, and {counts.kept:,} synthetic texts that "
@@ -415,8 +412,8 @@ def _baselines(summary: RunSummary) -> str:
     if scores is None or not measured:
         return ""
     rows = [
-        (title, _WORDS.interval(arm.measured(scores.metric)))
-        for title, arm in (*measured, *own_arms(summary, _WORDS))
+        (title, _WORDS.interval(model.measured(scores.metric)))
+        for title, model in (*measured, *own_models(summary, _WORDS))
     ]
     heads = ("classifier / learnt from", _metric(scores.metric))
     return f"Beside what a reader would try first:\n\n{table(heads, rows)}\n\n"
@@ -433,15 +430,15 @@ def _model_sources(summary: RunSummary) -> list[str]:
 def _model_scores(found: ScoreSummary | None) -> str:
     if found is None:
         return f"{MISSING.capitalize()}: there were no labelled test texts."
-    arm = found.with_synthetic
-    rows = [(_metric(name), _WORDS.interval(arm.measured(name))) for name in found.metrics]
-    if arm.mean_absolute_error is not None:
-        rows.append(("mean absolute error", _WORDS.number(arm.mean_absolute_error)))
-    rows.append(("expected calibration error (ECE)", _WORDS.number(arm.ece)))
-    seeds = len(arm.seeds)
+    model = found.with_synthetic
+    rows = [(_metric(name), _WORDS.interval(model.measured(name))) for name in found.metrics]
+    if model.mean_absolute_error is not None:
+        rows.append(("mean absolute error", _WORDS.number(model.mean_absolute_error)))
+    rows.append(("expected calibration error (ECE)", _WORDS.number(model.ece)))
+    seeds = len(model.seeds)
     trained = f" Means of {seeds} trainings; this is the first of them." if seeds > 1 else ""
     gain = (
-        f"\n\nAgainst gold alone: {_WORDS.interval(found.gain, signed=True)} "
+        f"\n\nAgainst the gold-only baseline: {_WORDS.interval(found.gain, signed=True)} "
         f"in {_metric(found.metric)}."
         if found.gain
         else ""
@@ -452,7 +449,7 @@ def _model_scores(found: ScoreSummary | None) -> str:
     )
 
 
-def _loading(task: TaskSummary, prefix: str, apart: bool) -> str:
+def _loading(task: TaskSummary, prefix: str, bi_encoder: bool) -> str:
     text = json.dumps(prefix + "ここに文章を入れます。", ensure_ascii=False)
     second = json.dumps(prefix + "ここに二つ目の文章を入れます。", ensure_ascii=False)
     pair = bool(task.pair)
@@ -472,7 +469,7 @@ def _loading(task: TaskSummary, prefix: str, apart: bool) -> str:
         "```python\nfrom japagen import Classifier\n\n"
         f'Classifier.load("DIRECTORY").predict({own})\n```'
     )
-    if apart:
+    if bi_encoder:
         return (
             f"{loading}\n\nThe texts of a pair are read one by one and then compared. "
             "transformers loads the encoder alone, with AutoModel: it does not know the head."

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from japagen.data.summary import RunSummary
+from japagen.i18n import Language
 from japagen.reporting import charts, sections_alignment, sections_overview, sections_training
-from japagen.reporting.text import Language, View, Words, undirected
+from japagen.reporting.text import View, Words, undirected
 
 if TYPE_CHECKING:
     from jinja2 import Template

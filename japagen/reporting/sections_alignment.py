@@ -17,6 +17,7 @@ from japagen.data.summary import (
     Measured,
     RunSummary,
 )
+from japagen.i18n import localized
 from japagen.reporting import charts
 from japagen.reporting.sections_overview import ChartRows, Rows, bars, safe
 from japagen.reporting.text import View, Words
@@ -52,7 +53,7 @@ def _facts(found: AlignmentSummary, words: Words) -> list[tuple[str, str]]:
     facts = [
         (words("alignment.method"), words.name("method", found.method)),
         (words("prior"), words.name("prior", prior.how)),
-        (words("prior.why"), words.reason(prior.why, prior.reason)),
+        (words("prior.why"), localized(prior.why, words.language)),
     ]
     if diagnostics.tolerance is not None:
         facts.append((words("tolerance"), words.number(diagnostics.tolerance)))
@@ -63,8 +64,7 @@ def _facts(found: AlignmentSummary, words: Words) -> list[tuple[str, str]]:
 
 def notes(diagnostics: Diagnostics, words: Words) -> list[str]:
     """What else the reader must know."""
-    reasons = diagnostics.note_reasons or (None,) * len(diagnostics.notes)
-    return [words.reason(*note) for note in zip(diagnostics.notes, reasons, strict=True)]
+    return [localized(note, words.language) for note in diagnostics.notes]
 
 
 def _label_shares(

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from japagen.data.dataset import Dataset, Example
 
 
-_SAMPLES_A_LABEL = 5
-_EXAMPLES_A_REASON = 3
+_SAMPLES_PER_LABEL = 5
+_EXAMPLES_PER_REASON = 3
 STEPS = ("requested", "failed", "generated", "rewritten", "synthesised", "rejected", "kept")
 Rows = list[tuple[str, ...]]
 ChartRows = list[tuple[str, list[float | None]]]
@@ -129,7 +129,7 @@ def rejections(summary: RunSummary, dataset: Dataset, words: Words) -> list[View
             by_filter.setdefault(row["filter"], []).append(index)
 
     def drawn(name: str) -> list[Example]:
-        return _drawn(dataset, by_filter.get(name, []), _EXAMPLES_A_REASON, summary.task.seed)
+        return _drawn(dataset, by_filter.get(name, []), _EXAMPLES_PER_REASON, summary.task.seed)
 
     return [
         {
@@ -188,7 +188,7 @@ def samples(task: TaskSummary, dataset: Dataset, words: Words) -> list[tuple[str
                     "asked": _register(example.register_asked, words),
                     "seen": _register(example.register_seen, words),
                 }
-                for example in _drawn(dataset, indices, _SAMPLES_A_LABEL, task.seed)
+                for example in _drawn(dataset, indices, _SAMPLES_PER_LABEL, task.seed)
             ],
         )
         for label, indices in by_label.items()
@@ -392,7 +392,7 @@ def _kept(source: SourceReport, words: Words) -> str:
 
 
 def _filters(found: Sequence[SourceReport], words: Words) -> Rows:
-    """How many texts of each source every filter turned down, most in all first."""
+    """How many texts of each source every filter rejected, most in all first."""
     names = dict.fromkeys(name for source in found for name in source.rejected)
     counts = {name: [source.rejected.get(name, 0) for source in found] for name in names}
     return [

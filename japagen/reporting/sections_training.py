@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from japagen.data.summary import (
-    Arm,
     BaselineScores,
     Bounds,
     BreakEven,
@@ -14,6 +13,7 @@ from japagen.data.summary import (
     EconomicsSummary,
     Labelling,
     MixSummary,
+    ModelScores,
     PseudoSummary,
     RunSummary,
 )
@@ -36,23 +36,23 @@ _NUMBER_COLUMNS = ("mean_predicted", "mean_absolute_error", "support")
 
 
 def scores(summary: RunSummary, words: Words) -> View | None:
-    """Both arms side by side, then each arm's labels and confusion matrix."""
+    """Both classifiers side by side, then the labels and the confusion matrix of each."""
     found, added = summary.scores, words(f"added.{summary.added}")
     if found is None:
         return None
     last, names = found.with_synthetic, found.ordered
-    # Where nothing was added to gold, both arms are one classifier.
-    shown: list[tuple[str, Arm | None]] = [(words("arm.gold_only"), last)]
+    # Where nothing was added to gold, both are one classifier.
+    shown: list[tuple[str, ModelScores | None]] = [(words("model.gold_only"), last)]
     if not summary.not_used:
         shown = [
-            (words("arm.gold_only"), found.gold_only),
-            (words("arm.with_synthetic", added=added), last),
+            (words("model.gold_only"), found.gold_only),
+            (words("model.with_synthetic", added=added), last),
         ]
-    titles, arms = [title for title, _ in shown], [arm for _, arm in shown]
+    titles, models = [title for title, _ in shown], [model for _, model in shown]
     numbers = last.mean_absolute_error is not None
     columns = _NUMBER_COLUMNS if numbers else _CLASS_COLUMNS
     drawn: ChartRows = [
-        (label, [arm.per_label[label][columns[-2]] if arm else None for arm in arms])
+        (label, [model.per_label[label][columns[-2]] if model else None for model in models])
         for label in last.labels
     ]
     detail = words("per_anchor" if numbers else "f1.chart")
@@ -63,22 +63,25 @@ def scores(summary: RunSummary, words: Words) -> View | None:
             n=words.count(found.n),
             seeds=len(last.seeds),
         ),
-        "rows": _score_rows(arms, names, words),
-        "seeds": _by_seed(arms, names, words),
+        "rows": _score_rows(models, names, words),
+        "seeds": _by_seed(models, names, words),
         "seed_heads": [f"{title} {words(name)}" for title in titles for name in names],
         "chart": bars("f1", detail, drawn, words.number),
         "detail": detail,
         "heads": [words("anchor" if numbers else "label"), *map(words, columns)],
         # Each has a table of its labels, and classes a confusion matrix.
-        "arms": [(title, arm) for title, arm in shown if arm],
+        "models": [(title, model) for title, model in shown if model],
         "columns": columns,
     }
 
 
-def _score_rows(arms: Sequence[Arm | None], names: Sequence[str], words: Words) -> Rows:
+def _score_rows(models: Sequence[ModelScores | None], names: Sequence[str], words: Words) -> Rows:
     """Every metric with its interval; the leading one's deviation; what else is known."""
     rows: Rows = [
-        (words(name), *(words.interval(arm.measured(name) if arm else None) for arm in arms))
+        (
+            words(name),
+            *(words.interval(model.measured(name) if model else None) for model in models),
+        )
         for name in names
     ]
     deviation = words("deviation", metric=words(names[0]))
@@ -87,14 +90,14 @@ def _score_rows(arms: Sequence[Arm | None], names: Sequence[str], words: Words) 
         (words("mean_absolute_error"), "mean_absolute_error"),
         (words("ece"), "ece"),
     ):
-        values = [arm.score(name) if arm else None for arm in arms]
+        values = [model.score(name) if model else None for model in models]
         if name.endswith("_sd") or any(value is not None for value in values):
             rows.append((title, *map(words.number, values)))
     return rows
 
 
-def _by_seed(arms: Sequence[Arm | None], names: Sequence[str], words: Words) -> Rows:
-    rows = [{row["seed"]: row for row in arm.seeds} if arm else {} for arm in arms]
+def _by_seed(models: Sequence[ModelScores | None], names: Sequence[str], words: Words) -> Rows:
+    rows = [{row["seed"]: row for row in model.seeds} if model else {} for model in models]
     return [
         (
             str(seed),
@@ -347,15 +350,17 @@ def baselines(summary: RunSummary, words: Words) -> View | None:
         return None
     names = scores.ordered
 
-    def row(title: str, arm: Arm, gain: str) -> tuple[str, ...]:
-        return (title, *(words.interval(arm.measured(name)) for name in names), gain)
+    def row(title: str, model: ModelScores, gain: str) -> tuple[str, ...]:
+        return (title, *(words.interval(model.measured(name)) for name in names), gain)
 
-    rows: Rows = [row(title, arm, words.interval(arm.gain, signed=True)) for title, arm in shown]
-    rows += [row(title, arm, "") for title, arm in own_arms(summary, words)]
+    rows: Rows = [
+        row(title, model, words.interval(model.gain, signed=True)) for title, model in shown
+    ]
+    rows += [row(title, model, "") for title, model in own_models(summary, words)]
     sampled = [
-        words("baselines.sampled", title=title, n=words.count(arm.n))
-        for title, arm in shown
-        if arm.n < scores.n
+        words("baselines.sampled", title=title, n=words.count(model.n))
+        for title, model in shown
+        if model.n < scores.n
     ]
     gain = words("baselines.gain", metric=words(names[0]))
     return {
@@ -365,7 +370,7 @@ def baselines(summary: RunSummary, words: Words) -> View | None:
     }
 
 
-def own_arms(summary: RunSummary, words: Words) -> list[tuple[str, Arm]]:
+def own_models(summary: RunSummary, words: Words) -> list[tuple[str, ModelScores]]:
     """The run's own classifiers that were measured, as baselines are called."""
     scores, own_gold = summary.scores, words("baselines.own_gold")
     if scores is None:

@@ -6,30 +6,26 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from japagen.data.registry import FILTERS, METHODS, METRICS
 from japagen.data.summary import Interval, Measured
-from japagen.data.yaml_text import parse_yaml
+from japagen.i18n import Language, page_texts
 
 # What a section gives the template, which reads it by name.
 View = dict[str, Any]
-# A sentence as its code and what stands in its places, as `reasons.Sentence` writes it.
-Said = dict[str, Any]
-Language = Literal["ja", "en"]
 LANGUAGES: tuple[Language, ...] = ("ja", "en")
 # Marks that turn the direction of what follows. Elements isolate them; attributes cannot.
 _DIRECTION_MARKS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @cache
-def strings() -> dict[str, dict[str, str]]:
-    """Every sentence of the report: key to language to text."""
-    path = Path(__file__).with_name("strings.yaml")
-    found = dict(parse_yaml(path.read_text(encoding="utf-8"), path.name))
+def strings(language: Language) -> dict[str, str]:
+    """Every sentence of the report by key, in a language."""
+    found = dict(page_texts(Path(__file__).with_name("report.yaml"), language))
     # Plug-ins may be broken, and are asked for their names one by one.
     for prefix, entries in (("filter.", FILTERS.own), ("method.", METHODS), ("", METRICS)):
-        found |= {f"{prefix}{e.name}": {"ja": e.ja, "en": e.en} for e in entries.values()}
+        found |= {f"{prefix}{e.name}": e.title(language) for e in entries.values()}
     return found
 
 
@@ -41,43 +37,25 @@ class Words:
     """
 
     def __init__(self, language: Language) -> None:
-        self._language = language
-
-    @property
-    def language(self) -> Language:
-        """The language."""
-        return self._language
+        self.language: Language = language
 
     def __call__(self, key: str, **values: object) -> str:
         """Returns the sentence ``key`` with its {names} filled in."""
-        return strings()[key][self._language].format(**values)
+        return strings(self.language)[key].format(**values)
 
     def name(self, kind: str, code: str, otherwise: str | None = None) -> str:
         """Returns what ``code`` is called, or ``otherwise``, or the code where it has no name."""
-        found = strings().get(f"{kind}.{code}")
+        found = strings(self.language).get(f"{kind}.{code}")
         if found is None and kind == "filter":
-            found = FILTERS.titles(code)
-        return found[self._language] if found else otherwise or code
-
-    def reason(self, text: str, said: Said | None) -> str:
-        """Says in this language what an English sentence says.
-
-        Args:
-            text: The sentence, which stands where nothing is known of it.
-            said: Its code and what stands in its places.
-        """
-        if said is None or f"reason.{said['code']}" not in strings():
-            return text
-        values = dict(said["values"])
-        if "method" in values:
-            values["method"] = self.name("method", values["method"])
-        return self(f"reason.{said['code']}", **values)
+            found = FILTERS.title(code, self.language)
+        return found or otherwise or code
 
     def stage(self, code: str) -> str:
         """Names a stage such as ``train-gold-0``, whose last part is a seed."""
         kind, _, seed = code.rpartition("-")
-        known = strings().get(f"stage.{code}") or strings().get(f"stage.{kind}")
-        return known[self._language].format(seed=seed) if known else self.name("stage", code)
+        texts = strings(self.language)
+        known = texts.get(f"stage.{code}") or texts.get(f"stage.{kind}")
+        return known.format(seed=seed) if known else self.name("stage", code)
 
     def _or_missing(self, value: Any, show: Callable[[Any], str]) -> str:
         return self("not_measured") if value is None else show(value)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -73,6 +73,9 @@ class Decision:
     decided_at: str = ""
 
 
+_COLUMNS = ", ".join(field.name for field in fields(Decision))
+
+
 class StaleError(Exception):
     """Another tab or person has decided on the example since it was shown.
 
@@ -107,7 +110,7 @@ class Decisions:
         except sqlite3.DatabaseError as error:
             raise JapagenError(
                 f"Cannot use {path}: {error}.",
-                "Restore it from a copy, or move it away to begin the review anew.",
+                "Restore it from a copy, or move it away to start the review over.",
             ) from error
 
     def places(self) -> list[Place]:
@@ -129,8 +132,7 @@ class Decisions:
         """Example id to the decision that counts; those taken back are left out."""
         with self._lock:
             rows = self._db.execute(
-                "SELECT example_id, verdict, text_hash, label, register, comment, reviewer, "
-                "number, decided_at FROM decisions WHERE number IN "
+                f"SELECT {_COLUMNS} FROM decisions WHERE number IN "
                 "(SELECT MAX(number) FROM decisions GROUP BY example_id)"
             ).fetchall()
         found = [Decision(*row) for row in rows]
@@ -149,7 +151,7 @@ class Decisions:
         Raises:
             StaleError: If another decision came in between; nothing is saved.
         """
-        at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        saved = replace(decision, decided_at=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -158,32 +160,20 @@ class Decisions:
                 stale = current is not None and current.number != seen
                 if current is not None and stale and (current.verdict != "none" or seen):
                     raise StaleError(current)
-                d = decision
                 cursor = self._db.execute(
-                    "INSERT INTO decisions (example_id, text_hash, verdict, label, register, "
-                    "comment, reviewer, decided_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        d.example_id,
-                        d.text_hash,
-                        d.verdict,
-                        d.label,
-                        d.register,
-                        d.comment,
-                        d.reviewer,
-                        at,
-                    ],
+                    f"INSERT INTO decisions ({_COLUMNS}) VALUES (:example_id, :verdict, "
+                    ":text_hash, :label, :register, :comment, :reviewer, NULL, :decided_at)",
+                    asdict(saved),
                 )
                 self._db.execute("COMMIT")
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
-        return replace(decision, number=int(cursor.lastrowid or 0), decided_at=at)
+        return replace(saved, number=int(cursor.lastrowid or 0))
 
     def _current(self, example_id: str) -> Decision | None:
         row = self._db.execute(
-            "SELECT example_id, verdict, text_hash, label, register, comment, reviewer, "
-            "number, decided_at FROM decisions WHERE example_id = ? "
-            "ORDER BY number DESC LIMIT 1",
+            f"SELECT {_COLUMNS} FROM decisions WHERE example_id = ? ORDER BY number DESC LIMIT 1",
             [example_id],
         ).fetchone()
         return Decision(*row) if row else None

@@ -48,7 +48,7 @@ def _decided(example: Example, decision: Decision | None, space: LabelSpace) -> 
     return replace(example, rejected=None, weight_label=1.0)
 
 
-def vouched_for(dataset: Dataset, decisions: Mapping[str, Decision]) -> set[str]:
+def human_verified(dataset: Dataset, decisions: Mapping[str, Decision]) -> set[str]:
     """The ids of the examples that a person accepted or relabelled as they are now."""
     good = {d.example_id: d for d in decisions.values() if d.verdict in ("accept", "relabel")}
     rows = zip(*(dataset.column(name) for name in ("id", "text", "text_pair")), strict=True)
@@ -61,7 +61,7 @@ def vouched_for(dataset: Dataset, decisions: Mapping[str, Decision]) -> set[str]
 
 def to_gold(dataset: Dataset, decisions: Mapping[str, Decision]) -> Dataset:
     """The accepted and relabelled examples as gold: human-verified texts."""
-    good = vouched_for(dataset, decisions)
+    good = human_verified(dataset, decisions)
     decided = apply_decisions(dataset, decisions)
     return Dataset.of(
         Example(e.text, e.label, e.text_pair, id=e.id, split="train", source=FILTER)

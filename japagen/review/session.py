@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from japagen.data.annotation import REJECT
 from japagen.data.dataset import Dataset, Example, Label
 from japagen.data.files import digest
-from japagen.data.yaml_text import parse_yaml
 from japagen.errors import JapagenError
+from japagen.i18n import Language as Language
+from japagen.i18n import page_texts
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.review.decisions import (
     MAX_COMMENT,
@@ -26,8 +27,6 @@ from japagen.review.decisions import (
     to_json,
 )
 from japagen.review.feedback import Summary, summarize
-
-Language = Literal["ja", "en"]
 
 
 class Session:
@@ -225,9 +224,6 @@ def _shown(example: Example, place: Place, decision: Decision | None) -> dict[st
     }
 
 
-@cache
 def words(language: Language) -> dict[str, str]:
     """Every sentence of the page in one language."""
-    path = Path(__file__).with_name("strings.yaml")
-    table = parse_yaml(path.read_text(encoding="utf-8"), path.name)
-    return {key: sentence[language] for key, sentence in table.items()}
+    return dict(page_texts(Path(__file__).with_name("page.yaml"), language))

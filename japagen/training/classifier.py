@@ -236,7 +236,7 @@ class Classifier:
         far = np.zeros(len(rows))
         batches = by_length([len(row["input_ids"]) for row in rows], batch_size)
         for index in progress(batches, len(batches)) if batches else ():
-            logits, vectors = self._see([rows[i] for i in index])
+            logits, vectors = self.see([rows[i] for i in index])
             out[index] = self.space.from_logits(logits.astype(np.float64))
             if self.scope is not None and vectors is not None:
                 far[index] = self.scope.distances(vectors)
@@ -273,10 +273,13 @@ class Classifier:
         tokens = self.tokenizer(visible(text), add_special_tokens=False, verbose=False)
         return len(tokens["input_ids"])
 
-    def _see(
+    def see(
         self, rows: Sequence[dict[str, list[int]]]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """What the network says of encoded rows, shape (n, outputs), and the head's input."""
+        """What the network says of encoded rows, shape (n, outputs), and the head's input.
+
+        Of an exported classifier nobody knows the latter: None.
+        """
         import torch
 
         from japagen.training.head import last_linear
@@ -539,9 +542,10 @@ class OnnxClassifier(Classifier):
         # Only what the head sees tells what a text is like, and the file gives its answers alone.
         super().__init__(model, tokenizer, *args, **{**kwargs, "scope": None})
 
-    def _see(
+    def see(
         self, rows: Sequence[dict[str, list[int]]]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """As of `Classifier`, without the head's input."""
         padded = self.collate(rows, "np")
         inputs = {i.name: padded[i.name].astype(np.int64) for i in self.model.get_inputs()}
         return self.model.run(None, inputs)[0], None

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from japagen.data.files import write_json, write_text
 from japagen.errors import JapagenError, MissingExtraError
+from japagen.japanese.normalization import is_encodable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -346,15 +347,8 @@ def _is_ideograph(code: int) -> bool:
 
 def _in_jis(char: str) -> bool:
     """Whether JIS X 0213, or JIS X 0208 with the extensions in use (髙, 﨑), has a character."""
-    if 0xE000 <= ord(char) <= 0xF8FF:
-        return False  # cp932 maps its user-defined area to private-use code points
-    for encoding in ("euc_jis_2004", "cp932"):
-        try:
-            char.encode(encoding)
-        except UnicodeEncodeError:
-            continue
-        return True
-    return False
+    # cp932 maps its user-defined area to private-use code points.
+    return not 0xE000 <= ord(char) <= 0xF8FF and is_encodable(char)
 
 
 def build_tokenizer(pieces: Sequence[str], scores: npt.NDArray[np.float32]) -> Tokenizer:

@@ -280,17 +280,13 @@ def _require_safetensors(name: str, identity: str, directory: Path) -> None:
 
 
 def text_vectors(
-    datasets: Sequence[Dataset | None],
-    encoder: str | Encoder = "embedded",
-    *,
-    trust_remote_code: bool = False,
+    datasets: Sequence[Dataset | None], encoder: str | Encoder = "embedded"
 ) -> list[npt.NDArray[np.float32]]:
     """Embeds every text, or pair of texts, with a frozen encoder.
 
     Args:
         datasets: What to embed; None gives no rows, and rejected rows give zeros.
         encoder: ``embedded``, a local directory, a Hub name, or a loaded encoder.
-        trust_remote_code: Whether to run Python code that comes with a checkpoint.
 
     Returns:
         float32, shape (rows, width) for each dataset, in the order of its rows.
@@ -298,10 +294,7 @@ def text_vectors(
     Raises:
         JapagenError: If the encoder cannot be loaded.
     """
-    trusted = trust_remote_code
-    loaded = (
-        load_encoder(encoder, trust_remote_code=trusted) if isinstance(encoder, str) else encoder
-    )
+    loaded = load_encoder(encoder) if isinstance(encoder, str) else encoder
     found = []
     for dataset in datasets:
         rows = dataset if dataset is not None else Dataset.of([])

@@ -36,6 +36,7 @@ _RIDGE = 3.0
 # together, for numbers: most numbers that pairs are given say how much alike they are.
 _COSINE = 3.0
 _LEAST_SPREAD = 1e-3
+_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Labelled:
         phrases: Encoded phrases, m of them; may be none.
         phrase_labels: Label index of each phrase, shape (m,).
         space: The labels.
-        apart: Whether features are those of `PairModel`, each with a meaning of its own.
+        bi_encoder: Whether features are those of `PairModel`, each with a meaning of its own.
     """
 
     rows: Rows
@@ -58,7 +59,7 @@ class Labelled:
     phrases: Rows
     phrase_labels: Ints
     space: LabelSpace
-    apart: bool = False
+    bi_encoder: bool = False
 
     @property
     def phrase_targets(self) -> Floats:
@@ -137,7 +138,7 @@ def fit_head(data: Labelled, features: Floats, phrases: Floats) -> Head:
         squares = np.average((features - centre) ** 2, axis=0, weights=data.mass)
     else:
         centre, squares = phrase_centre, ((phrases - phrase_centre) ** 2).mean(axis=0)
-    scale = _scale(squares, data.apart, data.apart and space.kind == "regression")
+    scale = _scale(squares, data.bi_encoder, data.bi_encoder and space.kind == "regression")
     points = np.concatenate([features - centre, phrases - phrase_centre]) / scale
     targets = np.concatenate([data.targets, data.phrase_targets])
     mass = np.concatenate([data.mass, data.phrase_mass])
@@ -147,9 +148,9 @@ def fit_head(data: Labelled, features: Floats, phrases: Floats) -> Head:
     return Head(weight, bias - weight @ centre)
 
 
-def _scale(squares: Floats, apart: bool, alike: bool) -> Floats:
+def _scale(squares: Floats, bi_encoder: bool, alike: bool) -> Floats:
     """The divisor of each feature, such that vectors have a length of about 1."""
-    if not apart:
+    if not bi_encoder:
         return np.full(len(squares), float(np.sqrt(squares.sum())) or 1.0)
     own = np.sqrt(squares) + _LEAST_SPREAD
     if not alike:
@@ -276,22 +277,9 @@ def last_linear(model: Any) -> nn.Linear:
     return layers[-1]
 
 
-def head_features(classifier: Classifier, rows: Rows, batch_size: int = 32) -> Floats:
+def head_features(classifier: Classifier, rows: Rows) -> Floats:
     """The input of the last linear layer for each encoded row, shape (n, width)."""
-    linear = last_linear(classifier.model)
-    if not len(rows):
-        return np.zeros((0, linear.in_features))
-    seen: list[torch.Tensor] = []
-    hook = linear.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach()))
-    batches = by_length([len(row["input_ids"]) for row in rows], batch_size)
-    try:
-        classifier.model.eval()
-        with torch.inference_mode():
-            for index in batches:
-                classifier.model(**classifier.collate([rows[i] for i in index]))
-    finally:
-        hook.remove()
-    features = torch.cat(seen).double().numpy()
-    out = np.empty_like(features)
-    out[[i for index in batches for i in index]] = features
+    out = np.zeros((len(rows), last_linear(classifier.model).in_features))
+    for index in by_length([len(row["input_ids"]) for row in rows], _BATCH):
+        out[index] = classifier.see([rows[i] for i in index])[1]
     return out

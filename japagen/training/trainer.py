@@ -255,7 +255,7 @@ def _labelled(
         phrases=classifier.encode(phrases) if phrases else [],
         phrase_labels=np.array(phrase_labels, dtype=np.int64),
         space=classifier.space,
-        apart=classifier.is_bi_encoder,
+        bi_encoder=classifier.is_bi_encoder,
     )
 
 
@@ -325,7 +325,7 @@ class FrozenTraining:
             phrases=[{}] * len(self._phrases),
             phrase_labels=self._phrase_labels,
             space=self._space,
-            apart=self._classifier.is_bi_encoder,
+            bi_encoder=self._classifier.is_bi_encoder,
         )
         return fit_head(data, vectors, self._phrases).outputs(others, self._space)
 

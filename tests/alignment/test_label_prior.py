@@ -43,7 +43,7 @@ def test_uniform_gold_and_given() -> None:
     assert label_prior("gold", NAMES, gold).probabilities == {"良": 0.25, "悪": 0.75}
     given = label_prior({"良": 0.2, "悪": 0.8}, NAMES, gold)
     assert given.probabilities == pytest.approx({"良": 0.2, "悪": 0.8})
-    assert (given.how, given.reason) == ("given", {"code": "given", "values": {}})
+    assert (given.how, given.why) == ("given", "Shares given by the user.")
 
 
 def test_what_cannot_be_is_one_clear_error() -> None:

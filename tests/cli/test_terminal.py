@@ -66,7 +66,7 @@ def test_without_a_terminal_only_lines_are_written(
 @pytest.mark.parametrize(
     ("language", "said"),
     [
-        ("en", "source 他社: 150 of 165 texts kept, share of the loss 0.40"),
+        ("en", "source 他社: 150 of 165 texts kept, share of the training loss 0.40"),
         ("ja", "他社: 165 件のうち 150 件を採用、損失に占める割合 0.40"),
     ],
 )

@@ -31,7 +31,7 @@ def test_the_generator_is_the_only_source_unless_the_task_says_otherwise(task: T
         ),
         (
             [{"name": "a", "generator": True}, {"name": "b", "generator": True}],
-            "one source alone, found a and b",
+            "only one source, found a and b",
         ),
         ([{"name": "a", "path": "x.csv", "columns": {"txt": "本文"}}], "'txt' is none of"),
         ([{"name": "a", "path": "x.csv", "per_label": 3}], r"unknown key 'sources\.0\.per_label'"),

@@ -145,25 +145,12 @@ def test_masked_texts_hold_no_personal_data() -> None:
     assert not any(find_personal_data(text) for text in masked.texts)
 
 
-def test_fakes_agree_across_a_dataset_and_depend_on_the_seed() -> None:
-    first, second, _ = treat_personal_data(ROWS, "replace", seed=3).texts
-    name = second.removeprefix("昨日、").removesuffix("さんから返事がありました。")
-    assert first.startswith(f"担当の{name}さん")
-    assert "山田" not in first + second
-    assert treat_personal_data(ROWS, "replace", seed=3).texts[:2] == [first, second]
-    assert any(treat_personal_data(ROWS, "replace", seed=s).texts[1] != second for s in range(5))
-
-
-def test_a_rewrite_keeps_the_fakes_of_its_parent_and_loses_what_it_adds() -> None:
-    once = treat_personal_data(ROWS, "replace", seed=3)
-    child = Example(
-        once[0].text.replace("しました", "した") + "090-1234-5678にも。", id="a-r", parent_id="a"
-    )
-    both = Dataset.concat([once, Dataset.of([child])])
-    twice = treat_personal_data(both, "replace", seed=3, first=3)
-    assert twice.texts[:3] == once.texts
-    assert twice[3].text.startswith(once[0].text.replace("しました。", ""))
-    assert "090-1234-5678" not in twice[3].text
+def test_a_rewrite_keeps_what_its_parent_says_and_loses_what_it_adds() -> None:
+    child = Example("担当の山田さんと090-1234-5678で話した。", id="a-r", parent_id="a")
+    both = Dataset.concat([ROWS, Dataset.of([child])])
+    twice = treat_personal_data(both, "mask", first=3)
+    assert twice.texts[:3] == ROWS.texts
+    assert twice[3].text == "担当の山田さんと〔電話番号〕で話した。"
 
 
 def test_what_a_parent_says_is_masked_in_its_child_too_where_neither_was_treated() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
 
 from japagen.curation.label_check import (
     FILTER,
@@ -12,14 +13,13 @@ from japagen.curation.label_check import (
     Vote,
     beats_guessing,
     cross_fitted_vote,
-    encoder_vote,
     fit_pool,
     held_out_posterior,
     settle_labels,
     verify_labels,
     with_writer,
 )
-from japagen.curation.reliability import Floats, Ints, estimate_reliability
+from japagen.curation.reliability import Floats, Ints, estimate_reliability, unit_vectors
 from japagen.data.dataset import Dataset, Example, Rejection, assign_folds
 from japagen.data.labels import label_indices
 from japagen.errors import JapagenError
@@ -37,13 +37,25 @@ def told(targets: np.ndarray, strength: float, seed: int) -> np.ndarray:
 TARGETS = np.arange(60) % 3
 
 
+def encoder_vote(gold: np.ndarray, targets: np.ndarray, texts: np.ndarray) -> Vote:
+    """The cross-fitted vote of a logistic regression on vectors."""
+    on_gold, on_texts = unit_vectors(gold), unit_vectors(texts)
+    centre = on_gold.mean(axis=0)
+
+    def fit(seen: Floats, own: Ints, others: Floats) -> Floats:
+        model = LogisticRegression(C=30.0, max_iter=2000).fit(seen, own)
+        return np.asarray(model.predict_log_proba(others))
+
+    return cross_fitted_vote(fit, on_gold - centre, targets, on_texts - centre)
+
+
 def test_a_voter_that_knows_outweighs_one_that_does_not() -> None:
     pool = fit_pool([told(TARGETS, 2.0, 1), told(TARGETS, 0.0, 2)], TARGETS)
     assert pool.weights[0] > 5 * pool.weights[1]
     assert (pool.weights >= 0).all()
 
 
-def test_two_voters_are_better_than_one_on_texts_not_seen() -> None:
+def test_two_labelers_are_better_than_one_on_texts_not_seen() -> None:
     many = np.arange(3000) % 3
     votes = [told(TARGETS, 1.0, 1), told(TARGETS, 1.0, 2)]
     unseen = [told(many, 1.0, 3), told(many, 1.0, 4)]

@@ -8,14 +8,13 @@ import pytest
 from japagen.config.task import Task
 from japagen.curation.llm_judge import (
     FOLDS,
-    documents,
     letters,
     plan_questions,
     plan_zero_shot,
     read_judgement,
     requests,
     to_vote,
-    zero_shot_turns,
+    weighing_prompts,
 )
 from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError
@@ -61,7 +60,7 @@ def test_long_shots_leave_room_for_the_text_and_stay_balanced() -> None:
 
 def test_documents_end_where_the_label_comes(task: Task) -> None:
     questions = plan_questions(TEXTS, GOLD, 0)
-    found = documents(questions, task, PromptLibrary(), list(task.labels))
+    found = weighing_prompts(questions, task, PromptLibrary(), list(task.labels))
     assert len(found) == len(questions)
     for question, document in zip(questions, found, strict=True):
         assert document.endswith(f"：{question.text}\n分類：")
@@ -71,7 +70,7 @@ def test_documents_end_where_the_label_comes(task: Task) -> None:
 
 def test_letters_stand_for_names_that_begin_alike(task: Task) -> None:
     names = letters(list(task.labels))
-    document = documents(plan_questions(TEXTS, GOLD, 0), task, PromptLibrary(), names)[0]
+    document = weighing_prompts(plan_questions(TEXTS, GOLD, 0), task, PromptLibrary(), names)[0]
     assert f"- A：{next(iter(task.labels))}。" in document
     assert "分類：A\n" in document
     with pytest.raises(JapagenError, match="at most 26 labels"):
@@ -96,7 +95,7 @@ def test_without_shots_each_text_is_asked_about_once_and_stands_last(task: Task)
         *((False, row) for row in range(len(TEXTS))),
     ]
     names = letters(list(task.labels))
-    turns = zero_shot_turns(questions, task, PromptLibrary(), names)
+    turns = weighing_prompts(questions, task, PromptLibrary(), names, zero_shot=True)
     system, user = turns[-1]
     for letter, (label, description) in zip(names, task.labels.items(), strict=True):
         assert f"{letter}：{label}。{description}\n" in user.content

@@ -252,7 +252,7 @@ def one_hot(texts: Dataset) -> Floats:
     return np.eye(2)[[LABELS.index(str(label)) for label in texts.labels]]
 
 
-def test_what_voters_are_sure_of_counts_as_gold_does(encoder: Encoder) -> None:
+def test_what_labelers_are_sure_of_counts_as_gold_does(encoder: Encoder) -> None:
     gold, more = rows("train", 0, 3), rows("unlabelled", 3, 6)
     alone = direction(gold, encoder)
     voted = direction(gold, encoder, PseudoLabels(more, one_hot(more)))

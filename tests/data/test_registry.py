@@ -78,7 +78,7 @@ def test_every_kind_of_label_has_a_leading_metric() -> None:
     [
         (
             {"alignment": {"method": "entrpy"}},
-            "alignment.method: expected one of entropy, dsir, labels, none "
+            "alignment.method: expected one of entropy, labels, none "
             "(did you mean 'entropy'?), found 'entrpy'",
         ),
         (
@@ -108,7 +108,7 @@ def test_names_are_found_or_refused_in_python_too() -> None:
         EXPORTS.find("jsonk")
     with pytest.raises(ValueError, match="expected a new name, found filter 'gold_copy'"):
         FILTERS.register(FILTERS["gold_copy"])
-    assert FILTERS.titles("no_filter") is None
+    assert FILTERS.title("no_filter", "en") is None
     assert "no_filter" not in FILTERS
     assert Words("ja").name("filter", "gold_copy") == FILTERS["gold_copy"].ja
     assert Words("en")("matthews") == METRICS["matthews"].en

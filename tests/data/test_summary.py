@@ -31,6 +31,18 @@ def test_what_another_version_says_besides_is_kept(tmp_path: Path) -> None:
     assert RunSummary.load(path).to_dict() == metrics
 
 
+def test_a_run_before_0_2_has_its_reasons_twice() -> None:
+    """As a sentence and as a code with values; the sentence says all."""
+    alignment = METRICS["alignment"]
+    old = alignment["prior"] | {"reason": {"code": "gold_asked", "values": {"n": 64}}}
+    diagnostics = alignment["diagnostics"] | {"note_reasons": [None]}
+    summary = RunSummary.model_validate(
+        METRICS | {"alignment": alignment | {"prior": old, "diagnostics": diagnostics}}
+    )
+    html = render_report(summary, DATASET)
+    assert "正解データ 64 件のラベルの割合を使いました" in html
+
+
 @given(st.sets(st.sampled_from(sorted(METRICS.keys() - REQUIRED))))
 def test_parts_that_an_earlier_version_lacks_have_their_defaults(lacking: set[str]) -> None:
     metrics = {key: value for key, value in METRICS.items() if key not in lacking}

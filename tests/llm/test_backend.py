@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from japagen.llm.backend import AmbiguousOptionsError, Chooser, Message
+from japagen.llm.backend import AmbiguousOptionsError, Message, OptionScorer
 from japagen.llm.backends import llama_cpp
 from japagen.llm.backends.embedded import EmbeddedGenerator
 from tests.llm.backends.tiny_model import write_tiny_model
@@ -28,8 +28,8 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedGene
 
 
 def test_who_can_choose(generator: EmbeddedGenerator) -> None:
-    assert isinstance(generator, Chooser)
-    assert not isinstance(ScriptedGenerator(), Chooser)
+    assert isinstance(generator, OptionScorer)
+    assert not isinstance(ScriptedGenerator(), OptionScorer)
 
 
 def test_every_document_is_weighed_once(generator: EmbeddedGenerator) -> None:

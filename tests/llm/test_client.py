@@ -16,7 +16,7 @@ from japagen.config.sections import Budget, Price
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
 from japagen.llm.backend import MOST_REPLIES, Answer, Request, Sampling
-from japagen.llm.budget import Purse, yen
+from japagen.llm.budget import BudgetTracker, yen
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
 from tests.scripted import ScriptedGenerator
@@ -60,11 +60,11 @@ def test_a_budget_is_never_passed_and_used_where_it_can_be(
         return Answer(request.id, "はい", "stop", *used, 0.1)
 
     budget = Budget(yen=bound) if in_yen else Budget(tokens=bound)
-    purse = Purse(budget, PRICE)
+    tracker = BudgetTracker(budget, PRICE)
     generator = _Parallel(answer)
     asked = requests(len(costs))
     with closing(Ledger(":memory:")) as ledger:
-        answers = run_requests(asked, generator, ledger, purse=purse)
+        answers = run_requests(asked, generator, ledger, tracker=tracker)
         totals = ledger.totals()
     spent = yen(PRICE, totals["prompt_tokens"], totals["completion_tokens"])
     tokens = totals["prompt_tokens"] + totals["completion_tokens"]
@@ -77,10 +77,12 @@ def test_a_budget_is_never_passed_and_used_where_it_can_be(
 def test_what_does_not_fit_is_sent_once_the_budget_is_raised() -> None:
     asked = requests(10)
     with closing(Ledger(":memory:")) as ledger:
-        first = run_requests(asked, ScriptedGenerator(), ledger, purse=Purse(Budget(tokens=200)))
+        first = run_requests(
+            asked, ScriptedGenerator(), ledger, tracker=BudgetTracker(Budget(tokens=200))
+        )
         assert 0 < len(first) < 10
-        purse = Purse(Budget(tokens=100), None, ledger.totals())
-        assert len(run_requests(asked, ScriptedGenerator(), ledger, purse=purse)) == len(first)
+        tracker = BudgetTracker(Budget(tokens=100), None, ledger.totals())
+        assert len(run_requests(asked, ScriptedGenerator(), ledger, tracker=tracker)) == len(first)
         generator = ScriptedGenerator()
         assert len(run_requests(asked, generator, ledger)) == 10
     assert len(generator.asked) == 10 - len(first)
@@ -89,13 +91,15 @@ def test_what_does_not_fit_is_sent_once_the_budget_is_raised() -> None:
 def test_a_server_that_counts_no_tokens_is_charged_the_most() -> None:
     generator = ScriptedGenerator(lambda r: Answer(r.id, "はい", "stop"))
     with closing(Ledger(":memory:")) as ledger:
-        answers = run_requests(requests(100), generator, ledger, purse=Purse(Budget(tokens=500)))
+        answers = run_requests(
+            requests(100), generator, ledger, tracker=BudgetTracker(Budget(tokens=500))
+        )
     assert 0 < len(answers) < 25
 
 
 def test_a_budget_in_yen_needs_a_price() -> None:
     with pytest.raises(JapagenError, match=r"no generator\.price"):
-        Purse(Budget(yen=100))
+        BudgetTracker(Budget(yen=100))
 
 
 def test_what_was_in_flight_when_a_process_ended_is_counted(tmp_path: Path) -> None:
@@ -116,8 +120,8 @@ def test_what_was_in_flight_when_a_process_ended_is_counted(tmp_path: Path) -> N
     assert totals["lost_prompt_tokens"] > 0
     assert totals["answers"] == totals["attempts"] == 12
     with pytest.raises(JapagenError):
-        Purse(Budget(yen=1), None, totals)
-    assert not Purse(Budget(tokens=400), None, totals).set_aside(asked[0], 10)
+        BudgetTracker(Budget(yen=1), None, totals)
+    assert not BudgetTracker(Budget(tokens=400), None, totals).reserve(asked[0], 10)
 
 
 class _Announcing(_Parallel):

@@ -178,7 +178,7 @@ def test_a_failed_request_has_the_latest_reason(task: Task, tmp_path: Path) -> N
         assert details == {status}
 
 
-def test_the_encoder_is_loaded_once_before_training(
+def test_the_encoder_is_loaded_once_a_run(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
@@ -190,9 +190,11 @@ def test_the_encoder_is_loaded_once_before_training(
 
         monkeypatch.setattr(module, "load_encoder", load)
     compared = _changed(task, "curation", max_meaning_similarity=0.9999)
-    _run(compared, tmp_path / "run", until="align")
+    compared = _changed(compared, "evaluation", baselines=True)
+    _, heard, _ = _run(compared, tmp_path / "run")
+    assert {"curate", "trust", "baseline-plain_gold-0", "train-synthetic-0"} <= heard.ran()
     assert read == [task.training.encoder]
-    _run(compared, tmp_path / "run", until="align")
+    _run(compared, tmp_path / "run")
     assert len(read) == 1
 
 

@@ -7,10 +7,10 @@ import pytest
 from japagen.config.sections import Economics
 from japagen.config.task import Task
 from japagen.data.summary import (
-    Arm,
     Curves,
     LabelCounts,
     MixSummary,
+    ModelScores,
     RunSummary,
     ScoreSummary,
     Worth,
@@ -39,7 +39,7 @@ def _mix(texts: float | None) -> MixSummary:
 
 def _scores(verdict: str) -> ScoreSummary:
     return ScoreSummary(
-        n=9, metric="macro_f1", metrics=["macro_f1"], with_synthetic=Arm(), verdict=verdict
+        n=9, metric="macro_f1", metrics=["macro_f1"], with_synthetic=ModelScores(), verdict=verdict
     )
 
 

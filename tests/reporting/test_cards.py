@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from japagen.data.summary import RunSummary
 from japagen.mixing.mix import Reason
 from japagen.reporting.cards import model_card
+from japagen.reporting.text import Words
 from tests.report_sample import LABELS, from_file, sample_run
 
 
@@ -20,8 +21,8 @@ def metrics() -> dict[str, Any]:
     return sample_run()[0]
 
 
-def _card(metrics: dict[str, Any], *args: str, apart: bool = False) -> str:
-    return model_card(RunSummary.model_validate(metrics), *args, apart=apart)
+def _card(metrics: dict[str, Any], *args: str, bi_encoder: bool = False) -> str:
+    return model_card(RunSummary.model_validate(metrics), *args, bi_encoder=bi_encoder)
 
 
 def _front(card: str) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def test_it_says_what_the_classifier_is_and_how_well_it_does(metrics: dict[str, 
         *(f"| {label} | {about} |" for label, about in LABELS.items()),
         f"| macro-f1 | {arm['macro_f1']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}] |",
         f"| expected calibration error (ECE) | {arm['ece']:.3f} |",
-        "Synthetic share of the training loss: 40.0% (by the number of texts and",
+        "Synthetic share of the training loss: 40.0%. Its labels are expected to be reliable",
         f"{metrics['counts']['gold']} gold texts",
         metrics["generator"]["identity"],
         metrics["generator"]["terms"]["summary"],
@@ -71,11 +72,11 @@ def test_missing_parts_are_not_measured(metrics: dict[str, Any]) -> None:
     assert _front(card)["base_model"] == "owner/encoder"
 
 
-def test_gold_alone_carries_no_terms_of_a_generator(metrics: dict[str, Any]) -> None:
+def test_gold_only_carries_no_terms_of_a_generator(metrics: dict[str, Any]) -> None:
     metrics = copy.deepcopy(metrics)
     metrics["mix"] |= {"share": 0.0, "reason": "unreliable"}
     card = _card(metrics, "embedded")
-    assert "their labels can hardly be relied on" in card
+    assert "Its labels can hardly be relied on" in card
     assert metrics["generator"]["terms"]["summary"] not in card
 
 
@@ -106,7 +107,7 @@ def test_pairs_tags_and_numbers_are_loaded_their_own_way(
 def test_transformers_is_not_promised_for_a_head_that_it_does_not_know(
     metrics: dict[str, Any],
 ) -> None:
-    card = _card(metrics, "embedded", apart=True)
+    card = _card(metrics, "embedded", bi_encoder=True)
     assert _front(card)["library_name"] == "japagen"
     assert "import pipeline" not in card
     assert 'Classifier.load("DIRECTORY")' in card
@@ -127,4 +128,4 @@ def test_every_reason_of_the_mix_is_said(metrics: dict[str, Any]) -> None:
     metrics = copy.deepcopy(metrics)
     for reason in get_args(Reason):
         metrics["mix"]["reason"] = reason
-        assert "no reason recorded" not in _card(metrics, "embedded")
+        assert Words("en")(f"mix.{reason}") in _card(metrics, "embedded")

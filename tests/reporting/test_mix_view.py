@@ -44,7 +44,7 @@ def test_what_the_texts_are_worth_is_said_with_its_interval(
 def test_worthless_texts_and_those_beyond_the_curve(sample: tuple[dict[str, Any], Any]) -> None:
     none = worth(_read(_with_worth(sample[0], texts=-3.2, low=-9.0, high=2.0)), Words("en"))
     assert none is not None
-    assert "not worth any more gold" in none
+    assert "equivalent to 0 or fewer additional gold" in none
     assert "−9 to 2" in none
     beyond = worth(_read(_with_worth(sample[0], texts=None, low=2.0)), Words("en"))
     assert beyond is not None
@@ -75,7 +75,7 @@ def test_a_mix_that_could_not_be_measured_shows_no_curves(
     found = mix(_read(metrics), Words("en"))
     assert found is not None
     assert found["chart"] is found["worth"] is None
-    assert [name for name, _ in found["facts"]] == ["Synthetic share of the loss", "Why"]
+    assert [name for name, _ in found["facts"]] == ["Synthetic share of the training loss", "Why"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

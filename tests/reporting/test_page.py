@@ -13,8 +13,9 @@ import pytest
 
 from japagen.data.dataset import Dataset
 from japagen.data.summary import RunSummary
+from japagen.i18n import Language
 from japagen.reporting.report import render_report
-from japagen.reporting.text import LANGUAGES, Language, strings
+from japagen.reporting.text import LANGUAGES, strings
 from tests.report_sample import sample_run
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def test_nothing_runs_and_nothing_is_asked_for(page: tuple[Page, Language, list[
     assert tab.locator("script, img").count() == 0
     assert "<script>" in tab.inner_text("header")
     assert tab.get_attribute("html", "lang") == language
-    assert strings()["verdict"][language] in tab.inner_text(".verdict")
+    assert strings(language)["verdict"] in tab.inner_text(".verdict")
     # What turns the direction of writing turns its own element alone.
     for place in (".lead bdi", "td .quoted"):
         isolated = tab.locator(place).first.evaluate("e => getComputedStyle(e).unicodeBidi")

@@ -22,7 +22,7 @@ def sample() -> tuple[dict[str, Any], Any]:
 def test_the_headline_has_texts_hours_and_yen_with_the_interval(
     sample: tuple[dict[str, Any], Any],
 ) -> None:
-    # 4.7 a label, 4 labels, 100 texts and 2,000 yen an hour; from -1.2 to past the curve at 14.
+    # 4.7 per label, 4 labels, 100 texts and 2,000 yen an hour; from -1.2 to past the curve at 14.
     said = headline(_read(sample[0]), Words("en"))
     assert said is not None
     assert "about 18.8 texts over 4 labels, 0.188 hours, 376 yen" in said

@@ -5,7 +5,7 @@ import pytest
 
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.review.decisions import Decision, Verdict, choose, draw_order, text_hash
-from japagen.review.feedback import apply_decisions, summarize, to_gold, vouched_for
+from japagen.review.feedback import apply_decisions, human_verified, summarize, to_gold
 
 
 def decided(example: Example, verdict: Verdict, **more: str) -> Decision:
@@ -41,8 +41,8 @@ def test_a_decision_on_a_text_that_has_changed_is_left_out() -> None:
     changed = Dataset.of([Example("別の文です。", "配送", id="a", weight_label=0.2)])
     assert list(apply_decisions(changed, DECISIONS)) == list(changed)
     assert len(to_gold(changed, DECISIONS)) == 0
-    assert vouched_for(changed, DECISIONS) == set()
-    assert vouched_for(DATA, DECISIONS) == {"a", "b", "d"}
+    assert human_verified(changed, DECISIONS) == set()
+    assert human_verified(DATA, DECISIONS) == {"a", "b", "d"}
 
 
 def test_gold_is_what_people_found_good() -> None:

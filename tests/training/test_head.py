@@ -172,7 +172,7 @@ def test_the_unit_of_a_pairs_feature_does_not_matter(
     labels = np.arange(12) % 3
     points = _points(seed, labels)
     space = SCALE if kind == "regression" else _classes(3)
-    data = _of(space, space.codes(labels.tolist()), apart=True)
+    data = _of(space, space.codes(labels.tolist()), bi_encoder=True)
     moved = points.copy()
     moved[:, feature] *= size
     here = fit_head(data, points, NONE).logits(points)

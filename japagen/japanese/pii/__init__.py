@@ -1,1 +1,1 @@
-"""Personal data in Japanese texts: detection, masking and fakes."""
+"""Personal data in Japanese texts: detection and masking."""

@@ -1,13 +1,11 @@
-"""Personal data in Japanese text: find it, mask it, or put a consistent fake in its place."""
+"""Personal data in Japanese text: find it, and mask it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from japagen.japanese.morphology import Tagger, default_tagger
-from japagen.japanese.pii.fakes import fake
 from japagen.japanese.pii.names import find_names
 from japagen.japanese.pii.patterns import Span, find_numbers, find_places, fold
 
@@ -106,30 +104,9 @@ def mask_personal_data(text: str, tagger: Tagger | None = None, known: str = "")
         tagger: MeCab; the default dictionary when None.
         known: What stands in this text as well is left.
     """
-    return _substituted(text, tagger, known, lambda found: f"〔{_MASKS[found.kind]}〕")
-
-
-def replace_personal_data(
-    text: str, seed: int, tagger: Tagger | None = None, known: str = ""
-) -> str:
-    """Puts a fake in the place of each piece of personal data; see `fake_data.fake`.
-
-    Args:
-        text: Any text.
-        seed: The same original gets the same fake under the same seed: one a dataset.
-        tagger: MeCab; the default dictionary when None.
-        known: What stands in this text as well is left.
-    """
-    used = tagger or default_tagger()
-    return _substituted(text, used, known, lambda found: fake(found.kind, found.text, seed, used))
-
-
-def _substituted(
-    text: str, tagger: Tagger | None, known: str, instead: Callable[[PersonalData], str]
-) -> str:
     parts, at = [], 0
     for found in find_personal_data(text, tagger):
         if found.text not in known:
-            parts += [text[at : found.start], instead(found)]
+            parts += [text[at : found.start], f"〔{_MASKS[found.kind]}〕"]
             at = found.end
     return "".join([*parts, text[at:]])

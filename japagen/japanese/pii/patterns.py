@@ -202,16 +202,6 @@ PREFECTURES = words(
     "大阪府 兵庫県 奈良県 和歌山県 鳥取県 島根県 岡山県 広島県 山口県 徳島県 香川県 愛媛県 高知県 "
     "福岡県 佐賀県 長崎県 熊本県 大分県 宮崎県 鹿児島県 沖縄県"
 )
-FAKE_FAMILY = words(
-    "青木 石川 井上 内田 遠藤 大野 岡田 川口 木下 久保 小島 坂口 島田 杉本 高木 竹内 土屋 "
-    "中島 西村 野田 浜田 平野 藤井 松田 水野 村上 森田 安田 横山 和田"
-)
-# Given names that women and men bear.
-FAKE_GIVEN = words(
-    "薫 光 翼 真琴 千尋 葵 晶 悠 歩 遥 瑞希 優 司 忍 緑 望 希 怜 凪 律 楓 伊吹 泉 昴"
-)
-FAKE_KATAKANA = words("アレックス クリス サム ジョー テイラー ニコ パット リー ロビン キム")
-FAKE_TOWNS = words("見本町 仮名町 例示町 架空町 若例町 例台")
 
 
 # Particles that would join a place to something else (大阪市で1-0) are left out.

@@ -109,7 +109,7 @@ def convert_style(text: str, to: Target, tagger: Tagger | None = None) -> Conver
     if to not in get_args(Target):
         raise JapagenError(
             f"Expected a style to convert to, found '{to}'{nearest(str(to), get_args(Target))}.",
-            f"Use one of: {', '.join(get_args(Target))}. Rules alone write no honorifics.",
+            f"Use one of: {', '.join(get_args(Target))}. Rules cannot write honorifics.",
         )
     tagger = tagger or default_tagger()
     before = _Reading(text, tagger)

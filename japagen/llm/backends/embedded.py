@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -12,9 +11,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
+from operator import eq
 from pathlib import Path
 from typing import TypeVar
+
+from joblib import cpu_count
 
 from japagen.errors import MissingExtraError
 from japagen.llm.backend import (
@@ -164,7 +166,7 @@ class EmbeddedGenerator:
     def choose(
         self, prompts: Sequence[Prompt], options: Sequence[str]
     ) -> Iterator[tuple[int, list[float]]]:
-        """Weighs given continuations after every prompt; see `Chooser`.
+        """Weighs given continuations after every prompt; see `OptionScorer`.
 
         Neighbours go to the same slot, which reads what they have in common once.
 
@@ -190,7 +192,7 @@ class EmbeddedGenerator:
         return _by_slot(slots, lambda slot: next(shares[slot], None), work)
 
     def close(self) -> None:
-        """Stops what is in progress and frees the model; the next request would start it anew."""
+        """Stops what is in progress and frees the model; the next request would start it again."""
         with self._starting:
             engine, self._engine = self._engine, None
         if engine:
@@ -210,11 +212,7 @@ def default_threads() -> int:
     More do not help a model of this size, and threads that have to share a processor wait for
     each other at every layer.
     """
-    if hasattr(os, "sched_getaffinity"):
-        usable = len(os.sched_getaffinity(0))
-    else:
-        usable = os.cpu_count() or 1
-    return min(usable, _MOST_THREADS)
+    return min(int(cpu_count()), _MOST_THREADS)
 
 
 def _first_tokens(engine: LlamaEngine, ending: str, options: Sequence[str]) -> list[int]:
@@ -321,7 +319,8 @@ class SlotQueue:
         last = self._read.get(slot, "")
         fresh = [run for run in self._waiting if id(run) not in begun]
         if fresh:
-            return max(fresh, key=lambda run: _common(last, _flat(run[0])))
+            # The longest beginning in common with what the slot has read.
+            return max(fresh, key=lambda run: sum(takewhile(bool, map(eq, last, _flat(run[0])))))
         # Whoever began a run comes back for the rest of it.
         longest = max(self._waiting, key=len, default=deque[Request]())
         return longest if len(longest) >= _WORTH_HELP else None
@@ -333,12 +332,6 @@ def _alike(a: Request, b: Request) -> bool:
     one, other = _flat(a), _flat(b)
     common = (max(len(one), len(other)) + 1) // 2
     return one[:common] == other[:common]
-
-
-def _common(one: str, other: str) -> int:
-    """Characters that two texts begin with alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _flat(request: Request) -> str:

@@ -105,7 +105,7 @@ class HFGenerator:
         return len(self._checkpoint.tokenizer(valid, add_special_tokens=False)["input_ids"])
 
     def close(self) -> None:
-        """Stops what is in progress and frees the model; the next request would load it anew."""
+        """Stops what is in progress and frees the model; the next request would load it again."""
         with self._starting:
             engine, self._engine = self._engine, None
         if engine:

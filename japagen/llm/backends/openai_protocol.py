@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _TOKENS_PER_CHARACTER = 0.8
 
 
+@dataclass(eq=False)
 class Failure(Exception):  # noqa: N818 - it is one attempt's outcome, not a fault of the program
     """Why an attempt brought no text.
 
@@ -36,20 +37,11 @@ class Failure(Exception):  # noqa: N818 - it is one attempt's outcome, not a fau
         astray: True when it came from something that does not speak the API.
     """
 
-    def __init__(
-        self,
-        reason: str,
-        retry: Literal["later", "again", "now", "never"] = "never",
-        after: float | None = None,
-        reached: bool = True,
-        astray: bool = False,
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry = retry
-        self.after = after
-        self.reached = reached
-        self.astray = astray
+    reason: str
+    retry: Literal["later", "again", "now", "never"] = "never"
+    after: float | None = None
+    reached: bool = True
+    astray: bool = False
 
 
 @dataclass(slots=True)

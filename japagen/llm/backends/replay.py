@@ -64,7 +64,7 @@ class ReplayGenerator:
     def choose(
         self, prompts: Sequence[Prompt], options: Sequence[str]
     ) -> Iterator[tuple[int, list[float]]]:
-        """Weighs options as recorded; see `japagen.llm.backend.Chooser`.
+        """Weighs options as recorded; see `japagen.llm.backend.OptionScorer`.
 
         Raises:
             AmbiguousOptionsError: If these were not weighed, as where they began alike.

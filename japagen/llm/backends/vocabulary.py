@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from japagen.data.files import atomic
 from japagen.errors import JapagenError
+from japagen.japanese.normalization import is_encodable
 
 if TYPE_CHECKING:
     from japagen.llm.backends.gguf_file import GGUFFile
@@ -141,17 +141,8 @@ def cut_vocabulary(
             writer.close()
 
 
-@cache
 def _in_japanese_sets(character: str) -> bool:
-    if character == "▁":
-        return True
-    for encoding in ("cp932", "euc_jis_2004"):
-        try:
-            character.encode(encoding)
-        except UnicodeEncodeError:
-            continue
-        return True
-    return False
+    return character == "▁" or is_encodable(character)
 
 
 def check_cuttable(model: GGUFFile) -> None:

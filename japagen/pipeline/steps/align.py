@@ -360,7 +360,7 @@ def _shown(example: Example) -> dict[str, Any]:
     }
 
 
-# Texts whose register is found unasked: at some 9,500 a second of one core it is what would take
+# Texts whose register is found unasked: at some 9,500 per second of one core it is what would take
 # longest with a million of them.
 MOST_UNASKED = 50_000
 PER_SECOND = 9_500

@@ -93,13 +93,11 @@ def _plain(
     seed: int,
     progress: Progress,
 ) -> Floats:
-    from japagen.training.encoder import load_encoder
-
     return fit_plain(
         train,
         test,
         space,
-        load_encoder(encoder.name, trust_remote_code=training.trust_remote_code),
+        encoder.loaded,
         seed=seed,
         max_length=training.max_length,
         max_steps=training.max_steps,

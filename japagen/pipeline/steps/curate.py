@@ -13,9 +13,9 @@ import numpy as np
 
 from japagen.config.sections import Curation, Refinement
 from japagen.config.task import Task
-from japagen.curation import refinement
+from japagen.curation import filters, refinement
 from japagen.curation.audit import Audit, audit
-from japagen.curation.filters import filter_texts
+from japagen.curation.filters import treat_personal_data
 from japagen.curation.label_check import (
     Floats,
     beats_guessing,
@@ -23,6 +23,7 @@ from japagen.curation.label_check import (
     fit_pool,
     held_out_posterior,
 )
+from japagen.curation.near_duplicates import reject_near_vectors
 from japagen.curation.register_control import (
     Rewriter,
     Rewritten,
@@ -39,12 +40,12 @@ from japagen.generation.planner import label_variables
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
 from japagen.llm.backend import GeneratorInfo
-from japagen.llm.client import Asker
+from japagen.llm.client import LLMClient
 from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import Asking, RunContext, TextEncoder, need_some
 from japagen.pipeline.review import decisions_of
 from japagen.pipeline.sources import only_of
-from japagen.review.feedback import apply_decisions, vouched_for
+from japagen.review.feedback import apply_decisions, human_verified
 
 if TYPE_CHECKING:
     from japagen.training.trainer import FrozenTraining
@@ -67,7 +68,6 @@ class TextFilter:
         phrases: Sentences that prompts showed besides gold.
         passages: Material that prompts showed.
         analyzer: Finds names and registers.
-        seed: Of fakes for personal data.
         encoder: Compares meanings.
     """
 
@@ -76,36 +76,39 @@ class TextFilter:
     phrases: Sequence[str]
     passages: Sequence[str]
     analyzer: RegisterAnalyzer
-    seed: int | None
     encoder: TextEncoder | None
 
     @classmethod
     def of(cls, run: RunContext, passages: Sequence[str]) -> TextFilter:
         """The filters that a run's task asks for."""
-        curation, seed = run.task.curation, run.task.seed
+        curation = run.task.curation
         return cls(
             settings=only(curation, *(set(Curation.model_fields) - _READ_LATER)),
             gold=run.gold,
             phrases=run.prompts.phrases,
             passages=passages,
             analyzer=run.analyzer,
-            seed=seed if curation.personal_data == "replace" else None,
             encoder=run.encoder if curation.max_meaning_similarity is not None else None,
         )
 
     def __call__(self, texts: Dataset, first: int = 0) -> Dataset:
-        """Filters the rows from ``first`` on; see `filter_texts`."""
-        return filter_texts(
-            texts,
-            self.settings,
-            self.gold,
-            phrases=self.phrases,
-            passages=self.passages,
-            tagger=self.analyzer.tagger,
-            seed=self.seed or 0,
-            embed=self.encoder.vectors if self.encoder else None,
-            first=first,
+        """Treats personal data, applies the filters and, if wanted, compares meanings.
+
+        Args:
+            texts: Synthetic examples.
+            first: Rows before this one went through all this before. They are left alone, and the
+                others are compared with those of them that were kept.
+        """
+        settings, gold, tagger = self.settings, self.gold, self.analyzer.tagger
+        treated = treat_personal_data(texts, settings.personal_data, tagger, first=first)
+        found = filters.curate(
+            treated, settings, gold, self.phrases, self.passages, tagger, first=first
         )
+        most = settings.max_meaning_similarity
+        if most is None or self.encoder is None:
+            return found
+        vectors = self.encoder.vectors(found), self.encoder.vectors(gold)
+        return reject_near_vectors(found, most, vectors[0], gold, vectors[1], first)
 
 
 def curate(run: RunContext, texts: Dataset, text_filter: TextFilter) -> Dataset:
@@ -289,7 +292,7 @@ class Refiner(Asking):
     source: str | None
 
     @classmethod
-    def of(cls, run: RunContext, client: Asker) -> Refiner:
+    def of(cls, run: RunContext, client: LLMClient) -> Refiner:
         """That of a run, who is asked through a client."""
         names = ("labels", "text_type", "domain", "label_type", "description", "seed")
         generation = only(run.task.generation, "max_tokens", "instruction")
@@ -399,7 +402,7 @@ def apply_reviews(
         derived: Only decide on texts derived in this way: they have come since the others were.
 
     Returns:
-        The examples, and the ids of those that people have vouched for.
+        The examples, and the ids of those that people have verified.
     """
     decisions = decisions_of(run.cache.directory.path)
     step = _REVIEW
@@ -411,4 +414,4 @@ def apply_reviews(
     if not decisions:
         return texts, set()
     reviewed = run.cache.step(step, apply_decisions, dataset=texts, decisions=decisions)
-    return need_some(run, reviewed, step), vouched_for(texts, decisions)
+    return need_some(run, reviewed, step), human_verified(texts, decisions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from typing import Any
 
@@ -198,7 +198,7 @@ def _found(
     asked: Asked,
     generator: str,
 ) -> dict[str, Any]:
-    from japagen.generation.gaps import Distance, as_rows, has_fallen, round_distances, shortfall
+    from japagen.generation.gaps import Distance, has_fallen, round_distances, shortfall
 
     gold, tagger = text_filter.gold, text_filter.analyzer.tagger
     number = max(request.round for request in requests)
@@ -223,8 +223,8 @@ def _found(
         "requests": len(last),
         "named": _named(last),
         "kept": int((rounds == number).sum()),
-        "distances": {name: distance.to_dict() for name, distance in distances.items()},
-        "missing": as_rows(missing),
+        "distances": {name: asdict(distance) for name, distance in distances.items()},
+        "missing": {label: [asdict(m) for m in found] for label, found in missing.items()},
         "registers": {label: _registers(kept, label) for label in task.labels},
         "coverage": {label: found.model_dump() for label, found in covered.items()},
         "stopped": stopped,

@@ -32,9 +32,9 @@ from japagen.data.dataset import Dataset
 from japagen.data.files import digest
 from japagen.data.labels import PseudoLabels, label_indices
 from japagen.errors import JapagenError
-from japagen.llm.backend import AmbiguousOptionsError, Prompt
+from japagen.llm.backend import AmbiguousOptionsError
 from japagen.llm.backends.gguf_weights import QWEN, chat_model_installed
-from japagen.llm.client import Asker
+from japagen.llm.client import LLMClient
 from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import Asking, RunContext, TextEncoder, need_some
 
@@ -238,7 +238,7 @@ def _label(texts: Dataset, labelers: Labelers, always: bool) -> Labelled:
     right = held_out_posterior(on_gold, targets, labelers.task.seed).argmax(axis=1) == targets
     accuracy = estimate_accuracy(int(right.sum()), len(right), len(labels))
     found: dict[str, Any] = {
-        "voters": {v.name: round(float(w), 3) for v, w in zip(votes, pool.weights, strict=True)},
+        "labelers": {v.name: round(float(w), 3) for v, w in zip(votes, pool.weights, strict=True)},
         "right": float(right.mean()),
         "reliability": accuracy.mean,
         "text_weight": accuracy.squared,
@@ -275,7 +275,7 @@ class Judge(Asking):
     """
 
     @classmethod
-    def of(cls, run: RunContext, client: Asker, stage: Step) -> Judge | None:
+    def of(cls, run: RunContext, client: LLMClient, stage: Step) -> Judge | None:
         """The generator of a run, or another one; None where it does not judge labels."""
         kind = client.info.prompt_kind
         if kind == "document" and not (client.can_choose or client.can_score):
@@ -335,8 +335,7 @@ class Judge(Asking):
     def _zero_shot(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
         """What a chat model makes of each text by the labels' descriptions alone."""
         names = llm_judge.letters(list(self.task.labels))
-        turns = llm_judge.zero_shot_turns(questions, self.task, self.prompts, names)
-        return self._weighed(turns, names)
+        return self._weighed(questions, names, zero_shot=True)
 
     def _scores(self, questions: Sequence[llm_judge.Question]) -> list[list[float]]:
         """Weighed by a base model in this process, else by answers: with scores or as votes."""
@@ -352,17 +351,20 @@ class Judge(Asking):
         """What a base model weighs the labels' names at, or letters where names begin alike."""
         names = list(self.task.labels)
         try:
-            return self._weighed(self._documents(questions, names), names)
+            return self._weighed(questions, names)
         except AmbiguousOptionsError:
-            names = llm_judge.letters(names)
-            return self._weighed(self._documents(questions, names), names)
+            return self._weighed(questions, llm_judge.letters(names))
 
-    def _documents(
-        self, questions: Sequence[llm_judge.Question], names: Sequence[str]
-    ) -> list[str]:
-        return llm_judge.documents(questions, self.task, self.prompts, names)
-
-    def _weighed(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[list[float]]:
+    def _weighed(
+        self,
+        questions: Sequence[llm_judge.Question],
+        names: Sequence[str],
+        *,
+        zero_shot: bool = False,
+    ) -> list[list[float]]:
+        prompts = llm_judge.weighing_prompts(
+            questions, self.task, self.prompts, names, zero_shot=zero_shot
+        )
         scores: list[list[float]] = [[] for _ in prompts]
         stream = self.client.choose(prompts, names)
         for index, row in self.listener.track(stream, len(prompts), self.stage):

@@ -43,15 +43,15 @@ class Synthesised:
 
 
 def replace_texts(
-    run: RunContext, texts: Dataset, text_filter: TextFilter, vouched: Collection[str] = ()
+    run: RunContext, texts: Dataset, text_filter: TextFilter, verified: Collection[str] = ()
 ) -> Synthesised:
-    """Synthesises kept texts anew where that brings their label's gradients nearer to gold's.
+    """Rewrites kept texts where that brings their label's gradients nearer to gold's.
 
     Args:
         run: The run; under any strategy but ``gradient_matching`` nothing changes.
         texts: Examples with the labels that they are to be trained with.
         text_filter: Filters what was written.
-        vouched: Ids of texts that people have accepted, which stay as they are.
+        verified: Ids of texts that people have accepted, which stay as they are.
     """
     from japagen.llm.backends.huggingface import generator_checkpoint
 
@@ -73,11 +73,11 @@ def replace_texts(
         checkpoint=checkpoint,
         encoder=run.encoder,
         text_filter=text_filter,
-        vouched=set(vouched),
+        verified=set(verified),
     )
     children = made.take(range(len(texts), len(made)))
-    number, rows = len(children.kept), len(_open_rows(texts, vouched))
-    run.listener.note(f"Gradient matching wrote {number} of {rows} texts anew.")
+    number, rows = len(children.kept), len(_open_rows(texts, verified))
+    run.listener.note(f"Gradient matching rewrote {number} of {rows} texts.")
     found = {
         "texts": rows,
         "synthesised": number,
@@ -88,8 +88,8 @@ def replace_texts(
     return Synthesised(made, found)
 
 
-def _open_rows(texts: Dataset, vouched: Collection[str]) -> Ints:
-    return np.flatnonzero(texts.kept_mask & ~np.isin(texts.column("id"), list(vouched)))
+def _open_rows(texts: Dataset, verified: Collection[str]) -> Ints:
+    return np.flatnonzero(texts.kept_mask & ~np.isin(texts.column("id"), list(verified)))
 
 
 def _synthesised(
@@ -99,17 +99,16 @@ def _synthesised(
     checkpoint: Checkpoint,
     encoder: TextEncoder,
     text_filter: TextFilter,
-    vouched: Collection[str],
+    verified: Collection[str],
     listener: Listener,
 ) -> Dataset:
     most = task.gradient_matching.perplexity
-    rows = _open_rows(texts, vouched)
+    rows = _open_rows(texts, verified)
     if not len(rows):
         return texts
     vectors = encoder.vectors(gold), encoder.vectors(texts)[rows]
-    analyzer = text_filter.analyzer
     written, ratios = _written(
-        task, texts.take(rows), gold, vectors, checkpoint, analyzer, listener
+        task, texts.take(rows), gold, vectors, encoder, checkpoint, text_filter.analyzer, listener
     )
     # The filters compare texts with everything but those that they would replace.
     tried = text_filter(_with_children(texts, written, ratios, most), len(texts))
@@ -122,6 +121,7 @@ def _written(
     texts: Dataset,
     gold: Dataset,
     vectors: tuple[Vectors, Vectors],
+    encoder: TextEncoder,
     checkpoint: Checkpoint,
     analyzer: RegisterAnalyzer,
     listener: Listener,
@@ -138,14 +138,14 @@ def _written(
     targets = gold_targets(gold, *known, seed=task.seed)
     dealt = deal_texts(texts, labels, targets, task.seed)
     gold_texts = dict(zip(gold.column("id"), gold.texts, strict=True))
-    encoder, reader = load_models(task, checkpoint)
+    matched, reader = load_models(encoder.loaded, checkpoint, task.text_type)
     groups = list(np.ndindex(len(targets), len(names)))
     for number, label in listener.track(groups, len(groups), "synthesise"):
         ids = targets[number].ids[label]
         mine = np.flatnonzero((dealt == number) & (labels == label))
         if not ids or not len(mine):
             continue
-        matcher = Matcher(encoder, targets[number], task.training.max_length)
+        matcher = Matcher(matched, targets[number], task.training.max_length)
         # Words that only gold has would tell which gold a text has seen.
         seen = [gold_texts[id_] for id_ in ids]
         lexicon = Lexicon([*texts.texts, *seen], seen, matcher, reader, analyzer.tagger)

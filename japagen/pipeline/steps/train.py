@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 
 MODEL = "model"
-Arm = Literal["gold", "synthetic"]
-_MODELS: dict[Arm, str] = {"gold": "model-gold", "synthetic": MODEL}
+Variant = Literal["gold", "synthetic"]
+_MODELS: dict[Variant, str] = {"gold": "model-gold", "synthetic": MODEL}
 _TRAIN = Step("train", 6, ())
 _MOST_SHARE = 0.99
 # Settings that say what there is to train on, and how often, but not how.
@@ -62,7 +62,7 @@ class Trained:
 
     Attributes:
         with_synthetic: Of gold, if any, and whatever else there is, one for each seed.
-        gold_only: Of gold alone; empty where there is no gold, or nothing to score on.
+        gold_only: Of training on gold only; empty where there is no gold, or nothing to score on.
         shipped: The classifier that the run leaves.
     """
 
@@ -86,7 +86,7 @@ def train_classifiers(
         texts: Synthetic examples to train on, if any.
         share: Their share of the loss.
         pseudo: Unlabelled texts that labelers labelled, if any. With neither, the classifier of
-            gold alone is shipped.
+            gold only is shipped.
     """
     task, data = run.task, run.data
     with_synthetic, gold_only = [], []
@@ -111,7 +111,7 @@ def train_classifiers(
 
 def _fit(
     run: RunContext,
-    arm: Arm,
+    variant: Variant,
     seed: int,
     *,
     texts: Dataset | None = None,
@@ -121,7 +121,7 @@ def _fit(
 ) -> Floats:
     """Probabilities on the test texts, shape (n, labels), after a training."""
     task, data = run.task, run.data
-    step, saved = _step(run, arm, seed)
+    step, saved = _step(run, variant, seed)
     settings = only(task.training, *(set(Training.model_fields) - _NOT_TRAINED_BY))
     if texts is not None and share is not None:
         # Without gold there is nothing to share the loss with.
@@ -170,8 +170,7 @@ def _trained(
     classifier = train(
         texts,
         gold,
-        # Loaded anew: training needs the memory that a second copy would take.
-        encoder=encoder.name,
+        encoder=encoder.loaded,
         descriptions=labels,
         settings=training,
         seed=seed,
@@ -188,7 +187,7 @@ def _trained(
 
 
 def _ship(run: RunContext, seed: int, found: Floats) -> Floats:
-    """Makes the classifier of gold alone the one that the run leaves."""
+    """Makes the gold-only classifier the one that the run leaves."""
     step, saved = _step(run, "synthetic", seed)
     gold = run.cache.identity(f"train-gold-{seed}")
     uses = {"found": found, "directory": run.cache.directory}
@@ -203,9 +202,9 @@ def _shipped(gold: Any, saved: str | None, found: Floats, directory: RunDirector
     return found
 
 
-def _step(run: RunContext, arm: Arm, seed: int) -> tuple[Step, str | None]:
+def _step(run: RunContext, variant: Variant, seed: int) -> tuple[Step, str | None]:
     """A training, and the directory that its classifier is saved to: that of the first seed is."""
-    name, saved = f"train-{arm}-{seed}", _MODELS[arm] if seed == run.task.seed else None
+    name, saved = f"train-{variant}-{seed}", _MODELS[variant] if seed == run.task.seed else None
     return _TRAIN.named(name, f"predictions/{name}.npy", *([saved] if saved else [])), saved
 
 
@@ -243,13 +242,13 @@ def scores_of(
     *,
     used: bool = True,
 ) -> dict[str, Any] | None:
-    """Both arms' scores beside the baselines'; the gain of one over the other, and the verdict.
+    """Scores of both classifiers and of the baselines, the gain of one over the other, the verdict.
 
     Args:
         task: The task.
         data: Its texts.
         with_synthetic: The trainings on synthetic text.
-        gold_only: Those on gold alone; perhaps none.
+        gold_only: Those on gold only; perhaps none.
         baselines: What a reader would try first.
         used: Whether the first were on synthetic text after all.
 
@@ -276,8 +275,8 @@ def scores_of(
         "metric": task.metric,
         "metrics": list(metrics_of(task.kind)),
         "baselines": [_baseline(task, true, b, with_synthetic, space) for b in baselines],
-        "gold_only": _arm(task, true, gold_only, space) if gold_only else None,
-        "with_synthetic": _arm(task, true, with_synthetic, space),
+        "gold_only": _model_scores(task, true, gold_only, space) if gold_only else None,
+        "with_synthetic": _model_scores(task, true, with_synthetic, space),
         "gain": asdict(gain) if gain else None,
         "verdict": _verdict(gain) if used else "not_used",
     }
@@ -308,7 +307,7 @@ def _baseline(
         return found
     rows = list(range(len(true))) if baseline.rows is None else list(baseline.rows)
     asked = [true[row] for row in rows]
-    arm = _arm(task, asked, baseline.runs, space)
+    scored = _model_scores(task, asked, baseline.runs, space)
     gain = bootstrap_difference(
         space.codes(asked),
         [space.decide(outputs[rows]) for _, outputs in ours],
@@ -318,13 +317,13 @@ def _baseline(
         seed=task.seed,
     )
     kept = (*metrics_of(space.kind), f"{task.metric}_sd", "intervals", "seeds")
-    return {**found, "n": len(rows), **{key: arm[key] for key in kept}, "gain": asdict(gain)}
+    return {**found, "n": len(rows), **{key: scored[key] for key in kept}, "gain": asdict(gain)}
 
 
-def _arm(
+def _model_scores(
     task: Task, true: Sequence[Label], runs: Sequence[Seeded], space: LabelSpace
 ) -> dict[str, Any]:
-    """Scores of one arm: means over training seeds with intervals, details of the first."""
+    """Scores of one classifier: means over training seeds with intervals, details of the first."""
     decided = [space.decide(outputs) for _, outputs in runs]
     scored = [score(true, codes, space) for codes in decided]
     metrics = metrics_of(space.kind)

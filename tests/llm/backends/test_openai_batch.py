@@ -16,7 +16,7 @@ from japagen.llm.backend import Answer, Request
 from japagen.llm.backends import openai_batch
 from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.llm.backends.openai_batch import BatchRecord, open_records
-from japagen.llm.budget import Purse
+from japagen.llm.budget import BudgetTracker
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
 from tests.batch_provider import BatchProvider, Row, answered, replied, unanswered
@@ -218,11 +218,13 @@ def test_a_provider_without_batches_and_a_wrong_key(
 
 
 def run(
-    server: FaultServer, path: Path, requests: list[Request], purse: Purse | None = None
+    server: FaultServer, path: Path, requests: list[Request], tracker: BudgetTracker | None = None
 ) -> Any:
     ledger = Ledger(path / "ledger.sqlite")
     try:
-        return run_requests(requests, generator(server, path / "b"), ledger, purse=purse), ledger
+        return run_requests(
+            requests, generator(server, path / "b"), ledger, tracker=tracker
+        ), ledger
     finally:
         ledger.close()
 
@@ -242,8 +244,8 @@ def test_an_interrupted_run_takes_its_batch_up_and_counts_nothing_twice(
             with pytest.raises(KeyboardInterrupt):
                 run(server, tmp_path, requests)
         # What is left of the budget holds the batch that is under way, once.
-        purse = Purse(Budget(tokens=4 * (2 * 11 + 20) + 10))
-        answers, _ = run(server, tmp_path, requests, purse)
+        tracker = BudgetTracker(Budget(tokens=4 * (2 * 11 + 20) + 10))
+        answers, _ = run(server, tmp_path, requests, tracker)
     assert len(answers) == 4
     assert len(provider.batches) == 1
     ledger = Ledger(tmp_path / "ledger.sqlite")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from japagen.config.task import Task
-from japagen.curation.llm_judge import letters, plan_zero_shot, to_vote, zero_shot_turns
+from japagen.curation.llm_judge import letters, plan_zero_shot, to_vote, weighing_prompts
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import resource_dir
 from japagen.japanese.registers import Register
@@ -44,7 +44,7 @@ def test_labels_texts_by_the_descriptions_of_labels(generator: EmbeddedGenerator
     gold = Dataset.of(Example(text, label) for label, texts in TEXTS.items() for text in texts)
     questions = plan_zero_shot(gold, gold)[: len(gold)]
     options = letters(names)
-    turns = zero_shot_turns(questions, task, PromptLibrary(), options)
+    turns = weighing_prompts(questions, task, PromptLibrary(), options, zero_shot=True)
     scores = dict(generator.choose(turns, options))
     rows = [scores[i] for i in range(len(gold))]
     # Letters are what it answers with.

@@ -62,7 +62,7 @@ def test_unlabelled_texts_are_labelled_and_learnt(task: Task, tmp_path: Path) ->
     found = run.metrics["pseudo_labels"]
     assert found["reason"] == "always"
     assert found["texts"] == 36  # a quarter is left
-    assert set(found["voters"]) == {"encoder", "generator"}
+    assert set(found["labelers"]) == {"encoder", "generator"}
     texts = load_dataset(run.path / "pseudo.parquet")
     assert [label_of(e.text) for e in texts] == [e.label for e in texts]
     chances = read_array(run.path / "pseudo.npy")
@@ -287,6 +287,6 @@ def test_the_sample_is_drawn_by_seed_and_has_no_gold_in_it(task: Task) -> None:
     assert other.texts != sample.texts
 
 
-def test_numbers_and_tags_have_no_voters(task: Task) -> None:
+def test_numbers_and_tags_have_no_labelers(task: Task) -> None:
     tags = task.model_copy(update={"kind": "multi_label"})
     assert sample_of(tags, load_data(task)) is None
