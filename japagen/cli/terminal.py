@@ -166,7 +166,7 @@ def print_json(value: Any) -> None:
 
 def print_json_line(value: Any) -> None:
     """Prints one line of JSON to standard output, at once."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
     sys.stdout.flush()
 
 

@@ -367,12 +367,15 @@ def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
     return _validated(_Given, {"sources": entries}, "--synthetic").sources
 
 
-def sources_from_options(files: Iterable[str], columns: Iterable[str]) -> Sources:
+def sources_from_options(
+    files: Iterable[str], columns: Iterable[str], encoding: str = "utf-8"
+) -> Sources:
     """Parses the sources of ``--synthetic``, each ``FILE`` or ``NAME=FILE``.
 
     Args:
         files: What the option was given.
         columns: Our columns to those of all the files, as ``OURS=YOURS``.
+        encoding: Of all the text files.
 
     Raises:
         JapagenError: If a column is written otherwise or is none of ours, or two sources have
@@ -385,7 +388,7 @@ def sources_from_options(files: Iterable[str], columns: Iterable[str]) -> Source
         # A file's own name may have the sign in it.
         if not equals or Path(file).is_file():
             name, path = _name_of(Path(file)), file
-        entries.append({"name": name, "path": path, "columns": mapping})
+        entries.append({"name": name, "path": path, "columns": mapping, "encoding": encoding})
     return _validated(_Given, {"sources": entries}, "--synthetic").sources
 
 

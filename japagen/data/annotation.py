@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from japagen.data.dataset import Dataset, Example
-from japagen.data.files import refuse_existing, write_json, write_text
+from japagen.data.files import parse_json, refuse_existing, write_json, write_text
 from japagen.errors import JapagenError
 
 # Stands beside the task's labels for a text that nobody should learn from.
@@ -134,7 +134,7 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise JapagenError(f"There is no file at {path}.", "Check the path.")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = parse_json(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise JapagenError(
             f"{path} is not JSON: {error}.", "Export it from the tool as JSON."
@@ -144,10 +144,10 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
     answers: dict[str, list[Any]] = {}
     for row in rows:
         if "annotations" in row and isinstance(row.get("data"), dict):
-            name, found = row["data"].get("id"), list(_label_studio_answers(row["annotations"]))
-        elif "responses" in row and "fields" in row:
-            responses = row["responses"].get(_QUESTION) or []
-            name, found = row.get("id"), [response.get("value") for response in responses]
+            name, found = row["data"].get("id"), list(_label_studio_answers(row))
+        elif isinstance(row.get("responses"), dict) and "fields" in row:
+            given = (response.get("value") for response in _objects(row["responses"], _QUESTION))
+            name, found = row.get("id"), [value for value in given if value is not None]
         else:
             raise _unknown(path)
         if found and name is not None:
@@ -174,19 +174,28 @@ def read_annotations(path: str | Path) -> dict[str, Any]:
 
 def _asked(row: Mapping[str, Any]) -> Iterable[str]:
     """The names of the questions that a row has answers to."""
-    for annotation in row.get("annotations") or ():
-        yield from (str(result.get("from_name")) for result in annotation.get("result") or ())
+    for annotation in _objects(row, "annotations"):
+        yield from (str(result.get("from_name")) for result in _objects(annotation, "result"))
     yield from (str(name) for name in row.get("responses") or ())
 
 
-def _label_studio_answers(annotations: Iterable[Mapping[str, Any]]) -> Iterable[Any]:
-    for annotation in annotations:
+def _objects(parent: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The objects in a list that a file may have there."""
+    found = parent.get(name)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _label_studio_answers(row: Mapping[str, Any]) -> Iterable[Any]:
+    for annotation in _objects(row, "annotations"):
         if annotation.get("was_cancelled"):
             continue
-        for result in annotation.get("result") or ():
+        for result in _objects(annotation, "result"):
             if result.get("from_name") == _QUESTION and result.get("type") == "choices":
-                chosen = result["value"]["choices"]
-                yield chosen[0] if len(chosen) == 1 else sorted(chosen)
+                value = result.get("value")
+                choices = value.get("choices") if isinstance(value, dict) else None
+                chosen = [str(one) for one in choices] if isinstance(choices, list) else []
+                if chosen:
+                    yield chosen[0] if len(chosen) == 1 else sorted(chosen)
 
 
 def _most_given(answers: Sequence[Any]) -> list[Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
 from japagen.data.dataset import SPLITS, Dataset
-from japagen.data.files import refuse_existing, write_text
+from japagen.data.files import atomic_directory, refuse_existing, write_text
 from japagen.data.registry import EXPORTS
 from japagen.errors import JapagenError, MissingExtraError
 
 _HF_MARKER = "dataset_dict.json"
-_FOR_EXCEL = (
-    "\n## For Excel\n\nIn the CSV, texts that a spreadsheet would take for formulas (they begin "
-    "with =, +, -, @ or a tab) have a ' before them; `japagen.read_examples` takes it off again.\n"
+_ESCAPED = (
+    "\n## Formulas\n\nIn the CSV, texts that a spreadsheet would take for formulas (they begin "
+    "with =, +, -, @, also in full width, or a tab or line break) have a ' before them; "
+    "`japagen.read_examples` takes it off again.\n"
 )
 
 
@@ -25,6 +24,7 @@ def export_dataset(
     *,
     card: str,
     bom: bool = False,
+    escape_formulas: bool | None = None,
     include_rejected: bool = False,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -36,7 +36,8 @@ def export_dataset(
             ``datasets.load_from_disk`` reads, one split for each split of the examples.
         form: A name of `EXPORTS`.
         card: Markdown; ``README.md`` in the directory or ``NAME.card.md`` beside the file.
-        bom: Write a CSV for Excel; see `write_examples`. The card says so.
+        bom: Write a CSV for Excel; see `write_examples`.
+        escape_formulas: Leave no formulas in a CSV; as ``bom`` when None. The card says so.
         include_rejected: Write rejected examples too, with weight 0.
         overwrite: Replace what an earlier export left there.
 
@@ -54,8 +55,9 @@ def export_dataset(
             f"Expected a path that ends in {found.suffix}, found '{path.name}'.",
             f"Name it {path.stem}{found.suffix}, or choose another format.",
         )
-    if bom:
-        card += _FOR_EXCEL
+    escape = bom if escape_formulas is None else escape_formulas
+    if escape and found.suffix == ".csv":
+        card += _ESCAPED
     chosen = dataset if include_rejected else dataset.kept
     if not len(chosen):
         raise JapagenError(
@@ -65,7 +67,7 @@ def export_dataset(
     if "one_label" in found.traits and not isinstance(chosen.labels[0], str):
         raise JapagenError(
             f"Expected one label per text for {form}, found numbers or several labels.",
-            "Export as jsonl, csv or parquet.",
+            "Export as jsonl, csv, xlsx or parquet.",
         )
     card_path = path.with_name(f"{path.stem}.card.md")
     if found.suffix:
@@ -74,7 +76,14 @@ def export_dataset(
         if not (card_path.is_file() and card_path.read_bytes() == card.encode()):
             refuse_existing(card_path, overwrite)
     write = found.bind(
-        {"path": path, "dataset": chosen, "card": card, "bom": bom, "overwrite": overwrite}
+        {
+            "path": path,
+            "dataset": chosen,
+            "card": card,
+            "bom": bom,
+            "escape_formulas": escape,
+            "overwrite": overwrite,
+        }
     )
     written = [path, *(write() or ())]
     if found.suffix:
@@ -116,14 +125,9 @@ def write_directory(path: Path, dataset: Dataset, card: str, overwrite: bool) ->
                 f"Expected an earlier export at {path}, found something else.",
                 "Choose another path: only earlier exports are replaced.",
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
-        made = Path(scratch) / "dataset"
+    with atomic_directory(path) as made:
         _save_to_disk(dataset, made)
         write_text(made / "README.md", card)
-        if path.exists():
-            shutil.move(path, Path(scratch) / "old")
-        made.rename(path)
     return [path / "README.md"]
 
 

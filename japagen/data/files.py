@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         # A failed write names no file, and the temporary one is none of the user's.
@@ -58,8 +59,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(TEMPORARY, f".{path.name}.", path.parent))
     try:
         yield temporary
-        temporary.chmod(0o755)
-        if path.exists():
+        temporary.chmod(0o777 & ~_umask())
+        for inner in temporary.rglob("*"):  # some writers keep what they write to the user
+            inner.chmod((0o777 if inner.is_dir() else 0o666) & ~_umask())
+        if path.is_symlink():
+            path.unlink()  # what it leads to is somebody's
+        elif path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
     except Exception as error:
@@ -69,6 +74,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    """The rights that the user takes from new files; temporary ones are the user's alone."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

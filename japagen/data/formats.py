@@ -19,6 +19,7 @@ from japagen.data.tables import (
     decoded_lines,
     format_of,
     is_known,
+    is_missing,
     open_table,
     text_lines,
     write_rows,
@@ -88,6 +89,8 @@ def read_with_places(
     mapping = {**{name: name for name in optional}, **needed}
     places, rows = [], []
     for where, row in table.rows([column(n, table.names) or n for n in mapping.values()]):
+        if not table.typed and not any(row.values()):
+            continue  # Excel ends a CSV with rows of commas alone.
         rows.append(_fields(row, where, mapping, needed, table))
         places.append(where)
     if not rows:
@@ -129,8 +132,12 @@ def _fields(
         there = column(theirs, row)
         if there is None and ours in needed:
             raise _no_column(ours, theirs, row, where, path)
-        if there is not None and row[there] is not None:
+        if there is not None and not is_missing(row[there]):
             values[ours] = row[there]
+    if path.suffix.lower() == ".xlsx":  # where a text of digits is a number
+        for ours in ("text", "text_pair"):
+            if isinstance(values.get(ours), int | float):
+                values[ours] = str(values[ours])
     text = values.get("text")
     if not isinstance(text, str) or not (text.strip() or values.get("rejected")):
         raise JapagenError(
@@ -140,7 +147,8 @@ def _fields(
     try:
         for ours in _LABELS:
             if ours in values:
-                values[ours] = parse_label(values[ours], table.classes.get(mapping[ours]))
+                there = column(mapping[ours], row) or ""
+                values[ours] = parse_label(values[ours], table.classes.get(there))
         for name, convert in _CONVERT.items():
             if name in values:
                 values[name] = convert(values[name])
@@ -237,7 +245,9 @@ def _whole(path: Path) -> pa.Table:
     return table
 
 
-def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> None:
+def write_examples(
+    path: str | Path, dataset: Dataset, *, bom: bool = False, escape_formulas: bool | None = None
+) -> None:
     """Writes a dataset with its provenance and final ``weight``; the suffix says the format.
 
     The file appears whole or not at all. `read_examples` reads it as it was.
@@ -245,8 +255,9 @@ def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> 
     Args:
         path: A file in a format that `read_examples` reads; replaced if it exists.
         dataset: The examples.
-        bom: For Excel: start a CSV or TSV with a byte order mark, and put ``'`` before texts that
-            would be formulas there.
+        bom: For Excel: start a CSV or TSV with a byte order mark.
+        escape_formulas: Put ``'`` before texts of a CSV or TSV that a spreadsheet would take for
+            formulas; as ``bom`` when None.
 
     Raises:
         JapagenError: If the suffix is not a known format.
@@ -256,7 +267,8 @@ def write_examples(path: str | Path, dataset: Dataset, *, bom: bool = False) -> 
         weight = pa.array(dataset.weights, pa.float64())
         write_table(path, dataset.table.append_column("weight", weight))
     else:
-        write_rows(path, _rows(dataset), _COLUMNS, bom=bom)
+        escape = bom if escape_formulas is None else escape_formulas
+        write_rows(path, _rows(dataset), _COLUMNS, bom=bom, escape_formulas=escape)
 
 
 def check_new(path: str | Path, *, overwrite: bool = False) -> None:
@@ -358,7 +370,7 @@ def read_texts(
 
 def _written(value: Any, where: str, path: Path) -> str:
     """A cell as text: what is missing, also as NaN, is empty, and Excel holds 123 as a number."""
-    if value is None or value != value:
+    if is_missing(value):
         return ""
     if isinstance(value, str | int | float):
         return str(value)
@@ -375,6 +387,6 @@ def _plain_lines(
         lines = getattr(stream, "buffer", stream)
         yield from (line.rstrip("\r\n") for line in decoded_lines(lines, encoding))
         return
-    if not file.is_file():
+    if file.is_dir() or not file.exists():  # it may be a pipe
         raise JapagenError(f"There is no file at {file}.", "Check the path.")
     yield from (line.rstrip("\r\n") for line in text_lines(file, encoding))

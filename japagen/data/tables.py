@@ -11,14 +11,16 @@ import csv
 import gzip
 import io
 import json
+import math
 import re
 import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, time
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -34,9 +36,22 @@ Rows = Callable[[Collection[str] | None], Iterator[Row]]
 
 _FORMATS = ("jsonl", "ndjson", "json", "csv", "tsv", "parquet", "xlsx")
 _DELIMITERS: Mapping[str, str] = {"csv": ",", "tsv": "\t"}
+TABLES = (*_DELIMITERS, "parquet", "xlsx")
+"""Formats in which every row has all columns."""
 _BLOCK = 1 << 20
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NAMES = {
+    "cp932": "Shift_JIS",
+    "euc_jp": "EUC-JP",
+    "iso2022_jp_ext": "ISO-2022-JP",
+    "utf-16": "UTF-16",
+    "utf-16-le": "UTF-16LE",
+    "utf-16-be": "UTF-16BE",
+}
+_ESCAPES = re.compile(rb"\x1b\$[@B]")  # what Japanese begins with in ISO-2022-JP
 _CELL = 32_767  # characters that Excel holds in a cell
+_SHEET = 1_048_576  # rows that it holds in a sheet
+_EXACT = 10**15  # whole numbers from here on it rounds
 # No other program's file has all of these.
 _OWN = frozenset(
     ("id", "text", "split", "source", "shot_ids", "round", "weight_distribution", "weight_label")
@@ -44,8 +59,10 @@ _OWN = frozenset(
 _RARE = re.compile("[\uff61-\uff9f\ue000-\uf8ff]")  # half-width katakana, private use
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _RETURN = re.compile(r"(?<=\r)(?!\n)")
-# What a spreadsheet takes for the start of a formula, and what was escaped before.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+# What a spreadsheet takes for the start of a formula, a Japanese one in full width too, and what
+# looks as if it was escaped.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+_ESCAPED = re.compile(rf"'(?={_FORMULA.pattern})")
 _NOT_IN_EXCEL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 # What reading a damaged file raises; openpyxl raises whatever comes.
 _DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, EOFError, zlib.error)
@@ -181,8 +198,8 @@ def decoded_lines(
 
     Args:
         stream: Lines; text as it is, or bytes.
-        encoding: Of the bytes. When None it is UTF-8, or UTF-16 with its mark; from the first line
-            on that is not, Shift_JIS (cp932) or EUC-JP.
+        encoding: Of the bytes. When None it is UTF-8 or UTF-16; from the first line on that is
+            not, ISO-2022-JP, Shift_JIS (cp932) or EUC-JP.
         what: What the stream is called in messages.
 
     Raises:
@@ -194,8 +211,12 @@ def decoded_lines(
         if isinstance(line, str):
             yield line
             continue
-        if number == 1 and encoding is None and line.startswith(_UTF_16):
-            codec = "utf-16"
+        checked = encoding is None or codec.startswith("utf-8")
+        sign = _other_than_utf_8(line, number) if checked else None
+        # Lines that came before as texts cannot be taken back.
+        if sign and (encoding is not None or (number > 1 and sign.startswith("utf-16"))):
+            raise _wrong_encoding(what, number, "utf-8", sign)
+        codec = sign or codec
         if codec.startswith("utf-16"):
             # Its line breaks are two bytes, one of which is no line break.
             line += b"".join(part for part in lines if isinstance(part, bytes))
@@ -208,10 +229,22 @@ def decoded_lines(
             codec = guess
             text = line.decode(codec)
         if codec.startswith("utf-16"):
-            yield from io.StringIO(text, newline="")
+            yield from io.StringIO(text.removeprefix("\ufeff"), newline="")
             return
         codec = codec.removesuffix("-sig")
         yield text
+
+
+def _other_than_utf_8(line: bytes, number: int) -> str | None:
+    """The encoding whose signs a line has that could be read as UTF-8, though not as text."""
+    if number == 1 and line.startswith(_UTF_16):
+        return "utf-16"
+    if number > 1 and line.startswith(b"\0"):  # the second half of a line break
+        return "utf-16-le"
+    high, low = b"\0" in line[::2], b"\0" in line[1::2]
+    if number == 1 and high != low:
+        return "utf-16-be" if high else "utf-16-le"
+    return "iso2022_jp_ext" if _ESCAPES.search(line) else None
 
 
 def _codec(encoding: str, what: str) -> str:
@@ -263,10 +296,10 @@ def _wrong_encoding(what: str, number: int, encoding: str, guess: str | None) ->
             f"Expected {what} to be {encoding}, found bytes that are not on line {number}.",
             "Save it as UTF-8, or name its encoding: --encoding cp932.",
         )
-    name = {"cp932": "Shift_JIS", "euc_jp": "EUC-JP"}[guess]
+    name = _NAMES[guess]
     return JapagenError(
         f"Expected {what} to be {encoding}, found what reads as {name} ({guess}) on line {number}.",
-        f"Convert it (iconv -f {guess.upper().replace('_', '-')} -t UTF-8) or say so: "
+        f"Convert it (iconv -f {'CP932' if guess == 'cp932' else name} -t UTF-8) or say so: "
         f"encoding: {guess} in the task file, --encoding {guess} on the command line.",
     )
 
@@ -279,8 +312,7 @@ def _named(path: Path, cells: Cells, *, typed: bool) -> Table:
     header = ["" if name is None else str(name) for name in next(cells(), ("", ()))[1]]
 
     def rows(_: Collection[str] | None = None) -> Iterator[Row]:
-        # With a byte order mark it was written for Excel; see `write_rows`.
-        escaped = not typed and table.is_own and path.open("rb").read(3) == codecs.BOM_UTF8
+        escaped = not typed and table.is_own  # see `write_rows`
         for where, row in islice(cells(), 1, None):
             # Excel leaves out empty cells at the end, and keeps rows that are all empty.
             width = len(header) if typed and not any(row[len(header) :]) else len(row)
@@ -290,10 +322,9 @@ def _named(path: Path, cells: Cells, *, typed: bool) -> Table:
                     "Quote cells that contain the delimiter or line breaks, and name all columns.",
                 )
             values = [None if value == "" else value for value in row[:width]]
-            if not typed or any(value is not None for value in values):
-                filled = [*values, *[None] * (width - len(values))]
-                read = map(_unescaped, filled) if escaped else filled
-                yield where, dict(zip(header, read, strict=True))
+            filled = [*values, *[None] * (width - len(values))]
+            read = map(_unescaped, filled) if escaped else filled
+            yield where, dict(zip(header, read, strict=True))
 
     table = Table(path, header, rows, typed=typed)
     return table
@@ -304,7 +335,10 @@ def _csv_cells(
 ) -> Iterator[tuple[str, Sequence[Any]]]:
     csv.field_size_limit(2**31 - 1)  # A cell may hold a whole document.
     lines = (part for line in text_lines(path, encoding) for part in _RETURN.split(line) if part)
-    reader = csv.reader(lines, strict=True, delimiter=delimiter)
+    header = next(lines, "")
+    # Where Excel separates cells otherwise, it does under this suffix too.
+    delimiter = next((other for other in (delimiter, *",\t;") if other in header), delimiter)
+    reader = csv.reader(chain([header], lines), strict=True, delimiter=delimiter)
     try:
         yield from ((f"line {reader.line_num}", row) for row in reader if row)
     except csv.Error as error:
@@ -321,10 +355,16 @@ def _excel_cells(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
         # What a writer says of the size may be wrong.
         book.worksheets[0].reset_dimensions()
         for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1):
-            yield f"row {number}", row
+            if any(cell not in (None, "") for cell in row):
+                yield f"row {number}", [_line_breaks(cell) for cell in row]
         book.close()
     except Exception as error:  # of a broken file it raises whatever comes
         raise _not_readable(path, "an Excel file", error) from None
+
+
+def _line_breaks(cell: Any) -> Any:
+    """A cell with its carriage returns, which Excel escapes."""
+    return cell.replace("_x000D_", "\r") if isinstance(cell, str) else cell
 
 
 def _json(path: Path, encoding: str | None, *, array: bool) -> Iterator[Row]:
@@ -452,7 +492,7 @@ def _values(column: pa.Array) -> list[Any]:
     except (OverflowError, ValueError):
         if not pa.types.is_temporal(column.type):
             raise
-        return list(column.cast(pa.int64()).to_pylist())
+        return list(column.cast(f"int{column.type.bit_width}").to_pylist())
 
 
 def _classes(schema: pa.Schema) -> dict[str, Sequence[str]]:
@@ -480,28 +520,36 @@ def _openpyxl(purpose: str) -> Any:
 
 
 def write_rows(
-    path: Path, rows: Iterable[Mapping[str, Any]], names: Sequence[str] = (), *, bom: bool = False
+    path: Path,
+    rows: Iterable[Mapping[str, Any]],
+    names: Sequence[str] = (),
+    *,
+    bom: bool = False,
+    escape_formulas: bool = False,
 ) -> None:
     """Writes rows; the suffix says the format. The file appears whole or not at all.
 
-    Where a format has no lists and mappings they are written as JSON; what a row lacks is an
-    empty cell, and is left out of JSON, which has one object per line.
+    Where a format has no lists and mappings they are written as JSON; what a row lacks, or has
+    as NaN, is an empty cell, and is left out of JSON, which has one object per line.
 
     Args:
         path: A file in a format that `open_table` reads; replaced if it exists.
         rows: Column to value.
         names: The columns in order; all that there are when empty.
-        bom: Start a CSV or TSV with the mark that Excel needs to see UTF-8, and put ``'`` before
-            what it would take for a formula.
+        bom: Start a CSV or TSV with the mark that Excel needs to see UTF-8.
+        escape_formulas: In a CSV or TSV put ``'`` before what a spreadsheet would take for a
+            formula. Where japagen's own columns are, it is put before what looks so written
+            already, too, and reading takes it off.
 
     Raises:
         JapagenError: If the suffix is not a known format, or a text is too long for a cell.
     """
     form = format_of(path)
-    if not names and form in (*_DELIMITERS, "parquet", "xlsx"):
-        rows = list(rows)
-        names = list(dict.fromkeys(name for row in rows for name in row))
+    # What cannot be written there is known before the rows are made.
     with atomic(path) as temporary:
+        if not names and form in TABLES:
+            rows = list(rows)
+            names = list(dict.fromkeys(name for row in rows for name in row))
         if form == "parquet":
             pq.write_table(_arrow(list(rows), names), temporary, write_page_checksum=True)
             return
@@ -515,26 +563,34 @@ def write_rows(
             if form in _DELIMITERS:
                 writer = csv.writer(file, delimiter=_DELIMITERS[form])
                 writer.writerow(names)
+                plain = _ESCAPED if _OWN.issubset(names) else None
+                escape = _FORMULA if escape_formulas else plain
                 for row in rows:
-                    cells = (_cell(row.get(name)) for name in names)
-                    writer.writerow([_escaped(cell) if bom else cell for cell in cells])
+                    writer.writerow([_escaped(_cell(row.get(name)), escape) for name in names])
                 return
             for row in rows:
-                kept = {k: v for k, v in row.items() if v is not None}
+                kept = {k: v for k, v in row.items() if not is_missing(v)}
                 file.write(json.dumps(kept, ensure_ascii=False, default=str) + "\n")
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is empty: None, or NaN, with which pandas fills it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _cell(value: Any) -> Any:
     nested = isinstance(value, dict | list | tuple)
-    return json.dumps(value, ensure_ascii=False, default=str) if nested else value
+    if nested:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return None if is_missing(value) else value
 
 
-def _escaped(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+def _escaped(cell: Any, which: re.Pattern[str] | None) -> Any:
+    return f"'{cell}" if which and isinstance(cell, str) and which.match(cell) else cell
 
 
 def _unescaped(cell: str | None) -> str | None:
-    return cell[1:] if cell and cell.startswith("'") and _FORMULA.match(cell) else cell
+    return cell[1:] if cell and _ESCAPED.match(cell) else cell
 
 
 def _arrow(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pa.Table:
@@ -561,6 +617,10 @@ def _write_excel(
 
     def cell(value: Any) -> Any:
         value = _cell(value)
+        if isinstance(value, int) and abs(value) >= _EXACT:
+            value = str(value)
+        if isinstance(value, datetime | time) and value.tzinfo:  # Excel has no time zones
+            value = value.isoformat()
         if not isinstance(value, str):
             return value
         if len(value) > _CELL:
@@ -569,13 +629,18 @@ def _write_excel(
                 f"{len(value):,}.",
                 "Excel has no room for more: write .csv or .parquet.",
             )
-        made = WriteOnlyCell(sheet, _NOT_IN_EXCEL.sub("", value))
+        made = WriteOnlyCell(sheet, _NOT_IN_EXCEL.sub("", value).replace("\r", "_x000D_"))
         made.data_type = "s"  # also where it looks like a formula
         return made
 
     try:
         sheet.append([cell(name) for name in names])
-        for row in rows:
+        for number, row in enumerate(rows, start=2):
+            if number > _SHEET:
+                raise JapagenError(
+                    f"Expected at most {_SHEET - 1:,} rows for {path}, found more.",
+                    "Excel has no room for more: write .csv or .parquet.",
+                )
             sheet.append([cell(row.get(name)) for name in names])
     finally:
         sheet.close()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -93,6 +96,29 @@ def test_a_file_of_predictions_keeps_all_columns(model: Path, suffix: str, tmp_p
     assert found[0]["out_of_scope"] in (True, False, "True", "False")
     refused = predict(model, path, "--column", "text=本文", "-o", output)
     assert "is there already" in str(refused.exception)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl.gz", "xlsx"])
+def test_columns_called_as_ours_are_kept(model: Path, suffix: str, tmp_path: Path) -> None:
+    if suffix == "xlsx":
+        pytest.importorskip("openpyxl")
+    theirs = {"given_label": "a", "label": "b", "probability_配送": "c", "confidence": "d"}
+    path = _write(tmp_path / "texts.csv", [{"text": "荷物", **theirs}])
+    output = tmp_path / f"out.{suffix}"
+    assert predict(model, path, "-o", output).exit_code == 0
+    ((_, row),) = open_table(output).rows(None)
+    assert set(theirs.values()) <= {value for value in row.values() if isinstance(value, str)}
+    assert row["label"] in GOLD
+    assert ("probabilities" in row) is (suffix in ("json", "jsonl.gz"))
+
+
+def test_json_is_json_whatever_the_file_holds(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "texts.parquet"
+    at = datetime(2026, 11, 30, tzinfo=UTC)
+    pq.write_table(pa.table({"text": ["荷物"], "price": [float("nan")], "at": [at]}), path)
+    line = predict(model, path, "--json").stdout
+    row = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (row["price"], row["at"]) == (None, "2026-11-30 00:00:00+00:00")
 
 
 def test_json_keeps_ids(model: Path, tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def test_options_name_their_sources_or_the_files_do(
         ("a-b", "a=b.csv"),
         ("x", "y=z.csv"),
     ]
-    assert all(s.columns == {"text": "本文"} for s in found)
+    assert all(s.columns == {"text": "本文"} and s.encoding == "utf-8" for s in found)
+    assert sources_from_options(given, [], "cp932")[0].file.encoding == "cp932"  # type: ignore[union-attr]
     with pytest.raises(JapagenError, match="two sources are called 'x'"):
         sources_from_options(["x.csv", "x=y.csv"], [])
     with pytest.raises(JapagenError, match=r"--synthetic has 1 problem.*[\s\S]*letters, digits"):

@@ -126,3 +126,25 @@ def test_every_tie_is_listed_and_a_renamed_question_is_told(tmp_path: Path) -> N
     path.write_text(json.dumps(done, ensure_ascii=False), encoding="utf-8")
     with pytest.raises(JapagenError, match="found answers to 分類 alone"):
         read_annotations(path)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"data": {"id": "a"}, "annotations": None},
+        {"data": {"id": "a"}, "annotations": ["x", {"result": 5}, {"result": None}]},
+        {
+            "data": {"id": "a"},
+            "annotations": [
+                {"result": [{"from_name": "label", "type": "choices", "value": value}]}
+                for value in (None, {}, {"choices": []}, {"choices": "配送"})
+            ],
+        },
+        {"id": "a", "fields": {}, "responses": {"label": "配送"}},
+        {"id": "a", "fields": {}, "responses": {"label": [{"value": None}, 3]}},
+    ],
+)
+def test_what_is_no_answer_is_none(row: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps([row]), encoding="utf-8")
+    assert read_annotations(path) == {}

@@ -25,8 +25,10 @@ def run() -> Run:
     return sample_run()
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("form", ["jsonl", "csv", "xlsx", "parquet"])
 def test_files_read_back_as_they_were(run: Run, form: Any, tmp_path: Path) -> None:
+    if form == "xlsx":
+        pytest.importorskip("openpyxl")
     _, dataset = run
     path = tmp_path / f"out.{form}"
     written = export_dataset(dataset, path, form, card="# 説明\n")
@@ -68,6 +70,23 @@ def test_byte_order_mark_is_for_the_asking(run: Run, tmp_path: Path) -> None:
         path = tmp_path / f"{bom}.csv"
         export_dataset(run[1], path, "csv", card="", bom=bom)
         assert path.read_bytes().startswith(b"\xef\xbb\xbf") is bom
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "told"),
+    [
+        ("csv", {}, False),
+        ("csv", {"bom": True}, True),
+        ("csv", {"bom": True, "escape_formulas": False}, False),
+        ("csv", {"escape_formulas": True}, True),
+        ("jsonl", {"escape_formulas": True}, False),
+    ],
+)
+def test_the_card_says_where_formulas_are_escaped(
+    run: Run, form: str, options: dict[str, bool], told: bool, tmp_path: Path
+) -> None:
+    _, card = export_dataset(run[1], tmp_path / f"out.{form}", form, card="# 説明\n", **options)
+    assert ("## Formulas" in card.read_text(encoding="utf-8")) is told
 
 
 @pytest.mark.parametrize("taken", ["out.jsonl", "out.card.md"])

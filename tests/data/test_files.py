@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from pathlib import Path
 
 import pytest
 
-from japagen.data.files import build_once, cache_dir
+from japagen.data.files import atomic_directory, build_once, cache_dir, write_text
 from japagen.errors import JapagenError
 
 
@@ -77,3 +79,35 @@ def test_builders_that_start_together_all_succeed(tmp_path: Path) -> None:
         thread.join()
     assert found == ["made"] * 4
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has other rights")
+def test_files_have_the_rights_that_the_user_gives_them(tmp_path: Path) -> None:
+    def rights(path: Path) -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    umask = os.umask(0o027)
+    try:
+        write_text(tmp_path / "new", "一")
+        with atomic_directory(tmp_path / "folder") as made:
+            (made / "inner").mkdir(mode=0o700)
+            (made / "inner" / "weights").touch(mode=0o600)
+        assert (rights(tmp_path / "new"), rights(tmp_path / "folder")) == (0o640, 0o750)
+        assert rights(tmp_path / "folder" / "inner") == 0o750
+        assert rights(tmp_path / "folder" / "inner" / "weights") == 0o640
+        (tmp_path / "new").chmod(0o600)
+        write_text(tmp_path / "new", "二")
+        assert rights(tmp_path / "new") == 0o600
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(umask)
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a").write_text("一", encoding="utf-8")
+    (tmp_path / "link").symlink_to(tmp_path / "theirs", target_is_directory=True)
+    with atomic_directory(tmp_path / "link") as made:
+        (made / "b").write_text("二", encoding="utf-8")
+    assert [path.name for path in (tmp_path / "link").iterdir()] == ["b"]
+    assert (tmp_path / "theirs" / "a").read_text(encoding="utf-8") == "一"

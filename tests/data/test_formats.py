@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import re
+import threading
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -232,6 +235,23 @@ def test_a_csv_for_excel_has_no_formulas(tmp_path: Path) -> None:
     assert cells == texts == read_examples(path).texts
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "csv.gz"])
+@pytest.mark.parametrize(
+    ("bom", "escape", "escaped"),
+    [(False, None, False), (False, True, True), (True, False, False), (True, None, True)],
+)
+def test_formulas_are_escaped_for_the_asking(
+    tmp_path: Path, suffix: str, bom: bool, escape: bool | None, escaped: bool
+) -> None:
+    path = tmp_path / f"out.{suffix}"
+    texts = ["=1+1", "＝1＋1", "\n-1", "'=1", "''@x", "'平文'", "平文"]
+    data = Dataset.of([Example(text, "x") for text in texts])
+    write_examples(path, data, bom=bom, escape_formulas=escape)
+    raw = path.read_bytes()
+    assert (b"'=1+1" in (gzip.decompress(raw) if suffix.endswith("gz") else raw)) is escaped
+    assert read_examples(path).texts == texts
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -331,6 +351,7 @@ def test_class_ids_have_the_names_that_the_file_says(tmp_path: Path) -> None:
         made.save_to_disk(tmp_path / name)
         for path in (tmp_path / f"{name}.parquet", tmp_path / name):
             assert read_examples(path).labels == expected
+            assert read_examples(path, columns={"label": "ｌａｂｅｌ"}).labels == expected
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -372,6 +393,55 @@ def test_pairs_come_from_columns_or_tabs(tmp_path: Path) -> None:
     assert [r.text_pair for r in read_rows(None, ["一\t二\n", "\n"], pairs=True)] == ["二", ""]
     with pytest.raises(JapagenError, match="with a tab between them on line 1"):
         list(read_rows(None, ["一\n"], pairs=True))
+
+
+def test_what_is_missing_is_none_in_every_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"id": NaN, "text": "一", "text_pair": NaN, "label": NaN}\n'
+        '{"id": NaN, "text": "二"}\n{"id": 7, "text": "三"}\n',
+        "utf-8",
+    )
+    found = read_examples(path)
+    assert "nan" not in found.column("id")
+    assert found.column("id")[2] == "7"
+    assert found.column("text_pair") == found.labels == [None, None, None]
+
+
+def test_rows_of_commas_alone_are_no_examples(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n一,甲\n,\n二,乙\n,\n,\n", encoding="utf-8")
+    found, places = read_with_places(path)
+    assert (found.texts, places) == (["一", "二"], ["line 2", "line 4"])
+    # Predictions keep their rows beside it.
+    assert [row.text for row in read_rows(path, ())] == ["一", "", "二", "", ""]
+    path.write_text("text,label\n一,甲\n,乙\n", encoding="utf-8")
+    with pytest.raises(JapagenError, match="Expected a text on line 3"):
+        read_examples(path)
+
+
+def test_texts_of_digits_are_numbers_in_excel(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book, path = openpyxl.Workbook(), tmp_path / "a.xlsx"
+    for row in (["text", "text_pair", "label"], [110, "一", "0012"], ["二", 1.5, "12"]):
+        book.active.append(row)
+    book.save(path)
+    found = read_examples(path)
+    assert found.texts == ["110", "二"]
+    assert found.column("text_pair") == ["一", "1.5"]
+    assert found.labels == ["0012", "12"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no named pipes")
+def test_texts_come_from_a_named_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes("返品\n".encode("cp932")))
+    writer.start()
+    assert [row.text for row in read_rows(pipe, ())] == ["返品"]
+    writer.join()
+    with pytest.raises(JapagenError, match="There is no file"):
+        list(read_rows(tmp_path, ()))
 
 
 def test_where_a_row_stands_is_told(tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,64 @@ def test_excel_gets_texts_no_formulas_and_cuts_nothing(tmp_path: Path) -> None:
     assert openpyxl.load_workbook(path).active["A2"].data_type == "s"
     with pytest.raises(JapagenError, match="at most 32,767 characters"):
         write_rows(path, [{"text": "あ" * 32_768}])
+
+
+def test_excel_keeps_what_it_would_round_or_has_not(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    path = tmp_path / "a.xlsx"
+    at = datetime(2026, 11, 30, 9, tzinfo=UTC)
+    write_rows(path, [{"id": 1234567890123456789, "n": 12, "text": " 一\r\n二 ", "at": at}])
+    assert _rows(path) == [
+        {
+            "id": "1234567890123456789",
+            "n": 12,
+            "text": " 一\r\n二 ",
+            "at": "2026-11-30T09:00:00+00:00",
+        }
+    ]
+
+
+def test_blank_rows_of_excel_are_passed_over(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book, path = openpyxl.Workbook(), tmp_path / "a.xlsx"
+    for row in ([], [None, ""], [None, "text"], [None, "一"], [], [None, "二"], ["", None]):
+        book.active.append(row)
+    book.save(path)
+    places = [(where, row["text"]) for where, row in open_table(path).rows(None)]
+    assert places == [("row 4", "一"), ("row 6", "二")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text;label\n一,二;甲\n"),
+        ("a.csv", "text\tlabel\n一,二\t甲\n"),
+        ("a.tsv", 'text,label\n"一,二",甲\n'),
+    ],
+)
+def test_the_header_says_what_separates_cells(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    assert _rows(path) == [{"text": "一,二", "label": "甲"}]
+
+
+def test_what_cannot_be_written_there_is_known_before_the_rows_are_made(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, str]]:
+        raise AssertionError("a row was made")
+        yield {}
+
+    (tmp_path / "file").write_text("")
+    for suffix in ("csv", "parquet", "xlsx", "jsonl"):
+        with pytest.raises(OSError):  # noqa: PT011, which one is the system's to say
+            write_rows(tmp_path / "file" / f"a.{suffix}", rows())
+
+
+def test_what_is_missing_is_written_as_nothing(tmp_path: Path) -> None:
+    row = {"text": "一", "price": float("nan")}
+    write_rows(tmp_path / "a.jsonl", [row])
+    assert (tmp_path / "a.jsonl").read_text(encoding="utf-8") == '{"text": "一"}\n'
+    write_rows(tmp_path / "a.csv", [row])
+    assert _rows(tmp_path / "a.csv") == [{"text": "一", "price": None}]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv"])
@@ -151,6 +212,12 @@ def test_of_parquet_only_what_is_needed_is_decoded(tmp_path: Path) -> None:
     assert list(table.rows(None)) == [("row 1", {"text": "一", "made": 2**62})]
 
 
+def test_dates_beyond_those_of_python_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["一"], "on": pa.array([2**30], pa.date32())}), path)
+    assert _rows(path) == [{"text": "一", "on": 2**30}]
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_flipped_bits_are_one_clear_error_or_change_nothing(tmp_path: Path, seed: int) -> None:
     import random
@@ -169,7 +236,10 @@ def test_flipped_bits_are_one_clear_error_or_change_nothing(tmp_path: Path, seed
     assert found in (None, [list(row.values()) for row in rows])
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932", "euc_jp", "utf-16"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["utf-8", "utf-8-sig", "cp932", "euc_jp", "utf-16", "utf-16-le", "utf-16-be", "iso2022_jp"],
+)
 @given(st.lists(st.sampled_from(SENTENCES[:5]), min_size=1, max_size=6))
 @settings(
     max_examples=30,
@@ -178,7 +248,10 @@ def test_flipped_bits_are_one_clear_error_or_change_nothing(tmp_path: Path, seed
 def test_the_encoding_is_found_out(tmp_path: Path, encoding: str, lines: list[str]) -> None:
     assume(any("\u3041" <= c <= "\u3096" for line in lines for c in line))
     path = tmp_path / "a.txt"
-    text = "\n".join(lines) + "\n"
+    ends = "\r\n" if encoding == "utf-16-le" else "\n"
+    text = ends.join(lines) + ends
+    # Half-width katakana are not in it.
+    assume(encoding != "iso2022_jp" or "ｶ" not in text)
     path.write_bytes(text.encode(encoding))
     assert "".join(text_lines(path)) == text
     assert "".join(text_lines(path, encoding)) == text
@@ -216,6 +289,24 @@ def test_a_stream_that_cannot_be_decoded_says_where() -> None:
         next(lines)
     with pytest.raises(JapagenError, match="to be euc_jp"):
         list(decoded_lines(["返品".encode("cp932")], "euc_jp"))
+
+
+def test_utf_16_without_a_mark_is_not_taken_for_shift_jis(tmp_path: Path) -> None:
+    # Nothing in its first line gives it away, the second half of the line break does.
+    raw = "荷物はいつ届きますか。\n返品したいです。\n".encode("utf-16-le")
+    with pytest.raises(JapagenError, match=r"reads as UTF-16LE \(utf-16-le\) on line 2"):
+        list(decoded_lines(io.BytesIO(raw), None))
+    marked = io.BytesIO(b"\xff\xfe" + raw)
+    assert next(decoded_lines(marked, "utf-16-le")) == "荷物はいつ届きますか。\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("iso2022_jp", "ISO-2022-JP"), ("utf-16", "UTF-16")]
+)
+def test_what_utf_8_could_read_but_is_not_is_refused(encoding: str, name: str) -> None:
+    lines = io.BytesIO("荷物\n".encode(encoding))
+    with pytest.raises(JapagenError, match=f"to be utf-8, found what reads as {name}"):
+        list(decoded_lines(lines, "utf-8"))
 
 
 def test_columns_are_found_however_their_names_are_composed() -> None:

@@ -246,8 +246,13 @@ def style_of_signs(
     style, why = _style_of_text(text, sentences)
     if style in ("da", "dearu", "unknown", "kudaketa") and has_old_kana(text):
         return "bungo", ""
+    # あかん、寝坊した is talk; the auxiliaries of a dialect were judged with the predicate.
+    speaks = "「" not in text
     signs = style in ("da", "unknown") and any(
-        e.rule in CASUAL_SIGNS or (e.kind == "dialect" and style == "unknown") for e in evidence
+        e.rule in CASUAL_SIGNS
+        or (e.kind == "dialect" and style == "unknown")
+        or (e.kind == "dialect" and speaks and e.certain and not e.rule.startswith("助動詞"))
+        for e in evidence
     )
     if signs and _JAPANESE.search(text):
         return "kudaketa", ""

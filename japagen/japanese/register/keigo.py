@@ -380,7 +380,9 @@ def _with_noun(words: Words, i: int, after: int) -> Iterator[Evidence]:
     elif words[after].lemma in ("様", "殿") and words[after].pos1 == "接尾辞":
         return  # お客様 is found at its suffix.
     elif head.lemma in HONOURED_NOUNS or head.lemma in HONOURED_MODIFIERS:
-        yield words.evidence("sonkeigo", i, last, "お+相手の物事")
+        # お父さん is what children call their own.
+        kin = head.lemma in ("父", "母", "兄", "姉") and words[after].surface in ("さん", "ちゃん")
+        yield words.evidence("sonkeigo", i, last, "お+相手の物事", certain=not kin)
     elif head.pos1 in ("名詞", "動詞", "形容詞", "形状詞"):
         # ご連絡 may be yours (尊敬語) or mine to you (謙譲語 I).
         yield words.evidence("sonkeigo", i, last, "お+名詞", certain=False)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from japagen.i18n import localized
-from japagen.japanese.morphology import Tagger, default_tagger
+from japagen.japanese.morphology import Morpheme, Tagger, default_tagger
 from japagen.japanese.register.keigo import (
     BEAUTIFIED_ACTIONS,
     BEAUTIFIED_NOUNS,
@@ -161,7 +161,8 @@ def _double(words: Words, first: int, last: int) -> _Found:
             yield from _humble_twice(words, first, i)
         elif word.pos1 == "接尾辞" and word.lemma in ("様", "殿"):
             company = before.lemma == "社" and words[i - 2].lemma == "御"
-            if before.lemma in ("各位", "貴社", "貴店", "貴校") or company:
+            titled = before.lemma in _TITLES - {"上司"} and words[i - 2].lemma != "御"
+            if before.lemma in ("各位", "貴社", "貴店", "貴校") or company or titled:
                 yield i, i, "The word is honorific already: 様 is one too many.", ""
 
 
@@ -195,6 +196,8 @@ def _humble_verbs(words: Words, first: int, last: int) -> _Found:
         if honours and not any(words[j].lemma in _PRAYED_TO for j in range(first, i)):
             verb = _GORAN if seen else _RESPECTFUL[word.lemma]
             yield from _replacing(words, i - seen, i + 1, why, verb)
+        elif seen and after.surface in _TE and words[i + 2].lemma == "頂く":
+            yield i - 1, i + 1, why, "ご覧"
         elif after.surface in _TE and words[i + 2].cform == "命令形":
             yield from _humble_requests(words, first, i, seen)
         elif _asks(words, i + 1):
@@ -251,7 +254,7 @@ def _humble_questions(words: Words, first: int, i: int, seen: bool) -> _Found:
         yield from _replacing(words, i - 1, i, why, _GORAN)
     elif (
         word.surface in ("おり", "参り", "まいり")
-        and words[i - 1].surface not in _TE
+        and words[i - 1].pos2 != "接続助詞"
         and _has_honoured_subject(words, first, i)
     ):
         yield from _replacing(words, i, i, why, _IRASSHARU)
@@ -286,7 +289,7 @@ def _humble_frames(words: Words, first: int, last: int) -> _Found:
         elif verb.lemma != "為る":
             continue
         elif after.surface == "て" and then.lemma in ("下さる", "頂く"):
-            if not _is_towards_another(words, first, i, then.lemma) and is_action(words, i + 1, k):
+            if not _is_towards_another(words, first, i, then) and is_action(words, i + 1, k):
                 yield k, k + 1, why, ""
         elif after.ctype == "助動詞-レル":
             if words[i + 1].lemma in _NEVER_PASSIVE and words[i].surface == "お":
@@ -297,11 +300,13 @@ def _humble_frames(words: Words, first: int, last: int) -> _Found:
             yield i, k, why, None
 
 
-def _is_towards_another(words: Words, first: int, i: int, giver: str) -> bool:
+def _is_towards_another(words: Words, first: int, i: int, giver: Morpheme) -> bool:
     """True for お客様をご案内してください, where the hearer honours somebody else."""
     if words[i + 1].lemma in _TOWARDS_OTHERS:
         return True
-    particles = ("を", "に", "へ") if giver == "下さる" else ("を",)
+    # 部長にお伝えしていただけますか asks the hearer; in 部長にしていただいた it is 部長 who acts.
+    asks = giver.lemma == "下さる" or giver.ctype.startswith("下一段")
+    particles = ("を", "に", "へ") if asks else ("を",)
     return any(
         words[j].surface in particles and words[j - 1].lemma in _HONOURED_PEOPLE
         for j in range(first + 1, i)
@@ -361,7 +366,8 @@ def _part_time(words: Words, first: int, last: int) -> _Found:
                 why = "The question is about now: the past tense is out of place."
                 yield i, i + 1, why, word.surface[:-2] + "い"
         elif word.lemma == "成る" and before.surface == "に" and after.surface == "ます":
-            if _is_this(words, first, i):
+            returned = words[i - 2].lemma in ("返す", "返し") and words[i - 4].surface == "の"
+            if _is_this(words, first, i) or (returned and words[i - 3].lemma == "御"):
                 yield i - 1, i + 1, "Nothing turns into anything else here: です is enough.", "です"
         elif word.lemma == "方" and before.surface == "の" and i - 2 >= first:
             thing = words[i - 2].surface

@@ -33,7 +33,7 @@ _BUNGO_FINALS = frozenset(
 )
 _OLD_KANA = re.compile(
     "やうやう|やうな[るり]|やうに|(?:たま|給|思|云|言|笑|問|使|食|逢|会)ふ|[てにを]ゐ[るた]|ゐる|"
-    "[にて]けり|なりけり|をかし|けむ[。、]|らむ[。、]|ことなかれ|あはれ"
+    "[にて]けり|なりけり|をかし|(?:たま|さぶら)ひ|けむ[。、]|らむ[。、]|ことなかれ|あはれ"
 )
 _QUOTED = re.compile("「[^」]*」|『[^』]*』")
 
@@ -249,7 +249,11 @@ def is_casual(words: Words, chain: list[int], tail: list[int]) -> bool:
             return True
     final = words[chain[-1]]
     if not tail:
-        return final.cform == "命令形" or final.surface in ("たら", "だら")
+        # 行こ, それな
+        clipped = final.cform == "意志推量形" and not final.surface.endswith("う")
+        agrees = final.ctype == "助動詞-ダ" and final.surface == "な"
+        ends = final.cform == "命令形" or final.surface in ("たら", "だら")
+        return clipped or agrees or ends
     closing = words[tail[0]]
     return closing.surface in _CASUAL_TAILS | _TE | {"ば", "ちゃ", "じゃ"}
 

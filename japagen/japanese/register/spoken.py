@@ -28,9 +28,10 @@ _FACE = r"(?:[\^´`∀ωдД≧≦]|T_T|;_;|-_-|>_<)"
 
 # Orthography, not grammar, hence expressions and not morphemes.
 _ORTHOGRAPHY: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("長音", re.compile(r"ー{2,}|〜{2,}|[ぁ-ん][ぁぅぇぉ]")),
+    ("長音", re.compile(r"ー{2,}|〜{2,}|[ぁ-ん][ぁぅぇぉ]|(?<=[ぁ-ん])[〜~](?=[。!?\s]|$)")),
+    ("促音止め", re.compile(r"(?<=[ぁ-ん])っ(?=[。!?\s]|$)")),
     ("顔文字", re.compile(rf"\([^{_PLAIN}]{{0,4}}{_FACE}[^()\n。]{{0,8}}\)|[mM_]\(_ _\)")),
-    ("絵文字", re.compile("[\U0001f300-\U0001faff\u2600-\u2668\u2670-\u27bf]+")),
+    ("絵文字", re.compile("[\U0001f300-\U0001faff\u2600-\u2604\u2607-\u2668\u2670-\u27bf]+")),
     ("笑い", re.compile(r"\((?:笑|爆笑|爆|泣|汗)\)|(?<=[ぁ-んァ-ヶ一-龠ー!?。])w+(?![A-Za-z])")),
     ("笑い", re.compile(r"(?<=[ぁ-んー!?。])笑+(?=[。!?\s]|$)")),
     ("感嘆符", re.compile(r"[!?]{2,}")),
@@ -38,7 +39,7 @@ _ORTHOGRAPHY: tuple[tuple[str, re.Pattern[str]], ...] = (
 _QUIET_WORDS = lemmas("を に が は も へ から まで で と です ます まし ませ た 、 。")
 
 # What makes a text casual that would be plain, or that has no predicate to tell by.
-CASUAL_SIGNS = frozenset({"長音", "顔文字", "絵文字", "笑い", "くだけた語"})
+CASUAL_SIGNS = frozenset({"長音", "促音止め", "顔文字", "絵文字", "笑い", "くだけた語"})
 
 
 def find_speech(words: Words) -> list[Evidence]:
@@ -87,6 +88,7 @@ def _at(words: Words, i: int) -> Iterator[Evidence]:
         not _CASUAL_WORDS.isdisjoint((word.lemma, word.surface))
         or word.surface == "ぽ"
         or (word.surface == "草" and words[i + 1].surface[:1] == "w")
+        or (word.lemma == "御免" and words[i + 1].surface in ("ね", "、", "。", "!", ""))
     ):
         yield words.evidence("spoken", i, i, "くだけた語")
     elif word.surface == "あか" and words[i + 1].surface in ("ん", "へん"):

@@ -31,7 +31,11 @@ def phrase_edits(words: Words, quoted: frozenset[int]) -> Iterator[Edit]:
         ends = polite.surface == "ます" or (polite.surface == "まし" and past.surface == "た")
         last = i + 1 if polite.surface == "ます" else i + 2
         if word.lemma == "下さる" and word.cform == "命令形" and before.surface in _TE:
-            yield replacing(words, i, i, "くれないかな")
+            if polite.surface in ("と", "って", "ませ") and not words.starts_line(i + 1):
+                raise RefusedError("a request inside the sentence", word.surface + polite.surface)
+            # 帰ってくださいね: what is left asks by itself.
+            made = "" if polite.pos2 == "終助詞" else "くれないかな"
+            yield replacing(words, i, i, made)
         elif word.lemma == "御座る" and before.lemma in ("有り難う", "お早う") and ends:
             yield replacing(words, i, last, "")
         elif before.lemma in ("願う", "願い") and words[i - 2].lemma == "御":
@@ -79,9 +83,12 @@ def _contractions(words: Words, quoted: frozenset[int]) -> Iterator[Edit]:
             yield replacing(words, i, i, "て")
         elif is_iru and word.surface == "おら" and after.surface == "ず":
             yield replacing(words, i, i + 1, "なくて")
-        elif joins and word.lemma == "仕舞う" and word.surface in ("しまう", "しまっ", "しまわ"):
+        elif joins and word.lemma == "仕舞う" and len(word.surface) == 3:
             start = "ちゃ" if before.surface == "て" else "じゃ"
-            yield replacing(words, i - 1, i, start + word.surface[-1])
+            if word.surface in ("しまう", "しまっ", "しまわ"):
+                yield replacing(words, i - 1, i, start + word.surface[-1])
+            elif after.pos2 == "読点":  # 落ちてしまい、
+                yield replacing(words, i - 1, i, start + "って")
         elif word.surface == "は" and before.surface == "で" and after.lemma == "無い":
             yield replacing(words, i - 1, i, "じゃ")
         elif word.surface in ("が", "けれど") and word.pos2 == "接続助詞":

@@ -357,6 +357,8 @@ def _at_home_in_plain(words: Words, first: int, last: int, asks: bool) -> bool:
     word, after = words[last], words[last + 1]
     if word.pos1 == "接尾辞":
         return True  # 田中様, お客様: how a person is called, not how the sentence ends
+    if words[first + 1].lemma in ("願う", "願い") and after.ctype == "助動詞-タ":
+        return after.cform == "連体形-一般"  # お願いした品: what everybody says
     if word.cform in ("仮定形-一般", "意志推量形") or words[first].lemma == "御":
         return False
     # おっしゃらずに, なさるなら, なさるとは: said to the one who is honoured.
@@ -389,9 +391,9 @@ def _refuse_word(words: Words, i: int) -> None:
         raise RefusedError("尊敬語 has no plain ending", f"{before.surface}{word.surface}ですか")
     if word.surface == "すみ" and after.surface == "ませ":
         raise RefusedError("a set phrase", "すみません")
-    if (ends and word.lemma in _SET_NOUNS) or (
-        word.pos1 == "接尾辞" and before.lemma in _SET_WITH_TITLE
-    ):
+    titled = word.pos1 == "接尾辞" and before.lemma in _SET_WITH_TITLE
+    takes_care = word.lemma == "大事" and before.lemma == "御"
+    if (ends and word.lemma in _SET_NOUNS) or titled or takes_care:
         raise RefusedError("a set phrase", before.surface + word.surface)
     if word.lemma == "為る" and before.lemma in _SET_ACTIONS and ends:
         raise RefusedError("a set phrase", before.surface + word.surface)

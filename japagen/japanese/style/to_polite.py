@@ -120,7 +120,9 @@ def _is_end_form(words: Words, i: int) -> bool:
 
 def _bare_question(words: Words, first: int, core: int, tail: str, asks: bool) -> Iterator[Edit]:
     """学生か。 and 学生？ ask without a copula."""
-    if core < first or words[core].pos2 == "準体助詞" or tail != ("" if asks else "か"):
+    if core < first or words[core].pos2 == "準体助詞":
+        return
+    if tail != "か" and (tail or not asks):
         return
     try:
         nominal = nominal_or_verb(words, core) == "nominal"
@@ -131,6 +133,7 @@ def _bare_question(words: Words, first: int, core: int, tail: str, asks: bool) -
     # 必要な書類は何か。 asks, 何か。 may mean "something".
     if tail and asks_with_a_question_word(words, core) and words[core - 1].surface != "は":
         raise RefusedError("a question or an indefinite word", words[core].surface + tail)
+    yield from _contrasts(words, first, core)
     yield Edit(words.ends[core], words.ends[core], "です" if tail else "ですか")
 
 
