@@ -299,7 +299,7 @@ class Curation(Section):
         max_similarity: Largest Jaccard similarity of character bigrams with an earlier text or
             with gold; 1 leaves near-duplicates in.
         max_passage_copy: Longest run of characters that a text may share with a passage that its
-            prompt, or another, showed.
+            prompt, or another, showed, or with what it said of who writes (``generation.seed``).
         max_meaning_similarity: Largest cosine similarity of encoder vectors with an earlier text
             or with gold, the mean vector taken off; None does not compare.
         forbid_label_name: Reject texts that contain their label's name.
@@ -576,6 +576,36 @@ class GeneratorSettings(Section):
         return self.price.model_copy(update=changed)
 
 
+class SeedSource(Section):
+    """A table whose columns prompts may name: each text is asked for with one of its rows.
+
+    Attributes:
+        path: CSV, Excel, JSONL, Parquet or a directory of `datasets`; relative to the task file.
+        columns: The columns that prompts may name, in the order in which the built-in ones say
+            them; all but ``id``, ``uuid`` and ``weight`` if not set.
+        role: What a row is to the built-in prompts: the ``writer`` of the text, or ``material``
+            that it is about.
+        order: ``in_order`` takes the rows as they stand, from the first one for every label,
+            ``shuffled`` in an order that the task's ``seed`` draws; either way no row comes again
+            before the others of its label did. ``weighted`` takes them as often as they weigh.
+        weight: The column of weights; a row of weight 0 is never drawn.
+        encoding: The file's encoding; CSV and JSONL only.
+    """
+
+    path: Path
+    columns: tuple[str, ...] = ()
+    role: Literal["writer", "material"] = "writer"
+    order: Literal["in_order", "shuffled", "weighted"] = "shuffled"
+    weight: str | None = None
+    encoding: str = "utf-8"
+
+    @model_validator(mode="after")
+    def _weight_when_weighted(self) -> SeedSource:
+        if (self.order == "weighted") != (self.weight is not None):
+            raise ValueError("order: weighted and a weight, the name of a column, go together")
+        return self
+
+
 Attributes = dict[Item, tuple[Item, ...]]
 TEXTS_PER_REQUEST = 5
 """Of a chat model; one that continues documents writes one text per request."""
@@ -631,6 +661,8 @@ class Generation(Section):
         corpus: Texts of your own as material. Requests that name nothing else get a passage each,
             found by the words of their examples and of the label's description. Copies of
             passages are rejected.
+        seed: A table whose columns prompts may name, such as personas: every text is asked for
+            with a row of its own (docs/seed.md).
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
         instruction: A sentence that prompts add to what they ask for.
@@ -651,6 +683,7 @@ class Generation(Section):
     knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
     attributes: Literal["auto", "none"] | Attributes | dict[str, Attributes] = "auto"
     corpus: GivenSource = None
+    seed: SeedSource | None = None
     rare_share: Share = 0.1
     prompts: Path | None = None
     instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""

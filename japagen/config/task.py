@@ -227,6 +227,13 @@ class Task(Section):
             )
         return dict.fromkeys(value, "")
 
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _seed_is_no_table(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            raise ValueError("expected a number; a table of rows for prompts is generation.seed")
+        return value
+
     @field_validator("concepts", mode="before")
     @classmethod
     def _concepts_from_lists(cls, value: Any) -> Any:

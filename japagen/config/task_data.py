@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from japagen.config.sections import Source, SourceEntry
+from japagen.config.sections import SeedSource, Source, SourceEntry
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Split
 from japagen.data.formats import read_with_places, write_examples
 from japagen.data.labels import NO_TAGS, LabelSpace
 from japagen.data.records import need_labels
+from japagen.data.seed_table import SeedTable, read_seed_table
 from japagen.errors import JapagenError
 
 _LEAST_GOLD = 2
@@ -30,12 +31,14 @@ class TaskData:
         test: What is only scored on. None when there is nothing to score on.
         unlabelled: Texts of the target population without labels, or None.
         corpus: Texts whose passages prompts may show as material, or None.
+        seed: Rows whose columns prompts may name, or None.
     """
 
     gold: Dataset | None
     test: Dataset | None
     unlabelled: Dataset | None
     corpus: Dataset | None = None
+    seed: SeedTable | None = None
 
 
 def load_data(task: Task) -> TaskData:
@@ -65,7 +68,7 @@ def load_data(task: Task) -> TaskData:
     if unlabelled is not None and test is not None:
         unlabelled = _without(unlabelled, test)
     corpus = _corpus(task.generation.corpus, test) if task.generation.corpus else None
-    return TaskData(gold, test, unlabelled, corpus)
+    return TaskData(gold, test, unlabelled, corpus, _seed(task.generation.seed))
 
 
 def load_sources(task: Task) -> dict[str, Dataset]:
@@ -202,6 +205,18 @@ def _corpus(source: Source, test: Dataset | None) -> Dataset:
     held_out = {text for e in test or () for text in _content(e) if text}
     return Dataset.of(
         replace(e, label=None, split="unlabelled") for e in data if e.text not in held_out
+    )
+
+
+def _seed(source: SeedSource | None) -> SeedTable | None:
+    if source is None:
+        return None
+    return read_seed_table(
+        source.path,
+        source.encoding,
+        columns=source.columns,
+        weight=source.weight,
+        in_order=source.order == "in_order",
     )
 
 

@@ -79,6 +79,7 @@ class Example:
         weight_distribution: Weight from aligning distributions, at least 0.
         weight_label: Confidence in the label, at least 0.
         rejected: Set when curation rejected the example.
+        seed_row: Id of the row of ``generation.seed`` that the prompt told of.
     """
 
     text: str
@@ -101,6 +102,7 @@ class Example:
     weight_distribution: float = 1.0
     weight_label: float = 1.0
     rejected: Rejection | None = None
+    seed_row: str | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Returns the Arrow and JSON form."""
