@@ -89,7 +89,6 @@ def expected_yield(
         context.prompts.phrases,
         passages_in(asked),
         analyzer,
-        seed=None,
         # Comparing meanings takes an encoder, which a plan need not wait for.
         encoder=None,
     )
