@@ -141,7 +141,8 @@ def write_examples(
     if format_of(path) == "parquet":
         write_table(path, dataset.weighted_table)
     else:
-        write_rows(path, dataset.iter_records(), COLUMNS, bom=bom)
+        escape = bom if escape_formulas is None else escape_formulas
+        write_rows(path, dataset.iter_records(), COLUMNS, bom=bom, escape_formulas=escape)
 
 
 def check_new(path: str | Path, *, overwrite: bool = False) -> None:
