@@ -52,12 +52,16 @@ def test_python_uses_only_what_is_public(name: str) -> None:
 
 @pytest.mark.slow
 def test_the_api_block_of_the_readme_runs(
-    quickstart: Path, monkeypatch: pytest.MonkeyPatch
+    quickstart: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (block,) = _blocks("README.md", "python")
     monkeypatch.chdir(quickstart)
     before = Path("runs/quickstart/metrics.json").read_bytes()
     exec(compile(block, "README.md", "exec"), {})
+    # After the gain, which is another with less gold, what the comments say.
+    said = re.findall(r"^print\(.+\)  # (.+)$", block, re.MULTILINE)
+    assert len(said) == 5
+    assert capsys.readouterr().out.splitlines()[1:] == said[1:]
     assert Path("kept.jsonl").is_file()
     assert Path("runs/quickstart/report.html").is_file()
     # It goes on from the run that is there.
