@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from japagen.pipeline.run import run
     from japagen.pipeline.run_directory import Run
     from japagen.training.classifier import Classifier
+    from japagen.training.estimator import JapagenClassifier
     from japagen.training.trainer import train
 
-__version__ = "0.1.0"
+    __version__: str
 
 _HOMES = {
     "Classifier": ("japagen.training.classifier", "Classifier"),
     "Dataset": ("japagen.data.dataset", "Dataset"),
     "Example": ("japagen.data.dataset", "Example"),
+    "JapagenClassifier": ("japagen.training.estimator", "JapagenClassifier"),
     "JapagenError": ("japagen.errors", "JapagenError"),
     "Run": ("japagen.pipeline.run_directory", "Run"),
     "Task": ("japagen.config.task", "Task"),
@@ -47,6 +49,7 @@ __all__ = [
     "Classifier",
     "Dataset",
     "Example",
+    "JapagenClassifier",
     "JapagenError",
     "Run",
     "Task",
@@ -63,11 +66,20 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("japagen")
     if name not in _HOMES:
         raise AttributeError(f"module 'japagen' has no attribute {name!r}")
     module, attribute = _HOMES[name]
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        from japagen.errors import MissingExtraError
+
+        raise MissingExtraError(error.name, "train", f"japagen.{name}") from None
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return [*__all__, "__version__"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+logger = logging.getLogger("japagen")
 
 
 class Listener(Protocol):
@@ -33,3 +35,33 @@ class Silent:
     def track(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
         """Passes the items through."""
         yield from items
+
+
+class Logged:
+    """Writes to the log, and shows bars in notebooks and terminals.
+
+    Steps are logged as ``INFO``, what the user should know as ``WARNING``.
+
+    Args:
+        bars: Whether to show bars.
+    """
+
+    def __init__(self, *, bars: bool = True) -> None:
+        self._bars = bars
+
+    def stage(self, name: str, news: str, detail: str) -> None:
+        """Logs a step that starts, ends or is kept."""
+        logger.info("%s: %s%s", name, news, f" ({detail})" if detail else "")
+
+    def note(self, message: str) -> None:
+        """Logs a warning."""
+        logger.warning(message)
+
+    def track(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
+        """Passes the items through a bar."""
+        if not self._bars:
+            yield from items
+            return
+        from tqdm.auto import tqdm
+
+        yield from tqdm(items, total=total, desc=what, leave=False)

@@ -5,10 +5,27 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from japagen.errors import JapagenError
+from japagen.errors import JapagenError, MissingExtraError
+
+
+def need_packages(purpose: str, *packages: str, extra: str = "train") -> None:
+    """Refuses early what needs packages that are not installed.
+
+    Args:
+        purpose: What they are needed for, as a noun phrase.
+        *packages: torch, transformers, or both.
+        extra: The extra that brings them.
+
+    Raises:
+        MissingExtraError: Naming the first that is missing.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, extra, purpose)
 
 
 @contextlib.contextmanager

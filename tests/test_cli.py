@@ -342,3 +342,13 @@ def test_predicting_with_half_a_run_says_what_is_missing(tmp_path: Path) -> None
     code, _, err = japagen("model", "predict", tmp_path)
     assert code == 2
     assert "has no model yet" in err
+
+
+def test_columns_that_were_taken_are_told(task_file: Path) -> None:
+    rows = [f"{text},{label}" for label, texts in GOLD.items() for text in texts]
+    gold = task_file.with_name("gold.csv")
+    gold.write_text("\n".join(["本文,カテゴリ", *rows]) + "\n", encoding="utf-8")
+    code, _, err = japagen_process("plan", task_file, "--set", f"gold={gold}")
+    assert code == 0, err
+    assert err.count(f"Took the column '本文' of {gold} for the text.") == 1
+    assert f"Took the column 'カテゴリ' of {gold} for the label." in err

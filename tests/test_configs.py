@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
+from japagen.errors import JapagenError
 from japagen.pipeline.context import TaskContext
 from japagen.pipeline.run import run
 from japagen.pipeline.steps.generate import plan
@@ -27,7 +29,12 @@ def test_every_configuration_loads_and_can_be_planned(path: Path, kind: str) -> 
     assert task.description
     assert all(task.labels.values())
     generator = ScriptedGenerator(kind=kind)  # type: ignore[arg-type]
-    requests = plan(TaskContext.open(task, load_data(task)), generator.info)
+    context = TaskContext.open(task, load_data(task))
+    if task.generation.seed and kind == "document":
+        with pytest.raises(JapagenError, match="Use a chat model"):
+            plan(context, generator.info)
+        return
+    requests = plan(context, generator.info)
     per_label = 1 if task.pair else len(task.labels)
     assert sum(request.texts for request in requests) == 9 * per_label
     if task.generation.knowledge:
@@ -49,6 +56,27 @@ def test_everyday_gold_is_enough_and_apart_from_its_test_texts(path: Path) -> No
     assert min(data.gold.label_counts().values()) >= 8
     assert len(data.test) >= 40
     assert not set(data.gold.texts) & set(data.test.texts)
+
+
+def test_the_personas_are_many_and_their_weights_are_the_census() -> None:
+    table = load_data(Task.load(CONFIGS / "everyday" / "inquiry_personas.yaml")).seed
+    assert table is not None
+    assert table.weights is not None
+    assert len(table.rows) == 300
+    assert len({tuple(row.values.values()) for row in table.rows}) == 300
+    prefectures, ages = Counter[str](), Counter[bool]()
+    for row, weight in zip(table.rows, table.weights, strict=True):
+        age, work = int(row.values["age"]), row.values["occupation"]
+        assert 16 <= age <= 89
+        assert age >= 65 or "年金" not in work
+        assert age <= 28 or not work.endswith(("学生", "学部生", "大学院生", "生徒", "高校生"))
+        prefectures[row.values["prefecture"]] += weight
+        ages[age >= 65] += weight
+    assert len(prefectures) == 47
+    total = sum(table.weights)
+    # 14.0 of 126 millions live in Tokyo, and 32% of those from 15 to 89 are 65 or older.
+    assert prefectures["東京都"] / total == pytest.approx(0.111, abs=0.002)
+    assert ages[True] / total == pytest.approx(0.32, abs=0.02)
 
 
 @pytest.mark.slow

@@ -27,6 +27,16 @@ def test_keigo(tmp_path: Path) -> None:
     assert "kenjogo" in done.stdout
 
 
+@pytest.mark.slow
+def test_from_pandas(tmp_path: Path) -> None:
+    done = _example("from_pandas.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    counts, *_, first, second = done.stdout.splitlines()
+    assert counts == "<Dataset: 8 examples, 配送 4, 返品 4>"
+    assert " 配送 " in first
+    assert " 返品 " in second
+
+
 def test_without_a_server_the_openai_example_says_so(tmp_path: Path) -> None:
     done = _example(
         "openai_server.py", "--base-url", "http://127.0.0.1:9/v1", "--model", "m", cwd=tmp_path

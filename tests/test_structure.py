@@ -30,7 +30,7 @@ LEVELS = (
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
 MAX_MODULES = 145
-MAX_LINES = 40_450
+MAX_LINES = 41_500
 
 
 class Imported(NamedTuple):
@@ -188,6 +188,47 @@ def test_importing_is_light(module: str, heavy: set[str]) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, *more):
+        hidden = name.partition(".")[0] in ("torch", "transformers")
+        return None if hidden else self.finder.find_spec(name, *more)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path = [Without(finder) for finder in sys.meta_path]
+import japagen as jg
+from japagen.curation.near_duplicates import find_near_duplicates
+
+assert jg.analyze_register("お荷物が届きません。").style == "teinei"
+assert jg.convert_style("届きません。", "plain").text
+jg.check_keigo("お客様が申されました。")
+gold = [("荷物が届きません。", "配送"), ("返品したいです。", "返品")] * 4
+rows = [(f"{n}番の荷物はまだですか。", "配送") for n in range(8)]
+rows += [(f"{n}番を返品します。", "返品") for n in range(8)]
+assert len(jg.align(rows, gold).weights) == 16
+for ask in (lambda: jg.train, lambda: jg.JapagenClassifier().fit(["一", "二"], ["a", "b"])):
+    try:
+        ask()
+    except jg.JapagenError as error:
+        print(error.hint)
+"""
+
+
+def test_what_needs_no_torch_works_without_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["Install it with: pip install 'japagen[train]'"] * 2
 
 
 def test_every_public_name_is_there() -> None:

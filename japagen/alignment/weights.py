@@ -19,7 +19,7 @@ from japagen.alignment.label_prior import label_prior as find_prior
 from japagen.alignment.material import Material
 from japagen.alignment.moments import target_shares
 from japagen.alignment.strata import Strata, stratify
-from japagen.data.dataset import Dataset
+from japagen.data.dataset import Data, Dataset, as_dataset
 from japagen.data.registry import METHODS
 from japagen.data.summary import AlignmentSummary, Diagnostics, LabelPrior
 from japagen.errors import JapagenError
@@ -51,6 +51,19 @@ class Alignment:
     method: str
     features: FeatureSpace | None
 
+    def apply(self, synthetic: Data) -> Dataset:
+        """The dataset that was aligned, with these weights; it is ready to be trained on.
+
+        Raises:
+            JapagenError: If it is another one.
+        """
+        aligned = as_dataset(synthetic)
+        if tuple(aligned.column("id")) != self.ids:
+            raise JapagenError(
+                "Expected the texts that were aligned, found others.", "Align these texts first."
+            )
+        return aligned.with_columns(weight_distribution=self.weights)
+
     @property
     def summary(self) -> AlignmentSummary:
         """What is reported: all but the weights themselves."""
@@ -68,9 +81,9 @@ class Alignment:
 
 
 def align_datasets(
-    synthetic: Dataset,
-    gold: Dataset | None,
-    unlabelled: Dataset | None = None,
+    synthetic: Data,
+    gold: Data | None,
+    unlabelled: Data | None = None,
     *,
     label_prior: str | Mapping[str, float] = "auto",
     method: str = "entropy",
@@ -91,7 +104,7 @@ def align_datasets(
     does not depend on the order of rows.
 
     Args:
-        synthetic: Labelled rows to weight; rejected ones get 0.
+        synthetic: Labelled rows to weight, a `Dataset`, DataFrame or list; rejected ones get 0.
         gold: Labelled target texts, the training part only; None or empty for zero-shot.
         unlabelled: Target texts; their labels, if any, are not read.
         label_prior: "auto", "gold", "uniform", or the share of each label.
@@ -115,6 +128,9 @@ def align_datasets(
         JapagenError: If an argument is unknown or out of range, labels are missing or of
             different kinds, or synthetic has a label that neither gold nor the prior knows.
     """
+    synthetic = as_dataset(synthetic)
+    gold = None if gold is None else as_dataset(gold, split="train")
+    unlabelled = None if unlabelled is None else as_dataset(unlabelled, split="unlabelled")
     _check(synthetic, gold, unlabelled, label_prior, method, floor)
     material = prepare(
         synthetic,

@@ -510,8 +510,8 @@ def _value(value: Any) -> str:
 
 # Package, needed for the default path, extra.
 _PACKAGES = (
-    ("torch", True, ""),
-    ("transformers", True, ""),
+    ("torch", True, "train"),
+    ("transformers", True, "train"),
     ("fugashi", True, ""),
     ("unidic-lite", True, ""),
     ("scipy", True, ""),

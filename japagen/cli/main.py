@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import errno
+import logging
 import os
 import sys
 import threading
@@ -163,6 +164,9 @@ def main() -> None:
     # Japanese must come out right whatever the locale says.
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    columns = logging.getLogger("japagen.data.records")
+    columns.addHandler(terminal.TakenColumns())
+    columns.setLevel(logging.INFO)
     with exit_codes():
         if user_language() == "ja":
             _prepare_help_pages()

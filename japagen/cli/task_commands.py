@@ -169,7 +169,8 @@ def preview(
         terminal.print_json(rows)
         return
     for row in rows:
-        parts = [row["label"], row["register"], *row["knowledge"], row["template"]]
+        told = [seed["row"] for seed in row["seed_rows"]]
+        parts = [row["label"], row["register"], *row["knowledge"], *told, row["template"]]
         named = [row["source"]] if len({r["source"] for r in rows}) > 1 else []
         terminal.out.rule(" / ".join([*named, *filter(None, parts)]))
         if row["prompt"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
@@ -50,6 +51,21 @@ err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap
 def say(text: str, to: Console | None = None) -> None:
     """Prints what japagen itself says, in the user's language; data is printed as it is."""
     (to or out).print("\n".join(map(localized, text.split("\n"))))
+
+
+class TakenColumns(logging.Handler):
+    """Prints what the log says of columns that were taken for texts and labels, once each."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a line."""
+        text = record.getMessage()
+        if text not in self._said:
+            self._said.add(text)
+            say(text, err)
 
 
 class _Count(MofNCompleteColumn):

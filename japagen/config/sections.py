@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
+from japagen.data.dataset import Dataset, Split, as_dataset
 from japagen.data.registry import BACKENDS, FILTERS, METHODS, METRICS
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import Keigo
@@ -74,6 +86,13 @@ class Source(Section):
     columns: Columns = {}
     encoding: str = "utf-8"
     per_label: Count | None = None
+    # In place of the file; a run writes it into its directory, and reads it there from then on.
+    _data: Dataset | None = PrivateAttr(None)
+
+    @property
+    def data(self) -> Dataset | None:
+        """The examples, where they are given in code."""
+        return self._data
 
 
 class SourceEntry(Section):
@@ -97,6 +116,12 @@ class SourceEntry(Section):
     encoding: str = "utf-8"
     generator: bool = False
     yen: Annotated[float, Field(ge=0)] | None = None
+    _data: Dataset | None = PrivateAttr(None)
+
+    @property
+    def data(self) -> Dataset | None:
+        """The texts, where they are given in code."""
+        return self._data
 
     @model_validator(mode="after")
     def _file_or_generator(self) -> SourceEntry:
@@ -111,7 +136,9 @@ class SourceEntry(Section):
         """The file; None of the generator."""
         if self.path is None:
             return None
-        return Source(path=self.path, columns=self.columns, encoding=self.encoding)
+        source = Source(path=self.path, columns=self.columns, encoding=self.encoding)
+        source._data = self._data
+        return source
 
 
 def _distinct(sources: tuple[SourceEntry, ...]) -> tuple[SourceEntry, ...]:
@@ -129,7 +156,54 @@ def _distinct(sources: tuple[SourceEntry, ...]) -> tuple[SourceEntry, ...]:
     return sources
 
 
-Sources = Annotated[tuple[SourceEntry, ...], AfterValidator(_distinct)]
+_SPLITS: Mapping[str | None, Split] = {"gold": "train", "test": "test", "sources": "synthetic"}
+
+
+def _with_data(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Reads a source that code gives: its path alone, examples in memory, or those with keys."""
+    data = None
+    if isinstance(value, str | Path):
+        value = {"path": value}
+    elif isinstance(value, Mapping) and "data" in value:
+        data, value = value["data"], {key: part for key, part in value.items() if key != "data"}
+    elif value is not None and not isinstance(value, Section | Mapping):
+        data, value = value, {}
+    if data is None:
+        return validate(value)
+    source = validate({"path": Path(type(data).__name__), **value})
+    split = _SPLITS.get(info.field_name, "unlabelled")
+    source._data = as_dataset(data, columns=source.columns, split=split)
+    return source
+
+
+GivenSource = Annotated[Source | None, WrapValidator(_with_data)]
+"""A file, or what `as_dataset` takes: alone, or as ``data`` beside ``columns``."""
+
+
+def _listed(value: Any) -> Any:
+    """Sources as code may give them: texts by the names of their writers, or texts alone."""
+    if isinstance(value, Mapping):
+        named = value.items()
+        paths = any(isinstance(one, str | Path) for _, one in named)
+        return value if paths else [{"name": name, "data": one} for name, one in named]
+    if isinstance(value, str | int | float | None):
+        return value
+    if isinstance(value, list | tuple) and not _are_records(value):
+        return value
+    return [{"name": "synthetic", "data": value}]
+
+
+def _are_records(values: Sequence[Any]) -> bool:
+    return bool(values) and all(
+        isinstance(one, tuple) or (isinstance(one, Mapping) and "text" in one) for one in values
+    )
+
+
+Sources = Annotated[
+    tuple[Annotated[SourceEntry, WrapValidator(_with_data)], ...],
+    BeforeValidator(_listed),
+    AfterValidator(_distinct),
+]
 
 
 class Budget(Section):
@@ -225,7 +299,7 @@ class Curation(Section):
         max_similarity: Largest Jaccard similarity of character bigrams with an earlier text or
             with gold; 1 leaves near-duplicates in.
         max_passage_copy: Longest run of characters that a text may share with a passage that its
-            prompt, or another, showed.
+            prompt, or another, showed, or with what it said of who writes (``generation.seed``).
         max_meaning_similarity: Largest cosine similarity of encoder vectors with an earlier text
             or with gold, the mean vector taken off; None does not compare.
         forbid_label_name: Reject texts that contain their label's name.
@@ -502,6 +576,36 @@ class GeneratorSettings(Section):
         return self.price.model_copy(update=changed)
 
 
+class SeedSource(Section):
+    """A table whose columns prompts may name: each text is asked for with one of its rows.
+
+    Attributes:
+        path: CSV, Excel, JSONL, Parquet or a directory of `datasets`; relative to the task file.
+        columns: The columns that prompts may name, in the order in which the built-in ones say
+            them; all but ``id``, ``uuid`` and ``weight`` if not set.
+        role: What a row is to the built-in prompts: the ``writer`` of the text, or ``material``
+            that it is about.
+        order: ``in_order`` takes the rows as they stand, from the first one for every label,
+            ``shuffled`` in an order that the task's ``seed`` draws; either way no row comes again
+            before the others of its label did. ``weighted`` takes them as often as they weigh.
+        weight: The column of weights; a row of weight 0 is never drawn.
+        encoding: The file's encoding; CSV and JSONL only.
+    """
+
+    path: Path
+    columns: tuple[str, ...] = ()
+    role: Literal["writer", "material"] = "writer"
+    order: Literal["in_order", "shuffled", "weighted"] = "shuffled"
+    weight: str | None = None
+    encoding: str = "utf-8"
+
+    @model_validator(mode="after")
+    def _weight_when_weighted(self) -> SeedSource:
+        if (self.order == "weighted") != (self.weight is not None):
+            raise ValueError("order: weighted and a weight, the name of a column, go together")
+        return self
+
+
 Attributes = dict[Item, tuple[Item, ...]]
 TEXTS_PER_REQUEST = 5
 """Of a chat model; one that continues documents writes one text per request."""
@@ -557,6 +661,8 @@ class Generation(Section):
         corpus: Texts of your own as material. Requests that name nothing else get a passage each,
             found by the words of their examples and of the label's description. Copies of
             passages are rejected.
+        seed: A table whose columns prompts may name, such as personas: every text is asked for
+            with a row of its own (docs/seed.md).
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
         instruction: A sentence that prompts add to what they ask for.
@@ -576,7 +682,8 @@ class Generation(Section):
     rounds: Annotated[int, Field(ge=1, le=20)] = 1
     knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
     attributes: Literal["auto", "none"] | Attributes | dict[str, Attributes] = "auto"
-    corpus: Source | None = None
+    corpus: GivenSource = None
+    seed: SeedSource | None = None
     rare_share: Share = 0.1
     prompts: Path | None = None
     instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""

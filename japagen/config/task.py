@@ -18,6 +18,7 @@ from japagen.config.sections import (
     Evaluation,
     Generation,
     GeneratorSettings,
+    GivenSource,
     GradientMatching,
     Item,
     JapaneseSettings,
@@ -43,7 +44,7 @@ from japagen.config.yaml_file import (
     read_mapping,
     set_key,
 )
-from japagen.data.dataset import Dataset
+from japagen.data.dataset import Dataset, html_table
 from japagen.data.labels import Kind, LabelSpace, anchor_name
 from japagen.data.registry import metrics_of
 from japagen.data.yaml_text import to_yaml
@@ -58,6 +59,9 @@ _BY_CLASS = ("concepts", "rare_cases", "boundary_cases")
 
 class Task(Section):
     """A task: labels, data, and the settings of every stage.
+
+    In code, gold and every other source may also be a path alone; a `Dataset`, DataFrame or list of
+    records; or one of these as ``data`` beside ``columns`` and ``per_label``.
 
     Attributes:
         name: Identifies the task; a run directory belongs to one name.
@@ -96,9 +100,9 @@ class Task(Section):
     labels: Annotated[dict[str, str], Field(min_length=2)]
     scale: dict[float, str] | None = None
     domain: str = ""
-    gold: Source | None = None
-    test: Source | None = None
-    unlabelled: Source | None = None
+    gold: GivenSource = None
+    test: GivenSource = None
+    unlabelled: GivenSource = None
     sources: Sources = (SourceEntry(name="generator", generator=True),)
     registers: Literal["from_gold"] | dict[str, Share] = "from_gold"
     label_prior: Literal["auto", "gold", "uniform"] | dict[str, Share] = "auto"
@@ -119,6 +123,19 @@ class Task(Section):
     evaluation: Evaluation = Evaluation()
     economics: Economics = Economics()
     seed: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}: {self.kind}, {', '.join(self.labels)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the labels, and where texts come from."""
+        rows = [[label, text] for label, text in self.labels.items()]
+        named = {"gold": self.gold, "test": self.test, "unlabelled": self.unlabelled}
+        rows += [
+            [name, str(source.data or source.path)] for name, source in named.items() if source
+        ]
+        sources = [source.name for source in self.sources]
+        return html_table(f"{self.name} ({self.kind})", [], [*rows, ["sources", sources]])
 
     @model_validator(mode="before")
     @classmethod
@@ -209,6 +226,13 @@ class Task(Section):
                 f"{str(nested)[:40]}"
             )
         return dict.fromkeys(value, "")
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _seed_is_no_table(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            raise ValueError("expected a number; a table of rows for prompts is generation.seed")
+        return value
 
     @field_validator("concepts", mode="before")
     @classmethod
@@ -358,6 +382,19 @@ def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
         for source in given
     ]
     return _validated(_Given, {"sources": entries}, "--synthetic").sources
+
+
+def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
+    """Makes sources of files or of texts in memory, each under the name of its writer.
+
+    Raises:
+        JapagenError: If a name cannot be that of a source, or texts are not what they should be.
+    """
+    entries = [
+        {"name": name, "path" if isinstance(one, str | Path) else "data": one}
+        for name, one in given.items()
+    ]
+    return _validated(_Given, {"sources": entries}, "synthetic").sources
 
 
 def sources_from_options(

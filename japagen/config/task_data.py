@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from japagen.config.sections import Source
+from japagen.config.sections import SeedSource, Source, SourceEntry
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Split
-from japagen.data.formats import read_examples, read_with_places
+from japagen.data.formats import read_with_places, write_examples
 from japagen.data.labels import NO_TAGS, LabelSpace
+from japagen.data.records import need_labels
+from japagen.data.seed_table import SeedTable, read_seed_table
 from japagen.errors import JapagenError
 
 _LEAST_GOLD = 2
@@ -27,12 +31,14 @@ class TaskData:
         test: What is only scored on. None when there is nothing to score on.
         unlabelled: Texts of the target population without labels, or None.
         corpus: Texts whose passages prompts may show as material, or None.
+        seed: Rows whose columns prompts may name, or None.
     """
 
     gold: Dataset | None
     test: Dataset | None
     unlabelled: Dataset | None
     corpus: Dataset | None = None
+    seed: SeedTable | None = None
 
 
 def load_data(task: Task) -> TaskData:
@@ -62,7 +68,7 @@ def load_data(task: Task) -> TaskData:
     if unlabelled is not None and test is not None:
         unlabelled = _without(unlabelled, test)
     corpus = _corpus(task.generation.corpus, test) if task.generation.corpus else None
-    return TaskData(gold, test, unlabelled, corpus)
+    return TaskData(gold, test, unlabelled, corpus, _seed(task.generation.seed))
 
 
 def load_sources(task: Task) -> dict[str, Dataset]:
@@ -73,6 +79,36 @@ def load_sources(task: Task) -> dict[str, Dataset]:
             text that can be used.
     """
     return {entry.name: load_synthetic(task, entry.file) for entry in task.sources if entry.file}
+
+
+def with_kept_data(task: Task, folder: Path) -> Task:
+    """Writes what a task was given in code into files; returns the task that reads them there.
+
+    Args:
+        task: The task.
+        folder: Where the files go, in the directory of a run: its task then means the same to
+            whoever opens it later.
+    """
+
+    def kept(source: Source | SourceEntry | None, name: str) -> Any:
+        if source is None or source.data is None:
+            return source
+        path = folder / f"{name}.parquet"
+        write_examples(path, source.data)
+        changed: dict[str, Any] = {"path": path, "columns": {}}
+        return type(source).model_validate({**source.model_dump(), **changed})
+
+    names = ("gold", "test", "unlabelled")
+    generation = task.generation
+    return task.model_copy(
+        update={
+            **{name: kept(getattr(task, name), name) for name in names},
+            "sources": tuple(kept(entry, f"source-{entry.name}") for entry in task.sources),
+            "generation": generation.model_copy(
+                update={"corpus": kept(generation.corpus, "corpus")}
+            ),
+        }
+    )
 
 
 def load_synthetic(task: Task, source: Source) -> Dataset:
@@ -95,13 +131,7 @@ def load_synthetic(task: Task, source: Source) -> Dataset:
 
 
 def _labelled(task: Task, source: Source, split: Split, what: str) -> Dataset:
-    data, places = read_with_places(
-        source.path,
-        columns=dict(source.columns),
-        split=split,
-        encoding=source.encoding,
-        require_label=True,
-    )
+    data, places = _read(source, split, require_label=True)
     _check_pairs(task, data, f"{what} ({source.path})")
     space = task.label_space()
     rows, wrong, first = [], Counter[str](), dict[str, str]()
@@ -128,6 +158,23 @@ def _labelled(task: Task, source: Source, split: Split, what: str) -> Dataset:
     return Dataset.of(rows)
 
 
+def _read(
+    source: Source, split: Split, *, require_label: bool = False
+) -> tuple[Dataset, list[str]]:
+    """The examples of a source, and where each stands."""
+    if source.data is None:
+        return read_with_places(
+            source.path,
+            columns=dict(source.columns),
+            split=split,
+            encoding=source.encoding,
+            require_label=require_label,
+        )
+    if require_label:
+        need_labels(source.data.labels, source.data.texts, source.path)
+    return source.data, [f"row {number}" for number in range(1, len(source.data) + 1)]
+
+
 def _check_pairs(task: Task, data: Dataset, what: str) -> None:
     pairs = len(data) - int(data.table.column("text_pair").null_count)
     if pairs == (len(data) if task.pair else 0):
@@ -146,25 +193,30 @@ def _check_pairs(task: Task, data: Dataset, what: str) -> None:
 
 
 def _unlabelled(task: Task, source: Source) -> Dataset:
-    data = read_examples(
-        source.path,
-        columns=dict(source.columns),
-        split="unlabelled",
-        encoding=source.encoding,
-    )
+    data, _ = _read(source, "unlabelled")
     _check_pairs(task, data, f"unlabelled ({source.path})")
     # Labels that happen to be in the file must not reach anything that learns.
     return Dataset.of(replace(e, label=None, split="unlabelled", shot_ids=()) for e in data)
 
 
 def _corpus(source: Source, test: Dataset | None) -> Dataset:
-    data = read_examples(
-        source.path, columns=dict(source.columns), split="unlabelled", encoding=source.encoding
-    )
+    data, _ = _read(source, "unlabelled")
     # Prompts must not show what is scored on, whatever stands beside it in the corpus.
     held_out = {text for e in test or () for text in _content(e) if text}
     return Dataset.of(
         replace(e, label=None, split="unlabelled") for e in data if e.text not in held_out
+    )
+
+
+def _seed(source: SeedSource | None) -> SeedTable | None:
+    if source is None:
+        return None
+    return read_seed_table(
+        source.path,
+        source.encoding,
+        columns=source.columns,
+        weight=source.weight,
+        in_order=source.order == "in_order",
     )
 
 

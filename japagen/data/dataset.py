@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
-from typing import Any, Literal
+from html import escape
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from japagen.data.files import parse_json
-from japagen.errors import JapagenError
+from japagen.data.records import library_of, read_records, table_of, unreadable
+from japagen.data.tables import Table
+from japagen.errors import JapagenError, MissingExtraError, nearest
 from japagen.japanese.registers import Register
 
 Label = str | float | list[str]
@@ -74,6 +79,7 @@ class Example:
         weight_distribution: Weight from aligning distributions, at least 0.
         weight_label: Confidence in the label, at least 0.
         rejected: Set when curation rejected the example.
+        seed_row: Id of the row of ``generation.seed`` that the prompt told of.
     """
 
     text: str
@@ -96,6 +102,7 @@ class Example:
     weight_distribution: float = 1.0
     weight_label: float = 1.0
     rejected: Rejection | None = None
+    seed_row: str | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Returns the Arrow and JSON form."""
@@ -127,6 +134,10 @@ class Example:
 
 
 _NAMES = tuple(f.name for f in fields(Example))
+COLUMNS = (*_NAMES, "weight")
+"""The columns of what is written for others: an example's fields and its final weight."""
+_SHOWN = 10  # rows that a notebook shows
+_SHOWN_LABELS = 12
 _REGISTER_TYPE = pa.struct(
     {
         "style": pa.string(),
@@ -230,6 +241,13 @@ class Dataset:
 
     table: pa.Table = field(repr=False)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.table, pa.Table):
+            raise JapagenError(
+                f"Expected the table of a dataset, found {type(self.table).__name__}.",
+                "Use Dataset.from_pandas, from_polars, from_hf or from_records.",
+            )
+
     @classmethod
     def of(cls, examples: Iterable[Example]) -> Dataset:
         """Builds a dataset, deriving missing ids from the content.
@@ -291,6 +309,103 @@ class Dataset:
         return dataset if "id" in table.column_names else dataset.with_columns(id=_ids([*dataset]))
 
     @classmethod
+    def from_pandas(
+        cls, frame: Any, *, columns: Mapping[str, str] | None = None, split: Split = "synthetic"
+    ) -> Dataset:
+        """Reads a DataFrame, or a Series of texts, as `read_examples` reads a file.
+
+        >>> import pandas as pd
+        >>> Dataset.from_pandas(pd.DataFrame({"本文": ["届きません"], "分類": ["配送"]})).labels
+        ['配送']
+
+        Args:
+            frame: A column of texts and perhaps one of labels, under a usual name.
+            columns: Our column name to the frame's, for example ``{"text": "質問"}``.
+            split: The split of rows that name none.
+
+        Raises:
+            JapagenError: If there is no column of texts, or a value is not what it should be.
+        """
+        return as_dataset(frame, columns=columns, split=split)
+
+    @classmethod
+    def from_polars(
+        cls, frame: Any, *, columns: Mapping[str, str] | None = None, split: Split = "synthetic"
+    ) -> Dataset:
+        """Reads a DataFrame or LazyFrame of polars; see `from_pandas`."""
+        return as_dataset(frame, columns=columns, split=split)
+
+    @classmethod
+    def from_hf(
+        cls, data: Any, *, columns: Mapping[str, str] | None = None, split: Split = "synthetic"
+    ) -> Dataset:
+        """Reads a `Dataset` of the package `datasets`, with the names of its classes as labels.
+
+        Arguments and errors as of `from_pandas`; of several splits give one.
+        """
+        return as_dataset(data, columns=columns, split=split)
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Any,
+        *,
+        columns: Mapping[str, str] | None = None,
+        split: Split = "synthetic",
+    ) -> Dataset:
+        """Reads dictionaries, ``(text, label)`` or ``(text, text_pair, label)``, or texts alone.
+
+        >>> Dataset.from_records([("届きません", "配送"), ("返品したい", "返品")]).texts
+        ['届きません', '返品したい']
+
+        Arguments and errors as of `from_pandas`; also taken are ``(texts, labels)`` and a mapping
+        of columns.
+        """
+        return as_dataset(records, columns=columns, split=split)
+
+    @property
+    def weighted_table(self) -> pa.Table:
+        """The table with the column ``weight``, the final weights, as it is written for others."""
+        return self.table.append_column("weight", pa.array(self.weights, pa.float64()))
+
+    def to_pandas(self) -> Any:
+        """A DataFrame of every field and the final weight; `from_pandas` reads it as it was.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        _need("pandas", "A DataFrame of pandas")
+        return self.weighted_table.to_pandas()
+
+    def to_polars(self) -> Any:
+        """A DataFrame of polars; see `to_pandas`.
+
+        Raises:
+            MissingExtraError: If polars is not installed.
+        """
+        return _need("polars", "A DataFrame of polars").from_arrow(self.weighted_table)
+
+    def to_hf(self) -> Any:
+        """A `Dataset` of the package `datasets`; see `to_pandas`.
+
+        Raises:
+            MissingExtraError: If `datasets` is not installed.
+        """
+        datasets = _need("datasets", "A Dataset of `datasets`")
+        return datasets.Dataset(datasets.table.InMemoryTable(self.weighted_table))
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """A dictionary per example: every field, and the final weight."""
+        return list(self.iter_records())
+
+    def iter_records(self) -> Iterator[dict[str, Any]]:
+        """Yields what `to_records` lists."""
+        weights = iter(self.weights.tolist())
+        for batch in self.table.to_batches(max_chunksize=4096):
+            for row in batch.to_pylist():
+                yield {**row, "weight": round(next(weights), 6)}
+
+    @classmethod
     def concat(cls, parts: Sequence[Dataset]) -> Dataset:
         """Joins datasets in order; empty ones take the label kind of the others."""
         filled = [p for p in parts if len(p)] or list(parts[:1])
@@ -299,13 +414,55 @@ class Dataset:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
-    def __getitem__(self, index: int) -> Example:
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+
+    @overload
+    def __getitem__(self, index: str) -> list[Any]: ...
+
+    def __getitem__(self, index: int | slice | str) -> Example | Dataset | list[Any]:
+        """An example, some of them, or a column."""
+        if isinstance(index, str):
+            if index not in _NAMES:
+                raise KeyError(f"'{index}'{nearest(index, _NAMES)}")
+            return self.column(index)
+        if isinstance(index, slice):
+            return self.take(range(len(self))[index])
         return Example.from_row(self.table.slice(range(len(self))[index], 1).to_pylist()[0])
 
     def __iter__(self) -> Iterator[Example]:
         for batch in self.table.to_batches(max_chunksize=4096):
             for row in batch.to_pylist():
                 yield Example.from_row(row)
+
+    def __repr__(self) -> str:
+        return f"<Dataset: {', '.join(self._facts())}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how many there are of each label, and the first rows."""
+        names = ["text", "text_pair", "label", "weight", "rejected"]
+        names = [name for name in names if name != "text_pair" or self.is_pair]
+        rows = [
+            {**row, "rejected": row["rejected"] and row["rejected"]["filter"]}
+            for row in self[:_SHOWN].to_records()
+        ]
+        if self.kept_mask.all():
+            names.remove("rejected")
+        return html_table(
+            ", ".join(self._facts()), names, [[row[name] for name in names] for row in rows]
+        )
+
+    def _facts(self) -> list[str]:
+        """How many examples there are, of which labels, and how many of them are rejected."""
+        counts = list(self.label_counts().items())
+        facts = [f"{len(self):,} example{'' if len(self) == 1 else 's'}"]
+        facts += [f"{label} {n:,}" for label, n in counts[:_SHOWN_LABELS]]
+        facts += [f"{len(counts) - _SHOWN_LABELS} more labels"] * (len(counts) > _SHOWN_LABELS)
+        rejected = int((~self.kept_mask).sum())
+        return facts + [f"{rejected:,} rejected"] * (rejected > 0)
 
     def column(self, name: str) -> list[Any]:
         """Returns one column as a Python list."""
@@ -432,6 +589,98 @@ class Dataset:
             rows = json.dumps(batch.to_pylist(), ensure_ascii=False, sort_keys=True)
             digest.update(rows.encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
+
+
+Data: TypeAlias = Any
+"""A `Dataset`, or what `as_dataset` takes in its place."""
+
+
+def as_dataset(
+    data: Data, *, columns: Mapping[str, str] | None = None, split: Split = "synthetic"
+) -> Dataset:
+    """Takes examples in any form that a user may have them in.
+
+    Args:
+        data: A `Dataset`, which is returned as it is; `Example`s; or what `records.table_of` takes.
+        columns: Our column name to that of the data.
+        split: The split of rows that name none.
+
+    Raises:
+        JapagenError: If it is anything else, or lacks a needed column.
+    """
+    if isinstance(data, Dataset):
+        return data
+    if library_of(data) == "builtins" and not isinstance(data, Mapping | str | tuple):
+        data = list(data) if hasattr(data, "__iter__") else data
+        if isinstance(data, list) and data and all(isinstance(e, Example) for e in data):
+            return Dataset.of(data)
+    return dataset_of(table_of(data), columns=columns, split=split)[0]
+
+
+def dataset_of(
+    table: Table,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: Split = "synthetic",
+    require_label: bool = False,
+) -> tuple[Dataset, list[str]]:
+    """Reads examples from a table, and where in it each stands, for messages: ``line 3``.
+
+    Arguments and errors as of `read_examples`.
+    """
+    if split not in SPLITS:
+        raise JapagenError(
+            f"Unknown split '{split}'{nearest(split, SPLITS)}.",
+            "Use train for gold, test, synthetic or unlabelled.",
+        )
+    rows, places = read_records(
+        table,
+        COLUMNS,
+        columns=columns,
+        unlabelled=split == "unlabelled",
+        require_label=require_label,
+    )
+    source, examples = Path(table.path).name, []
+    for row, where in zip(rows, places, strict=True):
+        try:
+            examples.append(Example.from_row({"split": split, "source": source, **row}))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise unreadable(where, table.path, error) from None
+    return Dataset.of(examples), places
+
+
+def _need(package: str, purpose: str) -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise MissingExtraError(package, EXTRAS[package], purpose) from None
+
+
+EXTRAS = {"pandas": "pandas", "polars": "polars", "datasets": "hf"}
+"""The extra of japagen that brings each library whose tables are made."""
+
+
+def html_table(title: str, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table for a notebook; everything in it is escaped.
+
+    Args:
+        title: Stands above it.
+        names: Of the columns.
+        rows: Their cells; numbers are rounded.
+    """
+
+    def cell(value: Any) -> str:
+        if isinstance(value, float):
+            value = f"{value:.3g}"
+        return escape("、".join(value) if isinstance(value, list) else str(value or ""))
+
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    body = "".join(
+        "<tr>" + "".join(f"<td style='text-align:left'>{cell(c)}</td>" for c in row) + "</tr>"
+        for row in rows
+    )
+    shown = f"<thead><tr>{head}</tr></thead>" if names else ""
+    return f"<div><b>{escape(title)}</b><table>{shown}<tbody>{body}</tbody></table></div>"
 
 
 # How gold is split, so that what a text was written after can be told from what it was not.

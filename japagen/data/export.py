@@ -136,10 +136,9 @@ def _save_to_disk(dataset: Dataset, path: Path) -> None:
         import datasets
     except ImportError:
         raise MissingExtraError("datasets", "hf", "Export to a datasets directory") from None
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    table = dataset.table.append_column("weight", pa.array(dataset.weights, pa.float64()))
+    table = dataset.weighted_table
     splits = {}
     for split in SPLITS:
         rows = table.filter(pc.equal(table.column("split"), split))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from japagen.data.dataset import Dataset, Example, Split
-from japagen.data.files import atomic, parse_json, refuse_existing
-from japagen.data.labels import parse_label, unify_labels
+from japagen.data.dataset import COLUMNS, Dataset, Split, dataset_of
+from japagen.data.files import atomic, refuse_existing
+from japagen.data.records import no_column, usual_columns
 from japagen.data.tables import (
-    Table,
     column,
     decoded_lines,
     format_of,
@@ -25,12 +24,6 @@ from japagen.data.tables import (
     write_rows,
 )
 from japagen.errors import DamagedError, JapagenError
-
-_NESTED = ("register_asked", "register_seen", "rejected", "shot_ids")
-_COLUMNS = (*Example.__dataclass_fields__, "weight")
-# What is read of files that japagen did not write, unless the others are named.
-_PLAIN = ("id", "text", "text_pair", "label")
-_LABELS = ("label", "label_asked")
 
 
 def read_examples(
@@ -46,7 +39,9 @@ def read_examples(
     Of a file that japagen wrote every column is read, and ``weight`` becomes
     ``weight_distribution``. Of any other only ``id``, ``text``, ``text_pair`` and ``label`` are,
     and what ``columns`` names: its ``round`` or ``weight`` may be anything, and ids that repeat
-    name something else. Labels are left out where the split is ``unlabelled``.
+    name something else. Where it has no ``text`` or ``label``, the column with a usual name for
+    them is taken, such as 本文, sentence, カテゴリ or category. Labels are left out where the
+    split is ``unlabelled``.
 
     Args:
         path: The file; its suffix says the format.
@@ -81,129 +76,9 @@ def read_with_places(
 
     Arguments and errors as of `read_examples`.
     """
-    table = open_table(Path(path), encoding)
-    needed = {"text": "text", **({"label": "label"} if require_label else {}), **(columns or {})}
-    optional = _COLUMNS if table.is_own else _PLAIN
-    if split == "unlabelled":
-        optional = tuple(name for name in optional if name not in _LABELS)
-    mapping = {**{name: name for name in optional}, **needed}
-    places, rows = [], []
-    for where, row in table.rows([column(n, table.names) or n for n in mapping.values()]):
-        if not table.typed and not any(row.values()):
-            continue  # Excel ends a CSV with rows of commas alone.
-        rows.append(_fields(row, where, mapping, needed, table))
-        places.append(where)
-    if not rows:
-        raise JapagenError(f"Expected examples in {path}, found none.", "Fill it in.")
-    if require_label:
-        for number, row in enumerate(rows, start=1):
-            if row.get("label") is None:
-                raise JapagenError(
-                    f"Expected a label on every row of {path}, found none on row {number}: "
-                    f"'{row['text'][:30]}'.",
-                    "Label the row or remove it. Where a text may have none of several labels, "
-                    "write [].",
-                )
-    ids = [row["id"] for row in rows if "id" in row]
-    if not table.is_own and "id" not in needed and len(set(ids)) < len(ids):
-        # They name something else than texts, such as customers.
-        for row in rows:
-            row.pop("id", None)
-    cells = [row.get(name) for name in _LABELS for row in rows]
-    found = unify_labels(cells, is_own=table.is_own, typed=table.typed)
-    for number, label in enumerate(found):
-        rows[number % len(rows)][_LABELS[number // len(rows)]] = label
-    made = (
-        _example(row, where, table.path, split) for row, where in zip(rows, places, strict=True)
+    return dataset_of(
+        open_table(Path(path), encoding), columns=columns, split=split, require_label=require_label
     )
-    return Dataset.of(made), places
-
-
-def _fields(
-    row: dict[str, Any],
-    where: str,
-    mapping: Mapping[str, str],
-    needed: Mapping[str, str],
-    table: Table,
-) -> dict[str, Any]:
-    """What a row says under our names."""
-    path, values = table.path, {}
-    for ours, theirs in mapping.items():
-        there = column(theirs, row)
-        if there is None and ours in needed:
-            raise _no_column(ours, theirs, row, where, path)
-        if there is not None and not is_missing(row[there]):
-            values[ours] = row[there]
-    if path.suffix.lower() == ".xlsx":  # where a text of digits is a number
-        for ours in ("text", "text_pair"):
-            if isinstance(values.get(ours), int | float):
-                values[ours] = str(values[ours])
-    text = values.get("text")
-    if not isinstance(text, str) or not (text.strip() or values.get("rejected")):
-        raise JapagenError(
-            f"Expected a text on {where} of {path}, found {text!r}.",
-            "Fill it in or remove the row.",
-        )
-    try:
-        for ours in _LABELS:
-            if ours in values:
-                there = column(mapping[ours], row) or ""
-                values[ours] = parse_label(values[ours], table.classes.get(there))
-        for name, convert in _CONVERT.items():
-            if name in values:
-                values[name] = convert(values[name])
-        weight = values.pop("weight", None)
-        if weight is not None:
-            # The written weight is the product; reading both factors and it would count twice.
-            values.setdefault("weight_distribution", float(weight))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise _unreadable(where, path, error) from None
-    return values
-
-
-def _example(row: dict[str, Any], where: str, path: Path, split: Split) -> Example:
-    try:
-        return Example.from_row({"split": split, "source": path.name, **row})
-    except (TypeError, ValueError, AttributeError) as error:
-        raise _unreadable(where, path, error) from None
-
-
-def _unreadable(where: str, path: Path, error: Exception) -> JapagenError:
-    return JapagenError(
-        f"A value on {where} of {path} is not what its column holds: {error}.", "Correct it."
-    )
-
-
-def _no_column(
-    ours: str, theirs: str, row: Mapping[str, Any], where: str, path: Path
-) -> JapagenError:
-    return JapagenError(
-        f"Expected a column '{theirs}' for the {ours} in {path}, "
-        f"found on {where}: {', '.join(map(str, row)) or 'nothing'}.",
-        f"Name it in the task file, columns: {{{ours}: YOUR_COLUMN}}, or on the command line with "
-        f"--column {ours}=YOUR_COLUMN",
-    )
-
-
-def _parsed(value: Any) -> Any:
-    return parse_json(value) if isinstance(value, str) else value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a text is expected, not {value!r}")
-    return value
-
-
-_CONVERT: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(_NESTED, _parsed),
-    "text_pair": _text,
-    "id": str,
-    "round": int,
-    "seed": int,
-    "weight_distribution": float,
-    "weight_label": float,
-}
 
 
 def load_dataset(path: Path) -> Dataset:
@@ -264,11 +139,9 @@ def write_examples(
     """
     path = Path(path)
     if format_of(path) == "parquet":
-        weight = pa.array(dataset.weights, pa.float64())
-        write_table(path, dataset.table.append_column("weight", weight))
+        write_table(path, dataset.weighted_table)
     else:
-        escape = bom if escape_formulas is None else escape_formulas
-        write_rows(path, _rows(dataset), _COLUMNS, bom=bom, escape_formulas=escape)
+        write_rows(path, dataset.iter_records(), COLUMNS, bom=bom)
 
 
 def check_new(path: str | Path, *, overwrite: bool = False) -> None:
@@ -282,13 +155,6 @@ def check_new(path: str | Path, *, overwrite: bool = False) -> None:
     if path.is_dir():
         raise JapagenError(f"{path} is there already.", "Choose another path.")
     refuse_existing(path, overwrite)
-
-
-def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    weights = iter(dataset.weights.tolist())
-    for batch in dataset.table.to_batches(max_chunksize=4096):
-        for row in batch.to_pylist():
-            yield {**row, "weight": round(next(weights), 6)}
 
 
 @dataclass(frozen=True)
@@ -332,13 +198,14 @@ def read_rows(
     if file is not None and str(file) != "-" and is_known(file):
         table = open_table(file, encoding)
         names = ("text", "text_pair") if pairs else ("text",)
+        known = {**usual_columns(table.names, columns or ()), **(columns or {})}
         for where, row in table.rows(None):
             texts = []
             for ours in names:
-                theirs = (columns or {}).get(ours, ours)
+                theirs = known.get(ours, ours)
                 there = column(theirs, row)
                 if there is None:
-                    raise _no_column(ours, theirs, row, where, file)
+                    raise no_column(ours, theirs, row, where, file)
                 texts.append(_written(row[there], where, file))
             yield TextRow(texts[0], texts[1] if pairs else None, row)
         return

@@ -12,15 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from japagen.data.dataset import Dataset, Label
 from japagen.data.tables import folded
 from japagen.errors import JapagenError, nearest
+
+if TYPE_CHECKING:
+    from japagen.data.dataset import Dataset, Label
 
 Kind = Literal["classification", "multi_label", "regression"]
 Floats = npt.NDArray[np.float64]

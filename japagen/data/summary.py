@@ -67,6 +67,15 @@ class GeneratorSummary(_Part):
     terms: TermsSummary
 
 
+class SeedSummary(_Part):
+    """The table whose rows texts were asked for with, and how many of them."""
+
+    file: str
+    order: str
+    rows: int
+    used: int
+
+
 class SynthesisSummary(_Part):
     """What gradient matching rewrote, and with which model."""
 
@@ -814,6 +823,7 @@ class RunSummary(_Part):
     per_label: dict[str, LabelCounts]
     created: str | None = None
     generator: GeneratorSummary | None = None
+    seed_rows: SeedSummary | None = None
     sources: list[SourceReport] = []
     rejections: dict[str, int] = {}
     registers: RegisterSummary | None = None

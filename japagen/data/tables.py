@@ -70,10 +70,10 @@ _DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, EOFError, zlib.
 
 @dataclass(frozen=True)
 class Table:
-    """A file of rows that is not read yet.
+    """A table of rows that is not read yet.
 
     Attributes:
-        path: The file or directory.
+        path: The file or directory; of a table in memory what it is called.
         names: Its columns; of JSON those of the first row.
         rows: Reads a few rows at a time: of the given columns, or of all when None. Others may
             come too.
@@ -81,7 +81,7 @@ class Table:
         typed: Whether numbers are told from texts.
     """
 
-    path: Path
+    path: Path | str
     names: Sequence[str]
     rows: Rows = field(repr=False)
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -174,7 +174,7 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip()
 
 
-def _not_readable(path: Path, what: str, error: Exception) -> JapagenError:
+def _not_readable(path: Path | str, what: str, error: Exception) -> JapagenError:
     return JapagenError(
         f"{path} is not {what} that can be read: {' '.join(str(error).split())}.",
         "Write it again, or copy it again.",
@@ -425,7 +425,7 @@ def _parquet(path: Path) -> Table:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield from file.iter_batches(1024, columns=wanted and list(wanted))
 
-    return _arrow_table(path, "a Parquet file", lambda: pq.read_schema(path), batches)
+    return arrow_table(path, "a Parquet file", lambda: pq.read_schema(path), batches)
 
 
 def _splits(path: Path) -> list[Path]:
@@ -451,7 +451,7 @@ def _saved(path: Path) -> Table:
         with pa.memory_map(files[0]) as source:
             return pa.ipc.open_stream(source).schema
 
-    table = _arrow_table(path, "a directory of `datasets`", schema, batches)
+    table = arrow_table(path, "a directory of `datasets`", schema, batches)
     if len(splits) > 1 and not table.is_own:
         raise JapagenError(
             f"Expected one split in {path}, found {', '.join(split.name for split in splits)}.",
@@ -460,12 +460,23 @@ def _saved(path: Path) -> Table:
     return table
 
 
-def _arrow_table(
-    path: Path,
+def arrow_table(
+    path: Path | str,
     what: str,
     schema: Callable[[], pa.Schema],
-    batches: Callable[[Collection[str] | None], Iterator[pa.RecordBatch]],
+    batches: Callable[[Collection[str] | None], Iterable[pa.RecordBatch]],
 ) -> Table:
+    """A table of Arrow.
+
+    Args:
+        path: What it is called.
+        what: What it is, for messages.
+        schema: Its columns.
+        batches: Its rows, of the given columns or of all.
+
+    Raises:
+        JapagenError: If it cannot be read.
+    """
     try:
         found = schema()
     except _DAMAGED as error:
@@ -482,7 +493,7 @@ def _arrow_table(
         except _DAMAGED as error:
             raise _not_readable(path, what, error) from None
 
-    return Table(path, found.names, rows, _classes(found))
+    return Table(path, found.names, rows, class_names(found))
 
 
 def _values(column: pa.Array) -> list[Any]:
@@ -495,7 +506,7 @@ def _values(column: pa.Array) -> list[Any]:
         return list(column.cast(f"int{column.type.bit_width}").to_pylist())
 
 
-def _classes(schema: pa.Schema) -> dict[str, Sequence[str]]:
+def class_names(schema: pa.Schema) -> dict[str, Sequence[str]]:
     """The names of class ids, as `datasets` leaves them in what it writes."""
     found: dict[str, Sequence[str]] = {}
     try:

@@ -10,13 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any
 
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.seed_table import SeedTable
 from japagen.generation import planner
-from japagen.generation.planner import apportion, label_variables, sampling_of
+from japagen.generation.planner import (
+    apportion,
+    label_variables,
+    sampling_of,
+    seed_variables,
+)
 from japagen.generation.shots import ShotSets
 from japagen.generation.topics import Phrasing
 from japagen.japanese.morphology import Tagger, default_tagger
@@ -37,6 +43,7 @@ def plan_firsts(
     generator: GeneratorInfo,
     tagger: Tagger | None = None,
     corpus: Dataset | None = None,
+    seed_table: SeedTable | None = None,
 ) -> list[Request]:
     """Decides the requests of the first turn; arguments as of `generation.plan_requests`.
 
@@ -45,6 +52,8 @@ def plan_firsts(
     """
     phrasing = Phrasing(task, gold, tagger or default_tagger(), generator.prompt_kind, corpus)
     known = phrasing.items("", 0)
+    prompts.check_seed(f"{_FIRST}.{generator.prompt_kind}", seed_table)
+    rows = seed_table.draw([""], task.seed)[""] if seed_table else repeat(None)
     shown = planner.strategy_of(task, gold) == "few_shot"
     size = task.generation.completions_per_shot_set
     groups: list[tuple[int, list[Request]]] = []
@@ -63,12 +72,13 @@ def plan_firsts(
                     turn * size + n if chat else turn,
                     voices=chat,
                 )
-                texts = [e.text for e in chosen]
+                texts, row = [e.text for e in chosen], next(rows)
                 variables = {
                     **_pair_variables(task),
                     "register": style,
                     "shots": [one_line(text) for text in texts],
                     **phrasing.variables(named, texts),
+                    **seed_variables(task, row),
                 }
                 request = make_request(
                     _FIRST,
@@ -80,6 +90,7 @@ def plan_firsts(
                     register=Register.of(register),
                     shot_ids=[e.id for e in chosen],
                     knowledge=named.named if named else (),
+                    seed_rows=[row.id] if row else (),
                 )
                 group.append(request)
             groups.append((turn, group))

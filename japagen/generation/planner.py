@@ -6,11 +6,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 from japagen.config.sections import KINDS, TEXTS_PER_REQUEST, Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Label, Rejection
+from japagen.data.seed_table import SeedRow, SeedTable
 from japagen.errors import JapagenError
 from japagen.generation.shots import ShotSets
 from japagen.generation.topics import LENGTH, Phrasing, Settings, default_grid, drawn_settings
@@ -67,6 +69,7 @@ def plan_requests(
     generator: GeneratorInfo,
     tagger: Tagger | None = None,
     corpus: Dataset | None = None,
+    seed_table: SeedTable | None = None,
 ) -> list[Request]:
     """Plans every request of a run, as far as that is possible before the first answer.
 
@@ -78,12 +81,13 @@ def plan_requests(
         generator: Which kind of prompt is wanted, and from whom.
         tagger: Reads gold, where prompts say what each text is about.
         corpus: Texts to take passages from, or None.
+        seed_table: Rows to tell of, one for each text, or None.
 
     Returns:
         The requests, in the order to send them. Those of later rounds name what the user wants
         covered; the gaps that earlier rounds leave are not known yet.
     """
-    planner = RequestPlanner(task, gold, prompts, generator, tagger, corpus)
+    planner = RequestPlanner(task, gold, prompts, generator, tagger, corpus, seed_table)
     requests: list[Request] = []
     for number, size in enumerate(round_sizes(task)):
         wanted = {label: first_wants(task, label, size) for label in task.labels}
@@ -111,6 +115,7 @@ class RequestPlanner:
         generator: Which kind of prompt is wanted, and from whom.
         tagger: Reads gold, where prompts say what each text is about.
         corpus: Texts to take passages from, or None.
+        seed_table: Rows to tell of, one for each text, or None.
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class RequestPlanner:
         generator: GeneratorInfo,
         tagger: Tagger | None = None,
         corpus: Dataset | None = None,
+        seed_table: SeedTable | None = None,
     ) -> None:
         self._task = task
         self._gold = gold
@@ -135,6 +141,8 @@ class RequestPlanner:
         self._shots: dict[tuple[str, str], ShotSets] = {}
         self._turns: Counter[tuple[str, str]] = Counter()
         self._styles: Counter[tuple[str, str]] = Counter()
+        prompts.check_seed(f"{self._strategy}.{generator.prompt_kind}", seed_table)
+        self._rows = seed_table.draw(list(self._asked), task.seed) if seed_table else {}
         self._tagger = tagger
         self._several = texts_per_request(task, prompts, generator, self._strategy)
         self._grid: dict[str, dict[str, int]] = {}
@@ -211,7 +219,8 @@ class RequestPlanner:
         draw = f"{self._task.seed}/style/{label}/{register}"
         style = self._prompts.style(register, draw, ordinal, voices=chat)
         settings = [self._how(label, register, known) for known in knowns]
-        return _Asked(number, place, label, register, shots, knowns, settings, style)
+        rows = [next(self._rows[label]) for _ in knowns] if self._rows else []
+        return _Asked(number, place, label, register, shots, knowns, settings, style, rows)
 
     def _how(self, label: str, register: str, known: Knowledge | None) -> Settings:
         """How the next text of a label and register is to be written."""
@@ -246,6 +255,7 @@ class RequestPlanner:
                     place=[*asked.place, "again"],
                     knowns=asked.knowns[-short:],
                     settings=asked.settings[-short:],
+                    rows=asked.rows[-short:],
                 )
                 again.append(self._request(rest))
         return again
@@ -276,10 +286,11 @@ class RequestPlanner:
             "mark": f"【{asked.label}】" if marked and shots else "",
             **self._phrasing.variables(None if several else first, [e.text for e in shots]),
             "settings": asked.settings[0],
+            **seed_variables(task, None if several or not asked.rows else asked.rows[0]),
             "number": len(asked.knowns) if several else 0,
             "each": [
-                self._phrasing.told(known, settings, [e.text for e in shots])
-                for known, settings in zip(asked.knowns, asked.settings, strict=True)
+                self._phrasing.told(known, settings, [e.text for e in shots], row)
+                for known, settings, row in zip_longest(asked.knowns, asked.settings, asked.rows)
             ],
         }
         knowns = [known for known in asked.knowns if known]
@@ -301,6 +312,7 @@ class RequestPlanner:
             round=asked.number,
             each=[known.named if known else () for known in asked.knowns] if several else (),
             settings=said if any(said) else (),
+            seed_rows=[row.id for row in asked.rows],
         )
         self._asked_for[request.id] = asked
         return request
@@ -319,6 +331,7 @@ class _Asked:
         knowns: What each text names.
         settings: How each text is to be written.
         style: How the prompt describes the register.
+        rows: The rows of the seed table that the texts get, one each; none without a table.
     """
 
     number: int
@@ -329,6 +342,7 @@ class _Asked:
     knowns: Sequence[Knowledge | None]
     settings: Sequence[Settings]
     style: Mapping[str, Any]
+    rows: Sequence[SeedRow]
 
 
 def texts_per_request(
@@ -407,6 +421,12 @@ def label_variables(task: Task, label: str) -> dict[str, Any]:
     }
 
 
+def seed_variables(task: Task, row: SeedRow | None) -> dict[str, Any]:
+    """Template variables of the seed table's row: ``seed``, column to value, and ``seed_role``."""
+    source = task.generation.seed
+    return {"seed": row.values if row else {}, "seed_role": source.role if source else ""}
+
+
 def fitted(
     cells: Mapping[str, Sequence[Knowledge | None]], fits: Callable[[Knowledge | None, str], bool]
 ) -> dict[str, list[Knowledge | None]]:
@@ -469,6 +489,7 @@ def _to_examples(request: Request, answer: Answer | None, failure: str) -> list[
         found = [("", Rejection("failed", 1, 0, failure))] * request.texts
     else:
         found = read_texts(request, answer)
+    rows = request.seed_rows or (None,) * request.texts
     # A list may be short, and then it is its end that is missing.
     return [
         Example(
@@ -481,7 +502,8 @@ def _to_examples(request: Request, answer: Answer | None, failure: str) -> list[
             round=request.round,
             prompt_id=request.template,
             seed=request.seed,
+            seed_row=row,
             rejected=rejected,
         )
-        for id_, (text, rejected) in zip(request.text_ids(), found, strict=False)
+        for id_, (text, rejected), row in zip(request.text_ids(), found, rows, strict=False)
     ]

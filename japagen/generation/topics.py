@@ -24,6 +24,7 @@ import numpy.typing as npt
 from japagen.config.sections import Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example
+from japagen.data.seed_table import SeedRow
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import normalize
 from japagen.japanese.traits import Cues, traits_of
@@ -105,7 +106,11 @@ class Phrasing:
             yield Knowledge("knowledge", listed[i % len(listed)])
 
     def told(
-        self, known: Knowledge | None, settings: Settings, shots: Sequence[str]
+        self,
+        known: Knowledge | None,
+        settings: Settings,
+        shots: Sequence[str],
+        row: SeedRow | None = None,
     ) -> dict[str, Any]:
         """Template variables for one text of a list.
 
@@ -113,10 +118,12 @@ class Phrasing:
             known: What the text is to name, or None.
             settings: How it is to be written.
             shots: The texts that the prompt shows.
+            row: The row of the seed table that goes with it, or None.
 
         Returns:
             ``settings`` (pairs of name and value, those of the task's own attributes too),
-            ``knowledge`` and ``cue`` as in `variables`, and whether there is any (``told``).
+            ``seed`` (column to value), ``knowledge`` and ``cue`` as in `variables`, and whether
+            there is any (``told``).
         """
         if known is not None and known.kind == "attribute":
             settings, known = tuple(from_item(known.item)), None
@@ -125,7 +132,8 @@ class Phrasing:
             "settings": settings,
             "knowledge": named["knowledge"],
             "cue": named["cue"],
-            "told": bool(settings or known),
+            "seed": row.values if row else {},
+            "told": bool(settings or known or row),
         }
 
     def fits(self, known: Knowledge | None, register: str) -> bool:
@@ -298,6 +306,7 @@ def from_item(item: str) -> Combination:
 # nothing of what a text is about, so they go with every text, whatever else it is to name.
 
 _OTHER = "other"
+_WRITER = "書き手"
 LENGTH = "長さ"
 """The attribute that gold decides where prompts show it."""
 # Places in gold, in order of length, that stand for the others.
@@ -342,6 +351,8 @@ def default_grid(
     }
     if gold is not None and len(gold) and LENGTH in grid:
         grid[LENGTH] = dict.fromkeys(_lengths([len(text) for text in gold.texts]), 1)
+    if task.generation.seed is not None and task.generation.seed.role == "writer":
+        grid.pop(_WRITER, None)
     return {name: values for name, values in grid.items() if values}
 
 

@@ -8,10 +8,11 @@ of the kind asked for, the last one does, since models draft before they answer.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +35,7 @@ _OPENING = (
     rf"[<＜]\|?\s*{_NAME}(?:\s[^<>＜＞]*)?(?<!/)\|?[>＞]|\[{_NAME}\]|◁{_NAME}▷"
     r"|<\|(?:begin_of_thought|start_thinking)\|>|<details\s+type=[^<>]*>|<unused94>"
     r"|<\|channel>\s*(?:thought|analysis)|Here(?: is|'s) my thought process:"
-    r"|^\s*analysis(?=[^\s:：](?s:.*)assistantfinal)"
+    r"|^\s*(?-i:analysis(?=[A-Z]|[^\x00-\x7f：]))"
 )
 _CLOSING = (
     rf"[<＜]\|?\s*[/／]\s*{_NAME}\s*\|?[>＞]|\[[/／]{_NAME}\]|◁[/／]{_NAME}▷"
@@ -46,19 +47,21 @@ _QUOTES = {
     '"': '"', "＂": "＂", "“": "”“\"", "”": "”“\"", "'": "'", "‘": "’‘'", "「": "」", "『": "』"
 }  # fmt: skip
 _QUOTE = f"[{''.join(_QUOTES)}]"
+_COMMENT = r"(?:(?://|#)[^\n]{0,300}|/\*(?s:.{0,300}?)\*/)"
 _VALUE = (
-    rf"[{{｛](?=\s*(?:{_QUOTE}|[}}｝]|[A-Za-z_]\w*\s*[:：]))"
-    rf"|[\[［](?=\s*(?:{_QUOTE}|[{{｛\[［\]］]))"
-    r'|"(?=\s*[{\[]\s*\\")'  # an object written as a string
+    rf"[{{｛](?=\s*(?:{_COMMENT}\s*)?(?:{_QUOTE}|[}}｝]|[A-Za-z_]\w*\s*[:：]))"
+    rf"|[\[［](?=\s*(?:{_COMMENT}\s*)?(?:{_QUOTE}|[{{｛\[［\]］]))"
 )
+_ESCAPED = r'[{\[](?=(?:\s|\\n)*\\")'  # in an object that is written as a string
 _MARK = re.compile(
-    f"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})|(?P<channel>{_CHANNEL})|(?P<value>{_VALUE})",
+    f"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})|(?P<channel>{_CHANNEL})|(?P<value>{_VALUE})"
+    f"|(?P<escaped>{_ESCAPED})",
     re.IGNORECASE,
 )
 _CLOSED = re.compile(_CLOSING, re.IGNORECASE)
 _CHANNEL_END = re.compile(r"(?=<\|(?:end|start|channel|return|call)\|>)|\Z")
 # Markup of chat templates, of fences, and tags that wrap an answer.
-_MARKUP = re.compile(r"<\|[^<>|]*\|>|```\w*|</?[A-Za-z][\w:-]{0,30}>")
+_MARKUP = re.compile(r"<\|[^<>|]*\|>|```\w*|</?[A-Za-z][\w:-]{0,30}>|\\(?:boxed|text)\b")
 # How far behind its beginning all JSON of an answer is looked at, in lengths of the answer: one
 # of nothing but brackets would else be looked at from each of them.
 _MOST_PASSES = 4
@@ -94,7 +97,11 @@ def decode(text: str) -> Said:
         elif kind == "opening":
             closed = _CLOSED.search(text, at)
             at, outside = closed.end() if closed else len(text), []
-        elif kind != "value":
+        elif kind == "escaped":
+            inside = decode(_BACKSLASH.sub(_unescaped, text[found.start() :]))
+            said.values, said.cut, said.rest = said.values + inside.values, inside.cut, inside.rest
+            at = len(text)
+        elif kind == "channel":
             ended = _CHANNEL_END.search(text, at)
             at = ended.end() if ended else len(text)
         elif left > 0:
@@ -103,13 +110,20 @@ def decode(text: str) -> Said:
             if isinstance(value, Said):
                 said.cut, said.rest, at = value.cut, value.rest, end
             elif value is not None:
-                said.values += decode(value).values if isinstance(value, str) else [value]
+                said.values.append(value)
                 at = end
             else:
                 outside.append(found.group())
     outside.append(text[at:])
     said.text = _MARKUP.sub("", "".join(outside)).strip().removeprefix("\ufeff").strip()
     return said
+
+
+_BACKSLASH = re.compile(r"\\(.)", re.DOTALL)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return "\\u" if found[1] == "u" else _ESCAPES.get(found[1], found[1])
 
 
 _STRICT = json.JSONDecoder(strict=False, parse_int=float)  # float: no number has too many digits
@@ -130,9 +144,11 @@ def _decoded(text: str, at: int) -> tuple[Any, int]:
 _ASCII = str.maketrans("｛｝［］：，、", "{}[]:,,")
 _BARE = re.compile(r"[^\s\"'“”＂‘’「」『』{}\[\]｛｝［］:：,，、]+")
 _NAMES = {"True": "true", "False": "false", "None": "null"}
+_COMMENTED = re.compile(_COMMENT)
 # What may follow the end of a string: a quotation mark before anything else is part of the text.
 _BEHIND = re.compile(
-    r"\s*\n\s*[\"“{]|\s*(?:\Z|[:：}\]｝］]|[,，、]\s*(?:\Z|[\"'“”＂‘「『{\[｛［}\]｝］]|[-\w]+\s*[:：]|[-\d.]+\s*[,\]}]))",
+    r"\s*\n\s*[\"“{]|[\s\u3000]*(?:\Z|[:：}\]｝］]|[,，、]?\s+(?:(?://|#)[^\n\"]*\n|/\*)"
+    r"|[,，、]\s*(?:\Z|[\"'“”＂‘「『{\[｛［}\]｝］]|[-\w]+\s*[:：]|[-\d.…]+\s*[,\]}]))",
     re.ASCII,
 )
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
@@ -162,22 +178,28 @@ def _mended(text: str, at: int) -> tuple[Any, int]:
         if sign.isspace() or sign == "\ufeff":
             at += 1
             continue
+        if comment := _COMMENTED.match(text, at):
+            at = comment.end()
+            continue
         if sign in "{[":
             _separate(tokens)
             open_.append("}" if sign == "{" else "]")
         elif sign in "}]":
-            if open_[-1] != sign:
+            if sign not in open_:
                 return None, at
             if tokens[-1] == ",":
                 tokens.pop()
-            open_.pop()
+            while (closer := open_.pop()) != sign:  # a model forgot that one
+                tokens.append(closer)
         elif sign not in ":,":
             word = _BARE.match(text, at)
             if word is None:  # a closing quotation mark that nothing opened
                 return None, at
             at = word.end()
-            name = _BEHIND_NAME.match(text, at) is not None
-            tokens.append(json.dumps(word[0]) if name else _NAMES.get(word[0], word[0]))
+            if _BEHIND_NAME.match(text, at):
+                tokens.append(json.dumps(word[0]))
+            elif word[0].strip(".…"):  # else what stands for more of them
+                tokens.append(_scalar(word[0]))
             continue
         tokens.append(sign)
         at += 1
@@ -189,6 +211,12 @@ def _mended(text: str, at: int) -> tuple[Any, int]:
     end = "null" if tokens[-1] == ":" else ""
     value = _loaded("".join(tokens).rstrip(",") + end + "".join(reversed(open_)))
     return (None if value is None else Said(cut=value, rest=rest)), at
+
+
+def _scalar(word: str) -> str:
+    """A value without quotation marks; what no JSON has, such as a date or +1, says nothing."""
+    word = _NAMES.get(word, word)
+    return word if _loaded(word) is not None or not word.isascii() else "null"
 
 
 def _separate(tokens: list[str]) -> None:
@@ -203,6 +231,8 @@ _BEHIND_NAME = re.compile(r"\s*[:：]")
 def _string(text: str, at: int) -> tuple[str, int, bool]:
     """A string that begins at a quotation mark, where it ends, and whether it is closed."""
     closers, found = _QUOTES[text[at]], list[str]()
+    if text.startswith('"""', at) and (end := text.find('"""', at + 3)) > 0:
+        return text[at + 3 : end], end + 3, True
     at += 1
     while at < len(text):
         sign = text[at]
@@ -236,8 +266,17 @@ def _loaded(text: str) -> Any:
 _DEEPEST = 6  # objects inside objects in which what was asked for is looked for
 
 
+def _opened(value: Any) -> Any:
+    """A value, or the one that a string of JSON holds."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
+        return value
+    said = decode(value)
+    return value if said.text or not said.values else said.values[-1]
+
+
 def _member(value: Any, name: str, depth: int = _DEEPEST) -> Any:
     """What stands under a name in an object, or else in the last one inside that has the name."""
+    value = _opened(value)
     if isinstance(value, dict):
         for key, inner in value.items():
             if unicodedata.normalize("NFKC", key).strip().casefold() == name:
@@ -259,22 +298,45 @@ def _is_said(text: str) -> bool:
 
 def _text_of(value: Any) -> str:
     """The text of an object asked for as ``{"text": …}``, on one line; empty without one."""
-    found = (
-        _member(one, "text") for one in reversed(value if isinstance(value, list) else [value])
-    )
-    lines = (one_line(text) for text in found if isinstance(text, str))
-    return next(filter(_is_said, lines), "")
+    for one in reversed(value if isinstance(value, list) else [value]):
+        text = _only(_member(one, "text"))
+        if isinstance(text, str) and _is_said(line := one_line(text)):
+            return line
+    return ""
+
+
+def _only(value: Any) -> Any:
+    """What a list, object or string of JSON holds that holds one value alone, or the value."""
+    value = _opened(value)
+    for _ in range(_DEEPEST):
+        if not isinstance(value, list | dict) or len(value) != 1:
+            break
+        value = _opened(next(iter(value.values() if isinstance(value, dict) else value)))
+    return value
 
 
 def _texts_of(value: Any) -> list[str]:
     """The texts of an object asked for as ``{"texts": […]}``, or of the list alone."""
-    texts = value if isinstance(value, list) else _member(value, "texts")
+    texts = value if isinstance(value, list) else _opened(_member(value, "texts"))
+    if texts is None and isinstance(value, dict):
+        inner = _member(value, "text")
+        numbered = [value[name] for name in value if _NUMBERED.fullmatch(name)]
+        texts = inner if isinstance(inner, list) else numbered
     if isinstance(texts, dict):
         texts = list(texts.values())
     if not isinstance(texts, list):
         texts = [texts]
+    texts = [t[0] if isinstance(t, list) and len(t) == 1 else t for t in texts]
     found = [one_line(t) if isinstance(t, str) else _text_of(t) for t in texts]
-    return list(filter(None, found)) if any(map(_is_said, found)) else []
+    return list(filter(_is_said, found))
+
+
+_NUMBERED = re.compile(r"(?:texts?)?[ _-]?\d{1,3}", re.IGNORECASE)
+# text: …, as YAML has it, or without the braces.
+_NAMED = re.compile(
+    r"\W{0,2}text[\"'*]{0,3}\s*[:：]\s*(?:[|>]-?\s*\n\s*)?([\"'`「]?)(.+?)[\"'`」]?\s{0,9}}?",
+    re.IGNORECASE,
+)
 
 
 def read_answer(request: Request, answer: Answer) -> tuple[str, Rejection | None]:
@@ -289,6 +351,10 @@ def read_answer(request: Request, answer: Answer) -> tuple[str, Rejection | None
     said = decode(answer.text)
     partial = _text_of(said.cut) or one_line(said.rest or "")
     whole = [text for value in said.values if (text := _text_of(value))]
+    if not (whole or said.text):
+        whole = [texts[0] for value in said.values if len(texts := _texts_of(value)) == 1]
+    if answer.finish == "stop" and not said.values and (named := _NAMED.fullmatch(said.text)):
+        whole.append(one_line(named[2]))
     if whole and not (partial and answer.finish == "length"):
         return whole[-1], None
     if said.cut is not None or answer.finish == "length":
@@ -317,6 +383,10 @@ def read_texts(request: Request, answer: Answer) -> list[tuple[str, Rejection | 
     texts = [*filter(None, cut)] or (lists[-1] if lists else [])
     if len(texts) < 2 and len(singles) > len(texts):  # an object for each
         texts = [*singles, *(text for text in texts if text not in singles)]
+    if not said.values and answer.finish == "stop":
+        items = [line for line in said.text.splitlines() if _BULLET.match(line.strip())]
+        if len(items) == request.texts:
+            texts = list(filter(None, map(_clean_line, items)))
     found: list[tuple[str, Rejection | None]] = [(text, None) for text in texts]
     if partial or (not found and (said.cut is not None or answer.finish == "length")):
         found.append((partial or one_line(said.text), _cut(request, answer)))
@@ -327,22 +397,55 @@ def read_texts(request: Request, answer: Answer) -> list[tuple[str, Rejection | 
 
 def read_label(text: str, labels: Sequence[str]) -> str:
     """The label that an answer names, as an object or alone; empty where it names none."""
-    said = decode(text)
-    known = {_key(label): label for label in labels}
+    said, known = decode(text), _names_of(tuple(labels))
     # The end of an object says nothing about a name that is whole.
     last = [said.cut] if said.rest is None else []
-    named = [_member(value, "label") for value in [*said.values, *last]]
-    found = [known[_key(n)] for n in named if isinstance(n, str) and _key(n) in known]
-    if found:
-        return found[-1]
-    alone = said.text if not said.values and said.cut is None else ""
-    # ラベル：配送
-    return known.get(_key(alone)) or known.get(_key(re.split("[:：]", alone)[-1]), "")
+    found = list[str]()
+    for value in [*said.values, *last]:
+        named = _member(value, "label")
+        found.append(_label(_word(_only(value if named is None else named)), known))
+    if any(found):
+        return next(filter(None, reversed(found)))
+    if label := _label(text, known):
+        return label
+    if said.values or said.cut is not None:
+        return ""
+    alone = {_label(part, known) for line in said.text.split("\n") for part in _parts(line)} - {""}
+    return alone.pop() if len(alone) == 1 else ""
+
+
+def _parts(line: str) -> list[str]:
+    """Where a label may stand in a line: all of it, or behind ラベル： or 答えは."""
+    stated = re.sub(r"(?:です|である|だ|[にと]なります)[。.]?\s*$", "", line)
+    return [line, re.split("[:：=＝]", line)[-1], re.split("[:：=＝は]", stated)[-1]]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value)
+    return f"{value:.15g}" if isinstance(value, int | float) else str(value)
+
+
+@functools.lru_cache(maxsize=8)
+def _names_of(labels: tuple[str, ...]) -> dict[str, str]:
+    """The ways of writing each label; nothing for one that may be two of them."""
+    names = dict[str, str]()
+    for label in labels:
+        names[_key(label)] = "" if _key(label) in names else label
+    return names | {"": ""} | {_folded(label): label for label in labels}
+
+
+def _label(text: str, known: Mapping[str, str]) -> str:
+    return known.get(_folded(text)) or known.get(_key(text), "")
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).strip().casefold()
 
 
 def _key(text: str) -> str:
-    """What two ways of writing a label have in common."""
-    return unicodedata.normalize("NFKC", text).strip(" 　\n「」『』\"'`*。.").casefold()
+    """What two ways of writing a label have in common: not what models put round it."""
+    return _folded(_BULLET.sub("", text.strip())).strip(" \n「」『』【】[](){}<>\"'`*#。.!→➡-")
 
 
 def why_unreadable(request: Request, answer: Answer) -> str:

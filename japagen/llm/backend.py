@@ -89,6 +89,7 @@ class Request:
             Empty where one text, or a label, is wanted.
         settings: How each text is to be written (who writes, how long), a line ``NAME：VALUE`` for
             each attribute; one entry per text, or none where nothing is said.
+        seed_rows: Ids of the rows of ``generation.seed`` that the prompt tells of, one per text.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Request:
     options: tuple[str, ...] = ()
     each: tuple[tuple[str, ...], ...] = ()
     settings: tuple[str, ...] = ()
+    seed_rows: tuple[str, ...] = ()
 
     @property
     def texts(self) -> int:

@@ -10,11 +10,12 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
 
 from japagen.data.files import resource_dir
+from japagen.data.seed_table import SeedTable
 from japagen.data.yaml_text import parse_yaml
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import OTHER, PRESETS
@@ -196,6 +197,52 @@ class PromptLibrary:
             self._variables[template] = meta.find_undeclared_variables(tree)
         return variable in self._variables[template]
 
+    def check_seed(self, template: str, table: SeedTable | None) -> None:
+        """Refuses a template that names other columns than the seed table has, or none of them.
+
+        Raises:
+            JapagenError: If it does.
+        """
+        uses, names = False, list[str]()
+        for source in self._with_included(template):
+            tree = self._environment.parse(source)
+            called = {id(call.node) for call in tree.find_all(nodes.Call)}
+            uses |= any(map(_is_seed, tree.find_all((nodes.Name, nodes.Getattr))))
+            names += [
+                got.attr
+                for got in tree.find_all(nodes.Getattr)
+                if _is_seed(got.node) and id(got) not in called
+            ]
+            names += [
+                item.arg.value
+                for item in tree.find_all(nodes.Getitem)
+                if _is_seed(item.node)
+                and isinstance(item.arg, nodes.Const)
+                and isinstance(item.arg.value, str)
+            ]
+        if table is None and names:
+            raise JapagenError(
+                f"Expected generation.seed, whose columns {template}.j2 names "
+                f"({', '.join(dict.fromkeys(names))}), found none.",
+                "Give the table: generation: {seed: {path: personas.csv}}",
+            )
+        if table is None:
+            return
+        if not uses:
+            raise JapagenError(
+                f"Expected the template {template}.j2 to tell of the row of generation.seed, found "
+                "that it does not.",
+                "Use a chat model, which the built-in templates tell of all columns, or write "
+                "{{ seed.COLUMN }} in a template of your own (generation.prompts).",
+            )
+        for name in names:
+            if name not in table.columns:
+                raise JapagenError(
+                    f"Expected {template}.j2 to name columns of {table.path} "
+                    f"({', '.join(table.columns)}), found '{name}'{nearest(name, table.columns)}.",
+                    "Correct the template, or name the column in generation.seed.columns.",
+                )
+
     def render(self, strategy: str, kind: PromptKind, variables: Mapping[str, Any]) -> Prompt:
         """Renders one prompt.
 
@@ -251,6 +298,13 @@ class PromptLibrary:
             raise JapagenError(
                 f"The template {name}.j2 cannot be rendered: {told}.", "Correct the template."
             ) from None
+
+
+def _is_seed(node: nodes.Node) -> bool:
+    """Whether a template means the seed table's row here: ``seed``, or that of one of a list."""
+    if isinstance(node, nodes.Name):
+        return node.name == "seed" and node.ctx == "load"
+    return isinstance(node, nodes.Getattr) and node.attr == "seed"
 
 
 def _rotated(examples: Sequence[str], draw: str, number: int) -> list[str]:

@@ -36,6 +36,7 @@ def make_request(
     options: Sequence[str] = (),
     each: Sequence[Sequence[str]] = (),
     settings: Sequence[str] = (),
+    seed_rows: Sequence[str] = (),
 ) -> Request:
     """Renders a prompt for a generator, with a seed and an id that no other request changes.
 
@@ -54,6 +55,7 @@ def make_request(
         options: Labels to choose one of, where that is asked.
         each: What each text names, where a list of them is wanted.
         settings: How each text is to be written.
+        seed_rows: Ids of the rows that the prompt tells of, one per text.
     """
     kind = generator.prompt_kind
     name = f"{template}.{kind}"
@@ -76,6 +78,7 @@ def make_request(
         options=tuple(options),
         each=tuple(map(tuple, each)),
         settings=tuple(settings),
+        seed_rows=tuple(seed_rows),
     )
 
 

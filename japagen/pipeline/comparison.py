@@ -334,6 +334,9 @@ def _of_text(request: dict[str, Any] | None, example: Example) -> dict[str, Any]
     number = int(origin.rpartition(".")[2])
     settings = request["settings"][number - 1] if request["settings"] else ""
     said = {"number": number, "named": each[number - 1], "settings": settings}
+    # What an earlier version wrote has none.
+    if rows := request.get("seed_rows"):
+        said["seed_row"] = rows[number - 1]
     return {**request, "of_text": said}
 
 

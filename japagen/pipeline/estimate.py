@@ -48,6 +48,7 @@ from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
 from japagen.pipeline.steps.curate import TextFilter, why_not_refined
 from japagen.pipeline.steps.labels import chat_labeler, sample_of
+from japagen.pipeline.summary import seed_use
 
 # Fewer texts than these say too little of the others.
 _LEAST = 20
@@ -88,7 +89,6 @@ def expected_yield(
         context.prompts.phrases,
         passages_in(asked),
         analyzer,
-        seed=None,
         # Comparing meanings takes an encoder, which a plan need not wait for.
         encoder=None,
     )
@@ -299,7 +299,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         the texts that are to name it) and ``shared_prompt_tokens`` (every distinct prompt counted
         once). And ``measured_on`` (ledger or sample), ``batch`` (the share of the price that the
         batch API takes, or None), ``budget``, ``notes`` (sentences on what this generator will not
-        be asked, or may be asked besides) and ``masked``.
+        be asked, or may be asked besides), ``seed_rows`` (of the seed table: file, order, rows,
+        and how many are used; None without one) and ``masked``.
         ``sources`` are the files that texts are read from (name, file, texts), which cost
         nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
         What later rounds name because the earlier ones lack it is not known before they are
@@ -337,7 +338,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             *known.zero_shot(),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
-    price = task.generator.price
+    price, used = task.generator.price, [row for r in requests for row in r.seed_rows]
+    seeds = seed_use(task, context.data, used)
     cells, texts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for r in requests:
         cells[r.label, r.register.name] += 1
@@ -365,7 +367,9 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "notes": [
             *notes_on(task, generator.info, refiner.info if refiner else None),
             *_labeler_notes(task, context.data),
+            *_seed_notes(seeds),
         ],
+        "seed_rows": seeds,
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
 
@@ -381,9 +385,16 @@ _NOTHING: dict[str, Any] = {
     **dict.fromkeys(("max_tokens_left", "completion_tokens", "shared_prompt_tokens", "masked"), 0),
     **dict.fromkeys(("seconds", "yen", "max_yen"), 0.0),
     **{name: [] for name in ("unknown", "cells", "rounds", "knowledge")},
-    **dict.fromkeys(("measured_on", "batch"), None),
+    **dict.fromkeys(("measured_on", "batch", "seed_rows"), None),
     "budget": {},
 }
+
+
+def _seed_notes(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    used, rows, file, order = (found[name] for name in ("used", "rows", "file", "order"))
+    return [f"{used:,} of {rows:,} rows of {file} are used (order: {order})."]
 
 
 @contextmanager

@@ -38,7 +38,8 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
 
     Returns:
         For each: source, label, register, what it names and how it is to be written (``settings``,
-        one entry per text), template, the prompt as sent, and the text or the error. A request for
+        one entry per text), the row of the seed table of each text (``seed_rows``: ``row``, its
+        id, and ``values``), template, the prompt as sent, and the text or the error. A request for
         several texts has them in ``texts``, and in ``text`` a line for each. Of a file's texts the
         register, template and prompt are empty.
     """
@@ -61,7 +62,8 @@ def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str
         label = space.name(example.label or "")
         ranked.append((seen[label], index, label, example))
         seen[label] += 1
-    nothing = {"register": "", "knowledge": [], "settings": [], "template": "", "prompt": ""}
+    nothing: dict[str, Any] = dict.fromkeys(("register", "template", "prompt"), "")
+    nothing |= {"knowledge": [], "settings": [], "seed_rows": []}
     rows = []
     for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]:
         text = "\n".join(example.texts)
@@ -81,8 +83,16 @@ def _generated(task: Task, number: int) -> list[dict[str, Any]]:
     rows: dict[str, list[Example]] = {request.id: [] for request in chosen}
     for example in made:
         rows[str(example.request_id)].append(example)
-    source = task.generator_source
-    return [{"source": source, **_row(request, rows[request.id])} for request in chosen]
+    table = context.data.seed
+    values = {row.id: row.values for row in table.rows} if table else {}
+    return [
+        {
+            "source": task.generator_source,
+            **_row(request, rows[request.id]),
+            "seed_rows": [{"row": id_, "values": values[id_]} for id_ in request.seed_rows],
+        }
+        for request in chosen
+    ]
 
 
 def _row(request: Request, made: Sequence[Example]) -> dict[str, Any]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from japagen.config.sections import STRATEGY, Source, SourceEntry, Sources
-from japagen.config.task import Task, sources_from_files
-from japagen.config.task_data import load_data, load_sources
-from japagen.data.dataset import SYNTHESISED, Dataset
+from japagen.config.task import Task, sources_from_files, sources_from_mapping
+from japagen.config.task_data import load_data, load_sources, with_kept_data
+from japagen.data.dataset import SYNTHESISED, Data, Dataset
 from japagen.data.files import read_json, write_text
 from japagen.data.formats import write_examples
 from japagen.data.summary import RunSummary
 from japagen.generation import coverage
-from japagen.listener import Listener, Silent
+from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator
 from japagen.llm.client import LLMClient
 from japagen.pipeline import deployment, sources, summary
@@ -25,7 +25,8 @@ from japagen.pipeline.run_directory import Run, RunDirectory, record_version
 from japagen.pipeline.steps import align, baselines, curate, generate, labels, synthesis, train
 from japagen.reporting.cards import model_card
 
-Given = str | Path | Source | SourceEntry
+# A file, several of them, or texts in memory; of each but one, by the names of their writers.
+Given = str | Path | Source | SourceEntry | Data
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
 _SOURCES = Step("sources", 2, ("written.parquet",))
@@ -36,21 +37,24 @@ def run(
     task: Task,
     out: str | Path | None = None,
     *,
-    synthetic: Given | Sequence[Given] | None = None,
+    synthetic: Given | Sequence[Given] | Mapping[str, Given] | None = None,
     until: Until = "report",
     generator: Generator | None = None,
     listener: Listener | None = None,
+    progress: bool = True,
 ) -> Run:
     """Runs a task to the end, or goes on where an earlier run of it stopped.
 
     Args:
         task: What is asked for.
         out: The run directory; ``runs/NAME`` when None.
-        synthetic: Files of texts that LLMs wrote, one or several, in place of the task's sources.
-            One without a name is called as its file is.
+        synthetic: Texts that LLMs wrote, in place of the task's sources: files, one or several; a
+            `Dataset`, DataFrame or list of records; or any of them by the name of its writer. A
+            file without a name is called as it is.
         until: The last stage to run.
         generator: A backend to use in place of the task's.
-        listener: Told of the progress.
+        listener: Told of the progress in place of the log and of bars.
+        progress: Whether to show bars.
 
     Returns:
         The run. Its parts are read when they are asked for.
@@ -74,7 +78,8 @@ def run(
             generator_checkpoint(task.generator)
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     try:
-        told = listener or Silent()
+        told = listener or Logged(bars=progress)
+        task = with_kept_data(task, directory.file("given"))
         with closing(LLMClient(task, generator, directory.file("ledger.sqlite"), told)) as client:
             context = TaskContext.open(task, data)
             encoder, cache = TextEncoder(task.training), Cache(directory, told)
@@ -84,8 +89,13 @@ def run(
     return Run(directory.path)
 
 
-def _given(synthetic: Given | Sequence[Given]) -> Sources:
-    listed = [synthetic] if isinstance(synthetic, str | Path | Source | SourceEntry) else synthetic
+def _given(synthetic: Any) -> Sources:
+    """The sources that are given beside a task."""
+    if isinstance(synthetic, Mapping) and all(isinstance(name, str) for name in synthetic):
+        return sources_from_mapping(synthetic)
+    listed = synthetic if isinstance(synthetic, list | tuple) else [synthetic]
+    if not all(isinstance(one, str | Path | Source | SourceEntry) for one in listed):
+        return sources_from_mapping({"synthetic": synthetic})
     return sources_from_files(
         Source(path=Path(one)) if isinstance(one, str | Path) else one for one in listed
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock, Timeout
 
 from japagen.config.task import Task
-from japagen.data.dataset import Dataset
+from japagen.data.dataset import Dataset, html_table
 from japagen.data.files import TEMPORARY, digest, read_json, write_json
 from japagen.data.formats import load_dataset
 from japagen.data.summary import RunSummary
@@ -264,6 +264,9 @@ class Run:
 
     path: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """Opens a directory that `run` wrote.
@@ -274,6 +277,42 @@ class Run:
         task_of(path)
         return cls(Path(path))
 
+    def __repr__(self) -> str:
+        return f"<Run {self.path}: {self._verdict()[0]}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, the scores and where the report is."""
+        title, *more = self._verdict()
+        rows: list[list[Any]] = [["", text] for text in more]
+        if (self.path / "metrics.json").is_file():
+            counts, scores = self.summary.counts, self.summary.scores
+            rows.append(["kept", f"{counts.kept:,} / {counts.generated:,}"])
+            arms = (
+                {"gold": scores.gold_only, "gold + synthetic": scores.with_synthetic}
+                if scores
+                else {}
+            )
+            for name, arm in arms.items():
+                if scores and arm:
+                    figures = (f"{metric} {arm.score(metric):.3f}" for metric in scores.metrics)
+                    rows.append([name, ", ".join(figures)])
+        return html_table(title, [], [*rows, ["", str(self.path)]])
+
+    def _verdict(self) -> list[str]:
+        if not (self.path / "metrics.json").is_file():
+            return ["not finished"]
+        from japagen.reporting.report import verdict_texts
+
+        return verdict_texts(self.summary)
+
+    def report(self) -> Path:
+        """The report, one HTML file that needs nothing else; a browser shows it."""
+        return self._need("report.html", "run CONFIG")
+
+    def to_pandas(self) -> Any:
+        """The synthetic examples as a DataFrame; see `Dataset.to_pandas`."""
+        return self.dataset.to_pandas()
+
     def _need(self, name: str, command: str) -> Path:
         path = self.path / name
         if not path.exists():
@@ -281,6 +320,11 @@ class Run:
                 f"{self.path} has no {name} yet.", f"Finish the run first: japagen {command}"
             )
         return path
+
+    @cached_property
+    def task(self) -> Task:
+        """The task as it was last run; with what code gave it, which is kept in the directory."""
+        return Task.load(self._need("task.yaml", "run CONFIG"), recorded=True)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:

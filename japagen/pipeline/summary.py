@@ -131,6 +131,7 @@ def collect(
                 "seed": task.seed,
             },
             "generator": _generator(parts.generator),
+            "seed_rows": seed_use(task, parts.data, dataset.column("seed_row")),
             "counts": _counts(parts, dataset),
             "per_label": _per_label(parts, dataset),
             "rejections": dataset.rejection_counts,
@@ -173,6 +174,21 @@ def _generator(info: GeneratorInfo | None) -> dict[str, Any] | None:
     if info is None:
         return None
     return {"name": info.name, "identity": info.identity, "terms": asdict(info.terms)}
+
+
+def seed_use(task: Task, data: TaskData, ids: Iterable[str | None]) -> dict[str, str | int] | None:
+    """How many rows of the seed table texts were asked for with; None where there is no table.
+
+    Args:
+        task: The task.
+        data: Its texts and rows.
+        ids: Of the rows of texts.
+    """
+    if data.seed is None or task.generation.seed is None:
+        return None
+    used = len({id_ for id_ in ids if id_ is not None})
+    file, order = data.seed.path.name, task.generation.seed.order
+    return {"file": file, "order": order, "rows": len(data.seed.rows), "used": used}
 
 
 def _cost(totals: Mapping[str, float] | None, kept: int) -> dict[str, float] | None:

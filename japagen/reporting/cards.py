@@ -124,10 +124,19 @@ def _making(summary: RunSummary, dataset: Dataset) -> str:
             f"Written by {writers_of(summary)}, then filtered{weighted} "
             f"by japagen {summary.japagen}. "
             f"Prompts: {', '.join(map(plain, prompts)) or 'unknown'}.{unseen}",
+            *_seed(summary),
             table(("step", "texts"), [(s, f"{n:,}") for s, n in steps if n is not None]),
             *_sources(summary),
         ]
     )
+
+
+def _seed(summary: RunSummary) -> list[str]:
+    found = summary.seed_rows
+    if found is None:
+        return []
+    told = f"{found.used:,} of its {found.rows:,} rows were used (order: {found.order})"
+    return [f"Prompts told of the rows of {plain(found.file)}, one for each text; {told}."]
 
 
 def writers_of(summary: RunSummary) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from japagen.data.summary import RunSummary
-from japagen.i18n import Language
+from japagen.i18n import Language, user_language
 from japagen.reporting import charts, sections_alignment, sections_overview, sections_training
 from japagen.reporting.text import View, Words, undirected
 
@@ -120,6 +120,17 @@ def _style() -> str:
 
     # Our own file, not data: escaped quotes would break the font names.
     return Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))
+
+
+def verdict_texts(summary: RunSummary, language: Language | None = None) -> list[str]:
+    """The verdict in words: what came of the run, its figures, and what to do.
+
+    Args:
+        summary: The run.
+        language: The user's when None.
+    """
+    said = _verdict(summary, Words(language or user_language()))
+    return [str(said[part]) for part in ("title", "figures", "advice") if said.get(part)]
 
 
 def _verdict(summary: RunSummary, words: Words) -> View:

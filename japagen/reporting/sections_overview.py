@@ -272,6 +272,8 @@ def reproduce(summary: RunSummary, words: Words) -> Rows:
     if generator:
         rows.append((words("generator"), generator.name))
         rows.append((words("generator.identity"), generator.identity))
+    if table := summary.seed_rows:
+        rows.append((words("seed_table"), words("seed_table.used", **table.model_dump())))
     rows += [(words("synthetic_file"), name) for name in summary.files]
     return [(name, value or words("not_measured")) for name, value in rows]
 

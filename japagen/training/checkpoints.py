@@ -182,14 +182,14 @@ def _hub_errors(name: str) -> Iterator[None]:
         yield
     except RepositoryNotFoundError as error:
         raise JapagenError(
-            f"Expected the encoder '{name}' on the Hugging Face Hub, found no model of that name, "
+            f"Expected the model '{name}' on the Hugging Face Hub, found no model of that name, "
             f"or one that asks for a login{nearest(name, ['embedded'])}.",
             "Check the spelling, or log in with: hf auth login",
         ) from error
     except OSError as error:
         # Nothing in the cache, and no answer, a refusal, or HF_HUB_OFFLINE is set.
         raise JapagenError(
-            f"The encoder '{name}' is neither a directory nor in the Hub's local cache, and the "
+            f"The model '{name}' is neither a directory nor in the Hub's local cache, and the "
             f"Hugging Face Hub cannot be reached{nearest(name, ['embedded'])}.",
             "Give the directory of a checkpoint, or use the encoder 'embedded'.",
         ) from error

@@ -6,6 +6,7 @@ import importlib
 import math
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from japagen.data.dataset import Label
+from japagen.data.dataset import Label, html_table
 from japagen.data.files import (
     atomic_directory,
     read_array,
@@ -26,8 +27,9 @@ from japagen.data.files import (
 from japagen.data.labels import Kind, LabelSpace
 from japagen.errors import DamagedError, JapagenError, MissingExtraError
 from japagen.japanese.normalization import visible
+from japagen.training.checkpoints import hub_files
 from japagen.training.encoder import by_length
-from japagen.transformers_loading import quiet_transformers
+from japagen.transformers_loading import need_packages, quiet_transformers
 
 CARD = "japagen.json"
 """What a classifier's directory holds beside the ordinary checkpoint."""
@@ -322,6 +324,8 @@ class Classifier:
             raise JapagenError(
                 "Expected a list of texts, found one string.", "Write predict([text])."
             )
+        # A Series is asked by its index, which need not count its rows.
+        texts, text_pairs = list(texts), None if text_pairs is None else list(text_pairs)
         self.check_pairs(texts, text_pairs)
         pairs = list(text_pairs) if text_pairs is not None else [None] * len(texts)
         there = [
@@ -438,23 +442,98 @@ class Classifier:
             card["pair_head"] = {"pooling": self.model.pooling}
         write_json(directory / CARD, card)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "Upload a classifier of japagen",
+    ) -> str:
+        """Uploads what `save` writes to the Hugging Face Hub; the repository is made if need be.
+
+        Args:
+            repo_id: ``owner/name``.
+            private: Whether a new repository is private; the owner's default when None.
+            token: Of the Hub; that of ``hf auth login`` when None.
+            commit_message: Of the upload.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            JapagenError: If the Hub refuses it or cannot be reached.
+        """
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError
+
+        api = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model"
+            self.save(path)
+            try:
+                api.create_repo(repo_id, private=private, exist_ok=True)
+                found = api.upload_folder(
+                    repo_id=repo_id, folder_path=path, commit_message=commit_message
+                )
+            except (OSError, HFValidationError) as error:
+                raise JapagenError(
+                    f"The upload to '{repo_id}' on the Hugging Face Hub failed: {error}.",
+                    "Check the name, owner/name, and log in with: hf auth login",
+                ) from error
+        return str(found.commit_url)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> Classifier:
+        """Reads a classifier from a directory, as `load`, or from the Hugging Face Hub.
+
+        Args:
+            name: The directory, or ``owner/name`` on the Hub.
+            revision: A branch, tag or commit there.
+
+        Raises:
+            JapagenError: If there is none.
+        """
+        if Path(name).is_dir():
+            return cls.load(name)
+        return cls.load(hub_files(str(name), revision, ["*"]))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {', '.join(self.labels)}; tuned from {self.encoder}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        rows: list[list[Any]] = [
+            ["labels", self.labels],
+            ["kind", self.space.kind],
+            ["texts", "pairs" if self.is_pair else "single"],
+            ["encoder", self.encoder],
+            ["max_length", self.max_length],
+        ]
+        return html_table(type(self).__name__, [], rows)
+
     @classmethod
     def load(cls, path: str | Path) -> Classifier:
         """Reads what `save` wrote, or what was exported to ONNX.
 
         Raises:
             JapagenError: If the directory holds no japagen classifier.
-            MissingExtraError: If it is an exported one and ``onnxruntime`` is not installed.
+            MissingExtraError: If it is an exported one and ``onnxruntime`` is not installed, or
+                another one and torch is not.
         """
-        from safetensors import SafetensorError
-        from transformers import AutoTokenizer
-
         path = Path(path)
         if not (path / CARD).is_file():
             raise JapagenError(
                 f"Expected a classifier in {path}, found no {CARD}.",
                 "Give a run directory or a directory that Classifier.save wrote.",
             )
+        if (path / ONNX_FILE).is_file():
+            need_packages("A classifier in ONNX", "transformers", extra="onnx")
+        else:
+            need_packages("A classifier", "torch", "transformers")
+        from safetensors import SafetensorError
+        from transformers import AutoTokenizer
+
         try:
             card = read_json(path / CARD)
             pair_head = card.pop("pair_head", None)

@@ -28,6 +28,7 @@ from japagen.training.checkpoints import (
     open_checkpoint,
 )
 from japagen.training.embedded_e5 import japanese_rows
+from japagen.transformers_loading import need_packages
 
 if TYPE_CHECKING:
     import torch
@@ -77,10 +78,11 @@ def load_encoder(
         trust_remote_code: Whether to run Python code that comes with a checkpoint.
 
     Raises:
-        MissingExtraError: If the embedded model is asked for and not installed.
+        MissingExtraError: If torch, or the embedded model where it is asked for, is not installed.
         JapagenError: If there is no such checkpoint, it cannot be reached, it has no
             safetensors weights, or its tokenizer needs a package that is not installed.
     """
+    need_packages("An encoder", "torch", "transformers")
     if trust_remote_code and name != EMBEDDED:
         warnings.warn(
             f"The Python code that comes with {name} is trusted: it runs with your rights.",
@@ -122,9 +124,10 @@ def check_encoder(name: str) -> str:
     """Finds out early and cheaply whether an encoder can be loaded; returns its identity.
 
     Raises:
-        MissingExtraError: If the embedded model is asked for and not installed.
+        MissingExtraError: If torch, or the embedded model where it is asked for, is not installed.
         JapagenError: If there is no such checkpoint, or it has no safetensors weights.
     """
+    need_packages("Training", "torch", "transformers")
     identity = encoder_identity(name)
     directory = _local_directory(name) if name != EMBEDDED else None
     if directory is not None:

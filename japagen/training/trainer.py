@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from japagen.config.sections import Training
-from japagen.data.dataset import Dataset
+from japagen.data.dataset import Data, Dataset, as_dataset
 from japagen.data.labels import LabelSpace, PseudoLabels
 from japagen.errors import JapagenError
 from japagen.training.calibration import (
@@ -57,8 +57,8 @@ _MOST_UNLABELLED = 300
 
 
 def train(
-    examples: Dataset | None,
-    gold: Dataset | None,
+    examples: Data | None,
+    gold: Data | None,
     *,
     encoder: str | Encoder = "embedded",
     labels: Sequence[str] | None = None,
@@ -67,8 +67,8 @@ def train(
     seed: int = 0,
     pseudo: PseudoLabels | None = None,
     calibrated: bool = True,
-    unlabelled: Dataset | None = None,
-    progress: Progress = lambda steps, _: steps,
+    unlabelled: Data | None = None,
+    progress: Progress | bool = True,
 ) -> Classifier:
     """Trains a classifier on gold, synthetic examples and the label descriptions.
 
@@ -82,7 +82,8 @@ def train(
     stay out of pairs.
 
     Args:
-        examples: Synthetic examples with weights; rejected ones are left out. May be None.
+        examples: Synthetic examples with weights, a `Dataset`, DataFrame or list; rejected ones
+            are left out. May be None.
         gold: Training gold. May be None.
         encoder: ``embedded``, a directory, a Hub name, or a loaded encoder. It is not changed.
         labels: Every class or tag, or the anchors of a scale of numbers; those of the
@@ -98,12 +99,17 @@ def train(
             what is out of scope is found out. It changes no label.
         unlabelled: Texts of the target, to say with gold what is out of scope; a few hundred of
             them are read. May be None.
-        progress: Wraps the steps (iterable, total) to show how far it is.
+        progress: Whether to show how far it is, or what does: it wraps the steps (iterable,
+            total).
 
     Raises:
         JapagenError: If there is nothing to train on, or a label has no name in ``labels``.
     """
     settings = settings or Training()
+    examples = None if examples is None else as_dataset(examples)
+    gold = None if gold is None else as_dataset(gold, split="train")
+    unlabelled = None if unlabelled is None else as_dataset(unlabelled, split="unlabelled")
+    show = progress if callable(progress) else _bar if progress else _no_bar
     kept = examples.kept if examples is not None else None
     voted = pseudo.texts if pseudo is not None else None
     parts = [d for d in (gold, kept, voted) if d is not None]
@@ -139,7 +145,7 @@ def train(
         every = np.concatenate([part.targets, part.phrase_targets])
         weights = np.concatenate([part.mass, part.phrase_mass])
         rows = [*part.rows, *part.phrases]
-        fine_tune(untuned, rows, every, weights / weights.mean(), settings, rate, seed, progress)
+        fine_tune(untuned, rows, every, weights / weights.mean(), settings, rate, seed, show)
 
     def judge(rows: Ints, others: Ints) -> Floats:
         part, head = fit(rows)
@@ -173,6 +179,16 @@ def train(
         ids, shots = texts.column("id")[:golds], texts.column("shot_ids")[golds:]
         classifier.scope = scope_of(seen, ids, shots, others, seed)
     return classifier
+
+
+def _bar(steps: Iterable[Any], total: int) -> Iterable[Any]:
+    from tqdm.auto import tqdm
+
+    return cast(Iterable[Any], tqdm(steps, total=total, desc="train", leave=False))
+
+
+def _no_bar(steps: Iterable[Any], _: int) -> Iterable[Any]:
+    return steps
 
 
 def _sample_weights(golds: int, kept: Dataset | None, share: float | Literal["auto"]) -> Floats:

@@ -3,11 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from japagen.config.sections import Source
 from japagen.config.task import Task
-from japagen.config.task_data import load_data, load_synthetic
+from japagen.config.task_data import load_data, load_sources, load_synthetic, with_kept_data
+from japagen.data.dataset import Dataset
 from japagen.errors import JapagenError
 from tests.conftest import GOLD, write_jsonl
 
@@ -189,3 +192,69 @@ def test_whole_numbers_are_numbers_where_the_task_has_a_scale(
     gold = load_data(Task.parse(raw_task)).gold
     assert gold is not None
     assert gold.labels == [float(i % 6) for i in range(12)]
+
+
+def test_a_task_is_given_its_texts_in_code(task: Task, gold_file: Path, tmp_path: Path) -> None:
+    """Whatever it is given as, the texts are those of the file, and so is what a run keeps."""
+    expected = load_data(task)
+    frame = pd.DataFrame(
+        [(t, v) for v, texts in GOLD.items() for t in texts], columns=["本文", "v"]
+    )
+    columns = {"text": "本文", "label": "v"}
+    given = {
+        "frame": {"data": frame, "columns": columns},
+        "tuples": [*map(tuple, frame.to_numpy().tolist())],
+        "dataset": Dataset.from_pandas(frame, columns=columns, split="train"),
+        "path": str(gold_file),
+    }
+    for name, gold in given.items():
+        made = Task(**{**dict(task), "gold": gold})
+        for read in (made, with_kept_data(made, tmp_path / name)):
+            found = load_data(read)
+            for one, other in ((found.gold, expected.gold), (found.test, expected.test)):
+                assert one is not None
+                assert other is not None
+                assert (one.column("id"), one.labels) == (other.column("id"), other.labels)
+                assert one["split"] == other["split"]
+        assert Task.parse(YAML(typ="safe").load(read.to_yaml())) == read
+
+
+def test_unlabelled_texts_and_sources_are_given_in_code(task: Task) -> None:
+    frame = pd.DataFrame({"text": ["届きません。", "まだ。"], "label": ["配送", "返品"]})
+    made = Task(
+        **{**dict(task), "unlabelled": frame, "sources": {"gpt": frame, "own": [("あ", "返品")]}}
+    )
+    found = load_data(made).unlabelled
+    assert found is not None
+    assert found.labels == [None, None]
+    assert {name: data.labels for name, data in load_sources(made).items()} == {
+        "gpt": ["配送", "返品"],
+        "own": ["返品"],
+    }
+    assert [s.name for s in Task(**{**dict(task), "sources": frame}).sources] == ["synthetic"]
+
+
+@pytest.mark.parametrize(
+    ("gold", "message"),
+    [
+        ({"data": GOLD, "colums": {}}, "unknown key 'gold.colums'"),
+        ([("届かない", None), ("返品", "返品")], "label on every row of list, found none on row 1"),
+        ([("届かない", "配達"), ("返品", "返品")], r"gold \(list\), on 1 row.s.: the label '配達'"),
+        (5, "found int"),
+    ],
+)
+def test_what_code_gives_is_checked_as_files_are(
+    raw_task: dict[str, Any], gold: Any, message: str
+) -> None:
+    with pytest.raises(JapagenError, match=message):
+        load_data(Task.parse({**raw_task, "gold": gold}))
+
+
+def test_what_notebooks_show_of_a_task(raw_task: dict[str, Any]) -> None:
+    raw_task["labels"] = {"<i>配送": "届く日", "返品": "解約"}
+    task = Task.parse({**raw_task, "gold": [("届かない", "<i>配送")]})
+    assert repr(task) == "<Task small: classification, <i>配送, 返品>"
+    shown = task._repr_html_()
+    assert "&lt;i&gt;配送" in shown
+    assert "<i>" not in shown
+    assert "1 example, &lt;i&gt;配送 1" in shown

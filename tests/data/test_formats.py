@@ -78,8 +78,8 @@ def test_columns_are_mapped_and_unknown_ones_left_out(tmp_path: Path) -> None:
 
 def test_a_missing_column_is_named_with_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "gold.csv"
-    path.write_text("本文,label\nあ,x\n", encoding="utf-8")
-    with pytest.raises(JapagenError, match=r"column 'text' .* found on line 2: 本文, label"):
+    path.write_text("お声,label\nあ,x\n", encoding="utf-8")
+    with pytest.raises(JapagenError, match=r"column 'text' .* found on line 2: お声, label"):
         read_examples(path)
 
 

@@ -67,6 +67,8 @@ THOUGHTS = {
     "<|channel|>final <|constrain|>json<|message|>",
     "harmony without its tokens": f"analysisユーザーは文を求めている。{DRAFT}assistantfinal",
     "Gemma": f"<|channel>thought\n{DRAFT}<channel|>",
+    "harmony's other channels": f"<|channel|>commentary<|message|>{DRAFT}<|end|>"
+    "<|start|>assistant<|channel|>final<|constrain|>json<|message|>",
     "Granite": f"Here is my thought process: {DRAFT} Here is my response: ",
 }
 
@@ -110,6 +112,26 @@ FORMS = {
     "a byte order mark": f"\ufeff{WHOLE}",
     "too long a number": WHOLE.replace("{", '{"n": ' + "9" * 5000 + ", "),
     "Python's names": WHOLE.replace("{", '{"ok": True, "x": None, ').replace("}", ",}"),
+    "escaped": WHOLE.replace('"', '\\"'),
+    "escaped on lines": "\\n{\\n  " + WHOLE[1:].replace('"', '\\"'),
+    "arguments of a call": json.dumps({"name": "out", "arguments": WHOLE}),
+    "a string of JSON under its name": json.dumps({"text": WHOLE}),
+    "a list under its name": f'{{"text": ["{TEXT}"]}}',
+    "a list of texts": f'{{"texts": ["{TEXT}"]}}',
+    "a list alone": f'```json\n["{TEXT}"]\n```',
+    "comments": f'{{ // 例文\n "text": "{TEXT}", /* 在庫 */\n "id": 1 # 番号\n}}',
+    "a comment behind the text": f'{{\n "text": "{TEXT}" // 例文\n}}',
+    "numbers and words of no JSON": WHOLE.replace(
+        "{", '{"a": 007, "b": +1, "c": .5, "d": 2024-01-02, "e": undefined, '
+    ),
+    "dots for more of them": WHOLE.replace("}", ", ...}"),
+    "ideographic spaces": f'{{\u3000"text":\u3000"{TEXT}"\u3000}}',
+    "three quotation marks": f'{{"text": """{TEXT}"""}}',
+    "a bracket forgotten": f'{{"texts": ["{TEXT}"}}',
+    "no braces": f'"text": "{TEXT}"',
+    "no opening brace": f'"text": "{TEXT}"}}',
+    "YAML": f"text: {TEXT}",
+    "a block of YAML": f"```yaml\ntext: |\n  {TEXT}\n```",
     "wrapped in a tag": f"<answer>{WHOLE}</answer>",
     "cut behind it": f"{WHOLE}\n次の例は {{",
 }
@@ -128,6 +150,36 @@ def test_an_object_is_read_as_models_write_it(form: str) -> None:
 def test_what_stands_in_a_string_is_text(inner: str) -> None:
     whole = f'<think>{DRAFT}</think>{{"text": "{inner}"}}'
     assert read_answer(asked(), said(whole)) == (json.loads(f'"{inner}"'), None)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        f'申し訳ありませんが、["{LABELS[0]}"] についての文は書けません。',
+        f"text: {TEXT}\nlabel: 在庫",
+        '{"reason": "書けません。"}',
+        "| text |\n|---|\n| 文 |",
+        "<!doctype html><html><body>502 Bad Gateway</body></html>",
+    ],
+)
+def test_what_is_not_of_the_form_is_not_guessed_at(form: str) -> None:
+    _, rejected = read_answer(asked(), said(form))
+    assert rejected is not None
+    assert rejected.filter == "unreadable"
+
+
+def test_a_text_that_begins_like_json_is_a_text() -> None:
+    for text in (
+        '["在庫"] の件です。',
+        "[至急] 在庫の件です。",
+        "{在庫}",
+        '{"a": 1} とは何ですか。',
+    ):
+        whole = json.dumps({"text": text}, ensure_ascii=False)
+        assert read_answer(asked(), said(whole)) == (text, None)
+    assert read_answer(asked(), said('{"text": "在庫は"多い" #棚卸 です。"}'))[0] == (
+        '在庫は"多い" #棚卸 です。'
+    )
 
 
 def test_quotation_marks_in_a_text_do_not_end_it() -> None:
@@ -161,7 +213,14 @@ def test_an_object_that_is_not_closed_is_truncated(form: str, part: str, finish:
 
 
 def test_the_limit_before_any_object_is_truncation() -> None:
-    for form in ("<think>まだ考えている", "はい、次の文は", f"<think>{DRAFT}"):
+    thought = "analysisユーザーは文を求めている。"
+    for form in (
+        "<think>まだ",
+        "はい、次の文は",
+        f"<think>{DRAFT}",
+        f"{thought}{DRAFT}",
+        "text: 在庫",
+    ):
         _, rejected = read_answer(asked(), said(form, "length"))
         assert rejected is not None
         assert rejected.filter == "truncated"
@@ -183,10 +242,28 @@ def test_the_limit_before_any_object_is_truncation() -> None:
         '{"texts": {"1": "一つ。", "2": "二つ。"}}',
         '{"texts": ["一つ。"\n"二つ。"]}',
         "｛“texts”：［“一つ。”、“二つ。”］｝",
+        '{"texts": ["一つ。", "二つ。", "…"]}',
+        '{"texts": ["一つ。", // 1\n "二つ。" // 2\n]}',
+        '{"texts": ["一つ。", "二つ。", ...]}',
+        '{"texts": ["一つ。", "二つ。"}',
+        '{"texts": [["一つ。"], ["二つ。"]]}',
+        '{"texts": "[\\"一つ。\\", \\"二つ。\\"]"}',
+        '{"text": ["一つ。", "二つ。"]}',
+        '{"1": "一つ。", "2": "二つ。"}',
+        '{"text1": "一つ。", "text2": "二つ。"}',
+        '1. {"text": "一つ。"}\n2. {"text": "二つ。"}',
     ],
 )
 def test_lists_are_read_as_models_write_them(form: str) -> None:
     assert read_texts(asked(3), said(form)) == [("一つ。", None), ("二つ。", None)]
+
+
+def test_as_many_lines_of_a_list_as_were_asked_for_are_its_texts() -> None:
+    listed = "はい、2件です。\n\n1. 一つ。\n2. 「二つ。」"
+    assert read_texts(asked(2), said(listed)) == [("一つ。", None), ("二つ。", None)]
+    for number, finish in ((3, "stop"), (2, "length")):
+        ((_, rejected),) = read_texts(asked(number), said(listed, finish))
+        assert rejected is not None
 
 
 @pytest.mark.parametrize("form", ['{"texts": ["一つ。", "二', '{"text": "一つ。"}\n{"text": "二'])
@@ -213,10 +290,45 @@ def test_a_cut_list_gives_what_is_whole(form: str, finish: str) -> None:
         ('{"label": "不明"}', ""),
         ("会計：在庫ではない", ""),
         ("会計か在庫", ""),
+        ("会計\n在庫", ""),
+        ("会計ではない", ""),
+        ('{"label": "不明", "text": "会計"}', ""),
+        ('{"label": ["会計"]}', "会計"),
+        ('{"labels": ["会計"]}', "会計"),
+        ('{"ラベル": "会計"}', "会計"),
+        ('["会計"]', "会計"),
+        ("{label: 会計}", "会計"),
+        ("1. 会計", "会計"),
+        ("【会計】", "会計"),
+        ("\\boxed{会計}", "会計"),
+        ("会計\n\n理由：金額の話で、在庫には触れていない。", "会計"),
+        ("答えは「会計」です。", "会計"),
     ],
 )
 def test_labels_are_read_as_texts_are(form: str, label: str) -> None:
     assert read_label(form, LABELS) == label
+
+
+@pytest.mark.parametrize(
+    ("answer", "labels", "label"),
+    [
+        ('{"label": 1}', ("0", "1"), "1"),
+        ('{"label": 1234567}', ("1234567", "1234568"), "1234567"),
+        ('{"label": true}', ("true", "false"), "true"),
+        ("[重要]", ("[重要]", "重要"), "[重要]"),
+        ('{"label": "重要"}', ("[重要]", "重要"), "重要"),
+        ("「重要」", ("[重要]", "重要"), "重要"),
+        ("【重要】", ("[重要]", "「重要」"), ""),
+        ("<B>", ("<A>", "<B>"), "<B>"),
+        ("障害：重", ("障害：重", "重"), "障害：重"),
+        ("はい", ("はい", "いいえ"), "はい"),
+        ("", ("-", "+"), ""),
+    ],
+)
+def test_labels_of_any_kind_are_told_apart(
+    answer: str, labels: tuple[str, ...], label: str
+) -> None:
+    assert read_label(answer, labels) == label
 
 
 def test_half_an_emoji_and_control_characters_can_be_written(tmp_path: Path) -> None:
@@ -235,7 +347,10 @@ def test_no_answer_is_too_odd_to_be_read(noise: str, form: str, at: int) -> None
         read_label(text, LABELS)
 
 
-@pytest.mark.parametrize("piece", ["[", '{"a":', '{"', '"', '{"text":"', "<think>", '["a",', "{'"])
+@pytest.mark.parametrize(
+    "piece",
+    ["[", '{"a":', '{"', '"', '{"text":"', "<think>", '["a",', "{'", "{//", "{/*", '{\\"', '"""'],
+)
 def test_an_answer_of_nothing_but_brackets_takes_no_time(piece: str) -> None:
     began = time.process_time()
     read_texts(asked(2), said(piece * 20_000))

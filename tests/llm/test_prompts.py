@@ -32,6 +32,8 @@ VARIABLES = {
     "number": 0,
     "each": [],
     "settings": (),
+    "seed": {},
+    "seed_role": "",
 }
 
 

@@ -52,12 +52,12 @@ def test_files_of_other_columns_and_encodings_are_weighted(tmp_path: Path, encod
     synthetic, gold = tmp_path / "synthetic.csv", tmp_path / "gold.csv"
     rows = [f"{n}番目の検針です。,ｶﾞｽ\n{n}番目の停電です。,電気\n" for n in range(4)]
     synthetic.write_bytes(("text,label\n" + "".join(rows)).encode(encoding))
-    gold.write_bytes(("本文,label\n" + "".join(rows).replace("ｶﾞｽ", "ガス")).encode(encoding))
+    gold.write_bytes(("お声,label\n" + "".join(rows).replace("ｶﾞｽ", "ガス")).encode(encoding))
     with pytest.raises(JapagenError, match=r"'text' for the text in .*gold.csv"):
         align_files(synthetic, gold, tmp_path / "out.jsonl", registers=False)
     output = tmp_path / "out.csv"
     align_files(
-        synthetic, gold, output, columns={"gold.text": "本文"}, registers=False, method="labels"
+        synthetic, gold, output, columns={"gold.text": "お声"}, registers=False, method="labels"
     )
     assert set(read_examples(output).labels) == {"ガス", "電気"}
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import japagen as jg
@@ -13,9 +15,10 @@ from japagen.data.formats import read_examples
 from japagen.errors import JapagenError
 from japagen.evaluation.drift import Profile
 from japagen.llm.backend import Answer, Request
+from japagen.reporting.report import verdict_texts
 from japagen.training import encoder, trainer
 from japagen.training.encoder import load_encoder
-from tests.conftest import write_jsonl
+from tests.conftest import GOLD, write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
 
 
@@ -64,6 +67,42 @@ def _run(task: Task, out: Path, **how: Any) -> tuple[jg.Run, Heard, ScriptedGene
     return jg.run(task, out, generator=generator, listener=heard, **how), heard, generator
 
 
+def test_a_task_of_code_runs_and_goes_on_from_its_directory(
+    task: Task, raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    """Nothing lies in files but what the run writes."""
+    frame = pd.DataFrame([(t, v) for v, texts in GOLD.items() for t in texts])
+    frame.columns = pd.Index(["本文", "分類"])
+    written = {
+        "gpt": frame.assign(本文=frame["本文"] + "ご確認ください。"),
+        "own": [("返品、", "返品")],
+    }
+    given = {**raw_task, "gold": frame, "training": task.training}
+    out = tmp_path / "run"
+    run, heard, _ = _run(jg.Task(**given), out, synthetic=written, until="align")
+    assert "align" in heard.ran()
+    assert set(run.latest.column("source")) == {"gpt", "own"}
+    _, heard, _ = _run(jg.Task(**given), out, synthetic=written, until="align")
+    assert not heard.ran()
+    moved = run.task
+    assert moved.gold is not None
+    assert moved.gold.path == out / "given" / "gold.parquet"
+    assert load_data(moved).gold is not None
+    _, heard, _ = _run(moved, out, until="align")
+    assert not heard.ran()
+
+
+def _check_what_notebooks_show(run: jg.Run) -> None:
+    verdict = verdict_texts(run.summary, "en")
+    assert repr(run) == f"<Run {run.path}: {verdict[0]}>"
+    shown = run._repr_html_()
+    assert all(escape(text) in shown for text in verdict)
+    assert run.report() == run.path / "report.html"
+    assert str(run.path) in shown
+    assert "macro_f1 0." in shown or "macro_f1 1." in shown
+    assert list(run.to_pandas()["id"]) == run.dataset.column("id")
+
+
 def _asked(generator: ScriptedGenerator, purpose: str = "few_shot") -> list[Request]:
     return [r for r in generator.asked if r.template.startswith(purpose)]
 
@@ -78,6 +117,7 @@ def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> Non
     assert run.dataset.weights[run.dataset.kept_mask].mean() == pytest.approx(1)
     scores = metrics["scores"]
     assert 0 <= scores["with_synthetic"]["macro_f1"] <= 1
+    _check_what_notebooks_show(run)
     assert scores["gain"]["low"] <= scores["gain"]["value"] <= scores["gain"]["high"]
     predicted = run.classifier.predict(["荷物はどこですか。"])[0]
     assert predicted.label in task.labels

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import base64
 import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +18,12 @@ from hypothesis import strategies as st
 
 from japagen.config.sections import Training
 from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.labels import LabelSpace
 from japagen.errors import JapagenError
 from japagen.training.classifier import Classifier
 from japagen.training.encoder import Encoder, load_encoder
 from japagen.training.head import head_features
-from japagen.training.trainer import TUNED_FROM, _sample_weights, train, tunes_encoder
+from japagen.training.trainer import TUNED_FROM, _sample_weights, train, tunes_encoder, untrained
 from tests.conftest import GOLD
 
 SHORT = Training(tune="always", min_steps=2, max_steps=2, max_length=64)
@@ -292,3 +299,122 @@ def test_pairs_that_are_cut_are_told(encoder: Encoder) -> None:
     assert [p.cut for p in found] == [False, True, False]
     assert [p.label is None for p in found] == [False, False, True]
     assert found[0].out_of_scope is None
+
+
+def test_a_classifier_is_read_from_a_directory_or_the_cache_of_the_hub(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    classifier.save(tmp_path / "model")
+    directory = Classifier.from_pretrained(tmp_path / "model")
+    assert directory.probabilities(["返品"]) == pytest.approx(classifier.probabilities(["返品"]))
+    # As the Hub's own client leaves what it downloads.
+    cached = tmp_path / "hub" / "models--someone--inquiries"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    classifier.save(cached / "snapshots" / commit)
+    program = (
+        "from japagen import Classifier;"
+        "print(Classifier.from_pretrained('someone/inquiries').labels)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(classifier.labels)
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """The part of the Hub that an upload speaks to; what comes is kept in ``server.files``."""
+
+    server: Any
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path
+        if path.endswith("/repos/create"):
+            answer = {"url": f"{self._home()}/someone/inquiries"}
+        elif "/preupload/" in path:
+            files = json.loads(body)["files"]
+            named = [{**f, "uploadMode": "regular", "shouldIgnore": False} for f in files]
+            answer = {"files": named}
+        else:
+            for line in body.splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    value = entry["value"]
+                    self.server.files[value["path"]] = base64.b64decode(value["content"])
+            url = f"{self._home()}/someone/inquiries/commit/abc"
+            answer = {"commitUrl": url, "commitOid": "abc", "pullRequestUrl": None}
+        self._answer(answer)
+
+    def do_GET(self) -> None:
+        self._answer({})
+
+    def _home(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def _answer(self, value: dict[str, Any]) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        """Says nothing."""
+
+
+def test_a_classifier_is_uploaded_by_the_client_of_the_hub(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    from transformers import pipeline
+
+    classifier.save(tmp_path / "model")
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    server.files = {}
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    program = (
+        "import sys; from japagen import Classifier;"
+        "print(Classifier.load(sys.argv[1]).push_to_hub('someone/inquiries', token='hf_x'))"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "model")],
+            env={
+                **os.environ,
+                "HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}",
+                "HF_HUB_OFFLINE": "0",
+                "HF_HUB_DISABLE_XET": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("/someone/inquiries/commit/abc")
+    folder = tmp_path / "uploaded"
+    folder.mkdir()
+    for name, content in server.files.items():
+        (folder / name).write_bytes(content)
+    texts = ["返品したい"]
+    expected = classifier.probabilities(texts)[0]
+    assert Classifier.from_pretrained(folder).probabilities(texts)[0] == pytest.approx(expected)
+    found = pipeline("text-classification", model=str(folder), top_k=None)(texts)[0]
+    scores = {one["label"]: one["score"] for one in found}
+    assert [scores[label] for label in classifier.labels] == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_notebooks_show_of_a_classifier(encoder: Encoder) -> None:
+    model = untrained(
+        encoder, LabelSpace("classification", ("<b>", "返品")), HEAD, is_pair=False, tunes=True
+    )
+    assert repr(model).startswith("<Classifier: <b>, 返品; tuned from ")
+    assert "&lt;b&gt;、返品" in model._repr_html_()
+    assert "<td><b>" not in model._repr_html_()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,23 @@ class RegisterReport:
     def bikago(self) -> tuple[Evidence, ...]:
         """The forms of 美化語 found for certain, each with its place."""
         return self._forms("bikago")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the text, with every form that was found marked and named."""
+        shown, at = [], 0
+        for found in sorted(self.evidence, key=lambda e: (e.start, -e.end)):
+            if found.start < at:
+                continue  # within one that is marked already
+            shown.append(escape(self.text[at : found.start]))
+            named = escape(f"{found.kind} {found.rule}" + ("" if found.certain else " ?"))
+            surface = escape(self.text[found.start : found.end])
+            shown.append(f'<mark title="{named}">{surface}</mark><sub>{escape(found.kind)}</sub>')
+            at = found.end
+        shown.append(escape(self.text[at:]))
+        register = self.register.to_dict()
+        facts = [self.style, "+".join(register["keigo"]), self.channel, self.why]
+        listed = ", ".join(escape(fact) for fact in facts if fact)
+        return f"<div><b>{listed}</b><p>{''.join(shown)}</p></div>"
 
     def _forms(self, *kinds: str) -> tuple[Evidence, ...]:
         return tuple(e for e in self.evidence if e.certain and e.kind in kinds)

@@ -246,7 +246,7 @@ class BatchStream:
                 raise Failure(": ".join(told) or "the row has no response")
             said = json.dumps(body, ensure_ascii=False)
             sent = options_of(request, self._endpoint, refused)
-            if status in (400, 422) and self._capabilities.drops(said, sent, self._endpoint):
+            if self._capabilities.drops(status, said, sent, self._endpoint):
                 return None
             raise read_failure(status, {}, said, self._endpoint)
         except (Failure, JapagenError) as failure:

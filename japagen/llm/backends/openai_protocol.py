@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from japagen.data.files import digest, encodable, parse_json
+from japagen.data.files import digest, parse_json
 from japagen.errors import JapagenError
-from japagen.llm.answers import read_label
+from japagen.llm.answers import one_line, read_label
 from japagen.llm.backend import Answer, Request, answer_format, prompt_texts
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ _MOST_TOKENS = 10**9  # that one reply can have cost, whatever the server says
 
 
 def _count(value: Any) -> int:
-    return min(int(value), _MOST_TOKENS) if isinstance(value, int | float) and value > 0 else 0
+    return int(min(value, _MOST_TOKENS)) if isinstance(value, int | float) and value > 0 else 0
 
 
 @dataclass(slots=True)
@@ -92,11 +92,14 @@ class ServerCapabilities:
             self.characters += _length(request)
             self.tokens += tokens
 
-    def drops(self, said: str, options: Mapping[str, Any], endpoint: Endpoint) -> bool:
+    def drops(self, status: int, said: str, options: Mapping[str, Any], endpoint: Endpoint) -> bool:
         """Whether a refusal is about one of the options sent; that is left out from now on."""
+        if status not in (400, 422, 500, 501):
+            return False
         # What went out with a format that has been refused since is not what was answered.
         answered = self.answered and "response_format" not in self.refused & options.keys()
-        name = refused_option(said, options, answered)
+        # Something else may be behind a 500: unless it names an option it is tried again.
+        name = refused_option(said, options, answered or status >= 500)
         if name is not None and name not in self.refused:
             self.refused.add(name)
             _log.warning("%s refuses '%s'; going on without it.", endpoint.url, name)
@@ -176,6 +179,11 @@ def answer_of(
         Failure: If there is no text in it.
     """
     seen.count(request, usage.add(reply))
+    # Gateways send 200 for whatever the provider said.
+    error = _error_of(reply)
+    status = 401 if _ABOUT_KEY.search(_said(reply)) else error.get("code")
+    if "choices" not in error and isinstance(status, int) and 400 <= status < 600:
+        raise read_failure(status, {}, reply, endpoint)
     text, finish = read_reply(reply, endpoint.api)
     scores = read_scores(reply, text, request, endpoint.api)
     return Answer(request.id, text, finish, usage.prompt, usage.completion, scores=scores)
@@ -223,9 +231,12 @@ def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
     message = choice.get("message") if api == "chat" else choice
     message = message if isinstance(message, dict) else {}
     text = _joined(message.get("content" if api == "chat" else "text"))
-    finish = choice.get("finish_reason")
-    if finish == "content_filter":
+    finish = str(choice.get("finish_reason") or "").lower()
+    if finish == "error" or choice.get("error"):
+        raise Failure(_said({"error": choice.get("error")}) or "the model failed", "again")
+    if finish.startswith(_FILTERED):
         raise Failure("refused by the content filter")
+    finish = "length" if finish in ("max_tokens", "model_length") else finish
     if isinstance(message.get("refusal"), str) and message["refusal"]:
         raise Failure(f"refused by the model: {message['refusal']}")
     if not text.strip():
@@ -234,7 +245,7 @@ def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
                 "the token limit came before any text (a model that thinks first needs a "
                 "larger generation.max_tokens)"
             )
-        for name in ("reasoning_content", "reasoning", "thinking"):
+        for name in ("reasoning_content", "reasoning", "reasoning_details", "thinking"):
             if message.get(name):
                 raise Failure(
                     f"the reply has no text, all of it went to {name}: turn thinking off "
@@ -242,6 +253,10 @@ def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
                 )
         raise Failure("the reply has no text", "again")
     return text, "length" if finish == "length" else "stop"
+
+
+# OpenAI's word, and Gemini's, which servers in front of it hand on.
+_FILTERED = ("content_filter", "safety", "prohibited_content", "blocklist", "recitation")
 
 
 def _joined(content: Any) -> str:
@@ -252,12 +267,13 @@ def _joined(content: Any) -> str:
     texts = [
         part.get("text") if isinstance(part, dict) else part
         for part in parts
-        if not isinstance(part, dict) or part.get("type", "text") in ("text", "output_text")
+        if not isinstance(part, dict)
+        or (part.get("type", "text") in ("text", "output_text") and not part.get("thought"))
     ]
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def read_failure(status: int, headers: Mapping[str, str], body: str, endpoint: Endpoint) -> Failure:
+def read_failure(status: int, headers: Mapping[str, str], body: Any, endpoint: Endpoint) -> Failure:
     """Says what an HTTP error means for the request.
 
     Raises:
@@ -275,7 +291,7 @@ def read_failure(status: int, headers: Mapping[str, str], body: str, endpoint: E
             f"{endpoint.url} refuses the key in {endpoint.key_variable} ({reason}).",
             "Check the key, and that its account may use the model.",
         )
-    if status == 404:
+    if status == 404 or (status in (400, 422) and _ABOUT_MODEL.search(said)):
         raise JapagenError(
             f"{endpoint.url} does not know the model '{endpoint.model}' or the {endpoint.api} "
             f"API ({reason}).",
@@ -297,6 +313,11 @@ _ABOUT_KEY = re.compile(
     r"|(?:invalid|incorrect|missing|wrong|expired|no)\W+api[ _-]?key|API_KEY_INVALID",
     re.IGNORECASE,
 )
+_ABOUT_MODEL = re.compile(
+    r"\bmodel\b(?:[^.;]|\.\b){0,80}?\bnot (?:exist|found)|not a valid model|"
+    r"\b(?:unknown|invalid|no such) model\b",
+    re.IGNORECASE,
+)
 _NO_SUCH_PATH = re.compile(
     r"unexpected endpoint|no such (?:route|path|endpoint)|(?:route|path|page|endpoint|url) not "
     r"found|(?:unknown|invalid) (?:route|path|url|endpoint)|cannot (?:post|get)\b|^not found",
@@ -315,6 +336,10 @@ _ABOUT_FORMAT = re.compile(
 )
 
 
+# Sent unasked, for the better: no value of theirs is the user's to correct.
+_OWN = ("top_k", "min_p", "seed")
+
+
 def refused_option(body: str, options: Mapping[str, Any], answered: bool) -> str | None:
     """Returns the option that a 400 or 422 is about, or None when it is about something else.
 
@@ -328,20 +353,21 @@ def refused_option(body: str, options: Mapping[str, Any], answered: bool) -> str
     """
     error, said = _error_of(body), _said(body)
     text = " ".join([str(error.get("code") or ""), str(error.get("param") or ""), said])
-    if _ABOUT_KEY.search(said):
+    if _ABOUT_KEY.search(said) or _ABOUT_MODEL.search(said):
         return None
     # They only help; so whatever it is that the server has against them, they are left out.
     if "logprobs" in options and "logprob" in text:
         return "logprobs"
     if "response_format" in options and _ABOUT_FORMAT.search(text):
         return "response_format"
-    if _NOT_TAKEN.search(text):
-        if error.get("param") in options:
-            return str(error["param"])
-        # The first one that is named: what comes behind may be the list of those that are taken.
-        named = {n: found.start() for n in options if (found := re.search(rf"\b{n}\b", said))}
-        if named:
-            return min(named, key=named.__getitem__)
+    taken_off = [name for name in options if name in _OWN or _NOT_TAKEN.search(text)]
+    if error.get("param") in taken_off:
+        return str(error["param"])
+    # The first one that is named: what comes behind may be the list of those that are taken.
+    places = {name: re.search(rf"\b{name}\b", said, re.ASCII) for name in taken_off}
+    named = {name: found.start() for name, found in places.items() if found}
+    if named:
+        return min(named, key=named.__getitem__)
     return "response_format" if "response_format" in options and not answered else None
 
 
@@ -389,13 +415,14 @@ def _error_of(body: Any) -> dict[str, Any]:
 _SAYING = [
     "message",
     "Message",
+    "error_message",
+    "error_msg",
+    "error_description",
+    "errorMessage",
     "error",
     "errors",
     "detail",
     "msg",
-    "error_message",
-    "error_description",
-    "errorMessage",
     "reason",
     "title",
     "description",
@@ -486,6 +513,8 @@ class Endpoint:
     ) -> None:
         url, _, query = (url or OPENAI_URL).partition("?")
         url, self.query = url.rstrip("/"), dict(parse_qsl(query))
+        # The address of a request, as documentation shows it.
+        url = url.removesuffix("/completions").removesuffix("/chat")
         if query and set(self.query) != {"api-version"}:
             url += f"?{query}"
         _check_url(url)
@@ -555,7 +584,7 @@ class Endpoint:
         for secret in (self.key, *self.headers.values()):
             if secret != _NO_KEY and len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "***")
-        text = " ".join(encodable(text).split())
+        text = one_line(text)
         return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 
 

@@ -229,7 +229,8 @@ class Session:
             reply = parse_json(body.decode("utf-8-sig"))
         except ValueError:
             if not body.lstrip().startswith(b"<"):
-                raise Failure("the reply is not JSON", "again") from None
+                said = body[:1000].decode(errors="replace")
+                raise Failure(f"the reply is not JSON: {said}", "again") from None
             raise Failure("the reply is a web page", "again", astray=True) from None
         return answer_of(reply, request, self._endpoint, self._capabilities, usage)
 
@@ -243,11 +244,12 @@ class Session:
         if isinstance(error, openai.APIStatusError):
             self._capabilities.heard = True
             status, said = error.status_code, error.response.text
-            refused = status in (400, 422)
-            if refused and self._capabilities.drops(said, options, self._endpoint):
+            if self._capabilities.drops(status, said, options, self._endpoint):
                 return Failure(f"HTTP {status}: {said}", "now")
-            if status == 405:  # of a website
-                raise self._endpoint.wrong(f"HTTP {status}")
+            # A redirect made a GET of the request; 405 is a website's.
+            moved = [f"HTTP {r.status_code}" for r in error.response.history if r.status_code < 307]
+            if moved or status == 405:
+                raise self._endpoint.wrong(", ".join([*moved, f"HTTP {status}"]))
             return read_failure(status, error.response.headers, said, self._endpoint)
         cause = error.__cause__ or error
         return Failure(f"{type(cause).__name__}: {cause}", "later", reached=reached)

@@ -74,7 +74,7 @@ def _generate_texts(run: RunContext) -> Generated:
     """
     task, info = run.task, run.client.info
     prompts = RequestPlanner(
-        task, run.gold, run.prompts, info, run.analyzer.tagger, run.data.corpus
+        task, run.gold, run.prompts, info, run.analyzer.tagger, run.data.corpus, run.data.seed
     )
     sizes = round_sizes(task)
     requests: list[Request] = []
@@ -111,7 +111,18 @@ def _generate_texts(run: RunContext) -> Generated:
         generator=info.name,
         space=task.label_space(),
     )
-    return Generated(dataset, passages_in(requests), named_in(requests), rounds)
+    return Generated(dataset, _not_to_copy(run, requests), named_in(requests), rounds)
+
+
+def _not_to_copy(run: RunContext, requests: Sequence[Request]) -> list[str]:
+    """Passages that prompts showed, and what they said of writers, which small models recite."""
+    passages, seed, table = passages_in(requests), run.task.generation.seed, run.data.seed
+    # A text about a row may well say what its columns do, such as the name of a product.
+    if seed is None or table is None or seed.role != "writer":
+        return passages
+    told = {id_ for request in requests for id_ in request.seed_rows}
+    values = {v for row in table.rows if row.id in told for v in row.values.values() if v}
+    return sorted({*passages, *values})
 
 
 def _written(
@@ -171,7 +182,7 @@ def _look_back(
         # Answers that come later change nothing: see above.
         uses={"asked": asked, "generator": run.client.info.name},
         requests=requests,
-        text_filter=TextFilter.of(run, passages_in(requests)),
+        text_filter=TextFilter.of(run, _not_to_copy(run, requests)),
         unlabelled=run.data.unlabelled,
         task=covers,
         before=before[-1]["distances"].get("words") if before else None,
@@ -291,7 +302,7 @@ def _generate_pairs(run: RunContext) -> Generated:
     """
     task, info = run.task, run.client.info
     firsts = plan(run, info)
-    passages = passages_in(firsts)
+    passages = _not_to_copy(run, firsts)
     asked = run.client.ask(firsts, "generate")
     asked.check(firsts)
     text_filter = TextFilter.of(run, passages)
@@ -360,6 +371,7 @@ def plan(context: TaskContext, info: GeneratorInfo) -> list[Request]:
         info,
         context.analyzer.tagger,
         context.data.corpus,
+        context.data.seed,
     )
 
 

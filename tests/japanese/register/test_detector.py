@@ -1,4 +1,6 @@
 import json
+import re
+from html import unescape
 
 import pytest
 from hypothesis import given, settings
@@ -47,6 +49,15 @@ def test_a_report_in_full() -> None:
 def test_style_and_channel_of_a_text(text: str, style: str, channel: str) -> None:
     report = analyze_register(text)
     assert (report.style, report.channel) == (style, channel)
+
+
+def test_what_notebooks_show_marks_the_forms_and_is_escaped() -> None:
+    shown = analyze_register("<b>先生</b>がお茶を召し上がりました。")._repr_html_()
+    assert "&lt;b&gt;先生&lt;/b&gt;が" in shown
+    assert ">召し上がり</mark><sub>sonkeigo</sub>" in shown
+    assert "teinei, sonkeigo+bikago" in shown
+    plain = re.sub("<sub>.*?</sub>|<p>|</p>|<mark.*?>|</mark>", "", shown.partition("</b><p>")[2])
+    assert unescape(plain).removesuffix("</div>") == "<b>先生</b>がお茶を召し上がりました。"
 
 
 def test_mixed_says_where() -> None:

@@ -229,7 +229,7 @@ def test_a_lasting_fault_ends_as_an_error_answer() -> None:
 
 def test_an_empty_reply_is_asked_for_three_times() -> None:
     reasons = {
-        "half JSON": "not JSON",
+        "half JSON": "not JSON: {",
         "no choices": "no choices",
         "null content": "no text",
         "error with 200": "upstream is busy",
@@ -721,6 +721,117 @@ def test_what_a_server_says_is_quoted_whatever_its_shape(body: Any, sentence: st
     assert answer.error == f"HTTP 400: {sentence}"
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "パラメータ「{}」はサポートされていません"),
+        (400, "不支持的参数:{}"),
+        (400, "parameter {} not implemented"),
+        (422, "`{}` cannot be set for this model"),
+        (400, "`temperature` and `{}` cannot both be specified"),
+        (400, "{} must be at most 0"),
+        (501, "{} is not supported"),
+        (500, "cannot handle '{}': unsupported"),
+    ],
+)
+def test_an_option_that_is_sent_unasked_is_left_out_whatever_a_server_has_against_it(
+    status: int, words: str
+) -> None:
+    def respond(call: Call) -> Reply:
+        named = next((name for name in ("top_k", "min_p", "seed") if name in call.body), None)
+        return error(status, words.format(named)) if named else echo(call)
+
+    with FaultServer(respond) as server:
+        (answer,) = ask(server)
+    assert answer.finish == "stop"
+    assert "temperature" in server.calls[-1].body
+    assert "response_format" in server.calls[-1].body
+    assert len(server.calls) == 4
+
+
+@pytest.mark.parametrize(
+    "message", ["Model Not Exist", "m is not a valid model ID", "The model `a-4.1` does not exist"]
+)
+def test_an_unknown_model_stops_everything_whatever_the_status(message: str) -> None:
+    with (
+        FaultServer(always(error(400, message))) as server,
+        pytest.raises(JapagenError, match=f"does not know the model 'm'.*{message}"),
+    ):
+        ask(server, 20)
+    assert len(server.calls) <= 4
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ({"message": "Incorrect API key provided"}, "refuses the key"),
+        ({"message": "no such user", "code": 401}, "refuses the key"),
+        ({"message": "Insufficient credits", "code": 402}, "nothing left to spend"),
+    ],
+)
+def test_what_cannot_work_may_come_with_200(found: Any, sentence: str) -> None:
+    for body in ({"error": found}, [{"error": found}]):
+        with (
+            FaultServer(always(Reply(body))) as server,
+            pytest.raises(JapagenError, match=sentence),
+        ):
+            ask(server, 20)
+        assert len(server.calls) <= 4
+
+
+def test_a_provider_that_fails_in_the_middle_has_not_answered() -> None:
+    broken = chat('{"text": "荷物', "error")
+    broken["choices"][0]["error"] = {"message": "upstream died", "code": 502}
+    with FaultServer(once(Reply(broken))) as server:
+        (answer,) = ask(server)
+    assert json.loads(answer.text) == {"text": "返事:依頼0"}
+    with FaultServer(always(Reply(broken))) as server:
+        (answer,) = ask(server)
+    assert "upstream died" in answer.error
+
+
+@pytest.mark.parametrize(
+    ("finish", "reason"),
+    [
+        ("MAX_TOKENS", "token limit"),
+        ("model_length", "token limit"),
+        ("SAFETY", "content filter"),
+        ("content_filter: PROHIBITED_CONTENT", "content filter"),
+    ],
+)
+def test_an_end_by_another_name_is_not_asked_for_again(finish: str, reason: str) -> None:
+    with FaultServer(always(Reply(chat("", finish)))) as server:
+        (answer,) = ask(server)
+    assert reason in answer.error
+    assert len(server.calls) == 1
+
+
+def test_a_redirect_that_loses_the_request_is_a_wrong_address() -> None:
+    def respond(call: Call) -> Reply:
+        if call.method == "POST" and call.path.startswith("/v1"):
+            return Reply(b"", 301, {"Location": "/v2/chat/completions"})
+        return echo(call) if call.method == "POST" else Reply(b"Not Found", 404)
+
+    with FaultServer(respond) as server, pytest.raises(JapagenError, match="HTTP 301, HTTP 404"):
+        ask(server, 8)
+    assert len(server.calls) <= 8
+
+
+@pytest.mark.parametrize("behind", ["/", "/chat/completions", "/chat/completions/"])
+def test_the_address_of_a_request_is_that_of_its_server(behind: str) -> None:
+    with FaultServer() as server:
+        generator = OpenAIGenerator("m", base_url=server.url + behind)
+        (answer,) = generator.stream([make(0)])
+    assert answer.finish == "stop"
+    assert server.calls[0].path == "/v1/chat/completions"
+
+
+def test_what_a_server_says_cannot_write_to_the_terminal() -> None:
+    with FaultServer(always(error(400, "no\x1b[31m way\x00"))) as server:
+        (answer,) = ask(server)
+    assert answer.error.startswith("HTTP 400: no[31m way")
+
+
 def test_options_that_are_refused_together_are_left_out_one_by_one() -> None:
     def respond(call: Call) -> Reply:
         bad = [name for name in ("top_k", "min_p", "seed") if name in call.body]
@@ -761,7 +872,9 @@ def test_a_wrong_key_may_come_as_any_refusal(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_message_in_parts_is_its_texts() -> None:
     parts = [
         {"type": "thinking", "thinking": [{"type": "text", "text": "考え"}]},
+        {"type": "text", "text": '{"text": "案"}', "thought": True},
         {"type": "text", "text": '{"text": '},
+        {"type": "reference", "reference_ids": [1]},
         {"type": "text", "text": '"荷物"}'},
     ]
     with FaultServer(always(Reply(chat(parts)))) as server:  # type: ignore[arg-type]
@@ -769,7 +882,7 @@ def test_a_message_in_parts_is_its_texts() -> None:
     assert answer.text == '{"text": "荷物"}'
 
 
-@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "reasoning_details"])
 def test_a_text_that_went_elsewhere_is_asked_for_once(name: str) -> None:
     with FaultServer(always(Reply(chat(None, **{name: '{"text": "荷物"}'})))) as server:
         (answer,) = ask(server)
@@ -797,7 +910,14 @@ def test_a_wrong_address_is_found_at_the_first_request(reply: Reply) -> None:
 
 @pytest.mark.parametrize(
     "usage",
-    [[1], 1.5, "x", {"prompt_tokens": 10**30, "completion_tokens": -3}, {"prompt_tokens": "9"}],
+    [
+        [1],
+        1.5,
+        "x",
+        {"prompt_tokens": 10**30, "completion_tokens": -3},
+        {"prompt_tokens": "9"},
+        {"prompt_tokens": float("inf"), "completion_tokens": float("nan")},
+    ],
 )
 def test_an_odd_count_of_tokens_costs_no_answer(usage: Any) -> None:
     body = {**chat('{"text": "荷物"}'), "usage": usage}
