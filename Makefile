@@ -40,7 +40,7 @@ fuzz: $(VENV)/.dev
 
 # The site, in docs/_build/html: whatever Sphinx warns of is an error, and nothing is fetched.
 docs: $(VENV)/.dev
-	$(BIN)/sphinx-build -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -E -d docs/_build/doctrees docs docs/_build/html
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
