@@ -41,6 +41,7 @@ fuzz: $(VENV)/.dev
 # The site, in docs/_build/html: whatever Sphinx warns of is an error, and nothing is fetched.
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -E -d docs/_build/doctrees docs docs/_build/html
+	! grep -rEl '(src=|<link[^>]* href=|url\()"?https?:' docs/_build/html --include='*.html' --include='*.css'
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
