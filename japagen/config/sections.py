@@ -606,6 +606,24 @@ class SeedSource(Section):
         return self
 
 
+class UntilKept(Section):
+    """Asking again until enough texts of each label are kept (docs/closed_loop.md).
+
+    Attributes:
+        kept: Texts of each label that filters and register control are to keep.
+        rounds: Most times that a label is asked for; no time for more than ``kept`` texts.
+        least_yield: A label of whose last texts a smaller share was kept is not asked for again.
+    """
+
+    kept: Texts
+    rounds: Annotated[int, Field(ge=1, le=20)] = 5
+    least_yield: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+def _kept_alone(value: Any) -> Any:
+    return {"kept": value} if isinstance(value, int | str) else value
+
+
 Attributes = dict[Item, tuple[Item, ...]]
 TEXTS_PER_REQUEST = 5
 """Of a chat model; one that continues documents writes one text per request."""
@@ -630,7 +648,9 @@ class Generation(Section):
     """How many texts to ask for, and how.
 
     Attributes:
-        per_label: Texts to ask for, per label.
+        per_label: Texts to ask for, per label; not read beside ``until``.
+        until: In place of asking once, ask again until so many texts of each label are kept: a
+            number, or ``kept`` beside ``rounds`` and ``least_yield``.
         texts_per_request: Texts that one request asks a chat model for, which are then told not to
             resemble each other; 5 if not set. A model that continues documents writes one text a
             request. So do pairs, and templates of your own that do not use ``number``.
@@ -670,6 +690,7 @@ class Generation(Section):
     """
 
     per_label: Texts = 150
+    until: Annotated[UntilKept, BeforeValidator(_kept_alone)] | None = None
     texts_per_request: Annotated[int, Field(ge=1, le=20)] | None = None
     strategy: Literal["auto", "few_shot", "zero_shot", "gradient_matching"] = "auto"
     diversity: Diversity = "medium"
@@ -702,6 +723,20 @@ class Generation(Section):
         if isinstance(self.attributes, str):
             return []
         return [name for name, values in self.attributes.items() if isinstance(values, dict)]
+
+    @model_validator(mode="after")
+    def _one_loop(self) -> Generation:
+        if self.until and self.rounds > 1:
+            raise ValueError(
+                f"until: expected one kind of rounds, found rounds: {self.rounds} besides; "
+                "leave one of the two out"
+            )
+        return self
+
+    @property
+    def first_texts(self) -> int:
+        """Texts per label that are asked for whatever becomes of them."""
+        return self.until.kept if self.until else self.per_label
 
     @model_validator(mode="after")
     def _grids_are_grids(self) -> Generation:

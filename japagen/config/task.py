@@ -184,6 +184,7 @@ class Task(Section):
             )
         given = [name for name in _BY_CLASS if getattr(self, name)]
         given += ["generation.rounds"] if self.generation.rounds > 1 else []
+        given += ["generation.until"] if self.generation.until else []
         if given:
             raise ValueError(
                 f"{', '.join(given)}: only where every text is alone and has one of the labels; "
