@@ -323,7 +323,7 @@ class Task(Section):
         """
         path = Path(path)
         raw = read_mapping(path)
-        from_directory(raw, path.parent)
+        from_directory(raw, path.parent, recorded=recorded)
         for key, value in (overrides or {}).items():
             set_key(raw, key, value)
         for setting in REMOVED if recorded else ():

@@ -507,11 +507,12 @@ class _Until:
 
     def note(self, wanted: int) -> str:
         """The range in a sentence."""
-        few, many = self.texts
+        shares = "–".join(f"{100 * share:.0f}" for share in self.texts)
         source = "measured on earlier answers" if self.measured else "assumed, nothing is known yet"
         return (
-            f"Until {wanted} texts of each label are kept: {self.low:,} to {self.high:,} requests "
-            f"if {few:.0%} to {many:.0%} of the texts are kept ({source}), {self.most:,} at most."
+            f"Until {wanted} texts of each label are kept: "
+            f"{'–'.join((f'{self.low:,}', f'{self.high:,}'))} requests if {shares}% of the texts "
+            f"are kept ({source}), {self.most:,} at most."
         )
 
 

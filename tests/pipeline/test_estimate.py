@@ -336,8 +336,8 @@ def test_a_plan_until_enough_are_kept_is_a_range(raw_task: dict[str, Any], tmp_p
     assert found["until"] == {"requests": [60, 120], "kept": [0.5, 1.0]}
     assert (step["requests"], step["expected_requests"], step["answered"]) == (300, 90, 0)
     assert found["notes"][0] == (
-        "Until 30 texts of each label are kept: 60 to 120 requests if 50% to 100% of the texts are "
-        "kept (assumed, nothing is known yet), 300 at most."
+        "Until 30 texts of each label are kept: 60–120 requests if 50–100% of the texts are kept "
+        "(assumed, nothing is known yet), 300 at most."
     )
     assert later["steps"][0]["answered"] >= 60
     assert later["until"] != found["until"]
