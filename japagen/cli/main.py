@@ -20,7 +20,7 @@ from typer import rich_utils
 import japagen
 from japagen.cli import terminal
 from japagen.cli.terminal import app
-from japagen.config.sections import ALLOWED_VARIABLES, TRUST_VARIABLE
+from japagen.config.sections import ALLOWED_VARIABLES, CODE_VARIABLE, TRUST_VARIABLE
 from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 
@@ -122,12 +122,18 @@ def _options(
         bool,
         typer.Option("--trust-remote-code", help="Let the task run code that an encoder brings."),
     ] = False,
+    allow_code: Annotated[
+        bool,
+        typer.Option("--allow-code", help="Let the task run Python functions that lie beside it."),
+    ] = False,
 ) -> None:
     # A task file may come from anywhere; what the user says here it cannot say for itself.
     if allow_env:
         os.environ[ALLOWED_VARIABLES] = ",".join(allow_env)
     if trust_remote_code:
         os.environ[TRUST_VARIABLE] = "1"
+    if allow_code:
+        os.environ[CODE_VARIABLE] = "1"
 
 
 class _FoldingTable(Table):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -297,6 +298,61 @@ def _plugged_in(filters: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
     return found
 
 
+CODE_VARIABLE = "JAPAGEN_ALLOW_CODE"
+"""The environment variable that, set to 1, lets a task run functions that lie beside it."""
+
+
+class Validator(Section):
+    """One validator of the user, a function or a service (docs/curation.md).
+
+    Attributes:
+        function: ``MODULE:FUNCTION`` of a Python file in the task file's folder. It takes
+            ``--allow-code`` on the command line, too: a task file may come from anywhere.
+        url: In place of it, an address that texts are posted to.
+        timeout: Seconds that it may take for a batch.
+        batch: Texts that it is given at a time.
+        folder: Where the module lies; filled in.
+        version: Hash of the module; filled in.
+    """
+
+    function: Annotated[str, Field(pattern=r"^[^\W\d]\w*:[^\W\d]\w*$")] | None = None
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    timeout: Annotated[float, Field(gt=0)] = 60
+    batch: Count = 64
+    folder: str = ""
+    version: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_version(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not isinstance(raw.get("function"), str):
+            return raw
+        path = Path(str(raw.get("folder", ""))) / f"{raw['function'].partition(':')[0]}.py"
+        # A run's record can be read without the code.
+        found = sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+        return {**raw, "version": found}
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Validator:
+        if (self.function is None) == (self.url is None):
+            raise ValueError("expected either function or url")
+        return self
+
+    @property
+    def home(self) -> str:
+        """Where it is: a file and its function, or an address."""
+        if self.function is None:
+            return str(self.url)
+        module, _, function = self.function.partition(":")
+        return f"{Path(self.folder) / module}.py:{function}"
+
+
+def _not_filters(validators: dict[str, Validator]) -> dict[str, Validator]:
+    if taken := next((name for name in validators if name in FILTERS), None):
+        raise ValueError(f"'{taken}' is the name of a filter; give the validator another")
+    return validators
+
+
 class Curation(Section):
     """Thresholds of the filters, and what to do with texts off register or with doubtful labels.
 
@@ -331,6 +387,7 @@ class Curation(Section):
         naturalness: Signs of unnatural writing that a text may have.
         filters: Filters of plug-ins to apply, by name, each with its parameters, as in
             ``{shouting: {most: 2}}`` (docs/extending.md). The plug-in's version is filled in.
+        validators: Functions or services of your own that judge what the filters leave, by name.
     """
 
     min_characters: Count = 6
@@ -352,6 +409,7 @@ class Curation(Section):
     personal_data: Literal["flag", "mask", "reject", "ignore"] = "flag"
     naturalness: Naturalness = Naturalness()
     filters: Annotated[dict[str, dict[str, Any]], AfterValidator(_plugged_in)] = {}
+    validators: Annotated[dict[str, Validator], AfterValidator(_not_filters)] = {}
 
 
 class JapaneseSettings(Section):
@@ -616,6 +674,24 @@ class SeedSource(Section):
         return self
 
 
+class UntilKept(Section):
+    """Asking again until enough texts of each label are kept (docs/closed_loop.md).
+
+    Attributes:
+        kept: Texts of each label that filters and register control are to keep.
+        rounds: Most times that a label is asked for; no time for more than ``kept`` texts.
+        least_yield: A label of whose last texts a smaller share was kept is not asked for again.
+    """
+
+    kept: Texts
+    rounds: Annotated[int, Field(ge=1, le=20)] = 5
+    least_yield: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+def _kept_alone(value: Any) -> Any:
+    return {"kept": value} if isinstance(value, int | str) else value
+
+
 Attributes = dict[Item, tuple[Item, ...]]
 TEXTS_PER_REQUEST = 5
 """Of a chat model; one that continues documents writes one text per request."""
@@ -640,7 +716,9 @@ class Generation(Section):
     """How many texts to ask for, and how.
 
     Attributes:
-        per_label: Texts to ask for, per label.
+        per_label: Texts to ask for, per label; not read beside ``until``.
+        until: In place of asking once, ask again until so many texts of each label are kept: a
+            number, or ``kept`` beside ``rounds`` and ``least_yield``.
         texts_per_request: Texts that one request asks a chat model for, which are then told not to
             resemble each other; 5 if not set. A model that continues documents writes one text a
             request. So do pairs, and templates of your own that do not use ``number``.
@@ -680,6 +758,7 @@ class Generation(Section):
     """
 
     per_label: Texts = 150
+    until: Annotated[UntilKept, BeforeValidator(_kept_alone)] | None = None
     texts_per_request: Annotated[int, Field(ge=1, le=20)] | None = None
     strategy: Literal["auto", "few_shot", "zero_shot", "gradient_matching"] = "auto"
     diversity: Diversity = "medium"
@@ -712,6 +791,20 @@ class Generation(Section):
         if isinstance(self.attributes, str):
             return []
         return [name for name, values in self.attributes.items() if isinstance(values, dict)]
+
+    @model_validator(mode="after")
+    def _one_loop(self) -> Generation:
+        if self.until and self.rounds > 1:
+            raise ValueError(
+                f"until: expected one kind of rounds, found rounds: {self.rounds} besides; "
+                "leave one of the two out"
+            )
+        return self
+
+    @property
+    def first_texts(self) -> int:
+        """Texts per label that are asked for whatever becomes of them."""
+        return self.until.kept if self.until else self.per_label
 
     @model_validator(mode="after")
     def _grids_are_grids(self) -> Generation:

@@ -185,6 +185,7 @@ class Task(Section):
             )
         given = [name for name in _BY_CLASS if getattr(self, name)]
         given += ["generation.rounds"] if self.generation.rounds > 1 else []
+        given += ["generation.until"] if self.generation.until else []
         if given:
             raise ValueError(
                 f"{', '.join(given)}: only where every text is alone and has one of the labels; "
@@ -323,7 +324,7 @@ class Task(Section):
         """
         path = Path(path)
         raw = read_mapping(path)
-        from_directory(raw, path.parent)
+        from_directory(raw, path.parent, recorded=recorded)
         for key, value in (overrides or {}).items():
             set_key(raw, key, value)
         for setting in REMOVED if recorded else ():

@@ -79,8 +79,14 @@ _KEYS = (
 )
 
 
-def from_directory(raw: dict[str, Any], directory: Path) -> None:
-    """Takes a task's paths from its directory; a source may be its path alone."""
+def from_directory(raw: dict[str, Any], directory: Path, *, recorded: bool = False) -> None:
+    """Takes a task's paths from its directory; a source may be its path alone.
+
+    Functions are looked for there alone, wherever the file says.
+    """
+    for validator in _section(raw, ["curation", "validators"]).values():
+        if isinstance(validator, dict) and "function" in validator and not recorded:
+            validator["folder"] = str(directory.absolute())
     for *parents, last in _SOURCES:
         section = _section(raw, parents)
         if isinstance(section.get(last), str):

@@ -14,6 +14,7 @@ from typing import Any
 
 from japagen.config.sections import Curation
 from japagen.curation.near_duplicates import reject_near_duplicates
+from japagen.curation.validators import validate
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.registry import FILTERS, Entry
 from japagen.japanese.morphology import Tagger
@@ -43,8 +44,9 @@ def curate(
 ) -> Dataset:
     """Rejects what should not be trained on; nothing is dropped.
 
-    Filters run in the order of `FILTERS`, the cheap ones first, then those of plug-ins; the first
-    that objects is recorded. Rows that arrive rejected stay as they are.
+    Filters run in the order of `FILTERS`, the cheap ones first, then those of plug-ins, and at last
+    the user's validators; the first that objects is recorded. Rows that arrive rejected stay as
+    they are.
 
     Args:
         dataset: Synthetic examples.
@@ -59,7 +61,7 @@ def curate(
         The same rows in the same order, with ``rejected`` filled in.
 
     Raises:
-        JapagenError: If a plug-in fails.
+        JapagenError: If a plug-in or a validator fails.
     """
     available = {
         **dict(settings),
@@ -80,7 +82,8 @@ def curate(
             rejection = _duplicate(example, seen)
         rejections.append(rejection)
     filtered = dataset.with_rejections(rejections)
-    return reject_near_duplicates(filtered, settings.max_similarity, gold, first)
+    filtered = reject_near_duplicates(filtered, settings.max_similarity, gold, first)
+    return validate(filtered, settings.validators, first)
 
 
 def _plugged_in(entry: Entry, available: Mapping[str, Any]) -> Filter:

@@ -315,6 +315,26 @@ class LoopSummary(_Part):
     rounds: list[RoundSummary]
 
 
+UntilReason = Literal["enough", "rounds", "yield", "budget", "unanswered"]
+"""Why a label was not asked for again; `until.CODE` of the report's strings says it."""
+
+
+class LabelUntil(_Part):
+    """The texts of one label that were asked for and kept, and why no more were asked for."""
+
+    asked: int
+    kept: int
+    reason: UntilReason
+
+
+class UntilSummary(_Part):
+    """What came of asking until ``wanted`` texts of each label were kept, over so many rounds."""
+
+    wanted: int
+    rounds: int
+    labels: dict[str, LabelUntil]
+
+
 @dataclass(frozen=True, slots=True)
 class Covered:
     """How often a label's texts do what the user wants of them.
@@ -829,6 +849,7 @@ class RunSummary(_Part):
     registers: RegisterSummary | None = None
     audit: AuditSummary | None = None
     rounds: LoopSummary | None = None
+    until: UntilSummary | None = None
     coverage: dict[str, LabelCoverage] | None = None
     alignment: AlignmentSummary | None = None
     diversity: Diversity | None = None

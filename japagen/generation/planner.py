@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
+from math import ceil
 from typing import Any, TypeVar
 
-from japagen.config.sections import KINDS, TEXTS_PER_REQUEST, Knowledge
+from japagen.config.sections import KINDS, TEXTS_PER_REQUEST, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Label, Rejection
 from japagen.data.seed_table import SeedRow, SeedTable
+from japagen.data.summary import UntilReason
 from japagen.errors import JapagenError
 from japagen.generation.shots import ShotSets
 from japagen.generation.topics import LENGTH, Phrasing, Settings, default_grid, drawn_settings
@@ -57,7 +59,8 @@ def apportion(shares: Mapping[_Name, float], total: int) -> dict[_Name, int]:
 
 def round_sizes(task: Task) -> list[int]:
     """Texts to ask for per label in each round, the larger rounds first; empty ones left out."""
-    sizes = apportion(dict.fromkeys(range(task.generation.rounds), 1.0), task.generation.per_label)
+    rounds = dict.fromkeys(range(task.generation.rounds), 1.0)
+    sizes = apportion(rounds, task.generation.first_texts)
     return [size for size in sizes.values() if size]
 
 
@@ -93,6 +96,54 @@ def plan_requests(
         wanted = {label: first_wants(task, label, size) for label in task.labels}
         requests += planner.round(number, size, registers, wanted)
     return requests
+
+
+# A yield is found on this many texts or more, where a label has them: one bad text of three left
+# over is chance.
+_LEAST_ANSWERED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What has become of the texts of one label, over all rounds so far.
+
+    Attributes:
+        asked: Texts that were asked for; those that lists came without do not count.
+        answered: Texts among them that came.
+        kept: Texts that curation keeps of them.
+    """
+
+    asked: int = 0
+    answered: int = 0
+    kept: int = 0
+
+
+def to_ask(until: UntilKept, tallies: Sequence[Tally]) -> tuple[int, UntilReason | None]:
+    """How many texts of a label to ask for next, and why none where that is 0.
+
+    As many as are short by the yield of the texts before, but never more than at first.
+
+    Args:
+        until: How many are wanted, and when to stop.
+        tallies: After each round in which the label was asked for.
+    """
+    short = until.kept - tallies[-1].kept
+    if short <= 0:
+        return 0, "enough"
+    before = [Tally(), *tallies[:-1]]
+    if tallies[-1].answered == before[-1].answered:
+        return 0, "unanswered"
+    # The latest texts alone, since a label that runs out of texts repeats itself.
+    since = next(
+        (b for b in reversed(before) if tallies[-1].answered - b.answered >= _LEAST_ANSWERED),
+        before[0],
+    )
+    share = (tallies[-1].kept - since.kept) / (tallies[-1].answered - since.answered)
+    if share < until.least_yield:
+        return 0, "yield"
+    if len(tallies) == until.rounds:
+        return 0, "rounds"
+    return min(until.kept, ceil(short / share)), None
 
 
 def first_wants(task: Task, label: str, size: int) -> dict[Knowledge, float]:
@@ -168,8 +219,19 @@ class RequestPlanner:
             wanted: Label to topic to the number of texts that should name it; scaled down where
                 that is too many. The rest name an item of the task's knowledge, or nothing.
         """
+        sizes = apportion(self._asked, size * len(self._task.labels))
+        return self.uneven_round(number, sizes, registers, wanted)
+
+    def uneven_round(
+        self,
+        number: int,
+        sizes: Mapping[str, int],
+        registers: Mapping[str, Mapping[str, float]],
+        wanted: Mapping[str, Mapping[Knowledge, float]],
+    ) -> list[Request]:
+        """The same with as many texts of each label as ``sizes`` says."""
         groups: list[tuple[int, list[Request]]] = []
-        for label, texts in apportion(self._asked, size * len(self._task.labels)).items():
+        for label, texts in sizes.items():
             counts = apportion(registers[label], texts)
             items = assign_topics(wanted.get(label, {}), texts, self._phrasing.items(label, number))
             cells = fitted(spread(items, counts), self._phrasing.fits)

@@ -34,6 +34,8 @@ from japagen.llm.budget import BudgetTracker, yen
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
 
+_BEYOND_BUDGET = "not sent: generation.budget is used up"
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -51,6 +53,11 @@ class Asked:
     failures: Mapping[str, str]
     sent: int
     unusable: Mapping[str, int]
+
+    @property
+    def beyond_budget(self) -> bool:
+        """Whether the budget did not hold some of them."""
+        return _BEYOND_BUDGET in self.failures.values()
 
     def check(self, requests: Sequence[Request]) -> None:
         """Raises JapagenError if there is nothing to go on with.
@@ -208,7 +215,7 @@ class LLMClient:
                 f"{len(unsent)} of {len(ids)} requests were not sent: generation.budget does not "
                 "hold what they may cost. Raise it and run the same command again."
             )
-        beyond = dict.fromkeys(unsent, "not sent: generation.budget is used up")
+        beyond = dict.fromkeys(unsent, _BEYOND_BUDGET)
         return Asked(answers, {**failures, **beyond}, sent, unusable)
 
     def cost(self) -> tuple[Mapping[str, float], float]:

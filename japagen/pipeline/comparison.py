@@ -173,7 +173,7 @@ def _changes(
 def _why(name: str, settings: Mapping[str, Any], reworded: bool) -> str:
     """The settings that the filter reads and that differ, or what else it may be."""
     own = FILTERS.own.get(name)
-    read = own.keys if own else (f"curation.filters.{name}",)
+    read = own.keys if own else (f"curation.filters.{name}", f"curation.validators.{name}")
     changed = [
         f"{key}: {before} → {after}"
         for key, (before, after) in settings.items()

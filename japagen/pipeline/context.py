@@ -15,6 +15,7 @@ from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.config.yaml_file import read_honorifics
+from japagen.curation.validators import check_validators
 from japagen.data.dataset import Dataset
 from japagen.errors import JapagenError
 from japagen.japanese.register.detector import RegisterAnalyzer
@@ -54,8 +55,9 @@ class TaskContext:
         """Opens the dictionary, the list of honorifics and the templates that a task names.
 
         Raises:
-            JapagenError: If one of them cannot be read.
+            JapagenError: If one of them cannot be read, or a validator cannot run.
         """
+        check_validators(task.curation.validators)
         honorifics = task.japanese.honorifics
         if isinstance(honorifics, Path):
             honorifics = read_honorifics(honorifics)

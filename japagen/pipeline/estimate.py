@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, Literal
 
-from japagen.config.sections import STRATEGY, GeneratorSettings, Knowledge
+from japagen.config.sections import STRATEGY, GeneratorSettings, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData, load_data, load_sources
 from japagen.curation import llm_judge
@@ -61,10 +62,12 @@ class ExpectedYield:
     Attributes:
         kept: Share that curation and register control keep, rewritten or not.
         rewrites: Requests to a model to rewrite one, for each text.
+        texts: How many they were found on.
     """
 
     kept: float
     rewrites: float
+    texts: int
 
 
 def expected_yield(
@@ -94,7 +97,7 @@ def expected_yield(
     )
     kept = text_filter(find_registers(rows, analyzer))
     if settings.register_miss == "ignore":
-        return ExpectedYield(len(kept.kept) / len(rows), 0.0)
+        return ExpectedYield(len(kept.kept) / len(rows), 0.0, len(rows))
     to_model: list[str] = []
 
     def refuse(wanted: Wanted) -> list[Rewritten]:
@@ -107,7 +110,7 @@ def expected_yield(
     # Those that a model would be asked for may come out well.
     number = len(held.kept) + (len(children) if children is not None else 0) + len(to_model)
     rewrites = len(to_model) * settings.rewrite_attempts
-    return ExpectedYield(min(1.0, number / len(rows)), rewrites / len(rows))
+    return ExpectedYield(min(1.0, number / len(rows)), rewrites / len(rows), len(rows))
 
 
 def stand_ins(gold: Dataset, number: int) -> Dataset:
@@ -295,12 +298,13 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         is not known) and ``max_yen`` (None without a price). The same names
         outside ``steps`` are sums, of what is known; ``unknown`` names the steps that are not.
         Of generation: ``texts`` (how many are asked for), ``rounds`` (requests of each), ``cells``
-        (label, register, requests, texts), ``knowledge`` (label, kind, item, and as ``requests``
-        the texts that are to name it) and ``shared_prompt_tokens`` (every distinct prompt counted
-        once). And ``measured_on`` (ledger or sample), ``batch`` (the share of the price that the
-        batch API takes, or None), ``budget``, ``notes`` (sentences on what this generator will not
-        be asked, or may be asked besides), ``seed_rows`` (of the seed table: file, order, rows,
-        and how many are used; None without one) and ``masked``.
+        (label, register, requests, texts), ``until`` (``requests`` and ``kept``, the share of texts
+        that is, from to; None where texts are asked for once), ``knowledge`` (label, kind, item,
+        and as ``requests`` the texts that are to name it) and ``shared_prompt_tokens`` (every
+        distinct prompt counted once). And ``measured_on`` (ledger or sample), ``batch`` (the share
+        of the price that the batch API takes, or None), ``budget``, ``notes`` (sentences on what
+        this generator will not be asked, or may be asked besides), ``seed_rows`` (of the seed
+        table: file, order, rows, and how many are used; None without one) and ``masked``.
         ``sources`` are the files that texts are read from (name, file, texts), which cost
         nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
         What later rounds name because the earlier ones lack it is not known before they are
@@ -329,7 +333,9 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         waiting = [r for r in requests if r.id not in past.answers]
         rate = past.rate or measured(waiting, generator, sample)
         yields = expected_yield(context, requests, past.answers) if past.answers else None
-        known = _Forecast(context, generator, rate, past, yields, refiner, alone)
+        wanted = task.generation.until
+        until = _Until.of(wanted, requests, yields) if wanted else None
+        known = _Forecast(context, generator, rate, past, yields, refiner, alone, until)
         steps = [
             known.generation(requests, waiting, tokens),
             *known.rewriting(requests),
@@ -355,6 +361,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             for (label, preset), n in cells.items()
         ],
         "texts": texts.total(),
+        "until": until and {"requests": [until.low, until.high], "kept": list(until.texts)},
         "rounds": [n for _, n in sorted(Counter(r.round for r in requests).items())],
         "knowledge": [
             {"label": label, "kind": known.kind, "item": known.item, "requests": n}
@@ -365,6 +372,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
         "notes": [
+            *([until.note(task.generation.first_texts)] if until else []),
             *notes_on(task, generator.info, refiner.info if refiner else None),
             *_labeler_notes(task, context.data),
             *_seed_notes(seeds),
@@ -385,7 +393,7 @@ _NOTHING: dict[str, Any] = {
     **dict.fromkeys(("max_tokens_left", "completion_tokens", "shared_prompt_tokens", "masked"), 0),
     **dict.fromkeys(("seconds", "yen", "max_yen"), 0.0),
     **{name: [] for name in ("unknown", "cells", "rounds", "knowledge")},
-    **dict.fromkeys(("measured_on", "batch", "seed_rows"), None),
+    **dict.fromkeys(("measured_on", "batch", "seed_rows", "until"), None),
     "budget": {},
 }
 
@@ -448,9 +456,64 @@ def _recorded(
         # The same template labels test texts; those are counted by themselves.
         counts["zero_shot"] = len(ledger.answers(r.id for r in alone))
         counts["judge"] -= counts["zero_shot"]
+        counts["generate"] = sum(map(ledger.answered, {r.template.split(".")[0] for r in requests}))
         judging = ledger.wall_seconds("trust") + ledger.wall_seconds("pseudo")
         judged = judging / counts["judge"] if counts["judge"] else None
     return _Past(answers, found and Rate(*found, "ledger"), counts, judged)
+
+
+# Shares of texts that are kept, where none have been seen: docs/closed_loop.md has what was
+# measured, which lies in the upper part.
+_ASSUMED_YIELD = (0.5, 1.0)
+# A measured yield is known to two standard errors.
+_YIELD_ERRORS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Until:
+    """How many requests it may take until enough texts are kept.
+
+    Attributes:
+        low: If as many texts are kept as can be expected.
+        high: If as few are.
+        most: If every label is asked for in full in every round.
+        texts: What is kept, low and high, as a share.
+        measured: Whether that was seen in earlier answers.
+    """
+
+    low: int
+    high: int
+    most: int
+    texts: tuple[float, float]
+    measured: bool
+
+    @classmethod
+    def of(
+        cls, until: UntilKept, requests: Sequence[Request], yields: ExpectedYield | None
+    ) -> _Until:
+        """By the yield that was seen on texts of the first round, or an assumed one."""
+        few, many = _ASSUMED_YIELD
+        if yields is not None:
+            error = _YIELD_ERRORS * sqrt(yields.kept * (1 - yields.kept) / yields.texts)
+            few, many = yields.kept - error, min(1.0, yields.kept + error)
+        few, most = max(few, until.least_yield), len(requests) * until.rounds
+        low, high = (min(most, ceil(len(requests) / share)) for share in (max(many, few), few))
+        return cls(low, high, most, (few, max(many, few)), yields is not None)
+
+    @property
+    def expected(self) -> int:
+        """Between the two."""
+        return round((self.low + self.high) / 2)
+
+    def note(self, wanted: int) -> str:
+        """The range in a sentence."""
+        shares = "–".join(f"{100 * share:.0f}" for share in self.texts)
+        source = "measured on earlier answers" if self.measured else "assumed, nothing is known yet"
+        return (
+            f"Until {wanted} texts of each label are kept: "
+            f"{'–'.join((f'{self.low:,}', f'{self.high:,}'))} requests if {shares}% of the texts "
+            f"are kept ({source}), {self.most:,} at most."
+        )
 
 
 @dataclass(frozen=True)
@@ -464,6 +527,7 @@ class _Forecast:
     yields: ExpectedYield | None
     refiner: Generator | None
     alone: Sequence[Request]
+    until: _Until | None = None
 
     @property
     def task(self) -> Task:
@@ -496,13 +560,22 @@ class _Forecast:
         """The texts themselves; ``waiting`` are the requests without an answer."""
         number = max(1, len(requests))
         texts = sum(r.texts for r in requests) / number
+        most, expected, answered = len(requests), len(requests), len(requests) - len(waiting)
+        read = sum(tokens[prompt_text(r)] for r in requests)
+        unread = sum(tokens[prompt_text(r)] for r in waiting)
+        if self.until:
+            most = self.until.most
+            answered = min(most, max(answered, self.past.counts.get("generate", 0)))
+            expected = max(self.until.expected, answered)
+            unread = round(read / number * (most - answered))
+            read = round(read / number * most)
         return StepCost(
             "generate",
-            requests=len(requests),
-            expected=len(requests),
-            answered=len(requests) - len(waiting),
-            prompt_tokens=sum(tokens[prompt_text(r)] for r in requests),
-            waiting_tokens=sum(tokens[prompt_text(r)] for r in waiting),
+            requests=most,
+            expected=expected,
+            answered=answered,
+            prompt_tokens=read,
+            waiting_tokens=unread,
             max_tokens=sum(r.sampling.max_tokens for r in requests) / number,
             completion=None if self.text_tokens is None else texts * self.text_tokens,
             seconds=None if self.text_seconds is None else texts * self.text_seconds,
@@ -520,7 +593,10 @@ class _Forecast:
         rewrites = curation.register_miss != "ignore" and "rewrite" in curation.register_miss
         if self.task.pair or not rewrites or not curation.rewrite_attempts:
             return []
-        texts = sum(r.texts for r in requests)
+        texts = expected_texts = sum(r.texts for r in requests)
+        if self.until:
+            texts = round(texts * self.until.most / len(requests))
+            expected_texts = round(expected_texts * self.until.expected / len(requests))
         asked: list[Request] = []
 
         def send(sent: Sequence[Request]) -> Mapping[str, Answer]:
@@ -540,7 +616,7 @@ class _Forecast:
         answered = self.past.counts.get("rewrite", 0)
         expected = None
         if self.yields is not None:
-            expected = max(round(self.yields.rewrites * texts), answered)
+            expected = max(round(self.yields.rewrites * expected_texts), answered)
         counts = (texts * curation.rewrite_attempts, expected, answered)
         return [self._step("rewrite", counts, asked, self.text_tokens)]
 

@@ -155,7 +155,7 @@ def _write(
     if own := run.task.generator_source:
         made = generate.generate(run)
         written[own], passages = made.dataset, made.passages
-        parts.rounds, parts.named = list(made.rounds), made.named
+        parts.rounds, parts.named, parts.until = list(made.rounds), made.named, made.until
         parts.generator = run.client.info
     ordered = {source.name: written[source.name] for source in run.task.sources}
     # Joining takes no time, and the texts themselves have been told of.

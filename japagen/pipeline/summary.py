@@ -30,6 +30,7 @@ from japagen.data.summary import (
     RunCosts,
     RunSummary,
     SourceValue,
+    UntilSummary,
     Worth,
 )
 from japagen.japanese.overlap import OverlapIndex
@@ -69,6 +70,7 @@ class Parts:
         encoder: Identity of the encoder.
         audit: Personal data, memory of gold and skews in the accepted texts.
         rounds: What was found after each round of the closed loop; empty with one round.
+        until: What came of asking until enough texts were kept; None where that was not asked.
         named: Id of a text that was asked for to what it was to name.
         coverage: Label to what its texts cover of what the task wants; None without wants.
         latency: Seconds that the classifier takes for one text.
@@ -95,6 +97,7 @@ class Parts:
     encoder: str | None = None
     audit: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
+    until: UntilSummary | None = None
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
     coverage: Mapping[str, LabelCoverage] | None = None
     latency: float | None = None
@@ -138,6 +141,7 @@ def collect(
             "registers": _registers(parts, dataset),
             "audit": parts.audit,
             "rounds": _rounds(parts),
+            "until": parts.until,
             "coverage": parts.coverage,
             "alignment": parts.alignment,
             "diversity": parts.diversity,

@@ -20,7 +20,7 @@ from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import localized
 from japagen.japanese.registers import OTHER, PRESETS
-from japagen.reporting.sections_overview import SIDES, STEPS
+from japagen.reporting.sections_overview import SIDES, STEPS, until_rows
 from japagen.reporting.sections_training import lines, own_models
 from japagen.reporting.text import Words
 
@@ -73,6 +73,7 @@ def dataset_card(summary: RunSummary, dataset: Dataset) -> str:
                 for label, row in summary.per_label.items()
             ],
         ),
+        *_until(summary),
         "## Registers",
         _registers(summary.registers) if summary.registers else _NOT_MEASURED,
         "## Rejected texts",
@@ -129,6 +130,19 @@ def _making(summary: RunSummary, dataset: Dataset) -> str:
             *_sources(summary),
         ]
     )
+
+
+def _until(summary: RunSummary) -> list[str]:
+    """How each label came by its texts, where they were asked for until enough were kept."""
+    found = summary.until
+    if found is None:
+        return []
+    rows = until_rows(found, _WORDS)
+    return [
+        f"Each label was asked for until filters and register control kept {found.wanted:,} texts "
+        "of it; the label check came afterwards.",
+        table(("label", "asked for", "kept then", "why no more were asked for"), rows),
+    ]
 
 
 def _seed(summary: RunSummary) -> list[str]:

@@ -18,6 +18,7 @@ from japagen.data.summary import (
     SourceValue,
     StepCounts,
     TaskSummary,
+    UntilSummary,
 )
 from japagen.i18n import localized
 from japagen.japanese.registers import OTHER, PRESETS, Register
@@ -282,9 +283,9 @@ _MISSING_SHOWN = 20
 
 
 def loop(summary: RunSummary, words: Words) -> View | None:
-    """Rounds, what was missing after each, concepts and cases; None without any."""
-    found, coverage = summary.rounds, summary.coverage or {}
-    if not found and not coverage:
+    """Rounds, what was missing or came of each label, concepts and cases; None without any."""
+    found, coverage, until = summary.rounds, summary.coverage or {}, summary.until
+    if not found and not coverage and not until:
         return None
     rounds = found.rounds if found else []
     drawn: ChartRows = [
@@ -295,7 +296,16 @@ def loop(summary: RunSummary, words: Words) -> View | None:
         "ended": _ended(found, words) if found else "",
         "missing": [(_round(row, words), rows) for row in rounds if (rows := _missing(row))],
         "covered": [(label, row) for label, one in coverage.items() for row in one.covered],
+        "until": until_rows(until, words) if until else [],
     }
+
+
+def until_rows(found: UntilSummary, words: Words) -> list[tuple[str, str, str, str]]:
+    """Of each label the texts asked for, those kept, and why it was not asked again."""
+    return [
+        (label, words.count(row.asked), words.count(row.kept), words(f"until.{row.reason}"))
+        for label, row in found.labels.items()
+    ]
 
 
 def _round(row: RoundSummary, words: Words) -> str:

@@ -98,6 +98,10 @@ def test_unknown_keys_are_all_named_with_the_nearest_known_one(raw_task: dict[st
             "generation.knowledge names the label '配層'",
         ),
         ("generation", {"rounds": 0}, "generation.rounds"),
+        ("generation", {"until": 5, "rounds": 2}, "one kind of rounds, found rounds: 2 besides"),
+        ("generation", {"until": 0}, "generation.until.kept"),
+        ("generation", {"until": {"kept": 5, "least_yield": 0}}, "generation.until.least_yield"),
+        ("generation", {"until": {"rounds": 3}}, "generation.until.kept"),
     ],
 )
 def test_wrong_values_are_explained(

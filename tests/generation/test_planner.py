@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.config.sections import KINDS, Knowledge
+from japagen.config.sections import KINDS, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.data.dataset import Dataset, Example
@@ -478,3 +478,25 @@ def test_knowledge_attributes_and_passages_take_turns(task: Task) -> None:
     requests = planner.round(0, 12, {name: {"polite": 1.0} for name in task.labels}, {})
     kinds = Counter(Knowledge.parse(r.knowledge[0]).kind for r in requests if r.label == "配送")
     assert kinds == {"knowledge": 4, "attribute": 4, "passage": 4}
+
+
+@pytest.mark.parametrize(
+    ("kept", "wanted"),
+    [
+        ([(20, 20, 20)], (0, "enough")),
+        ([(20, 20, 16)], (5, None)),
+        ([(20, 20, 4)], (20, None)),
+        ([(20, 20, 1)], (0, "yield")),
+        ([(20, 0, 0)], (0, "unanswered")),
+        ([(20, 10, 9)], (13, None)),
+        # Of two texts none was kept: that is chance, of ten it is not.
+        ([(20, 20, 18), (22, 22, 18)], (3, None)),
+        ([(20, 20, 18), (30, 30, 18)], (0, "yield")),
+        ([(20, 20, 10), (30, 30, 15), (40, 40, 18)], (0, "rounds")),
+    ],
+)
+def test_a_label_is_asked_for_what_is_short_by_its_last_yield(
+    kept: list[tuple[int, int, int]], wanted: tuple[int, str | None]
+) -> None:
+    tallies = [planner.Tally(*row) for row in kept]
+    assert planner.to_ask(UntilKept(kept=20, rounds=3), tallies) == wanted

@@ -323,3 +323,22 @@ def test_a_plan_asks_a_chat_model_in_this_process_once_about_each_text(
     assert trust["requests"] == trust["expected_requests"] == 24 + gold
     assert trust["max_completion_tokens"] == 0
     assert trust["seconds"] > 0
+
+
+def test_a_plan_until_enough_are_kept_is_a_range(raw_task: dict[str, Any], tmp_path: Path) -> None:
+    raw_task["generation"] = {"until": 30, "texts_per_request": 1}
+    with FaultServer() as server:
+        task = _task(raw_task, server, price=PRICE)
+        found = estimate(task, tmp_path / "run", 0)
+        jg.run(task, tmp_path / "run", until="generate")
+        later = estimate(task, tmp_path / "run", 0)
+    step = found["steps"][0]
+    assert found["until"] == {"requests": [60, 120], "kept": [0.5, 1.0]}
+    assert (step["requests"], step["expected_requests"], step["answered"]) == (300, 90, 0)
+    assert found["notes"][0] == (
+        "Until 30 texts of each label are kept: 60–120 requests if 50–100% of the texts are kept "
+        "(assumed, nothing is known yet), 300 at most."
+    )
+    assert later["steps"][0]["answered"] >= 60
+    assert later["until"] != found["until"]
+    assert "measured on earlier answers" in later["notes"][0]

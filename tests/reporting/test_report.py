@@ -16,6 +16,7 @@ import japagen
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.summary import RunSummary
 from japagen.i18n import Language
+from japagen.reporting.cards import dataset_card
 from japagen.reporting.report import render_report
 from japagen.reporting.text import LANGUAGES, Words, strings
 from tests.report_sample import LABELS, from_file, sample_run
@@ -423,6 +424,16 @@ def test_diversity_without_gold_or_rounds_stands_alone(run: Run) -> None:
     page = _Page(_render(metrics, run[1], language="en")).all_text
     assert Words("en")("diversity.alone") in page
     assert Words("en")("diversity.chart.gold") not in page
+
+
+def test_the_report_and_the_card_say_why_a_label_was_not_asked_again(run: Run) -> None:
+    metrics = copy.deepcopy(run[0])
+    row = {"asked": 141, "kept": 63, "reason": "yield"}
+    metrics["until"] = {"wanted": 100, "rounds": 3, "labels": {"配送": row}}
+    page = _Page(_render(metrics, run[1])).all_text
+    assert "直近の文章がほとんど採用されませんでした。" in page
+    card = dataset_card(RunSummary.model_validate(metrics), run[1])
+    assert "| 配送 | 141 | 63 | Too few of the last texts were kept. |" in card
 
 
 def test_reasons_are_in_the_language_of_the_report(run: Run) -> None:

@@ -176,11 +176,10 @@ def hold_registers(
         text_filter: Filters what was rewritten.
         ask: Whether the generator may be asked to rewrite what it wrote.
     """
-    settings = only(run.task.curation, "register_miss", "rewrite_attempts")
-    model = ModelRewriter.of(run) if ask and settings.rewrite_attempts else None
+    settings, model = register_control(run, ask=ask)
     held = run.cache.step(
         _REGISTERS,
-        _held,
+        held_to_registers,
         unanswered=model.unanswered if model else (),
         texts=texts,
         settings=settings,
@@ -190,9 +189,16 @@ def hold_registers(
     return need_some(run, held, _REGISTERS)
 
 
-def _held(
+def register_control(run: RunContext, *, ask: bool) -> tuple[Curation, ModelRewriter | None]:
+    """What a run's register control reads, and who rewrites what rules cannot, if wanted."""
+    settings = only(run.task.curation, "register_miss", "rewrite_attempts")
+    return settings, ModelRewriter.of(run) if ask and settings.rewrite_attempts else None
+
+
+def held_to_registers(
     texts: Dataset, settings: Curation, text_filter: TextFilter, model: Rewriter | None
 ) -> Dataset:
+    """Filtered texts, kept, rewritten or rejected by their registers; rewrites are filtered."""
     if settings.register_miss == "ignore":
         return texts
 

@@ -10,15 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from japagen.config.sections import Knowledge
+from japagen.config.sections import Curation, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
 from japagen.data.labels import LabelSpace
-from japagen.data.summary import LabelCoverage
+from japagen.data.summary import LabelCoverage, LabelUntil, UntilReason, UntilSummary
 from japagen.errors import JapagenError
 from japagen.generation import coverage, pairs, planner
 from japagen.generation.coverage import named_in, passages_in
-from japagen.generation.planner import RequestPlanner, first_wants, round_sizes, to_dataset
+from japagen.generation.planner import (
+    RequestPlanner,
+    Tally,
+    first_wants,
+    round_sizes,
+    to_ask,
+    to_dataset,
+)
 from japagen.generation.register_mix import Shares, register_shares
 from japagen.japanese.registers import OTHER, Register
 from japagen.listener import Silent
@@ -26,6 +33,7 @@ from japagen.llm.backend import Answer, GeneratorInfo, Request
 from japagen.llm.client import Asked
 from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import RunContext, TaskContext, find_registers
+from japagen.pipeline.steps import curate
 from japagen.pipeline.steps.curate import TextFilter
 
 _GENERATE = Step("generate", 2, ("generated.parquet",))
@@ -49,12 +57,14 @@ class Generated:
         passages: Material that prompts showed.
         named: Id of a text that was asked for to what it was to name.
         rounds: What was found after each round, JSON-ready; empty with one round.
+        until: What came of asking until enough texts were kept; None where that was not asked.
     """
 
     dataset: Dataset
     passages: Sequence[str]
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
     rounds: Sequence[dict[str, Any]] = ()
+    until: UntilSummary | None = None
 
 
 def generate(run: RunContext) -> Generated:
@@ -67,17 +77,41 @@ def generate(run: RunContext) -> Generated:
 
 
 def _generate_texts(run: RunContext) -> Generated:
-    """Asks round by round.
-
-    What is found after a round is kept by the ids of the requests so far. An answer that comes
-    later, to a request that failed before, changes nothing that was already asked on its grounds.
-    """
     task, info = run.task, run.client.info
     prompts = RequestPlanner(
         task, run.gold, run.prompts, info, run.analyzer.tagger, run.data.corpus, run.data.seed
     )
-    sizes = round_sizes(task)
     requests: list[Request] = []
+    rounds: list[dict[str, Any]] = []
+    until = None
+    if task.generation.until:
+        asked, until = _ask_until(run, prompts, requests, task.generation.until)
+    else:
+        asked, rounds = _ask_rounds(run, prompts, requests)
+    dataset = run.cache.step(
+        _GENERATE,
+        _written,
+        # What was just answered has been told; the file it goes to is no news.
+        told=Silent() if asked.sent else None,
+        requests=requests,
+        answers=asked.answers,
+        failures=asked.failures,
+        generator=info.name,
+        space=task.label_space(),
+    )
+    return Generated(dataset, not_to_copy(run, requests), named_in(requests), rounds, until)
+
+
+def _ask_rounds(
+    run: RunContext, prompts: RequestPlanner, requests: list[Request]
+) -> tuple[Asked, list[dict[str, Any]]]:
+    """Asks round by round; ``requests`` becomes all that were asked.
+
+    What is found after a round is kept by the ids of the requests so far. An answer that comes
+    later, to a request that failed before, changes nothing that was already asked on its grounds.
+    """
+    task = run.task
+    sizes = round_sizes(task)
     asked = Asked({}, {}, 0, {})
     rounds: list[dict[str, Any]] = []
     registers: Mapping[str, Shares] = planned_registers(run)
@@ -100,18 +134,109 @@ def _generate_texts(run: RunContext) -> Generated:
             )
             break
         registers, wanted = _next(task, planned, rounds[-1], sizes[number + 1])
-    dataset = run.cache.step(
-        _GENERATE,
-        _written,
-        # What was just answered has been told; the file it goes to is no news.
-        told=Silent() if asked.sent else None,
+    return asked, rounds
+
+
+def _ask_until(
+    run: RunContext, prompts: RequestPlanner, requests: list[Request], until: UntilKept
+) -> tuple[Asked, UntilSummary]:
+    """Asks again for labels that are short of kept texts; ``requests`` becomes all asked.
+
+    As with other rounds, what was found after one is kept: an answer that comes later changes
+    nothing that was already asked on its grounds.
+    """
+    task = run.task
+    registers = planned_registers(run)
+    asked = Asked({}, {}, 0, {})
+    history: dict[str, list[Tally]] = {label: [] for label in task.labels}
+    sizes = dict.fromkeys(task.labels, until.kept)
+    number = 0
+    while True:
+        wanted = {label: first_wants(task, label, size) for label, size in sizes.items()}
+        planned = prompts.uneven_round(number, sizes, registers, wanted)
+        more = _ask_all(run, prompts, planned, requests, needed=number == 0)
+        asked, number = _joined(asked, more), number + 1
+        tallies = _tallies(run, number, requests, asked, more)
+        for label, past in history.items():
+            if label not in sizes:
+                # What came of others may have decided on its texts again.
+                past.pop()
+            past.append(tallies[label])
+        found = {label: to_ask(until, past) for label, past in history.items()}
+        sizes = {label: size for label, (size, _) in found.items() if size}
+        if not sizes or more.beyond_budget:
+            break
+    short: UntilReason = "budget" if more.beyond_budget else "unanswered"
+    came: dict[str, LabelUntil] = {}
+    for label, (_, why) in found.items():
+        reason = short if why in (None, "unanswered") else why
+        asked_for, kept = tallies[label].asked, tallies[label].kept
+        came[label] = LabelUntil(asked=asked_for, kept=kept, reason=reason)
+        run.listener.note(
+            f"Label '{label}': {kept} texts kept of {asked_for} asked for, {until.kept} wanted: "
+            f"{_STOPPED[reason]}"
+        )
+    return asked, UntilSummary(wanted=until.kept, rounds=number, labels=came)
+
+
+_STOPPED: dict[UntilReason, str] = {
+    "enough": "enough.",
+    "rounds": "generation.until.rounds were over.",
+    "yield": "too few of the last texts were kept (generation.until.least_yield).",
+    "budget": "generation.budget is used up.",
+    "unanswered": "the generator did not answer; the same command asks again.",
+}
+
+
+def _tallies(
+    run: RunContext, number: int, requests: Sequence[Request], asked: Asked, last: Asked
+) -> dict[str, Tally]:
+    """What has become of each label's texts after a round, found now or kept."""
+    settings, model = curate.register_control(run, ask=True)
+    unanswered = model.unanswered if model else []
+    silent = {r.label for r in requests if r.id in last.failures}
+    silent -= {r.label for r in requests if r.id in last.answers}
+    if silent or last.beyond_budget:
+        # A label stops here for want of answers. When they come, it goes on.
+        unanswered += last.failures
+    found = run.cache.step(
+        _ROUND.named(f"round-{number}", f"rounds/{number}.json"),
+        _counted,
+        # Answers that come later change nothing: see above.
+        uses={"asked": asked, "generator": run.client.info.name},
+        unanswered=unanswered,
         requests=requests,
-        answers=asked.answers,
-        failures=asked.failures,
-        generator=info.name,
-        space=task.label_space(),
+        text_filter=TextFilter.of(run, not_to_copy(run, requests)),
+        settings=settings,
+        model=model,
+        source=run.task.generator_source,
+        labels=list(run.task.labels),
     )
-    return Generated(dataset, not_to_copy(run, requests), named_in(requests), rounds)
+    return {label: Tally(**row) for label, row in found.items()}
+
+
+def _counted(
+    requests: Sequence[Request],
+    text_filter: TextFilter,
+    settings: Curation,
+    model: curate.ModelRewriter | None,
+    source: str,
+    labels: Sequence[str],
+    asked: Asked,
+    generator: str,
+) -> dict[str, dict[str, int]]:
+    rows = to_dataset(requests, asked.answers, asked.failures, generator)
+    # The model rewrites what its own source wrote.
+    rows = find_registers(rows.with_columns(source=[source] * len(rows)), text_filter.analyzer)
+    kept = curate.held_to_registers(text_filter(rows), settings, text_filter, model).kept
+    failed = [row is not None and row["filter"] == "failed" for row in rows.column("rejected")]
+    written = Counter(rows.labels)
+    lost = Counter(label for label, lost in zip(rows.labels, failed, strict=True) if lost)
+    counts = Counter(kept.labels)
+    return {
+        label: asdict(Tally(written[label], written[label] - lost[label], counts[label]))
+        for label in labels
+    }
 
 
 def not_to_copy(context: TaskContext, requests: Sequence[Request]) -> list[str]:
@@ -140,16 +265,25 @@ def _written(
 
 
 def _ask_all(
-    run: RunContext, prompts: RequestPlanner, requests: Sequence[Request], before: list[Request]
+    run: RunContext,
+    prompts: RequestPlanner,
+    requests: Sequence[Request],
+    before: list[Request],
+    *,
+    needed: bool = True,
 ) -> Asked:
-    """Asks, and again for texts that lists came without; all requests join those before."""
+    """Asks, and again for texts that lists came without; all requests join those before.
+
+    Raises:
+        JapagenError: If answers are needed and none can be used.
+    """
     asked = Asked({}, {}, 0, {})
     for attempt in range(1 + _MORE_REQUESTS):
         if not requests:
             break
         before += requests
         more = run.client.ask(requests, "generate")
-        if attempt == 0:
+        if attempt == 0 and needed:
             more.check(requests)
         asked = _joined(asked, more)
         requests = prompts.missing(requests, more.answers)

@@ -239,3 +239,102 @@ def test_the_report_shows_rounds_and_coverage(
         assert shown in html
     covered = run.metrics["coverage"]["配送"]["covered"][0]
     assert covered["met"] == covered["answered"] > 0
+
+
+def _until(raw: dict[str, Any], **until: Any) -> dict[str, Any]:
+    raw["generation"] = {"shots": 4, "until": {"kept": 20, **until}}
+    return raw
+
+
+def stubborn(request: Request) -> str:
+    """Of 返品 every second text is a copy of one; of 配送 all are good."""
+    number = random.Random(request.seed).randrange(10**6)
+    if request.label == "返品" and number % 2:
+        return "返送先はどこで分かりますか。"
+    return f"{'いろは順に数えて'[number % 7 :]}{number}番の{request.label}の話です。{number % 997}"
+
+
+@pytest.fixture
+def alike(raw: dict[str, Any]) -> dict[str, Any]:
+    """A task whose texts may be as alike as scripted ones are, but not the same."""
+    raw["curation"] |= {"max_similarity": 1.0}
+    return raw
+
+
+def _metrics(run: jg.Run) -> dict[str, tuple[int, int]]:
+    """Label to the texts asked for, and those kept by the filters, of all rounds."""
+    kept = jg.run(run.task, run.path, generator=ScriptedGenerator(), until="curate").after("curate")
+    asked = Counter(kept.column("label_asked"))
+    return {label: (asked[label], Counter(kept.kept.labels)[label]) for label in TOPICS}
+
+
+def test_labels_that_are_short_are_asked_again_until_enough_are_kept(
+    alike: dict[str, Any], tmp_path: Path
+) -> None:
+    run, heard, generator = _generate(_until(alike), tmp_path / "run", stubborn)
+    found = _metrics(run)
+    assert found["配送"] == (20, 20)
+    assert found["返品"][0] > 30
+    assert found["返品"][1] >= 20
+    assert {r.label for r in generator.asked if r.round} == {"返品"}
+    assert len({r.id for r in generator.asked}) == len(generator.asked)
+    assert heard.notes == [
+        f"Label '{label}': {kept} texts kept of {asked} asked for, 20 wanted: enough."
+        for label, (asked, kept) in found.items()
+    ]
+    again, _, asked_again = _generate(_until(alike), tmp_path / "run", stubborn)
+    assert asked_again.asked == []
+    assert again.after("generate").fingerprint == run.after("generate").fingerprint
+
+
+def test_a_label_stops_at_the_most_rounds_or_where_little_is_kept(
+    alike: dict[str, Any], tmp_path: Path
+) -> None:
+    _, heard, generator = _generate(_until(alike, rounds=1), tmp_path / "once", stubborn)
+    assert len(generator.asked) == 40
+    assert heard.notes[1].endswith("20 wanted: generation.until.rounds were over.")
+
+    def spent(request: Request) -> str:
+        return stubborn(request) if request.label == "配送" else "返送先はどこで分かりますか。"
+
+    _, heard, generator = _generate(_until(alike), tmp_path / "spent", spent)
+    assert len(generator.asked) == 40
+    assert heard.notes[1] == (
+        "Label '返品': 1 texts kept of 20 asked for, 20 wanted: too few of the last texts were "
+        "kept (generation.until.least_yield)."
+    )
+
+
+def test_a_budget_ends_the_rounds_and_more_of_it_goes_on(
+    alike: dict[str, Any], tmp_path: Path
+) -> None:
+    _, _, generator = _generate(_until(alike), tmp_path / "whole", stubborn)
+    raw = _until(alike)
+    spent = sum(10 + len(stubborn(r)) for r in generator.asked[:44])
+    raw["generation"] |= {"budget": {"tokens": spent}, "max_tokens": 60}
+    _, heard, _ = _generate(raw, tmp_path / "run", stubborn)
+    assert heard.notes[-1].endswith("20 wanted: generation.budget is used up.")
+    del raw["generation"]["budget"]
+    _, heard, _ = _generate(raw, tmp_path / "run", stubborn)
+    assert heard.notes[-1].endswith("20 wanted: enough.")
+
+
+@pytest.mark.parametrize("stop", [39, 45])
+def test_a_run_stopped_before_enough_are_kept_ends_the_same(
+    alike: dict[str, Any], tmp_path: Path, stop: int
+) -> None:
+    sent: list[str] = []
+
+    def stopping(request: Request) -> str:
+        if len(sent) == stop:
+            raise KeyboardInterrupt
+        sent.append(request.id)
+        return stubborn(request)
+
+    with pytest.raises(KeyboardInterrupt):
+        _generate(_until(alike), tmp_path / "run", stopping)
+    run, heard, generator = _generate(_until(alike), tmp_path / "run", stubborn)
+    whole, notes, _ = _generate(_until(alike), tmp_path / "whole", stubborn)
+    assert not {r.id for r in generator.asked} & set(sent)
+    assert heard.notes == notes.notes
+    assert run.after("generate").fingerprint == whole.after("generate").fingerprint
