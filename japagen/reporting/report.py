@@ -74,6 +74,7 @@ def render_report(summary: RunSummary, dataset: Dataset, *, language: Language =
         "few": few,
         "worth": sections_training.worth(summary, words),
         "saved": sections_training.headline(summary, words),
+        "scale": sections_training.scale(summary, words),
         "baselines": sections_training.baselines(summary, words),
         "tiles": sections_overview.tiles(summary, words),
         "flow": sections_overview.flow(summary.counts, words),
