@@ -17,23 +17,25 @@ if TYPE_CHECKING:
 
     from japagen.data.dataset import Dataset
 
+# What an engineer reads is open; what an auditor reads comes after it, folded.
 _PARTS = (
+    "scores",
+    "errors",
+    "mix",
     "counts",
+    "economics",
+    "samples",
+    "audit",
+    "registers",
     "sources",
     "rejections",
-    "samples",
-    "registers",
     "privacy",
     "bias",
     "loop",
     "alignment",
     "diversity",
-    "mix",
-    "scores",
-    "errors",
     "leakage",
     "cost",
-    "economics",
     "reproduce",
 )
 
