@@ -69,8 +69,8 @@ def tiles(summary: RunSummary, words: Words) -> list[View]:
     saved = summary.economics.labelling if summary.economics else None
     if saved and saved.state in ("worth", "beyond"):
         hours, yen = (
-            words.count(found.limit if found.value is None else found.value)
-            for found in (saved.hours, saved.yen)
+            f"{found.limit if found.value is None else found.value:,.{places}f}"
+            for found, places in ((saved.hours, 1), (saved.yen, 0))
         )
         key = "tile.saved_hours" if saved.state == "worth" else "tile.saved_more"
         note = words("tile.saved_yen", yen=yen)
