@@ -78,6 +78,7 @@ def render_report(summary: RunSummary, dataset: Dataset, *, language: Language =
         "saved": sections_training.headline(summary, words),
         "scale": sections_training.scale(summary, words),
         "baselines": sections_training.baselines(summary, words),
+        "tests": sections_training.tests_of(summary, words),
         "tiles": sections_overview.tiles(summary, words),
         "flow": sections_overview.flow(summary.counts, words),
         "rejections": sections_overview.rejections(summary, dataset, words),
@@ -160,7 +161,7 @@ def _verdict(summary: RunSummary, words: Words) -> View:
         "advice": words.name(f"advice.{code}", summary.added, words(f"advice.{code}")),
     }
     if not scores or not gain or not gold:
-        return {**said, "figures": None}
+        return {**said, "figures": None, "covers": "", "chart": ""}
     shown = {
         "metric": metric,
         "gain": words.signed(gain.value),

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Shown for each class, tag or anchor; the last but one is drawn, the last is a count.
 _CLASS_COLUMNS = ("precision", "recall", "f1", "support")
+# What a run is tested on that is no metric.
+_TESTED = ("label_f1", "leakage", "register_match")
 _NUMBER_COLUMNS = ("mean_predicted", "mean_absolute_error", "support")
 
 
@@ -340,6 +342,20 @@ def amount(value: float) -> str:
     else:
         shown = f"{value:.3g}" if abs(value) >= 1e-4 or not value else f"{value:.6f}"
     return shown.replace("-", "−")
+
+
+def tests_of(summary: RunSummary, words: Words) -> Rows:
+    """The task's tests, each with its title, bound, what was found, and whether it passed."""
+    return [
+        (
+            # A metric's title is under its own name.
+            words.name("test", test.name) if test.name in _TESTED else words(test.name),
+            words(f"tests.{test.kind}", bound=words.general(test.bound)),
+            words.number(test.found),
+            words("tests.passed" if test.passed else "tests.failed"),
+        )
+        for test in summary.tests
+    ]
 
 
 def scale(summary: RunSummary, words: Words) -> View | None:
