@@ -311,7 +311,7 @@ def test_a_failed_test_of_the_task_exits_with_3(finished: Path, task_file: Path)
     assert not (finished / "junit.xml").exists()
     code, _, err = japagen(*command, "tests.macro_f2=0.5")
     assert code == 2
-    assert "Did you mean 'macro_f1'?" in err
+    assert "did you mean 'macro_f1'?" in err
     code, _, err = japagen(*command, "tests={macro_f1: 0.0, leakage: 1.0}")
     assert code == 0, err
     code, _, err = japagen(*command, "tests={macro_f1: 0.0, ece: 0.0}")

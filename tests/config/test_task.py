@@ -273,7 +273,7 @@ def test_what_no_section_can_hold_is_told_in_a_line(
 @pytest.mark.parametrize(
     ("tests", "message"),
     [
-        ({"macro_f2": 0.8}, "found 'macro_f2'. Did you mean 'macro_f1'?"),
+        ({"macro_f2": 0.8}, "found 'macro_f2' (did you mean 'macro_f1'?)"),
         ({"spearman": 0.8}, "tests: expected one of macro_f1, accuracy, matthews"),
         ({"macro_f1": 80}, "tests.macro_f1: expected less than or equal to 1"),
         ({"macro_f1": True}, "tests.macro_f1"),
