@@ -306,6 +306,29 @@ def finished(task_file: Path) -> Path:
     return task_file.parent / "run"
 
 
+def test_a_failed_test_of_the_task_exits_with_3(finished: Path, task_file: Path) -> None:
+    theirs = task_file.parent / "theirs.jsonl"
+    command = ["run", task_file, "--out", finished, "--synthetic", theirs, "--set"]
+    assert not (finished / "junit.xml").exists()
+    code, _, err = japagen(*command, "tests.macro_f2=0.5")
+    assert code == 2
+    assert "did you mean 'macro_f1'?" in err
+    code, _, err = japagen(*command, "tests={macro_f1: 0.0, leakage: 1.0}")
+    assert code == 0, err
+    code, _, err = japagen(*command, "tests={macro_f1: 0.0, ece: 0.0}")
+    assert code == 3, err
+    results = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))["tests"]
+    assert [(test["name"], test["passed"]) for test in results] == [
+        ("macro_f1", True),
+        ("ece", False),
+    ]
+    junit = (finished / "junit.xml").read_text(encoding="utf-8")
+    assert 'failures="1"' in junit
+    # The run is whole, and the report says which test failed.
+    report = (finished / "report.html").read_text(encoding="utf-8")
+    assert "2 件のテストのうち 1 件が不合格でした" in report
+
+
 def test_damaged_files_get_one_message_and_are_made_anew(finished: Path, task_file: Path) -> None:
     before = (finished / "examples.jsonl").read_bytes()
     for name, command in (

@@ -70,7 +70,10 @@ def run(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Do everything: generate, curate, align, train, report. Resumes."""
+    """Do everything: generate, curate, align, train, report. Resumes.
+
+    Exits with code 3 when a test of the task file (tests) fails.
+    """
     if (columns or encoding) and not synthetic:
         option = "--column" if columns else "--encoding"
         raise JapagenError(
@@ -96,6 +99,8 @@ def run(
         terminal.print_json(result.metrics)
     else:
         terminal.print_summary(result.path, result.summary)
+    if until is Stage.REPORT and result.summary.failed_tests:
+        raise typer.Exit(3)
 
 
 @app.command()

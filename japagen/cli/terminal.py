@@ -215,6 +215,7 @@ def print_error(error: JapagenError) -> None:
 def print_summary(path: Path, summary: RunSummary) -> None:
     """Prints what a run came to in a few lines."""
     from japagen.reporting.sections_alignment import alarm_text
+    from japagen.reporting.sections_training import tests_of
     from japagen.reporting.text import Words
 
     counts, scores, words = summary.counts, summary.scores, Words(user_language())
@@ -230,6 +231,8 @@ def print_summary(path: Path, summary: RunSummary) -> None:
     _print_mix(summary, words)
     for alarm in summary.diversity.alarms if summary.diversity else ():
         say(f"diversity alarm: {alarm_text(alarm, words)}")
+    for title, bound, found, state in tests_of(summary, words):
+        say(f"test {title}: {bound}, {found}: {state}")
     say(f"report: {path / 'report.html'}")
 
 

@@ -536,6 +536,16 @@ class Evaluation(Section):
     zero_shot: Literal["auto", "always", "never"] = "auto"
 
 
+# What a run can be tested on beside the metrics of its task, and whether the bound is the least or
+# the most that passes.
+TESTED: Mapping[str, Literal["least", "most"]] = {
+    "label_f1": "least",
+    "ece": "most",
+    "leakage": "most",
+    "register_match": "least",
+}
+
+
 class Price(Section):
     """Prices of tokens, from the provider's price list.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from japagen.config.sections import (
+    TESTED,
     AlignmentSettings,
     BoundaryCase,
     Curation,
@@ -89,6 +90,10 @@ class Task(Section):
             each; of a list a tenth each, or less where that would be more than half in all.
         rare_cases: Label to descriptions of rare situations.
         boundary_cases: Pairs of labels that are easily confused.
+        tests: What the finished classifier is held to: a metric of the task's kind, ``label_f1``
+            (of the worst label) or ``register_match`` to the least that passes, ``ece`` or
+            ``leakage`` (largest overlap with a test text) to the most. What was not measured fails.
+            A failed test ends ``japagen run`` with code 3.
         seed: Random seed of everything.
     """
 
@@ -123,6 +128,7 @@ class Task(Section):
     mixing: Mixing = Mixing()
     evaluation: Evaluation = Evaluation()
     economics: Economics = Economics()
+    tests: dict[str, Annotated[float, Field(ge=-1, le=1, strict=True)]] = Field({})
     seed: int = 0
 
     def __repr__(self) -> str:
@@ -170,10 +176,23 @@ class Task(Section):
             raise ValueError(
                 f"evaluation.metric: {wanted}, found '{found}'{nearest(str(found), known)}"
             )
+        self._check_tests((*known, *TESTED))
         self._check_coverage_kind()
         if self.kind == "regression" and isinstance(self.label_prior, dict):
             raise ValueError("label_prior: shares of labels do not go with numbers; use auto")
         return self
+
+    def _check_tests(self, known: Sequence[str]) -> None:
+        if self.kind == "regression":
+            known = [name for name in known if name not in ("label_f1", "ece")]
+        for name, bound in self.tests.items():
+            if name not in known:
+                raise ValueError(
+                    f"tests: expected one of {', '.join(known)}, found '{name}'"
+                    f"{nearest(name, known)}"
+                )
+            if name in TESTED and bound < 0:
+                raise ValueError(f"tests.{name}: expected a number from 0 to 1, found {bound:g}")
 
     def _check_coverage_kind(self) -> None:
         if self.kind == "classification" and self.pair is None:

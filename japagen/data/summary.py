@@ -723,6 +723,23 @@ class ScoreSummary(_Part):
         return [self.metric, *(name for name in self.metrics if name != self.metric)]
 
 
+class TestResult(_Part):
+    """A test that the task holds the run to.
+
+    Attributes:
+        name: As in the task's ``tests``.
+        kind: Whether the bound is the ``least`` or the ``most`` that passes.
+        bound: What the task asks for.
+        found: What was measured; None fails.
+    """
+
+    name: str
+    kind: str
+    bound: float
+    found: float | None = None
+    passed: bool
+
+
 class Leakage(_Part):
     """How much of the synthetic text stands in the test texts; the worst with that test text."""
 
@@ -835,6 +852,7 @@ class RunSummary(_Part):
         seconds: Stage to seconds.
         dictionary: Identity of MeCab's dictionary.
         encoder: Identity of the encoder.
+        tests: What the task holds the run to, with what came of each.
     """
 
     japagen: str
@@ -865,6 +883,7 @@ class RunSummary(_Part):
     dictionary: str | None = None
     encoder: str | None = None
     economics: EconomicsSummary | None = None
+    tests: list[TestResult] = []
     dataset: DatasetVersion | None = None
 
     @classmethod
@@ -886,6 +905,11 @@ class RunSummary(_Part):
     def to_dict(self) -> dict[str, Any]:
         """Returns what metrics.json holds, JSON-ready."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    @property
+    def failed_tests(self) -> list[TestResult]:
+        """The tests of the task that the run does not pass."""
+        return [test for test in self.tests if not test.passed]
 
     @property
     def files(self) -> list[str]:

@@ -205,6 +205,10 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
         version=record_version(directory.file("versions.json"), texts, task),
     )
     found.save(directory.file("metrics.json"))
+    if found.tests:
+        write_text(directory.file("junit.xml"), summary.junit(found.tests, task.name))
+    else:
+        directory.file("junit.xml").unlink(missing_ok=True)
     write_examples(directory.file("examples.jsonl"), texts)
     card = read_json(directory.file(train.MODEL, "japagen.json"))
     bi_encoder = "pair_head" in card

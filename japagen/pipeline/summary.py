@@ -11,10 +11,11 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from itertools import repeat
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 
-from japagen.config.sections import Economics, Knowledge
+from japagen.config.sections import TESTED, Economics, Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability
@@ -30,6 +31,7 @@ from japagen.data.summary import (
     RunCosts,
     RunSummary,
     SourceValue,
+    TestResult,
     UntilSummary,
     Worth,
 )
@@ -171,7 +173,54 @@ def collect(
     free = parts.generator is not None and parts.generator.local
     free = free and task.generator.backend != "replay"
     economics = economics_of(task.economics, summary, free=free, latency=parts.latency)
-    return summary.model_copy(update={"economics": economics})
+    tests = check_tests(task.tests, summary)
+    return summary.model_copy(update={"economics": economics, "tests": tests})
+
+
+def check_tests(wanted: Mapping[str, float], summary: RunSummary) -> list[TestResult]:
+    """Holds what a run measured against the bounds of its task; what was not measured fails.
+
+    Args:
+        wanted: Name to bound, as in the task's ``tests``.
+        summary: What the run measured.
+    """
+    model = summary.scores.with_synthetic if summary.scores else None
+    by_label = [row.get("f1") for row in model.per_label.values()] if model else []
+    measured = {
+        "label_f1": min((f1 for f1 in by_label if f1 is not None), default=None),
+        "ece": model.ece if model else None,
+        "leakage": summary.leakage.max_overlap if summary.leakage else None,
+        "register_match": summary.registers.match if summary.registers else None,
+    }
+    results = []
+    for name, bound in wanted.items():
+        kind = TESTED.get(name, "least")
+        found = measured[name] if name in TESTED else model and model.score(name)
+        passed = found is not None and (found >= bound if kind == "least" else found <= bound)
+        results.append(TestResult(name=name, kind=kind, bound=bound, found=found, passed=passed))
+    return results
+
+
+def junit(results: Sequence[TestResult], name: str) -> str:
+    """The results as JUnit XML, which CI systems read.
+
+    Args:
+        results: Of `check_tests`.
+        name: The task's.
+    """
+    failed = sum(not test.passed for test in results)
+    counts = {"tests": str(len(results)), "failures": str(failed)}
+    where = f"japagen.{name}"
+    suite = ElementTree.Element("testsuite", {"name": where, **counts})
+    for test in results:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=f"japagen.{name}", name=test.name
+        )
+        found = "not measured" if test.found is None else f"{test.found:g}"
+        if not test.passed:
+            message = f"expected at {test.kind} {test.bound:g}, found {found}"
+            ElementTree.SubElement(case, "failure", message=message)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def _generator(info: GeneratorInfo | None) -> dict[str, Any] | None:

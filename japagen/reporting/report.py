@@ -17,23 +17,25 @@ if TYPE_CHECKING:
 
     from japagen.data.dataset import Dataset
 
+# What an engineer reads is open; what an auditor reads comes after it, folded.
 _PARTS = (
+    "scores",
+    "errors",
+    "mix",
     "counts",
+    "economics",
+    "samples",
+    "audit",
+    "registers",
     "sources",
     "rejections",
-    "samples",
-    "registers",
     "privacy",
     "bias",
     "loop",
     "alignment",
     "diversity",
-    "mix",
-    "scores",
-    "errors",
     "leakage",
     "cost",
-    "economics",
     "reproduce",
 )
 
@@ -74,7 +76,9 @@ def render_report(summary: RunSummary, dataset: Dataset, *, language: Language =
         "few": few,
         "worth": sections_training.worth(summary, words),
         "saved": sections_training.headline(summary, words),
+        "scale": sections_training.scale(summary, words),
         "baselines": sections_training.baselines(summary, words),
+        "tests": sections_training.tests_of(summary, words),
         "tiles": sections_overview.tiles(summary, words),
         "flow": sections_overview.flow(summary.counts, words),
         "rejections": sections_overview.rejections(summary, dataset, words),
@@ -157,7 +161,7 @@ def _verdict(summary: RunSummary, words: Words) -> View:
         "advice": words.name(f"advice.{code}", summary.added, words(f"advice.{code}")),
     }
     if not scores or not gain or not gold:
-        return {**said, "figures": None}
+        return {**said, "figures": None, "covers": "", "chart": ""}
     shown = {
         "metric": metric,
         "gain": words.signed(gain.value),

@@ -53,45 +53,29 @@ def bars(name: str, title: str, rows: ChartRows, show: Callable[[float], str]) -
 
 
 def tiles(summary: RunSummary, words: Words) -> list[View]:
-    """The figures at the top: name, value, a note, and whether the value is missing."""
-    scores, counts, unused = summary.scores, summary.counts, summary.not_used
-    names = scores.ordered[:2] if scores else ["macro_f1", "accuracy"]
-    gold = None if unused or scores is None else scores.gold_only
-
-    def against(name: str) -> str:
-        if unused:
-            return words("tile.trained_on_gold")
-        return words("tile.gold_only", value=words.number(gold.score(name))) if gold else ""
-
-    left_out = unused or summary.added == "unlabelled"
+    """The figures at the top, of what the run took and left: name, value and a note."""
+    counts = summary.counts
+    left_out = summary.not_used or summary.added == "unlabelled"
     of_made = ""
     if left_out:
         of_made = words("tile.unused", n=words.count(counts.generated))
     elif counts.generated:
         share = words.share(counts.kept / counts.generated)
         of_made = words("tile.of_generated", n=words.count(counts.generated), share=share)
-    title = "tile.of_model" if unused else "tile.metric"
-    added = words(f"added.{summary.added}")
-    match = summary.registers.match if summary.registers else None
-    overlap = summary.leakage.max_overlap if summary.leakage else None
+    took = words.duration(sum(summary.seconds.values()) or None)
     tiles = [
-        *(
-            (
-                words(title, metric=words(name), added=added),
-                words.number(scores.with_synthetic.score(name) if scores else None),
-                against(name),
-            )
-            for name in names
-        ),
+        (words("tile.time"), took, _charged(summary, words)),
         (words("tile.passed" if left_out else "tile.kept"), words.count(counts.kept), of_made),
-        (words("tile.match"), words.share(match), words("tile.match_note")),
-        (words("tile.leakage"), words.share(overlap), words("tile.leakage_note")),
-        (
-            words("tile.time"),
-            words.duration(sum(summary.seconds.values()) or None),
-            _charged(summary, words),
-        ),
     ]
+    saved = summary.economics.labelling if summary.economics else None
+    if saved and saved.state in ("worth", "beyond"):
+        hours, yen = (
+            f"{found.limit if found.value is None else found.value:,.{places}f}"
+            for found, places in ((saved.hours, 1), (saved.yen, 0))
+        )
+        key = "tile.saved_hours" if saved.state == "worth" else "tile.saved_more"
+        note = words("tile.saved_yen", yen=yen)
+        tiles.append((words("tile.saved"), words(key, hours=hours), note))
     missing = words("not_measured")
     return [
         {"name": name, "value": value, "note": note, "missing": value == missing}

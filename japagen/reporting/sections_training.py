@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from japagen.data.summary import (
     BreakEven,
     Curves,
     EconomicsSummary,
+    Interval,
     Labelling,
     MixSummary,
     ModelScores,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 # Shown for each class, tag or anchor; the last but one is drawn, the last is a count.
 _CLASS_COLUMNS = ("precision", "recall", "f1", "support")
+# What a run is tested on that is no metric.
+_TESTED = ("label_f1", "leakage", "register_match")
 _NUMBER_COLUMNS = ("mean_predicted", "mean_absolute_error", "support")
 
 
@@ -116,13 +120,19 @@ def mix(summary: RunSummary, words: Words) -> View | None:
         "facts": [*_facts(found, words, summary.added), *_pseudo(summary.pseudo_labels, words)],
         "sources": _sources(found, words),
         "sentences": _sentences(found, words),
-        "worth": worth(summary, words),
+        "worth": worth(summary, words, figures=True),
         "chart": _chart(found.curves, words) if found.curves else None,
     }
 
 
-def worth(summary: RunSummary, words: Words) -> str | None:
-    """What the synthetic set is worth in gold, in a sentence; None where it was not measured."""
+def worth(summary: RunSummary, words: Words, *, figures: bool = False) -> str | None:
+    """What the synthetic set is worth in gold, in a sentence; None where it was not measured.
+
+    Args:
+        summary: The run.
+        words: The reader's language.
+        figures: Whether to add the interval where it is worth nothing. Few can read one below 0.
+    """
     curves = summary.mix and summary.mix.curves
     if not curves:
         return None
@@ -131,18 +141,13 @@ def worth(summary: RunSummary, words: Words) -> str | None:
         words("worth.more", limit=rounded(found.limit)) if end is None else rounded(end)
         for end in (found.low, found.high)
     )
-    figures = {
-        "low": low,
-        "high": high,
-        "base": rounded(found.base),
-        "limit": rounded(found.limit),
-        "synthetic": words.count(curves.synthetic[-1].per_label),
-    }
+    ends = {"low": low, "high": high}
     if found.texts is None:
-        return words("worth.beyond", **figures)
+        return words("worth.beyond", limit=rounded(found.limit), **ends)
     if found.texts <= 0:
-        return words("worth.none", **figures)
-    return words("worth.value", texts=rounded(found.texts), **figures)
+        interval = words("worth.none.interval", **ends)
+        return " ".join([words("worth.none"), *([interval] if figures else [])])
+    return words("worth.value", texts=rounded(found.texts), base=rounded(found.base), **ends)
 
 
 def _facts(found: MixSummary, words: Words, added: str) -> list[tuple[str, str]]:
@@ -337,6 +342,64 @@ def amount(value: float) -> str:
     else:
         shown = f"{value:.3g}" if abs(value) >= 1e-4 or not value else f"{value:.6f}"
     return shown.replace("-", "−")
+
+
+def tests_of(summary: RunSummary, words: Words) -> Rows:
+    """The task's tests, each with its title, bound, what was found, and whether it passed."""
+    return [
+        (
+            # A metric's title is under its own name.
+            words.name("test", test.name) if test.name in _TESTED else words(test.name),
+            words(f"tests.{test.kind}", bound=words.general(test.bound)),
+            words.number(test.found),
+            words("tests.passed" if test.passed else "tests.failed"),
+        )
+        for test in summary.tests
+    ]
+
+
+def scale(summary: RunSummary, words: Words) -> View | None:
+    """Every classifier's leading metric with its interval, all on one axis of even tenths.
+
+    Returns:
+        ``metric``, the axis' ends ``low`` and ``high``, and ``rows``, whose places are in percent
+        of the axis; None where nothing was scored.
+    """
+    scores = summary.scores
+    if scores is None:
+        return None
+    shown = [(title, model, False) for title, model in lines(summary, words)]
+    shown += [(title, model, True) for title, model in own_models(summary, words)]
+    found = [
+        (title, own, value if isinstance(value, Interval) else Interval(value, value, value))
+        for title, model, own in shown
+        if (value := model.measured(scores.metric)) is not None
+    ]
+    if not found:
+        return None
+    low = math.floor(min(each.low for *_, each in found) * 10) / 10
+    high = math.ceil(max(each.high for *_, each in found) * 10) / 10
+    span = (high - low) or 1.0
+
+    def place(value: float) -> str:
+        return f"{(value - low) / span * 100:.1f}"
+
+    return {
+        "metric": words(scores.metric),
+        "low": f"{low:.1f}".replace("-", "−"),
+        "high": f"{high:.1f}".replace("-", "−"),
+        "rows": [
+            {
+                "title": title,
+                "own": own,
+                "shown": words.number(each.value),
+                "low": place(each.low),
+                "high": place(each.high),
+                "at": place(each.value),
+            }
+            for title, own, each in found
+        ],
+    }
 
 
 def baselines(summary: RunSummary, words: Words) -> View | None:

@@ -272,3 +272,27 @@ def test_what_no_section_can_hold_is_told_in_a_line(
         Task.parse({**raw_task, **more})
     assert message in caught.value.message
     assert len(caught.value.message) < 400
+
+
+@pytest.mark.parametrize(
+    ("tests", "message"),
+    [
+        ({"macro_f2": 0.8}, "found 'macro_f2' (did you mean 'macro_f1'?)"),
+        ({"spearman": 0.8}, "tests: expected one of macro_f1, accuracy, matthews"),
+        ({"macro_f1": 80}, "tests.macro_f1: expected less than or equal to 1"),
+        ({"macro_f1": True}, "tests.macro_f1"),
+        ({"leakage": -0.1}, "tests.leakage: expected a number from 0 to 1, found -0.1"),
+        ({"macro_f1": float("nan")}, "tests.macro_f1"),
+    ],
+)
+def test_wrong_tests_are_refused(
+    raw_task: dict[str, Any], tests: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(JapagenError) as caught:
+        Task.parse({**raw_task, "tests": tests})
+    assert message in f"{caught.value}"
+
+
+def test_tests_are_bounds_of_what_is_measured(raw_task: dict[str, Any]) -> None:
+    wanted = {"macro_f1": 0.8, "label_f1": 0.6, "leakage": 0, "register_match": 0.9}
+    assert Task.parse({**raw_task, "tests": wanted}).tests == wanted

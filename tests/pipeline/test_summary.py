@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -15,8 +16,9 @@ from japagen.data.summary import (
     ScoreSummary,
     Worth,
 )
+from japagen.pipeline import summary
 from japagen.pipeline.summary import economics_of
-from tests.report_sample import from_file, small_summary
+from tests.report_sample import from_file, sample_run, small_summary
 
 _SETTINGS = Economics(
     yen_per_hour=3000, texts_per_hour=60, queries_per_month=500, machine_yen_per_hour=36
@@ -169,3 +171,31 @@ def test_files_cost_what_their_source_says(
     cost = _COST | {"yen": 5.0}
     found = _economics(_SETTINGS, _found(cost=cost, sources=sources))
     assert found["run"]["generator_yen"] == charged
+
+
+def test_a_run_is_held_to_the_tests_of_its_task() -> None:
+    found = RunSummary.model_validate(sample_run()[0])
+    assert found.scores is not None
+    assert found.registers is not None
+    model = found.scores.with_synthetic
+    worst = min(row["f1"] or 0.0 for row in model.per_label.values())
+    wanted = {"macro_f1": 0.99, "accuracy": 0.5, "label_f1": worst, "ece": 0.0, "leakage": 1.0}
+    results = summary.check_tests(wanted, found)
+    assert [(test.name, test.passed) for test in results] == [
+        ("macro_f1", False),
+        ("accuracy", True),
+        ("label_f1", True),
+        ("ece", False),
+        ("leakage", True),
+    ]
+    assert results[0].found == model.score("macro_f1")
+    unknown = found.model_copy(update={"scores": None, "registers": None})
+    bounds = {"macro_f1": 0.0, "register_match": 0.0}
+    assert not any(test.passed for test in summary.check_tests(bounds, unknown))
+
+    suite = ElementTree.fromstring(summary.junit(results, "tickets"))
+    assert suite.attrib == {"name": "japagen.tickets", "tests": "5", "failures": "2"}
+    failed = {case.get("name"): case.find("failure") for case in suite}
+    assert [name for name, failure in failed.items() if failure is not None] == ["macro_f1", "ece"]
+    message = failed["macro_f1"].get("message", "")  # type: ignore[union-attr]
+    assert message == f"expected at least 0.99, found {results[0].found:g}"

@@ -42,10 +42,16 @@ def test_what_the_texts_are_worth_is_said_with_its_interval(
 
 
 def test_worthless_texts_and_those_beyond_the_curve(sample: tuple[dict[str, Any], Any]) -> None:
-    none = worth(_read(_with_worth(sample[0], texts=-3.2, low=-9.0, high=2.0)), Words("en"))
+    worthless = _read(_with_worth(sample[0], texts=-3.2, low=-9.0, high=2.0))
+    none = worth(worthless, Words("en"))
     assert none is not None
-    assert "equivalent to 0 or fewer additional gold" in none
-    assert "−9 to 2" in none
+    assert "stands for no additional gold text" in none
+    # The first screen says so in words; the interval is told where the curves are.
+    assert "−9" not in none
+    told = worth(worthless, Words("en"), figures=True)
+    assert told is not None
+    assert told.startswith(none)
+    assert "0 or fewer gold texts per label (95% interval −9 to 2)" in told
     beyond = worth(_read(_with_worth(sample[0], texts=None, low=2.0)), Words("en"))
     assert beyond is not None
     assert "beyond the measured curve" in beyond

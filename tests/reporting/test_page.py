@@ -142,3 +142,27 @@ def test_every_wide_table_can_be_scrolled_by_keyboard(
     assert (
         regions.count() == tab.locator(".scroll[tabindex='0'][role='region'][aria-label]").count()
     )
+
+
+@pytest.mark.parametrize(("width", "height", "screens"), [(1280, 800, 6), (390, 844, 10)])
+def test_the_page_is_short_until_it_is_unfolded(
+    browser: Browser, tmp_path: Path, width: int, height: int, screens: int
+) -> None:
+    metrics, dataset = sample_run()
+    path = tmp_path / "report.html"
+    path.write_text(render_report(RunSummary.model_validate(metrics), dataset), "utf-8")
+    context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
+    tab = context.new_page()
+    tab.goto(path.as_uri())
+    assert tab.evaluate("document.documentElement.scrollHeight") <= screens * height
+    tab.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    # Four characters of a head stand side by side.
+    narrow = tab.evaluate(
+        """() => [...document.querySelectorAll('th')].filter(head => head.checkVisibility()
+            && head.textContent.trim().length >= 4
+            && head.clientWidth > 1
+            && head.clientWidth < 4 * parseFloat(getComputedStyle(head).fontSize)).length"""
+    )
+    assert narrow == 0
+    context.close()

@@ -7,7 +7,7 @@ import pytest
 
 from japagen.data.summary import RunSummary
 from japagen.reporting.report import render_report
-from japagen.reporting.sections_training import economics, headline
+from japagen.reporting.sections_training import economics, headline, scale
 from japagen.reporting.text import LANGUAGES, Words
 from tests.report_sample import sample_run
 
@@ -98,3 +98,34 @@ def test_a_run_of_an_earlier_version_has_no_figures(
     assert Words(language)("economics") in render_report(
         _read(metrics), sample[1], language=language
     )
+
+
+def test_tests_of_the_task_are_on_the_first_screen(sample: tuple[dict[str, Any], Any]) -> None:
+    results = [
+        {"name": "macro_f1", "kind": "least", "bound": 0.8, "found": 0.868, "passed": True},
+        {"name": "leakage", "kind": "most", "bound": 0.1, "found": 0.545, "passed": False},
+        {"name": "register_match", "kind": "least", "bound": 0.9, "found": None, "passed": False},
+    ]
+    metrics = {**sample[0], "tests": results}
+    html = render_report(_read(metrics), sample[1], language="en")
+    first = html[: html.index('id="tiles"')]
+    assert "2 of 3 tests of the task file failed." in first
+    for shown in ("at least 0.8", "at most 0.1", "0.545", "not measured", "passed", "failed"):
+        assert shown in first
+    html = render_report(_read({**metrics, "tests": results[:1]}), sample[1], language="ja")
+    assert "1 件のテストにすべて合格しました" in html[: html.index('id="tiles"')]
+    assert "合格" not in render_report(_read(sample[0]), sample[1])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_all_scores_share_one_axis(sample: tuple[dict[str, Any], Any], language: Any) -> None:
+    found = scale(_read(sample[0]), Words(language))
+    assert found is not None
+    measured = [row for row in sample[0]["scores"]["baselines"] if row["reason"] is None]
+    assert len(found["rows"]) == len(measured) + 2
+    assert [row["own"] for row in found["rows"][-2:]] == [True, True]
+    for row in found["rows"]:
+        low, at, high = (float(row[place]) for place in ("low", "at", "high"))
+        assert 0 <= low < at < high <= 100
+    ordered = sorted(found["rows"], key=lambda row: float(row["at"]))
+    assert [row["shown"] for row in ordered] == sorted(row["shown"] for row in found["rows"])
