@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist wor
 # Most of what is installed is never imported: Python compiles the rest when it is.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
 
-.PHONY: demo demo-local check format messages test test-slow fuzz clean
+.PHONY: demo demo-local check format messages test test-slow fuzz docs clean
 
 demo: $(VENV)/.local
 	$(BIN)/japagen run configs/quickstart.yaml --out runs/quickstart
@@ -38,6 +38,11 @@ test-slow: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	JAPAGEN_FUZZ=100000 $(BIN)/pytest tests/fuzz
 
+# The site, in docs/_build/html: whatever Sphinx warns of is an error, and nothing is fetched.
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -W --keep-going -q -E -d docs/_build/doctrees docs docs/_build/html
+	! grep -rEl '(src=|<link[^>]* href=|url\()"?https?:' docs/_build/html --include='*.html' --include='*.css'
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -46,8 +51,8 @@ $(VENV)/.local: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[local,openai,hf,onnx,review,privacy,dev]'
+	$(PIP) -e '.[local,openai,hf,onnx,review,privacy,docs,dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) runs docs/_build .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,7 @@ texts alone, at fixed shares, and as japagen decides by itself. Regret is the be
 less the latter, macro-F1. Heads on the frozen encoder are compared unless ``--tuned`` has the
 encoder tuned, which takes a minute or so for each classifier. ``--speed`` has a whole run decide on
 640 texts beside 64 of gold instead, and compares the time of the decision with that of training.
-docs/mixing.md has the figures.
+docs/research/mixing.md has the figures.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 DIR holds a folder a task with ``pool.jsonl`` (gold is drawn from it) and ``dev.jsonl`` (scored
 on, and read by nothing else); the quickstart's texts come with the checkout. Every figure is
 kept as soon as it is there: the same command goes on where it was, and another one adds to it.
-docs/lift.md says what the arms are and how the share of the gap is made.
+docs/research/lift.md says what the arms are and how the share of the gap is made.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ The answers are in texts/ (README.md there says how they were made). Nobody is a
 package made of the answers is done again, and heads on the frozen encoder are trained with the
 result and scored on real test texts, for several draws of gold. DIR holds ``hotel_sentiment``
 with ``pool.jsonl`` and ``dev.jsonl``; without it only the quickstart is measured. The figures are
-in docs/closed_loop.md, docs/strategies.md and docs/pseudo_labels.md.
+in docs/closed_loop.md, docs/strategies.md and docs/research/pseudo_labels.md.
 """
 
 from __future__ import annotations

@@ -133,7 +133,8 @@ def test_alignment_prints_every_distance_and_finds_registers(
     assert code == 0, err
     found = json.loads(out)
     assert found["diagnostics"]["mean_discrepancy"] is None
-    assert found["prior"]["reason"]["code"] == "kept_design"
+    assert found["prior"]["how"] == "unchanged"
+    assert "equal by design" in found["prior"]["why"]
 
 
 def test_register_of_each_line() -> None:

@@ -137,7 +137,7 @@ def test_a_broken_plug_in_is_named_where_it_is_used_alone(
     assert "japagen-shouting 0.1.0" in error.value.hint
     assert Task.parse(raw_task).curation.filters == {}
     assert Words("ja").name("filter", "shouting") == "shouting"
-    (row,) = [row for row in diagnose() if row["what"] == "filter shouting"]
+    (row,) = [row for row in diagnose(Words("en")) if row["what"] == "filter shouting"]
     assert row["state"] == "broken"
     assert "no_such_module" in row["detail"]
 
@@ -163,7 +163,9 @@ def test_a_backend_of_a_package(site: Path, raw_task: dict[str, Any]) -> None:
     raw_task["generator"] = _lines(site)
     generator = load_generator(Task.parse(raw_task).generator)
     assert generator.info.identity.startswith("lines:")
-    assert [row["state"] for row in diagnose() if row["what"] == "backend lines"] == ["ok"]
+    assert [row["state"] for row in diagnose(Words("en")) if row["what"] == "backend lines"] == [
+        "ok"
+    ]
     raw_task["generator"]["model"] = "none.txt"
     with pytest.raises(JapagenError, match="plug-in 'lines' failed: FileNotFoundError"):
         load_generator(Task.parse(raw_task).generator)

@@ -30,7 +30,7 @@ LEVELS = (
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
 MAX_MODULES = 145
-MAX_LINES = 41_500
+MAX_LINES = 41_520
 
 
 class Imported(NamedTuple):

@@ -283,7 +283,7 @@ def _vectors(
 # Entropy balancing lifts what has the words that are too rare, and those are also the words of
 # texts about something else. Against 16 or 64 gold texts that is a bad bargain: on texts of a
 # strong LLM, full weights cost the classifier up to .014 macro-F1 and never brought more than .003
-# (docs/measures.md).
+# (docs/research/measures.md).
 
 
 _MOST = 2.0

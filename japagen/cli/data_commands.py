@@ -541,9 +541,8 @@ def diagnose(words: Words) -> list[dict[str, Any]]:
         name: (needed, extra, words(f"doctor.for.{name}")) for name, needed, extra in _PACKAGES
     }
     for entry in (*BACKENDS.own.values(), *EXPORTS.own.values()):
-        purpose = entry.ja if words.language == "ja" else entry.en
         for package in packages_of(entry.extra):
-            packages.setdefault(package, (False, entry.extra, purpose))
+            packages.setdefault(package, (False, entry.extra, entry.title(words.language)))
     for package, (needed, extra, purpose) in packages.items():
         try:
             found = words("doctor.installed", version=version(package), purpose=purpose)

@@ -171,7 +171,8 @@ def main() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     columns = logging.getLogger("japagen.data.records")
-    columns.addHandler(terminal.TakenColumns())
+    if not columns.handlers:
+        columns.addHandler(terminal.TakenColumns())
     columns.setLevel(logging.INFO)
     with exit_codes():
         if user_language() == "ja":

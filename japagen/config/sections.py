@@ -184,14 +184,24 @@ GivenSource = Annotated[Source | None, WrapValidator(_with_data)]
 def _listed(value: Any) -> Any:
     """Sources as code may give them: texts by the names of their writers, or texts alone."""
     if isinstance(value, Mapping):
-        named = value.items()
-        paths = any(isinstance(one, str | Path) for _, one in named)
-        return value if paths else [{"name": name, "data": one} for name, one in named]
+        # A task file that forgot the list has the keys of an entry.
+        misplaced = value and value.keys() <= SourceEntry.model_fields.keys()
+        return value if misplaced else [_named(name, one) for name, one in value.items()]
     if isinstance(value, str | int | float | None):
         return value
     if isinstance(value, list | tuple) and not _are_records(value):
         return value
     return [{"name": "synthetic", "data": value}]
+
+
+def _named(name: str, one: Any) -> dict[str, Any]:
+    if isinstance(one, str | Path):
+        return {"name": name, "path": one}
+    if not isinstance(one, Source | SourceEntry):
+        return {"name": name, "data": one}
+    if one.data is not None:
+        return {"name": name, "data": one.data}
+    return {**one.model_dump(exclude={"name", "per_label"}), "name": name}
 
 
 def _are_records(values: Sequence[Any]) -> bool:

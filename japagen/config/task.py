@@ -60,8 +60,9 @@ _BY_CLASS = ("concepts", "rare_cases", "boundary_cases")
 class Task(Section):
     """A task: labels, data, and the settings of every stage.
 
-    In code, gold and every other source may also be a path alone; a `Dataset`, DataFrame or list of
-    records; or one of these as ``data`` beside ``columns`` and ``per_label``.
+    In code, gold and every other file of texts may also be a path alone; a `Dataset`, DataFrame or
+    list of records; or one of these as ``data`` beside ``columns`` and ``per_label``. ``sources``
+    may be a mapping from the name of a writer to any of these.
 
     Attributes:
         name: Identifies the task; a run directory belongs to one name.
@@ -391,11 +392,7 @@ def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
     Raises:
         JapagenError: If a name cannot be that of a source, or texts are not what they should be.
     """
-    entries = [
-        {"name": name, "path" if isinstance(one, str | Path) else "data": one}
-        for name, one in given.items()
-    ]
-    return _validated(_Given, {"sources": entries}, "synthetic").sources
+    return _validated(_Given, {"sources": dict(given)}, "synthetic").sources
 
 
 def sources_from_options(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from japagen.data.dataset import COLUMNS, Dataset, Split, dataset_of
 from japagen.data.files import atomic, refuse_existing
-from japagen.data.records import no_column, usual_columns
+from japagen.data.records import log_taken, no_column, usual_columns
 from japagen.data.tables import (
     column,
     decoded_lines,
@@ -141,7 +141,8 @@ def write_examples(
     if format_of(path) == "parquet":
         write_table(path, dataset.weighted_table)
     else:
-        write_rows(path, dataset.iter_records(), COLUMNS, bom=bom)
+        escape = bom if escape_formulas is None else escape_formulas
+        write_rows(path, dataset.iter_records(), COLUMNS, bom=bom, escape_formulas=escape)
 
 
 def check_new(path: str | Path, *, overwrite: bool = False) -> None:
@@ -198,7 +199,10 @@ def read_rows(
     if file is not None and str(file) != "-" and is_known(file):
         table = open_table(file, encoding)
         names = ("text", "text_pair") if pairs else ("text",)
-        known = {**usual_columns(table.names, columns or ()), **(columns or {})}
+        usual = usual_columns(table.names, columns or (), pairs=pairs)
+        taken = {ours: theirs for ours, theirs in usual.items() if ours in names}
+        log_taken(taken, file)
+        known = {**taken, **(columns or {})}
         for where, row in table.rows(None):
             texts = []
             for ours in names:

@@ -82,10 +82,10 @@ def read_records(
     ]
     taken = {} if table.is_own else usual_columns(table.names, given)
     taken = {ours: theirs for ours, theirs in taken.items() if ours in optional}
-    for ours, theirs in taken.items():
-        logger.info("Took the column '%s' of %s for the %s.", theirs, table.path, ours)
-    wanted = {"text": "text", **({"label": "label"} if require_label else {}), **taken, **given}
-    mapping = {**{name: name for name in optional}, **wanted}
+    log_taken(taken, table.path)
+    needed = ("text", "label") if require_label else ("text",)
+    wanted = {**{ours: taken.get(ours, ours) for ours in needed}, **given}
+    mapping = {**{name: name for name in optional}, **taken, **wanted}
     places, rows = [], []
     for where, row in table.rows([column(n, table.names) or n for n in mapping.values()]):
         if not table.typed and not any(row.values()):
@@ -108,6 +108,12 @@ def read_records(
     return rows, places
 
 
+def log_taken(taken: Mapping[str, str], where: Path | str) -> None:
+    """Says which columns were taken for ours, as `usual_columns` finds them."""
+    for ours, theirs in taken.items():
+        logger.info("Took the column '%s' of %s for the %s.", theirs, where, ours)
+
+
 def need_labels(labels: Sequence[Any], texts: Sequence[str], where: Path | str) -> None:
     """Refuses rows without a label.
 
@@ -124,12 +130,15 @@ def need_labels(labels: Sequence[Any], texts: Sequence[str], where: Path | str) 
             )
 
 
-def usual_columns(names: Sequence[str], given: Collection[str] = ()) -> dict[str, str]:
+def usual_columns(
+    names: Sequence[str], given: Collection[str] = (), *, pairs: bool = True
+) -> dict[str, str]:
     """Our columns to those of a table that have a usual name for them.
 
     Args:
         names: The table's columns.
         given: Those of ours that are not looked for.
+        pairs: Whether a text may come in two columns.
 
     Returns:
         Those of ours that the table lacks, where it has just one with a usual name.
@@ -141,7 +150,7 @@ def usual_columns(names: Sequence[str], given: Collection[str] = ()) -> dict[str
         there = [by_key[key] for key in _USUAL[ours].split() if key in by_key]
         if len(there) == 1:
             found[ours] = there[0]
-    if "text" in missing and "text" not in found and "text_pair" not in given:
+    if pairs and "text" in missing and "text" not in found and "text_pair" not in given:
         for first, second in _USUAL_PAIRS:
             if first in by_key and second in by_key:
                 return {**found, "text": by_key[first], "text_pair": by_key[second]}

@@ -120,6 +120,8 @@ def read_seed_table(
     rows, weights, places = [], [], dict[str, str]()
     for where, cells in table.rows(wanted) if theirs else ():
         values = {name: _line(cells.get(column)) for name, column in theirs.items()}
+        if not table.typed and not any(cells.values()):
+            continue  # Excel ends a CSV with rows of commas alone.
         if not any(values.values()):
             raise JapagenError(
                 f"Expected a value in one of {', '.join(told)} on {where} of {path}, found empty "

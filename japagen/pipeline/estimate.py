@@ -28,7 +28,6 @@ from japagen.curation.register_control import (
 from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError
 from japagen.generation import planner
-from japagen.generation.coverage import passages_in
 from japagen.japanese.registers import OTHER
 from japagen.llm.backend import (
     AmbiguousOptionsError,
@@ -48,6 +47,7 @@ from japagen.pipeline.context import TaskContext, find_registers
 from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
 from japagen.pipeline.steps.curate import TextFilter, why_not_refined
+from japagen.pipeline.steps.generate import not_to_copy
 from japagen.pipeline.steps.labels import chat_labeler, sample_of
 from japagen.pipeline.summary import seed_use
 
@@ -90,7 +90,7 @@ def expected_yield(
         settings,
         context.gold,
         context.prompts.phrases,
-        passages_in(asked),
+        not_to_copy(context, asked),
         analyzer,
         # Comparing meanings takes an encoder, which a plan need not wait for.
         encoder=None,

@@ -25,7 +25,7 @@ from japagen.pipeline.run_directory import Run, RunDirectory, record_version
 from japagen.pipeline.steps import align, baselines, curate, generate, labels, synthesis, train
 from japagen.reporting.cards import model_card
 
-# A file, several of them, or texts in memory; of each but one, by the names of their writers.
+# A file or texts in memory; a list of them, or a mapping from the names of their writers.
 Given = str | Path | Source | SourceEntry | Data
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")

@@ -102,13 +102,16 @@ class JapagenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Example(text, names[code], pair, split="train")
             for text, pair, code in zip(texts, pairs, codes, strict=True)
         )
+        named = dict(zip(classes.tolist(), names, strict=True))
         given = self.descriptions
         self.classifier_ = train(
             None if synthetic is None else as_dataset(synthetic),
             gold,
             encoder=self.encoder,
             labels=names,
-            descriptions=None if given is None else {str(k): v for k, v in given.items()},
+            descriptions=None
+            if given is None
+            else {named.get(k, str(k)): v for k, v in given.items()},
             settings=Training(
                 tune=self.tune,
                 epochs=self.epochs,

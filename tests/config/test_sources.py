@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from japagen.config.sections import Source, SourceEntry
-from japagen.config.task import Task, sources_from_files, sources_from_options
+from japagen.config.task import (
+    Task,
+    sources_from_files,
+    sources_from_mapping,
+    sources_from_options,
+)
 from japagen.errors import JapagenError
 from japagen.i18n import localized
 
@@ -98,3 +103,22 @@ def test_files_keep_their_columns_and_encoding() -> None:
     named = SourceEntry(name="own", generator=True)
     file, own = sources_from_files([source, named])
     assert (file.name, file.file, own) == ("他社", source, named)
+
+
+def test_code_names_files_texts_and_sources_by_their_writers(tmp_path: Path) -> None:
+    path = tmp_path / "g.csv"
+    path.write_text("本文,label\n荷物です。,配送\n", encoding="utf-8")
+    columns = {"text": "本文"}
+    given = {
+        "file": path,
+        "texts": [("荷物です。", "配送")],
+        "source": Source(path=path, columns=columns),
+    }
+    found = sources_from_mapping(given)
+    assert [source.name for source in found] == ["file", "texts", "source"]
+    assert [source.path for source in found][::2] == [path, path]
+    assert found[2].columns == columns
+    texts = found[1].file
+    assert texts is not None
+    assert texts.data is not None
+    assert texts.data.labels == ["配送"]

@@ -326,8 +326,8 @@ def test_a_column_of_labels_is_of_one_kind(
     [
         (float("inf"), "a label is text, a number or a list of texts"),
         ({"name": "配送"}, "a label is text, a number or a list of texts"),
-        ([["配送"]], "a list of labels holds texts alone"),
-        ([None], "a list of labels holds texts alone"),
+        ([["配送"]], "a list of labels holds only texts"),
+        ([None], "a list of labels holds only texts"),
     ],
 )
 def test_what_is_no_label_is_refused(tmp_path: Path, label: Any, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from japagen.data.dataset import Dataset, Example, Rejection, as_dataset
+from japagen.data.formats import read_examples, read_rows
 from japagen.data.records import library_of, usual_columns
 from japagen.errors import JapagenError
 
@@ -205,3 +207,20 @@ def test_what_notebooks_show_is_escaped() -> None:
     assert "<script" not in shown
     assert "&lt;script&gt;alert(1)" in shown
     assert "&lt;b&gt;a&lt;/b&gt;" in shown
+
+
+def test_a_label_that_a_row_lacks_is_missing_whatever_its_column_is_called(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"本文": "あ", "分類": "x"}\n{"本文": "い"}\n', encoding="utf-8")
+    assert read_examples(path).labels == ["x", None]
+    with pytest.raises(JapagenError, match=r"分類.* line 2"):
+        read_examples(path, require_label=True)
+
+
+def test_one_of_two_texts_is_not_taken_for_a_text_alone(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("sentence1,sentence2\n甲,乙\n", encoding="utf-8")
+    with pytest.raises(JapagenError, match="column 'text'"):
+        list(read_rows(path, ()))
+    (row,) = read_rows(path, (), pairs=True)
+    assert (row.text, row.text_pair) == ("甲", "乙")

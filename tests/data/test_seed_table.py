@@ -197,3 +197,9 @@ def test_a_task_says_what_goes_together(
 ) -> None:
     with pytest.raises(JapagenError, match=message):
         Task.parse({**raw_task, **change})
+
+
+def test_rows_of_commas_alone_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("age,job\n30,店員\n,\n", encoding="utf-8")
+    assert len(read_seed_table(path).rows) == 1

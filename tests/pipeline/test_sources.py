@@ -227,7 +227,7 @@ def _refused(small: dict[str, Any], out: Path, message: str) -> None:
     ("rows", "message"),
     [
         ([{"text": "荷物です。", "label": "配送"}, {"text": "あの", "label": "配達"}], "line 2"),
-        ([{"文": "荷物です。", "label": "配送"}], r"column 'text' .*bad\.jsonl.* line 1"),
+        ([{"お声": "荷物です。", "label": "配送"}], r"column 'text' .*bad\.jsonl.* line 1"),
         ([{"text": "荷物です。"}], r"column 'label' .*bad\.jsonl.* line 1"),
         ([], "empty file|found none"),
         (

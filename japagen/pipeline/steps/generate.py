@@ -99,7 +99,7 @@ def _generate_texts(run: RunContext) -> Generated:
         generator=info.name,
         space=task.label_space(),
     )
-    return Generated(dataset, _not_to_copy(run, requests), named_in(requests), rounds, until)
+    return Generated(dataset, not_to_copy(run, requests), named_in(requests), rounds, until)
 
 
 def _ask_rounds(
@@ -206,7 +206,7 @@ def _tallies(
         uses={"asked": asked, "generator": run.client.info.name},
         unanswered=unanswered,
         requests=requests,
-        text_filter=TextFilter.of(run, _not_to_copy(run, requests)),
+        text_filter=TextFilter.of(run, not_to_copy(run, requests)),
         settings=settings,
         model=model,
         source=run.task.generator_source,
@@ -239,9 +239,9 @@ def _counted(
     }
 
 
-def _not_to_copy(run: RunContext, requests: Sequence[Request]) -> list[str]:
+def not_to_copy(context: TaskContext, requests: Sequence[Request]) -> list[str]:
     """Passages that prompts showed, and what they said of writers, which small models recite."""
-    passages, seed, table = passages_in(requests), run.task.generation.seed, run.data.seed
+    passages, seed, table = passages_in(requests), context.task.generation.seed, context.data.seed
     # A text about a row may well say what its columns do, such as the name of a product.
     if seed is None or table is None or seed.role != "writer":
         return passages
@@ -316,7 +316,7 @@ def _look_back(
         # Answers that come later change nothing: see above.
         uses={"asked": asked, "generator": run.client.info.name},
         requests=requests,
-        text_filter=TextFilter.of(run, _not_to_copy(run, requests)),
+        text_filter=TextFilter.of(run, not_to_copy(run, requests)),
         unlabelled=run.data.unlabelled,
         task=covers,
         before=before[-1]["distances"].get("words") if before else None,
@@ -436,7 +436,7 @@ def _generate_pairs(run: RunContext) -> Generated:
     """
     task, info = run.task, run.client.info
     firsts = plan(run, info)
-    passages = _not_to_copy(run, firsts)
+    passages = not_to_copy(run, firsts)
     asked = run.client.ask(firsts, "generate")
     asked.check(firsts)
     text_filter = TextFilter.of(run, passages)

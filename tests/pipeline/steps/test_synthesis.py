@@ -116,7 +116,7 @@ def test_a_run_changes_texts_and_trains_on_them(matching: dict[str, Any], tmp_pa
     assert found["synthesised"] == len(kept) > 0
     assert counts["synthesised"] == len(children)
     assert counts["requested"] == counts["generated"] == 24
-    assert f"Gradient matching wrote {len(kept)} of {found['texts']} texts anew." in heard.notes
+    assert f"Gradient matching rewrote {len(kept)} of {found['texts']} texts." in heard.notes
 
     again = Heard()
     jg.run(task, tmp_path / "run", generator=ScriptedGenerator(_list), listener=again)
