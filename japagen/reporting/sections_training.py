@@ -368,8 +368,10 @@ def scale(summary: RunSummary, words: Words) -> View | None:
     scores = summary.scores
     if scores is None:
         return None
-    shown = [(title, model, False) for title, model in lines(summary, words)]
-    shown += [(title, model, True) for title, model in own_models(summary, words)]
+    shown: list[tuple[str, ModelScores, bool]] = [
+        *((title, model, False) for title, model in lines(summary, words)),
+        *((title, model, True) for title, model in own_models(summary, words)),
+    ]
     found = [
         (title, own, value if isinstance(value, Interval) else Interval(value, value, value))
         for title, model, own in shown
