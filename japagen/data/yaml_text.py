@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -107,3 +108,14 @@ def _what(error: Exception) -> str:
     repeated = re.match(r'found duplicate key "(.*?)" with value', problem, re.DOTALL)
     told = f"the key '{repeated[1]}' stands there twice" if repeated else problem
     return place + " ".join(told.split())
+
+
+def front_matter(card: Path) -> dict[str, str]:
+    """The texts of a card's front matter; nothing where there is none that can be read."""
+    try:
+        _, front, _ = card.read_text(encoding="utf-8").split("---\n", 2)
+        found = parse_yaml(front, str(card))
+    except (OSError, ValueError, JapagenError):
+        return {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {key: value for key, value in pairs if isinstance(value, str)}

@@ -16,8 +16,7 @@ from japagen.data.summary import (
     TaskSummary,
     TermsSummary,
 )
-from japagen.data.yaml_text import parse_yaml, to_yaml
-from japagen.errors import JapagenError
+from japagen.data.yaml_text import front_matter, to_yaml
 from japagen.i18n import localized
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.reporting.sections_overview import SIDES, STEPS, until_rows
@@ -357,19 +356,8 @@ def _origin(encoder: str) -> tuple[str | None, str | None]:
     directory = Path(encoder).expanduser()
     if not directory.is_dir():
         return encoder, None
-    declared = _declared(directory / "README.md")
+    declared = front_matter(directory / "README.md")
     return declared.get("base_model"), declared.get("license")
-
-
-def _declared(card: Path) -> dict[str, str]:
-    """The texts of a card's front matter; nothing where there is none that can be read."""
-    try:
-        _, front, _ = card.read_text(encoding="utf-8").split("---\n", 2)
-        found = parse_yaml(front, str(card))
-    except (OSError, ValueError, JapagenError):
-        return {}
-    pairs = found.items() if isinstance(found, dict) else ()
-    return {key: value for key, value in pairs if isinstance(value, str)}
 
 
 def _model_introduction(task: TaskSummary) -> str:
