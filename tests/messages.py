@@ -29,6 +29,7 @@ REGISTRY = PACKAGE / "data" / "registry.yaml"
 COMPOSED = "composed"
 # What prints, what notes, and errors that are told to users; `ValueError` where pydantic tells it.
 _SAYING = {"say", "note", "__init__", "ValueError", "localized"}
+_IN_TABLES = {"print_table", "cell"}
 _VALUE_ERRORS = {"sections.py", "task.py", "labels.py"}
 _NOT_TOLD = re.compile(
     r"(Refused|Stale|Attribute|Type|Key|OS|Runtime|NotImplemented|Validation)Error"
@@ -136,6 +137,21 @@ def said() -> dict[str, str]:
     return found
 
 
+def in_tables() -> Iterator[tuple[str, str]]:
+    """Titles, names of columns and cells that are given as they are, each with its context."""
+    for _, module in _modules():
+        for call in ast.walk(module):
+            if not isinstance(call, ast.Call):
+                continue
+            if getattr(call.func, "id", getattr(call.func, "attr", "")) not in _IN_TABLES:
+                continue
+            for argument in call.args[:2]:
+                listed = argument.elts if isinstance(argument, ast.List) else [argument]
+                for given in listed:
+                    if isinstance(given, ast.Constant) and re.search("[a-z]", str(given.value)):
+                        yield ("table", str(given.value))
+
+
 def literals() -> set[str]:
     """The templates of all literals in the source, and their lines."""
     found: set[str] = set()
@@ -173,10 +189,11 @@ def updated(catalogue: Catalog) -> Catalog:
     """The catalogue with the texts of the source: new ones empty, none that is gone."""
     found = Catalog(locale="ja")
     known = {(m.context or "", str(m.id)): m for m in catalogue if m.id}
-    templates, places = said(), set(named())
+    templates, places = said(), {*named(), *in_tables()}
     composed = [m for m in known.values() if COMPOSED in m.auto_comments]
     kept = literals() | set(templates) | {str(m.id) for m in composed}
-    wanted = places | {key for key in known if not key[0] and key[1] in kept}
+    # Some cells are looked up by a name.
+    wanted = places | {key for key in known if key[0] in ("", "table") and key[1] in kept}
     # A message of several lines has each of them; what is joined comes in whole.
     lines = {line for _, text in wanted for line in text.split("\n")}
     wanted |= {

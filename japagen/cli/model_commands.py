@@ -19,6 +19,7 @@ from japagen.data.formats import TextRow, check_new, read_rows
 from japagen.data.labels import NO_TAGS
 from japagen.data.tables import TABLES, format_of, is_missing, write_rows
 from japagen.errors import JapagenError
+from japagen.i18n import localized
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Prediction
@@ -209,7 +210,7 @@ def monitor(
         terminal.print_json(found.to_dict())
     else:
         terminal.print_table(
-            f"{found.new} new texts against {found.reference}: {found.verdict}",
+            localized(f"{found.new} new texts against {found.reference}: {found.verdict}"),
             ["what", "change", "p", ""],
             [
                 (c.name, f"{c.value:.3f}", f"{c.p_value:.3f}", "drifted" if c.drifted else "")

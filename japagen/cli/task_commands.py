@@ -20,6 +20,7 @@ from japagen.data.files import write_text
 from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import Language, localized, user_language
+from japagen.reporting.text import Words
 
 
 @app.command()
@@ -133,16 +134,23 @@ def plan(
         for note in found["notes"]:
             terminal.say(note)
         return
+    words = Words(user_language())
     terminal.print_table(
-        f"{found['texts']} texts asked of {found['generator']}",
+        localized(f"{found['texts']} texts asked of {found['generator']}"),
         ["label", "register", "texts", "requests"],
-        [(r["label"], r["register"], r["texts"], r["requests"]) for r in found["cells"]],
+        [
+            (r["label"], words.name("register", r["register"]), r["texts"], r["requests"])
+            for r in found["cells"]
+        ],
     )
     if found["knowledge"]:
         terminal.print_table(
             "requests that name something",
             ["label", "kind", "item", "requests"],
-            [(r["label"], r["kind"], r["item"], r["requests"]) for r in found["knowledge"]],
+            [
+                (r["label"], words.name("knowledge", r["kind"]), r["item"], r["requests"])
+                for r in found["knowledge"]
+            ],
         )
     if len(found["rounds"]) > 1:
         later = sum(found["rounds"][1:])
@@ -290,10 +298,13 @@ _STEPS = {
 def print_estimate(found: Mapping[str, Any]) -> None:
     """Prints what `estimating.estimate` found: a line per step, the sum, and the budget."""
     rows = [_row(_STEPS[step["step"]], step) for step in found["steps"]]
-    columns = ["step", "requests", "prompt tokens", "answer tokens", "time", "yen"]
     if len(rows) > 1:
         rows.append(_row("together", {**found, "expected_requests": found["requests"]}))
-    terminal.print_table("what it takes", columns, rows)
+    terminal.print_table(
+        "what it takes",
+        ["step", "requests", "prompt tokens", "answer tokens", "time", "yen"],
+        rows,
+    )
     if found["answered"]:
         say(f"answered already: {found['answered']:,}; time and yen are of the rest")
     say(f"prompts of generation: {found['shared_prompt_tokens']:,} tokens after sharing prefixes")
@@ -306,8 +317,8 @@ def print_estimate(found: Mapping[str, Any]) -> None:
             say("refinement: how many texts are in doubt is known when they are there")
             continue
         say(
-            f"{_STEPS[step]}: how many are needed is known when 20 texts are there; until then "
-            "'about' does not count them, and 'at most' does"
+            f"{terminal.cell(_STEPS[step])}: how many are needed is known when 20 texts "
+            "are there; until then 'about' does not count them, and 'at most' does"
         )
     if found["batch"] is not None:
         say(
@@ -324,14 +335,15 @@ def _row(name: str, step: Mapping[str, Any]) -> list[str]:
     requests = f"{step['requests']:,}"
     if step["expected_requests"] != step["requests"]:
         about = step["expected_requests"]
-        requests = f"at most {requests}" if about is None else f"{about:,}, at most {requests}"
+        most = terminal.cell("at most {0}").format(requests)
+        requests = most if about is None else f"{about:,}, {most}"
     seconds, money = step["seconds"], step["max_yen"]
     return [
-        name,
+        terminal.cell(name),
         requests,
         f"{step['prompt_tokens']:,}",
         _about(step["completion_tokens"], step["max_completion_tokens"], ",.0f"),
-        "?" if seconds is None else f"{seconds:,.0f} s",
+        "?" if seconds is None else terminal.cell("{0} s").format(f"{seconds:,.0f}"),
         "-" if money is None else _about(step["yen"], money, ",.2f"),
     ]
 
@@ -340,7 +352,7 @@ def _about(expected: float | None, most: float, form: str) -> str:
     if not most:
         return "-"
     about = "" if expected is None else f"{expected:{form}}, "
-    return f"{about}at most {most:{form}}"
+    return about + terminal.cell("at most {0}").format(f"{most:{form}}")
 
 
 def _print_budget(found: Mapping[str, Any]) -> None:

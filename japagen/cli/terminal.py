@@ -28,7 +28,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from japagen.errors import JapagenError
-from japagen.i18n import localized, user_language
+from japagen.i18n import localized, translated, user_language
 
 if TYPE_CHECKING:
     from japagen.data.summary import (
@@ -196,13 +196,20 @@ def print_tsv(cells: Iterable[Any]) -> None:
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Prints a table to standard output."""
-    table = Table(*columns, title=localized(title), title_justify="left")
+    """Prints a table to standard output; its title and the names of columns are translated."""
+    heading = cell(title)
+    heading = localized(title) if heading == title else heading
+    table = Table(*map(cell, columns), title=heading, title_justify="left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     # In a pipe nothing is wrapped.
     wide = Console(highlight=False, markup=False, emoji=False, width=_WIDE)
     (out if out.is_terminal else wide).print(table)
+
+
+def cell(text: str) -> str:
+    """A text of japagen's own in a table, in the user's language; its places are still open."""
+    return translated("table", text, user_language())
 
 
 def print_error(error: JapagenError) -> None:

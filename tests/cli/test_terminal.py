@@ -130,3 +130,16 @@ def test_in_a_pipe_tables_wrap_nothing_and_leave_words_alone(
     text = "とても長い文です。" * 40 + " :smile: [bold] 10:100:20"
     terminal.print_table("example", ["field", "value"], [("text", text), ("id", "a")])
     assert text in capsys.readouterr().out
+
+
+def test_tables_are_headed_in_the_language_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JAPAGEN_LANG", "ja")
+    terminal.print_table("what it takes", ["step", "time"], [("value", "step")])
+    title, *rest = capsys.readouterr().out.splitlines()
+    assert title.strip() == "必要な量"
+    assert "工程" in rest[1]
+    assert "時間" in rest[1]
+    # Cells may be the user's own.
+    assert "value" in rest[3]
