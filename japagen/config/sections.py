@@ -183,6 +183,8 @@ GivenSource = Annotated[Source | None, WrapValidator(_with_data)]
 
 def _listed(value: Any) -> Any:
     """Sources as code may give them: texts by the names of their writers, or texts alone."""
+    if isinstance(value, Mapping) and "text" in value:  # columns
+        return [{"name": "synthetic", "data": value}]
     if isinstance(value, Mapping):
         # A task file that forgot the list has the keys of an entry.
         misplaced = value and value.keys() <= SourceEntry.model_fields.keys()

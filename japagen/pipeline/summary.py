@@ -215,9 +215,7 @@ def junit(results: Sequence[TestResult], name: str) -> str:
     where = f"japagen.{name}"
     suite = ElementTree.Element("testsuite", {"name": where, **counts})
     for test in results:
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=f"japagen.{name}", name=test.name
-        )
+        case = ElementTree.SubElement(suite, "testcase", classname=where, name=test.name)
         found = "not measured" if test.found is None else f"{test.found:g}"
         if not test.passed:
             message = f"expected at {test.kind} {test.bound:g}, found {found}"

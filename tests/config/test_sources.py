@@ -122,3 +122,10 @@ def test_code_names_files_texts_and_sources_by_their_writers(tmp_path: Path) -> 
     assert texts is not None
     assert texts.data is not None
     assert texts.data.labels == ["配送"]
+
+
+def test_columns_are_texts_of_one_writer() -> None:
+    (source,) = sources_from_mapping({"text": ["荷物です。"], "label": ["配送"]})
+    assert source.name == "synthetic"
+    assert source.data is not None
+    assert source.data.labels == ["配送"]

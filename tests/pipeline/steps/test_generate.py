@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,18 +125,26 @@ def test_a_second_run_asks_and_compares_nothing(raw: dict[str, Any], tmp_path: P
     assert second.after("generate").fingerprint == first.after("generate").fingerprint
 
 
-@pytest.mark.parametrize("stop", [39, 40, 55, 80])
-def test_a_run_stopped_in_any_round_goes_on_and_asks_nothing_twice(
-    raw: dict[str, Any], tmp_path: Path, stop: int
-) -> None:
+def _stopping(
+    answer: Callable[[Request], str], stop: int
+) -> tuple[list[str], Callable[[Request], str]]:
+    """The ids of answered requests, and an answerer that Ctrl-C stops after so many of them."""
     sent: list[str] = []
 
     def stopping(request: Request) -> str:
         if len(sent) == stop:
             raise KeyboardInterrupt
         sent.append(request.id)
-        return obedient(request)
+        return answer(request)
 
+    return sent, stopping
+
+
+@pytest.mark.parametrize("stop", [39, 40, 55, 80])
+def test_a_run_stopped_in_any_round_goes_on_and_asks_nothing_twice(
+    raw: dict[str, Any], tmp_path: Path, stop: int
+) -> None:
+    sent, stopping = _stopping(obedient, stop)
     with pytest.raises(KeyboardInterrupt):
         _generate(raw, tmp_path / "run", stopping)
     run, _, generator = _generate(raw, tmp_path / "run")
@@ -323,14 +332,7 @@ def test_a_budget_ends_the_rounds_and_more_of_it_goes_on(
 def test_a_run_stopped_before_enough_are_kept_ends_the_same(
     alike: dict[str, Any], tmp_path: Path, stop: int
 ) -> None:
-    sent: list[str] = []
-
-    def stopping(request: Request) -> str:
-        if len(sent) == stop:
-            raise KeyboardInterrupt
-        sent.append(request.id)
-        return stubborn(request)
-
+    sent, stopping = _stopping(stubborn, stop)
     with pytest.raises(KeyboardInterrupt):
         _generate(_until(alike), tmp_path / "run", stopping)
     run, heard, generator = _generate(_until(alike), tmp_path / "run", stubborn)
