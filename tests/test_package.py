@@ -61,7 +61,6 @@ def installed(archives: Archives, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def _run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    # -I would hide the site of the user too, which an environment does not have.
     return subprocess.run(
         [str(word) for word in command], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True
     )
