@@ -27,9 +27,8 @@ from japagen.data.files import parse_json, read_json, write_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, Request
 from japagen.llm.backends.openai_protocol import (
-    Endpoint,
     Failure,
-    ServerCapabilities,
+    Server,
     Usage,
     answer_of,
     failed_answer,
@@ -58,8 +57,7 @@ class BatchStream:
     """One stream of requests through the batch API.
 
     Args:
-        endpoint: Whom to ask.
-        capabilities: What is known of the provider; added to.
+        server: Whom to ask; what is known of it is added to.
         directory: Where what was submitted is noted.
         note: Told what the user should know while waiting.
         on_send: As of `Announcer`.
@@ -67,14 +65,13 @@ class BatchStream:
 
     def __init__(
         self,
-        endpoint: Endpoint,
-        capabilities: ServerCapabilities,
+        server: Server,
         directory: Path,
         note: Callable[[str], None],
         on_send: Callable[[Request, bool], None],
     ) -> None:
-        self._endpoint = endpoint
-        self._capabilities = capabilities
+        self._endpoint = endpoint = server.endpoint
+        self._capabilities = server.capabilities
         self._directory = directory
         self._note = note
         self._on_send = on_send

@@ -18,6 +18,7 @@ from japagen.data.files import digest, parse_json
 from japagen.errors import JapagenError
 from japagen.llm.answers import one_line, read_label
 from japagen.llm.backend import Answer, Request, answer_format, prompt_texts
+from japagen.llm.backends.rate_limit import Pace, Patience
 
 _log = logging.getLogger(__name__)
 # A rough figure for Japanese, used until the server has reported how many tokens it read.
@@ -540,8 +541,12 @@ class Endpoint:
     @property
     def identity(self) -> str:
         """What changes the answers of the model, as far as anybody can tell from here."""
+        return self.identity_at(f"{self.url}:")
+
+    def identity_at(self, place: str) -> str:
+        """The identity of the model where ``place`` stands for the address."""
         how = digest([self.extra_body, sorted(self.omit)]) if self.extra_body or self.omit else ""
-        return f"openai:{self.url}:{self.api}:{self.model}" + (f":{how}" if how else "")
+        return f"openai:{place}{self.api}:{self.model}" + (f":{how}" if how else "")
 
     @property
     def has_key(self) -> bool:
@@ -586,6 +591,23 @@ class Endpoint:
                 text = text.replace(secret, "***")
         text = one_line(text)
         return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Server:
+    """An endpoint, how it is asked, and what is known of it.
+
+    Attributes:
+        endpoint: Whom to ask.
+        patience: How long to wait for its answers.
+        pace: How fast attempts may follow each other.
+        capabilities: What it has told of itself.
+    """
+
+    endpoint: Endpoint
+    patience: Patience
+    pace: Pace
+    capabilities: ServerCapabilities = field(default_factory=ServerCapabilities)
 
 
 def _secret(variable: str, environment: Mapping[str, str]) -> str:
