@@ -66,6 +66,19 @@ def run(
         str | None,
         typer.Option(help="Encoding of the files, such as cp932; by default utf-8."),
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Ask only this part of the requests; see data merge."),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write requests to this file (JSONL of a batch) in place of sending them."
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Answers to requests that were written by --requests.")
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
     ] = False,
@@ -73,7 +86,8 @@ def run(
 ) -> None:
     """Do everything: generate, curate, align, train, report. Resumes.
 
-    Exits with code 3 when a test of the task file (tests) fails.
+    Exits with code 3 when a test of the task file (tests) fails, with 4 when it waits for answers
+    from elsewhere (--part, --requests).
     """
     if (columns or encoding) and not synthetic:
         option = "--column" if columns else "--encoding"
@@ -82,13 +96,22 @@ def run(
             "Give the file's path too.",
         )
     with terminal.Terminal(quiet=quiet) as listener:
+        from japagen.llm.backends.offline import Elsewhere, Part
         from japagen.pipeline.run import run as run_task
 
+        elsewhere = Elsewhere(Part.parse(part) if part else None, requests, answers)
         task = Task.load(config, parse_overrides(sets or ()))
         sources = None
         if synthetic:
             sources = sources_from_options(synthetic, columns or (), encoding or "utf-8")
-        result = run_task(task, out, synthetic=sources, until=until.value, listener=listener)
+        result = run_task(
+            task,
+            out,
+            synthetic=sources,
+            until=until.value,
+            elsewhere=elsewhere,
+            listener=listener,
+        )
     if until is not Stage.REPORT:
         dataset = result.after(until.value)
         counts = {"examples": len(dataset), "kept": int(dataset.kept_mask.sum())}

@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from japagen.errors import JapagenError
+from japagen.errors import AwaitedError, JapagenError
 from japagen.i18n import localized, translated, user_language
 
 if TYPE_CHECKING:
@@ -214,7 +214,10 @@ def cell(text: str) -> str:
 
 def print_error(error: JapagenError) -> None:
     """Prints what was expected and found, and what to do."""
-    err.print(localized(f"Error: {error.message}"), style="bold red")
+    if isinstance(error, AwaitedError):
+        err.print(localized(error.message), style="bold")
+    else:
+        err.print(localized(f"Error: {error.message}"), style="bold red")
     if error.hint:
         err.print(localized(error.hint))
 
@@ -405,7 +408,7 @@ app = typer.Typer(
 )
 data = typer.Typer(
     no_args_is_help=True,
-    help="Work on datasets: align, export, register, diff, explain, review, attributes.",
+    help="Work on datasets: align, export, register, diff, merge, explain, review, attributes.",
 )
 model = typer.Typer(no_args_is_help=True, help="Use trained classifiers: predict, monitor, onnx.")
 app.add_typer(data, name="data")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from japagen.config.sections import GeneratorSettings
 from japagen.config.task import Task
-from japagen.errors import JapagenError
+from japagen.errors import AwaitedError, JapagenError
 from japagen.listener import Listener
 from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
 from japagen.llm.backend import (
@@ -30,6 +30,7 @@ from japagen.llm.backend import (
     load_generator,
     prompt_texts,
 )
+from japagen.llm.backends.offline import Elsewhere
 from japagen.llm.budget import BudgetTracker, yen
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
@@ -92,6 +93,7 @@ class LLMClient:
         generator: A backend to use in place of it.
         path: The ledger.
         listener: Told of the progress.
+        elsewhere: What the task's own generator is not asked from here.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class LLMClient:
         generator: Generator | None,
         path: Path,
         listener: Listener,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
+        self._elsewhere = elsewhere or Elsewhere()
         self._task = task
         self._loaded = generator
         self._given = generator is not None
@@ -111,7 +115,9 @@ class LLMClient:
     def _generator(self) -> Generator:
         if self._loaded is None:
             batches = self._path.with_name("batches")
-            self._loaded = load_generator(self._task.generator, batches, self._listener.note)
+            note = self._listener.note
+            loaded = load_generator(self._task.generator, batches, note)
+            self._loaded = self._elsewhere.wrap(loaded, self._path, note)
         return self._loaded
 
     @property
@@ -163,21 +169,35 @@ class LLMClient:
                 yield waiting[at], scores
 
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
-        """Sends what has no answer yet and tells of it under the name of its purpose."""
+        """Sends what has no answer yet and tells of it under the name of its purpose.
+
+        Raises:
+            AwaitedError: If some of it is answered elsewhere.
+        """
+        part = self._elsewhere.part
         ids = [r.id for r in requests]
         budget, price = self._task.generation.budget, self._task.generator.price_now
         dictionary = self._task.japanese.user_dictionary
         outgoing = prepare(requests, self.info, self._task.privacy, dictionary)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             tracker = BudgetTracker(budget, price, ledger.totals())
-            sent = len(ids) - len(ledger.answers(ids))
+            known = ledger.answers(ids)
+            mine, others = outgoing.requests, list[Request]()
+            if part:
+                others = [r for r in mine if r.id not in known and not part.holds(r)]
+                away = {r.id for r in others}
+                mine = [r for r in mine if r.id not in away]
+                ids = [r.id for r in mine]
+                # All parts plan the same requests, by which they are known to belong together.
+                ledger.plan(others, self.info.identity, purpose, lost=False)
+            sent = len(ids) - len(known)
             if sent:
                 again = f"{sent} of {len(ids)} to do" if sent < len(ids) else ""
                 self._listener.stage(purpose, "start", again)
             before = ledger.wall_seconds(purpose)
             ledger.note_masked(outgoing.masked)
             answers = run_requests(
-                outgoing.requests,
+                mine,
                 self._generator,
                 ledger,
                 lambda stream, total: self._listener.track(stream, total, purpose),
@@ -214,6 +234,13 @@ class LLMClient:
             self._listener.note(
                 f"{len(unsent)} of {len(ids)} requests were not sent: generation.budget does not "
                 "hold what they may cost. Raise it and run the same command again."
+            )
+        if part and others:
+            raise AwaitedError(
+                f"Part {part.number} of {part.of} is done: {len(answers)} of its {len(ids)} "
+                f"requests are answered, {len(others)} are for the other parts.",
+                "When all are done: japagen data merge RUN_1 RUN_2 … -o RUN, then run the task "
+                "with --out RUN.",
             )
         beyond = dict.fromkeys(unsent, _BEYOND_BUDGET)
         return Asked(answers, {**failures, **beyond}, sent, unusable)

@@ -173,6 +173,11 @@ class OpenAIGenerator:
             session.stop()
 
     @property
+    def server(self) -> Server:
+        """The first of its servers, for lines of batches."""
+        return self._servers[0]
+
+    @property
     def refused(self) -> frozenset[str]:
         """Options that a server has refused so far."""
         return frozenset[str]().union(*(s.capabilities.refused for s in self._servers))

@@ -549,6 +549,11 @@ class Endpoint:
         return f"openai:{place}{self.api}:{self.model}" + (f":{how}" if how else "")
 
     @property
+    def batch_url(self) -> str:
+        """What a line of a batch names in place of the address."""
+        return f"/v1{self.path}"
+
+    @property
     def has_key(self) -> bool:
         """Whether there is a key to send."""
         return self.key != _NO_KEY or not self.headers
@@ -637,6 +642,48 @@ def _check_url(url: str) -> None:
             f"Expected base_url to be an http(s) address, found '{url}'.",
             "For example generator.base_url: http://127.0.0.1:8080/v1",
         )
+
+
+def batch_line(request: Request, server: Server) -> str:
+    """A request as a line of a batch: JSON with its id, where it goes, and the body."""
+    endpoint = server.endpoint
+    options = options_of(request, endpoint, server.capabilities.refused)
+    body = {"model": endpoint.model, **prompt_of(request, endpoint.api), **options}
+    row = {"custom_id": request.id, "method": "POST", "url": endpoint.batch_url, "body": body}
+    return json.dumps(row, ensure_ascii=False)
+
+
+def read_batch_row(
+    row: Mapping[str, Any], request: Request, server: Server, refused: set[str]
+) -> Answer | None:
+    """The answer in a row of a batch; None where an option is refused, and left out from now on.
+
+    Args:
+        row: Of an output or error file.
+        request: What it is about.
+        server: Who answered.
+        refused: Options that this batch did without.
+    """
+    endpoint, capabilities = server.endpoint, server.capabilities
+    response = row.get("response") or {}
+    status, body = response.get("status_code"), response.get("body")
+    usage = Usage()
+    try:
+        if status == 200:
+            return answer_of(body, request, endpoint, capabilities, usage)
+        error = row.get("error")
+        error = error if isinstance(error, dict) else {}
+        if not status:
+            told = [str(error[name]) for name in ("code", "message") if error.get(name)]
+            raise Failure(": ".join(told) or "the row has no response")
+        # vLLM puts what was wrong beside the response.
+        said = json.dumps(body or error, ensure_ascii=False)
+        if capabilities.drops(status, said, options_of(request, endpoint, refused), endpoint):
+            return None
+        raise read_failure(status, {}, said, endpoint)
+    except (Failure, JapagenError) as failure:
+        reason = failure.reason if isinstance(failure, Failure) else failure.message
+    return failed_answer(request, endpoint.clean(reason), usage)
 
 
 # How likely a model found each of a few options, read from the log-probabilities of its tokens.
