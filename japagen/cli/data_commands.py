@@ -21,8 +21,8 @@ from japagen.cli.terminal import (
     Encoding,
     FileColumns,
     Json,
-    Language,
     Overwrite,
+    PageLanguage,
     RunPath,
     Sets,
     app,
@@ -139,7 +139,7 @@ def export(
     from japagen.reporting.cards import dataset_card
 
     found = Run.open(run_path)
-    card = dataset_card(found.summary, found.dataset)
+    card = dataset_card(found.summary, found.dataset, user_language())
     written = export_dataset(
         found.dataset,
         output,
@@ -201,9 +201,7 @@ def register(
 @app.command()
 def report(
     run_path: RunPath,
-    language: Annotated[
-        Language, typer.Option("--lang", help="Language of the report.")
-    ] = Language.JA,
+    language: PageLanguage = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="By default RUN/report.html.")
     ] = None,
@@ -214,7 +212,8 @@ def report(
 
     found = Run.open(run_path)
     path = output or run_path / "report.html"
-    write_text(path, render_report(found.summary, found.dataset, language=language.value))
+    said = language.value if language else user_language()
+    write_text(path, render_report(found.summary, found.dataset, language=said))
     terminal.say(f"wrote {path}")
 
 
@@ -259,10 +258,7 @@ def doctor(
         Path | None,
         typer.Option(metavar="CONFIG", help="Try out the generator of this task file instead."),
     ] = None,
-    language: Annotated[
-        Language | None,
-        typer.Option("--lang", help="By default that of the locale.", show_default=False),
-    ] = None,
+    language: PageLanguage = None,
     as_json: Json = False,
 ) -> None:
     """Show what is installed and what is missing, or whether a generator works."""
@@ -305,9 +301,7 @@ def review(
     run_path: RunPath,
     number: Annotated[int, typer.Option("-n", help="How many examples to show.", min=1)] = 100,
     reviewer: Annotated[str, typer.Option(help="Your name, stored with every decision.")] = "",
-    language: Annotated[
-        Language, typer.Option("--lang", help="Language of the page.")
-    ] = Language.JA,
+    language: PageLanguage = None,
     port: Annotated[
         int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)
     ] = 0,
@@ -339,7 +333,7 @@ def review(
         number=number,
         seed=seed,
         reviewer=reviewer,
-        language=language.value,
+        language=language.value if language else user_language(),
     ) as session:
         if gold is not None:
             count = write_gold(run_path, gold, overwrite=overwrite)

@@ -317,7 +317,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         if s.path is not None
     ]
     if task.generator_source is None:
-        notes = [_NOT_ASKED, *_labeler_notes(task, load_data(task))]
+        data = load_data(task)
+        notes = [*data.notes, _NOT_ASKED, *_labeler_notes(task, data)]
         return {**_NOTHING, "sources": files, "notes": notes}
     with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
         # A budget in yen without a price is refused here as it would be later.
@@ -372,6 +373,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
         "notes": [
+            *context.data.notes,
+            *_undescribed(task),
             *([until.note(task.generation.first_texts)] if until else []),
             *notes_on(task, generator.info, refiner.info if refiner else None),
             *_labeler_notes(task, context.data),
@@ -396,6 +399,16 @@ _NOTHING: dict[str, Any] = {
     **dict.fromkeys(("measured_on", "batch", "seed_rows", "until"), None),
     "budget": {},
 }
+
+
+def _undescribed(task: Task) -> list[str]:
+    labels = [label for label, text in task.labels.items() if not text]
+    if not labels:
+        return []
+    return [
+        f"Without a description prompts say the name alone, and texts are worse: "
+        f"{', '.join(labels)}. Describe them under labels."
+    ]
 
 
 def _seed_notes(found: Mapping[str, Any] | None) -> list[str]:

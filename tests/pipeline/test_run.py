@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ import pandas as pd
 import pytest
 
 import japagen as jg
+from japagen.config.sections import CODE_VARIABLE
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.data.formats import read_examples
+from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.evaluation.drift import Profile
 from japagen.llm.backend import Answer, Request
@@ -90,6 +93,36 @@ def test_a_task_of_code_runs_and_goes_on_from_its_directory(
     assert load_data(moved).gold is not None
     _, heard, _ = _run(moved, out, until="align")
     assert not heard.ran()
+
+
+def test_a_run_goes_on_where_its_folder_was_moved(
+    raw_task: dict[str, Any], tiny_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the task that the run keeps: data, the encoder and code move along."""
+    monkeypatch.setenv(CODE_VARIABLE, "1")
+    project = tmp_path / "project"
+    shutil.copytree(tiny_encoder, project / "encoder")
+    shutil.move(raw_task["gold"]["path"], project)
+    check = "def short(texts):\n    return [None if len(t) < 99 else 'long' for t in texts]\n"
+    (project / "checks.py").write_text(check, encoding="utf-8")
+    raw_task |= {
+        "gold": "gold.jsonl",
+        "training": {"encoder": "encoder", "min_steps": 1, "max_steps": 1, "synthetic_share": 0.4},
+    }
+    raw_task["curation"]["validators"] = {"house": {"function": "checks:short"}}
+    (project / "task.yaml").write_text(to_yaml(raw_task), encoding="utf-8")
+    _, heard, _ = _run(Task.load(project / "task.yaml"), project / "runs" / "small")
+    assert {"curate", "train-synthetic-0", "report"} <= heard.ran()
+    moved = shutil.move(project, tmp_path / "elsewhere") / "runs" / "small"
+    (moved.parents[1] / "checks.py").unlink()
+    task = Task.load(moved / "task.yaml")
+    assert str(tmp_path) not in (moved / "task.yaml").read_text(encoding="utf-8")
+    _, heard, generator = _run(task, moved)
+    assert (heard.ran(), generator.asked) == (set(), [])
+    run, heard, generator = _run(_changed(task, "curation", min_characters=12), moved)
+    assert "curate" in heard.ran()
+    assert generator.asked == []
+    assert run.dataset.rejection_counts["length"] > 0
 
 
 def _check_what_notebooks_show(run: jg.Run) -> None:
