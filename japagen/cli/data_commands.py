@@ -424,28 +424,23 @@ def print_comparison(found: Mapping[str, Any], number: int) -> None:
         number: Examples to show of each kind of change.
     """
     sides = found["versions"]
-    terminal.out.print(
-        "\n".join(
-            f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept"
-            for side, v in sides.items()
-        ),
-        markup=False,
-    )
+    for side, v in sides.items():
+        terminal.say(f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept")
     changed = {**found["settings"], **found["tools"]}
     if changed:
         rows = [(key, *map(str, values)) for key, values in changed.items()]
         terminal.print_table("what differs", ["key", "before", "after"], rows)
-    counts = [(kind, str(len(found["examples"][kind]))) for kind in _KINDS]
+    counts = [(terminal.cell(kind), str(len(found["examples"][kind]))) for kind in _KINDS]
     terminal.print_table("examples", ["change", "number"], counts)
     for kind in _KINDS:
         for change in found["examples"][kind][:number]:
-            terminal.out.print(f"{kind} {change['id']}: {_line(change)}", markup=False)
+            terminal.out.print(f"{terminal.cell(kind)} {change['id']}: {_line(change)}")
     rows = [
         (
-            d["name"],
+            terminal.cell(d["name"]),
             f"{d['distance']:.3f}",
             "" if d["p"] is None else f"{d['p']:.2g}",
-            "changed" if d["changed"] else "",
+            terminal.cell("changed") if d["changed"] else "",
         )
         for d in found["distributions"]
     ]
@@ -457,13 +452,15 @@ def _line(change: Mapping[str, Any]) -> str:
     if change.get("filter"):
         parts.append(Words(user_language()).name("filter", change["filter"]))
     if "value" in change:
-        parts.append(f"{change['value']:g} against {change['threshold']:g}")
+        values = (f"{change[name]:g}" for name in ("value", "threshold"))
+        parts.append(terminal.cell("{0} against {1}").format(*values))
     if "before" in change and isinstance(change["before"], float):
-        parts.append(f"weight {change['before']:.3f} → {change['after']:.3f}")
+        values = (f"{change[name]:.3f}" for name in ("before", "after"))
+        parts.append(terminal.cell("weight {0} → {1}").format(*values))
     elif "before" in change:
         parts.append(f"{change['before']} → {change['after']}")
     if change.get("why"):
-        parts.append(str(change["why"]))
+        parts.append(localized(str(change["why"])))
     return " | ".join(parts)
 
 
@@ -473,10 +470,8 @@ def print_explanation(found: Mapping[str, Any]) -> None:
     rows = [(k, _value(v)) for k, v in example.items() if v not in (None, [], "")]
     terminal.print_table("example", ["field", "value"], rows)
     if found["parent"] or found["children"]:
-        terminal.out.print(
-            f"parent: {found['parent']}, children: {', '.join(found['children']) or 'none'}",
-            markup=False,
-        )
+        terminal.say(f"parent of it: {found['parent'] or '-'}")
+        terminal.say(f"children of it: {', '.join(found['children']) or '-'}")
     if looked:
         terminal.print_table(
             "audit", ["field", "value"], [(k, _value(v)) for k, v in looked.items()]
@@ -485,15 +480,14 @@ def print_explanation(found: Mapping[str, Any]) -> None:
         rows = [(k, _value(v)) for k, v in request.items() if k not in ("prompt", "attempts")]
         terminal.print_table("request", ["field", "value"], rows)
         for attempt in request["attempts"]:
-            terminal.out.print(
+            terminal.say(
                 f"{attempt['finish']}: {attempt['completion_tokens']} tokens in "
-                f"{attempt['seconds']:.2f} s {attempt['error']}",
-                markup=False,
+                f"{attempt['seconds']:.2f} s {attempt['error']}"
             )
         prompt = request["prompt"]
         shown = prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
         terminal.out.print(shown, style="dim", markup=False)
-    terminal.out.print(f"dataset {found['dataset'][:16]}", markup=False)
+    terminal.say(f"dataset version {found['dataset'][:16]}")
 
 
 def _value(value: Any) -> str:

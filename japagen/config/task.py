@@ -132,8 +132,26 @@ class Task(Section):
     tests: dict[str, Annotated[float, Field(ge=-1, le=1, strict=True)]] = Field({})
     seed: int = 0
 
+    def __init__(self, /, **given: Any) -> None:
+        """Makes a task in code; `load` and `parse` read one.
+
+        Raises:
+            JapagenError: Naming every wrong key at once.
+        """
+        if removed := removed_settings(given):
+            raise _refused("the task", removed)
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise _refused("the task", [_problem(dict(e)) for e in error.errors()]) from None
+
+    # Validation goes past it, as it goes past that of pydantic.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     def __repr__(self) -> str:
         return f"<Task {self.name}: {self.kind}, {', '.join(self.labels)}>"
+
+    __str__ = __repr__
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the labels, and where texts come from."""

@@ -253,6 +253,24 @@ def test_paths_beside_a_task_are_written_as_seen_from_there(
     assert raw["gold"]["path"] == str(gold_file)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lables": ["a"]}, "unknown key 'lables' .did you mean 'labels'"),
+        ({"seed": "x"}, "seed: expected a valid integer"),
+        ({"balance": {}}, "balance was removed in 0.2"),
+        ({"labels": ["配送"]}, "labels: expected at least 2, found 1"),
+    ],
+)
+def test_a_task_that_is_wrong_in_code_is_told_as_a_file_is(
+    wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(JapagenError, match=message) as told:
+        Task(**{"name": "t", "labels": ["配送", "返品"], **wrong})
+    assert str(told.value).startswith("the task has 1 problem(s):")
+    assert told.value.hint == "Correct the keys named above."
+
+
 def test_a_description_may_be_a_list_of_phrases(raw_task: dict[str, Any]) -> None:
     raw_task["labels"] = {"配送": ["届く日", "届け先"], "返品": []}
     assert Task.parse(raw_task).labels == {"配送": "届く日、届け先", "返品": ""}

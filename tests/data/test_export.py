@@ -193,14 +193,8 @@ def test_card_says_what_was_made_and_how(run: Run) -> None:
     scores, diagnostics = metrics["scores"], metrics["alignment"]["diagnostics"]
     wanted = [
         *(f"| {label} | {about} |" for label, about in LABELS.items()),
-        *(
-            f"| {words.name('filter', name)} | {count} |"
-            for name, count in metrics["rejections"].items()
-        ),
-        *(
-            f"| {words(f'counts.{name}')} | {metrics['counts'][name]:,} |"
-            for name in ("gold", "kept")
-        ),
+        *(f"| {words.name('filter', k)} | {n} |" for k, n in metrics["rejections"].items()),
+        *(f"| {words(f'counts.{k}')} | {metrics['counts'][k]:,} |" for k in ("gold", "kept")),
         f"| macro-f1 | {scores['gold_only']['macro_f1']:.3f} |",
         f"{scores['with_synthetic']['macro_f1']:.3f}",
         f"{scores['gain']['value']:+.3f} [{scores['gain']['low']:+.3f}, ",
@@ -226,9 +220,9 @@ def test_card_without_the_optional_parts(run: Run) -> None:
     metrics["counts"]["test"] = 0
     card = dataset_card(RunSummary.model_validate(metrics), run[1], "en")
     assert card.count("Not measured.") == 3
-    assert "Written by an unknown model, from the file llm.csv, then filtered" in card
+    assert "Written by an unknown model (file llm.csv). Filtered by japagen" in card
     assert "| 他社 | llm.csv | 165 | 150 | 82.0% | 0.913 | 40.0% |" in card
-    assert "weighted towards gold" not in card
+    assert "Weighted towards gold" not in card
     assert "test texts took no part" not in card
     assert "check the terms of the model that wrote them" in card
 

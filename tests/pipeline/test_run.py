@@ -118,7 +118,8 @@ def test_a_run_goes_on_where_its_folder_was_moved(
     task = Task.load(moved / "task.yaml")
     assert str(tmp_path) not in (moved / "task.yaml").read_text(encoding="utf-8")
     _, heard, generator = _run(task, moved)
-    assert (heard.ran(), generator.asked) == (set(), [])
+    # Its page names the folder.
+    assert (heard.ran() - {"report"}, generator.asked) == (set(), [])
     run, heard, generator = _run(_changed(task, "curation", min_characters=12), moved)
     assert "curate" in heard.ran()
     assert generator.asked == []
@@ -320,7 +321,7 @@ def test_distances_and_diversity_are_measured_once(task: Task, tmp_path: Path) -
     found = run.metrics
     assert found["alignment"]["diagnostics"]["mean_discrepancy"]["before"]["value"] is not None
     assert set(found["diversity"]["against_gold"]["groups"]) == {"synthetic", "gold"}
-    assert "実質の話題数" in (run.path / "report.html").read_text(encoding="utf-8")
+    assert "Effective topics" in (run.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_rewriting_goes_on_where_it_was(task: Task, tmp_path: Path) -> None:
@@ -374,6 +375,19 @@ def test_synthetic_text_from_a_file_takes_the_place_of_generation(
     assert run.metrics["registers"]["seen"]["polite"] > 0.5
 
 
+def test_a_report_is_in_the_language_of_the_user(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes next with another language gets the page again and nothing else."""
+    run, heard, _ = _run(task, tmp_path / "run")
+    assert '<html lang="en">' in run.report().read_text(encoding="utf-8")
+    monkeypatch.setenv("JAPAGEN_LANG", "ja")
+    run, heard, _ = _run(task, tmp_path / "run")
+    assert heard.ran() == {"report"}
+    assert '<html lang="ja">' in run.report().read_text(encoding="utf-8")
+    assert "## 学習データ" in (run.path / "model" / "README.md").read_text(encoding="utf-8")
+
+
 def test_without_gold_it_works_from_descriptions_and_scores_are_not_measured(
     raw_task: dict[str, Any], tiny_encoder: str, tmp_path: Path
 ) -> None:
@@ -384,7 +398,7 @@ def test_without_gold_it_works_from_descriptions_and_scores_are_not_measured(
     assert generator.asked[0].template.startswith("zero_shot.document@")
     assert run.metrics["scores"] is None
     assert run.metrics["per_label"]["配送"]["weight_share"] == pytest.approx(0.7, abs=0.01)
-    assert "測定していません" in (run.path / "report.html").read_text(encoding="utf-8")
+    assert "not measured" in (run.path / "report.html").read_text(encoding="utf-8")
     assert run.classifier.predict(["荷物はどこ"])[0].label in ("配送", "返品")
 
 
@@ -436,7 +450,7 @@ def test_without_synthetic_text_the_model_of_gold_alone_is_shipped(
     assert shipped.tolist() == gold_only.tolist()
     assert shipped.tolist() != with_synthetic.tolist()
     html = (run.path / "report.html").read_text(encoding="utf-8")
-    assert "正解データのみで学習したモデルを採用しました" in html
+    assert "the result is the gold-only classifier" in html
 
 
 def test_the_directory_of_another_task_is_refused(task: Task, tmp_path: Path) -> None:
