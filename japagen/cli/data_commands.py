@@ -172,7 +172,11 @@ def register(
     encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
-    """Show the register of each line, with its evidence."""
+    """Show the register of each line, with its evidence.
+
+    Styles are teinei (polite), da and dearu (plain), kudaketa (casual), bungo, mixed and unknown;
+    keigo is sonkeigo, kenjogo and so on; level 1 is KeiCO's most honorific, 4 its casual.
+    """
     from japagen.config.yaml_file import read_honorifics
     from japagen.japanese.register.detector import RegisterAnalyzer
     from japagen.japanese.register.lint import check_keigo

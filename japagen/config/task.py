@@ -65,6 +65,9 @@ class Task(Section):
     list of records; or one of these as ``data`` beside ``columns`` and ``per_label``. ``sources``
     may be a mapping from the name of a writer to any of these.
 
+    >>> Task(name="t", labels=["配送", "返品"], gold=[("届かない。", "配送"), ("不要。", "返品")])
+    <Task t: classification, 配送, 返品>
+
     Attributes:
         name: Identifies the task; a run directory belongs to one name.
         description: One Japanese phrase that says what the texts are.

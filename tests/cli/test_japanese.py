@@ -97,7 +97,10 @@ def test_diff_and_explain(tmp_path: Path, raw_task: dict[str, Any]) -> None:
         (["run", "none.yaml"], "タスクファイル"),
         (["run", "small.yaml", "--set", "sed=1"], "「seed」のことですか"),
         (["run", "small.yaml", "--set", "gold.path=none.csv"], "none.csv"),
-        (["init", "mine", "--directory", "none"], "--labels a,b,c か --gold FILE を指定してください。"),
+        (
+            ["init", "mine", "--directory", "none"],
+            "--labels a,b,c か --gold FILE を指定してください。",
+        ),
         (["init", "mine", "--labels", "配送"], "2 個以上必要ですが、1 個です"),
         (["report", "."], "実行ディレクトリー"),
         (["run", "small.yaml", "extra"], "余分な引数があります: extra"),
