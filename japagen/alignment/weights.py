@@ -105,7 +105,7 @@ def align_datasets(
     weight before alignment, so that the product of both weights meets the target. The result
     does not depend on the order of rows.
 
-    >>> written = [("荷物が届かない。", "配送"), ("まだ届きません。", "配送"), ("返品したい。", "返品")]
+    >>> written = [("荷物が届かない。", "配送"), ("まだ届きません。", "配送"), ("返したい", "返品")]
     >>> gold = [("届きません。", "配送"), ("返したいです。", "返品")]
     >>> align_datasets(written, gold, label_prior="uniform", progress=False).weights.round(2)
     array([0.75, 0.75, 1.5 ])

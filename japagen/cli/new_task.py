@@ -257,7 +257,7 @@ def _comments(name: str, template: str, language: Language, has_gold: bool) -> d
 def say_next(paths: Sequence[Path], answers: Answers | None) -> None:
     """Says what to do after `write_task` wrote some paths."""
     task, *template = paths
-    say("What to do next:", err)
+    say("Next steps:", err)
     if not (answers and any(answers.labels.values())):
         say(f"- describe the labels in {task}", err)
     for path in template:

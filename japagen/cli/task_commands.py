@@ -218,7 +218,8 @@ def preview(
         return
     for row in rows:
         told = [seed["row"] for seed in row["seed_rows"]]
-        parts = [row["label"], row["register"], *row["knowledge"], *told, row["template"]]
+        register = Words(user_language()).name("register", row["register"])
+        parts = [row["label"], register, *row["knowledge"], *told, row["template"]]
         named = [row["source"]] if len({r["source"] for r in rows}) > 1 else []
         terminal.out.rule(" / ".join([*named, *filter(None, parts)]))
         if row["prompt"]:
