@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -168,10 +168,10 @@ def align_datasets(
     return Alignment(weights, material.prior, found, ids, method, space)
 
 
-def _bar(blocks: Iterable[T], total: int) -> Iterable[T]:
+def _bar(blocks: Iterable[T], total: int) -> Iterator[T]:
     from tqdm.auto import tqdm
 
-    return tqdm(blocks, total=total, desc="align", leave=False, delay=_MOMENT)
+    yield from tqdm(blocks, total=total, desc="align", leave=False, delay=_MOMENT)
 
 
 def _no_bar(blocks: Iterable[T], _: int) -> Iterable[T]:

@@ -92,7 +92,7 @@ class Gold:
                 "Write the task file by hand: kind: regression with a scale (docs/tasks.md).",
             )
         listed = [[label] if isinstance(label, str) else label for label in data.labels]
-        labels = list(dict.fromkeys(str(tag) for tags in listed for tag in tags))  # type: ignore[union-attr]
+        labels = list(dict.fromkeys(str(tag) for tags in listed for tag in tags))
         if len(labels) > max(_MANY, len(data) // 2):
             raise JapagenError(
                 f"Expected a column of labels in {path}, found {len(labels)} different ones on "

@@ -182,7 +182,7 @@ def _labelled(
     return Dataset.of(rows)
 
 
-def _shown(label: Label) -> str:
+def _shown(label: Label | None) -> str:
     return SEPARATOR.join(label) if isinstance(label, list) else str(label)
 
 

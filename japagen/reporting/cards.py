@@ -442,7 +442,11 @@ def _training(summary: RunSummary, words: Words) -> str:
             )
         )
     rows = [(label, row.gold, row.kept) for label, row in summary.per_label.items()]
-    used = [words.say(f"Synthetic share of the training loss: {words.share(mix and mix.share)}.")]
+    used = [
+        words.say(
+            f"Synthetic share of the training loss: {words.share(mix.share if mix else None)}."
+        )
+    ]
     if mix and unlabelled and mix.share:
         used.append(words.say("Unlabelled texts are not counted in it."))
     used += [words.name("mix", mix.reason)] if mix else []
