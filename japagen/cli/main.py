@@ -243,7 +243,7 @@ def main() -> None:
     if not columns.handlers:
         columns.addHandler(terminal.TakenColumns())
     columns.setLevel(logging.INFO)
-    rich_utils.rich_format_error = _print_usage_error
+    rich_utils.rich_format_error = _print_usage_error  # type: ignore[assignment]
     with exit_codes(), quiet_pipes():
         if user_language() == "ja":
             _prepare_help_pages()

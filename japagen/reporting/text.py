@@ -10,7 +10,8 @@ from typing import Any
 
 from japagen.data.registry import FILTERS, METHODS, METRICS
 from japagen.data.summary import Interval, Measured
-from japagen.i18n import Language, localized, page_texts, translated, user_language
+from japagen.i18n import Language as Language
+from japagen.i18n import localized, page_texts, translated, user_language
 
 # What a section gives the template, which reads it by name.
 View = dict[str, Any]

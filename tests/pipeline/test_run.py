@@ -120,10 +120,10 @@ def test_a_run_goes_on_where_its_folder_was_moved(
     _, heard, generator = _run(task, moved)
     # Its page names the folder.
     assert (heard.ran() - {"report"}, generator.asked) == (set(), [])
-    run, heard, generator = _run(_changed(task, "curation", min_characters=12), moved)
+    run, heard, generator = _run(_changed(task, "curation", min_characters=28), moved)
     assert "curate" in heard.ran()
     assert generator.asked == []
-    assert run.dataset.rejection_counts["length"] > 0
+    assert run.dataset.rejection_counts["too_short"] > 0
 
 
 def _check_what_notebooks_show(run: jg.Run) -> None:
