@@ -122,7 +122,7 @@ def test_a_run_goes_on_where_its_folder_was_moved(
     assert (heard.ran() - {"report"}, generator.asked) == (set(), [])
     run, heard, generator = _run(_changed(task, "curation", min_characters=28), moved)
     assert "curate" in heard.ran()
-    assert generator.asked == []
+    assert _asked(generator) == []  # rewriting others may ask
     assert run.dataset.rejection_counts["too_short"] > 0
 
 
