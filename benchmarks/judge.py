@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,13 +23,15 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from strong_llm import TEXTS
 
-from japagen.config.sections import GeneratorSettings, Judge
+from japagen.config.sections import Judge
 from japagen.config.task import Task
-from japagen.curation.llm_judge import rubric_requests, with_judgement
+from japagen.curation.llm_judge import RUBRIC, rubric_requests, with_judgement
 from japagen.data.dataset import Dataset, Example
-from japagen.data.files import resource_dir
+from japagen.data.files import cache_dir, resource_dir
 from japagen.japanese.registers import Register
-from japagen.llm.backend import Answer, load_generator
+from japagen.listener import Logged
+from japagen.llm.backend import Answer
+from japagen.llm.client import LLMClient
 from japagen.llm.prompts import PromptLibrary
 from japagen.review.decisions import Decision, text_hash
 from japagen.review.feedback import judge_agreement
@@ -57,13 +58,17 @@ def read_rows() -> tuple[list[dict[str, Any]], Dataset]:
 
 
 def ask(model: str, texts: Dataset, judge: Judge) -> list[Answer | None]:
-    """What a chat model answers."""
-    task = Task.load(resource_dir("configs") / "quickstart.yaml")
-    with closing(load_generator(GeneratorSettings(model=model))) as generator:
-        requests = rubric_requests([*texts], task, judge.criteria, PromptLibrary(), generator.info)
-        began = time.monotonic()
-        answers = {a.request_id: a for a in generator.stream(iter(requests))}
-        print(f"{(time.monotonic() - began) / len(requests):.1f} seconds a text")
+    """What a chat model answers; what it has answered before is not asked for again."""
+    settings = {"generator.model": model, "name": f"judge-{model}"}
+    task = Task.load(resource_dir("configs") / "quickstart.yaml", settings)
+    path = cache_dir("judge") / f"{model}.sqlite"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(LLMClient(task, None, path, Logged())) as client:
+        prompts = PromptLibrary()
+        requests = rubric_requests([*texts], task, judge.criteria, prompts, client.info)
+        answers = client.ask(requests, RUBRIC).answers
+    seconds = [answer.seconds for answer in answers.values()]
+    print(f"{np.mean(seconds):.1f} seconds an answer")
     return [answers.get(request.id) for request in requests]
 
 

@@ -60,7 +60,9 @@ EDITS = {
 
 
 def test_an_edited_text_goes_on_as_a_child_of_what_was_read() -> None:
-    a, b, c, d, *edited = apply_decisions(DATA, EDITS)
+    scored = DATA.with_scores([{"label": 5.0}] * 4)
+    a, b, c, d, *edited = apply_decisions(scored, EDITS)
+    assert (a.scores, edited[0].scores) == ({"label": 5.0}, None)
     assert [(e.text, e.rejected and e.rejected.filter) for e in (a, b)] == [
         ("荷物が届きません。", EDITED),
         ("返品したいです。", EDITED),
