@@ -16,7 +16,9 @@ from japagen.llm.backend import Request
 from japagen.pipeline.estimate import estimate
 from japagen.pipeline.preview import sample
 from japagen.pipeline.review import open_review
+from japagen.reporting.report import render_report
 from japagen.review.decisions import FILE, Decision, Decisions, text_hash
+from tests.command_line import japagen
 from tests.pipeline.test_run import Heard
 from tests.scripted import ScriptedGenerator, write_text
 
@@ -25,6 +27,8 @@ CRITERIA = ("naturalness", "label", "register", "harmlessness")
 
 def _answer(request: Request) -> str:
     """Texts, and scores that are low for every text in a hurry."""
+    if request.options:
+        return json.dumps({"label": request.options[0]}, ensure_ascii=False)
     if not request.criteria:
         return json.dumps({"text": write_text(request)}, ensure_ascii=False)
     assert not isinstance(request.prompt, str)
@@ -129,12 +133,13 @@ def test_decisions_and_edits_go_into_the_next_run(task: Task, tmp_path: Path) ->
         label = str(example.label)
         decisions.save(Decision(example.id, "accept", hashed, label=label, text=text), 0)
     decisions.close()
-    run = jg.run(task, path, generator=generator, until="align")
+    run = jg.run(task, path, generator=generator)
     found = {e.id: e for e in run.dataset}
     for example in (good, short):
         replaced = found[example.id].rejected
         assert replaced is not None
         assert replaced.filter == EDITED
+    scored = [e for e in run.dataset if e.scores]
     edited = {e.parent_id: e for e in run.dataset if e.derived == EDITED}
     assert set(edited) == {good.id, short.id}
     assert edited[good.id].rejected is None
@@ -152,3 +157,17 @@ def test_decisions_and_edits_go_into_the_next_run(task: Task, tmp_path: Path) ->
         agreement = session.judge_agreement()
     assert agreement is not None
     assert (agreement["texts"], agreement["passed"]) == (3, (3, 1))
+
+    measured = run.summary.judge
+    assert measured is not None
+    assert (measured.texts, set(measured.criteria)) == (len(scored), set(CRITERIA))
+    given = [e.scores["naturalness"] for e in scored if e.scores]
+    naturalness = measured.criteria["naturalness"]
+    assert naturalness.mean == pytest.approx(sum(given) / len(given))
+    assert naturalness.counts == {"2": given.count(2.0), "4": given.count(4.0)}
+    assert naturalness.rejected == given.count(2.0)
+    assert measured.agreement is not None
+    assert measured.agreement.texts == 3
+    assert "Label faithfulness" in render_report(run.summary, run.dataset, language="en")
+    code, out, _ = japagen("data", "review", path, "--summary")
+    assert (code, "agreement with the judge on 3 texts: 33.3%" in out) == (0, True)
