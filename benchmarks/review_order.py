@@ -240,9 +240,9 @@ def show(rows: Sequence[Mapping[str, object]]) -> None:
         drawn[place].append((float(str(row["score"])), float(str(row["met"]))))
     for (task, shots, what, order, number, _), found in drawn.items():
         score, wrong = np.mean(found, axis=0).tolist()
-        for key in ((task, shots, what), ("every task", "and number of shots", what)):
-            cells[key][order][number].append(score)
-            met[*key, order, number].append(wrong)
+        for group in ((task, shots, what), ("every task", "and number of shots", what)):
+            cells[group][order][number].append(score)
+            met[*group, order, number].append(wrong)
     for key, orders in cells.items():
         print(*key)
         for order, scores in orders.items():
