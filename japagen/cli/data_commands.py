@@ -202,19 +202,22 @@ def register(
 def report(
     run_path: RunPath,
     language: Annotated[
-        Language, typer.Option("--lang", help="Language of the report.")
+        Language, typer.Option("--lang", help="Language that the report shows first.")
     ] = Language.JA,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="By default RUN/report.html.")
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run."""
+    from japagen.pipeline.comparison import provenance_of
     from japagen.pipeline.run_directory import Run
     from japagen.reporting.report import render_report
 
     found = Run.open(run_path)
     path = output or run_path / "report.html"
-    write_text(path, render_report(found.summary, found.dataset, language=language.value))
+    known = provenance_of(found)
+    page = render_report(found.summary, found.dataset, language=language.value, known=known)
+    write_text(path, page)
     terminal.say(f"wrote {path}")
 
 
@@ -496,9 +499,9 @@ def print_explanation(found: Mapping[str, Any]) -> None:
                 f"{attempt['seconds']:.2f} s {attempt['error']}",
                 markup=False,
             )
-        prompt = request["prompt"]
-        shown = prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
-        terminal.out.print(shown, style="dim", markup=False)
+        from japagen.pipeline.comparison import prompt_text
+
+        terminal.out.print(prompt_text(request["prompt"]), style="dim", markup=False)
     terminal.out.print(f"dataset {found['dataset'][:16]}", markup=False)
 
 
