@@ -194,7 +194,9 @@ def coverage_curve(
     confidence, right = _confident(probabilities, true, labels)
     order = np.argsort(-confidence, kind="stable")
     sure, hits = confidence[order], np.cumsum(right[order])
-    ends = np.flatnonzero(np.append(sure[1:] < sure[:-1], True)) if len(sure) else []
+    if not len(sure):
+        return []
+    ends = np.flatnonzero(np.append(sure[1:] < sure[:-1], True))
     return [
         CoveragePoint(
             share=float((end + 1) / len(sure)),

@@ -162,7 +162,7 @@ def ranges(
     shared = {"y": y, "yOffset": offset}
     dashed = {"type": "rule", "strokeDash": [4, 3], "color": _INK, "aria": False}
     bare = {"y": None, "yOffset": None}
-    layers = [
+    layers: list[dict[str, Any]] = [
         {"mark": dashed, "encoding": {**bare, "x": {"datum": mark, "type": "quantitative"}}},
         {
             "mark": {"type": "rule", "strokeWidth": 3},
@@ -194,7 +194,7 @@ def curves(
         ticks: Formats of both axes.
         zero: Whether the vertical axis begins at 0.
     """
-    values = [
+    values: list[dict[str, Any]] = [
         {
             "series": at,
             "dashed": line.dashed,
