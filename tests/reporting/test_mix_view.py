@@ -32,7 +32,7 @@ def test_what_the_texts_are_worth_is_said_with_its_interval_below(
     metrics = sample[0]
     said = worth(_read(metrics), Words("en"))
     assert said is not None
-    assert "about 4.7 more per label" in said
+    assert "about 4.7 gold texts per label" in said
     told = worth(_read(metrics), Words("en"), figures=True)
     assert told is not None
     assert told.startswith(said)
@@ -52,7 +52,7 @@ _CASES = [
     (-3.2, -9.0, "better", "the test texts, which count"),
     (-3.2, -9.0, "no_clear_difference", "stands for no additional gold text"),
     (-3.2, -9.0, "worse", "stands for no additional gold text"),
-    (None, 2.0, "better", "more than 14 more gold texts"),
+    (None, 2.0, "better", "more than 14 gold texts"),
 ]
 
 
