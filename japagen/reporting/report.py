@@ -123,6 +123,7 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
         "samples": sections_overview.samples(summary.task, dataset, words),
         "browser": browser(summary, dataset, words),
         "registers": sections_overview.registers(summary, words),
+        "judge": sections_overview.judge(summary, words),
         "personal": sections_overview.personal(summary, words),
         "closed_loop": loop,
         "likeness": likeness,
