@@ -34,7 +34,7 @@ LEVELS = (
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
 MAX_MODULES = 146
-MAX_LINES = 44_200
+MAX_LINES = 43_900
 
 
 class Imported(NamedTuple):
