@@ -149,6 +149,7 @@ def export(
         escape_formulas=escape_formulas,
         include_rejected=rejected,
         overwrite=overwrite,
+        roles={f.name: f.role for f in found.summary.text_fields or () if f.role},
     )
     for path in written:
         terminal.say(f"wrote {path}")

@@ -188,7 +188,11 @@ def preview(
         terminal.out.rule(" / ".join([*named, *filter(None, parts)]))
         if row["prompt"]:
             terminal.out.print(row["prompt"], style="dim")
-        terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+        for one in row["fields"]:
+            for name, value in one.items():
+                terminal.out.print(f"→ {name}: {'' if value is None else value}", style="bold")
+        if not row["fields"]:
+            terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
 
 
 _TASK = """\

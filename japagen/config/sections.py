@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from japagen.config.fields import Fields, FieldSet
 from japagen.data.dataset import Dataset, Split, as_dataset
 from japagen.data.registry import BACKENDS, FILTERS, METHODS, METRICS
 from japagen.errors import JapagenError, nearest
@@ -763,6 +764,9 @@ class Generation(Section):
             passages are rejected.
         seed: A table whose columns prompts may name, such as personas: every text is asked for
             with a row of its own (docs/seed.md).
+        fields: What each text consists of, name to field (docs/fields.md); for chat models.
+        text: What of the fields the classifier reads, such as ``"{subject} {body}"``; the first
+            field if not set.
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
         instruction: A sentence that prompts add to what they ask for.
@@ -785,6 +789,8 @@ class Generation(Section):
     attributes: Literal["auto", "none"] | Attributes | dict[str, Attributes] = "auto"
     corpus: GivenSource = None
     seed: SeedSource | None = None
+    fields: Fields = {}
+    text: str | None = None
     rare_share: Share = 0.1
     prompts: Path | None = None
     instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""
@@ -812,6 +818,10 @@ class Generation(Section):
                 "leave one of the two out"
             )
         return self
+
+    def asked_fields(self, request: int = 1) -> FieldSet | None:
+        """The fields that a request asks for, the first with the text; None without any."""
+        return FieldSet.of(self.fields, self.text, request)
 
     @property
     def first_texts(self) -> int:

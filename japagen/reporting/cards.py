@@ -19,7 +19,7 @@ from japagen.data.summary import (
 from japagen.data.yaml_text import front_matter, to_yaml
 from japagen.i18n import localized
 from japagen.japanese.registers import OTHER, PRESETS
-from japagen.reporting.sections_overview import SIDES, STEPS, until_rows
+from japagen.reporting.sections_overview import SIDES, STEPS, field_rows, until_rows
 from japagen.reporting.sections_training import lines, own_models
 from japagen.reporting.text import Words
 
@@ -125,6 +125,7 @@ def _making(summary: RunSummary, dataset: Dataset) -> str:
             f"by japagen {summary.japagen}. "
             f"Prompts: {', '.join(map(plain, prompts)) or 'unknown'}.{unseen}",
             *_seed(summary),
+            *_fields(summary),
             table(("step", "texts"), [(s, f"{n:,}") for s, n in steps if n is not None]),
             *_sources(summary),
         ]
@@ -150,6 +151,18 @@ def _seed(summary: RunSummary) -> list[str]:
         return []
     told = f"{found.used:,} of its {found.rows:,} rows were used (order: {found.order})"
     return [f"Prompts told of the rows of {plain(found.file)}, one for each text; {told}."]
+
+
+def _fields(summary: RunSummary) -> list[str]:
+    """What each text consists of, and how often a field is in the register asked of it."""
+    if not summary.text_fields:
+        return []
+    rows = field_rows(summary.text_fields, _WORDS)
+    heads = ("field", "type", "filled", "values", "register", "in it")
+    return [
+        "Each text consists of fields; the column `text` is made of some of them.",
+        table(heads, rows),
+    ]
 
 
 def writers_of(summary: RunSummary) -> str:

@@ -83,6 +83,7 @@ def render_report(summary: RunSummary, dataset: Dataset, *, language: Language =
         "flow": sections_overview.flow(summary.counts, words),
         "rejections": sections_overview.rejections(summary, dataset, words),
         "samples": sections_overview.samples(summary.task, dataset, words),
+        "fields": sections_overview.field_rows(summary.text_fields or (), words),
         "registers": sections_overview.registers(summary, words),
         "personal": sections_overview.personal(summary, words),
         "closed_loop": loop,
