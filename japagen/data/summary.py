@@ -363,10 +363,10 @@ class Covered:
     """How often a label's texts do what the user wants of them.
 
     Attributes:
-        kind: ``concept``, ``rare``, ``boundary`` or ``attribute``.
+        kind: ``concept``, ``rare``, ``boundary``, ``attribute`` or ``knowledge`` (a topic).
         item: What is wanted; of an attribute its name and one value.
-        wanted: Share of the label's texts that should do it; of an attribute an equal part, for
-            each value, of the requests that named any.
+        wanted: Share of the label's texts that should do it; of attributes and topics an equal
+            part, for each value, of the requests that named any.
         asked: Texts that were asked to.
         answered: Kept texts among them.
         met: Texts among those in which it is found; None for what cannot be looked for (cases).

@@ -344,7 +344,9 @@ def _look_back(
     """What the texts so far are and lack, found now or kept."""
     number, task = len(before), run.task
     names = ("labels", "concepts", "rare_cases", "boundary_cases", "seed")
-    covers = only(task, *names, generation=only(task.generation, "attributes", "rare_share"))
+    covers = only(
+        task, *names, generation=only(task.generation, "attributes", "knowledge", "rare_share")
+    )
     return run.cache.step(
         _ROUND.named(f"round-{number + 1}", f"rounds/{number + 1}.json"),
         _found,
