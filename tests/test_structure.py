@@ -30,7 +30,7 @@ LEVELS = (
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
 MAX_MODULES = 147
-MAX_LINES = 43_300
+MAX_LINES = 43_500
 
 
 class Imported(NamedTuple):

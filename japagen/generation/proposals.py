@@ -36,7 +36,7 @@ _NUMBERING = re.compile(r"^[\s\-・*•]*(?:\d{1,2}[.)．、]|[①-⑳])?\s*")
 # What a model may put between values; the first that is there does.
 _BETWEEN = ("／", "/", "、", "，", ",")
 _ENDS = " 　「」『』\"'。…・"
-# Topics of which more pairs of characters are the same than not, as 宛名の変更 and 宛名変更.
+# Topics of which more pairs of characters, の left out, are the same than not.
 _SAME_SPELLING = 0.5
 
 Grid = dict[str, tuple[str, ...]]
@@ -145,7 +145,8 @@ def without_alike(found: Proposal, same: Similarity | None = None) -> Proposal:
         for leaf in leaves
     ]
     leaves = [leaf for _, _, leaf in places]
-    pairs = [{key[i : i + 2] for i in range(max(1, len(key) - 1))} for key in map(_key, leaves)]
+    keys = [_key(leaf).replace("の", "") for leaf in leaves]
+    pairs = [{key[i : i + 2] for i in range(max(1, len(key) - 1))} for key in keys]
     meant = same(leaves) if same and leaves else np.zeros((len(leaves),) * 2, dtype=bool)
     kept: list[int] = []
     alike = []
