@@ -193,6 +193,8 @@ def preview(
                 terminal.out.print(f"→ {name}: {'' if value is None else value}", style="bold")
         if not row["fields"]:
             terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+        for scores in filter(None, row["scores"]):
+            terminal.out.print("  " + ", ".join(f"{name} {s:g}" for name, s in scores.items()))
 
 
 _TASK = """\
@@ -294,6 +296,7 @@ _STEPS = {
     "generate": "generation",
     "rewrite": "register rewrites",
     "refine": "refinement",
+    "rubric": "scores of the judge",
     "trust": "judging labels",
     "zero_shot": "labels of test texts",
 }

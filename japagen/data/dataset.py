@@ -27,6 +27,8 @@ Label = str | float | list[str]
 Split = Literal["train", "test", "synthetic", "unlabelled"]
 # Values of `derived` for rewritten texts: into another register, or refined.
 REWRITTEN = "rewritten"
+# How texts were derived that a reviewer edited, and the filter of those that they replaced.
+EDITED = "edited"
 # How texts were derived that were synthesised towards gold's gradients, and the filter of those
 # that they replaced.
 SYNTHESISED = "synthesised"
@@ -82,6 +84,7 @@ class Example:
         seed_row: Id of the row of ``generation.seed`` that the prompt told of.
         fields: What the text was made of (``generation.fields``): name to value; None where it
             is a text alone.
+        scores: What ``curation.judge`` gave each criterion, 1 to 5; None where it was not asked.
     """
 
     text: str
@@ -106,6 +109,7 @@ class Example:
     rejected: Rejection | None = None
     seed_row: str | None = None
     fields: Mapping[str, Any] | None = None
+    scores: dict[str, float] | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Returns the Arrow and JSON form."""
@@ -116,6 +120,7 @@ class Example:
             row["rejected"] = {f.name: getattr(self.rejected, f.name) for f in fields(Rejection)}
         row["shot_ids"] = list(self.shot_ids)
         row["fields"] = None if self.fields is None else dict(self.fields)
+        row["scores"] = _listed(self.scores)
         return row
 
     @property
@@ -143,7 +148,22 @@ class Example:
             known["shot_ids"] = tuple(known["shot_ids"])
         if isinstance(known.get("fields"), str):
             known["fields"] = parse_json(known["fields"])
+        if "scores" in known:
+            known["scores"] = _scores(known["scores"])
         return cls(**known)
+
+
+def _listed(scores: Mapping[str, float] | None) -> list[dict[str, Any]] | None:
+    """Scores as a table holds them: their names are the task's own."""
+    return [{"criterion": n, "score": s} for n, s in scores.items()] if scores else None
+
+
+def _scores(found: Any) -> dict[str, float] | None:
+    """Inverse of `_listed`; takes a mapping, as JSON has it, too."""
+    pairs = (
+        found.items() if isinstance(found, dict) else [(r["criterion"], r["score"]) for r in found]
+    )
+    return {str(name): float(score) for name, score in pairs} or None
 
 
 _NAMES = tuple(f.name for f in fields(Example))
@@ -176,6 +196,7 @@ _TYPES: dict[str, pa.DataType] = {
     "weight_distribution": pa.float64(),
     "weight_label": pa.float64(),
     "rejected": _REJECTION_TYPE,
+    "scores": pa.list_(pa.struct({"criterion": pa.string(), "score": pa.float64()})),
 }
 
 
@@ -243,6 +264,8 @@ def _column(examples: Sequence[Example], name: str) -> list[Any]:
         return [v and {f.name: getattr(v, f.name) for f in fields(Rejection)} for v in values]
     if name == "fields":
         return [None if v is None else json.dumps(dict(v), ensure_ascii=False) for v in values]
+    if name == "scores":
+        return [_listed(v) for v in values]
     return [list(v) for v in values] if name == "shot_ids" else values
 
 
@@ -443,8 +466,8 @@ class Dataset:
         for batch in self.table.to_batches(max_chunksize=4096):
             for row in batch.to_pylist():
                 given = row["fields"] and parse_json(row["fields"])
-                weight = round(next(weights), 6)
-                yield {**row, "weight": weight, **(given or {}), "fields": given}
+                own = {"scores": row["scores"] and _scores(row["scores"]), "fields": given}
+                yield {**row, "weight": round(next(weights), 6), **(given or {}), **own}
 
     @classmethod
     def concat(cls, parts: Sequence[Dataset]) -> Dataset:
@@ -607,6 +630,10 @@ class Dataset:
         return self.with_columns(
             rejected=[r and {n: getattr(r, n) for n in names} for r in rejections]
         )
+
+    def with_scores(self, scores: Sequence[Mapping[str, float] | None]) -> Dataset:
+        """Returns a copy with each row's scores (None where it was not judged)."""
+        return self.with_columns(scores=[_listed(given) for given in scores])
 
     @property
     def rejection_counts(self) -> dict[str, int]:

@@ -39,6 +39,7 @@ def make_request(
     settings: Sequence[str] = (),
     seed_rows: Sequence[str] = (),
     fields: FieldSet | None = None,
+    criteria: Sequence[str] = (),
 ) -> Request:
     """Renders a prompt for a generator, with a seed and an id that no other request changes.
 
@@ -59,6 +60,7 @@ def make_request(
         settings: How each text is to be written.
         seed_rows: Ids of the rows that the prompt tells of, one per text.
         fields: What each text consists of, where it is more than a text.
+        criteria: What a text is to be scored by.
     """
     kind = generator.prompt_kind
     name = f"{template}.{kind}"
@@ -83,6 +85,7 @@ def make_request(
         settings=tuple(settings),
         seed_rows=tuple(seed_rows),
         fields=fields,
+        criteria=tuple(criteria),
     )
 
 

@@ -25,6 +25,7 @@ from japagen.data.summary import (
     BreakEven,
     EconomicsSummary,
     FieldSummary,
+    JudgeSummary,
     LabelCounts,
     LabelCoverage,
     Labelling,
@@ -77,6 +78,7 @@ class Parts:
         text_fields: What the kept texts have in each field; None without fields.
         named: Id of a text that was asked for to what it was to name.
         coverage: Label to what its texts cover of what the task wants; None without wants.
+        judge: What the judge scored; None where it was not asked.
         latency: Seconds that the classifier takes for one text.
     """
 
@@ -105,6 +107,7 @@ class Parts:
     text_fields: list[FieldSummary] | None = None
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
     coverage: Mapping[str, LabelCoverage] | None = None
+    judge: JudgeSummary | None = None
     latency: float | None = None
 
 
@@ -163,6 +166,7 @@ def collect(
                 used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
             ),
             "leakage": _leakage(parts, dataset),
+            "judge": parts.judge,
             "errors": errors,
             "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
             "seconds": parts.seconds,

@@ -85,6 +85,7 @@ def render_report(summary: RunSummary, dataset: Dataset, *, language: Language =
         "samples": sections_overview.samples(summary.task, dataset, words),
         "fields": sections_overview.field_rows(summary.text_fields or (), words),
         "registers": sections_overview.registers(summary, words),
+        "judge": sections_overview.judge(summary, words),
         "personal": sections_overview.personal(summary, words),
         "closed_loop": loop,
         "alignment": sections_alignment.alignment(summary, words),
