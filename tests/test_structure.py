@@ -33,8 +33,8 @@ LEVELS = (
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
-MAX_MODULES = 146
-MAX_LINES = 44_700
+MAX_MODULES = 149
+MAX_LINES = 45_900
 
 
 class Imported(NamedTuple):

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -33,7 +33,7 @@ from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_texts
 from japagen.data.registry import BACKENDS, EXPORTS, FILTERS, METHODS, packages_of
-from japagen.errors import JapagenError
+from japagen.errors import JapagenError, MissingExtraError
 from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
 
@@ -149,6 +149,7 @@ def export(
         escape_formulas=escape_formulas,
         include_rejected=rejected,
         overwrite=overwrite,
+        roles={f.name: f.role for f in found.summary.text_fields or () if f.role},
     )
     for path in written:
         terminal.say(f"wrote {path}")
@@ -398,6 +399,51 @@ def attributes(
         terminal.print_json({"generator": found.generator, "attributes": found.grids})
     elif output is None:
         terminal.out.print(found.to_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
+
+
+@data.command()
+def topics(
+    config: Config,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the YAML here.")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", help="Topics per label.", min=1, max=20)] = 6,
+    below: Annotated[int, typer.Option(help="Topics below each.", min=2, max=20)] = 6,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Have the generator propose a tree of topics for each label, as a file to edit."""
+    if output is not None and output.exists() and not overwrite:
+        raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
+    with terminal.Terminal(doing="topics"):
+        from japagen.generation.proposals import propose_topics
+
+        task = Task.load(config, parse_overrides(sets or ()))
+        found = propose_topics(task, number, below, same=_meaning(task.training.encoder))
+    for label, why in found.refused.items():
+        terminal.say(f"{label}: nothing proposed ({why})", terminal.err)
+    for topic, first in found.alike:
+        terminal.say(f"left out: {topic} (too like {first})", terminal.err)
+    if output is not None:
+        write_text(output, found.topics_yaml())
+        terminal.say(f"wrote {output}", terminal.err)
+    if as_json:
+        terminal.print_json({"generator": found.generator, "topics": found.grids})
+    elif output is None:
+        said = found.topics_yaml()
+        terminal.out.print(said, end="", markup=False, highlight=False, soft_wrap=True)
+
+
+def _meaning(encoder: str) -> Callable[[Sequence[str]], Any] | None:
+    """Tells names that mean the same by an encoder; None where it is not installed."""
+    from japagen.training.encoder import check_encoder, same_meaning
+
+    try:
+        check_encoder(encoder)
+    except MissingExtraError:
+        return None
+    return partial(same_meaning, encoder=encoder)
 
 
 def _print(found: dict[str, Any], least: int) -> None:

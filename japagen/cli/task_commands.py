@@ -224,7 +224,11 @@ def preview(
         terminal.out.rule(" / ".join([*named, *filter(None, parts)]))
         if row["prompt"]:
             terminal.out.print(row["prompt"], style="dim")
-        terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+        for one in row["fields"]:
+            for name, value in one.items():
+                terminal.out.print(f"→ {name}: {'' if value is None else value}", style="bold")
+        if not row["fields"]:
+            terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
         for scores in filter(None, row["scores"]):
             terminal.out.print("  " + ", ".join(f"{name} {s:g}" for name, s in scores.items()))
 

@@ -405,7 +405,7 @@ app = typer.Typer(
 )
 data = typer.Typer(
     no_args_is_help=True,
-    help="Work on datasets: align, export, register, diff, explain, review, attributes.",
+    help="Work on datasets: align, export, register, diff, explain, review, attributes, topics.",
 )
 model = typer.Typer(no_args_is_help=True, help="Use trained classifiers: predict, monitor, onnx.")
 app.add_typer(data, name="data")

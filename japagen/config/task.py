@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from japagen.config.fields import check_text
 from japagen.config.sections import (
+    STRATEGY,
     TESTED,
     AlignmentSettings,
     BoundaryCase,
@@ -232,6 +234,22 @@ class Task(Section):
                 f"{', '.join(given)}: only where every text is alone and has one of the labels; "
                 "generation.knowledge goes with all tasks"
             )
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Task:
+        generation = self.generation
+        check_text(generation.text, generation.fields, self.curation.register_miss != "ignore")
+        if not generation.fields:
+            return self
+        given = ["pair"] if self.pair else []
+        given += ["refinement.rounds"] if self.refinement.rounds else []
+        given += ["gradient_matching"] if generation.strategy == STRATEGY else []
+        if given:
+            raise ValueError(
+                f"generation.fields: expected no {' or '.join(given)}, which would change a text "
+                "and leave its fields as they were; leave one of them out"
+            )
+        return self
 
     def label_space(self, gold: Dataset | None = None) -> LabelSpace:
         """The label space of the task.

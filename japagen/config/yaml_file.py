@@ -83,11 +83,22 @@ _KEYS = (
 def from_directory(raw: dict[str, Any], directory: Path) -> None:
     """Takes a task's paths from its directory; a source may be its path alone.
 
+    Topics in a file of their own are read here.
+
     Functions are looked for there alone, wherever the file says.
     """
     for validator in _section(raw, ["curation", "validators"]).values():
         if isinstance(validator, dict) and "function" in validator:
             validator["folder"] = str(directory.absolute())
+    generation = _section(raw, ["generation"])
+    if isinstance(generation.get("knowledge"), str):
+        topics = directory / generation["knowledge"]
+        if not topics.is_file():
+            raise JapagenError(
+                f"There is no file of topics at {topics} (generation.knowledge).",
+                "Write one with: japagen data topics CONFIG -o FILE",
+            )
+        generation["knowledge"] = read_mapping(topics)
     for *parents, last in _SOURCES:
         section = _section(raw, parents)
         if isinstance(section.get(last), str):

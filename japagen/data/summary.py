@@ -76,6 +76,29 @@ class SeedSummary(_Part):
     used: int
 
 
+class FieldSummary(_Part):
+    """What the kept texts have in one field.
+
+    Attributes:
+        texts: Kept texts with fields.
+        filled: Those that have this one.
+        characters: Mean length of a string.
+        values: Value to number of texts, of an enum or where there are few integers.
+        asked_register: The register of its own; None where it is the text's.
+        register_match: Share of it that is in that register; None where none is asked for.
+    """
+
+    name: str
+    type: str
+    role: str | None = None
+    texts: int
+    filled: int
+    characters: float | None = None
+    values: dict[str, int] = {}
+    asked_register: str | None = None
+    register_match: float | None = None
+
+
 class SynthesisSummary(_Part):
     """What gradient matching rewrote, and with which model."""
 
@@ -340,10 +363,10 @@ class Covered:
     """How often a label's texts do what the user wants of them.
 
     Attributes:
-        kind: ``concept``, ``rare``, ``boundary`` or ``attribute``.
+        kind: ``concept``, ``rare``, ``boundary``, ``attribute`` or ``knowledge`` (a topic).
         item: What is wanted; of an attribute its name and one value.
-        wanted: Share of the label's texts that should do it; of an attribute an equal part, for
-            each value, of the requests that named any.
+        wanted: Share of the label's texts that should do it; of attributes and topics an equal
+            part, for each value, of the requests that named any.
         asked: Texts that were asked to.
         answered: Kept texts among them.
         met: Texts among those in which it is found; None for what cannot be looked for (cases).
@@ -953,6 +976,7 @@ class RunSummary(_Part):
     created: str | None = None
     generator: GeneratorSummary | None = None
     seed_rows: SeedSummary | None = None
+    text_fields: list[FieldSummary] | None = None
     sources: list[SourceReport] = []
     rejections: dict[str, int] = {}
     registers: RegisterSummary | None = None

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from japagen.config.fields import FieldSet
 from japagen.data.dataset import Rejection
 from japagen.data.files import encodable
 from japagen.llm.backend import Answer, Request
@@ -371,6 +372,9 @@ def read_texts(request: Request, answer: Answer) -> list[tuple[str, Rejection | 
     Returns:
         One or more texts, each on one line, with why it cannot be used as it is.
     """
+    if request.fields:
+        read = read_records(request, answer)
+        return [(request.fields.text_of(values), rejected) for values, rejected in read]
     if not request.each:
         return [read_answer(request, answer)]
     said = decode(answer.text)
@@ -393,6 +397,59 @@ def read_texts(request: Request, answer: Answer) -> list[tuple[str, Rejection | 
     if not found:
         return [(one_line(answer.text), _unreadable("no JSON object with texts"))]
     return found[: request.texts]
+
+
+def read_records(request: Request, answer: Answer) -> list[tuple[dict[str, Any], Rejection | None]]:
+    """Takes the fields of all texts out of an answer; no more than were asked for.
+
+    Returns:
+        One or more records, name to value, with why one cannot be used as it is. What is cut off,
+        and what a list is short of, is as in `read_texts`.
+    """
+    asked = request.fields
+    assert asked is not None
+    said = decode(answer.text)
+    groups = [group for value in said.values if (group := _records(value, asked))]
+    cut = _records(said.cut, asked)
+    last = cut.pop() if cut else None
+    if last is not None and said.rest is None and not asked.read(last)[1]:
+        cut, last = [*cut, last], None
+    records = cut or (groups[-1] if groups else [])
+    if request.each and last is None and len(records) < 2:  # an object for each
+        records = [record for group in [*groups, *([cut] if cut else [])] for record in group]
+    found: list[tuple[dict[str, Any], Rejection | None]] = []
+    for record in records if request.each else records[-1:]:
+        values, wrong = asked.read(record)
+        found.append((_lines(values), _unreadable(wrong) if wrong else None))
+    if last is not None and (request.each or not found):
+        found.append((_lines(asked.read(last)[0]), _cut(request, answer)))
+    if not found:
+        at_limit = said.cut is not None or answer.finish == "length"
+        names = ", ".join(asked.fields)
+        lacking = _unreadable(f"no JSON object with {names}")
+        return [({}, _cut(request, answer) if at_limit else lacking)]
+    return found[: max(1, request.texts)]
+
+
+def _records(value: Any, asked: FieldSet, depth: int = _DEEPEST) -> list[dict[str, Any]]:
+    """The objects with the fields asked for in a value, in order."""
+    value = _opened(value)
+    if asked.is_record(value):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list) or not depth:
+        return []
+    return [record for one in inner for record in _records(one, asked, depth - 1)]
+
+
+def _lines(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values whose texts are clean, with their line breaks; no two empty lines follow."""
+
+    def clean(text: str) -> str:
+        lines = "\n".join(map(one_line, text.splitlines()))
+        return re.sub(r"\n{3,}", "\n\n", lines).strip()
+
+    return {name: clean(v) if isinstance(v, str) else v for name, v in values.items()}
 
 
 def read_label(text: str, labels: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from japagen.config.fields import FieldSet
 from japagen.config.sections import GeneratorSettings
 from japagen.data.files import digest
 from japagen.data.registry import BACKENDS
@@ -90,6 +91,7 @@ class Request:
         settings: How each text is to be written (who writes, how long), a line ``NAME：VALUE`` for
             each attribute; one entry per text, or none where nothing is said.
         seed_rows: Ids of the rows of ``generation.seed`` that the prompt tells of, one per text.
+        fields: What each text consists of, where it is more than a text.
         criteria: What a text is to be scored by, 1 to 5, where that is asked.
     """
 
@@ -107,18 +109,21 @@ class Request:
     each: tuple[tuple[str, ...], ...] = ()
     settings: tuple[str, ...] = ()
     seed_rows: tuple[str, ...] = ()
+    fields: FieldSet | None = field(default=None, hash=False)
     criteria: tuple[str, ...] = ()
 
     @property
     def texts(self) -> int:
-        """How many texts are asked for."""
+        """How many texts are asked for; none where only more fields of one are."""
+        if self.fields and not self.fields.text:
+            return 0
         return len(self.each) or 1
 
     def text_ids(self) -> list[str]:
         """What the examples are called that its texts become, in their order."""
         if not self.each:
             return [f"s-{self.id}"]
-        return [f"s-{self.id}.{number}" for number in range(1, self.texts + 1)]
+        return [f"s-{self.id}.{number}" for number in range(1, len(self.each) + 1)]
 
 
 def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
@@ -131,13 +136,14 @@ def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
     if request.criteria:
         score = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
         return _object_with("scores", dict.fromkeys(request.criteria, score))
+    text = request.fields.answer_schema if request.fields else {"type": "string"}
     if request.each:
-        texts: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+        texts: dict[str, Any] = {"type": "array", "items": text}
         if counted:
             texts |= {"minItems": request.texts, "maxItems": request.texts}
         return _object_with("texts", {"texts": texts})
     if not request.options:
-        return TEXT_OBJECT
+        return _object_with("text", {"text": text}) if request.fields else TEXT_OBJECT
     return _object_with("label", {"label": {"type": "string", "enum": list(request.options)}})
 
 

@@ -638,7 +638,8 @@ class _Forecast:
         """Texts that are not in the register asked for and that no rule can put into it."""
         curation = self.task.curation
         rewrites = curation.register_miss != "ignore" and "rewrite" in curation.register_miss
-        if self.task.pair or not rewrites or not curation.rewrite_attempts:
+        left_alone = self.task.pair or self.task.generation.fields
+        if left_alone or not rewrites or not curation.rewrite_attempts:
             return []
         texts = expected_texts = sum(r.texts for r in requests)
         if self.until:

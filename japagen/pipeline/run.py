@@ -16,6 +16,7 @@ from japagen.data.files import read_json, write_text
 from japagen.data.formats import write_examples
 from japagen.data.summary import RunSummary
 from japagen.generation import coverage
+from japagen.generation.fields import measure_fields
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator
 from japagen.llm.client import LLMClient
@@ -202,6 +203,7 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
     parts.seconds.pop(_REPORT.name, None)
     if parts.generator:
         parts.cost, parts.seconds["generate"] = run.client.cost()
+    parts.text_fields = measure_fields(task, texts, run.analyzer)
     parts.judge = curate.judge_summary(run, texts)
     if coverage.wants_coverage(task):
         tagger = run.analyzer.tagger

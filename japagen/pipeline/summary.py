@@ -24,6 +24,7 @@ from japagen.data.summary import (
     Bounds,
     BreakEven,
     EconomicsSummary,
+    FieldSummary,
     JudgeSummary,
     LabelCounts,
     LabelCoverage,
@@ -74,6 +75,7 @@ class Parts:
         audit: Personal data, memory of gold and skews in the accepted texts.
         rounds: What was found after each round of the closed loop; empty with one round.
         until: What came of asking until enough texts were kept; None where that was not asked.
+        text_fields: What the kept texts have in each field; None without fields.
         named: Id of a text that was asked for to what it was to name.
         coverage: Label to what its texts cover of what the task wants; None without wants.
         judge: What the judge scored; None where it was not asked.
@@ -102,6 +104,7 @@ class Parts:
     audit: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     until: UntilSummary | None = None
+    text_fields: list[FieldSummary] | None = None
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
     coverage: Mapping[str, LabelCoverage] | None = None
     judge: JudgeSummary | None = None
@@ -142,6 +145,7 @@ def collect(
             },
             "generator": _generator(parts.generator),
             "seed_rows": seed_use(task, parts.data, dataset.column("seed_row")),
+            "text_fields": parts.text_fields,
             "counts": _counts(parts, dataset),
             "per_label": _per_label(parts, dataset),
             "rejections": dataset.rejection_counts,

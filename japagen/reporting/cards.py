@@ -19,7 +19,7 @@ from japagen.data.yaml_text import front_matter, to_yaml
 from japagen.i18n import Language
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.reporting.sections_alignment import distance_rows
-from japagen.reporting.sections_overview import SIDES, STEPS, until_rows
+from japagen.reporting.sections_overview import SIDES, STEPS, field_rows, until_rows
 from japagen.reporting.sections_training import lines, own_models
 from japagen.reporting.text import Words
 
@@ -132,6 +132,7 @@ def _making(summary: RunSummary, dataset: Dataset, words: Words) -> list[str]:
     return [
         _run_on(said, words),
         *_seed(summary, words),
+        *_fields(summary, words),
         table(words.heads("step", "texts"), rows),
         *_sources(summary, words),
     ]
@@ -165,6 +166,19 @@ def _seed(summary: RunSummary, words: Words) -> list[str]:
             f"Prompts told of the rows of {plain(found.file)}, one for each text; {found.used:,} "
             f"of its {found.rows:,} rows were used (order: {found.order})."
         )
+    ]
+
+
+def _fields(summary: RunSummary, words: Words) -> list[str]:
+    """What each text consists of, and how often a field is in the register asked of it."""
+    if not summary.text_fields:
+        return []
+    return [
+        words.say("Each text consists of fields; the column `text` is made of some of them."),
+        table(
+            words.heads("field", "type", "filled", "values", "register", "in it"),
+            field_rows(summary.text_fields, words),
+        ),
     ]
 
 

@@ -122,6 +122,7 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
         "rejections": sections_overview.rejections(summary, dataset, words),
         "samples": sections_overview.samples(summary.task, dataset, words),
         "browser": browser(summary, dataset, words),
+        "fields": sections_overview.field_rows(summary.text_fields or (), words),
         "registers": sections_overview.registers(summary, words),
         "judge": sections_overview.judge(summary, words),
         "personal": sections_overview.personal(summary, words),

@@ -10,6 +10,7 @@ import numpy as np
 
 from japagen.data.dataset import HELD_BACK, Label
 from japagen.data.summary import (
+    FieldSummary,
     LoopSummary,
     MissingItem,
     RoundSummary,
@@ -293,6 +294,36 @@ def loop(summary: RunSummary, words: Words) -> View | None:
         "covered": [(label, row) for label, one in coverage.items() for row in one.covered],
         "until": until_rows(until, words) if until else [],
     }
+
+
+def field_rows(found: Sequence[FieldSummary], words: Words) -> list[tuple[str, ...]]:
+    """Of each field its type, the share of texts that have it, values, and the register."""
+    return [
+        (
+            one.name,
+            " / ".join(filter(None, [words(f"fields.{one.type}"), one.role])),
+            words.share(one.filled / one.texts),
+            _values(one, words),
+            *_register_of(one, words),
+        )
+        for one in found
+    ]
+
+
+def _values(field: FieldSummary, words: Words) -> str:
+    if field.values:
+        return "、".join(f"{value} {words.count(n)}" for value, n in field.values.items())
+    if field.characters is None:
+        return ""
+    return words("fields.characters", n=words.general(field.characters))
+
+
+def _register_of(field: FieldSummary, words: Words) -> tuple[str, str]:
+    if field.register_match is None:
+        return "", ""
+    own = field.asked_register
+    asked = words.name("register", own) if own else words("fields.as_asked")
+    return asked, words.share(field.register_match)
 
 
 def until_rows(found: UntilSummary, words: Words) -> list[tuple[str, str, str, str]]:

@@ -76,7 +76,8 @@ def _edited(example: Example, decision: Decision) -> Example:
         register_seen=example.register_seen if decision.register else None,
         parent_id=example.id,
         derived=EDITED,
-        scores=None,  # those are of the text that was read
+        scores=None,  # those are of the text that was read, as are the fields
+        fields=None,
     )
 
 
