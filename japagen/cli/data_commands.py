@@ -135,21 +135,25 @@ def export(
 ) -> None:
     """Write the dataset with its card."""
     from japagen.data.export import export_dataset, form_of
+    from japagen.pipeline.kinds import kind_of
     from japagen.pipeline.run_directory import Run
     from japagen.reporting.cards import dataset_card
 
-    found = Run.open(run_path)
-    card = dataset_card(found.summary, found.dataset)
-    written = export_dataset(
-        found.dataset,
-        output,
-        form or form_of(output),
-        card=card,
-        bom=bom,
-        escape_formulas=escape_formulas,
-        include_rejected=rejected,
-        overwrite=overwrite,
-    )
+    if kind := kind_of(run_path):
+        written = kind.export(run_path, output, form, rejected=rejected, overwrite=overwrite)
+    else:
+        found = Run.open(run_path)
+        card = dataset_card(found.summary, found.dataset)
+        written = export_dataset(
+            found.dataset,
+            output,
+            form or form_of(output),
+            card=card,
+            bom=bom,
+            escape_formulas=escape_formulas,
+            include_rejected=rejected,
+            overwrite=overwrite,
+        )
     for path in written:
         terminal.say(f"wrote {path}")
 
@@ -209,12 +213,18 @@ def report(
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run."""
+    from japagen.pipeline.kinds import kind_of
     from japagen.pipeline.run_directory import Run
-    from japagen.reporting.report import render_report
 
-    found = Run.open(run_path)
     path = output or run_path / "report.html"
-    write_text(path, render_report(found.summary, found.dataset, language=language.value))
+    if kind := kind_of(run_path):
+        page = kind.report(run_path, language.value)
+    else:
+        from japagen.reporting.report import render_report
+
+        found = Run.open(run_path)
+        page = render_report(found.summary, found.dataset, language=language.value)
+    write_text(path, page)
     terminal.say(f"wrote {path}")
 
 

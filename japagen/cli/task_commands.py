@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import Language, localized, user_language
 from japagen.reporting.text import Words
+
+if TYPE_CHECKING:
+    from japagen.pipeline.kinds import Kind
 
 
 @app.command()
@@ -81,6 +84,21 @@ def run(
             f"{option} is about the files of --synthetic, which is absent.",
             "Give the file's path too.",
         )
+    if kind := _kind_of(config):
+        if synthetic or until in (Stage.ALIGN, Stage.TRAIN):
+            option = "--synthetic" if synthetic else f"--until {until.value}"
+            raise JapagenError(
+                f"{option} goes with tasks that train a classifier.", "Leave it out."
+            )
+        with terminal.Terminal(quiet=quiet) as listener:
+            other = kind.load(config, parse_overrides(sets or ()))
+            path = kind.run(other, out, until=until.value, listener=listener)
+        if as_json:
+            terminal.print_json(kind.summary(path))
+        else:
+            for line in kind.told(path):
+                say(line)
+        return
     with terminal.Terminal(quiet=quiet) as listener:
         from japagen.pipeline.run import run as run_task
 
@@ -122,9 +140,13 @@ def plan(
 ) -> None:
     """Show the requests, tokens, time and yen that a run would take, before it is run."""
     with terminal.Terminal(doing="plan"):
-        from japagen.pipeline.estimate import estimate
+        overrides = parse_overrides(sets or ())
+        if kind := _kind_of(config):
+            found = kind.plan(kind.load(config, overrides), out, number)
+        else:
+            from japagen.pipeline.estimate import estimate
 
-        found = estimate(Task.load(config, parse_overrides(sets or ())), out, number)
+            found = estimate(Task.load(config, overrides), out, number)
     if as_json:
         terminal.print_json(found)
         return
@@ -175,9 +197,13 @@ def preview(
 ) -> None:
     """Show rendered prompts and a few texts of each source."""
     with terminal.Terminal(doing="preview"):
-        from japagen.pipeline.preview import sample
+        overrides = parse_overrides(sets or ())
+        if kind := _kind_of(config):
+            rows = kind.preview(kind.load(config, overrides), number)
+        else:
+            from japagen.pipeline.preview import sample
 
-        rows = sample(Task.load(config, parse_overrides(sets or ())), number)
+            rows = sample(Task.load(config, overrides), number)
     if as_json:
         terminal.print_json(rows)
         return
@@ -189,6 +215,13 @@ def preview(
         if row["prompt"]:
             terminal.out.print(row["prompt"], style="dim")
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+
+
+def _kind_of(config: Path) -> Kind | None:
+    """What does the commands of a task that makes something else than labelled texts."""
+    from japagen.pipeline.kinds import kind_of
+
+    return kind_of(config)
 
 
 _TASK = """\

@@ -64,7 +64,7 @@ def read_honorifics(path: Path) -> dict[str, Keigo]:
 
 
 # Keys that name nothing but files; others may be the name of a model.
-_ALWAYS_PATHS = ("path", "prompts", "user_dictionary", "honorifics")
+_ALWAYS_PATHS = ("path", "prompts", "user_dictionary", "honorifics", "examples", "source")
 _SOURCES = (
     *(("gold",), ("test",), ("unlabelled",)),
     *(("generation", "corpus"), ("generation", "seed")),
@@ -74,6 +74,8 @@ _KEYS = (
     ("generator", "model"),
     ("refinement", "generator", "model"),
     ("training", "encoder"),
+    ("examples",),
+    ("source",),
     ("japanese", "user_dictionary"),
     ("japanese", "honorifics"),
 )

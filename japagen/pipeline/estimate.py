@@ -41,6 +41,7 @@ from japagen.llm.backend import (
     load_generator,
 )
 from japagen.llm.budget import BudgetTracker, yen
+from japagen.llm.client import AskingTask
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext, find_registers
@@ -236,7 +237,7 @@ class StepCost:
     extra_seconds: float = 0.0
     asked: GeneratorSettings | None = None
 
-    def to_dict(self, task: Task, *, paid: bool = True) -> dict[str, Any]:
+    def to_dict(self, task: AskingTask, *, paid: bool = True) -> dict[str, Any]:
         """The step as `estimate` returns it."""
         price = (self.asked or task.generator).price_now if paid else None
         waiting = max(0, self.requests - self.answered)
@@ -431,6 +432,65 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         found[key] = sum(known) if known and whole else None
     found["unknown"] = [row["step"] for row in rows if row["expected_requests"] is None]
     return found
+
+
+def estimate_requests(
+    task: AskingTask,
+    requests: Sequence[Request],
+    generator: Generator,
+    run: Path,
+    sample: int | None = None,
+) -> dict[str, Any]:
+    """Says what requests of a task of another kind would take; see `estimate`.
+
+    Args:
+        task: The task.
+        requests: All that it would ask.
+        generator: Whom.
+        run: Its run directory, which need not exist.
+        sample: Requests to send if the ledger says nothing.
+
+    Returns:
+        ``steps`` with one for all requests, the sums, and what else `estimate` tells of
+        generation, as far as it is there.
+    """
+    BudgetTracker(task.generation.budget, task.generator.price)
+    dictionary = task.japanese.user_dictionary
+    outgoing = prepare(requests, generator.info, task.privacy, dictionary)
+    past = _recorded(requests, (), generator, run)
+    waiting = [r for r in outgoing.requests if r.id not in past.answers]
+    rate = past.rate or measured(waiting, generator, sample)
+    tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in outgoing.requests}}
+    step = StepCost(
+        "generate",
+        requests=len(requests),
+        expected=len(requests),
+        answered=len(requests) - len(waiting),
+        prompt_tokens=sum(tokens[prompt_text(r)] for r in outgoing.requests),
+        waiting_tokens=sum(tokens[prompt_text(r)] for r in waiting),
+        max_tokens=sum(r.sampling.max_tokens for r in requests) / max(1, len(requests)),
+        completion=rate and rate.completion_tokens,
+        seconds=rate and rate.seconds,
+    )
+    rows, price = [step.to_dict(task)], task.generator.price
+    return {
+        **_NOTHING,
+        "sources": [],
+        "notes": [],
+        "generator": generator.info.name,
+        "steps": rows,
+        **_sums(rows),
+        "texts": len(requests),
+        "cells": [
+            {"label": label, "register": "", "requests": n, "texts": n}
+            for label, n in Counter(r.label for r in requests).items()
+        ],
+        "shared_prompt_tokens": sum(tokens.values()),
+        "measured_on": rate and rate.source,
+        "batch": price.batch if price and task.generator.batch else None,
+        "budget": task.generation.budget.model_dump(exclude_none=True),
+        "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
+    }
 
 
 @dataclass(frozen=True)
