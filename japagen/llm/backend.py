@@ -54,20 +54,20 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
-def _object_with(name: str, content: dict[str, Any]) -> dict[str, Any]:
+def _object_with(**contents: dict[str, Any]) -> dict[str, Any]:
     schema = {
         "type": "object",
-        "properties": {name: content},
-        "required": [name],
+        "properties": contents,
+        "required": [*contents],
         "additionalProperties": False,
     }
     return {
         "type": "json_schema",
-        "json_schema": {"name": name, "strict": True, "schema": schema},
+        "json_schema": {"name": next(iter(contents)), "strict": True, "schema": schema},
     }
 
 
-TEXT_OBJECT: dict[str, Any] = _object_with("text", {"type": "string"})
+TEXT_OBJECT: dict[str, Any] = _object_with(text={"type": "string"})
 """What an answer to chat turns looks like, for decoders that can be held to a JSON schema."""
 
 
@@ -90,6 +90,7 @@ class Request:
         settings: How each text is to be written (who writes, how long), a line ``NAME：VALUE`` for
             each attribute; one entry per text, or none where nothing is said.
         seed_rows: Ids of the rows of ``generation.seed`` that the prompt tells of, one per text.
+        members: Names of texts that the answer is an object of, where it is more than a text.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Request:
     each: tuple[tuple[str, ...], ...] = ()
     settings: tuple[str, ...] = ()
     seed_rows: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
 
     @property
     def texts(self) -> int:
@@ -126,14 +128,16 @@ def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
         request: What is asked.
         counted: Whether the decoder is told how many texts; some know no bounds of a list.
     """
+    if request.members:
+        return _object_with(**{name: {"type": "string"} for name in request.members})
     if request.each:
         texts: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
         if counted:
             texts |= {"minItems": request.texts, "maxItems": request.texts}
-        return _object_with("texts", texts)
+        return _object_with(texts=texts)
     if not request.options:
         return TEXT_OBJECT
-    return _object_with("label", {"type": "string", "enum": list(request.options)})
+    return _object_with(label={"type": "string", "enum": list(request.options)})
 
 
 @dataclass(frozen=True, slots=True)

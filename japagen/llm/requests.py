@@ -37,6 +37,7 @@ def make_request(
     each: Sequence[Sequence[str]] = (),
     settings: Sequence[str] = (),
     seed_rows: Sequence[str] = (),
+    members: Sequence[str] = (),
 ) -> Request:
     """Renders a prompt for a generator, with a seed and an id that no other request changes.
 
@@ -56,6 +57,7 @@ def make_request(
         each: What each text names, where a list of them is wanted.
         settings: How each text is to be written.
         seed_rows: Ids of the rows that the prompt tells of, one per text.
+        members: Names of texts that the answer is an object of.
     """
     kind = generator.prompt_kind
     name = f"{template}.{kind}"
@@ -79,6 +81,7 @@ def make_request(
         each=tuple(map(tuple, each)),
         settings=tuple(settings),
         seed_rows=tuple(seed_rows),
+        members=tuple(members),
     )
 
 

@@ -318,8 +318,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         if s.path is not None
     ]
     if task.generator_source is None:
-        notes = [_NOT_ASKED, *_labeler_notes(task, load_data(task))]
-        return {**_NOTHING, "sources": files, "notes": notes}
+        notes = [*NOTHING_ASKED["notes"], *_labeler_notes(task, load_data(task))]
+        return {**NOTHING_ASKED, "sources": files, "notes": notes}
     with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
         # A budget in yen without a price is refused here as it would be later.
         BudgetTracker(task.generation.budget, task.generator.price)
@@ -386,7 +386,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 # Of the embedded chat model for one short text; 0.8 to 1.5 were measured (docs/generators.md).
 _LABELER_SECONDS = 1.2
 _NOT_ASKED = "All texts are read from files: no generator is asked, and nothing is paid for."
-_NOTHING: dict[str, Any] = {
+NOTHING_ASKED: dict[str, Any] = {
+    "notes": [_NOT_ASKED],
     "generator": None,
     "steps": [],
     **dict.fromkeys(("requests", "answered", "prompt_tokens", "max_completion_tokens"), 0),
@@ -397,6 +398,7 @@ _NOTHING: dict[str, Any] = {
     **dict.fromkeys(("measured_on", "batch", "seed_rows", "until"), None),
     "budget": {},
 }
+"""What `estimate` returns where all texts are read from files."""
 
 
 def _seed_notes(found: Mapping[str, Any] | None) -> list[str]:
@@ -469,12 +471,12 @@ def estimate_requests(
         prompt_tokens=sum(tokens[prompt_text(r)] for r in outgoing.requests),
         waiting_tokens=sum(tokens[prompt_text(r)] for r in waiting),
         max_tokens=sum(r.sampling.max_tokens for r in requests) / max(1, len(requests)),
-        completion=rate and rate.completion_tokens,
-        seconds=rate and rate.seconds,
+        completion=rate.completion_tokens if rate else None,
+        seconds=rate.seconds if rate else None,
     )
     rows, price = [step.to_dict(task)], task.generator.price
     return {
-        **_NOTHING,
+        **NOTHING_ASKED,
         "sources": [],
         "notes": [],
         "generator": generator.info.name,
