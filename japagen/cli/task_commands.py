@@ -85,14 +85,14 @@ def run(
             "Give the file's path too.",
         )
     if kind := _kind_of(config):
-        if synthetic or until in (Stage.ALIGN, Stage.TRAIN):
+        if synthetic or until is not Stage.REPORT:
             option = "--synthetic" if synthetic else f"--until {until.value}"
             raise JapagenError(
                 f"{option} goes with tasks that train a classifier.", "Leave it out."
             )
         with terminal.Terminal(quiet=quiet) as listener:
             other = kind.load(config, parse_overrides(sets or ()))
-            path = kind.run(other, out, until=until.value, listener=listener)
+            path = kind.run(other, out, listener=listener)
         if as_json:
             terminal.print_json(kind.summary(path))
         else:

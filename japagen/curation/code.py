@@ -1,9 +1,9 @@
 """Judges programs with instructions and tests: by what they say, then by running them.
 
 What can be told by reading is told first; only what passes is run, in the sandbox. The tests have
-to pass twice on the solution, fail on a stub whose functions return None, and kill most mutants:
-tests that would take anything are worth nothing, and neither is a solution that they hold to
-nothing.
+to pass twice on the solution, fail on a stub whose tested functions return None, and kill most
+mutants: tests that would take anything are worth nothing, and neither is a solution that they hold
+to nothing.
 """
 
 from __future__ import annotations
@@ -228,12 +228,14 @@ def _tested_calls(tests: ast.AST, names: set[str]) -> list[str]:
 def _run(program: Program, checks: CodeChecks, seed: int) -> Program:
     """Runs the tests on the solution twice, on the stub, and on mutants."""
     mutants = make_mutants(program.solution, checks.mutants, seed)
-    solutions = [program.solution, program.solution, make_stub(program.solution)]
+    tree = ast.parse(program.tests)
+    stub = make_stub(program.solution, {*_wanted(tree)})
+    solutions = [program.solution, program.solution, stub]
     limits = Limits(checks.seconds, checks.memory_mb, checks.disk_mb, checks.output_mb)
     sources = [*solutions, *(mutant.source for mutant in mutants)]
     runs = run_tests(sources, program.tests, limits, _EXPECTED)
     program = replace(program, seconds=round(sum(run.seconds for run in runs), 3))
-    tests = _test_names(ast.parse(program.tests))
+    tests = _test_names(tree)
     passed = [run.all_passed(tests) for run in runs]
     if not passed[0]:
         return _failed(program, runs[0], tests)

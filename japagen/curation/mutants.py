@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,18 +106,18 @@ def make_mutants(source: str, number: int, seed: int) -> list[Mutant]:
     return [mutants[index] for index in sorted(drawn)]
 
 
-def make_stub(source: str) -> str:
-    """The program with functions that return None.
+def make_stub(source: str, names: Collection[str]) -> str:
+    """The program in which functions of some names, and methods of such classes, return None.
 
-    Whatever else it does when it is imported stays: a program that makes tests pass in another
-    way than by what its functions do, makes them pass here as well.
+    All else stays, and runs when the program is imported: one that makes tests pass in another way
+    than by what these functions do, makes them pass here as well.
     """
     tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [ast.Pass()]
-        elif isinstance(node, ast.Lambda):
-            node.body = ast.Constant(None)
+    for named in tree.body:
+        if getattr(named, "name", None) in names:
+            for node in ast.walk(named):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    node.body = [ast.Pass()]
     return ast.unparse(ast.fix_missing_locations(tree))
 
 

@@ -126,6 +126,8 @@ def run_tests(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={},
+        # Ctrl-C is for us to handle: what it would end here would count as a program's own fault.
+        start_new_session=True,
     )
     try:
         said, errors = process.communicate(json.dumps(job).encode(), timeout=most)

@@ -8,7 +8,7 @@ processes, limits of one process are limits of the whole.
 What a solution could do about its report is limited, not impossible: the tests run in the
 solution's own process. It has to find the number that the report begins with; what ends the
 process before the tests are through leaves no report. A solution that patches pytest as it is
-imported does so for the stub, too, which keeps everything but the bodies of functions, and is then
+imported does so for the stub, too, which keeps everything but the functions tested, and is then
 rejected because the stub passes; one that does it inside a function has mutants that survive.
 """
 

@@ -6,6 +6,7 @@ often as chance has it. Prompts show a few examples, which change from request t
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def plan_programs(
             "description": task.description,
             "topic": topic,
             "difficulty": difficulty,
-            "examples": [{p: getattr(examples[at], p) for p in PARTS} for at in shown],
+            "examples": [_shown(examples[at]) for at in shown],
             "instruction": settings.instruction,
         }
         requests.append(
@@ -76,6 +77,12 @@ def plan_programs(
             )
         )
     return requests
+
+
+def _shown(program: Program) -> str:
+    """An example as an answer would have it."""
+    parts = {name: getattr(program, name) for name in PARTS}
+    return json.dumps(parts, ensure_ascii=False)
 
 
 def spread(shares: Mapping[str, float], number: int) -> list[str]:

@@ -32,7 +32,7 @@ from japagen.data.code import (
     read_programs,
     write_programs,
 )
-from japagen.data.files import write_json, write_text
+from japagen.data.files import digest, write_json, write_text
 from japagen.generation.code import plan_programs, to_programs
 from japagen.i18n import Language, localized, user_language
 from japagen.listener import Listener, Logged, Silent
@@ -42,7 +42,6 @@ from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import prepare
 from japagen.pipeline.cache import Cache, Step
 from japagen.pipeline.estimate import NOTHING_ASKED, estimate_requests
-from japagen.pipeline.kinds import Until
 from japagen.pipeline.preview import prompt_text
 from japagen.pipeline.run_directory import Run, RunDirectory
 
@@ -54,7 +53,6 @@ def run(
     task: CodeTask,
     out: Path | None = None,
     *,
-    until: Until = "report",
     listener: Listener | None = None,
     generator: Generator | None = None,
 ) -> Path:
@@ -63,7 +61,6 @@ def run(
     Args:
         task: What is asked for.
         out: The run directory; ``runs/NAME`` when None.
-        until: The last stage: ``generate``, ``curate`` or ``report``, which are the same here.
         listener: Told of the progress in place of the log and of bars.
         generator: A backend to use in place of the task's.
 
@@ -75,8 +72,7 @@ def run(
             before anything is asked for.
     """
     examples = _examples(task)
-    if until != "generate":
-        check_isolation()
+    check_isolation()
     directory = RunDirectory(out or Path("runs") / task.name, task.name)
     told = listener or Logged()
     cache = Cache(directory, told)
@@ -86,9 +82,8 @@ def run(
             programs = _written(task, examples, client, cache)
             # Judging needs the processors, and asks nothing.
             client.close()
-            if until != "generate":
-                programs = _judged(task, programs, cache, told)
-                programs = reject_alike(programs, task.checks, examples)
+            programs = _judged(task, programs, cache, told)
+            programs = reject_alike(programs, task.checks, examples)
             write_programs(directory.file(EXAMPLES), programs)
             summary = _summary(task, programs, client, directory)
         write_json(directory.file(SUMMARY), summary.model_dump(mode="json"))
@@ -120,7 +115,9 @@ def _judged(
     """Every program judged by itself, several at a time."""
 
     def judge(program: Program) -> Program:
-        step = _CHECK.named(f"check-{program.id}", f"checks/{program.id}.json")
+        # Not by its id, which a file may give.
+        name = digest(asdict(program))
+        step = _CHECK.named(f"check-{name}", f"checks/{name}.json")
         row = cache.step(
             step,
             _check,
@@ -133,9 +130,9 @@ def _judged(
         return Program.from_row(row)
 
     told.stage("check", "start", "")
-    waiting = [one for one in programs if one.rejected is None]
+    waiting = [index for index, one in enumerate(programs) if one.rejected is None]
     with ThreadPoolExecutor(cpu_count()) as pool:
-        futures = {pool.submit(judge, one): one.id for one in waiting}
+        futures = {pool.submit(judge, programs[index]): index for index in waiting}
         try:
             done = told.track(as_completed(futures), len(futures), "check")
             judged = {futures[future]: future.result() for future in done}
@@ -145,7 +142,7 @@ def _judged(
             raise
     seconds = sum(one.seconds for one in judged.values())
     told.stage("check", "done", f"{seconds:.1f}")
-    return [judged.get(one.id, one) for one in programs]
+    return [judged.get(index, one) for index, one in enumerate(programs)]
 
 
 def _check(program: Program, checks: CodeChecks, seed: int, python: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 from japagen.config.task import TaskFile
 from japagen.config.yaml_file import read_mapping
@@ -18,7 +18,6 @@ from japagen.i18n import Language
 from japagen.listener import Listener
 
 KINDS = {"code": "japagen.pipeline.code"}
-Until = Literal["generate", "curate", "report"]
 
 
 class Kind(Protocol):
@@ -27,14 +26,7 @@ class Kind(Protocol):
     def load(self, path: Path, overrides: Mapping[str, Any] | None = None) -> TaskFile:
         """Reads a task file; see `TaskFile.load`."""
 
-    def run(
-        self,
-        task: Any,
-        out: Path | None = None,
-        *,
-        until: Until = "report",
-        listener: Listener | None = None,
-    ) -> Path:
+    def run(self, task: Any, out: Path | None = None, *, listener: Listener | None = None) -> Path:
         """Runs a task, or goes on where an earlier run stopped; returns the run directory."""
 
     def plan(self, task: Any, out: Path | None, number: int | None) -> dict[str, Any]:
