@@ -96,8 +96,8 @@ def run(
         if as_json:
             terminal.print_json(kind.summary(path))
         else:
-            for line in kind.told(path):
-                say(line)
+            for line in kind.told(path, Words(user_language())):
+                terminal.out.print(line)
         return
     with terminal.Terminal(quiet=quiet) as listener:
         from japagen.pipeline.run import run as run_task

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from joblib import cpu_count
 
@@ -34,7 +34,6 @@ from japagen.data.code import (
 )
 from japagen.data.files import digest, write_json, write_text
 from japagen.generation.code import plan_programs, to_programs
-from japagen.i18n import Language, localized, user_language
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator, load_generator
 from japagen.llm.client import LLMClient
@@ -44,6 +43,9 @@ from japagen.pipeline.cache import Cache, Step
 from japagen.pipeline.estimate import NOTHING_ASKED, estimate_requests
 from japagen.pipeline.preview import prompt_text
 from japagen.pipeline.run_directory import Run, RunDirectory
+
+if TYPE_CHECKING:
+    from japagen.reporting.text import Words
 
 _CHECK = Step("check", 1, ("checks/1.json",))
 load = CodeTask.load
@@ -247,23 +249,14 @@ def summary(path: Path) -> dict[str, Any]:
     return CodeSummary.load(path).model_dump(mode="json")
 
 
-def told(path: Path) -> list[str]:
+def told(path: Path, words: Words) -> list[str]:
     """The same in a few sentences."""
-    from japagen.reporting.code import rejection_rows
-    from japagen.reporting.text import Words
+    from japagen.reporting.code import told_lines
 
-    found = CodeSummary.load(path)
-    counts = found.counts
-    lines = [localized(f"{counts.kept} of {counts.written} programs kept")]
-    for name, number in rejection_rows(found, Words(user_language())):
-        lines.append(localized(f"rejected: {name}: {number}"))
-    if found.mutants:
-        share = f"{found.killed / found.mutants:.0%}"
-        lines.append(localized(f"mutants killed: {found.killed} of {found.mutants} ({share})"))
-    return [*lines, localized(f"report: {path / 'report.html'}")]
+    return told_lines(CodeSummary.load(path), path / "report.html", words)
 
 
-def report(path: Path, language: Language) -> str:
+def report(path: Path, language: Literal["ja", "en"]) -> str:
     """The HTML report of a finished run."""
     from japagen.reporting.code import render_report
 

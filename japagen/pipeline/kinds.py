@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from japagen.config.task import TaskFile
 from japagen.config.yaml_file import read_mapping
-from japagen.i18n import Language
 from japagen.listener import Listener
+
+if TYPE_CHECKING:
+    from japagen.reporting.text import Words
 
 KINDS = {"code": "japagen.pipeline.code"}
 
@@ -38,10 +40,10 @@ class Kind(Protocol):
     def summary(self, path: Path) -> dict[str, Any]:
         """What a finished run came to, JSON-ready."""
 
-    def told(self, path: Path) -> list[str]:
+    def told(self, path: Path, words: Words) -> list[str]:
         """The same in a few sentences."""
 
-    def report(self, path: Path, language: Language) -> str:
+    def report(self, path: Path, language: Literal["ja", "en"]) -> str:
         """The HTML report of a finished run."""
 
     def export(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from japagen.data.code import CodeSummary, Program, ProgramCounts
@@ -138,6 +139,19 @@ def _scores(summary: CodeSummary, words: Words) -> View:
         if band in bands
     ]
     return _table("score", words, ("programs",), rows)
+
+
+def told_lines(summary: CodeSummary, page: Path, words: Words) -> list[str]:
+    """What a run came to in a few sentences, for a terminal."""
+    counts, language = summary.counts, words.language
+    lines = [localized(f"{counts.kept} of {counts.written} programs kept", language)]
+    for name, number in rejection_rows(summary, words):
+        lines.append(localized(f"rejected: {name}: {number}", language))
+    if summary.mutants:
+        share = f"{summary.killed / summary.mutants:.0%}"
+        killed = f"mutants killed: {summary.killed} of {summary.mutants} ({share})"
+        lines.append(localized(killed, language))
+    return [*lines, localized(f"report: {page}", language)]
 
 
 _LIMITS = """\
