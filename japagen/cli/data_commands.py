@@ -28,11 +28,19 @@ from japagen.cli.terminal import (
     app,
     data,
 )
+from japagen.config.qa import load_task
 from japagen.config.task import Task, column_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_texts
-from japagen.data.registry import BACKENDS, EXPORTS, FILTERS, METHODS, packages_of
+from japagen.data.registry import (
+    BACKENDS,
+    EXPORTS,
+    FILTERS,
+    METHODS,
+    QA_EXPORTS,
+    packages_of,
+)
 from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
@@ -112,7 +120,8 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help=f"{', '.join(EXPORTS)}; by default from the suffix of the path.",
+            help=f"{', '.join(EXPORTS)}; of questions on documents {', '.join(QA_EXPORTS)}; by "
+            "default from the suffix of the path.",
             autocompletion=EXPORTS.completions,
         ),
     ] = None,
@@ -134,10 +143,24 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the dataset with its card."""
+    from japagen.data import qa
     from japagen.data.export import export_dataset, form_of
     from japagen.pipeline.run_directory import Run
     from japagen.reporting.cards import dataset_card
+    from japagen.reporting.qa import question_card
 
+    if qa.is_qa_run(run_path):
+        written = qa.export_questions(
+            run_path,
+            output,
+            form or "jsonl",
+            card=question_card(qa.QASummary.load(run_path / qa.SUMMARY)),
+            rejected=rejected,
+            overwrite=overwrite,
+        )
+        for path in written:
+            terminal.say(f"wrote {path}")
+        return
     found = Run.open(run_path)
     card = dataset_card(found.summary, found.dataset)
     written = export_dataset(
@@ -209,12 +232,21 @@ def report(
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run."""
+    from japagen.data import qa
     from japagen.pipeline.run_directory import Run
+    from japagen.reporting import qa as questions_page
     from japagen.reporting.report import render_report
 
-    found = Run.open(run_path)
     path = output or run_path / "report.html"
-    write_text(path, render_report(found.summary, found.dataset, language=language.value))
+    if qa.is_qa_run(run_path):
+        summary = qa.QASummary.load(run_path / qa.SUMMARY)
+        questions = qa.read_questions(run_path / "questions.jsonl")
+        passages = {p.id: p for p in qa.read_passages(run_path / "passages.jsonl")}
+        page = questions_page.render_report(summary, questions, passages, language=language.value)
+    else:
+        found = Run.open(run_path)
+        page = render_report(found.summary, found.dataset, language=language.value)
+    write_text(path, page)
     terminal.say(f"wrote {path}")
 
 
@@ -290,12 +322,11 @@ def doctor(
 
 
 def _probe(config: Path) -> list[dict[str, Any]]:
-    from japagen.config.task import Task
     from japagen.llm.backend import load_generator
     from japagen.llm.backends.openai import probe
 
     with terminal.Terminal(doing="doctor"):
-        settings = Task.load(config).generator
+        settings = load_task(config).generator
         with closing(load_generator(settings)) as generator:
             return probe(generator, settings.model)
 

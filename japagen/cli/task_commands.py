@@ -14,6 +14,7 @@ import typer
 
 from japagen.cli import terminal
 from japagen.cli.terminal import Config, Json, Out, Sets, app, say
+from japagen.config.qa import QATask, load_task
 from japagen.config.task import Task, sources_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import write_text
@@ -84,7 +85,11 @@ def run(
     with terminal.Terminal(quiet=quiet) as listener:
         from japagen.pipeline.run import run as run_task
 
-        task = Task.load(config, parse_overrides(sets or ()))
+        task = load_task(config, parse_overrides(sets or ()))
+        if isinstance(task, QATask):
+            whole = not synthetic and until is Stage.REPORT
+            _run_questions(task, out, listener, whole=whole, as_json=as_json)
+            return
         sources = None
         if synthetic:
             sources = sources_from_options(synthetic, columns or (), encoding or "utf-8")
@@ -102,6 +107,25 @@ def run(
         terminal.print_summary(result.path, result.summary)
     if until is Stage.REPORT and result.summary.failed_tests:
         raise typer.Exit(3)
+
+
+def _run_questions(
+    task: QATask, out: Path | None, listener: terminal.Terminal, *, whole: bool, as_json: bool
+) -> None:
+    from japagen.data.qa import SUMMARY, QASummary
+    from japagen.pipeline.qa import run as make_questions
+
+    if not whole:
+        raise JapagenError(
+            "Expected a run of kind: qa as a whole, found --until or --synthetic.",
+            "Leave the option out: questions are generated, answered and filtered in one go.",
+        )
+    path = make_questions(task, out, listener=listener)
+    summary = QASummary.load(path / SUMMARY)
+    if as_json:
+        terminal.print_json(summary.model_dump(mode="json"))
+    else:
+        terminal.print_questions(path, summary)
 
 
 @app.command()
@@ -122,11 +146,20 @@ def plan(
 ) -> None:
     """Show the requests, tokens, time and yen that a run would take, before it is run."""
     with terminal.Terminal(doing="plan"):
-        from japagen.pipeline.estimate import estimate
+        from japagen.pipeline import estimate, qa
 
-        found = estimate(Task.load(config, parse_overrides(sets or ())), out, number)
+        task = load_task(config, parse_overrides(sets or ()))
+        asks = isinstance(task, QATask)
+        found = (
+            qa.estimate(task, out, number)
+            if isinstance(task, QATask)
+            else estimate.estimate(task, out, number)
+        )
     if as_json:
         terminal.print_json(found)
+        return
+    if asks:
+        _print_questions_plan(found)
         return
     for source in found["sources"]:
         terminal.say(f"{source['texts']:,} texts are read from {source['file']} ({source['name']})")
@@ -175,11 +208,18 @@ def preview(
 ) -> None:
     """Show rendered prompts and a few texts of each source."""
     with terminal.Terminal(doing="preview"):
-        from japagen.pipeline.preview import sample
+        from japagen.pipeline import preview, qa
 
-        rows = sample(Task.load(config, parse_overrides(sets or ())), number)
+        task = load_task(config, parse_overrides(sets or ()))
+        asks = isinstance(task, QATask)
+        rows = (
+            qa.preview(task, number) if isinstance(task, QATask) else preview.sample(task, number)
+        )
     if as_json:
         terminal.print_json(rows)
+        return
+    if asks:
+        _print_questions_preview(rows)
         return
     for row in rows:
         told = [seed["row"] for seed in row["seed_rows"]]
@@ -189,6 +229,32 @@ def preview(
         if row["prompt"]:
             terminal.out.print(row["prompt"], style="dim")
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+
+
+def _print_questions_plan(found: Mapping[str, Any]) -> None:
+    """Prints what `qa.estimate` found."""
+    for reason in found["skipped"].values():
+        say(f"Left out: {reason}")
+    say(
+        f"{len(found['documents'])} documents, {found['passages']:,} passages: "
+        f"{found['questions']:,} questions on {found['asked']:,} of them, asked of "
+        f"{found['generator']}"
+    )
+    print_estimate(found)
+    say("Of questions that are rejected no more is asked: this is the most that it can come to.")
+
+
+def _print_questions_preview(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints what `qa.preview` found."""
+    for row in rows:
+        terminal.out.rule(" / ".join(filter(None, [row["passage"], row["title"]])))
+        terminal.out.print(row["prompt"], style="dim")
+        for q in row["questions"]:
+            terminal.out.print(f"→ {q['question']}", style="bold")
+            rejected = f"  ({q['rejected']})" if q["rejected"] else ""
+            terminal.out.print(f"   {q['answer']}{rejected}", style="bold")
+        if row["error"]:
+            terminal.out.print(f"→ {row['error']}", style="bold")
 
 
 _TASK = """\
@@ -292,6 +358,12 @@ _STEPS = {
     "refine": "refinement",
     "trust": "judging labels",
     "zero_shot": "labels of test texts",
+    "round_trip": "questions asked again",
+    "closed_book": "questions without their passage",
+    "distractors": "wrong options",
+    "choices": "choices among options",
+    "unanswerable": "questions to a neighbouring passage",
+    "options_alone": "choices without the passage",
 }
 
 

@@ -360,7 +360,7 @@ class Task(Section):
         """
         if removed := removed_settings(raw):
             raise _refused(where, removed)
-        return _validated(cls, raw, where)
+        return validated(cls, raw, where)
 
     def to_yaml(self) -> str:
         """The task as a file that means the same wherever it lies: its paths are absolute."""
@@ -370,11 +370,16 @@ class Task(Section):
 _Model = TypeVar("_Model", bound=Section)
 
 
-def _validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
+def validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
+    """Validates a mapping as a task of some kind, or a part of one.
+
+    Raises:
+        JapagenError: Naming every wrong key at once.
+    """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise _refused(where, [_problem(dict(e)) for e in error.errors()]) from None
+        raise _refused(where, [_problem(dict(e), model) for e in error.errors()]) from None
 
 
 def _refused(where: str, problems: list[str]) -> JapagenError:
@@ -402,7 +407,7 @@ def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
         else {**source.model_dump(exclude={"per_label"}), "name": _name_of(source.path)}
         for source in given
     ]
-    return _validated(_Given, {"sources": entries}, "--synthetic").sources
+    return validated(_Given, {"sources": entries}, "--synthetic").sources
 
 
 def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
@@ -411,7 +416,7 @@ def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
     Raises:
         JapagenError: If a name cannot be that of a source, or texts are not what they should be.
     """
-    return _validated(_Given, {"sources": dict(given)}, "synthetic").sources
+    return validated(_Given, {"sources": dict(given)}, "synthetic").sources
 
 
 def sources_from_options(
@@ -436,7 +441,7 @@ def sources_from_options(
         if not equals or Path(file).is_file():
             name, path = _name_of(Path(file)), file
         entries.append({"name": name, "path": path, "columns": mapping, "encoding": encoding})
-    return _validated(_Given, {"sources": entries}, "--synthetic").sources
+    return validated(_Given, {"sources": entries}, "--synthetic").sources
 
 
 def column_options(given: Iterable[str] | None) -> dict[str, str]:
@@ -455,7 +460,7 @@ def column_options(given: Iterable[str] | None) -> dict[str, str]:
             )
         mapping[ours.strip()] = theirs
     known = {ours.rpartition(".")[2]: theirs for ours, theirs in mapping.items()}
-    _validated(Source, {"path": Path(), "columns": known}, "--column")
+    validated(Source, {"path": Path(), "columns": known}, "--column")
     return mapping
 
 
@@ -464,8 +469,7 @@ def _name_of(path: Path) -> str:
     return re.sub(r"[^\w.\-]+", "-", path.stem).strip("-")[:64] or "file"
 
 
-def _section_keys(location: tuple[str | int, ...]) -> list[str]:
-    model: type[BaseModel] = Task
+def _section_keys(location: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
     for part in location:
         # Keys of a mapping and places in a list lead no deeper.
         if part in model.model_fields:
@@ -484,11 +488,11 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     return next((section for section in found if section), None)
 
 
-def _problem(error: dict[str, Any]) -> str:
+def _problem(error: dict[str, Any], model: type[BaseModel]) -> str:
     location = tuple(error["loc"])
     dotted = ".".join(str(p) for p in location)
     if error["type"] == "extra_forbidden":
-        known = _section_keys(location[:-1])
+        known = _section_keys(location[:-1], model)
         return f"unknown key '{dotted}'{nearest(str(location[-1]), known)}"
     if error["type"] == "missing":
         return f"the key '{dotted}' is missing"

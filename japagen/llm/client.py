@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from japagen.config.qa import QATask
 from japagen.config.sections import GeneratorSettings
 from japagen.config.task import Task
 from japagen.errors import JapagenError
@@ -96,7 +97,7 @@ class LLMClient:
 
     def __init__(
         self,
-        task: Task,
+        task: Task | QATask,
         generator: Generator | None,
         path: Path,
         listener: Listener,

@@ -13,6 +13,7 @@ from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, Literal
 
+from japagen.config.qa import QATask
 from japagen.config.sections import STRATEGY, GeneratorSettings, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData, load_data, load_sources
@@ -236,7 +237,7 @@ class StepCost:
     extra_seconds: float = 0.0
     asked: GeneratorSettings | None = None
 
-    def to_dict(self, task: Task, *, paid: bool = True) -> dict[str, Any]:
+    def to_dict(self, task: Task | QATask, *, paid: bool = True) -> dict[str, Any]:
         """The step as `estimate` returns it."""
         price = (self.asked or task.generator).price_now if paid else None
         waiting = max(0, self.requests - self.answered)
@@ -355,7 +356,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "sources": files,
         "generator": generator.info.name,
         "steps": rows,
-        **_sums(rows),
+        **sums(rows),
         "cells": [
             {"label": label, "register": preset, "requests": n, "texts": texts[label, preset]}
             for (label, preset), n in cells.items()
@@ -421,7 +422,8 @@ def _shown(known: Knowledge) -> Knowledge:
     return replace(known, item="generation.corpus") if known.kind == "passage" else known
 
 
-def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the steps of a plan come to, of what is known."""
     always = ("requests", "answered", "prompt_tokens", "max_completion_tokens", "max_tokens_left")
     found: dict[str, Any] = {key: sum(row[key] for row in rows) for key in always}
     for key in ("completion_tokens", "seconds", "yen", "max_yen"):

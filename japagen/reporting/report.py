@@ -62,14 +62,14 @@ def render_report(summary: RunSummary, dataset: Dataset, *, language: Language =
         "w": words,
         "undirected": undirected,
         "language": language,
-        "style": _style(),
+        "style": page_style(),
         # Most runs have no such thing, and need no section to say so.
         "parts": [part for part in _PARTS if rare.get(part, True)],
         "summary": summary,
         "label_text": sections_overview.label_text,
         "amount": sections_training.amount,
         "or_unset": sections_training.or_unset,
-        "created": _when(summary.created),
+        "created": when(summary.created),
         "from_files": "、".join(summary.files),
         "sources": sources,
         "verdict": _verdict(summary, words),
@@ -95,16 +95,17 @@ def render_report(summary: RunSummary, dataset: Dataset, *, language: Language =
         "economics": sections_training.economics(summary, words),
         "reproduce": sections_overview.reproduce(summary, words),
     }
-    return _template().render(page)
+    return page_template("report.html.j2").render(page)
 
 
-def _when(created: str | None) -> str:
+def when(created: str | None) -> str:
     """A time stamp in ISO 8601 for readers, or nothing."""
     return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M %z") if created else ""
 
 
 @cache
-def _template() -> Template:
+def page_template(name: str) -> Template:
+    """The template of a page of reports."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -115,11 +116,12 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 @cache
-def _style() -> str:
+def page_style() -> str:
+    """The style sheet of the pages, safe in a template."""
     from markupsafe import Markup
 
     # Our own file, not data: escaped quotes would break the font names.
