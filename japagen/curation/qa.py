@@ -55,7 +55,7 @@ _NUMBER = re.compile(
     r"^[約計最大低高第毎上下限前後]*[\d一二三四五六七八九十百千万億〇.,:：/〜~]+(.*)$"
 )
 _REFUSAL = re.compile(
-    r"答え(?:は|が)?(?:なし|ない|ありません|られ)|わから|分から|不明|記載(?:なし|は?な|が?な|されてい)"
+    r"答え(?:は|が)?(?:なし|ない|ありません|られ)|わか[らり]|分か[らり]|不明|記載(?:なし|は?な|が?な|されてい)"
 )
 # Options are of like length if none is longer than this many times another, and more.
 _LENGTH_RATIO, _LENGTH_SLACK = 2.5, 6

@@ -53,3 +53,15 @@ def test_a_wrong_key_is_named(tmp_path: Path, line: str, message: str) -> None:
 def test_documents_are_needed(tmp_path: Path) -> None:
     with pytest.raises(JapagenError, match="the key 'documents' is missing"):
         load_task(_written(tmp_path / "t.yaml", "kind: qa\nname: t\n"))
+
+
+def test_the_manual_names_every_key() -> None:
+    text = (ROOT / "docs" / "qa.md").read_text("utf-8")
+    keys = [
+        (name, key)
+        for name, field in QATask.model_fields.items()
+        if name in ("passages", "generation", "curation", "retrieval")
+        for key in field.annotation.model_fields  # type: ignore[union-attr]
+    ]
+    assert len(keys) > 15
+    assert [key for key in keys if f"`{key[1]}`" not in text and f".{key[1]}`" not in text] == []

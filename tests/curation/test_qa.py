@@ -98,9 +98,7 @@ def test_a_kept_question_has_its_answer_as_the_passage_writes_it() -> None:
         ("通勤手当の上限は", "4万5千円", "no_question"),
     ],
 )
-def test_what_a_question_says_is_checked(
-    question: str, answer: str, filter_: str | None
-) -> None:
+def test_what_a_question_says_is_checked(question: str, answer: str, filter_: str | None) -> None:
     assert _filter(question, answer) == filter_
 
 

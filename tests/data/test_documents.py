@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import docx
@@ -71,9 +72,7 @@ def _pdf(path: Path, lines: list[str], password: str = "") -> Path:
             }
         )
         content = DecodedStreamObject()
-        shown = "".join(
-            f"<{line.encode('utf-16-be').hex()}> Tj 0 -20 Td\n" for line in lines
-        )
+        shown = "".join(f"<{line.encode('utf-16-be').hex()}> Tj 0 -20 Td\n" for line in lines)
         content.set_data(f"BT /F1 12 Tf 50 780 Td\n{shown}ET".encode())
         page[NameObject("/Contents")] = writer._add_object(content)
         page[NameObject("/Resources")] = DictionaryObject(
@@ -177,9 +176,9 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_missing_or_has_nothing_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(JapagenError, match="found nothing at .*nowhere"):
+    with pytest.raises(JapagenError, match=r"found nothing at .*nowhere"):
         read_documents(tmp_path / "nowhere")
-    with pytest.raises(JapagenError, match="Expected documents with text in .*found none"):
+    with pytest.raises(JapagenError, match=r"Expected documents with text in .*found none"):
         read_documents(tmp_path)
     (tmp_path / "a.txt").write_text("", "utf-8")
     with pytest.raises(JapagenError, match=r"The first one left out: a\.txt is empty"):
@@ -202,8 +201,22 @@ def test_a_missing_package_is_named(
 TEXTS = st.lists(
     st.sampled_from(
         [
-            *("休暇は十日です。", "本当？！", "「はい。」と答える。", "\n", "\n# 見出し\n", "【節】\n"),
-            *("（注。括弧の中。）続き。", "「閉じない。", "3.5 円、", "長い" * 40, " 　", "a.b! c? "),
+            *(
+                "休暇は十日です。",
+                "本当？！",
+                "「はい。」と答える。",
+                "\n",
+                "\n# 見出し\n",
+                "【節】\n",
+            ),
+            *(
+                "（注。括弧の中。）続き。",
+                "「閉じない。",
+                "3.5 円、",
+                "長い" * 40,
+                " 　",
+                "a.b! c? ",
+            ),
         ]
     ),
     max_size=40,
@@ -215,7 +228,7 @@ def test_sentences_cover_a_text_in_order(text: str) -> None:
     found = sentences(text)
     assert all(text[a:b] == text[a:b].strip() != "" for a, b in found)
     assert [a for a, _ in found] == sorted(a for a, _ in found)
-    assert all(end <= start for (_, end), (start, _) in zip(found, found[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(found))
     assert "".join("".join(text[a:b] for a, b in found).split()) == "".join(text.split())
 
 
@@ -236,7 +249,7 @@ def test_passages_are_parts_of_their_document(text: str, characters: int, overla
     assert len({p.id for p in passages}) == len(passages)
     assert all(
         one.start < two.start and one.end < two.end and one.end - two.start <= overlap
-        for one, two in zip(passages, passages[1:], strict=False)
+        for one, two in pairwise(passages)
     )
     covered = {at for p in passages for at in range(p.start, p.end)}
     assert all(at in covered for at, sign in enumerate(text) if sign.strip())
