@@ -1,6 +1,6 @@
 """The recorded answers of configs/qa, and the ledger that is made of them.
 
-``python -m tests.recorded_qa`` writes configs/qa/ledger.sqlite from configs/qa/answers.yaml: what
+``python -m tests.recorded_qa`` writes configs/qa/ledger.sqlite from configs/qa/answers.jsonl: what
 a strong LLM said to each question, written down where a person can read it. The ledger follows
 from these and the prompts, and has to be made again when a prompt changes.
 """
@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from japagen.config.qa import QATask, load_task
-from japagen.data.yaml_text import parse_yaml
 from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request, prompt_texts
 from japagen.pipeline.qa import read_material, run
 
@@ -45,9 +44,10 @@ class Recorded:
     info = INFO
 
     def __init__(self) -> None:
-        path = FOLDER / "answers.yaml"
-        rows: list[dict[str, Any]] = parse_yaml(path.read_text(encoding="utf-8"), path.name)
-        self._rows = {row["question"]: row for row in rows}
+        lines = (FOLDER / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+        self._rows: dict[str, dict[str, Any]] = {
+            row["question"]: row for row in map(json.loads, lines)
+        }
         self._passages = read_material(load()).passages
         self.missing: list[str] = []
 
@@ -92,7 +92,7 @@ if __name__ == "__main__":
     with TemporaryDirectory() as folder:
         done = run(load(), Path(folder) / "run", generator=generator)
         if generator.missing:
-            raise SystemExit("\n".join(["answers.yaml has no", *generator.missing]))
+            raise SystemExit("\n".join(["answers.jsonl has no", *generator.missing]))
         path = done / "ledger.sqlite"
         with closing(sqlite3.connect(path, isolation_level=None)) as ledger:
             # The prompts follow from the task; only the answers are needed.

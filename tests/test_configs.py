@@ -14,7 +14,7 @@ from japagen.pipeline.steps.generate import plan
 from tests.scripted import ScriptedGenerator
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-ALL = sorted({*CONFIGS.rglob("*.yaml")} - {CONFIGS / "qa.yaml", CONFIGS / "qa" / "answers.yaml"})
+ALL = sorted({*CONFIGS.rglob("*.yaml")} - {CONFIGS / "qa.yaml"})
 EVERYDAY = sorted((CONFIGS / "everyday").glob("*.yaml"))
 
 

@@ -21,7 +21,7 @@ from japagen.llm.requests import make_request
 
 TEMPLATES = ("qa_write", "qa_answer", "qa_distract", "qa_choose")
 _LETTERS_TOKENS = 20
-NOT_ANSWERED = Rejection("failed", 1, 0, "The request has no answer.")
+NOT_ANSWERED = Rejection("failed", 1, 0, "no answer that can be read")
 
 
 @dataclass(frozen=True)

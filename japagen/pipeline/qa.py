@@ -58,6 +58,7 @@ from japagen.generation.qa import (
 )
 from japagen.japanese.morphology import Tagger
 from japagen.listener import Listener, Logged
+from japagen.llm.answers import why_unreadable
 from japagen.llm.backend import Answer, Generator, Request, load_generator
 from japagen.llm.budget import BudgetTracker
 from japagen.llm.client import LLMClient
@@ -152,21 +153,23 @@ class _Run:
     def ask(
         self, requests: Mapping[str, Request], purpose: str, unanswered: list[str]
     ) -> dict[str, Answer]:
-        """Asks under names; names without an answer are absent, and noted."""
+        """Asks under names; those without an answer that can be read are noted."""
         asked = self.client.ask([*requests.values()], purpose)
         if purpose == "generate":
             asked.check([*requests.values()])
-        unanswered.extend(asked.failures)
         self.failures.update(asked.failures.values())
-        found = {name: asked.answers.get(request.id) for name, request in requests.items()}
-        return {name: answer for name, answer in found.items() if answer is not None}
+        found = {n: asked.answers[r.id] for n, r in requests.items() if r.id in asked.answers}
+        unread = [r.id for n, r in requests.items() if n in found and why_unreadable(r, found[n])]
+        unanswered += [*asked.failures, *unread]
+        return found
 
     def replies(
         self, requests: Mapping[str, Request], purpose: str, unanswered: list[str]
     ) -> dict[str, str]:
-        """As `ask`, with what the answers say."""
+        """As `ask`, with what the answers say; without those that cannot be read."""
         answers = self.ask(requests, purpose, unanswered)
-        return {name: read_reply(requests[name], answer) for name, answer in answers.items()}
+        said = {name: read_reply(requests[name], answer) for name, answer in answers.items()}
+        return {name: reply for name, reply in said.items() if reply}
 
     def drawn(self, questions: Sequence[Question], share: float, what: str) -> list[Question]:
         """A share of questions; the same ones whatever becomes of the others."""
@@ -263,20 +266,21 @@ def _answered(run: _Run, questions: Sequence[Question], unanswered: list[str]) -
     requests = {q.id: run.interview.answer(q, passages[q.passage_id]) for q in kept(questions)}
     replies = run.replies(requests, "round_trip", unanswered)
     for name in requests:
-        found[name] = (
-            check_round_trip(found[name], replies[name], settings.least_round_trip)
-            if name in replies
-            else replace(found[name], rejected=NOT_ANSWERED)
-        )
+        found[name] = _judged(found[name], replies, check_round_trip, settings.least_round_trip)
     requests = {q.id: run.interview.answer(q, None) for q in kept(found.values())}
     replies = run.replies(requests, "closed_book", unanswered)
     for name in requests:
-        found[name] = (
-            check_closed_book(found[name], replies[name], settings.max_closed_book)
-            if name in replies
-            else replace(found[name], rejected=NOT_ANSWERED)
-        )
+        found[name] = _judged(found[name], replies, check_closed_book, settings.max_closed_book)
     return [*found.values()]
+
+
+def _judged(
+    question: Question, replies: Mapping[str, str], check: Callable[..., Question], *bound: float
+) -> Question:
+    """A question with what was replied to it, if anything was."""
+    if question.id not in replies:
+        return replace(question, rejected=NOT_ANSWERED)
+    return check(question, replies[question.id], *bound)
 
 
 def _varied(run: _Run, questions: Sequence[Question], unanswered: list[str]) -> list[Question]:
@@ -309,12 +313,10 @@ def _with_options(
             else replace(made, rejected=NOT_ANSWERED)
         )
     requests = {q.id: run.interview.choose(q, passages[q.passage_id]) for q in kept(found.values())}
-    choices = run.ask(requests, "choices", unanswered)
+    answers = run.ask(requests, "choices", unanswered)
+    replies = {name: read_choice(found[name], answer) for name, answer in answers.items()}
     for name in requests:
-        question = found[name]
-        reply = read_choice(question, choices[name]) if name in choices else ""
-        checked = check_round_trip(question, reply, 1.0)
-        found[name] = checked if name in choices else replace(checked, rejected=NOT_ANSWERED)
+        found[name] = _judged(found[name], replies, check_round_trip, 1.0)
     return [*found.values()]
 
 
@@ -338,12 +340,7 @@ def _on_neighbours(
             found[made.id] = made
     requests = {q.id: run.interview.answer(q, passages[q.passage_id]) for q in found.values()}
     replies = run.replies(requests, "unanswerable", unanswered)
-    return [
-        check_unanswerable(q, replies[name])
-        if name in replies
-        else replace(q, rejected=NOT_ANSWERED)
-        for name, q in found.items()
-    ]
+    return [_judged(q, replies, check_unanswerable) for q in found.values()]
 
 
 def _chosen(run: _Run, questions: Sequence[Question], unanswered: list[str]) -> dict[str, str]:
