@@ -29,8 +29,8 @@ LEVELS = (
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
-MAX_MODULES = 145
-MAX_LINES = 42_320
+MAX_MODULES = 153
+MAX_LINES = 44_760
 
 
 class Imported(NamedTuple):
