@@ -14,6 +14,7 @@ from japagen.data.files import resource_dir
 from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import localized
+from japagen.pipeline.kinds import KINDS, kind_of
 
 
 @pytest.mark.parametrize("setting", REMOVED)
@@ -209,6 +210,9 @@ def test_the_example_of_the_closed_loop_is_a_task() -> None:
 
 @pytest.mark.parametrize("path", sorted(resource_dir("configs").glob("**/*.yaml")), ids=str)
 def test_every_configuration_loads(path: Path) -> None:
+    if kind := kind_of(path):
+        assert kind.load(path).kind in KINDS
+        return
     task = Task.load(path)
     for source in (task.gold, task.test, task.unlabelled):
         assert source is None or source.path.is_file()

@@ -39,9 +39,12 @@ def _task(**more: Any) -> CodeTask:
     few = {
         "topics": ("数の計算", "リストと辞書の集計", "木とグラフ"),
         "generation": CodeGeneration(programs=5, shots=0),
-        "checks": CodeChecks(mutants=4),
+        "checks": CodeChecks(mutants=2),
     }
     return CodeTask(kind="code", name="few", **{**few, **more})
+
+
+THREE = CodeGeneration(programs=3, shots=0)
 
 
 @needs_sandbox
@@ -65,8 +68,9 @@ def test_recorded_answers_are_asked_for_run_and_reported(tmp_path: Path) -> None
 
 @needs_sandbox
 def test_a_replay_asks_nobody_and_comes_out_alike(tmp_path: Path) -> None:
-    first = code.run(_task(), tmp_path / "a", generator=ScriptedGenerator(_answer, "chat"))
-    replay = _task(generator={"backend": "replay", "model": str(first)})
+    three = _task(generation=THREE)
+    first = code.run(three, tmp_path / "a", generator=ScriptedGenerator(_answer, "chat"))
+    replay = _task(generation=THREE, generator={"backend": "replay", "model": str(first)})
     again = code.run(replay, tmp_path / "b")
     assert [(one.id, one.rejected) for one in load_programs(first / EXAMPLES)] == [
         (one.id, one.rejected) for one in load_programs(again / EXAMPLES)
@@ -81,23 +85,25 @@ def test_a_run_goes_on_with_what_was_not_judged_yet(
 
     def interrupted(*given: Any) -> Any:
         judged.append(given[0].id)
-        if len(judged) == 3:
+        if len(judged) == 2:
             raise KeyboardInterrupt
         return usual(*given)
 
     monkeypatch.setattr(code, "cpu_count", lambda: 1)
     monkeypatch.setattr(code, "check_program", interrupted)
     generator = ScriptedGenerator(_answer, "chat")
+    task = _task(generation=THREE)
     with pytest.raises(KeyboardInterrupt):
-        code.run(_task(), tmp_path / "a", generator=generator)
-    code.run(_task(), tmp_path / "a", generator=generator)
-    assert len(generator.asked) == 5
-    assert len(judged) == 6
-    assert judged.count(judged[2]) == 2
+        code.run(task, tmp_path / "a", generator=generator)
+    code.run(task, tmp_path / "a", generator=generator)
+    assert len(generator.asked) == 3
+    assert len(judged) == 4
+    assert judged.count(judged[1]) == 2
     # Another bound has all of them judged again, and none of them asked for.
-    code.run(_task(checks=CodeChecks(mutants=3)), tmp_path / "a", generator=generator)
-    assert len(judged) == 11
-    assert len(generator.asked) == 5
+    other = task.model_copy(update={"checks": CodeChecks(mutants=1)})
+    code.run(other, tmp_path / "a", generator=generator)
+    assert len(judged) == 7
+    assert len(generator.asked) == 3
 
 
 @needs_sandbox
