@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -65,19 +63,6 @@ def test_an_old_name_prints_what_the_new_one_does() -> None:
 
 def test_the_stages_of_the_command_line_are_those_of_a_run() -> None:
     assert tuple(stage.value for stage in Stage) == STAGES
-
-
-def test_help_loads_nothing_heavy() -> None:
-    heavy = {"torch", "transformers", "sklearn", "scipy", "fugashi", "pandas", "openai"}
-    program = (
-        "import sys\nfrom japagen.cli.main import app\n"
-        "try:\n    app(['--help'])\nexcept SystemExit:\n"
-        f"    print('HEAVY', *({heavy!r} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    assert done.stdout.splitlines()[-1] == "HEAVY"
 
 
 def test_from_a_file_of_texts_to_predictions(task_file: Path, tmp_path: Path) -> None:

@@ -379,11 +379,12 @@ def review(
                     webbrowser.open(address)
 
             serve_review(session, port, ready)
-        found = session.summary().to_dict()
+        found = session.summary().to_dict() | {"judge": session.judge_agreement()}
+        least = session.least
     if as_json:
         terminal.print_json(found)
     else:
-        _print(found)
+        _print(found, least)
 
 
 @data.command()
@@ -416,10 +417,12 @@ def attributes(
         terminal.out.print(found.to_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: dict[str, Any], least: int) -> None:
+    shown = found["reviewed"] >= least
+
     def share(name: str) -> str:
         part = found[name]
-        if part is None:
+        if part is None or not shown:
             return "not known yet"
         return (
             f"{part['value']:.1%} (95% {part['low']:.1%} to {part['high']:.1%}; "
@@ -430,7 +433,18 @@ def _print(found: dict[str, Any]) -> None:
     terminal.say(f"decided: {found['reviewed']} ({counts})")
     terminal.say(f"usable as they are: {share('accuracy')}")
     terminal.say(f"labels right: {share('label_accuracy')}")
-    if found["agreement"] is not None:
+    if found["edited"]:
+        terminal.say(f"edited: {found['edited']}")
+    if judge := found["judge"]:
+        kappa = "not known"
+        if judge["kappa"] is not None:
+            low, high = f"{judge['low']:.2f}", f"{judge['high']:.2f}"
+            kappa = f"{judge['kappa']:.2f} (95% {low} to {high})"
+        terminal.say(
+            f"agreement with the judge on {judge['texts']} texts: {judge['agreement']:.1%}, "
+            f"kappa {kappa}"
+        )
+    if found["agreement"] is not None and shown:
         kappa = "" if found["kappa"] is None else f", kappa {found['kappa']:.2f}"
         terminal.say(f"agreement with the filters: {found['agreement']:.1%}{kappa}")
     if found["reviewed"]:

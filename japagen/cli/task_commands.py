@@ -221,6 +221,8 @@ def preview(
         if row["prompt"]:
             terminal.out.print(row["prompt"], style="dim")
         terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+        for scores in filter(None, row["scores"]):
+            terminal.out.print("  " + ", ".join(f"{name} {s:g}" for name, s in scores.items()))
 
 
 def _kind_of(config: Path) -> Kind | None:
@@ -355,6 +357,7 @@ _STEPS = {
     "generate": "generation",
     "rewrite": "register rewrites",
     "refine": "refinement",
+    "rubric": "scores of the judge",
     "trust": "judging labels",
     "zero_shot": "labels of test texts",
     "round_trip": "questions asked again",

@@ -355,6 +355,46 @@ def _not_filters(validators: dict[str, Validator]) -> dict[str, Validator]:
     return validators
 
 
+# What a judge scores unless the task says otherwise; in Japanese, as the prompt is.
+_CRITERIA = {
+    "naturalness": "その場面で実在の人が書いた文章として自然か。文法の誤り、ぎこちない言い回し、"
+    "機械らしい決まり文句や繰り返しがあれば下げる",
+    "label": "付いているラベルの実例としてふさわしいか。ほかのラベルとも取れるなら3、"
+    "ほかのラベルのほうが合うなら1か2",
+    "register": "求めた文体で書かれているか。一部だけ違えば3、全体が別の文体なら1",
+    "harmlessness": "学習データとして使っても害がないか。中傷、差別、脅し、"
+    "個人を特定できる情報があれば1か2",
+}
+
+
+class Judge(Section):
+    """A chat model that scores each kept text by a rubric, 1 to 5 (docs/judge.md).
+
+    Attributes:
+        criteria: Name of each criterion to what is to be scored by it.
+        least: Criterion to the least score that a text may have; others reject nothing.
+        generator: The model that scores; the task's generator when absent.
+    """
+
+    criteria: Annotated[dict[Name, Item], Field(min_length=1)] = _CRITERIA
+    least: dict[str, Annotated[float, Field(ge=1, le=5)]] = {}
+    generator: GeneratorSettings | None = None
+
+    @model_validator(mode="after")
+    def _known_criteria(self) -> Judge:
+        for name in self.least:
+            if name not in self.criteria:
+                raise ValueError(
+                    f"expected criteria in least, found '{name}'{nearest(name, self.criteria)}"
+                )
+        return self
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The score from which a text passes each criterion: ``least``, or else the middle."""
+        return {name: self.least.get(name, 3.0) for name in self.criteria}
+
+
 class Curation(Section):
     """Thresholds of the filters, and what to do with texts off register or with doubtful labels.
 
@@ -390,6 +430,7 @@ class Curation(Section):
         filters: Filters of plug-ins to apply, by name, each with its parameters, as in
             ``{shouting: {most: 2}}`` (docs/extending.md). The plug-in's version is filled in.
         validators: Functions or services of your own that judge what the filters leave, by name.
+        judge: A chat model that scores what all of these leave by a rubric; not asked when null.
     """
 
     min_characters: Count = 6
@@ -412,6 +453,7 @@ class Curation(Section):
     naturalness: Naturalness = Naturalness()
     filters: Annotated[dict[str, dict[str, Any]], AfterValidator(_plugged_in)] = {}
     validators: Annotated[dict[str, Validator], AfterValidator(_not_filters)] = {}
+    judge: Judge | None = None
 
 
 class JapaneseSettings(Section):
@@ -654,6 +696,10 @@ class GeneratorSettings(Section):
         read, written = self.price.input_per_million, self.price.output_per_million
         changed = {"input_per_million": read * share, "output_per_million": written * share}
         return self.price.model_copy(update=changed)
+
+
+Judge.model_rebuild()
+Curation.model_rebuild()
 
 
 class SeedSource(Section):

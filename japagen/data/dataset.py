@@ -27,6 +27,8 @@ Label = str | float | list[str]
 Split = Literal["train", "test", "synthetic", "unlabelled"]
 # Values of `derived` for rewritten texts: into another register, or refined.
 REWRITTEN = "rewritten"
+# How texts were derived that a reviewer edited, and the filter of those that they replaced.
+EDITED = "edited"
 # How texts were derived that were synthesised towards gold's gradients, and the filter of those
 # that they replaced.
 SYNTHESISED = "synthesised"
@@ -80,6 +82,7 @@ class Example:
         weight_label: Confidence in the label, at least 0.
         rejected: Set when curation rejected the example.
         seed_row: Id of the row of ``generation.seed`` that the prompt told of.
+        scores: What ``curation.judge`` gave each criterion, 1 to 5; None where it was not asked.
     """
 
     text: str
@@ -103,6 +106,7 @@ class Example:
     weight_label: float = 1.0
     rejected: Rejection | None = None
     seed_row: str | None = None
+    scores: dict[str, float] | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Returns the Arrow and JSON form."""
@@ -112,6 +116,7 @@ class Example:
         if self.rejected:
             row["rejected"] = {f.name: getattr(self.rejected, f.name) for f in fields(Rejection)}
         row["shot_ids"] = list(self.shot_ids)
+        row["scores"] = _listed(self.scores)
         return row
 
     @property
@@ -130,7 +135,22 @@ class Example:
             known["rejected"] = Rejection(**known["rejected"])
         if "shot_ids" in known:
             known["shot_ids"] = tuple(known["shot_ids"])
+        if "scores" in known:
+            known["scores"] = _scores(known["scores"])
         return cls(**known)
+
+
+def _listed(scores: Mapping[str, float] | None) -> list[dict[str, Any]] | None:
+    """Scores as a table holds them: their names are the task's own."""
+    return [{"criterion": n, "score": s} for n, s in scores.items()] if scores else None
+
+
+def _scores(found: Any) -> dict[str, float] | None:
+    """Inverse of `_listed`; takes a mapping, as JSON has it, too."""
+    pairs = (
+        found.items() if isinstance(found, dict) else [(r["criterion"], r["score"]) for r in found]
+    )
+    return {str(name): float(score) for name, score in pairs} or None
 
 
 _NAMES = tuple(f.name for f in fields(Example))
@@ -163,6 +183,7 @@ _TYPES: dict[str, pa.DataType] = {
     "weight_distribution": pa.float64(),
     "weight_label": pa.float64(),
     "rejected": _REJECTION_TYPE,
+    "scores": pa.list_(pa.struct({"criterion": pa.string(), "score": pa.float64()})),
 }
 
 
@@ -228,6 +249,8 @@ def _column(examples: Sequence[Example], name: str) -> list[Any]:
         return [v and v.to_dict() for v in values]
     if name == "rejected":
         return [v and {f.name: getattr(v, f.name) for f in fields(Rejection)} for v in values]
+    if name == "scores":
+        return [_listed(v) for v in values]
     return [list(v) for v in values] if name == "shot_ids" else values
 
 
@@ -403,7 +426,8 @@ class Dataset:
         weights = iter(self.weights.tolist())
         for batch in self.table.to_batches(max_chunksize=4096):
             for row in batch.to_pylist():
-                yield {**row, "weight": round(next(weights), 6)}
+                scores = {"scores": row["scores"] and _scores(row["scores"])}
+                yield {**row, **scores, "weight": round(next(weights), 6)}
 
     @classmethod
     def concat(cls, parts: Sequence[Dataset]) -> Dataset:
@@ -566,6 +590,10 @@ class Dataset:
         return self.with_columns(
             rejected=[r and {n: getattr(r, n) for n in names} for r in rejections]
         )
+
+    def with_scores(self, scores: Sequence[Mapping[str, float] | None]) -> Dataset:
+        """Returns a copy with each row's scores (None where it was not judged)."""
+        return self.with_columns(scores=[_listed(given) for given in scores])
 
     @property
     def rejection_counts(self) -> dict[str, int]:

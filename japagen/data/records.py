@@ -29,7 +29,7 @@ from japagen.data.tables import (
 from japagen.errors import JapagenError
 
 logger = logging.getLogger(__name__)
-_NESTED = ("register_asked", "register_seen", "rejected", "shot_ids")
+_NESTED = ("register_asked", "register_seen", "rejected", "shot_ids", "scores")
 # What is read of tables that japagen did not write, unless the others are named.
 _PLAIN = ("id", "text", "text_pair", "label")
 _LABELS = ("label", "label_asked")

@@ -740,6 +740,33 @@ class TestResult(_Part):
     passed: bool
 
 
+class CriterionScores(_Part):
+    """What a judge gave one criterion: the mean, texts per score from 1 to 5, and the rejected."""
+
+    mean: float
+    counts: dict[str, int]
+    rejected: int
+
+
+class JudgeAgreement(_Part):
+    """How far the judge and the reviewers agree; see `japagen.review.feedback.Agreement`."""
+
+    texts: int
+    passed: tuple[int, int]
+    agreement: float
+    kappa: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class JudgeSummary(_Part):
+    """What ``curation.judge`` scored."""
+
+    texts: int
+    criteria: dict[str, CriterionScores]
+    agreement: JudgeAgreement | None = None
+
+
 class Leakage(_Part):
     """How much of the synthetic text stands in the test texts; the worst with that test text."""
 
@@ -884,6 +911,7 @@ class RunSummary(_Part):
     encoder: str | None = None
     economics: EconomicsSummary | None = None
     tests: list[TestResult] = []
+    judge: JudgeSummary | None = None
     dataset: DatasetVersion | None = None
 
     @classmethod

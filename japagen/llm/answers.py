@@ -430,6 +430,28 @@ def read_label(text: str, labels: Sequence[str]) -> str:
     return alone.pop() if len(alone) == 1 else ""
 
 
+_SCORE = re.compile(r"\s*([1-5](?:\.\d{1,9})?)\s*(?:/\s*5|点)?\s*")
+
+
+def read_scores(text: str, criteria: Sequence[str]) -> dict[str, float]:
+    """What an answer gives each criterion, 1 to 5; empty unless it gives something to all."""
+    said = decode(text)
+    for value in reversed([*said.values, said.cut]):
+        found = {name: _score(_member(value, _folded(name))) for name in criteria}
+        scores = {name: score for name, score in found.items() if score is not None}
+        if len(scores) == len(found):
+            return scores
+    return {}
+
+
+def _score(value: Any) -> float | None:
+    """A score as models write it: 4, "４", "4/5", or an object with a reason beside it."""
+    inner = _member(value, "score") if isinstance(value, dict) else value
+    found = _SCORE.fullmatch(unicodedata.normalize("NFKC", _word(_only(inner))))
+    score = float(found[1]) if found else 0.0
+    return score if 1 <= score <= 5 else None
+
+
 def _parts(line: str) -> list[str]:
     """Where a label may stand in a line: all of it, or behind ラベル： or 答えは."""
     stated = re.sub(r"(?:です|である|だ|[にと]なります)[。.]?\s*$", "", line)
@@ -473,6 +495,8 @@ def why_unreadable(request: Request, answer: Answer) -> str:
     """
     if answer.finish != "stop" or isinstance(request.prompt, str):
         return ""
+    if request.criteria:
+        return "" if read_scores(answer.text, request.criteria) else "not a score for each"
     if request.options:
         named = len(answer.scores) == len(request.options) or read_label(
             answer.text, request.options
@@ -488,9 +512,9 @@ def why_unreadable(request: Request, answer: Answer) -> str:
 def why_unusable(request: Request, answer: Answer) -> str:
     """Name of what no text of an answer passes, ``unreadable`` or ``truncated``; empty if one does.
 
-    What an answer names a label for is used wherever the label can be read.
+    What an answer names a label or scores for is used wherever these can be read.
     """
-    if request.options:
+    if request.options or request.criteria:
         return UNREADABLE if why_unreadable(request, answer) else ""
     if request.members:
         lacking = read_members(request, answer)[1]

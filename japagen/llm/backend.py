@@ -54,11 +54,11 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
-def _object_with(**contents: dict[str, Any]) -> dict[str, Any]:
+def _object_with(name: str, contents: dict[str, dict[str, Any]]) -> dict[str, Any]:
     schema = {
         "type": "object",
         "properties": contents,
-        "required": [*contents],
+        "required": list(contents),
         "additionalProperties": False,
     }
     return {
@@ -67,7 +67,7 @@ def _object_with(**contents: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-TEXT_OBJECT: dict[str, Any] = _object_with(text={"type": "string"})
+TEXT_OBJECT: dict[str, Any] = _object_with("text", {"text": {"type": "string"}})
 """What an answer to chat turns looks like, for decoders that can be held to a JSON schema."""
 
 
@@ -91,6 +91,7 @@ class Request:
             each attribute; one entry per text, or none where nothing is said.
         seed_rows: Ids of the rows of ``generation.seed`` that the prompt tells of, one per text.
         members: Names of texts that the answer is an object of, where it is more than a text.
+        criteria: What a text is to be scored by, 1 to 5, where that is asked.
     """
 
     id: str
@@ -108,6 +109,7 @@ class Request:
     settings: tuple[str, ...] = ()
     seed_rows: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    criteria: tuple[str, ...] = ()
 
     @property
     def texts(self) -> int:
@@ -122,22 +124,25 @@ class Request:
 
 
 def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
-    """The ``response_format`` of chat turns: an object with a text, texts, or one of the options.
+    """The ``response_format`` of chat turns: an object with a text, texts, an option, or scores.
 
     Args:
         request: What is asked.
         counted: Whether the decoder is told how many texts; some know no bounds of a list.
     """
     if request.members:
-        return _object_with(**{name: {"type": "string"} for name in request.members})
+        return _object_with("texts", dict.fromkeys(request.members, {"type": "string"}))
+    if request.criteria:
+        score = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
+        return _object_with("scores", dict.fromkeys(request.criteria, score))
     if request.each:
         texts: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
         if counted:
             texts |= {"minItems": request.texts, "maxItems": request.texts}
-        return _object_with(texts=texts)
+        return _object_with("texts", {"texts": texts})
     if not request.options:
         return TEXT_OBJECT
-    return _object_with(label={"type": "string", "enum": list(request.options)})
+    return _object_with("label", {"label": {"type": "string", "enum": list(request.options)}})
 
 
 @dataclass(frozen=True, slots=True)

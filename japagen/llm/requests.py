@@ -38,6 +38,7 @@ def make_request(
     settings: Sequence[str] = (),
     seed_rows: Sequence[str] = (),
     members: Sequence[str] = (),
+    criteria: Sequence[str] = (),
 ) -> Request:
     """Renders a prompt for a generator, with a seed and an id that no other request changes.
 
@@ -58,6 +59,7 @@ def make_request(
         settings: How each text is to be written.
         seed_rows: Ids of the rows that the prompt tells of, one per text.
         members: Names of texts that the answer is an object of.
+        criteria: What a text is to be scored by.
     """
     kind = generator.prompt_kind
     name = f"{template}.{kind}"
@@ -82,6 +84,7 @@ def make_request(
         settings=tuple(settings),
         seed_rows=tuple(seed_rows),
         members=tuple(members),
+        criteria=tuple(criteria),
     )
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 from japagen.config.sections import Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import load_data, load_sources
+from japagen.curation.llm_judge import rubric_requests
 from japagen.data.dataset import Dataset, Example
 from japagen.generation import pairs, planner
+from japagen.japanese.registers import OTHER, Register
+from japagen.llm.answers import read_scores
 from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request, load_generator
+from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext
+from japagen.pipeline.steps.curate import why_not_judged
 from japagen.pipeline.steps.generate import plan, shots_of
 
 
@@ -41,10 +46,11 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
         one entry per text), the row of the seed table of each text (``seed_rows``: ``row``, its
         id, and ``values``), template, the prompt as sent, and the text or the error. A request for
         several texts has them in ``texts``, and in ``text`` a line for each. Of a file's texts the
-        register, template and prompt are empty.
+        register, template and prompt are empty. ``scores`` are those of ``curation.judge``, one
+        mapping per text; none without it.
     """
     given = load_sources(task)
-    return [
+    rows = [
         row
         for source in task.sources
         for row in (
@@ -53,6 +59,39 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
             else _read(task, source.name, given[source.name], number)
         )
     ]
+    return [
+        {**row, "scores": scores} for row, scores in zip(rows, _scores(task, rows), strict=True)
+    ]
+
+
+def _scores(task: Task, rows: Sequence[Mapping[str, Any]]) -> list[list[dict[str, float]]]:
+    """What the task's judge, if it can be asked, gives the texts of each row."""
+    judge = task.curation.judge
+    if judge is None or not (judge.generator or task.generator_source):
+        return [[] for _ in rows]
+    label = task.label_space().label
+    texts = [
+        [
+            Example(
+                text,
+                label(row["label"]),
+                id=f"s-{i}-{j}",
+                register_asked=Register.of(row["register"] or OTHER),
+            )
+            for j, text in enumerate(row["texts"])
+        ]
+        for i, row in enumerate(rows)
+    ]
+    with closing(load_generator(judge.generator or task.generator)) as generator:
+        if why_not_judged(generator.info):
+            return [[] for _ in rows]
+        prompts = PromptLibrary(task.generation.prompts)
+        listed = [example for row in texts for example in row]
+        asked = rubric_requests(listed, task, judge.criteria, prompts, generator.info)
+        sent = prepare(asked, generator.info, task.privacy, task.japanese.user_dictionary).requests
+        answers = {a.request_id: a.text for a in generator.stream(iter(sent))}
+    found = iter([read_scores(answers.get(r.id, ""), r.criteria) for r in asked])
+    return [[next(found) for _ in row] for row in texts]
 
 
 def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str, Any]]:

@@ -124,18 +124,19 @@ def _go(run: RunContext, given: Mapping[str, Dataset], wanted: Sequence[Until]) 
         texts = curate.hold_registers(run, texts, text_filter, ask=asks)
         if asks:
             texts = curate.refine_doubtful(run, texts, text_filter)
+        texts = curate.judge_texts(run, texts)
         parts.audit = curate.run_audit(run, written, texts)
     if "align" in wanted:
         checked = labels.check_labels(run, texts, ask=asks)
         parts.reliability = checked.reliability
-        texts, verified = curate.apply_reviews(run, checked.dataset)
+        texts, verified = curate.apply_reviews(run, checked.dataset, text_filter)
         align.embed_texts(run, texts)
         texts = align.select_texts(run, texts)
         made = synthesis.replace_texts(run, texts, text_filter, verified)
         texts, parts.matching = made.dataset, made.found
         if made.found:
             # People may have decided on texts that an earlier run wrote.
-            texts, _ = curate.apply_reviews(run, texts, SYNTHESISED)
+            texts, _ = curate.apply_reviews(run, texts, text_filter, SYNTHESISED)
         texts, parts.alignment = align.align(run, texts)
         parts.diversity = align.measure_diversity(run, texts)
         parts.distances = align.measure_distances(run, texts)
@@ -193,6 +194,7 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
     parts.seconds.pop(_REPORT.name, None)
     if parts.generator:
         parts.cost, parts.seconds["generate"] = run.client.cost()
+    parts.judge = curate.judge_summary(run, texts)
     if coverage.wants_coverage(task):
         tagger = run.analyzer.tagger
         parts.coverage = coverage.measure_coverage(task, texts, parts.named, tagger)

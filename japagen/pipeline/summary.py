@@ -24,6 +24,7 @@ from japagen.data.summary import (
     Bounds,
     BreakEven,
     EconomicsSummary,
+    JudgeSummary,
     LabelCounts,
     LabelCoverage,
     Labelling,
@@ -75,6 +76,7 @@ class Parts:
         until: What came of asking until enough texts were kept; None where that was not asked.
         named: Id of a text that was asked for to what it was to name.
         coverage: Label to what its texts cover of what the task wants; None without wants.
+        judge: What the judge scored; None where it was not asked.
         latency: Seconds that the classifier takes for one text.
     """
 
@@ -102,6 +104,7 @@ class Parts:
     until: UntilSummary | None = None
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
     coverage: Mapping[str, LabelCoverage] | None = None
+    judge: JudgeSummary | None = None
     latency: float | None = None
 
 
@@ -159,6 +162,7 @@ def collect(
                 used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
             ),
             "leakage": _leakage(parts, dataset),
+            "judge": parts.judge,
             "errors": errors,
             "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
             "seconds": parts.seconds,

@@ -84,6 +84,7 @@ def render_report(summary: RunSummary, dataset: Dataset, *, language: Language =
         "rejections": sections_overview.rejections(summary, dataset, words),
         "samples": sections_overview.samples(summary.task, dataset, words),
         "registers": sections_overview.registers(summary, words),
+        "judge": sections_overview.judge(summary, words),
         "personal": sections_overview.personal(summary, words),
         "closed_loop": loop,
         "alignment": sections_alignment.alignment(summary, words),

@@ -323,6 +323,28 @@ def personal(summary: RunSummary, words: Words) -> Rows:
     ]
 
 
+def judge(summary: RunSummary, words: Words) -> View | None:
+    """What a judge gave each criterion, and how far people agree with it."""
+    found = summary.judge
+    if found is None:
+        return None
+    note, agreed = words("judge.note", n=words.count(found.texts)), found.agreement
+    if agreed and agreed.kappa is not None:
+        figures = {"kappa": agreed.kappa, "low": agreed.low, "high": agreed.high}
+        shown = {name: f"{figure:.2f}" for name, figure in figures.items()}
+        note += words("judge.agreement", n=words.count(agreed.texts), **shown)
+    rows = [
+        (
+            words.name("judge", name),
+            words.number(given.mean),
+            *(words.count(given.counts.get(str(score), 0)) for score in range(1, 6)),
+            words.count(given.rejected),
+        )
+        for name, given in found.criteria.items()
+    ]
+    return {"note": note, "rows": rows}
+
+
 def sources(summary: RunSummary, words: Words) -> View | None:
     """Every source's figures in a column of its own; None where the generator is alone."""
     found = summary.sources

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from japagen.llm.backend import Answer, Request
 from japagen.reporting.report import verdict_texts
 from japagen.training import encoder, trainer
 from japagen.training.encoder import load_encoder
-from tests.conftest import GOLD, write_jsonl
+from tests.conftest import GOLD, small_task, write_gold, write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
 
 
@@ -45,15 +46,28 @@ class Heard:
         return {name for name, news, _ in self.stages if news == "kept"}
 
 
-@pytest.fixture
-def task(raw_task: dict[str, Any], tiny_encoder: str) -> Task:
-    raw_task["training"] = {
+@pytest.fixture(scope="module")
+def task(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Task:
+    raw = small_task(write_gold(tmp_path_factory.mktemp("task") / "gold.jsonl"))
+    raw["training"] = {
         "encoder": tiny_encoder,
         "min_steps": 2,
         "max_steps": 3,
         "synthetic_share": 0.4,
     }
-    return Task.parse(raw_task)
+    return Task.parse(raw)
+
+
+@pytest.fixture(scope="module")
+def whole(task: Task, tmp_path_factory: pytest.TempPathFactory) -> jg.Run:
+    """An undisturbed run of the task."""
+    return _run(task, tmp_path_factory.mktemp("whole") / "run")[0]
+
+
+@pytest.fixture
+def finished(whole: jg.Run, tmp_path: Path) -> Path:
+    """The directory of a run of the task, for a test to go on from."""
+    return shutil.copytree(whole.path, tmp_path / "run")
 
 
 def _changed(task: Task, section: str, **values: Any) -> Task:
@@ -144,31 +158,29 @@ def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> Non
     assert heard.kept() == set()
 
 
-def test_a_second_run_keeps_everything_and_asks_nothing(task: Task, tmp_path: Path) -> None:
-    first, _, _ = _run(task, tmp_path / "run")
-    before = (first.path / "metrics.json").read_bytes()
-    second, heard, generator = _run(task, tmp_path / "run")
+def test_a_second_run_keeps_everything_and_asks_nothing(task: Task, finished: Path) -> None:
+    before = (finished / "metrics.json").read_bytes()
+    second, heard, generator = _run(task, finished)
     assert generator.asked == []
     assert heard.ran() == set()
     assert (second.path / "metrics.json").read_bytes() == before
 
 
-def test_a_changed_key_runs_what_it_touches_and_says_so(task: Task, tmp_path: Path) -> None:
-    _run(task, tmp_path / "run")
-    _, heard, generator = _run(_changed(task, "training", tune="always"), tmp_path / "run")
+def test_a_changed_key_runs_what_it_touches_and_says_so(task: Task, finished: Path) -> None:
+    _, heard, generator = _run(_changed(task, "training", tune="always"), finished)
     assert generator.asked == []
     assert {"generate", "curate", "registers", "trust", "align"} <= heard.kept()
     trained = {"train-gold-0", "train-synthetic-0"}
     assert heard.ran() == {*trained, "reference", "nearest", "report"}
     assert ("train-gold-0", "start", "changed: training") in heard.stages
-    _, heard, generator = _run(_changed(task, "generation", per_label=16), tmp_path / "run")
+    _, heard, generator = _run(_changed(task, "generation", per_label=16), finished)
     assert len(_asked(generator)) == 8
     assert "train-gold-0" not in heard.kept() or "curate" in heard.ran()
 
 
-def test_interrupted_anywhere_a_run_ends_as_an_undisturbed_one(task: Task, tmp_path: Path) -> None:
-    whole, _, _ = _run(task, tmp_path / "whole")
-
+def test_interrupted_anywhere_a_run_ends_as_an_undisturbed_one(
+    task: Task, whole: jg.Run, tmp_path: Path
+) -> None:
     for limit in (0, 5, 13):
 
         def interrupted(request: Request, limit: int = limit) -> str:
@@ -384,12 +396,11 @@ def test_the_share_follows_from_how_many_texts_there_are_and_how_reliable(
 
 
 def test_without_synthetic_text_the_model_of_gold_alone_is_shipped(
-    task: Task, tmp_path: Path
+    task: Task, whole: jg.Run, finished: Path
 ) -> None:
-    run, _, _ = _run(task, tmp_path / "run")
     texts = ["荷物はどこですか。", "返したいです。"]
-    with_synthetic = run.classifier.probabilities(texts)
-    run, heard, _ = _run(_changed(task, "training", synthetic_share=0.0), tmp_path / "run")
+    with_synthetic = whole.classifier.probabilities(texts)
+    run, heard, _ = _run(_changed(task, "training", synthetic_share=0.0), finished)
     assert {"trust", "align"} <= heard.kept()
     # Only what a run leaves is calibrated, and before that was the other one.
     assert "train-gold-0" in heard.ran()
@@ -438,11 +449,10 @@ def test_shots_never_show_test_texts(task: Task, tmp_path: Path) -> None:
 
 
 def test_own_honorifics_reach_every_register_and_the_fingerprints(
-    task: Task, tmp_path: Path
+    task: Task, finished: Path
 ) -> None:
-    _run(task, tmp_path / "run", until="align")
     own = _changed(task, "japanese", honorifics={"荷物": "kenjogo2", "返品": "kenjogo2"})
-    run, heard, _ = _run(own, tmp_path / "run", until="align")
+    run, heard, _ = _run(own, finished, until="align")
     assert "curate" in heard.ran()
     seen = [e.register_seen for e in run.after("align")]
     assert any(r is not None and "kenjogo2" in r.keigo for r in seen)
