@@ -131,7 +131,7 @@ def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
         counted: Whether the decoder is told how many texts; some know no bounds of a list.
     """
     if request.members:
-        return _object_with("texts", dict.fromkeys(request.members, {"type": "string"}))
+        return _object_with("texts", {name: {"type": "string"} for name in request.members})
     if request.criteria:
         score = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
         return _object_with("scores", dict.fromkeys(request.criteria, score))
