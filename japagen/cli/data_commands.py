@@ -21,8 +21,8 @@ from japagen.cli.terminal import (
     Encoding,
     FileColumns,
     Json,
-    Language,
     Overwrite,
+    PageLanguage,
     RunPath,
     Sets,
     app,
@@ -151,7 +151,7 @@ def export(
         written = kind.export(run_path, output, form, rejected=rejected, overwrite=overwrite)
     else:
         found = Run.open(run_path)
-        card = dataset_card(found.summary, found.dataset)
+        card = dataset_card(found.summary, found.dataset, user_language())
         written = export_dataset(
             found.dataset,
             output,
@@ -184,7 +184,11 @@ def register(
     encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
-    """Show the register of each line, with its evidence."""
+    """Show the register of each line, with its evidence.
+
+    Styles are teinei (polite), da and dearu (plain), kudaketa (casual), bungo, mixed and unknown;
+    keigo is sonkeigo, kenjogo and so on; level 1 is KeiCO's most honorific, 4 its casual.
+    """
     from japagen.config.yaml_file import read_honorifics
     from japagen.japanese.register.detector import RegisterAnalyzer
     from japagen.japanese.register.lint import check_keigo
@@ -213,9 +217,7 @@ def register(
 @app.command()
 def report(
     run_path: RunPath,
-    language: Annotated[
-        Language, typer.Option("--lang", help="Language of the report.")
-    ] = Language.JA,
+    language: PageLanguage = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="By default RUN/report.html.")
     ] = None,
@@ -225,13 +227,14 @@ def report(
     from japagen.pipeline.run_directory import Run
 
     path = output or run_path / "report.html"
+    said = language.value if language else user_language()
     if kind := kind_of(run_path):
-        page = kind.report(run_path, language.value)
+        page = kind.report(run_path, said)
     else:
         from japagen.reporting.report import render_report
 
         found = Run.open(run_path)
-        page = render_report(found.summary, found.dataset, language=language.value)
+        page = render_report(found.summary, found.dataset, language=said)
     write_text(path, page)
     terminal.say(f"wrote {path}")
 
@@ -277,10 +280,7 @@ def doctor(
         Path | None,
         typer.Option(metavar="CONFIG", help="Try out the generator of this task file instead."),
     ] = None,
-    language: Annotated[
-        Language | None,
-        typer.Option("--lang", help="By default that of the locale.", show_default=False),
-    ] = None,
+    language: PageLanguage = None,
     as_json: Json = False,
 ) -> None:
     """Show what is installed and what is missing, or whether a generator works."""
@@ -323,9 +323,7 @@ def review(
     run_path: RunPath,
     number: Annotated[int, typer.Option("-n", help="How many examples to show.", min=1)] = 100,
     reviewer: Annotated[str, typer.Option(help="Your name, stored with every decision.")] = "",
-    language: Annotated[
-        Language, typer.Option("--lang", help="Language of the page.")
-    ] = Language.JA,
+    language: PageLanguage = None,
     port: Annotated[
         int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)
     ] = 0,
@@ -357,7 +355,7 @@ def review(
         number=number,
         seed=seed,
         reviewer=reviewer,
-        language=language.value,
+        language=language.value if language else user_language(),
     ) as session:
         if gold is not None:
             count = write_gold(run_path, gold, overwrite=overwrite)
@@ -462,28 +460,23 @@ def print_comparison(found: Mapping[str, Any], number: int) -> None:
         number: Examples to show of each kind of change.
     """
     sides = found["versions"]
-    terminal.out.print(
-        "\n".join(
-            f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept"
-            for side, v in sides.items()
-        ),
-        markup=False,
-    )
+    for side, v in sides.items():
+        terminal.say(f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept")
     changed = {**found["settings"], **found["tools"]}
     if changed:
         rows = [(key, *map(str, values)) for key, values in changed.items()]
         terminal.print_table("what differs", ["key", "before", "after"], rows)
-    counts = [(kind, str(len(found["examples"][kind]))) for kind in _KINDS]
+    counts = [(terminal.cell(kind), str(len(found["examples"][kind]))) for kind in _KINDS]
     terminal.print_table("examples", ["change", "number"], counts)
     for kind in _KINDS:
         for change in found["examples"][kind][:number]:
-            terminal.out.print(f"{kind} {change['id']}: {_line(change)}", markup=False)
+            terminal.out.print(f"{terminal.cell(kind)} {change['id']}: {_line(change)}")
     rows = [
         (
-            d["name"],
+            terminal.cell(d["name"]),
             f"{d['distance']:.3f}",
             "" if d["p"] is None else f"{d['p']:.2g}",
-            "changed" if d["changed"] else "",
+            terminal.cell("changed") if d["changed"] else "",
         )
         for d in found["distributions"]
     ]
@@ -495,13 +488,15 @@ def _line(change: Mapping[str, Any]) -> str:
     if change.get("filter"):
         parts.append(Words(user_language()).name("filter", change["filter"]))
     if "value" in change:
-        parts.append(f"{change['value']:g} against {change['threshold']:g}")
+        values = (f"{change[name]:g}" for name in ("value", "threshold"))
+        parts.append(terminal.cell("{0} against {1}").format(*values))
     if "before" in change and isinstance(change["before"], float):
-        parts.append(f"weight {change['before']:.3f} → {change['after']:.3f}")
+        values = (f"{change[name]:.3f}" for name in ("before", "after"))
+        parts.append(terminal.cell("weight {0} → {1}").format(*values))
     elif "before" in change:
         parts.append(f"{change['before']} → {change['after']}")
     if change.get("why"):
-        parts.append(str(change["why"]))
+        parts.append(localized(str(change["why"])))
     return " | ".join(parts)
 
 
@@ -511,10 +506,8 @@ def print_explanation(found: Mapping[str, Any]) -> None:
     rows = [(k, _value(v)) for k, v in example.items() if v not in (None, [], "")]
     terminal.print_table("example", ["field", "value"], rows)
     if found["parent"] or found["children"]:
-        terminal.out.print(
-            f"parent: {found['parent']}, children: {', '.join(found['children']) or 'none'}",
-            markup=False,
-        )
+        terminal.say(f"parent of it: {found['parent'] or '-'}")
+        terminal.say(f"children of it: {', '.join(found['children']) or '-'}")
     if looked:
         terminal.print_table(
             "audit", ["field", "value"], [(k, _value(v)) for k, v in looked.items()]
@@ -523,15 +516,14 @@ def print_explanation(found: Mapping[str, Any]) -> None:
         rows = [(k, _value(v)) for k, v in request.items() if k not in ("prompt", "attempts")]
         terminal.print_table("request", ["field", "value"], rows)
         for attempt in request["attempts"]:
-            terminal.out.print(
+            terminal.say(
                 f"{attempt['finish']}: {attempt['completion_tokens']} tokens in "
-                f"{attempt['seconds']:.2f} s {attempt['error']}",
-                markup=False,
+                f"{attempt['seconds']:.2f} s {attempt['error']}"
             )
         prompt = request["prompt"]
         shown = prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
         terminal.out.print(shown, style="dim", markup=False)
-    terminal.out.print(f"dataset {found['dataset'][:16]}", markup=False)
+    terminal.say(f"dataset version {found['dataset'][:16]}")
 
 
 def _value(value: Any) -> str:

@@ -476,7 +476,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing
 
 
 class Language(Enum):
-    """Languages of the pages."""
+    """Languages of all that is said."""
 
     JA = "ja"
     EN = "en"
+
+
+PageLanguage = Annotated[
+    Language | None,
+    typer.Option("--lang", help="By default that of the locale.", show_default=False),
+]

@@ -313,7 +313,7 @@ class Validator(Section):
         url: In place of it, an address that texts are posted to.
         timeout: Seconds that it may take for a batch.
         batch: Texts that it is given at a time.
-        folder: Where the module lies; filled in.
+        folder: Where the module lies; filled in, and no part of what is written.
         version: Hash of the module; filled in.
     """
 
@@ -321,7 +321,7 @@ class Validator(Section):
     url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
     timeout: Annotated[float, Field(gt=0)] = 60
     batch: Count = 64
-    folder: str = ""
+    folder: str = Field("", exclude=True)
     version: str = ""
 
     @model_validator(mode="before")

@@ -58,6 +58,9 @@ class Rejection:
 class Example:
     """One text or text pair with its label and where it came from.
 
+    >>> Example("届きません。", "配送").label
+    '配送'
+
     Attributes:
         text: The text, or the first of a pair.
         text_pair: The second text of a pair.
@@ -257,6 +260,9 @@ def _column(examples: Sequence[Example], name: str) -> list[Any]:
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """An ordered, immutable set of examples in an Arrow table.
+
+    >>> Dataset.from_records([("届きません。", "配送"), ("返品したい。", "返品")])
+    <Dataset: 2 examples, 配送 1, 返品 1>
 
     Attributes:
         table: One row per example, columns as the fields of `Example`.

@@ -330,16 +330,17 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     refines = task.refinement.generator if task.refinement.rounds else None
     judges = task.curation.judge.generator if task.curation.judge else None
     if task.generator_source is None:
-        notes = [*NOTHING_ASKED["notes"], *_labeler_notes(task, load_data(task))]
+        data = load_data(task)
+        notes = [*NOTHING_ASKED["notes"], *_labeler_notes(task, data)]
         if judges is None:
-            return {**NOTHING_ASKED, "sources": files, "notes": notes}
+            return {**NOTHING_ASKED, "sources": files, "notes": [*data.notes, *notes]}
         with closing(load_generator(judges)) as scorer:
-            context, past = TaskContext.open(task, load_data(task)), _Past({}, None, {})
+            context, past = TaskContext.open(task, data), _Past({}, None, {})
             known = _Forecast(context, scorer, None, past, None, None, (), judge=scorer)
             scored = known.scoring(list(task.labels), sum(map(len, given.values())))
         rows = [step.to_dict(task) for step in scored]
         found = {"generator": scorer.info.name, "steps": rows, **sums(rows)} if rows else {}
-        notes = [*notes_on(task, scorer.info), *notes[bool(rows) :]]
+        notes = [*data.notes, *notes_on(task, scorer.info), *notes[bool(rows) :]]
         return {**NOTHING_ASKED, "sources": files, "notes": notes, **found}
     with (
         closing(load_generator(task.generator)) as generator,
@@ -402,6 +403,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
         "notes": [
+            *context.data.notes,
+            *_undescribed(task),
             *([until.note(task.generation.first_texts)] if until else []),
             *notes_on(
                 task,
@@ -433,6 +436,16 @@ NOTHING_ASKED: dict[str, Any] = {
     "budget": {},
 }
 """What `estimate` returns where all texts are read from files."""
+
+
+def _undescribed(task: Task) -> list[str]:
+    labels = [label for label, text in task.labels.items() if not text]
+    if not labels:
+        return []
+    return [
+        f"Without a description prompts say the name alone, and texts are worse: "
+        f"{', '.join(labels)}. Describe them under labels."
+    ]
 
 
 def _seed_notes(found: Mapping[str, Any] | None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from japagen.config.sections import STRATEGY, Source, SourceEntry, Sources
 from japagen.config.task import Task, sources_from_files, sources_from_mapping
 from japagen.config.task_data import load_data, load_sources, with_kept_data
+from japagen.curation.validators import keep_code
 from japagen.data.dataset import SYNTHESISED, Data, Dataset
 from japagen.data.files import read_json, write_text
 from japagen.data.formats import write_examples
@@ -24,6 +25,7 @@ from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
 from japagen.pipeline.run_directory import Run, RunDirectory, record_version
 from japagen.pipeline.steps import align, baselines, curate, generate, labels, synthesis, train
 from japagen.reporting.cards import model_card
+from japagen.reporting.text import Language, Words
 
 # A file or texts in memory; a list of them, or a mapping from the names of their writers.
 Given = str | Path | Source | SourceEntry | Data
@@ -111,7 +113,11 @@ def step_versions() -> dict[str, int]:
 def _go(run: RunContext, given: Mapping[str, Dataset], wanted: Sequence[Until]) -> None:
     """Runs the wanted stages, on generated texts and those ``given`` by source."""
     task = run.task
-    write_text(run.cache.directory.file("task.yaml"), task.to_yaml())
+    here = run.cache.directory.path
+    keep_code(task.curation.validators, here)
+    write_text(here / "task.yaml", task.to_yaml(here))
+    for note in run.data.notes:
+        run.listener.note(note)
     parts = summary.Parts(task=task, data=run.data, gold=run.gold)
     asks = task.generator_source is not None
 
@@ -214,12 +220,15 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
     write_examples(directory.file("examples.jsonl"), texts)
     card = read_json(directory.file(train.MODEL, "japagen.json"))
     bi_encoder = "pair_head" in card
-    readme = model_card(found, task.training.encoder, card["prefix"], bi_encoder=bi_encoder)
+    language = Words().language
+    readme = model_card(
+        found, task.training.encoder, card["prefix"], bi_encoder=bi_encoder, language=language
+    )
     write_text(directory.file(train.MODEL, "README.md"), readme)
-    run.cache.step(_REPORT, _rendered, metrics=found, texts=texts)
+    run.cache.step(_REPORT, _rendered, metrics=found, texts=texts, language=language)
 
 
-def _rendered(metrics: RunSummary, texts: Dataset) -> str:
+def _rendered(metrics: RunSummary, texts: Dataset, language: Language) -> str:
     from japagen.reporting.report import render_report
 
-    return render_report(metrics, texts, language="ja")
+    return render_report(metrics, texts, language=language)

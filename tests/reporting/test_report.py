@@ -432,7 +432,7 @@ def test_the_report_and_the_card_say_why_a_label_was_not_asked_again(run: Run) -
     metrics["until"] = {"wanted": 100, "rounds": 3, "labels": {"配送": row}}
     page = _Page(_render(metrics, run[1])).all_text
     assert "直近の文章がほとんど採用されませんでした。" in page
-    card = dataset_card(RunSummary.model_validate(metrics), run[1])
+    card = dataset_card(RunSummary.model_validate(metrics), run[1], "en")
     assert "| 配送 | 141 | 63 | Too few of the last texts were kept. |" in card
 
 

@@ -143,6 +143,7 @@ def _aligned(
         vectors=vectors,
         strength=alignment.strength,
         off_topic=find_off_topic(*vectors[:2]),
+        progress=False,
     )
     return texts.with_columns(weight_distribution=found.weights), found.to_dict()
 

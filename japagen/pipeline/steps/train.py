@@ -38,6 +38,8 @@ _TRAIN = Step("train", 6, ())
 _MOST_SHARE = 0.99
 # Settings that say what there is to train on, and how often, but not how.
 _NOT_TRAINED_BY = {"seeds", "synthetic_share", "pseudo_labels", "pseudo_label_texts", "labeler"}
+# The encoder counts by its contents, wherever it lies.
+_NOT_TRAINED_BY |= {"encoder"}
 Seeded = tuple[int, npt.NDArray[np.float64]]
 """The seed of a training and what its classifier gave for the test texts, shape
 (n, `LabelSpace.outputs`)."""
