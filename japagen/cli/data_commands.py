@@ -223,6 +223,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run."""
+    from japagen.pipeline.comparison import provenance_of
     from japagen.pipeline.kinds import kind_of
     from japagen.pipeline.run_directory import Run
 
@@ -234,7 +235,8 @@ def report(
         from japagen.reporting.report import render_report
 
         found = Run.open(run_path)
-        page = render_report(found.summary, found.dataset, language=said)
+        known = provenance_of(found)
+        page = render_report(found.summary, found.dataset, language=said, known=known)
     write_text(path, page)
     terminal.say(f"wrote {path}")
 
@@ -520,9 +522,9 @@ def print_explanation(found: Mapping[str, Any]) -> None:
                 f"{attempt['finish']}: {attempt['completion_tokens']} tokens in "
                 f"{attempt['seconds']:.2f} s {attempt['error']}"
             )
-        prompt = request["prompt"]
-        shown = prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
-        terminal.out.print(shown, style="dim", markup=False)
+        from japagen.pipeline.comparison import prompt_text
+
+        terminal.out.print(prompt_text(request["prompt"]), style="dim", markup=False)
     terminal.say(f"dataset version {found['dataset'][:16]}")
 
 

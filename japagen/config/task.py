@@ -201,7 +201,7 @@ class Task(TaskFile):
         try:
             super().__init__(**given)
         except ValidationError as error:
-            raise _refused("the task", [_problem(dict(e)) for e in error.errors()]) from None
+            raise _refused("the task", [_problem(Task, dict(e)) for e in error.errors()]) from None
 
     # Validation goes past it, as it goes past that of pydantic.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]

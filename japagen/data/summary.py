@@ -661,10 +661,30 @@ class MixSummary(_Part):
     curves: Curves | None = None
 
 
+class CoveragePoint(_Part):
+    """Accuracy on the surest ``share`` of the texts, whose least confidence is ``confidence``."""
+
+    share: float
+    accuracy: float
+    confidence: float
+
+
+class CalibrationBin(_Part):
+    """Mean confidence in texts of about the same, and how many of their labels are right."""
+
+    confidence: float
+    accuracy: float
+    texts: int
+
+
 class ModelScores(_Part):
     """Scores of one classifier: means over its trainings, details of the first.
 
     Each metric stands beside these under its own name; see `score`.
+
+    Attributes:
+        coverage: Accuracy by the share of texts that are answered, the surest first.
+        calibration: Accuracy by confidence.
     """
 
     intervals: dict[str, Interval] = {}
@@ -674,6 +694,12 @@ class ModelScores(_Part):
     confusion: list[list[int]] | None = None
     mean_absolute_error: float | None = None
     ece: float | None = None
+    coverage: list[CoveragePoint] = []
+    calibration: list[CalibrationBin] = []
+
+    def answered(self, accuracy: float) -> CoveragePoint | None:
+        """The most texts, the surest, that are right this often; None where none are."""
+        return next((p for p in reversed(self.coverage) if p.accuracy >= accuracy), None)
 
     def score(self, name: str) -> float | None:
         """The value of a metric; None where it was not measured."""
@@ -795,6 +821,42 @@ class ErrorCase(_Part):
     nearest: list[NearText] = []
 
 
+class DoubtfulText(_Part):
+    """A gold text most of whose nearest gold texts have one other label."""
+
+    text: str
+    text_pair: str | None = None
+    label: str
+    nearest_label: str
+    agreeing: int
+    of: int
+
+
+class MapPoint(_Part):
+    """A text's place on the map: a gold text itself, or the id of a synthetic one."""
+
+    x: float
+    y: float
+    label: Label | None = None
+    text: str = ""
+    id: str = ""
+
+
+class TextMap(_Part):
+    """A map of texts by meaning, on which only near and far mean something."""
+
+    gold: list[MapPoint]
+    synthetic: list[MapPoint]
+
+
+class LengthShares(_Part):
+    """Shares of texts by characters: of each bin from an edge up to the next, the last open."""
+
+    edges: list[int]
+    gold: list[float]
+    synthetic: list[float]
+
+
 class Bounds(_Part):
     """A figure with its interval; None is beyond the curve, and then more than ``limit``."""
 
@@ -875,6 +937,8 @@ class RunSummary(_Part):
         sources: Each source of synthetic text, in the task's order.
         rejections: Filter to the number of texts that it rejected, most first.
         errors: Test texts that were got wrong, the surest first.
+        doubtful_gold: Gold texts whose neighbours have another label.
+        map: Gold and kept texts by meaning.
         cost: Totals of the ledger, and per kept text.
         seconds: Stage to seconds.
         dictionary: Identity of MeCab's dictionary.
@@ -904,6 +968,9 @@ class RunSummary(_Part):
     scores: ScoreSummary | None = None
     leakage: Leakage | None = None
     errors: list[ErrorCase] = []
+    doubtful_gold: list[DoubtfulText] = []
+    lengths: LengthShares | None = None
+    map: TextMap | None = None
     cost: dict[str, Number] | None = None
     seconds: dict[str, float] = {}
     versions: dict[str, str] = {}

@@ -21,10 +21,12 @@ from japagen.llm.backend import Generator
 from japagen.llm.client import LLMClient
 from japagen.pipeline import deployment, sources, summary
 from japagen.pipeline.cache import Cache, Step
+from japagen.pipeline.comparison import provenance_of
 from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
 from japagen.pipeline.run_directory import Run, RunDirectory, record_version
 from japagen.pipeline.steps import align, baselines, curate, generate, labels, synthesis, train
 from japagen.reporting.cards import model_card
+from japagen.reporting.records import Provenance
 from japagen.reporting.text import Language, Words
 
 # A file or texts in memory; a list of them, or a mapping from the names of their writers.
@@ -32,7 +34,7 @@ Given = str | Path | Source | SourceEntry | Data
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
 _SOURCES = Step("sources", 2, ("written.parquet",))
-_REPORT = Step("report", 2, ("report.html",))
+_REPORT = Step("report", 3, ("report.html",))
 
 
 def run(
@@ -206,9 +208,11 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
         parts.coverage = coverage.measure_coverage(task, texts, parts.named, tagger)
     errors = train.errors_of(task, run.data, parts.with_synthetic)
     used = chosen.kept if chosen is not None else None
+    placed = align.map_texts(run, texts)
     found = summary.collect(
         parts,
         align.with_nearest(run, errors, used, parts.pseudo.texts),
+        placed,
         created=directory.created,
         version=record_version(directory.file("versions.json"), texts, task),
     )
@@ -225,10 +229,12 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
         found, task.training.encoder, card["prefix"], bi_encoder=bi_encoder, language=language
     )
     write_text(directory.file(train.MODEL, "README.md"), readme)
-    run.cache.step(_REPORT, _rendered, metrics=found, texts=texts, language=language)
+    # What else is known of the texts is found by their ids.
+    known = {"known": provenance_of(Run(directory.path))}
+    run.cache.step(_REPORT, _rendered, uses=known, metrics=found, texts=texts, language=language)
 
 
-def _rendered(metrics: RunSummary, texts: Dataset, language: Language) -> str:
+def _rendered(metrics: RunSummary, texts: Dataset, language: Language, known: Provenance) -> str:
     from japagen.reporting.report import render_report
 
-    return render_report(metrics, texts, language=language)
+    return render_report(metrics, texts, language=language, known=known)

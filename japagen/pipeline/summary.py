@@ -111,6 +111,7 @@ class Parts:
 def collect(
     parts: Parts,
     errors: Sequence[Mapping[str, Any]],
+    placed: Mapping[str, Any] | None = None,
     *,
     created: str | None = None,
     version: Mapping[str, Any] | None = None,
@@ -120,6 +121,7 @@ def collect(
     Args:
         parts: What the stages handed over.
         errors: Test texts that were got wrong, with the training texts nearest to them.
+        placed: ``map`` of the texts and ``doubtful_gold``.
         created: When the run was begun, ISO 8601.
         version: The dataset's version, as `record_version` gives it.
     """
@@ -164,6 +166,8 @@ def collect(
             "leakage": _leakage(parts, dataset),
             "judge": parts.judge,
             "errors": errors,
+            **(placed or {}),
+            "lengths": _lengths(parts.gold, dataset.kept),
             "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
             "seconds": parts.seconds,
             "versions": _versions(),
@@ -179,6 +183,26 @@ def collect(
     economics = economics_of(task.economics, summary, free=free, latency=parts.latency)
     tests = check_tests(task.tests, summary)
     return summary.model_copy(update={"economics": economics, "tests": tests})
+
+
+_LENGTH_BINS = 10
+
+
+def _lengths(gold: Dataset | None, kept: Dataset) -> dict[str, Any] | None:
+    """How long texts are, in bins that reach to where all but the longest few end."""
+    if gold is None or not len(gold) or not len(kept):
+        return None
+    sides = {
+        name: [sum(map(len, example.texts)) for example in data]
+        for name, data in (("gold", gold), ("synthetic", kept))
+    }
+    most = max(float(np.quantile(lengths, 0.95)) for lengths in sides.values())
+    edges = np.arange(_LENGTH_BINS) * max(math.ceil(most / _LENGTH_BINS / 5) * 5, 1)
+    shares = {
+        name: (np.bincount(np.digitize(found, edges) - 1, minlength=_LENGTH_BINS) / len(found))
+        for name, found in sides.items()
+    }
+    return {"edges": edges.tolist(), **{name: found.tolist() for name, found in shares.items()}}
 
 
 def check_tests(wanted: Mapping[str, float], summary: RunSummary) -> list[TestResult]:

@@ -26,8 +26,6 @@ from japagen.reporting import charts
 from japagen.reporting.text import View, Words, undirected
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from japagen.data.dataset import Dataset, Example
 
 
@@ -36,20 +34,16 @@ _EXAMPLES_PER_REASON = 3
 STEPS = ("requested", "failed", "generated", "rewritten", "synthesised", "rejected", "kept")
 Rows = list[tuple[str, ...]]
 ChartRows = list[tuple[str, list[float | None]]]
+Series = list[tuple[str, charts.Role]]
 # What registers are compared between: real texts, wishes, and texts before and after control.
-SIDES = ("gold", "asked", "before", "seen")
-
-
-def safe(svg: str) -> Markup:
-    """Marks our own drawing, whose texts are escaped already, as HTML."""
-    from markupsafe import Markup
-
-    return Markup(svg)
-
-
-def bars(name: str, title: str, rows: ChartRows, show: Callable[[float], str]) -> Markup:
-    """Draws named rows; names lose direction marks, which SVG text cannot isolate."""
-    return safe(charts.bars(name, title, [(undirected(n), v) for n, v in rows], show))
+SIDES: dict[str, charts.Role] = {
+    "gold": "gold",
+    "asked": "asked",
+    "before": "before",
+    "seen": "synthetic",
+}
+# What the share of texts is given for that can be answered without a person.
+PRECISION = 0.9
 
 
 def tiles(summary: RunSummary, words: Words) -> list[View]:
@@ -74,8 +68,16 @@ def tiles(summary: RunSummary, words: Words) -> list[View]:
             for found, places in ((saved.hours, 1), (saved.yen, 0))
         )
         key = "tile.saved_hours" if saved.state == "worth" else "tile.saved_more"
-        note = words("tile.saved_yen", yen=yen)
+        sure = saved.texts.low is None or saved.texts.low > 0
+        note = words("tile.saved_yen" if sure else "tile.saved_unsure", yen=yen)
         tiles.append((words("tile.saved"), words(key, hours=hours), note))
+    if summary.scores and summary.scores.with_synthetic.coverage:
+        answered = summary.scores.with_synthetic.answered(PRECISION)
+        share = f"{answered.share:.0%}" if answered else "0%"
+        note = words("tile.answered_note")
+        if answered:
+            note = words("tile.answered_from", confidence=f"{answered.confidence:.2f}")
+        tiles.insert(0, (words("tile.answered", precision=f"{PRECISION:.0%}"), share, note))
     missing = words("not_measured")
     return [
         {"name": name, "value": value, "note": note, "missing": value == missing}
@@ -96,7 +98,9 @@ def flow(counts: StepCounts, words: Words) -> View:
     drawn: ChartRows = [(words(f"counts.{step}"), [counts.at(step)]) for step in steps]
     names = (*steps, "relabelled", "gold", "unlabelled", "test")
     return {
-        "chart": bars("flow", words("counts"), drawn, words.count),
+        "chart": charts.bars(
+            words("counts"), words("counts.number"), drawn, [("", "synthetic")], words.count, "~s"
+        ),
         "rows": [
             (words(f"counts.{name}"), words.count(counts.at(name)))
             for name in names
@@ -205,14 +209,17 @@ def registers(summary: RunSummary, words: Words) -> View | None:
     if found is None:
         return None
     sides = [(name, shares) for name in SIDES if (shares := found.side(name))]
+    series: Series = [(words(f"registers.{side}"), SIDES[side]) for side, _ in sides]
     names = [n for n in (*PRESETS, OTHER) if n != OTHER or any(n in s for _, s in sides)]
     drawn: ChartRows = [
         (words.name("register", name), [shares.get(name, 0.0) for _, shares in sides])
         for name in names
     ]
     return {
-        "series": [words(f"registers.{side}") for side, _ in sides],
-        "chart": bars("registers", words("registers.chart"), drawn, words.share),
+        "series": series,
+        "chart": charts.bars(
+            words("registers.chart"), words("axis.share"), drawn, series, words.share, ".0%"
+        ),
         "rows": [(name, *map(words.share, values)) for name, values in drawn],
         "codes": names,
         "names": [words.name("register", name) for name in names],
@@ -276,7 +283,11 @@ def loop(summary: RunSummary, words: Words) -> View | None:
         (_round(row, words), [row.distances["words"].value]) for row in rounds if row.distances
     ]
     return {
-        "chart": bars("rounds", words("loop.chart"), drawn, words.number) if drawn else None,
+        "chart": charts.bars(
+            words("loop.chart"), words("axis.bits"), drawn, [("", "synthetic")], words.number
+        )
+        if drawn
+        else None,
         "ended": _ended(found, words) if found else "",
         "missing": [(_round(row, words), rows) for row in rounds if (rows := _missing(row))],
         "covered": [(label, row) for label, one in coverage.items() for row in one.covered],

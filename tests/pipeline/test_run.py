@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import shutil
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pandas as pd
 import pytest
 
@@ -13,16 +16,20 @@ import japagen as jg
 from japagen.config.sections import CODE_VARIABLE
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
+from japagen.data.files import read_json
 from japagen.data.formats import read_examples
 from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.evaluation.drift import Profile
 from japagen.llm.backend import Answer, Request
+from japagen.pipeline.comparison import provenance_of
 from japagen.reporting.report import verdict_texts
 from japagen.training import encoder, trainer
 from japagen.training.encoder import load_encoder
 from tests.conftest import GOLD, small_task, write_gold, write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
+
+_ROOT = Path(__file__).parents[2]
 
 
 class Heard:
@@ -154,6 +161,18 @@ def _asked(generator: ScriptedGenerator, purpose: str = "few_shot") -> list[Requ
     return [r for r in generator.asked if r.template.startswith(purpose)]
 
 
+def _check_what_the_page_carries(html: str, run: jg.Run) -> None:
+    """Every text with its prompt, and a place on the map for the kept ones."""
+    packed = html.split('id="records">')[1].split("<")[0]
+    records = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert records["columns"]["id"] == run.dataset.column("id")
+    prompts = {request["prompt"] for request in records["requests"]}
+    assert prompts <= {row["prompt"] for row in provenance_of(run).requests.values()}
+    assert all(place >= 0 for place in records["columns"]["request"])
+    placed = [point["id"] for point in run.metrics["map"]["synthetic"]]
+    assert placed == run.dataset.kept.column("id")
+
+
 def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> None:
     run, heard, generator = _run(_changed(task, "evaluation", baselines=True), tmp_path / "run")
     metrics = run.metrics
@@ -171,6 +190,8 @@ def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> Non
     assert sum(predicted.probabilities.values()) == pytest.approx(1)
     html = (run.path / "report.html").read_text(encoding="utf-8")
     assert "http-equiv" in html
+    jsonschema.validate(metrics, read_json(_ROOT / "docs" / "metrics.schema.json"))
+    _check_what_the_page_carries(html, run)
     assert read_examples(run.path / "examples.jsonl").texts == run.dataset.texts
     assert {"generate", "curate", "registers", "trust", "align"} <= heard.ran()
     assert {"train-gold-0", "train-synthetic-0", "reference"} <= heard.ran()

@@ -19,6 +19,8 @@ from japagen.data.summary import Interval
 from japagen.evaluation.metrics import (
     bootstrap_difference,
     bootstrap_score,
+    calibration_bins,
+    coverage_curve,
     expected_calibration_error,
     score,
 )
@@ -350,11 +352,19 @@ def _model_scores(
             {"seed": seed, **{name: s[name] for name in metrics}}
             for (seed, _), s in zip(runs, scored, strict=True)
         ],
-        "ece": expected_calibration_error(
-            runs[0][1], [str(label) for label in true], list(space.names)
-        )
-        if space.kind == "classification"
-        else None,
+        **_confidence(runs[0][1], true, space),
+    }
+
+
+def _confidence(outputs: Floats, true: Sequence[Label], space: LabelSpace) -> dict[str, Any]:
+    """How far a classifier's confidence can be relied on, of classes."""
+    if space.kind != "classification":
+        return {"ece": None}
+    judged = outputs, [str(label) for label in true], list(space.names)
+    return {
+        "ece": expected_calibration_error(*judged),
+        "calibration": [row.model_dump() for row in calibration_bins(*judged)],
+        "coverage": [row.model_dump() for row in coverage_curve(*judged)],
     }
 
 
