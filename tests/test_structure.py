@@ -33,8 +33,8 @@ LEVELS = (
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
-MAX_MODULES = 149
-MAX_LINES = 45_900
+MAX_MODULES = 167
+MAX_LINES = 50_300
 
 
 class Imported(NamedTuple):
