@@ -311,7 +311,7 @@ def test_a_failed_test_of_the_task_exits_with_3(finished: Path, task_file: Path)
     assert 'failures="1"' in junit
     # The run is whole, and the report says which test failed.
     report = (finished / "report.html").read_text(encoding="utf-8")
-    assert "2 件のテストのうち 1 件が不合格でした" in report
+    assert "1 of 2 tests of the task file failed." in report
 
 
 def test_damaged_files_get_one_message_and_are_made_anew(finished: Path, task_file: Path) -> None:

@@ -2,37 +2,72 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import Config, Json, Out, Sets, app, say
-from japagen.config.task import Task, sources_from_options
+from japagen.cli.new_task import Answers, Gold, find_gold, say_next, warn_of_unused, write_task
+from japagen.cli.terminal import Config, FileColumns, Json, Out, Sets, app, say
+from japagen.config.task import Task, column_options, sources_from_options
 from japagen.config.yaml_file import parse_overrides
-from japagen.data.files import write_text
-from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
-from japagen.i18n import Language, localized, user_language
+from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
+
+if TYPE_CHECKING:
+    from japagen.pipeline.kinds import Kind
 
 
 @app.command()
 def init(
     name: Annotated[str, typer.Argument(help="Name of the task.", show_default=False)],
-    labels: Annotated[str, typer.Option(help="Labels, separated by , or 、.")],
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="Labels, separated by , or 、; by default those of gold.", show_default=False
+        ),
+    ] = "",
     directory: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
+    gold: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled texts to learn from; by default NAME_gold or gold where it is written.",
+            show_default=False,
+        ),
+    ] = None,
+    column: FileColumns = None,
+    excel: Annotated[
+        bool, typer.Option("--excel", help="Write the gold template for Excel (.xlsx).")
+    ] = False,
+    ask: Annotated[
+        bool, typer.Option(help="Ask on a terminal what the texts are and what labels mean.")
+    ] = True,
 ) -> None:
-    """Write a task file and a gold template to fill in."""
-    for path in write_task(name, re.split("[,，、]", labels), directory, user_language()):
+    """Write a task file, and a gold template to fill in where there is no gold yet."""
+    path = gold or find_gold(name, directory)
+    found = Gold.read(path, column_options(column)) if path else None
+    names = [label.strip() for label in re.split("[,，、]", labels) if label.strip()]
+    names = names or list(found.labels if found else ())
+    if not names:
+        raise JapagenError(
+            "Expected labels or labelled texts, found neither.",
+            "Give --labels a,b,c or --gold FILE.",
+        )
+    answers = Answers.asked(names) if ask and sys.stdin.isatty() else None
+    written = write_task(
+        name, names, directory, user_language(), gold=found, answers=answers, excel=excel
+    )
+    for path in written:
         terminal.say(f"wrote {path}")
-    terminal.say(next_steps(name, directory), terminal.err)
+    if found:
+        terminal.say(f"gold is read from {found.path}")
+    say_next(written, answers)
 
 
 class Stage(Enum):
@@ -95,12 +130,29 @@ def run(
             f"{option} is about the files of --synthetic, which is absent.",
             "Give the file's path too.",
         )
+    from japagen.llm.backends.offline import Elsewhere, Part
+
+    elsewhere = Elsewhere(Part.parse(part) if part else None, requests, answers)
+    if kind := _kind_of(config):
+        if synthetic or until is not Stage.REPORT:
+            option = "--synthetic" if synthetic else f"--until {until.value}"
+            raise JapagenError(
+                f"{option} goes with tasks that train a classifier.", "Leave it out."
+            )
+        with terminal.Terminal(quiet=quiet) as listener:
+            other = kind.load(config, parse_overrides(sets or ()))
+            path = kind.run(other, out, listener=listener, elsewhere=elsewhere)
+        found = kind.summary(path)
+        if as_json:
+            terminal.print_json(found.model_dump(mode="json"))
+        else:
+            terminal.print_made(path, found)
+        return
     with terminal.Terminal(quiet=quiet) as listener:
-        from japagen.llm.backends.offline import Elsewhere, Part
         from japagen.pipeline.run import run as run_task
 
-        elsewhere = Elsewhere(Part.parse(part) if part else None, requests, answers)
         task = Task.load(config, parse_overrides(sets or ()))
+        warn_of_unused(config, task)
         sources = None
         if synthetic:
             sources = sources_from_options(synthetic, columns or (), encoding or "utf-8")
@@ -145,11 +197,20 @@ def plan(
 ) -> None:
     """Show the requests, tokens, time and yen that a run would take, before it is run."""
     with terminal.Terminal(doing="plan"):
-        from japagen.pipeline.estimate import estimate
+        overrides = parse_overrides(sets or ())
+        if kind := _kind_of(config):
+            found = kind.plan(kind.load(config, overrides), out, number)
+        else:
+            from japagen.pipeline.estimate import estimate
 
-        found = estimate(Task.load(config, parse_overrides(sets or ())), out, number)
+            task = Task.load(config, overrides)
+            warn_of_unused(config, task)
+            found = estimate(task, out, number)
     if as_json:
         terminal.print_json(found)
+        return
+    if "questions" in found:
+        _print_questions_plan(found)
         return
     for source in found["sources"]:
         terminal.say(f"{source['texts']:,} texts are read from {source['file']} ({source['name']})")
@@ -198,123 +259,82 @@ def preview(
 ) -> None:
     """Show rendered prompts and a few texts of each source."""
     with terminal.Terminal(doing="preview"):
-        from japagen.pipeline.preview import sample
+        overrides = parse_overrides(sets or ())
+        if kind := _kind_of(config):
+            rows = kind.preview(kind.load(config, overrides), number)
+        else:
+            from japagen.pipeline.preview import sample
 
-        rows = sample(Task.load(config, parse_overrides(sets or ())), number)
+            rows = sample(Task.load(config, overrides), number)
     if as_json:
         terminal.print_json(rows)
         return
+    if rows and "questions" in rows[0]:
+        _print_questions_preview(rows)
+        return
     for row in rows:
         told = [seed["row"] for seed in row["seed_rows"]]
-        parts = [row["label"], row["register"], *row["knowledge"], *told, row["template"]]
+        register = Words(user_language()).name("register", row["register"])
+        parts = [row["label"], register, *row["knowledge"], *told, row["template"]]
         named = [row["source"]] if len({r["source"] for r in rows}) > 1 else []
         terminal.out.rule(" / ".join([*named, *filter(None, parts)]))
         if row["prompt"]:
             terminal.out.print(row["prompt"], style="dim")
-        terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+        for one in row["fields"]:
+            for name, value in one.items():
+                terminal.out.print(f"→ {name}: {'' if value is None else value}", style="bold")
+        if not row["fields"]:
+            terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+        for scores in filter(None, row["scores"]):
+            terminal.out.print("  " + ", ".join(f"{name} {s:g}" for name, s in scores.items()))
 
 
-_TASK = """\
-{about}
-name: {name}
+def _kind_of(config: Path) -> Kind | None:
+    """What does the commands of a task that makes something else than labelled texts."""
+    from japagen.pipeline.kinds import kind_of
 
-{texts}
-description: お客様から届いた文章
-text_type: 文章
-domain: ""
-
-{described}
-labels:
-{labels}
-
-{gold}
-# gold: {{path: {name}_gold.csv}}
-# test: {{path: {name}_test.csv}}
-# unlabelled: {{path: {name}_unlabelled.csv}}
-
-{registers}
-registers: {{polite: 0.4, plain: 0.2, casual: 0.2, honorific: 0.2}}
-
-generation:
-  per_label: 60
-
-seed: 0
-"""
+    return kind_of(config)
 
 
-def _comments(name: str, language: Language) -> dict[str, str]:
-    about = f"""\
-# {name}: a japagen task. Run it with: japagen run {name}.yaml
-# It runs as it is, from the label descriptions alone; better descriptions and a few labelled
-# texts make it good."""
-    texts = """\
-# What the texts are, what one of them is called, and where they come from (in Japanese; prompts
-# use them)."""
-    described = """\
-# Each label with a Japanese description of what belongs to it; phrases with 、 between are best:
-# 請求額、明細、支払い方法"""
-    gold = f"""\
-# Fill in {name}_gold.csv (16 texts per label is a good start), then remove the # below. Some of
-# it is held out to score on, unless you give a test file of its own."""
-    registers = "# Shares of polite, plain, casual and honorific, or from_gold."
-    return {
-        "about": localized(about, language),
-        "texts": localized(texts, language),
-        "described": localized(described, language),
-        "gold": localized(gold, language),
-        "registers": localized(registers, language),
-    }
-
-
-def write_task(
-    name: str, labels: Sequence[str], directory: Path, language: Language = "en"
-) -> list[Path]:
-    """Writes ``NAME.yaml`` and ``NAME_gold.csv``; nothing is overwritten.
-
-    Args:
-        name: Name of the task and, with suffixes, of the files.
-        labels: Its labels.
-        directory: Where to write.
-        language: Of the comments.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        JapagenError: If a file exists already, or name or labels are not usable.
-    """
-    names = [label.strip() for label in labels if label.strip()]
-    lines = to_yaml(dict.fromkeys(names, ""))
-    indented = "\n".join(f"  {line}" for line in lines.splitlines())
-    text = _TASK.format(name=name, labels=indented, **_comments(name, language))
-    where = f"the task '{name}'"
-    Task.parse(parse_yaml(text, where), where)
-    gold = io.StringIO()
-    csv.writer(gold, lineterminator="\n").writerow(["text", "label"])
-    files = {directory / f"{name}.yaml": text, directory / f"{name}_gold.csv": gold.getvalue()}
-    for path in files:
-        if path.exists():
-            raise JapagenError(f"{path} exists already.", "Choose another name or --directory.")
-    for path, content in files.items():
-        write_text(path, content)
-    return list(files)
-
-
-def next_steps(name: str, directory: Path) -> str:
-    """What to do after `write_task`."""
-    task = directory / f"{name}.yaml"
-    return (
-        f"Next: describe the labels in {task}, fill in {directory / f'{name}_gold.csv'}, and\n"
-        f"  japagen preview {task}\n  japagen run {task}"
+def _print_questions_plan(found: Mapping[str, Any]) -> None:
+    """Prints what `qa.estimate` found."""
+    for reason in found["skipped"].values():
+        say(f"Left out: {reason}")
+    say(
+        f"{len(found['documents'])} documents, {found['passages']:,} passages: "
+        f"{found['questions']:,} questions on {found['asked']:,} of them, asked of "
+        f"{found['generator']}"
     )
+    print_estimate(found)
+    say("Of questions that are rejected no more is asked: this is the most that it can come to.")
+
+
+def _print_questions_preview(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints what `qa.preview` found."""
+    for row in rows:
+        terminal.out.rule(" / ".join(filter(None, [row["passage"], row["title"]])))
+        terminal.out.print(row["prompt"], style="dim")
+        for q in row["questions"]:
+            terminal.out.print(f"→ {q['question']}", style="bold")
+            rejected = f"  ({q['rejected']})" if q["rejected"] else ""
+            terminal.out.print(f"   {q['answer']}{rejected}", style="bold")
+        if row["error"]:
+            terminal.out.print(f"→ {row['error']}", style="bold")
 
 
 _STEPS = {
     "generate": "generation",
     "rewrite": "register rewrites",
     "refine": "refinement",
+    "rubric": "scores of the judge",
     "trust": "judging labels",
     "zero_shot": "labels of test texts",
+    "round_trip": "questions asked again",
+    "closed_book": "questions without their passage",
+    "distractors": "wrong options",
+    "choices": "choices among options",
+    "unanswerable": "questions to a neighbouring passage",
+    "options_alone": "choices without the passage",
 }
 
 

@@ -6,11 +6,13 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from japagen.config.fields import check_text
 from japagen.config.sections import (
+    STRATEGY,
     TESTED,
     AlignmentSettings,
     BoundaryCase,
@@ -41,7 +43,7 @@ from japagen.config.sections import (
 )
 from japagen.config.yaml_file import (
     from_directory,
-    made_absolute,
+    placed,
     read_mapping,
     set_key,
 )
@@ -58,12 +60,70 @@ _CONCEPT_SHARE, _LISTED_SHARE = 0.1, 0.5
 _BY_CLASS = ("concepts", "rare_cases", "boundary_cases")
 
 
-class Task(Section):
+class TaskFile(Section):
+    """The settings of a task, of whatever kind, that stand in a file of their own."""
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        recorded: bool = False,
+    ) -> Self:
+        """Reads a task file; relative paths in it are taken from its directory.
+
+        Args:
+            path: A YAML file.
+            overrides: Dotted keys to values that replace the file's, for example
+                ``{"generation.per_label": 20}``. Paths here are relative to the
+                current directory.
+            recorded: The file was written by a run, perhaps of an earlier version: settings
+                removed since are left out.
+
+        Raises:
+            JapagenError: If the file is missing, is not YAML, or a key or value is wrong.
+        """
+        path = Path(path)
+        raw = read_mapping(path)
+        from_directory(raw, path.parent)
+        for key, value in (overrides or {}).items():
+            set_key(raw, key, value)
+        for setting in REMOVED if recorded else ():
+            if (section := _section_with(raw, setting)) is not None:
+                del section[setting.partition(": ")[0].rpartition(".")[2]]
+        return cls.parse(raw, str(path))
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], where: str = "the task") -> Self:
+        """Validates a mapping; see `load`.
+
+        Raises:
+            JapagenError: Naming every wrong key at once.
+        """
+        if removed := removed_settings(raw):
+            raise _refused(where, removed)
+        return validated(cls, raw, where)
+
+    def to_yaml(self, directory: Path | None = None) -> str:
+        """The task as a file.
+
+        Args:
+            directory: Where the file will lie: what is near is named from there. Paths are
+                absolute when None.
+        """
+        return to_yaml(placed(self.model_dump(mode="json"), directory))
+
+
+class Task(TaskFile):
     """A task: labels, data, and the settings of every stage.
 
     In code, gold and every other file of texts may also be a path alone; a `Dataset`, DataFrame or
     list of records; or one of these as ``data`` beside ``columns`` and ``per_label``. ``sources``
     may be a mapping from the name of a writer to any of these.
+
+    >>> Task(name="t", labels=["配送", "返品"], gold=[("届かない。", "配送"), ("不要。", "返品")])
+    <Task t: classification, 配送, 返品>
 
     Attributes:
         name: Identifies the task; a run directory belongs to one name.
@@ -73,7 +133,8 @@ class Task(Section):
             ``regression`` (a number); told by ``scale`` when absent.
         pair: What the two texts are called where texts come in pairs.
         label_type: What a label is called in Japanese, for example 分類 or 類似度.
-        labels: Label to its Japanese description. Of a regression the anchors of its scale.
+        labels: Label to its Japanese description, a text or a list of phrases. Of a regression
+            the anchors of its scale.
         scale: Numbers to what they mean, for regression, in place of ``labels``. These are
             asked for; gold may have any number between.
         domain: Background that prompts may mention.
@@ -131,8 +192,26 @@ class Task(Section):
     tests: dict[str, Annotated[float, Field(ge=-1, le=1, strict=True)]] = Field({})
     seed: int = 0
 
+    def __init__(self, /, **given: Any) -> None:
+        """Makes a task in code; `load` and `parse` read one.
+
+        Raises:
+            JapagenError: Naming every wrong key at once.
+        """
+        if removed := removed_settings(given):
+            raise _refused("the task", removed)
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise _refused("the task", [_problem(Task, dict(e)) for e in error.errors()]) from None
+
+    # Validation goes past it, as it goes past that of pydantic.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     def __repr__(self) -> str:
         return f"<Task {self.name}: {self.kind}, {', '.join(self.labels)}>"
+
+    __str__ = __repr__
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the labels, and where texts come from."""
@@ -211,6 +290,22 @@ class Task(Section):
                 "generation.knowledge goes with all tasks"
             )
 
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Task:
+        generation = self.generation
+        check_text(generation.text, generation.fields, self.curation.register_miss != "ignore")
+        if not generation.fields:
+            return self
+        given = ["pair"] if self.pair else []
+        given += ["refinement.rounds"] if self.refinement.rounds else []
+        given += ["gradient_matching"] if generation.strategy == STRATEGY else []
+        if given:
+            raise ValueError(
+                f"generation.fields: expected no {' or '.join(given)}, which would change a text "
+                "and leave its fields as they were; leave one of them out"
+            )
+        return self
+
     def label_space(self, gold: Dataset | None = None) -> LabelSpace:
         """The label space of the task.
 
@@ -238,6 +333,8 @@ class Task(Section):
     @field_validator("labels", mode="before")
     @classmethod
     def _labels_from_list(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {label: _phrases(described) for label, described in value.items()}
         if not isinstance(value, list):
             return value
         nested = next((each for each in value if isinstance(each, dict | list)), None)
@@ -320,61 +417,27 @@ class Task(Section):
                     raise ValueError(f"{key} should add up to 1, found {sum(shares.values()):g}")
         return self
 
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        overrides: Mapping[str, Any] | None = None,
-        *,
-        recorded: bool = False,
-    ) -> Task:
-        """Reads a task file; relative paths in it are taken from its directory.
 
-        Args:
-            path: A YAML file.
-            overrides: Dotted keys to values that replace the file's, for example
-                ``{"generation.per_label": 20}``. Paths here are relative to the
-                current directory.
-            recorded: The file was written by a run, perhaps of an earlier version: settings
-                removed since are left out.
-
-        Raises:
-            JapagenError: If the file is missing, is not YAML, or a key or value is wrong.
-        """
-        path = Path(path)
-        raw = read_mapping(path)
-        from_directory(raw, path.parent, recorded=recorded)
-        for key, value in (overrides or {}).items():
-            set_key(raw, key, value)
-        for setting in REMOVED if recorded else ():
-            if (section := _section_with(raw, setting)) is not None:
-                del section[setting.partition(": ")[0].rpartition(".")[2]]
-        return cls.parse(raw, str(path))
-
-    @classmethod
-    def parse(cls, raw: Mapping[str, Any], where: str = "the task") -> Task:
-        """Validates a mapping; see `load`.
-
-        Raises:
-            JapagenError: Naming every wrong key at once.
-        """
-        if removed := removed_settings(raw):
-            raise _refused(where, removed)
-        return _validated(cls, raw, where)
-
-    def to_yaml(self) -> str:
-        """The task as a file that means the same wherever it lies: its paths are absolute."""
-        return to_yaml(made_absolute(self.model_dump(mode="json")))
+def _phrases(described: Any) -> Any:
+    """A description that is a list of phrases, as one text."""
+    if isinstance(described, list) and all(isinstance(phrase, str) for phrase in described):
+        return "、".join(described)
+    return described
 
 
 _Model = TypeVar("_Model", bound=Section)
 
 
-def _validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
+def validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
+    """A section from a mapping.
+
+    Raises:
+        JapagenError: Naming every wrong key at once.
+    """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise _refused(where, [_problem(dict(e)) for e in error.errors()]) from None
+        raise _refused(where, [_problem(model, dict(e)) for e in error.errors()]) from None
 
 
 def _refused(where: str, problems: list[str]) -> JapagenError:
@@ -402,7 +465,7 @@ def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
         else {**source.model_dump(exclude={"per_label"}), "name": _name_of(source.path)}
         for source in given
     ]
-    return _validated(_Given, {"sources": entries}, "--synthetic").sources
+    return validated(_Given, {"sources": entries}, "--synthetic").sources
 
 
 def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
@@ -411,7 +474,7 @@ def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
     Raises:
         JapagenError: If a name cannot be that of a source, or texts are not what they should be.
     """
-    return _validated(_Given, {"sources": dict(given)}, "synthetic").sources
+    return validated(_Given, {"sources": dict(given)}, "synthetic").sources
 
 
 def sources_from_options(
@@ -436,7 +499,7 @@ def sources_from_options(
         if not equals or Path(file).is_file():
             name, path = _name_of(Path(file)), file
         entries.append({"name": name, "path": path, "columns": mapping, "encoding": encoding})
-    return _validated(_Given, {"sources": entries}, "--synthetic").sources
+    return validated(_Given, {"sources": entries}, "--synthetic").sources
 
 
 def column_options(given: Iterable[str] | None) -> dict[str, str]:
@@ -455,7 +518,7 @@ def column_options(given: Iterable[str] | None) -> dict[str, str]:
             )
         mapping[ours.strip()] = theirs
     known = {ours.rpartition(".")[2]: theirs for ours, theirs in mapping.items()}
-    _validated(Source, {"path": Path(), "columns": known}, "--column")
+    validated(Source, {"path": Path(), "columns": known}, "--column")
     return mapping
 
 
@@ -464,8 +527,7 @@ def _name_of(path: Path) -> str:
     return re.sub(r"[^\w.\-]+", "-", path.stem).strip("-")[:64] or "file"
 
 
-def _section_keys(location: tuple[str | int, ...]) -> list[str]:
-    model: type[BaseModel] = Task
+def _section_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
     for part in location:
         # Keys of a mapping and places in a list lead no deeper.
         if part in model.model_fields:
@@ -484,11 +546,11 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     return next((section for section in found if section), None)
 
 
-def _problem(error: dict[str, Any]) -> str:
+def _problem(model: type[BaseModel], error: dict[str, Any]) -> str:
     location = tuple(error["loc"])
     dotted = ".".join(str(p) for p in location)
     if error["type"] == "extra_forbidden":
-        known = _section_keys(location[:-1])
+        known = _section_keys(model, location[:-1])
         return f"unknown key '{dotted}'{nearest(str(location[-1]), known)}"
     if error["type"] == "missing":
         return f"the key '{dotted}' is missing"

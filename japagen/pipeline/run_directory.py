@@ -149,6 +149,8 @@ class RunDirectory:
 
     def _take_over(self, name: str, directories: Sequence[Path]) -> None:
         """Forgets the other stages that left one of some directories, which now gets another's."""
+        if not directories:
+            return
         for record in self.file("stages").glob("*.json"):
             left = (_read_record(record) or {}).get("sizes", {})
             if record.stem != name and any(path.name in left for path in directories):
@@ -247,10 +249,10 @@ def task_of(path: str | Path) -> str:
 
 # What holds the examples after a stage, the best first; in a run that was stopped within a stage
 # they may be in any file of _NEWEST.
-_LEFT_BY = {"generate": ("written",), "curate": ("refined", "registers")}
+_LEFT_BY = {"generate": ("written",), "curate": ("judged", "refined", "registers")}
 _NEWEST = (
     *("aligned", "reviewed-synthesised", "synthesised", "selected", "reviewed", "trusted"),
-    *("refined", "registers", "curated", "written"),
+    *("judged", "refined", "registers", "curated", "written"),
 )
 
 

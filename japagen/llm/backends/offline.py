@@ -68,6 +68,11 @@ class Elsewhere:
     requests: Path | None = None
     answers: Path | None = None
 
+    def directory(self, task_name: str) -> Path:
+        """Where a run is kept if nobody says where."""
+        part = self.part
+        return Path("runs") / (f"{task_name}.part{part.number}of{part.of}" if part else task_name)
+
     def wrap(self, inner: Generator, ledger: Path, note: Callable[[str], None]) -> Generator:
         """The generator that reads and writes the files.
 
@@ -82,6 +87,10 @@ class Elsewhere:
                 "Set generator: {backend: openai, model: NAME, base_url: ADDRESS}.",
             )
         return OfflineGenerator(inner, self, ledger, note)
+
+
+HERE = Elsewhere()
+"""Nothing is answered elsewhere."""
 
 
 class OfflineGenerator:
