@@ -114,6 +114,10 @@ def run(
     answers: Annotated[
         Path | None, typer.Option(help="Answers to requests that were written by --requests.")
     ] = None,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(help="Write the run's figures to this file, in Prometheus' text format."),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
     ] = False,
@@ -139,7 +143,7 @@ def run(
             raise JapagenError(
                 f"{option} goes with tasks that train a classifier.", "Leave it out."
             )
-        with terminal.Terminal(quiet=quiet) as listener:
+        with terminal.Terminal(quiet=quiet, metrics=metrics) as listener:
             other = kind.load(config, parse_overrides(sets or ()))
             path = kind.run(other, out, listener=listener, elsewhere=elsewhere)
         found = kind.summary(path)
@@ -148,7 +152,7 @@ def run(
         else:
             terminal.print_made(path, found)
         return
-    with terminal.Terminal(quiet=quiet) as listener:
+    with terminal.Terminal(quiet=quiet, metrics=metrics) as listener:
         from japagen.pipeline.run import run as run_task
 
         task = Task.load(config, parse_overrides(sets or ()))

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 
 from japagen.config.sections import Budget, GeneratorSettings, JapaneseSettings, Privacy
 from japagen.errors import AwaitedError, JapagenError
-from japagen.listener import Listener
+from japagen.listener import Listener, Waiting, Watcher
 from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
 from japagen.llm.backend import (
     MOST_REPLIES,
@@ -22,6 +22,7 @@ from japagen.llm.backend import (
     Answer,
     Generator,
     GeneratorInfo,
+    LoadTeller,
     OptionScorer,
     Prompt,
     Request,
@@ -232,6 +233,7 @@ class LLMClient:
                 purpose,
                 tracker,
                 self._listener.note,
+                lambda tell: self._watch(purpose, tell),
             )
             failures = {k: v for k, v in ledger.failures(ids).items() if k not in answers}
             seconds = ledger.wall_seconds(purpose) - before
@@ -273,6 +275,10 @@ class LLMClient:
         beyond = dict.fromkeys(unsent, _BEYOND_BUDGET)
         return Asked(answers, {**failures, **beyond}, sent, unusable)
 
+    def _watch(self, purpose: str, tell: Callable[[], Waiting]) -> None:
+        if isinstance(self._listener, Watcher):
+            self._listener.watch(purpose, tell)
+
     def cost(self) -> tuple[Mapping[str, float], float]:
         """Totals over every attempt, and the wall time of generation alone, in seconds.
 
@@ -311,6 +317,7 @@ def run_requests(
     purpose: str = "generate",
     tracker: BudgetTracker | None = None,
     note: Callable[[str], None] = lambda _: None,
+    watch: Callable[[Callable[[], Waiting]], None] = lambda _: None,
 ) -> dict[str, Answer]:
     """Sends what has no answer yet; every answer is committed before it is used.
 
@@ -329,6 +336,7 @@ def run_requests(
         purpose: What the ledger's time is counted under.
         tracker: What may be spent; no bound when None.
         note: Told what the user should know.
+        watch: Given what tells what is waited for.
 
     Returns:
         Request id to accepted answer, or to the last one that could not be read. Requests that
@@ -347,6 +355,7 @@ def run_requests(
     ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
     with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
         outbox = _Outbox(waiting, generator, ledger, tracker or BudgetTracker(), pressed)
+        watch(outbox.waiting)
         told = False
         for _ in progress(outbox.answers(), len(waiting)):
             if pressed.is_set() and not told:
@@ -384,6 +393,8 @@ class _Outbox:
         self._counted: tuple[object, int] = (None, 0)
         self._estimates: dict[str, int] = {}
         self._tokens: dict[str, int] = {}
+        self._in_flight: set[str] = set()
+        self._settled = 0
         self._doubt = _FIRST_DOUBT
         self._sure = False
 
@@ -439,8 +450,17 @@ class _Outbox:
         """Notes that a request goes out, or did not: only what is out may cost something."""
         if sent:
             self._ledger.mark_sent(request, self._tokens[request.id])
+            self._in_flight.add(request.id)
         else:
             self._ledger.unmark(request)
+            self._in_flight.discard(request.id)
+
+    def waiting(self) -> Waiting:
+        """What is waited for now."""
+        servers = self._generator.load() if isinstance(self._generator, LoadTeller) else {}
+        in_flight = len(self._in_flight)
+        unsent = len(self._waiting) - self._settled - in_flight
+        return Waiting(in_flight, unsent, servers, *self._tracker.left())
 
     def _estimate(self, request: Request) -> int:
         """Tokens of a prompt; those of neighbours are often the same."""
@@ -454,6 +474,8 @@ class _Outbox:
     def settle(self, answer: Answer) -> None:
         """Takes an answer's cost, and learns how far estimates of prompts are off."""
         self._tracker.settle(answer)
+        self._in_flight.discard(answer.request_id)
+        self._settled += 1
         estimate = self._estimates.pop(answer.request_id, 0)
         if estimate and answer.prompt_tokens and not answer.error:
             seen = _LASTING_DOUBT * answer.prompt_tokens / estimate

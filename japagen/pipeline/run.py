@@ -240,8 +240,9 @@ def _train(run: RunContext, parts: summary.Parts, texts: Dataset, *, asks: bool)
 def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Dataset | None) -> None:
     """Leaves the metrics, the examples, the model card and the report."""
     directory, task = run.cache.directory, run.task
-    parts.seconds = directory.seconds()
-    parts.seconds.pop(_REPORT.name, None)
+    parts.seconds, parts.peak_bytes = directory.seconds(), directory.peak_bytes()
+    for figures in (parts.seconds, parts.peak_bytes):
+        figures.pop(_REPORT.name, None)
     if parts.generator:
         parts.cost, parts.seconds["generate"] = run.client.cost()
     parts.text_fields = measure_fields(task, texts, run.analyzer)

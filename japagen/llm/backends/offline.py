@@ -11,7 +11,7 @@ from there when they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,6 +191,10 @@ class OfflineGenerator:
             f"{path}: {self._taken} answers taken, {self._before} were here before, {unknown} to "
             f"no request of this run, {self._doubled} lines doubled or damaged."
         )
+
+    def load(self) -> Mapping[str, tuple[int, int]]:
+        """As of `LoadTeller`."""
+        return self._inner.load()
 
     @property
     def scores_options(self) -> bool:

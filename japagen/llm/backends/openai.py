@@ -199,6 +199,12 @@ class OpenAIGenerator:
         seen = max((server.capabilities for server in self._servers), key=lambda c: c.characters)
         return seen.estimate(len(text))
 
+    def load(self) -> dict[str, tuple[int, int]]:
+        """As of `LoadTeller`; empty where nothing is asked one by one."""
+        return {
+            url: load for session in list(self._sessions) for url, load in session.load().items()
+        }
+
     @property
     def scores_options(self) -> bool:
         """Answers to requests with options hold scores, where the server gives what they need."""

@@ -135,6 +135,14 @@ class Session:
             for future in done:
                 future.result()
 
+    def load(self) -> dict[str, tuple[int, int]]:
+        """As of `LoadTeller`."""
+        now = self._loop.time()
+        return {
+            lane.server.endpoint.url: (lane.gate.active, lane.gate.room_at(now))
+            for lane in self._lanes
+        }
+
     def stop(self) -> None:
         """Calls off what is under way and ends the thread; calling it twice is harmless."""
         with self._stopping:

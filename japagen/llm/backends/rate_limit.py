@@ -36,11 +36,14 @@ class Gate:
         self._slowed_at: float | None = None
         self._opens_at = 0.0
 
+    def room_at(self, now: float) -> int:
+        """Requests that it holds at a loop time, those let through included; none while closed."""
+        return int(self.limit) if now >= self._opens_at else 0
+
     @property
     def has_room(self) -> bool:
         """Whether another request may be let through now."""
-        is_open = asyncio.get_running_loop().time() >= self._opens_at
-        return is_open and self.active < int(self.limit)
+        return self.active < self.room_at(asyncio.get_running_loop().time())
 
     def speed_up(self, *, afresh: bool = False) -> None:
         """Takes note of a success; ``afresh`` where it ends a rest, which tells of no overload."""

@@ -184,3 +184,19 @@ def test_models_are_those_that_all_servers_have() -> None:
 def test_lists_that_make_no_sense_are_refused(more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         GeneratorSettings.model_validate({"backend": "openai", "model": "m", **more})
+
+
+def test_it_tells_how_busy_its_servers_are() -> None:
+    with FaultServer() as gone:
+        dead = gone.url
+    with FaultServer(slow(0.2)) as server:
+        generator = OpenAIGenerator("m", base_url=[server.url, dead], slots=6)
+        assert generator.load() == {}
+        answers = generator.stream(make(n) for n in range(12))
+        next(answers)
+        loads = generator.load()
+        assert loads[dead] == (0, 0)
+        busy, most = loads[server.url]
+        assert 1 <= busy <= most <= 6
+        answers.close()  # type: ignore[attr-defined]
+        assert generator.load() == {}
