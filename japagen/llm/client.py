@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 
 from japagen.config.sections import Budget, GeneratorSettings, JapaneseSettings, Privacy
 from japagen.errors import AwaitedError, JapagenError
-from japagen.listener import Listener, Waiting, Watcher
+from japagen.listener import Listener
 from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
 from japagen.llm.backend import (
     MOST_REPLIES,
@@ -27,6 +27,8 @@ from japagen.llm.backend import (
     Prompt,
     Request,
     Scorer,
+    Waiting,
+    Watcher,
     choice_key,
     load_generator,
     prompt_texts,
