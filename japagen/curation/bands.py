@@ -429,8 +429,7 @@ class Rejected:
             fields = [near.column(f"near_{n}").to_pylist() for n in _FIELDS]
             for place, found in zip(places.tolist(), zip(*fields, strict=True), strict=True):
                 rejections[place] = Rejection(*found)
-        judged = validate(texts.with_rejections(rejections), self.validators)
-        return judged.table.append_column(ROW, rows.column(ROW))
+        return validate(texts.with_rejections(rejections), self.validators).table
 
 
 _FIELDS = ("filter", "value", "threshold", "detail")

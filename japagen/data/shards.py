@@ -8,7 +8,7 @@ by these files alone:
     OUT/sharded.json          what the run is made of; another command is refused
     OUT/input/00017.parquet   a piece of the input, unless that lies in Parquet shards already
     OUT/STEP/00017.parquet    what a step made of it
-    OUT/done/STEP/00017.json  that it is whole: rows, seconds, peak memory of the worker
+    OUT/done/STEP/00017.json  that it is whole: rows, time, peak memory of the worker
     OUT/aside/STEP/00017.json rows that ended the worker three times, and why they are not in it
     OUT/result.json           what all came to
 
@@ -157,8 +157,10 @@ class Piece:
             raise DamagedError(self.path, hint) from error
         if self.first is None:
             return table
-        numbers = np.arange(self.first, self.first + len(table), dtype=np.int64)
-        return table.append_column(ROW, pa.array(numbers))
+        numbers = pa.array(np.arange(self.first, self.first + len(table), dtype=np.int64))
+        if ROW in table.column_names:  # Another run's.
+            table = table.drop_columns([ROW])
+        return table.append_column(ROW, numbers)
 
 
 class Waiting(Exception):  # noqa: N818 (it is no error)
@@ -222,7 +224,7 @@ class _Made:
 
 def _run(job: _Job) -> _Made | _Failed:
     """Makes a shard, in any process; what goes wrong is told and not raised."""
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     try:
         if job.only is None and job.done.exists():
             return _Made(int(read_json(job.done)["rows"]))
@@ -232,7 +234,9 @@ def _run(job: _Job) -> _Made | _Failed:
             _write(job.output, made)
             seconds = round(time.perf_counter() - started, 3)
             record = {"rows": len(rows), "made": len(made), "aside": len(job.without)}
-            write_json(job.done, {**record, "seconds": seconds, "peak_mb": peak_mb()})
+            cpu = round(time.process_time() - worked, 3)
+            spent = {"seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak_mb()}
+            write_json(job.done, {**record, **spent})
         return _Made(len(rows))
     except JapagenError as error:
         return _Failed(error.message, error.hint)
@@ -568,6 +572,7 @@ class ShardedRun:
                 "rows": rows,
                 "aside": sum(one["aside"] for one in done),
                 "seconds": round(seconds, 1),
+                "cpu_seconds": round(sum(one["cpu_seconds"] for one in done), 1),
                 "rows_per_second": round(rows / seconds, 1) if seconds else 0.0,
                 "peak_mb": max((one["peak_mb"] for one in done), default=0),
             }

@@ -272,7 +272,7 @@ class Registers:
         texts = [str(text or "") for text in rows.column(self.text).to_pylist()]
         reports = list(analyzer.analyze_all(texts))
         told = [report.register.to_dict() for report in reports]
-        table = rows.drop_columns([name for name in _REGISTER if name in rows.column_names])
+        table = rows.drop_columns([n for n in (ROW, *_REGISTER) if n in rows.column_names])
         for name, kind in _REGISTER.items():
             values = (
                 [report.keico_level for report in reports]
@@ -533,7 +533,7 @@ class Predicted:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds label, confidence and, of classes, the probability of each."""
-        classifier = _opened(self.model)
+        classifier, rows = _opened(self.model), rows.drop_columns([ROW])
         given = usual_columns(rows.column_names, self.columns, pairs=classifier.is_pair)
         known = {**given, **self.columns}
         sides = []

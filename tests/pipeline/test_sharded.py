@@ -71,6 +71,8 @@ def test_curation_in_shards_is_curation(
     )
     assert found["kept"] == int(expected.kept_mask.sum())
     assert not (out / "rows").exists()  # what was on the way is gone
+    schema = pq.read_schema(out / "curated" / "00000.parquet")
+    assert schema.names == texts.table.column_names
     again = curate_shards(tmp_path / "in.parquet", out, settings, gold, sharding, Silent())
     assert again == found
 
