@@ -533,7 +533,8 @@ class Predicted:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds label, confidence and, of classes, the probability of each."""
-        classifier, rows = _opened(self.model), rows.drop_columns([ROW])
+        classifier = _opened(self.model)
+        rows = rows.drop_columns([name for name in rows.column_names if name == ROW])
         given = usual_columns(rows.column_names, self.columns, pairs=classifier.is_pair)
         known = {**given, **self.columns}
         sides = []

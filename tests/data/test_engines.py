@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from japagen.data.engines import Died, Engine, open_engine
 from japagen.errors import JapagenError, MissingExtraError
+from tests.conftest import ROOT
 
 ENGINES = [
     "here",
@@ -116,12 +118,36 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         pass
 
 
+CONNECTED = """
+import os
+from japagen.data.engines import open_engine
+from japagen.errors import JapagenError
+import ray
+
+try:
+    with open_engine("ray", address="127.0.0.1:1"):
+        pass
+except JapagenError as error:
+    print(error.message)
+with open_engine("ray", workers=2):
+    with open_engine("ray") as inner:
+        print(dict(inner.map(abs, [-3])))
+    print(ray.is_initialized(), os.environ["RAY_USAGE_STATS_ENABLED"], os.environ["RAY_AUTH_MODE"])
+print(ray.is_initialized())
+"""
+
+
 @pytest.mark.slow
-def test_somebody_elses_connection_stays_open() -> None:
-    ray = pytest.importorskip("ray")
-    with open_engine("ray", workers=2):
-        with open_engine("ray", workers=2) as inner:
-            assert dict(inner.map(squared, [3])) == {3: 9}
-        assert ray.is_initialized()
-        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
-    assert not ray.is_initialized()
+def test_a_connection_is_closed_by_who_opened_it_and_a_closed_door_is_named(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("ray")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", CONNECTED], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[0].startswith("Cannot reach a Ray cluster at '127.0.0.1:1'")
+    assert said[1:] == ["{-3: 3}", "True 0 disabled", "False"]
+    assert not (tmp_path / ".ray").exists()  # no token is left
