@@ -10,10 +10,10 @@ present in any long text, so these are shares of the text (each row sums to at m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -141,6 +141,23 @@ class FeatureSpace:
             )
             for side in self.sides
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form, without the numbers of one vocabulary; see `numbered`."""
+        plain = ("names", "groups", "dictionary", "normalization", "registers")
+        sides = [[side.prefix, side.length_edges.tolist()] for side in self.sides]
+        return {**{name: getattr(self, name) for name in plain}, "sides": sides}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> FeatureSpace:
+        """Inverse of `to_dict`."""
+        none = np.empty(0, np.int64)
+        sides = tuple(
+            _Side(prefix, none, none, none, np.array(edges, np.float64))
+            for prefix, edges in row["sides"]
+        )
+        names, groups, registers = (tuple(row[name]) for name in ("names", "groups", "registers"))
+        return cls(names, groups, row["dictionary"], row["normalization"], sides, registers)
 
     def numbered(self, keys: Keys, vocabulary: Vocabulary) -> FeatureSpace:
         """The same features of texts that were counted over another vocabulary.

@@ -32,7 +32,7 @@ from japagen.alignment.material import Material
 from japagen.alignment.moments import build_problem, build_target, shares_from
 from japagen.alignment.strata import LabelKind, Strata, stratify
 from japagen.alignment.weights import LEAST_TRUST, check_arguments, prepare
-from japagen.data.dataset import Dataset
+from japagen.data.dataset import Dataset, Example
 from japagen.data.registry import METHODS
 from japagen.data.summary import AlignmentSummary, LabelPrior
 from japagen.errors import JapagenError
@@ -99,6 +99,43 @@ class Fit:
     rows: int
     means: Floats
     target: Floats | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form, which keeps every number to the last bit."""
+        arrays = ("tilts", "even", "highest", "means")
+        plain = ("keys", "kind", "names", "tags", "is_balanced", "rows")
+        return {
+            **{name: getattr(self, name).tolist() for name in arrays},
+            **{name: getattr(self, name) for name in plain},
+            "summary": self.summary.model_dump(mode="json"),
+            "space": self.space and self.space.to_dict(),
+            "gold": self.gold.labels,
+            "target": None if self.target is None else self.target.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Fit:
+        """Inverse of `to_dict`."""
+        summary = AlignmentSummary.model_validate(row["summary"])
+        labels = enumerate(row["gold"])
+        width = len(row["space"]["names"]) if row["space"] else 0
+        return cls(
+            summary=summary,
+            space=row["space"] and FeatureSpace.from_dict(row["space"]),
+            keys=tuple((words, pos, endings) for words, pos, endings in row["keys"]),
+            kind=row["kind"],
+            names=tuple(row["names"]),
+            tags=tuple(row["tags"]),
+            gold=Dataset.of(Example("", label, id=str(n)) for n, label in labels),
+            prior=summary.prior,
+            tilts=np.array(row["tilts"]).reshape(len(row["names"]), -1),
+            is_balanced=row["is_balanced"],
+            even=np.array(row["even"], bool),
+            highest=np.array(row["highest"]),
+            rows=row["rows"],
+            means=np.array(row["means"]).reshape(2, width),
+            target=None if row["target"] is None else np.array(row["target"]),
+        )
 
     @property
     def strata(self) -> Strata:

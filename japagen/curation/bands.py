@@ -42,8 +42,8 @@ Ints = npt.NDArray[np.int64]
 KEY = "band_key"
 # Keys are numbers of 62 bits: the end of the last range is one of 64 bits too.
 _KEY_BITS = 62
-_GROUP, _MOST_COMPARED = 64, 32
-_MEMBERS_AT_A_TIME, _PAIRS_AT_A_TIME = 200_000, 500_000
+_GROUP, _MOST_COMPARED = 32, 32
+_MEMBERS_AT_A_TIME, _PAIRS_AT_A_TIME = 200_000, 100_000
 _NEAR, _FOLLOWS, _SAME, _DUPLICATE = range(4)
 _EDGES = pa.schema(
     [

@@ -5,7 +5,6 @@ Each function goes through the steps of a `ShardedRun`; the kernels are beside w
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +43,7 @@ from japagen.curation.bands import (
 from japagen.curation.filters import RowCuration
 from japagen.data.dataset import Dataset
 from japagen.data.engines import open_engine
-from japagen.data.files import atomic, digest
+from japagen.data.files import digest, read_json, write_json
 from japagen.data.formats import dataset_of_shard, read_table
 from japagen.data.records import usual_columns
 from japagen.data.shards import ROW, SHARD_ROWS, Kernel, Part, Piece, ShardedRun, Waiting
@@ -486,7 +485,7 @@ def _fitted(
     run: ShardedRun, gold: Dataset, unlabelled: Dataset | None, seed: int, settings: dict[str, Any]
 ) -> Fit:
     """What the sample tells, kept in a file: later processes need it, and it takes longest."""
-    path = run.file("fit.pickle")
+    path = run.file("fit.json")
     with FileLock(run.file(".lock-fit")):
         if not path.is_file():
             run.listener.stage("fit", "start", "")
@@ -495,11 +494,9 @@ def _fitted(
             together = Dataset.concat(parts or [Dataset.of([])])
             data = with_registers((together, gold, unlabelled), _has_registers(together))
             fit = fit_sample(*data, seed=seed, **settings)
-            with atomic(path) as temporary:
-                temporary.write_bytes(pickle.dumps(fit))
+            write_json(path, fit.to_dict())
             run.listener.stage("fit", "done", f"{time.perf_counter() - started:.1f}")
-        found: Fit = pickle.loads(path.read_bytes())
-    return found
+        return Fit.from_dict(read_json(path))
 
 
 def _rows(run: ShardedRun, step: str, shard: str) -> pa.Table:

@@ -118,7 +118,7 @@ def test_pairs_are_compared_together() -> None:
 
 
 def test_a_crowd_that_shares_a_band_follows_its_first() -> None:
-    """More than 64 unlike texts with one key: what is like a first one goes with it."""
+    """More than 32 unlike texts with one key: what is like a first one goes with it."""
     rng = random.Random(0)
     kana = "あいうえおかきくけこさしすせそたちつてとなにぬねのはひふへほ"
     base = "お問い合わせの件につきましては担当者から折り返しご連絡いたします"
