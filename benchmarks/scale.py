@@ -81,7 +81,7 @@ def timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def cpu(found: dict[str, Any]) -> float:
-    return round(sum(step["cpu_seconds"] for step in found["steps"].values()), 1)
+    return round(float(sum(step["cpu_seconds"] for step in found["steps"].values())), 1)
 
 
 def measure(
@@ -134,7 +134,7 @@ def growth(points: Sequence[tuple[float, float]]) -> float | None:
     logs = [(math.log(rows), math.log(seconds)) for rows, seconds in points]
     mean_x, mean_y = (sum(part) / len(logs) for part in zip(*logs, strict=True))
     over = sum((x - mean_x) * (y - mean_y) for x, y in logs)
-    return round(over / sum((x - mean_x) ** 2 for x, _ in logs), 3)
+    return round(float(over / sum((x - mean_x) ** 2 for x, _ in logs)), 3)
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ rows before 0, so that it comes first; of two alike the earlier row is kept. A t
 a kept one alone, as in memory, for all pairs that share a band are known when rows are decided on.
 
 Where more than `_GROUP` unlike texts share a band, in memory the latest 32 kept ones are compared
-with. Here a text is compared with the group's first 32 that are not like one before them, and is
-rejected with them: the square of a template's texts is not to be read.
+with. Here a text is compared with those of the group's first `_FIRST` that are like none before
+them, and is rejected with them: the square of a template's texts is not to be read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Ints = npt.NDArray[np.int64]
 KEY = "band_key"
 # Keys are numbers of 62 bits: the end of the last range is one of 64 bits too.
 _KEY_BITS = 62
-_GROUP, _MOST_COMPARED = 32, 32
+_GROUP, _FIRST = 32, 64
 _MEMBERS_AT_A_TIME, _PAIRS_AT_A_TIME = 200_000, 100_000
 _NEAR, _FOLLOWS, _SAME, _DUPLICATE = range(4)
 _EDGES = pa.schema(
@@ -321,19 +321,20 @@ def _large(
     many = _sizes(groups[1]) > _GROUP
     members, keys = groups[0][many], groups[1][many]
     for group in np.split(members, np.flatnonzero(np.diff(keys)) + 1):
-        left, compared = group, 0
-        while len(left) > 1 and compared < _MOST_COMPARED:
-            first, left = left[0], left[1:]
-            compared += first >= golden
-            similarity = _similarities(bigrams, left, np.full(len(left), first))
-            near = similarity >= threshold
-            yield (
-                left[near],
-                np.full(int(near.sum()), first),
-                similarity[near],
-                np.full(int(near.sum()), _FOLLOWS),
-            )
-            left = left[~near | (left < golden)]
+        own = bigrams[group]
+        front = own[: int((group < golden).sum()) + _FIRST]
+        shared = (own @ front.T).toarray()
+        sizes, before = np.diff(own.indptr), np.diff(front.indptr)
+        similarity = shared / np.maximum(sizes[:, None] + before[None, :] - shared, 1)
+        left = group >= golden
+        is_first = np.ones(len(group), bool)
+        for at in range(front.shape[0]):
+            if is_first[at]:
+                rows = np.flatnonzero((similarity[:, at] >= threshold) & left)
+                rows = rows[rows > at]
+                left[rows] = is_first[rows] = False
+                of = np.full(len(rows), group[at])
+                yield group[rows], of, similarity[rows, at], np.full(len(rows), _FOLLOWS)
 
 
 def decide(edges: pa.Table, golden: Golden, threshold: float) -> pa.Table:
