@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist wor
 # Most of what is installed is never imported: Python compiles the rest when it is.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
 
-.PHONY: demo demo-local check format messages test test-slow fuzz docs clean
+.PHONY: demo demo-local check format messages test test-slow test-all fuzz docs clean
 
 demo: $(VENV)/.local
 	$(BIN)/japagen run configs/quickstart.yaml --out runs/quickstart
@@ -33,6 +33,10 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
+
+# Both at once: no process waits for the other's last test, and collecting takes its time once.
+test-all: $(VENV)/.dev
+	$(PYTEST)
 
 # 100,000 inputs for the readers of answers, replies and files.
 fuzz: $(VENV)/.dev

@@ -29,6 +29,7 @@ def japagen(*arguments: object, stdin: str = "", cwd: Path | None = None) -> tup
             patch.setattr(sys, name, stream)
         patch.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
         patch.setenv("COLUMNS", _COLUMNS)
+        patch.setenv("JAPAGEN_LANG", os.environ["JAPAGEN_LANG"])  # as it is before --lang
         if cwd:
             patch.chdir(cwd)
         with pytest.raises(SystemExit) as left:

@@ -29,8 +29,8 @@ REGISTRY = PACKAGE / "data" / "registry.yaml"
 COMPOSED = "composed"
 # What prints, what notes, and errors that are told to users; `ValueError` where pydantic tells it.
 _SAYING = {"say", "note", "__init__", "ValueError", "localized"}
-_IN_TABLES = {"print_table", "cell"}
-_VALUE_ERRORS = {"sections.py", "task.py", "labels.py"}
+_IN_TABLES = {"print_table", "cell", "heads"}
+_VALUE_ERRORS = {"sections.py", "task.py", "labels.py", "fields.py"}
 _NOT_TOLD = re.compile(
     r"(Refused|Stale|Attribute|Type|Key|OS|Runtime|NotImplemented|Validation)Error"
 )
@@ -143,9 +143,10 @@ def in_tables() -> Iterator[tuple[str, str]]:
         for call in ast.walk(module):
             if not isinstance(call, ast.Call):
                 continue
-            if getattr(call.func, "id", getattr(call.func, "attr", "")) not in _IN_TABLES:
+            name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+            if name not in _IN_TABLES:
                 continue
-            for argument in call.args[:2]:
+            for argument in call.args if name == "heads" else call.args[:2]:
                 listed = argument.elts if isinstance(argument, ast.List) else [argument]
                 for given in listed:
                     if isinstance(given, ast.Constant) and re.search("[a-z]", str(given.value)):

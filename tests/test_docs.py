@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -22,6 +24,11 @@ MANUAL = [
     for page in PAGES
     if page.parent.name in ("howto", "ja") or page.name in ("README.md", "README_ja.md")
 ] + [ROOT / "docs/tutorial.md"]
+EXAMPLES = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    for path in (ROOT / "japagen").rglob("*.py")
+    if ">>> " in path.read_text(encoding="utf-8")
+)
 TASK = {"name": "inquiries", "labels": {"配送": "届く日、追跡", "解約": "返品、返金"}}
 
 
@@ -106,3 +113,15 @@ def test_code_of_the_manual_says_what_its_comments_say() -> None:
                 assert str(eval(printed or value, {"jg": jg})) == said
                 seen += 1
     assert seen >= 6
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+def test_examples_of_the_api_print_what_they_say(module: str) -> None:
+    found = doctest.testmod(import_module(module))
+    assert found.attempted
+    assert not found.failed
+
+
+def test_most_of_the_public_api_has_examples() -> None:
+    shown = [name for name in jg.__all__ if ">>> " in (getattr(jg, name).__doc__ or "")]
+    assert len(shown) >= 7, shown

@@ -13,12 +13,15 @@ from string import Formatter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from japagen.cli import terminal
 from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.i18n import CATALOGUE, catalogue, localized, page_texts, user_language
+from japagen.japanese.registers import PRESETS
 from tests import messages
+from tests.conftest import ROOT
 
 MESSAGES = [(english, ja) for (context, english), ja in catalogue().items() if not context]
 # Where two values touch, only what they are tells where one ends.
@@ -130,3 +133,15 @@ def test_what_the_user_wrote_is_not_translated() -> None:
     assert localized(said, "ja") == "「line 3」という文体はありません（「a list」のことですか）。"
     assert localized("何かの文。", "ja") == "何かの文。"
     assert localized(said, "en") == said
+
+
+def test_registers_have_one_name_in_each_language() -> None:
+    """In the report, on the review page and in prompts; the task's own names are the English."""
+    prompts = YAML(typ="safe").load(ROOT / "prompts_ja" / "registers.yaml")
+    report, page = messages.PAGES
+    for name in PRESETS:
+        ja, en = (page_texts(report, language)[f"register.{name}"] for language in ("ja", "en"))
+        assert (en, ja) == (name, prompts[name]["name"])
+        shown = {key: page_texts(page, key)[f"register.{name}"] for key in ("ja", "en")}
+        assert shown["ja"].startswith(ja)
+        assert shown["en"].startswith(en)

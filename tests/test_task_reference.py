@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from japagen.cli.task_commands import write_task
+from japagen.cli.new_task import write_task
 from japagen.config.task import Task, _section_in
 from tests.conftest import ROOT
 from tests.task_reference import BASIC, PAGES, documented, reference

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,11 @@ from japagen.data.summary import AlignmentSummary, Diagnostics, LabelPrior
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger, default_tagger
 
+T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
 # A row whose label is not trusted at all still needs a tilt that can be divided by.
 LEAST_TRUST = 1e-6
+_MOMENT = 1.0  # seconds before a bar shows
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def align_datasets(
     strength: float | None = None,
     off_topic: Mask | None = None,
     workers: int | None = None,
-    progress: Progress = lambda blocks, _: blocks,
+    progress: Progress | bool = True,
 ) -> Alignment:
     """Weights synthetic examples against gold and, where there are any, unlabelled texts.
 
@@ -102,6 +104,11 @@ def align_datasets(
     are met as exactly as the target texts are numerous. A row's `weight_label` is taken for its
     weight before alignment, so that the product of both weights meets the target. The result
     does not depend on the order of rows.
+
+    >>> written = [("荷物が届かない。", "配送"), ("まだ届きません。", "配送"), ("返したい", "返品")]
+    >>> gold = [("届きません。", "配送"), ("返したいです。", "返品")]
+    >>> align_datasets(written, gold, label_prior="uniform", progress=False).weights.round(2)
+    array([0.75, 0.75, 1.5 ])
 
     Args:
         synthetic: Labelled rows to weight, a `Dataset`, DataFrame or list; rejected ones get 0.
@@ -122,7 +129,8 @@ def align_datasets(
             given, shape (len(synthetic),).
         workers: Processes that read the texts; None takes one per core where there is enough text.
             The weights do not depend on it.
-        progress: Wraps the stream of blocks of texts that were read (iterable, total).
+        progress: Whether to show a bar once reading the texts takes more than a moment; or what
+            wraps the stream of blocks of texts that were read (iterable, total).
 
     Raises:
         JapagenError: If an argument is unknown or out of range, labels are missing or of
@@ -140,7 +148,7 @@ def align_datasets(
         seed,
         tagger or default_tagger(),
         workers,
-        progress,
+        progress if callable(progress) else _bar if progress else _no_bar,
     )
     given = _vectors(vectors, (gold, synthetic, unlabelled), material.positions)
     n, base = len(material.positions), material.base
@@ -160,6 +168,16 @@ def align_datasets(
     return Alignment(weights, material.prior, found, ids, method, space)
 
 
+def _bar(blocks: Iterable[T], total: int) -> Iterator[T]:
+    from tqdm.auto import tqdm
+
+    yield from tqdm(blocks, total=total, desc="align", leave=False, delay=_MOMENT)
+
+
+def _no_bar(blocks: Iterable[T], _: int) -> Iterable[T]:
+    return blocks
+
+
 def _distribution_weights(material: Material, product: Floats, rows: int) -> Floats:
     """What alignment adds to the weights from before it, mean 1 over the kept rows."""
     weights = np.zeros(rows)
@@ -177,7 +195,7 @@ def prepare(
     seed: int,
     tagger: Tagger,
     workers: int | None = None,
-    progress: Progress = lambda blocks, _: blocks,
+    progress: Progress = _no_bar,
 ) -> Material:
     """Counts and finds what no method changes; arguments as of `align_datasets`."""
     positions = np.flatnonzero(synthetic.kept_mask)

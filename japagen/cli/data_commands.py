@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -23,8 +23,8 @@ from japagen.cli.terminal import (
     Engine,
     FileColumns,
     Json,
-    Language,
     Overwrite,
+    PageLanguage,
     PartOf,
     RunPath,
     Sets,
@@ -39,7 +39,7 @@ from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_examples, read_texts
 from japagen.data.registry import BACKENDS, EXPORTS, FILTERS, METHODS, packages_of
-from japagen.errors import JapagenError
+from japagen.errors import JapagenError, MissingExtraError
 from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
 
@@ -230,7 +230,7 @@ def export(
     from japagen.reporting.cards import dataset_card
 
     found = Run.open(run_path)
-    card = dataset_card(found.summary, found.dataset)
+    card = dataset_card(found.summary, found.dataset, user_language())
     written = export_dataset(
         found.dataset,
         output,
@@ -240,6 +240,7 @@ def export(
         escape_formulas=escape_formulas,
         include_rejected=rejected,
         overwrite=overwrite,
+        roles={f.name: f.role for f in found.summary.text_fields or () if f.role},
     )
     for path in written:
         terminal.say(f"wrote {path}")
@@ -272,7 +273,11 @@ def register(
     encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
-    """Show the register of each line, with its evidence."""
+    """Show the register of each line, with its evidence.
+
+    Styles are teinei (polite), da and dearu (plain), kudaketa (casual), bungo, mixed and unknown;
+    keigo is sonkeigo, kenjogo and so on; level 1 is KeiCO's most honorific, 4 its casual.
+    """
     from japagen.config.yaml_file import read_honorifics
     from japagen.japanese.register.detector import RegisterAnalyzer
     from japagen.japanese.register.lint import check_keigo
@@ -323,20 +328,22 @@ def register(
 @app.command()
 def report(
     run_path: RunPath,
-    language: Annotated[
-        Language, typer.Option("--lang", help="Language of the report.")
-    ] = Language.JA,
+    language: PageLanguage = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="By default RUN/report.html.")
     ] = None,
 ) -> None:
     """Write the HTML report of a finished run."""
+    from japagen.pipeline.comparison import provenance_of
     from japagen.pipeline.run_directory import Run
     from japagen.reporting.report import render_report
 
     found = Run.open(run_path)
     path = output or run_path / "report.html"
-    write_text(path, render_report(found.summary, found.dataset, language=language.value))
+    said = language.value if language else user_language()
+    known = provenance_of(found)
+    page = render_report(found.summary, found.dataset, language=said, known=known)
+    write_text(path, page)
     terminal.say(f"wrote {path}")
 
 
@@ -381,10 +388,7 @@ def doctor(
         Path | None,
         typer.Option(metavar="CONFIG", help="Try out the generator of this task file instead."),
     ] = None,
-    language: Annotated[
-        Language | None,
-        typer.Option("--lang", help="By default that of the locale.", show_default=False),
-    ] = None,
+    language: PageLanguage = None,
     as_json: Json = False,
 ) -> None:
     """Show what is installed and what is missing, or whether a generator works."""
@@ -427,9 +431,7 @@ def review(
     run_path: RunPath,
     number: Annotated[int, typer.Option("-n", help="How many examples to show.", min=1)] = 100,
     reviewer: Annotated[str, typer.Option(help="Your name, stored with every decision.")] = "",
-    language: Annotated[
-        Language, typer.Option("--lang", help="Language of the page.")
-    ] = Language.JA,
+    language: PageLanguage = None,
     port: Annotated[
         int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)
     ] = 0,
@@ -461,7 +463,7 @@ def review(
         number=number,
         seed=seed,
         reviewer=reviewer,
-        language=language.value,
+        language=language.value if language else user_language(),
     ) as session:
         if gold is not None:
             count = write_gold(run_path, gold, overwrite=overwrite)
@@ -483,11 +485,12 @@ def review(
                     webbrowser.open(address)
 
             serve_review(session, port, ready)
-        found = session.summary().to_dict()
+        found = session.summary().to_dict() | {"judge": session.judge_agreement()}
+        least = session.least
     if as_json:
         terminal.print_json(found)
     else:
-        _print(found)
+        _print(found, least)
 
 
 @data.command()
@@ -520,10 +523,57 @@ def attributes(
         terminal.out.print(found.to_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
 
 
-def _print(found: dict[str, Any]) -> None:
+@data.command()
+def topics(
+    config: Config,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the YAML here.")
+    ] = None,
+    number: Annotated[int, typer.Option("-n", help="Topics per label.", min=1, max=20)] = 6,
+    below: Annotated[int, typer.Option(help="Topics below each.", min=2, max=20)] = 6,
+    sets: Sets = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Have the generator propose a tree of topics for each label, as a file to edit."""
+    if output is not None and output.exists() and not overwrite:
+        raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
+    with terminal.Terminal(doing="topics"):
+        from japagen.generation.proposals import propose_topics
+
+        task = Task.load(config, parse_overrides(sets or ()))
+        found = propose_topics(task, number, below, same=_meaning(task.training.encoder))
+    for label, why in found.refused.items():
+        terminal.say(f"{label}: nothing proposed ({why})", terminal.err)
+    for topic, first in found.alike:
+        terminal.say(f"left out: {topic} (too like {first})", terminal.err)
+    if output is not None:
+        write_text(output, found.topics_yaml())
+        terminal.say(f"wrote {output}", terminal.err)
+    if as_json:
+        terminal.print_json({"generator": found.generator, "topics": found.grids})
+    elif output is None:
+        said = found.topics_yaml()
+        terminal.out.print(said, end="", markup=False, highlight=False, soft_wrap=True)
+
+
+def _meaning(encoder: str) -> Callable[[Sequence[str]], Any] | None:
+    """Tells names that mean the same by an encoder; None where it is not installed."""
+    from japagen.training.encoder import check_encoder, same_meaning
+
+    try:
+        check_encoder(encoder)
+    except MissingExtraError:
+        return None
+    return partial(same_meaning, encoder=encoder)
+
+
+def _print(found: dict[str, Any], least: int) -> None:
+    shown = found["reviewed"] >= least
+
     def share(name: str) -> str:
         part = found[name]
-        if part is None:
+        if part is None or not shown:
             return "not known yet"
         return (
             f"{part['value']:.1%} (95% {part['low']:.1%} to {part['high']:.1%}; "
@@ -534,7 +584,18 @@ def _print(found: dict[str, Any]) -> None:
     terminal.say(f"decided: {found['reviewed']} ({counts})")
     terminal.say(f"usable as they are: {share('accuracy')}")
     terminal.say(f"labels right: {share('label_accuracy')}")
-    if found["agreement"] is not None:
+    if found["edited"]:
+        terminal.say(f"edited: {found['edited']}")
+    if judge := found["judge"]:
+        kappa = "not known"
+        if judge["kappa"] is not None:
+            low, high = f"{judge['low']:.2f}", f"{judge['high']:.2f}"
+            kappa = f"{judge['kappa']:.2f} (95% {low} to {high})"
+        terminal.say(
+            f"agreement with the judge on {judge['texts']} texts: {judge['agreement']:.1%}, "
+            f"kappa {kappa}"
+        )
+    if found["agreement"] is not None and shown:
         kappa = "" if found["kappa"] is None else f", kappa {found['kappa']:.2f}"
         terminal.say(f"agreement with the filters: {found['agreement']:.1%}{kappa}")
     if found["reviewed"]:
@@ -552,28 +613,23 @@ def print_comparison(found: Mapping[str, Any], number: int) -> None:
         number: Examples to show of each kind of change.
     """
     sides = found["versions"]
-    terminal.out.print(
-        "\n".join(
-            f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept"
-            for side, v in sides.items()
-        ),
-        markup=False,
-    )
+    for side, v in sides.items():
+        terminal.say(f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept")
     changed = {**found["settings"], **found["tools"]}
     if changed:
         rows = [(key, *map(str, values)) for key, values in changed.items()]
         terminal.print_table("what differs", ["key", "before", "after"], rows)
-    counts = [(kind, str(len(found["examples"][kind]))) for kind in _KINDS]
+    counts = [(terminal.cell(kind), str(len(found["examples"][kind]))) for kind in _KINDS]
     terminal.print_table("examples", ["change", "number"], counts)
     for kind in _KINDS:
         for change in found["examples"][kind][:number]:
-            terminal.out.print(f"{kind} {change['id']}: {_line(change)}", markup=False)
+            terminal.out.print(f"{terminal.cell(kind)} {change['id']}: {_line(change)}")
     rows = [
         (
-            d["name"],
+            terminal.cell(d["name"]),
             f"{d['distance']:.3f}",
             "" if d["p"] is None else f"{d['p']:.2g}",
-            "changed" if d["changed"] else "",
+            terminal.cell("changed") if d["changed"] else "",
         )
         for d in found["distributions"]
     ]
@@ -585,13 +641,15 @@ def _line(change: Mapping[str, Any]) -> str:
     if change.get("filter"):
         parts.append(Words(user_language()).name("filter", change["filter"]))
     if "value" in change:
-        parts.append(f"{change['value']:g} against {change['threshold']:g}")
+        values = (f"{change[name]:g}" for name in ("value", "threshold"))
+        parts.append(terminal.cell("{0} against {1}").format(*values))
     if "before" in change and isinstance(change["before"], float):
-        parts.append(f"weight {change['before']:.3f} → {change['after']:.3f}")
+        values = (f"{change[name]:.3f}" for name in ("before", "after"))
+        parts.append(terminal.cell("weight {0} → {1}").format(*values))
     elif "before" in change:
         parts.append(f"{change['before']} → {change['after']}")
     if change.get("why"):
-        parts.append(str(change["why"]))
+        parts.append(localized(str(change["why"])))
     return " | ".join(parts)
 
 
@@ -601,10 +659,8 @@ def print_explanation(found: Mapping[str, Any]) -> None:
     rows = [(k, _value(v)) for k, v in example.items() if v not in (None, [], "")]
     terminal.print_table("example", ["field", "value"], rows)
     if found["parent"] or found["children"]:
-        terminal.out.print(
-            f"parent: {found['parent']}, children: {', '.join(found['children']) or 'none'}",
-            markup=False,
-        )
+        terminal.say(f"parent of it: {found['parent'] or '-'}")
+        terminal.say(f"children of it: {', '.join(found['children']) or '-'}")
     if looked:
         terminal.print_table(
             "audit", ["field", "value"], [(k, _value(v)) for k, v in looked.items()]
@@ -613,15 +669,14 @@ def print_explanation(found: Mapping[str, Any]) -> None:
         rows = [(k, _value(v)) for k, v in request.items() if k not in ("prompt", "attempts")]
         terminal.print_table("request", ["field", "value"], rows)
         for attempt in request["attempts"]:
-            terminal.out.print(
+            terminal.say(
                 f"{attempt['finish']}: {attempt['completion_tokens']} tokens in "
-                f"{attempt['seconds']:.2f} s {attempt['error']}",
-                markup=False,
+                f"{attempt['seconds']:.2f} s {attempt['error']}"
             )
-        prompt = request["prompt"]
-        shown = prompt if isinstance(prompt, str) else "\n".join(m["content"] for m in prompt)
-        terminal.out.print(shown, style="dim", markup=False)
-    terminal.out.print(f"dataset {found['dataset'][:16]}", markup=False)
+        from japagen.pipeline.comparison import prompt_text
+
+        terminal.out.print(prompt_text(request["prompt"]), style="dim", markup=False)
+    terminal.say(f"dataset version {found['dataset'][:16]}")
 
 
 def _value(value: Any) -> str:

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Group
@@ -19,9 +19,10 @@ from typer import rich_utils
 
 import japagen
 from japagen.cli import terminal
-from japagen.cli.terminal import app
+from japagen.cli.terminal import Language, app
 from japagen.config.sections import ALLOWED_VARIABLES, CODE_VARIABLE, TRUST_VARIABLE
 from japagen.errors import JapagenError
+from japagen.i18n import Language as LanguageName
 from japagen.i18n import localized, user_language
 
 # Importing the commands registers them, in the order in which help lists them: a newcomer's.
@@ -34,6 +35,8 @@ from japagen.cli import model_commands  # noqa: F401
 
 # What typer exits with after Ctrl-C.
 _INTERRUPTED = 130
+# What a shell shows of a program that writes to a pipe which nobody reads any more.
+_PIPE_CLOSED = 128 + 13
 _MOMENT = 0.01  # seconds
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ACCESS = (
@@ -105,6 +108,14 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _options(
+    language: Annotated[
+        Language | None,
+        typer.Option(
+            "--lang",
+            help="Language of all that is said and of reports; by default that of the locale.",
+            show_default=False,
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -127,6 +138,7 @@ def _options(
         typer.Option("--allow-code", help="Let the task run Python functions that lie beside it."),
     ] = False,
 ) -> None:
+    # The language was taken before: see `main`.
     # A task file may come from anywhere; what the user says here it cannot say for itself.
     if allow_env:
         os.environ[ALLOWED_VARIABLES] = ",".join(allow_env)
@@ -149,6 +161,9 @@ def _prepare_help_pages() -> None:
     for name in ("ARGUMENTS", "OPTIONS", "COMMANDS"):
         title = f"{name}_PANEL_TITLE"
         setattr(rich_utils, title, localized(getattr(rich_utils, title)))
+    for name in ("DEFAULT_STRING", "REQUIRED_LONG_STRING"):
+        text = getattr(rich_utils, name).replace("{}", "{0}")
+        setattr(rich_utils, name, localized(text).replace("{0}", "{}"))
     # Columns would make tables of their own, which cut.
     folding = {"Table": _FoldingTable, "Columns": lambda cells: Group(*cells)}
     for name, value in folding.items():
@@ -157,16 +172,70 @@ def _prepare_help_pages() -> None:
 
 def translate_help(command: Any) -> Any:
     """Has a command, and those below it, explain themselves in the user's language."""
+    usage, help_option = command.get_usage, command.get_help_option
+
+    def translated_option(context: Any) -> Any:
+        return _translated(help_option(context))
+
+    command.get_usage = lambda context: localized(usage(context))
+    command.get_help_option = translated_option
     for explained in (command, *command.params):
-        if getattr(explained, "help", None):
-            explained.help = localized(explained.help)
+        _translated(explained)
     for below in getattr(command, "commands", {}).values():
         translate_help(below)
     return command
 
 
+def _translated(explained: Any) -> Any:
+    if getattr(explained, "help", None):
+        explained.help = localized(explained.help)
+    return explained
+
+
+def _print_usage_error(error: Any) -> None:
+    """Says what is wrong with a command line as everything else is said."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # its help is on the screen
+        return
+    terminal.print_error(JapagenError(error.format_message()))
+    if context := getattr(error, "ctx", None):
+        terminal.err.print(context.get_usage())
+        terminal.say(f"Try '{context.command_path} --help' for help.", terminal.err)
+
+
+def _take_language(words: list[str]) -> None:
+    """Takes ``--lang`` off a command line, wherever it stands: help and errors need it first."""
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--lang":
+            value = value if equals else " ".join(words[at + 1 : at + 2])
+            if value in get_args(LanguageName):
+                os.environ["JAPAGEN_LANG"] = value
+                del words[at : at + (1 if equals else 2)]
+            return
+
+
+@contextmanager
+def quiet_pipes() -> Iterator[None]:
+    """Ends as other programs do when whoever reads the output has read enough: without a word."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except (BrokenPipeError, SystemExit) as error:
+        # Typer and rich make an exit of it, with the code of a bug.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_PIPE_CLOSED)
+
+
 def main() -> None:
     """Runs the command line; see `exit_codes` for how it ends."""
+    words = sys.argv[1:]
+    _take_language(words)
+    sys.argv[1:] = words
     # Japanese must come out right whatever the locale says.
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
@@ -174,7 +243,8 @@ def main() -> None:
     if not columns.handlers:
         columns.addHandler(terminal.TakenColumns())
     columns.setLevel(logging.INFO)
-    with exit_codes():
+    rich_utils.rich_format_error = _print_usage_error  # type: ignore[assignment]
+    with exit_codes(), quiet_pipes():
         if user_language() == "ja":
             _prepare_help_pages()
         translate_help(typer.main.get_command(app))()

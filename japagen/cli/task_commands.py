@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,26 +12,59 @@ from typing import Annotated, Any
 import typer
 
 from japagen.cli import terminal
-from japagen.cli.terminal import Config, Json, Out, Sets, app, say
-from japagen.config.task import Task, sources_from_options
+from japagen.cli.new_task import Answers, Gold, find_gold, say_next, warn_of_unused, write_task
+from japagen.cli.terminal import Config, FileColumns, Json, Out, Sets, app, say
+from japagen.config.task import Task, column_options, sources_from_options
 from japagen.config.yaml_file import parse_overrides
-from japagen.data.files import write_text
-from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
-from japagen.i18n import Language, localized, user_language
+from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
 
 
 @app.command()
 def init(
     name: Annotated[str, typer.Argument(help="Name of the task.", show_default=False)],
-    labels: Annotated[str, typer.Option(help="Labels, separated by , or 、.")],
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="Labels, separated by , or 、; by default those of gold.", show_default=False
+        ),
+    ] = "",
     directory: Annotated[Path, typer.Option(help="Where to write.")] = Path(),
+    gold: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled texts to learn from; by default NAME_gold or gold where it is written.",
+            show_default=False,
+        ),
+    ] = None,
+    column: FileColumns = None,
+    excel: Annotated[
+        bool, typer.Option("--excel", help="Write the gold template for Excel (.xlsx).")
+    ] = False,
+    ask: Annotated[
+        bool, typer.Option(help="Ask on a terminal what the texts are and what labels mean.")
+    ] = True,
 ) -> None:
-    """Write a task file and a gold template to fill in."""
-    for path in write_task(name, re.split("[,，、]", labels), directory, user_language()):
+    """Write a task file, and a gold template to fill in where there is no gold yet."""
+    path = gold or find_gold(name, directory)
+    found = Gold.read(path, column_options(column)) if path else None
+    names = [label.strip() for label in re.split("[,，、]", labels) if label.strip()]
+    names = names or list(found.labels if found else ())
+    if not names:
+        raise JapagenError(
+            "Expected labels or labelled texts, found neither.",
+            "Give --labels a,b,c or --gold FILE.",
+        )
+    answers = Answers.asked(names) if ask and sys.stdin.isatty() else None
+    written = write_task(
+        name, names, directory, user_language(), gold=found, answers=answers, excel=excel
+    )
+    for path in written:
         terminal.say(f"wrote {path}")
-    terminal.say(next_steps(name, directory), terminal.err)
+    if found:
+        terminal.say(f"gold is read from {found.path}")
+    say_next(written, answers)
 
 
 class Stage(Enum):
@@ -85,6 +117,7 @@ def run(
         from japagen.pipeline.run import run as run_task
 
         task = Task.load(config, parse_overrides(sets or ()))
+        warn_of_unused(config, task)
         sources = None
         if synthetic:
             sources = sources_from_options(synthetic, columns or (), encoding or "utf-8")
@@ -124,7 +157,9 @@ def plan(
     with terminal.Terminal(doing="plan"):
         from japagen.pipeline.estimate import estimate
 
-        found = estimate(Task.load(config, parse_overrides(sets or ())), out, number)
+        task = Task.load(config, parse_overrides(sets or ()))
+        warn_of_unused(config, task)
+        found = estimate(task, out, number)
     if as_json:
         terminal.print_json(found)
         return
@@ -183,113 +218,26 @@ def preview(
         return
     for row in rows:
         told = [seed["row"] for seed in row["seed_rows"]]
-        parts = [row["label"], row["register"], *row["knowledge"], *told, row["template"]]
+        register = Words(user_language()).name("register", row["register"])
+        parts = [row["label"], register, *row["knowledge"], *told, row["template"]]
         named = [row["source"]] if len({r["source"] for r in rows}) > 1 else []
         terminal.out.rule(" / ".join([*named, *filter(None, parts)]))
         if row["prompt"]:
             terminal.out.print(row["prompt"], style="dim")
-        terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
-
-
-_TASK = """\
-{about}
-name: {name}
-
-{texts}
-description: お客様から届いた文章
-text_type: 文章
-domain: ""
-
-{described}
-labels:
-{labels}
-
-{gold}
-# gold: {{path: {name}_gold.csv}}
-# test: {{path: {name}_test.csv}}
-# unlabelled: {{path: {name}_unlabelled.csv}}
-
-{registers}
-registers: {{polite: 0.4, plain: 0.2, casual: 0.2, honorific: 0.2}}
-
-generation:
-  per_label: 60
-
-seed: 0
-"""
-
-
-def _comments(name: str, language: Language) -> dict[str, str]:
-    about = f"""\
-# {name}: a japagen task. Run it with: japagen run {name}.yaml
-# It runs as it is, from the label descriptions alone; better descriptions and a few labelled
-# texts make it good."""
-    texts = """\
-# What the texts are, what one of them is called, and where they come from (in Japanese; prompts
-# use them)."""
-    described = """\
-# Each label with a Japanese description of what belongs to it; phrases with 、 between are best:
-# 請求額、明細、支払い方法"""
-    gold = f"""\
-# Fill in {name}_gold.csv (16 texts per label is a good start), then remove the # below. Some of
-# it is held out to score on, unless you give a test file of its own."""
-    registers = "# Shares of polite, plain, casual and honorific, or from_gold."
-    return {
-        "about": localized(about, language),
-        "texts": localized(texts, language),
-        "described": localized(described, language),
-        "gold": localized(gold, language),
-        "registers": localized(registers, language),
-    }
-
-
-def write_task(
-    name: str, labels: Sequence[str], directory: Path, language: Language = "en"
-) -> list[Path]:
-    """Writes ``NAME.yaml`` and ``NAME_gold.csv``; nothing is overwritten.
-
-    Args:
-        name: Name of the task and, with suffixes, of the files.
-        labels: Its labels.
-        directory: Where to write.
-        language: Of the comments.
-
-    Returns:
-        The paths written.
-
-    Raises:
-        JapagenError: If a file exists already, or name or labels are not usable.
-    """
-    names = [label.strip() for label in labels if label.strip()]
-    lines = to_yaml(dict.fromkeys(names, ""))
-    indented = "\n".join(f"  {line}" for line in lines.splitlines())
-    text = _TASK.format(name=name, labels=indented, **_comments(name, language))
-    where = f"the task '{name}'"
-    Task.parse(parse_yaml(text, where), where)
-    gold = io.StringIO()
-    csv.writer(gold, lineterminator="\n").writerow(["text", "label"])
-    files = {directory / f"{name}.yaml": text, directory / f"{name}_gold.csv": gold.getvalue()}
-    for path in files:
-        if path.exists():
-            raise JapagenError(f"{path} exists already.", "Choose another name or --directory.")
-    for path, content in files.items():
-        write_text(path, content)
-    return list(files)
-
-
-def next_steps(name: str, directory: Path) -> str:
-    """What to do after `write_task`."""
-    task = directory / f"{name}.yaml"
-    return (
-        f"Next: describe the labels in {task}, fill in {directory / f'{name}_gold.csv'}, and\n"
-        f"  japagen preview {task}\n  japagen run {task}"
-    )
+        for one in row["fields"]:
+            for name, value in one.items():
+                terminal.out.print(f"→ {name}: {'' if value is None else value}", style="bold")
+        if not row["fields"]:
+            terminal.out.print(f"→ {row['text'] or row['error']}", style="bold")
+        for scores in filter(None, row["scores"]):
+            terminal.out.print("  " + ", ".join(f"{name} {s:g}" for name, s in scores.items()))
 
 
 _STEPS = {
     "generate": "generation",
     "rewrite": "register rewrites",
     "refine": "refinement",
+    "rubric": "scores of the judge",
     "trust": "judging labels",
     "zero_shot": "labels of test texts",
 }

@@ -480,7 +480,8 @@ app = typer.Typer(
 )
 data = typer.Typer(
     no_args_is_help=True,
-    help="Work on datasets: curate, align, export, register, diff, explain, review, attributes.",
+    help="Work on datasets: curate, align, export, register, diff, explain, review, attributes, "
+    "topics.",
 )
 model = typer.Typer(no_args_is_help=True, help="Use trained classifiers: predict, monitor, onnx.")
 app.add_typer(data, name="data")
@@ -530,7 +531,13 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing
 
 
 class Language(Enum):
-    """Languages of the pages."""
+    """Languages of all that is said."""
 
     JA = "ja"
     EN = "en"
+
+
+PageLanguage = Annotated[
+    Language | None,
+    typer.Option("--lang", help="By default that of the locale.", show_default=False),
+]

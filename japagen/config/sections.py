@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from inspect import signature
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from unicodedata import normalize
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from japagen.config.fields import Fields, FieldSet
 from japagen.data.dataset import Dataset, Split, as_dataset
 from japagen.data.registry import BACKENDS, FILTERS, METHODS, METRICS
 from japagen.errors import JapagenError, nearest
@@ -313,7 +316,7 @@ class Validator(Section):
         url: In place of it, an address that texts are posted to.
         timeout: Seconds that it may take for a batch.
         batch: Texts that it is given at a time.
-        folder: Where the module lies; filled in.
+        folder: Where the module lies; filled in, and no part of what is written.
         version: Hash of the module; filled in.
     """
 
@@ -321,7 +324,7 @@ class Validator(Section):
     url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
     timeout: Annotated[float, Field(gt=0)] = 60
     batch: Count = 64
-    folder: str = ""
+    folder: str = Field("", exclude=True)
     version: str = ""
 
     @model_validator(mode="before")
@@ -353,6 +356,46 @@ def _not_filters(validators: dict[str, Validator]) -> dict[str, Validator]:
     if taken := next((name for name in validators if name in FILTERS), None):
         raise ValueError(f"'{taken}' is the name of a filter; give the validator another")
     return validators
+
+
+# What a judge scores unless the task says otherwise; in Japanese, as the prompt is.
+_CRITERIA = {
+    "naturalness": "その場面で実在の人が書いた文章として自然か。文法の誤り、ぎこちない言い回し、"
+    "機械らしい決まり文句や繰り返しがあれば下げる",
+    "label": "付いているラベルの実例としてふさわしいか。ほかのラベルとも取れるなら3、"
+    "ほかのラベルのほうが合うなら1か2",
+    "register": "求めた文体で書かれているか。一部だけ違えば3、全体が別の文体なら1",
+    "harmlessness": "学習データとして使っても害がないか。中傷、差別、脅し、"
+    "個人を特定できる情報があれば1か2",
+}
+
+
+class Judge(Section):
+    """A chat model that scores each kept text by a rubric, 1 to 5 (docs/judge.md).
+
+    Attributes:
+        criteria: Name of each criterion to what is to be scored by it.
+        least: Criterion to the least score that a text may have; others reject nothing.
+        generator: The model that scores; the task's generator when absent.
+    """
+
+    criteria: Annotated[dict[Name, Item], Field(min_length=1)] = _CRITERIA
+    least: dict[str, Annotated[float, Field(ge=1, le=5)]] = {}
+    generator: GeneratorSettings | None = None
+
+    @model_validator(mode="after")
+    def _known_criteria(self) -> Judge:
+        for name in self.least:
+            if name not in self.criteria:
+                raise ValueError(
+                    f"expected criteria in least, found '{name}'{nearest(name, self.criteria)}"
+                )
+        return self
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The score from which a text passes each criterion: ``least``, or else the middle."""
+        return {name: self.least.get(name, 3.0) for name in self.criteria}
 
 
 class Curation(Section):
@@ -390,6 +433,7 @@ class Curation(Section):
         filters: Filters of plug-ins to apply, by name, each with its parameters, as in
             ``{shouting: {most: 2}}`` (docs/extending.md). The plug-in's version is filled in.
         validators: Functions or services of your own that judge what the filters leave, by name.
+        judge: A chat model that scores what all of these leave by a rubric; not asked when null.
     """
 
     min_characters: Count = 6
@@ -412,6 +456,7 @@ class Curation(Section):
     naturalness: Naturalness = Naturalness()
     filters: Annotated[dict[str, dict[str, Any]], AfterValidator(_plugged_in)] = {}
     validators: Annotated[dict[str, Validator], AfterValidator(_not_filters)] = {}
+    judge: Judge | None = None
 
 
 class JapaneseSettings(Section):
@@ -656,6 +701,10 @@ class GeneratorSettings(Section):
         return self.price.model_copy(update=changed)
 
 
+Judge.model_rebuild()
+Curation.model_rebuild()
+
+
 class SeedSource(Section):
     """A table whose columns prompts may name: each text is asked for with one of its rows.
 
@@ -705,6 +754,46 @@ def _kept_alone(value: Any) -> Any:
 
 
 Attributes = dict[Item, tuple[Item, ...]]
+_BELOW = "："
+"""Between a topic and what is below it in a tree."""
+
+
+def _leaves(tree: Any, path: str = "") -> list[Any]:
+    """The leaves of a topic tree, each with the topics above it; branches take turns."""
+    if not isinstance(tree, Mapping):
+        leaves = tree if isinstance(tree, list | tuple) else [] if tree is None else [tree]
+        found = [path + leaf if isinstance(leaf, str) else leaf for leaf in leaves]
+    else:
+        branches = [_leaves(below, f"{path}{name}{_BELOW}") for name, below in tree.items()]
+        turns = zip_longest(*branches)
+        found = [leaf for turn in turns for leaf in turn if leaf is not None]
+    if not found and path:
+        raise ValueError(f"the topic '{path.removesuffix(_BELOW)}' has nothing below it")
+    return found
+
+
+def _by_label(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {label: _leaves(tree) for label, tree in value.items()}
+
+
+Topics = tuple[Item, ...] | dict[str, tuple[Item, ...]]
+
+
+def _topics_differ(given: Topics) -> Topics:
+    lists = given if isinstance(given, dict) else {"": given}
+    for label, leaves in lists.items():
+        keys = [normalize("NFKC", leaf).casefold() for leaf in leaves]
+        twice = [leaf for leaf, key in zip(leaves, keys, strict=True) if keys.count(key) > 1]
+        where = ".".join(filter(None, ["generation.knowledge", label]))
+        if twice:
+            raise ValueError(f"{where}: the topic '{twice[0]}' comes more than once")
+        if label and not leaves:
+            raise ValueError(f"{where}: expected topics, found none")
+    return given
+
+
 TEXTS_PER_REQUEST = 5
 """Of a chat model; one that continues documents writes one text per request."""
 Diversity = Literal["low", "medium", "high"]
@@ -751,8 +840,9 @@ class Generation(Section):
             several texts has that many times as much.
         rounds: Rounds of iterative generation. From the second on, requests name what the texts
             so far have too little of; 1 asks for everything at once.
-        knowledge: Items of task knowledge (genres, objects, symptoms), or a list for each
-            label. Requests that name nothing else name one of these, in turn.
+        knowledge: Items of task knowledge (genres, objects, symptoms), or for each label a list
+            or a tree of topics, whose leaves are the items; also the path of a YAML file with
+            these (docs/topics.md). Requests that name nothing else name one of them, in turn.
         attributes: What varies from text to text. ``auto`` tells a chat model who writes each text
             and how (mood, length, slips of writing), by the kind of text; ``none`` tells it
             nothing. In place of these, attribute to its values, such as 話題 and 立場, or such a
@@ -763,6 +853,9 @@ class Generation(Section):
             passages are rejected.
         seed: A table whose columns prompts may name, such as personas: every text is asked for
             with a row of its own (docs/seed.md).
+        fields: What each text consists of, name to field (docs/fields.md); for chat models.
+        text: What of the fields the classifier reads, such as ``"{subject} {body}"``; the first
+            field if not set.
         rare_share: Share of a label's requests that describe one of its ``rare_cases``.
         prompts: Directory of templates to use in place of the built-in ones.
         instruction: A sentence that prompts add to what they ask for.
@@ -781,14 +874,20 @@ class Generation(Section):
     min_p: Share = 0.05
     max_tokens: Count = 120
     rounds: Annotated[int, Field(ge=1, le=20)] = 1
-    knowledge: tuple[Item, ...] | dict[str, tuple[Item, ...]] = ()
+    knowledge: Annotated[Topics, BeforeValidator(_by_label), AfterValidator(_topics_differ)] = ()
     attributes: Literal["auto", "none"] | Attributes | dict[str, Attributes] = "auto"
     corpus: GivenSource = None
     seed: SeedSource | None = None
+    fields: Fields = {}
+    text: str | None = None
     rare_share: Share = 0.1
     prompts: Path | None = None
     instruction: Annotated[str, Field(pattern=r"^[^\r\n]*$")] = ""
     budget: Budget = Budget()
+
+    def topics(self, label: str) -> tuple[str, ...]:
+        """The task's knowledge for a label."""
+        return self.knowledge.get(label, ()) if isinstance(self.knowledge, dict) else self.knowledge
 
     def grid(self, label: str) -> Mapping[str, tuple[str, ...]]:
         """Attribute to values of a label's grid in the task file; empty where it has none."""
@@ -812,6 +911,10 @@ class Generation(Section):
                 "leave one of the two out"
             )
         return self
+
+    def asked_fields(self, request: int = 1) -> FieldSet | None:
+        """The fields that a request asks for, the first with the text; None without any."""
+        return FieldSet.of(self.fields, self.text, request)
 
     @property
     def first_texts(self) -> int:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from japagen.config.fields import check_text
 from japagen.config.sections import (
+    STRATEGY,
     TESTED,
     AlignmentSettings,
     BoundaryCase,
@@ -41,7 +43,7 @@ from japagen.config.sections import (
 )
 from japagen.config.yaml_file import (
     from_directory,
-    made_absolute,
+    placed,
     read_mapping,
     set_key,
 )
@@ -65,6 +67,9 @@ class Task(Section):
     list of records; or one of these as ``data`` beside ``columns`` and ``per_label``. ``sources``
     may be a mapping from the name of a writer to any of these.
 
+    >>> Task(name="t", labels=["配送", "返品"], gold=[("届かない。", "配送"), ("不要。", "返品")])
+    <Task t: classification, 配送, 返品>
+
     Attributes:
         name: Identifies the task; a run directory belongs to one name.
         description: One Japanese phrase that says what the texts are.
@@ -73,7 +78,8 @@ class Task(Section):
             ``regression`` (a number); told by ``scale`` when absent.
         pair: What the two texts are called where texts come in pairs.
         label_type: What a label is called in Japanese, for example 分類 or 類似度.
-        labels: Label to its Japanese description. Of a regression the anchors of its scale.
+        labels: Label to its Japanese description, a text or a list of phrases. Of a regression
+            the anchors of its scale.
         scale: Numbers to what they mean, for regression, in place of ``labels``. These are
             asked for; gold may have any number between.
         domain: Background that prompts may mention.
@@ -131,8 +137,26 @@ class Task(Section):
     tests: dict[str, Annotated[float, Field(ge=-1, le=1, strict=True)]] = Field({})
     seed: int = 0
 
+    def __init__(self, /, **given: Any) -> None:
+        """Makes a task in code; `load` and `parse` read one.
+
+        Raises:
+            JapagenError: Naming every wrong key at once.
+        """
+        if removed := removed_settings(given):
+            raise _refused("the task", removed)
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise _refused("the task", [_problem(dict(e)) for e in error.errors()]) from None
+
+    # Validation goes past it, as it goes past that of pydantic.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     def __repr__(self) -> str:
         return f"<Task {self.name}: {self.kind}, {', '.join(self.labels)}>"
+
+    __str__ = __repr__
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the labels, and where texts come from."""
@@ -211,6 +235,22 @@ class Task(Section):
                 "generation.knowledge goes with all tasks"
             )
 
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Task:
+        generation = self.generation
+        check_text(generation.text, generation.fields, self.curation.register_miss != "ignore")
+        if not generation.fields:
+            return self
+        given = ["pair"] if self.pair else []
+        given += ["refinement.rounds"] if self.refinement.rounds else []
+        given += ["gradient_matching"] if generation.strategy == STRATEGY else []
+        if given:
+            raise ValueError(
+                f"generation.fields: expected no {' or '.join(given)}, which would change a text "
+                "and leave its fields as they were; leave one of them out"
+            )
+        return self
+
     def label_space(self, gold: Dataset | None = None) -> LabelSpace:
         """The label space of the task.
 
@@ -238,6 +278,8 @@ class Task(Section):
     @field_validator("labels", mode="before")
     @classmethod
     def _labels_from_list(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {label: _phrases(described) for label, described in value.items()}
         if not isinstance(value, list):
             return value
         nested = next((each for each in value if isinstance(each, dict | list)), None)
@@ -343,7 +385,7 @@ class Task(Section):
         """
         path = Path(path)
         raw = read_mapping(path)
-        from_directory(raw, path.parent, recorded=recorded)
+        from_directory(raw, path.parent)
         for key, value in (overrides or {}).items():
             set_key(raw, key, value)
         for setting in REMOVED if recorded else ():
@@ -362,9 +404,21 @@ class Task(Section):
             raise _refused(where, removed)
         return _validated(cls, raw, where)
 
-    def to_yaml(self) -> str:
-        """The task as a file that means the same wherever it lies: its paths are absolute."""
-        return to_yaml(made_absolute(self.model_dump(mode="json")))
+    def to_yaml(self, directory: Path | None = None) -> str:
+        """The task as a file.
+
+        Args:
+            directory: Where the file will lie: what is near is named from there. Paths are
+                absolute when None.
+        """
+        return to_yaml(placed(self.model_dump(mode="json"), directory))
+
+
+def _phrases(described: Any) -> Any:
+    """A description that is a list of phrases, as one text."""
+    if isinstance(described, list) and all(isinstance(phrase, str) for phrase in described):
+        return "、".join(described)
+    return described
 
 
 _Model = TypeVar("_Model", bound=Section)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from japagen.config.sections import SeedSource, Source, SourceEntry
 from japagen.config.task import Task
-from japagen.data.dataset import Dataset, Example, Split
+from japagen.data.dataset import Dataset, Example, Label, Split
 from japagen.data.formats import read_with_places, write_examples
-from japagen.data.labels import NO_TAGS, LabelSpace
+from japagen.data.labels import NO_TAGS, SEPARATOR, LabelSpace
 from japagen.data.records import need_labels
 from japagen.data.seed_table import SeedTable, read_seed_table
 from japagen.errors import JapagenError
 
 _LEAST_GOLD = 2
 _MOST_TOLD = 20
+_MOST_REPEATED = 5
+EXAMPLE = "（記入例）"
+"""What the rows of a gold template begin with, which are there to be replaced."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class TaskData:
         unlabelled: Texts of the target population without labels, or None.
         corpus: Texts whose passages prompts may show as material, or None.
         seed: Rows whose columns prompts may name, or None.
+        notes: What is doubtful about gold and test: texts that stand there twice.
     """
 
     gold: Dataset | None
@@ -39,6 +44,7 @@ class TaskData:
     unlabelled: Dataset | None
     corpus: Dataset | None = None
     seed: SeedTable | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load_data(task: Task) -> TaskData:
@@ -54,13 +60,17 @@ def load_data(task: Task) -> TaskData:
                 f"Expected per_label in gold only, found {name}.per_label.",
                 f"Remove it; to use fewer texts, shorten {source.path}.",
             )
-    gold = _labelled(task, task.gold, "train", "gold") if task.gold else None
-    test = _labelled(task, task.test, "test", "test") if task.test else None
+    notes: list[str] = []
+    gold = _labelled(task, task.gold, "train", "gold", notes) if task.gold else None
+    test = _labelled(task, task.test, "test", "test", notes) if task.test else None
     if gold is not None and test is None:
         gold, test = _hold_out(task, gold)
     if gold is not None:
         if test is not None:
-            gold = _without(gold, test)
+            alone = _without(gold, test)
+            if both := len(gold) - len(alone):
+                notes.append(f"{both} gold texts are in test too, and are left out of gold.")
+            gold = alone
         if task.gold and task.gold.per_label:
             gold = _draw(task, gold, task.gold.per_label)
         _check_counts(task, gold)
@@ -68,7 +78,8 @@ def load_data(task: Task) -> TaskData:
     if unlabelled is not None and test is not None:
         unlabelled = _without(unlabelled, test)
     corpus = _corpus(task.generation.corpus, test) if task.generation.corpus else None
-    return TaskData(gold, test, unlabelled, corpus, _seed(task.generation.seed))
+    seed = _seed(task.generation.seed)
+    return TaskData(gold, test, unlabelled, corpus, seed, tuple(notes))
 
 
 def load_sources(task: Task) -> dict[str, Dataset]:
@@ -130,7 +141,18 @@ def load_synthetic(task: Task, source: Source) -> Dataset:
     return data.with_columns(label_asked=[label if a is None else a for a, label in asked])
 
 
-def _labelled(task: Task, source: Source, split: Split, what: str) -> Dataset:
+def _labelled(
+    task: Task, source: Source, split: Split, what: str, notes: list[str] | None = None
+) -> Dataset:
+    """The texts of a source, its labels being those of the task.
+
+    Args:
+        task: The task.
+        source: What is read.
+        split: What the texts are for.
+        what: What messages call it.
+        notes: Takes up what is doubtful about them.
+    """
     data, places = _read(source, split, require_label=True)
     _check_pairs(task, data, f"{what} ({source.path})")
     space = task.label_space()
@@ -155,7 +177,47 @@ def _labelled(task: Task, source: Source, split: Split, what: str) -> Dataset:
             else f"{what} ({source.path}) has labels that do not fit:\n{listed}",
             "Correct the labels in the file, or the labels or scale of the task.",
         )
+    if notes is not None:
+        notes += _repeated(rows, places, f"{what} ({source.path})")
     return Dataset.of(rows)
+
+
+def _shown(label: Label | None) -> str:
+    return SEPARATOR.join(label) if isinstance(label, list) else str(label)
+
+
+def _repeated(rows: Sequence[Example], places: Sequence[str], what: str) -> list[str]:
+    """Says which texts stand in a file twice, those whose labels differ first.
+
+    Raises:
+        JapagenError: If a row is still that of the template.
+    """
+    first: dict[tuple[str, str | None], int] = {}
+    differ, alike = [], []
+    for row, example in enumerate(rows):
+        if example.text.startswith(EXAMPLE):
+            raise JapagenError(
+                f"Expected a text of your own on {places[row]} of {what}, found the template's.",
+                "Put one in its place, or remove the row.",
+            )
+        at = first.setdefault(_content(example), row)
+        text = example.text[:30]
+        if rows[at].label != example.label:
+            one, other = (_shown(found.label) for found in (rows[at], example))
+            differ.append(
+                f"{what} has '{text}' as '{one}' on {places[at]} and as '{other}' on {places[row]}:"
+                " correct one of them."
+            )
+        elif at != row:
+            alike.append(
+                f"{what} has '{text}' on {places[at]} and again on {places[row]}: it counts double."
+            )
+    found = [*differ, *alike]
+    more = len(found) - _MOST_REPEATED
+    return [
+        *found[:_MOST_REPEATED],
+        *([f"{what} has {more} more texts that stand there twice."] if more > 0 else []),
+    ]
 
 
 def _read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -79,14 +80,25 @@ _KEYS = (
 )
 
 
-def from_directory(raw: dict[str, Any], directory: Path, *, recorded: bool = False) -> None:
+def from_directory(raw: dict[str, Any], directory: Path) -> None:
     """Takes a task's paths from its directory; a source may be its path alone.
+
+    Topics in a file of their own are read here.
 
     Functions are looked for there alone, wherever the file says.
     """
     for validator in _section(raw, ["curation", "validators"]).values():
-        if isinstance(validator, dict) and "function" in validator and not recorded:
+        if isinstance(validator, dict) and "function" in validator:
             validator["folder"] = str(directory.absolute())
+    generation = _section(raw, ["generation"])
+    if isinstance(generation.get("knowledge"), str):
+        topics = directory / generation["knowledge"]
+        if not topics.is_file():
+            raise JapagenError(
+                f"There is no file of topics at {topics} (generation.knowledge).",
+                "Write one with: japagen data topics CONFIG -o FILE",
+            )
+        generation["knowledge"] = read_mapping(topics)
     for *parents, last in _SOURCES:
         section = _section(raw, parents)
         if isinstance(section.get(last), str):
@@ -104,19 +116,41 @@ def from_directory(raw: dict[str, Any], directory: Path, *, recorded: bool = Fal
             section[key] = str(directory / value)
 
 
-def made_absolute(raw: dict[str, Any]) -> dict[str, Any]:
-    """Writes a task's paths so that they mean the same wherever it lies; returns the task."""
+def placed(raw: dict[str, Any], directory: Path | None = None) -> dict[str, Any]:
+    """Writes a task's paths so that they lead to the same files; returns the task.
+
+    Args:
+        raw: The task; its paths are taken from the current directory.
+        directory: Where the task will lie. What shares a folder with it, other than the user's
+            home and those above, is named from there, so that both can be moved together. All
+            paths are absolute when None.
+    """
     places = [*((*source, "path") for source in _SOURCES), *_KEYS]
     for *parents, key in places:
         section = _section(raw, parents)
         value = section.get(key)
         # A name of a model stays one unless it is a file or directory here.
         if isinstance(value, str) and (key in _ALWAYS_PATHS or Path(value).exists()):
-            section[key] = str(Path(value).absolute())
+            section[key] = _from(directory, Path(value))
     for entry in _entries(raw):
         if isinstance(entry.get("path"), str):
-            entry["path"] = str(Path(entry["path"]).absolute())
+            entry["path"] = _from(directory, Path(entry["path"]))
     return raw
+
+
+def _from(directory: Path | None, path: Path) -> str:
+    if directory is None:
+        return str(path.absolute())
+    # Where a directory is a link, .. leads out of what it leads to.
+    here, there = directory.resolve(), path.absolute().parent.resolve() / path.name
+    home = Path(os.path.expanduser("~"))
+    try:
+        shared = Path(os.path.commonpath((here, there)))
+    except ValueError:  # on another drive
+        return str(there)
+    if shared in (home, *home.parents):
+        return str(path.absolute())
+    return Path(os.path.relpath(there, here)).as_posix()
 
 
 def _entries(raw: dict[str, Any]) -> list[dict[str, Any]]:

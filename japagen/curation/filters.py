@@ -6,6 +6,7 @@ indexes of ``gold``, ``phrases`` and ``passages``, the ``tagger``. `FILTERS` has
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -232,7 +233,7 @@ def personal_data(example: Example, personal_data: str, tagger: Tagger | None) -
     """
     if personal_data != "reject":
         return None
-    found = [d for text in example.texts for d in find_personal_data(text, tagger)]
+    found = [d for text in example.written for d in find_personal_data(text, tagger)]
     # The detail names the kinds alone: it is shown in the report.
     kinds = ", ".join(sorted({d.kind for d in found}))
     return Rejection("personal_data", len(found), 0, kinds) if found else None
@@ -278,6 +279,16 @@ def _duplicate(example: Example, seen: dict[tuple[str, str], str]) -> Rejection 
     return None if first == example.id else Rejection("duplicate", 1, 0, first)
 
 
+def _masked_fields(values: Mapping[str, Any] | None, tagger: Tagger | None) -> str | None:
+    if values is None:
+        return None
+    masked = {
+        name: mask_personal_data(value, tagger) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
+    return json.dumps(masked, ensure_ascii=False)
+
+
 def treat_personal_data(
     dataset: Dataset, action: str, tagger: Tagger | None = None, *, first: int = 0
 ) -> Dataset:
@@ -300,11 +311,17 @@ def treat_personal_data(
         known = parents.get(parent or "", "")
         return None if text is None else mask_personal_data(text, tagger, known)
 
-    columns = {}
+    columns: dict[str, list[Any]] = {}
     for name in ("text", "text_pair"):
         values = dataset.column(name)
         new = zip(values[first:], dataset.column("parent_id")[first:], strict=True)
         columns[name] = [*values[:first], *(treated(*value) for value in new)]
+    if dataset.field_names:
+        rows = dataset.column("fields")
+        columns["fields"] = [
+            *rows[:first],
+            *(_masked_fields(row, tagger) for row in dataset.fields[first:]),
+        ]
     return dataset.with_columns(**columns)
 
 

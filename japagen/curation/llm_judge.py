@@ -1,4 +1,4 @@
-"""LLM-as-a-judge: the generator is asked which label a text has.
+"""LLM-as-a-judge: the generator is asked which label a text has, or to score it by a rubric.
 
 Most generators are shown labelled gold. It is split into folds, and each prompt shows all folds but
 one. Every prompt judges every text, and the gold texts that it does not show: so gold is scored by
@@ -12,6 +12,9 @@ where the server tells it; elsewhere its answers are counted.
 A chat model in this process reads slowly and knows what descriptions mean: it is asked once about
 each text and shown no gold, so that only the text is read again. Its vote is the log-probability of
 each label's letter as the first token of its answer.
+
+A rubric (`rubric_requests`) is for chat models alone: each text is scored by itself, from 1 to 5 on
+each criterion, with the label and the register that it is meant to have.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ import numpy as np
 
 from japagen.config.task import Task
 from japagen.curation.label_check import Vote
-from japagen.data.dataset import Dataset, assign_folds
-from japagen.llm.answers import one_line, read_label
+from japagen.data.dataset import Dataset, Example, Rejection, assign_folds
+from japagen.japanese.registers import OTHER
+from japagen.llm.answers import one_line, read_label, read_scores
 from japagen.llm.backend import (
     AmbiguousOptionsError,
     Answer,
@@ -39,6 +43,7 @@ from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import make_request
 
 FOLDS = 4
+RUBRIC = "rubric"
 _TEMPLATE = "judge"
 _ZERO_SHOT = "choose"
 _MOST_CHARACTERS = 200  # of one text
@@ -261,3 +266,78 @@ def to_vote(
         else:
             on_texts[question.row] += row / len(asked)
     return Vote(name, on_gold, on_texts)
+
+
+_SCORED_CHARACTERS = 1000  # of one text: its naturalness is that of all of it
+_SCORE_TOKENS = 30  # of a criterion's name and its score
+FILTER = "judge"
+
+
+def rubric_requests(
+    texts: Sequence[Example],
+    task: Task,
+    criteria: Mapping[str, str],
+    prompts: PromptLibrary,
+    generator: GeneratorInfo,
+) -> list[Request]:
+    """The requests to score texts, one for each.
+
+    Args:
+        texts: What is scored, with labels and the registers asked for.
+        task: Says what a text and a label are.
+        criteria: Name to description.
+        prompts: Where the template ``rubric`` comes from.
+        generator: A chat model.
+    """
+    space = task.label_space()
+    called = {name: name for name in task.labels}
+    found = []
+    for example in texts:
+        asked = example.register_asked
+        known = asked is not None and asked.name != OTHER
+        variables = {
+            **_variables(Question(0, False, 0, "", ()), task, called),
+            "text": "\n".join(one_line(text)[:_SCORED_CHARACTERS] for text in example.texts),
+            "label": space.name(example.label or ""),
+            "register": prompts.registers[asked.name] if asked and known else None,
+            "criteria": criteria,
+        }
+        found.append(
+            make_request(
+                RUBRIC,
+                variables,
+                [task.seed, RUBRIC, example.id],
+                prompts,
+                generator,
+                Sampling(temperature=0.0, max_tokens=20 + _SCORE_TOKENS * len(criteria)),
+                criteria=list(criteria),
+            )
+        )
+    return found
+
+
+def with_judgement(
+    texts: Dataset,
+    rows: Sequence[int],
+    answers: Sequence[Answer | None],
+    criteria: Sequence[str],
+    least: Mapping[str, float],
+) -> Dataset:
+    """Gives texts the scores that they got, and rejects those with too low a one.
+
+    Args:
+        texts: Examples.
+        rows: Those that were scored.
+        answers: Of each of the rows; one that is missing or cannot be read scores nothing.
+        criteria: What was scored.
+        least: Criterion to the least score that a text may have.
+    """
+    scores: list[dict[str, float] | None] = [None] * len(texts)
+    rejections = texts.rejections
+    for row, answer in zip(rows, answers, strict=True):
+        found = read_scores(answer.text, criteria) if answer else {}
+        scores[row] = found or None
+        low = next((n for n, bound in least.items() if found.get(n, bound) < bound), None)
+        if low is not None:
+            rejections[row] = Rejection(FILTER, found[low], least[low], low)
+    return texts.with_scores(scores).with_rejections(rejections)

@@ -200,9 +200,16 @@ def rewrite_by_rules(wanted: Wanted, analyzer: RegisterAnalyzer) -> list[Rewritt
     return [_by_rules(example, target, analyzer) for example, target in wanted]
 
 
+def _left_alone(example: Example) -> str:
+    """Why a text is not rewritten; empty where it may be."""
+    if example.fields is not None:
+        return "texts of several fields are not rewritten"
+    return "pairs are not rewritten" if example.text_pair is not None else ""
+
+
 def _by_rules(example: Example, target: str, analyzer: RegisterAnalyzer) -> Rewritten:
-    if example.text_pair is not None:
-        return Rewritten(refused="pairs are not rewritten")
+    if refused := _left_alone(example):
+        return Rewritten(refused=refused)
     if target not in get_args(Target):
         return Rewritten(refused="no rules")
     made = convert_style(example.text, cast(Target, target), analyzer.tagger)
@@ -236,7 +243,7 @@ def rewrite_by_model(
     attempts = [
         [
             _request(example, target, n, task, prompts, generator)
-            for n in (tries if example.text_pair is None else ())
+            for n in (() if _left_alone(example) else tries)
         ]
         for example, target in wanted
     ]
@@ -286,7 +293,7 @@ def _first_good(
     generator: GeneratorInfo,
     analyzer: RegisterAnalyzer,
 ) -> Rewritten:
-    why = "pairs are not rewritten" if example.text_pair is not None else "no answer"
+    why = _left_alone(example) or "no answer"
     for request in requests:
         if request.id not in answers:
             continue

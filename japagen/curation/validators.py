@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from japagen.config.sections import CODE_VARIABLE, Validator
 from japagen.data.dataset import Dataset, Rejection
+from japagen.data.files import atomic
 from japagen.data.registry import Entry
 from japagen.errors import JapagenError, nearest
 
@@ -59,6 +60,15 @@ def check_validators(validators: Mapping[str, Validator]) -> None:
             )
 
 
+def keep_code(validators: Mapping[str, Validator], directory: Path) -> None:
+    """Copies the modules of functions into a run's directory: its task finds them beside it."""
+    for validator in validators.values():
+        module = Path(validator.home.rpartition(":")[0])
+        if validator.function and module.parent.resolve() != directory.resolve():
+            with atomic(directory / module.name) as temporary:
+                temporary.write_bytes(module.read_bytes())
+
+
 def validate(texts: Dataset, validators: Mapping[str, Validator], first: int = 0) -> Dataset:
     """Rejects what the user's validators object to, each asked for what the ones before it left.
 
@@ -81,7 +91,7 @@ def validate(texts: Dataset, validators: Mapping[str, Validator], first: int = 0
 
 
 def _verdicts(name: str, validator: Validator, texts: Sequence[str]) -> list[Verdict]:
-    key = f"{name} {validator.model_dump_json()}"
+    key = f"{name} {validator.home} {validator.model_dump_json()}"
     new = list(dict.fromkeys(text for text in texts if (key, text) not in _JUDGED))
     if new:
         with Entry(name, "", "", version=validator.home).blamed():

@@ -27,6 +27,8 @@ Label = str | float | list[str]
 Split = Literal["train", "test", "synthetic", "unlabelled"]
 # Values of `derived` for rewritten texts: into another register, or refined.
 REWRITTEN = "rewritten"
+# How texts were derived that a reviewer edited, and the filter of those that they replaced.
+EDITED = "edited"
 # How texts were derived that were synthesised towards gold's gradients, and the filter of those
 # that they replaced.
 SYNTHESISED = "synthesised"
@@ -56,6 +58,9 @@ class Rejection:
 class Example:
     """One text or text pair with its label and where it came from.
 
+    >>> Example("届きません。", "配送").label
+    '配送'
+
     Attributes:
         text: The text, or the first of a pair.
         text_pair: The second text of a pair.
@@ -80,6 +85,9 @@ class Example:
         weight_label: Confidence in the label, at least 0.
         rejected: Set when curation rejected the example.
         seed_row: Id of the row of ``generation.seed`` that the prompt told of.
+        fields: What the text was made of (``generation.fields``): name to value; None where it
+            is a text alone.
+        scores: What ``curation.judge`` gave each criterion, 1 to 5; None where it was not asked.
     """
 
     text: str
@@ -103,6 +111,8 @@ class Example:
     weight_label: float = 1.0
     rejected: Rejection | None = None
     seed_row: str | None = None
+    fields: Mapping[str, Any] | None = None
+    scores: dict[str, float] | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Returns the Arrow and JSON form."""
@@ -112,12 +122,21 @@ class Example:
         if self.rejected:
             row["rejected"] = {f.name: getattr(self.rejected, f.name) for f in fields(Rejection)}
         row["shot_ids"] = list(self.shot_ids)
+        row["fields"] = None if self.fields is None else dict(self.fields)
+        row["scores"] = _listed(self.scores)
         return row
 
     @property
     def texts(self) -> list[str]:
         """The text, or both of a pair."""
         return [self.text] if self.text_pair is None else [self.text, self.text_pair]
+
+    @property
+    def written(self) -> list[str]:
+        """The texts, or all fields that are strings where the text was made of some of them."""
+        if self.fields is None:
+            return self.texts
+        return [value for value in self.fields.values() if isinstance(value, str)]
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Example:
@@ -130,7 +149,24 @@ class Example:
             known["rejected"] = Rejection(**known["rejected"])
         if "shot_ids" in known:
             known["shot_ids"] = tuple(known["shot_ids"])
+        if isinstance(known.get("fields"), str):
+            known["fields"] = parse_json(known["fields"])
+        if "scores" in known:
+            known["scores"] = _scores(known["scores"])
         return cls(**known)
+
+
+def _listed(scores: Mapping[str, float] | None) -> list[dict[str, Any]] | None:
+    """Scores as a table holds them: their names are the task's own."""
+    return [{"criterion": n, "score": s} for n, s in scores.items()] if scores else None
+
+
+def _scores(found: Any) -> dict[str, float] | None:
+    """Inverse of `_listed`; takes a mapping, as JSON has it, too."""
+    pairs = (
+        found.items() if isinstance(found, dict) else [(r["criterion"], r["score"]) for r in found]
+    )
+    return {str(name): float(score) for name, score in pairs} or None
 
 
 _NAMES = tuple(f.name for f in fields(Example))
@@ -163,6 +199,7 @@ _TYPES: dict[str, pa.DataType] = {
     "weight_distribution": pa.float64(),
     "weight_label": pa.float64(),
     "rejected": _REJECTION_TYPE,
+    "scores": pa.list_(pa.struct({"criterion": pa.string(), "score": pa.float64()})),
 }
 
 
@@ -228,12 +265,19 @@ def _column(examples: Sequence[Example], name: str) -> list[Any]:
         return [v and v.to_dict() for v in values]
     if name == "rejected":
         return [v and {f.name: getattr(v, f.name) for f in fields(Rejection)} for v in values]
+    if name == "fields":
+        return [None if v is None else json.dumps(dict(v), ensure_ascii=False) for v in values]
+    if name == "scores":
+        return [_listed(v) for v in values]
     return [list(v) for v in values] if name == "shot_ids" else values
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """An ordered, immutable set of examples in an Arrow table.
+
+    >>> Dataset.from_records([("届きません。", "配送"), ("返品したい。", "返品")])
+    <Dataset: 2 examples, 配送 1, 返品 1>
 
     Attributes:
         table: One row per example, columns as the fields of `Example`.
@@ -364,9 +408,33 @@ class Dataset:
         return as_dataset(records, columns=columns, split=split)
 
     @property
+    def fields(self) -> list[dict[str, Any] | None]:
+        """What each text was made of; see `Example`."""
+        return [None if row is None else parse_json(row) for row in self.column("fields")]
+
+    @cached_property
+    def field_names(self) -> list[str]:
+        """The names of all fields, each a column of what is written for others."""
+        if self.table.column("fields").null_count == len(self):
+            return []
+        names = dict.fromkeys(name for row in self.fields for name in row or ())
+        return [name for name in names if name not in COLUMNS]
+
+    @property
     def weighted_table(self) -> pa.Table:
-        """The table with the column ``weight``, the final weights, as it is written for others."""
-        return self.table.append_column("weight", pa.array(self.weights, pa.float64()))
+        """The table as it is written for others.
+
+        Behind its columns stand ``weight``, the final weights, and one for each field.
+        """
+        table = self.table.append_column("weight", pa.array(self.weights, pa.float64()))
+        fields = self.fields if self.field_names else []
+        for name in self.field_names:
+            values = [(row or {}).get(name) for row in fields]
+            whole = all(isinstance(value, int) for value in values if value is not None)
+            texts = [value if value is None else str(value) for value in values]
+            cells = pa.array(values, pa.int64()) if whole else pa.array(texts, pa.string())
+            table = table.append_column(name, cells)
+        return table
 
     def to_pandas(self) -> Any:
         """A DataFrame of every field and the final weight; `from_pandas` reads it as it was.
@@ -403,7 +471,9 @@ class Dataset:
         weights = iter(self.weights.tolist())
         for batch in self.table.to_batches(max_chunksize=4096):
             for row in batch.to_pylist():
-                yield {**row, "weight": round(next(weights), 6)}
+                given = row["fields"] and parse_json(row["fields"])
+                own = {"scores": row["scores"] and _scores(row["scores"]), "fields": given}
+                yield {**row, "weight": round(next(weights), 6), **(given or {}), **own}
 
     @classmethod
     def concat(cls, parts: Sequence[Dataset]) -> Dataset:
@@ -566,6 +636,10 @@ class Dataset:
         return self.with_columns(
             rejected=[r and {n: getattr(r, n) for n in names} for r in rejections]
         )
+
+    def with_scores(self, scores: Sequence[Mapping[str, float] | None]) -> Dataset:
+        """Returns a copy with each row's scores (None where it was not judged)."""
+        return self.with_columns(scores=[_listed(given) for given in scores])
 
     @property
     def rejection_counts(self) -> dict[str, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from japagen.data.dataset import SPLITS, Dataset
 from japagen.data.files import atomic_directory, refuse_existing, write_text
 from japagen.data.registry import EXPORTS
+from japagen.data.tables import write_rows
 from japagen.errors import JapagenError, MissingExtraError
 
 _HF_MARKER = "dataset_dict.json"
@@ -27,6 +29,7 @@ def export_dataset(
     escape_formulas: bool | None = None,
     include_rejected: bool = False,
     overwrite: bool = False,
+    roles: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Writes a dataset and its card.
 
@@ -40,6 +43,7 @@ def export_dataset(
         escape_formulas: Leave no formulas in a CSV; as ``bom`` when None. The card says so.
         include_rejected: Write rejected examples too, with weight 0.
         overwrite: Replace what an earlier export left there.
+        roles: For ``chat``: field to the role of who says it, in order.
 
     Returns:
         What was written, the data first.
@@ -83,6 +87,7 @@ def export_dataset(
             "bom": bom,
             "escape_formulas": escape,
             "overwrite": overwrite,
+            "roles": roles or {},
         }
     )
     written = [path, *(write() or ())]
@@ -99,7 +104,11 @@ def form_of(path: Path) -> str:
         JapagenError: If it says none.
     """
     suffixes = [entry.suffix for entry in EXPORTS.values()]
-    implied = {e.suffix: e.name for e in EXPORTS.values() if suffixes.count(e.suffix) == 1}
+    implied = {
+        e.suffix: e.name
+        for e in EXPORTS.values()
+        if suffixes.count(e.suffix) == 1 or e.suffix == f".{e.name}"
+    }
     implied.pop("", None)
     if path.suffix.lower() not in implied:
         others = ", ".join(name for name in EXPORTS if name not in implied.values())
@@ -108,6 +117,37 @@ def form_of(path: Path) -> str:
             f"Give such a path, or say one of --format {others}.",
         )
     return implied[path.suffix.lower()]
+
+
+def write_chat(path: Path, dataset: Dataset, roles: Mapping[str, str]) -> None:
+    """Writes what is said in the fields as chat messages, a conversation a line.
+
+    Beside ``messages`` (``role`` and ``content``) a line has ``id``, ``label``, ``weight`` and, of
+    fields without a role, ``fields``.
+
+    Raises:
+        JapagenError: If there is nobody who says anything.
+    """
+    if not roles or not dataset.field_names:
+        raise JapagenError(
+            "Expected fields with a role (generation.fields) for chat messages, found none.",
+            "Give role: user, assistant or system to what each of them says, or export as jsonl.",
+        )
+    names = ("id", "label", "weight")
+    rows = (
+        {
+            "messages": [
+                {"role": role, "content": row["fields"][name]}
+                for name, role in roles.items()
+                if row["fields"].get(name)
+            ],
+            **{name: row[name] for name in names},
+            "fields": {k: v for k, v in row["fields"].items() if k not in roles},
+        }
+        for row in dataset.iter_records()
+        if row["fields"]
+    )
+    write_rows(path, rows)
 
 
 def write_directory(path: Path, dataset: Dataset, card: str, overwrite: bool) -> list[Path]:

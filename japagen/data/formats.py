@@ -183,7 +183,8 @@ def write_examples(
         write_table(path, dataset.weighted_table)
     else:
         escape = bom if escape_formulas is None else escape_formulas
-        write_rows(path, dataset.iter_records(), COLUMNS, bom=bom, escape_formulas=escape)
+        names = [*COLUMNS, *dataset.field_names]
+        write_rows(path, dataset.iter_records(), names, bom=bom, escape_formulas=escape)
 
 
 def check_new(path: str | Path, *, overwrite: bool = False) -> None:

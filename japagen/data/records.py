@@ -29,7 +29,7 @@ from japagen.data.tables import (
 from japagen.errors import JapagenError
 
 logger = logging.getLogger(__name__)
-_NESTED = ("register_asked", "register_seen", "rejected", "shot_ids")
+_NESTED = ("register_asked", "register_seen", "rejected", "shot_ids", "scores", "fields")
 # What is read of tables that japagen did not write, unless the others are named.
 _PLAIN = ("id", "text", "text_pair", "label")
 _LABELS = ("label", "label_asked")
@@ -224,6 +224,13 @@ def _parsed(value: Any) -> Any:
     return parse_json(value) if isinstance(value, str) else value
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    value = _parsed(value)
+    if not isinstance(value, dict):
+        raise TypeError(f"an object of fields is expected, not {value!r:.40}")
+    return value
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a text is expected, not {value!r}")
@@ -232,6 +239,7 @@ def _text(value: Any) -> str:
 
 _CONVERT: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_NESTED, _parsed),
+    "fields": _mapping,
     "text_pair": _text,
     "id": str,
     "round": int,

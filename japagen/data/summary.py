@@ -76,6 +76,29 @@ class SeedSummary(_Part):
     used: int
 
 
+class FieldSummary(_Part):
+    """What the kept texts have in one field.
+
+    Attributes:
+        texts: Kept texts with fields.
+        filled: Those that have this one.
+        characters: Mean length of a string.
+        values: Value to number of texts, of an enum or where there are few integers.
+        asked_register: The register of its own; None where it is the text's.
+        register_match: Share of it that is in that register; None where none is asked for.
+    """
+
+    name: str
+    type: str
+    role: str | None = None
+    texts: int
+    filled: int
+    characters: float | None = None
+    values: dict[str, int] = {}
+    asked_register: str | None = None
+    register_match: float | None = None
+
+
 class SynthesisSummary(_Part):
     """What gradient matching rewrote, and with which model."""
 
@@ -340,10 +363,10 @@ class Covered:
     """How often a label's texts do what the user wants of them.
 
     Attributes:
-        kind: ``concept``, ``rare``, ``boundary`` or ``attribute``.
+        kind: ``concept``, ``rare``, ``boundary``, ``attribute`` or ``knowledge`` (a topic).
         item: What is wanted; of an attribute its name and one value.
-        wanted: Share of the label's texts that should do it; of an attribute an equal part, for
-            each value, of the requests that named any.
+        wanted: Share of the label's texts that should do it; of attributes and topics an equal
+            part, for each value, of the requests that named any.
         asked: Texts that were asked to.
         answered: Kept texts among them.
         met: Texts among those in which it is found; None for what cannot be looked for (cases).
@@ -661,10 +684,30 @@ class MixSummary(_Part):
     curves: Curves | None = None
 
 
+class CoveragePoint(_Part):
+    """Accuracy on the surest ``share`` of the texts, whose least confidence is ``confidence``."""
+
+    share: float
+    accuracy: float
+    confidence: float
+
+
+class CalibrationBin(_Part):
+    """Mean confidence in texts of about the same, and how many of their labels are right."""
+
+    confidence: float
+    accuracy: float
+    texts: int
+
+
 class ModelScores(_Part):
     """Scores of one classifier: means over its trainings, details of the first.
 
     Each metric stands beside these under its own name; see `score`.
+
+    Attributes:
+        coverage: Accuracy by the share of texts that are answered, the surest first.
+        calibration: Accuracy by confidence.
     """
 
     intervals: dict[str, Interval] = {}
@@ -674,6 +717,12 @@ class ModelScores(_Part):
     confusion: list[list[int]] | None = None
     mean_absolute_error: float | None = None
     ece: float | None = None
+    coverage: list[CoveragePoint] = []
+    calibration: list[CalibrationBin] = []
+
+    def answered(self, accuracy: float) -> CoveragePoint | None:
+        """The most texts, the surest, that are right this often; None where none are."""
+        return next((p for p in reversed(self.coverage) if p.accuracy >= accuracy), None)
 
     def score(self, name: str) -> float | None:
         """The value of a metric; None where it was not measured."""
@@ -740,6 +789,33 @@ class TestResult(_Part):
     passed: bool
 
 
+class CriterionScores(_Part):
+    """What a judge gave one criterion: the mean, texts per score from 1 to 5, and the rejected."""
+
+    mean: float
+    counts: dict[str, int]
+    rejected: int
+
+
+class JudgeAgreement(_Part):
+    """How far the judge and the reviewers agree; see `japagen.review.feedback.Agreement`."""
+
+    texts: int
+    passed: tuple[int, int]
+    agreement: float
+    kappa: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class JudgeSummary(_Part):
+    """What ``curation.judge`` scored."""
+
+    texts: int
+    criteria: dict[str, CriterionScores]
+    agreement: JudgeAgreement | None = None
+
+
 class Leakage(_Part):
     """How much of the synthetic text stands in the test texts; the worst with that test text."""
 
@@ -766,6 +842,42 @@ class ErrorCase(_Part):
     predicted: Label
     probability: float | None = None
     nearest: list[NearText] = []
+
+
+class DoubtfulText(_Part):
+    """A gold text most of whose nearest gold texts have one other label."""
+
+    text: str
+    text_pair: str | None = None
+    label: str
+    nearest_label: str
+    agreeing: int
+    of: int
+
+
+class MapPoint(_Part):
+    """A text's place on the map: a gold text itself, or the id of a synthetic one."""
+
+    x: float
+    y: float
+    label: Label | None = None
+    text: str = ""
+    id: str = ""
+
+
+class TextMap(_Part):
+    """A map of texts by meaning, on which only near and far mean something."""
+
+    gold: list[MapPoint]
+    synthetic: list[MapPoint]
+
+
+class LengthShares(_Part):
+    """Shares of texts by characters: of each bin from an edge up to the next, the last open."""
+
+    edges: list[int]
+    gold: list[float]
+    synthetic: list[float]
 
 
 class Bounds(_Part):
@@ -848,6 +960,8 @@ class RunSummary(_Part):
         sources: Each source of synthetic text, in the task's order.
         rejections: Filter to the number of texts that it rejected, most first.
         errors: Test texts that were got wrong, the surest first.
+        doubtful_gold: Gold texts whose neighbours have another label.
+        map: Gold and kept texts by meaning.
         cost: Totals of the ledger, and per kept text.
         seconds: Stage to seconds.
         dictionary: Identity of MeCab's dictionary.
@@ -862,6 +976,7 @@ class RunSummary(_Part):
     created: str | None = None
     generator: GeneratorSummary | None = None
     seed_rows: SeedSummary | None = None
+    text_fields: list[FieldSummary] | None = None
     sources: list[SourceReport] = []
     rejections: dict[str, int] = {}
     registers: RegisterSummary | None = None
@@ -877,6 +992,9 @@ class RunSummary(_Part):
     scores: ScoreSummary | None = None
     leakage: Leakage | None = None
     errors: list[ErrorCase] = []
+    doubtful_gold: list[DoubtfulText] = []
+    lengths: LengthShares | None = None
+    map: TextMap | None = None
     cost: dict[str, Number] | None = None
     seconds: dict[str, float] = {}
     versions: dict[str, str] = {}
@@ -884,6 +1002,7 @@ class RunSummary(_Part):
     encoder: str | None = None
     economics: EconomicsSummary | None = None
     tests: list[TestResult] = []
+    judge: JudgeSummary | None = None
     dataset: DatasetVersion | None = None
 
     @classmethod

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from japagen.data.dataset import Label
 from japagen.data.labels import LabelSpace
 from japagen.data.registry import METRICS, metrics_of
-from japagen.data.summary import Interval
+from japagen.data.summary import CalibrationBin, CoveragePoint, Interval
 
 # Draws of the bootstrap at a time times test texts: some 80 MB of weights.
 _BLOCK = 10_000_000
@@ -158,15 +158,61 @@ def expected_calibration_error(
         labels: The order of the columns.
         bins: Number of confidence bins.
     """
-    confidence = probabilities.max(axis=1)
-    right = np.array([labels[i] for i in probabilities.argmax(axis=1)]) == np.array(true)
+    found = calibration_bins(probabilities, true, labels, bins)
+    return sum(row.texts * abs(row.confidence - row.accuracy) for row in found) / max(len(true), 1)
+
+
+def calibration_bins(
+    probabilities: Floats, true: Sequence[str], labels: Sequence[str], bins: int = 10
+) -> list[CalibrationBin]:
+    """Mean confidence and accuracy in every bin that holds a text; arguments as above."""
+    confidence, right = _confident(probabilities, true, labels)
     which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        (which == b).mean() * abs(confidence[which == b].mean() - right[which == b].mean())
+    return [
+        CalibrationBin(
+            confidence=float(confidence[rows].mean()),
+            accuracy=float(right[rows].mean()),
+            texts=int(rows.sum()),
+        )
         for b in range(bins)
-        if (which == b).any()
+        if (rows := which == b).any()
     ]
-    return float(sum(gaps))
+
+
+def coverage_curve(
+    probabilities: Floats, true: Sequence[str], labels: Sequence[str]
+) -> list[CoveragePoint]:
+    """Accuracy among the texts that a classifier answers, by how many it answers.
+
+    It answers those it is surest of. Texts of equal confidence are answered together.
+
+    Args:
+        probabilities: Shape (n, number of labels).
+        true: True labels.
+        labels: The order of the columns.
+    """
+    confidence, right = _confident(probabilities, true, labels)
+    order = np.argsort(-confidence, kind="stable")
+    sure, hits = confidence[order], np.cumsum(right[order])
+    if not len(sure):
+        return []
+    ends = np.flatnonzero(np.append(sure[1:] < sure[:-1], True))
+    return [
+        CoveragePoint(
+            share=float((end + 1) / len(sure)),
+            accuracy=float(hits[end] / (end + 1)),
+            confidence=float(sure[end]),
+        )
+        for end in ends
+    ]
+
+
+def _confident(
+    probabilities: Floats, true: Sequence[str], labels: Sequence[str]
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Confidence in each decision, and whether it is right."""
+    right = np.array([labels[i] for i in probabilities.argmax(axis=1)]) == np.array(true)
+    return probabilities.max(axis=1, initial=0.0), right
 
 
 Floats = npt.NDArray[np.float64]

@@ -35,7 +35,11 @@ def passages_in(requests: Sequence[Request]) -> list[str]:
 
 def wants_coverage(task: Task) -> bool:
     """Whether a task says what its texts are to cover."""
-    return any(task.wanted_shares(label) or task.generation.grid(label) for label in task.labels)
+    generation = task.generation
+    return any(
+        task.wanted_shares(label) or generation.grid(label) or generation.topics(label)
+        for label in task.labels
+    )
 
 
 def measure_coverage(
@@ -88,10 +92,14 @@ class _Row(NamedTuple):
 def _wanted_values(
     task: Task, label: str, asked: Counter[Knowledge], written: int
 ) -> dict[Knowledge, float]:
-    """The values of the attributes that requests named, with the share that each should have."""
+    """Attributes' values and topics that requests named, with the share that each should have."""
     wanted: dict[Knowledge, float] = {}
-    for name, values in task.generation.grid(label).items():
-        known = [Knowledge("attribute", as_item([(name, value)])) for value in values]
+    groups = [
+        [Knowledge("attribute", as_item([(name, value)])) for value in values]
+        for name, values in task.generation.grid(label).items()
+    ]
+    groups.append([Knowledge("knowledge", topic) for topic in task.generation.topics(label)])
+    for known in groups:
         total = sum(asked[each] for each in known)
         if total:
             wanted |= dict.fromkeys(known, total / len(known) / written)
@@ -125,10 +133,10 @@ def due(coverage: LabelCoverage, size: int) -> dict[Knowledge, float]:
         size: Requests of the next round.
     """
     total = coverage.kept + size
-    # Attributes are named by what is left over, evenly by themselves.
+    # Attributes and topics are named by what is left over, evenly by themselves.
     wants = {
         Knowledge.parse(f"{c.kind}:{c.item}"): max(0.0, c.wanted * total - c.found)
         for c in coverage.covered
-        if c.kind != "attribute"
+        if c.kind not in ("attribute", "knowledge")
     }
     return {known: number for known, number in wants.items() if number > 0}

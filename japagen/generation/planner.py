@@ -16,11 +16,12 @@ from japagen.data.dataset import Dataset, Example, Label, Rejection
 from japagen.data.seed_table import SeedRow, SeedTable
 from japagen.data.summary import UntilReason
 from japagen.errors import JapagenError
+from japagen.generation.fields import check_templates, field_variables
 from japagen.generation.shots import ShotSets
 from japagen.generation.topics import LENGTH, Phrasing, Settings, default_grid, drawn_settings
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
-from japagen.llm.answers import one_line, read_texts, why_unreadable
+from japagen.llm.answers import one_line, read_records, read_texts, why_unreadable
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import make_request
@@ -193,6 +194,9 @@ class RequestPlanner:
         self._turns: Counter[tuple[str, str]] = Counter()
         self._styles: Counter[tuple[str, str]] = Counter()
         prompts.check_seed(f"{self._strategy}.{generator.prompt_kind}", seed_table)
+        self._fields = task.generation.asked_fields()
+        if self._fields:
+            check_templates(task, prompts, generator, self._strategy)
         self._rows = seed_table.draw(list(self._asked), task.seed) if seed_table else {}
         self._tagger = tagger
         self._several = texts_per_request(task, prompts, generator, self._strategy)
@@ -348,6 +352,9 @@ class RequestPlanner:
             "mark": f"【{asked.label}】" if marked and shots else "",
             **self._phrasing.variables(None if several else first, [e.text for e in shots]),
             "settings": asked.settings[0],
+            "fields": field_variables(
+                self._fields, self._prompts, f"{task.seed}/fields", asked.place[3]
+            ),
             **seed_variables(task, None if several or not asked.rows else asked.rows[0]),
             "number": len(asked.knowns) if several else 0,
             "each": [
@@ -375,6 +382,7 @@ class RequestPlanner:
             each=[known.named if known else () for known in asked.knowns] if several else (),
             settings=said if any(said) else (),
             seed_rows=[row.id for row in asked.rows],
+            fields=self._fields,
         )
         self._asked_for[request.id] = asked
         return request
@@ -547,10 +555,13 @@ def to_dataset(
 
 def _to_examples(request: Request, answer: Answer | None, failure: str) -> list[Example]:
     found: list[tuple[str, Rejection | None]]
+    records: list[Mapping[str, Any] | None] = [None] * request.texts
     if answer is None:
         found = [("", Rejection("failed", 1, 0, failure))] * request.texts
     else:
         found = read_texts(request, answer)
+        if request.fields:
+            records = [values for values, _ in read_records(request, answer)]
     rows = request.seed_rows or (None,) * request.texts
     # A list may be short, and then it is its end that is missing.
     return [
@@ -566,6 +577,9 @@ def _to_examples(request: Request, answer: Answer | None, failure: str) -> list[
             seed=request.seed,
             seed_row=row,
             rejected=rejected,
+            fields=values,
         )
-        for id_, (text, rejected), row in zip(request.text_ids(), found, rows, strict=False)
+        for id_, (text, rejected), row, values in zip(
+            request.text_ids(), found, rows, records, strict=False
+        )
     ]

@@ -1,19 +1,22 @@
-"""Has a task's generator propose what its texts could vary in, label by label.
+"""Has a task's generator propose what its texts could vary in or be about, label by label.
 
 This is the first step of attributed prompts (AttrPrompt, Yu et al. 2023, arXiv:2306.15895): a model
 names attributes and values, and people look them over before texts are asked for by them. The model
 sees the labels' descriptions and no gold, so that texts asked for by its proposals descend from
-none.
+none. A topic tree is proposed in the same way: topics, each with what is below it.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from japagen.config.task import Task
 from japagen.data.yaml_text import to_yaml
@@ -25,6 +28,7 @@ from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import make_request, prepare
 
 _TEMPLATE = "attributes"
+_TOPICS = "topics"
 # What is to be found should depend on the label more than on chance, and still be varied.
 _TEMPERATURE = 0.7
 _TOKENS_A_VALUE = 24
@@ -32,6 +36,8 @@ _NUMBERING = re.compile(r"^[\s\-・*•]*(?:\d{1,2}[.)．、]|[①-⑳])?\s*")
 # What a model may put between values; the first that is there does.
 _BETWEEN = ("／", "/", "、", "，", ",")
 _ENDS = " 　「」『』\"'。…・"
+# Topics of which more pairs of characters, の left out, are the same than not.
+_SAME_SPELLING = 0.5
 
 Grid = dict[str, tuple[str, ...]]
 
@@ -42,13 +48,24 @@ class Proposal:
 
     Attributes:
         generator: Name of the model.
-        grids: Label to attribute to its values; of pairs, the empty label alone.
+        grids: Label to attribute to its values; of pairs, the empty label alone. Or label to
+            topic to those below it.
         refused: Label to the reason why there is nothing for it.
+        alike: Topics that were left out, each with the one that it is too like.
     """
 
     generator: str
     grids: Mapping[str, Grid]
     refused: Mapping[str, str]
+    alike: Sequence[tuple[str, str]] = ()
+
+    def topics_yaml(self) -> str:
+        """A file of topics, as ``generation.knowledge`` may name it."""
+        trees = {
+            label: {name: list(leaves) for name, leaves in tree.items()}
+            for label, tree in self.grids.items()
+        }
+        return f"# generation: {{knowledge: THIS_FILE}}\n{to_yaml(trees, flow=True)}"
 
     def to_yaml(self) -> str:
         """The section ``attributes`` of a task file's ``generation``."""
@@ -79,19 +96,99 @@ def propose_attributes(
     Raises:
         JapagenError: If the generator continues documents, or nothing usable came for any label.
     """
+    labels = [""] if task.pair else list(task.labels)
+    return _proposed(task, _TEMPLATE, labels, number, values, generator)
+
+
+Similarity = Callable[[Sequence[str]], npt.NDArray[np.bool_]]
+"""Which of some names mean the same, shape (names, names)."""
+
+
+def propose_topics(
+    task: Task,
+    number: int = 6,
+    below: int = 6,
+    generator: Generator | None = None,
+    same: Similarity | None = None,
+) -> Proposal:
+    """Asks a task's generator for a tree of topics of each label; nothing is kept.
+
+    Topics that are spelt almost alike, or mean the same, are left out but for the first, in the
+    whole task: a topic of two labels says nothing about which it is.
+
+    Args:
+        task: The task.
+        number: Topics of each label to ask for.
+        below: What to ask for below each.
+        generator: A backend to use in place of the task's; it stays open.
+        same: Finds those that mean the same; None compares their spelling alone.
+
+    Raises:
+        JapagenError: If the task has pairs, the generator continues documents, or nothing usable
+            came for any label.
+    """
+    if task.pair:
+        raise JapagenError(
+            "Expected texts with a label each to propose topics for, found pairs.",
+            "Write generation.knowledge yourself: a list for all labels.",
+        )
+    found = _proposed(task, _TOPICS, list(task.labels), number, below, generator)
+    return without_alike(found, same)
+
+
+def without_alike(found: Proposal, same: Similarity | None = None) -> Proposal:
+    """Leaves out topics that are too like an earlier one, and topics with nothing below them."""
+    places = [
+        (label, name, leaf)
+        for label, tree in found.grids.items()
+        for name, leaves in tree.items()
+        for leaf in leaves
+    ]
+    leaves = [leaf for _, _, leaf in places]
+    keys = [_key(leaf).replace("の", "") for leaf in leaves]
+    pairs = [{key[i : i + 2] for i in range(max(1, len(key) - 1))} for key in keys]
+    meant = same(leaves) if same and leaves else np.zeros((len(leaves),) * 2, dtype=bool)
+    kept: list[int] = []
+    alike = []
+    for i, own in enumerate(pairs):
+        like = (
+            j
+            for j in kept
+            if meant[i, j] or len(own & pairs[j]) > _SAME_SPELLING * len(own | pairs[j])
+        )
+        first = next(like, None)
+        if first is None:
+            kept.append(i)
+        else:
+            alike.append((leaves[i], leaves[first]))
+    trees: dict[str, dict[str, tuple[str, ...]]] = {}
+    for label, name, leaf in (places[i] for i in kept):
+        tree = trees.setdefault(label, {})
+        tree[name] = (*tree.get(name, ()), leaf)
+    return replace(found, grids=trees, alike=alike)
+
+
+def _proposed(
+    task: Task,
+    template: str,
+    labels: Sequence[str],
+    number: int,
+    values: int,
+    generator: Generator | None,
+) -> Proposal:
     if generator is None:
         with closing(load_generator(task.generator)) as loaded:
-            return propose_attributes(task, number, values, loaded)
+            return _proposed(task, template, labels, number, values, loaded)
     info = generator.info
+    key = "attributes" if template == _TEMPLATE else "knowledge"
     if info.prompt_kind == "document":
         raise JapagenError(
-            f"Expected a chat model to propose attributes, found {info.name}, which continues "
-            "documents and follows no instructions.",
+            f"Expected a chat model to propose generation.{key}, found {info.name}, which "
+            "continues documents and follows no instructions.",
             "Set generator to a chat model, such as {backend: openai, model: …}, or write "
-            "generation.attributes yourself.",
+            f"generation.{key} yourself.",
         )
-    labels = [""] if task.pair else list(task.labels)
-    requests = [_request(task, label, number, values, info) for label in labels]
+    requests = [_request(task, template, label, number, values, info) for label in labels]
     dictionary = task.japanese.user_dictionary
     sent = prepare(requests, info, task.privacy, dictionary).requests
     answers = {a.request_id: a for a in generator.stream(iter(sent))}
@@ -110,22 +207,24 @@ def propose_attributes(
             grids[request.label] = grid
         else:
             why = answer.error if answer else ""
-            refused[request.label] = why or "no attribute with two or more values"
+            refused[request.label] = why or "none with two or more values"
     if not grids:
         raise JapagenError(
-            f"{info.name} proposed no attributes for any of {len(labels)} labels.",
+            f"{info.name} proposed no generation.{key} for any of {len(labels)} labels.",
             f"The first reason: {next(iter(refused.values()))}",
         )
     return Proposal(info.name, grids, refused)
 
 
-def _request(task: Task, label: str, number: int, values: int, info: GeneratorInfo) -> Request:
+def _request(
+    task: Task, template: str, label: str, number: int, values: int, info: GeneratorInfo
+) -> Request:
     prompts = PromptLibrary(task.generation.prompts)
     said = label_variables(task, label) if label else _of_pairs(task)
     return make_request(
-        _TEMPLATE,
+        template,
         {**said, "number": number, "values": values},
-        [task.seed, _TEMPLATE, label],
+        [task.seed, template, label],
         prompts,
         info,
         Sampling(_TEMPERATURE, max_tokens=number * (values + 1) * _TOKENS_A_VALUE),

@@ -95,8 +95,7 @@ class Phrasing:
 
     def _listed(self, label: str, number: int) -> Iterator[Knowledge]:
         """Cycles through the task's knowledge for a label, from a place drawn for each round."""
-        given = self._task.generation.knowledge
-        listed = given.get(label, ()) if isinstance(given, dict) else given
+        listed = self._task.generation.topics(label)
         if not listed:
             return
         start = random.Random(f"{self._task.seed}/knowledge/{label}/{number}").randrange(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from japagen.config.fields import FieldSet
 from japagen.config.sections import GeneratorSettings
 from japagen.data.files import digest
 from japagen.data.registry import BACKENDS
@@ -54,11 +55,11 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
-def _object_with(name: str, content: dict[str, Any]) -> dict[str, Any]:
+def _object_with(name: str, contents: dict[str, dict[str, Any]]) -> dict[str, Any]:
     schema = {
         "type": "object",
-        "properties": {name: content},
-        "required": [name],
+        "properties": contents,
+        "required": list(contents),
         "additionalProperties": False,
     }
     return {
@@ -67,7 +68,7 @@ def _object_with(name: str, content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-TEXT_OBJECT: dict[str, Any] = _object_with("text", {"type": "string"})
+TEXT_OBJECT: dict[str, Any] = _object_with("text", {"text": {"type": "string"}})
 """What an answer to chat turns looks like, for decoders that can be held to a JSON schema."""
 
 
@@ -90,6 +91,8 @@ class Request:
         settings: How each text is to be written (who writes, how long), a line ``NAME：VALUE`` for
             each attribute; one entry per text, or none where nothing is said.
         seed_rows: Ids of the rows of ``generation.seed`` that the prompt tells of, one per text.
+        fields: What each text consists of, where it is more than a text.
+        criteria: What a text is to be scored by, 1 to 5, where that is asked.
     """
 
     id: str
@@ -106,34 +109,42 @@ class Request:
     each: tuple[tuple[str, ...], ...] = ()
     settings: tuple[str, ...] = ()
     seed_rows: tuple[str, ...] = ()
+    fields: FieldSet | None = field(default=None, hash=False)
+    criteria: tuple[str, ...] = ()
 
     @property
     def texts(self) -> int:
-        """How many texts are asked for."""
+        """How many texts are asked for; none where only more fields of one are."""
+        if self.fields and not self.fields.text:
+            return 0
         return len(self.each) or 1
 
     def text_ids(self) -> list[str]:
         """What the examples are called that its texts become, in their order."""
         if not self.each:
             return [f"s-{self.id}"]
-        return [f"s-{self.id}.{number}" for number in range(1, self.texts + 1)]
+        return [f"s-{self.id}.{number}" for number in range(1, len(self.each) + 1)]
 
 
 def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
-    """The ``response_format`` of chat turns: an object with a text, texts, or one of the options.
+    """The ``response_format`` of chat turns: an object with a text, texts, an option, or scores.
 
     Args:
         request: What is asked.
         counted: Whether the decoder is told how many texts; some know no bounds of a list.
     """
+    if request.criteria:
+        score = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
+        return _object_with("scores", dict.fromkeys(request.criteria, score))
+    text = request.fields.answer_schema if request.fields else {"type": "string"}
     if request.each:
-        texts: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+        texts: dict[str, Any] = {"type": "array", "items": text}
         if counted:
             texts |= {"minItems": request.texts, "maxItems": request.texts}
-        return _object_with("texts", texts)
+        return _object_with("texts", {"texts": texts})
     if not request.options:
-        return TEXT_OBJECT
-    return _object_with("label", {"type": "string", "enum": list(request.options)})
+        return _object_with("text", {"text": text}) if request.fields else TEXT_OBJECT
+    return _object_with("label", {"label": {"type": "string", "enum": list(request.options)}})
 
 
 @dataclass(frozen=True, slots=True)

@@ -344,7 +344,10 @@ class Ledger:
 def read_record(
     path: Path,
 ) -> tuple[GeneratorInfo, dict[str, Answer], dict[str, list[float]]]:
-    """Reads a finished ledger without touching it.
+    """Reads a finished ledger without touching it, or answers in a file of JSON lines.
+
+    The first line of such a file says who answered (``generator``: its ``name``, ``identity`` and
+    ``terms``), each of the others has the ``id`` of a request and the ``text`` of its answer.
 
     Returns:
         Who was asked last; the answer to every request: the accepted one, else the last
@@ -354,6 +357,8 @@ def read_record(
         JapagenError: If there is no ledger, or none that says who was asked.
         DamagedError: If it cannot be read.
     """
+    if path.suffix == ".jsonl":
+        return _read_lines(path)
     if not path.is_file():
         raise JapagenError(
             f"Expected the record of a run at {path}, found none.",
@@ -383,6 +388,22 @@ def read_record(
     return _info(row[0]), _with_scores(answers, choices), choices
 
 
+def _read_lines(
+    path: Path,
+) -> tuple[GeneratorInfo, dict[str, Answer], dict[str, list[float]]]:
+    try:
+        first, *rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        who = first["generator"]
+        terms = OutputTerms(**who["terms"])
+        info = GeneratorInfo(who["name"], who["identity"], "chat", True, terms)
+        return info, {row["id"]: Answer(row["id"], row["text"], "stop") for row in rows}, {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JapagenError(
+            f"Expected recorded answers in {path}, found something else: {error}.",
+            "The first line has the generator, each of the others id and text of an answer.",
+        ) from None
+
+
 def _with_scores(
     answers: Mapping[str, Answer], choices: Mapping[str, Sequence[float]]
 ) -> dict[str, Answer]:
@@ -399,5 +420,9 @@ def _info(text: str) -> GeneratorInfo:
 
 
 def _body(request: Request) -> str:
-    body: dict[str, Any] = {**asdict(request), "register": request.register.to_dict()}
+    body: dict[str, Any] = {
+        **asdict(replace(request, fields=None)),
+        "register": request.register.to_dict(),
+        "fields": request.fields and list(request.fields.fields),
+    }
     return encodable(json.dumps(body, ensure_ascii=False, sort_keys=True))

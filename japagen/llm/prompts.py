@@ -197,6 +197,11 @@ class PromptLibrary:
             self._variables[template] = meta.find_undeclared_variables(tree)
         return variable in self._variables[template]
 
+    def mentions(self, template: str, variable: str) -> bool:
+        """Whether a template, or what it includes, uses a variable."""
+        trees = map(self._environment.parse, self._with_included(template))
+        return any(variable in meta.find_undeclared_variables(tree) for tree in trees)
+
     def check_seed(self, template: str, table: SeedTable | None) -> None:
         """Refuses a template that names other columns than the seed table has, or none of them.
 

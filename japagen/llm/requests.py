@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from japagen.config.fields import FieldSet
 from japagen.config.sections import Privacy
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
@@ -37,6 +38,8 @@ def make_request(
     each: Sequence[Sequence[str]] = (),
     settings: Sequence[str] = (),
     seed_rows: Sequence[str] = (),
+    fields: FieldSet | None = None,
+    criteria: Sequence[str] = (),
 ) -> Request:
     """Renders a prompt for a generator, with a seed and an id that no other request changes.
 
@@ -56,6 +59,8 @@ def make_request(
         each: What each text names, where a list of them is wanted.
         settings: How each text is to be written.
         seed_rows: Ids of the rows that the prompt tells of, one per text.
+        fields: What each text consists of, where it is more than a text.
+        criteria: What a text is to be scored by.
     """
     kind = generator.prompt_kind
     name = f"{template}.{kind}"
@@ -79,6 +84,8 @@ def make_request(
         each=tuple(map(tuple, each)),
         settings=tuple(settings),
         seed_rows=tuple(seed_rows),
+        fields=fields,
+        criteria=tuple(criteria),
     )
 
 

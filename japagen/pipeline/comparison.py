@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from japagen.data.registry import FILTERS
 from japagen.errors import DamagedError, JapagenError, nearest
 from japagen.japanese.registers import OTHER, Register
 from japagen.pipeline.run_directory import Run, content_hash, versions
+from japagen.reporting.records import Provenance
 
 # Relative; smaller changes of weight come from the others' rejection alone.
 _LEAST_REWEIGHTED = 0.05
@@ -279,6 +280,45 @@ def explain_example(run: Run, example_id: str) -> dict[str, Any]:
     }
 
 
+def provenance_of(run: Run) -> Provenance:
+    """Collects the same of all texts, in so far as a page can show it."""
+    return Provenance(_requests(run.path / "ledger.sqlite"), _audits(run.path / "audit.parquet"))
+
+
+def _requests(ledger: Path) -> dict[str, dict[str, Any]]:
+    """Every request by id, with its accepted answer."""
+    if not ledger.is_file():
+        return {}
+    with _ledger(ledger) as db:
+        rows = db.execute("SELECT id, generator, seed, body FROM requests").fetchall()
+        answers = dict(
+            db.execute("SELECT request_id, text FROM attempts WHERE finish != 'error'").fetchall()
+        )
+    found = {}
+    for id_, generator, seed, text in rows:
+        body = json.loads(text)
+        found[id_] = {
+            "prompt": prompt_text(body["prompt"]),
+            "answer": answers.get(id_, ""),
+            "template": body.get("template", ""),
+            "seed": seed,
+            "generator": generator,
+            "shots": len(body.get("shot_ids", ())),
+        }
+    return found
+
+
+def prompt_text(prompt: str | Sequence[Mapping[str, str]]) -> str:
+    """A prompt as one text: a document as it is, of a chat each turn after who speaks."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(f"[{turn['role']}]\n{turn['content']}" for turn in prompt)
+
+
+def _audits(path: Path) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in read_table(path).to_pylist()} if path.is_file() else {}
+
+
 def _find(dataset: Dataset, example_id: str) -> Example:
     ids = dataset.column("id")
     if example_id in ids:
@@ -300,19 +340,15 @@ def _find(dataset: Dataset, example_id: str) -> Example:
 def _request(ledger: Path, request_id: str | None) -> dict[str, Any] | None:
     if request_id is None or not ledger.is_file():
         return None
-    try:
-        # A finished run is only read, also while another process goes on with it.
-        with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            row = db.execute(
-                "SELECT generator, seed, body FROM requests WHERE id = ?", [request_id]
-            ).fetchone()
-            attempts = db.execute(
-                "SELECT finish, error, prompt_tokens, completion_tokens, seconds, text "
-                "FROM attempts WHERE request_id = ? ORDER BY id",
-                [request_id],
-            ).fetchall()
-    except sqlite3.DatabaseError as error:
-        raise DamagedError(ledger, f"It is the record of all requests: {error}.") from error
+    with _ledger(ledger) as db:
+        row = db.execute(
+            "SELECT generator, seed, body FROM requests WHERE id = ?", [request_id]
+        ).fetchone()
+        attempts = db.execute(
+            "SELECT finish, error, prompt_tokens, completion_tokens, seconds, text "
+            "FROM attempts WHERE request_id = ? ORDER BY id",
+            [request_id],
+        ).fetchall()
     if row is None:
         return None
     names = ("finish", "error", "prompt_tokens", "completion_tokens", "seconds", "text")
@@ -323,6 +359,16 @@ def _request(ledger: Path, request_id: str | None) -> dict[str, Any] | None:
         "seed": row[1],
         "attempts": [dict(zip(names, attempt, strict=True)) for attempt in attempts],
     }
+
+
+@contextmanager
+def _ledger(path: Path) -> Iterator[sqlite3.Connection]:
+    """A ledger that is only read, also while another process goes on with its run."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            yield db
+    except sqlite3.DatabaseError as error:
+        raise DamagedError(path, f"It is the record of all requests: {error}.") from error
 
 
 def _of_text(request: dict[str, Any] | None, example: Example) -> dict[str, Any] | None:
@@ -341,11 +387,4 @@ def _of_text(request: dict[str, Any] | None, example: Example) -> dict[str, Any]
 
 
 def _audit(path: Path, example_id: str) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    table = read_table(path)
-    ids = table.column("id").to_pylist()
-    if example_id not in ids:
-        return None
-    row: dict[str, Any] = table.slice(ids.index(example_id), 1).to_pylist()[0]
-    return row
+    return _audits(path).get(example_id)

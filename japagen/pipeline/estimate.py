@@ -46,7 +46,7 @@ from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext, find_registers
 from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
-from japagen.pipeline.steps.curate import TextFilter, why_not_refined
+from japagen.pipeline.steps.curate import TextFilter, why_not_judged, why_not_refined
 from japagen.pipeline.steps.generate import not_to_copy
 from japagen.pipeline.steps.labels import chat_labeler, sample_of
 from japagen.pipeline.summary import seed_use
@@ -118,13 +118,19 @@ def stand_ins(gold: Dataset, number: int) -> Dataset:
     return gold.take([i % len(gold) for i in range(number)])
 
 
-def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = None) -> list[str]:
+def notes_on(
+    task: Task,
+    info: GeneratorInfo,
+    refiner: GeneratorInfo | None = None,
+    judge: GeneratorInfo | None = None,
+) -> list[str]:
     """What a table of requests does not show.
 
     Args:
         task: The task.
         info: Its generator.
         refiner: The second model that refines; None when the generator does.
+        judge: The second model that scores; None when the generator does.
     """
     notes = []
     if info.prompt_kind == "document" and any(
@@ -143,6 +149,8 @@ def notes_on(task: Task, info: GeneratorInfo, refiner: GeneratorInfo | None = No
     if task.refinement.rounds:
         reason = why_not_refined(task, task.gold is not None, refiner or info)
         notes += [f"No text will be refined: {reason}."] if reason else []
+    if task.curation.judge is not None and (reason := why_not_judged(judge or info)):
+        notes.append(f"No text will be scored: {reason}.")
     return notes
 
 
@@ -199,7 +207,7 @@ def measured(waiting: Sequence[Request], generator: Generator, sample: int | Non
 
 
 # Of the steps whose requests the texts decide.
-_TEMPLATES = ("rewrite", "criticise", "refine", "judge")
+_TEMPLATES = ("rewrite", "criticise", "refine", "judge", "rubric")
 # Prompts whose tokens are counted for a step that has its prompts only when the texts are there.
 _PROMPTS = 16
 # Prompts weighed to time it: the first reads what all share, the others show what a text costs.
@@ -211,7 +219,8 @@ class StepCost:
     """One thing that a run asks for.
 
     Attributes:
-        name: ``generate``, ``rewrite``, ``trust`` or ``zero_shot``, as in the ledger.
+        name: ``generate``, ``rewrite``, ``refine``, ``rubric``, ``trust`` or ``zero_shot``, as in
+            the ledger.
         requests: At most.
         expected: How many there will be; None where that is not known yet.
         answered: How many the ledger has answers to.
@@ -290,7 +299,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 
     Returns:
         ``steps``: of ``generate``, ``rewrite`` (into the register asked for), ``refine`` (texts in
-        doubt), ``trust`` (the label check, and labels for unlabelled texts) and ``zero_shot``
+        doubt), ``rubric`` (scores by ``curation.judge``), ``trust`` (the label check, and labels
+        for unlabelled texts) and ``zero_shot``
         (labels for test texts, as a baseline), each with
         ``requests`` (at most), ``expected_requests``, ``answered`` (in the ledger already),
         ``prompt_tokens``, ``max_completion_tokens``, and for what is not answered yet
@@ -316,10 +326,26 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         for s in task.sources
         if s.path is not None
     ]
+    refines = task.refinement.generator if task.refinement.rounds else None
+    judges = task.curation.judge.generator if task.curation.judge else None
     if task.generator_source is None:
-        notes = [_NOT_ASKED, *_labeler_notes(task, load_data(task))]
-        return {**_NOTHING, "sources": files, "notes": notes}
-    with closing(load_generator(task.generator)) as generator, _refiner(task) as refiner:
+        data = load_data(task)
+        notes = [_NOT_ASKED, *_labeler_notes(task, data)]
+        if judges is None:
+            return {**_NOTHING, "sources": files, "notes": [*data.notes, *notes]}
+        with closing(load_generator(judges)) as scorer:
+            context, past = TaskContext.open(task, data), _Past({}, None, {})
+            known = _Forecast(context, scorer, None, past, None, None, (), judge=scorer)
+            scored = known.scoring(list(task.labels), sum(map(len, given.values())))
+        rows = [step.to_dict(task) for step in scored]
+        found = {"generator": scorer.info.name, "steps": rows, **_sums(rows)} if rows else {}
+        notes = [*data.notes, *notes_on(task, scorer.info), *notes[bool(rows) :]]
+        return {**_NOTHING, "sources": files, "notes": notes, **found}
+    with (
+        closing(load_generator(task.generator)) as generator,
+        _second(refines) as refiner,
+        _second(judges) as judge,
+    ):
         # A budget in yen without a price is refused here as it would be later.
         BudgetTracker(task.generation.budget, task.generator.price)
         context = TaskContext.open(task, load_data(task))
@@ -328,19 +354,23 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         outgoing = prepare(requests, generator.info, task.privacy, dictionary)
         requests = list(outgoing.requests)
         tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in requests}}
-        alone = zero_shot_requests(context, generator.info)
-        past = _recorded(requests, alone, generator, run or Path("runs") / task.name)
+        test_requests = zero_shot_requests(context, generator.info)
+        past = _recorded(requests, test_requests, generator, run or Path("runs") / task.name)
         waiting = [r for r in requests if r.id not in past.answers]
         rate = past.rate or measured(waiting, generator, sample)
         yields = expected_yield(context, requests, past.answers) if past.answers else None
         wanted = task.generation.until
         until = _Until.of(wanted, requests, yields) if wanted else None
-        known = _Forecast(context, generator, rate, past, yields, refiner, alone, until)
+        known = _Forecast(
+            context, generator, rate, past, yields, refiner, test_requests, until, judge
+        )
+        texts_asked = sum(r.texts for r in requests) + sum(map(len, given.values()))
         steps = [
             known.generation(requests, waiting, tokens),
             *known.rewriting(requests),
             *known.refining(requests),
-            *known.label_check(sum(r.texts for r in requests) + sum(map(len, given.values()))),
+            *known.scoring([r.label for r in requests], texts_asked),
+            *known.label_check(texts_asked),
             *known.zero_shot(),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
@@ -372,8 +402,15 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "batch": price.batch if price and task.generator.batch else None,
         "budget": task.generation.budget.model_dump(exclude_none=True),
         "notes": [
+            *context.data.notes,
+            *_undescribed(task),
             *([until.note(task.generation.first_texts)] if until else []),
-            *notes_on(task, generator.info, refiner.info if refiner else None),
+            *notes_on(
+                task,
+                generator.info,
+                refiner.info if refiner else None,
+                judge.info if judge else None,
+            ),
             *_labeler_notes(task, context.data),
             *_seed_notes(seeds),
         ],
@@ -398,6 +435,16 @@ _NOTHING: dict[str, Any] = {
 }
 
 
+def _undescribed(task: Task) -> list[str]:
+    labels = [label for label, text in task.labels.items() if not text]
+    if not labels:
+        return []
+    return [
+        f"Without a description prompts say the name alone, and texts are worse: "
+        f"{', '.join(labels)}. Describe them under labels."
+    ]
+
+
 def _seed_notes(found: Mapping[str, Any] | None) -> list[str]:
     if found is None:
         return []
@@ -406,10 +453,9 @@ def _seed_notes(found: Mapping[str, Any] | None) -> list[str]:
 
 
 @contextmanager
-def _refiner(task: Task) -> Iterator[Generator | None]:
-    """The second model that refines, if the task names one that is asked."""
-    settings = task.refinement.generator
-    if settings is None or not task.refinement.rounds:
+def _second(settings: GeneratorSettings | None) -> Iterator[Generator | None]:
+    """A second model, if the task names one that is asked."""
+    if settings is None:
         yield None
         return
     with closing(load_generator(settings)) as generator:
@@ -528,6 +574,7 @@ class _Forecast:
     refiner: Generator | None
     alone: Sequence[Request]
     until: _Until | None = None
+    judge: Generator | None = None
 
     @property
     def task(self) -> Task:
@@ -591,7 +638,8 @@ class _Forecast:
         """Texts that are not in the register asked for and that no rule can put into it."""
         curation = self.task.curation
         rewrites = curation.register_miss != "ignore" and "rewrite" in curation.register_miss
-        if self.task.pair or not rewrites or not curation.rewrite_attempts:
+        left_alone = self.task.pair or self.task.generation.fields
+        if left_alone or not rewrites or not curation.rewrite_attempts:
             return []
         texts = expected_texts = sum(r.texts for r in requests)
         if self.until:
@@ -646,10 +694,34 @@ class _Forecast:
         counts = (most, None, answered)
         if self.refiner is None:
             return [self._step("refine", counts, asked, self.text_tokens)]
-        # Nothing is known of its speed.
-        other = replace(self, generator=self.refiner, rate=None)
-        step = other._step("refine", counts, asked, None)
+        step = self._asking(self.refiner)._step("refine", counts, asked, None)
         return [replace(step, asked=task.refinement.generator)]
+
+    def scoring(self, labels: Sequence[str], texts: int) -> list[StepCost]:
+        """Scores by a rubric: of each text that is kept."""
+        settings, info = self.task.curation.judge, (self.judge or self.generator).info
+        if settings is None or why_not_judged(info):
+            return []
+        shown_texts, criteria = self._shown_texts, settings.criteria
+        rows = [
+            Example(
+                shown_texts[i % len(shown_texts)], self.task.label_space().label(label), id=f"s-{i}"
+            )
+            for i, label in enumerate(labels[:: max(1, len(labels) // _PROMPTS)][:_PROMPTS])
+        ]
+        prompts = self.context.prompts
+        asked = llm_judge.rubric_requests(rows, self.task, criteria, prompts, info)
+        answered = self.past.counts.get(llm_judge.RUBRIC, 0)
+        kept = texts if self.yields is None else round(self.yields.kept * texts)
+        counts = (texts, max(kept, answered), answered)
+        one = self._asking(self.judge) if self.judge else self
+        said = one._mean_tokens([json.dumps(dict.fromkeys(criteria, 5), ensure_ascii=False)])
+        step = replace(one._step(llm_judge.RUBRIC, counts, asked, said), completion=said)
+        return [replace(step, asked=settings.generator)]
+
+    def _asking(self, generator: Generator) -> _Forecast:
+        """The same with another model, of whose speed nothing is known."""
+        return replace(self, generator=generator, rate=None)
 
     def label_check(self, texts: int) -> list[StepCost]:
         """Gold once, and other texts once for each fold of it; once if the judge is shown none."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from japagen.config.sections import Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import load_data, load_sources
+from japagen.curation.llm_judge import rubric_requests
 from japagen.data.dataset import Dataset, Example
 from japagen.generation import pairs, planner
-from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request, load_generator
+from japagen.generation.fields import complete, later_requests, plan_later
+from japagen.japanese.registers import OTHER, Register
+from japagen.llm.answers import read_scores
+from japagen.llm.backend import Answer, Generator, GeneratorInfo, Prompt, Request, load_generator
+from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext
+from japagen.pipeline.steps.curate import why_not_judged
 from japagen.pipeline.steps.generate import plan, shots_of
 
 
@@ -39,12 +46,14 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
     Returns:
         For each: source, label, register, what it names and how it is to be written (``settings``,
         one entry per text), the row of the seed table of each text (``seed_rows``: ``row``, its
-        id, and ``values``), template, the prompt as sent, and the text or the error. A request for
+        id, and ``values``), template, the prompt as sent, its ``fields`` (name to value, one
+        mapping per text, later ones too), and the text or the error. A request for
         several texts has them in ``texts``, and in ``text`` a line for each. Of a file's texts the
-        register, template and prompt are empty.
+        register, template and prompt are empty. ``scores`` are those of ``curation.judge``, one
+        mapping per text; none without it.
     """
     given = load_sources(task)
-    return [
+    rows = [
         row
         for source in task.sources
         for row in (
@@ -53,6 +62,39 @@ def sample(task: Task, number: int) -> list[dict[str, Any]]:
             else _read(task, source.name, given[source.name], number)
         )
     ]
+    return [
+        {**row, "scores": scores} for row, scores in zip(rows, _scores(task, rows), strict=True)
+    ]
+
+
+def _scores(task: Task, rows: Sequence[Mapping[str, Any]]) -> list[list[dict[str, float]]]:
+    """What the task's judge, if it can be asked, gives the texts of each row."""
+    judge = task.curation.judge
+    if judge is None or not (judge.generator or task.generator_source):
+        return [[] for _ in rows]
+    label = task.label_space().label
+    texts = [
+        [
+            Example(
+                text,
+                label(row["label"]),
+                id=f"s-{i}-{j}",
+                register_asked=Register.of(row["register"] or OTHER),
+            )
+            for j, text in enumerate(row["texts"])
+        ]
+        for i, row in enumerate(rows)
+    ]
+    with closing(load_generator(judge.generator or task.generator)) as generator:
+        if why_not_judged(generator.info):
+            return [[] for _ in rows]
+        prompts = PromptLibrary(task.generation.prompts)
+        listed = [example for row in texts for example in row]
+        asked = rubric_requests(listed, task, judge.criteria, prompts, generator.info)
+        sent = prepare(asked, generator.info, task.privacy, task.japanese.user_dictionary).requests
+        answers = {a.request_id: a.text for a in generator.stream(iter(sent))}
+    found = iter([read_scores(answers.get(r.id, ""), r.criteria) for r in asked])
+    return [[next(found) for _ in row] for row in texts]
 
 
 def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str, Any]]:
@@ -63,7 +105,7 @@ def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str
         ranked.append((seen[label], index, label, example))
         seen[label] += 1
     nothing: dict[str, Any] = dict.fromkeys(("register", "template", "prompt"), "")
-    nothing |= {"knowledge": [], "settings": [], "seed_rows": []}
+    nothing |= {"knowledge": [], "settings": [], "seed_rows": [], "fields": []}
     rows = []
     for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]:
         text = "\n".join(example.texts)
@@ -80,6 +122,7 @@ def _generated(task: Task, number: int) -> list[dict[str, Any]]:
             firsts = _send(task, requests[: -(-number // len(task.labels))], generator)[1]
             requests = _seconds(context, firsts, generator.info)
         chosen, made = _send(task, spread(requests, number), generator)
+        made = complete(task, made, context.prompts, generator.info, partial(_ask, task, generator))
     rows: dict[str, list[Example]] = {request.id: [] for request in chosen}
     for example in made:
         rows[str(example.request_id)].append(example)
@@ -105,6 +148,7 @@ def _row(request: Request, made: Sequence[Example]) -> dict[str, Any]:
         "template": request.template,
         "prompt": prompt_text(request),
         "texts": [e.text for e in made],
+        "fields": [dict(e.fields) for e in made if e.fields is not None],
         "text": "\n".join(e.text for e in made),
         "error": errors[0] if errors else "",
     }
@@ -115,10 +159,24 @@ def _send(
 ) -> tuple[Sequence[Request], Dataset]:
     """The requests as they leave, and what came of them."""
     sent = prepare(requests, generator.info, task.privacy, task.japanese.user_dictionary).requests
+    answers, failures = _answers(sent, generator)
+    return sent, planner.to_dataset(sent, answers, failures, generator.info.name)
+
+
+def _ask(
+    task: Task, generator: Generator, requests: Sequence[Request]
+) -> tuple[dict[str, Answer], dict[str, str]]:
+    dictionary = task.japanese.user_dictionary
+    return _answers(prepare(requests, generator.info, task.privacy, dictionary).requests, generator)
+
+
+def _answers(
+    sent: Sequence[Request], generator: Generator
+) -> tuple[dict[str, Answer], dict[str, str]]:
+    """Request id to answer, and to the reason why there is none."""
     answers = {a.request_id: a for a in generator.stream(iter(sent))}
     accepted = {key: a for key, a in answers.items() if not a.error}
-    failures = {key: a.error for key, a in answers.items() if a.error}
-    return sent, planner.to_dataset(sent, accepted, failures, generator.info.name)
+    return accepted, {key: a.error for key, a in answers.items() if a.error}
 
 
 def _seconds(context: TaskContext, firsts: Dataset, info: GeneratorInfo) -> list[Request]:
@@ -129,6 +187,8 @@ def _seconds(context: TaskContext, firsts: Dataset, info: GeneratorInfo) -> list
 def all_requests(context: TaskContext, info: GeneratorInfo) -> list[Request]:
     """Every request; of pairs, those for second texts with a stand-in for the first."""
     requests = plan(context, info)
+    if context.task.generation.fields:
+        return [*requests, *_later(context, requests, info)]
     if not context.task.pair:
         return requests
     phrases = context.prompts.registers["polite"]["examples"]
@@ -137,6 +197,26 @@ def all_requests(context: TaskContext, info: GeneratorInfo) -> list[Request]:
         for i, r in enumerate(requests)
     )
     return [*requests, *_seconds(context, stand_ins, info)]
+
+
+def _later(context: TaskContext, requests: Sequence[Request], info: GeneratorInfo) -> list[Request]:
+    """Requests for fields that are asked for later, if every text is worth it."""
+    task, phrases = context.task, context.prompts.registers["polite"]["examples"]
+    texts = Dataset.of(
+        Example(
+            phrases[i % len(phrases)],
+            id=id_,
+            label_asked=task.label_space().label(request.label),
+            register_asked=request.register,
+            fields=dict.fromkeys(task.generation.fields, phrases[i % len(phrases)]),
+        )
+        for i, (request, id_) in enumerate((r, id_) for r in requests for id_ in r.text_ids())
+    )
+    return [
+        request
+        for number in later_requests(task)
+        for request in plan_later(task, texts, number, context.prompts, info).values()
+    ]
 
 
 def spread(requests: Sequence[Request], number: int) -> list[Request]:

@@ -7,6 +7,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from japagen.config.task import Task
+from japagen.config.task_data import load_data
+from japagen.data.dataset import Dataset
 from japagen.data.formats import check_new, write_examples
 from japagen.errors import JapagenError
 from japagen.pipeline.run_directory import Run
@@ -49,7 +51,17 @@ def open_review(
             reviewer=reviewer,
             language=language,
             name_of=task.label_space().name,
+            gold=_gold_of(task),
+            bounds=task.curation.judge.bounds if task.curation.judge else None,
         )
+
+
+def _gold_of(task: Task) -> Dataset | None:
+    """The task's gold, if its files are still where they were: a review can do without."""
+    try:
+        return load_data(task).gold
+    except JapagenError:
+        return None
 
 
 def serve_review(session: Session, port: int, ready: Callable[[str], None]) -> None:

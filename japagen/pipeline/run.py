@@ -10,27 +10,32 @@ from typing import Any, Literal
 from japagen.config.sections import STRATEGY, Source, SourceEntry, Sources
 from japagen.config.task import Task, sources_from_files, sources_from_mapping
 from japagen.config.task_data import load_data, load_sources, with_kept_data
+from japagen.curation.validators import keep_code
 from japagen.data.dataset import SYNTHESISED, Data, Dataset
 from japagen.data.files import read_json, write_text
 from japagen.data.formats import write_examples
 from japagen.data.summary import RunSummary
 from japagen.generation import coverage
+from japagen.generation.fields import measure_fields
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator
 from japagen.llm.client import LLMClient
 from japagen.pipeline import deployment, sources, summary
 from japagen.pipeline.cache import Cache, Step
+from japagen.pipeline.comparison import provenance_of
 from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
 from japagen.pipeline.run_directory import Run, RunDirectory, record_version
 from japagen.pipeline.steps import align, baselines, curate, generate, labels, synthesis, train
 from japagen.reporting.cards import model_card
+from japagen.reporting.records import Provenance
+from japagen.reporting.text import Language, Words
 
 # A file or texts in memory; a list of them, or a mapping from the names of their writers.
 Given = str | Path | Source | SourceEntry | Data
 Until = Literal["generate", "curate", "align", "train", "report"]
 STAGES: tuple[Until, ...] = ("generate", "curate", "align", "train", "report")
 _SOURCES = Step("sources", 2, ("written.parquet",))
-_REPORT = Step("report", 2, ("report.html",))
+_REPORT = Step("report", 3, ("report.html",))
 
 
 def run(
@@ -111,7 +116,11 @@ def step_versions() -> dict[str, int]:
 def _go(run: RunContext, given: Mapping[str, Dataset], wanted: Sequence[Until]) -> None:
     """Runs the wanted stages, on generated texts and those ``given`` by source."""
     task = run.task
-    write_text(run.cache.directory.file("task.yaml"), task.to_yaml())
+    here = run.cache.directory.path
+    keep_code(task.curation.validators, here)
+    write_text(here / "task.yaml", task.to_yaml(here))
+    for note in run.data.notes:
+        run.listener.note(note)
     parts = summary.Parts(task=task, data=run.data, gold=run.gold)
     asks = task.generator_source is not None
 
@@ -124,18 +133,19 @@ def _go(run: RunContext, given: Mapping[str, Dataset], wanted: Sequence[Until]) 
         texts = curate.hold_registers(run, texts, text_filter, ask=asks)
         if asks:
             texts = curate.refine_doubtful(run, texts, text_filter)
+        texts = curate.judge_texts(run, texts)
         parts.audit = curate.run_audit(run, written, texts)
     if "align" in wanted:
         checked = labels.check_labels(run, texts, ask=asks)
         parts.reliability = checked.reliability
-        texts, verified = curate.apply_reviews(run, checked.dataset)
+        texts, verified = curate.apply_reviews(run, checked.dataset, text_filter)
         align.embed_texts(run, texts)
         texts = align.select_texts(run, texts)
         made = synthesis.replace_texts(run, texts, text_filter, verified)
         texts, parts.matching = made.dataset, made.found
         if made.found:
             # People may have decided on texts that an earlier run wrote.
-            texts, _ = curate.apply_reviews(run, texts, SYNTHESISED)
+            texts, _ = curate.apply_reviews(run, texts, text_filter, SYNTHESISED)
         texts, parts.alignment = align.align(run, texts)
         parts.diversity = align.measure_diversity(run, texts)
         parts.distances = align.measure_distances(run, texts)
@@ -193,14 +203,18 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
     parts.seconds.pop(_REPORT.name, None)
     if parts.generator:
         parts.cost, parts.seconds["generate"] = run.client.cost()
+    parts.text_fields = measure_fields(task, texts, run.analyzer)
+    parts.judge = curate.judge_summary(run, texts)
     if coverage.wants_coverage(task):
         tagger = run.analyzer.tagger
         parts.coverage = coverage.measure_coverage(task, texts, parts.named, tagger)
     errors = train.errors_of(task, run.data, parts.with_synthetic)
     used = chosen.kept if chosen is not None else None
+    placed = align.map_texts(run, texts)
     found = summary.collect(
         parts,
         align.with_nearest(run, errors, used, parts.pseudo.texts),
+        placed,
         created=directory.created,
         version=record_version(directory.file("versions.json"), texts, task),
     )
@@ -212,12 +226,17 @@ def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Datas
     write_examples(directory.file("examples.jsonl"), texts)
     card = read_json(directory.file(train.MODEL, "japagen.json"))
     bi_encoder = "pair_head" in card
-    readme = model_card(found, task.training.encoder, card["prefix"], bi_encoder=bi_encoder)
+    language = Words().language
+    readme = model_card(
+        found, task.training.encoder, card["prefix"], bi_encoder=bi_encoder, language=language
+    )
     write_text(directory.file(train.MODEL, "README.md"), readme)
-    run.cache.step(_REPORT, _rendered, metrics=found, texts=texts)
+    # What else is known of the texts is found by their ids.
+    known = {"known": provenance_of(Run(directory.path))}
+    run.cache.step(_REPORT, _rendered, uses=known, metrics=found, texts=texts, language=language)
 
 
-def _rendered(metrics: RunSummary, texts: Dataset) -> str:
+def _rendered(metrics: RunSummary, texts: Dataset, language: Language, known: Provenance) -> str:
     from japagen.reporting.report import render_report
 
-    return render_report(metrics, texts, language="ja")
+    return render_report(metrics, texts, language=language, known=known)

@@ -247,10 +247,10 @@ def task_of(path: str | Path) -> str:
 
 # What holds the examples after a stage, the best first; in a run that was stopped within a stage
 # they may be in any file of _NEWEST.
-_LEFT_BY = {"generate": ("written",), "curate": ("refined", "registers")}
+_LEFT_BY = {"generate": ("written",), "curate": ("judged", "refined", "registers")}
 _NEWEST = (
     *("aligned", "reviewed-synthesised", "synthesised", "selected", "reviewed", "trusted"),
-    *("refined", "registers", "curated", "written"),
+    *("judged", "refined", "registers", "curated", "written"),
 )
 
 

@@ -24,6 +24,8 @@ from japagen.data.summary import (
     Bounds,
     BreakEven,
     EconomicsSummary,
+    FieldSummary,
+    JudgeSummary,
     LabelCounts,
     LabelCoverage,
     Labelling,
@@ -73,8 +75,10 @@ class Parts:
         audit: Personal data, memory of gold and skews in the accepted texts.
         rounds: What was found after each round of the closed loop; empty with one round.
         until: What came of asking until enough texts were kept; None where that was not asked.
+        text_fields: What the kept texts have in each field; None without fields.
         named: Id of a text that was asked for to what it was to name.
         coverage: Label to what its texts cover of what the task wants; None without wants.
+        judge: What the judge scored; None where it was not asked.
         latency: Seconds that the classifier takes for one text.
     """
 
@@ -100,14 +104,17 @@ class Parts:
     audit: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     until: UntilSummary | None = None
+    text_fields: list[FieldSummary] | None = None
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
     coverage: Mapping[str, LabelCoverage] | None = None
+    judge: JudgeSummary | None = None
     latency: float | None = None
 
 
 def collect(
     parts: Parts,
     errors: Sequence[Mapping[str, Any]],
+    placed: Mapping[str, Any] | None = None,
     *,
     created: str | None = None,
     version: Mapping[str, Any] | None = None,
@@ -117,6 +124,7 @@ def collect(
     Args:
         parts: What the stages handed over.
         errors: Test texts that were got wrong, with the training texts nearest to them.
+        placed: ``map`` of the texts and ``doubtful_gold``.
         created: When the run was begun, ISO 8601.
         version: The dataset's version, as `record_version` gives it.
     """
@@ -137,6 +145,7 @@ def collect(
             },
             "generator": _generator(parts.generator),
             "seed_rows": seed_use(task, parts.data, dataset.column("seed_row")),
+            "text_fields": parts.text_fields,
             "counts": _counts(parts, dataset),
             "per_label": _per_label(parts, dataset),
             "rejections": dataset.rejection_counts,
@@ -159,7 +168,10 @@ def collect(
                 used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
             ),
             "leakage": _leakage(parts, dataset),
+            "judge": parts.judge,
             "errors": errors,
+            **(placed or {}),
+            "lengths": _lengths(parts.gold, dataset.kept),
             "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
             "seconds": parts.seconds,
             "versions": _versions(),
@@ -175,6 +187,26 @@ def collect(
     economics = economics_of(task.economics, summary, free=free, latency=parts.latency)
     tests = check_tests(task.tests, summary)
     return summary.model_copy(update={"economics": economics, "tests": tests})
+
+
+_LENGTH_BINS = 10
+
+
+def _lengths(gold: Dataset | None, kept: Dataset) -> dict[str, Any] | None:
+    """How long texts are, in bins that reach to where all but the longest few end."""
+    if gold is None or not len(gold) or not len(kept):
+        return None
+    sides = {
+        name: [sum(map(len, example.texts)) for example in data]
+        for name, data in (("gold", gold), ("synthetic", kept))
+    }
+    most = max(float(np.quantile(lengths, 0.95)) for lengths in sides.values())
+    edges = np.arange(_LENGTH_BINS) * max(math.ceil(most / _LENGTH_BINS / 5) * 5, 1)
+    shares = {
+        name: (np.bincount(np.digitize(found, edges) - 1, minlength=_LENGTH_BINS) / len(found))
+        for name, found in sides.items()
+    }
+    return {"edges": edges.tolist(), **{name: found.tolist() for name, found in shares.items()}}
 
 
 def check_tests(wanted: Mapping[str, float], summary: RunSummary) -> list[TestResult]:

@@ -1,324 +1,404 @@
-"""Charts as inline SVG: the browser draws the text, and the page's style sheet the colours."""
+"""Charts as inline SVG, which Vega-Lite draws when the page is made.
+
+The page's style sheet gives colours and font, so one drawing serves light, dark and print. What a
+mark stands for is in its ``data-tip``: the page's script shows it where somebody points.
+"""
 
 from __future__ import annotations
 
-import io
+import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from japagen.reporting.text import undirected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from markupsafe import Markup
 
-    from matplotlib.axes import Axes
-
+Role = Literal["gold", "synthetic", "before", "asked", "other", "round-0", "round-1", "round-2"]
+"""What a colour means, everywhere on the page: ``gold`` are real texts and what learnt from them
+alone, ``synthetic`` the kept texts and what learnt from them too, ``before`` the same before
+curation or weighting, ``asked`` what was aimed at."""
 Number = float | None
 Range = tuple[float, float, float]
-_WIDTH = 7.2  # inches, as are all lengths below
-_BAR = 0.18
-_GROUP_GAP = 0.16
-_EDGE = 0.1
-_FONT_POINTS = 10.0  # as the style sheet says of .chart text
-_VALUE_ROOM = 0.7
-# Stand-ins that no figure shows: each becomes a variable of the style sheet, so that one SVG
-# serves light, dark and print.
-_COLOURS = {
-    "#010203": "var(--series-0)",
-    "#010204": "var(--series-1)",
-    "#010205": "var(--series-2)",
-    "#010206": "var(--series-3)",
-    "#010207": "var(--ink)",
-    "#010208": "var(--line)",
+# Pixels of the drawing. On a phone it fills the screen at this size, so 11 px can be read.
+_WIDTH = 360
+_FONT = 11
+_BAR = 13
+_GAP = 8
+_PLOT = 190
+_VALUE_ROOM = 52
+_INK, _MUTED, _LINE = "var(--ink)", "var(--muted)", "var(--line)"
+_CONFIG = {
+    "font": "inherit",
+    "view": {"stroke": None},
+    "axis": {
+        "aria": False,
+        "domainColor": _LINE,
+        "gridColor": _LINE,
+        "tickColor": _LINE,
+        "labelColor": _INK,
+        "titleColor": _MUTED,
+        "labelFontSize": _FONT,
+        "titleFontSize": _FONT,
+        "titleFontWeight": "normal",
+        "labelLimit": 0,
+        "titleLimit": 0,
+        "titlePadding": 6,
+    },
+    "text": {"fontSize": _FONT, "fill": _INK, "aria": False},
 }
-_SERIES = ("#010203", "#010204", "#010205", "#010206")
-_INK, _LINE = "#010207", "#010208"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart.
+
+    Attributes:
+        name: What it shows.
+        role: Its colour.
+        points: Place and value, or place, value and both ends of the interval.
+        dashed: Whether it is a mark to compare with; it then has no dots.
+    """
+
+    name: str
+    role: Role
+    points: Sequence[tuple[float, ...]]
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A dot of a map: its place, group, what it says, and the record that it opens."""
+
+    x: float
+    y: float
+    group: int
+    tip: str
+    id: str = ""
 
 
 def bars(
-    name: str,
     title: str,
+    axis: str,
     rows: Sequence[tuple[str, Sequence[Number]]],
+    series: Sequence[tuple[str, Role]],
     show: Callable[[float], str],
-) -> str:
+    ticks: str = ",~f",
+) -> Markup:
     """Draws horizontal bars, grouped where a row has several values.
 
     Args:
-        name: Prefix of the SVG's ids; unique on the page.
         title: What the chart shows, for screen readers.
+        axis: Name of the axis of values.
         rows: Each row's name and its values, one a series; None draws no bar.
+        series: Name and colour of each series.
         show: Writes a value beside its bar.
+        ticks: Format of the axis, as d3 writes it.
 
     Returns:
         An ``svg`` element, the same for the same arguments.
     """
-    series = max((len(values) for _, values in rows), default=1)
-    step = series * _BAR + _GROUP_GAP
-    height = len(rows) * step + 2 * _EDGE
-    left = min(max((_inches(label) for label, _ in rows), default=0.0) + 0.15, _WIDTH * 0.45)
-    top = max((v for _, values in rows for v in values if v is not None), default=0.0)
-    with _drawing(name, title, height) as (axes, texts, finish):
-        scale = (_WIDTH - left - _VALUE_ROOM) / (top or 1.0)
-        for index, (label, values) in enumerate(rows):
-            start = height - _EDGE - index * step - _GROUP_GAP / 2
-            texts.add(left - 0.1, start - series * _BAR / 2, _fitted(label, left - 0.1), "right")
-            for at, value in enumerate(values):
-                if value is None:
-                    continue
-                middle = start - (at + 0.5) * _BAR
-                axes.barh(middle, value * scale, _BAR * 0.82, left=left, color=_SERIES[at])
-                texts.add(left + value * scale + 0.06, middle, show(value), "left")
-        axes.plot([left, left], [0, height], color=_LINE, linewidth=1)
-        return finish()
-
-
-def interval(
-    name: str, title: str, bounds: tuple[float, float, float], ends: tuple[str, str]
-) -> str:
-    """Draws a difference and its interval against zero.
-
-    Args:
-        name: Prefix of the SVG's ids.
-        title: What the chart shows.
-        bounds: Lower bound, value and upper bound.
-        ends: What stands at the left (negative) and right (positive) end.
-    """
-    low, value, high = bounds
-    height, reach = 0.75, max(abs(low), abs(high), abs(value), 1e-6) * 1.25
-    with _drawing(name, title, height) as (axes, texts, finish):
-
-        def place(x: float) -> float:
-            return _WIDTH * (0.5 + 0.46 * x / reach)
-
-        axes.plot([0.04 * _WIDTH, 0.96 * _WIDTH], [0.3, 0.3], color=_LINE, linewidth=1)
-        axes.plot([place(0), place(0)], [0.1, 0.5], color=_INK, linewidth=1, dashes=(3, 2))
-        axes.plot([place(low), place(high)], [0.3, 0.3], color=_SERIES[1], linewidth=5)
-        axes.plot([place(value)], [0.3], color=_INK, marker="o", markersize=8)
-        texts.add(place(0), 0.62, "0", "center")
-        texts.add(0.04 * _WIDTH, 0.62, ends[0], "left")
-        texts.add(0.96 * _WIDTH, 0.62, ends[1], "right")
-        return finish()
+    values = _values(rows, series, show, lambda value: {"value": value, "end": value})
+    top = max((row["value"] for row in values), default=0.0) or 1.0
+    y, offset, plot, left = _rows(rows, series)
+    x = {
+        "field": "value",
+        "type": "quantitative",
+        "axis": {"title": axis, "grid": False, "tickCount": 4, "format": ticks},
+        "scale": {"domain": [0, top], "nice": False},
+    }
+    drawn = {"type": "bar", "height": _BAR - 2}
+    layers = [
+        {"mark": drawn, "encoding": {"x": x, **_coloured(series)}},
+        _beside({"x": {**x, "field": "end"}}),
+    ]
+    shared = {"y": y, "yOffset": offset}
+    return _drawn(title, values, layers, shared, plot, [name for name, _ in rows], left)
 
 
 def ranges(
-    name: str,
     title: str,
+    axis: str,
     rows: Sequence[tuple[str, Sequence[Range | None]]],
+    series: Sequence[tuple[str, Role]],
     show: Callable[[float], str],
     mark: float,
-) -> str:
+    ticks: str = ".0%",
+) -> Markup:
     """Draws values with their intervals, one line a value, against a dashed mark.
 
     Args:
-        name: Prefix of the SVG's ids; unique on the page.
         title: What the chart shows.
+        axis: Name of the axis of values.
         rows: Each row's name and its values, one a series: low, value, high; None draws none.
+        series: Name and colour of each series.
         show: Writes a value beside its interval.
         mark: What the values are held against.
+        ticks: Format of the axis.
     """
-    series = max((len(values) for _, values in rows), default=1)
-    step = series * _BAR + _GROUP_GAP
-    height = len(rows) * step + 2 * _EDGE + 0.25
-    left = min(max((_inches(label) for label, _ in rows), default=0.0) + 0.15, _WIDTH * 0.45)
-    drawn = [bounds for _, values in rows for bounds in values if bounds is not None]
-    low = min([mark, *(bounds[0] for bounds in drawn)])
-    high = max([mark, *(bounds[2] for bounds in drawn)])
-    scale = (_WIDTH - left - _VALUE_ROOM - 0.1) / ((high - low) or 1.0)
+    values = _values(
+        rows,
+        series,
+        show,
+        lambda v: {"low": v[0], "value": v[1], "high": v[2], "end": max(v[1], v[2])},
+    )
+    ends = [mark, *(row[end] for row in values for end in ("low", "value", "high"))]
+    y, offset, plot, left = _rows(rows, series)
 
-    def place(value: float) -> float:
-        return left + 0.1 + (value - low) * scale
+    def x(field: str) -> dict[str, Any]:
+        return {
+            "field": field,
+            "type": "quantitative",
+            "axis": {"title": axis, "grid": False, "tickCount": 4, "format": ticks},
+            "scale": {"domain": [min(ends), max(ends)], "zero": False, "nice": False},
+        }
 
-    with _drawing(name, title, height) as (axes, texts, finish):
-        axes.plot([place(mark)] * 2, [0, height - 0.25], color=_INK, linewidth=1, dashes=(3, 2))
-        texts.add(place(mark), height - 0.12, show(mark), "center")
-        for index, (label, values) in enumerate(rows):
-            start = height - 0.25 - _EDGE - index * step - _GROUP_GAP / 2
-            texts.add(left - 0.1, start - series * _BAR / 2, _fitted(label, left - 0.1), "right")
-            for at, bounds in enumerate(values):
-                if bounds is None:
-                    continue
-                middle, ends = start - (at + 0.5) * _BAR, [place(bounds[0]), place(bounds[2])]
-                axes.plot(ends, [middle] * 2, color=_SERIES[at], linewidth=3)
-                dot = {"marker": "o", "markersize": 6}
-                axes.plot([place(bounds[1])], [middle], color=_SERIES[at], **dot)
-                texts.add(max(ends[1], place(bounds[1])) + 0.1, middle, show(bounds[1]), "left")
-        return finish()
+    shared = {"y": y, "yOffset": offset}
+    dashed = {"type": "rule", "strokeDash": [4, 3], "color": _INK, "aria": False}
+    bare = {"y": None, "yOffset": None}
+    layers: list[dict[str, Any]] = [
+        {"mark": dashed, "encoding": {**bare, "x": {"datum": mark, "type": "quantitative"}}},
+        {
+            "mark": {"type": "rule", "strokeWidth": 3},
+            "encoding": {"x": x("low"), "x2": {"field": "high"}, **_coloured(series)},
+        },
+        {
+            "mark": {"type": "circle", "size": 60, "opacity": 1},
+            "encoding": {"x": x("value"), **_coloured(series)},
+        },
+        _beside({"x": x("end")}),
+    ]
+    return _drawn(title, values, layers, shared, plot, [name for name, _ in rows], left)
 
 
 def curves(
-    name: str,
     title: str,
-    points: Sequence[float],
-    series: Sequence[Sequence[float]],
-    ends: tuple[str, str],
-    show: Callable[[float], str],
-) -> str:
-    """Draws lines over common points, from 0, each with its last value beside it.
+    axes: tuple[str, str],
+    lines: Sequence[Line],
+    ticks: tuple[str, str] = (",~f", "~f"),
+    *,
+    zero: bool = False,
+) -> Markup:
+    """Draws lines, with bands where their points have intervals.
 
     Args:
-        name: Prefix of the SVG's ids; unique on the page.
         title: What the chart shows.
-        points: Where the values stand, rising.
-        series: The values of each line, as many as ``points``.
-        ends: What stands below the axis at its left and right end.
-        show: Writes a last value.
+        axes: Names of the horizontal and the vertical axis.
+        lines: The lines.
+        ticks: Formats of both axes.
+        zero: Whether the vertical axis begins at 0.
     """
-    height, bottom = 2.6, 0.35
-    widest, tallest = max(points, default=1.0), max((max(v) for v in series), default=1.0)
-    right = _WIDTH - _VALUE_ROOM
+    values: list[dict[str, Any]] = [
+        {
+            "series": at,
+            "dashed": line.dashed,
+            "x": point[0],
+            "value": point[1],
+            "low": point[2] if len(point) > 2 else point[1],
+            "high": point[3] if len(point) > 2 else point[1],
+            "tip": f"{line.name}\n{axes[0]}: {point[0]:,.4g}\n{axes[1]}: {point[1]:,.4g}",
+        }
+        for at, line in enumerate(lines)
+        for point in line.points
+    ]
+    series = [(line.name, line.role) for line in lines]
+    x = _axis("x", axes[0], ticks[0], zero=False)
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        across, up = x / (widest or 1.0), y / (tallest or 1.0)
-        return 0.1 + (right - 0.1) * across, bottom + (
-            height - bottom - 0.1 - 0.17 * len(series)
-        ) * up
+    def y(field: str) -> dict[str, Any]:
+        return _axis(field, axes[1], ticks[1], zero=zero)
 
-    with _drawing(name, title, height) as (axes, texts, finish):
-        axes.plot([0.1, right], [bottom, bottom], color=_LINE, linewidth=1)
-        lasts = []
-        for at, values in enumerate(series):
-            xs, ys = zip(*(place(x, y) for x, y in zip(points, values, strict=True)), strict=True)
-            axes.plot(xs, ys, color=_SERIES[at % len(_SERIES)], linewidth=2)
-            lasts.append((ys[-1], show(values[-1])))
-        floor = 0.0
-        for y, text in sorted(lasts):
-            # Lines that end close together must not write over each other.
-            floor = max(y, floor + 0.17)
-            texts.add(right + 0.08, floor, text, "left")
-        texts.add(0.1, 0.14, ends[0], "left")
-        texts.add(right, 0.14, ends[1], "right")
-        return finish()
-
-
-Curve = Sequence[tuple[float, float, float, float]]
-
-
-def banded_curves(name: str, title: str, panels: Sequence[tuple[str, Curve]]) -> str:
-    """Draws curves with their intervals side by side, on one vertical scale.
-
-    Args:
-        name: Prefix of the SVG's ids.
-        title: What the chart shows.
-        panels: Each panel's heading, and its points: place, value, and the interval's two ends.
-    """
-    height, foot, head, left = 2.6, 0.35, 0.4, 0.6
-    points = [point for _, panel in panels for point in panel]
-    bottom, top = min(p[2] for p in points), max(p[3] for p in points)
-    width = (_WIDTH - left) / len(panels)
-    room = height - foot - head
-    with _drawing(name, title, height) as (axes, texts, finish):
-
-        def up(value: float) -> float:
-            return foot + 0.1 + (value - bottom) / ((top - bottom) or 1.0) * (room - 0.2)
-
-        for value in (bottom, (bottom + top) / 2, top):
-            texts.add(left - 0.12, up(value), f"{value:.2f}", "right")
-        for at, (heading, panel) in enumerate(panels):
-            start, span = left + at * width, width - 0.55
-            most = max(point[0] for point in panel) or 1.0
-            places = [start + 0.1 + point[0] / most * span for point in panel]
-            axes.plot([start, start, start + width - 0.3], [height - head, foot, foot], color=_LINE)
-            texts.add(start, height - 0.2, _fitted(heading, width - 0.1), "left")
-            axes.fill_between(
-                places,
-                [up(point[2]) for point in panel],
-                [up(point[3]) for point in panel],
-                color=_SERIES[at],
-                alpha=0.2,
-                linewidth=0,
-            )
-            heights = [up(point[1]) for point in panel]
-            axes.plot(places, heights, color=_SERIES[at], marker="o", markersize=4)
-            for index in sorted({0, len(panel) // 2, len(panel) - 1}):
-                shown = f"{panel[index][0]:.1f}".removesuffix(".0")
-                texts.add(places[index], foot - 0.17, shown, "center")
-        return finish()
-
-
-class _Texts:
-    """Texts drawn as numbered ASCII stand-ins and put into the finished SVG.
-
-    Matplotlib has no font for Japanese: measuring a text would warn of every missing glyph.
-    It anchors text by its position, so the stand-in's own width does not matter.
-    """
-
-    def __init__(self, axes: Axes) -> None:
-        self._axes = axes
-        self._texts: list[str] = []
-
-    def add(self, x: float, y: float, text: str, align: str) -> None:
-        stand_in = f"text-{len(self._texts)}-"
-        self._axes.text(
-            x, y, stand_in, ha=align, va="center_baseline", color=_INK, fontsize=_FONT_POINTS
+    colour = _coloured(series)
+    dash = {"condition": {"test": "datum.dashed", "value": [4, 3]}, "value": [1, 0]}
+    quiet = {"color": colour["color"]}
+    layers: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "line", "aria": False},
+            "encoding": {"x": x, "y": y("value"), "strokeDash": dash, **quiet},
+        },
+        {
+            "mark": {"type": "circle", "size": 34, "opacity": 1},
+            "transform": [{"filter": "!datum.dashed"}],
+            "encoding": {"x": x, "y": y("value"), **colour},
+        },
+    ]
+    if any(row["low"] < row["high"] for row in values):
+        band = {"x": x, "y": y("low"), "y2": {"field": "high"}, **quiet}
+        layers.insert(
+            0, {"mark": {"type": "area", "opacity": 0.2, "aria": False}, "encoding": band}
         )
-        self._texts.append(text)
-
-    def put_into(self, svg: str) -> str:
-        return re.sub(r">text-(\d+)-<", lambda m: f">{escape(self._texts[int(m.group(1))])}<", svg)
+    return _drawn(title, values, layers, {}, _PLOT, [], 64)
 
 
-@contextmanager
-def _drawing(
-    name: str, title: str, height: float
-) -> Iterator[tuple[Any, _Texts, Callable[[], str]]]:
-    """Yields axes in inches, a collector of texts, and what turns them into an SVG."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+def dots(title: str, axes: tuple[str, str], found: Iterable[Dot], roles: Sequence[Role]) -> Markup:
+    """Draws a map of dots whose places mean nothing but near and far.
 
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(_WIDTH, height))
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        texts = _Texts(axes)
+    Args:
+        title: What the map shows.
+        axes: Names of both axes.
+        found: The dots; their groups are places in ``roles``.
+        roles: Colour of each group; the last is drawn on top.
+    """
+    values = [
+        {"series": d.group, "x": d.x, "value": d.y, "tip": f"{d.tip}\t{d.id}" if d.id else d.tip}
+        for d in sorted(found, key=lambda dot: dot.group)
+    ]
+    bare = {"labels": False, "ticks": False, "grid": False}
 
-        def finish() -> str:
-            axes.set_xlim(0, _WIDTH)
-            axes.set_ylim(0, height)
-            buffer = io.StringIO()
-            nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-            figure.savefig(buffer, format="svg", metadata=nothing)
-            return texts.put_into(_inline(buffer.getvalue(), name, title))
+    def axis(field: str, name: str) -> dict[str, Any]:
+        scale = {"zero": False}
+        return {"field": field, "type": "quantitative", "axis": {"title": name, **bare}} | {
+            "scale": scale
+        }
 
-        yield axes, texts, finish
+    layer = {
+        "mark": {"type": "circle", "size": 22, "opacity": 0.75},
+        "encoding": {
+            "x": axis("x", axes[0]),
+            "y": axis("value", axes[1]),
+            **_coloured([(role, role) for role in roles]),
+        },
+    }
+    return _drawn(title, values, [layer], {}, 240, [], 22)
 
 
-def _inline(svg: str, name: str, title: str) -> str:
-    """Makes a file's SVG fit for a page with others: own ids, no size, style or metadata."""
-    svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(r"\s*<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
-    # The page's white stays the page's: drop the figure's own background.
-    svg = re.sub(r'<g id="patch_1">.*?</g>', "", svg, count=1, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'(href="|url\()#', rf"\g<1>#{name}-", svg)
-    for stand_in, variable in _COLOURS.items():
-        svg = svg.replace(stand_in, variable)
-    svg = re.sub(r"font(-size|-family)?: [^;]*; ", "", svg)
-    box = re.search(r'viewBox="[^"]*"', svg)
-    assert box, "matplotlib wrote an SVG without a viewBox"
+def _values(
+    rows: Sequence[tuple[str, Sequence[Any]]],
+    series: Sequence[tuple[str, Role]],
+    show: Callable[[float], str],
+    fields: Callable[[Any], Mapping[str, float]],
+) -> list[dict[str, Any]]:
+    found = []
+    for row, (label, cells) in enumerate(rows):
+        for at, (cell, (name, _)) in enumerate(zip(cells, series, strict=True)):
+            if cell is None:
+                continue
+            numbers = fields(cell)
+            shown = show(numbers["value"])
+            if "low" in numbers and numbers["low"] < numbers["high"]:
+                shown += f" [{show(numbers['low'])}, {show(numbers['high'])}]"
+            tip = f"{label}\n{name}: {shown}" if name else f"{label}: {shown}"
+            found.append({"row": row, "series": at, "shown": show(numbers["value"]), "tip": tip})
+            found[-1] |= numbers
+    return found
+
+
+def _rows(
+    rows: Sequence[tuple[str, Any]], series: Sequence[Any]
+) -> tuple[dict[str, Any], dict[str, Any], int, int]:
+    """Axis of the rows, place of a series in its row, and the height and left margin in pixels."""
+    widest = max((_wide(name) for name, _ in rows), default=0)
+    left = min(widest + 12, int(_WIDTH * 0.42))
+    y = {
+        "field": "row",
+        "type": "ordinal",
+        "sort": None,
+        "scale": {"domain": list(range(len(rows))), "padding": 0},
+        "axis": {
+            "title": None,
+            "labelExpr": "names[datum.value]",
+            "ticks": False,
+            "domain": False,
+        },
+    }
+    step = len(series) * _BAR + _GAP
+    offset = {
+        "field": "series",
+        "type": "ordinal",
+        "sort": None,
+        "scale": {"domain": list(range(len(series))), "paddingOuter": _GAP / _BAR / 2},
+    }
+    return y, offset, max(len(rows), 1) * step, left
+
+
+def _axis(field: str, title: str, ticks: str, *, zero: bool) -> dict[str, Any]:
+    return {
+        "field": field,
+        "type": "quantitative",
+        "axis": {"title": title, "format": ticks, "tickCount": 5},
+        "scale": {"zero": zero},
+    }
+
+
+def _coloured(series: Sequence[tuple[str, Role]]) -> dict[str, Any]:
+    """The colour of each series, and what is said of a mark."""
+    scale = {
+        "domain": list(range(len(series))),
+        "range": [f"var(--{role})" for _, role in series],
+    }
+    colour = {"field": "series", "type": "nominal", "scale": scale, "legend": None}
+    return {"color": colour, "description": {"field": "tip", "type": "nominal"}}
+
+
+def _beside(place: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer of values, each at the end of its mark."""
+    mark = {"type": "text", "align": "left", "baseline": "middle", "dx": 7, "aria": False}
+    return {"mark": mark, "encoding": {**place, "text": {"field": "shown", "type": "nominal"}}}
+
+
+def _drawn(
+    title: str,
+    values: Sequence[Mapping[str, Any]],
+    layers: Sequence[Mapping[str, Any]],
+    shared: Mapping[str, Any],
+    height: int,
+    names: Sequence[str],
+    left: int,
+) -> Markup:
+    room = _VALUE_ROOM if names else 12
+    spec = {
+        "data": {"values": values},
+        "layer": layers,
+        "encoding": shared,
+        "params": [{"name": "names", "value": [_fitted(name, left - 8) for name in names]}],
+        "width": _WIDTH - left - room,
+        "height": height,
+        "background": None,
+        # Given in full: what is drawn must not depend on the fonts of the machine that draws.
+        "autosize": "none",
+        "padding": {"left": left, "right": room, "top": 8, "bottom": 36},
+        "config": _CONFIG,
+    }
+    return _svg(undirected(json.dumps(spec, ensure_ascii=False)), undirected(title))
+
+
+@lru_cache(maxsize=512)
+def _svg(spec: str, title: str) -> Markup:
+    """Draws a chart and makes its SVG fit for a page: no size, no roles of its own."""
+    import vl_convert
+    from markupsafe import Markup
+
+    svg = vl_convert.vegalite_to_svg(spec)
+    # Vega describes every group for screen readers; on this page the title and a table do.
+    svg = re.sub(r' (role|aria-roledescription|aria-hidden|pointer-events)="[^"]*"', "", svg)
+    svg = re.sub(r' opacity="1"| font-family="inherit"', "", svg)
+    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg).replace(' aria-label="', ' data-tip="')
+    size = re.search(r'viewBox="[^"]*"', svg)
+    assert size, "Vega-Lite wrote an SVG without a viewBox"
+    named = escape(title)
     opening = (
-        f'<svg class="chart" role="img" aria-label="{escape(title)}" {box.group()} '
-        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-        f"<title>{escape(title)}</title>"
+        f'<svg class="chart" role="img" aria-label="{named}" {size.group()} '
+        f'xmlns="http://www.w3.org/2000/svg"><title>{named}</title>'
     )
-    return re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1)
+    # Everything in it that came from texts was escaped by Vega.
+    return Markup(re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1))
 
 
-def _em(character: str) -> float:
-    """Width in em, on the wide side: full-width characters are 1, others about half."""
-    return 1.0 if unicodedata.east_asian_width(character) in "WFA" else 0.62
+def _wide(text: str) -> int:
+    """Pixels on the wide side: full-width characters are as wide as high, others about half."""
+    wide = sum(1.0 if unicodedata.east_asian_width(c) in "WFA" else 0.62 for c in text)
+    return round(wide * _FONT)
 
 
-def _inches(text: str) -> float:
-    return sum(map(_em, text)) * _FONT_POINTS / 72
-
-
-def _fitted(text: str, room: float) -> str:
+def _fitted(text: str, room: int) -> str:
     """Cuts a text that would not fit; the table near the chart has it whole."""
-    if _inches(text) <= room:
+    if _wide(text) <= room:
         return text
-    while text and _inches(text + "…") > room:
+    while text and _wide(text + "…") > room:
         text = text[:-1]
     return text + "…"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import datetime
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from japagen.data.summary import RunSummary
 from japagen.i18n import Language, user_language
-from japagen.reporting import charts, sections_alignment, sections_overview, sections_training
-from japagen.reporting.text import View, Words, undirected
+from japagen.reporting import sections_alignment, sections_overview, sections_training
+from japagen.reporting.records import Provenance, browser, pack
+from japagen.reporting.text import LANGUAGES, View, Words, undirected
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -22,10 +25,11 @@ _PARTS = (
     "scores",
     "errors",
     "mix",
-    "counts",
-    "economics",
+    "likeness",
     "samples",
+    "counts",
     "audit",
+    "economics",
     "registers",
     "sources",
     "rejections",
@@ -40,42 +44,76 @@ _PARTS = (
 )
 
 
-def render_report(summary: RunSummary, dataset: Dataset, *, language: Language = "ja") -> str:
-    """Renders what a run measured, for a manager at the top and an engineer at the bottom.
+def render_report(
+    summary: RunSummary,
+    dataset: Dataset,
+    *,
+    language: Language = "ja",
+    known: Provenance | None = None,
+    switch: bool = True,
+) -> str:
+    """Renders what a run measured: for a manager first, then an engineer, then an auditor.
 
     Args:
         summary: What the run measured. Parts that are None read "not measured".
         dataset: The synthetic examples, rejected ones included.
-        language: Language of everything but the texts themselves.
+        language: Shown first, of everything but the texts themselves.
+        known: What else is known of the texts, for the record browser.
+        switch: Whether the page holds the other language too, and a switch between them.
 
     Returns:
-        A complete HTML page without scripts or references to other files; the same page for
-        the same arguments.
+        A complete HTML page without references to other files; the same page for the same
+        arguments. Without scripts everything but the record browser can be read.
     """
+    from markupsafe import Markup
+
+    others = [other for other in LANGUAGES if other != language] if switch else []
+    script = _own("report.js")
+    page = {
+        "language": language,
+        "name": undirected(summary.task.name),
+        "style": Markup(_own("report.css")),
+        "script": Markup(script),
+        "script_hash": f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
+        "summary": summary,
+        "created": _when(summary.created),
+        "records": pack(dataset, known or Provenance(), summary.task.seed) if len(dataset) else "",
+        "bodies": [
+            {
+                "language": each,
+                "words": Words(each),
+                "html": Markup(_body(summary, dataset, each, "" if each == language else each)),
+            }
+            for each in (language, *others)
+        ],
+    }
+    return _template("report.html.j2").render(page)
+
+
+def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str) -> str:
+    """All that is said in one language; ids begin with the prefix."""
     words = Words(language)
     loop = sections_overview.loop(summary, words)
     sources = sections_overview.sources(summary, words)
-    rare = {"loop": loop, "sources": sources}
+    likeness = sections_alignment.likeness(summary, dataset, words)
+    rare = {"loop": loop, "sources": sources, "likeness": likeness}
     scores = summary.scores
     few = words("verdict.few", n=words.count(scores.n)) if scores and scores.few else ""
-    page = {
+    view = {
         "w": words,
+        "at": prefix and f"{prefix}-",
         "undirected": undirected,
-        "language": language,
-        "style": _style(),
         # Most runs have no such thing, and need no section to say so.
         "parts": [part for part in _PARTS if rare.get(part, True)],
         "summary": summary,
         "label_text": sections_overview.label_text,
         "amount": sections_training.amount,
         "or_unset": sections_training.or_unset,
-        "created": _when(summary.created),
         "from_files": "、".join(summary.files),
         "sources": sources,
         "verdict": _verdict(summary, words),
         "few": few,
-        "worth": sections_training.worth(summary, words),
-        "saved": sections_training.headline(summary, words),
+        "worth": None if summary.not_used else sections_training.worth(summary, words),
         "scale": sections_training.scale(summary, words),
         "baselines": sections_training.baselines(summary, words),
         "tests": sections_training.tests_of(summary, words),
@@ -83,19 +121,24 @@ def render_report(summary: RunSummary, dataset: Dataset, *, language: Language =
         "flow": sections_overview.flow(summary.counts, words),
         "rejections": sections_overview.rejections(summary, dataset, words),
         "samples": sections_overview.samples(summary.task, dataset, words),
+        "browser": browser(summary, dataset, words),
+        "fields": sections_overview.field_rows(summary.text_fields or (), words),
         "registers": sections_overview.registers(summary, words),
+        "judge": sections_overview.judge(summary, words),
         "personal": sections_overview.personal(summary, words),
         "closed_loop": loop,
+        "likeness": likeness,
         "alignment": sections_alignment.alignment(summary, words),
         "diversity": sections_alignment.diversity(summary, words),
         "mix": sections_training.mix(summary, words),
         "scores": sections_training.scores(summary, words),
+        "doubtful_tests": sections_training.doubtful_tests(summary),
         "cost": sections_overview.cost(summary, words),
         "seconds": sections_overview.seconds(summary, words),
         "economics": sections_training.economics(summary, words),
         "reproduce": sections_overview.reproduce(summary, words),
     }
-    return _template().render(page)
+    return _template("body.html.j2").render(view)
 
 
 def _when(created: str | None) -> str:
@@ -104,7 +147,7 @@ def _when(created: str | None) -> str:
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -115,15 +158,13 @@ def _template() -> Template:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 @cache
-def _style() -> str:
-    from markupsafe import Markup
-
-    # Our own file, not data: escaped quotes would break the font names.
-    return Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))
+def _own(name: str) -> str:
+    """A file of ours, not data: escaped quotes would break it."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def verdict_texts(summary: RunSummary, language: Language | None = None) -> list[str]:
@@ -150,7 +191,6 @@ def _verdict(summary: RunSummary, words: Words) -> View:
             if alone is not None
             else None,
             "covers": "",
-            "chart": "",
         }
     gain, gold = (scores.gain, scores.gold_only) if scores else (None, None)
     code = scores.verdict if scores and gain and gold else "not_measured"
@@ -161,19 +201,13 @@ def _verdict(summary: RunSummary, words: Words) -> View:
         "advice": words.name(f"advice.{code}", summary.added, words(f"advice.{code}")),
     }
     if not scores or not gain or not gold:
-        return {**said, "figures": None, "covers": "", "chart": ""}
+        return {**said, "figures": None, "covers": ""}
     shown = {
         "metric": metric,
         "gain": words.signed(gain.value),
         "low": words.signed(gain.low),
         "high": words.signed(gain.high),
     }
-    drawn = charts.interval(
-        "gain",
-        words("gain.chart", **shown),
-        (gain.low, gain.value, gain.high),
-        (words("gain.worse"), words("gain.better")),
-    )
     return {
         **said,
         "figures": words(
@@ -184,5 +218,4 @@ def _verdict(summary: RunSummary, words: Words) -> View:
             **shown,
         ),
         "covers": words("verdict.covers", n=words.count(scores.n)),
-        "chart": sections_overview.safe(drawn),
     }

@@ -10,6 +10,7 @@ import numpy as np
 
 from japagen.data.dataset import HELD_BACK, Label
 from japagen.data.summary import (
+    FieldSummary,
     LoopSummary,
     MissingItem,
     RoundSummary,
@@ -26,8 +27,6 @@ from japagen.reporting import charts
 from japagen.reporting.text import View, Words, undirected
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from japagen.data.dataset import Dataset, Example
 
 
@@ -36,20 +35,16 @@ _EXAMPLES_PER_REASON = 3
 STEPS = ("requested", "failed", "generated", "rewritten", "synthesised", "rejected", "kept")
 Rows = list[tuple[str, ...]]
 ChartRows = list[tuple[str, list[float | None]]]
+Series = list[tuple[str, charts.Role]]
 # What registers are compared between: real texts, wishes, and texts before and after control.
-SIDES = ("gold", "asked", "before", "seen")
-
-
-def safe(svg: str) -> Markup:
-    """Marks our own drawing, whose texts are escaped already, as HTML."""
-    from markupsafe import Markup
-
-    return Markup(svg)
-
-
-def bars(name: str, title: str, rows: ChartRows, show: Callable[[float], str]) -> Markup:
-    """Draws named rows; names lose direction marks, which SVG text cannot isolate."""
-    return safe(charts.bars(name, title, [(undirected(n), v) for n, v in rows], show))
+SIDES: dict[str, charts.Role] = {
+    "gold": "gold",
+    "asked": "asked",
+    "before": "before",
+    "seen": "synthetic",
+}
+# What the share of texts is given for that can be answered without a person.
+PRECISION = 0.9
 
 
 def tiles(summary: RunSummary, words: Words) -> list[View]:
@@ -74,8 +69,16 @@ def tiles(summary: RunSummary, words: Words) -> list[View]:
             for found, places in ((saved.hours, 1), (saved.yen, 0))
         )
         key = "tile.saved_hours" if saved.state == "worth" else "tile.saved_more"
-        note = words("tile.saved_yen", yen=yen)
+        sure = saved.texts.low is None or saved.texts.low > 0
+        note = words("tile.saved_yen" if sure else "tile.saved_unsure", yen=yen)
         tiles.append((words("tile.saved"), words(key, hours=hours), note))
+    if summary.scores and summary.scores.with_synthetic.coverage:
+        answered = summary.scores.with_synthetic.answered(PRECISION)
+        share = f"{answered.share:.0%}" if answered else "0%"
+        note = words("tile.answered_note")
+        if answered:
+            note = words("tile.answered_from", confidence=f"{answered.confidence:.2f}")
+        tiles.insert(0, (words("tile.answered", precision=f"{PRECISION:.0%}"), share, note))
     missing = words("not_measured")
     return [
         {"name": name, "value": value, "note": note, "missing": value == missing}
@@ -96,7 +99,9 @@ def flow(counts: StepCounts, words: Words) -> View:
     drawn: ChartRows = [(words(f"counts.{step}"), [counts.at(step)]) for step in steps]
     names = (*steps, "relabelled", "gold", "unlabelled", "test")
     return {
-        "chart": bars("flow", words("counts"), drawn, words.count),
+        "chart": charts.bars(
+            words("counts"), words("counts.number"), drawn, [("", "synthetic")], words.count, "~s"
+        ),
         "rows": [
             (words(f"counts.{name}"), words.count(counts.at(name)))
             for name in names
@@ -205,14 +210,17 @@ def registers(summary: RunSummary, words: Words) -> View | None:
     if found is None:
         return None
     sides = [(name, shares) for name in SIDES if (shares := found.side(name))]
+    series: Series = [(words(f"registers.{side}"), SIDES[side]) for side, _ in sides]
     names = [n for n in (*PRESETS, OTHER) if n != OTHER or any(n in s for _, s in sides)]
     drawn: ChartRows = [
         (words.name("register", name), [shares.get(name, 0.0) for _, shares in sides])
         for name in names
     ]
     return {
-        "series": [words(f"registers.{side}") for side, _ in sides],
-        "chart": bars("registers", words("registers.chart"), drawn, words.share),
+        "series": series,
+        "chart": charts.bars(
+            words("registers.chart"), words("axis.share"), drawn, series, words.share, ".0%"
+        ),
         "rows": [(name, *map(words.share, values)) for name, values in drawn],
         "codes": names,
         "names": [words.name("register", name) for name in names],
@@ -276,12 +284,46 @@ def loop(summary: RunSummary, words: Words) -> View | None:
         (_round(row, words), [row.distances["words"].value]) for row in rounds if row.distances
     ]
     return {
-        "chart": bars("rounds", words("loop.chart"), drawn, words.number) if drawn else None,
+        "chart": charts.bars(
+            words("loop.chart"), words("axis.bits"), drawn, [("", "synthetic")], words.number
+        )
+        if drawn
+        else None,
         "ended": _ended(found, words) if found else "",
         "missing": [(_round(row, words), rows) for row in rounds if (rows := _missing(row))],
         "covered": [(label, row) for label, one in coverage.items() for row in one.covered],
         "until": until_rows(until, words) if until else [],
     }
+
+
+def field_rows(found: Sequence[FieldSummary], words: Words) -> list[tuple[str, ...]]:
+    """Of each field its type, the share of texts that have it, values, and the register."""
+    return [
+        (
+            one.name,
+            " / ".join(filter(None, [words(f"fields.{one.type}"), one.role])),
+            words.share(one.filled / one.texts),
+            _values(one, words),
+            *_register_of(one, words),
+        )
+        for one in found
+    ]
+
+
+def _values(field: FieldSummary, words: Words) -> str:
+    if field.values:
+        return "、".join(f"{value} {words.count(n)}" for value, n in field.values.items())
+    if field.characters is None:
+        return ""
+    return words("fields.characters", n=words.general(field.characters))
+
+
+def _register_of(field: FieldSummary, words: Words) -> tuple[str, str]:
+    if field.register_match is None:
+        return "", ""
+    own = field.asked_register
+    asked = words.name("register", own) if own else words("fields.as_asked")
+    return asked, words.share(field.register_match)
 
 
 def until_rows(found: UntilSummary, words: Words) -> list[tuple[str, str, str, str]]:
@@ -321,6 +363,28 @@ def personal(summary: RunSummary, words: Words) -> Rows:
         (words("personal.texts"), *map(words.count, texts)),
         *((name, *map(words.count, row)) for name, row in zip(names, counts, strict=True)),
     ]
+
+
+def judge(summary: RunSummary, words: Words) -> View | None:
+    """What a judge gave each criterion, and how far people agree with it."""
+    found = summary.judge
+    if found is None:
+        return None
+    note, agreed = words("judge.note", n=words.count(found.texts)), found.agreement
+    if agreed and agreed.kappa is not None:
+        figures = {"kappa": agreed.kappa, "low": agreed.low, "high": agreed.high}
+        shown = {name: f"{figure:.2f}" for name, figure in figures.items()}
+        note += words("judge.agreement", n=words.count(agreed.texts), **shown)
+    rows = [
+        (
+            words.name("judge", name),
+            words.number(given.mean),
+            *(words.count(given.counts.get(str(score), 0)) for score in range(1, 6)),
+            words.count(given.rejected),
+        )
+        for name, given in found.criteria.items()
+    ]
+    return {"note": note, "rows": rows}
 
 
 def sources(summary: RunSummary, words: Words) -> View | None:

@@ -6,26 +6,31 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from japagen.data.summary import (
     BaselineScores,
     Bounds,
     BreakEven,
+    CalibrationBin,
     Curves,
     EconomicsSummary,
+    ErrorCase,
     Interval,
     Labelling,
     MixSummary,
     ModelScores,
+    Point,
     PseudoSummary,
     RunSummary,
 )
 from japagen.reporting import charts
 from japagen.reporting.sections_overview import (
+    PRECISION,
     ChartRows,
     Rows,
-    bars,
+    Series,
     rounded,
-    safe,
 )
 from japagen.reporting.text import View, Words, undirected
 
@@ -47,6 +52,7 @@ def scores(summary: RunSummary, words: Words) -> View | None:
     last, names = found.with_synthetic, found.ordered
     # Where nothing was added to gold, both are one classifier.
     shown: list[tuple[str, ModelScores | None]] = [(words("model.gold_only"), last)]
+    roles: list[charts.Role] = ["gold", "synthetic"]
     if not summary.not_used:
         shown = [
             (words("model.gold_only"), found.gold_only),
@@ -60,6 +66,8 @@ def scores(summary: RunSummary, words: Words) -> View | None:
         for label in last.labels
     ]
     detail = words("per_anchor" if numbers else "f1.chart")
+    series: Series = list(zip(titles, roles, strict=False))
+    ends = found.gain and (found.gain.low, found.gain.value, found.gain.high)
     return {
         "titles": titles,
         "note": words(
@@ -70,13 +78,107 @@ def scores(summary: RunSummary, words: Words) -> View | None:
         "rows": _score_rows(models, names, words),
         "seeds": _by_seed(models, names, words),
         "seed_heads": [f"{title} {words(name)}" for title in titles for name in names],
-        "chart": bars("f1", detail, drawn, words.number),
+        "series": series,
+        "chart": charts.bars(detail, words(columns[-2]), drawn, series, words.number, ".1f"),
+        "gain": charts.ranges(
+            words("gain", metric=words(found.metric)),
+            words("axis.gain"),
+            [(words(found.metric), [ends])],
+            [("", "synthetic")],
+            words.signed,
+            0.0,
+            "+.2f",
+        )
+        if ends
+        else None,
+        "coverage": _coverage(shown, series, words),
+        "calibration": _calibration(shown, series, words),
+        "answered": _answered(last, words),
+        "binned": [
+            (words.number(row.confidence), words.share(row.accuracy), words.count(row.texts))
+            for row in last.calibration
+        ],
         "detail": detail,
         "heads": [words("anchor" if numbers else "label"), *map(words, columns)],
         # Each has a table of its labels, and classes a confusion matrix.
         "models": [(title, model) for title, model in shown if model],
         "columns": columns,
     }
+
+
+def _coverage(
+    shown: Sequence[tuple[str, ModelScores | None]], series: Series, words: Words
+) -> View | None:
+    """Accuracy by the share of texts that are answered, in words and drawn."""
+    models = [(model, name, role) for (_, model), (name, role) in zip(shown, series, strict=True)]
+    lines = [
+        charts.Line(name, role, _thinned([(p.share, p.accuracy) for p in model.coverage]))
+        for model, name, role in models
+        if model and model.coverage
+    ]
+    last = models[-1][0]
+    if not lines or last is None:
+        return None
+    answered = last.answered(PRECISION)
+    figures = {"precision": f"{PRECISION:.0%}"}
+    said = words("coverage.none", **figures)
+    if answered:
+        figures |= {"share": f"{answered.share:.0%}", "confidence": f"{answered.confidence:.2f}"}
+        said = words("coverage.said", **figures)
+    bound = charts.Line(figures["precision"], "other", [(0.0, PRECISION), (1.0, PRECISION)], True)
+    axes = words("axis.answered"), words("axis.right")
+    chart = charts.curves(words("coverage"), axes, [*lines, bound], (".0%", ".0%"))
+    return {"said": said, "chart": chart}
+
+
+def _calibration(
+    shown: Sequence[tuple[str, ModelScores | None]], series: Series, words: Words
+) -> Markup | None:
+    """Accuracy by confidence; on the dashed line both are alike."""
+    lines = [
+        charts.Line(name, role, _steady(model.calibration))
+        for (_, model), (name, role) in zip(shown, series, strict=True)
+        if model and _steady(model.calibration)
+    ]
+    if not lines:
+        return None
+    alike = charts.Line(words("calibration.alike"), "other", [(0.0, 0.0), (1.0, 1.0)], True)
+    axes = words("axis.confidence"), words("axis.right")
+    return charts.curves(words("calibration"), axes, [*lines, alike], (".1f", ".0%"))
+
+
+_LEAST_BINNED = 5
+
+
+def _steady(bins: Sequence[CalibrationBin]) -> list[tuple[float, float]]:
+    """Confidence and accuracy of the bins whose accuracy is not that of a text or two."""
+    return [(row.confidence, row.accuracy) for row in bins if row.texts >= _LEAST_BINNED]
+
+
+_WANTED = (0.95, 0.9, 0.85, 0.8)
+
+
+def _answered(model: ModelScores, words: Words) -> Rows:
+    """The share of texts that can be answered for some accuracies, and from which confidence."""
+    if not model.coverage:
+        return []
+    found = [(wanted, model.answered(wanted)) for wanted in _WANTED]
+    return [
+        (f"{wanted:.0%}", words.share(point.share), words.number(point.confidence))
+        if point
+        else (f"{wanted:.0%}", words.share(0.0), "—")
+        for wanted, point in found
+    ]
+
+
+_DRAWN_POINTS = 40
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Enough points to draw, without the first few texts, whose accuracy is all chance."""
+    steady = [point for point in points if point[0] >= 0.05] or list(points)
+    step = max(1, len(steady) // _DRAWN_POINTS)
+    return [*steady[:-1:step], steady[-1]]
 
 
 def _score_rows(models: Sequence[ModelScores | None], names: Sequence[str], words: Words) -> Rows:
@@ -121,33 +223,46 @@ def mix(summary: RunSummary, words: Words) -> View | None:
         "sources": _sources(found, words),
         "sentences": _sentences(found, words),
         "worth": worth(summary, words, figures=True),
-        "chart": _chart(found.curves, words) if found.curves else None,
+        "charts": _charts(found.curves, words) if found.curves else [],
+        "needed": _needed(found.curves, words) if found.curves else [],
     }
 
 
 def worth(summary: RunSummary, words: Words, *, figures: bool = False) -> str | None:
     """What the synthetic set is worth in gold, in a sentence; None where it was not measured.
 
+    The learning curves are measured on gold, the verdict on the test texts; where the two differ
+    the sentence says which counts.
+
     Args:
         summary: The run.
         words: The reader's language.
-        figures: Whether to add the interval where it is worth nothing. Few can read one below 0.
+        figures: Whether to add the interval. Few can read one that reaches below 0.
     """
     curves = summary.mix and summary.mix.curves
     if not curves:
         return None
-    found = curves.worth
+    found, verdict = curves.worth, summary.scores.verdict if summary.scores else ""
+    limit = rounded(found.limit)
+    texts = words("worth.more", limit=limit)
+    if found.texts is not None:
+        texts = words("worth.about", texts=rounded(found.texts))
     low, high = (
-        words("worth.more", limit=rounded(found.limit)) if end is None else rounded(end)
+        words("worth.over", limit=limit) if end is None else rounded(end)
         for end in (found.low, found.high)
     )
-    ends = {"low": low, "high": high}
-    if found.texts is None:
-        return words("worth.beyond", limit=rounded(found.limit), **ends)
-    if found.texts <= 0:
-        interval = words("worth.none.interval", **ends)
-        return " ".join([words("worth.none"), *([interval] if figures else [])])
-    return words("worth.value", texts=rounded(found.texts), base=rounded(found.base), **ends)
+    if found.texts is not None and found.texts <= 0:
+        key = "none.gained" if verdict == "better" else "none"
+    elif verdict == "worse":
+        key = "refuted"
+    elif found.low is not None and found.low <= 0:
+        key = "rough" if verdict == "better" else "open"
+    else:
+        key = "value"
+    said = words(f"worth.{key}", texts=texts)
+    if not figures:
+        return said
+    return said + words("worth.interval", low=low, high=high, base=rounded(found.base))
 
 
 def _facts(found: MixSummary, words: Words, added: str) -> list[tuple[str, str]]:
@@ -219,12 +334,66 @@ def _sentences(found: MixSummary, words: Words) -> list[str]:
     return said
 
 
-def _chart(curves: Curves, words: Words) -> Markup:
-    panels = [
-        (words(f"curve.{name}"), [(p.per_label, p.loss, p.low, p.high) for p in points])
-        for name, points in (("gold", curves.gold), ("synthetic", curves.synthetic))
+def _charts(curves: Curves, words: Words) -> list[tuple[str, Markup]]:
+    sides: list[tuple[charts.Role, Sequence[Point]]] = [
+        ("gold", curves.gold),
+        ("synthetic", curves.synthetic),
     ]
-    return safe(charts.banded_curves("curves", words("curves.chart"), panels))
+    found = []
+    for role, points in sides:
+        title = words(f"curve.{role}")
+        line = charts.Line(title, role, [(p.per_label, p.loss, p.low, p.high) for p in points])
+        axes = words("curves.texts"), words("mix.loss")
+        found.append((title, charts.curves(title, axes, [line], ("~g", ".2f"))))
+    return found
+
+
+# Curves are read on for three doublings, and no further: what lies beyond is a guess.
+_REACH = 8
+
+
+def _needed(curves: Curves, words: Words) -> list[str]:
+    """How many texts per label the next round macro-F1 takes, by gold and by synthetic text."""
+    best = max(point.macro_f1 for point in (*curves.gold, *curves.synthetic))
+    goal = math.floor(best * 20 + 1) / 20
+    if goal >= 1:
+        return []
+    said = []
+    for name, points in (("gold", curves.gold), ("synthetic", curves.synthetic[1:])):
+        texts = texts_for(goal, points)
+        if texts is None:
+            continue
+        most = points[-1].per_label * _REACH
+        key = "needed" if texts <= most else "needed.beyond"
+        said.append(
+            words(
+                f"{key}.{name}",
+                goal=f"{goal:.2f}",
+                texts=words.count(math.ceil(min(texts, most))),
+                now=f"{points[-1].macro_f1:.2f}",
+                base=words.count(points[-1].per_label),
+            )
+        )
+    return said
+
+
+def texts_for(goal: float, points: Sequence[Point]) -> float | None:
+    """Texts per label for a macro-F1, along the power law through what is measured.
+
+    The error 1 − F1 falls as a·n^−b (Figueroa et al. 2012, without the floor, which so few points
+    cannot show), so the number is on the low side.
+
+    Returns:
+        None where the error does not fall; infinity is not returned, but may be huge.
+    """
+    errors = [(p.per_label, 1 - p.macro_f1) for p in points if p.per_label > 0 and p.macro_f1 < 1]
+    if len(errors) < 2:
+        return None
+    sizes, falls = zip(*errors, strict=True)
+    slope, start = np.polyfit(np.log(sizes), np.log(falls), 1)
+    if slope >= -1e-3:
+        return None
+    return float(np.exp(min((math.log(1 - goal) - start) / slope, 50.0)))
 
 
 def headline(summary: RunSummary, words: Words) -> str | None:
@@ -368,9 +537,13 @@ def scale(summary: RunSummary, words: Words) -> View | None:
     scores = summary.scores
     if scores is None:
         return None
-    shown: list[tuple[str, ModelScores, bool]] = [
-        *((title, model, False) for title, model in lines(summary, words)),
-        *((title, model, True) for title, model in own_models(summary, words)),
+    own = own_models(summary, words)
+    # The last learnt from synthetic text too, unless that was not used.
+    roles = ["gold", "synthetic"] if not summary.not_used else ["gold"]
+    roles = roles[-len(own) :]
+    shown: list[tuple[str, ModelScores, str]] = [
+        *((title, model, "") for title, model in lines(summary, words)),
+        *((title, model, role) for (title, model), role in zip(own, roles, strict=True)),
     ]
     found = [
         (title, own, value if isinstance(value, Interval) else Interval(value, value, value))
@@ -464,3 +637,18 @@ def lines(summary: RunSummary, words: Words) -> list[tuple[str, BaselineScores]]
 
 def _title(row: BaselineScores, words: Words) -> str:
     return f"{words(f'baseline.{row.name}')} / {words(f'learnt.{row.learnt}')}"
+
+
+# An error that is this sure, and agrees with its neighbours, may be the label's.
+_SURE = 0.8
+
+
+def doubtful_tests(summary: RunSummary) -> list[ErrorCase]:
+    """Errors of which the test label may be wrong: all nearest texts have the label predicted."""
+    return [
+        error
+        for error in summary.errors
+        if (error.probability or 0.0) >= _SURE
+        and error.nearest
+        and all(near.label == error.predicted for near in error.nearest)
+    ]

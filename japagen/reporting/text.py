@@ -10,7 +10,8 @@ from typing import Any
 
 from japagen.data.registry import FILTERS, METHODS, METRICS
 from japagen.data.summary import Interval, Measured
-from japagen.i18n import Language, page_texts
+from japagen.i18n import Language as Language
+from japagen.i18n import localized, page_texts, translated, user_language
 
 # What a section gives the template, which reads it by name.
 View = dict[str, Any]
@@ -33,11 +34,11 @@ class Words:
     """The sentences of one language, and numbers in its manner.
 
     Args:
-        language: ``ja`` or ``en``.
+        language: ``ja`` or ``en``; the user's when None.
     """
 
-    def __init__(self, language: Language) -> None:
-        self.language: Language = language
+    def __init__(self, language: Language | None = None) -> None:
+        self.language: Language = language or user_language()
 
     def __call__(self, key: str, **values: object) -> str:
         """Returns the sentence ``key`` with its {names} filled in."""
@@ -49,6 +50,18 @@ class Words:
         if found is None and kind == "filter":
             found = FILTERS.title(code, self.language)
         return found or otherwise or code
+
+    def say(self, text: str) -> str:
+        """Says an English message in the language."""
+        return localized(text, self.language)
+
+    def cell(self, text: str) -> str:
+        """Says a cell of a table."""
+        return translated("table", text, self.language)
+
+    def heads(self, *texts: str) -> tuple[str, ...]:
+        """Says the names of columns."""
+        return tuple(map(self.cell, texts))
 
     def stage(self, code: str) -> str:
         """Names a stage such as ``train-gold-0``, whose last part is a seed."""

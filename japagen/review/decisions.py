@@ -15,13 +15,16 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from japagen.data.dataset import Dataset, Label
+from japagen.data.dataset import EDITED, Dataset, Label
 from japagen.errors import JapagenError
 
 FILE = "review.sqlite"
-Verdict = Literal["accept", "reject", "relabel", "none"]
+Verdict = Literal["accept", "relabel", "both", "neither", "reject", "none"]
+GOOD: tuple[Verdict, ...] = ("accept", "relabel")
+"""Those that keep the text."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 MAX_COMMENT = 2000
+MAX_TEXT = 4000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS places (
@@ -39,7 +42,9 @@ CREATE TABLE IF NOT EXISTS decisions (
     register TEXT,
     comment TEXT NOT NULL,
     reviewer TEXT NOT NULL,
-    decided_at TEXT NOT NULL
+    decided_at TEXT NOT NULL,
+    text TEXT,
+    text_pair TEXT
 );
 CREATE INDEX IF NOT EXISTS by_example ON decisions(example_id, number);
 """
@@ -52,14 +57,17 @@ class Decision:
     Attributes:
         example_id: The example.
         verdict: "accept" (text and label are right), "relabel" (the text is good, its label
-            another), "reject" (the text is no good), or "none" (taken back).
+            another), "both" (another label fits as well), "neither" (no label fits), "reject"
+            (the text is no good), or "none" (taken back).
         text_hash: Hash of the text that was read, so that a changed text is not judged by it.
-        label: The right label; with "accept" the one that was shown.
+        label: The right label; with "accept" the one that was shown, with "both" the other one.
         register: The right register's name, or None where it was not corrected.
         comment: Free text.
         reviewer: Who decided.
         number: Counts decisions of the whole run, from 1; 0 before it is saved.
         decided_at: ISO 8601; empty before it is saved.
+        text: What the reviewer made of the text; None where it stays as it is.
+        text_pair: The same of the second text of a pair.
     """
 
     example_id: str
@@ -71,6 +79,13 @@ class Decision:
     reviewer: str = ""
     number: int = 0
     decided_at: str = ""
+    text: str | None = None
+    text_pair: str | None = None
+
+    @property
+    def edited(self) -> bool:
+        """Whether another text goes on in place of the one that was read."""
+        return self.text is not None or self.text_pair is not None
 
 
 _COLUMNS = ", ".join(field.name for field in fields(Decision))
@@ -107,6 +122,9 @@ class Decisions:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(_SCHEMA)
+            known = {row[1] for row in self._db.execute("PRAGMA table_info(decisions)")}
+            for name in {"text", "text_pair"} - known:  # a review of an earlier version
+                self._db.execute(f"ALTER TABLE decisions ADD COLUMN {name} TEXT")
         except sqlite3.DatabaseError as error:
             raise JapagenError(
                 f"Cannot use {path}: {error}.",
@@ -162,7 +180,8 @@ class Decisions:
                     raise StaleError(current)
                 cursor = self._db.execute(
                     f"INSERT INTO decisions ({_COLUMNS}) VALUES (:example_id, :verdict, "
-                    ":text_hash, :label, :register, :comment, :reviewer, NULL, :decided_at)",
+                    ":text_hash, :label, :register, :comment, :reviewer, NULL, :decided_at, "
+                    ":text, :text_pair)",
                     asdict(saved),
                 )
                 self._db.execute("COMMIT")
@@ -258,11 +277,14 @@ def _by_label(
 ) -> dict[str, list[tuple[float, str, bool]]]:
     """Label to (trust, id, rejected), the least trusted first."""
     rows: dict[str, list[tuple[float, str, bool]]] = defaultdict(list)
-    columns = (dataset.labels, dataset.column("weight_label"), dataset.column("id"))
-    for label, trust, name, rejected, text in zip(
-        *columns, dataset.column("rejected"), dataset.texts, strict=True
+    names = ("label", "weight_label", "id", "rejected", "text", "derived")
+    for label, trust, name, rejected, text, derived in zip(
+        *map(dataset.column, names), strict=True
     ):
-        if text.strip() and not (rejected and rejected["filter"] in _NOTHING_TO_READ):
+        if rejected and rejected["filter"] in _NOTHING_TO_READ:
+            continue
+        # What a reviewer wrote has been read.
+        if text.strip() and derived != EDITED:
             rows[name_of(label)].append((trust, name, rejected is not None))
     return {label: sorted(found) for label, found in sorted(rows.items())}
 

@@ -8,22 +8,26 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.dataset import EDITED, Dataset, Example, Rejection
 from japagen.data.labels import LabelSpace
 from japagen.japanese.registers import Register
-from japagen.review.decisions import Decision, Doubt, Place, text_hash
+from japagen.review.decisions import GOOD, Decision, Doubt, Place, text_hash
 
 FILTER = "review"
+LEAST_DECISIONS = 20
+"""Decisions before which no estimate is shown: it would sway those that are still to come."""
 _DRAWS = 20_000
+_RESAMPLES = 1000
 
 
 def apply_decisions(dataset: Dataset, decisions: Mapping[str, Decision]) -> Dataset:
     """Carries decisions into a dataset; people overrule every filter.
 
-    Accepted and relabelled examples are kept and their labels trusted entirely; rejected ones
-    are rejected by the filter "review". A decision on a text that has changed since is left
-    out.
+    Accepted and relabelled examples are kept and their labels trusted entirely; the others are
+    rejected by the filter "review". An edited text follows behind all rows as a child of the one
+    that was read, which "edited" rejects. A decision on a text that has changed since is left out.
 
     Args:
         dataset: Examples, rejected ones included.
@@ -31,38 +35,77 @@ def apply_decisions(dataset: Dataset, decisions: Mapping[str, Decision]) -> Data
     """
     if not decisions:
         return dataset
-    space = LabelSpace.of(dataset)
-    return Dataset.of(_decided(e, decisions.get(e.id), space) for e in dataset)
+    space, rows, edited = LabelSpace.of(dataset), list[Example](), list[Example]()
+    for example in dataset:
+        decision = decisions.get(example.id)
+        if decision is None or decision.text_hash != text_hash(example.text, example.text_pair):
+            rows.append(example)
+            continue
+        found = _decided(example, decision, space)
+        if decision.edited and decision.verdict in GOOD:
+            edited.append(_edited(found, decision))
+            found = replace(example, rejected=Rejection(EDITED, 1, 0, decision.comment))
+        rows.append(found)
+    return Dataset.of([*rows, *edited])
 
 
-def _decided(example: Example, decision: Decision | None, space: LabelSpace) -> Example:
-    if decision is None or decision.text_hash != text_hash(example.text, example.text_pair):
-        return example
+def _decided(example: Example, decision: Decision, space: LabelSpace) -> Example:
     if decision.register is not None:
         example = replace(example, register_seen=Register.of(decision.register))
-    if decision.verdict == "reject":
-        return replace(example, rejected=Rejection(FILTER, 1, 0, decision.comment))
+    if decision.verdict not in GOOD:
+        return replace(example, rejected=Rejection(FILTER, 1, 0, _why(decision)))
     # What was accepted was the label shown, which may have been changed since.
     if decision.label is not None and space.name(example.label or "") != decision.label:
         example = replace(example, label=space.label(decision.label))
     return replace(example, rejected=None, weight_label=1.0)
 
 
+def _why(decision: Decision) -> str:
+    """Why a person does not want a text trained on."""
+    fits = {"both": f"{decision.label} fits as well", "neither": "no label fits"}
+    return ": ".join(filter(None, [fits.get(decision.verdict), decision.comment]))
+
+
+def _edited(example: Example, decision: Decision) -> Example:
+    """The text as a reviewer has written it; its register is that named, or still to be found."""
+    return replace(
+        example,
+        id=f"{example.id}-e{decision.number}",
+        text=decision.text or example.text,
+        text_pair=decision.text_pair or example.text_pair,
+        register_seen=example.register_seen if decision.register else None,
+        parent_id=example.id,
+        derived=EDITED,
+        scores=None,  # those are of the text that was read, as are the fields
+        fields=None,
+    )
+
+
 def human_verified(dataset: Dataset, decisions: Mapping[str, Decision]) -> set[str]:
-    """The ids of the examples that a person accepted or relabelled as they are now."""
-    good = {d.example_id: d for d in decisions.values() if d.verdict in ("accept", "relabel")}
-    rows = zip(*(dataset.column(name) for name in ("id", "text", "text_pair")), strict=True)
-    return {
-        id_
-        for id_, text, pair in rows
-        if id_ in good and good[id_].text_hash == text_hash(text, pair)
-    }
+    """The ids of the examples that a person accepted, relabelled or edited, as they are now.
+
+    Args:
+        dataset: Examples, with what people edited where decisions were applied.
+        decisions: Example id to decision.
+    """
+    good = {d.example_id: d for d in decisions.values() if d.verdict in GOOD}
+    names = ("id", "text", "text_pair", "derived", "parent_id")
+    found = set()
+    for id_, text, pair, derived, parent in zip(*map(dataset.column, names), strict=True):
+        decision = good.get(parent if derived == EDITED else id_)
+        if decision is None or decision.edited != (derived == EDITED):
+            continue
+        if decision.edited or decision.text_hash == text_hash(text, pair):
+            found.add(id_)
+    return found
 
 
 def to_gold(dataset: Dataset, decisions: Mapping[str, Decision]) -> Dataset:
-    """The accepted and relabelled examples as gold: human-verified texts."""
-    good = human_verified(dataset, decisions)
-    decided = apply_decisions(dataset, decisions)
+    """The accepted, relabelled and edited examples as gold: human-verified texts."""
+    # What an earlier run made of decisions is made again of those that count now.
+    written = dataset.where(np.array([d != EDITED for d in dataset.column("derived")], dtype=bool))
+    decided = apply_decisions(written, decisions)
+    good = human_verified(decided, decisions)
     return Dataset.of(
         Example(e.text, e.label, e.text_pair, id=e.id, split="train", source=FILTER)
         for e in decided
@@ -100,9 +143,10 @@ class Summary:
         agreement: Share of decisions in which people and filters agree to keep or to reject,
             None without any.
         kappa: Cohen's kappa of the same; None where either side always says the same.
-        kept_but_rejected: Examples that curation kept and people rejected.
+        kept_but_rejected: Examples that curation kept and people did not want.
         rejected_but_good: Examples that curation rejected and people found good.
         registers_corrected: Decisions that corrected the register.
+        edited: Texts that people edited.
     """
 
     reviewed: int
@@ -114,6 +158,7 @@ class Summary:
     kept_but_rejected: int
     rejected_but_good: int
     registers_corrected: int
+    edited: int
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a JSON-ready mapping."""
@@ -132,19 +177,23 @@ def summarize(places: Sequence[Place], decisions: Mapping[str, Decision], seed: 
     known = {name: d for name, d in decisions.items() if name in doubt}
     verdicts = {
         verdict: sum(d.verdict == verdict for d in known.values())
-        for verdict in ("accept", "relabel", "reject")
+        for verdict in ("accept", "relabel", "both", "neither", "reject")
     }
-    pairs = [(doubt[n] != "rejected", d.verdict != "reject") for n, d in known.items()]
+    pairs = [(doubt[n] != "rejected", d.verdict in GOOD) for n, d in known.items()]
+    as_it_is = {name: replace(d, verdict="reject") if d.edited else d for name, d in known.items()}
     return Summary(
         reviewed=len(known),
         verdicts=verdicts,
-        accuracy=_estimate(places, known, ("accept",), ("relabel", "reject"), seed),
-        label_accuracy=_estimate(places, known, ("accept",), ("relabel",), seed),
+        accuracy=_estimate(
+            places, as_it_is, ("accept",), ("relabel", "both", "neither", "reject"), seed
+        ),
+        label_accuracy=_estimate(places, known, ("accept",), ("relabel", "neither"), seed),
         agreement=sum(a == b for a, b in pairs) / len(pairs) if pairs else None,
         kappa=_kappa(pairs),
         kept_but_rejected=sum(kept and not good for kept, good in pairs),
         rejected_but_good=sum(good and not kept for kept, good in pairs),
         registers_corrected=sum(d.register is not None for d in known.values()),
+        edited=sum(d.edited for d in known.values()),
     )
 
 
@@ -182,6 +231,73 @@ def _estimate(
     value = float((yes / (yes + no)) @ share / share.sum())
     covers = float(share.sum() / sum(sizes.values()))
     return Estimate(value, float(min(low, value)), float(max(high, value)), covers)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a model and the reviewers agree on which texts pass.
+
+    Attributes:
+        texts: Texts that both have judged.
+        passed: How many the model, and how many the people let pass.
+        agreement: Share on which they agree.
+        kappa: Cohen's kappa; None where either side always says the same.
+        low: Lower end of its 95% interval, over texts drawn with replacement.
+        high: Upper end.
+    """
+
+    texts: int
+    passed: tuple[int, int]
+    agreement: float
+    kappa: float | None
+    low: float | None
+    high: float | None
+
+
+def judge_agreement(
+    dataset: Dataset,
+    decisions: Mapping[str, Decision],
+    bounds: Mapping[str, float],
+    seed: int = 0,
+) -> Agreement | None:
+    """Compares a judge's scores with what people decided; None where there is nothing to compare.
+
+    A text passes with the judge if no score is below its bound, and with people if they accepted
+    it as it was: label, register and text.
+
+    Args:
+        dataset: Examples, some of them with scores.
+        decisions: Example id to decision.
+        bounds: Criterion to the least score that passes.
+        seed: Of the interval.
+    """
+    pairs = []
+    for id_, text, pair, scores in zip(
+        *map(dataset.column, ("id", "text", "text_pair", "scores")), strict=True
+    ):
+        decision = decisions.get(id_)
+        if scores and decision is not None and decision.text_hash == text_hash(text, pair):
+            passed = all(s["score"] >= bounds.get(s["criterion"], 1) for s in scores)
+            as_it_is = decision.verdict == "accept" and not decision.edited
+            pairs.append((passed, as_it_is and decision.register is None))
+    if not pairs:
+        return None
+    model, people = np.array(pairs, dtype=bool).T
+    drawn = np.random.default_rng(seed).integers(len(pairs), size=(_RESAMPLES, len(pairs)))
+    kappas = [_cohen(model[rows], people[rows]) for rows in drawn]
+    known = [kappa for kappa in kappas if kappa is not None]
+    kappa = _cohen(model, people)
+    low, high = np.quantile(known, [0.025, 0.975]).tolist() if kappa is not None else (None, None)
+    passed_by = int(model.sum()), int(people.sum())
+    return Agreement(len(pairs), passed_by, float((model == people).mean()), kappa, low, high)
+
+
+def _cohen(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float | None:
+    from sklearn.metrics import cohen_kappa_score
+
+    if len(set(one)) < 2 or len(set(other)) < 2:
+        return None
+    return float(cohen_kappa_score(one, other))
 
 
 def _kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 from japagen.data.annotation import REJECT
-from japagen.data.dataset import Dataset, Example, Label
-from japagen.data.files import digest
+from japagen.data.dataset import Dataset, Example, Label, hash_rank
+from japagen.data.files import digest, encodable
 from japagen.errors import JapagenError
 from japagen.i18n import Language as Language
 from japagen.i18n import page_texts
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.review.decisions import (
+    GOOD,
     MAX_COMMENT,
+    MAX_TEXT,
     VERDICTS,
     Decision,
     Decisions,
@@ -26,7 +29,12 @@ from japagen.review.decisions import (
     text_hash,
     to_json,
 )
-from japagen.review.feedback import Summary, summarize
+from japagen.review.feedback import (
+    LEAST_DECISIONS,
+    Summary,
+    judge_agreement,
+    summarize,
+)
 
 
 class Session:
@@ -41,7 +49,11 @@ class Session:
         reviewer: Who decides.
         language: Language of the page.
         name_of: What a label is called; see `LabelSpace.name`.
+        bounds: Criterion to the score from which a text passes with the task's judge.
+        gold: Labelled texts, of which the page shows some beside each label's description.
     """
+
+    least = LEAST_DECISIONS
 
     def __init__(
         self,
@@ -54,8 +66,12 @@ class Session:
         reviewer: str = "",
         language: Language = "ja",
         name_of: Callable[[Label], str] = str,
+        gold: Dataset | None = None,
+        bounds: Mapping[str, float] | None = None,
     ) -> None:
         self._labels = labels
+        self._bounds = bounds or {}
+        self._gold = _shown_gold(gold, seed, name_of) if gold is not None else {}
         self._decisions = decisions
         self._reviewer = reviewer
         self._language = language
@@ -75,7 +91,11 @@ class Session:
             "language": self._language,
             "words": words(self._language),
             "version": self._version,
-            "labels": [{"name": n, "description": d} for n, d in self._labels.items()],
+            "labels": [
+                {"name": n, "description": d, "gold": self._gold.get(n, [])}
+                for n, d in self._labels.items()
+            ],
+            "least": self.least,
             "registers": [*PRESETS, OTHER],
             "examples": [
                 _shown(self._rows[p.example_id], p, latest.get(p.example_id)) for p in self._sample
@@ -87,12 +107,17 @@ class Session:
         """What the decisions so far say of the whole dataset."""
         return summarize(self.places, self._decisions.latest())
 
+    def judge_agreement(self) -> dict[str, Any] | None:
+        """How far the task's judge and the reviewers agree, JSON-ready; None without scores."""
+        found = judge_agreement(self._dataset, self._decisions.latest(), self._bounds)
+        return asdict(found) if found else None
+
     def decide(self, body: Any) -> dict[str, Any]:
         """Saves one decision that the page sent.
 
         Args:
-            body: ``example_id``, ``verdict``, ``seen``, and where given ``label``, ``register``
-                and ``comment``.
+            body: ``example_id``, ``verdict``, ``seen``, and where given ``label``, ``register``,
+                ``comment``, and ``text`` and ``text_pair`` as the reviewer has edited them.
 
         Returns:
             The saved decision and the new summary, JSON-ready.
@@ -169,9 +194,22 @@ class Session:
         need(isinstance(seen, int), "the number of the decision seen")
         need(isinstance(comment, str) and len(comment) <= MAX_COMMENT, "a comment of some length")
         need(register is None or register in (*PRESETS, OTHER), "a known register")
-        need((verdict == "relabel") == (label is not None), "a label with 'relabel' alone")
+        named = verdict in ("relabel", "both")
+        need(named == (label is not None), "a label with 'relabel' or 'both' alone")
         need(label is None or label in self._labels, "a label of the task")
         assert example is not None
+        need(
+            verdict != "both" or label != self._shown_labels[example.id], "another label that fits"
+        )
+        edited: dict[str, str | None] = {"text": None, "text_pair": None}
+        for name, written in (("text", example.text), ("text_pair", example.text_pair)):
+            text = body.get(name)
+            need(text is None or (isinstance(text, str) and written is not None), "a text")
+            new = encodable(text).strip() if text is not None else written
+            if new is not None and new != written:
+                need(verdict in GOOD, "an edited text with 'accept' or 'relabel' alone")
+                need(0 < len(new) <= MAX_TEXT, "a text of some length")
+                edited[name] = new
         if verdict == "accept":
             # The label that was shown, should another stage change it later.
             label = self._shown_labels[example.id]
@@ -183,6 +221,8 @@ class Session:
             register=register,
             comment=comment.strip(),
             reviewer=self._reviewer,
+            text=edited["text"],
+            text_pair=edited["text_pair"],
         )
         return decision, seen
 
@@ -205,6 +245,22 @@ def order_of_review(
     return places
 
 
+_SHOWN_GOLD = 2
+_GOLD_CHARACTERS = 80
+
+
+def _shown_gold(gold: Dataset, seed: int, name_of: Callable[[Label], str]) -> dict[str, list[str]]:
+    """Label to some gold texts of it, long ones cut."""
+    found: dict[str, list[str]] = {}
+    for example in sorted(gold.distinct, key=lambda e: hash_rank(f"{seed}/{e.id}")):
+        texts = found.setdefault(name_of(example.label or ""), [])
+        if len(texts) < _SHOWN_GOLD:
+            text = " ／ ".join(example.texts)
+            cut = "…" if len(text) > _GOLD_CHARACTERS else ""
+            texts.append(text[:_GOLD_CHARACTERS] + cut)
+    return found
+
+
 def _shown(example: Example, place: Place, decision: Decision | None) -> dict[str, Any]:
     hashed = text_hash(example.text, example.text_pair)
     current = decision if decision is not None and decision.text_hash == hashed else None
@@ -219,6 +275,7 @@ def _shown(example: Example, place: Place, decision: Decision | None) -> dict[st
         "rejected": example.rejected.filter if example.rejected else None,
         "detail": example.rejected.detail if example.rejected else "",
         "trust": round(example.weight_label, 3),
+        "scores": example.scores,
         "decision": current and to_json(current),
         "seen": decision.number if decision else 0,
     }

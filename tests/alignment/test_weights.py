@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from japagen.alignment import weights
 from japagen.alignment.weights import align_datasets, bound_weights
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.errors import JapagenError
@@ -34,6 +35,20 @@ GOLD = dataset(sentences("良", 24, 1), sentences("悪", 8, 2))
 
 def label_share(data: Dataset, weights: np.ndarray, label: str) -> float:
     return float(weights[np.array(data.labels) == label].sum() / weights.sum())
+
+
+def test_a_bar_shows_when_it_takes_more_than_a_moment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = dataset(sentences("良", 8), sentences("悪", 8))
+    align_datasets(texts, GOLD, progress=False)
+    align_datasets(texts, GOLD)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(weights, "_MOMENT", 0.0)
+    align_datasets(texts, GOLD)
+    assert "align" in capsys.readouterr().err
+    align_datasets(texts, GOLD, progress=False)
+    assert capsys.readouterr().err == ""
 
 
 @settings(max_examples=5)

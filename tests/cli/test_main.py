@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 
 from japagen.cli.main import exit_codes
 from japagen.errors import JapagenError
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -56,3 +61,25 @@ def test_ctrl_c_that_python_ignores_is_not_lost(capsys: pytest.CaptureFixture[st
         work()
     assert left.value.code == 130
     assert "The same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["data register", "data register --json", "doctor --json"])
+def test_who_reads_no_further_ends_it_without_a_word(command: str, tmp_path: Path) -> None:
+    """As of other programs, a shell is told 141 (128 + SIGPIPE)."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("行きます。\n" * 20_000, encoding="utf-8")
+    file = texts if "register" in command else ""
+    line = (
+        f"{sys.executable} -m japagen {command} {file} 2>err | head -c 5; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=120,
+    )
+    status = done.stdout.split()[-1]
+    # What fits into the pipe may be written before its reader is gone.
+    assert status.endswith(b"141") or (status.endswith(b"0") and "doctor" in command)
+    assert (tmp_path / "err").read_text() == ""

@@ -207,7 +207,10 @@ def test_the_example_of_the_closed_loop_is_a_task() -> None:
     assert sum(task.wanted_shares("配送").values()) == pytest.approx(0.35)
 
 
-@pytest.mark.parametrize("path", sorted(resource_dir("configs").glob("**/*.yaml")), ids=str)
+CONFIGS = sorted(p for p in resource_dir("configs").rglob("*.yaml") if p.name != "topics.yaml")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_configuration_loads(path: Path) -> None:
     task = Task.load(path)
     for source in (task.gold, task.test, task.unlabelled):
@@ -232,6 +235,51 @@ def test_a_written_task_means_the_same_wherever_it_lies(
     elsewhere = tmp_path / "mine" / "task.yaml"
     elsewhere.write_text(task.to_yaml(), encoding="utf-8")
     assert Task.load(elsewhere) == task
+
+
+def test_paths_beside_a_task_are_written_as_seen_from_there(
+    tmp_path: Path, gold_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "task.yaml"
+    text = (
+        "name: t\nlabels: [配送, 返品]\ngold: gold.jsonl\nsources: [{name: a, path: gold.jsonl}]\n"
+    )
+    path.write_text(text, encoding="utf-8")
+    task = Task.load(path)
+    kept = tmp_path / "runs" / "t"
+    kept.mkdir(parents=True)
+    raw = YAML(typ="safe").load(task.to_yaml(kept))
+    assert raw["gold"]["path"] == raw["sources"][0]["path"] == "../../gold.jsonl"
+    # What shares the home alone stays where it is when one of the two is moved.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    raw = YAML(typ="safe").load(task.to_yaml(kept))
+    assert raw["gold"]["path"] == str(gold_file)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"lables": ["a"]}, "unknown key 'lables' .did you mean 'labels'"),
+        ({"seed": "x"}, "seed: expected a valid integer"),
+        ({"balance": {}}, "balance was removed in 0.2"),
+        ({"labels": ["配送"]}, "labels: expected at least 2, found 1"),
+    ],
+)
+def test_a_task_that_is_wrong_in_code_is_told_as_a_file_is(
+    wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(JapagenError, match=message) as told:
+        Task(**{"name": "t", "labels": ["配送", "返品"], **wrong})
+    assert str(told.value).startswith("the task has 1 problem(s):")
+    assert told.value.hint == "Correct the keys named above."
+
+
+def test_a_description_may_be_a_list_of_phrases(raw_task: dict[str, Any]) -> None:
+    raw_task["labels"] = {"配送": ["届く日", "届け先"], "返品": []}
+    assert Task.parse(raw_task).labels == {"配送": "届く日、届け先", "返品": ""}
+    raw_task["labels"] = {"配送": [["届く日"]], "返品": "解約"}
+    with pytest.raises(JapagenError, match="labels"):
+        Task.parse(raw_task)
 
 
 def test_names_of_models_stay_names(raw_task: dict[str, Any]) -> None:

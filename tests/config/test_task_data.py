@@ -258,3 +258,34 @@ def test_what_notebooks_show_of_a_task(raw_task: dict[str, Any]) -> None:
     assert "&lt;i&gt;配送" in shown
     assert "<i>" not in shown
     assert "1 example, &lt;i&gt;配送 1" in shown
+
+
+def test_texts_that_stand_twice_are_told_with_their_rows(
+    raw_task: dict[str, Any], gold_file: Path
+) -> None:
+    before = gold_file.read_text(encoding="utf-8").splitlines()
+    again = [before[0], before[1].replace("配送", "返品"), *[before[2]] * 6]
+    gold_file.write_text("\n".join([*before, *again]), encoding="utf-8")
+    lines = len(before)
+    told = load_data(Task.parse(raw_task)).notes
+    where = f"gold ({gold_file})"
+    assert told[:2] == (
+        f"{where} has '{GOLD['配送'][1]}' as '配送' on line 2 and as '返品' on line {lines + 2}: "
+        "correct one of them.",
+        f"{where} has '{GOLD['配送'][0]}' on line 1 and again on line {lines + 1}: "
+        "it counts double.",
+    )
+    assert told[-1] == f"{where} has 3 more texts that stand there twice."
+    assert len(told) == 6
+
+
+def test_gold_that_is_in_test_is_told_and_left_out(
+    raw_task: dict[str, Any], gold_file: Path
+) -> None:
+    lines = gold_file.read_text(encoding="utf-8").splitlines()
+    test = gold_file.with_name("test.jsonl")
+    test.write_text("\n".join([lines[0], lines[-1]]), encoding="utf-8")
+    found = load_data(Task.parse({**raw_task, "test": {"path": str(test)}}))
+    assert found.notes == ("2 gold texts are in test too, and are left out of gold.",)
+    assert found.gold is not None
+    assert len(found.gold) == len(lines) - 2

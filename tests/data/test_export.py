@@ -15,6 +15,7 @@ from japagen.data.formats import read_examples
 from japagen.data.summary import RunSummary
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.reporting.cards import dataset_card
+from japagen.reporting.text import Words
 from tests.report_sample import LABELS, from_file, sample_run
 
 Run = tuple[dict[str, Any], Dataset]
@@ -182,8 +183,8 @@ def _front(card: str) -> dict[str, Any]:
 
 def test_card_says_what_was_made_and_how(run: Run) -> None:
     metrics, dataset = run
-    card = dataset_card(RunSummary.model_validate(metrics), dataset)
-    front = _front(card)
+    card = dataset_card(RunSummary.model_validate(metrics), dataset, "en")
+    front, words = _front(card), Words("en")
     assert front["language"] == ["ja"]
     assert front["size_categories"] == ["n<1K"]
     assert "synthetic" in front["tags"]
@@ -192,8 +193,8 @@ def test_card_says_what_was_made_and_how(run: Run) -> None:
     scores, diagnostics = metrics["scores"], metrics["alignment"]["diagnostics"]
     wanted = [
         *(f"| {label} | {about} |" for label, about in LABELS.items()),
-        *(f"| {name} | {count} |" for name, count in metrics["rejections"].items()),
-        *(f"| {name} | {metrics['counts'][name]:,} |" for name in ("gold", "requested", "kept")),
+        *(f"| {words.name('filter', k)} | {n} |" for k, n in metrics["rejections"].items()),
+        *(f"| {words(f'counts.{k}')} | {metrics['counts'][k]:,} |" for k in ("gold", "kept")),
         f"| macro-f1 | {scores['gold_only']['macro_f1']:.3f} |",
         f"{scores['with_synthetic']['macro_f1']:.3f}",
         f"{scores['gain']['value']:+.3f} [{scores['gain']['low']:+.3f}, ",
@@ -217,11 +218,11 @@ def test_card_without_the_optional_parts(run: Run) -> None:
     metrics |= dict.fromkeys(("generator", "registers", "alignment", "scores", "leakage"))
     metrics |= {"sources": from_file("llm.csv"), "rejections": {}}
     metrics["counts"]["test"] = 0
-    card = dataset_card(RunSummary.model_validate(metrics), run[1])
+    card = dataset_card(RunSummary.model_validate(metrics), run[1], "en")
     assert card.count("Not measured.") == 3
-    assert "Written by an unknown model, from the file llm.csv, then filtered" in card
+    assert "Written by an unknown model (file llm.csv). Filtered by japagen" in card
     assert "| 他社 | llm.csv | 165 | 150 | 82.0% | 0.913 | 40.0% |" in card
-    assert "weighted towards gold" not in card
+    assert "Weighted towards gold" not in card
     assert "test texts took no part" not in card
     assert "check the terms of the model that wrote them" in card
 
@@ -231,7 +232,7 @@ def test_card_cannot_be_broken_by_names(run: Run) -> None:
     hostile = "a|b\n---\n<script>x</script>"
     metrics["task"]["name"] = metrics["task"]["description"] = hostile
     metrics["per_label"] = {hostile: next(iter(metrics["per_label"].values()))}
-    card = dataset_card(RunSummary.model_validate(metrics), run[1])
+    card = dataset_card(RunSummary.model_validate(metrics), run[1], "en")
     assert _front(card)["pretty_name"] == "a|b --- <script>x</script>"
     body = card.split("\n# ", 1)[1]
     assert "<script" not in body
@@ -244,6 +245,6 @@ def test_card_cannot_be_broken_by_names(run: Run) -> None:
 def test_card_size_category(run: Run, rows: int, size: str) -> None:
     kept = run[1].kept
     many = kept.take([i % len(kept) for i in range(rows)])
-    assert _front(dataset_card(RunSummary.model_validate(run[0]), many))["size_categories"] == [
-        size
-    ]
+    assert _front(dataset_card(RunSummary.model_validate(run[0]), many, "en"))[
+        "size_categories"
+    ] == [size]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,3 +87,13 @@ def test_what_is_no_summary_is_damaged(tmp_path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DamagedError):
         RunSummary.load(path)
+
+
+def test_the_published_schema_is_that_of_the_code_and_takes_what_is_written() -> None:
+    schema = RunSummary.model_json_schema(mode="serialization")
+    published = Path(__file__).parents[2] / "docs" / "metrics.schema.json"
+    # Written by: json.dumps(schema, indent=1, ensure_ascii=False)
+    assert json.loads(published.read_text(encoding="utf-8")) == schema
+    jsonschema.validate(METRICS, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(METRICS | {"counts": {"gold": "many"}}, schema)

@@ -11,10 +11,13 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews
 
 from japagen.data.dataset import Label
 from japagen.data.labels import LabelSpace
+from japagen.data.summary import ModelScores
 from japagen.evaluation.metrics import (
     METRICS,
     bootstrap_difference,
     bootstrap_score,
+    calibration_bins,
+    coverage_curve,
     expected_calibration_error,
     score,
 )
@@ -137,3 +140,32 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
     assert expected_calibration_error(
         probabilities, ["a"] * 6 + ["b"] * 4, ["a", "b"]
     ) == pytest.approx(0.3)
+
+
+def test_bins_of_confidence_hold_every_text_once() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.55, 0.45], [0.5, 0.5], [0.0, 1.0]])
+    found = calibration_bins(probabilities, ["a", "b", "a", "b"], ["a", "b"])
+    assert [row.texts for row in found] == [2, 2]
+    assert [row.accuracy for row in found] == [0.5, 1.0]
+    assert [row.confidence for row in found] == pytest.approx([0.525, 0.975])
+    assert calibration_bins(np.zeros((0, 2)), [], ["a", "b"]) == []
+
+
+def test_the_surest_are_answered_first_and_equals_together() -> None:
+    confidence = [0.9, 0.6, 0.8, 0.8]
+    probabilities = np.array([[value, 1 - value] for value in confidence])
+    found = coverage_curve(probabilities, ["a", "b", "a", "b"], ["a", "b"])
+    assert [(row.share, row.confidence) for row in found] == [(0.25, 0.9), (0.75, 0.8), (1.0, 0.6)]
+    assert [row.accuracy for row in found] == pytest.approx([1.0, 2 / 3, 0.5])
+    assert coverage_curve(np.zeros((0, 2)), [], ["a", "b"]) == []
+
+
+def test_the_most_texts_that_are_right_often_enough() -> None:
+    # Accuracy falls, and rises again: the larger share counts.
+    rows = [(0.2, 1.0), (0.4, 0.8), (0.6, 0.9), (1.0, 0.7)]
+    coverage = [{"share": s, "accuracy": a, "confidence": 1 - s} for s, a in rows]
+    model = ModelScores.model_validate({"coverage": coverage})
+    answered = model.answered(0.9)
+    assert answered is not None
+    assert answered.share == 0.6
+    assert model.answered(1.1) is None

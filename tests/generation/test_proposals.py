@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from japagen.config.task import Task
 from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
-from japagen.generation.proposals import propose_attributes
+from japagen.generation.proposals import propose_attributes, propose_topics
 from japagen.llm.backend import Answer, Request
 from tests.command_line import japagen
 from tests.fault_server import Call, FaultServer, Reply, chat
@@ -83,7 +84,9 @@ def test_a_label_without_a_proposal_is_named_and_none_at_all_is_an_error(task: T
     found = propose_attributes(task, generator=ScriptedGenerator(answer, "chat"))
     assert list(found.grids) == ["配送"]
     assert found.refused == {"返品": "HTTP 500"}
-    with pytest.raises(JapagenError, match="proposed no attributes for any of 2 labels"):
+    with pytest.raises(
+        JapagenError, match=r"proposed no generation\.attributes for any of 2 labels"
+    ):
         propose_attributes(task, generator=ScriptedGenerator(lambda _: "{}", "chat"))
 
 
@@ -149,3 +152,109 @@ def test_a_proposal_that_cannot_be_read_is_asked_for_once_more(task: Task) -> No
     found = propose_attributes(task, generator=ScriptedGenerator(answer, "chat"))
     assert set(found.grids) == set(task.labels)
     assert len(set(seeds)) == len(seeds) == 3
+
+
+TOPICS = {
+    "配送": ["届く日：引っ越しに間に合うか／離島の日数", "受け取り：営業所で受け取る／届け先変更"],
+    "返品": ["交換：色違い／届け先の変更", "送料：返品の送料／送料を返して"],
+}
+
+
+def _topics(request: Request) -> str:
+    return json.dumps({"texts": TOPICS[request.label]}, ensure_ascii=False)
+
+
+def test_topics_spelt_alike_are_left_out_in_the_whole_task(task: Task) -> None:
+    generator = ScriptedGenerator(_topics, "chat")
+    found = propose_topics(task, 2, 2, generator)
+    assert found.grids["配送"] == {
+        "届く日": ("引っ越しに間に合うか", "離島の日数"),
+        "受け取り": ("営業所で受け取る", "届け先変更"),
+    }
+    assert found.grids["返品"] == {"交換": ("色違い",), "送料": ("返品の送料", "送料を返して")}
+    assert found.alike == [("届け先の変更", "届け先変更")]
+    assert "大きな話題2個に分け" in generator.asked[0].prompt[1].content  # type: ignore[union-attr]
+
+
+def test_topics_that_mean_the_same_are_left_out_where_an_encoder_tells(task: Task) -> None:
+    def same(names: Any) -> Any:
+        return np.array([[{"返品の送料", "送料を返して"} == {a, b} for b in names] for a in names])
+
+    found = propose_topics(task, 2, 2, ScriptedGenerator(_topics, "chat"), same)
+    assert found.grids["返品"] == {"交換": ("色違い",), "送料": ("返品の送料",)}
+
+
+def test_a_file_of_topics_goes_into_a_task(
+    task: Task, raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    found = propose_topics(task, 2, 2, ScriptedGenerator(_topics, "chat"))
+    (tmp_path / "topics.yaml").write_text(found.topics_yaml(), encoding="utf-8")
+    raw_task["generation"]["knowledge"] = "topics.yaml"
+    (tmp_path / "task.yaml").write_text(to_yaml(raw_task), encoding="utf-8")
+    assert Task.load(tmp_path / "task.yaml").generation.topics("配送") == (
+        "届く日：引っ越しに間に合うか",
+        "受け取り：営業所で受け取る",
+        "届く日：離島の日数",
+        "受け取り：届け先変更",
+    )
+    (tmp_path / "topics.yaml").unlink()
+    with pytest.raises(JapagenError, match="There is no file of topics at"):
+        Task.load(tmp_path / "task.yaml")
+
+
+@pytest.mark.parametrize(
+    ("knowledge", "message"),
+    [
+        (
+            {"配送": {"届く日": ["離島", "離島"]}},
+            "配送: the topic '届く日：離島' comes",
+        ),
+        ({"配送": {"届く日": []}}, "the topic '届く日' has nothing below it"),
+        ({"配送": {"届く日": {"離島": None}}}, "the topic '届く日：離島' has nothing below it"),
+        ({"配送": {}}, "配送: expected topics, found none"),
+        ({"配層": {"届く日": ["離島"]}}, "names the label '配層' (did you mean '配送'?)"),
+        ({"配送": {"届く日": [["離島"]]}}, "generation.knowledge"),
+    ],
+)
+def test_a_tree_that_cannot_be_is_refused_in_one_message(
+    raw_task: dict[str, Any], knowledge: Any, message: str
+) -> None:
+    raw_task["generation"]["knowledge"] = knowledge
+    with pytest.raises(JapagenError) as error:
+        Task.parse(raw_task)
+    assert message in str(error.value)
+
+
+def test_requests_spread_over_the_leaves_and_coverage_counts_them(
+    raw_task: dict[str, Any],
+) -> None:
+    from japagen.config.task_data import load_data
+    from japagen.generation.coverage import measure_coverage, named_in
+    from japagen.generation.planner import to_dataset
+    from japagen.pipeline.context import TaskContext
+    from japagen.pipeline.steps.generate import plan
+
+    tree = {"届く日": {"急ぎ": ["誕生日", "引っ越し"], "遠方": ["離島"]}, "破損": ["箱", "中身"]}
+    raw_task["generation"] |= {"knowledge": {"配送": tree}, "per_label": 10}
+    task = Task.parse(raw_task)
+    leaves = task.generation.topics("配送")
+    assert leaves[:2] == ("届く日：急ぎ：誕生日", "破損：箱")
+    context = TaskContext.open(task, load_data(task))
+    generator = ScriptedGenerator(kind="chat")
+    requests = plan(context, generator.info)
+    named = [r.knowledge for r in requests if r.label == "配送"]
+    assert sorted(named) == sorted((f"knowledge:{leaf}",) for leaf in leaves for _ in range(2))
+    answers = {a.request_id: a for a in generator.stream(requests)}
+    rows = to_dataset(requests, {k: replace(a, text=json.dumps({"text": a.text}))
+                                 for k, a in answers.items()}, {}, "x")  # fmt: skip
+    found = measure_coverage(task, rows, named_in(requests), context.analyzer.tagger)
+    counts = {row.item: (row.asked, row.answered) for row in found["配送"].covered}
+    assert counts == dict.fromkeys(leaves, (2, 2))
+    assert found["返品"].covered == []
+
+
+def test_pairs_get_no_topics(raw_task: dict[str, Any]) -> None:
+    raw_task.pop("gold")
+    task = Task.parse(raw_task | {"pair": {}})
+    with pytest.raises(JapagenError, match="found pairs"):
+        propose_topics(task, generator=ScriptedGenerator(_topics, "chat"))

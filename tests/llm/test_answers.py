@@ -18,6 +18,7 @@ from japagen.llm.answers import (
     decode,
     read_answer,
     read_label,
+    read_scores,
     read_texts,
     why_unreadable,
     why_unusable,
@@ -451,3 +452,28 @@ def test_a_run_of_which_nothing_can_be_read_says_so_and_its_directory_is_of_use(
     assert len(again.asked) == 7
     assert int(found.after("generate").kept_mask.sum()) == 5
     assert any("1 of 6 answers cannot be used (unreadable: 1)" in note for note in heard.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ('{"自然さ": 4, "label": 5}', (4, 5)),
+        ('```json\n{"自然さ": "４", "LABEL": "5点"}\n```', (4, 5)),
+        ('{"scores": {"自然さ": "3/5", "label": 2.5}}', (3, 2.5)),
+        ('{"自然さ": {"score": 1, "reason": "機械的"}, "label": {"score": 5}}', (1, 5)),
+        ('<think>{"自然さ": 1, "label": 1}</think>{"自然さ": 5, "label": 4}', (5, 4)),
+        ('{"自然さ": 2, "label": 3', (2, 3)),
+        ('{"自然さ": 6, "label": 3}', None),
+        ('{"自然さ": 4}', None),
+        ('{"自然さ": true, "label": 3}', None),
+        ("どちらも5です。", None),
+        ("", None),
+    ],
+)
+def test_scores_are_read_whole_or_not_at_all(text: str, scores: tuple[float, float] | None) -> None:
+    found = read_scores(text, ("自然さ", "label"))
+    assert found == (dict(zip(("自然さ", "label"), scores, strict=True)) if scores else {})
+    request = replace(asked(), criteria=("自然さ", "label"))
+    answer = Answer("r", text, "stop")
+    assert bool(why_unreadable(request, answer)) == (not scores)
+    assert bool(why_unusable(request, answer)) == (not scores)

@@ -12,7 +12,7 @@ from japagen.data.files import write_text
 from japagen.data.formats import write_examples
 from japagen.errors import JapagenError
 from japagen.llm.ledger import Ledger
-from japagen.pipeline.comparison import compare_runs, explain_example
+from japagen.pipeline.comparison import compare_runs, explain_example, prompt_text, provenance_of
 from japagen.pipeline.run_directory import Run, RunDirectory, content_hash, record_version, versions
 from tests.scripted import ScriptedGenerator
 
@@ -146,6 +146,12 @@ def test_an_example_is_traced_to_its_request(tmp_path: Path, raw_task: dict[str,
     assert found["audit"]["id"] == row.id
     assert set(found["example"]["shot_ids"]) == set(request.shot_ids)
     assert explain_example(run, row.id[:-2])["example"]["id"] == row.id
+    known = provenance_of(run)
+    told = known.requests[request.id]
+    assert told["prompt"] == prompt_text(request.prompt)
+    assert told["answer"] == found["request"]["attempts"][-1]["text"]
+    assert told["shots"] == len(request.shot_ids)
+    assert known.audits[row.id] == found["audit"]
     with pytest.raises(JapagenError, match="There is no example 'nobody'"):
         explain_example(run, "nobody")
     with pytest.raises(JapagenError, match="examples have an id that begins with 's-'"):
@@ -165,3 +171,9 @@ def test_a_ledger_is_only_read(tmp_path: Path, make: Make) -> None:
     before = (run.path / "ledger.sqlite").read_bytes()
     assert explain_example(run, "a")["request"] is None
     assert (run.path / "ledger.sqlite").read_bytes() == before
+
+
+def test_a_chat_prompt_is_read_turn_by_turn() -> None:
+    turns = [{"role": "system", "content": "一"}, {"role": "user", "content": "二"}]
+    assert prompt_text(turns) == "[system]\n一\n\n[user]\n二"
+    assert prompt_text("続き") == "続き"

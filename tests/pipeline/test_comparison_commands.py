@@ -14,7 +14,7 @@ from japagen.pipeline.run_directory import RunDirectory
 from tests.command_line import japagen
 
 
-def _run(path: Path, raw: dict[str, Any], *examples: Example, **curation: Any) -> Path:
+def write_run(path: Path, raw: dict[str, Any], *examples: Example, **curation: Any) -> Path:
     directory = RunDirectory(path, "small")
     write_text(directory.file("task.yaml"), Task.parse(raw | {"curation": curation}).to_yaml())
     write_examples(directory.file("aligned.parquet"), Dataset.of(examples))
@@ -26,8 +26,8 @@ def test_two_runs_are_compared(tmp_path: Path, raw_task: dict[str, Any]) -> None
     kept = Example("返品したい[red]です。", "返品", id="a")
     short = Example(kept.text, "返品", id="a", rejected=Rejection("too_short", 8, 20))
     other = Example("荷物はいつ届きますか。", "配送", id="b")
-    one = _run(tmp_path / "one", raw_task, kept, other, min_characters=6)
-    two = _run(tmp_path / "two", raw_task, short, other, min_characters=20)
+    one = write_run(tmp_path / "one", raw_task, kept, other, min_characters=6)
+    two = write_run(tmp_path / "two", raw_task, short, other, min_characters=20)
     code, out, err = japagen("data", "diff", one, two)
     assert code == 0, err
     assert "curation.min_characters: 6 → 20" in out
@@ -38,7 +38,7 @@ def test_two_runs_are_compared(tmp_path: Path, raw_task: dict[str, Any]) -> None
 
 
 def test_an_example_is_explained(tmp_path: Path, raw_task: dict[str, Any]) -> None:
-    run = _run(tmp_path / "one", raw_task, Example("返品したい[red]です。", "返品", id="a"))
+    run = write_run(tmp_path / "one", raw_task, Example("返品したい[red]です。", "返品", id="a"))
     code, out, err = japagen("data", "explain", run, "a")
     assert code == 0, err
     assert "返品したい[red]です。" in out

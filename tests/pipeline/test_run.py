@@ -1,25 +1,35 @@
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import shutil
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pandas as pd
 import pytest
 
 import japagen as jg
+from japagen.config.sections import CODE_VARIABLE
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
+from japagen.data.files import read_json
 from japagen.data.formats import read_examples
+from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.evaluation.drift import Profile
 from japagen.llm.backend import Answer, Request
+from japagen.pipeline.comparison import provenance_of
 from japagen.reporting.report import verdict_texts
 from japagen.training import encoder, trainer
 from japagen.training.encoder import load_encoder
-from tests.conftest import GOLD, write_jsonl
+from tests.conftest import GOLD, small_task, write_gold, write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
+
+_ROOT = Path(__file__).parents[2]
 
 
 class Heard:
@@ -45,15 +55,28 @@ class Heard:
         return {name for name, news, _ in self.stages if news == "kept"}
 
 
-@pytest.fixture
-def task(raw_task: dict[str, Any], tiny_encoder: str) -> Task:
-    raw_task["training"] = {
+@pytest.fixture(scope="module")
+def task(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Task:
+    raw = small_task(write_gold(tmp_path_factory.mktemp("task") / "gold.jsonl"))
+    raw["training"] = {
         "encoder": tiny_encoder,
         "min_steps": 2,
         "max_steps": 3,
         "synthetic_share": 0.4,
     }
-    return Task.parse(raw_task)
+    return Task.parse(raw)
+
+
+@pytest.fixture(scope="module")
+def whole(task: Task, tmp_path_factory: pytest.TempPathFactory) -> jg.Run:
+    """An undisturbed run of the task."""
+    return _run(task, tmp_path_factory.mktemp("whole") / "run")[0]
+
+
+@pytest.fixture
+def finished(whole: jg.Run, tmp_path: Path) -> Path:
+    """The directory of a run of the task, for a test to go on from."""
+    return shutil.copytree(whole.path, tmp_path / "run")
 
 
 def _changed(task: Task, section: str, **values: Any) -> Task:
@@ -92,6 +115,37 @@ def test_a_task_of_code_runs_and_goes_on_from_its_directory(
     assert not heard.ran()
 
 
+def test_a_run_goes_on_where_its_folder_was_moved(
+    raw_task: dict[str, Any], tiny_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the task that the run keeps: data, the encoder and code move along."""
+    monkeypatch.setenv(CODE_VARIABLE, "1")
+    project = tmp_path / "project"
+    shutil.copytree(tiny_encoder, project / "encoder")
+    shutil.move(raw_task["gold"]["path"], project)
+    check = "def short(texts):\n    return [None if len(t) < 99 else 'long' for t in texts]\n"
+    (project / "checks.py").write_text(check, encoding="utf-8")
+    raw_task |= {
+        "gold": "gold.jsonl",
+        "training": {"encoder": "encoder", "min_steps": 1, "max_steps": 1, "synthetic_share": 0.4},
+    }
+    raw_task["curation"]["validators"] = {"house": {"function": "checks:short"}}
+    (project / "task.yaml").write_text(to_yaml(raw_task), encoding="utf-8")
+    _, heard, _ = _run(Task.load(project / "task.yaml"), project / "runs" / "small")
+    assert {"curate", "train-synthetic-0", "report"} <= heard.ran()
+    moved = shutil.move(project, tmp_path / "elsewhere") / "runs" / "small"
+    (moved.parents[1] / "checks.py").unlink()
+    task = Task.load(moved / "task.yaml")
+    assert str(tmp_path) not in (moved / "task.yaml").read_text(encoding="utf-8")
+    _, heard, generator = _run(task, moved)
+    # Its page names the folder.
+    assert (heard.ran() - {"report"}, generator.asked) == (set(), [])
+    run, heard, generator = _run(_changed(task, "curation", min_characters=28), moved)
+    assert "curate" in heard.ran()
+    assert _asked(generator) == []  # rewriting others may ask
+    assert run.dataset.rejection_counts["too_short"] > 0
+
+
 def _check_what_notebooks_show(run: jg.Run) -> None:
     verdict = verdict_texts(run.summary, "en")
     assert repr(run) == f"<Run {run.path}: {verdict[0]}>"
@@ -105,6 +159,18 @@ def _check_what_notebooks_show(run: jg.Run) -> None:
 
 def _asked(generator: ScriptedGenerator, purpose: str = "few_shot") -> list[Request]:
     return [r for r in generator.asked if r.template.startswith(purpose)]
+
+
+def _check_what_the_page_carries(html: str, run: jg.Run) -> None:
+    """Every text with its prompt, and a place on the map for the kept ones."""
+    packed = html.split('id="records">')[1].split("<")[0]
+    records = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert records["columns"]["id"] == run.dataset.column("id")
+    prompts = {request["prompt"] for request in records["requests"]}
+    assert prompts <= {row["prompt"] for row in provenance_of(run).requests.values()}
+    assert all(place >= 0 for place in records["columns"]["request"])
+    placed = [point["id"] for point in run.metrics["map"]["synthetic"]]
+    assert placed == run.dataset.kept.column("id")
 
 
 def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> None:
@@ -124,6 +190,8 @@ def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> Non
     assert sum(predicted.probabilities.values()) == pytest.approx(1)
     html = (run.path / "report.html").read_text(encoding="utf-8")
     assert "http-equiv" in html
+    jsonschema.validate(metrics, read_json(_ROOT / "docs" / "metrics.schema.json"))
+    _check_what_the_page_carries(html, run)
     assert read_examples(run.path / "examples.jsonl").texts == run.dataset.texts
     assert {"generate", "curate", "registers", "trust", "align"} <= heard.ran()
     assert {"train-gold-0", "train-synthetic-0", "reference"} <= heard.ran()
@@ -144,31 +212,29 @@ def test_a_run_leaves_everything_a_user_needs(task: Task, tmp_path: Path) -> Non
     assert heard.kept() == set()
 
 
-def test_a_second_run_keeps_everything_and_asks_nothing(task: Task, tmp_path: Path) -> None:
-    first, _, _ = _run(task, tmp_path / "run")
-    before = (first.path / "metrics.json").read_bytes()
-    second, heard, generator = _run(task, tmp_path / "run")
+def test_a_second_run_keeps_everything_and_asks_nothing(task: Task, finished: Path) -> None:
+    before = (finished / "metrics.json").read_bytes()
+    second, heard, generator = _run(task, finished)
     assert generator.asked == []
     assert heard.ran() == set()
     assert (second.path / "metrics.json").read_bytes() == before
 
 
-def test_a_changed_key_runs_what_it_touches_and_says_so(task: Task, tmp_path: Path) -> None:
-    _run(task, tmp_path / "run")
-    _, heard, generator = _run(_changed(task, "training", tune="always"), tmp_path / "run")
+def test_a_changed_key_runs_what_it_touches_and_says_so(task: Task, finished: Path) -> None:
+    _, heard, generator = _run(_changed(task, "training", tune="always"), finished)
     assert generator.asked == []
     assert {"generate", "curate", "registers", "trust", "align"} <= heard.kept()
     trained = {"train-gold-0", "train-synthetic-0"}
     assert heard.ran() == {*trained, "reference", "nearest", "report"}
     assert ("train-gold-0", "start", "changed: training") in heard.stages
-    _, heard, generator = _run(_changed(task, "generation", per_label=16), tmp_path / "run")
+    _, heard, generator = _run(_changed(task, "generation", per_label=16), finished)
     assert len(_asked(generator)) == 8
     assert "train-gold-0" not in heard.kept() or "curate" in heard.ran()
 
 
-def test_interrupted_anywhere_a_run_ends_as_an_undisturbed_one(task: Task, tmp_path: Path) -> None:
-    whole, _, _ = _run(task, tmp_path / "whole")
-
+def test_interrupted_anywhere_a_run_ends_as_an_undisturbed_one(
+    task: Task, whole: jg.Run, tmp_path: Path
+) -> None:
     for limit in (0, 5, 13):
 
         def interrupted(request: Request, limit: int = limit) -> str:
@@ -287,7 +353,7 @@ def test_distances_and_diversity_are_measured_once(task: Task, tmp_path: Path) -
     found = run.metrics
     assert found["alignment"]["diagnostics"]["mean_discrepancy"]["before"]["value"] is not None
     assert set(found["diversity"]["against_gold"]["groups"]) == {"synthetic", "gold"}
-    assert "実質の話題数" in (run.path / "report.html").read_text(encoding="utf-8")
+    assert "Effective topics" in (run.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_rewriting_goes_on_where_it_was(task: Task, tmp_path: Path) -> None:
@@ -341,6 +407,19 @@ def test_synthetic_text_from_a_file_takes_the_place_of_generation(
     assert run.metrics["registers"]["seen"]["polite"] > 0.5
 
 
+def test_a_report_is_in_the_language_of_the_user(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes next with another language gets the page again and nothing else."""
+    run, heard, _ = _run(task, tmp_path / "run")
+    assert '<html lang="en">' in run.report().read_text(encoding="utf-8")
+    monkeypatch.setenv("JAPAGEN_LANG", "ja")
+    run, heard, _ = _run(task, tmp_path / "run")
+    assert heard.ran() == {"report"}
+    assert '<html lang="ja">' in run.report().read_text(encoding="utf-8")
+    assert "## 学習データ" in (run.path / "model" / "README.md").read_text(encoding="utf-8")
+
+
 def test_without_gold_it_works_from_descriptions_and_scores_are_not_measured(
     raw_task: dict[str, Any], tiny_encoder: str, tmp_path: Path
 ) -> None:
@@ -351,7 +430,7 @@ def test_without_gold_it_works_from_descriptions_and_scores_are_not_measured(
     assert generator.asked[0].template.startswith("zero_shot.document@")
     assert run.metrics["scores"] is None
     assert run.metrics["per_label"]["配送"]["weight_share"] == pytest.approx(0.7, abs=0.01)
-    assert "測定していません" in (run.path / "report.html").read_text(encoding="utf-8")
+    assert "not measured" in (run.path / "report.html").read_text(encoding="utf-8")
     assert run.classifier.predict(["荷物はどこ"])[0].label in ("配送", "返品")
 
 
@@ -384,12 +463,11 @@ def test_the_share_follows_from_how_many_texts_there_are_and_how_reliable(
 
 
 def test_without_synthetic_text_the_model_of_gold_alone_is_shipped(
-    task: Task, tmp_path: Path
+    task: Task, whole: jg.Run, finished: Path
 ) -> None:
-    run, _, _ = _run(task, tmp_path / "run")
     texts = ["荷物はどこですか。", "返したいです。"]
-    with_synthetic = run.classifier.probabilities(texts)
-    run, heard, _ = _run(_changed(task, "training", synthetic_share=0.0), tmp_path / "run")
+    with_synthetic = whole.classifier.probabilities(texts)
+    run, heard, _ = _run(_changed(task, "training", synthetic_share=0.0), finished)
     assert {"trust", "align"} <= heard.kept()
     # Only what a run leaves is calibrated, and before that was the other one.
     assert "train-gold-0" in heard.ran()
@@ -403,7 +481,7 @@ def test_without_synthetic_text_the_model_of_gold_alone_is_shipped(
     assert shipped.tolist() == gold_only.tolist()
     assert shipped.tolist() != with_synthetic.tolist()
     html = (run.path / "report.html").read_text(encoding="utf-8")
-    assert "正解データのみで学習したモデルを採用しました" in html
+    assert "the result is the gold-only classifier" in html
 
 
 def test_the_directory_of_another_task_is_refused(task: Task, tmp_path: Path) -> None:
@@ -438,11 +516,10 @@ def test_shots_never_show_test_texts(task: Task, tmp_path: Path) -> None:
 
 
 def test_own_honorifics_reach_every_register_and_the_fingerprints(
-    task: Task, tmp_path: Path
+    task: Task, finished: Path
 ) -> None:
-    _run(task, tmp_path / "run", until="align")
     own = _changed(task, "japanese", honorifics={"荷物": "kenjogo2", "返品": "kenjogo2"})
-    run, heard, _ = _run(own, tmp_path / "run", until="align")
+    run, heard, _ = _run(own, finished, until="align")
     assert "curate" in heard.ran()
     seen = [e.register_seen for e in run.after("align")]
     assert any(r is not None and "kenjogo2" in r.keigo for r in seen)

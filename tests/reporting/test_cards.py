@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from japagen.data.summary import RunSummary
 from japagen.mixing.mix import Reason
-from japagen.reporting.cards import model_card
+from japagen.reporting.cards import dataset_card, model_card
 from japagen.reporting.text import Words
 from tests.report_sample import LABELS, from_file, sample_run
 
@@ -22,7 +22,9 @@ def metrics() -> dict[str, Any]:
 
 
 def _card(metrics: dict[str, Any], *args: str, bi_encoder: bool = False) -> str:
-    return model_card(RunSummary.model_validate(metrics), *args, bi_encoder=bi_encoder)
+    return model_card(
+        RunSummary.model_validate(metrics), *args, bi_encoder=bi_encoder, language="en"
+    )
 
 
 def _front(card: str) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def test_missing_parts_are_not_measured(metrics: dict[str, Any]) -> None:
     card = _card(metrics, "owner/encoder")
     assert "Not measured: there were no labelled test texts." in card
     assert "Synthetic share of the training loss: not measured." in card
-    assert "from the file llm.csv" in card
+    assert "an unknown model (file llm.csv)" in card
     assert "check the terms of the model that wrote them" in card
     assert "Licence: see the page of the encoder." in card
     assert _front(card)["base_model"] == "owner/encoder"
@@ -129,3 +131,16 @@ def test_every_reason_of_the_mix_is_said(metrics: dict[str, Any]) -> None:
     for reason in get_args(Reason):
         metrics["mix"]["reason"] = reason
         assert Words("en")(f"mix.{reason}") in _card(metrics, "embedded")
+
+
+def test_cards_are_written_in_the_language_of_the_user(metrics: dict[str, Any]) -> None:
+    """Nothing but code, names and what the task says is left of the English."""
+    found, dataset = RunSummary.model_validate(metrics), sample_run()[1]
+    for card in (
+        model_card(found, "embedded", "query: ", language="ja"),
+        dataset_card(found, dataset, "ja"),
+    ):
+        card = card.replace(found.generator.terms.summary, "") if found.generator else card
+        text = re.sub(r"^---.*?^---$|```.*?```|`[^`]*`|https?:\S+", "", card, flags=re.S | re.M)
+        assert "## ラベル" in text
+        assert re.findall(r"\b[a-z]+ [a-z]+ [a-z]+\b", text) == []

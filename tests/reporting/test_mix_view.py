@@ -5,11 +5,10 @@ from typing import Any, get_args
 
 import pytest
 
-from japagen.data.summary import RunSummary
+from japagen.data.summary import Point, RunSummary
 from japagen.mixing.mix import Reason
-from japagen.reporting.charts import banded_curves
 from japagen.reporting.report import render_report
-from japagen.reporting.sections_training import mix, worth
+from japagen.reporting.sections_training import mix, texts_for, worth
 from japagen.reporting.text import LANGUAGES, Words
 from tests.report_sample import sample_run
 
@@ -27,34 +26,74 @@ def _with_worth(metrics: dict[str, Any], **values: Any) -> dict[str, Any]:
     return metrics
 
 
-def test_what_the_texts_are_worth_is_said_with_its_interval(
+def test_what_the_texts_are_worth_is_said_with_its_interval_below(
     sample: tuple[dict[str, Any], Any],
 ) -> None:
     metrics = sample[0]
     said = worth(_read(metrics), Words("en"))
     assert said is not None
-    assert "about 4.7 more gold texts per label" in said
-    assert "−1.2 to more than 14" in said
+    assert "about 4.7 gold texts per label" in said
+    told = worth(_read(metrics), Words("en"), figures=True)
+    assert told is not None
+    assert told.startswith(said)
+    assert "−1.2 to over 14 gold texts per label, measured up to 14" in told
+    said = worth(_read(metrics), Words("ja"), figures=True)
+    assert said is not None
+    assert "約 4.7 件分" in said
+    assert "−1.2～14 超" in said
+
+
+_CASES = [
+    # The curves' estimate and its lower end, what the test texts say, and what is to be read.
+    (4.7, 2.0, "better", "as much as labelling that many by hand"),
+    (4.7, -1.2, "better", "a rough figure"),
+    (4.7, -1.2, "no_clear_difference", "cannot be told from none"),
+    (4.7, 2.0, "worse", "do not confirm it"),
+    (-3.2, -9.0, "better", "the test texts, which count"),
+    (-3.2, -9.0, "no_clear_difference", "stands for no additional gold text"),
+    (-3.2, -9.0, "worse", "stands for no additional gold text"),
+    (None, 2.0, "better", "more than 14 gold texts"),
+]
+
+
+@pytest.mark.parametrize(("texts", "low", "verdict", "expected"), _CASES)
+def test_the_worth_does_not_contradict_the_verdict(
+    sample: tuple[dict[str, Any], Any], texts: Any, low: float, verdict: str, expected: str
+) -> None:
+    metrics = _with_worth(sample[0], texts=texts, low=low)
+    metrics["scores"]["verdict"] = verdict
+    said = worth(_read(metrics), Words("en"))
+    assert said is not None
+    assert expected in said
+    # An interval below 0 is for those who read on.
+    assert "−" not in said
     said = worth(_read(metrics), Words("ja"))
     assert said is not None
-    assert "約 4.7 件" in said
-    assert "−1.2 ～ 14 件超" in said
+    assert "−" not in said
+    assert "0 件以下" not in said
 
 
-def test_worthless_texts_and_those_beyond_the_curve(sample: tuple[dict[str, Any], Any]) -> None:
-    worthless = _read(_with_worth(sample[0], texts=-3.2, low=-9.0, high=2.0))
-    none = worth(worthless, Words("en"))
-    assert none is not None
-    assert "stands for no additional gold text" in none
-    # The first screen says so in words; the interval is told where the curves are.
-    assert "−9" not in none
-    told = worth(worthless, Words("en"), figures=True)
-    assert told is not None
-    assert told.startswith(none)
-    assert "0 or fewer gold texts per label (95% interval −9 to 2)" in told
-    beyond = worth(_read(_with_worth(sample[0], texts=None, low=2.0)), Words("en"))
-    assert beyond is not None
-    assert "beyond the measured curve" in beyond
+def test_texts_needed_follow_the_power_law_of_the_errors() -> None:
+    points = [Point(n, 1.0, 1.0, 1.0, 1 - 0.8 * n**-0.5) for n in (2, 4, 8, 16)]
+    # 1 - 0.9 = 0.8 n^-0.5 at n = 64.
+    assert texts_for(0.9, points) == pytest.approx(64, rel=1e-6)
+    assert texts_for(0.9, [Point(n, 1.0, 1.0, 1.0, 0.5) for n in (2, 4)]) is None
+    assert texts_for(0.9, points[:1]) is None
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_texts_needed_are_said_and_not_read_off_too_far(
+    sample: tuple[dict[str, Any], Any], language: Any
+) -> None:
+    metrics, words = copy.deepcopy(sample[0]), Words(language)
+    for place, point in enumerate(metrics["mix"]["curves"]["gold"]):
+        point["macro_f1"] = 0.74 + 0.001 * place
+    found = mix(_read(metrics), words)
+    assert found is not None
+    last = metrics["mix"]["curves"]["gold"][-1]
+    texts = words.count(8 * last["per_label"])
+    said = words("needed.beyond.gold", goal="0.75", texts=texts, now="0.74", base="14")
+    assert said in found["needed"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -80,7 +119,8 @@ def test_a_mix_that_could_not_be_measured_shows_no_curves(
         del metrics["mix"][name]
     found = mix(_read(metrics), Words("en"))
     assert found is not None
-    assert found["chart"] is found["worth"] is None
+    assert found["worth"] is None
+    assert found["charts"] == found["needed"] == []
     assert [name for name, _ in found["facts"]] == ["Synthetic share of the training loss", "Why"]
 
 
@@ -116,12 +156,3 @@ def test_every_reason_has_its_sentence(sample: tuple[dict[str, Any], Any], reaso
     metrics = copy.deepcopy(sample[0])
     metrics["mix"]["reason"] = reason
     assert Words("ja")(f"mix.{reason}") in render_report(_read(metrics), sample[1])
-
-
-def test_curves_stay_inside_the_picture() -> None:
-    svg = banded_curves(
-        "c", "題", [("左", [(2, 1.0, 0.9, 1.2), (14, 0.5, 0.4, 0.7)]), ("右", [(0, 0.5, 0.4, 0.7)])]
-    )
-    assert svg.count("<title>") == 1
-    assert ">14<" in svg
-    assert ">1.20<" in svg

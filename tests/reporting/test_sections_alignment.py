@@ -14,11 +14,11 @@ def test_label_shares_are_target_then_before_then_after() -> None:
     }
     found = alignment(RunSummary.model_validate(metrics), Words("en"))
     assert found is not None
-    assert found["series"] == ["Target", "Before", "After"]
+    assert [name for name, _ in found["series"]] == ["Target", "Before", "After"]
     first = next(iter(LABELS))
     assert found["labels"][0] == (first, "31.0%", "10.0%", "70.0%")
     metrics["alignment"]["prior"]["probabilities"] = None
     found = alignment(RunSummary.model_validate(metrics), Words("en"))
     assert found is not None
-    assert found["series"] == ["Before", "After"]
+    assert [name for name, _ in found["series"]] == ["Before", "After"]
     assert found["labels"][0] == (first, "10.0%", "70.0%")

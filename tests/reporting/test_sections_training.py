@@ -36,13 +36,15 @@ def test_the_headline_has_texts_hours_and_yen_with_the_interval(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_it_stands_under_the_verdict_and_in_its_section(
+def test_it_stands_on_the_first_screen_and_in_its_section(
     sample: tuple[dict[str, Any], Any], language: Any
 ) -> None:
     words = Words(language)
     html = render_report(_read(sample[0]), sample[1], language=language)
-    assert html.count(str(headline(_read(sample[0]), words))) == 2
-    assert html.index(str(headline(_read(sample[0]), words))) < html.index('id="tiles"')
+    first = html[: html.index('id="scores"')]
+    hours = sample[0]["economics"]["labelling"]["hours"]["value"]
+    assert words("tile.saved_hours", hours=f"{hours:.1f}") in first
+    assert html.count(str(headline(_read(sample[0]), words))) == 1
     for name in ("economics", "economics.queries", "economics.assumed", "economics.price_given"):
         assert words(name) in html
 
@@ -123,7 +125,7 @@ def test_all_scores_share_one_axis(sample: tuple[dict[str, Any], Any], language:
     assert found is not None
     measured = [row for row in sample[0]["scores"]["baselines"] if row["reason"] is None]
     assert len(found["rows"]) == len(measured) + 2
-    assert [row["own"] for row in found["rows"][-2:]] == [True, True]
+    assert [row["own"] for row in found["rows"][-2:]] == ["gold", "synthetic"]
     for row in found["rows"]:
         low, at, high = (float(row[place]) for place in ("low", "at", "high"))
         assert 0 <= low < at < high <= 100

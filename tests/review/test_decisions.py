@@ -48,6 +48,20 @@ def test_taking_back_leaves_nothing_and_can_be_decided_anew() -> None:
     assert decisions.latest()["a"].verdict == "accept"
 
 
+def test_a_review_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "review.sqlite"
+    old = Decisions(path)
+    first = old.save(accept("a"), 0)
+    for name in ("text", "text_pair"):
+        old._db.execute(f"ALTER TABLE decisions DROP COLUMN {name}")
+    old.close()
+    again = Decisions(path)
+    assert again.latest()["a"] == first
+    saved = again.save(Decision("b", "accept", "h", text="直した文"), 0)
+    assert again.latest()["b"] == saved
+    assert (saved.edited, first.edited) == (True, False)
+
+
 def test_of_many_at_once_exactly_one_wins(tmp_path: Path) -> None:
     path = tmp_path / "review.sqlite"
     Decisions(path).close()

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from japagen.data.files import resource_dir
+from japagen.data.yaml_text import parse_yaml
 from japagen.training import embedded_e5
-from japagen.training.encoder import Encoder, embed, load_encoder
+from japagen.training.encoder import Encoder, embed, load_encoder, same_meaning
 from tests.conftest import GOLD
 
 pytestmark = pytest.mark.slow
@@ -136,3 +138,19 @@ def test_processes_that_start_together_all_load(tmp_path: Path) -> None:
     assert ends[0][0] == ends[1][0]
     assert [err for _, err in ends] == ["", ""]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_topics_in_other_words_mean_the_same_and_different_ones_do_not() -> None:
+    path = resource_dir("configs") / "everyday" / "inquiry_topics" / "topics.yaml"
+    trees = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    names = [leaf for tree in trees.values() for leaves in tree.values() for leaf in leaves]
+    others = ["子どもが間違えて注文した", "領収書の名前を会社にしてほしい"]
+    same = same_meaning([*names, *others])
+    np.fill_diagonal(same, False)
+    found = {(others[i - len(names)], names[j]) for i, j in zip(*np.nonzero(same), strict=True)
+             if i >= len(names)}  # fmt: skip
+    assert not same[: len(names), : len(names)].any()
+    assert found == {
+        ("子どもが間違えて注文した", "子どもが勝手に注文した"),
+        ("領収書の名前を会社にしてほしい", "領収書の宛名を会社名にしたい"),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -207,12 +208,14 @@ class EmbeddedGenerator:
 
 
 def default_threads() -> int:
-    """Threads that the embedded model uses: the processors this process may use, at most 8.
+    """Threads that the embedded model uses.
 
+    As many as ``OMP_NUM_THREADS`` says; otherwise the processors this process may use, at most 8.
     More do not help a model of this size, and threads that have to share a processor wait for
     each other at every layer.
     """
-    return min(int(cpu_count()), _MOST_THREADS)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else min(int(cpu_count()), _MOST_THREADS)
 
 
 def _first_tokens(engine: LlamaEngine, ending: str, options: Sequence[str]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ _WORTH = Step("worth", 2, ("worth.json",))
 _DIVERSITY = Step("diversity", 3, ("diversity.json",))
 _DISTANCES = Step("distances", 2, ("distances.json",))
 _NEAREST = Step("nearest", 2, ("errors.json",))
+_MAP = Step("map", 1, ("map.json",))
 _LATENCY = Step("latency", 2, ("latency.json",))
 _TIMED = 32
 _WARM_UP = 3
@@ -143,6 +145,7 @@ def _aligned(
         vectors=vectors,
         strength=alignment.strength,
         off_topic=find_off_topic(*vectors[:2]),
+        progress=False,
     )
     return texts.with_columns(weight_distribution=found.weights), found.to_dict()
 
@@ -296,6 +299,88 @@ def _with_nearest(
         {**row, "nearest": [_shown(known[i]) for i in near]}
         for row, near in zip(errors, nearest, strict=True)
     ]
+
+
+_MAPPED = 600  # texts of each side; t-SNE takes a second or two for so many
+_PERPLEXITY = 15
+_NEIGHBOURS = 5
+_AGREEING = 4
+
+
+def map_texts(run: RunContext, texts: Dataset) -> dict[str, Any]:
+    """Places gold and kept texts on a map by meaning, and finds gold labels worth a second look.
+
+    Returns:
+        ``map``, None with too few texts, and ``doubtful_gold``, as `RunSummary` has them.
+    """
+    return run.cache.step(
+        _MAP,
+        _mapped,
+        texts=texts.kept.only("id", "text", "text_pair", "label"),
+        gold=run.gold,
+        encoder=run.encoder,
+        seed=run.task.seed,
+    )
+
+
+def _mapped(
+    texts: Dataset, gold: Dataset | None, encoder: TextEncoder, seed: int
+) -> dict[str, Any]:
+    if gold is None or not len(gold) or not len(texts):
+        return {"map": None, "doubtful_gold": []}
+    from sklearn.manifold import TSNE
+
+    rng = np.random.default_rng(seed)
+
+    def sampled(data: Dataset) -> Dataset:
+        rows = rng.permutation(len(data))[:_MAPPED]
+        return data.take(sorted(rows.tolist()))
+
+    real, synthetic = sampled(gold), sampled(texts)
+    vectors = np.concatenate([encoder.vectors(real), encoder.vectors(synthetic)])
+    places = None
+    if len(vectors) > 3:
+        perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
+        # Vectors of one length: Euclidean distance is that of the cosine.
+        placed = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
+        places = np.round(placed, 2).tolist()
+    return {
+        "map": places
+        and {
+            "gold": [
+                {"x": x, "y": y, "label": e.label, "text": " ".join(e.texts)}
+                for e, (x, y) in zip(real, places, strict=False)
+            ],
+            "synthetic": [
+                {"x": x, "y": y, "label": e.label, "id": e.id}
+                for e, (x, y) in zip(synthetic, places[len(real) :], strict=True)
+            ],
+        },
+        "doubtful_gold": _doubtful(gold, encoder.vectors(gold)),
+    }
+
+
+def _doubtful(gold: Dataset, vectors: npt.NDArray[np.floating]) -> list[dict[str, Any]]:
+    """Gold texts most of whose nearest gold texts have one other label; of classes only."""
+    examples, found = list(gold), []
+    if len(examples) <= _NEIGHBOURS or not all(isinstance(e.label, str) for e in examples):
+        return []
+    near = nearest_rows(vectors, vectors, _NEIGHBOURS + 1)
+    for row, example in enumerate(examples):
+        labels = Counter(str(examples[i].label) for i in near[row] if i != row)
+        label, agreeing = labels.most_common(1)[0]
+        if label != example.label and agreeing >= _AGREEING:
+            found.append(
+                {
+                    "text": example.text,
+                    "text_pair": example.text_pair,
+                    "label": example.label,
+                    "nearest_label": label,
+                    "agreeing": agreeing,
+                    "of": labels.total(),
+                }
+            )
+    return found
 
 
 _KINDS = {"train": "gold", "unlabelled": "unlabelled"}

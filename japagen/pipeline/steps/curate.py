@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from japagen.config.sections import Curation, Refinement
+from japagen.config.sections import Curation, Judge, Refinement
 from japagen.config.task import Task
-from japagen.curation import filters, refinement
+from japagen.curation import filters, llm_judge, refinement
 from japagen.curation.audit import Audit, audit
 from japagen.curation.filters import treat_personal_data
 from japagen.curation.label_check import (
@@ -36,6 +37,7 @@ from japagen.data.dataset import Dataset, Example
 from japagen.data.files import read_json, write_json
 from japagen.data.formats import read_table, write_table
 from japagen.data.labels import label_indices
+from japagen.data.summary import CriterionScores, JudgeAgreement, JudgeSummary
 from japagen.generation.planner import label_variables
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
@@ -45,7 +47,8 @@ from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import Asking, RunContext, TextEncoder, need_some
 from japagen.pipeline.review import decisions_of
 from japagen.pipeline.sources import only_of
-from japagen.review.feedback import apply_decisions, human_verified
+from japagen.review.decisions import Decision
+from japagen.review.feedback import apply_decisions, human_verified, judge_agreement
 
 if TYPE_CHECKING:
     from japagen.training.trainer import FrozenTraining
@@ -53,9 +56,12 @@ if TYPE_CHECKING:
 _CURATE = Step("curate", 5, ("curated.parquet",))
 _REGISTERS = Step("registers", 5, ("registers.parquet",))
 _REFINE = Step("refine", 3, ("refined.parquet",))
-_REVIEW = Step("review", 2, ("reviewed.parquet",))
+_RUBRIC = Step(llm_judge.RUBRIC, 1, ("judged.parquet",))
+_REVIEW = Step("review", 3, ("reviewed.parquet",))
 # Settings of curation that no filter reads.
-_READ_LATER = {"label_miss", "label_confidence", "register_miss", "rewrite_attempts"}
+_READ_LATER = {
+    *("label_miss", "label_confidence", "register_miss", "rewrite_attempts", "judge"),
+}
 
 
 @dataclass(frozen=True)
@@ -333,6 +339,106 @@ def _unrefined(run: RunContext, texts: Dataset) -> Dataset:
     return texts
 
 
+def why_not_judged(generator: GeneratorInfo) -> str:
+    """Why no text can be scored by a rubric; empty when texts can be."""
+    if generator.prompt_kind == "document":
+        return (
+            f"{generator.name} continues documents and follows no instructions; name a chat model "
+            "in curation.judge.generator"
+        )
+    return ""
+
+
+def judge_texts(run: RunContext, texts: Dataset) -> Dataset:
+    """Has a chat model score the kept texts by the task's rubric.
+
+    Args:
+        run: The run; a generator of its own for this is asked through the same ledger.
+        texts: Curated examples.
+    """
+    settings = run.task.curation.judge
+    if settings is None:
+        return _unjudged(run, texts)
+    if settings.generator is None and run.task.generator_source is None:
+        run.listener.note("No text is scored: name a chat model in curation.judge.generator.")
+        return _unjudged(run, texts)
+    client = run.client.other(settings.generator) if settings.generator else run.client
+    with closing(client) if settings.generator else nullcontext():
+        if reason := why_not_judged(client.info):
+            run.listener.note(f"No text is scored: {reason}.")
+            return _unjudged(run, texts)
+        judge = RubricJudge.of(run, client, settings)
+        judged = run.cache.step(
+            _RUBRIC, _judged, unanswered=judge.unanswered, texts=texts, judge=judge
+        )
+    return need_some(run, judged, _RUBRIC)
+
+
+def _judged(texts: Dataset, judge: RubricJudge) -> Dataset:
+    return judge(texts)
+
+
+def _unjudged(run: RunContext, texts: Dataset) -> Dataset:
+    run.cache.directory.file(_RUBRIC.files[0]).unlink(missing_ok=True)
+    return texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class RubricJudge(Asking):
+    """A chat model that scores texts by a rubric.
+
+    Attributes:
+        settings: The rubric, and the scores that a text may have.
+    """
+
+    settings: Judge
+
+    @classmethod
+    def of(cls, run: RunContext, client: LLMClient, settings: Judge) -> RubricJudge:
+        """That of a run, who is asked through a client."""
+        names = ("kind", "labels", "text_type", "domain", "label_type", "seed")
+        task = only(run.task, *names)
+        templates = [f"{llm_judge.RUBRIC}.chat"]
+        return cls.through(
+            client,
+            run,
+            _RUBRIC.name,
+            templates,
+            task=task,
+            settings=only(settings, "criteria", "least"),
+        )
+
+    def __call__(self, texts: Dataset) -> Dataset:
+        """Scores the kept texts and rejects those with too low a score."""
+        settings, rows = self.settings, np.flatnonzero(texts.kept_mask).tolist()
+        requests = llm_judge.rubric_requests(
+            [*texts.kept], self.task, settings.criteria, self.prompts, self.generator
+        )
+        answers = self.ask(requests)
+        found = [answers.get(request.id) for request in requests]
+        return llm_judge.with_judgement(texts, rows, found, list(settings.criteria), settings.least)
+
+
+def judge_summary(run: RunContext, texts: Dataset) -> JudgeSummary | None:
+    """What the judge scored, and how far people agree; None where nothing was scored."""
+    settings = run.task.curation.judge
+    scored = [(example.scores, example.rejected) for example in texts if example.scores]
+    if settings is None or not scored:
+        return None
+    criteria = {}
+    for name in settings.criteria:
+        given = [scores[name] for scores, _ in scored]
+        low = [r for _, r in scored if r and (r.filter, r.detail) == (llm_judge.FILTER, name)]
+        counts = Counter(str(round(score)) for score in given)
+        criteria[name] = CriterionScores(
+            mean=float(np.mean(given)), counts=dict(sorted(counts.items())), rejected=len(low)
+        )
+    decisions = decisions_of(run.cache.directory.path)
+    found = judge_agreement(texts, decisions, settings.bounds)
+    shown = JudgeAgreement.model_validate(asdict(found)) if found else None
+    return JudgeSummary(texts=len(scored), criteria=criteria, agreement=shown)
+
+
 def label_scorer(
     gold: Dataset, frozen: FrozenTraining, seed: int
 ) -> Callable[[Dataset], Floats] | None:
@@ -398,13 +504,14 @@ def run_audit(run: RunContext, written: Dataset, curated: Dataset) -> dict[str, 
 
 
 def apply_reviews(
-    run: RunContext, texts: Dataset, derived: str | None = None
+    run: RunContext, texts: Dataset, text_filter: TextFilter, derived: str | None = None
 ) -> tuple[Dataset, set[str]]:
     """Applies the decisions of the run's review, if there was one.
 
     Args:
         run: The run.
         texts: Examples.
+        text_filter: Filters what people edited.
         derived: Only decide on texts derived in this way: they have come since the others were.
 
     Returns:
@@ -419,5 +526,26 @@ def apply_reviews(
         step = _REVIEW.named(f"review-{derived}", f"reviewed-{derived}.parquet")
     if not decisions:
         return texts, set()
-    reviewed = run.cache.step(step, apply_decisions, dataset=texts, decisions=decisions)
-    return need_some(run, reviewed, step), human_verified(texts, decisions)
+    edited = any(decision.edited for decision in decisions.values())
+    reviewed = run.cache.step(
+        step,
+        _reviewed,
+        texts=texts,
+        decisions=decisions,
+        text_filter=text_filter if edited else None,
+    )
+    return need_some(run, reviewed, step), human_verified(reviewed, decisions)
+
+
+def _reviewed(
+    texts: Dataset, decisions: Mapping[str, Decision], text_filter: TextFilter | None
+) -> Dataset:
+    """Examples as people decided; what they edited is filtered as all texts are."""
+    decided = apply_decisions(texts, decisions)
+    if text_filter is None or len(decided) == len(texts):
+        return decided
+    edited = decided[len(texts) :]
+    reports = text_filter.analyzer.analyze_all(edited.texts)
+    seen = [e.register_seen or r.register for e, r in zip(edited, reports, strict=True)]
+    whole = Dataset.concat([decided[: len(texts)], edited.with_registers(seen)])
+    return text_filter(whole, len(texts))

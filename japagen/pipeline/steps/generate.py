@@ -16,7 +16,7 @@ from japagen.data.dataset import Dataset
 from japagen.data.labels import LabelSpace
 from japagen.data.summary import LabelCoverage, LabelUntil, UntilReason, UntilSummary
 from japagen.errors import JapagenError
-from japagen.generation import coverage, pairs, planner
+from japagen.generation import coverage, fields, pairs, planner
 from japagen.generation.coverage import named_in, passages_in
 from japagen.generation.planner import (
     RequestPlanner,
@@ -38,6 +38,7 @@ from japagen.pipeline.steps.curate import TextFilter
 
 _GENERATE = Step("generate", 2, ("generated.parquet",))
 _FIRSTS = Step("generate-firsts", 2, ("firsts.parquet",))
+_LATER = Step("later-fields", 1, ())
 _ROUND = Step("round", 2, ("rounds/1.json",))
 # A round that named nothing but what is missing would be all exceptions.
 _MOST_MISSING = 0.5
@@ -99,7 +100,41 @@ def _generate_texts(run: RunContext) -> Generated:
         generator=info.name,
         space=task.label_space(),
     )
-    return Generated(dataset, not_to_copy(run, requests), named_in(requests), rounds, until)
+    passages = not_to_copy(run, requests)
+    return Generated(
+        _with_later(run, dataset, passages), passages, named_in(requests), rounds, until
+    )
+
+
+def _with_later(run: RunContext, texts: Dataset, passages: Sequence[str]) -> Dataset:
+    """Asks for the fields that are asked for when the texts are there, of those worth it."""
+    for number in fields.later_requests(run.task):
+        filtered = run.cache.step(
+            _LATER.named(f"worth-completing-{number}", f"fields/{number}-texts.parquet"),
+            _filtered,
+            told=Silent(),
+            texts=texts,
+            text_filter=TextFilter.of(run, passages),
+        )
+        worth = texts.where(filtered.kept_mask)
+        planned = fields.plan_later(run.task, worth, number, run.prompts, run.client.info)
+        asked = run.client.ask(list(planned.values()), "generate")
+        if planned:
+            asked.check(list(planned.values()))
+        texts = run.cache.step(
+            _LATER.named(f"later-fields-{number}", f"fields/{number}.parquet"),
+            fields.with_later,
+            told=Silent() if asked.sent else None,
+            texts=texts,
+            planned=planned,
+            answers=asked.answers,
+            failures=asked.failures,
+        )
+    return texts
+
+
+def _filtered(texts: Dataset, text_filter: TextFilter) -> Dataset:
+    return text_filter(texts)
 
 
 def _ask_rounds(
@@ -309,7 +344,9 @@ def _look_back(
     """What the texts so far are and lack, found now or kept."""
     number, task = len(before), run.task
     names = ("labels", "concepts", "rare_cases", "boundary_cases", "seed")
-    covers = only(task, *names, generation=only(task.generation, "attributes", "rare_share"))
+    covers = only(
+        task, *names, generation=only(task.generation, "attributes", "knowledge", "rare_share")
+    )
     return run.cache.step(
         _ROUND.named(f"round-{number + 1}", f"rounds/{number + 1}.json"),
         _found,

@@ -19,6 +19,8 @@ from japagen.data.summary import Interval
 from japagen.evaluation.metrics import (
     bootstrap_difference,
     bootstrap_score,
+    calibration_bins,
+    coverage_curve,
     expected_calibration_error,
     score,
 )
@@ -38,6 +40,8 @@ _TRAIN = Step("train", 6, ())
 _MOST_SHARE = 0.99
 # Settings that say what there is to train on, and how often, but not how.
 _NOT_TRAINED_BY = {"seeds", "synthetic_share", "pseudo_labels", "pseudo_label_texts", "labeler"}
+# The encoder counts by its contents, wherever it lies.
+_NOT_TRAINED_BY |= {"encoder"}
 Seeded = tuple[int, npt.NDArray[np.float64]]
 """The seed of a training and what its classifier gave for the test texts, shape
 (n, `LabelSpace.outputs`)."""
@@ -348,11 +352,19 @@ def _model_scores(
             {"seed": seed, **{name: s[name] for name in metrics}}
             for (seed, _), s in zip(runs, scored, strict=True)
         ],
-        "ece": expected_calibration_error(
-            runs[0][1], [str(label) for label in true], list(space.names)
-        )
-        if space.kind == "classification"
-        else None,
+        **_confidence(runs[0][1], true, space),
+    }
+
+
+def _confidence(outputs: Floats, true: Sequence[Label], space: LabelSpace) -> dict[str, Any]:
+    """How far a classifier's confidence can be relied on, of classes."""
+    if space.kind != "classification":
+        return {"ece": None}
+    judged = outputs, [str(label) for label in true], list(space.names)
+    return {
+        "ece": expected_calibration_error(*judged),
+        "calibration": [row.model_dump() for row in calibration_bins(*judged)],
+        "coverage": [row.model_dump() for row in coverage_curve(*judged)],
     }
 
 

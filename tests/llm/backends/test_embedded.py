@@ -217,8 +217,13 @@ def test_a_missing_engine_names_the_extra(tiny: Path, monkeypatch: pytest.Monkey
         EmbeddedGenerator(tiny, japanese_vocabulary=False).count_tokens("です")
 
 
-def test_threads_fit_the_machine() -> None:
+def test_threads_fit_the_machine_or_are_as_many_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert 1 <= default_threads() <= (os.cpu_count() or 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert default_threads() == 3
 
 
 def test_importing_and_constructing_load_no_engine() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,12 @@ import pytest
 
 import japagen as jg
 from japagen.config.task import Task
+from japagen.config.task_data import load_data
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, Request
 from japagen.llm.backends.replay import ReplayGenerator
+from japagen.pipeline.context import TaskContext
+from japagen.pipeline.steps.generate import plan
 from tests.scripted import ScriptedGenerator, write_text
 
 
@@ -72,3 +77,31 @@ def test_records_that_cannot_be_read(tmp_path: Path, raw_task: dict[str, Any]) -
         ReplayGenerator(tmp_path)
     with pytest.raises(JapagenError, match="replay needs a run directory"):
         jg.run(Task.parse({**raw_task, "generator": {"backend": "replay"}}), tmp_path / "run")
+
+
+def test_answers_in_lines_of_json_are_a_record_too(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    who = {"name": "someone", "identity": "recorded:1", "terms": {"summary": "Free to use."}}
+    rows = [{"generator": who}, {"id": "a", "text": "届きません。"}]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    generator = ReplayGenerator(path)
+    assert generator.info.name == "someone"
+    assert generator.info.prompt_kind == "chat"
+    request = replace(_request(raw_task), id="a")
+    assert [a.text for a in generator.stream([request])] == ["届きません。"]
+    with pytest.raises(JapagenError, match="has no answer to request b"):
+        list(generator.stream([replace(request, id="b")]))
+
+
+@pytest.mark.parametrize("lines", ["", "[]", '{"generator": {"name": "x"}}', "\n{}"])
+def test_other_lines_are_refused(tmp_path: Path, lines: str) -> None:
+    (tmp_path / "answers.jsonl").write_text(lines, encoding="utf-8")
+    with pytest.raises(JapagenError, match="Expected recorded answers in"):
+        ReplayGenerator(tmp_path / "answers.jsonl")
+
+
+def _request(raw: dict[str, Any]) -> Request:
+    task = Task.parse(raw)
+    return plan(TaskContext.open(task, load_data(task)), ScriptedGenerator(kind="chat").info)[0]

@@ -14,6 +14,7 @@ from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.formats import load_dataset
 from japagen.errors import JapagenError
 from japagen.gradmm.selection import FILTER, select_by_gradient
+from japagen.pipeline.steps import align
 from tests.scripted import ScriptedGenerator
 
 
@@ -83,3 +84,36 @@ def test_what_gradients_cannot_choose_for_is_refused(
     raw = raw_task | {"selection": {"per_label": 3}} | changes
     with pytest.raises(JapagenError, match=message):
         Task.parse({key: value for key, value in raw.items() if value is not None})
+
+
+class _Placed:
+    """Gives texts the vectors that they are named after."""
+
+    def vectors(self, data: Dataset) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return np.array([list(map(float, t.split())) for t in data.texts], dtype=np.float32)
+
+
+def test_gold_among_texts_of_another_label_is_to_be_looked_at() -> None:
+    right = [Example(f"1 0.0{i}", "あ", id=f"a{i}") for i in range(6)]
+    other = [Example(f"-1 0.0{i}", "い", id=f"b{i}") for i in range(6)]
+    wrong = Example("1 0.015", "い", id="wrong")
+    gold, encoder = Dataset.of([*right, *other, wrong]), _Placed()
+    (found,) = align._doubtful(gold, encoder.vectors(gold))
+    assert (found["text"], found["label"], found["nearest_label"]) == ("1 0.015", "い", "あ")
+    assert (found["agreeing"], found["of"]) == (5, 5)
+    tags = Dataset.of([Example(f"{i} 1", ["あ"], id=str(i)) for i in range(9)])
+    assert align._doubtful(tags, encoder.vectors(tags)) == []
+
+
+def test_the_map_holds_gold_and_kept_texts_and_is_the_same_again() -> None:
+    gold = Dataset.of([Example(f"1 0.{i}", "あ", id=f"g{i}") for i in range(5)])
+    texts = Dataset.of([Example(f"-1 0.{i}", "い", id=f"s{i}") for i in range(7)])
+    encoder: Any = _Placed()
+    found = align._mapped(texts, gold, encoder, 3)
+    assert found == align._mapped(texts, gold, encoder, 3)
+    assert [point["text"] for point in found["map"]["gold"]] == gold.texts
+    assert [point["id"] for point in found["map"]["synthetic"]] == texts.column("id")
+    assert all(np.isfinite([point["x"], point["y"]]).all() for point in found["map"]["gold"])
+    few = align._mapped(texts.take([0]), gold.take([0]), encoder, 3)
+    assert few["map"] is None
+    assert align._mapped(texts, None, encoder, 3)["map"] is None
