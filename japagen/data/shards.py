@@ -35,7 +35,6 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from japagen.data.engines import Died, Engine
 from japagen.data.files import atomic, read_json, write_json
@@ -255,6 +254,12 @@ def _write(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, write_page_checksum=True, row_group_size=65_536)
 
 
+def _lock(path: Path) -> Any:
+    from filelock import FileLock  # here: whoever reads examples imports this module
+
+    return FileLock(path)
+
+
 def peak_mb() -> int:
     """The most memory that this process has held, in MB; 0 where that is not known."""
     try:
@@ -283,7 +288,7 @@ class ShardedRun:
     listener: Listener
     shards: list[Shard] = field(default_factory=list)
     typed: bool = True
-    _lock: FileLock | None = None
+    _lock: Any = None
 
     @classmethod
     def open(
@@ -323,10 +328,10 @@ class ShardedRun:
             )
         sizes = {file.name: file.stat().st_size for file in files}
         run._claim({**made_of, "files": sizes, "shard_rows": shard_rows})
-        run._lock = FileLock(path / f".lock-{part.number}-of-{part.of}")
+        run._lock = _lock(path / f".lock-{part.number}-of-{part.of}")
         try:
             run._lock.acquire(timeout=0)
-        except Timeout:
+        except TimeoutError:  # its Timeout is one
             raise JapagenError(
                 f"Part {part.number} of {part.of} of {path} is being done by another process.",
                 "Wait for it to finish.",
@@ -334,7 +339,7 @@ class ShardedRun:
         paths = files
         run.typed = source.is_dir() or open_table(source, encoding).typed
         if not source.is_dir():
-            with FileLock(path / ".lock-input"):
+            with _lock(path / ".lock-input"):
                 paths = run._cut(source, encoding, shard_rows)
         run._number(paths)
         return run
@@ -457,7 +462,7 @@ class ShardedRun:
     def alone(self, name: str, make: Callable[[], pa.Table]) -> Path:
         """Makes a table that needs all shards, once, in whichever process comes to it first."""
         path = self.file(f"{name}.parquet")
-        with FileLock(self.file(f".lock-{name}")):
+        with _lock(self.file(f".lock-{name}")):
             if not path.is_file():
                 self.listener.stage(name, "start", "")
                 started = time.perf_counter()
