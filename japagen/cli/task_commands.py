@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from japagen.config.yaml_file import parse_overrides
 from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
+
+if TYPE_CHECKING:
+    from japagen.pipeline.kinds import Kind
 
 
 @app.command()
@@ -113,6 +116,21 @@ def run(
             f"{option} is about the files of --synthetic, which is absent.",
             "Give the file's path too.",
         )
+    if kind := _kind_of(config):
+        if synthetic or until is not Stage.REPORT:
+            option = "--synthetic" if synthetic else f"--until {until.value}"
+            raise JapagenError(
+                f"{option} goes with tasks that train a classifier.", "Leave it out."
+            )
+        with terminal.Terminal(quiet=quiet) as listener:
+            other = kind.load(config, parse_overrides(sets or ()))
+            path = kind.run(other, out, listener=listener)
+        found = kind.summary(path)
+        if as_json:
+            terminal.print_json(found.model_dump(mode="json"))
+        else:
+            terminal.print_made(path, found)
+        return
     with terminal.Terminal(quiet=quiet) as listener:
         from japagen.pipeline.run import run as run_task
 
@@ -155,13 +173,20 @@ def plan(
 ) -> None:
     """Show the requests, tokens, time and yen that a run would take, before it is run."""
     with terminal.Terminal(doing="plan"):
-        from japagen.pipeline.estimate import estimate
+        overrides = parse_overrides(sets or ())
+        if kind := _kind_of(config):
+            found = kind.plan(kind.load(config, overrides), out, number)
+        else:
+            from japagen.pipeline.estimate import estimate
 
-        task = Task.load(config, parse_overrides(sets or ()))
-        warn_of_unused(config, task)
-        found = estimate(task, out, number)
+            task = Task.load(config, overrides)
+            warn_of_unused(config, task)
+            found = estimate(task, out, number)
     if as_json:
         terminal.print_json(found)
+        return
+    if "questions" in found:
+        _print_questions_plan(found)
         return
     for source in found["sources"]:
         terminal.say(f"{source['texts']:,} texts are read from {source['file']} ({source['name']})")
@@ -210,11 +235,18 @@ def preview(
 ) -> None:
     """Show rendered prompts and a few texts of each source."""
     with terminal.Terminal(doing="preview"):
-        from japagen.pipeline.preview import sample
+        overrides = parse_overrides(sets or ())
+        if kind := _kind_of(config):
+            rows = kind.preview(kind.load(config, overrides), number)
+        else:
+            from japagen.pipeline.preview import sample
 
-        rows = sample(Task.load(config, parse_overrides(sets or ())), number)
+            rows = sample(Task.load(config, overrides), number)
     if as_json:
         terminal.print_json(rows)
+        return
+    if rows and "questions" in rows[0]:
+        _print_questions_preview(rows)
         return
     for row in rows:
         told = [seed["row"] for seed in row["seed_rows"]]
@@ -233,6 +265,39 @@ def preview(
             terminal.out.print("  " + ", ".join(f"{name} {s:g}" for name, s in scores.items()))
 
 
+def _kind_of(config: Path) -> Kind | None:
+    """What does the commands of a task that makes something else than labelled texts."""
+    from japagen.pipeline.kinds import kind_of
+
+    return kind_of(config)
+
+
+def _print_questions_plan(found: Mapping[str, Any]) -> None:
+    """Prints what `qa.estimate` found."""
+    for reason in found["skipped"].values():
+        say(f"Left out: {reason}")
+    say(
+        f"{len(found['documents'])} documents, {found['passages']:,} passages: "
+        f"{found['questions']:,} questions on {found['asked']:,} of them, asked of "
+        f"{found['generator']}"
+    )
+    print_estimate(found)
+    say("Of questions that are rejected no more is asked: this is the most that it can come to.")
+
+
+def _print_questions_preview(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints what `qa.preview` found."""
+    for row in rows:
+        terminal.out.rule(" / ".join(filter(None, [row["passage"], row["title"]])))
+        terminal.out.print(row["prompt"], style="dim")
+        for q in row["questions"]:
+            terminal.out.print(f"→ {q['question']}", style="bold")
+            rejected = f"  ({q['rejected']})" if q["rejected"] else ""
+            terminal.out.print(f"   {q['answer']}{rejected}", style="bold")
+        if row["error"]:
+            terminal.out.print(f"→ {row['error']}", style="bold")
+
+
 _STEPS = {
     "generate": "generation",
     "rewrite": "register rewrites",
@@ -240,6 +305,12 @@ _STEPS = {
     "rubric": "scores of the judge",
     "trust": "judging labels",
     "zero_shot": "labels of test texts",
+    "round_trip": "questions asked again",
+    "closed_book": "questions without their passage",
+    "distractors": "wrong options",
+    "choices": "choices among options",
+    "unanswerable": "questions to a neighbouring passage",
+    "options_alone": "choices without the passage",
 }
 
 

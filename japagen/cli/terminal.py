@@ -32,6 +32,8 @@ from japagen.errors import JapagenError
 from japagen.i18n import localized, translated, user_language
 
 if TYPE_CHECKING:
+    from japagen.data.code import CodeSummary
+    from japagen.data.qa import QASummary
     from japagen.data.summary import (
         AlignmentSummary,
         ModelScores,
@@ -242,6 +244,48 @@ def print_summary(path: Path, summary: RunSummary) -> None:
         say(f"diversity alarm: {alarm_text(alarm, words)}")
     for title, bound, found, state in tests_of(summary, words):
         say(f"test {title}: {bound}, {found}: {state}")
+    say(f"report: {path / 'report.html'}")
+
+
+def print_made(path: Path, summary: QASummary | CodeSummary) -> None:
+    """Prints what a run of another kind than labelled texts came to."""
+    from japagen.data.qa import QASummary
+    from japagen.reporting.code import told_lines
+    from japagen.reporting.text import Words
+
+    if isinstance(summary, QASummary):
+        print_questions(path, summary)
+        return
+    for line in told_lines(summary, path / "report.html", Words(user_language())):
+        out.print(line)
+
+
+def print_questions(path: Path, summary: QASummary) -> None:
+    """Prints what a run of questions came to: what was kept, why not, and how hard it is."""
+    from japagen.data.qa import KINDS
+    from japagen.reporting.qa import artefact_rows, retrieval_rows, yield_rows
+    from japagen.reporting.text import Words
+
+    words = Words(user_language())
+    for kind, number in summary.made.items():
+        if number:
+            say(f"{words.name('qa', kind)}: {summary.kept[kind]} of {number} kept")
+    rejected = [
+        (words(f"qa.{kind}"), *row) for kind in KINDS for row in yield_rows(summary, kind, words)
+    ]
+    if rejected:
+        print_table("rejected", ["kind", "filter", "questions"], rejected)
+    if summary.retrieval:
+        ranks = [f"recall@{rank}" for rank in summary.retrieval[0].recall]
+        rows = retrieval_rows(summary, words)
+        print_table("retrieval", ["retriever", *ranks, "MRR@10"], rows)
+        say(f"found trivially by BM25: {words.share(summary.trivial)}")
+    if summary.artefacts:
+        print_table(
+            "options guessed without reading",
+            ["guess", "hits", "share", "chance", "p"],
+            artefact_rows(summary.artefacts, words),
+        )
     say(f"report: {path / 'report.html'}")
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, Self
 
-from japagen.config.sections import GeneratorSettings
-from japagen.config.task import Task
+from japagen.config.sections import Budget, GeneratorSettings, JapaneseSettings, Privacy
 from japagen.errors import JapagenError
 from japagen.listener import Listener
 from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
@@ -84,6 +84,34 @@ def _counts(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name}: {number}" for name, number in numbers.items())
 
 
+class _Spending(Protocol):
+    @property
+    def budget(self) -> Budget: ...
+
+
+class AskingTask(Protocol):
+    """A task of any kind: whom it asks, what it may spend, what leaves the machine."""
+
+    @property
+    def generator(self) -> GeneratorSettings:
+        """Whom to ask."""
+
+    @property
+    def generation(self) -> _Spending:
+        """What may be spent."""
+
+    @property
+    def privacy(self) -> Privacy:
+        """What happens to personal data in prompts."""
+
+    @property
+    def japanese(self) -> JapaneseSettings:
+        """What names the task's own dictionary knows."""
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self:
+        """The task with other settings."""
+
+
 class LLMClient:
     """One run's generator and ledger.
 
@@ -96,7 +124,7 @@ class LLMClient:
 
     def __init__(
         self,
-        task: Task,
+        task: AskingTask,
         generator: Generator | None,
         path: Path,
         listener: Listener,

@@ -149,6 +149,8 @@ class RunDirectory:
 
     def _take_over(self, name: str, directories: Sequence[Path]) -> None:
         """Forgets the other stages that left one of some directories, which now gets another's."""
+        if not directories:
+            return
         for record in self.file("stages").glob("*.json"):
             left = (_read_record(record) or {}).get("sizes", {})
             if record.stem != name and any(path.name in left for path in directories):
