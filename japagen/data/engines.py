@@ -103,10 +103,12 @@ class Processes:
             if not broken:
                 return
             # A pool breaks as a whole: which of them ended it shows when each has it to itself.
-            alone = broken if len(broken) == 1 else []
-            for one in broken if not alone else ():
-                yield from self._together(function, iter([one]), alone, 1)
-            yield from ((one, Died("its worker process ended")) for one in alone)
+            for one in broken:
+                alone = [one] if len(broken) == 1 else []
+                if not alone:
+                    yield from self._together(function, iter([one]), alone, 1)
+                if alone:
+                    yield one, Died("its worker process ended")
 
     def _together(
         self, function: Callable[[J], R], rest: Iterator[J], broken: list[J], at_a_time: int

@@ -80,6 +80,21 @@ def test_an_input_that_ends_its_worker_is_told_from_those_beside_it(engine: Engi
     assert found == {n: n for n in range(8) if n != 3}
 
 
+def deadly_pair(number: int) -> int:
+    if number in (2, 3):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_after_one_that_dies_alone_the_others_have_their_turn(engine: Engine) -> None:
+    if type(engine).__name__ == "Here":
+        pytest.skip("it would end this process")
+    found = dict(engine.map(deadly_pair, [2, 3, 4, 5]))
+    assert sorted(found) == [2, 3, 4, 5]
+    assert {n for n, result in found.items() if isinstance(result, Died)} == {2, 3}
+    assert (found[4], found[5]) == (4, 5)
+
+
 def test_a_worker_that_ends_once_costs_nothing(engine: Engine, tmp_path: Path) -> None:
     if type(engine).__name__ == "Here":
         pytest.skip("it would end this process")
