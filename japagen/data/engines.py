@@ -177,7 +177,7 @@ class Ray:
             ray.exceptions.NodeDiedError,
         )
         # Ray would run a task that kills its worker again and again, and say nothing.
-        task = ray.remote(num_cpus=1, max_retries=0)(function)
+        task = ray.remote(num_cpus=1, max_retries=0)(lambda one: function(one))
         running: dict[Any, J] = {}
         try:
             while True:
