@@ -215,7 +215,7 @@ class LLMClient:
             known = ledger.answers(ids)
             mine, others = outgoing.requests, list[Request]()
             if part:
-                others = [r for r in mine if r.id not in known and not part.holds(r)]
+                others = [r for r in mine if r.id not in known and not self._elsewhere.holds(r)]
                 away = {r.id for r in others}
                 mine = [r for r in mine if r.id not in away]
                 ids = [r.id for r in mine]
