@@ -36,6 +36,7 @@ from japagen.data.files import digest, write_json, write_text
 from japagen.generation.code import plan_programs, to_programs
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator, load_generator
+from japagen.llm.backends.offline import HERE, Elsewhere
 from japagen.llm.client import LLMClient
 from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import prepare
@@ -54,14 +55,16 @@ def run(
     *,
     listener: Listener | None = None,
     generator: Generator | None = None,
+    elsewhere: Elsewhere = HERE,
 ) -> Path:
     """Makes programs, or goes on where an earlier run of the task stopped.
 
     Args:
         task: What is asked for.
-        out: The run directory; ``runs/NAME`` when None.
+        out: The run directory; ``runs/NAME`` when None, ``runs/NAME.part2of5`` for a part.
         listener: Told of the progress in place of the log and of bars.
         generator: A backend to use in place of the task's.
+        elsewhere: What of its requests is answered elsewhere; nothing by default.
 
     Returns:
         The run directory: ``examples.jsonl``, ``code.json``, ``report.html``.
@@ -72,11 +75,12 @@ def run(
     """
     examples = _examples(task)
     check_isolation()
-    directory = RunDirectory(out or Path("runs") / task.name, task.name)
+    directory = RunDirectory(out or elsewhere.directory(task.name), task.name)
     told = listener or Logged()
     cache = Cache(directory, told)
     try:
-        with closing(LLMClient(task, generator, directory.file("ledger.sqlite"), told)) as client:
+        ledger = directory.file("ledger.sqlite")
+        with closing(LLMClient(task, generator, ledger, told, elsewhere)) as client:
             write_text(directory.file("task.yaml"), task.to_yaml())
             programs = _written(task, examples, client, cache)
             # Judging needs the processors, and asks nothing.
