@@ -35,7 +35,6 @@ from typer.core import TyperGroup
 from japagen.data.files import write_text
 from japagen.errors import AwaitedError, JapagenError
 from japagen.i18n import localized, translated, user_language
-from japagen.listener import Waiting
 
 if TYPE_CHECKING:
     from japagen.data.code import CodeSummary
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
         ScoreSummary,
         WordShift,
     )
+    from japagen.llm.backend import Waiting
     from japagen.pipeline.sharded import Sharding
     from japagen.reporting.text import Words
 
