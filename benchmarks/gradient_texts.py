@@ -64,9 +64,9 @@ def arms(
     chosen = select_by_gradient(texts, gold, *vectors, names, settings=settings, seed=cell.draw)
     yield "chosen", chosen.kept, ""
     began = time.perf_counter()
-    vectors = encoder.vectors(gold), encoder.vectors(taken)
+    read = encoder.vectors(gold), encoder.vectors(taken)
     children, growth = synthesised_texts(
-        cell.task, taken, gold, vectors, encoder, reader, analyzer, Silent()
+        cell.task, taken, gold, read, encoder, reader, analyzer, Silent()
     )
     children = children.kept
     replaced = np.isin(taken.column("id"), children.column("parent_id"))
