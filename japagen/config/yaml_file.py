@@ -65,16 +65,22 @@ def read_honorifics(path: Path) -> dict[str, Keigo]:
 
 
 # Keys that name nothing but files; others may be the name of a model.
-_ALWAYS_PATHS = ("path", "prompts", "user_dictionary", "honorifics")
+_ALWAYS_PATHS = (
+    *("path", "documents", "examples", "source"),
+    *("prompts", "user_dictionary", "honorifics"),
+)
 _SOURCES = (
     *(("gold",), ("test",), ("unlabelled",)),
     *(("generation", "corpus"), ("generation", "seed")),
 )
 _KEYS = (
+    ("documents",),
     ("generation", "prompts"),
     ("generator", "model"),
     ("refinement", "generator", "model"),
     ("training", "encoder"),
+    ("examples",),
+    ("source",),
     ("japanese", "user_dictionary"),
     ("japanese", "honorifics"),
 )

@@ -452,6 +452,22 @@ def _lines(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: clean(v) if isinstance(v, str) else v for name, v in values.items()}
 
 
+def read_members(request: Request, answer: Answer) -> tuple[dict[str, str], Rejection | None]:
+    """Takes the texts of an object with several out of an answer, with their line breaks.
+
+    Returns:
+        Name to text, and why they cannot be used (None when they can).
+    """
+    said = decode(answer.text)
+    for value in reversed(said.values):
+        found = {name: _member(value, name) for name in request.members}
+        if all(isinstance(text, str) and _is_said(text) for text in found.values()):
+            return found, None
+    if said.cut is not None or answer.finish == "length":
+        return {}, _cut(request, answer)
+    return {}, _unreadable(f"no JSON object with {', '.join(request.members)}")
+
+
 def read_label(text: str, labels: Sequence[str]) -> str:
     """The label that an answer names, as an object or alone; empty where it names none."""
     said, known = decode(text), _names_of(tuple(labels))
@@ -543,6 +559,9 @@ def why_unreadable(request: Request, answer: Answer) -> str:
             answer.text, request.options
         )
         return "" if named else "none of the labels"
+    if request.members:
+        lacking = read_members(request, answer)[1]
+        return "" if lacking is None else lacking.detail
     rejected = [rejected for _, rejected in read_texts(request, answer)]
     return "" if rejected[0] is None else rejected[0].detail
 
@@ -554,6 +573,9 @@ def why_unusable(request: Request, answer: Answer) -> str:
     """
     if request.options or request.criteria:
         return UNREADABLE if why_unreadable(request, answer) else ""
+    if request.members:
+        lacking = read_members(request, answer)[1]
+        return "" if lacking is None else lacking.filter
     rejected = [rejected for _, rejected in read_texts(request, answer)]
     return "" if None in rejected or rejected[0] is None else rejected[0].filter
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -64,7 +64,7 @@ def _object_with(name: str, contents: dict[str, dict[str, Any]]) -> dict[str, An
     }
     return {
         "type": "json_schema",
-        "json_schema": {"name": name, "strict": True, "schema": schema},
+        "json_schema": {"name": next(iter(contents)), "strict": True, "schema": schema},
     }
 
 
@@ -92,6 +92,7 @@ class Request:
             each attribute; one entry per text, or none where nothing is said.
         seed_rows: Ids of the rows of ``generation.seed`` that the prompt tells of, one per text.
         fields: What each text consists of, where it is more than a text.
+        members: Names of texts that the answer is an object of, where it is more than a text.
         criteria: What a text is to be scored by, 1 to 5, where that is asked.
     """
 
@@ -110,6 +111,7 @@ class Request:
     settings: tuple[str, ...] = ()
     seed_rows: tuple[str, ...] = ()
     fields: FieldSet | None = field(default=None, hash=False)
+    members: tuple[str, ...] = ()
     criteria: tuple[str, ...] = ()
 
     @property
@@ -133,6 +135,8 @@ def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
         request: What is asked.
         counted: Whether the decoder is told how many texts; some know no bounds of a list.
     """
+    if request.members:
+        return _object_with("texts", {name: {"type": "string"} for name in request.members})
     if request.criteria:
         score = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
         return _object_with("scores", dict.fromkeys(request.criteria, score))
@@ -242,6 +246,14 @@ class Announcer(Protocol):
     """
 
     on_send: Callable[[Request, bool], None]
+
+
+@runtime_checkable
+class LoadTeller(Protocol):
+    """A generator that knows how busy its servers are."""
+
+    def load(self) -> Mapping[str, tuple[int, int]]:
+        """Server to the requests that it has, and the most that it gets at present."""
 
 
 def load_generator(

@@ -86,6 +86,14 @@ class BudgetTracker:
         self._all_aside.add(cost)
         return True
 
+    def left(self) -> tuple[int | None, float | None]:
+        """Tokens and yen that are neither spent nor set aside; None where there is no bound."""
+        tokens, money = self._budget.tokens, self._budget.yen
+        return (
+            None if tokens is None else tokens - self._spent.tokens - self._all_aside.tokens,
+            None if money is None else money - self._spent.yen - self._all_aside.yen,
+        )
+
     def settle(self, answer: Answer) -> None:
         """Spends what an answer cost, and frees what was set aside for it."""
         aside, replies = self._aside.pop(answer.request_id, (_Cost(), 1))

@@ -41,6 +41,7 @@ from japagen.llm.backend import (
     load_generator,
 )
 from japagen.llm.budget import BudgetTracker, yen
+from japagen.llm.client import AskingTask
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext, find_registers
@@ -245,7 +246,7 @@ class StepCost:
     extra_seconds: float = 0.0
     asked: GeneratorSettings | None = None
 
-    def to_dict(self, task: Task, *, paid: bool = True) -> dict[str, Any]:
+    def to_dict(self, task: AskingTask, *, paid: bool = True) -> dict[str, Any]:
         """The step as `estimate` returns it."""
         price = (self.asked or task.generator).price_now if paid else None
         waiting = max(0, self.requests - self.answered)
@@ -330,17 +331,17 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     judges = task.curation.judge.generator if task.curation.judge else None
     if task.generator_source is None:
         data = load_data(task)
-        notes = [_NOT_ASKED, *_labeler_notes(task, data)]
+        notes = [*NOTHING_ASKED["notes"], *_labeler_notes(task, data)]
         if judges is None:
-            return {**_NOTHING, "sources": files, "notes": [*data.notes, *notes]}
+            return {**NOTHING_ASKED, "sources": files, "notes": [*data.notes, *notes]}
         with closing(load_generator(judges)) as scorer:
             context, past = TaskContext.open(task, data), _Past({}, None, {})
             known = _Forecast(context, scorer, None, past, None, None, (), judge=scorer)
             scored = known.scoring(list(task.labels), sum(map(len, given.values())))
         rows = [step.to_dict(task) for step in scored]
-        found = {"generator": scorer.info.name, "steps": rows, **_sums(rows)} if rows else {}
+        found = {"generator": scorer.info.name, "steps": rows, **sums(rows)} if rows else {}
         notes = [*data.notes, *notes_on(task, scorer.info), *notes[bool(rows) :]]
-        return {**_NOTHING, "sources": files, "notes": notes, **found}
+        return {**NOTHING_ASKED, "sources": files, "notes": notes, **found}
     with (
         closing(load_generator(task.generator)) as generator,
         _second(refines) as refiner,
@@ -385,7 +386,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         "sources": files,
         "generator": generator.info.name,
         "steps": rows,
-        **_sums(rows),
+        **sums(rows),
         "cells": [
             {"label": label, "register": preset, "requests": n, "texts": texts[label, preset]}
             for (label, preset), n in cells.items()
@@ -422,7 +423,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 # Of the embedded chat model for one short text; 0.8 to 1.5 were measured (docs/generators.md).
 _LABELER_SECONDS = 1.2
 _NOT_ASKED = "All texts are read from files: no generator is asked, and nothing is paid for."
-_NOTHING: dict[str, Any] = {
+NOTHING_ASKED: dict[str, Any] = {
+    "notes": [_NOT_ASKED],
     "generator": None,
     "steps": [],
     **dict.fromkeys(("requests", "answered", "prompt_tokens", "max_completion_tokens"), 0),
@@ -433,6 +435,7 @@ _NOTHING: dict[str, Any] = {
     **dict.fromkeys(("measured_on", "batch", "seed_rows", "until"), None),
     "budget": {},
 }
+"""What `estimate` returns where all texts are read from files."""
 
 
 def _undescribed(task: Task) -> list[str]:
@@ -467,7 +470,8 @@ def _shown(known: Knowledge) -> Knowledge:
     return replace(known, item="generation.corpus") if known.kind == "passage" else known
 
 
-def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the steps of a plan come to, of what is known."""
     always = ("requests", "answered", "prompt_tokens", "max_completion_tokens", "max_tokens_left")
     found: dict[str, Any] = {key: sum(row[key] for row in rows) for key in always}
     for key in ("completion_tokens", "seconds", "yen", "max_yen"):
@@ -477,6 +481,65 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         found[key] = sum(known) if known and whole else None
     found["unknown"] = [row["step"] for row in rows if row["expected_requests"] is None]
     return found
+
+
+def estimate_requests(
+    task: AskingTask,
+    requests: Sequence[Request],
+    generator: Generator,
+    run: Path,
+    sample: int | None = None,
+) -> dict[str, Any]:
+    """Says what requests of a task of another kind would take; see `estimate`.
+
+    Args:
+        task: The task.
+        requests: All that it would ask.
+        generator: Whom.
+        run: Its run directory, which need not exist.
+        sample: Requests to send if the ledger says nothing.
+
+    Returns:
+        ``steps`` with one for all requests, the sums, and what else `estimate` tells of
+        generation, as far as it is there.
+    """
+    BudgetTracker(task.generation.budget, task.generator.price)
+    dictionary = task.japanese.user_dictionary
+    outgoing = prepare(requests, generator.info, task.privacy, dictionary)
+    past = _recorded(requests, (), generator, run)
+    waiting = [r for r in outgoing.requests if r.id not in past.answers]
+    rate = past.rate or measured(waiting, generator, sample)
+    tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in outgoing.requests}}
+    step = StepCost(
+        "generate",
+        requests=len(requests),
+        expected=len(requests),
+        answered=len(requests) - len(waiting),
+        prompt_tokens=sum(tokens[prompt_text(r)] for r in outgoing.requests),
+        waiting_tokens=sum(tokens[prompt_text(r)] for r in waiting),
+        max_tokens=sum(r.sampling.max_tokens for r in requests) / max(1, len(requests)),
+        completion=rate.completion_tokens if rate else None,
+        seconds=rate.seconds if rate else None,
+    )
+    rows, price = [step.to_dict(task)], task.generator.price
+    return {
+        **NOTHING_ASKED,
+        "sources": [],
+        "notes": [],
+        "generator": generator.info.name,
+        "steps": rows,
+        **sums(rows),
+        "texts": len(requests),
+        "cells": [
+            {"label": label, "register": "", "requests": n, "texts": n}
+            for label, n in Counter(r.label for r in requests).items()
+        ],
+        "shared_prompt_tokens": sum(tokens.values()),
+        "measured_on": rate and rate.source,
+        "batch": price.batch if price and task.generator.batch else None,
+        "budget": task.generation.budget.model_dump(exclude_none=True),
+        "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
+    }
 
 
 @dataclass(frozen=True)

@@ -72,11 +72,11 @@ def render_report(
     page = {
         "language": language,
         "name": undirected(summary.task.name),
-        "style": Markup(_own("report.css")),
+        "style": page_style(),
         "script": Markup(script),
         "script_hash": f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
         "summary": summary,
-        "created": _when(summary.created),
+        "created": when(summary.created),
         "records": pack(dataset, known or Provenance(), summary.task.seed) if len(dataset) else "",
         "bodies": [
             {
@@ -87,7 +87,7 @@ def render_report(
             for each in (language, *others)
         ],
     }
-    return _template("report.html.j2").render(page)
+    return page_template("report.html.j2").render(page)
 
 
 def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str) -> str:
@@ -138,16 +138,17 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
         "economics": sections_training.economics(summary, words),
         "reproduce": sections_overview.reproduce(summary, words),
     }
-    return _template("body.html.j2").render(view)
+    return page_template("body.html.j2").render(view)
 
 
-def _when(created: str | None) -> str:
+def when(created: str | None) -> str:
     """A time stamp in ISO 8601 for readers, or nothing."""
     return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M %z") if created else ""
 
 
 @cache
-def _template(name: str) -> Template:
+def page_template(name: str) -> Template:
+    """The template of a page of reports."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -159,6 +160,14 @@ def _template(name: str) -> Template:
         keep_trailing_newline=True,
     )
     return environment.get_template(name)
+
+
+@cache
+def page_style() -> str:
+    """The style sheet of the pages, safe in a template."""
+    from markupsafe import Markup
+
+    return Markup(_own("report.css"))
 
 
 @cache

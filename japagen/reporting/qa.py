@@ -1,0 +1,265 @@
+"""The report and the card of questions on documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from japagen.data.documents import Passage
+from japagen.data.qa import KINDS, QASummary, Question, QuestionKind, Rate, kept, lettered
+from japagen.data.yaml_text import to_yaml
+from japagen.i18n import Language, localized
+from japagen.reporting.cards import plain, table
+from japagen.reporting.report import page_style, page_template, when
+from japagen.reporting.text import View, Words, undirected
+
+_SHOWN = 10
+_SIGNIFICANT = 0.05
+
+
+def render_report(
+    summary: QASummary,
+    questions: Sequence[Question],
+    passages: Mapping[str, Passage],
+    *,
+    language: Language = "ja",
+) -> str:
+    """Renders what came of a run: one HTML page without scripts or other files.
+
+    Args:
+        summary: What the run came to.
+        questions: All of them, rejected ones included.
+        passages: By id.
+        language: Of everything but the questions.
+    """
+    words = Words(language)
+    sections = [
+        _counts(summary, words),
+        _yield(summary, words),
+        _examples(questions, passages, words),
+        _rejected(questions, words),
+        _retrieval(summary, words),
+        _artefacts(summary, words),
+        _sources(summary, words),
+    ]
+    return page_template("qa.html.j2").render(
+        w=words,
+        undirected=undirected,
+        language=language,
+        style=page_style(),
+        summary=summary,
+        created=when(summary.created),
+        sections=[section for section in sections if section["tables"] or section["notes"]],
+    )
+
+
+def _section(name: str, words: Words, notes: Iterable[str], *tables: View) -> View:
+    return {
+        "id": name,
+        "title": words(f"qa.{name}"),
+        "notes": [note for note in notes if note],
+        "tables": [found for found in tables if found["rows"]],
+    }
+
+
+def _table(
+    heads: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, texts: bool = False
+) -> View:
+    return {"title": title, "heads": heads, "rows": [*rows], "texts": texts}
+
+
+def _counts(summary: QASummary, words: Words) -> View:
+    heads = [words(f"qa.{name}") for name in ("kind", "made", "kept", "share")]
+    said = words(
+        "qa.from",
+        documents=words.count(len(summary.documents)),
+        characters=words.count(summary.characters),
+        passages=words.count(summary.passages),
+        asked=words.count(summary.asked),
+        generator=summary.generator,
+    )
+    rows = [
+        [
+            words(f"qa.{kind}"),
+            words.count(summary.made[kind]),
+            words.count(summary.kept[kind]),
+            words.share(summary.kept[kind] / summary.made[kind]),
+        ]
+        for kind in KINDS
+        if summary.made[kind]
+    ]
+    return _section("counts", words, [said], _table(heads, rows))
+
+
+def yield_rows(summary: QASummary, kind: QuestionKind, words: Words) -> list[tuple[str, str]]:
+    """Filters and how many questions of a kind each rejected, the most first."""
+    found = summary.rejections.get(kind, {})
+    return [(words.name("filter", name), words.count(n)) for name, n in found.items()]
+
+
+def _yield(summary: QASummary, words: Words) -> View:
+    heads = [words("qa.filter"), words("qa.rejected_count")]
+    tables = [
+        _table(heads, yield_rows(summary, kind, words), words(f"qa.{kind}")) for kind in KINDS
+    ]
+    return _section("yield", words, [words("qa.yield.note")], *tables)
+
+
+def _examples(questions: Sequence[Question], passages: Mapping[str, Passage], words: Words) -> View:
+    heads = [words(f"qa.{name}") for name in ("question", "answer", "passage")]
+    tables = []
+    for kind in KINDS:
+        found = kept(questions, kind)
+        shown = found[:: max(1, len(found) // _SHOWN)][:_SHOWN]
+        rows = [(q.question, _answer(q, words), passages[q.passage_id].text) for q in shown]
+        tables.append(_table(heads, rows, words(f"qa.{kind}"), texts=True))
+    return _section("examples", words, [words("qa.examples.note")], *tables)
+
+
+def _answer(question: Question, words: Words) -> str:
+    if not question.options:
+        return question.answer or words("qa.no_answer")
+    return "\n".join(
+        f"{'◯' if option == question.answer else '　'} {letter}. {option}"
+        for letter, option in lettered(question.options)
+    )
+
+
+def _rejected(questions: Sequence[Question], words: Words) -> View:
+    """Of every filter the first few questions."""
+    heads = [words(f"qa.{name}") for name in ("filter", "question", "answer", "why")]
+    seen: dict[str, list[Sequence[str]]] = {}
+    for q in questions:
+        if q.rejected and q.question:
+            why = f"{q.rejected.detail}\n{q.rejected.value:g} / {q.rejected.threshold:g}"
+            name = words.name("filter", q.rejected.filter)
+            seen.setdefault(name, []).append((name, q.question, _answer(q, words), why))
+    rows = [row for found in seen.values() for row in found[:3]]
+    return _section("rejected", words, [], _table(heads, rows, texts=True))
+
+
+def retrieval_rows(summary: QASummary, words: Words) -> list[list[str]]:
+    """A row for each retriever: recall at every rank, and the mean reciprocal rank."""
+    return [
+        [
+            words.name("qa.retriever", score.retriever),
+            *map(words.number, score.recall.values()),
+            words.number(score.mrr),
+        ]
+        for score in summary.retrieval
+    ]
+
+
+def _retrieval(summary: QASummary, words: Words) -> View:
+    if not summary.retrieval:
+        return _section("retrieval", words, [])
+    score = summary.retrieval[0]
+    ranks = [words("qa.recall", k=k) for k in score.recall]
+    notes = [
+        words("qa.retrieval.note", n=words.count(score.n), passages=summary.passages),
+        words("qa.trivial", share=words.share(summary.trivial)),
+    ]
+    heads = [words("qa.retriever"), *ranks, words("qa.mrr")]
+    return _section("retrieval", words, notes, _table(heads, retrieval_rows(summary, words)))
+
+
+def artefact_rows(rates: Sequence[Rate], words: Words) -> list[Sequence[str]]:
+    """A row for each way of guessing: hits, their share and its interval, chance, and p."""
+    return [
+        (
+            words(f"qa.guess.{rate.name}"),
+            f"{rate.hits} / {rate.n}",
+            f"{words.share(rate.hits / rate.n)} "
+            f"[{words.share(rate.low)}, {words.share(rate.high)}]",
+            words.share(rate.chance),
+            words.number(rate.p),
+        )
+        for rate in rates
+    ]
+
+
+def _artefacts(summary: QASummary, words: Words) -> View:
+    if not summary.artefacts:
+        return _section("artefacts", words, [])
+    heads = [words(f"qa.{name}") for name in ("guess", "hits", "share", "chance", "p")]
+    found = [rate for rate in summary.artefacts if rate.p < _SIGNIFICANT]
+    named = "、".join(words(f"qa.guess.{rate.name}") for rate in found)
+    verdict = words("qa.artefacts.some", names=named) if found else words("qa.artefacts.none")
+    notes = [words("qa.artefacts.note"), verdict]
+    return _section(
+        "artefacts", words, notes, _table(heads, artefact_rows(summary.artefacts, words))
+    )
+
+
+def _sources(summary: QASummary, words: Words) -> View:
+    heads = [words("qa.document"), words("qa.why")]
+    reasons = ((name, localized(why, words.language)) for name, why in summary.skipped.items())
+    documents = words("qa.documents", names="、".join(summary.documents))
+    terms = words("qa.terms", terms=summary.terms)
+    skipped = _table(heads, reasons, words("qa.skipped"), texts=True)
+    return _section("sources", words, [documents, terms], skipped)
+
+
+def question_card(summary: QASummary) -> str:
+    """The card of a run's questions: Markdown with YAML front matter, in English and Japanese."""
+    words = Words("en")
+    front = {
+        "language": ["ja"],
+        "pretty_name": plain(summary.task),
+        "task_categories": ["question-answering", "text-retrieval", "multiple-choice"],
+        "tags": ["synthetic", "japanese", "japagen"],
+    }
+    counts = [
+        (words(f"qa.{kind}"), summary.made[kind], summary.kept[kind])
+        for kind in KINDS
+        if summary.made[kind]
+    ]
+    rejections = [
+        (words(f"qa.{kind}"), *row) for kind in KINDS for row in yield_rows(summary, kind, words)
+    ]
+    total = f"{sum(summary.kept.values()):,}"
+    parts = [
+        f"---\n{to_yaml(front)}---",
+        f"# {plain(summary.task)}",
+        f"{total} Japanese questions on {len(summary.documents)} documents"
+        f"{f' ({plain(summary.description)})' if summary.description else ''}.",
+        localized(
+            f"{total} Japanese questions that a language model wrote and no human has checked. "
+            "Read the terms of use (Terms) and the limits (Limits).",
+            "ja",
+        ),
+        f"{plain(summary.generator)} wrote them on {summary.asked:,} of {summary.passages:,} "
+        f"passages, with japagen {summary.japagen}. Each answer stands in its passage word for "
+        "word; asked again with the passage the same model gave the same answer, and asked "
+        "without it, it did not.",
+        "## Questions",
+        table(("kind", "made", "kept"), counts),
+        "## Rejected questions",
+        table(("kind", "reason", "questions"), rejections) if rejections else "None.",
+        "## Retrieval",
+        table(
+            ("retriever", "recall@1", "recall@5", "recall@10", "MRR@10"),
+            [
+                (s.retriever, *(f"{s.recall[k]:.3f}" for k in (1, 5, 10)), f"{s.mrr:.3f}")
+                for s in summary.retrieval
+            ],
+        )
+        if summary.retrieval
+        else "Not measured.",
+        "## Options guessed without the passage",
+        table(("guess", "hits", "share", "chance", "p"), artefact_rows(summary.artefacts, words))
+        if summary.artefacts
+        else "Not measured.",
+        "## Terms of the generator's output",
+        plain(summary.terms),
+        "## Limits",
+        _LIMITS,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_LIMITS = """\
+- Passages are the user's documents: who may read those may read this dataset.
+- The model that wrote the questions also answered them: what it misreads alike both times stays.
+- A question that was not answered without its passage may still be known to other models.
+- Another passage may answer a question in other words, and count as wrong in retrieval."""
