@@ -101,8 +101,8 @@ def endpoints(count: int, latency: float, room: int) -> dict[str, Any]:
         with ExitStack() as stack:
             opened = [stack.enter_context(_killable_server(latency, room)) for _ in range(number)]
             urls = [url for url, _ in opened]
-            asked = OpenAIGenerator("m", base_url=urls, slots=room, note=notes.append)
-            generator = stack.enter_context(closing(asked))
+            opening = OpenAIGenerator("m", base_url=urls, slots=room, note=notes.append)
+            generator = stack.enter_context(closing(opening))
             directory = stack.enter_context(tempfile.TemporaryDirectory())
             ledger = stack.enter_context(closing(Ledger(Path(directory) / "ledger.sqlite")))
 
