@@ -31,9 +31,8 @@ from japagen.llm.backend import AmbiguousOptionsError
 from japagen.llm.backends.embedded import EmbeddedGenerator
 from japagen.llm.prompts import PromptLibrary
 from japagen.training.encoder import Encoder, load_encoder, supports_bf16
-from japagen.training.fine_tuning import row_losses, step_count
 from japagen.training.head import last_linear
-from japagen.training.trainer import train, untrained
+from japagen.training.trainer import row_losses, step_count, train, untrained
 
 Floats = npt.NDArray[np.float64]
 SETFIT_STEPS = 120

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from japagen.config.sections import STRATEGY, Source, SourceEntry, Sources
 from japagen.config.task import Task, sources_from_files, sources_from_mapping
 from japagen.config.task_data import load_data, load_sources, with_kept_data
-from japagen.curation.validators import keep_code
+from japagen.curation.filters import keep_code
 from japagen.data.dataset import SYNTHESISED, Data, Dataset
 from japagen.data.files import read_json, write_text
 from japagen.data.formats import write_examples

@@ -369,7 +369,7 @@ def _found(
     asked: Asked,
     generator: str,
 ) -> dict[str, Any]:
-    from japagen.generation.gaps import Distance, has_fallen, round_distances, shortfall
+    from japagen.generation.coverage import Distance, has_fallen, round_distances, shortfall
 
     gold, tagger = text_filter.gold, text_filter.analyzer.tagger
     number = max(request.round for request in requests)

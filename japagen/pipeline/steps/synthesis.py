@@ -127,8 +127,7 @@ def _written(
     listener: Listener,
 ) -> tuple[Dataset, dict[str, float]]:
     """New texts made of others, and by id how much each one's perplexity has grown."""
-    from japagen.gradmm.models import Matcher, load_models
-    from japagen.gradmm.synthesis import Lexicon, synthesise
+    from japagen.gradmm.synthesis import Lexicon, Matcher, load_models, synthesise
 
     names = list(task.labels)
     children: list[Example] = []
