@@ -220,10 +220,13 @@ class FieldSet(BaseModel, frozen=True):
     Attributes:
         fields: Name to field.
         text: Template of the classifier's text; empty where a request asks for none.
+        verbatim: Whether values keep their white space, as programs do; an answer then is the
+            object with the fields itself.
     """
 
     fields: dict[str, TextField]
     text: str = ""
+    verbatim: bool = False
 
     @classmethod
     def of(
