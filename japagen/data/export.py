@@ -7,7 +7,7 @@ from pathlib import Path
 
 from japagen.data.dataset import SPLITS, Dataset
 from japagen.data.files import atomic_directory, refuse_existing, write_text
-from japagen.data.registry import EXPORTS
+from japagen.data.registry import EXPORTS, Entry
 from japagen.data.tables import write_rows
 from japagen.errors import JapagenError, MissingExtraError
 
@@ -54,11 +54,7 @@ def export_dataset(
         MissingExtraError: If ``hf`` is asked for without the package `datasets`.
     """
     path, found = Path(path), EXPORTS.find(form)
-    if found.suffix and path.suffix.lower() != found.suffix:
-        raise JapagenError(
-            f"Expected a path that ends in {found.suffix}, found '{path.name}'.",
-            f"Name it {path.stem}{found.suffix}, or choose another format.",
-        )
+    check_suffix(found, path)
     escape = bom if escape_formulas is None else escape_formulas
     if escape and found.suffix == ".csv":
         card += _ESCAPED
@@ -73,12 +69,9 @@ def export_dataset(
             f"Expected one label per text for {form}, found numbers or several labels.",
             "Export as jsonl, csv, xlsx or parquet.",
         )
-    card_path = path.with_name(f"{path.stem}.card.md")
     if found.suffix:
         refuse_existing(path, overwrite and not path.is_dir())
-        # Exports of one run in several formats share the card.
-        if not (card_path.is_file() and card_path.read_bytes() == card.encode()):
-            refuse_existing(card_path, overwrite)
+        card_path = card_beside(path, card, overwrite)
     write = found.bind(
         {
             "path": path,
@@ -95,6 +88,27 @@ def export_dataset(
         write_text(card_path, card)
         written.append(card_path)
     return written
+
+
+def check_suffix(form: Entry, path: Path) -> None:
+    """Raises an error if a path has not the suffix of a format."""
+    if form.suffix and path.suffix.lower() != form.suffix:
+        raise JapagenError(
+            f"Expected a path that ends in {form.suffix}, found '{path.name}'.",
+            f"Name it {path.stem}{form.suffix}, or choose another format.",
+        )
+
+
+def card_beside(path: Path, card: str, overwrite: bool) -> Path:
+    """Where the card of a file goes.
+
+    Raises:
+        JapagenError: If something else is there; exports of one run in several formats share it.
+    """
+    beside = path.with_name(f"{path.stem}.card.md")
+    if not (beside.is_file() and beside.read_bytes() == card.encode()):
+        refuse_existing(beside, overwrite)
+    return beside
 
 
 def form_of(path: Path) -> str:

@@ -112,6 +112,21 @@ class AskingTask(Protocol):
         """The task with other settings."""
 
 
+def ask_unrecorded(
+    task: AskingTask, requests: Sequence[Request], generator: Generator
+) -> tuple[Sequence[Request], dict[str, Answer], dict[str, str]]:
+    """Asks without a ledger or a budget.
+
+    Returns:
+        The requests as they left, request id to answer, and to the reason why there is none.
+    """
+    dictionary = task.japanese.user_dictionary
+    sent = prepare(requests, generator.info, task.privacy, dictionary).requests
+    answers = {answer.request_id: answer for answer in generator.stream(iter(sent))}
+    failures = {key: answer.error for key, answer in answers.items() if answer.error}
+    return sent, {key: a for key, a in answers.items() if key not in failures}, failures
+
+
 class LLMClient:
     """One run's generator and ledger.
 
