@@ -350,7 +350,7 @@ def review(
     as_json: Json = False,
 ) -> None:
     """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
-    from japagen.data.annotation import read_annotations
+    from japagen.data.export import read_annotations
     from japagen.pipeline.review import open_review, serve_review, write_gold
 
     with open_review(

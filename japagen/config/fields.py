@@ -278,11 +278,6 @@ class FieldSet(BaseModel, frozen=True):
         return "\n".join(line.strip() for line in filled.splitlines() if line.strip())
 
 
-def roles_of(fields: Mapping[str, TextField]) -> dict[str, str]:
-    """Field to role of those that are said in an exchange, in order."""
-    return {name: field.role for name, field in fields.items() if field.role}
-
-
 def last_request(fields: Mapping[str, TextField]) -> int:
     """The number of the last request that asks for fields; 1 without any."""
     return max((field.request for field in fields.values()), default=1)

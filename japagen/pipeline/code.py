@@ -76,7 +76,7 @@ def run(
     try:
         with closing(LLMClient(task, generator, directory.file("ledger.sqlite"), told)) as client:
             write_text(directory.file("task.yaml"), task.to_yaml())
-            programs = _written(task, examples, client, cache)
+            programs = _written(task, examples, client)
             # Judging needs the processors, and asks nothing.
             client.close()
             programs = _judged(task, programs, cache, told)
@@ -94,9 +94,7 @@ def _examples(task: CodeTask) -> list[Program]:
     return read_programs(task.examples) if task.examples else []
 
 
-def _written(
-    task: CodeTask, examples: Sequence[Program], client: LLMClient, cache: Cache
-) -> list[Program]:
+def _written(task: CodeTask, examples: Sequence[Program], client: LLMClient) -> list[Program]:
     """The programs as they were written; failed requests are rejected rows."""
     if task.source:
         return read_programs(task.source)

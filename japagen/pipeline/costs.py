@@ -17,8 +17,7 @@ from japagen.llm.backend import (
     Generator,
     Request,
 )
-from japagen.llm.budget import BudgetTracker, yen
-from japagen.llm.client import AskingTask
+from japagen.llm.client import AskingTask, BudgetTracker, yen
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
 from japagen.pipeline.preview import prompt_text, spread

@@ -39,7 +39,7 @@ from japagen.llm.backend import (
     Scorer,
     load_generator,
 )
-from japagen.llm.budget import BudgetTracker
+from japagen.llm.client import BudgetTracker
 from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext, find_registers
 from japagen.pipeline.costs import (

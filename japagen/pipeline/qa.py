@@ -63,8 +63,7 @@ from japagen.japanese.morphology import Tagger
 from japagen.listener import Listener, Logged
 from japagen.llm.answers import why_unreadable
 from japagen.llm.backend import Answer, Generator, Request, load_generator
-from japagen.llm.budget import BudgetTracker
-from japagen.llm.client import LLMClient, ask_unrecorded
+from japagen.llm.client import BudgetTracker, LLMClient, ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import prepare
 from japagen.pipeline.cache import Cache, Step

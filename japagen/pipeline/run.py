@@ -26,8 +26,8 @@ from japagen.pipeline.comparison import provenance_of
 from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
 from japagen.pipeline.run_directory import Run, RunDirectory, record_version
 from japagen.pipeline.steps import align, baselines, curate, generate, labels, synthesis, train
+from japagen.reporting.browser import Provenance
 from japagen.reporting.cards import model_card
-from japagen.reporting.records import Provenance
 from japagen.reporting.text import Language, Words
 
 # A file or texts in memory; a list of them, or a mapping from the names of their writers.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from japagen.data.summary import RunSummary
 from japagen.i18n import Language, user_language
 from japagen.reporting import sections_alignment, sections_overview, sections_training
-from japagen.reporting.records import Provenance, browser, pack
+from japagen.reporting.browser import Provenance, browser, pack
 from japagen.reporting.text import LANGUAGES, View, Words, undirected
 
 if TYPE_CHECKING:

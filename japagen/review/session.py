@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from japagen.data.annotation import REJECT
 from japagen.data.dataset import Dataset, Example, Label, hash_rank
+from japagen.data.export import REJECT
 from japagen.data.files import digest, encodable
 from japagen.errors import JapagenError
 from japagen.i18n import Language as Language
@@ -133,7 +133,7 @@ class Session:
         """Makes decisions of answers given elsewhere; they overrule earlier decisions.
 
         Args:
-            answers: Example id to a label of the task, or to `japagen.data.annotation.REJECT`.
+            answers: Example id to a label of the task, or to `japagen.data.export.REJECT`.
 
         Returns:
             How many answers were ``taken``, and how many were ``unknown`` to this run.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from japagen.config.sections import GradientPrivacy
-from japagen.gradmm.selection import noise_multiplier, private_target
+from japagen.gradmm.target import noise_multiplier, private_target
 from tests.gradmm.test_target import NAMES, planted
 
 pytest.importorskip("dp_accounting")

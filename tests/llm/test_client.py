@@ -16,8 +16,7 @@ from japagen.config.sections import Budget, Price
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
 from japagen.llm.backend import MOST_REPLIES, Answer, Request, Sampling
-from japagen.llm.budget import BudgetTracker, yen
-from japagen.llm.client import run_requests
+from japagen.llm.client import BudgetTracker, run_requests, yen
 from japagen.llm.ledger import Ledger
 from tests.scripted import ScriptedGenerator
 

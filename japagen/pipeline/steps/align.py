@@ -21,7 +21,7 @@ from japagen.data.dataset import Dataset, Example, Split
 from japagen.data.formats import check_new, read_examples, write_examples
 from japagen.data.labels import LabelSpace
 from japagen.data.registry import METRICS
-from japagen.gradmm.selection import select_by_gradient
+from japagen.gradmm.target import select_by_gradient
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.mixing.learning_curve import measure_worth, why_not

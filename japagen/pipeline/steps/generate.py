@@ -20,13 +20,14 @@ from japagen.generation import coverage, fields, pairs, planner
 from japagen.generation.coverage import named_in, passages_in
 from japagen.generation.planner import (
     RequestPlanner,
+    Shares,
     Tally,
     first_wants,
+    register_shares,
     round_sizes,
     to_ask,
     to_dataset,
 )
-from japagen.generation.register_mix import Shares, register_shares
 from japagen.japanese.registers import OTHER, Register
 from japagen.listener import Silent
 from japagen.llm.backend import Answer, GeneratorInfo, Request

@@ -16,8 +16,7 @@ from japagen.llm.backend import Answer, Request
 from japagen.llm.backends import openai_batch
 from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.llm.backends.openai_batch import BatchRecord, open_records
-from japagen.llm.budget import BudgetTracker
-from japagen.llm.client import run_requests
+from japagen.llm.client import BudgetTracker, run_requests
 from japagen.llm.ledger import Ledger
 from tests.batch_provider import BatchProvider, Row, answered, replied, unanswered
 from tests.fault_server import Call, FaultServer, Reply, chat, error

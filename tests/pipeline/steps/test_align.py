@@ -13,7 +13,7 @@ from japagen.config.task_data import load_data
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.formats import load_dataset
 from japagen.errors import JapagenError
-from japagen.gradmm.selection import FILTER, select_by_gradient
+from japagen.gradmm.target import FILTER, select_by_gradient
 from japagen.pipeline.steps import align
 from tests.scripted import ScriptedGenerator
 
