@@ -33,13 +33,8 @@ from japagen.i18n import localized, translated, user_language
 if TYPE_CHECKING:
     from japagen.data.code import CodeSummary
     from japagen.data.qa import QASummary
-    from japagen.data.summary import (
-        AlignmentSummary,
-        ModelScores,
-        RunSummary,
-        ScoreSummary,
-        WordShift,
-    )
+    from japagen.data.scores import ModelScores, ScoreSummary
+    from japagen.data.summary import AlignmentSummary, RunSummary, WordShift
     from japagen.reporting.text import Words
 
 T = TypeVar("T")

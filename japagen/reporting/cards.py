@@ -9,11 +9,11 @@ from typing import Any
 
 from japagen.data.dataset import Dataset
 from japagen.data.rows import RowSummary
+from japagen.data.scores import ScoreSummary
 from japagen.data.summary import (
     AlignmentSummary,
     RegisterSummary,
     RunSummary,
-    ScoreSummary,
     TaskSummary,
     TermsSummary,
 )

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews
 
 from japagen.data.dataset import Label
 from japagen.data.labels import LabelSpace
-from japagen.data.summary import ModelScores
+from japagen.data.scores import ModelScores
 from japagen.evaluation.metrics import (
     METRICS,
     bootstrap_difference,
