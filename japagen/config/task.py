@@ -48,9 +48,9 @@ from japagen.config.yaml_file import (
     set_key,
 )
 from japagen.data.dataset import Dataset, html_table
+from japagen.data.files import to_yaml
 from japagen.data.labels import Kind, LabelSpace, anchor_name
 from japagen.data.registry import metrics_of
-from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import PRESETS
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.config.task import Task
-from japagen.data.yaml_text import to_yaml
+from japagen.data.files import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.planner import label_variables
 from japagen.llm.answers import read_texts, why_unreadable

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from japagen.data.dataset import Dataset
+from japagen.data.files import front_matter, to_yaml
 from japagen.data.rows import RowSummary
 from japagen.data.scores import ScoreSummary
 from japagen.data.summary import (
@@ -17,7 +18,6 @@ from japagen.data.summary import (
     TaskSummary,
     TermsSummary,
 )
-from japagen.data.yaml_text import front_matter, to_yaml
 from japagen.i18n import Language
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.reporting.sections_alignment import distance_rows
