@@ -1,4 +1,4 @@
-"""One review of one run: the sample, what people decide on it, and the page, for this machine alone.
+"""One review of one run: the sample, what people decide on it, and its page on this machine alone.
 
 Whoever has the address may decide, so it holds a random token; requests under another host name
 are refused (a page elsewhere could otherwise reach a loopback server by DNS rebinding).
