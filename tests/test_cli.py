@@ -31,7 +31,7 @@ def test_every_command_has_help_and_is_in_the_readme() -> None:
     assert code == 0
     pages = {"": top}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(COMMANDS) == 16
+    assert len(COMMANDS) == 17
     for command in COMMANDS:
         group, _, name = command.rpartition(" ")
         if group not in pages:
@@ -343,7 +343,7 @@ def test_one_run_is_exported_in_every_format(finished: Path) -> None:
         assert code == 0, err
     code, _, err = japagen("data", "export", finished, "-o", finished.parent / "out")
     assert code == 2
-    assert "--format hf" in err
+    assert "one of --format chat, hf, argilla" in err
 
 
 def test_predicting_with_half_a_run_says_what_is_missing(tmp_path: Path) -> None:

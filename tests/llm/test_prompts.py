@@ -34,6 +34,7 @@ VARIABLES = {
     "settings": (),
     "seed": {},
     "seed_role": "",
+    "fields": (),
 }
 
 

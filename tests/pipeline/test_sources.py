@@ -183,7 +183,8 @@ def test_a_run_of_files_and_the_generator_values_each(
     for named in ("weak.jsonl", "なし" if not children else "own", "検査を通ったテキストがない"):
         assert named in html
     card = (run.path / "model" / "README.md").read_text(encoding="utf-8")
-    assert "from the files strong.jsonl, weak.jsonl, empty.jsonl" in card
+    files = ("strong.jsonl", "weak.jsonl", "empty.jsonl")
+    assert ", ".join(f"an unknown model (file {file})" for file in files) in card
     assert "scripted" in card
     generator = ScriptedGenerator()
     again = jg.run(Task.load(run.path / "task.yaml"), run.path, generator=generator)
