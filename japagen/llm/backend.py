@@ -138,7 +138,7 @@ def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
         return _object_with(dict.fromkeys(request.criteria, score))
     text = request.fields.answer_schema if request.fields else {"type": "string"}
     if request.fields and request.fields.verbatim:
-        return _object_with(text["properties"])
+        return _object_with(request.fields.answer_schema["properties"])
     if request.each:
         texts: dict[str, Any] = {"type": "array", "items": text}
         if counted:
