@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
-from japagen.config.sections import GradientPrivacy, Selection
+from japagen.config.curation import GradientPrivacy, Selection
 from japagen.data.dataset import Dataset
 from japagen.data.formats import read_examples
 from japagen.data.labels import LabelSpace, label_indices

@@ -20,7 +20,8 @@ from lift_tasks import Cell, real_texts, unlabelled_texts
 from scipy.special import softmax
 
 import japagen as jg
-from japagen.config.sections import Source, Training
+from japagen.config.sections import Training
+from japagen.config.sources import Source
 from japagen.config.task import sources_from_files
 from japagen.curation.llm_judge import Question, letters, weighing_prompts
 from japagen.data.dataset import Dataset

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from japagen.config.sections import CODE_VARIABLE, Curation, Validator
+from japagen.config.curation import CODE_VARIABLE, Curation, Validator
 from japagen.curation.near_duplicates import reject_near_duplicates
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.files import atomic

@@ -22,7 +22,7 @@ from scipy import sparse
 
 from japagen.alignment.counting import Floats, measure
 from japagen.alignment.distances import jensen_shannon
-from japagen.config.sections import Kind, Knowledge
+from japagen.config.generation import Kind, Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
 from japagen.data.summary import Covered, LabelCoverage

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from japagen.config.sections import KINDS, TEXTS_PER_REQUEST, Knowledge, UntilKept
+from japagen.config.generation import KINDS, TEXTS_PER_REQUEST, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Label, Rejection
 from japagen.data.labels import LabelSpace

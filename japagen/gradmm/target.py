@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from japagen.config.sections import GradientPrivacy, Selection
+from japagen.config.curation import GradientPrivacy, Selection
 from japagen.data.dataset import LEAST_TO_HOLD_OUT, Dataset, Rejection, gold_blocks, hash_rank
 from japagen.data.labels import label_indices
 from japagen.errors import MissingExtraError

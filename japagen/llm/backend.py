@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from japagen.config.fields import FieldSet
-from japagen.config.sections import GeneratorSettings
+from japagen.config.generation import GeneratorSettings
 from japagen.data.files import digest
 from japagen.data.registry import BACKENDS
 from japagen.errors import JapagenError

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from japagen.config.sections import Budget, GeneratorSettings, JapaneseSettings, Price, Privacy
+from japagen.config.generation import Budget, GeneratorSettings, Price
+from japagen.config.sections import JapaneseSettings, Privacy
 from japagen.errors import JapagenError
 from japagen.listener import Listener
 from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable

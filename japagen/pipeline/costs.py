@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from japagen.config.sections import GeneratorSettings
+from japagen.config.generation import GeneratorSettings
 from japagen.errors import JapagenError
 from japagen.llm.backend import (
     Answer,

@@ -13,7 +13,7 @@ from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, Literal
 
-from japagen.config.sections import STRATEGY, GeneratorSettings, Knowledge, UntilKept
+from japagen.config.generation import STRATEGY, GeneratorSettings, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData, load_data, load_sources
 from japagen.curation import llm_judge

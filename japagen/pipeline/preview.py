@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from japagen.config.sections import Knowledge
+from japagen.config.generation import Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import load_data, load_sources
 from japagen.curation.llm_judge import rubric_requests

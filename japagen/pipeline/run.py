@@ -7,7 +7,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-from japagen.config.sections import STRATEGY, Source, SourceEntry, Sources
+from japagen.config.generation import STRATEGY
+from japagen.config.sources import Source, SourceEntry, Sources
 from japagen.config.task import Task, sources_from_files, sources_from_mapping
 from japagen.config.task_data import load_data, load_sources, with_kept_data
 from japagen.curation.filters import keep_code

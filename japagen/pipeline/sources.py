@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from japagen.config.sections import SourceEntry
+from japagen.config.sources import SourceEntry
 from japagen.curation.register_control import Rewriter, Rewritten
 from japagen.data.dataset import Dataset, Example
 from japagen.data.scores import Interval

@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from japagen.config.sections import TESTED, Economics, Knowledge
+from japagen.config.generation import Knowledge
+from japagen.config.sections import TESTED, Economics
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.config.sections import CODE_VARIABLE, Curation
+from japagen.config.curation import CODE_VARIABLE, Curation
 from japagen.config.task import Task
 from japagen.curation.filters import curate
 from japagen.data.dataset import Dataset, Example, Rejection

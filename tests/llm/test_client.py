@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.config.sections import Budget, Price
+from japagen.config.generation import Budget, Price
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
 from japagen.llm.backend import MOST_REPLIES, Answer, Request, Sampling

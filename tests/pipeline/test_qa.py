@@ -214,7 +214,7 @@ def test_a_generator_that_answers_nothing_is_one_message(tmp_path: Path) -> None
 
 
 def test_a_budget_is_never_passed(tmp_path: Path) -> None:
-    from japagen.config.sections import Budget
+    from japagen.config.generation import Budget
 
     task = _changed(load(), "generation", budget=Budget(tokens=40_000))
     path, heard = _run(task, tmp_path / "run")

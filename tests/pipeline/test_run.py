@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import japagen as jg
-from japagen.config.sections import CODE_VARIABLE
+from japagen.config.curation import CODE_VARIABLE
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.data.files import read_json, to_yaml

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.alignment.weights import Alignment, align_datasets
-from japagen.config.sections import AlignmentSettings, Selection
+from japagen.config.curation import Selection
+from japagen.config.sections import AlignmentSettings
 from japagen.config.task import Task
 from japagen.curation.reliability import Reliability, find_off_topic
 from japagen.data.dataset import Dataset, Example, Split

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from japagen.config.sections import Curation, Knowledge, UntilKept
+from japagen.config.curation import Curation
+from japagen.config.generation import Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
 from japagen.data.labels import LabelSpace

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from japagen.config.sections import STRATEGY
+from japagen.config.generation import STRATEGY
 from japagen.config.task import Task
 from japagen.data.dataset import SYNTHESISED, Dataset, Example, Rejection
 from japagen.data.labels import label_indices

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.config.sections import Budget
+from japagen.config.generation import Budget
 from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, Request

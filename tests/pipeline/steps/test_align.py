@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import japagen as jg
-from japagen.config.sections import Selection
+from japagen.config.curation import Selection
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.data.dataset import Dataset, Example, Rejection
