@@ -34,7 +34,7 @@ LEVELS = (
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
 MAX_MODULES = 157
-MAX_LINES = 50_100
+MAX_LINES = 50_077
 
 
 class Imported(NamedTuple):
