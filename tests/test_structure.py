@@ -33,8 +33,8 @@ LEVELS = (
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
-MAX_MODULES = 157
-MAX_LINES = 50_077
+MAX_MODULES = 172
+MAX_LINES = 53_150
 
 
 class Imported(NamedTuple):
@@ -183,6 +183,7 @@ HEAVY = ("torch", "transformers", "fugashi", "xllamacpp", "openai", "sklearn", "
         ("japagen.pipeline", {*HEAVY, "datasets", "scipy"}),
         ("japagen.cli.main", {*HEAVY, "datasets", "scipy"}),
         ("japagen.pipeline.run", {"torch", "transformers", "fugashi", "xllamacpp", "openai"}),
+        ("japagen.pipeline.sharded", {"torch", "transformers", "fugashi", "ray"}),
         ("japagen.training.classifier", {"torch", "transformers"}),
     ],
 )

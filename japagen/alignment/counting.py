@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
-import threading
-import time
 import warnings
 from array import array
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import resource_tracker
 from typing import Any, NamedTuple, TypeAlias
 from uuid import uuid4
 
@@ -32,6 +28,7 @@ from joblib import Parallel, cpu_count, delayed
 from scipy import sparse
 
 from japagen.data.dataset import Dataset
+from japagen.data.engines import ctrl_c_held, obey
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Morpheme, Tagger
 from japagen.japanese.normalization import normalize
@@ -51,12 +48,13 @@ class Vocabulary:
 
     Args:
         blocks: The blocks whose keys to number.
+        also: Words, POS bigrams and endings that have a number whether they occur or not.
     """
 
-    def __init__(self, blocks: Iterable[Block]) -> None:
-        words: set[str] = set()
-        pos: set[str] = set()
-        endings: set[str] = set()
+    def __init__(
+        self, blocks: Iterable[Block], also: Sequence[Iterable[str]] = ((), (), ())
+    ) -> None:
+        words, pos, endings = map(set, also)
         self._spellings: dict[str, Counter[str]] = {}
         for block in blocks:
             words.update(block.words.keys)
@@ -67,6 +65,11 @@ class Vocabulary:
         self.words, self.pos, self.endings = (
             {key: i for i, key in enumerate(sorted(keys))} for keys in (words, pos, endings)
         )
+
+    @property
+    def listed(self) -> tuple[list[str], list[str], list[str]]:
+        """The keys of words, POS bigrams and endings, in the order of their numbers."""
+        return list(self.words), list(self.pos), list(self.endings)
 
     def readable_words(self) -> list[str]:
         """Returns each word's most frequent base form, in the order of their numbers."""
@@ -131,6 +134,7 @@ def measure(
     *,
     workers: int | None = None,
     progress: Progress = lambda blocks, _: blocks,
+    also: Sequence[Iterable[str]] = ((), (), ()),
 ) -> tuple[list[Measured], Vocabulary]:
     """Counts several datasets over one vocabulary.
 
@@ -139,6 +143,7 @@ def measure(
         tagger: The morphological analyser, the same for all.
         workers: How many processes; None decides by the amount of text. The counts are the same.
         progress: Wraps the stream of blocks of up to 16,384 texts (iterable, total).
+        also: Keys that the vocabulary has whether they occur or not; see `Vocabulary`.
 
     Returns:
         One `Measured` a dataset, and the vocabulary that numbers their columns.
@@ -165,7 +170,7 @@ def measure(
     with closing(count_blocks([cut for _, cut in cuts], tagger, workers)) as found:
         for (number, _), block in zip(cuts, progress(found, len(cuts)), strict=True):
             blocks[number].append(block)
-    vocabulary = Vocabulary(block for column in blocks for block in column)
+    vocabulary = Vocabulary((block for column in blocks for block in column), also)
     measured = []
     for dataset in datasets:
         # Taken out one by one: a million texts are not to be held twice.
@@ -547,10 +552,10 @@ def count_blocks(
         return_as="generator",
         batch_size=1,
         idle_worker_timeout=_IDLE_SECONDS,
-        initializer=_obey,
+        initializer=obey,
         initargs=(os.getpid(),),
     )
-    with _ctrl_c_held() if workers > 1 else nullcontext():  # The workers start here.
+    with ctrl_c_held() if workers > 1 else nullcontext():  # The workers start here.
         blocks = parallel(delayed(count_block)(t.to_numpy().tolist(), lexicon) for t in texts)
     try:
         for block in blocks:  # noqa: UP028 (closed below, not by `yield from`)
@@ -565,29 +570,3 @@ def count_blocks(
             # Whoever stops early knows that blocks are left.
             warnings.simplefilter("ignore", UserWarning)
             blocks.close()
-
-
-@contextmanager
-def _ctrl_c_held() -> Iterator[None]:
-    """Holds Ctrl-C back, for good in processes that start meanwhile: their parent ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows has none.
-        yield
-        return
-    resource_tracker.ensure_running()  # Started later, it would let Ctrl-C through again.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _obey(parent: int) -> None:
-    # A worker whose parent was killed would wait for ever for its results to be read.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

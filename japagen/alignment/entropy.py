@@ -32,7 +32,7 @@ Generalized Regularization. Assumes that target means are averages of independen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import optimize, sparse, special
@@ -56,12 +56,14 @@ class Balance:
         tolerance: The λ reached; None when even the loosest broke the floor or could not be met,
             and for methods without one.
         has_tolerance: Whether the method looks for a λ.
+        tilts: Shape (K, p): what each feature adds to the score of a row of each stratum, tempered.
     """
 
     scores: Floats
     temper: Floats
     tolerance: float | None = None
     has_tolerance: bool = False
+    tilts: Floats = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def balance(problem: Problem, floor: float) -> Balance:
@@ -82,9 +84,9 @@ def balance(problem: Problem, floor: float) -> Balance:
         found, scores, feasible = dual.solve(tolerance, start)
         return found, scores, feasible and keeps_floor(log_base, scores, rows, floor)
 
-    scores, tolerance = _tightest(attempt)
+    scores, tolerance, found = _tightest(attempt)
     kept, temper = tempered(log_base, scores, rows, floor)
-    return Balance(kept, temper, tolerance, has_tolerance=True)
+    return Balance(kept, temper, tolerance, True, dual.tilts(found) * temper[:, None])
 
 
 def rows_of(strata: Ints, shares: Floats) -> list[Ints]:
@@ -97,15 +99,18 @@ def rows_of(strata: Ints, shares: Floats) -> list[Ints]:
 
 def _tightest(
     attempt: Callable[[float, Floats | None], tuple[Floats, Floats, bool]],
-) -> tuple[Floats, float | None]:
-    """Scores at the smallest tolerance that holds; at the loosest where none does, with None."""
-    best, tolerance, start = None, None, None
+) -> tuple[Floats, float | None, Floats]:
+    """Scores at the smallest tolerance that holds, it, and the solution.
+
+    Where none holds they are of the loosest, with None in place of it.
+    """
+    best, tolerance, start = None, None, np.empty(0)
     failed = 0.0
     for candidate in TOLERANCES:
-        found, scores, holds = attempt(candidate, start)
+        found, scores, holds = attempt(candidate, None if best is None else start)
         if not holds:
             if best is None:
-                return scores, None
+                return scores, None, found
             failed = candidate
             break
         best, tolerance, start = scores, candidate, found
@@ -118,7 +123,7 @@ def _tightest(
             best, tolerance, start = scores, middle, found
         else:
             failed = middle
-    return best, tolerance
+    return best, tolerance, start
 
 
 @dataclass(frozen=True)
@@ -250,6 +255,16 @@ class Dual:
         for k, part in self._every().items():
             scores[self._where[k]] = part.features @ self._tilt(theta, k)
         return found, scores, met
+
+    def tilts(self, found: Floats) -> Floats:
+        """What each feature adds to the score of a row of each stratum, shape (K, p).
+
+        Args:
+            found: A solution, as of `solve`.
+        """
+        theta = found[: len(found) // 2] - found[len(found) // 2 :]
+        every = range(len(self._problem.shares))
+        return np.array([self._tilt(theta, k) for k in every]).reshape(len(every), -1)
 
     def _read(self, at: Ints) -> _Rows:
         return _Rows(self._problem.features[at], self._log_base[at])

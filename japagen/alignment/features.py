@@ -10,9 +10,10 @@ present in any long text, so these are shares of the text (each row sums to at m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -30,6 +31,8 @@ from japagen.alignment.counting import (
 from japagen.data.dataset import Dataset
 from japagen.japanese.morphology import Tagger
 
+# The words, POS bigrams and endings of each side.
+Keys: TypeAlias = tuple[tuple[list[str], list[str], list[str]], ...]
 # Enough for what a few hundred target texts can tell apart; more only adds noise and time.
 MAX_WORDS, MAX_POS, MAX_ENDINGS = 400, 150, 40
 MIN_DOCUMENTS, MIN_SHARE = 3, 0.005
@@ -118,12 +121,69 @@ class FeatureSpace:
         for number, side in enumerate(self.sides):
             blocks += _side_blocks(side, _side_counts(measured, number))
         if self.registers:
-            place = [self.registers.index(name) for name in measured.register_names]
-            seen = np.array(place, dtype=np.int64)[measured.register_codes]
-            blocks.append(np.eye(len(self.registers))[seen])
+            blocks.append(_one_hot(measured, self.registers))
         if measured.second:
             blocks.append(_pair_block(measured.first, measured.second))
         return sparse.csr_array(sparse.hstack([sparse.csr_array(b) for b in blocks]))
+
+    def keys(self, vocabulary: Vocabulary) -> Keys:
+        """The keys that the features count, side by side.
+
+        Args:
+            vocabulary: The one that the space was fitted with.
+        """
+        words, pos, endings = vocabulary.listed
+        return tuple(
+            (
+                [words[i] for i in side.words],
+                [pos[i] for i in side.pos],
+                [endings[i] for i in side.endings],
+            )
+            for side in self.sides
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the JSON form, without the numbers of one vocabulary; see `numbered`."""
+        plain = ("names", "groups", "dictionary", "normalization", "registers")
+        sides = [[side.prefix, side.length_edges.tolist()] for side in self.sides]
+        return {**{name: getattr(self, name) for name in plain}, "sides": sides}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> FeatureSpace:
+        """Inverse of `to_dict`."""
+        none = np.empty(0, np.int64)
+        sides = tuple(
+            _Side(prefix, none, none, none, np.array(edges, np.float64))
+            for prefix, edges in row["sides"]
+        )
+        names, groups, registers = (tuple(row[name]) for name in ("names", "groups", "registers"))
+        return cls(names, groups, row["dictionary"], row["normalization"], sides, registers)
+
+    def numbered(self, keys: Keys, vocabulary: Vocabulary) -> FeatureSpace:
+        """The same features of texts that were counted over another vocabulary.
+
+        Args:
+            keys: Those of the features, as of `keys`.
+            vocabulary: One that has them all.
+        """
+        numbers = (vocabulary.words, vocabulary.pos, vocabulary.endings)
+        sides = []
+        for side, parts in zip(self.sides, keys, strict=True):
+            found = [
+                np.array([number[key] for key in part], np.int64)
+                for number, part in zip(numbers, parts, strict=True)
+            ]
+            sides.append(replace(side, words=found[0], pos=found[1], endings=found[2]))
+        return replace(self, sides=tuple(sides))
+
+
+def _one_hot(measured: Measured, registers: Sequence[str]) -> Floats:
+    """Shape (n, registers): nothing in rows whose register is unknown or none of these."""
+    known = {name: place for place, name in enumerate(registers)}
+    other = len(registers)
+    place = [*(known.get(name, other) for name in measured.register_names), other]
+    seen = np.array(place, dtype=np.int64)[measured.register_codes]
+    return np.eye(other + 1)[seen][:, :other]
 
 
 def _side_counts(measured: Measured, number: int) -> Counts:

@@ -92,16 +92,18 @@ def from_scores(material: Material, scores: Floats, floor: float) -> Balance:
     Args:
         material: What was weighted.
         scores: Shape (n,): log tilts; the rates of a list's labels, which no stratum fixes, are
-            brought back in them.
+            brought back in them. `Balance.tilts` has those of rates alone.
         floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
     """
+    tilts = np.zeros((len(material.shares), 0))
     if material.strata.kind == "list":
         base = material.base * np.exp(scores - scores.max())
         problem = replace(_no_features(material), base=base)
-        restored = add_label_rates(problem, material.strata, material.prior)
-        scores = scores + balance(restored, 0.0).scores
+        restored = balance(add_label_rates(problem, material.strata, material.prior), 0.0)
+        scores, tilts = scores + restored.scores, restored.tilts
     log_base = np.log(np.maximum(material.base, 1e-300))
-    return Balance(*tempered(log_base, scores, material.rows, floor))
+    kept, temper = tempered(log_base, scores, material.rows, floor)
+    return Balance(kept, temper, tilts=tilts * temper[:, None])
 
 
 def _no_features(material: Material) -> Problem:

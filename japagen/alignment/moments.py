@@ -48,6 +48,11 @@ def target_shares(strata: Strata, prior: LabelPrior, base: Floats) -> Floats:
         base: Shape (n,): weights before alignment.
     """
     current = np.bincount(strata.synthetic, weights=base, minlength=len(strata.names))
+    return shares_from(current.astype(np.float64), strata, prior)
+
+
+def shares_from(current: Floats, strata: Strata, prior: LabelPrior) -> Floats:
+    """As `target_shares`, of the weight that each stratum has before alignment, shape (K,)."""
     if prior.probabilities is None or strata.kind == "list":
         return current / max(float(current.sum()), 1e-300)
     shares = np.array([prior.probabilities[n] for n in strata.names])

@@ -27,7 +27,7 @@ from japagen.japanese.morphology import Tagger, default_tagger
 T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
 # A row whose label is not trusted at all still needs a tilt that can be divided by.
-_LEAST_TRUST = 1e-6
+LEAST_TRUST = 1e-6
 _MOMENT = 1.0  # seconds before a bar shows
 
 
@@ -138,7 +138,7 @@ def align_datasets(
     synthetic = as_dataset(synthetic)
     gold = None if gold is None else as_dataset(gold, split="train")
     unlabelled = None if unlabelled is None else as_dataset(unlabelled, split="unlabelled")
-    _check(synthetic, gold, unlabelled, label_prior, method, floor)
+    check_arguments(synthetic, gold, unlabelled, label_prior, method, floor)
     material = prepare(
         synthetic,
         gold,
@@ -208,7 +208,7 @@ def prepare(
     return Material(positions, texts, strata, prior, shares, base, seed)
 
 
-def _check(
+def check_arguments(
     synthetic: Dataset,
     gold: Dataset | None,
     unlabelled: Dataset | None,
@@ -216,6 +216,11 @@ def _check(
     method: str,
     floor: float,
 ) -> None:
+    """Refuses what `align_datasets` cannot work with.
+
+    Raises:
+        JapagenError: Naming it.
+    """
     METHODS.find(method)
     if not 0 <= floor <= 1:
         raise JapagenError(
@@ -257,7 +262,7 @@ def _find_prior(mode: str | Mapping[str, float], strata: Strata) -> LabelPrior:
 def _base(trust: Floats, strata: Strata) -> Floats:
     """Weights before alignment: the label weights, or 1 throughout a label without any."""
     total = np.bincount(strata.synthetic, weights=trust, minlength=len(strata.names))
-    return np.where(total[strata.synthetic] > 0, np.maximum(trust, _LEAST_TRUST), 1.0)
+    return np.where(total[strata.synthetic] > 0, np.maximum(trust, LEAST_TRUST), 1.0)
 
 
 def _vectors(

@@ -17,21 +17,27 @@ import typer
 
 from japagen.cli import terminal
 from japagen.cli.terminal import (
+    Address,
     Config,
     Encoding,
+    Engine,
     FileColumns,
     Json,
     Overwrite,
     PageLanguage,
+    PartOf,
     RunPath,
     Sets,
+    ShardRows,
+    Workers,
     app,
     data,
 )
-from japagen.config.task import Task, column_options
+from japagen.config.curation import Curation
+from japagen.config.task import Task, column_options, curation_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
-from japagen.data.formats import read_texts
+from japagen.data.formats import read_examples, read_texts
 from japagen.data.registry import (
     BACKENDS,
     EXPORTS,
@@ -46,6 +52,52 @@ from japagen.reporting.text import Words
 
 if TYPE_CHECKING:
     from japagen.generation.proposals import Proposal
+
+
+@data.command()
+def curate(
+    file: Annotated[
+        Path, typer.Argument(help="Texts: a file, or a directory of Parquet.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory to write into.")],
+    gold: Annotated[
+        Path | None, typer.Option(help="Labelled examples, of which no copies are kept.")
+    ] = None,
+    task: Annotated[
+        Path | None, typer.Option(metavar="CONFIG", help="Take curation of this task file.")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a key: --set max_similarity=0.8.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="here, processes or ray.")] = "processes",
+    address: Address = None,
+    part: PartOf = None,
+    workers: Workers = None,
+    shard_rows: ShardRows = None,
+    column: FileColumns = None,
+    encoding: Encoding = None,
+    as_json: Json = False,
+) -> None:
+    """Filter texts and find their registers, without a task; any number of them, in shards."""
+    settings = Task.load(task).curation if task else Curation()
+    example = "max_similarity=0.8"
+    settings = curation_from_options(settings, parse_overrides(sets or (), example=example))
+    with terminal.Terminal(doing="curate") as listener:
+        from japagen.pipeline.sharded import curate_shards
+
+        sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+        assert sharding is not None
+        found = curate_shards(
+            file,
+            output,
+            settings,
+            None if gold is None else read_examples(gold, split="train", encoding=encoding),
+            sharding,
+            listener,
+            columns=column_options(column),
+            encoding=encoding,
+        )
+    terminal.print_shards(found, as_json=as_json)
 
 
 @data.command()
@@ -74,8 +126,19 @@ def align(
         str | None,
         typer.Option(help="Also measure on its vectors: embedded, a directory or a Hub name."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Number of processes; by default up to one per core.", min=1)
+    workers: Workers = None,
+    engine: Engine = None,
+    address: Address = None,
+    part: PartOf = None,
+    shard_rows: ShardRows = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            help="With --engine: rows that the weights are fitted on, up to 5,000,000; by default "
+            "1,000,000.",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -86,6 +149,34 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
+    if sharding := terminal.sharding(engine, address, part, workers, shard_rows):
+        if encoder is not None or registers is not None:
+            raise JapagenError(
+                "--encoder and --registers read every text, which --engine does not for them.",
+                "Find registers first: japagen data curate.",
+            )
+        with terminal.Terminal(doing="align") as listener:
+            from japagen.pipeline.sharded import align_shards
+
+            done = align_shards(
+                synthetic,
+                gold,
+                output,
+                sharding,
+                listener,
+                unlabelled=unlabelled,
+                sample=sample or 1_000_000,
+                columns=column_options(column),
+                encoding=encoding,
+                seed=seed,
+                method=method,
+                label_prior=label_prior,
+                floor=floor,
+            )
+        terminal.print_shards(done, as_json=as_json)
+        return
+    if sample is not None:
+        raise JapagenError("--sample is about shards.", "Add --engine processes.")
     with terminal.Terminal(doing="align") as listener:
         from japagen.pipeline.steps.align import align_files
 
@@ -184,6 +275,15 @@ def register(
     lint: Annotated[
         bool, typer.Option("--lint", help="Show misused keigo instead, with corrections.")
     ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="With --engine: directory to write into."),
+    ] = None,
+    engine: Engine = None,
+    address: Address = None,
+    part: PartOf = None,
+    workers: Workers = None,
+    shard_rows: ShardRows = None,
     column: FileColumns = None,
     encoding: Encoding = None,
     as_json: Json = False,
@@ -198,6 +298,28 @@ def register(
     from japagen.japanese.register.lint import check_keigo
 
     own = read_honorifics(honorifics) if honorifics else None
+    sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+    if (sharding is None) != (output is None) or (sharding and (file is None or lint)):
+        raise JapagenError(
+            "Expected --engine, --output and a file together, without --lint, found one alone.",
+            "Lines are printed as they are read; files are read in shards.",
+        )
+    if sharding and file and output:
+        from japagen.pipeline.sharded import register_shards
+
+        with terminal.Terminal(doing="register") as listener:
+            done = register_shards(
+                file,
+                output,
+                sharding,
+                listener,
+                columns=column_options(column),
+                encoding=encoding,
+                user_dictionary=user_dictionary,
+                honorifics=own,
+            )
+        terminal.print_shards(done, as_json=as_json)
+        return
     analyzer = RegisterAnalyzer(user_dictionary, own)
     # One line at a time, so that an answer comes as soon as a line is typed; on a terminal the
     # lines themselves show how far it is.

@@ -6,7 +6,8 @@ import csv
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from japagen.data.qa import QASummary
     from japagen.data.scores import ModelScores, ScoreSummary
     from japagen.data.summary import AlignmentSummary, RunSummary, WordShift
+    from japagen.pipeline.sharded import Sharding
     from japagen.reporting.text import Words
 
 T = TypeVar("T")
@@ -387,6 +389,79 @@ def _joined(shifts: Iterable[WordShift]) -> str:
     return "、".join(shift.word for shift in shifts)
 
 
+def sharding(
+    engine: str | None,
+    address: str | None,
+    part: str | None,
+    workers: int | None,
+    shard_rows: int | None = None,
+) -> Sharding | None:
+    """How a command is run in shards; None if it is not to be.
+
+    Raises:
+        JapagenError: If an option is given that means nothing without an engine.
+    """
+    from japagen.pipeline.sharded import Sharding
+
+    if engine is None:
+        given = {"--address": address, "--part": part, "--shard-rows": shard_rows}
+        if named := [option for option, value in given.items() if value is not None]:
+            raise JapagenError(
+                f"{named[0]} is about shards, and no --engine is given.",
+                "Add --engine processes, or --engine ray.",
+            )
+        return None
+    found = Sharding(engine, address, part, workers)
+    return found if shard_rows is None else replace(found, shard_rows=shard_rows)
+
+
+def print_shards(found: Mapping[str, Any], *, as_json: bool) -> None:
+    """Prints what a command in shards came to."""
+    if as_json:
+        print_json(found)
+        return
+    if waiting := found.get("waiting"):
+        say(
+            f"This part is done up to the step '{waiting['step']}', of which others still have "
+            f"{waiting['shards']} to do. The same command goes on when they are there."
+        )
+        return
+    if "kept" in found:
+        say(f"{found['kept']:,} of {found['rows']:,} rows kept")
+        rows = [(name, f"{n:,}") for name, n in found["rejected"].items()]
+        if rows:
+            print_table("rejected", ["filter", "number"], rows)
+    if everything := found.get("all"):
+        size, error = everything["effective_sample_size"], everything.get("sampling_error")
+        say(f"effective sample size of all rows: {size['rows']:,.0f} of {everything['rows']:,}")
+        if error:
+            gap = everything["largest_gap"]
+            say(
+                f"fitted on {everything['sample']:,} rows; their means are up to "
+                f"{error['after']:.2f} standard errors of the target from those of all rows"
+            )
+            say(
+                "largest gap to the target, in tolerances: "
+                f"{gap['before']:.2f} before, {gap['after']:.2f} after"
+            )
+    print_table(
+        "what it took",
+        ["step", "rows", "set aside", "seconds", "rows per second", "peak MB"],
+        [
+            (
+                name,
+                f"{step['rows']:,}",
+                step["aside"],
+                f"{step['seconds']:,.1f}",
+                f"{step['rows_per_second']:,.0f}",
+                f"{step['peak_mb']:,}",
+            )
+            for name, step in found["steps"].items()
+        ],
+    )
+    say(f"wrote {found['output']}")
+
+
 def register_cells(text: str, report: Any) -> list[str]:
     """One row per text: style, keigo, level, and the evidence."""
     register = report.register
@@ -444,7 +519,8 @@ app = typer.Typer(
 )
 data = typer.Typer(
     no_args_is_help=True,
-    help="Work on datasets: align, export, register, diff, explain, review, attributes, topics.",
+    help="Work on datasets: curate, align, export, register, diff, explain, review, attributes, "
+    "topics.",
 )
 model = typer.Typer(no_args_is_help=True, help="Use trained classifiers: predict, monitor, onnx.")
 app.add_typer(data, name="data")
@@ -466,6 +542,29 @@ Encoding = Annotated[
     typer.Option(
         help="Encoding of the texts, such as cp932; detected by default.", show_default=False
     ),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="Run in shards, into a directory: here, processes or ray.", show_default=False
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Of a Ray cluster; auto for the one on this machine.", show_default=False),
+]
+PartOf = Annotated[
+    str | None,
+    typer.Option(
+        "--part", help="Do one part of the shards: 2/5 is the second of five.", show_default=False
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Number of processes; by default up to one per core.", min=1)
+]
+ShardRows = Annotated[
+    int | None,
+    typer.Option(help="Rows of a shard; by default 50,000.", min=1, show_default=False),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")]
 

@@ -442,6 +442,18 @@ def _refused(where: str, problems: list[str]) -> JapagenError:
     )
 
 
+def curation_from_options(settings: Curation, overrides: Mapping[str, Any]) -> Curation:
+    """The settings with some keys of ``--set`` replaced.
+
+    Raises:
+        JapagenError: If a key is unknown or a value wrong.
+    """
+    raw = settings.model_dump()
+    for key, value in overrides.items():
+        set_key(raw, key, value)
+    return validated(Curation, raw, "--set")
+
+
 class _Given(Section):
     """Sources that are given beside a task."""
 

@@ -17,22 +17,28 @@ import re
 import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+
 from japagen.config.curation import CODE_VARIABLE, Curation, Validator
 from japagen.curation.near_duplicates import reject_near_duplicates
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.files import atomic
+from japagen.data.formats import dataset_of_shard
 from japagen.data.registry import FILTERS, Entry
+from japagen.data.shards import ROW
 from japagen.errors import JapagenError, nearest
-from japagen.japanese.morphology import Tagger
+from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.normalization import japanese_share, normalize
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.pii.detector import find_personal_data, mask_personal_data
+from japagen.japanese.register.detector import RegisterAnalyzer
+from japagen.japanese.registers import Register
 
 Verdict = str | None
 """Why a text is to be rejected; None where it is not."""
@@ -225,6 +231,32 @@ def curate(
     Raises:
         JapagenError: If a plug-in or a validator fails.
     """
+    check = text_filter(settings, gold, prompt_phrases, passages, tagger)
+    seen: dict[tuple[str, str], str] = {}
+    rejections: list[Rejection | None] = []
+    for row, example in enumerate(dataset):
+        rejection = example.rejected
+        if rejection is None and row >= first:
+            rejection = check(example)
+        if rejection is None:
+            rejection = _duplicate(example, seen)
+        rejections.append(rejection)
+    filtered = dataset.with_rejections(rejections)
+    filtered = reject_near_duplicates(filtered, settings.max_similarity, gold, first)
+    return validate(filtered, settings.validators, first)
+
+
+def text_filter(
+    settings: Curation,
+    gold: Dataset | None = None,
+    prompt_phrases: Iterable[str] = (),
+    passages: Iterable[str] = (),
+    tagger: Tagger | None = None,
+) -> Filter:
+    """The filters that look at one text at a time, as one: the first that objects is heard.
+
+    Arguments as of `curate`.
+    """
     available = {
         **dict(settings),
         "gold": OverlapIndex("\n".join(e.texts) for e in gold or ()),
@@ -234,18 +266,7 @@ def curate(
     }
     filters: list[Filter] = [f.bind(available) for f in FILTERS.own.values() if f.home]
     filters += [_plugged_in(FILTERS[n], {**available, **p}) for n, p in settings.filters.items()]
-    seen: dict[tuple[str, str], str] = {}
-    rejections: list[Rejection | None] = []
-    for row, example in enumerate(dataset):
-        rejection = example.rejected
-        if rejection is None and row >= first:
-            rejection = next((r for f in filters if (r := f(example))), None)
-        if rejection is None:
-            rejection = _duplicate(example, seen)
-        rejections.append(rejection)
-    filtered = dataset.with_rejections(rejections)
-    filtered = reject_near_duplicates(filtered, settings.max_similarity, gold, first)
-    return validate(filtered, settings.validators, first)
+    return lambda example: next((r for f in filters if (r := f(example))), None)
 
 
 def _plugged_in(entry: Entry, available: Mapping[str, Any]) -> Filter:
@@ -463,3 +484,40 @@ def treat_personal_data(
             *(_masked_fields(row, tagger) for row in dataset.fields[first:]),
         ]
     return dataset.with_columns(**columns)
+
+
+_AT_A_TIME = 64
+
+
+@dataclass(frozen=True)
+class RowCuration:
+    """A kernel (`data.shards`): registers and every filter that looks at one text at a time.
+
+    Attributes:
+        settings: Thresholds.
+        gold: Training gold, for copies.
+        columns: Our column name to the input's.
+        typed: Whether the input tells numbers from texts.
+    """
+
+    settings: Curation
+    gold: Dataset | None
+    columns: Mapping[str, str]
+    typed: bool = True
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """The rows as examples, with register and rejection."""
+        texts = dataset_of_shard(rows, columns=self.columns, typed=self.typed)
+        treated = treat_personal_data(texts, self.settings.personal_data)
+        analyzer = RegisterAnalyzer(tagger=default_tagger())
+        check = text_filter(self.settings, self.gold)
+        written = texts.texts
+        registers: list[Register] = []
+        rejections: list[Rejection | None] = []
+        # A few at a time: what MeCab said of a text is still at hand when its words are judged.
+        for start in range(0, len(texts), _AT_A_TIME):
+            read = written[start : start + _AT_A_TIME]
+            registers += [report.register for report in analyzer.analyze_all(read)]
+            rejections += [e.rejected or check(e) for e in treated[start : start + _AT_A_TIME]]
+        found = treated.with_registers(registers).with_rejections(rejections)
+        return found.table.append_column(ROW, rows.column(ROW))

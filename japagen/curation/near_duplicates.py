@@ -122,7 +122,7 @@ def find_near_duplicates(
     Returns:
         For each text the kept one it is too near to, or None.
     """
-    places = _places(_band_keys(texts))
+    places = _places(band_keys(texts))
     bands = [_Band(len(texts)) for _ in range(_BANDS)]
     known: dict[int, frozenset[str]] = {}
     found: list[Near | None] = [None] * len(texts)
@@ -191,7 +191,7 @@ def _nearest(
     return best
 
 
-def _band_keys(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
+def band_keys(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
     """A hash of each band of each text's minima, shape (texts, bands)."""
     from rensa import RMinHash
 

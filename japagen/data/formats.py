@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 from japagen.data.dataset import COLUMNS, Dataset, Split, dataset_of
 from japagen.data.files import atomic, refuse_existing
 from japagen.data.records import log_taken, no_column, usual_columns
+from japagen.data.shards import ROW
 from japagen.data.tables import (
+    arrow_table,
     column,
     decoded_lines,
     format_of,
@@ -79,6 +81,45 @@ def read_with_places(
     return dataset_of(
         open_table(Path(path), encoding), columns=columns, split=split, require_label=require_label
     )
+
+
+def dataset_of_shard(
+    rows: pa.Table,
+    *,
+    columns: Mapping[str, str] | None = None,
+    typed: bool = True,
+    split: Split = "synthetic",
+    require_label: bool = False,
+) -> Dataset:
+    """Reads examples from a piece of a larger table, as `read_examples` would from the whole.
+
+    Ids that the input does not give are made of content and row number: contents may come again in
+    other pieces.
+
+    Args:
+        rows: With the column `ROW`.
+        columns: Our column name to the table's.
+        typed: Whether the file told numbers from texts.
+        split: The split of rows that name none.
+        require_label: Refuse rows without a label.
+
+    Raises:
+        JapagenError: If a needed column is missing, or a value is not what it should be.
+    """
+    numbers, rest = rows.column(ROW).to_pylist(), rows.drop_columns([ROW])
+    if not len(rows):
+        return Dataset.of([])
+    table = arrow_table("the shard", "a table", lambda: rest.schema, lambda _: rest.to_batches())
+    if table.is_own and not columns:
+        return Dataset.from_table(rest)
+    found, _ = dataset_of(
+        replace(table, typed=typed), columns=columns, split=split, require_label=require_label
+    )
+    given = column((columns or {}).get("id", "id"), rest.column_names)
+    if given is not None and [str(v) for v in rest.column(given).to_pylist()] == found.column("id"):
+        return found
+    made = zip(found.column("id"), numbers, strict=True)
+    return found.with_columns(id=[f"{name[:16]}-{number}" for name, number in made])
 
 
 def load_dataset(path: Path) -> Dataset:

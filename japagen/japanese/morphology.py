@@ -18,6 +18,8 @@ from typing import Any
 from japagen.errors import JapagenError
 
 # Distinct morphemes kept; some 200 MB when full of unknown words.
+# Texts whose morphemes are kept: registers, naturalness and names ask for the same ones in turn.
+_LAST = 256
 _CACHE_LIMIT = 400_000
 # MeCab crashes on lines near a million characters.
 _CHUNK = 20_000
@@ -118,6 +120,7 @@ class Tagger:
         self._mecab: Any = None
         self._forks = 0
         self._cache: dict[str, Morpheme] = {}
+        self._last: dict[str, tuple[Morpheme, ...]] = {}
 
     def __reduce__(self) -> tuple[type[Tagger], tuple[Path | None]]:
         return Tagger, (self.user_dictionary,)
@@ -133,11 +136,18 @@ class Tagger:
         """
         if len(text) > _CHUNK:
             return tuple(m for chunk in _chunks(text) for m in self.tokenize(chunk))
+        found = self._last.get(text)
+        if found is not None:
+            return found
         names = self.names(text)
         try:
-            return tuple(map(self._cache.__getitem__, names))
+            found = tuple(map(self._cache.__getitem__, names))
         except KeyError:
-            return self._read_features(_readable(text), names)
+            found = self._read_features(_readable(text), names)
+        if len(self._last) >= _LAST:
+            self._last.clear()
+        self._last[text] = found
+        return found
 
     def names(self, text: str) -> list[str]:
         """Returns a name for each morpheme of `tokenize`, equal for equal morphemes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 
 # Controls other than white space, format characters (zero-width ones, direction marks, byte
 # order mark, tags), lone surrogates and variation selectors: none of them is read aloud, and
@@ -38,6 +38,11 @@ def normalize(text: str, *, wave_dash: str = "〜") -> str:
         wave_dash: What U+301C and U+FF5E become. Left to itself NFKC would turn the second
             into an ASCII tilde and leave the first.
     """
+    return _normalized(text, wave_dash)
+
+
+@lru_cache(1024)  # Every filter asks for the same text.
+def _normalized(text: str, wave_dash: str) -> str:
     composed = unicodedata.normalize("NFKC", visible(text).replace("\uff5e", "\u301c"))
     return _SPACES.sub(" ", composed.replace("\u301c", wave_dash)).strip()
 

@@ -12,6 +12,7 @@ Style = Literal["teinei", "da", "dearu", "bungo", "kudaketa", "mixed", "unknown"
 Keigo = Literal["sonkeigo", "kenjogo1", "kenjogo2", "bikago", "gozaru"]
 Channel = Literal["written", "spoken", "unknown"]
 
+_STYLES, _CHANNELS = get_args(Style), get_args(Channel)
 KEIGO_ORDER: tuple[Keigo, ...] = get_args(Keigo)
 # Bikago (お茶, ご飯) beautifies a noun and honours nobody, so it does not make a text honorific.
 # What is none of the presets: styles mixed in one text, or no predicate to tell by.
@@ -91,8 +92,8 @@ class Register:
         channel = row.get("channel") or "unknown"
         keigo = frozenset(row.get("keigo") or ())
         for name, value, known in (
-            ("style", style, get_args(Style)),
-            ("channel", channel, get_args(Channel)),
+            ("style", style, _STYLES),
+            ("channel", channel, _CHANNELS),
             *(("keigo", k, KEIGO_ORDER) for k in keigo),
         ):
             if value not in known:

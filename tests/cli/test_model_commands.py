@@ -162,3 +162,47 @@ def test_a_text_like_none_is_out_of_scope_when_asked(model: Path) -> None:
 def test_wrong_options_are_refused(model: Path, options: list[str], message: str) -> None:
     result = predict(model, *options, stdin="返品".encode("cp932"))
     assert message in str(result.exception)
+
+
+def test_shards_hold_what_one_file_holds(model: Path, tmp_path: Path) -> None:
+    rows = [{**ROWS[n % 3], "受付": f"k{n}"} for n in range(11)]
+    path = _write(tmp_path / "texts.csv", rows)
+    one = tmp_path / "one.parquet"
+    how = (path, "--column", "text=本文", "--abstain-below", 0.4)
+    assert predict(model, *how, "-o", one).exit_code == 0
+    command = (*how, "-o", tmp_path / "out", "--engine", "here", "--shard-rows", 4)
+    first = predict(model, *command)
+    assert first.exit_code == 0, first.output
+    expected, found = pq.read_table(one), pq.read_table(tmp_path / "out" / "predicted")
+    assert found.num_rows == 11
+    assert set(found.column_names) == set(expected.column_names)
+    for name in expected.column_names:
+        ours, theirs = found.column(name).to_pylist(), expected.column(name).to_pylist()
+        if name == "confidence" or name.startswith("probability_"):
+            assert ours == pytest.approx(theirs, abs=1e-5)
+        else:
+            assert [v or None for v in ours] == [v or None for v in theirs]
+    done = {f: f.stat().st_mtime_ns for f in (tmp_path / "out" / "predicted").iterdir()}
+    assert predict(model, *command).exit_code == 0
+    assert {f: f.stat().st_mtime_ns for f in done} == done
+    refused = predict(model, "--engine", "here")
+    assert "an --output directory with --engine" in str(refused.exception)
+
+
+@pytest.mark.slow
+def test_a_kernel_goes_into_a_pipeline_of_ray_data(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from japagen.data.engines import open_engine
+    from japagen.pipeline.sharded import Predicted
+
+    texts = [row["本文"] for row in ROWS] * 5
+    pq.write_table(pa.table({"本文": texts}), tmp_path / "in.parquet")
+    kernel = Predicted(model, {"text": "本文"})
+    with open_engine("ray", workers=2):
+        import ray.data
+
+        rows = ray.data.read_parquet(str(tmp_path / "in.parquet"))
+        made = rows.map_batches(kernel, batch_format="pyarrow", batch_size=4, num_cpus=1)
+        found = {(row["本文"], row["label"]) for row in made.iter_rows()}
+    alone = kernel(pq.read_table(tmp_path / "in.parquet")).to_pylist()
+    assert found == {(row["本文"], row["label"]) for row in alone}

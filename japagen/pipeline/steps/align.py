@@ -18,7 +18,7 @@ from japagen.config.curation import Selection
 from japagen.config.sections import AlignmentSettings
 from japagen.config.task import Task
 from japagen.curation.reliability import Reliability, find_off_topic
-from japagen.data.dataset import Dataset, Example, Split
+from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import check_new, read_examples, write_examples
 from japagen.data.labels import LabelSpace
 from japagen.data.registry import METRICS
@@ -488,23 +488,14 @@ def align_files(
         JapagenError: If a file cannot be read or written, or a setting is unknown.
     """
     check_new(output, overwrite=overwrite)
-
-    def read(path: Path, file: str, split: Split, require_label: bool) -> Dataset:
-        wanted = {
-            ours.removeprefix(f"{file}."): theirs
-            for ours, theirs in sorted((columns or {}).items(), key=lambda pair: "." in pair[0])
-            if "." not in ours or ours.startswith(f"{file}.")
-        }
-        if not require_label:
-            wanted.pop("label", None)
-        return read_examples(
-            path, columns=wanted, split=split, encoding=encoding, require_label=require_label
-        )
-
-    target = read(gold, "gold", "train", require_label=True)
-    examples = read(synthetic, "synthetic", "synthetic", require_label=True)
+    target, more = read_targets(gold, unlabelled, columns, encoding)
+    examples = read_examples(
+        synthetic,
+        columns=columns_of(columns, "synthetic"),
+        encoding=encoding,
+        require_label=True,
+    )
     examples, target = with_like_labels(examples, target)
-    more = read(unlabelled, "unlabelled", "unlabelled", require_label=False) if unlabelled else None
     vectors = None
     if encoder:
         from japagen.training.encoder import text_vectors
@@ -517,6 +508,36 @@ def align_files(
     )
     write_examples(output, examples.with_columns(weight_distribution=found.weights))
     return found
+
+
+def read_targets(
+    gold: Path,
+    unlabelled: Path | None,
+    columns: Mapping[str, str] | None,
+    encoding: str | None,
+) -> tuple[Dataset, Dataset | None]:
+    """Reads what is aligned to; arguments as of `align_files`."""
+    target = read_examples(
+        gold,
+        columns=columns_of(columns, "gold"),
+        split="train",
+        encoding=encoding,
+        require_label=True,
+    )
+    if unlabelled is None:
+        return target, None
+    wanted = columns_of(columns, "unlabelled")
+    wanted.pop("label", None)
+    return target, read_examples(unlabelled, columns=wanted, split="unlabelled", encoding=encoding)
+
+
+def columns_of(columns: Mapping[str, str] | None, file: str) -> dict[str, str]:
+    """Those of one of the files: named for it, as ``gold.text``, or for all."""
+    return {
+        ours.removeprefix(f"{file}."): theirs
+        for ours, theirs in sorted((columns or {}).items(), key=lambda pair: "." in pair[0])
+        if "." not in ours or ours.startswith(f"{file}.")
+    }
 
 
 def with_like_labels(data: Dataset, gold: Dataset) -> tuple[Dataset, Dataset]:

@@ -1,0 +1,436 @@
+"""Near-duplicates among more texts than fit into memory: the rule of `near_duplicates`, by files.
+
+    keys     of every shard: a key for each band of each kept text
+    shared   of every range of keys: the keys that more than one text has, by row
+    texts    of every shard: its texts with such keys, by key
+    pairs    of every range: the pairs of texts that share a key and are similar enough, exactly
+    near     of all pairs, in one process: which row is too near to which, in the order of rows
+    result   of every shard: rejections filled in
+
+Nothing but files passes between workers, and each step is a kernel (`data.shards`). Gold has the
+rows before 0, so that it comes first; of two alike the earlier row is kept. A text is rejected for
+a kept one alone, as in memory, for all pairs that share a band are known when rows are decided on.
+
+Where more than `_GROUP` unlike texts share a band, in memory the latest 32 kept ones are compared
+with. Here a text is compared with those of the group's first `_FIRST` that are like none before
+them, and is rejected with them: the square of a template's texts is not to be read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy import sparse
+
+from japagen.config.curation import Validator
+from japagen.curation.filters import validate
+from japagen.curation.near_duplicates import band_keys
+from japagen.data.dataset import Dataset, Rejection
+from japagen.data.shards import ROW
+from japagen.japanese.normalization import normalize
+from japagen.japanese.overlap import mix, shingle_hashes
+
+Ints = npt.NDArray[np.int64]
+
+KEY = "band_key"
+# Keys are numbers of 62 bits: the end of the last range is one of 64 bits too.
+_KEY_BITS = 62
+_GROUP, _FIRST = 32, 64
+_MEMBERS_AT_A_TIME, _PAIRS_AT_A_TIME = 200_000, 100_000
+_NEAR, _FOLLOWS, _SAME, _DUPLICATE = range(4)
+_EDGES = pa.schema(
+    [
+        (ROW, pa.int64()),
+        ("id", pa.string()),
+        ("of", pa.int64()),
+        ("of_id", pa.string()),
+        ("similarity", pa.float64()),
+        ("kind", pa.int8()),
+    ]
+)
+
+
+def key_ranges(rows: int, rows_a_range: int = 500_000) -> list[tuple[int, int]]:
+    """Cuts the keys of so many rows into ranges: the least key of each and the next one's.
+
+    A range of half a million rows has ten million keys of 16 bytes, which a worker sorts in less
+    than 1 GB.
+    """
+    number = max(4, -(-rows // rows_a_range))
+    ends = [(place << _KEY_BITS) // number for place in range(number + 1)]
+    return list(pairwise(ends))
+
+
+def _keys(texts: Sequence[str]) -> Ints:
+    """Shape (texts, bands); no key of one band is one of another."""
+    keys = band_keys(texts)
+    bands = mix(np.arange(keys.shape[1], dtype=np.uint64))
+    return (mix(keys ^ bands) >> np.uint64(64 - _KEY_BITS)).astype(np.int64)
+
+
+def _flat(texts: Sequence[str], rows: Ints) -> pa.Table:
+    keys = _keys(texts)
+    numbers = np.repeat(rows, keys.shape[1])
+    return pa.table({KEY: pa.array(keys.ravel()), ROW: pa.array(numbers)})
+
+
+def find_keys(rows: pa.Table) -> pa.Table:
+    """A kernel: the keys of the kept texts, in their order."""
+    kept = rows.filter(rows.column("rejected").is_null())
+    return _flat(_joined(kept), kept.column(ROW).to_numpy()).sort_by(KEY)
+
+
+def _joined(rows: pa.Table) -> list[str]:
+    """As `Dataset.joined_texts`."""
+    pairs = zip(rows.column("text").to_pylist(), rows.column("text_pair").to_pylist(), strict=True)
+    return [text if pair is None else f"{text}\n{pair}" for text, pair in pairs]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Gold texts, which come before all rows.
+
+    Attributes:
+        texts: The texts; a pair with a line break in it.
+        shown: What is shown of each.
+    """
+
+    texts: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, gold: Dataset | None) -> Golden:
+        """Those of a dataset."""
+        return cls() if gold is None else cls(tuple(gold.joined_texts), tuple(gold.texts))
+
+    @property
+    def rows(self) -> Ints:
+        """Their rows, up to -1."""
+        return np.arange(-len(self.texts), 0, dtype=np.int64)
+
+    def keys(self, low: int, high: int) -> pa.Table:
+        """Keys of a range."""
+        table = _flat(self.texts, self.rows)
+        keys = table.column(KEY).to_numpy()
+        return table.filter(pa.array((keys >= low) & (keys < high)))
+
+
+@dataclass(frozen=True)
+class SharedKeys:
+    """A kernel: of the keys of a range those that more than one text has, in the order of rows.
+
+    Attributes:
+        golden: Gold.
+    """
+
+    golden: Golden
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Rows of gold are left out: whoever needs them makes them again."""
+        keys, numbers = rows.column(KEY).to_numpy(), rows.column(ROW).to_numpy()
+        if not len(keys):
+            return rows
+        gold = self.golden.keys(int(keys.min()), int(keys.max()) + 1).column(KEY).to_numpy()
+        _, place, counts = np.unique(
+            np.concatenate([keys, gold]), return_inverse=True, return_counts=True
+        )
+        shared = (counts > 1)[place[: len(keys)]]
+        order = np.argsort(numbers[shared], kind="stable")
+        return pa.table({KEY: keys[shared][order], ROW: numbers[shared][order]})
+
+
+def join_texts(rows: pa.Table) -> pa.Table:
+    """A kernel: texts beside the keys that they share, in the order of keys.
+
+    It is given both in one table: rows without a key are texts, rows without an id are keys.
+    """
+    is_key = np.asarray(rows.column(KEY).is_valid())
+    keys = rows.select([KEY, ROW]).filter(pa.array(is_key))
+    texts = rows.filter(pa.array(~is_key))
+    at = np.searchsorted(texts.column(ROW).to_numpy(), keys.column(ROW).to_numpy())
+    order = np.argsort(keys.column(KEY).to_numpy(), kind="stable")
+    found = texts.take(pa.array(at[order]))
+    pairs = zip(
+        found.column("text").to_pylist(), found.column("text_pair").to_pylist(), strict=True
+    )
+    return _texts_table(keys.take(pa.array(order)), found, [_content(*pair) for pair in pairs])
+
+
+def _texts_table(keys: pa.Table, texts: pa.Table, exact: Sequence[int]) -> pa.Table:
+    columns = {
+        KEY: keys.column(KEY),
+        ROW: keys.column(ROW),
+        "text": pa.array(_joined(texts), pa.string()),
+        "id": texts.column("id"),
+        "exact": pa.array(exact, pa.int64()),
+    }
+    return pa.table(columns)
+
+
+def _content(text: str, pair: str | None) -> int:
+    content = f"{normalize(text)}\0{normalize(pair or '')}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
+
+
+@dataclass(frozen=True)
+class SimilarPairs:
+    """A kernel: the pairs of a range whose texts are alike.
+
+    Attributes:
+        golden: Gold.
+        threshold: Least Jaccard similarity of character bigrams.
+    """
+
+    golden: Golden
+    threshold: float
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """Edges from a row to an earlier one (`_EDGES`), in the order of rows."""
+        if not len(rows):
+            return _EDGES.empty_table()
+        keys = rows.column(KEY).to_numpy()
+        golden = self.golden.keys(int(keys.min()), int(keys.max()) + 1)
+        every = np.concatenate([golden.column(ROW).to_numpy(), rows.column(ROW).to_numpy()])
+        numbers, first, member = np.unique(every, return_index=True, return_inverse=True)
+        before = len(golden)
+        gold_rows = golden.column(ROW).to_pylist()
+        texts = [self.golden.texts[gold_rows[at]] for at in first if at < before]
+        own = pa.array(first[first >= before] - before)
+        taken = rows.select(["text", "id", "exact"]).take(own)
+        texts += taken.column("text").to_pylist()
+        ids = ["" for _ in range(len(numbers) - len(taken))] + taken.column("id").to_pylist()
+        exact = np.concatenate([numbers[numbers < 0], taken.column("exact").to_numpy()])
+        bigrams = _bigrams(texts)
+        same = _first_of_equals(_set_hashes(bigrams))
+        edges = [_equal_edges(numbers, same, exact)]
+        groups = _groups(np.concatenate([golden.column(KEY).to_numpy(), keys]), member, same)
+        edges += _small(groups, bigrams, self.threshold)
+        edges += _large(groups, bigrams, self.threshold, int((numbers < 0).sum()))
+        row, of, similarity, kind = (np.concatenate(part) for part in zip(*edges, strict=True))
+        later = numbers[row] >= 0
+        row, of, similarity, kind = (part[later] for part in (row, of, similarity, kind))
+        order = np.lexsort((of, row))
+        row, of = row[order], of[order]
+        return pa.table(
+            [
+                pa.array(numbers[row]),
+                pa.array(ids, pa.string()).take(pa.array(row)),
+                pa.array(numbers[of]),
+                pa.array(ids, pa.string()).take(pa.array(of)),
+                pa.array(similarity[order], pa.float64()),
+                pa.array(kind[order], pa.int8()),
+            ],
+            schema=_EDGES,
+        )
+
+
+_Edges = tuple[Ints, Ints, npt.NDArray[np.float64], Ints]
+
+
+def _bigrams(texts: Sequence[str]) -> sparse.csr_array:
+    """Which text has which bigram, (texts, bigrams); the columns' order is that of hashes."""
+    hashes, offsets = shingle_hashes(texts)
+    _, columns = np.unique(hashes, return_inverse=True)
+    ones = np.ones(len(columns), np.int32)
+    shape = (len(texts), int(columns.max()) + 1 if len(columns) else 0)
+    found = sparse.csr_array((ones, columns.astype(np.int32), offsets.astype(np.int64)), shape)
+    found.sum_duplicates()
+    found.data[:] = 1
+    return found
+
+
+def _set_hashes(bigrams: sparse.csr_array) -> npt.NDArray[np.uint64]:
+    """A number for each text's set of bigrams; of equal sets alone the same."""
+    hashes = mix(mix(bigrams.indices.astype(np.uint64)) + np.uint64(1))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
+    return np.asarray(sums[bigrams.indptr[1:]] - sums[bigrams.indptr[:-1]])
+
+
+def _first_of_equals(values: npt.NDArray[np.uint64]) -> Ints:
+    _, first, place = np.unique(values, return_index=True, return_inverse=True)
+    return np.asarray(first[place], np.int64)
+
+
+def _equal_edges(numbers: Ints, same: Ints, exact: Ints) -> _Edges:
+    """Edges of texts whose bigrams, or contents, an earlier one has."""
+    first = _first_of_equals(exact.view(np.uint64))
+    duplicate = (first != np.arange(len(first))) & (numbers[first] >= 0)
+    repeated = (same != np.arange(len(same))) & ~duplicate
+    row = np.concatenate([np.flatnonzero(duplicate), np.flatnonzero(repeated)])
+    of = np.concatenate([first[duplicate], same[repeated]])
+    kind = np.repeat([_DUPLICATE, _SAME], [duplicate.sum(), repeated.sum()])
+    return row, of, np.ones(len(row)), kind
+
+
+def _groups(keys: Ints, member: Ints, same: Ints) -> tuple[Ints, Ints]:
+    """The texts that share a key, key by key and sorted, each set of bigrams once; and the keys."""
+    unlike = same[member] == member
+    keys, member = keys[unlike], member[unlike]
+    order = np.lexsort((member, keys))
+    return member[order], keys[order]
+
+
+def _sizes(keys: Ints) -> Ints:
+    """Of each member how many its group has."""
+    _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return np.asarray(counts[place], np.int64)
+
+
+def _small(
+    groups: tuple[Ints, Ints], bigrams: sparse.csr_array, threshold: float
+) -> Iterator[_Edges]:
+    """Edges of all pairs of each group that is not large."""
+    sizes = _sizes(groups[1])
+    few = (sizes > 1) & (sizes <= _GROUP)
+    members, keys, sizes = groups[0][few], groups[1][few], sizes[few]
+    for start in range(0, len(members), _MEMBERS_AT_A_TIME):
+        # Each member of this stretch with those of its group that come later.
+        end = min(start + _MEMBERS_AT_A_TIME, len(members))
+        pairs = [np.empty(0, np.int64)]
+        for distance in range(1, int(sizes[start:end].max())):
+            at = np.arange(start, min(end, len(members) - distance))
+            at = at[keys[at] == keys[at + distance]]
+            pairs.append((members[at + distance] << 32) | members[at])
+        # Texts that are much alike share most of their bands.
+        found = np.unique(np.concatenate(pairs))
+        for part in np.array_split(found, len(found) // _PAIRS_AT_A_TIME + 1):
+            row, of = part >> 32, part & 0xFFFFFFFF
+            similarity = _similarities(bigrams, row, of)
+            near = similarity >= threshold
+            yield row[near], of[near], similarity[near], np.full(int(near.sum()), _NEAR)
+
+
+def _similarities(bigrams: sparse.csr_array, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
+    """Jaccard similarity of the texts of each pair."""
+    sizes = np.diff(bigrams.indptr)
+    shared = np.asarray(bigrams[row].multiply(bigrams[of]).sum(axis=1)).ravel()
+    return np.asarray(shared / (sizes[row] + sizes[of] - shared), np.float64)
+
+
+def _large(
+    groups: tuple[Ints, Ints], bigrams: sparse.csr_array, threshold: float, golden: int
+) -> Iterator[_Edges]:
+    """Edges to the first texts of a large group that are like none before them."""
+    many = _sizes(groups[1]) > _GROUP
+    members, keys = groups[0][many], groups[1][many]
+    for group in np.split(members, np.flatnonzero(np.diff(keys)) + 1):
+        own = bigrams[group]
+        front = own[: int((group < golden).sum()) + _FIRST]
+        shared = (own @ front.T).toarray()
+        sizes, before = np.diff(own.indptr), np.diff(front.indptr)
+        similarity = shared / np.maximum(sizes[:, None] + before[None, :] - shared, 1)
+        left = group >= golden
+        is_first = np.ones(len(group), bool)
+        for at in range(front.shape[0]):
+            if is_first[at]:
+                rows = np.flatnonzero((similarity[:, at] >= threshold) & left)
+                rows = rows[rows > at]
+                left[rows] = is_first[rows] = False
+                of = np.full(len(rows), group[at])
+                yield group[rows], of, similarity[rows, at], np.full(len(rows), _FOLLOWS)
+
+
+def decide(edges: pa.Table, golden: Golden, threshold: float) -> pa.Table:
+    """Decides which rows are rejected, in their order, from all edges.
+
+    Args:
+        edges: Those of every range.
+        golden: Gold.
+        threshold: What similarities are compared with.
+
+    Returns:
+        For each rejected row, ascending, the fields of its rejection.
+    """
+    columns = [edges.column(name).to_numpy() for name in (ROW, "of", "similarity", "kind")]
+    order = np.lexsort((columns[1], columns[3], columns[0]))
+    rows, of, similarity, kind = (column[order] for column in columns)
+    by_of = np.argsort(of, kind="stable")
+    starts = np.flatnonzero(np.diff(rows, prepend=np.iinfo(np.int64).min))
+    # What each row is too near to: similarity, minus that row, and the edge that names it.
+    decided: dict[int, tuple[float, int, int]] = {}
+
+    def later_than(first: int, row: int) -> Iterator[tuple[float, int, int]]:
+        """What a text of another with the same bigrams is near to, that has come in between."""
+        near = by_of[np.searchsorted(of[by_of], first) :]
+        for edge in near:
+            if of[edge] != first:
+                return
+            if kind[edge] == _NEAR and rows[edge] < row and int(rows[edge]) not in decided:
+                yield float(similarity[edge]), -int(rows[edge]), int(edge)
+
+    for start, end in pairwise([*starts.tolist(), len(rows)]):
+        row, found = int(rows[start]), []
+        for edge in range(end - 1, start - 1, -1):  # duplicates first, then equal sets
+            other, value = int(of[edge]), float(similarity[edge])
+            known = decided.get(other)
+            if known is None or kind[edge] == _DUPLICATE:
+                found.append((value, -other, edge))
+            elif kind[edge] == _SAME:
+                found += [known, *later_than(other, row)]
+            elif kind[edge] == _FOLLOWS:
+                found.append((value, *known[1:]))
+            if kind[edge] in (_SAME, _DUPLICATE):
+                break
+        if found:
+            decided[row] = max(found)
+    values, others, at = (
+        (np.array(part) for part in zip(*decided.values(), strict=True))
+        if (decided)
+        else (np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
+    )
+    others = -others
+    names = np.where(others < 0, "near_duplicate_of_gold", "near_duplicate").astype(object)
+    duplicate = (kind[at] == _DUPLICATE) & (rows[at] == np.array(list(decided), np.int64))
+    names[duplicate] = "duplicate"
+    # An edge names both its rows.
+    named = [edges.column(n).take(pa.array(order[at])).to_pylist() for n in ("of_id", "id")]
+    shown = [
+        golden.shown[other][:200] if other < 0 else of_id if other == of[edge] else id_
+        for other, edge, of_id, id_ in zip(others, at, *named, strict=True)
+    ]
+    return pa.table(
+        {
+            ROW: pa.array(list(decided), pa.int64()),
+            "near_filter": pa.array(names, pa.string()),
+            "near_value": pa.array([round(float(v), 3) for v in values], pa.float64()),
+            "near_threshold": pa.array(np.where(duplicate, 0.0, threshold), pa.float64()),
+            "near_detail": pa.array(shown, pa.string()),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A kernel: rows with what `decide` found of them, and what the user's validators say.
+
+    Attributes:
+        validators: By name.
+    """
+
+    validators: dict[str, Validator]
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """It is given both in one table: of `decide` come the rows with a ``near_filter``."""
+        if "near_filter" in rows.column_names:
+            is_near = rows.column("near_filter").is_valid()
+            near, rows = rows.filter(is_near), rows.filter(pc.invert(is_near))
+        else:
+            near = rows.slice(0, 0)
+        texts = Dataset.from_table(rows)
+        rejections = texts.rejections
+        if len(near):
+            places = np.searchsorted(rows.column(ROW).to_numpy(), near.column(ROW).to_numpy())
+            fields = [near.column(f"near_{n}").to_pylist() for n in _FIELDS]
+            for place, found in zip(places.tolist(), zip(*fields, strict=True), strict=True):
+                rejections[place] = Rejection(*found)
+        return validate(texts.with_rejections(rejections), self.validators).table
+
+
+_FIELDS = ("filter", "value", "threshold", "detail")
