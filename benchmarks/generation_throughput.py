@@ -1,13 +1,16 @@
 """How much of the engine's, or a server's, speed is left after everything japagen does.
 
     python benchmarks/generation_throughput.py http --requests 10000
+    python benchmarks/generation_throughput.py endpoints --requests 600 --latency 0.5 --room 8
     python benchmarks/generation_throughput.py embedded --requests 64 [--data DIR]
 
 ``http`` asks a loopback server (its own process) that answers after 200 ms and has room for 64,
 through the official client, the throttle and the ledger on disk. The ideal rate is room over
-latency. ``embedded`` writes with the packaged Gemma three times in one run: the bare engine with
-the same slots, prompts and vocabulary; japagen with its queue and ledger; and one request at a
-time with a new prompt each. On a busy machine only the ratios of one run mean something.
+latency. ``endpoints`` asks one, two and four such servers, and two of which one is killed when half
+of the requests are answered. ``embedded`` writes with the packaged Gemma three times in one run:
+the bare engine with the same slots, prompts and vocabulary; japagen with its queue and ledger; and
+one request at a time with a new prompt each. On a busy machine only the ratios of one run mean
+something.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -47,12 +50,18 @@ ROOT = Path(__file__).parents[1]
 
 @contextmanager
 def _latency_server(latency: float, room: int) -> Iterator[str]:
+    with _killable_server(latency, room) as (url, _):
+        yield url
+
+
+@contextmanager
+def _killable_server(latency: float, room: int) -> Iterator[tuple[str, Callable[[], None]]]:
     program = [sys.executable, str(Path(__file__).with_name("latency_server.py"))]
     program += ["--latency", str(latency), "--room", str(room)]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1", process.kill
     finally:
         process.terminate()
         process.wait()
@@ -76,13 +85,52 @@ async def _bare_client(url: str, count: int, room: int) -> None:
     await asyncio.gather(*(work() for _ in range(room)))
 
 
-def http(count: int, latency: float, room: int) -> dict[str, Any]:
-    """Answers ``count`` short requests and compares with the rate that the server allows."""
+def _short_requests(count: int) -> list[Request]:
     register = Register.of("polite")
-    requests = [
+    return [
         Request(f"r{n}", (Message("user", f"依頼{n}"),), Sampling(), n, "配送", register, "t")
         for n in range(count)
     ]
+
+
+def endpoints(count: int, latency: float, room: int) -> dict[str, Any]:
+    """Answers ``count`` short requests by one, two and four servers, and while one dies."""
+    found: dict[str, Any] = {"requests": count, "ideal_per_second_and_server": room / latency}
+    for name, number, dies in (("1", 1, False), ("2", 2, False), ("4", 4, False), ("2-1", 2, True)):
+        notes: list[str] = []
+        with ExitStack() as stack:
+            opened = [stack.enter_context(_killable_server(latency, room)) for _ in range(number)]
+            urls = [url for url, _ in opened]
+            opening = OpenAIGenerator("m", base_url=urls, slots=room, note=notes.append)
+            generator = stack.enter_context(closing(opening))
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
+            ledger = stack.enter_context(closing(Ledger(Path(directory) / "ledger.sqlite")))
+
+            def watched(
+                answers: Iterator[Answer], total: int, kill: Callable[[], None], dies: bool
+            ) -> Iterator[Answer]:
+                for done, answer in enumerate(answers, 1):
+                    if dies and done == total // 2:
+                        kill()
+                    yield answer
+
+            progress = partial(watched, kill=opened[0][1], dies=dies)
+            began = time.perf_counter()
+            answers = run_requests(_short_requests(count), generator, ledger, progress)
+            seconds = time.perf_counter() - began
+            attempts = ledger.totals()["attempts"]
+        found[name] = {
+            "requests_per_second": count / seconds,
+            "answers": len(answers),
+            "attempts": attempts,
+            "notes": len(notes),
+        }
+    return found
+
+
+def http(count: int, latency: float, room: int) -> dict[str, Any]:
+    """Answers ``count`` short requests and compares with the rate that the server allows."""
+    requests = _short_requests(count)
     bare: list[float] = []
 
     def time_bare() -> None:
@@ -231,7 +279,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("http", "embedded"))
+    parser.add_argument("what", choices=("http", "endpoints", "embedded"))
     parser.add_argument("--requests", type=int, default=None)
     parser.add_argument("--latency", type=float, default=0.2)
     parser.add_argument("--room", type=int, default=64)
@@ -242,6 +290,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "http":
         found = http(arguments.requests or 10_000, arguments.latency, arguments.room)
+    elif arguments.what == "endpoints":
+        found = endpoints(arguments.requests or 600, arguments.latency, arguments.room)
     else:
         found = embedded(
             arguments.requests or 64, arguments.data, arguments.rounds, arguments.threads

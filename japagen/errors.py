@@ -9,12 +9,14 @@ from collections.abc import Iterable
 class JapagenError(Exception):
     """Something the user can put right: bad input, a missing extra, a full disk.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with its status.
 
     Args:
         message: What was expected and what was found.
         hint: What to do about it; printed on a line of its own.
     """
+
+    status = 2
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -23,6 +25,12 @@ class JapagenError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class AwaitedError(JapagenError):
+    """A run has gone as far as it can: what it needs next comes from another process."""
+
+    status = 4
 
 
 class MissingExtraError(JapagenError):

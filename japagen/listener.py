@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 logger = logging.getLogger("japagen")
@@ -21,6 +22,35 @@ class Listener(Protocol):
 
     def track(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
         """Passes ``items`` through and shows how many of ``total`` are done."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a step that asks a model is waiting for.
+
+    Attributes:
+        in_flight: Requests sent and not answered yet.
+        unsent: Requests that wait for their turn.
+        servers: Server to the requests that it has, and the most that it gets at present: none
+            while it is left alone. Empty where that is not known.
+        tokens_left: What is left of a budget in tokens, beside what is set aside for requests in
+            flight; None without one.
+        yen_left: The same in yen.
+    """
+
+    in_flight: int = 0
+    unsent: int = 0
+    servers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    tokens_left: int | None = None
+    yen_left: float | None = None
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """A listener that shows what is waited for."""
+
+    def watch(self, what: str, tell: Callable[[], Waiting]) -> None:
+        """May ask ``tell`` from now on, from any thread, what a step is waiting for."""
 
 
 class Silent:
@@ -48,6 +78,11 @@ class Logged:
 
     def __init__(self, *, bars: bool = True) -> None:
         self._bars = bars
+        self._watched: dict[str, Callable[[], Waiting]] = {}
+
+    def watch(self, what: str, tell: Callable[[], Waiting]) -> None:
+        """Shows beside the bar of ``what`` how many requests are in flight."""
+        self._watched[what] = tell
 
     def stage(self, name: str, news: str, detail: str) -> None:
         """Logs a step that starts, ends or is kept."""
@@ -64,4 +99,8 @@ class Logged:
             return
         from tqdm.auto import tqdm
 
-        yield from tqdm(items, total=total, desc=what, leave=False)
+        with tqdm(items, total=total, desc=what, leave=False) as bar:
+            for item in bar:
+                if tell := self._watched.get(what):
+                    bar.set_postfix(in_flight=tell().in_flight, refresh=False)
+                yield item

@@ -28,7 +28,7 @@ REGISTRY = PACKAGE / "data" / "registry.yaml"
 # package has it as a whole.
 COMPOSED = "composed"
 # What prints, what notes, and errors that are told to users; `ValueError` where pydantic tells it.
-_SAYING = {"say", "note", "__init__", "ValueError", "localized"}
+_SAYING = {"say", "note", "_note", "__init__", "ValueError", "localized"}
 _IN_TABLES = {"print_table", "cell", "heads"}
 _VALUE_ERRORS = {PACKAGE / "data" / "labels.py", *(PACKAGE / "config").glob("*.py")}
 _NOT_TOLD = re.compile(

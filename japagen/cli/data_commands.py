@@ -368,6 +368,21 @@ def report(
 
 
 @data.command()
+def merge(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Runs of one task.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Run directory to go on in.")],
+) -> None:
+    """Join the answers of runs of one task (run --part), so that a run goes on with all."""
+    with terminal.Terminal(doing="merge"):
+        from japagen.pipeline.run import merge_parts
+
+        answers = merge_parts(runs, output)
+    terminal.say(f"{output}: {answers} requests are answered")
+
+
+@data.command()
 def diff(
     run_a: RunPath,
     run_b: RunPath,

@@ -91,7 +91,7 @@ def exit_codes() -> Iterator[None]:
 
 def _leave(error: JapagenError) -> None:
     terminal.print_error(error)
-    sys.exit(2)
+    sys.exit(error.status)
 
 
 def _interrupted() -> None:

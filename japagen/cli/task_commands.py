@@ -101,6 +101,23 @@ def run(
         str | None,
         typer.Option(help="Encoding of the files, such as cp932; by default utf-8."),
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Ask only this part of the requests; see data merge."),
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write requests to this file (JSONL of a batch) in place of sending them."
+        ),
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Answers to requests that were written by --requests.")
+    ] = None,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(help="Write the run's figures to this file, in Prometheus' text format."),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only.")
     ] = False,
@@ -108,7 +125,8 @@ def run(
 ) -> None:
     """Do everything: generate, curate, align, train, report. Resumes.
 
-    Exits with code 3 when a test of the task file (tests) fails.
+    Exits with code 3 when a test of the task file (tests) fails, with 4 when it waits for answers
+    from elsewhere (--part, --requests).
     """
     if (columns or encoding) and not synthetic:
         option = "--column" if columns else "--encoding"
@@ -116,22 +134,25 @@ def run(
             f"{option} is about the files of --synthetic, which is absent.",
             "Give the file's path too.",
         )
+    from japagen.llm.backends.offline import Elsewhere, Part
+
+    elsewhere = Elsewhere(Part.parse(part) if part else None, requests, answers)
     if kind := _kind_of(config):
         if synthetic or until is not Stage.REPORT:
             option = "--synthetic" if synthetic else f"--until {until.value}"
             raise JapagenError(
                 f"{option} goes with tasks that train a classifier.", "Leave it out."
             )
-        with terminal.Terminal(quiet=quiet) as listener:
+        with terminal.Terminal(quiet=quiet, metrics=metrics) as listener:
             other = kind.load(config, parse_overrides(sets or ()))
-            path = kind.run(other, out, listener=listener)
+            path = kind.run(other, out, listener=listener, elsewhere=elsewhere)
         found = kind.summary(path)
         if as_json:
             terminal.print_json(found.model_dump(mode="json"))
         else:
             terminal.print_made(path, found)
         return
-    with terminal.Terminal(quiet=quiet) as listener:
+    with terminal.Terminal(quiet=quiet, metrics=metrics) as listener:
         from japagen.pipeline.run import run as run_task
 
         task = Task.load(config, parse_overrides(sets or ()))
@@ -139,7 +160,14 @@ def run(
         sources = None
         if synthetic:
             sources = sources_from_options(synthetic, columns or (), encoding or "utf-8")
-        result = run_task(task, out, synthetic=sources, until=until.value, listener=listener)
+        result = run_task(
+            task,
+            out,
+            synthetic=sources,
+            until=until.value,
+            elsewhere=elsewhere,
+            listener=listener,
+        )
     if until is not Stage.REPORT:
         dataset = result.after(until.value)
         counts = {"examples": len(dataset), "kept": int(dataset.kept_mask.sum())}

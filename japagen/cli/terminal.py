@@ -6,7 +6,10 @@ import csv
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -18,6 +21,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     Task,
     TaskID,
     TextColumn,
@@ -28,8 +32,10 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from japagen.errors import JapagenError
+from japagen.data.files import write_text
+from japagen.errors import AwaitedError, JapagenError
 from japagen.i18n import localized, translated, user_language
+from japagen.listener import Waiting
 
 if TYPE_CHECKING:
     from japagen.data.code import CodeSummary
@@ -41,6 +47,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _WIDE = 1_000_000
+_METRICS_SECONDS = 5.0
 # Results go to standard output, everything said on the way to standard error, so that
 # `--json | jq` works with bars showing.
 out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -83,6 +90,114 @@ class _Remaining(TimeRemainingColumn):
         return Text("") if task.total is None else super().render(task)
 
 
+class _Awaited(ProgressColumn):
+    """What the step of a bar is waiting for, asked anew whenever the bar is drawn."""
+
+    def __init__(self, watched: Mapping[str, Callable[[], Waiting]]) -> None:
+        super().__init__()
+        self._watched = watched
+
+    def render(self, task: Task) -> Text:
+        """In a few words."""
+        tell = self._watched.get(task.description)
+        return Text(awaited_text(tell()) if tell else "")
+
+
+def awaited_text(waiting: Waiting) -> str:
+    """What is waited for, in a few words of the user's language."""
+    most = sum(most for _, most in waiting.servers.values())
+    in_flight = cell("{0} in flight, at most {1}") if most else cell("{0} in flight")
+    parts = [in_flight.format(waiting.in_flight, most)]
+    if resting := sum(not most for _, most in waiting.servers.values()):
+        parts.append(cell("{0} endpoints left alone").format(resting))
+    if waiting.tokens_left is not None:
+        parts.append(cell("{0} tokens left").format(f"{max(0, waiting.tokens_left):,}"))
+    if waiting.yen_left is not None:
+        parts.append(cell("{0} yen left").format(f"{max(0.0, waiting.yen_left):,.1f}"))
+    return ", ".join(parts)
+
+
+class MetricsFile:
+    """The figures of a run that is under way, in Prometheus' text format.
+
+    For the text-file collector of Prometheus' node exporter, or anything else that reads files:
+    it is written anew every few seconds, as a whole.
+
+    Args:
+        path: Where to write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._done: dict[str, int] = {}
+        self._totals: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+        self.watched: dict[str, Callable[[], Waiting]] = {}
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._write_on, daemon=True)
+
+    def open(self) -> None:
+        """Writes from now on."""
+        self.write()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Writes a last time."""
+        self._closing.set()
+        self._thread.join()
+        with suppress(OSError):
+            self.write()
+
+    def _write_on(self) -> None:
+        while not self._closing.wait(_METRICS_SECONDS):
+            with suppress(OSError):  # a full disk is told of where it stops the run
+                self.write()
+
+    def finish(self, name: str, seconds: float) -> None:
+        """Takes note of a step that is done."""
+        self._seconds[name] = seconds
+        self.watched.pop(name, None)
+
+    def count(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
+        """Passes items through and counts them."""
+        self._done[what] = 0
+        if total is not None:
+            self._totals[what] = total
+        for item in items:
+            yield item
+            self._done[what] += 1
+
+    def write(self) -> None:
+        """Writes what is known now."""
+        rows: list[tuple[str, dict[str, str], float]] = [
+            ("updated_timestamp_seconds", {}, time.time())
+        ]
+        for name, figures in (
+            ("step_duration_seconds", self._seconds),
+            ("step_items_done", self._done),
+            ("step_items", self._totals),
+        ):
+            rows += [(name, {"step": step}, value) for step, value in list(figures.items())]
+        for step, tell in list(self.watched.items()):
+            waiting = tell()
+            rows.append(("requests_in_flight", {"step": step}, waiting.in_flight))
+            rows.append(("requests_unsent", {"step": step}, waiting.unsent))
+            for url, (busy, most) in waiting.servers.items():
+                rows.append(("endpoint_requests_in_flight", {"endpoint": url}, busy))
+                rows.append(("endpoint_requests_limit", {"endpoint": url}, most))
+            left = {"tokens": waiting.tokens_left, "yen": waiting.yen_left}
+            rows += [("budget_left", {"unit": k}, v) for k, v in left.items() if v is not None]
+        lines, seen = [], set()
+        for name, labels, value in sorted(rows, key=lambda row: row[0]):
+            if name not in seen:
+                lines.append(f"# TYPE japagen_{name} gauge")
+                seen.add(name)
+            # JSON escapes what Prometheus wants escaped: backslashes, quotes, line breaks.
+            told = ",".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in labels.items())
+            lines.append(f"japagen_{name}{{{told}}} {value:.17g}")
+        write_text(self._path, "\n".join(lines) + "\n")
+
+
 class Terminal:
     """A listener that prints a line per stage, and bars where someone is watching.
 
@@ -92,15 +207,22 @@ class Terminal:
     Args:
         quiet: Say nothing.
         doing: What the bar is called until the first stage starts.
+        metrics: A file for the figures of the run; see `MetricsFile`.
     """
 
-    def __init__(self, *, quiet: bool = False, doing: str = "reading") -> None:
+    def __init__(
+        self, *, quiet: bool = False, doing: str = "reading", metrics: Path | None = None
+    ) -> None:
+        self._metrics = MetricsFile(metrics) if metrics else None
+        self._watched: dict[str, Callable[[], Waiting]] = {}
         self._quiet = quiet
         self._doing = doing
         self._bars: dict[str, TaskID] = {}
         self._progress: Progress | None = None
 
     def __enter__(self) -> Terminal:
+        if self._metrics:
+            self._metrics.open()
         if not self._quiet and err.is_terminal:
             columns = (
                 TextColumn("  {task.description}"),
@@ -108,6 +230,7 @@ class Terminal:
                 _Count(),
                 TimeElapsedColumn(),
                 _Remaining(),
+                _Awaited(self._watched),
             )
             self._progress = Progress(*columns, console=err, transient=True, redirect_stdout=False)
             try:
@@ -123,6 +246,9 @@ class Terminal:
             self._progress.stop()
             self._progress = None
         self._bars.clear()
+        if self._metrics:
+            self._metrics.close()
+            self._metrics = None
 
     def _open(self, name: str) -> None:
         if self._progress and name not in self._bars:
@@ -136,6 +262,10 @@ class Terminal:
     def stage(self, name: str, news: str, detail: str) -> None:
         """Prints one line when a stage starts again, ends or is kept."""
         self._shut(self._doing)
+        if news == "done":
+            self._watched.pop(name, None)
+            if self._metrics:
+                self._metrics.finish(name, float(detail))
         if news == "start":
             self._open(name)
         else:
@@ -154,8 +284,16 @@ class Terminal:
         if not self._quiet:
             err.print(f"! {localized(message)}", style="yellow")
 
+    def watch(self, what: str, tell: Callable[[], Waiting]) -> None:
+        """Shows on the bar of ``what``, and in the metrics, what is waited for."""
+        self._watched[what] = tell
+        if self._metrics:
+            self._metrics.watched[what] = tell
+
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Counts on the bar of ``what``; passes items through silently without one."""
+        if self._metrics:
+            items = self._metrics.count(items, total, what)
         if not self._progress:
             yield from items
             return
@@ -213,7 +351,10 @@ def cell(text: str) -> str:
 
 def print_error(error: JapagenError) -> None:
     """Prints what was expected and found, and what to do."""
-    err.print(localized(f"Error: {error.message}"), style="bold red")
+    if isinstance(error, AwaitedError):
+        err.print(localized(error.message), style="bold")
+    else:
+        err.print(localized(f"Error: {error.message}"), style="bold red")
     if error.hint:
         err.print(localized(error.hint))
 
@@ -519,8 +660,8 @@ app = typer.Typer(
 )
 data = typer.Typer(
     no_args_is_help=True,
-    help="Work on datasets: curate, align, export, register, diff, explain, review, attributes, "
-    "topics.",
+    help="Work on datasets: curate, align, export, register, diff, merge, explain, review, "
+    "attributes, topics.",
 )
 model = typer.Typer(no_args_is_help=True, help="Use trained classifiers: predict, monitor, onnx.")
 app.add_typer(data, name="data")

@@ -86,7 +86,8 @@ class GeneratorSettings(Section):
         model: ``gemma3-270m``, ``qwen`` (a chat model, of the extra local-chat) or a GGUF path for
             embedded; the server's model name for openai; a directory, GGUF path or Hub name for
             hf; a run directory for replay.
-        base_url: The server's address, for openai.
+        base_url: The server's address, for openai; or a list of the addresses of several that run
+            the same model and share the requests, each with its own slots and limits.
         api_key_env: The environment variable that holds the key, for openai. Its name ends in
             ``_API_KEY``, unless ``japagen --allow-env NAME`` allows another.
         api: ``chat`` or ``completions``, for openai.
@@ -108,7 +109,7 @@ class GeneratorSettings(Section):
 
     backend: Annotated[str, BACKENDS] = "embedded"
     model: str = "gemma3-270m"
-    base_url: str | None = None
+    base_url: str | tuple[str, ...] | None = None
     api_key_env: str = "OPENAI_API_KEY"
     api: Literal["chat", "completions"] = "chat"
     slots: Count | None = None
@@ -126,6 +127,11 @@ class GeneratorSettings(Section):
         for name in ("batch", "timeout", "headers", "extra_body", "omit"):
             if getattr(self, name) and self.backend != "openai":
                 raise ValueError(f"{name} goes with the backend openai, found {self.backend}")
+        if isinstance(self.base_url, tuple):
+            if not self.base_url or len(set(self.base_url)) < len(self.base_url):
+                raise ValueError("base_url: expected at least one address, and none twice")
+            if self.batch:
+                raise ValueError("batch goes with one base_url, found a list")
         if owned := sorted(_OWNED & self.extra_body.keys()):
             raise ValueError(f"extra_body: {owned[0]} is japagen's own to send")
         return self
@@ -137,11 +143,13 @@ class GeneratorSettings(Section):
             JapagenError: If a variable is not one of keys, and the user has not allowed it.
         """
         allowed = os.environ.get(ALLOWED_VARIABLES, "").split(",")
+        where = ", ".join(self.base_url) if isinstance(self.base_url, tuple) else self.base_url
+        where = where or "OpenAI"
         for name in (self.api_key_env, *self.headers.values()):
             if not name.endswith("_API_KEY") and name not in allowed:
                 raise JapagenError(
                     "Expected the task to name environment variables that end in _API_KEY, found "
-                    f"'{name}', whose value would go to {self.base_url or 'OpenAI'}.",
+                    f"'{name}', whose value would go to {where}.",
                     f"If you want that, use japagen --allow-env {name} COMMAND …",
                 )
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -88,9 +89,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 def _umask() -> int:
     """The rights that the user takes from new files; temporary ones are the user's alone."""
-    umask = os.umask(0o077)
-    os.umask(umask)
+    with _ASKING:  # another thread between the two would keep what is set for a moment
+        umask = os.umask(0o077)
+        os.umask(umask)
     return umask
+
+
+_ASKING = threading.Lock()
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

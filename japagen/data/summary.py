@@ -743,6 +743,8 @@ class RunSummary(Part):
         map: Gold and kept texts by meaning.
         cost: Totals of the ledger, and per kept text.
         seconds: Stage to seconds.
+        peak_bytes: Stage to the most memory that the process held in it; empty where the system
+            does not tell.
         dictionary: Identity of MeCab's dictionary.
         encoder: Identity of the encoder.
         tests: What the task holds the run to, with what came of each.
@@ -776,6 +778,7 @@ class RunSummary(Part):
     map: TextMap | None = None
     cost: dict[str, Number] | None = None
     seconds: dict[str, float] = {}
+    peak_bytes: dict[str, int] = {}
     versions: dict[str, str] = {}
     dictionary: str | None = None
     encoder: str | None = None

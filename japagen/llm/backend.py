@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -244,6 +244,14 @@ class Announcer(Protocol):
     """
 
     on_send: Callable[[Request, bool], None]
+
+
+@runtime_checkable
+class LoadTeller(Protocol):
+    """A generator that knows how busy its servers are."""
+
+    def load(self) -> Mapping[str, tuple[int, int]]:
+        """Server to the requests that it has, and the most that it gets at present."""
 
 
 def load_generator(

@@ -14,8 +14,8 @@ from typing import Any, Protocol, Self
 
 from japagen.config.generation import Budget, GeneratorSettings, Price
 from japagen.config.sections import JapaneseSettings, Privacy
-from japagen.errors import JapagenError
-from japagen.listener import Listener
+from japagen.errors import AwaitedError, JapagenError
+from japagen.listener import Listener, Waiting, Watcher
 from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
 from japagen.llm.backend import (
     MOST_REPLIES,
@@ -23,6 +23,7 @@ from japagen.llm.backend import (
     Answer,
     Generator,
     GeneratorInfo,
+    LoadTeller,
     OptionScorer,
     Prompt,
     Request,
@@ -31,6 +32,7 @@ from japagen.llm.backend import (
     load_generator,
     prompt_texts,
 )
+from japagen.llm.backends.offline import HERE, Elsewhere
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
 
@@ -109,6 +111,14 @@ class BudgetTracker:
         self._aside[request.id] = (cost, replies)
         self._all_aside.add(cost)
         return True
+
+    def left(self) -> tuple[int | None, float | None]:
+        """Tokens and yen that are neither spent nor set aside; None where there is no bound."""
+        tokens, money = self._budget.tokens, self._budget.yen
+        return (
+            None if tokens is None else tokens - self._spent.tokens - self._all_aside.tokens,
+            None if money is None else money - self._spent.yen - self._all_aside.yen,
+        )
 
     def settle(self, answer: Answer) -> None:
         """Spends what an answer cost, and frees what was set aside for it."""
@@ -226,6 +236,7 @@ class LLMClient:
         generator: A backend to use in place of it.
         path: The ledger.
         listener: Told of the progress.
+        elsewhere: What the task's own generator is not asked from here.
     """
 
     def __init__(
@@ -234,7 +245,9 @@ class LLMClient:
         generator: Generator | None,
         path: Path,
         listener: Listener,
+        elsewhere: Elsewhere = HERE,
     ) -> None:
+        self._elsewhere = elsewhere
         self._task = task
         self._loaded = generator
         self._given = generator is not None
@@ -245,7 +258,9 @@ class LLMClient:
     def _generator(self) -> Generator:
         if self._loaded is None:
             batches = self._path.with_name("batches")
-            self._loaded = load_generator(self._task.generator, batches, self._listener.note)
+            note = self._listener.note
+            loaded = load_generator(self._task.generator, batches, note)
+            self._loaded = self._elsewhere.wrap(loaded, self._path, note)
         return self._loaded
 
     @property
@@ -297,27 +312,42 @@ class LLMClient:
                 yield waiting[at], scores
 
     def ask(self, requests: Sequence[Request], purpose: str) -> Asked:
-        """Sends what has no answer yet and tells of it under the name of its purpose."""
+        """Sends what has no answer yet and tells of it under the name of its purpose.
+
+        Raises:
+            AwaitedError: If some of it is answered elsewhere.
+        """
+        part = self._elsewhere.part
         ids = [r.id for r in requests]
         budget, price = self._task.generation.budget, self._task.generator.price_now
         dictionary = self._task.japanese.user_dictionary
         outgoing = prepare(requests, self.info, self._task.privacy, dictionary)
         with ledger_errors(self._path), closing(Ledger(self._path)) as ledger:
             tracker = BudgetTracker(budget, price, ledger.totals())
-            sent = len(ids) - len(ledger.answers(ids))
+            known = ledger.answers(ids)
+            mine, others = outgoing.requests, list[Request]()
+            if part:
+                others = [r for r in mine if r.id not in known and not part.holds(r)]
+                away = {r.id for r in others}
+                mine = [r for r in mine if r.id not in away]
+                ids = [r.id for r in mine]
+                # All parts plan the same requests, by which they are known to belong together.
+                ledger.plan(others, self.info.identity, purpose, lost=False)
+            sent = len(ids) - len(known)
             if sent:
                 again = f"{sent} of {len(ids)} to do" if sent < len(ids) else ""
                 self._listener.stage(purpose, "start", again)
             before = ledger.wall_seconds(purpose)
             ledger.note_masked(outgoing.masked)
             answers = run_requests(
-                outgoing.requests,
+                mine,
                 self._generator,
                 ledger,
                 lambda stream, total: self._listener.track(stream, total, purpose),
                 purpose,
                 tracker,
                 self._listener.note,
+                lambda tell: self._watch(purpose, tell),
             )
             failures = {k: v for k, v in ledger.failures(ids).items() if k not in answers}
             seconds = ledger.wall_seconds(purpose) - before
@@ -349,8 +379,19 @@ class LLMClient:
                 f"{len(unsent)} of {len(ids)} requests were not sent: generation.budget does not "
                 "hold what they may cost. Raise it and run the same command again."
             )
+        if part and others:
+            raise AwaitedError(
+                f"Part {part.number} of {part.of} is done: {len(answers)} of its {len(ids)} "
+                f"requests are answered, {len(others)} are for the other parts.",
+                "When all are done: japagen data merge RUN_1 RUN_2 … -o RUN, then run the task "
+                "with --out RUN.",
+            )
         beyond = dict.fromkeys(unsent, _BEYOND_BUDGET)
         return Asked(answers, {**failures, **beyond}, sent, unusable)
+
+    def _watch(self, purpose: str, tell: Callable[[], Waiting]) -> None:
+        if isinstance(self._listener, Watcher):
+            self._listener.watch(purpose, tell)
 
     def cost(self) -> tuple[Mapping[str, float], float]:
         """Totals over every attempt, and the wall time of generation alone, in seconds.
@@ -390,6 +431,7 @@ def run_requests(
     purpose: str = "generate",
     tracker: BudgetTracker | None = None,
     note: Callable[[str], None] = lambda _: None,
+    watch: Callable[[Callable[[], Waiting]], None] = lambda _: None,
 ) -> dict[str, Answer]:
     """Sends what has no answer yet; every answer is committed before it is used.
 
@@ -408,6 +450,7 @@ def run_requests(
         purpose: What the ledger's time is counted under.
         tracker: What may be spent; no bound when None.
         note: Told what the user should know.
+        watch: Given what tells what is waited for.
 
     Returns:
         Request id to accepted answer, or to the last one that could not be read. Requests that
@@ -426,6 +469,7 @@ def run_requests(
     ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
     with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
         outbox = _Outbox(waiting, generator, ledger, tracker or BudgetTracker(), pressed)
+        watch(outbox.waiting)
         told = False
         for _ in progress(outbox.answers(), len(waiting)):
             if pressed.is_set() and not told:
@@ -463,6 +507,8 @@ class _Outbox:
         self._counted: tuple[object, int] = (None, 0)
         self._estimates: dict[str, int] = {}
         self._tokens: dict[str, int] = {}
+        self._in_flight: set[str] = set()
+        self._settled = 0
         self._doubt = _FIRST_DOUBT
         self._sure = False
 
@@ -518,8 +564,17 @@ class _Outbox:
         """Notes that a request goes out, or did not: only what is out may cost something."""
         if sent:
             self._ledger.mark_sent(request, self._tokens[request.id])
+            self._in_flight.add(request.id)
         else:
             self._ledger.unmark(request)
+            self._in_flight.discard(request.id)
+
+    def waiting(self) -> Waiting:
+        """What is waited for now."""
+        servers = self._generator.load() if isinstance(self._generator, LoadTeller) else {}
+        in_flight = len(self._in_flight)
+        unsent = len(self._waiting) - self._settled - in_flight
+        return Waiting(in_flight, unsent, servers, *self._tracker.left())
 
     def _estimate(self, request: Request) -> int:
         """Tokens of a prompt; those of neighbours are often the same."""
@@ -533,6 +588,8 @@ class _Outbox:
     def settle(self, answer: Answer) -> None:
         """Takes an answer's cost, and learns how far estimates of prompts are off."""
         self._tracker.settle(answer)
+        self._in_flight.discard(answer.request_id)
+        self._settled += 1
         estimate = self._estimates.pop(answer.request_id, 0)
         if estimate and answer.prompt_tokens and not answer.error:
             seen = _LASTING_DOUBT * answer.prompt_tokens / estimate

@@ -80,6 +80,32 @@ _ERRORS = (
     "SELECT request_id, text, finish, prompt_tokens, completion_tokens, seconds, error "
     "FROM attempts WHERE finish = 'error' AND error != 'duplicate answer' ORDER BY id"
 )
+_ATTEMPT = "text, prompt_tokens, completion_tokens, seconds, answered_at"
+_SECOND = (
+    "(a.finish != 'error' AND EXISTS (SELECT 1 FROM main.attempts m "
+    "WHERE m.request_id = a.request_id AND m.finish != 'error'))"
+)
+# A second accepted answer becomes a failure of that name, as it does in `Ledger.record`.
+_TAKE = (
+    "CREATE INDEX by_request ON attempts(request_id)",
+    "INSERT OR IGNORE INTO main.requests SELECT * FROM other.requests",
+    f"INSERT INTO main.attempts (request_id, finish, error, {_ATTEMPT}) SELECT request_id, "
+    f"CASE WHEN {_SECOND} THEN 'error' ELSE finish END, "
+    f"CASE WHEN {_SECOND} THEN 'duplicate answer' ELSE error END, {_ATTEMPT} "
+    "FROM other.attempts a WHERE NOT EXISTS (SELECT 1 FROM main.attempts m WHERE "
+    "m.request_id = a.request_id AND m.answered_at = a.answered_at AND m.text = a.text) "
+    "ORDER BY id",
+    "DROP INDEX main.by_request",
+    "INSERT INTO main.sessions SELECT * FROM other.sessions EXCEPT SELECT * FROM main.sessions",
+    "INSERT INTO main.lost SELECT * FROM other.lost EXCEPT SELECT * FROM main.lost",
+    "INSERT OR IGNORE INTO main.in_flight SELECT * FROM other.in_flight",
+    "DELETE FROM main.in_flight WHERE request_id IN "
+    "(SELECT request_id FROM main.attempts WHERE finish != 'error')",
+    *(
+        f"INSERT OR IGNORE INTO main.{table} SELECT * FROM other.{table}"
+        for table in ("generators", "masked", "choices")
+    ),
+)
 _WALL = "SELECT COALESCE(SUM(last_answer_at - started_at), 0) FROM sessions"
 _SYNC_SECONDS = 0.5
 
@@ -179,6 +205,36 @@ class Ledger:
                 self._db.execute("INSERT INTO lost SELECT * FROM in_flight")
                 self._db.execute("DELETE FROM in_flight")
             self._db.execute("INSERT INTO sessions VALUES (?, ?, ?)", [now, now, purpose])
+
+    def planned(self, request_ids: Iterable[str]) -> set[str]:
+        """Those of some requests that were ever to be sent."""
+        known = {row[0] for row in self._db.execute("SELECT id FROM requests")}
+        return known & set(request_ids)
+
+    def take(self, path: Path) -> None:
+        """Takes over all that another ledger of the same task holds; what both hold counts once.
+
+        Raises:
+            JapagenError: If its requests are those of another task.
+        """
+        Ledger(path).close()  # makes what an older japagen did not
+        self._db.execute("ATTACH DATABASE ? AS other", [str(path)])
+        try:
+            sizes = "(SELECT COUNT(*) FROM main.requests), (SELECT COUNT(*) FROM other.requests)"
+            shared = "(SELECT COUNT(*) FROM main.requests JOIN other.requests USING (id))"
+            here, there, both = self._db.execute(f"SELECT {sizes}, {shared}").fetchone()
+            # Each part of a run plans all requests of a step, its own or not.
+            if both < min(here, there):
+                raise JapagenError(
+                    f"Expected {path} to hold requests of the same task, found {there - both} of "
+                    f"{there} that the others do not have.",
+                    "Task, gold, templates and generator.model must be the same in all parts.",
+                )
+            with self._commit(now=True):
+                for statement in _TAKE:
+                    self._db.execute(statement)
+        finally:
+            self._db.execute("DETACH DATABASE other")
 
     def note_masked(self, masked: Mapping[str, Mapping[str, int]]) -> None:
         """Records how many pieces of personal data were masked in which requests' prompts."""

@@ -35,6 +35,7 @@ from japagen.data.rows import export_rows, write_lines
 from japagen.generation.code import plan_programs, to_programs
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator, load_generator
+from japagen.llm.backends.offline import HERE, Elsewhere
 from japagen.llm.client import LLMClient, ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Cache, Step
@@ -52,14 +53,16 @@ def run(
     *,
     listener: Listener | None = None,
     generator: Generator | None = None,
+    elsewhere: Elsewhere = HERE,
 ) -> Path:
     """Makes programs, or goes on where an earlier run of the task stopped.
 
     Args:
         task: What is asked for.
-        out: The run directory; ``runs/NAME`` when None.
+        out: The run directory; ``runs/NAME`` when None, ``runs/NAME.part2of5`` for a part.
         listener: Told of the progress in place of the log and of bars.
         generator: A backend to use in place of the task's.
+        elsewhere: What of its requests is answered elsewhere; nothing by default.
 
     Returns:
         The run directory: ``examples.jsonl``, ``code.json``, ``report.html``.
@@ -70,11 +73,12 @@ def run(
     """
     examples = _examples(task)
     check_isolation()
-    directory = RunDirectory(out or Path("runs") / task.name, task.name)
+    directory = RunDirectory(out or elsewhere.directory(task.name), task.name)
     told = listener or Logged()
     cache = Cache(directory, told)
     try:
-        with closing(LLMClient(task, generator, directory.file("ledger.sqlite"), told)) as client:
+        ledger = directory.file("ledger.sqlite")
+        with closing(LLMClient(task, generator, ledger, told, elsewhere)) as client:
             write_text(directory.file("task.yaml"), task.to_yaml())
             programs = _written(task, examples, client)
             # Judging needs the processors, and asks nothing.

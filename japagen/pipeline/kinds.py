@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, cast
 from japagen.config.task import Task
 from japagen.config.yaml_file import read_mapping
 from japagen.listener import Listener
+from japagen.llm.backends.offline import HERE, Elsewhere
 from japagen.llm.client import AskingTask
 
 KINDS = {"qa": "japagen.pipeline.qa", "code": "japagen.pipeline.code"}
@@ -26,7 +27,14 @@ class Kind(Protocol):
     def load(self, path: Path, overrides: Mapping[str, Any] | None = None) -> Any:
         """Reads a task file; see `Task.load`."""
 
-    def run(self, task: Any, out: Path | None = None, *, listener: Listener | None = None) -> Path:
+    def run(
+        self,
+        task: Any,
+        out: Path | None = None,
+        *,
+        listener: Listener | None = None,
+        elsewhere: Elsewhere = HERE,
+    ) -> Path:
         """Runs a task, or goes on where an earlier run stopped; returns the run directory."""
 
     def plan(self, task: Any, out: Path | None, number: int | None) -> dict[str, Any]:

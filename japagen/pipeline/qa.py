@@ -63,6 +63,7 @@ from japagen.japanese.morphology import Tagger
 from japagen.listener import Listener, Logged
 from japagen.llm.answers import why_unreadable
 from japagen.llm.backend import Answer, Generator, Request, load_generator
+from japagen.llm.backends.offline import HERE, Elsewhere
 from japagen.llm.client import BudgetTracker, LLMClient, ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import prepare
@@ -185,6 +186,7 @@ def run(
     out: str | Path | None = None,
     *,
     generator: Generator | None = None,
+    elsewhere: Elsewhere = HERE,
     listener: Listener | None = None,
     progress: bool = True,
 ) -> Path:
@@ -192,8 +194,9 @@ def run(
 
     Args:
         task: What is asked for.
-        out: The run directory; ``runs/NAME`` when None.
+        out: The run directory; ``runs/NAME`` when None, ``runs/NAME.part2of5`` for a part.
         generator: A backend to use in place of the task's.
+        elsewhere: What of its requests is answered elsewhere; nothing by default.
         listener: Told of the progress in place of the log and of bars.
         progress: Whether to show bars.
 
@@ -209,12 +212,13 @@ def run(
 
         check_encoder(task.retrieval.encoder)
     prompts = PromptLibrary(task.generation.prompts)
-    directory = RunDirectory(out or Path("runs") / task.name, task.name)
+    directory = RunDirectory(out or elsewhere.directory(task.name), task.name)
     told = listener or Logged(bars=progress)
     try:
         for skipped in material.skipped:
             told.note(f"Left out: {skipped.reason}")
-        with closing(LLMClient(task, generator, directory.file("ledger.sqlite"), told)) as client:
+        ledger = directory.file("ledger.sqlite")
+        with closing(LLMClient(task, generator, ledger, told, elsewhere)) as client:
             interview = Interview(task, prompts, client.info)
             write_text(directory.file("task.yaml"), task.to_yaml())
             write_lines(directory.file(PASSAGES), material.passages.values())

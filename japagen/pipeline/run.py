@@ -16,16 +16,19 @@ from japagen.data.dataset import SYNTHESISED, Data, Dataset
 from japagen.data.files import read_json, write_text
 from japagen.data.formats import write_examples
 from japagen.data.summary import RunSummary
+from japagen.errors import JapagenError
 from japagen.generation import coverage
 from japagen.generation.fields import measure_fields
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator
+from japagen.llm.backends.offline import HERE, Elsewhere
 from japagen.llm.client import LLMClient
+from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.pipeline import deployment, sources, summary
 from japagen.pipeline.cache import Cache, Step
 from japagen.pipeline.comparison import provenance_of
 from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
-from japagen.pipeline.run_directory import Run, RunDirectory, record_version
+from japagen.pipeline.run_directory import Run, RunDirectory, record_version, task_of
 from japagen.pipeline.steps import align, baselines, curate, generate, labels, synthesis, train
 from japagen.reporting.browser import Provenance
 from japagen.reporting.cards import model_card
@@ -46,6 +49,7 @@ def run(
     synthetic: Given | Sequence[Given] | Mapping[str, Given] | None = None,
     until: Until = "report",
     generator: Generator | None = None,
+    elsewhere: Elsewhere = HERE,
     listener: Listener | None = None,
     progress: bool = True,
 ) -> Run:
@@ -53,12 +57,13 @@ def run(
 
     Args:
         task: What is asked for.
-        out: The run directory; ``runs/NAME`` when None.
+        out: The run directory; ``runs/NAME`` when None, ``runs/NAME.part2of5`` for a part.
         synthetic: Texts that LLMs wrote, in place of the task's sources: files, one or several; a
             `Dataset`, DataFrame or list of records; or any of them by the name of its writer. A
             file without a name is called as it is.
         until: The last stage to run.
         generator: A backend to use in place of the task's.
+        elsewhere: What of its requests is answered elsewhere; nothing by default.
         listener: Told of the progress in place of the log and of bars.
         progress: Whether to show bars.
 
@@ -66,6 +71,7 @@ def run(
         The run. Its parts are read when they are asked for.
 
     Raises:
+        AwaitedError: If what comes next is answered elsewhere.
         JapagenError: For everything the user can put right.
     """
     if synthetic is not None:
@@ -82,11 +88,12 @@ def run(
             from japagen.llm.backends.huggingface import generator_checkpoint
 
             generator_checkpoint(task.generator)
-    directory = RunDirectory(out or Path("runs") / task.name, task.name)
+    directory = RunDirectory(out or elsewhere.directory(task.name), task.name)
     try:
         told = listener or Logged(bars=progress)
         task = with_kept_data(task, directory.file("given"))
-        with closing(LLMClient(task, generator, directory.file("ledger.sqlite"), told)) as client:
+        ledger = directory.file("ledger.sqlite")
+        with closing(LLMClient(task, generator, ledger, told, elsewhere)) as client:
             context = TaskContext.open(task, data)
             encoder, cache = TextEncoder(task.training), Cache(directory, told)
             _go(context.start(encoder, client, cache, told), given, wanted)
@@ -105,6 +112,40 @@ def _given(synthetic: Any) -> Sources:
     return sources_from_files(
         Source(path=Path(one)) if isinstance(one, str | Path) else one for one in listed
     )
+
+
+def merge_parts(runs: Sequence[Path], out: Path) -> int:
+    """Joins the answers of runs of one task, so that a run of it goes on with all of them.
+
+    Args:
+        runs: Run directories; they stay as they are, and may be merged again when they have more.
+        out: A run directory of the task, made if it does not exist.
+
+    Returns:
+        How many requests are answered.
+
+    Raises:
+        JapagenError: If one is no run, or one of another task.
+    """
+    names = [task_of(path) for path in runs]
+    ledgers = [path / "ledger.sqlite" for path in runs]
+    if missing := [path for path in ledgers if not path.is_file()]:
+        raise JapagenError(f"Expected the answers of a run in {missing[0]}, found none.")
+    directory = RunDirectory(out, names[0])
+    try:
+        for path, name in zip(runs, names, strict=True):
+            if name != names[0]:
+                raise JapagenError(
+                    f"{path} belongs to the task '{name}', {runs[0]} to '{names[0]}'.",
+                    "Merge runs of one task.",
+                )
+        target = directory.file("ledger.sqlite")
+        with ledger_errors(target), closing(Ledger(target)) as ledger:
+            for path in ledgers:
+                ledger.take(path)
+            return int(ledger.totals()["answers"])
+    finally:
+        directory.release()
 
 
 def step_versions() -> dict[str, int]:
@@ -200,8 +241,9 @@ def _train(run: RunContext, parts: summary.Parts, texts: Dataset, *, asks: bool)
 def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Dataset | None) -> None:
     """Leaves the metrics, the examples, the model card and the report."""
     directory, task = run.cache.directory, run.task
-    parts.seconds = directory.seconds()
-    parts.seconds.pop(_REPORT.name, None)
+    parts.seconds, parts.peak_bytes = directory.seconds(), directory.peak_bytes()
+    for figures in (parts.seconds, parts.peak_bytes):
+        figures.pop(_REPORT.name, None)
     if parts.generator:
         parts.cost, parts.seconds["generate"] = run.client.cost()
     parts.text_fields = measure_fields(task, texts, run.analyzer)

@@ -8,6 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -135,11 +136,13 @@ class RunDirectory:
         record.unlink(missing_ok=True)
         self._take_over(name, [path for path in paths if not path.suffix])
         started = time.perf_counter()
+        _forget_peak()
         made = make()
         save(paths[0], made)
         seconds = round(time.perf_counter() - started, 3)
+        took = {"seconds": seconds, "peak_bytes": _peak_bytes()}
         made_files = {path.name: _sizes(path) for path in paths if path.is_dir()}
-        write_json(record, {"fingerprint": parts, "seconds": seconds, "sizes": made_files})
+        write_json(record, {"fingerprint": parts, **took, "sizes": made_files})
         say("done", f"{seconds:.1f}")
         return made
 
@@ -168,6 +171,18 @@ class RunDirectory:
             if record.stem in self._used
         }
 
+    def peak_bytes(self) -> dict[str, int]:
+        """The most memory that this process held in each stage of this run, where that is known.
+
+        What the process held before, such as an encoder, counts; other processes do not.
+        """
+        records = {r.stem: read_json(r) for r in sorted(self.file("stages").glob("*.json"))}
+        return {
+            name: record["peak_bytes"]
+            for name, record in records.items()
+            if name in self._used and record.get("peak_bytes")
+        }
+
     def _clear_leftovers(self) -> None:
         """Removes half-written files that a killed process left; the lock is held."""
         for folder in (self.path, *map(self.file, ("stages", "predictions", "rounds"))):
@@ -178,6 +193,22 @@ class RunDirectory:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
+
+
+def _forget_peak() -> None:
+    """Has the kernel count this process's peak of memory from here on; Linux alone can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes() -> int | None:
+    """The most memory that this process has held since then; None where nobody counts it."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else None
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:

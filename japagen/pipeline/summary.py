@@ -74,6 +74,7 @@ class Parts:
         gold_only: The same for training on gold only.
         baselines: What a reader would try first; some perhaps left out.
         seconds: Stage to seconds.
+        peak_bytes: Stage to the most memory that the process held in it.
         encoder: Identity of the encoder.
         audit: Personal data, memory of gold and skews in the accepted texts.
         rounds: What was found after each round of the closed loop; empty with one round.
@@ -103,6 +104,7 @@ class Parts:
     gold_only: list[Seeded] = field(default_factory=list)
     baselines: list[Baseline] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)
     encoder: str | None = None
     audit: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -177,6 +179,7 @@ def collect(
             "lengths": _lengths(parts.gold, dataset.kept),
             "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
             "seconds": parts.seconds,
+            "peak_bytes": parts.peak_bytes,
             "versions": _versions(),
             "dictionary": parts.alignment and parts.alignment["dictionary"],
             "encoder": parts.encoder,

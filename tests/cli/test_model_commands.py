@@ -187,22 +187,3 @@ def test_shards_hold_what_one_file_holds(model: Path, tmp_path: Path) -> None:
     assert {f: f.stat().st_mtime_ns for f in done} == done
     refused = predict(model, "--engine", "here")
     assert "an --output directory with --engine" in str(refused.exception)
-
-
-@pytest.mark.slow
-def test_a_kernel_goes_into_a_pipeline_of_ray_data(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    from japagen.data.engines import open_engine
-    from japagen.pipeline.sharded import Predicted
-
-    texts = [row["本文"] for row in ROWS] * 5
-    pq.write_table(pa.table({"本文": texts}), tmp_path / "in.parquet")
-    kernel = Predicted(model, {"text": "本文"})
-    with open_engine("ray", workers=2):
-        import ray.data
-
-        rows = ray.data.read_parquet(str(tmp_path / "in.parquet"))
-        made = rows.map_batches(kernel, batch_format="pyarrow", batch_size=4, num_cpus=1)
-        found = {(row["本文"], row["label"]) for row in made.iter_rows()}
-    alone = kernel(pq.read_table(tmp_path / "in.parquet")).to_pylist()
-    assert found == {(row["本文"], row["label"]) for row in alone}

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from japagen.cli import terminal
 from japagen.data.summary import RunSummary
+from japagen.errors import JapagenError
+from japagen.listener import Waiting
 from tests.report_sample import from_file, sample_run
 
 
@@ -143,3 +147,59 @@ def test_tables_are_headed_in_the_language_of_the_user(
     assert "時間" in rest[1]
     # Cells may be the user's own.
     assert "value" in rest[3]
+
+
+def waiting(**more: Any) -> Waiting:
+    servers = {"http://a/v1": (3, 8), "http://b/v1": (0, 0)}
+    return Waiting(in_flight=3, unsent=90, servers=servers, **more)
+
+
+def test_the_bar_says_what_is_waited_for(screen: io.StringIO) -> None:
+    with terminal.Terminal() as listener:
+        listener.stage("generate", "start", "")
+        listener.watch("generate", lambda: waiting(tokens_left=12_000, yen_left=7.25))
+        assert list(listener.track([1], 1, "generate")) == [1]
+        listener._progress.refresh()  # type: ignore[union-attr]
+    shown = "3 in flight, at most 8, 1 endpoints left alone, 12,000 tokens left, 7.2 yen left"
+    assert shown in " ".join(screen.getvalue().split())
+
+
+def test_what_is_not_known_is_not_said() -> None:
+    assert terminal.awaited_text(Waiting(in_flight=2)) == "2 in flight"
+
+
+def test_the_metrics_are_what_prometheus_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, screen: io.StringIO
+) -> None:
+    path = tmp_path / "japagen.prom"
+    monkeypatch.setattr(terminal, "_METRICS_SECONDS", 0.01)
+    with terminal.Terminal(metrics=path, quiet=True) as listener:
+        listener.watch("generate", lambda: waiting(tokens_left=12_000))
+        for number in listener.track(range(5), 9, "generate"):
+            deadline = time.monotonic() + 10
+            while f'step_items_done{{step="generate"}} {number}\n' not in path.read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        during = path.read_text()
+        listener.stage("generate", "done", "2.5")
+    for line in (
+        '# TYPE japagen_requests_in_flight gauge\njapagen_requests_in_flight{step="generate"} 3',
+        'japagen_requests_unsent{step="generate"} 90',
+        'japagen_endpoint_requests_limit{endpoint="http://b/v1"} 0',
+        'japagen_budget_left{unit="tokens"} 12000',
+        'japagen_step_items{step="generate"} 9',
+    ):
+        assert f"{line}\n" in during
+    after = path.read_text()
+    assert 'japagen_step_items_done{step="generate"} 5\n' in after
+    assert 'japagen_step_duration_seconds{step="generate"} 2.5\n' in after
+    assert "in_flight" not in after
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    names = [line.split()[2] for line in after.splitlines() if line.startswith("# TYPE")]
+    assert len(set(names)) == len(names)
+
+
+def test_a_metrics_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+    listener = terminal.Terminal(metrics=tmp_path)
+    with pytest.raises(JapagenError, match="found the directory"):
+        listener.__enter__()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from japagen.config.generation import Budget, Price
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
+from japagen.listener import Waiting
 from japagen.llm.backend import MOST_REPLIES, Answer, Request, Sampling
 from japagen.llm.client import BudgetTracker, run_requests, yen
 from japagen.llm.ledger import Ledger
@@ -223,3 +224,25 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert len(answers) == 3
+
+
+def test_what_is_waited_for_is_told_while_it_is(tmp_path: Path) -> None:
+    tracker, seen = BudgetTracker(Budget(tokens=100_000)), list[Waiting]()
+    tells: list[Callable[[], Waiting]] = []
+
+    def progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
+        for answer in answers:
+            seen.append(tells[0]())
+            yield answer
+
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
+        answers = run_requests(
+            requests(20), _Parallel(), ledger, progress, tracker=tracker, watch=tells.append
+        )
+    # The scripted model is asked as soon as it has read five.
+    assert [w.in_flight for w in seen] == [4] * 16 + [3, 2, 1, 0]
+    assert [w.unsent for w in seen] == [*range(15, -1, -1), 0, 0, 0, 0]
+    costs = [a.prompt_tokens + a.completion_tokens for a in answers.values()]
+    left = [w.tokens_left for w in seen if w.tokens_left is not None]
+    assert left[-1] == 100_000 - sum(costs)
+    assert left[0] < 100_000 - max(costs)  # something is set aside for the other four

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,19 @@ def test_the_time_of_stages_that_another_run_left_does_not_count(tmp_path: Path)
     made.stage(run)
     write_json(run.file("stages", "train-7.json"), {"fingerprint": {}, "seconds": 5.0})
     assert set(run.seconds()) == {"curate"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no peak of a stage")
+def test_each_stage_has_the_peak_of_its_own(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run", "t")
+
+    def hold(size: int) -> dict[str, int]:
+        return {"made": len(bytearray(b"x" * size))}
+
+    for name, size in (("small", 1), ("large", 200 << 20), ("last", 1)):
+        run.stage(name, {}, [f"{name}.json"], lambda n=size: hold(n), write_json, read_json)
+    peaks = run.peak_bytes()
+    assert peaks["large"] - peaks["small"] > 150 << 20
+    assert peaks["large"] - peaks["last"] > 150 << 20
+    write_json(run.file("stages", "train-7.json"), {"fingerprint": {}, "peak_bytes": 5})
+    assert set(run.peak_bytes()) == {"small", "large", "last"}

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +35,7 @@ from japagen.llm.backend import (
     Request,
     Sampling,
 )
-from japagen.llm.backends.openai_protocol import Endpoint, ServerCapabilities
+from japagen.llm.backends.openai_protocol import Endpoint, Server
 from japagen.llm.backends.rate_limit import Pace, Patience
 
 if TYPE_CHECKING:
@@ -56,11 +56,14 @@ class OpenAIGenerator:
     Args:
         model: The server's name for the model.
         base_url: The server's address, usually ending in ``/v1``; OpenAI's when None (the
-            variable OPENAI_BASE_URL is not read: the task file alone says where texts go).
+            variable OPENAI_BASE_URL is not read: the task file alone says where texts go). Several
+            share the requests, and the model's name alone says who answers: which of them does
+            makes no difference, nor does it which there are.
         api: ``chat`` answers chat turns, ``completions`` continues documents.
         api_key_env: The environment variable that holds the key. A server on this machine
             needs none.
         slots: Most requests at a time; 64 when None. Fewer are sent where the server slows down.
+            Each of several servers has its own slots, and its own bounds for a minute.
         timeout: Seconds after which an attempt is given up; as long as answers take when None.
         deadline: Seconds from a request's first attempt after which it is given up; by the
             time-out when None.
@@ -72,7 +75,7 @@ class OpenAIGenerator:
         batch: Go by the batch API, to which slots, time-outs and bounds for a minute do not
             apply.
         batches: Where what was submitted is noted; without it nothing goes by the batch API.
-        note: Told what the user should know while waiting for a batch.
+        note: Told what the user should know while waiting.
 
     Attributes:
         on_send: As of `Announcer`.
@@ -86,7 +89,7 @@ class OpenAIGenerator:
         self,
         model: str,
         *,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         api: Literal["chat", "completions"] = "chat",
         api_key_env: str = "OPENAI_API_KEY",
         slots: int | None = None,
@@ -104,14 +107,20 @@ class OpenAIGenerator:
         if importlib.util.find_spec("openai") is None:
             raise MissingExtraError("openai", "openai", "An OpenAI-compatible server")
         how: Any = {"headers": headers, "extra_body": extra_body, "omit": omit}
-        self._endpoint = Endpoint(model, base_url, api, api_key_env, os.environ, **how)
+        self._one = base_url is None or isinstance(base_url, str)
+        urls = [base_url] if base_url is None or isinstance(base_url, str) else base_url
+        self._servers = [
+            Server(
+                Endpoint(model, url, api, api_key_env, os.environ, **how),
+                Patience(timeout, deadline),
+                Pace(requests_per_minute, tokens_per_minute),
+            )
+            for url in urls
+        ]
         self.on_send: Callable[[Request, bool], None] = lambda request, sent: None
         self._batches = batches if batch else None
         self._note = note
         self._slots = slots or _MOST_SLOTS
-        self._patience = Patience(timeout, deadline)
-        self._pace = Pace(requests_per_minute, tokens_per_minute)
-        self._capabilities = ServerCapabilities()
         self._sessions: set[Session] = set()
 
     @property
@@ -120,13 +129,14 @@ class OpenAIGenerator:
 
         By the batch API it is the same one: what that has answered need not be asked again.
         """
-        endpoint = self._endpoint
+        endpoints = [server.endpoint for server in self._servers]
+        endpoint = endpoints[0]
         return GeneratorInfo(
             name=endpoint.model,
-            identity=endpoint.identity,
+            identity=endpoint.identity if self._one else endpoint.identity_at(""),
             prompt_kind="chat" if endpoint.api == "chat" else "document",
-            local=endpoint.local,
-            terms=_OPENAI_TERMS if endpoint.is_openai else _UNKNOWN_TERMS,
+            local=all(one.local for one in endpoints),
+            terms=_OPENAI_TERMS if any(one.is_openai for one in endpoints) else _UNKNOWN_TERMS,
             resumable=self._batches is not None,
         )
 
@@ -144,18 +154,16 @@ class OpenAIGenerator:
         if self._batches is not None:
             from japagen.llm.backends.openai_batch import BatchStream
 
-            how = (self._batches, self._note, self.on_send)
-            yield from BatchStream(self._endpoint, self._capabilities, *how).answers(requests)
+            stream = BatchStream(self._servers[0], self._batches, self._note, self.on_send)
+            yield from stream.answers(requests)
             return
         from japagen.llm.backends.openai_session import Session
 
         session = Session(
-            self._endpoint,
-            self._capabilities,
+            self._servers,
             self._slots,
-            self._patience,
-            self._pace,
             lambda request, sent: self.on_send(request, sent),
+            self._note,
         )
         self._sessions.add(session)
         try:
@@ -165,15 +173,21 @@ class OpenAIGenerator:
             session.stop()
 
     @property
+    def server(self) -> Server:
+        """The first of its servers, for lines of batches."""
+        return self._servers[0]
+
+    @property
     def refused(self) -> frozenset[str]:
-        """Options that the server has refused so far."""
-        return frozenset(self._capabilities.refused)
+        """Options that a server has refused so far."""
+        return frozenset[str]().union(*(s.capabilities.refused for s in self._servers))
 
     def models(self) -> list[str]:
-        """Names of the models that the server lists; none where it lists none."""
+        """Names of the models that every server lists; none where one lists none."""
         from japagen.llm.backends.openai_session import list_models
 
-        return list_models(self._endpoint)
+        first, *others = (list_models(server.endpoint) for server in self._servers)
+        return [name for name in first if all(name in other for other in others)]
 
     def count_tokens(self, text: str) -> int:
         """Estimates tokens: characters times the ratio seen in this server's own counts.
@@ -181,7 +195,15 @@ class OpenAIGenerator:
         Before the first answer the ratio is a rough figure for Japanese (0.8). A measured one
         includes the chat template's tokens, so it errs on the high side.
         """
-        return self._capabilities.estimate(len(text))
+        # By the server that has counted most: they run the same model.
+        seen = max((server.capabilities for server in self._servers), key=lambda c: c.characters)
+        return seen.estimate(len(text))
+
+    def load(self) -> dict[str, tuple[int, int]]:
+        """As of `LoadTeller`; empty where nothing is asked one by one."""
+        return {
+            url: load for session in list(self._sessions) for url, load in session.load().items()
+        }
 
     @property
     def scores_options(self) -> bool:

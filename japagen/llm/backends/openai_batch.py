@@ -12,7 +12,6 @@ reason. Importing this module imports ``openai``.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -27,14 +26,10 @@ from japagen.data.files import parse_json, read_json, write_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, Request
 from japagen.llm.backends.openai_protocol import (
-    Endpoint,
-    Failure,
-    ServerCapabilities,
-    Usage,
-    answer_of,
+    Server,
+    batch_line,
     failed_answer,
-    options_of,
-    prompt_of,
+    read_batch_row,
     read_failure,
 )
 from japagen.llm.backends.openai_session import sync_client
@@ -58,8 +53,7 @@ class BatchStream:
     """One stream of requests through the batch API.
 
     Args:
-        endpoint: Whom to ask.
-        capabilities: What is known of the provider; added to.
+        server: Whom to ask; what is known of it is added to.
         directory: Where what was submitted is noted.
         note: Told what the user should know while waiting.
         on_send: As of `Announcer`.
@@ -67,18 +61,17 @@ class BatchStream:
 
     def __init__(
         self,
-        endpoint: Endpoint,
-        capabilities: ServerCapabilities,
+        server: Server,
         directory: Path,
         note: Callable[[str], None],
         on_send: Callable[[Request, bool], None],
     ) -> None:
-        self._endpoint = endpoint
-        self._capabilities = capabilities
+        self._server, self._endpoint = server, server.endpoint
+        self._capabilities = server.capabilities
         self._directory = directory
         self._note = note
         self._on_send = on_send
-        self._client = sync_client(endpoint, timeout=openai.NOT_GIVEN, max_retries=_RETRIES)
+        self._client = sync_client(server.endpoint, timeout=openai.NOT_GIVEN, max_retries=_RETRIES)
 
     def answers(self, requests: Iterable[Request]) -> Iterator[Answer]:
         """Answers every request exactly once, failures included, a batch at a time.
@@ -149,18 +142,14 @@ class BatchStream:
         for request in requests:
             self._on_send(request, True)
         record = BatchRecord.begin(self._directory, [r.id for r in requests])
-        files, batches, path = self._client.files, self._client.batches, self._endpoint.path
-        how = {"method": "POST", "url": f"/v1{path}"}
-        lines = "\n".join(
-            json.dumps({"custom_id": r.id, **how, "body": self._body(r)}, ensure_ascii=False)
-            for r in requests
-        )
+        files, batches = self._client.files, self._client.batches
+        lines = "\n".join(batch_line(request, self._server) for request in requests)
         file = (f"japagen-{record.key}.jsonl", lines.encode())
         uploaded = self._call(lambda: files.create(file=file, purpose="batch"))
         batch = self._call(
             lambda: batches.create(
                 input_file_id=uploaded.id,
-                endpoint=how["url"],  # type: ignore[arg-type]
+                endpoint=self._endpoint.batch_url,  # type: ignore[arg-type]
                 completion_window="24h",
                 metadata={"japagen": record.key},
             )
@@ -168,11 +157,6 @@ class BatchStream:
         record.batch = batch.id
         record.save()
         return record
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        endpoint = self._endpoint
-        options = options_of(request, endpoint, self._capabilities.refused)
-        return {"model": endpoint.model, **prompt_of(request, endpoint.api), **options}
 
     def _outcome(
         self, record: BatchRecord, asked: Mapping[str, Request]
@@ -192,7 +176,7 @@ class BatchStream:
             for row in self._rows(batch):
                 request = asked.get(str(row.get("custom_id")))
                 if request is not None and request.id not in found:
-                    found[request.id] = self._read(row, request, before)
+                    found[request.id] = read_batch_row(row, request, self._server, before)
         except GoneError as gone:
             return None, {}, gone.message
         errors = (batch.errors and batch.errors.data) or []
@@ -224,34 +208,6 @@ class BatchStream:
                     continue
                 if isinstance(row, dict):
                     yield row
-
-    def _read(self, row: dict[str, Any], request: Request, refused: set[str]) -> Answer | None:
-        """The answer in a row; None where an option is refused, and left out from now on.
-
-        Args:
-            row: Of an output or error file.
-            request: What it is about.
-            refused: Options that this batch did without.
-        """
-        response = row.get("response") or {}
-        status, body = response.get("status_code"), response.get("body")
-        usage = Usage()
-        try:
-            if status == 200:
-                return answer_of(body, request, self._endpoint, self._capabilities, usage)
-            if not status:
-                error = row.get("error")
-                error = error if isinstance(error, dict) else {}
-                told = [str(error[name]) for name in ("code", "message") if error.get(name)]
-                raise Failure(": ".join(told) or "the row has no response")
-            said = json.dumps(body, ensure_ascii=False)
-            sent = options_of(request, self._endpoint, refused)
-            if self._capabilities.drops(status, said, sent, self._endpoint):
-                return None
-            raise read_failure(status, {}, said, self._endpoint)
-        except (Failure, JapagenError) as failure:
-            reason = failure.reason if isinstance(failure, Failure) else failure.message
-        return failed_answer(request, self._endpoint.clean(reason), usage)
 
     def _delete_files(self, batch: Any) -> None:
         """Deletes a batch's prompts and texts at the provider, now that the answers are here.

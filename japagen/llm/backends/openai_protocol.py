@@ -18,6 +18,7 @@ from japagen.data.files import digest, parse_json
 from japagen.errors import JapagenError
 from japagen.llm.answers import one_line, read_label
 from japagen.llm.backend import Answer, Request, answer_format, prompt_texts
+from japagen.llm.backends.rate_limit import Pace, Patience
 
 _log = logging.getLogger(__name__)
 # A rough figure for Japanese, used until the server has reported how many tokens it read.
@@ -540,8 +541,17 @@ class Endpoint:
     @property
     def identity(self) -> str:
         """What changes the answers of the model, as far as anybody can tell from here."""
+        return self.identity_at(f"{self.url}:")
+
+    def identity_at(self, place: str) -> str:
+        """The identity of the model where ``place`` stands for the address."""
         how = digest([self.extra_body, sorted(self.omit)]) if self.extra_body or self.omit else ""
-        return f"openai:{self.url}:{self.api}:{self.model}" + (f":{how}" if how else "")
+        return f"openai:{place}{self.api}:{self.model}" + (f":{how}" if how else "")
+
+    @property
+    def batch_url(self) -> str:
+        """What a line of a batch names in place of the address."""
+        return f"/v1{self.path}"
 
     @property
     def has_key(self) -> bool:
@@ -588,6 +598,23 @@ class Endpoint:
         return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 
 
+@dataclass(frozen=True)
+class Server:
+    """An endpoint, how it is asked, and what is known of it.
+
+    Attributes:
+        endpoint: Whom to ask.
+        patience: How long to wait for its answers.
+        pace: How fast attempts may follow each other.
+        capabilities: What it has told of itself.
+    """
+
+    endpoint: Endpoint
+    patience: Patience
+    pace: Pace
+    capabilities: ServerCapabilities = field(default_factory=ServerCapabilities)
+
+
 def _secret(variable: str, environment: Mapping[str, str]) -> str:
     # A newline from `export KEY="$(cat file)"` would end up inside an HTTP header.
     value = environment.get(variable, "").strip()
@@ -615,6 +642,48 @@ def _check_url(url: str) -> None:
             f"Expected base_url to be an http(s) address, found '{url}'.",
             "For example generator.base_url: http://127.0.0.1:8080/v1",
         )
+
+
+def batch_line(request: Request, server: Server) -> str:
+    """A request as a line of a batch: JSON with its id, where it goes, and the body."""
+    endpoint = server.endpoint
+    options = options_of(request, endpoint, server.capabilities.refused)
+    body = {"model": endpoint.model, **prompt_of(request, endpoint.api), **options}
+    row = {"custom_id": request.id, "method": "POST", "url": endpoint.batch_url, "body": body}
+    return json.dumps(row, ensure_ascii=False)
+
+
+def read_batch_row(
+    row: Mapping[str, Any], request: Request, server: Server, refused: set[str]
+) -> Answer | None:
+    """The answer in a row of a batch; None where an option is refused, and left out from now on.
+
+    Args:
+        row: Of an output or error file.
+        request: What it is about.
+        server: Who answered.
+        refused: Options that this batch did without.
+    """
+    endpoint, capabilities = server.endpoint, server.capabilities
+    response = row.get("response") or {}
+    status, body = response.get("status_code"), response.get("body")
+    usage = Usage()
+    try:
+        if status == 200:
+            return answer_of(body, request, endpoint, capabilities, usage)
+        error = row.get("error")
+        error = error if isinstance(error, dict) else {}
+        if not status:
+            told = [str(error[name]) for name in ("code", "message") if error.get(name)]
+            raise Failure(": ".join(told) or "the row has no response")
+        # vLLM puts what was wrong beside the response.
+        said = json.dumps(body or error, ensure_ascii=False)
+        if capabilities.drops(status, said, options_of(request, endpoint, refused), endpoint):
+            return None
+        raise read_failure(status, {}, said, endpoint)
+    except (Failure, JapagenError) as failure:
+        reason = failure.reason if isinstance(failure, Failure) else failure.message
+    return failed_answer(request, endpoint.clean(reason), usage)
 
 
 # How likely a model found each of a few options, read from the log-probabilities of its tokens.

@@ -9,9 +9,9 @@ import asyncio
 import random
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -23,7 +23,7 @@ from japagen.llm.backend import MOST_REPLIES, Answer, Request
 from japagen.llm.backends.openai_protocol import (
     Endpoint,
     Failure,
-    ServerCapabilities,
+    Server,
     Usage,
     answer_of,
     failed_answer,
@@ -31,11 +31,15 @@ from japagen.llm.backends.openai_protocol import (
     prompt_of,
     read_failure,
 )
-from japagen.llm.backends.rate_limit import Gate, Pace, Patience
+from japagen.llm.backends.rate_limit import Gate, Line
 
 _CONNECT_SECONDS = 10.0
 _MOST_FAILED_CONNECTIONS = 4
 _MOST_ATTEMPTS = 100
+# Rounds of failures, no success between them, after which an endpoint among others is dropped, and
+# how long it is left alone: each time twice as long.
+_MOST_SETBACKS = 3
+_FIRST_REST, _LONGEST_REST = 1.0, 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _STOP_SECONDS = 5.0
 # How the client's `with_raw_response` marks a request.
@@ -44,38 +48,64 @@ _RAW_RESPONSE = "X-Stainless-Raw-Response"
 _CONNECT_ERRORS = ("ConnectError", "ConnectTimeout")
 
 
+@dataclass
+class _Lane:
+    """One of the servers that a stream asks.
+
+    Attributes:
+        server: The server; what is known of it is added to.
+        gate: How many requests it gets.
+        client: How it is reached.
+        failing_since: Loop time since which it has answered nothing.
+        setbacks: Rounds of failures since then.
+        rest: Seconds that it was last left alone for; 0 where it is not dropped.
+        told: Whether the user knows that it was dropped.
+    """
+
+    server: Server
+    gate: Gate
+    client: openai.AsyncOpenAI = field(init=False)
+    failing_since: float | None = None
+    setbacks: int = 0
+    rest: float = 0.0
+    told: bool = False
+
+    def __post_init__(self) -> None:
+        self.client = _client(self.server.endpoint)
+
+    def clean(self, failure: Failure) -> str:
+        """The reason of a failure as it may be shown."""
+        return self.server.endpoint.clean(failure.reason)
+
+
 class Session:
-    """One stream: a client, an event loop in a thread, and the requests under way.
+    """One stream: an event loop in a thread, and the requests under way.
+
+    Each attempt goes to the server that is the least loaded for what it bears. One among others
+    that cannot be reached, or fails again and again, is dropped: its requests go to the others,
+    and it gets one again after a pause, which grows until that one is answered.
 
     Args:
-        endpoint: Whom to ask.
-        capabilities: What is known of the server; added to.
-        slots: Most requests at a time.
-        patience: How long to wait for answers.
-        pace: How fast attempts may follow each other.
+        servers: Whom to ask; what is known of them is added to.
+        slots: Most requests at a time to each.
         on_send: As of `Announcer`.
+        note: Told of servers that are dropped and taken up again.
     """
 
     def __init__(
         self,
-        endpoint: Endpoint,
-        capabilities: ServerCapabilities,
+        servers: Sequence[Server],
         slots: int,
-        patience: Patience,
-        pace: Pace,
         on_send: Callable[[Request, bool], None],
+        note: Callable[[str], None],
     ) -> None:
-        self._endpoint = endpoint
-        self._capabilities = capabilities
-        self._slots = slots
-        self._patience = patience
+        self._lanes = [_Lane(server, Gate(slots)) for server in servers]
+        self._line = Line([lane.gate for lane in self._lanes])
+        self._slots = slots * len(servers)
         self._on_send = on_send
-        self._gate = Gate(slots)
-        self._pace = pace
-        self._failing_since: float | None = None
+        self._note = note
         self._stopped = False
         self._stopping = threading.Lock()
-        self._client = _client(endpoint)
         self._loop = asyncio.new_event_loop()
         # Looks up host names; the loop's own would leave its threads behind.
         self._executor = ThreadPoolExecutor(4, "japagen-lookup")
@@ -105,6 +135,14 @@ class Session:
             for future in done:
                 future.result()
 
+    def load(self) -> dict[str, tuple[int, int]]:
+        """As of `LoadTeller`."""
+        now = self._loop.time()
+        return {
+            lane.server.endpoint.url: (lane.gate.active, lane.gate.room_at(now))
+            for lane in self._lanes
+        }
+
     def stop(self) -> None:
         """Calls off what is under way and ends the thread; calling it twice is harmless."""
         with self._stopping:
@@ -124,7 +162,8 @@ class Session:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.close()
+        for lane in self._lanes:
+            await lane.client.close()
 
     async def _answer(self, request: Request) -> Answer:
         """Tries until there is a text, a verdict or no time left.
@@ -135,19 +174,21 @@ class Session:
         began = 0.0
         until: float | None = None
         usage = Usage()
-        failure = Failure("no attempt was made")
+        failure, lane = Failure("no attempt was made"), self._lanes[0]
         attempts = empty = 0
         reached = False
         while attempts < _MOST_ATTEMPTS:
             try:
-                async with self._gate.turn(until):
-                    await self._pace.wait(self._capabilities.most_tokens(request), until)
+                async with self._line.turn(until) as number:
+                    lane = self._lanes[number]
+                    server = lane.server
+                    await server.pace.wait(server.capabilities.most_tokens(request), until)
                     began = began or clock()
-                    until = began + self._patience.deadline
+                    until = began + server.patience.deadline
                     attempts += 1
                     if not reached:
                         self._on_send(request, True)
-                    outcome = await self._attempt(request, usage, until)
+                    outcome = await self._attempt(lane, request, usage, until)
             except TimeoutError:
                 break
             if isinstance(outcome, Answer):
@@ -155,139 +196,179 @@ class Session:
             reached = reached or outcome.reached
             if not reached:
                 self._on_send(request, False)
-            until = began + self._patience.deadline
+            until = began + server.patience.deadline
             # An attempt that the deadline cut short says less than the one before it.
             if attempts == 1 or clock() < until:
                 failure = outcome
-            self._check_reach(failure, attempts)
+            self._check_reach(lane, failure, attempts)
             empty += failure.retry == "again"
             pause = _pause(failure, attempts)
             out_of_time = clock() + pause >= until
             if failure.retry == "never" or empty == MOST_REPLIES or out_of_time:
                 break
             await asyncio.sleep(pause)
-        if failure.astray and not self._capabilities.answered:
-            self._gate.shut()
-            raise self._endpoint.wrong(self._endpoint.clean(failure.reason))
-        self._check_progress(failure)
-        reason, seconds = self._endpoint.clean(failure.reason), clock() - began
+        if failure.astray and not lane.server.capabilities.answered:
+            self._shut()
+            raise lane.server.endpoint.wrong(lane.clean(failure))
+        self._check_progress(lane, failure)
+        reason, seconds = lane.clean(failure), clock() - began
         if attempts > 1:
             reason += f" (given up after {attempts} attempts in {seconds:.0f} s)"
         return failed_answer(request, reason, usage, seconds)
 
-    async def _attempt(self, request: Request, usage: Usage, until: float) -> Answer | Failure:
+    def _shut(self) -> None:
+        for lane in self._lanes:
+            lane.gate.shut()
+
+    async def _attempt(
+        self, lane: _Lane, request: Request, usage: Usage, until: float
+    ) -> Answer | Failure:
         """Sends a request once and tells the gate how it went."""
-        sent = self._loop.time()
+        sent, server = self._loop.time(), lane.server
         try:
-            answer = await self._exchange(request, usage, until - sent)
+            answer = await self._exchange(lane, request, usage, until - sent)
         except Failure as failure:
-            if failure.astray and not (self._capabilities.answered or self._endpoint.usual):
-                self._gate.shut()
-                raise self._endpoint.wrong(self._endpoint.clean(failure.reason)) from None
+            if failure.astray and not (server.capabilities.answered or server.endpoint.usual):
+                self._shut()
+                raise server.endpoint.wrong(lane.clean(failure)) from None
             if failure.retry != "later":
-                self._failing_since = None
+                lane.failing_since, lane.setbacks = None, 0
                 return failure
-            if self._failing_since is None:
-                self._failing_since = sent
-            # Where the rest asked for outlasts the deadline, waiting helps no request.
-            patient = failure.after is not None and failure.after < self._patience.deadline
-            self._gate.slow_down(sent, failure.after if patient else None)
+            if lane.failing_since is None:
+                lane.failing_since = sent
+            self._set_back(lane, failure, sent)
             return failure
         except JapagenError:
-            self._gate.shut()
+            self._shut()
             raise
-        self._capabilities.answered = True
-        self._failing_since = None
-        self._gate.speed_up()
+        server.capabilities.answered = True
+        lane.failing_since, lane.setbacks = None, 0
+        if lane.rest and lane.told:
+            self._note(f"{server.endpoint.url} answers again.")
+        lane.gate.speed_up(afresh=bool(lane.rest))
+        lane.rest = 0.0
         seconds = self._loop.time() - sent
-        self._patience.answered(seconds)
+        server.patience.answered(seconds)
         return replace(answer, seconds=seconds)
 
-    async def _exchange(self, request: Request, usage: Usage, seconds: float) -> Answer:
+    def _set_back(self, lane: _Lane, failure: Failure, sent: float) -> None:
+        """Gives a server that failed fewer requests, or none for a while if there are others."""
+        alone = len(self._lanes) == 1
+        # Where the rest asked for outlasts the deadline, waiting helps no request of the only one.
+        patient = failure.after is not None and failure.after < lane.server.patience.deadline
+        is_new = lane.gate.slow_down(sent, failure.after if patient or not alone else None)
+        if alone:
+            return
+        failure.after = None  # it is the server's, and the request goes to another one
+        lane.setbacks += is_new
+        if is_new and (not failure.reached or lane.setbacks >= _MOST_SETBACKS):
+            if not lane.told:
+                self._note(
+                    f"{lane.server.endpoint.url} does not answer ({lane.clean(failure)}): the "
+                    "other endpoints take its requests, and it is tried again later."
+                )
+                lane.told = True
+            lane.rest = min(_LONGEST_REST, 2 * lane.rest or _FIRST_REST)
+            lane.gate.rest(lane.rest)
+
+    async def _exchange(
+        self, lane: _Lane, request: Request, usage: Usage, seconds: float
+    ) -> Answer:
         """Sends a request once and returns what came, or raises `Failure`."""
-        endpoint, capabilities = self._endpoint, self._capabilities
+        endpoint, capabilities = lane.server.endpoint, lane.server.capabilities
+        patience = lane.server.patience
         prompt = prompt_of(request, endpoint.api)
         options = options_of(request, endpoint, capabilities.refused)
-        seconds, sent = min(self._patience.timeout, seconds), self._loop.time()
+        seconds, sent = min(patience.timeout, seconds), self._loop.time()
         try:
             # The client's own timeouts are for each read: a server that trickles never trips them.
             async with asyncio.timeout(seconds):
-                body = await self._post(prompt, options)
+                body = await _post(lane, prompt, options)
         except (TimeoutError, openai.APIError, UnicodeEncodeError) as caught:
             error = caught
         else:
             capabilities.heard = True
-            return self._read(body, request, usage)
+            return _read(lane.server, body, request, usage)
         if isinstance(error, TimeoutError):
-            self._patience.timed_out(sent, self._loop.time())
+            patience.timed_out(sent, self._loop.time())
         # Outside the handler, or a traceback of ours would show the client's error too, and what
         # the server said in it may quote the key.
-        raise self._judge(error, options, seconds)
+        raise _judge(lane.server, error, options, seconds)
 
-    def _read(self, body: bytes, request: Request, usage: Usage) -> Answer:
-        try:
-            reply = parse_json(body.decode("utf-8-sig"))
-        except ValueError:
-            if not body.lstrip().startswith(b"<"):
-                said = body[:1000].decode(errors="replace")
-                raise Failure(f"the reply is not JSON: {said}", "again") from None
-            raise Failure("the reply is a web page", "again", astray=True) from None
-        return answer_of(reply, request, self._endpoint, self._capabilities, usage)
-
-    def _judge(self, error: Exception, options: dict[str, Any], seconds: float) -> Failure:
-        """Says what an error of the client means; raises `JapagenError` if nothing can work."""
-        reached = type(error.__cause__).__name__ not in _CONNECT_ERRORS
-        if isinstance(error, TimeoutError | openai.APITimeoutError):
-            return Failure(f"no answer within {seconds:.3g} s", "later", reached=reached)
-        if isinstance(error, UnicodeEncodeError):
-            return Failure("the prompt holds characters that UTF-8 cannot carry")
-        if isinstance(error, openai.APIStatusError):
-            self._capabilities.heard = True
-            status, said = error.status_code, error.response.text
-            if self._capabilities.drops(status, said, options, self._endpoint):
-                return Failure(f"HTTP {status}: {said}", "now")
-            # A redirect made a GET of the request; 405 is a website's.
-            moved = [f"HTTP {r.status_code}" for r in error.response.history if r.status_code < 307]
-            if moved or status == 405:
-                raise self._endpoint.wrong(", ".join([*moved, f"HTTP {status}"]))
-            return read_failure(status, error.response.headers, said, self._endpoint)
-        cause = error.__cause__ or error
-        return Failure(f"{type(cause).__name__}: {cause}", "later", reached=reached)
-
-    async def _post(self, prompt: dict[str, Any], options: dict[str, Any]) -> bytes:
-        # Not by way of `chat.completions.create`: that walks through every message to rewrite
-        # what it may hold, which takes a fifth of a request's work. And the raw response, since
-        # the client's models let a malformed body through unchecked.
-        response: Any = await self._client.post(
-            self._endpoint.path,
-            body={"model": self._endpoint.model, **prompt, **options},
-            cast_to=object,
-            options={"headers": _headers(self._endpoint)},
-        )
-        content: bytes = response.http_response.content
-        return content
-
-    def _check_reach(self, failure: Failure, attempt: int) -> None:
-        """Raises when the server was never there."""
-        if failure.reached or self._capabilities.heard or attempt < _MOST_FAILED_CONNECTIONS:
+    def _check_reach(self, lane: _Lane, failure: Failure, attempt: int) -> None:
+        """Raises when no server was ever there."""
+        if failure.reached or attempt < _MOST_FAILED_CONNECTIONS:
+            return
+        if any(one.server.capabilities.heard or one.failing_since is None for one in self._lanes):
             return
         raise JapagenError(
-            f"Cannot reach {self._endpoint.url} ({self._endpoint.clean(failure.reason)}).",
+            f"Cannot reach {self._urls} ({lane.clean(failure)}).",
             "Check generator.base_url, and that the server is running.",
         )
 
-    def _check_progress(self, failure: Failure) -> None:
-        """Raises when the server has long stopped answering, so that nobody waits for hours."""
-        since = self._failing_since
-        if failure.retry != "later" or since is None:
+    def _check_progress(self, lane: _Lane, failure: Failure) -> None:
+        """Raises when all have long stopped answering, so that nobody waits for hours."""
+        since = [one.failing_since for one in self._lanes if one.failing_since is not None]
+        if failure.retry != "later" or len(since) < len(self._lanes):
             return
-        silence = self._loop.time() - since
-        if silence > 2 * self._patience.deadline:
+        silence = self._loop.time() - max(since)
+        if silence > 2 * lane.server.patience.deadline:
+            self._shut()
             raise JapagenError(
-                f"{self._endpoint.url} has answered nothing for {silence:.0f} s "
-                f"({self._endpoint.clean(failure.reason)}).",
+                f"{self._urls} has answered nothing for {silence:.0f} s ({lane.clean(failure)}).",
                 "Look after the server, then run the same command again: what is answered is kept.",
             )
+
+    @property
+    def _urls(self) -> str:
+        return ", ".join(lane.server.endpoint.url for lane in self._lanes)
+
+
+def _read(server: Server, body: bytes, request: Request, usage: Usage) -> Answer:
+    try:
+        reply = parse_json(body.decode("utf-8-sig"))
+    except ValueError:
+        if not body.lstrip().startswith(b"<"):
+            said = body[:1000].decode(errors="replace")
+            raise Failure(f"the reply is not JSON: {said}", "again") from None
+        raise Failure("the reply is a web page", "again", astray=True) from None
+    return answer_of(reply, request, server.endpoint, server.capabilities, usage)
+
+
+def _judge(server: Server, error: Exception, options: dict[str, Any], seconds: float) -> Failure:
+    """Says what an error of the client means; raises `JapagenError` if nothing can work."""
+    reached = type(error.__cause__).__name__ not in _CONNECT_ERRORS
+    if isinstance(error, TimeoutError | openai.APITimeoutError):
+        return Failure(f"no answer within {seconds:.3g} s", "later", reached=reached)
+    if isinstance(error, UnicodeEncodeError):
+        return Failure("the prompt holds characters that UTF-8 cannot carry")
+    if isinstance(error, openai.APIStatusError):
+        server.capabilities.heard = True
+        status, said = error.status_code, error.response.text
+        if server.capabilities.drops(status, said, options, server.endpoint):
+            return Failure(f"HTTP {status}: {said}", "now")
+        # A redirect made a GET of the request; 405 is a website's.
+        moved = [f"HTTP {r.status_code}" for r in error.response.history if r.status_code < 307]
+        if moved or status == 405:
+            raise server.endpoint.wrong(", ".join([*moved, f"HTTP {status}"]))
+        return read_failure(status, error.response.headers, said, server.endpoint)
+    cause = error.__cause__ or error
+    return Failure(f"{type(cause).__name__}: {cause}", "later", reached=reached)
+
+
+async def _post(lane: _Lane, prompt: dict[str, Any], options: dict[str, Any]) -> bytes:
+    endpoint = lane.server.endpoint
+    # Not by way of `chat.completions.create`: that walks through every message to rewrite
+    # what it may hold, which takes a fifth of a request's work. And the raw response, since
+    # the client's models let a malformed body through unchecked.
+    response: Any = await lane.client.post(
+        endpoint.path,
+        body={"model": endpoint.model, **prompt, **options},
+        cast_to=object,
+        options={"headers": _headers(endpoint)},
+    )
+    content: bytes = response.http_response.content
+    return content
 
 
 def _client_options(endpoint: Endpoint) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.llm.backends.rate_limit import Gate, Pace
+from japagen.llm.backends.rate_limit import Gate, Line, Pace
 
 
 @settings(max_examples=30)
@@ -43,11 +44,11 @@ def test_failures_under_way_together_halve_the_limit_once() -> None:
 
 def test_who_comes_back_goes_first() -> None:
     async def play() -> list[str]:
-        gate = Gate(1)
+        line = Line([Gate(1)])
         order: list[str] = []
 
         async def visit(name: str, until: float | None) -> None:
-            async with gate.turn(until):
+            async with line.turn(until):
                 order.append(name)
                 await asyncio.sleep(0.01)
 
@@ -61,13 +62,13 @@ def test_who_comes_back_goes_first() -> None:
 
 def test_a_turn_is_not_waited_for_beyond_its_deadline() -> None:
     async def play() -> None:
-        gate = Gate(1)
+        line = Line([Gate(1)])
         clock = asyncio.get_running_loop().time
-        async with gate.turn(None):
+        async with line.turn(None):
             with pytest.raises(TimeoutError):
-                async with gate.turn(clock() + 0.05):
+                async with line.turn(clock() + 0.05):
                     pass
-        async with asyncio.timeout(1), gate.turn(None):  # the place was not lost
+        async with asyncio.timeout(1), line.turn(None):  # the place was not lost
             pass
 
     asyncio.run(play())
@@ -137,13 +138,13 @@ def test_the_limit_settles_near_what_a_server_bears() -> None:
 
     async def play() -> list[float]:
         gate, active, limits = Gate(64), 0, []
-        clock = asyncio.get_running_loop().time
+        line, clock = Line([gate]), asyncio.get_running_loop().time
 
         async def request() -> None:
             nonlocal active
             refused = True
             while refused:
-                async with gate.turn(None):
+                async with line.turn(None):
                     sent = clock()
                     active += 1
                     refused = active > 12
@@ -166,3 +167,38 @@ def test_the_limit_settles_near_what_a_server_bears() -> None:
     assert sum(settled) / len(settled) > 8
     # 12 at a time would take 2000 / 12 * 0.2 s.
     assert elapsed < 1.6 * 2000 / 12 * 0.2
+
+
+def test_the_least_loaded_gate_is_taken_and_one_that_rests_is_passed_by() -> None:
+    async def play() -> list[int]:
+        small, large = Gate(2), Gate(4)
+        line = Line([small, large])
+        async with AsyncExitStack() as held:
+            taken = [await held.enter_async_context(line.turn(None)) for _ in range(6)]
+        assert (small.active, large.active) == (0, 0)
+        small.rest(60)
+        async with line.turn(None) as number:
+            taken.append(number)
+        return taken
+
+    *taken, last = asyncio.run(play())
+    assert taken == [0, 1, 1, 0, 1, 1]
+    assert last == 1
+
+
+def test_what_waits_at_a_gate_that_rests_is_let_in_where_it_opens() -> None:
+    async def play() -> list[float]:
+        gate, times = Gate(4), list[float]()
+        line, clock = Line([gate]), asyncio.get_running_loop().time
+
+        async def visit() -> None:
+            async with line.turn(None):
+                times.append(clock())
+                await asyncio.sleep(1)
+
+        gate.rest(10)
+        await asyncio.gather(visit(), visit())
+        return times
+
+    with asyncio.Runner(loop_factory=_Clock) as runner:
+        assert runner.run(play()) == pytest.approx([10, 11], abs=0.01)

@@ -1,0 +1,240 @@
+"""Requests that are answered elsewhere: on other machines, or by an engine that reads files.
+
+A run may be given a part of its requests to ask, a file to write requests to in place of sending
+them, and a file with answers to such requests. Both files are those of OpenAI's batch API, which
+offline engines (``vllm run-batch``) read and write, too: a line per request with its id.
+
+Nothing else about the run changes: requests have the same ids, and answers go through the same
+ledger. Where a step needs answers that are not there, the run ends with `AwaitedError`, and goes on
+from there when they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from japagen.data.files import atomic, parse_json
+from japagen.errors import AwaitedError, JapagenError
+from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request
+from japagen.llm.backends.openai import OpenAIGenerator
+from japagen.llm.backends.openai_protocol import batch_line, read_batch_row
+from japagen.llm.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several parts of a run's requests, told by their ids.
+
+    Attributes:
+        number: Which, from 1.
+        of: How many there are.
+    """
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Reads ``2/5``.
+
+        Raises:
+            JapagenError: If it is anything else.
+        """
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise JapagenError(f"Expected a part such as 2/5, found '{text}'.")
+        return cls(int(number), int(of))
+
+    def holds(self, request: Request) -> bool:
+        """Whether a request belongs to it."""
+        return int(request.id, 16) % self.of == self.number - 1
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What of a run's requests is answered elsewhere, and how.
+
+    Attributes:
+        part: The part that is asked here; all when None.
+        requests: Where requests are written in place of being sent; None to send them.
+        answers: Answers to requests that were written; None where there are none.
+    """
+
+    part: Part | None = None
+    requests: Path | None = None
+    answers: Path | None = None
+
+    def directory(self, task_name: str) -> Path:
+        """Where a run is kept if nobody says where."""
+        part = self.part
+        return Path("runs") / (f"{task_name}.part{part.number}of{part.of}" if part else task_name)
+
+    def wrap(self, inner: Generator, ledger: Path, note: Callable[[str], None]) -> Generator:
+        """The generator that reads and writes the files.
+
+        Raises:
+            JapagenError: If it is not one that speaks OpenAI's API, or a file cannot be used.
+        """
+        if not (self.requests or self.answers):
+            return inner
+        if not isinstance(inner, OpenAIGenerator):
+            raise JapagenError(
+                "Files of requests and answers go with generator.backend openai, found another.",
+                "Set generator: {backend: openai, model: NAME, base_url: ADDRESS}.",
+            )
+        return OfflineGenerator(inner, self, ledger, note)
+
+
+HERE = Elsewhere()
+"""Nothing is answered elsewhere."""
+
+
+class OfflineGenerator:
+    """Answers requests from a file, and writes those to a file that are not answered there.
+
+    Args:
+        inner: Says what a request looks like; is asked what the answers lack, where nothing is
+            written.
+        how: The files.
+        ledger: Of the run.
+        note: Told what came of the answers.
+
+    Raises:
+        JapagenError: If a file cannot be read or written.
+    """
+
+    def __init__(
+        self, inner: OpenAIGenerator, how: Elsewhere, ledger: Path, note: Callable[[str], None]
+    ) -> None:
+        self._inner, self._requests, self._answers = inner, how.requests, how.answers
+        self._note = note
+        if how.requests and (how.requests.suffix != ".jsonl" or how.requests == how.answers):
+            raise JapagenError(
+                f"Expected a new .jsonl file to write requests to, found {how.requests}.",
+                "Choose another name.",
+            )
+        self._lines, self._doubled = _read_lines(how.answers) if how.answers else ({}, 0)
+        self._found = len(self._lines) + self._doubled
+        with closing(Ledger(ledger)) as opened:
+            self._planned = opened.planned(self._lines)
+            self._before = len(opened.answers(self._lines))
+        self._taken = 0
+
+    @property
+    def info(self) -> GeneratorInfo:
+        """That of the generator that it stands in for; requests in a file wait for the answers."""
+        return replace(self._inner.info, resumable=self._requests is not None)
+
+    @property
+    def on_send(self) -> Callable[[Request, bool], None]:
+        """As of `Announcer`: only what is really sent may cost something that is not known."""
+        return self._inner.on_send
+
+    @on_send.setter
+    def on_send(self, told: Callable[[Request, bool], None]) -> None:
+        self._inner.on_send = told
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """Answers what the file answers; the rest is sent, or written.
+
+        Raises:
+            AwaitedError: If requests were written.
+            JapagenError: If the file has answers, and none is to a request of this run.
+        """
+        rest = []
+        for request in requests:
+            answer = self._answer(request)
+            if answer is None:
+                rest.append(request)
+            else:
+                yield answer
+        self._tell()
+        if self._requests is None:
+            yield from self._inner.stream(rest)
+        elif rest:
+            with atomic(self._requests) as path, path.open("w", encoding="utf-8") as file:
+                file.writelines(batch_line(r, self._inner.server) + "\n" for r in rest)
+            raise AwaitedError(
+                f"{len(rest)} requests are in {self._requests}, none was sent.",
+                "Have them answered, for example by: vllm run-batch -i "
+                f"{self._requests} -o answers.jsonl --model {self.info.name}\n"
+                "Then run the same command with --answers answers.jsonl too.",
+            )
+
+    def _answer(self, request: Request) -> Answer | None:
+        line = self._lines.pop(request.id, None)
+        if line is None:
+            return None
+        self._taken += 1
+        server = self._inner.server
+        # Whoever answered takes requests: what is refused is named.
+        server.capabilities.answered = True
+        return read_batch_row(parse_json(line), request, server, set(server.capabilities.refused))
+
+    def _tell(self) -> None:
+        """Says once what came of the file."""
+        path, self._answers = self._answers, None
+        if path is None:
+            return
+        if not (self._taken or self._planned):
+            raise JapagenError(
+                f"None of {self._found} answers in {path} is to a request of this run.",
+                "Take the answers to the file that this task wrote; its gold, templates and "
+                "generator.model must be the same still.",
+            )
+        unknown = len(self._lines.keys() - self._planned)
+        self._note(
+            f"{path}: {self._taken} answers taken, {self._before} were here before, {unknown} to "
+            f"no request of this run, {self._doubled} lines doubled or damaged."
+        )
+
+    def load(self) -> Mapping[str, tuple[int, int]]:
+        """As of `LoadTeller`."""
+        return self._inner.load()
+
+    @property
+    def scores_options(self) -> bool:
+        """As of the generator that it stands in for."""
+        return self._inner.scores_options
+
+    def count_tokens(self, text: str) -> int:
+        """Estimates tokens as the generator does that it stands in for."""
+        return self._inner.count_tokens(text)
+
+    def close(self) -> None:
+        """Closes the generator that it stands in for."""
+        self._inner.close()
+
+
+def _read_lines(path: Path) -> tuple[dict[str, str], int]:
+    """Request id to its line, of doubled ones the first that has an answer; and all other lines."""
+    found: dict[str, str] = {}
+    answered: set[str] = set()
+    others = 0
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in filter(str.strip, file):
+                key, good = _key(line)
+                others += key is None or key in found
+                if key is not None and (key not in found or (good and key not in answered)):
+                    found[key] = line
+                    answered |= {key} if good else set()
+    except OSError as error:
+        raise JapagenError(f"Cannot read {path}: {error.strerror}.") from None
+    return found, others
+
+
+def _key(line: str) -> tuple[str | None, bool]:
+    """The id of a line, if it has one, and whether there is an answer in it."""
+    try:
+        row: Any = parse_json(line)
+    except ValueError:
+        return None, False
+    if not isinstance(row, dict) or not isinstance(row.get("custom_id"), str):
+        return None, False
+    response = row.get("response")
+    return row["custom_id"], isinstance(response, dict) and response.get("status_code") == 200
