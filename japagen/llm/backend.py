@@ -254,6 +254,35 @@ class LoadTeller(Protocol):
         """Server to the requests that it has, and the most that it gets at present."""
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """What a step that asks a model is waiting for.
+
+    Attributes:
+        in_flight: Requests sent and not answered yet.
+        unsent: Requests that wait for their turn.
+        servers: Server to the requests that it has, and the most that it gets at present: none
+            while it is left alone. Empty where that is not known.
+        tokens_left: What is left of a budget in tokens, beside what is set aside for requests in
+            flight; None without one.
+        yen_left: The same in yen.
+    """
+
+    in_flight: int = 0
+    unsent: int = 0
+    servers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    tokens_left: int | None = None
+    yen_left: float | None = None
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """A listener that shows what is waited for."""
+
+    def watch(self, what: str, tell: Callable[[], Waiting]) -> None:
+        """May ask ``tell`` from now on, from any thread, what a step is waiting for."""
+
+
 def load_generator(
     settings: GeneratorSettings,
     batches: Path | None = None,

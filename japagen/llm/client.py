@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 from japagen.config.generation import Budget, GeneratorSettings, Price
 from japagen.config.sections import JapaneseSettings, Privacy
 from japagen.errors import AwaitedError, JapagenError
-from japagen.listener import Listener, Waiting, Watcher
+from japagen.listener import Listener
 from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
 from japagen.llm.backend import (
     MOST_REPLIES,
@@ -28,6 +28,8 @@ from japagen.llm.backend import (
     Prompt,
     Request,
     Scorer,
+    Waiting,
+    Watcher,
     choice_key,
     load_generator,
     prompt_texts,
@@ -327,7 +329,7 @@ class LLMClient:
             known = ledger.answers(ids)
             mine, others = outgoing.requests, list[Request]()
             if part:
-                others = [r for r in mine if r.id not in known and not part.holds(r)]
+                others = [r for r in mine if r.id not in known and not self._elsewhere.holds(r)]
                 away = {r.id for r in others}
                 mine = [r for r in mine if r.id not in away]
                 ids = [r.id for r in mine]

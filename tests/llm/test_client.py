@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from japagen.config.generation import Budget, Price
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
-from japagen.listener import Waiting
-from japagen.llm.backend import MOST_REPLIES, Answer, Request, Sampling
+from japagen.llm.backend import MOST_REPLIES, Answer, Request, Sampling, Waiting
 from japagen.llm.client import BudgetTracker, run_requests, yen
 from japagen.llm.ledger import Ledger
 from tests.scripted import ScriptedGenerator
