@@ -569,12 +569,13 @@ def row_card(summary: RowSummary, front: Mapping[str, Any], parts: Iterable[str]
 
     Args:
         summary: What the run came to.
-        front: What the front matter has beside the name.
+        front: What the front matter has beside the name; the language is Japanese.
         parts: What stands before the terms, and last the limits.
     """
     *said, limits = parts
+    named = {"language": ["ja"], "pretty_name": " ".join(summary.task.split()), **front}
     blocks = [
-        f"---\n{to_yaml({'pretty_name': ' '.join(summary.task.split()), **front})}---",
+        f"---\n{to_yaml(named)}---",
         f"# {plain(summary.task)}",
         *said,
         "## Terms of the generator's output",

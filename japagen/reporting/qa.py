@@ -179,7 +179,6 @@ def question_card(summary: QASummary) -> str:
     """The card of a run's questions: Markdown with YAML front matter, in English and Japanese."""
     words = Words("en")
     front = {
-        "language": ["ja"],
         "task_categories": ["question-answering", "text-retrieval", "multiple-choice"],
         "tags": ["synthetic", "japanese", "japagen"],
     }
