@@ -122,7 +122,10 @@ def _uncontexted(with_values: bool) -> list[tuple[str, str]]:
     return [
         (english, japanese)
         for (context, english), japanese in catalogue().items()
-        if not context and japanese and with_values == bool(re.search(r"\{\d\}", english))
+        if not context
+        and english
+        and japanese
+        and with_values == bool(re.search(r"\{\d\}", english))
     ]
 
 

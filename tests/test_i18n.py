@@ -132,6 +132,8 @@ def test_what_the_user_wrote_is_not_translated() -> None:
     said = "Unknown register 'line 3' (did you mean 'a list'?)."
     assert localized(said, "ja") == "「line 3」という文体はありません（「a list」のことですか）。"
     assert localized("何かの文。", "ja") == "何かの文。"
+    # What is empty in the catalogue is its header.
+    assert localized("", "ja") == ""
     assert localized(said, "en") == said
 
 

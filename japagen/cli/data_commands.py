@@ -259,6 +259,10 @@ def export(
         )
     for path in written:
         terminal.say(f"wrote {path}")
+    if form == "chat":
+        shown = found.dataset if rejected else found.dataset.kept
+        if silent := shown.column("fields").count(None):
+            terminal.say(f"left out: {silent} texts without fields, as those that people edited")
 
 
 @data.command()
@@ -614,7 +618,7 @@ def _print(found: dict[str, Any], least: int) -> None:
             f"speaks for {part['covers']:.0%} of the kept examples)"
         )
 
-    counts = ", ".join(f"{verdict} {n}" for verdict, n in found["verdicts"].items())
+    counts = ", ".join(f"{terminal.cell(name)} {n}" for name, n in found["verdicts"].items())
     terminal.say(f"decided: {found['reviewed']} ({counts})")
     terminal.say(f"usable as they are: {share('accuracy')}")
     terminal.say(f"labels right: {share('label_accuracy')}")

@@ -210,9 +210,13 @@ def _take_language(words: list[str]) -> None:
         name, equals, value = word.partition("=")
         if name == "--lang":
             value = value if equals else " ".join(words[at + 1 : at + 2])
+            taken = words[at : at + (1 if equals else 2)]
+            if value:
+                del words[at : at + len(taken)]
             if value in get_args(LanguageName):
                 os.environ["JAPAGEN_LANG"] = value
-                del words[at : at + (1 if equals else 2)]
+            elif value:  # refused where the option is declared, which is before any command
+                words[:0] = taken
             return
 
 

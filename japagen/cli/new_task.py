@@ -212,6 +212,12 @@ def write_task(
     )
     where = f"the task '{name}'"
     Task.parse(parse_yaml(text, where), where)
+    if gold and (unknown := [label for label in gold.labels if label not in labels]):
+        raise JapagenError(
+            f"Expected the labels of {gold.path} among --labels, found {', '.join(unknown)} "
+            "in it only.",
+            "Leave --labels out, or name all that are in the file.",
+        )
     task = directory / f"{name}.yaml"
     written = [task] if gold else [task, template]
     for path in written:

@@ -66,7 +66,9 @@ def init(
     for path in written:
         terminal.say(f"wrote {path}")
     if found:
-        terminal.say(f"gold is read from {found.path}")
+        encoding = found.keys.get("encoding", "utf-8")
+        terminal.say(f"gold is read from {found.path} ({encoding})")
+        terminal.say(f"labels: {', '.join(names)}")
     say_next(written, answers)
 
 

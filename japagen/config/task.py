@@ -40,6 +40,7 @@ from japagen.config.yaml_file import (
     from_directory,
     placed,
     read_mapping,
+    read_topics,
     set_key,
 )
 from japagen.data.dataset import Dataset, html_table
@@ -84,6 +85,7 @@ class TaskFile(Section):
         from_directory(raw, path.parent)
         for key, value in (overrides or {}).items():
             set_key(raw, key, value)
+        read_topics(raw, Path())
         for setting in REMOVED if recorded else ():
             if (section := _section_with(raw, setting)) is not None:
                 del section[setting.partition(": ")[0].rpartition(".")[2]]

@@ -266,7 +266,7 @@ def _corpus(source: Source, test: Dataset | None) -> Dataset:
     # Prompts must not show what is scored on, whatever stands beside it in the corpus.
     held_out = {text for e in test or () for text in _content(e) if text}
     return Dataset.of(
-        replace(e, label=None, split="unlabelled") for e in data if e.text not in held_out
+        replace(e, label=None, split="unlabelled") for e in data if e.text.strip() not in held_out
     )
 
 
@@ -283,7 +283,8 @@ def _seed(source: SeedSource | None) -> SeedTable | None:
 
 
 def _content(example: Example) -> tuple[str, str | None]:
-    return example.text, example.text_pair
+    # Spaces around a text make no other one of it.
+    return example.text.strip(), example.text_pair and example.text_pair.strip()
 
 
 def _without(data: Dataset, other: Dataset) -> Dataset:

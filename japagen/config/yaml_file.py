@@ -96,15 +96,7 @@ def from_directory(raw: dict[str, Any], directory: Path) -> None:
     for validator in _section(raw, ["curation", "validators"]).values():
         if isinstance(validator, dict) and "function" in validator:
             validator["folder"] = str(directory.absolute())
-    generation = _section(raw, ["generation"])
-    if isinstance(generation.get("knowledge"), str):
-        topics = directory / generation["knowledge"]
-        if not topics.is_file():
-            raise JapagenError(
-                f"There is no file of topics at {topics} (generation.knowledge).",
-                "Write one with: japagen data topics CONFIG -o FILE",
-            )
-        generation["knowledge"] = read_mapping(topics)
+    read_topics(raw, directory)
     for *parents, last in _SOURCES:
         section = _section(raw, parents)
         if isinstance(section.get(last), str):
@@ -120,6 +112,23 @@ def from_directory(raw: dict[str, Any], directory: Path) -> None:
         value = section.get(key)
         if isinstance(value, str) and (key in _ALWAYS_PATHS or (directory / value).exists()):
             section[key] = str(directory / value)
+
+
+def read_topics(raw: dict[str, Any], directory: Path) -> None:
+    """Reads the topics that a task has in a file of their own.
+
+    Raises:
+        JapagenError: If there is no such file, or it is no mapping.
+    """
+    generation = _section(raw, ["generation"])
+    if isinstance(generation.get("knowledge"), str):
+        topics = directory / generation["knowledge"]
+        if not topics.is_file():
+            raise JapagenError(
+                f"There is no file of topics at {topics} (generation.knowledge).",
+                "Write one with: japagen data topics CONFIG -o FILE",
+            )
+        generation["knowledge"] = read_mapping(topics)
 
 
 def placed(raw: dict[str, Any], directory: Path | None = None) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def dataset_card(summary: RunSummary, dataset: Dataset, language: Language) -> s
         f"---\n{to_yaml(front)}---",
         f"# {plain(task.name)}",
         words.say(f"{kept} synthetic Japanese texts ({kind}) with labels and weights.")
-        + _about(task),
+        + _about(task, words),
         words.say(
             "A language model wrote them, and no human has checked them all. Read the terms and "
             "the limits below."
@@ -113,8 +113,8 @@ def _one_line(name: str) -> str:
     return " ".join(name.split())
 
 
-def _about(task: TaskSummary) -> str:
-    return f" {plain(task.description)}" if task.description else ""
+def _about(task: TaskSummary, words: Words) -> str:
+    return words.gap + plain(task.description) if task.description else ""
 
 
 def _making(summary: RunSummary, dataset: Dataset, words: Words) -> list[str]:
@@ -141,7 +141,7 @@ def _making(summary: RunSummary, dataset: Dataset, words: Words) -> list[str]:
 
 
 def _run_on(sentences: Sequence[str], words: Words) -> str:
-    return ("" if words.language == "ja" else " ").join(sentences)
+    return words.gap.join(sentences)
 
 
 def _until(summary: RunSummary, words: Words) -> list[str]:
@@ -243,7 +243,7 @@ def _alignment(found: AlignmentSummary, words: Words) -> str:
     size = diagnostics.effective_sample_size
     said = [
         words.say(f"Method: {words.name('method', found.method)}."),
-        words.say(f"Label prior: {prior.how}."),
+        words.say(f"Label prior: {words.name('prior', prior.how)}."),
         words.say(plain(prior.why)),
     ]
     return "\n\n".join(
@@ -427,7 +427,7 @@ def _model_introduction(task: TaskSummary, words: Words) -> str:
     }.get(task.kind, words.say(f"Gives Japanese texts ({kind}) one of the labels below."))
     said = [answer, *([words.say("It reads pairs of texts.")] if task.pair else [])]
     said.append(words.say("Read its scores and limits first."))
-    return _run_on(said, words) + _about(task)
+    return _run_on(said, words) + _about(task, words)
 
 
 def _model_terms(summary: RunSummary, words: Words) -> str:

@@ -145,6 +145,8 @@ def _rejected(example: Example, words: Words) -> dict[str, str]:
 def _why(example: Example, words: Words) -> str:
     """The detail of a rejection; of one for its register, in the reader's language."""
     assert example.rejected is not None
+    if example.rejected.filter == "judge":
+        return words.name("judge", example.rejected.detail)
     if example.rejected.filter in ("truncated", "failed"):
         # Said by japagen itself, not by the text.
         return localized(example.rejected.detail, words.language)

@@ -253,6 +253,8 @@ def worth(summary: RunSummary, words: Words, *, figures: bool = False) -> str | 
         key = "refuted"
     elif found.low is not None and found.low <= 0:
         key = "rough" if verdict == "better" else "open"
+    elif verdict == "no_clear_difference":
+        key = "unconfirmed"
     else:
         key = "value"
     said = words(f"worth.{key}", texts=texts)
@@ -340,7 +342,7 @@ def _charts(curves: Curves, words: Words) -> list[tuple[str, Markup]]:
         title = words(f"curve.{role}")
         line = charts.Line(title, role, [(p.per_label, p.loss, p.low, p.high) for p in points])
         axes = words("curves.texts"), words("mix.loss")
-        found.append((title, charts.curves(title, axes, [line], ("~g", ".2f"))))
+        found.append((title, charts.curves(title, axes, [line], ("~f", ".2f"))))
     return found
 
 

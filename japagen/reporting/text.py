@@ -40,6 +40,11 @@ class Words:
     def __init__(self, language: Language | None = None) -> None:
         self.language: Language = language or user_language()
 
+    @property
+    def gap(self) -> str:
+        """What stands between two sentences."""
+        return "" if self.language == "ja" else " "
+
     def __call__(self, key: str, **values: object) -> str:
         """Returns the sentence ``key`` with its {names} filled in."""
         return strings(self.language)[key].format(**values)

@@ -62,7 +62,7 @@ function show() {
   by("before").textContent = before.length ? fill("before", { text: before.join(" ／ ") }) : "";
   const facts = [
     [fill("register"), word("register", example.register)],
-    [fill("trust"), `${percent(example.trust)} (${word("doubt", example.doubt)})`],
+    [fill("trust"), `${percent(example.trust)} / ${word("doubt", example.doubt)}`],
   ];
   if (example.register_asked) {
     facts.splice(1, 0, [fill("register_asked"), word("register", example.register_asked)]);

@@ -113,6 +113,13 @@ def test_common_mistakes(task_path: Path, arguments: list[str], said: str) -> No
     assert _english(err) == []
 
 
+@pytest.mark.parametrize("arguments", [["--lang", "fr", "plan"], ["plan", "--lang=fr"]])
+def test_a_language_that_is_not_spoken_is_named_wherever_it_stands(arguments: list[str]) -> None:
+    code, out, err = japagen(*arguments)
+    assert (code, out) == (2, "")
+    assert "'fr' は使えません" in err
+
+
 def test_lang_goes_before_the_locale_wherever_it_stands(task_path: Path) -> None:
     for arguments in (["--lang", "en", "plan"], ["plan", "--lang=en"]):
         code, _, err = japagen(*arguments)

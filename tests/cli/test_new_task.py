@@ -31,7 +31,11 @@ def test_gold_that_is_there_is_used_and_its_columns_are_told(tmp_path: Path) -> 
     _csv(tmp_path / "mine_gold.csv", "本文", "カテゴリ", encoding="cp932")
     code, out, err = japagen("init", "mine", cwd=tmp_path)
     assert code == 0, err
-    assert out.splitlines() == ["wrote mine.yaml", "gold is read from mine_gold.csv"]
+    assert out.splitlines() == [
+        "wrote mine.yaml",
+        "gold is read from mine_gold.csv (cp932)",
+        "labels: 配送, 返品",
+    ]
     assert "Took the column '本文' of mine_gold.csv for the text." in err
     assert "Took the column 'カテゴリ' of mine_gold.csv for the label." in err
     task = Task.load(tmp_path / "mine.yaml")
@@ -86,6 +90,18 @@ def test_a_file_that_is_no_gold_is_refused(tmp_path: Path, rows: list[str], mess
         Gold.read(path, {})
     code, out, err = japagen("init", "mine", cwd=tmp_path)
     assert (code, out, (tmp_path / "mine.yaml").exists()) == (2, "", False), err
+
+
+def test_labels_of_gold_that_are_not_named_are_refused(tmp_path: Path) -> None:
+    _csv(tmp_path / "gold.csv", "本文", "分類")
+    code, out, err = japagen("init", "mine", "--labels", "配達,返品,その他", cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert "among --labels, found 配送 in it only." in err
+    assert not (tmp_path / "mine.yaml").exists()
+    # A label that gold does not have yet is the user's to add.
+    code, out, err = japagen("init", "mine", "--labels", "配送,返品,その他", cwd=tmp_path)
+    assert code == 0, err
+    assert "labels: 配送, 返品, その他" in out
 
 
 def test_neither_labels_nor_gold_is_too_little(tmp_path: Path) -> None:

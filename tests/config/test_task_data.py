@@ -279,6 +279,18 @@ def test_texts_that_stand_twice_are_told_with_their_rows(
     assert len(told) == 6
 
 
+def test_spaces_around_a_text_make_no_other_one_of_it(
+    raw_task: dict[str, Any], gold_file: Path
+) -> None:
+    text = GOLD["配送"][0]
+    before = gold_file.read_text(encoding="utf-8")
+    assert text in before
+    again = before.splitlines()[0].replace(text, f"{text}　 ")
+    gold_file.write_text(f"{before.rstrip()}\n{again}", encoding="utf-8")
+    (told,) = load_data(Task.parse(raw_task)).notes
+    assert "on line 1 and again on line" in told
+
+
 def test_gold_that_is_in_test_is_told_and_left_out(
     raw_task: dict[str, Any], gold_file: Path
 ) -> None:

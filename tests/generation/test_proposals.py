@@ -197,6 +197,13 @@ def test_a_file_of_topics_goes_into_a_task(
         "届く日：離島の日数",
         "受け取り：届け先変更",
     )
+    # A path on the command line is taken from where it is typed.
+    named = {"generation.knowledge": str(tmp_path / "topics.yaml")}
+    given = Task.load(tmp_path / "task.yaml", named).generation
+    assert given == Task.load(tmp_path / "task.yaml").generation
+    raw_task["generation"]["knowledge"] = ["届く日"]
+    (tmp_path / "listed.yaml").write_text(to_yaml(raw_task), encoding="utf-8")
+    assert Task.load(tmp_path / "listed.yaml", named).generation == given
     (tmp_path / "topics.yaml").unlink()
     with pytest.raises(JapagenError, match="There is no file of topics at"):
         Task.load(tmp_path / "task.yaml")

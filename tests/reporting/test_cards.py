@@ -143,4 +143,5 @@ def test_cards_are_written_in_the_language_of_the_user(metrics: dict[str, Any]) 
         card = card.replace(found.generator.terms.summary, "") if found.generator else card
         text = re.sub(r"^---.*?^---$|```.*?```|`[^`]*`|https?:\S+", "", card, flags=re.S | re.M)
         assert "## ラベル" in text
+        assert "。 " not in text
         assert re.findall(r"\b[a-z]+ [a-z]+ [a-z]+\b", text) == []

@@ -48,6 +48,7 @@ _CASES = [
     (4.7, 2.0, "better", "as much as labelling that many by hand"),
     (4.7, -1.2, "better", "a rough figure"),
     (4.7, -1.2, "no_clear_difference", "cannot be told from none"),
+    (4.7, 2.0, "no_clear_difference", "the test texts show no clear difference"),
     (4.7, 2.0, "worse", "do not confirm it"),
     (-3.2, -9.0, "better", "the test texts, which count"),
     (-3.2, -9.0, "no_clear_difference", "stands for no additional gold text"),
@@ -71,6 +72,15 @@ def test_the_worth_does_not_contradict_the_verdict(
     assert said is not None
     assert "−" not in said
     assert "0 件以下" not in said
+
+
+def test_ten_texts_are_written_out_below_the_curve(sample: tuple[dict[str, Any], Any]) -> None:
+    metrics = copy.deepcopy(sample[0])
+    for place, point in enumerate(metrics["mix"]["curves"]["synthetic"]):
+        point["per_label"] = 2.5 * place
+    found = mix(_read(metrics), Words("ja"))
+    assert found is not None
+    assert "e+" not in "".join(drawn for _, drawn in found["charts"])
 
 
 def test_texts_needed_follow_the_power_law_of_the_errors() -> None:

@@ -73,6 +73,10 @@ def test_worth_past_the_curve_is_a_lower_bound(sample: tuple[dict[str, Any], Any
     assert said is not None
     assert "more than 56 texts" in said
     assert "it may save no work" not in said
+    shown = economics(_read(metrics), Words("ja"))
+    assert shown is not None
+    # Hours and yen are no texts.
+    assert [row[1] for row in shown["saved"]] == ["14 超", "56 超", "0.56 超", "1,120 超"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

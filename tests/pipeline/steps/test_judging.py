@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,8 @@ def test_decisions_and_edits_go_into_the_next_run(task: Task, tmp_path: Path) ->
     assert "Label faithfulness" in render_report(run.summary, run.dataset, language="en")
     code, out, _ = japagen("data", "review", path, "--summary")
     assert (code, "agreement with the judge on 3 texts: 33.3%" in out) == (0, True)
+    code, out, _ = japagen("data", "review", path, "--summary", "--lang", "ja")
+    assert code == 0
+    assert re.findall("[a-z]{3,}", out) == []
+    page = render_report(run.summary, run.dataset, language="ja")
+    assert not re.search(">(naturalness|label|harmlessness)</td>", page)
