@@ -26,13 +26,15 @@ import numpy as np
 from decision import embed
 from lift_tasks import Cell, make_cell
 
-from japagen.config.sections import GeneratorSettings, Selection, Training
+from japagen.config.curation import Selection
+from japagen.config.generation import GeneratorSettings
+from japagen.config.sections import Training
 from japagen.data.dataset import Dataset
 from japagen.data.files import cache_dir
 from japagen.data.formats import read_examples
 from japagen.data.labels import label_indices
 from japagen.evaluation.metrics import macro_f1
-from japagen.gradmm.selection import select_by_gradient
+from japagen.gradmm.target import select_by_gradient
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Silent
 from japagen.llm.backends.huggingface import Checkpoint, generator_checkpoint

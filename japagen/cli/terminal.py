@@ -39,13 +39,8 @@ from japagen.i18n import localized, translated, user_language
 if TYPE_CHECKING:
     from japagen.data.code import CodeSummary
     from japagen.data.qa import QASummary
-    from japagen.data.summary import (
-        AlignmentSummary,
-        ModelScores,
-        RunSummary,
-        ScoreSummary,
-        WordShift,
-    )
+    from japagen.data.scores import ModelScores, ScoreSummary
+    from japagen.data.summary import AlignmentSummary, RunSummary, WordShift
     from japagen.llm.backend import Waiting
     from japagen.pipeline.sharded import Sharding
     from japagen.reporting.text import Words

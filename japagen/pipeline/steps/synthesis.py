@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from japagen.config.sections import STRATEGY
+from japagen.config.generation import STRATEGY
 from japagen.config.task import Task
 from japagen.data.dataset import SYNTHESISED, Dataset, Example, Rejection
 from japagen.data.labels import label_indices
@@ -142,8 +142,7 @@ def synthesised_texts(
         The new texts, their parents named, those of another register rejected; and by id how
         much each one's perplexity has grown.
     """
-    from japagen.gradmm.models import Matcher, load_models
-    from japagen.gradmm.synthesis import Lexicon, synthesise
+    from japagen.gradmm.synthesis import Lexicon, Matcher, load_models, synthesise
 
     names = list(task.labels)
     children: list[Example] = []
