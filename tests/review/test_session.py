@@ -66,7 +66,7 @@ def page(run_path: Path) -> Iterator[str]:
     """The address of ``japagen data review`` in a process of its own."""
     command = [sys.executable, "-m", "japagen", "data", "review", str(run_path), "--no-browser"]
     process = subprocess.Popen(
-        [*command, "-n", "22", "--reviewer", "佐藤"],
+        [*command, "-n", "22", "--reviewer", "佐藤", "--lang", "ja"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
