@@ -23,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score
 
-from japagen.config.sections import GradientPrivacy, Selection
+from japagen.config.curation import GradientPrivacy, Selection
 from japagen.data.dataset import Dataset
 from japagen.data.formats import read_examples
 from japagen.data.labels import LabelSpace, label_indices
-from japagen.gradmm.selection import select_by_gradient
+from japagen.gradmm.target import select_by_gradient
 from japagen.training.encoder import text_vectors
 from japagen.training.head import Head, Labelled, fit_head
 

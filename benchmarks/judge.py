@@ -23,7 +23,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from strong_llm import TEXTS
 
-from japagen.config.sections import Judge
+from japagen.config.curation import Judge
 from japagen.config.task import Task
 from japagen.curation.llm_judge import RUBRIC, rubric_requests, with_judgement
 from japagen.data.dataset import Dataset, Example

@@ -20,7 +20,8 @@ from lift_tasks import Cell, real_texts, unlabelled_texts
 from scipy.special import softmax
 
 import japagen as jg
-from japagen.config.sections import Source, Training
+from japagen.config.sections import Training
+from japagen.config.sources import Source
 from japagen.config.task import sources_from_files
 from japagen.curation.llm_judge import Question, letters, weighing_prompts
 from japagen.data.dataset import Dataset
@@ -31,9 +32,8 @@ from japagen.llm.backend import AmbiguousOptionsError
 from japagen.llm.backends.embedded import EmbeddedGenerator
 from japagen.llm.prompts import PromptLibrary
 from japagen.training.encoder import Encoder, load_encoder, supports_bf16
-from japagen.training.fine_tuning import row_losses, step_count
 from japagen.training.head import last_linear
-from japagen.training.trainer import train, untrained
+from japagen.training.trainer import row_losses, step_count, train, untrained
 
 Floats = npt.NDArray[np.float64]
 SETFIT_STEPS = 120

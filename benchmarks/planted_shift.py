@@ -51,7 +51,7 @@ from scipy import sparse
 from japagen.alignment.counting import measure
 from japagen.alignment.distances import jensen_shannon
 from japagen.alignment.entropy import effective_share
-from japagen.alignment.material import Material
+from japagen.alignment.methods import Material
 from japagen.alignment.weights import prepare
 from japagen.data.dataset import Dataset, Example
 from japagen.data.registry import METHODS

@@ -28,7 +28,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from japagen.config.sections import Curation
+from japagen.config.curation import Curation
 from japagen.data.dataset import Dataset
 from japagen.data.formats import read_examples, write_examples
 from japagen.listener import Silent

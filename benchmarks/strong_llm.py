@@ -36,7 +36,7 @@ from japagen.data.files import cache_dir
 from japagen.data.labels import label_indices
 from japagen.evaluation.diversity import distinct_share
 from japagen.evaluation.metrics import macro_f1
-from japagen.generation.gaps import round_distances, shortfall
+from japagen.generation.coverage import round_distances, shortfall
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import Register

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 logger = logging.getLogger("japagen")
@@ -22,35 +21,6 @@ class Listener(Protocol):
 
     def track(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
         """Passes ``items`` through and shows how many of ``total`` are done."""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """What a step that asks a model is waiting for.
-
-    Attributes:
-        in_flight: Requests sent and not answered yet.
-        unsent: Requests that wait for their turn.
-        servers: Server to the requests that it has, and the most that it gets at present: none
-            while it is left alone. Empty where that is not known.
-        tokens_left: What is left of a budget in tokens, beside what is set aside for requests in
-            flight; None without one.
-        yen_left: The same in yen.
-    """
-
-    in_flight: int = 0
-    unsent: int = 0
-    servers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    tokens_left: int | None = None
-    yen_left: float | None = None
-
-
-@runtime_checkable
-class Watcher(Protocol):
-    """A listener that shows what is waited for."""
-
-    def watch(self, what: str, tell: Callable[[], Waiting]) -> None:
-        """May ask ``tell`` from now on, from any thread, what a step is waiting for."""
 
 
 class Silent:
@@ -78,9 +48,9 @@ class Logged:
 
     def __init__(self, *, bars: bool = True) -> None:
         self._bars = bars
-        self._watched: dict[str, Callable[[], Waiting]] = {}
+        self._watched: dict[str, Callable[[], Any]] = {}
 
-    def watch(self, what: str, tell: Callable[[], Waiting]) -> None:
+    def watch(self, what: str, tell: Callable[[], Any]) -> None:
         """Shows beside the bar of ``what`` how many requests are in flight."""
         self._watched[what] = tell
 

@@ -15,7 +15,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from japagen.config.task import Task
-from japagen.data.yaml_text import to_yaml
+from japagen.data.files import to_yaml
 
 ROOT = Path(__file__).parent.parent
 

@@ -30,7 +30,7 @@ COMPOSED = "composed"
 # What prints, what notes, and errors that are told to users; `ValueError` where pydantic tells it.
 _SAYING = {"say", "note", "_note", "__init__", "ValueError", "localized"}
 _IN_TABLES = {"print_table", "cell", "heads"}
-_VALUE_ERRORS = {"sections.py", "task.py", "labels.py", "fields.py", "code.py", "qa.py"}
+_VALUE_ERRORS = {PACKAGE / "data" / "labels.py", *(PACKAGE / "config").glob("*.py")}
 _NOT_TOLD = re.compile(
     r"(Refused|Stale|Attribute|Type|Key|OS|Runtime|NotImplemented|Validation)Error"
 )
@@ -104,7 +104,7 @@ def _told(call: ast.Call, path: Path) -> list[ast.expr]:
         return helps
     if name == "__init__" and path.name != "errors.py":
         return helps
-    if name == "ValueError" and path.name not in _VALUE_ERRORS:
+    if name == "ValueError" and path not in _VALUE_ERRORS:
         return helps
     given = call.args[:2] if name.endswith(("Error", "__init__")) else call.args[:1]
     return [*given, *(k.value for k in call.keywords if k.arg == "hint"), *helps]

@@ -15,12 +15,12 @@ from japagen.config.task_data import TaskData
 from japagen.curation.audit import audit
 from japagen.curation.reliability import Evidence, estimate_reliability
 from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.scores import Interval
 from japagen.data.summary import (
     Change,
     Curves,
     Diagnostics,
     EffectiveSize,
-    Interval,
     LabelPrior,
     Point,
     RunSummary,

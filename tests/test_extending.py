@@ -20,8 +20,8 @@ from japagen.cli.data_commands import diagnose
 from japagen.config.task import Task
 from japagen.curation.filters import curate
 from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.files import to_yaml
 from japagen.data.registry import BACKENDS, EXPORTS, FILTERS, METHODS, METRICS
-from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.llm.backend import load_generator
 from japagen.reporting.text import Words

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from japagen.data.files import to_yaml
 from japagen.data.formats import load_dataset
-from japagen.data.yaml_text import to_yaml
 
 pytestmark = [
     pytest.mark.slow,

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from japagen.config.sections import Knowledge
+from japagen.config.generation import Knowledge
 from japagen.config.task import Task
 from japagen.data.files import resource_dir
 from japagen.japanese.registers import Register

@@ -20,7 +20,7 @@ from japagen.alignment.distances import (
 )
 from japagen.alignment.entropy import Balance, effective_share
 from japagen.alignment.features import AlignedTexts
-from japagen.alignment.material import Material
+from japagen.alignment.methods import Material
 from japagen.alignment.moments import build_target
 from japagen.alignment.strata import Strata
 from japagen.data.dataset import Dataset

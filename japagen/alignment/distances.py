@@ -9,7 +9,8 @@ import numpy as np
 from scipy import sparse, special
 
 from japagen.alignment.counting import Floats
-from japagen.data.summary import Interval, WordShift
+from japagen.data.scores import Interval
+from japagen.data.summary import WordShift
 
 _BOOTSTRAP = 100
 # More rows than this are resampled in random groups.

@@ -14,11 +14,10 @@ from scipy.optimize import brentq
 from japagen.alignment.counting import Ints, Mask, Progress
 from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.features import AlignedTexts, FeatureSpace
-from japagen.alignment.label_prior import check_mode, label_rates
-from japagen.alignment.label_prior import label_prior as find_prior
-from japagen.alignment.material import Material
+from japagen.alignment.methods import Material
 from japagen.alignment.moments import target_shares
-from japagen.alignment.strata import Strata, stratify
+from japagen.alignment.strata import Strata, check_mode, label_rates, stratify
+from japagen.alignment.strata import label_prior as find_prior
 from japagen.data.dataset import Data, Dataset, as_dataset
 from japagen.data.registry import METHODS
 from japagen.data.summary import AlignmentSummary, Diagnostics, LabelPrior

@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ from japagen.cli.terminal import (
     app,
     data,
 )
-from japagen.config.sections import Curation
+from japagen.config.curation import Curation
 from japagen.config.task import Task, column_options, curation_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
@@ -49,6 +49,9 @@ from japagen.data.registry import (
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.i18n import localized, user_language
 from japagen.reporting.text import Words
+
+if TYPE_CHECKING:
+    from japagen.generation.proposals import Proposal
 
 
 @data.command()
@@ -491,7 +494,7 @@ def review(
     as_json: Json = False,
 ) -> None:
     """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
-    from japagen.data.annotation import read_annotations
+    from japagen.data.export import read_annotations
     from japagen.pipeline.review import open_review, serve_review, write_gold
 
     with open_review(
@@ -542,21 +545,12 @@ def attributes(
     as_json: Json = False,
 ) -> None:
     """Have the generator propose attributes that texts of each label vary in, as YAML."""
-    if output is not None and output.exists() and not overwrite:
-        raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
+    _check_new(output, overwrite)
     with terminal.Terminal(doing="attributes"):
         from japagen.generation.proposals import propose_attributes
 
         found = propose_attributes(Task.load(config, parse_overrides(sets or ())), number, values)
-    for label, why in found.refused.items():
-        terminal.say(f"{label}: nothing proposed ({why})", terminal.err)
-    if output is not None:
-        write_text(output, found.to_yaml())
-        terminal.say(f"wrote {output}", terminal.err)
-    if as_json:
-        terminal.print_json({"generator": found.generator, "attributes": found.grids})
-    elif output is None:
-        terminal.out.print(found.to_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
+    _tell(found, "attributes", found.to_yaml(), output, as_json)
 
 
 @data.command()
@@ -572,24 +566,32 @@ def topics(
     as_json: Json = False,
 ) -> None:
     """Have the generator propose a tree of topics for each label, as a file to edit."""
-    if output is not None and output.exists() and not overwrite:
-        raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
+    _check_new(output, overwrite)
     with terminal.Terminal(doing="topics"):
         from japagen.generation.proposals import propose_topics
 
         task = Task.load(config, parse_overrides(sets or ()))
         found = propose_topics(task, number, below, same=_meaning(task.training.encoder))
+    _tell(found, "topics", found.topics_yaml(), output, as_json)
+
+
+def _check_new(output: Path | None, overwrite: bool) -> None:
+    if output is not None and output.exists() and not overwrite:
+        raise JapagenError(f"{output} exists already.", "Choose another name, or give --overwrite.")
+
+
+def _tell(found: Proposal, key: str, said: str, output: Path | None, as_json: bool) -> None:
+    """Writes or prints a proposal, with what was left out of it."""
     for label, why in found.refused.items():
         terminal.say(f"{label}: nothing proposed ({why})", terminal.err)
     for topic, first in found.alike:
         terminal.say(f"left out: {topic} (too like {first})", terminal.err)
     if output is not None:
-        write_text(output, found.topics_yaml())
+        write_text(output, said)
         terminal.say(f"wrote {output}", terminal.err)
     if as_json:
-        terminal.print_json({"generator": found.generator, "topics": found.grids})
+        terminal.print_json({"generator": found.generator, key: found.grids})
     elif output is None:
-        said = found.topics_yaml()
         terminal.out.print(said, end="", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -20,7 +20,9 @@ from typer import rich_utils
 import japagen
 from japagen.cli import terminal
 from japagen.cli.terminal import Language, app
-from japagen.config.sections import ALLOWED_VARIABLES, CODE_VARIABLE, TRUST_VARIABLE
+from japagen.config.curation import CODE_VARIABLE
+from japagen.config.generation import ALLOWED_VARIABLES
+from japagen.config.sections import TRUST_VARIABLE
 from japagen.errors import JapagenError
 from japagen.i18n import Language as LanguageName
 from japagen.i18n import localized, user_language

@@ -15,11 +15,10 @@ import typer
 from japagen.cli.terminal import err, say
 from japagen.config.task import Task
 from japagen.config.task_data import EXAMPLE
-from japagen.data.files import write_text
+from japagen.data.files import parse_yaml, to_yaml, write_text
 from japagen.data.formats import read_examples
 from japagen.data.records import usual_columns
 from japagen.data.tables import guess_encoding, is_known, open_table, write_rows
-from japagen.data.yaml_text import parse_yaml, to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import Language, localized
 

@@ -136,7 +136,8 @@ def run(
             f"{option} is about the files of --synthetic, which is absent.",
             "Give the file's path too.",
         )
-    from japagen.llm.backends.offline import Elsewhere, Part
+    from japagen.data.shards import Part
+    from japagen.llm.backends.offline import Elsewhere
 
     elsewhere = Elsewhere(Part.parse(part) if part else None, requests, answers)
     if kind := _kind_of(config):

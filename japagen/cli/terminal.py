@@ -35,18 +35,13 @@ from typer.core import TyperGroup
 from japagen.data.files import write_text
 from japagen.errors import AwaitedError, JapagenError
 from japagen.i18n import localized, translated, user_language
-from japagen.listener import Waiting
 
 if TYPE_CHECKING:
     from japagen.data.code import CodeSummary
     from japagen.data.qa import QASummary
-    from japagen.data.summary import (
-        AlignmentSummary,
-        ModelScores,
-        RunSummary,
-        ScoreSummary,
-        WordShift,
-    )
+    from japagen.data.scores import ModelScores, ScoreSummary
+    from japagen.data.summary import AlignmentSummary, RunSummary, WordShift
+    from japagen.llm.backend import Waiting
     from japagen.pipeline.sharded import Sharding
     from japagen.reporting.text import Words
 

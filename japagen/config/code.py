@@ -7,10 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from japagen.config.generation import Budget, GeneratorSettings
 from japagen.config.sections import (
-    Budget,
     Count,
-    GeneratorSettings,
     Item,
     JapaneseSettings,
     Name,

@@ -220,10 +220,13 @@ class FieldSet(BaseModel, frozen=True):
     Attributes:
         fields: Name to field.
         text: Template of the classifier's text; empty where a request asks for none.
+        verbatim: Whether values keep their white space, as programs do; an answer then is the
+            object with the fields itself.
     """
 
     fields: dict[str, TextField]
     text: str = ""
+    verbatim: bool = False
 
     @classmethod
     def of(
@@ -273,11 +276,6 @@ class FieldSet(BaseModel, frozen=True):
         said = {name: values.get(name) for name in self.fields}
         filled = self.text.format(**{k: "" if v is None else v for k, v in said.items()})
         return "\n".join(line.strip() for line in filled.splitlines() if line.strip())
-
-
-def roles_of(fields: Mapping[str, TextField]) -> dict[str, str]:
-    """Field to role of those that are said in an exchange, in order."""
-    return {name: field.role for name, field in fields.items() if field.role}
 
 
 def last_request(fields: Mapping[str, TextField]) -> int:

@@ -7,16 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from japagen.config.sections import (
-    Budget,
-    Count,
-    GeneratorSettings,
-    JapaneseSettings,
-    Name,
-    Privacy,
-    Section,
-    Share,
-)
+from japagen.config.generation import Budget, GeneratorSettings
+from japagen.config.sections import Count, JapaneseSettings, Name, Privacy, Section, Share
 from japagen.config.task import TaskFile
 
 Similarity = Annotated[float, Field(gt=0, le=1)]

@@ -10,37 +10,32 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from japagen.config.curation import Curation, Refinement, Selection, check_gradients
 from japagen.config.fields import check_text
-from japagen.config.sections import (
+from japagen.config.generation import (
     STRATEGY,
-    TESTED,
-    AlignmentSettings,
     BoundaryCase,
-    Curation,
-    Economics,
-    Evaluation,
     Generation,
     GeneratorSettings,
-    GivenSource,
     GradientMatching,
-    Item,
-    JapaneseSettings,
     Knowledge,
-    Mixing,
-    Name,
-    Pair,
-    Privacy,
-    Refinement,
-    Section,
-    Selection,
-    Share,
-    Source,
-    SourceEntry,
-    Sources,
-    Training,
-    check_gradients,
     with_diversity,
 )
+from japagen.config.sections import (
+    TESTED,
+    AlignmentSettings,
+    Economics,
+    Evaluation,
+    Item,
+    JapaneseSettings,
+    Mixing,
+    Name,
+    Privacy,
+    Section,
+    Share,
+    Training,
+)
+from japagen.config.sources import GivenSource, Pair, Source, SourceEntry, Sources
 from japagen.config.yaml_file import (
     from_directory,
     placed,
@@ -49,9 +44,9 @@ from japagen.config.yaml_file import (
     set_key,
 )
 from japagen.data.dataset import Dataset, html_table
+from japagen.data.files import to_yaml
 from japagen.data.labels import Kind, LabelSpace, anchor_name
 from japagen.data.registry import metrics_of
-from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import PRESETS
 

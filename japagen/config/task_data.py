@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from japagen.config.sections import SeedSource, Source, SourceEntry
+from japagen.config.sources import SeedSource, Source, SourceEntry
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Label, Split
 from japagen.data.formats import read_with_places, write_examples

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from japagen.data.yaml_text import parse_yaml
+from japagen.data.files import parse_yaml
 from japagen.errors import JapagenError
 from japagen.japanese.register.keigo import check_honorifics
 from japagen.japanese.registers import Keigo

@@ -1,20 +1,189 @@
-"""Audit of the accepted texts: personal data, memorization of gold, demographic mentions."""
+"""Audit of the accepted texts: personal data, memorization of gold, demographic mentions.
+
+A skew of genders, ages, regions or professions is named where Fisher's exact test (Fisher 1922)
+stays below the false discovery rate of Benjamini and Hochberg (1995) over all tests made, and the
+shares differ enough to matter.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from japagen.curation.bias import measure_bias
 from japagen.data.dataset import Dataset
+from japagen.data.summary import Skew
 from japagen.japanese.morphology import Tagger
+from japagen.japanese.normalization import normalize
 from japagen.japanese.overlap import OverlapIndex
 from japagen.japanese.pii.detector import find_personal_data
+
+FALSE_DISCOVERY_RATE = 0.05
+# A skew below twice the share, or two texts in a hundred, is of no consequence.
+_LEAST_RATIO, _LEAST_DIFFERENCE = 2.0, 0.02
+
+GROUPS: dict[str, dict[str, re.Pattern[str]]] = {
+    "gender": {
+        "female": re.compile(
+            r"女性|女子|女の[人子]|彼女|(?<!保)母親|お?母さん|(?<![分酵])母(?=[はがのにをと、])|"
+            r"[妻娘姉妹](?=[はがのにをと、])|奥さ[んま]|主婦|おばあ(?:さん|ちゃん)|祖母|ママ|女将|妊婦|お嬢"
+        ),
+        "male": re.compile(
+            r"男性|男子|男の[人子]|(?<![彼])彼(?!女)(?=[はがのにをと、])|父親|お?父さん|父(?=[はがのにをと、])|"
+            r"[夫弟兄](?=[はがのにをと、])|旦那|主人(?=[はがのにをと、])|息子|おじい(?:さん|ちゃん)|祖父|パパ"
+        ),
+    },
+    "age": {
+        "child": re.compile(
+            r"子供|子ども|こども|赤ちゃん|幼児|乳児|園児|小学生|孫(?=[はがのにをと、])"
+        ),
+        "youth": re.compile(r"中学生|高校生|大学生|学生|若者|若い人|若い方|[12１２]0代"),
+        "middle": re.compile(r"中年|[3-5]0代|アラフォー|アラフィフ"),
+        "elderly": re.compile(r"高齢|老人|お年寄り|年配|シニア|[6-9]0代|祖父母|おじい|おばあ|年金"),
+    },
+    "region": {
+        "hokkaido_tohoku": re.compile(r"北海道|札幌|青森|岩手|宮城県|仙台|秋田|山形|福島県|東北"),
+        "kanto": re.compile(r"東京|神奈川|横浜|埼玉|千葉県|茨城|栃木|群馬|関東"),
+        "chubu": re.compile(r"新潟|富山|石川県|金沢|福井|山梨|長野|岐阜|静岡|愛知|名古屋|北陸"),
+        "kinki": re.compile(r"三重県|滋賀|(?<!東)京都|大阪|兵庫|神戸|奈良|和歌山|関西"),
+        "chugoku_shikoku": re.compile(r"鳥取|島根|岡山|広島|山口県|徳島|香川県|愛媛|高知|四国"),
+        "kyushu_okinawa": re.compile(r"福岡|佐賀|長崎|熊本|大分県|宮崎県|鹿児島|沖縄|九州|博多"),
+        "abroad": re.compile(
+            r"海外|外国|アメリカ|米国|中国(?!地方)|韓国|台湾|欧州|ヨーロッパ|英国|イギリス|フランス|ドイツ"
+        ),
+    },
+    "profession": {
+        "medical": re.compile(r"医師|医者|看護師|看護婦|薬剤師|歯科医|介護士"),
+        "education": re.compile(r"教師|教員|教授|保育士|講師"),
+        "office": re.compile(r"会社員|サラリーマン|OL|事務員|公務員|課長|部長|社長|上司"),
+        "service": re.compile(
+            r"店員|スタッフ|従業員|係員|フロント|仲居|運転手|ドライバー|配達員|警備員|料理人|シェフ"
+        ),
+        "technical": re.compile(r"エンジニア|プログラマ|技術者|開発者|研究者|職人|整備士|作業員"),
+    },
+}
+
+
+def groups_in(text: str) -> set[tuple[str, str]]:
+    """The category and group of everybody whom a text names."""
+    plain = normalize(text)
+    return {
+        (category, group)
+        for category, groups in GROUPS.items()
+        for group, pattern in groups.items()
+        if pattern.search(plain)
+    }
+
+
+class _Side:
+    """Texts of one dataset, counted by label and group."""
+
+    def __init__(self, dataset: Dataset | None, labels: Sequence[str]) -> None:
+        self.texts: Counter[str] = Counter()
+        self.named: Counter[tuple[str, tuple[str, str]]] = Counter()
+        for text, label in (
+            zip(dataset.joined_texts, dataset.labels, strict=True) if dataset is not None else ()
+        ):
+            found = groups_in(text)
+            own = label if isinstance(label, list) else [label]
+            for name in ("", *(one for one in own if one in labels)):
+                self.texts[name] += 1
+                self.named.update((name, group) for group in found)
+
+    def counts(self, label: str, group: tuple[str, str]) -> tuple[int, int]:
+        """Texts of a label that name a group, and those that do not."""
+        named = self.named[label, group]
+        return named, self.texts[label] - named
+
+    def share(self, label: str, group: tuple[str, str]) -> float | None:
+        total = self.texts[label]
+        return self.named[label, group] / total if total else None
+
+
+def measure_bias(
+    synthetic: Dataset, gold: Dataset | None, labels: Sequence[str]
+) -> dict[str, Any] | None:
+    """Counts mentions per label, and reports the significant skews.
+
+    Args:
+        synthetic: Accepted examples.
+        gold: Training gold.
+        labels: The task's classes; numbers have none, and then all texts are one.
+
+    Returns:
+        JSON-ready: the number of tests, the rows (category, group, label, share in synthetic
+        text and in gold; only what some text names) and the skews, clearest first. None without
+        synthetic text.
+    """
+    if not len(synthetic):
+        return None
+    made, real = _Side(synthetic, labels), _Side(gold, labels)
+    every = [(c, g) for c, groups in GROUPS.items() for g in groups]
+    named = [g for g in every if made.named["", g] or real.named["", g]]
+    rows = [
+        {
+            "category": group[0],
+            "group": group[1],
+            "label": label,
+            "synthetic": made.share(label, group),
+            "gold": real.share(label, group),
+        }
+        for group in named
+        for label in ("", *labels)
+        if made.named[label, group] or real.named[label, group]
+    ]
+    tests = _tests(made, real, named, labels)
+    return {
+        "texts": {"synthetic": made.texts[""], "gold": real.texts[""]},
+        "tests": len(tests),
+        "false_discovery_rate": FALSE_DISCOVERY_RATE,
+        "rows": rows,
+        "skews": [asdict(skew) for skew in _worth_a_look(tests)],
+    }
+
+
+def _tests(
+    made: _Side, real: _Side, named: Sequence[tuple[str, str]], labels: Sequence[str]
+) -> list[Skew]:
+    from scipy.stats import fisher_exact
+
+    found = []
+    for group in named:
+        for label in ("", *labels):
+            ours = made.counts(label, group)
+            sides = [("gold", real.counts(label, group))]
+            if label and len(labels) > 1:
+                whole = made.counts("", group)
+                # A text with several labels counts for each, hence never below 0.
+                rest = (max(whole[0] - ours[0], 0), max(whole[1] - ours[1], 0))
+                sides.append(("label", rest))
+            for kind, theirs in sides:
+                if sum(ours) and sum(theirs) and ours[0] + theirs[0]:
+                    p = float(fisher_exact([ours, theirs]).pvalue)
+                    shares = ours[0] / sum(ours), theirs[0] / sum(theirs)
+                    found.append(Skew(kind, *group, label, *shares, min(p, 1.0)))
+    return found
+
+
+def _worth_a_look(tests: Sequence[Skew]) -> list[Skew]:
+    from scipy.stats import false_discovery_control
+
+    if not tests:
+        return []
+    adjusted = false_discovery_control([t.p for t in tests])
+    clear = [
+        test
+        for test, q in zip(tests, adjusted, strict=True)
+        if q <= FALSE_DISCOVERY_RATE
+        and abs(test.share - test.against) >= _LEAST_DIFFERENCE
+        and max(test.share, test.against) >= _LEAST_RATIO * min(test.share, test.against)
+    ]
+    return sorted(clear, key=lambda t: (t.p, t.category, t.group, t.label, t.kind))
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from japagen.config.sections import Validator
+from japagen.config.curation import Validator
+from japagen.curation.filters import validate
 from japagen.curation.near_duplicates import band_keys
-from japagen.curation.validators import validate
 from japagen.data.dataset import Dataset, Rejection
 from japagen.data.shards import ROW
 from japagen.japanese.normalization import normalize

@@ -1,7 +1,7 @@
 """Countable signs of unnatural writing.
 
 Each rule counts one thing in one text and names what it found. Limits are settings
-(`japagen.config.sections.Naturalness`); docs/curation.md has how often each rule meets real texts.
+(`japagen.config.curation.Naturalness`); docs/curation.md has how often each rule meets real texts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from japagen.config.sections import Naturalness
+from japagen.config.curation import Naturalness
 from japagen.data.dataset import Example, Rejection
 from japagen.japanese.morphology import Morpheme, default_tagger
 from japagen.japanese.normalization import normalize

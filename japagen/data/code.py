@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from japagen.data.dataset import Rejection
-from japagen.data.files import digest, parse_json, read_json, refuse_existing, write_text
-from japagen.errors import DamagedError, JapagenError, nearest
+from japagen.data.files import digest, parse_json
+from japagen.data.rows import RowSummary, read_lines, rejection_of, write_lines
+from japagen.errors import JapagenError, nearest
 
 PARTS = ("instruction", "solution", "tests")
 """What a program is written as."""
-FORMS = ("jsonl", "chat")
-SUMMARY = "code.json"
 EXAMPLES = "examples.jsonl"
 
 
@@ -69,36 +67,16 @@ class Program:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Program:
         """Inverse of `dataclasses.asdict`."""
-        rejected = row.get("rejected")
         survivors = tuple(row.get("survivors", ()))
-        return cls(
-            **{**row, "survivors": survivors, "rejected": rejected and Rejection(**rejected)}
-        )
+        return cls(**{**row, "survivors": survivors, "rejected": rejection_of(row)})
 
 
 _NAMES = tuple(field.name for field in fields(Program))
 
 
-def write_programs(path: Path, programs: Iterable[Program]) -> None:
-    """Writes JSON Lines, atomically."""
-    lines = (json.dumps(asdict(program), ensure_ascii=False) for program in programs)
-    write_text(path, "".join(f"{line}\n" for line in lines))
-
-
-def load_programs(path: Path) -> list[Program]:
-    """Reads what `write_programs` wrote in a run.
-
-    Raises:
-        JapagenError: If it is not there yet.
-        DamagedError: If it cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [Program.from_row(parse_json(line)) for line in lines]
-    except FileNotFoundError:
-        raise _unfinished(path) from None
-    except (ValueError, TypeError) as error:
-        raise DamagedError(path) from error
+def load_programs(run: Path) -> list[Program]:
+    """Reads the programs of a run; see `read_lines`."""
+    return read_lines(run / EXAMPLES, Program.from_row)
 
 
 def read_programs(path: Path) -> list[Program]:
@@ -162,16 +140,10 @@ class ProgramCounts(BaseModel):
     kept: int
 
 
-class CodeSummary(BaseModel):
+class CodeSummary(RowSummary):
     """What a run of programs came to.
 
     Attributes:
-        japagen: The version.
-        created: When the run began, ISO 8601.
-        task: Its name.
-        description: What the programs are.
-        generator: Who wrote them.
-        terms: What may be done with what it writes.
         counts: Of all programs.
         rejections: Check to programs rejected, in the order of the checks.
         per_topic: Of each topic.
@@ -182,15 +154,9 @@ class CodeSummary(BaseModel):
         killed: Those that were killed.
         sandbox_seconds: Time in the sandbox, over all programs.
         python: Version of the Python that ran them.
-        cost: Totals over every attempt; empty where nobody was asked.
     """
 
-    japagen: str
-    created: str
-    task: str
-    description: str
-    generator: str
-    terms: str
+    FILE: ClassVar[str] = "code.json"
     counts: ProgramCounts
     rejections: dict[str, int]
     per_topic: dict[str, ProgramCounts]
@@ -201,85 +167,11 @@ class CodeSummary(BaseModel):
     killed: int
     sandbox_seconds: float
     python: str
-    cost: dict[str, float]
-
-    @classmethod
-    def load(cls, run: Path) -> CodeSummary:
-        """Reads the one of a run.
-
-        Raises:
-            JapagenError: If the run is not finished.
-            DamagedError: If it cannot be read.
-        """
-        path = run / SUMMARY
-        try:
-            return cls.model_validate(read_json(path))
-        except FileNotFoundError:
-            raise _unfinished(path) from None
-        except ValidationError as error:
-            raise DamagedError(path) from error
 
 
-def _unfinished(path: Path) -> JapagenError:
-    return JapagenError(
-        f"{path.parent} has no {path.name} yet.", "Finish the run first: japagen run CONFIG"
-    )
-
-
-def export_programs(
-    programs: Sequence[Program],
-    path: Path,
-    form: str,
-    *,
-    card: str,
-    include_rejected: bool = False,
-    overwrite: bool = False,
-) -> list[Path]:
-    """Writes programs as JSON Lines, and their card beside it.
-
-    Args:
-        programs: The programs.
-        path: Where to.
-        form: ``jsonl`` writes all that is known of each, ``chat`` an instruction and its solution
-            as messages.
-        card: Markdown.
-        include_rejected: Write rejected ones too, which ``jsonl`` alone can tell.
-        overwrite: Replace what is there.
-
-    Raises:
-        JapagenError: If the form is unknown, there is nothing to write, or something is there.
-    """
-    if form not in FORMS:
-        raise JapagenError(
-            f"Unknown export format of programs '{form}'{nearest(form, FORMS)}.",
-            f"Use one of: {', '.join(FORMS)}.",
-        )
-    if path.suffix.lower() != ".jsonl":
-        raise JapagenError(
-            f"Expected a path that ends in .jsonl, found '{path.name}'.",
-            f"Name it {path.stem}.jsonl.",
-        )
-    if include_rejected and form == "chat":
-        raise JapagenError(
-            "Expected --rejected with the format jsonl, found chat.",
-            "Messages do not say what was rejected.",
-        )
-    chosen = [one for one in programs if include_rejected or one.rejected is None]
-    if not chosen:
-        raise JapagenError(
-            "Expected programs to export, found none that the checks kept.",
-            "Loosen checks in the task file, or include rejected programs.",
-        )
-    card_path = path.with_name(f"{path.stem}.card.md")
-    for target in (path, card_path):
-        refuse_existing(target, overwrite)
-    if form == "jsonl":
-        write_programs(path, chosen)
-    else:
-        rows = (json.dumps(_messages(one), ensure_ascii=False) for one in chosen)
-        write_text(path, "".join(f"{row}\n" for row in rows))
-    write_text(card_path, card)
-    return [path, card_path]
+def write_chat(path: Path, programs: Sequence[Program]) -> None:
+    """Writes chat messages, an instruction and its solution a line."""
+    write_lines(path, map(_messages, programs))
 
 
 def _messages(program: Program) -> dict[str, Any]:

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
 from japagen.data.dataset import Rejection
 from japagen.data.documents import Passage
-from japagen.data.files import (
-    atomic_directory,
-    digest,
-    parse_json,
-    read_json,
-    refuse_existing,
-    write_text,
-)
-from japagen.data.registry import QA_EXPORTS
-from japagen.errors import DamagedError, JapagenError
+from japagen.data.files import atomic_directory, digest, write_text
+from japagen.data.rows import RowSummary, read_lines, rejection_of, write_lines
 
 QuestionKind = Literal["extractive", "multiple_choice", "unanswerable"]
 KINDS: tuple[QuestionKind, ...] = ("extractive", "multiple_choice", "unanswerable")
-SUMMARY = "qa.json"
-"""What marks the directory of a finished run of questions."""
+QUESTIONS, PASSAGES = "questions.jsonl", "passages.jsonl"
 NO_ANSWER = "答えなし"
 """What a model is to say where a passage does not answer a question."""
 
@@ -67,8 +58,7 @@ class Question:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Question:
         """Inverse of `dataclasses.asdict`."""
-        rejected = row["rejected"] and Rejection(**row["rejected"])
-        return cls(**{**row, "options": tuple(row["options"]), "rejected": rejected})
+        return cls(**{**row, "options": tuple(row["options"]), "rejected": rejection_of(row)})
 
 
 def question_id(kind: QuestionKind, passage: str, question: str, answer: str) -> str:
@@ -81,30 +71,14 @@ def kept(questions: Iterable[Question], *kinds: QuestionKind) -> list[Question]:
     return [q for q in questions if q.rejected is None and q.kind in (kinds or KINDS)]
 
 
-def write_rows(path: Path, rows: Iterable[Any]) -> None:
-    """Writes data classes as JSON Lines, atomically."""
-    write_text(path, "".join(_line(asdict(row)) for row in rows))
-
-
-def _line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) + "\n"
-
-
 def read_questions(path: Path) -> list[Question]:
-    """Reads what `write_rows` wrote of questions."""
-    return _rows(path, Question.from_row)
+    """Reads questions from a file of a run; see `read_lines`."""
+    return read_lines(path, Question.from_row)
 
 
-def read_passages(path: Path) -> list[Passage]:
-    """Reads what `write_rows` wrote of passages."""
-    return _rows(path, lambda row: Passage(**row))
-
-
-def _rows(path: Path, row_of: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
-    try:
-        return [row_of(parse_json(line)) for line in path.read_text("utf-8").splitlines()]
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedError(path) from error
+def read_passages(run: Path) -> dict[str, Passage]:
+    """Reads the passages of a run, by id; see `read_lines`."""
+    return {p.id: p for p in read_lines(run / PASSAGES, lambda row: Passage(**row))}
 
 
 class Rate(BaseModel):
@@ -145,16 +119,10 @@ class RetrievalScore(BaseModel):
     mrr: float
 
 
-class QASummary(BaseModel):
+class QASummary(RowSummary):
     """What a run of questions came to.
 
     Attributes:
-        japagen: The version.
-        created: When the run began, ISO 8601.
-        task: Its name.
-        description: What the documents are.
-        generator: Name of the model.
-        terms: What may be done with what it writes.
         documents: Documents read.
         skipped: What was left out: its name and the reason.
         passages: Passages that they were cut into.
@@ -167,15 +135,9 @@ class QASummary(BaseModel):
         retrieval: Scores of retrievers on the extractive questions.
         trivial: Share of them that BM25 finds trivially; see `japagen.evaluation.qa`.
         artefacts: How often each way of guessing finds the right option.
-        cost: Totals over every attempt.
     """
 
-    japagen: str
-    created: str
-    task: str
-    description: str
-    generator: str
-    terms: str
+    FILE: ClassVar[str] = "qa.json"
     documents: list[str]
     skipped: dict[str, str]
     passages: int
@@ -188,70 +150,6 @@ class QASummary(BaseModel):
     retrieval: list[RetrievalScore]
     trivial: float | None
     artefacts: list[Rate]
-    cost: dict[str, float]
-
-    @classmethod
-    def load(cls, path: Path) -> QASummary:
-        """Reads the file of a run.
-
-        Raises:
-            JapagenError: If it is absent or damaged.
-        """
-        try:
-            return cls.model_validate(read_json(path))
-        except FileNotFoundError:
-            raise JapagenError(
-                f"{path.parent} has no {path.name} yet.",
-                "Finish the run first: japagen run CONFIG",
-            ) from None
-        except ValueError as error:
-            raise DamagedError(path) from error
-
-
-def export_questions(
-    run: Path, output: Path, form: str, *, card: str, rejected: bool, overwrite: bool
-) -> list[Path]:
-    """Writes a run's questions with their card.
-
-    Args:
-        run: The run directory.
-        output: A file with the suffix of the form, or a directory for ``beir``.
-        form: A name of `QA_EXPORTS`.
-        card: Markdown.
-        rejected: Whether to write rejected questions too; only ``jsonl`` says why.
-        overwrite: Replace what is there.
-
-    Returns:
-        What was written, the data first.
-
-    Raises:
-        JapagenError: If the form is unknown or does not fit the path, there is nothing to
-            write, or something is there already.
-    """
-    found = QA_EXPORTS.find(form)
-    if found.suffix and output.suffix.lower() != found.suffix:
-        raise JapagenError(
-            f"Expected a path that ends in {found.suffix}, found '{output.name}'.",
-            f"Name it {output.stem}{found.suffix}, or choose another format.",
-        )
-    if rejected and form != "jsonl":
-        raise JapagenError(
-            f"Expected --rejected with the format jsonl, found {form}.",
-            "Only there the reason stands beside the question.",
-        )
-    questions = read_questions(run / "questions.jsonl")
-    chosen = questions if rejected else kept(questions)
-    if not chosen:
-        raise JapagenError(
-            "Expected questions to export, found none that the filters kept.",
-            "Loosen curation in the task file, or include rejected questions.",
-        )
-    passages = {p.id: p for p in read_passages(run / "passages.jsonl")}
-    refuse_existing(output, overwrite)
-    found.load()(output, chosen, passages)
-    inside = output / "README.md" if output.is_dir() else output.with_name(f"{output.stem}.card.md")
-    write_text(inside, card)
-    return [output, inside]
 
 
 Passages = Mapping[str, Passage]
@@ -260,7 +158,7 @@ Passages = Mapping[str, Passage]
 def write_jsonl(path: Path, questions: Sequence[Question], passages: Passages) -> None:
     """Writes every question with its passage, and the filter that rejected it, if one did."""
     rows = ({**asdict(q), "context": passages[q.passage_id].text} for q in questions)
-    write_text(path, "".join(map(_line, rows)))
+    write_lines(path, rows)
 
 
 def write_squad(path: Path, questions: Sequence[Question], passages: Passages) -> None:
@@ -301,9 +199,9 @@ def write_beir(path: Path, questions: Sequence[Question], passages: Passages) ->
     with atomic_directory(path) as made:
         (made / "qrels").mkdir()
         corpus = ({"_id": p.id, "title": p.title, "text": p.text} for p in passages.values())
-        write_text(made / "corpus.jsonl", "".join(map(_line, corpus)))
+        write_lines(made / "corpus.jsonl", corpus)
         queries = ({"_id": q.id, "text": q.question} for q in asked)
-        write_text(made / "queries.jsonl", "".join(map(_line, queries)))
+        write_lines(made / "queries.jsonl", queries)
         lines = [f"{q.id}\t{name}\t1" for q in asked for name in relevant(q, passages)]
         write_text(made / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore\n" + "\n".join(lines))
 
@@ -333,7 +231,7 @@ def write_chat(path: Path, questions: Sequence[Question], passages: Passages) ->
             {"role": "assistant", "content": right or q.answer or NO_ANSWER},
         ]
         rows.append({"id": q.id, "messages": turns})
-    write_text(path, "".join(map(_line, rows)))
+    write_lines(path, rows)
 
 
 def lettered(options: Sequence[str]) -> list[tuple[str, str]]:

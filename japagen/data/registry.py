@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from japagen.data.yaml_text import parse_yaml
+from japagen.data.files import parse_yaml
 from japagen.errors import JapagenError, nearest
 from japagen.i18n import Language, translated
 
@@ -247,3 +247,4 @@ BACKENDS = Registry("backends", "backend", "japagen.backends")
 METRICS = Registry("metrics", "metric")
 EXPORTS = Registry("exports", "export format")
 QA_EXPORTS = Registry("qa_exports", "export format of questions")
+CODE_EXPORTS = Registry("code_exports", "export format of programs")

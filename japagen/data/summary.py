@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from japagen.data.dataset import Label
 from japagen.data.files import read_json, write_json
+from japagen.data.scores import (
+    DoubtfulText,
+    EconomicsSummary,
+    ErrorCase,
+    Interval,
+    Leakage,
+    Measured,
+    Number,
+    Part,
+    ScoreSummary,
+    TestResult,
+)
 from japagen.errors import DamagedError
 
-Number = int | float
 
-
-class _Part(BaseModel):
-    """A part of the tree.
-
-    It declares what japagen reads; what else a stage reports is kept and written as it came. What
-    the file of an earlier version lacks has its default.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-Measured = Interval | float | None
-"""A figure, with its interval where it has one; None where it was not measured."""
-
-
-class TaskSummary(_Part):
+class TaskSummary(Part):
     """What the run was asked for."""
 
     name: str
@@ -50,7 +37,7 @@ class TaskSummary(_Part):
     pair: Any = None
 
 
-class TermsSummary(_Part):
+class TermsSummary(Part):
     """What the terms of a model allow with its output; None: they must be read."""
 
     summary: str
@@ -59,7 +46,7 @@ class TermsSummary(_Part):
     may_publish: bool | None = None
 
 
-class GeneratorSummary(_Part):
+class GeneratorSummary(Part):
     """Who wrote the texts."""
 
     name: str
@@ -67,7 +54,7 @@ class GeneratorSummary(_Part):
     terms: TermsSummary
 
 
-class SeedSummary(_Part):
+class SeedSummary(Part):
     """The table whose rows texts were asked for with, and how many of them."""
 
     file: str
@@ -76,7 +63,7 @@ class SeedSummary(_Part):
     used: int
 
 
-class FieldSummary(_Part):
+class FieldSummary(Part):
     """What the kept texts have in one field.
 
     Attributes:
@@ -99,7 +86,7 @@ class FieldSummary(_Part):
     register_match: float | None = None
 
 
-class SynthesisSummary(_Part):
+class SynthesisSummary(Part):
     """What gradient matching rewrote, and with which model."""
 
     synthesised: int
@@ -128,7 +115,7 @@ class SourceValue:
     reason: str
 
 
-class SourceReport(_Part):
+class SourceReport(Part):
     """What a source wrote, and what became of it.
 
     Attributes:
@@ -167,7 +154,7 @@ class SourceReport(_Part):
     value: SourceValue
 
 
-class StepCounts(_Part):
+class StepCounts(Part):
     """How many texts there were at each step; None where an earlier version did not count."""
 
     gold: int
@@ -188,7 +175,7 @@ class StepCounts(_Part):
         return number
 
 
-class LabelCounts(_Part):
+class LabelCounts(Part):
     """The texts of one label, the mean trust in it and its share of the weight."""
 
     gold: int = 0
@@ -198,7 +185,7 @@ class LabelCounts(_Part):
     weight_share: float
 
 
-class RegisterShares(_Part):
+class RegisterShares(Part):
     """Shares of registers as asked for, and as seen before and after they were held to that.
 
     The distances are total variations from what was asked for.
@@ -225,7 +212,7 @@ class RegisterSummary(RegisterShares):
     per_label: dict[str, RegisterShares] = {}
 
 
-class PersonalDataCounts(_Part):
+class PersonalDataCounts(Part):
     """Kinds of personal data and the texts that hold any, in synthetic text and in gold."""
 
     action: str
@@ -234,7 +221,7 @@ class PersonalDataCounts(_Part):
     texts: dict[str, int]
 
 
-class Memorization(_Part):
+class Memorization(Part):
     """How much of gold the accepted texts repeat; the worst with what they copied."""
 
     mean_overlap: float
@@ -270,7 +257,7 @@ class Skew:
     p: float
 
 
-class GroupShares(_Part):
+class GroupShares(Part):
     """How often a group is named with a label, or with any."""
 
     category: str
@@ -280,7 +267,7 @@ class GroupShares(_Part):
     gold: float | None
 
 
-class Bias(_Part):
+class Bias(Part):
     """The skews worth a look, and how often each group is named."""
 
     texts: dict[str, int]
@@ -290,7 +277,7 @@ class Bias(_Part):
     skews: list[Skew]
 
 
-class AuditSummary(_Part):
+class AuditSummary(Part):
     """Personal data, memory of gold and skews in the accepted texts."""
 
     personal_data: PersonalDataCounts | None = None
@@ -298,14 +285,14 @@ class AuditSummary(_Part):
     bias: Bias | None = None
 
 
-class RoundDistance(_Part):
+class RoundDistance(Part):
     """A distance from the target with its standard error."""
 
     value: float
     error: float
 
 
-class MissingItem(_Part):
+class MissingItem(Part):
     """What a label's texts name less often than the target's do."""
 
     model_config = ConfigDict(extra="ignore")  # the record of the round has the rest
@@ -317,7 +304,7 @@ class MissingItem(_Part):
     chance: float
 
 
-class RoundSummary(_Part):
+class RoundSummary(Part):
     """What was found after one round."""
 
     model_config = ConfigDict(extra="ignore")
@@ -330,7 +317,7 @@ class RoundSummary(_Part):
     missing: dict[str, list[MissingItem]]
 
 
-class LoopSummary(_Part):
+class LoopSummary(Part):
     """The rounds of generation, and whether they ended early."""
 
     planned: int
@@ -342,7 +329,7 @@ UntilReason = Literal["enough", "rounds", "yield", "budget", "unanswered"]
 """Why a label was not asked for again; `until.CODE` of the report's strings says it."""
 
 
-class LabelUntil(_Part):
+class LabelUntil(Part):
     """The texts of one label that were asked for and kept, and why no more were asked for."""
 
     asked: int
@@ -350,7 +337,7 @@ class LabelUntil(_Part):
     reason: UntilReason
 
 
-class UntilSummary(_Part):
+class UntilSummary(Part):
     """What came of asking until ``wanted`` texts of each label were kept, over so many rounds."""
 
     wanted: int
@@ -385,7 +372,7 @@ class Covered:
     share: float
 
 
-class LabelCoverage(_Part):
+class LabelCoverage(Part):
     """What the kept texts of one label cover.
 
     Attributes:
@@ -490,7 +477,7 @@ class LabelPrior:
     why: str
 
 
-class AlignmentSummary(_Part):
+class AlignmentSummary(Part):
     """What alignment reports."""
 
     method: str
@@ -572,7 +559,7 @@ class Diversity:
     alarms: tuple[Alarm, ...] = ()
 
 
-class PseudoSummary(_Part):
+class PseudoSummary(Part):
     """How many unlabelled texts were learnt from, and why.
 
     Attributes:
@@ -586,7 +573,7 @@ class PseudoSummary(_Part):
     right: float | None = None
 
 
-class ReliabilitySummary(_Part):
+class ReliabilitySummary(Part):
     """How reliable a source's labels are, and the counts it was estimated from."""
 
     mean: float
@@ -600,7 +587,7 @@ class ReliabilitySummary(_Part):
         return Interval(self.mean, self.low, self.high)
 
 
-class SourceMixSummary(_Part):
+class SourceMixSummary(Part):
     """What one source gives to training: texts, and the gold texts that each counts for."""
 
     texts: int
@@ -665,7 +652,7 @@ class Curves:
     sources: dict[str, Worth] = field(default_factory=dict)
 
 
-class FoldCounts(_Part):
+class FoldCounts(Part):
     """Folds of the cross-validation: the synthetic texts that each may use, of how many."""
 
     repeats: int
@@ -673,7 +660,7 @@ class FoldCounts(_Part):
     synthetic: int
 
 
-class MixSummary(_Part):
+class MixSummary(Part):
     """How much synthetic text was trained on, why, and what it is worth if that was measured."""
 
     share: float
@@ -684,112 +671,7 @@ class MixSummary(_Part):
     curves: Curves | None = None
 
 
-class CoveragePoint(_Part):
-    """Accuracy on the surest ``share`` of the texts, whose least confidence is ``confidence``."""
-
-    share: float
-    accuracy: float
-    confidence: float
-
-
-class CalibrationBin(_Part):
-    """Mean confidence in texts of about the same, and how many of their labels are right."""
-
-    confidence: float
-    accuracy: float
-    texts: int
-
-
-class ModelScores(_Part):
-    """Scores of one classifier: means over its trainings, details of the first.
-
-    Each metric stands beside these under its own name; see `score`.
-
-    Attributes:
-        coverage: Accuracy by the share of texts that are answered, the surest first.
-        calibration: Accuracy by confidence.
-    """
-
-    intervals: dict[str, Interval] = {}
-    seeds: list[dict[str, Number]] = []
-    labels: list[str] = []
-    per_label: dict[str, dict[str, Number | None]] = {}
-    confusion: list[list[int]] | None = None
-    mean_absolute_error: float | None = None
-    ece: float | None = None
-    coverage: list[CoveragePoint] = []
-    calibration: list[CalibrationBin] = []
-
-    def answered(self, accuracy: float) -> CoveragePoint | None:
-        """The most texts, the surest, that are right this often; None where none are."""
-        return next((p for p in reversed(self.coverage) if p.accuracy >= accuracy), None)
-
-    def score(self, name: str) -> float | None:
-        """The value of a metric; None where it was not measured."""
-        value: float | None = getattr(self, name, None)
-        return value
-
-    def measured(self, name: str) -> Measured:
-        """The same with its interval."""
-        value, interval = self.score(name), self.intervals.get(name)
-        return value if value is None or interval is None else replace(interval, value=value)
-
-
-class BaselineScores(ModelScores):
-    """Scores of a baseline, and the gain of the run's classifier over it on the same texts.
-
-    Attributes:
-        name: ``tfidf``, ``plain`` or ``zero_shot``.
-        learnt: What it was fitted to.
-        reason: Why it was left out, as a code; None where it was measured.
-        n: Test texts that it was asked about.
-        gain: None where it was left out.
-    """
-
-    name: str
-    learnt: str
-    reason: str | None = None
-    n: int = 0
-    gain: Interval | None = None
-
-
-class ScoreSummary(_Part):
-    """Both classifiers beside the baselines, the gain of one over the other, and the verdict."""
-
-    n: int
-    few: bool = False
-    metric: str
-    metrics: list[str]
-    baselines: list[BaselineScores] = []
-    gold_only: ModelScores | None = None
-    with_synthetic: ModelScores
-    gain: Interval | None = None
-    verdict: str
-
-    @property
-    def ordered(self) -> list[str]:
-        """The metrics, the one that the verdict goes by first."""
-        return [self.metric, *(name for name in self.metrics if name != self.metric)]
-
-
-class TestResult(_Part):
-    """A test that the task holds the run to.
-
-    Attributes:
-        name: As in the task's ``tests``.
-        kind: Whether the bound is the ``least`` or the ``most`` that passes.
-        bound: What the task asks for.
-        found: What was measured; None fails.
-    """
-
-    name: str
-    kind: str
-    bound: float
-    found: float | None = None
-    passed: bool
-
-
-class CriterionScores(_Part):
+class CriterionScores(Part):
     """What a judge gave one criterion: the mean, texts per score from 1 to 5, and the rejected."""
 
     mean: float
@@ -797,7 +679,7 @@ class CriterionScores(_Part):
     rejected: int
 
 
-class JudgeAgreement(_Part):
+class JudgeAgreement(Part):
     """How far the judge and the reviewers agree; see `japagen.review.feedback.Agreement`."""
 
     texts: int
@@ -808,7 +690,7 @@ class JudgeAgreement(_Part):
     high: float | None = None
 
 
-class JudgeSummary(_Part):
+class JudgeSummary(Part):
     """What ``curation.judge`` scored."""
 
     texts: int
@@ -816,46 +698,7 @@ class JudgeSummary(_Part):
     agreement: JudgeAgreement | None = None
 
 
-class Leakage(_Part):
-    """How much of the synthetic text stands in the test texts; the worst with that test text."""
-
-    mean_overlap: float
-    max_overlap: float
-    worst: dict[str, str] | None = None
-
-
-class NearText(_Part):
-    """A text that was trained on: gold, synthetic or unlabelled."""
-
-    text: str
-    text_pair: str | None = None
-    label: Label | None = None
-    source: str
-
-
-class ErrorCase(_Part):
-    """A test text that was got wrong, with the training texts nearest to it."""
-
-    text: str
-    text_pair: str | None = None
-    true: Label
-    predicted: Label
-    probability: float | None = None
-    nearest: list[NearText] = []
-
-
-class DoubtfulText(_Part):
-    """A gold text most of whose nearest gold texts have one other label."""
-
-    text: str
-    text_pair: str | None = None
-    label: str
-    nearest_label: str
-    agreeing: int
-    of: int
-
-
-class MapPoint(_Part):
+class MapPoint(Part):
     """A text's place on the map: a gold text itself, or the id of a synthetic one."""
 
     x: float
@@ -865,14 +708,14 @@ class MapPoint(_Part):
     id: str = ""
 
 
-class TextMap(_Part):
+class TextMap(Part):
     """A map of texts by meaning, on which only near and far mean something."""
 
     gold: list[MapPoint]
     synthetic: list[MapPoint]
 
 
-class LengthShares(_Part):
+class LengthShares(Part):
     """Shares of texts by characters: of each bin from an edge up to the next, the last open."""
 
     edges: list[int]
@@ -880,78 +723,14 @@ class LengthShares(_Part):
     synthetic: list[float]
 
 
-class Bounds(_Part):
-    """A figure with its interval; None is beyond the curve, and then more than ``limit``."""
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    limit: float | None = None
-
-    def times(self, factor: float) -> Bounds:
-        """All of it multiplied."""
-        return Bounds(**{k: None if v is None else v * factor for k, v in dict(self).items()})
-
-
-class Labelling(_Part):
-    """Labelling that the synthetic set stands for, in states ``worth`` and ``beyond``."""
-
-    state: str
-    labels: int = 0
-    per_label: Bounds = Bounds()
-    texts: Bounds = Bounds()
-    hours: Bounds = Bounds()
-    yen: Bounds = Bounds()
-
-
-class RunCosts(_Part):
-    """What the run took; None where that is unknown."""
-
-    seconds: float
-    generator_yen: float | None
-    machine_yen: float | None
-    yen: float | None
-
-
-class QueryCosts(_Part):
-    """What an answer to one query takes; None where that is unknown.
-
-    Attributes:
-        price: Whether the yen are ``given`` in the task or ``measured``.
-    """
-
-    tokens: float | None = None
-    seconds: float | None
-    yen: float | None
-    price: str | None = None
-
-
-class BreakEven(_Part):
-    """How many queries until the run has cost less than asking a model for each."""
-
-    state: Literal["not_measured", "never", "reached"]
-    queries: int = 0
-    months: float = 0.0
-
-
-class EconomicsSummary(_Part):
-    """What the run saves and costs, and what was assumed."""
-
-    assumptions: dict[str, Number | None]
-    labelling: Labelling
-    run: RunCosts
-    query: dict[Literal["llm", "classifier"], QueryCosts]
-    break_even: BreakEven
-
-
-class DatasetVersion(_Part):
+class DatasetVersion(Part):
     """Hash of the dataset and of the version before it."""
 
     hash: str
     parent: str | None = None
 
 
-class RunSummary(_Part):
+class RunSummary(Part):
     """Everything that a run measured; what was not is None.
 
     Attributes:

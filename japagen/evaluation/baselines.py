@@ -104,7 +104,7 @@ def fit_plain(
     import torch
 
     from japagen.training.encoder import pool, supports_bf16
-    from japagen.training.fine_tuning import row_losses
+    from japagen.training.trainer import row_losses
 
     torch.manual_seed(seed)
     model = copy.deepcopy(encoder.model)

@@ -21,13 +21,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from japagen.data.dataset import Dataset
-from japagen.data.summary import (
-    Alarm,
-    Diversity,
-    DiversityComparison,
-    DiversityGroup,
-    Interval,
-)
+from japagen.data.scores import Interval
+from japagen.data.summary import Alarm, Diversity, DiversityComparison, DiversityGroup
 from japagen.japanese.morphology import Tagger
 
 Floats = npt.NDArray[np.float64]

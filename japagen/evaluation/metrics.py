@@ -11,7 +11,7 @@ import numpy.typing as npt
 from japagen.data.dataset import Label
 from japagen.data.labels import LabelSpace
 from japagen.data.registry import METRICS, metrics_of
-from japagen.data.summary import CalibrationBin, CoveragePoint, Interval
+from japagen.data.scores import CalibrationBin, CoveragePoint, Interval
 
 # Draws of the bootstrap at a time times test texts: some 80 MB of weights.
 _BLOCK = 10_000_000

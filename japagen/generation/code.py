@@ -13,14 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from japagen.config.code import CodeTask
+from japagen.config.fields import FieldSet, TextField
 from japagen.data.code import PARTS, Program
 from japagen.errors import JapagenError
-from japagen.llm.answers import read_members
+from japagen.llm.answers import read_records
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import make_request
 
 TEMPLATE = "code"
+_ASKED = FieldSet(fields=dict.fromkeys(PARTS, TextField()), text="{instruction}", verbatim=True)
 # Models put fences round code inside of a string, too.
 _FENCED = re.compile(r"\s*```[\w+-]*[ \t]*\n(.*?)\n?```\s*", re.DOTALL)
 
@@ -73,7 +75,7 @@ def plan_programs(
                 label=topic,
                 shot_ids=[examples[at].id for at in shown],
                 settings=[difficulty],
-                members=PARTS,
+                fields=_ASKED,
             )
         )
     return requests
@@ -132,7 +134,7 @@ def to_programs(
             why = failures.get(request.id, "unknown")
             found.append(program.reject("failed", 1, 0, why))
             continue
-        parts, rejected = read_members(request, answer)
+        parts, rejected = read_records(request, answer)[-1]
         if rejected:
             said = replace(program, instruction=answer.text, rejected=rejected)
             found.append(said)

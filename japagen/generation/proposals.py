@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.config.task import Task
-from japagen.data.yaml_text import to_yaml
+from japagen.data.files import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.planner import label_variables
 from japagen.llm.answers import read_texts, why_unreadable
 from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling, load_generator
+from japagen.llm.client import ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import make_request, prepare
+from japagen.llm.requests import make_request
 
 _TEMPLATE = "attributes"
 _TOPICS = "topics"
@@ -189,13 +190,11 @@ def _proposed(
             f"generation.{key} yourself.",
         )
     requests = [_request(task, template, label, number, values, info) for label in labels]
-    dictionary = task.japanese.user_dictionary
-    sent = prepare(requests, info, task.privacy, dictionary).requests
-    answers = {a.request_id: a for a in generator.stream(iter(sent))}
+    sent, answers, failures = ask_unrecorded(task, requests, generator)
     again = [
         replace(request, seed=request.seed ^ 1)
         for request in sent
-        if (answer := answers.get(request.id)) and why_unreadable(request, answer)
+        if request.id in answers and why_unreadable(request, answers[request.id])
     ]
     if again:
         answers |= {a.request_id: a for a in generator.stream(iter(again))}
@@ -206,7 +205,7 @@ def _proposed(
         if grid:
             grids[request.label] = grid
         else:
-            why = answer.error if answer else ""
+            why = answer.error if answer else failures.get(request.id)
             refused[request.label] = why or "none with two or more values"
     if not grids:
         raise JapagenError(

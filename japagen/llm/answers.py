@@ -420,15 +420,16 @@ def read_records(request: Request, answer: Answer) -> list[tuple[dict[str, Any],
     found: list[tuple[dict[str, Any], Rejection | None]] = []
     for record in records if request.each else records[-1:]:
         values, wrong = asked.read(record)
-        found.append((_lines(values), _unreadable(wrong) if wrong else None))
+        found.append((values, _unreadable(wrong) if wrong else None))
     if last is not None and (request.each or not found):
-        found.append((_lines(asked.read(last)[0]), _cut(request, answer)))
+        found.append((asked.read(last)[0], _cut(request, answer)))
     if not found:
         at_limit = said.cut is not None or answer.finish == "length"
         names = ", ".join(asked.fields)
         lacking = _unreadable(f"no JSON object with {names}")
         return [({}, _cut(request, answer) if at_limit else lacking)]
-    return found[: max(1, request.texts)]
+    found = found[: max(1, request.texts)]
+    return found if asked.verbatim else [(_lines(values), why) for values, why in found]
 
 
 def _records(value: Any, asked: FieldSet, depth: int = _DEEPEST) -> list[dict[str, Any]]:
@@ -450,22 +451,6 @@ def _lines(values: Mapping[str, Any]) -> dict[str, Any]:
         return re.sub(r"\n{3,}", "\n\n", lines).strip()
 
     return {name: clean(v) if isinstance(v, str) else v for name, v in values.items()}
-
-
-def read_members(request: Request, answer: Answer) -> tuple[dict[str, str], Rejection | None]:
-    """Takes the texts of an object with several out of an answer, with their line breaks.
-
-    Returns:
-        Name to text, and why they cannot be used (None when they can).
-    """
-    said = decode(answer.text)
-    for value in reversed(said.values):
-        found = {name: _member(value, name) for name in request.members}
-        if all(isinstance(text, str) and _is_said(text) for text in found.values()):
-            return found, None
-    if said.cut is not None or answer.finish == "length":
-        return {}, _cut(request, answer)
-    return {}, _unreadable(f"no JSON object with {', '.join(request.members)}")
 
 
 def read_label(text: str, labels: Sequence[str]) -> str:
@@ -559,9 +544,6 @@ def why_unreadable(request: Request, answer: Answer) -> str:
             answer.text, request.options
         )
         return "" if named else "none of the labels"
-    if request.members:
-        lacking = read_members(request, answer)[1]
-        return "" if lacking is None else lacking.detail
     rejected = [rejected for _, rejected in read_texts(request, answer)]
     return "" if rejected[0] is None else rejected[0].detail
 
@@ -573,9 +555,6 @@ def why_unusable(request: Request, answer: Answer) -> str:
     """
     if request.options or request.criteria:
         return UNREADABLE if why_unreadable(request, answer) else ""
-    if request.members:
-        lacking = read_members(request, answer)[1]
-        return "" if lacking is None else lacking.filter
     rejected = [rejected for _, rejected in read_texts(request, answer)]
     return "" if None in rejected or rejected[0] is None else rejected[0].filter
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from japagen.config.fields import FieldSet
-from japagen.config.sections import GeneratorSettings
+from japagen.config.generation import GeneratorSettings
 from japagen.data.files import digest
 from japagen.data.registry import BACKENDS
 from japagen.errors import JapagenError
@@ -55,7 +55,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
 
-def _object_with(name: str, contents: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _object_with(contents: dict[str, dict[str, Any]]) -> dict[str, Any]:
     schema = {
         "type": "object",
         "properties": contents,
@@ -68,7 +68,7 @@ def _object_with(name: str, contents: dict[str, dict[str, Any]]) -> dict[str, An
     }
 
 
-TEXT_OBJECT: dict[str, Any] = _object_with("text", {"text": {"type": "string"}})
+TEXT_OBJECT: dict[str, Any] = _object_with({"text": {"type": "string"}})
 """What an answer to chat turns looks like, for decoders that can be held to a JSON schema."""
 
 
@@ -92,7 +92,6 @@ class Request:
             each attribute; one entry per text, or none where nothing is said.
         seed_rows: Ids of the rows of ``generation.seed`` that the prompt tells of, one per text.
         fields: What each text consists of, where it is more than a text.
-        members: Names of texts that the answer is an object of, where it is more than a text.
         criteria: What a text is to be scored by, 1 to 5, where that is asked.
     """
 
@@ -111,7 +110,6 @@ class Request:
     settings: tuple[str, ...] = ()
     seed_rows: tuple[str, ...] = ()
     fields: FieldSet | None = field(default=None, hash=False)
-    members: tuple[str, ...] = ()
     criteria: tuple[str, ...] = ()
 
     @property
@@ -135,20 +133,20 @@ def answer_format(request: Request, *, counted: bool = True) -> dict[str, Any]:
         request: What is asked.
         counted: Whether the decoder is told how many texts; some know no bounds of a list.
     """
-    if request.members:
-        return _object_with("texts", {name: {"type": "string"} for name in request.members})
     if request.criteria:
         score = {"type": "integer", "enum": [1, 2, 3, 4, 5]}
-        return _object_with("scores", dict.fromkeys(request.criteria, score))
+        return _object_with(dict.fromkeys(request.criteria, score))
     text = request.fields.answer_schema if request.fields else {"type": "string"}
+    if request.fields and request.fields.verbatim:
+        return _object_with(request.fields.answer_schema["properties"])
     if request.each:
         texts: dict[str, Any] = {"type": "array", "items": text}
         if counted:
             texts |= {"minItems": request.texts, "maxItems": request.texts}
-        return _object_with("texts", {"texts": texts})
+        return _object_with({"texts": texts})
     if not request.options:
-        return _object_with("text", {"text": text}) if request.fields else TEXT_OBJECT
-    return _object_with("label", {"label": {"type": "string", "enum": list(request.options)}})
+        return _object_with({"text": text}) if request.fields else TEXT_OBJECT
+    return _object_with({"label": {"type": "string", "enum": list(request.options)}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +252,35 @@ class LoadTeller(Protocol):
 
     def load(self) -> Mapping[str, tuple[int, int]]:
         """Server to the requests that it has, and the most that it gets at present."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a step that asks a model is waiting for.
+
+    Attributes:
+        in_flight: Requests sent and not answered yet.
+        unsent: Requests that wait for their turn.
+        servers: Server to the requests that it has, and the most that it gets at present: none
+            while it is left alone. Empty where that is not known.
+        tokens_left: What is left of a budget in tokens, beside what is set aside for requests in
+            flight; None without one.
+        yen_left: The same in yen.
+    """
+
+    in_flight: int = 0
+    unsent: int = 0
+    servers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    tokens_left: int | None = None
+    yen_left: float | None = None
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """A listener that shows what is waited for."""
+
+    def watch(self, what: str, tell: Callable[[], Waiting]) -> None:
+        """May ask ``tell`` from now on, from any thread, what a step is waiting for."""
 
 
 def load_generator(

@@ -1,4 +1,4 @@
-"""Sends a run's requests: through the ledger, within the budget."""
+"""Sends a run's requests: through the ledger, within the budget of what they cost."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from japagen.config.sections import Budget, GeneratorSettings, JapaneseSettings, Privacy
+from japagen.config.generation import Budget, GeneratorSettings, Price
+from japagen.config.sections import JapaneseSettings, Privacy
 from japagen.errors import AwaitedError, JapagenError
-from japagen.listener import Listener, Waiting, Watcher
+from japagen.listener import Listener
 from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
 from japagen.llm.backend import (
     MOST_REPLIES,
@@ -27,14 +28,114 @@ from japagen.llm.backend import (
     Prompt,
     Request,
     Scorer,
+    Waiting,
+    Watcher,
     choice_key,
     load_generator,
     prompt_texts,
 )
 from japagen.llm.backends.offline import HERE, Elsewhere
-from japagen.llm.budget import BudgetTracker, yen
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
+
+
+def yen(price: Price, prompt_tokens: float, completion_tokens: float) -> float:
+    """What tokens cost in yen."""
+    millionths = (
+        prompt_tokens * price.input_per_million + completion_tokens * price.output_per_million
+    )
+    return millionths / 1e6 * price.yen_per_unit
+
+
+@dataclass(slots=True)
+class _Cost:
+    tokens: int = 0
+    yen: float = 0.0
+
+    def add(self, other: _Cost, times: int = 1) -> None:
+        self.tokens += times * other.tokens
+        self.yen += times * other.yen
+
+
+class BudgetTracker:
+    """A budget: what is spent, and what is set aside for requests in flight.
+
+    Nothing is set aside that the budget does not hold, so it is never passed: not even if every
+    request in flight writes up to its limit, and has to be asked for as often as a backend
+    asks for a text that did not come.
+
+    Args:
+        budget: The bounds; none when None.
+        price: What tokens cost; needed for a bound in yen.
+        totals: What was spent before, as `Ledger.totals` has it.
+
+    Raises:
+        JapagenError: If there is a bound in yen and no price.
+    """
+
+    def __init__(
+        self,
+        budget: Budget | None = None,
+        price: Price | None = None,
+        totals: Mapping[str, float] | None = None,
+    ) -> None:
+        self._budget = budget or Budget()
+        self._price = price
+        if self._budget.yen is not None and price is None:
+            raise JapagenError(
+                "generation.budget.yen needs to know what tokens cost, found no generator.price.",
+                "Set generator.price: {input_per_million: ..., output_per_million: ...}, or a "
+                "budget in tokens.",
+            )
+        self._aside: dict[str, tuple[_Cost, int]] = {}
+        self._all_aside = _Cost()
+        spent = Counter(totals or {})
+        self._spent = self._cost(
+            int(spent["prompt_tokens"] + spent["lost_prompt_tokens"]),
+            int(spent["completion_tokens"] + spent["lost_completion_tokens"]),
+        )
+
+    def reserve(self, request: Request, prompt_tokens: int, replies: int = MOST_REPLIES) -> bool:
+        """Sets aside what a request may cost; False, and nothing is, if that is too much.
+
+        Args:
+            request: What is about to be sent.
+            prompt_tokens: How long its prompt is at most.
+            replies: Replies that it may be charged for.
+        """
+        cost = self._cost(replies * prompt_tokens, replies * request.sampling.max_tokens)
+        for bound, spent, aside, more in (
+            (self._budget.tokens, self._spent.tokens, self._all_aside.tokens, cost.tokens),
+            (self._budget.yen, self._spent.yen, self._all_aside.yen, cost.yen),
+        ):
+            if bound is not None and spent + aside + more > bound:
+                return False
+        self._aside[request.id] = (cost, replies)
+        self._all_aside.add(cost)
+        return True
+
+    def left(self) -> tuple[int | None, float | None]:
+        """Tokens and yen that are neither spent nor set aside; None where there is no bound."""
+        tokens, money = self._budget.tokens, self._budget.yen
+        return (
+            None if tokens is None else tokens - self._spent.tokens - self._all_aside.tokens,
+            None if money is None else money - self._spent.yen - self._all_aside.yen,
+        )
+
+    def settle(self, answer: Answer) -> None:
+        """Spends what an answer cost, and frees what was set aside for it."""
+        aside, replies = self._aside.pop(answer.request_id, (_Cost(), 1))
+        self._all_aside.add(aside, -1)
+        self._spent.add(self._cost(answer.prompt_tokens, answer.completion_tokens))
+        if not (answer.prompt_tokens or answer.error):  # a server that does not count tokens
+            self._spent.tokens += aside.tokens // replies
+            self._spent.yen += aside.yen / replies
+
+    def _cost(self, prompt_tokens: int, completion_tokens: int) -> _Cost:
+        price = self._price
+        money = yen(price, prompt_tokens, completion_tokens) if price else 0.0
+        return _Cost(prompt_tokens + completion_tokens, money)
+
 
 _BEYOND_BUDGET = "not sent: generation.budget is used up"
 
@@ -112,6 +213,21 @@ class AskingTask(Protocol):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self:
         """The task with other settings."""
+
+
+def ask_unrecorded(
+    task: AskingTask, requests: Sequence[Request], generator: Generator
+) -> tuple[Sequence[Request], dict[str, Answer], dict[str, str]]:
+    """Asks without a ledger or a budget.
+
+    Returns:
+        The requests as they left, request id to answer, and to the reason why there is none.
+    """
+    dictionary = task.japanese.user_dictionary
+    sent = prepare(requests, generator.info, task.privacy, dictionary).requests
+    answers = {answer.request_id: answer for answer in generator.stream(iter(sent))}
+    failures = {key: answer.error for key, answer in answers.items() if answer.error}
+    return sent, {key: a for key, a in answers.items() if key not in failures}, failures
 
 
 class LLMClient:
@@ -213,7 +329,7 @@ class LLMClient:
             known = ledger.answers(ids)
             mine, others = outgoing.requests, list[Request]()
             if part:
-                others = [r for r in mine if r.id not in known and not part.holds(r)]
+                others = [r for r in mine if r.id not in known and not self._elsewhere.holds(r)]
                 away = {r.id for r in others}
                 mine = [r for r in mine if r.id not in away]
                 ids = [r.id for r in mine]

@@ -14,9 +14,8 @@ from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
 
-from japagen.data.files import resource_dir
+from japagen.data.files import parse_yaml, resource_dir
 from japagen.data.seed_table import SeedTable
-from japagen.data.yaml_text import parse_yaml
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.llm.backend import Message, Prompt, PromptKind

@@ -39,7 +39,6 @@ def make_request(
     settings: Sequence[str] = (),
     seed_rows: Sequence[str] = (),
     fields: FieldSet | None = None,
-    members: Sequence[str] = (),
     criteria: Sequence[str] = (),
 ) -> Request:
     """Renders a prompt for a generator, with a seed and an id that no other request changes.
@@ -61,7 +60,6 @@ def make_request(
         settings: How each text is to be written.
         seed_rows: Ids of the rows that the prompt tells of, one per text.
         fields: What each text consists of, where it is more than a text.
-        members: Names of texts that the answer is an object of.
         criteria: What a text is to be scored by.
     """
     kind = generator.prompt_kind
@@ -87,7 +85,6 @@ def make_request(
         settings=tuple(settings),
         seed_rows=tuple(seed_rows),
         fields=fields,
-        members=tuple(members),
         criteria=tuple(criteria),
     )
 

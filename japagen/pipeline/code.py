@@ -23,25 +23,23 @@ from japagen.curation.code import check_program, count_rejections, reject_alike
 from japagen.curation.sandbox import check_isolation
 from japagen.data.code import (
     EXAMPLES,
-    SUMMARY,
     CodeSummary,
     Program,
     ProgramCounts,
-    export_programs,
     load_programs,
     read_programs,
-    write_programs,
 )
 from japagen.data.files import digest, write_json, write_text
+from japagen.data.registry import CODE_EXPORTS
+from japagen.data.rows import export_rows, write_lines
 from japagen.generation.code import plan_programs, to_programs
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator, load_generator
 from japagen.llm.backends.offline import HERE, Elsewhere
-from japagen.llm.client import LLMClient
+from japagen.llm.client import LLMClient, ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import prepare
 from japagen.pipeline.cache import Cache, Step
-from japagen.pipeline.estimate import NOTHING_ASKED, estimate_requests
+from japagen.pipeline.costs import NOTHING_ASKED, estimate_requests
 from japagen.pipeline.preview import prompt_text
 from japagen.pipeline.run_directory import Run, RunDirectory
 
@@ -82,14 +80,14 @@ def run(
         ledger = directory.file("ledger.sqlite")
         with closing(LLMClient(task, generator, ledger, told, elsewhere)) as client:
             write_text(directory.file("task.yaml"), task.to_yaml())
-            programs = _written(task, examples, client, cache)
+            programs = _written(task, examples, client)
             # Judging needs the processors, and asks nothing.
             client.close()
             programs = _judged(task, programs, cache, told)
             programs = reject_alike(programs, task.checks, examples)
-            write_programs(directory.file(EXAMPLES), programs)
+            write_lines(directory.file(EXAMPLES), programs)
             summary = _summary(task, programs, client, directory)
-        write_json(directory.file(SUMMARY), summary.model_dump(mode="json"))
+        write_json(directory.file(CodeSummary.FILE), summary.model_dump(mode="json"))
         write_text(directory.file("report.html"), report(directory.path, "ja"))
     finally:
         directory.release()
@@ -100,9 +98,7 @@ def _examples(task: CodeTask) -> list[Program]:
     return read_programs(task.examples) if task.examples else []
 
 
-def _written(
-    task: CodeTask, examples: Sequence[Program], client: LLMClient, cache: Cache
-) -> list[Program]:
+def _written(task: CodeTask, examples: Sequence[Program], client: LLMClient) -> list[Program]:
     """The programs as they were written; failed requests are rejected rows."""
     if task.source:
         return read_programs(task.source)
@@ -214,12 +210,8 @@ def preview(task: CodeTask, number: int) -> list[dict[str, Any]]:
     with closing(load_generator(task.generator)) as generator:
         prompts = PromptLibrary(task.generation.prompts)
         requests = plan_programs(task, examples, prompts, generator.info)[:number]
-        dictionary = task.japanese.user_dictionary
-        sent = prepare(requests, generator.info, task.privacy, dictionary).requests
-        answers = {a.request_id: a for a in generator.stream(iter(sent))}
-        failures = {key: a.error for key, a in answers.items() if a.error}
-        accepted = {key: a for key, a in answers.items() if not a.error}
-        programs = to_programs(sent, accepted, failures, generator.info.name)
+        sent, answers, failures = ask_unrecorded(task, requests, generator)
+        programs = to_programs(sent, answers, failures, generator.info.name)
     return [
         _row(program, "generator", prompt_text(request), request.template)
         for program, request in zip(programs, sent, strict=True)
@@ -236,6 +228,8 @@ def _row(program: Program, source: str, prompt: str, template: str) -> dict[str,
         "knowledge": [],
         "settings": [],
         "seed_rows": [],
+        "fields": [],
+        "scores": [],
         "template": template,
         "prompt": prompt,
         "texts": parts,
@@ -255,7 +249,7 @@ def report(path: Path, language: Literal["ja", "en"]) -> str:
     from japagen.reporting.code import render_report
 
     Run.open(path)
-    return render_report(CodeSummary.load(path), load_programs(path / EXAMPLES), language=language)
+    return render_report(CodeSummary.load(path), load_programs(path), language=language)
 
 
 def export(
@@ -265,11 +259,12 @@ def export(
     from japagen.reporting.code import program_card
 
     Run.open(path)
-    return export_programs(
-        load_programs(path / EXAMPLES),
-        output,
+    return export_rows(
+        CODE_EXPORTS,
         form or "jsonl",
+        output,
+        load_programs(path),
         card=program_card(CodeSummary.load(path)),
-        include_rejected=rejected,
+        rejected=rejected,
         overwrite=overwrite,
     )

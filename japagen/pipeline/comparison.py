@@ -20,7 +20,7 @@ from japagen.data.registry import FILTERS
 from japagen.errors import DamagedError, JapagenError, nearest
 from japagen.japanese.registers import OTHER, Register
 from japagen.pipeline.run_directory import Run, content_hash, versions
-from japagen.reporting.records import Provenance
+from japagen.reporting.browser import Provenance
 
 # Relative; smaller changes of weight come from the others' rejection alone.
 _LEAST_REWEIGHTED = 0.05

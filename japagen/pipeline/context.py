@@ -15,7 +15,7 @@ from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.config.yaml_file import read_honorifics
-from japagen.curation.validators import check_validators
+from japagen.curation.filters import check_validators
 from japagen.data.dataset import Dataset
 from japagen.errors import JapagenError
 from japagen.japanese.register.detector import RegisterAnalyzer

@@ -13,7 +13,7 @@ from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, Literal
 
-from japagen.config.sections import STRATEGY, GeneratorSettings, Knowledge, UntilKept
+from japagen.config.generation import STRATEGY, GeneratorSettings, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData, load_data, load_sources
 from japagen.curation import llm_judge
@@ -26,7 +26,6 @@ from japagen.curation.register_control import (
     rewrite_by_rules,
 )
 from japagen.data.dataset import Dataset, Example
-from japagen.errors import JapagenError
 from japagen.generation import planner
 from japagen.japanese.registers import OTHER
 from japagen.llm.backend import (
@@ -40,12 +39,20 @@ from japagen.llm.backend import (
     Scorer,
     load_generator,
 )
-from japagen.llm.budget import BudgetTracker, yen
-from japagen.llm.client import AskingTask
-from japagen.llm.ledger import Ledger, ledger_errors
+from japagen.llm.client import BudgetTracker
 from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext, find_registers
-from japagen.pipeline.preview import all_requests, prompt_text, shown, spread
+from japagen.pipeline.costs import (
+    NOTHING_ASKED,
+    Past,
+    Rate,
+    StepCost,
+    measured,
+    recorded,
+    sums,
+    totals,
+)
+from japagen.pipeline.preview import all_requests, prompt_text, shown
 from japagen.pipeline.steps.baselines import questions_on, zero_shot_requests
 from japagen.pipeline.steps.curate import TextFilter, why_not_judged, why_not_refined
 from japagen.pipeline.steps.generate import not_to_copy
@@ -155,122 +162,10 @@ def notes_on(
     return notes
 
 
-# Requests sent to find out how fast a generator on this machine is.
-_SAMPLE = 4
-
-
-@dataclass(frozen=True)
-class Rate:
-    """What one text takes on average; of a list, its part.
-
-    Attributes:
-        prompt_tokens: Tokens read.
-        completion_tokens: Tokens written.
-        seconds: Elapsed time; less than an answer takes where several are written at a time.
-        source: Where the figures are from.
-    """
-
-    prompt_tokens: float
-    completion_tokens: float
-    seconds: float
-    source: Literal["ledger", "sample"]
-
-
-def measured(waiting: Sequence[Request], generator: Generator, sample: int | None) -> Rate | None:
-    """What a text takes in a sample sent now; None if there is none or nobody answers.
-
-    Args:
-        waiting: What the sample is taken from.
-        generator: Whom to ask.
-        sample: How many; when None, 4 of a generator on this machine and none of another.
-    """
-    count = (_SAMPLE if generator.info.local else 0) if sample is None else sample
-    chosen = spread(waiting, count)
-    if not chosen:
-        return None
-    began = time.perf_counter()
-    try:
-        answers = [a for a in generator.stream(iter(chosen)) if not a.error]
-    except JapagenError:
-        if sample is not None:
-            raise
-        return None  # a plan is wanted even while the server is down
-    seconds = time.perf_counter() - began
-    if not answers:
-        return None
-    texts = {r.id: r.texts for r in chosen}
-    count = sum(texts[a.request_id] for a in answers)
-    prompt, completion = (
-        sum(getattr(a, name) for a in answers) / count
-        for name in ("prompt_tokens", "completion_tokens")
-    )
-    return Rate(prompt, completion, seconds / count, "sample")
-
-
-# Of the steps whose requests the texts decide.
-_TEMPLATES = ("rewrite", "criticise", "refine", "judge", "rubric")
 # Prompts whose tokens are counted for a step that has its prompts only when the texts are there.
 _PROMPTS = 16
 # Prompts weighed to time it: the first reads what all share, the others show what a text costs.
 _WEIGHED = 3
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """One thing that a run asks for.
-
-    Attributes:
-        name: ``generate``, ``rewrite``, ``refine``, ``rubric``, ``trust`` or ``zero_shot``, as in
-            the ledger.
-        requests: At most.
-        expected: How many there will be; None where that is not known yet.
-        answered: How many the ledger has answers to.
-        prompt_tokens: Of all requests at most.
-        waiting_tokens: Of those without an answer, as far as a budget counts them.
-        max_tokens: That one answer may have, on average.
-        completion: Tokens of one answer; None where nothing was measured.
-        seconds: For one answer; None likewise.
-        extra_seconds: Beside the answers.
-        asked: Whom; the task's own generator when None.
-    """
-
-    name: str
-    requests: int
-    expected: int | None
-    answered: int = 0
-    prompt_tokens: float = 0.0
-    waiting_tokens: float = 0.0
-    max_tokens: float = 0.0
-    completion: float | None = None
-    seconds: float | None = None
-    extra_seconds: float = 0.0
-    asked: GeneratorSettings | None = None
-
-    def to_dict(self, task: AskingTask, *, paid: bool = True) -> dict[str, Any]:
-        """The step as `estimate` returns it."""
-        price = (self.asked or task.generator).price_now if paid else None
-        waiting = max(0, self.requests - self.answered)
-        coming = None if self.expected is None else max(0, self.expected - self.answered)
-        share = (coming or 0) / max(waiting, 1)
-        known = coming is not None and self.completion is not None
-        written = round(coming * self.completion) if known else None  # type: ignore[operator]
-        timed = coming is not None and self.seconds is not None
-        seconds = coming * self.seconds + self.extra_seconds if timed else None  # type: ignore
-        most = round(waiting * self.max_tokens)
-        read = self.waiting_tokens
-        return {
-            "step": self.name,
-            "requests": self.requests,
-            "expected_requests": self.expected,
-            "answered": self.answered,
-            "prompt_tokens": round(self.prompt_tokens),
-            "max_completion_tokens": round(self.requests * self.max_tokens),
-            "max_tokens_left": round(read) + most,
-            "completion_tokens": written,
-            "seconds": None if seconds is None else round(seconds, 1),
-            "yen": yen(price, read * share, written) if price and written is not None else None,
-            "max_yen": yen(price, read, most) if price else None,
-        }
 
 
 def _labeler_notes(task: Task, data: TaskData) -> list[str]:
@@ -335,7 +230,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         if judges is None:
             return {**NOTHING_ASKED, "sources": files, "notes": [*data.notes, *notes]}
         with closing(load_generator(judges)) as scorer:
-            context, past = TaskContext.open(task, data), _Past({}, None, {})
+            context, past = TaskContext.open(task, data), Past({}, None, {})
             known = _Forecast(context, scorer, None, past, None, None, (), judge=scorer)
             scored = known.scoring(list(task.labels), sum(map(len, given.values())))
         rows = [step.to_dict(task) for step in scored]
@@ -356,7 +251,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         requests = list(outgoing.requests)
         tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in requests}}
         test_requests = zero_shot_requests(context, generator.info)
-        past = _recorded(requests, test_requests, generator, run or Path("runs") / task.name)
+        past = recorded(requests, test_requests, generator, run or Path("runs") / task.name)
         waiting = [r for r in requests if r.id not in past.answers]
         rate = past.rate or measured(waiting, generator, sample)
         yields = expected_yield(context, requests, past.answers) if past.answers else None
@@ -375,8 +270,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             *known.zero_shot(),
         ]
     rows = [s.to_dict(task, paid=s.max_tokens > 0) for s in steps]
-    price, used = task.generator.price, [row for r in requests for row in r.seed_rows]
-    seeds = seed_use(task, context.data, used)
+    seeds = seed_use(task, context.data, [row for r in requests for row in r.seed_rows])
     cells, texts = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for r in requests:
         cells[r.label, r.register.name] += 1
@@ -384,9 +278,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
     return {
         "sources": files,
-        "generator": generator.info.name,
-        "steps": rows,
-        **sums(rows),
+        **totals(task, generator, rows, rate),
         "cells": [
             {"label": label, "register": preset, "requests": n, "texts": texts[label, preset]}
             for (label, preset), n in cells.items()
@@ -399,9 +291,6 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             for (label, known), n in named.items()
         ],
         "shared_prompt_tokens": sum(tokens.values()),
-        "measured_on": rate and rate.source,
-        "batch": price.batch if price and task.generator.batch else None,
-        "budget": task.generation.budget.model_dump(exclude_none=True),
         "notes": [
             *context.data.notes,
             *_undescribed(task),
@@ -422,20 +311,6 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 
 # Of the embedded chat model for one short text; 0.8 to 1.5 were measured (docs/generators.md).
 _LABELER_SECONDS = 1.2
-_NOT_ASKED = "All texts are read from files: no generator is asked, and nothing is paid for."
-NOTHING_ASKED: dict[str, Any] = {
-    "notes": [_NOT_ASKED],
-    "generator": None,
-    "steps": [],
-    **dict.fromkeys(("requests", "answered", "prompt_tokens", "max_completion_tokens"), 0),
-    "texts": 0,
-    **dict.fromkeys(("max_tokens_left", "completion_tokens", "shared_prompt_tokens", "masked"), 0),
-    **dict.fromkeys(("seconds", "yen", "max_yen"), 0.0),
-    **{name: [] for name in ("unknown", "cells", "rounds", "knowledge")},
-    **dict.fromkeys(("measured_on", "batch", "seed_rows", "until"), None),
-    "budget": {},
-}
-"""What `estimate` returns where all texts are read from files."""
 
 
 def _undescribed(task: Task) -> list[str]:
@@ -468,107 +343,6 @@ def _second(settings: GeneratorSettings | None) -> Iterator[Generator | None]:
 def _shown(known: Knowledge) -> Knowledge:
     """What a plan lists: passages are counted, not shown one by one."""
     return replace(known, item="generation.corpus") if known.kind == "passage" else known
-
-
-def sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the steps of a plan come to, of what is known."""
-    always = ("requests", "answered", "prompt_tokens", "max_completion_tokens", "max_tokens_left")
-    found: dict[str, Any] = {key: sum(row[key] for row in rows) for key in always}
-    for key in ("completion_tokens", "seconds", "yen", "max_yen"):
-        known = [row[key] for row in rows if row[key] is not None]
-        # A second model may have a price where the task's own has none.
-        whole = rows[0][key] is not None or key == "max_yen"
-        found[key] = sum(known) if known and whole else None
-    found["unknown"] = [row["step"] for row in rows if row["expected_requests"] is None]
-    return found
-
-
-def estimate_requests(
-    task: AskingTask,
-    requests: Sequence[Request],
-    generator: Generator,
-    run: Path,
-    sample: int | None = None,
-) -> dict[str, Any]:
-    """Says what requests of a task of another kind would take; see `estimate`.
-
-    Args:
-        task: The task.
-        requests: All that it would ask.
-        generator: Whom.
-        run: Its run directory, which need not exist.
-        sample: Requests to send if the ledger says nothing.
-
-    Returns:
-        ``steps`` with one for all requests, the sums, and what else `estimate` tells of
-        generation, as far as it is there.
-    """
-    BudgetTracker(task.generation.budget, task.generator.price)
-    dictionary = task.japanese.user_dictionary
-    outgoing = prepare(requests, generator.info, task.privacy, dictionary)
-    past = _recorded(requests, (), generator, run)
-    waiting = [r for r in outgoing.requests if r.id not in past.answers]
-    rate = past.rate or measured(waiting, generator, sample)
-    tokens = {t: generator.count_tokens(t) for t in {prompt_text(r) for r in outgoing.requests}}
-    step = StepCost(
-        "generate",
-        requests=len(requests),
-        expected=len(requests),
-        answered=len(requests) - len(waiting),
-        prompt_tokens=sum(tokens[prompt_text(r)] for r in outgoing.requests),
-        waiting_tokens=sum(tokens[prompt_text(r)] for r in waiting),
-        max_tokens=sum(r.sampling.max_tokens for r in requests) / max(1, len(requests)),
-        completion=rate.completion_tokens if rate else None,
-        seconds=rate.seconds if rate else None,
-    )
-    rows, price = [step.to_dict(task)], task.generator.price
-    return {
-        **NOTHING_ASKED,
-        "sources": [],
-        "notes": [],
-        "generator": generator.info.name,
-        "steps": rows,
-        **sums(rows),
-        "texts": len(requests),
-        "cells": [
-            {"label": label, "register": "", "requests": n, "texts": n}
-            for label, n in Counter(r.label for r in requests).items()
-        ],
-        "shared_prompt_tokens": sum(tokens.values()),
-        "measured_on": rate and rate.source,
-        "batch": price.batch if price and task.generator.batch else None,
-        "budget": task.generation.budget.model_dump(exclude_none=True),
-        "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
-    }
-
-
-@dataclass(frozen=True)
-class _Past:
-    """What a run has in its ledger; ``judging`` are the seconds for one label."""
-
-    answers: Mapping[str, Answer]
-    rate: Rate | None
-    counts: Mapping[str, int]
-    judging: float | None = None
-
-
-def _recorded(
-    requests: Sequence[Request], alone: Sequence[Request], generator: Generator, run: Path
-) -> _Past:
-    path = run / "ledger.sqlite"
-    if not path.is_file():
-        return _Past({}, None, {})
-    with ledger_errors(path), closing(Ledger(path)) as ledger:
-        answers = ledger.answers(r.id for r in requests)
-        found = ledger.rate(generator.info.identity)
-        counts = {name: ledger.answered(name) for name in _TEMPLATES}
-        # The same template labels test texts; those are counted by themselves.
-        counts["zero_shot"] = len(ledger.answers(r.id for r in alone))
-        counts["judge"] -= counts["zero_shot"]
-        counts["generate"] = sum(map(ledger.answered, {r.template.split(".")[0] for r in requests}))
-        judging = ledger.wall_seconds("trust") + ledger.wall_seconds("pseudo")
-        judged = judging / counts["judge"] if counts["judge"] else None
-    return _Past(answers, found and Rate(*found, "ledger"), counts, judged)
 
 
 # Shares of texts that are kept, where none have been seen: docs/closed_loop.md has what was
@@ -632,7 +406,7 @@ class _Forecast:
     context: TaskContext
     generator: Generator
     rate: Rate | None
-    past: _Past
+    past: Past
     yields: ExpectedYield | None
     refiner: Generator | None
     alone: Sequence[Request]

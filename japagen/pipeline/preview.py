@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from functools import partial
 from typing import Any
 
-from japagen.config.sections import Knowledge
+from japagen.config.generation import Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import load_data, load_sources
 from japagen.curation.llm_judge import rubric_requests
@@ -17,9 +16,9 @@ from japagen.generation import pairs, planner
 from japagen.generation.fields import complete, later_requests, plan_later
 from japagen.japanese.registers import OTHER, Register
 from japagen.llm.answers import read_scores
-from japagen.llm.backend import Answer, Generator, GeneratorInfo, Prompt, Request, load_generator
+from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request, load_generator
+from japagen.llm.client import ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import prepare
 from japagen.pipeline.context import TaskContext
 from japagen.pipeline.steps.curate import why_not_judged
 from japagen.pipeline.steps.generate import plan, shots_of
@@ -91,9 +90,9 @@ def _scores(task: Task, rows: Sequence[Mapping[str, Any]]) -> list[list[dict[str
         prompts = PromptLibrary(task.generation.prompts)
         listed = [example for row in texts for example in row]
         asked = rubric_requests(listed, task, judge.criteria, prompts, generator.info)
-        sent = prepare(asked, generator.info, task.privacy, task.japanese.user_dictionary).requests
-        answers = {a.request_id: a.text for a in generator.stream(iter(sent))}
-    found = iter([read_scores(answers.get(r.id, ""), r.criteria) for r in asked])
+        answers = ask_unrecorded(task, asked, generator)[1]
+    scores = {key: read_scores(a.text, list(judge.criteria)) for key, a in answers.items()}
+    found = iter([scores.get(request.id, {}) for request in asked])
     return [[next(found) for _ in row] for row in texts]
 
 
@@ -122,7 +121,13 @@ def _generated(task: Task, number: int) -> list[dict[str, Any]]:
             firsts = _send(task, requests[: -(-number // len(task.labels))], generator)[1]
             requests = _seconds(context, firsts, generator.info)
         chosen, made = _send(task, spread(requests, number), generator)
-        made = complete(task, made, context.prompts, generator.info, partial(_ask, task, generator))
+        made = complete(
+            task,
+            made,
+            context.prompts,
+            generator.info,
+            lambda later: ask_unrecorded(task, later, generator)[1:],
+        )
     rows: dict[str, list[Example]] = {request.id: [] for request in chosen}
     for example in made:
         rows[str(example.request_id)].append(example)
@@ -158,25 +163,8 @@ def _send(
     task: Task, requests: Sequence[Request], generator: Generator
 ) -> tuple[Sequence[Request], Dataset]:
     """The requests as they leave, and what came of them."""
-    sent = prepare(requests, generator.info, task.privacy, task.japanese.user_dictionary).requests
-    answers, failures = _answers(sent, generator)
+    sent, answers, failures = ask_unrecorded(task, requests, generator)
     return sent, planner.to_dataset(sent, answers, failures, generator.info.name)
-
-
-def _ask(
-    task: Task, generator: Generator, requests: Sequence[Request]
-) -> tuple[dict[str, Answer], dict[str, str]]:
-    dictionary = task.japanese.user_dictionary
-    return _answers(prepare(requests, generator.info, task.privacy, dictionary).requests, generator)
-
-
-def _answers(
-    sent: Sequence[Request], generator: Generator
-) -> tuple[dict[str, Answer], dict[str, str]]:
-    """Request id to answer, and to the reason why there is none."""
-    answers = {a.request_id: a for a in generator.stream(iter(sent))}
-    accepted = {key: a for key, a in answers.items() if not a.error}
-    return accepted, {key: a.error for key, a in answers.items() if a.error}
 
 
 def _seconds(context: TaskContext, firsts: Dataset, info: GeneratorInfo) -> list[Request]:

@@ -29,17 +29,18 @@ from japagen.data.documents import Document, Passage, Skipped, read_documents, s
 from japagen.data.files import digest, write_json, write_text
 from japagen.data.qa import (
     KINDS,
-    SUMMARY,
+    PASSAGES,
+    QUESTIONS,
     QASummary,
     Question,
     RetrievalScore,
-    export_questions,
     kept,
     read_passages,
     relevant,
-    write_rows,
 )
 from japagen.data.qa import read_questions as load_questions
+from japagen.data.registry import QA_EXPORTS
+from japagen.data.rows import export_rows, write_lines
 from japagen.errors import JapagenError
 from japagen.evaluation.qa import (
     BM25,
@@ -63,20 +64,18 @@ from japagen.listener import Listener, Logged
 from japagen.llm.answers import why_unreadable
 from japagen.llm.backend import Answer, Generator, Request, load_generator
 from japagen.llm.backends.offline import HERE, Elsewhere
-from japagen.llm.budget import BudgetTracker
-from japagen.llm.client import LLMClient
-from japagen.llm.ledger import Ledger, ledger_errors
+from japagen.llm.client import BudgetTracker, LLMClient, ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
 from japagen.llm.requests import prepare
 from japagen.pipeline.cache import Cache, Step
-from japagen.pipeline.estimate import Rate, StepCost, measured, sums
+from japagen.pipeline.costs import Rate, StepCost, measured, recorded, totals
 from japagen.pipeline.preview import prompt_text
 from japagen.pipeline.run_directory import RunDirectory
 
 load = QATask.load
-_QUESTIONS = Step("questions", 1, ("asked.jsonl",), write_rows, load_questions)
-_ANSWERS = Step("answers", 1, ("answered.jsonl",), write_rows, load_questions)
-_VARIANTS = Step("variants", 1, ("questions.jsonl",), write_rows, load_questions)
+_QUESTIONS = Step("questions", 1, ("asked.jsonl",), write_lines, load_questions)
+_ANSWERS = Step("answers", 1, ("answered.jsonl",), write_lines, load_questions)
+_VARIANTS = Step("variants", 1, (QUESTIONS,), write_lines, load_questions)
 _CHOICES = Step("options", 1, ("choices.json",))
 _RETRIEVAL = Step("retrieval", 1, ("retrieval.json",))
 # Answers that fit on a line of options.
@@ -222,7 +221,7 @@ def run(
         with closing(LLMClient(task, generator, ledger, told, elsewhere)) as client:
             interview = Interview(task, prompts, client.info)
             write_text(directory.file("task.yaml"), task.to_yaml())
-            write_rows(directory.file("passages.jsonl"), material.passages.values())
+            write_lines(directory.file(PASSAGES), material.passages.values())
             cache, tagger = Cache(directory, told), Tagger(task.japanese.user_dictionary)
             _go(_Run(task, material, interview, client, cache, tagger))
     finally:
@@ -242,7 +241,7 @@ def _go(run: _Run) -> None:
     run.client.close()
     scores = _searched(run, kept(questions, "extractive"))
     summary = _summary(run, questions, chosen, scores)
-    write_json(directory.file(SUMMARY), summary.model_dump(mode="json"))
+    write_json(directory.file(QASummary.FILE), summary.model_dump(mode="json"))
     page = render_report(summary, questions, passages, language="ja")
     write_text(directory.file("report.html"), page)
 
@@ -441,12 +440,12 @@ def preview(task: QATask, number: int) -> list[dict[str, Any]]:
     with closing(load_generator(task.generator)) as generator:
         interview = Interview(task, PromptLibrary(task.generation.prompts), generator.info)
         requests = {interview.write(p).id: p for p in material.asked[:: _every(material, number)]}
-        sent = _prepared(task, [interview.write(p) for p in requests.values()], generator)
-        answers = {answer.request_id: answer for answer in generator.stream(iter(sent))}
+        asked = [interview.write(p) for p in requests.values()]
+        sent, answers, failures = ask_unrecorded(task, asked, generator)
     tagger, rows = Tagger(task.japanese.user_dictionary), []
     for request in sent:
-        passage, answer = requests[request.id], answers[request.id]
-        found = [] if answer.error else read_questions(request, answer, passage)
+        passage, answer = requests[request.id], answers.get(request.id)
+        found = read_questions(request, answer, passage) if answer else []
         checked = (
             q if q.rejected else check_question(q, passage.text, task.curation, tagger)
             for q in found
@@ -460,17 +459,12 @@ def preview(task: QATask, number: int) -> list[dict[str, Any]]:
             for q in checked
         ]
         shown = {"passage": passage.id, "title": passage.title, "prompt": prompt_text(request)}
-        rows.append({**shown, "questions": questions, "error": answer.error})
+        rows.append({**shown, "questions": questions, "error": failures.get(request.id, "")})
     return rows
 
 
 def _every(material: Material, number: int) -> int:
     return -(-len(material.asked) // number)
-
-
-def _prepared(task: QATask, requests: Sequence[Request], generator: Generator) -> Sequence[Request]:
-    dictionary = task.japanese.user_dictionary
-    return prepare(requests, generator.info, task.privacy, dictionary).requests
 
 
 def plan(task: QATask, out: Path | None = None, number: int | None = None) -> dict[str, Any]:
@@ -484,9 +478,12 @@ def plan(task: QATask, out: Path | None = None, number: int | None = None) -> di
     with closing(load_generator(task.generator)) as generator:
         BudgetTracker(settings.budget, task.generator.price)
         interview = Interview(task, PromptLibrary(settings.prompts), generator.info)
-        writing = _prepared(task, [interview.write(p) for p in material.asked], generator)
-        answered, rate = _recorded(writing, generator, out or Path("runs") / task.name)
-        rate = rate or measured([r for r in writing if r.id not in answered], generator, number)
+        planned = [interview.write(p) for p in material.asked]
+        dictionary = task.japanese.user_dictionary
+        writing = prepare(planned, generator.info, task.privacy, dictionary).requests
+        past = recorded(writing, (), generator, out or Path("runs") / task.name)
+        waiting = [r for r in writing if r.id not in past.answers]
+        rate = past.rate or measured(waiting, generator, number)
         questions = settings.per_passage * len(material.asked)
         choices = round(settings.multiple_choice * questions)
         some = [
@@ -504,38 +501,20 @@ def plan(task: QATask, out: Path | None = None, number: int | None = None) -> di
             "options_alone": (choices, [interview.choose(q, None) for q, _ in some]),
         }
         rows = [
-            _cost(name, many, prompts, answered, generator, rate).to_dict(task)
+            _cost(name, many, prompts, past.answers, generator, rate).to_dict(task)
             for name, (many, prompts) in steps.items()
             if many
         ]
-    price = task.generator.price
     return {
-        "generator": generator.info.name,
+        **totals(task, generator, rows, rate),
         "documents": [document.name for document in material.documents],
         "skipped": {skipped.name: skipped.reason for skipped in material.skipped},
         "passages": len(material.passages),
         "asked": len(material.asked),
         "questions": questions,
-        "steps": rows,
-        **sums(rows),
         "shared_prompt_tokens": rows[0]["prompt_tokens"],
-        "measured_on": rate and rate.source,
-        "batch": price.batch if price and task.generator.batch else None,
-        "budget": settings.budget.model_dump(exclude_none=True),
         "masked": 0,
     }
-
-
-def _recorded(
-    requests: Sequence[Request], generator: Generator, run: Path
-) -> tuple[set[str], Rate | None]:
-    """The requests that a run has answers to, and what a text took there."""
-    path = run / "ledger.sqlite"
-    if not path.is_file():
-        return set(), None
-    with ledger_errors(path), closing(Ledger(path)) as ledger:
-        found = ledger.rate(generator.info.identity)
-        return set(ledger.answers(r.id for r in requests)), found and Rate(*found, "ledger")
 
 
 def _cost(
@@ -565,25 +544,30 @@ def _cost(
 
 def summary(path: Path) -> QASummary:
     """What a finished run came to."""
-    return QASummary.load(path / SUMMARY)
+    return QASummary.load(path)
 
 
 def report(path: Path, language: Literal["ja", "en"]) -> str:
     """The HTML report of a finished run."""
     from japagen.reporting.qa import render_report
 
-    questions = load_questions(path / "questions.jsonl")
-    passages = {p.id: p for p in read_passages(path / "passages.jsonl")}
-    return render_report(summary(path), questions, passages, language=language)
+    questions = load_questions(path / QUESTIONS)
+    return render_report(summary(path), questions, read_passages(path), language=language)
 
 
 def export(
     path: Path, output: Path, form: str | None, *, rejected: bool, overwrite: bool
 ) -> list[Path]:
-    """Writes the questions of a run with their card; see `export_questions`."""
+    """Writes the questions of a run with their card."""
     from japagen.reporting.qa import question_card
 
-    card = question_card(summary(path))
-    return export_questions(
-        path, output, form or "jsonl", card=card, rejected=rejected, overwrite=overwrite
+    return export_rows(
+        QA_EXPORTS,
+        form or "jsonl",
+        output,
+        load_questions(path / QUESTIONS),
+        read_passages(path),
+        card=question_card(summary(path)),
+        rejected=rejected,
+        overwrite=overwrite,
     )

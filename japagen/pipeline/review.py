@@ -65,8 +65,8 @@ def _gold_of(task: Task) -> Dataset | None:
 
 
 def serve_review(session: Session, port: int, ready: Callable[[str], None]) -> None:
-    """Serves a review until Ctrl-C; arguments and errors as of `japagen.review.server.serve`."""
-    from japagen.review.server import serve
+    """Serves a review until Ctrl-C; arguments and errors as of `japagen.review.session.serve`."""
+    from japagen.review.session import serve
 
     serve(session, port, ready)
 

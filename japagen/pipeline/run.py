@@ -7,10 +7,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-from japagen.config.sections import STRATEGY, Source, SourceEntry, Sources
+from japagen.config.generation import STRATEGY
+from japagen.config.sources import Source, SourceEntry, Sources
 from japagen.config.task import Task, sources_from_files, sources_from_mapping
 from japagen.config.task_data import load_data, load_sources, with_kept_data
-from japagen.curation.validators import keep_code
+from japagen.curation.filters import keep_code
 from japagen.data.dataset import SYNTHESISED, Data, Dataset
 from japagen.data.files import read_json, write_text
 from japagen.data.formats import write_examples
@@ -29,8 +30,8 @@ from japagen.pipeline.comparison import provenance_of
 from japagen.pipeline.context import RunContext, TaskContext, TextEncoder
 from japagen.pipeline.run_directory import Run, RunDirectory, record_version, task_of
 from japagen.pipeline.steps import align, baselines, curate, generate, labels, synthesis, train
+from japagen.reporting.browser import Provenance
 from japagen.reporting.cards import model_card
-from japagen.reporting.records import Provenance
 from japagen.reporting.text import Language, Words
 
 # A file or texts in memory; a list of them, or a mapping from the names of their writers.

@@ -28,7 +28,7 @@ from japagen.alignment.sampling import (
     sampled,
     score_rows,
 )
-from japagen.config.sections import Curation
+from japagen.config.curation import Curation
 from japagen.curation.bands import (
     KEY,
     Golden,

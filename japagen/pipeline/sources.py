@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from japagen.config.sections import SourceEntry
+from japagen.config.sources import SourceEntry
 from japagen.curation.register_control import Rewriter, Rewritten
 from japagen.data.dataset import Dataset, Example
-from japagen.data.summary import Interval, RunSummary, SourceReport, SourceValue
+from japagen.data.scores import Interval
+from japagen.data.summary import RunSummary, SourceReport, SourceValue
 from japagen.mixing.mix import Mix
 
 if TYPE_CHECKING:

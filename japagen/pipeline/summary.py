@@ -15,25 +15,28 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from japagen.config.sections import TESTED, Economics, Knowledge
+from japagen.config.generation import Knowledge
+from japagen.config.sections import TESTED, Economics
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.reliability import Reliability
 from japagen.data.dataset import HELD_BACK, REWRITTEN, SYNTHESISED, Dataset
-from japagen.data.summary import (
+from japagen.data.scores import (
     Bounds,
     BreakEven,
     EconomicsSummary,
+    Labelling,
+    QueryCosts,
+    RunCosts,
+    TestResult,
+)
+from japagen.data.summary import (
     FieldSummary,
     JudgeSummary,
     LabelCounts,
     LabelCoverage,
-    Labelling,
-    QueryCosts,
-    RunCosts,
     RunSummary,
     SourceValue,
-    TestResult,
     UntilSummary,
     Worth,
 )

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from japagen.data.dataset import Dataset
+from japagen.data.files import front_matter, to_yaml
+from japagen.data.rows import RowSummary
+from japagen.data.scores import ScoreSummary
 from japagen.data.summary import (
     AlignmentSummary,
     RegisterSummary,
     RunSummary,
-    ScoreSummary,
     TaskSummary,
     TermsSummary,
 )
-from japagen.data.yaml_text import front_matter, to_yaml
 from japagen.i18n import Language
 from japagen.japanese.registers import OTHER, PRESETS
 from japagen.reporting.sections_alignment import distance_rows
@@ -560,6 +562,28 @@ def _loading(task: TaskSummary, prefix: str, words: Words, *, bi_encoder: bool) 
             *notes,
         ]
     )
+
+
+def row_card(summary: RowSummary, front: Mapping[str, Any], parts: Iterable[str]) -> str:
+    """A card of other rows than labelled texts: Markdown with YAML front matter.
+
+    Args:
+        summary: What the run came to.
+        front: What the front matter has beside the name; the language is Japanese.
+        parts: What stands before the terms, and last the limits.
+    """
+    *said, limits = parts
+    named = {"language": ["ja"], "pretty_name": " ".join(summary.task.split()), **front}
+    blocks = [
+        f"---\n{to_yaml(named)}---",
+        f"# {plain(summary.task)}",
+        *said,
+        "## Terms of the generator's output",
+        plain(summary.terms),
+        "## Limits",
+        limits,
+    ]
+    return "\n\n".join(blocks) + "\n"
 
 
 def table(heads: Cells, rows: Iterable[Cells]) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from japagen.data.code import CodeSummary, Program, ProgramCounts
-from japagen.data.yaml_text import to_yaml
 from japagen.i18n import Language, localized
-from japagen.reporting.cards import plain, table
-from japagen.reporting.report import page_style, page_template, when
-from japagen.reporting.text import View, Words, undirected
+from japagen.reporting.cards import plain, row_card, table
+from japagen.reporting.report import render_rows, rows_table, section
+from japagen.reporting.text import View, Words
 
 _SHOWN = 5
 _BANDS = 10
@@ -31,39 +30,14 @@ def render_report(
     kept = [one for one in programs if one.rejected is None]
     rejected = [one for one in programs if one.rejected]
     sections = [
-        _section("counts", words, [_said(summary, words)], tables=_counts(summary, words)),
-        _section("rejections", words, [words("code.order")], tables=[_rejections(summary, words)]),
-        _section("scores", words, [_scored(summary, words)], tables=[_scores(summary, words)]),
-        _section("examples", words, [words("code.unpicked")], programs=_spread(kept)),
-        _section("rejected", words, [words("code.unpicked")], programs=_spread(rejected)),
-        _section("terms", words, [summary.terms]),
+        section(words("code.counts"), [_said(summary, words)], *_counts(summary, words)),
+        section(words("code.rejections"), [words("code.order")], _rejections(summary, words)),
+        section(words("code.scores"), [_scored(summary, words)], _scores(summary, words)),
+        section(words("code.examples"), [words("code.unpicked")], programs=_spread(kept)),
+        section(words("code.rejected"), [words("code.unpicked")], programs=_spread(rejected)),
+        section(words("code.terms"), [summary.terms]),
     ]
-    return page_template("code.html.j2").render(
-        w=words,
-        undirected=undirected,
-        language=language,
-        style=page_style(),
-        summary=summary,
-        created=when(summary.created),
-        sections=[one for one in sections if one["tables"] or one["programs"] or one["notes"]],
-    )
-
-
-def _section(
-    name: str,
-    words: Words,
-    notes: Sequence[str],
-    *,
-    tables: Iterable[View] = (),
-    programs: Sequence[Program] = (),
-) -> View:
-    return {
-        "id": name,
-        "title": words(f"code.{name}"),
-        "notes": notes,
-        "tables": [found for found in tables if found["rows"]],
-        "programs": programs,
-    }
+    return render_rows("code", summary, sections, words)
 
 
 def _spread(programs: Sequence[Program]) -> Sequence[Program]:
@@ -84,7 +58,10 @@ def _said(summary: CodeSummary, words: Words) -> str:
 
 def _counts(summary: CodeSummary, words: Words) -> list[View]:
     return [
-        _table(name, words, ("written", "kept", "share"), _count_rows(counts, words))
+        {
+            **_table(name, words, ("written", "kept", "share"), _count_rows(counts, words)),
+            "title": words(f"code.{name}"),
+        }
         for name, counts in (
             ("topic", summary.per_topic),
             ("difficulty", summary.per_difficulty),
@@ -105,8 +82,7 @@ def _count_rows(counts: Mapping[str, ProgramCounts], words: Words) -> list[tuple
 
 
 def _table(name: str, words: Words, heads: Sequence[str], rows: Sequence[Any]) -> View:
-    titles = [words(f"code.{head}") for head in (name, *heads)]
-    return {"title": titles[0], "heads": titles, "rows": rows}
+    return rows_table([words(f"code.{head}") for head in (name, *heads)], rows)
 
 
 def rejection_rows(summary: CodeSummary, words: Words) -> list[tuple[str, str]]:
@@ -167,15 +143,12 @@ def program_card(summary: CodeSummary) -> str:
     words, counts = Words("en"), summary.counts
     front = {
         "language": ["ja", "code"],
-        "pretty_name": " ".join(summary.task.split()),
         "task_categories": ["text-generation"],
         "tags": ["synthetic", "japanese", "code", "python", "japagen"],
     }
     about = f": {plain(summary.description)}" if summary.description else ""
     rejections = table(("check", "programs"), rejection_rows(summary, words))
     parts = [
-        f"---\n{to_yaml(front)}---",
-        f"# {plain(summary.task)}",
         f"{counts.kept:,} Japanese instructions with a solution in Python and tests for pytest"
         f"{about}",
         localized(
@@ -192,9 +165,6 @@ def program_card(summary: CodeSummary) -> str:
         table(("topic", "written", "kept", "share"), _count_rows(summary.per_topic, words)),
         "## Rejected programs",
         rejections if summary.rejections else "None.",
-        "## Terms of the generator's output",
-        summary.terms,
-        "## Limits",
         _LIMITS,
     ]
-    return "\n\n".join(parts) + "\n"
+    return row_card(summary, front, parts)

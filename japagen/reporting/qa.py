@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from japagen.data.documents import Passage
 from japagen.data.qa import KINDS, QASummary, Question, QuestionKind, Rate, kept, lettered
-from japagen.data.yaml_text import to_yaml
 from japagen.i18n import Language, localized
-from japagen.reporting.cards import plain, table
-from japagen.reporting.report import page_style, page_template, when
-from japagen.reporting.text import View, Words, undirected
+from japagen.reporting.cards import plain, row_card, table
+from japagen.reporting.report import render_rows, rows_table, section
+from japagen.reporting.text import View, Words
 
 _SHOWN = 10
 _SIGNIFICANT = 0.05
@@ -42,30 +40,7 @@ def render_report(
         _artefacts(summary, words),
         _sources(summary, words),
     ]
-    return page_template("qa.html.j2").render(
-        w=words,
-        undirected=undirected,
-        language=language,
-        style=page_style(),
-        summary=summary,
-        created=when(summary.created),
-        sections=[section for section in sections if section["tables"] or section["notes"]],
-    )
-
-
-def _section(name: str, words: Words, notes: Iterable[str], *tables: View) -> View:
-    return {
-        "id": name,
-        "title": words(f"qa.{name}"),
-        "notes": [note for note in notes if note],
-        "tables": [found for found in tables if found["rows"]],
-    }
-
-
-def _table(
-    heads: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, texts: bool = False
-) -> View:
-    return {"title": title, "heads": heads, "rows": [*rows], "texts": texts}
+    return render_rows("qa", summary, sections, words)
 
 
 def _counts(summary: QASummary, words: Words) -> View:
@@ -88,7 +63,7 @@ def _counts(summary: QASummary, words: Words) -> View:
         for kind in KINDS
         if summary.made[kind]
     ]
-    return _section("counts", words, [said], _table(heads, rows))
+    return section(words("qa.counts"), [said], rows_table(heads, rows))
 
 
 def yield_rows(summary: QASummary, kind: QuestionKind, words: Words) -> list[tuple[str, str]]:
@@ -100,9 +75,9 @@ def yield_rows(summary: QASummary, kind: QuestionKind, words: Words) -> list[tup
 def _yield(summary: QASummary, words: Words) -> View:
     heads = [words("qa.filter"), words("qa.rejected_count")]
     tables = [
-        _table(heads, yield_rows(summary, kind, words), words(f"qa.{kind}")) for kind in KINDS
+        rows_table(heads, yield_rows(summary, kind, words), words(f"qa.{kind}")) for kind in KINDS
     ]
-    return _section("yield", words, [words("qa.yield.note")], *tables)
+    return section(words("qa.yield"), [words("qa.yield.note")], *tables)
 
 
 def _examples(questions: Sequence[Question], passages: Mapping[str, Passage], words: Words) -> View:
@@ -112,8 +87,8 @@ def _examples(questions: Sequence[Question], passages: Mapping[str, Passage], wo
         found = kept(questions, kind)
         shown = found[:: max(1, len(found) // _SHOWN)][:_SHOWN]
         rows = [(q.question, _answer(q, words), passages[q.passage_id].text) for q in shown]
-        tables.append(_table(heads, rows, words(f"qa.{kind}"), texts=True))
-    return _section("examples", words, [words("qa.examples.note")], *tables)
+        tables.append(rows_table(heads, rows, words(f"qa.{kind}"), texts=True))
+    return section(words("qa.examples"), [words("qa.examples.note")], *tables)
 
 
 def _answer(question: Question, words: Words) -> str:
@@ -135,7 +110,7 @@ def _rejected(questions: Sequence[Question], words: Words) -> View:
             name = words.name("filter", q.rejected.filter)
             seen.setdefault(name, []).append((name, q.question, _answer(q, words), why))
     rows = [row for found in seen.values() for row in found[:3]]
-    return _section("rejected", words, [], _table(heads, rows, texts=True))
+    return section(words("qa.rejected"), [], rows_table(heads, rows, texts=True))
 
 
 def retrieval_rows(summary: QASummary, words: Words) -> list[list[str]]:
@@ -152,7 +127,7 @@ def retrieval_rows(summary: QASummary, words: Words) -> list[list[str]]:
 
 def _retrieval(summary: QASummary, words: Words) -> View:
     if not summary.retrieval:
-        return _section("retrieval", words, [])
+        return section(words("qa.retrieval"), [])
     score = summary.retrieval[0]
     ranks = [words("qa.recall", k=k) for k in score.recall]
     notes = [
@@ -160,7 +135,7 @@ def _retrieval(summary: QASummary, words: Words) -> View:
         words("qa.trivial", share=words.share(summary.trivial)),
     ]
     heads = [words("qa.retriever"), *ranks, words("qa.mrr")]
-    return _section("retrieval", words, notes, _table(heads, retrieval_rows(summary, words)))
+    return section(words("qa.retrieval"), notes, rows_table(heads, retrieval_rows(summary, words)))
 
 
 def artefact_rows(rates: Sequence[Rate], words: Words) -> list[Sequence[str]]:
@@ -180,14 +155,14 @@ def artefact_rows(rates: Sequence[Rate], words: Words) -> list[Sequence[str]]:
 
 def _artefacts(summary: QASummary, words: Words) -> View:
     if not summary.artefacts:
-        return _section("artefacts", words, [])
+        return section(words("qa.artefacts"), [])
     heads = [words(f"qa.{name}") for name in ("guess", "hits", "share", "chance", "p")]
     found = [rate for rate in summary.artefacts if rate.p < _SIGNIFICANT]
     named = "、".join(words(f"qa.guess.{rate.name}") for rate in found)
     verdict = words("qa.artefacts.some", names=named) if found else words("qa.artefacts.none")
     notes = [words("qa.artefacts.note"), verdict]
-    return _section(
-        "artefacts", words, notes, _table(heads, artefact_rows(summary.artefacts, words))
+    return section(
+        words("qa.artefacts"), notes, rows_table(heads, artefact_rows(summary.artefacts, words))
     )
 
 
@@ -196,16 +171,14 @@ def _sources(summary: QASummary, words: Words) -> View:
     reasons = ((name, localized(why, words.language)) for name, why in summary.skipped.items())
     documents = words("qa.documents", names="、".join(summary.documents))
     terms = words("qa.terms", terms=summary.terms)
-    skipped = _table(heads, reasons, words("qa.skipped"), texts=True)
-    return _section("sources", words, [documents, terms], skipped)
+    skipped = rows_table(heads, reasons, words("qa.skipped"), texts=True)
+    return section(words("qa.sources"), [documents, terms], skipped)
 
 
 def question_card(summary: QASummary) -> str:
     """The card of a run's questions: Markdown with YAML front matter, in English and Japanese."""
     words = Words("en")
     front = {
-        "language": ["ja"],
-        "pretty_name": plain(summary.task),
         "task_categories": ["question-answering", "text-retrieval", "multiple-choice"],
         "tags": ["synthetic", "japanese", "japagen"],
     }
@@ -219,8 +192,6 @@ def question_card(summary: QASummary) -> str:
     ]
     total = f"{sum(summary.kept.values()):,}"
     parts = [
-        f"---\n{to_yaml(front)}---",
-        f"# {plain(summary.task)}",
         f"{total} Japanese questions on {len(summary.documents)} documents"
         f"{f' ({plain(summary.description)})' if summary.description else ''}.",
         localized(
@@ -250,12 +221,9 @@ def question_card(summary: QASummary) -> str:
         table(("guess", "hits", "share", "chance", "p"), artefact_rows(summary.artefacts, words))
         if summary.artefacts
         else "Not measured.",
-        "## Terms of the generator's output",
-        plain(summary.terms),
-        "## Limits",
         _LIMITS,
     ]
-    return "\n\n".join(parts) + "\n"
+    return row_card(summary, front, parts)
 
 
 _LIMITS = """\

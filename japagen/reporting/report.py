@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from japagen.data.summary import RunSummary
 from japagen.i18n import Language, user_language
 from japagen.reporting import sections_alignment, sections_overview, sections_training
-from japagen.reporting.records import Provenance, browser, pack
+from japagen.reporting.browser import Provenance, browser, pack
 from japagen.reporting.text import LANGUAGES, View, Words, undirected
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
+    from japagen.data.code import Program
     from japagen.data.dataset import Dataset
+    from japagen.data.rows import RowSummary
 
 # What an engineer reads is open; what an auditor reads comes after it, folded.
 _PARTS = (
@@ -139,6 +142,46 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
         "reproduce": sections_overview.reproduce(summary, words),
     }
     return page_template("body.html.j2").render(view)
+
+
+def render_rows(kind: str, summary: RowSummary, sections: Iterable[View], words: Words) -> str:
+    """Renders what came of a run of other rows: one HTML page without scripts or other files.
+
+    Args:
+        kind: What the names of its texts begin with, as ``qa``.
+        summary: What the run came to.
+        sections: Of `section`; those that say nothing are left out.
+        words: In the language of the page.
+    """
+    return page_template("rows.html.j2").render(
+        w=words,
+        undirected=undirected,
+        language=words.language,
+        style=page_style(),
+        title=words(f"{kind}.title"),
+        summary=summary,
+        created=when(summary.created),
+        sections=[one for one in sections if one["tables"] or one["programs"] or one["notes"]],
+    )
+
+
+def section(
+    title: str, notes: Iterable[str], *tables: View, programs: Sequence[Program] = ()
+) -> View:
+    """A section of such a page, without what is empty."""
+    return {
+        "title": title,
+        "notes": [note for note in notes if note],
+        "tables": [found for found in tables if found["rows"]],
+        "programs": programs,
+    }
+
+
+def rows_table(
+    heads: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, texts: bool = False
+) -> View:
+    """A table of such a page; its cells are figures, or texts of any length."""
+    return {"title": title, "heads": heads, "rows": [*rows], "texts": texts}
 
 
 def when(created: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from japagen.data.scores import Interval, Measured
 from japagen.data.summary import (
     Alarm,
     AlignmentSummary,
@@ -12,11 +13,9 @@ from japagen.data.summary import (
     Diagnostics,
     Diversity,
     DiversityComparison,
-    Interval,
     LabelCounts,
     LabelPrior,
     LengthShares,
-    Measured,
     RunSummary,
     TextMap,
 )

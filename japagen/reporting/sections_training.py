@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from japagen.data.summary import (
+from japagen.data.scores import (
     BaselineScores,
     Bounds,
     BreakEven,
     CalibrationBin,
-    Curves,
     EconomicsSummary,
     ErrorCase,
     Interval,
     Labelling,
-    MixSummary,
     ModelScores,
-    Point,
-    PseudoSummary,
-    RunSummary,
 )
+from japagen.data.summary import Curves, MixSummary, Point, PseudoSummary, RunSummary
 from japagen.reporting import charts
 from japagen.reporting.sections_overview import (
     PRECISION,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from japagen.data.registry import FILTERS, METHODS, METRICS
-from japagen.data.summary import Interval, Measured
+from japagen.data.scores import Interval, Measured
 from japagen.i18n import Language as Language
 from japagen.i18n import localized, page_texts, translated, user_language
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from japagen.alignment.label_prior import is_design, label_prior, label_rates
+from japagen.alignment.strata import is_design, label_prior, label_rates
 from japagen.errors import JapagenError
 
 NAMES = ("良", "悪")

@@ -10,7 +10,7 @@ import pytest
 from typer import rich_utils
 
 from japagen.data.dataset import Example, Rejection
-from japagen.data.yaml_text import to_yaml
+from japagen.data.files import to_yaml
 from tests.command_line import japagen
 from tests.pipeline.test_comparison_commands import write_run
 from tests.test_cli import COMMANDS

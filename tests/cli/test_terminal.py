@@ -11,7 +11,7 @@ from rich.console import Console
 from japagen.cli import terminal
 from japagen.data.summary import RunSummary
 from japagen.errors import JapagenError
-from japagen.listener import Waiting
+from japagen.llm.backend import Waiting
 from tests.report_sample import from_file, sample_run
 
 

@@ -25,7 +25,7 @@ def _task(raw: dict[str, Any], fields: Any, text: str | None = None) -> Task:
 
 
 def test_a_task_written_and_read_again_has_the_same_fields(raw_task: dict[str, Any]) -> None:
-    from japagen.data.yaml_text import parse_yaml
+    from japagen.data.files import parse_yaml
 
     task = _task(raw_task, MAIL, "{subject}\n{body}")
     assert task.generation.fields["subject"] == TextField(description="件名")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from japagen.config.sections import Source, SourceEntry
+from japagen.config.sources import Source, SourceEntry
 from japagen.config.task import (
     Task,
     sources_from_files,

@@ -10,8 +10,7 @@ from ruamel.yaml import YAML
 
 from japagen.config.task import REMOVED, Task
 from japagen.config.yaml_file import parse_overrides
-from japagen.data.files import resource_dir
-from japagen.data.yaml_text import to_yaml
+from japagen.data.files import resource_dir, to_yaml
 from japagen.errors import JapagenError
 from japagen.i18n import localized
 from japagen.pipeline.kinds import KINDS, kind_of

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from japagen.config.sections import Source
+from japagen.config.sources import Source
 from japagen.config.task import Task
 from japagen.config.task_data import load_data, load_sources, load_synthetic, with_kept_data
 from japagen.data.dataset import Dataset

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from japagen.curation.audit import audit, find_memories, summarize_memories
-from japagen.curation.bias import groups_in, measure_bias
+from japagen.curation.audit import audit, find_memories, groups_in, measure_bias, summarize_memories
 from japagen.curation.filters import treat_personal_data
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.japanese.overlap import OverlapIndex

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from japagen.config.sections import Curation
+from japagen.config.curation import Curation
 from japagen.curation import filters
 from japagen.curation.filters import curate, treat_personal_data
 from japagen.data.dataset import Dataset, Example, Rejection

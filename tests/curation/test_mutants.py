@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from japagen.curation.mutants import make_mutants, make_stub
+from japagen.curation.code import make_mutants, make_stub
 
 SOURCE = '''"""Doc."""
 LIMIT = 10

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from japagen.config.sections import Naturalness
+from japagen.config.curation import Naturalness
 from japagen.curation.naturalness import RULES, count_signs, unnatural
 from japagen.data.dataset import Example, Rejection
 

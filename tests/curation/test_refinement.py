@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.config.sections import Curation
+from japagen.config.curation import Curation
 from japagen.curation.filters import curate
 from japagen.curation.refinement import Rewriter, refine
 from japagen.data.dataset import Dataset, Example

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.config.sections import CODE_VARIABLE, Curation
+from japagen.config.curation import CODE_VARIABLE, Curation
 from japagen.config.task import Task
 from japagen.curation.filters import curate
 from japagen.data.dataset import Dataset, Example, Rejection
-from japagen.data.yaml_text import to_yaml
+from japagen.data.files import to_yaml
 from japagen.errors import JapagenError
 from japagen.pipeline.cache import canonical
 from tests.command_line import japagen

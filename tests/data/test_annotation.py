@@ -7,14 +7,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from japagen.data.annotation import (
+from japagen.data.dataset import Dataset, Example
+from japagen.data.export import (
     REJECT,
     label_studio_config,
     read_annotations,
     to_argilla,
     to_label_studio,
 )
-from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError
 
 DATA = Dataset.of(

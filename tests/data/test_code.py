@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from japagen.config.code import CodeTask
-from japagen.data.code import Program, load_programs, read_programs, write_programs
+from japagen.data.code import EXAMPLES, Program, load_programs, read_programs
+from japagen.data.rows import write_lines
 from japagen.errors import DamagedError, JapagenError
 
 ROW = {"instruction": "指示", "solution": "x = 1\n", "tests": "t"}
@@ -21,8 +22,8 @@ def _file(tmp_path: Path, *lines: str) -> Path:
 def test_programs_come_back_as_they_were(tmp_path: Path) -> None:
     program = Program("指示", "x = 1\n", "t", id="a", mutants=3, killed=2, survivors=("1: a → b",))
     programs = [program, program.reject("fails", 1, 0, "why")]
-    write_programs(tmp_path / "p.jsonl", programs)
-    assert load_programs(tmp_path / "p.jsonl") == programs
+    write_lines(tmp_path / EXAMPLES, programs)
+    assert load_programs(tmp_path) == programs
     assert program.score == pytest.approx(2 / 3)
 
 
@@ -59,10 +60,11 @@ def test_files_that_hold_no_programs(tmp_path: Path) -> None:
     (tmp_path / "sjis.jsonl").write_bytes("指示".encode("cp932"))
     with pytest.raises(JapagenError, match="UTF-8"):
         read_programs(tmp_path / "sjis.jsonl")
+    (tmp_path / EXAMPLES).write_text("{", "utf-8")
     with pytest.raises(DamagedError):
-        load_programs(_file(tmp_path, "{"))
+        load_programs(tmp_path)
     with pytest.raises(JapagenError, match="Finish the run first"):
-        load_programs(tmp_path / "absent.jsonl")
+        load_programs(tmp_path / "absent")
 
 
 def _refused(**more: object) -> str:

@@ -10,16 +10,15 @@ from japagen.data.dataset import Rejection
 from japagen.data.documents import Passage
 from japagen.data.qa import (
     NO_ANSWER,
-    SUMMARY,
     QASummary,
     Question,
-    export_questions,
     kept,
     read_passages,
     read_questions,
     relevant,
-    write_rows,
 )
+from japagen.data.registry import QA_EXPORTS
+from japagen.data.rows import export_rows, write_lines
 from japagen.errors import DamagedError, JapagenError
 
 TEXT = "修理は福岡で受け付ける。送料は605円である。保証は一年である。"
@@ -47,14 +46,21 @@ QUESTIONS = [
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
-    write_rows(folder / "questions.jsonl", QUESTIONS)
-    write_rows(folder / "passages.jsonl", PASSAGES.values())
+    write_lines(folder / "questions.jsonl", QUESTIONS)
+    write_lines(folder / "passages.jsonl", PASSAGES.values())
     return folder
 
 
 def _exported(run: Path, form: str, name: str, *, rejected: bool = False) -> Path:
-    path, card = export_questions(
-        run, run / name, form, card="# card\n", rejected=rejected, overwrite=False
+    path, card = export_rows(
+        QA_EXPORTS,
+        form,
+        run / name,
+        read_questions(run / "questions.jsonl"),
+        read_passages(run),
+        card="# card\n",
+        rejected=rejected,
+        overwrite=False,
     )
     assert card.read_text("utf-8") == "# card\n"
     return path
@@ -66,7 +72,7 @@ def _lines(path: Path) -> list[dict[str, object]]:
 
 def test_rows_come_back_as_they_were(run: Path) -> None:
     assert read_questions(run / "questions.jsonl") == QUESTIONS
-    assert read_passages(run / "passages.jsonl") == [*PASSAGES.values()]
+    assert read_passages(run) == PASSAGES
     assert [q.id for q in kept(QUESTIONS, "extractive")] == ["q-1"]
     (run / "questions.jsonl").write_text('{"id": 1}\n', "utf-8")
     with pytest.raises(DamagedError):
@@ -140,14 +146,14 @@ def test_a_wrong_export_is_refused(
 
 
 def test_nothing_kept_is_nothing_to_export(run: Path) -> None:
-    write_rows(run / "questions.jsonl", QUESTIONS[-1:])
+    write_lines(run / "questions.jsonl", QUESTIONS[-1:])
     with pytest.raises(JapagenError, match="found none that the filters kept"):
         _exported(run, "squad", "a.json")
 
 
 def test_a_run_that_is_not_finished_says_so(run: Path) -> None:
     with pytest.raises(JapagenError, match=r"has no qa\.json yet"):
-        QASummary.load(run / SUMMARY)
-    (run / SUMMARY).write_text("{}", "utf-8")
+        QASummary.load(run)
+    (run / QASummary.FILE).write_text("{}", "utf-8")
     with pytest.raises(DamagedError):
-        QASummary.load(run / SUMMARY)
+        QASummary.load(run)

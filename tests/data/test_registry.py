@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from japagen.cli.main import app
-from japagen.config.sections import Curation
+from japagen.config.curation import Curation
 from japagen.config.task import Task, _section_in
 from japagen.data.registry import (
     BACKENDS,

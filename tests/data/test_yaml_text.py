@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.data.yaml_text import parse_yaml, to_yaml
+from japagen.data.files import parse_yaml, to_yaml
 from japagen.errors import JapagenError
 
 

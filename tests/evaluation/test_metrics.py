@@ -11,9 +11,9 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews
 
 from japagen.data.dataset import Label
 from japagen.data.labels import LabelSpace
-from japagen.data.summary import ModelScores
+from japagen.data.registry import METRICS
+from japagen.data.scores import ModelScores
 from japagen.evaluation.metrics import (
-    METRICS,
     bootstrap_difference,
     bootstrap_score,
     calibration_bins,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.config.sections import Knowledge
+from japagen.config.generation import Knowledge
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.data.formats import load_dataset

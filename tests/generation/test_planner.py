@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.config.sections import KINDS, Knowledge, UntilKept
+from japagen.config.generation import KINDS, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.data.dataset import Dataset, Example

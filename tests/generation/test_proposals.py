@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from japagen.config.task import Task
-from japagen.data.yaml_text import to_yaml
+from japagen.data.files import to_yaml
 from japagen.errors import JapagenError
 from japagen.generation.proposals import propose_attributes, propose_topics
 from japagen.llm.backend import Answer, Request

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example
-from japagen.generation.register_mix import depends_on_label, register_shares
+from japagen.generation.planner import depends_on_label, register_shares
 from japagen.japanese.registers import OTHER, PRESETS, Register
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.config.sections import LEVELS, Knowledge
+from japagen.config.generation import LEVELS, Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import resource_dir

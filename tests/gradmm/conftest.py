@@ -9,7 +9,7 @@ from tests.conftest import GOLD
 from tests.llm.backends.tiny_checkpoint import write_checkpoint
 
 if TYPE_CHECKING:
-    from japagen.gradmm.models import Matcher, Reader
+    from japagen.gradmm.synthesis import Matcher, Reader
 
 TEXTS = [
     "荷物がまだ届かない。",
@@ -31,7 +31,7 @@ class Parts(NamedTuple):
 @pytest.fixture(scope="session")
 def parts(tiny_encoder: str, tmp_path_factory: pytest.TempPathFactory) -> Parts:
     """A matcher and a reader of real classes with random weights."""
-    from japagen.gradmm.models import Matcher, Reader
+    from japagen.gradmm.synthesis import Matcher, Reader
     from japagen.llm.backends.huggingface import find_checkpoint
     from japagen.training.encoder import embed, load_encoder
     from tests.gradmm.test_target import target_of

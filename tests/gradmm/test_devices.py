@@ -4,8 +4,7 @@ from pathlib import Path
 
 import torch
 
-from japagen.gradmm.models import Reader
-from japagen.gradmm.synthesis import Lexicon, synthesise
+from japagen.gradmm.synthesis import Lexicon, Reader, synthesise
 from japagen.japanese.morphology import default_tagger
 from japagen.llm.backends.huggingface import find_checkpoint
 from tests.gradmm.conftest import TEXTS, Parts

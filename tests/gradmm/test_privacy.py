@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from japagen.config.sections import GradientPrivacy
-from japagen.gradmm.selection import noise_multiplier, private_target
+from japagen.config.curation import GradientPrivacy
+from japagen.gradmm.target import noise_multiplier, private_target
 from tests.gradmm.test_target import NAMES, planted
 
 pytest.importorskip("dp_accounting")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from japagen.gradmm.models import Writing
+from japagen.gradmm.synthesis import Writing
 from tests.gradmm.conftest import TEXTS, Parts
 
 

@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.config.sections import GradientPrivacy, Selection
+from japagen.config.curation import GradientPrivacy, Selection
 from japagen.data.dataset import Dataset, Example
-from japagen.gradmm.selection import choose, select_by_gradient
-from japagen.gradmm.target import GradientTarget, residuals
+from japagen.gradmm.target import GradientTarget, choose, residuals, select_by_gradient
 from tests.gradmm.test_target import NAMES, cosines, planted, target_of
 
 

@@ -12,13 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.config.sections import Budget, Price
+from japagen.config.generation import Budget, Price
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
-from japagen.listener import Waiting
-from japagen.llm.backend import MOST_REPLIES, Answer, Request, Sampling
-from japagen.llm.budget import BudgetTracker, yen
-from japagen.llm.client import run_requests
+from japagen.llm.backend import MOST_REPLIES, Answer, Request, Sampling, Waiting
+from japagen.llm.client import BudgetTracker, run_requests, yen
 from japagen.llm.ledger import Ledger
 from tests.scripted import ScriptedGenerator
 

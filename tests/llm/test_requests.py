@@ -121,10 +121,7 @@ def test_only_what_went_through_the_mask_is_streamed() -> None:
     }
     assert users == {
         "llm/client.py",
-        "pipeline/estimate.py",
-        "pipeline/preview.py",
-        "pipeline/code.py",
-        "pipeline/qa.py",
+        "pipeline/costs.py",
         "generation/proposals.py",
         "llm/backends/openai.py",  # `probe`, whose words are its own
     }

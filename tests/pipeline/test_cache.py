@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from japagen.config.sections import Curation, Training
+from japagen.config.curation import Curation
+from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example
 from japagen.listener import Silent

@@ -11,7 +11,7 @@ import pytest
 
 from japagen.config.code import CodeChecks, CodeGeneration, CodeTask
 from japagen.curation.sandbox import check_isolation
-from japagen.data.code import EXAMPLES, CodeSummary, load_programs, read_programs
+from japagen.data.code import CodeSummary, load_programs, read_programs
 from japagen.data.files import resource_dir
 from japagen.errors import JapagenError
 from japagen.llm.backend import Request
@@ -51,7 +51,7 @@ THREE = CodeGeneration(programs=3, shots=0)
 def test_recorded_answers_are_asked_for_run_and_reported(tmp_path: Path) -> None:
     generator = ScriptedGenerator(_answer, "chat")
     path = code.run(_task(), tmp_path / "a", generator=generator)
-    programs = load_programs(path / EXAMPLES)
+    programs = load_programs(path)
     summary = CodeSummary.load(path)
     assert len(generator.asked) == len(programs) == 5
     # Asked for twice with the same topic and difficulty, the record has the same answer.
@@ -72,8 +72,8 @@ def test_a_replay_asks_nobody_and_comes_out_alike(tmp_path: Path) -> None:
     first = code.run(three, tmp_path / "a", generator=ScriptedGenerator(_answer, "chat"))
     replay = _task(generation=THREE, generator={"backend": "replay", "model": str(first)})
     again = code.run(replay, tmp_path / "b")
-    assert [(one.id, one.rejected) for one in load_programs(first / EXAMPLES)] == [
-        (one.id, one.rejected) for one in load_programs(again / EXAMPLES)
+    assert [(one.id, one.rejected) for one in load_programs(first)] == [
+        (one.id, one.rejected) for one in load_programs(again)
     ]
 
 
@@ -117,7 +117,7 @@ def test_a_program_that_wants_out_is_a_row_with_its_reason(tmp_path: Path) -> No
     source.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
     task = CodeTask(kind="code", name="x", source=source, checks=CodeChecks(modules=("os",)))
     path = code.run(task, tmp_path / "run")
-    bad, kept = load_programs(path / EXAMPLES)
+    bad, kept = load_programs(path)
     assert bad.rejected is not None
     assert bad.rejected.filter == "fails"
     assert "PermissionError" in bad.rejected.detail
@@ -145,6 +145,7 @@ def test_plan_and_preview_ask_as_the_run_would(tmp_path: Path) -> None:
     assert json.loads(japagen("plan", CONFIG, "--json")[1])["sources"][0]["texts"] == len(RECORDED)
     rows = json.loads(japagen("preview", CONFIG, "-n", "2", "--json")[1])
     assert [row["label"] for row in rows] == [one.topic for one in RECORDED[:2]]
+    assert RECORDED[0].instruction[:20] in japagen("preview", CONFIG, "-n", "1")[1]
     ledger = tmp_path / "ledger.sqlite"
     code.LLMClient(
         _task(), generator := ScriptedGenerator(_answer, "chat"), ledger, code.Logged(bars=False)

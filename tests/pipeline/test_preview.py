@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from japagen.config.sections import SourceEntry
+from japagen.config.sources import SourceEntry
 from japagen.config.task import Task
 from japagen.pipeline import estimate, preview
 from tests.conftest import write_jsonl

@@ -11,7 +11,6 @@ import pytest
 from japagen.config.qa import QATask
 from japagen.data.qa import (
     NO_ANSWER,
-    SUMMARY,
     QASummary,
     Question,
     kept,
@@ -63,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_kept_has_passed_everything(finished: Path) -> None:
-    passages = {p.id: p.text for p in read_passages(finished / "passages.jsonl")}
+    passages = {p.id: p.text for p in read_passages(finished).values()}
     questions = _all(finished)
     chosen = kept(questions)
     assert len(chosen) >= 50
@@ -83,7 +82,7 @@ def test_what_is_kept_has_passed_everything(finished: Path) -> None:
 
 
 def test_the_summary_counts_what_the_rows_hold(finished: Path) -> None:
-    summary, questions = QASummary.load(finished / SUMMARY), _all(finished)
+    summary, questions = QASummary.load(finished), _all(finished)
     for kind in summary.made:
         rows = [q for q in questions if q.kind == kind]
         assert summary.made[kind] == len(rows)
@@ -108,8 +107,8 @@ def test_right_options_stand_everywhere(finished: Path) -> None:
 
 @pytest.mark.parametrize("language", ["ja", "en"])
 def test_the_report_is_one_page_without_scripts(finished: Path, language: Any) -> None:
-    summary = QASummary.load(finished / SUMMARY)
-    passages = {p.id: p for p in read_passages(finished / "passages.jsonl")}
+    summary = QASummary.load(finished)
+    passages = read_passages(finished)
     first = kept(_all(finished))[0]
     evil = replace(first, question="<script>alert(1)</script>")
     page = render_report(summary, [evil, *_all(finished)], passages, language=language)
@@ -166,7 +165,7 @@ def test_interrupted_anywhere_a_run_ends_as_an_undisturbed_one(
         else:
             asked += len(generator.asked)
     path, _ = _run(load(), tmp_path / "run", last := Heedful())
-    whole = QASummary.load(finished / SUMMARY).cost["answers"]
+    whole = QASummary.load(finished).cost["answers"]
     assert asked + len(last.asked) == whole
     assert (path / "questions.jsonl").read_bytes() == (finished / "questions.jsonl").read_bytes()
 
@@ -182,7 +181,7 @@ def test_what_gets_no_answer_is_named_and_tried_again(template: str, tmp_path: P
         return None
 
     path, _ = _run(load(), tmp_path / "run", Heedful(flaky))
-    assert QASummary.load(path / SUMMARY).failures == {"HTTP 500": 2}
+    assert QASummary.load(path).failures == {"HTTP 500": 2}
     lost = [q for q in _all(path) if q.rejected and q.rejected.filter == "failed"]
     assert len(lost) == 2
     again = Heedful()
@@ -202,7 +201,7 @@ def test_unreadable_answers_are_rejected_rows_and_not_the_end(tmp_path: Path) ->
     path, heard = _run(load(), tmp_path / "bad", all_bad)
     assert kept(_all(path)) == []
     assert {q.rejected.filter for q in _all(path) if q.rejected} >= {"failed", "no_span"}
-    assert QASummary.load(path / SUMMARY).retrieval == []
+    assert QASummary.load(path).retrieval == []
     assert "cannot be used" in "".join(heard.notes)
     _run(load(), path)
     assert len(kept(_all(path))) >= 50
@@ -215,11 +214,11 @@ def test_a_generator_that_answers_nothing_is_one_message(tmp_path: Path) -> None
 
 
 def test_a_budget_is_never_passed(tmp_path: Path) -> None:
-    from japagen.config.sections import Budget
+    from japagen.config.generation import Budget
 
     task = _changed(load(), "generation", budget=Budget(tokens=40_000))
     path, heard = _run(task, tmp_path / "run")
-    summary = QASummary.load(path / SUMMARY)
+    summary = QASummary.load(path)
     assert summary.cost["prompt_tokens"] + summary.cost["completion_tokens"] <= 40_000
     assert any("generation.budget does not hold" in note for note in heard.notes)
     assert "not sent: generation.budget is used up" in summary.failures
@@ -235,7 +234,7 @@ def test_documents_that_cannot_be_read_are_named_and_the_others_used(tmp_path: P
     (folder / "scan.bin").write_bytes(b"\0")
     task = load().model_copy(update={"documents": folder})
     path, heard = _run(task, tmp_path / "run")
-    summary = QASummary.load(path / SUMMARY)
+    summary = QASummary.load(path)
     assert summary.documents == ["factory_tour.md", "work_rules.md"]
     assert summary.skipped["empty.txt"] == "empty.txt is empty."
     assert "Left out: empty.txt is empty." in heard.notes
@@ -264,7 +263,7 @@ def test_a_plan_says_what_a_run_asks_at_most(finished: Path, tmp_path: Path) -> 
     assert (found["passages"], found["asked"], found["questions"]) == (27, 27, 54)
     assert steps["generate"] == 27
     assert steps["round_trip"] == steps["closed_book"] == 54
-    cost = QASummary.load(finished / SUMMARY).cost
+    cost = QASummary.load(finished).cost
     assert found["requests"] >= cost["answers"]
     assert found["prompt_tokens"] >= cost["prompt_tokens"]
     generating = next(s for s in found["steps"] if s["step"] == "generate")

@@ -13,12 +13,11 @@ import pandas as pd
 import pytest
 
 import japagen as jg
-from japagen.config.sections import CODE_VARIABLE
+from japagen.config.curation import CODE_VARIABLE
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
-from japagen.data.files import read_json
+from japagen.data.files import read_json, to_yaml
 from japagen.data.formats import read_examples
-from japagen.data.yaml_text import to_yaml
 from japagen.errors import JapagenError
 from japagen.evaluation.drift import Profile
 from japagen.llm.backend import Answer, Request

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from japagen.alignment.weights import align_datasets
-from japagen.config.sections import Curation
+from japagen.config.curation import Curation
 from japagen.curation.filters import curate
 from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import load_dataset, write_examples

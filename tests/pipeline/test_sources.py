@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.config.sections import Source, SourceEntry
+from japagen.config.sources import Source, SourceEntry
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation.register_control import Rewritten

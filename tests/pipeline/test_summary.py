@@ -7,15 +7,8 @@ import pytest
 
 from japagen.config.sections import Economics
 from japagen.config.task import Task
-from japagen.data.summary import (
-    Curves,
-    LabelCounts,
-    MixSummary,
-    ModelScores,
-    RunSummary,
-    ScoreSummary,
-    Worth,
-)
+from japagen.data.scores import ModelScores, ScoreSummary
+from japagen.data.summary import Curves, LabelCounts, MixSummary, RunSummary, Worth
 from japagen.pipeline import summary
 from japagen.pipeline.summary import economics_of
 from tests.report_sample import from_file, sample_run, small_summary

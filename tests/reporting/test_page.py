@@ -15,7 +15,7 @@ import pytest
 from japagen.data.dataset import Dataset, Example
 from japagen.data.summary import RunSummary
 from japagen.i18n import Language
-from japagen.reporting.records import Provenance
+from japagen.reporting.browser import Provenance
 from japagen.reporting.report import render_report
 from japagen.reporting.text import LANGUAGES, strings
 from tests.report_sample import sample_run

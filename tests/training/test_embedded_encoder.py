@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from japagen.data.files import resource_dir
-from japagen.data.yaml_text import parse_yaml
+from japagen.data.files import parse_yaml, resource_dir
 from japagen.training import embedded_e5
 from japagen.training.encoder import Encoder, embed, load_encoder, same_meaning
 from tests.conftest import GOLD

@@ -16,9 +16,8 @@ from japagen.data.labels import LabelSpace
 from japagen.errors import JapagenError
 from japagen.training.classifier import Classifier
 from japagen.training.encoder import Encoder, load_encoder
-from japagen.training.fine_tuning import _batches, fine_tune, row_losses, step_count
 from japagen.training.head import DESCRIPTION_MASS, Floats, Rows, head_of, set_head
-from japagen.training.trainer import train
+from japagen.training.trainer import _batches, fine_tune, row_losses, step_count, train
 from tests.conftest import GOLD
 
 HEAD = Training(max_length=64)

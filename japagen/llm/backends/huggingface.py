@@ -25,7 +25,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from japagen.config.sections import GeneratorSettings
+from japagen.config.generation import GeneratorSettings
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.llm.backend import (
     Answer,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from japagen.data.files import atomic, parse_json
+from japagen.data.shards import Part
 from japagen.errors import AwaitedError, JapagenError
 from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request
 from japagen.llm.backends.openai import OpenAIGenerator
@@ -26,40 +27,11 @@ from japagen.llm.ledger import Ledger
 
 
 @dataclass(frozen=True)
-class Part:
-    """One of several parts of a run's requests, told by their ids.
-
-    Attributes:
-        number: Which, from 1.
-        of: How many there are.
-    """
-
-    number: int
-    of: int
-
-    @classmethod
-    def parse(cls, text: str) -> Part:
-        """Reads ``2/5``.
-
-        Raises:
-            JapagenError: If it is anything else.
-        """
-        number, slash, of = text.partition("/")
-        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            raise JapagenError(f"Expected a part such as 2/5, found '{text}'.")
-        return cls(int(number), int(of))
-
-    def holds(self, request: Request) -> bool:
-        """Whether a request belongs to it."""
-        return int(request.id, 16) % self.of == self.number - 1
-
-
-@dataclass(frozen=True)
 class Elsewhere:
     """What of a run's requests is answered elsewhere, and how.
 
     Attributes:
-        part: The part that is asked here; all when None.
+        part: The part that is asked here, by the requests' ids; all when None.
         requests: Where requests are written in place of being sent; None to send them.
         answers: Answers to requests that were written; None where there are none.
     """
@@ -67,6 +39,10 @@ class Elsewhere:
     part: Part | None = None
     requests: Path | None = None
     answers: Path | None = None
+
+    def holds(self, request: Request) -> bool:
+        """Whether a request is one of the part that is asked here."""
+        return self.part is None or self.part.has(int(request.id, 16))
 
     def directory(self, task_name: str) -> Path:
         """Where a run is kept if nobody says where."""

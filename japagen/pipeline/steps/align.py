@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.alignment.weights import Alignment, align_datasets
-from japagen.config.sections import AlignmentSettings, Selection
+from japagen.config.curation import Selection
+from japagen.config.sections import AlignmentSettings
 from japagen.config.task import Task
 from japagen.curation.reliability import Reliability, find_off_topic
 from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import check_new, read_examples, write_examples
 from japagen.data.labels import LabelSpace
 from japagen.data.registry import METRICS
-from japagen.gradmm.selection import select_by_gradient
+from japagen.gradmm.target import select_by_gradient
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.mixing.learning_curve import measure_worth, why_not

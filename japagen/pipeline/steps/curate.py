@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from japagen.config.sections import Curation, Judge, Refinement
+from japagen.config.curation import Curation, Judge, Refinement
 from japagen.config.task import Task
 from japagen.curation import filters, llm_judge, refinement
 from japagen.curation.audit import Audit, audit

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from japagen.config.sections import Curation, Knowledge, UntilKept
+from japagen.config.curation import Curation
+from japagen.config.generation import Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
 from japagen.data.labels import LabelSpace
@@ -20,13 +21,14 @@ from japagen.generation import coverage, fields, pairs, planner
 from japagen.generation.coverage import named_in, passages_in
 from japagen.generation.planner import (
     RequestPlanner,
+    Shares,
     Tally,
     first_wants,
+    register_shares,
     round_sizes,
     to_ask,
     to_dataset,
 )
-from japagen.generation.register_mix import Shares, register_shares
 from japagen.japanese.registers import OTHER, Register
 from japagen.listener import Silent
 from japagen.llm.backend import Answer, GeneratorInfo, Request
@@ -369,7 +371,7 @@ def _found(
     asked: Asked,
     generator: str,
 ) -> dict[str, Any]:
-    from japagen.generation.gaps import Distance, has_fallen, round_distances, shortfall
+    from japagen.generation.coverage import Distance, has_fallen, round_distances, shortfall
 
     gold, tagger = text_filter.gold, text_filter.analyzer.tagger
     number = max(request.round for request in requests)

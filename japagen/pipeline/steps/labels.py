@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from japagen.config.sections import Curation, GeneratorSettings
+from japagen.config.curation import Curation
+from japagen.config.generation import GeneratorSettings
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation import llm_judge

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from japagen.config.sections import STRATEGY
+from japagen.config.generation import STRATEGY
 from japagen.config.task import Task
 from japagen.data.dataset import SYNTHESISED, Dataset, Example, Rejection
 from japagen.data.labels import label_indices
@@ -107,7 +107,7 @@ def _synthesised(
     if not len(rows):
         return texts
     vectors = encoder.vectors(gold), encoder.vectors(texts)[rows]
-    written, ratios = _written(
+    written, ratios = synthesised_texts(
         task, texts.take(rows), gold, vectors, encoder, checkpoint, text_filter.analyzer, listener
     )
     # The filters compare texts with everything but those that they would replace.
@@ -116,7 +116,7 @@ def _synthesised(
     return _with_children(texts, written, ratios, most)
 
 
-def _written(
+def synthesised_texts(
     task: Task,
     texts: Dataset,
     gold: Dataset,
@@ -126,9 +126,23 @@ def _written(
     analyzer: RegisterAnalyzer,
     listener: Listener,
 ) -> tuple[Dataset, dict[str, float]]:
-    """New texts made of others, and by id how much each one's perplexity has grown."""
-    from japagen.gradmm.models import Matcher, load_models
-    from japagen.gradmm.synthesis import Lexicon, synthesise
+    """Makes new texts of others.
+
+    Args:
+        task: Labels, kind of text, perplexity's bound and seed.
+        texts: What is rewritten, none of it rejected.
+        gold: What is matched.
+        vectors: Of gold and of the texts, shapes (m, d) and (n, d).
+        encoder: Measures.
+        checkpoint: The causal language model that reads.
+        analyzer: Cuts texts into words and finds their registers.
+        listener: Told of the progress.
+
+    Returns:
+        The new texts, their parents named, those of another register rejected; and by id how
+        much each one's perplexity has grown.
+    """
+    from japagen.gradmm.synthesis import Lexicon, Matcher, load_models, synthesise
 
     names = list(task.labels)
     children: list[Example] = []

@@ -15,7 +15,7 @@ from japagen.config.task_data import TaskData
 from japagen.data.dataset import Dataset, Label
 from japagen.data.labels import LabelSpace, PseudoLabels
 from japagen.data.registry import metrics_of
-from japagen.data.summary import Interval
+from japagen.data.scores import Interval
 from japagen.evaluation.metrics import (
     bootstrap_difference,
     bootstrap_score,

@@ -1,8 +1,8 @@
 import pytest
 
 from japagen.japanese.morphology import default_tagger
+from japagen.japanese.register.detector import find_speech
 from japagen.japanese.register.rules import Words
-from japagen.japanese.register.spoken import find_speech
 
 
 def certain(text: str) -> set[tuple[str, str]]:

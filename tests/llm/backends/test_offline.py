@@ -11,8 +11,9 @@ import pytest
 
 import japagen as jg
 from japagen.config.task import Task
+from japagen.data.shards import Part
 from japagen.errors import AwaitedError, JapagenError
-from japagen.llm.backends.offline import Elsewhere, Part
+from japagen.llm.backends.offline import Elsewhere
 from japagen.llm.ledger import Ledger
 from japagen.pipeline.run import merge_parts
 from tests.batch_provider import Row, answered
@@ -170,12 +171,6 @@ def test_the_command_line_tells_that_it_waits(task: Task, tmp_path: Path) -> Non
     assert done.returncode == 4
     assert "24 requests are in r.jsonl, none was sent." in done.stderr
     assert "Error" not in done.stderr
-
-
-@pytest.mark.parametrize("text", ["3", "0/2", "3/2", "a/b", "1/", "-1/2", "1/2/3"])
-def test_what_is_no_part(text: str) -> None:
-    with pytest.raises(JapagenError, match="Expected a part such as 2/5"):
-        Part.parse(text)
 
 
 def test_parts_join_to_the_run_that_one_process_makes(task: Task, tmp_path: Path) -> None:

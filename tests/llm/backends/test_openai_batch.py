@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.config.sections import Budget
+from japagen.config.generation import Budget
 from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, Request
 from japagen.llm.backends import openai_batch
 from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.llm.backends.openai_batch import BatchRecord, open_records
-from japagen.llm.budget import BudgetTracker
-from japagen.llm.client import run_requests
+from japagen.llm.client import BudgetTracker, run_requests
 from japagen.llm.ledger import Ledger
 from tests.batch_provider import BatchProvider, Row, answered, replied, unanswered
 from tests.fault_server import Call, FaultServer, Reply, chat, error

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from japagen.config.sections import GeneratorSettings
+from japagen.config.generation import GeneratorSettings
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer
 from japagen.llm.backends import openai_session

@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from japagen.cli.main import app
-from japagen.config.sections import ALLOWED_VARIABLES, TRUST_VARIABLE, GeneratorSettings, Training
+from japagen.config.generation import ALLOWED_VARIABLES, GeneratorSettings
+from japagen.config.sections import TRUST_VARIABLE, Training
 from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.llm.backend import load_generator

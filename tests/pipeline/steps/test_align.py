@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import japagen as jg
-from japagen.config.sections import Selection
+from japagen.config.curation import Selection
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.formats import load_dataset
 from japagen.errors import JapagenError
-from japagen.gradmm.selection import FILTER, select_by_gradient
+from japagen.gradmm.target import FILTER, select_by_gradient
 from japagen.pipeline.steps import align
 from tests.scripted import ScriptedGenerator
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import japagen as jg
-from japagen.config.sections import Knowledge
+from japagen.config.generation import Knowledge
 from japagen.config.task import Task
 from japagen.data.formats import load_dataset
 from japagen.data.summary import Covered, LabelCoverage

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import japagen as jg
-from japagen.config.sections import GeneratorSettings, Source
+from japagen.config.generation import GeneratorSettings
+from japagen.config.sources import Source
 from japagen.config.task import Task
 from japagen.config.task_data import TaskData, load_data
 from japagen.data.dataset import Dataset, Example

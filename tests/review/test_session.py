@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 import pytest
 
-from japagen.data.annotation import REJECT, to_argilla
 from japagen.data.dataset import Dataset, Example, Rejection
+from japagen.data.export import REJECT, to_argilla
+from japagen.data.files import to_yaml
 from japagen.data.formats import read_examples, write_examples
-from japagen.data.yaml_text import to_yaml
 from japagen.pipeline.review import decisions_of
 from japagen.pipeline.run_directory import Run
 from japagen.review.decisions import FILE, Decisions

@@ -9,8 +9,7 @@ import pytest
 
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.japanese.registers import Register
-from japagen.reporting import records
-from japagen.reporting.records import Provenance, browser, pack
+from japagen.reporting.browser import Provenance, browser, pack
 from japagen.reporting.text import LANGUAGES, Words
 from tests.report_sample import small_summary
 
@@ -69,7 +68,7 @@ def test_half_an_emoji_does_not_stop_the_page() -> None:
 def test_of_more_texts_than_a_page_carries_a_sample_is_drawn(
     monkeypatch: pytest.MonkeyPatch, language: Any
 ) -> None:
-    monkeypatch.setattr(records, "MOST", 2)
+    monkeypatch.setattr("japagen.reporting.browser.MOST", 2)
     found = _unpacked(pack(_TEXTS, Provenance(), 1))["columns"]
     assert len(found["id"]) == len(found["weight"]) == 2
     weights = dict(zip(_TEXTS.column("id"), _TEXTS.weights.tolist(), strict=True))

@@ -5,7 +5,7 @@ import random
 import numpy as np
 
 from japagen.data.dataset import Dataset, Example
-from japagen.generation.gaps import ALPHA, Distance, has_fallen, round_distances, shortfall
+from japagen.generation.coverage import ALPHA, Distance, has_fallen, round_distances, shortfall
 from japagen.japanese.morphology import default_tagger
 
 TOPICS = ["荷物", "領収書", "会員", "画面", "電池", "請求", "返金", "住所", "伝票", "写真"]
