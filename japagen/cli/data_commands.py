@@ -262,7 +262,7 @@ def export(
     if form == "chat":
         shown = found.dataset if rejected else found.dataset.kept
         if silent := shown.column("fields").count(None):
-            terminal.say(f"left out: {silent} texts without fields, as those that people edited")
+            terminal.say(f"left out for want of fields, as what people edited is: {silent}")
 
 
 @data.command()

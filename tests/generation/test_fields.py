@@ -18,6 +18,8 @@ from japagen.llm.backend import Answer, Request, answer_format
 from japagen.pipeline import estimate, preview
 from japagen.pipeline.context import TaskContext
 from japagen.pipeline.steps.generate import plan
+from japagen.review.decisions import FILE, Decision, Decisions, text_hash
+from tests.command_line import japagen
 from tests.scripted import ScriptedGenerator, write_text
 
 FIELDS: dict[str, Any] = {
@@ -153,6 +155,19 @@ def test_a_run_fills_in_later_fields_measures_registers_and_resumes(
         export_dataset(run.dataset, tmp_path / name, name[2:], card="")
         assert jg.read_examples(tmp_path / name).fields == run.dataset.kept.fields
     assert run.dataset.weighted_table.column("urgency").to_pylist().count("高") == 8
+
+    # What a person edited has no fields any more, and is not left out in silence.
+    edited, decisions = kept[0], Decisions(tmp_path / "run" / FILE)
+    text = edited.text.replace(edited.text[-1], "、よろしくお願いします。")
+    hashed, label = text_hash(edited.text), str(edited.label)
+    decisions.save(Decision(edited.id, "accept", hashed, label=label, text=text), 0)
+    decisions.close()
+    jg.run(Task.parse(mails), tmp_path / "run", generator=again)
+    chats = tmp_path / "edited.jsonl"
+    code, out, _ = japagen(
+        "data", "export", tmp_path / "run", "-o", chats, "--format", "chat", "--rejected"
+    )
+    assert (code, "as what people edited is: 1" in out) == (0, True)
 
 
 def test_a_text_whose_later_field_did_not_come_is_rejected_and_asked_again(

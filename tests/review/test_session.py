@@ -66,7 +66,7 @@ def page(run_path: Path) -> Iterator[str]:
     """The address of ``japagen data review`` in a process of its own."""
     command = [sys.executable, "-m", "japagen", "data", "review", str(run_path), "--no-browser"]
     process = subprocess.Popen(
-        [*command, "-n", "22", "--reviewer", "佐藤", "--lang", "ja"],
+        [*command, "-n", "22", "--reviewer", "佐藤"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -252,7 +252,7 @@ def test_ten_examples_by_keyboard_in_a_browser(page: str, run_path: Path) -> Non
             expect(tab.locator("#progress")).not_to_have_text(before)
         found = decisions_of(run_path)
         assert len(found) == 10
-        assert tab.title() == words("ja")["title"]
+        assert tab.title() == words("en")["title"]
 
         tab.reload()
         tab.wait_for_selector("body[data-ready]")
@@ -270,7 +270,7 @@ def test_ten_examples_by_keyboard_in_a_browser(page: str, run_path: Path) -> Non
         tab.keyboard.type("あいまい ar1")
         tab.keyboard.press("Escape")
         tab.keyboard.press("g")
-        assert tab.inner_text("#decided") == words("ja")["pending"]
+        assert tab.inner_text("#decided") == words("en")["pending"]
         assert len(decisions_of(run_path)) == 10
         tab.keyboard.press("a")
         expect(tab.locator("#progress")).to_contain_text("11")
@@ -336,14 +336,14 @@ def test_texts_are_edited_and_labels_fit_twice_or_not_at_all(page: str, run_path
             tab.keyboard.press("k")
         assert tab.inner_text("#text") == HOSTILE
         tab.keyboard.press("n")
-        assert tab.inner_text("#decided") == words("ja")["undecided"]
+        assert tab.inner_text("#decided") == words("en")["undecided"]
         assert tab.inner_text("#progress").startswith("4")
         for _ in range(17):
             shown = tab.inner_text("#progress")
             tab.keyboard.press("a")
             expect(tab.locator("#progress")).not_to_have_text(shown)
         assert tab.inner_text("#summary").count("%") >= 3
-        assert tab.title() == words("ja")["title"]
+        assert tab.title() == words("en")["title"]
         browser.close()
 
 
