@@ -259,7 +259,7 @@ def export(
         )
     for path in written:
         terminal.say(f"wrote {path}")
-    if form == "chat":
+    if form == "chat" and kind is None:
         shown = found.dataset if rejected else found.dataset.kept
         if silent := shown.column("fields").count(None):
             terminal.say(f"left out for want of fields, as what people edited is: {silent}")
