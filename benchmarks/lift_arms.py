@@ -41,8 +41,15 @@ _SHOT_CHARACTERS, _MOST_CHARACTERS = 2200, 200  # as the label check: 2048 token
 _LEAST_STEPS = 60
 # Nothing is turned down but what cannot be used: no filter, no quota of registers, no vote.
 _NO_SIGNS = (
-    *("repeated_words", "unfinished", "unclosed", "opening_formula", "can_do", "bullets"),
-    *("missing_particles", "translationese", "machine_phrases"),
+    "repeated_words",
+    "unfinished",
+    "unclosed",
+    "opening_formula",
+    "can_do",
+    "bullets",
+    "missing_particles",
+    "translationese",
+    "machine_phrases",
 )
 _UNCURATED: dict[str, Any] = {
     "min_characters": 1,

@@ -285,7 +285,7 @@ def finished(task_file: Path) -> Path:
     ]
     theirs = write_jsonl(task_file.parent / "theirs.jsonl", rows)
     code, _, err = japagen(
-        *("run", task_file, "--out", task_file.parent / "run", "--synthetic", theirs)
+        "run", task_file, "--out", task_file.parent / "run", "--synthetic", theirs
     )
     assert code == 0, err
     return task_file.parent / "run"

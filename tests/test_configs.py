@@ -53,7 +53,12 @@ def test_every_configuration_loads_and_can_be_planned(path: Path, kind: str) -> 
 def test_the_papers_six_tasks_are_there() -> None:
     names = {path.stem for path in (CONFIGS / "japagen").glob("*.yaml")}
     assert names == {
-        *("review_polarity", "jsts", "jnli", "jcola", "news_topics", "epidemic_tweets"),
+        "review_polarity",
+        "jsts",
+        "jnli",
+        "jcola",
+        "news_topics",
+        "epidemic_tweets",
     }
 
 

@@ -21,19 +21,30 @@ from japagen.config.sections import (
 from japagen.config.task import TaskFile
 
 # Parts of the standard library that compute: nothing in them reaches out of the process.
+# fmt: off
 MODULES = (
-    *("__future__", "abc", "array", "ast", "base64", "binascii", "bisect", "calendar"),
-    *("cmath", "collections", "colorsys", "contextlib", "copy", "csv", "dataclasses"),
-    *("datetime", "decimal", "difflib", "enum", "fnmatch", "fractions", "functools"),
-    *("graphlib", "hashlib", "heapq", "hmac", "html", "io", "ipaddress", "itertools"),
-    *("json", "keyword", "math", "numbers", "operator", "pprint", "queue", "random", "re"),
-    *("secrets", "shlex", "statistics", "string", "struct", "textwrap", "time", "token"),
-    *("tokenize", "types", "typing", "unicodedata", "urllib.parse", "uuid", "zlib", "zoneinfo"),
+    "__future__", "abc", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath",
+    "collections", "colorsys", "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal",
+    "difflib", "enum", "fnmatch", "fractions", "functools", "graphlib", "hashlib", "heapq",
+    "hmac", "html", "io", "ipaddress", "itertools", "json", "keyword", "math", "numbers",
+    "operator", "pprint", "queue", "random", "re", "secrets", "shlex", "statistics", "string",
+    "struct", "textwrap", "time", "token", "tokenize", "types", "typing", "unicodedata",
+    "urllib.parse", "uuid", "zlib", "zoneinfo",
 )
+# fmt: on
 _TOPICS = (
-    *("文字列の整形と検査", "日本語のテキスト処理", "数の計算", "リストと辞書の集計"),
-    *("日付と時刻", "探索と並べ替え", "表形式のデータ", "再帰と動的計画法"),
-    *("クラスと状態", "入力の検証と例外", "木とグラフ", "業務の規則（料金、税、在庫）"),
+    "文字列の整形と検査",
+    "日本語のテキスト処理",
+    "数の計算",
+    "リストと辞書の集計",
+    "日付と時刻",
+    "探索と並べ替え",
+    "表形式のデータ",
+    "再帰と動的計画法",
+    "クラスと状態",
+    "入力の検証と例外",
+    "木とグラフ",
+    "業務の規則（料金、税、在庫）",
 )
 _DIFFICULTIES = {
     "初級（数行で書ける）": 0.4,

@@ -66,12 +66,20 @@ def read_honorifics(path: Path) -> dict[str, Keigo]:
 
 # Keys that name nothing but files; others may be the name of a model.
 _ALWAYS_PATHS = (
-    *("path", "documents", "examples", "source"),
-    *("prompts", "user_dictionary", "honorifics"),
+    "path",
+    "documents",
+    "examples",
+    "source",
+    "prompts",
+    "user_dictionary",
+    "honorifics",
 )
 _SOURCES = (
-    *(("gold",), ("test",), ("unlabelled",)),
-    *(("generation", "corpus"), ("generation", "seed")),
+    ("gold",),
+    ("test",),
+    ("unlabelled",),
+    ("generation", "corpus"),
+    ("generation", "seed"),
 )
 _KEYS = (
     ("documents",),

@@ -213,7 +213,12 @@ def unanswerable(question: Question, passage_id: str) -> Question:
     """A question as it is asked of a passage that does not answer it."""
     name = question_id("unanswerable", passage_id, question.question, "")
     return Question(
-        *(name, "unanswerable", passage_id, question.question, "", -1),
+        name,
+        "unanswerable",
+        passage_id,
+        question.question,
+        "",
+        -1,
         parent_id=question.id,
     )
 

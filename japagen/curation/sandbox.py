@@ -188,10 +188,26 @@ def _command(limits: Limits) -> list[str]:
             shown.append((prefix, prefix))
     shown += [(str(path), f"{_PACKAGES}/{path.name}") for path in _packages()]
     options = [
-        *("--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534"),
-        *("--cap-drop", "ALL", "--die-with-parent", "--new-session", "--clearenv"),
-        *("--setenv", "TMPDIR", _WORK, "--setenv", "PYTHONHASHSEED", "0"),
-        *("--setenv", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"),
+        "--unshare-all",
+        "--unshare-user",
+        "--uid",
+        "65534",
+        "--gid",
+        "65534",
+        "--cap-drop",
+        "ALL",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+        "--setenv",
+        "TMPDIR",
+        _WORK,
+        "--setenv",
+        "PYTHONHASHSEED",
+        "0",
+        "--setenv",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD",
+        "1",
     ]
     for source, target in shown:
         options += ["--ro-bind", source, target]

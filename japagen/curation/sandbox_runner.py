@@ -105,10 +105,16 @@ def syscall_filter(machine: str, process: int) -> bytes:
         if (number := call[which]) is not None:
             program += [line(_JUMP_EQUAL, number, 0, 1), refuse]
     program += [
-        *(line(_JUMP_EQUAL, _CLONE[which], 0, 4), line(_LOAD, _FIRST_ARGUMENT)),
-        *(line(_JUMP_SET, _CLONE_THREAD, 1), refuse, allow),
-        *(line(_JUMP_EQUAL, _TGKILL[which], 0, 4), line(_LOAD, _FIRST_ARGUMENT)),
-        *(line(_JUMP_EQUAL, process, 1), refuse, allow),
+        line(_JUMP_EQUAL, _CLONE[which], 0, 4),
+        line(_LOAD, _FIRST_ARGUMENT),
+        line(_JUMP_SET, _CLONE_THREAD, 1),
+        refuse,
+        allow,
+        line(_JUMP_EQUAL, _TGKILL[which], 0, 4),
+        line(_LOAD, _FIRST_ARGUMENT),
+        line(_JUMP_EQUAL, process, 1),
+        refuse,
+        allow,
         allow,
     ]
     return b"".join(program)

@@ -28,10 +28,12 @@ _NEW_LINE = re.compile(
 _HEADING = re.compile(r"^(?:#{1,6}\s+|【)([^】]+)】?$")
 _MARKUP = re.compile(r"\*\*|__|`")
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*\)")
+# fmt: off
 _BLOCKS = (
-    *("p", "div", "section", "article", "li", "tr", "table", "ul", "ol", "dl", "dt", "dd"),
-    *("blockquote", "pre", "figure", "figcaption", "main", "header", "form"),
+    "p", "div", "section", "article", "li", "tr", "table", "ul", "ol", "dl", "dt", "dd",
+    "blockquote", "pre", "figure", "figcaption", "main", "header", "form",
 )
+# fmt: on
 _UNREAD = ("script", "style", "nav", "footer", "aside", "template", "noscript", "svg", "head")
 
 

@@ -65,7 +65,10 @@ class Interview:
         shown = {"title": passage.title, "number": number}
         shown |= {"longest": self.task.curation.max_answer_characters}
         return self._request(
-            *("qa_write", passage.text, shown, passage.id),
+            "qa_write",
+            passage.text,
+            shown,
+            passage.id,
             tokens=2 * number * settings.max_tokens,
             each=[[kind] for _ in range(number) for kind in ("question", "answer")],
         )
@@ -83,7 +86,10 @@ class Interview:
         number = settings.options - 1
         shown = {"question": question.question, "answer": question.answer, "number": number}
         return self._request(
-            *("qa_distract", passage.text, shown, question.id),
+            "qa_distract",
+            passage.text,
+            shown,
+            question.id,
             tokens=number * settings.max_tokens,
             each=[["option"]] * number,
         )
@@ -93,7 +99,10 @@ class Interview:
         options = lettered(question.options)
         text = passage.text if passage else ""
         return self._request(
-            *("qa_choose", text, {"question": question.question, "options": options}, question.id),
+            "qa_choose",
+            text,
+            {"question": question.question, "options": options},
+            question.id,
             tokens=_LETTERS_TOKENS,
             options=[letter for letter, _ in options],
         )
@@ -149,7 +158,12 @@ def _question(
 ) -> Question:
     name = question_id("extractive", passage.id, question, answer or request.id)
     return Question(
-        *(name, "extractive", passage.id, question, answer, -1),
+        name,
+        "extractive",
+        passage.id,
+        question,
+        answer,
+        -1,
         request_id=request.id,
         rejected=why,
     )

@@ -282,8 +282,17 @@ def task_of(path: str | Path) -> str:
 # they may be in any file of _NEWEST.
 _LEFT_BY = {"generate": ("written",), "curate": ("judged", "refined", "registers")}
 _NEWEST = (
-    *("aligned", "reviewed-synthesised", "synthesised", "selected", "reviewed", "trusted"),
-    *("judged", "refined", "registers", "curated", "written"),
+    "aligned",
+    "reviewed-synthesised",
+    "synthesised",
+    "selected",
+    "reviewed",
+    "trusted",
+    "judged",
+    "refined",
+    "registers",
+    "curated",
+    "written",
 )
 
 

@@ -161,8 +161,15 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(tmp_path: Path) -> None
     assert [document.name for document in documents] == ["below/good.txt"]
     reasons = {one.name: one.reason for one in skipped}
     assert reasons.keys() == {
-        *("empty.txt", "blank.md", "mixed.txt", "sheet.xlsx", "broken.docx", "locked.docx"),
-        *("broken.pdf", "scan.pdf", "locked.pdf"),
+        "empty.txt",
+        "blank.md",
+        "mixed.txt",
+        "sheet.xlsx",
+        "broken.docx",
+        "locked.docx",
+        "broken.pdf",
+        "scan.pdf",
+        "locked.pdf",
     }
     assert reasons["empty.txt"] == "empty.txt is empty."
     assert reasons["blank.md"] == "blank.md has no text."
@@ -201,22 +208,18 @@ def test_a_missing_package_is_named(
 TEXTS = st.lists(
     st.sampled_from(
         [
-            *(
-                "休暇は十日です。",
-                "本当？！",
-                "「はい。」と答える。",
-                "\n",
-                "\n# 見出し\n",
-                "【節】\n",
-            ),
-            *(
-                "（注。括弧の中。）続き。",
-                "「閉じない。",
-                "3.5 円、",
-                "長い" * 40,
-                " 　",
-                "a.b! c? ",
-            ),
+            "休暇は十日です。",
+            "本当？！",
+            "「はい。」と答える。",
+            "\n",
+            "\n# 見出し\n",
+            "【節】\n",
+            "（注。括弧の中。）続き。",
+            "「閉じない。",
+            "3.5 円、",
+            "長い" * 40,
+            " 　",
+            "a.b! c? ",
         ]
     ),
     max_size=40,
@@ -235,7 +238,10 @@ def test_sentences_cover_a_text_in_order(text: str) -> None:
 def test_sentences_end_outside_brackets() -> None:
     text = "「はい。いいえ。」と言う。本当？！ そう。 v1.5 です。https://a.example/?b=1 を見る"
     assert [text[a:b] for a, b in sentences(text)] == [
-        *("「はい。いいえ。」と言う。", "本当？！", "そう。", "v1.5 です。"),
+        "「はい。いいえ。」と言う。",
+        "本当？！",
+        "そう。",
+        "v1.5 です。",
         "https://a.example/?b=1 を見る",
     ]
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,13 +24,18 @@ from japagen.errors import DamagedError, JapagenError
 from japagen.listener import Silent
 from tests.conftest import ROOT
 
-ENGINES = ["here", "processes", pytest.param("ray", marks=[pytest.mark.slow])]
+RAY = pytest.param(
+    "ray",
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray"),
+    ],
+)
+ENGINES = ["here", "processes", RAY]
 
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    if request.param == "ray":
-        pytest.importorskip("ray")
     with open_engine(request.param, workers=2) as opened:
         yield opened
 
@@ -138,7 +144,7 @@ def test_an_empty_shard_is_a_shard(engine: Engine, tmp_path: Path) -> None:
     assert not run.file("input").exists()  # they are read where they lie
 
 
-@pytest.mark.parametrize("kind", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["processes", RAY])
 def test_a_worker_that_is_killed_costs_nothing(kind: str, texts: Path, tmp_path: Path) -> None:
     with open_engine(kind, workers=2) as engine:
         run = started(tmp_path / "run", texts, engine)
@@ -150,7 +156,7 @@ def test_a_worker_that_is_killed_costs_nothing(kind: str, texts: Path, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["processes", "ray"])
+@pytest.mark.parametrize("kind", ["processes", RAY])
 def test_rows_that_kill_are_put_aside(kind: str, texts: Path, tmp_path: Path) -> None:
     with open_engine(kind, workers=2) as engine:
         run = started(tmp_path / "run", texts, engine)
@@ -308,7 +314,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("kind", ["here", "processes", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["here", "processes", RAY])
 def test_a_process_that_is_killed_goes_on(kind: str, texts: Path, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(KILLED)

@@ -101,7 +101,9 @@ def test_replies_options_and_choices_are_read() -> None:
     wrong = INTERVIEW.distract(QUESTION, PASSAGE)
     assert wrong.texts == 3
     assert read_options(wrong, _answer(wrong, {"texts": ["二年", "三年", "五年"]})) == [
-        *("二年", "三年", "五年"),
+        "二年",
+        "三年",
+        "五年",
     ]
     options = replace(QUESTION, options=("二年", "一年", "三年", "五年"))
     chosen = INTERVIEW.choose(options, None)

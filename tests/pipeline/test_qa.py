@@ -95,7 +95,10 @@ def test_the_summary_counts_what_the_rows_hold(finished: Path) -> None:
     assert words.n == summary.kept["extractive"]
     assert 0.5 < words.recall[1] <= words.recall[3] <= 1
     assert {rate.name for rate in summary.artefacts} == {
-        *("longest", "shortest", "place", "without_passage"),
+        "longest",
+        "shortest",
+        "place",
+        "without_passage",
     }
     assert summary.cost["answers"] > 100
 

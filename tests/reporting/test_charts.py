@@ -78,7 +78,13 @@ def test_charts_are_well_formed_escaped_and_without_warnings() -> None:
         root = ElementTree.fromstring(svg)
         assert root.get("role") == "img"
         assert {element.tag.rpartition("}")[2] for element in root.iter()} <= {
-            *("svg", "title", "g", "path", "line", "text", "rect"),
+            "svg",
+            "title",
+            "g",
+            "path",
+            "line",
+            "text",
+            "rect",
         }
         assert "\u202e" not in svg
     assert ElementTree.fromstring(drawn[0]).get("aria-label") == '"<題>&'

@@ -60,7 +60,11 @@ _RUBRIC = Step(llm_judge.RUBRIC, 1, ("judged.parquet",))
 _REVIEW = Step("review", 3, ("reviewed.parquet",))
 # Settings of curation that no filter reads.
 _READ_LATER = {
-    *("label_miss", "label_confidence", "register_miss", "rewrite_attempts", "judge"),
+    "label_miss",
+    "label_confidence",
+    "register_miss",
+    "rewrite_attempts",
+    "judge",
 }
 
 
@@ -153,7 +157,8 @@ class ModelRewriter(Asking):
             [f"rewrite.{run.client.info.prompt_kind}"],
             task=only(
                 run.task,
-                *("text_type", "seed"),
+                "text_type",
+                "seed",
                 curation=only(curation, "rewrite_attempts"),
                 generation=only(generation, "max_tokens"),
             ),

@@ -508,7 +508,10 @@ def _generate_pairs(run: RunContext) -> Generated:
         told=Silent() if asked.sent + seconds.sent else None,
         task=only(
             task,
-            *("labels", "kind", "scale", "pair"),
+            "labels",
+            "kind",
+            "scale",
+            "pair",
             generation=only(task.generation, "completions_per_shot_set"),
         ),
         gold=shots,

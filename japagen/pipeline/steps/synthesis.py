@@ -67,7 +67,10 @@ def replace_texts(
         gold=run.gold,
         task=only(
             task,
-            *("labels", "text_type", "gradient_matching", "seed"),
+            "labels",
+            "text_type",
+            "gradient_matching",
+            "seed",
             training=only(training, "encoder", "trust_remote_code", "max_length"),
         ),
         checkpoint=checkpoint,

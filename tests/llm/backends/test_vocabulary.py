@@ -144,7 +144,11 @@ def test_pieces_that_the_metadata_names_stay_and_are_renumbered(tmp_path: Path) 
         return str(tokens[model.value(f"tokenizer.ggml.{field}_token_id")])
 
     assert [named(f) for f in ("bos", "eos", "unknown", "padding", "eot")] == [
-        *("<s>", "</s>", "<unk>", "<unused2>", "</s>")
+        "<s>",
+        "</s>",
+        "<unk>",
+        "<unused2>",
+        "</s>",
     ]
     assert model.value("tokenizer.ggml.seperator_token_id") == 2**32 - 1
     ends = [tokens[i] for i in model.value("tokenizer.ggml.eos_token_ids")]
