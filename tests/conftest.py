@@ -189,7 +189,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert text.count("per_label: 16") == 1
             small = text.replace("per_label: 16", "per_label: 8")
             # A step of the real encoder is most of a second.
-            small = small.replace("training:\n", "training:\n  max_steps: 12\n")
+            small = small.replace("training:\n", "training:\n  max_steps: 30\n")
             (configs / "quickstart.yaml").write_text(small, encoding="utf-8")
         patch.chdir(folder)
         if not Path("runs/quickstart/report.html").exists():

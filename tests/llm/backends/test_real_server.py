@@ -66,7 +66,7 @@ def test_the_decoder_is_held_to_the_schema(url: str) -> None:
     generator = OpenAIGenerator("gemma", base_url=url, slots=4)
     answers = list(generator.stream(_requests(TURNS)))
     assert not [a.error for a in answers if a.error]
-    assert not generator._capabilities.refused
+    assert not generator.refused
     for answer in answers:
         assert answer.text.lstrip().startswith("{")
         if answer.finish == "stop":
