@@ -24,7 +24,7 @@ from typing import Any
 from japagen.curation import sandbox_runner
 from japagen.errors import JapagenError, MissingExtraError
 
-_WORK, _PACKAGES, _RUNNER = "/work", "/packages", "/runner.py"
+_WORK, _PACKAGES, _RUNNER = "/box", "/packages", "/runner.py"
 # What pytest imports; pygments colours what nobody looks at.
 _NEEDED = ("pytest", "_pytest", "py", "pluggy", "iniconfig", "packaging", "pygments")
 _START_SECONDS = 30.0

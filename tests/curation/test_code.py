@@ -162,7 +162,7 @@ def test_the_second_time_counts() -> None:
     # The sandbox is the same for both runs: the second one finds what the first one left.
     solution = (
         "import io\ndef sum_even(numbers):\n    if len(numbers) > 3:\n"
-        "        io.open('/work/seen', 'x').close()\n"
+        "        io.open('/box/seen', 'x').close()\n"
         "    return sum(n for n in numbers if n % 2 == 0)\n"
     )
     assert _rejected_by(solution=solution)[0] == "unstable"

@@ -117,7 +117,7 @@ def test_nothing_of_the_caller_is_inside(tmp_path: Path, monkeypatch: pytest.Mon
         "import os\n"
         "def seen():\n    return sorted(os.environ)\n"
         f"def there():\n    return os.path.exists({str(tmp_path)!r})\n"
-        "def found():\n    return sorted(os.listdir('/work/0'))\n"
+        "def found():\n    return sorted(os.listdir('/box/0'))\n"
         "def who():\n    return os.getuid()\n"
     )
     tests = (
