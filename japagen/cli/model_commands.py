@@ -113,9 +113,10 @@ def predict(
         abstain_below = max(abstain_below, classifier.confidence_for(precision))
     if sharding and file and output:
         from japagen.pipeline.sharded import predict_shards
+        from japagen.training.classifier import OnnxClassifier
 
         with terminal.Terminal(doing="predict") as listener:
-            if "Onnx" not in type(classifier).__name__:
+            if not isinstance(classifier, OnnxClassifier):
                 listener.note("Exported by japagen model onnx, it would be some 2.5 times as fast.")
             done = predict_shards(
                 model,
