@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,51 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     if item.get_closest_marker("slow") and sys.platform == "linux":
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, str, str]] = []
+        self.notes: list[str] = []
+
+    def stage(self, name: str, news: str, detail: str) -> None:
+        self.stages.append((name, news, detail))
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def track(self, items: Any, total: int | None, what: str) -> Any:
+        yield from items
+
+    def ran(self) -> set[str]:
+        return {name for name, news, _ in self.stages if news == "done"}
+
+    def kept(self) -> set[str]:
+        return {name for name, news, _ in self.stages if news == "kept"}
+
+
+BROWSER = next(
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
+    None,
+)
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser that asks for nothing by itself."""
+    from playwright.sync_api import sync_playwright
+
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=options)
+        yield browser
+        browser.close()
 
 
 GOLD = {

@@ -27,6 +27,7 @@ from japagen.llm.backend import Answer, Message, Request, Sampling
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
 from japagen.pipeline.run import run
+from tests.conftest import Heard
 from tests.scripted import ScriptedGenerator
 
 TEXT = "在庫が戻る日を知りたいです。"
@@ -409,20 +410,6 @@ def test_a_vote_that_names_no_label_is_asked_for_again() -> None:
     assert why_unreadable(question, replace(said("不明"), scores=(-1.0, -2.0))) == ""
 
 
-class _Heard:
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def stage(self, name: str, news: str, detail: str) -> None:
-        pass
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def track(self, items: Any, total: Any, what: str) -> Any:
-        return items
-
-
 def test_a_run_of_which_nothing_can_be_read_says_so_and_its_directory_is_of_use(
     raw_task: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -440,7 +427,7 @@ def test_a_run_of_which_nothing_can_be_read_says_so_and_its_directory_is_of_use(
     assert "max_tokens" in caught.value.hint
     assert len(cut.asked) == 6
 
-    heard = _Heard()
+    heard = Heard()
 
     def mostly(request: Request) -> str:
         if request.id == silent.asked[0].id:

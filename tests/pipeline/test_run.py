@@ -25,33 +25,10 @@ from japagen.pipeline.comparison import provenance_of
 from japagen.reporting.report import verdict_texts
 from japagen.training import encoder, trainer
 from japagen.training.encoder import load_encoder
-from tests.conftest import GOLD, small_task, write_gold, write_jsonl
+from tests.conftest import GOLD, Heard, small_task, write_gold, write_jsonl
 from tests.scripted import ScriptedGenerator, write_text
 
 _ROOT = Path(__file__).parents[2]
-
-
-class Heard:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.stages: list[tuple[str, str, str]] = []
-        self.notes: list[str] = []
-
-    def stage(self, name: str, news: str, detail: str) -> None:
-        self.stages.append((name, news, detail))
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def track(self, items: Any, total: int, what: str) -> Any:
-        yield from items
-
-    def ran(self) -> set[str]:
-        return {name for name, news, _ in self.stages if news == "done"}
-
-    def kept(self) -> set[str]:
-        return {name for name, news, _ in self.stages if news == "kept"}
 
 
 @pytest.fixture(scope="module")

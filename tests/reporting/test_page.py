@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +17,12 @@ from japagen.i18n import Language
 from japagen.reporting.browser import Provenance
 from japagen.reporting.report import render_report
 from japagen.reporting.text import LANGUAGES, strings
+from tests.conftest import BROWSER, chromium
 from tests.report_sample import sample_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-BROWSER = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
-)
 HOSTILE = (
     "<script>document.title='hit'</script>"
     "<img src=x onerror=\"document.title='hit'\">\u202eけいご\u2066"
@@ -43,15 +35,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=BROWSER,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with chromium() as started:
         yield started
-        started.close()
 
 
 def _map(dataset: Dataset, text: str) -> dict[str, Any]:

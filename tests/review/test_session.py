@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,19 +25,11 @@ from japagen.pipeline.run_directory import Run
 from japagen.review.decisions import FILE, Decisions
 from japagen.review.session import words
 from tests.command_line import japagen
-from tests.conftest import ROOT
+from tests.conftest import BROWSER, ROOT, chromium
 
 pytest.importorskip("uvicorn")
 HOSTILE = "<script>document.title='hit'</script><img src=x onerror=\"document.title='hit'\">"
 SERIOUS = ("serious", "critical")
-BROWSER = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
-)
 
 
 @pytest.fixture
@@ -221,13 +212,9 @@ def test_both_languages_have_every_sentence() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_ten_examples_by_keyboard_in_a_browser(page: str, run_path: Path) -> None:
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=BROWSER,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with chromium() as browser:
         said: list[str] = []
         tab = browser.new_page()
         tab.on("console", lambda message: said.append(message.text))
@@ -284,7 +271,6 @@ def test_ten_examples_by_keyboard_in_a_browser(page: str, run_path: Path) -> Non
         assert len(decisions_of(run_path)) == 10
 
         assert [line for line in said if line] == []
-        browser.close()
     with_places = Decisions(run_path / FILE)
     assert len(with_places.places()) == 23
     with_places.close()
@@ -293,13 +279,9 @@ def test_ten_examples_by_keyboard_in_a_browser(page: str, run_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_texts_are_edited_and_labels_fit_twice_or_not_at_all(page: str, run_path: Path) -> None:
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=BROWSER,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with chromium() as browser:
         tab = browser.new_page()
         tab.goto(page)
         tab.wait_for_selector("body[data-ready]")
@@ -345,7 +327,6 @@ def test_texts_are_edited_and_labels_fit_twice_or_not_at_all(page: str, run_path
             expect(tab.locator("#progress")).not_to_have_text(shown)
         assert tab.inner_text("#summary").count("%") >= 3
         assert tab.title() == words("en")["title"]
-        browser.close()
 
 
 @pytest.mark.slow
@@ -355,13 +336,8 @@ def test_the_page_fits_and_can_be_used_by_all(
     page: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     from axe_playwright_python.sync_playwright import Axe
-    from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=BROWSER,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    with chromium() as browser:
         # The page's own policy would keep the checker out.
         context = browser.new_context(
             viewport={"width": width, "height": 844}, color_scheme=scheme, bypass_csp=True
@@ -380,4 +356,3 @@ def test_the_page_fits_and_can_be_used_by_all(
         assert beside is not None
         assert text is not None
         assert (beside["x"] > text["x"] + text["width"]) == (width == 1280)
-        browser.close()

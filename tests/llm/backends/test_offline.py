@@ -17,26 +17,11 @@ from japagen.llm.backends.offline import Elsewhere
 from japagen.llm.ledger import Ledger
 from japagen.pipeline.run import merge_parts
 from tests.batch_provider import Row, answered
+from tests.conftest import Heard
 from tests.fault_server import FaultServer
 
 # Nobody listens there: whatever is sent ends the run.
 NOWHERE = "http://127.0.0.1:9/v1"
-
-
-class Notes:
-    """A listener that keeps what the user is told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def stage(self, name: str, news: str, detail: str) -> None:
-        pass
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def track(self, items: Any, total: int, what: str) -> Any:
-        yield from items
 
 
 @pytest.fixture
@@ -45,9 +30,9 @@ def task(raw_task: dict[str, Any]) -> Task:
     return Task.parse({**raw_task, "generator": generator})
 
 
-def generate(task: Task, out: Path, notes: Notes | None = None, **how: Any) -> jg.Run:
+def generate(task: Task, out: Path, notes: Heard | None = None, **how: Any) -> jg.Run:
     elsewhere = Elsewhere(**how)
-    return jg.run(task, out, until="generate", elsewhere=elsewhere, listener=notes or Notes())
+    return jg.run(task, out, until="generate", elsewhere=elsewhere, listener=notes or Heard())
 
 
 def totals_of(run: Path) -> Any:
@@ -75,7 +60,7 @@ def test_a_run_goes_by_files_to_the_texts_that_a_server_would_have_given(
     rows = written(requests)
     assert {(row["method"], row["url"]) for row in rows} == {("POST", "/v1/chat/completions")}
     assert rows[0]["body"].keys() >= {"model", "messages", "seed", "response_format"}
-    notes = Notes()
+    notes = Heard()
     answers = answer(rows, tmp_path / "answers.jsonl")
     by_file = generate(task, out, notes, answers=answers)
     assert notes.notes[0].startswith(f"{answers}: 24 answers taken, 0 were here before, 0 to no")
@@ -96,7 +81,7 @@ def test_only_what_is_missing_is_written_again(task: Task, tmp_path: Path) -> No
     answers = answer([*rows[:20], rows[3], {**rows[4], "custom_id": "no such"}], tmp_path / "a")
     with answers.open("a") as file:
         file.write(json.dumps(answered(rows[20]))[:40])  # the engine was killed
-    notes = Notes()
+    notes = Heard()
     with pytest.raises(AwaitedError, match="4 requests are in"):
         generate(task, out, notes, requests=requests, answers=answers)
     assert notes.notes == [
@@ -104,7 +89,7 @@ def test_only_what_is_missing_is_written_again(task: Task, tmp_path: Path) -> No
         "2 lines doubled or damaged."
     ]
     assert [row["custom_id"] for row in written(requests)] == [r["custom_id"] for r in rows[20:]]
-    notes = Notes()
+    notes = Heard()
     more = answer(written(requests), tmp_path / "more")
     with more.open("a") as file:
         file.write(answers.read_text())
