@@ -193,15 +193,22 @@ class Writing:
         self._reader = reader
         self._cache: Any = None
         self._mask = torch.zeros((number, 0), dtype=torch.long, device=reader.device)
-        self.add([reader.context] * number)
+        self.add([reader.context] * number, range(number))
 
     @torch.inference_mode()
-    def add(self, tokens: Sequence[Sequence[int]]) -> None:
-        """Adds tokens to each text, at least one.
+    def add(self, tokens: Sequence[Sequence[int]], rows: Sequence[int]) -> None:
+        """Adds tokens to texts, at least one to each.
 
-        ``logits`` are then those of the token behind them, shape (n, vocabulary).
+        ``logits`` are then those of the token behind them, shape (rows, vocabulary).
+
+        Args:
+            tokens: For each text.
+            rows: The texts that go on, at least one; the others are read no more.
         """
-        ids, new = self._reader.padded(tokens, "left")
+        if len(rows) < len(self._mask):
+            self._cache.batch_select_indices(torch.tensor(rows, device=self._mask.device))
+            self._mask = self._mask[rows]
+        ids, new = self._reader.padded([tokens[row] for row in rows], "left")
         self._mask = torch.cat([self._mask, new], dim=1)
         places = (self._mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         out = self._reader.model(
@@ -357,13 +364,17 @@ def _project(states: Sequence[_State], reader: Reader) -> None:
     """The Z-step and the U-step."""
     for state in states:
         state.begin()
-    ends = np.cumsum([len(state.made) for state in states]).tolist()
-    writing = Writing(reader, ends[-1])
+    writing = Writing(reader, sum(len(state.made) for state in states))
     for place in range(max(state.longest for state in states)):
         tokens: list[list[int]] = []
-        for state, end in zip(states, ends, strict=True):
-            tokens += state.write(place, writing.logits[end - len(state.made) : end])
-        writing.add(tokens)
+        going: list[bool] = []
+        for state in states:
+            written, more = state.write(place, writing.logits[len(tokens) :])
+            tokens += written
+            going += more
+        rows = [row for row, more in enumerate(going) if more]
+        if rows:
+            writing.add(tokens, rows)
     for state in states:
         state.end()
 
@@ -388,7 +399,7 @@ class _State:
         words = [lexicon.places(text) or [0] for text in self.kept]
         device, size = lexicon.table.device, len(words)
         lengths = torch.tensor([len(row) for row in words], device=device)
-        self.longest = int(lengths.max())
+        self._lengths, self.longest = lengths.tolist(), int(lengths.max())
         self._text = torch.arange(size, device=device).repeat_interleave(lengths)
         self._place = torch.cat([torch.arange(len(row), device=device) for row in words])
         flat = [word for row in words for word in row]
@@ -427,32 +438,32 @@ class _State:
         self._points, self._z = self._x + self._dual, torch.zeros_like(self._x)
         self.made = [""] * len(self._frame)
 
-    def write(self, place: int, logits: torch.Tensor) -> list[list[int]]:
-        """Chooses the words of a place; returns the tokens of each text.
+    def write(self, place: int, logits: torch.Tensor) -> tuple[list[list[int]], list[bool]]:
+        """Chooses the words of a place.
 
         Args:
             place: Which word of every text.
-            logits: Of the tokens behind the texts so far, shape (texts, vocabulary).
+            logits: First those of the tokens behind each text that is so long, in order, shape
+                (texts or more, vocabulary).
+
+        Returns:
+            Of each such text the word's tokens, and whether it goes on.
         """
-        tokens = [[0]] * len(self.made)  # of texts that have ended
         here = self._place == place
-        if not here.any():
-            return tokens
-        lexicon = self._lexicon
+        texts, lexicon = self._text[here].tolist(), self._lexicon
+        if not texts:
+            return [], []
         near, distance = lexicon.nearest(self._points[here], _NEAREST)
-        likely = logits[self._text[here]].gather(1, lexicon.first[near]) + lexicon.rest[near]
+        likely = logits[: len(texts)].gather(1, lexicon.first[near]) + lexicon.rest[near]
         order = (_READABILITY * likely - _RHO / 2 * distance).argsort(dim=1, descending=True)
         chosen = []
-        for text, words in zip(
-            self._text[here].tolist(), near.gather(1, order).tolist(), strict=True
-        ):
+        for text, words in zip(texts, near.gather(1, order).tolist(), strict=True):
             fitting = (w for w in words if lexicon.fits(self.made[text], lexicon.surfaces[w]))
-            word = next(fitting, words[0])
-            chosen.append(word)
-            self.made[text] += lexicon.surfaces[word]
-            tokens[text] = lexicon.tokens[word]
+            chosen.append(next(fitting, words[0]))
+            self.made[text] += lexicon.surfaces[chosen[-1]]
         self._z[here] = lexicon.table[torch.tensor(chosen, device=logits.device)]
-        return tokens
+        going = [self._lengths[text] > place + 1 for text in texts]
+        return [lexicon.tokens[word] for word in chosen], going
 
     def end(self) -> None:
         """The U-step."""
