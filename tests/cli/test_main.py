@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from japagen.cli.main import exit_codes
 from japagen.errors import JapagenError
+from tests.command_line import japagen
 from tests.conftest import ROOT
 
 
@@ -83,3 +85,10 @@ def test_who_reads_no_further_ends_it_without_a_word(command: str, tmp_path: Pat
     # What fits into the pipe may be written before its reader is gone.
     assert status.endswith(b"141") or (status.endswith(b"0") and "doctor" in command)
     assert (tmp_path / "err").read_text() == ""
+
+
+def test_the_version_is_the_newest_of_the_changelog() -> None:
+    code, said, errors = japagen("--version")
+    newest = re.search(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert newest is not None
+    assert (code, said, errors) == (0, f"{newest[1]}\n", "")
