@@ -262,7 +262,7 @@ def export(
     if form == "chat" and kind is None:
         shown = found.dataset if rejected else found.dataset.kept
         if silent := shown.column("fields").count(None):
-            terminal.say(f"left out for want of fields, as what people edited is: {silent}")
+            terminal.say(f"left out for want of fields, as texts from files are: {silent}")
 
 
 @data.command()
