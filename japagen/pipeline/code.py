@@ -20,7 +20,7 @@ from joblib import cpu_count
 import japagen
 from japagen.config.code import CodeChecks, CodeTask
 from japagen.curation.code import check_program, count_rejections, reject_alike
-from japagen.curation.sandbox import check_isolation
+from japagen.curation.sandbox import check_isolation as check_isolation
 from japagen.data.code import (
     EXAMPLES,
     CodeSummary,
