@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
@@ -262,7 +263,7 @@ def export(
     if form == "chat" and kind is None:
         shown = found.dataset if rejected else found.dataset.kept
         if silent := shown.column("fields").count(None):
-            terminal.say(f"left out for want of fields, as what people edited is: {silent}")
+            terminal.say(f"left out for want of fields, as texts from files are: {silent}")
 
 
 @data.command()
@@ -739,6 +740,7 @@ _PACKAGES = (
     ("onnx", False, "onnx"),
     ("onnxruntime", False, "onnx"),
     ("uvicorn", False, "review"),
+    ("pytest", False, "code"),
 )
 
 
@@ -775,10 +777,24 @@ def diagnose(words: Words) -> list[dict[str, Any]]:
                 rows.append(_row(f"{registry.kind} {name}", "ok", entry.version, needed=False))
             except JapagenError as error:
                 rows.append(_row(f"{registry.kind} {name}", "broken", error.message, needed=False))
+    rows.append(_sandbox(words))
     cache = cache_dir()
     state = "ok" if os.access(cache, os.W_OK) else "missing"
     rows.append(_row("cache", state, words("doctor.cache_at", path=cache), needed=True))
     return rows
+
+
+def _sandbox(words: Words) -> dict[str, Any]:
+    from japagen.pipeline.code import check_isolation
+
+    purpose = words("doctor.for.bubblewrap")
+    try:
+        found = words("doctor.installed", version=check_isolation(), purpose=purpose)
+        return _row("bubblewrap", "ok", found, needed=False)
+    except JapagenError as error:
+        state = "broken" if shutil.which("bwrap") else "missing"
+        told = " ".join(localized(part, words.language) for part in (error.message, error.hint))
+        return _row("bubblewrap", state, f"{purpose}: {told}", needed=False)
 
 
 def _row(what: str, state: str, detail: str, *, needed: bool) -> dict[str, Any]:

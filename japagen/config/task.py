@@ -112,6 +112,28 @@ class TaskFile(Section):
         return to_yaml(placed(self.model_dump(mode="json"), directory))
 
 
+OTHER_KINDS = ("qa", "code")
+"""What ``kind`` may be in a task file whose texts have no labels."""
+
+
+def need_labels(raw: Mapping[str, Any], where: str) -> None:
+    """Refuses a task file of a kind that makes no texts with labels.
+
+    Args:
+        raw: The file, as it is written.
+        where: What it is called in the error.
+
+    Raises:
+        JapagenError: If it is one.
+    """
+    if raw.get("kind") in OTHER_KINDS:
+        raise JapagenError(
+            f"Expected a task whose texts have labels, found kind: {raw['kind']} in {where}.",
+            "This goes with tasks that train a classifier. `japagen report`, `japagen data export` "
+            "and `japagen data merge` take runs of every kind.",
+        )
+
+
 class Task(TaskFile):
     """A task: labels, data, and the settings of every stage.
 
@@ -188,6 +210,12 @@ class Task(TaskFile):
     economics: Economics = Economics()
     tests: dict[str, Annotated[float, Field(ge=-1, le=1, strict=True)]] = Field({})
     seed: int = 0
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], where: str = "the task") -> Self:
+        """Validates a mapping; see `TaskFile.parse`."""
+        need_labels(raw, where)
+        return super().parse(raw, where)
 
     def __init__(self, /, **given: Any) -> None:
         """Makes a task in code; `load` and `parse` read one.

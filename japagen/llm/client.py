@@ -281,9 +281,15 @@ class LLMClient:
         return self._given
 
     def other(self, settings: GeneratorSettings) -> LLMClient:
-        """Asks another generator through the same ledger and budget."""
+        """Asks another generator through the same ledger and budget, and the same files.
+
+        One without an address, which answers in this process, is asked here all the same.
+        """
         task = self._task.model_copy(update={"generator": settings})
-        return LLMClient(task, None, self._path, self._listener)
+        elsewhere = self._elsewhere
+        if settings.backend != "openai":
+            elsewhere = replace(elsewhere, requests=None, answers=None)
+        return LLMClient(task, None, self._path, self._listener, elsewhere)
 
     @property
     def can_score(self) -> bool:

@@ -20,7 +20,7 @@ from joblib import cpu_count
 import japagen
 from japagen.config.code import CodeChecks, CodeTask
 from japagen.curation.code import check_program, count_rejections, reject_alike
-from japagen.curation.sandbox import check_isolation
+from japagen.curation.sandbox import check_isolation as check_isolation
 from japagen.data.code import (
     EXAMPLES,
     CodeSummary,
@@ -41,7 +41,7 @@ from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Cache, Step
 from japagen.pipeline.costs import NOTHING_ASKED, estimate_requests
 from japagen.pipeline.preview import prompt_text
-from japagen.pipeline.run_directory import Run, RunDirectory
+from japagen.pipeline.run_directory import RunDirectory, task_of
 
 _CHECK = Step("check", 1, ("checks/1.json",))
 load = CodeTask.load
@@ -240,7 +240,7 @@ def _row(program: Program, source: str, prompt: str, template: str) -> dict[str,
 
 def summary(path: Path) -> CodeSummary:
     """What a finished run came to."""
-    Run.open(path)
+    task_of(path)
     return CodeSummary.load(path)
 
 
@@ -248,7 +248,7 @@ def report(path: Path, language: Literal["ja", "en"]) -> str:
     """The HTML report of a finished run."""
     from japagen.reporting.code import render_report
 
-    Run.open(path)
+    task_of(path)
     return render_report(CodeSummary.load(path), load_programs(path), language=language)
 
 
@@ -258,7 +258,7 @@ def export(
     """Writes the programs of a run with their card."""
     from japagen.reporting.code import program_card
 
-    Run.open(path)
+    task_of(path)
     return export_rows(
         CODE_EXPORTS,
         form or "jsonl",

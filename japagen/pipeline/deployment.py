@@ -120,8 +120,8 @@ def watch(
     Raises:
         JapagenError: If either cannot be read, or there is nothing to compare with.
     """
-    reference = Profile.load(model)
     classifier = open_classifier(model)
+    reference = Profile.load(model)
     rows = read_rows(file, (), pairs=classifier.is_pair, columns=columns, encoding=encoding)
     examples = Dataset.of(
         Example(row.text, text_pair=row.text_pair) for row in rows if row.text.strip()

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+import japagen
 from japagen.config.qa import QATask
 from japagen.curation.qa import (
     check_closed_book,
@@ -407,7 +407,7 @@ def _summary(
         if q.rejected:
             rejections[q.kind][q.rejected.filter] += 1
     return QASummary(
-        japagen=version("japagen"),
+        japagen=japagen.__version__,
         created=run.cache.directory.created,
         task=task.name,
         description=task.description,

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from japagen.config.task import Task
+from japagen.config.task import Task, need_labels
+from japagen.config.yaml_file import read_mapping
 from japagen.data.dataset import Dataset, html_table
 from japagen.data.files import TEMPORARY, digest, read_json, write_json
 from japagen.data.formats import load_dataset
@@ -314,9 +315,11 @@ class Run:
         """Opens a directory that `run` wrote.
 
         Raises:
-            JapagenError: If it is not a run directory.
+            JapagenError: If it is not a run directory, or one of a task without labels.
         """
         task_of(path)
+        if (task := Path(path) / "task.yaml").is_file():
+            need_labels(read_mapping(task), str(path))
         return cls(Path(path))
 
     def __repr__(self) -> str:

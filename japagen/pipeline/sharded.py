@@ -47,6 +47,7 @@ from japagen.data.files import digest, read_json, write_json
 from japagen.data.formats import dataset_of_shard, read_table
 from japagen.data.records import usual_columns
 from japagen.data.shards import ROW, SHARD_ROWS, Kernel, Part, Piece, ShardedRun, Waiting
+from japagen.data.tables import open_table
 from japagen.errors import JapagenError
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
@@ -358,7 +359,7 @@ class Sampled:
     Attributes:
         read: Reads examples.
         size: How many rows are wanted.
-        total: How many there are.
+        total: How many kept ones there are.
         seed: Draws them.
     """
 
@@ -434,8 +435,8 @@ def align_shards(
         sharding: How it is run.
         listener: Told of every step.
         unlabelled: Texts of the target.
-        sample: On how many rows at most the weights are fitted; where there are no more, they are
-            those of `align_files`.
+        sample: On how many kept rows at most the weights are fitted; where there are no more,
+            they are those of `align_files`.
         columns: As of `align_files`.
         encoding: Of text files.
         seed: Of the sample, and of all else that is random.
@@ -463,7 +464,8 @@ def align_shards(
         read = Examples(own, run.typed, target)
 
         def aligned() -> dict[str, Any]:
-            run.step("sample", Sampled(read, sample, run.rows, seed), run.input())
+            total = run.rows if sample >= run.rows else _kept_rows(run)
+            run.step("sample", Sampled(read, sample, total, seed), run.input())
             _check_labels(run, "sample")
             fit = _fitted(run, target, more, seed, settings)
             run.step("scored", Scored(read, fit), run.input())
@@ -479,6 +481,20 @@ def align_shards(
             }
 
         return _result(run, aligned, "sample", "scored")
+
+
+def _kept_rows(run: ShardedRun) -> int:
+    """How many rows of the input are not rejected, as japagen's own files alone say."""
+    kept = 0
+    for shard in run.shards:
+        table = open_table(shard.path)
+        if not table.is_own or "rejected" not in table.names:
+            kept += shard.rows
+            continue
+        with pq.ParquetFile(shard.path) as file:
+            batches = file.iter_batches(columns=["rejected"])
+            kept += sum(batch.column(0).null_count for batch in batches)
+    return kept
 
 
 def _fitted(

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+import japagen
 from japagen.config.generation import Knowledge
 from japagen.config.sections import TESTED, Economics
 from japagen.config.task import Task
@@ -138,7 +139,7 @@ def collect(
     summary = RunSummary.model_validate(
         {
             "created": created,
-            "japagen": package_version("japagen"),
+            "japagen": japagen.__version__,
             "task": {
                 "name": task.name,
                 "description": task.description,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,7 +22,11 @@ _DRAWS = 20_000
 _RESAMPLES = 1000
 
 
-def apply_decisions(dataset: Dataset, decisions: Mapping[str, Decision]) -> Dataset:
+def apply_decisions(
+    dataset: Dataset,
+    decisions: Mapping[str, Decision],
+    edited_fields: Callable[[Mapping[str, Any], str, str], dict[str, Any]] | None = None,
+) -> Dataset:
     """Carries decisions into a dataset; people overrule every filter.
 
     Accepted and relabelled examples are kept and their labels trusted entirely; the others are
@@ -32,6 +36,8 @@ def apply_decisions(dataset: Dataset, decisions: Mapping[str, Decision]) -> Data
     Args:
         dataset: Examples, rejected ones included.
         decisions: Example id to decision.
+        edited_fields: Makes the fields of an edited text, of those it had, the text that was
+            read and the edited one. An edited text has none where it is not given.
     """
     if not decisions:
         return dataset
@@ -43,7 +49,10 @@ def apply_decisions(dataset: Dataset, decisions: Mapping[str, Decision]) -> Data
             continue
         found = _decided(example, decision, space)
         if decision.edited and decision.verdict in GOOD:
-            edited.append(_edited(found, decision))
+            child = _edited(found, decision)
+            if edited_fields and found.fields is not None:
+                child = replace(child, fields=edited_fields(found.fields, found.text, child.text))
+            edited.append(child)
             found = replace(example, rejected=Rejection(EDITED, 1, 0, decision.comment))
         rows.append(found)
     return Dataset.of([*rows, *edited])
@@ -76,7 +85,7 @@ def _edited(example: Example, decision: Decision) -> Example:
         register_seen=example.register_seen if decision.register else None,
         parent_id=example.id,
         derived=EDITED,
-        scores=None,  # those are of the text that was read, as are the fields
+        scores=None,  # those are of the text that was read
         fields=None,
     )
 

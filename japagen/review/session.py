@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from japagen.data.dataset import Dataset, Example, Label, hash_rank
 from japagen.data.export import REJECT
 from japagen.data.files import digest, encodable
+from japagen.data.labels import SEPARATOR, LabelSpace
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.i18n import Language as Language
 from japagen.i18n import page_texts
@@ -80,6 +81,7 @@ class Session:
         bounds: Mapping[str, float] | None = None,
     ) -> None:
         self._labels = labels
+        self._space = LabelSpace.of(dataset, list(labels))
         self._bounds = bounds or {}
         self._gold = _shown_gold(gold, seed, name_of) if gold is not None else {}
         self._decisions = decisions
@@ -105,6 +107,7 @@ class Session:
                 {"name": n, "description": d, "gold": self._gold.get(n, [])}
                 for n, d in self._labels.items()
             ],
+            "separator": SEPARATOR if self._space.kind == "multi_label" else None,
             "least": self.least,
             "registers": [*PRESETS, OTHER],
             "examples": [
@@ -182,6 +185,14 @@ class Session:
             reviewer=self._reviewer,
         )
 
+    def _with_tag(self, example_id: str, tag: str) -> tuple[Verdict, str]:
+        """A tag that fits as well joins those that the text has, or was decided to have."""
+        shown = self._shown_labels[example_id]
+        current = self._decisions.latest().get(example_id)
+        had = current.label if current and current.verdict == "relabel" else None
+        together = self._space.name([*self._space.tags(had or shown), tag])
+        return ("accept" if together == shown else "relabel"), together
+
     @cached_property
     def _shown_labels(self) -> dict[str, str]:
         return {place.example_id: place.label for place in self.places}
@@ -220,6 +231,8 @@ class Session:
                 need(verdict in GOOD, "an edited text with 'accept' or 'relabel' alone")
                 need(0 < len(new) <= MAX_TEXT, "a text of some length")
                 edited[name] = new
+        if verdict == "both" and self._space.kind == "multi_label":
+            verdict, label = self._with_tag(example.id, label)
         if verdict == "accept":
             # The label that was shown, should another stage change it later.
             label = self._shown_labels[example.id]
@@ -286,6 +299,7 @@ def _shown(example: Example, place: Place, decision: Decision | None) -> dict[st
         "detail": example.rejected.detail if example.rejected else "",
         "trust": round(example.weight_label, 3),
         "scores": example.scores,
+        "fields": example.fields,
         "decision": current and to_json(current),
         "seen": decision.number if decision else 0,
     }

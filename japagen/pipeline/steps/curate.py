@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from japagen.config.curation import Curation, Judge, Refinement
+from japagen.config.fields import FieldSet
 from japagen.config.task import Task
 from japagen.curation import filters, llm_judge, refinement
 from japagen.curation.audit import Audit, audit
@@ -538,15 +539,19 @@ def apply_reviews(
         texts=texts,
         decisions=decisions,
         text_filter=text_filter if edited else None,
+        asked=run.task.generation.asked_fields() if edited else None,
     )
     return need_some(run, reviewed, step), human_verified(reviewed, decisions)
 
 
 def _reviewed(
-    texts: Dataset, decisions: Mapping[str, Decision], text_filter: TextFilter | None
+    texts: Dataset,
+    decisions: Mapping[str, Decision],
+    text_filter: TextFilter | None,
+    asked: FieldSet | None,
 ) -> Dataset:
     """Examples as people decided; what they edited is filtered as all texts are."""
-    decided = apply_decisions(texts, decisions)
+    decided = apply_decisions(texts, decisions, asked.edited if asked else None)
     if text_filter is None or len(decided) == len(texts):
         return decided
     edited = decided[len(texts) :]
