@@ -85,18 +85,10 @@ def curate(
     with terminal.Terminal(doing="curate") as listener:
         from japagen.pipeline.sharded import curate_shards
 
-        sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+        sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
         assert sharding is not None
-        found = curate_shards(
-            file,
-            output,
-            settings,
-            None if gold is None else read_examples(gold, split="train", encoding=encoding),
-            sharding,
-            listener,
-            columns=column_options(column),
-            encoding=encoding,
-        )
+        known = None if gold is None else read_examples(gold, split="train", encoding=encoding)
+        found = curate_shards(file, output, settings, known, sharding, listener)
     terminal.print_shards(found, as_json=as_json)
 
 
@@ -149,7 +141,8 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
-    if sharding := terminal.sharding(engine, address, part, workers, shard_rows):
+    sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
+    if sharding:
         if encoder is not None or registers is not None:
             raise JapagenError(
                 "--encoder and --registers read every text, which --engine does not for them.",
@@ -166,8 +159,6 @@ def align(
                 listener,
                 unlabelled=unlabelled,
                 sample=sample or 1_000_000,
-                columns=column_options(column),
-                encoding=encoding,
                 seed=seed,
                 method=method,
                 label_prior=label_prior,
@@ -302,7 +293,7 @@ def register(
     from japagen.japanese.register.lint import check_keigo
 
     own = read_honorifics(honorifics) if honorifics else None
-    sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+    sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
     if (sharding is None) != (output is None) or (sharding and (file is None or lint)):
         raise JapagenError(
             "Expected --engine, --output and a file together, without --lint, found one alone.",
@@ -317,8 +308,6 @@ def register(
                 output,
                 sharding,
                 listener,
-                columns=column_options(column),
-                encoding=encoding,
                 user_dictionary=user_dictionary,
                 honorifics=own,
             )

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -535,14 +534,17 @@ def sharding(
     address: str | None,
     part: str | None,
     workers: int | None,
-    shard_rows: int | None = None,
+    shard_rows: int | None,
+    column: list[str] | None,
+    encoding: str | None,
 ) -> Sharding | None:
-    """How a command is run in shards; None if it is not to be.
+    """How a command on a file is run in shards; None if it is not to be.
 
     Raises:
         JapagenError: If an option is given that means nothing without an engine.
     """
-    from japagen.pipeline.sharded import Sharding
+    from japagen.config.task import column_options
+    from japagen.pipeline.sharded import SHARD_ROWS, Sharding
 
     if engine is None:
         given = {"--address": address, "--part": part, "--shard-rows": shard_rows}
@@ -552,8 +554,8 @@ def sharding(
                 "Add --engine processes, or --engine ray.",
             )
         return None
-    found = Sharding(engine, address, part, workers)
-    return found if shard_rows is None else replace(found, shard_rows=shard_rows)
+    rows = shard_rows or SHARD_ROWS
+    return Sharding(engine, address, part, workers, rows, column_options(column), encoding)
 
 
 def print_shards(found: Mapping[str, Any], *, as_json: bool) -> None:

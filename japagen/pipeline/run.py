@@ -241,7 +241,7 @@ def _train(run: RunContext, parts: summary.Parts, texts: Dataset, *, asks: bool)
 def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Dataset | None) -> None:
     """Leaves the metrics, the examples, the model card and the report."""
     directory, task = run.cache.directory, run.task
-    parts.seconds, parts.peak_bytes = directory.seconds(), directory.peak_bytes()
+    parts.seconds, parts.peak_bytes = run.cache.took("seconds"), run.cache.took("peak_bytes")
     for figures in (parts.seconds, parts.peak_bytes):
         figures.pop(_REPORT.name, None)
     if parts.generator:
