@@ -8,7 +8,7 @@ from typing import Any
 
 from japagen.data.code import CodeSummary, Program, ProgramCounts
 from japagen.i18n import Language, localized
-from japagen.reporting.cards import plain, row_card, table
+from japagen.reporting.cards import row_card
 from japagen.reporting.report import render_rows, rows_table, section
 from japagen.reporting.text import View, Words
 
@@ -130,41 +130,24 @@ def told_lines(summary: CodeSummary, page: Path, words: Words) -> list[str]:
     return [*lines, localized(f"report: {page}", language)]
 
 
-_LIMITS = """\
-- The programs are synthetic, and no human has checked them. That tests pass says that a solution
-  does what its tests ask, not that the tests ask all that the instruction says.
-- Mutants that do the same as the program cannot be told from those that tests overlook: a score
-  below 1 may be as good as it gets.
-- Near-duplicates are looked for within the dataset alone, not in benchmarks or training data."""
-
-
 def program_card(summary: CodeSummary) -> str:
     """Returns the card of a run's programs: Markdown with YAML front matter."""
-    words, counts = Words("en"), summary.counts
+    words = Words("en")
     front = {
         "language": ["ja", "code"],
         "task_categories": ["text-generation"],
         "tags": ["synthetic", "japanese", "code", "python", "japagen"],
     }
-    about = f": {plain(summary.description)}" if summary.description else ""
-    rejections = table(("check", "programs"), rejection_rows(summary, words))
-    parts = [
-        f"{counts.kept:,} Japanese instructions with a solution in Python and tests for pytest"
-        f"{about}",
-        localized(
-            f"{counts.kept:,} Japanese instructions with programs that a language model wrote and "
-            "no human has checked. Read the terms of use (Terms) and the limits (Limits).",
-            "ja",
-        ),
-        "## How it was made",
-        f"Written by {plain(summary.generator)}, then checked by japagen {summary.japagen}: "
-        f"{counts.written:,} written, {counts.kept:,} kept. The tests of each pass twice, fail on "
-        f"a stub, and kill at least {summary.mutation_score:.0%} of the mutants that were made "
-        f"(Python {summary.python}, isolated).",
-        "## Topics",
-        table(("topic", "written", "kept", "share"), _count_rows(summary.per_topic, words)),
-        "## Rejected programs",
-        rejections if summary.rejections else "None.",
-        _LIMITS,
-    ]
-    return row_card(summary, front, parts)
+    japanese = localized(
+        f"{summary.counts.kept:,} Japanese instructions with programs that a language model wrote "
+        "and no human has checked. Read the terms of use (Terms) and the limits (Limits).",
+        "ja",
+    )
+    return row_card(
+        "program_card.md.j2",
+        summary,
+        front,
+        japanese=japanese,
+        topics=_count_rows(summary.per_topic, words),
+        rejections=rejection_rows(summary, words),
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from japagen.data.documents import Passage
 from japagen.data.qa import KINDS, QASummary, Question, QuestionKind, Rate, kept, lettered
 from japagen.i18n import Language, localized
-from japagen.reporting.cards import plain, row_card, table
+from japagen.reporting.cards import row_card
 from japagen.reporting.report import render_rows, rows_table, section
 from japagen.reporting.text import View, Words
 
@@ -191,43 +191,18 @@ def question_card(summary: QASummary) -> str:
         (words(f"qa.{kind}"), *row) for kind in KINDS for row in yield_rows(summary, kind, words)
     ]
     total = f"{sum(summary.kept.values()):,}"
-    parts = [
-        f"{total} Japanese questions on {len(summary.documents)} documents"
-        f"{f' ({plain(summary.description)})' if summary.description else ''}.",
-        localized(
-            f"{total} Japanese questions that a language model wrote and no human has checked. "
-            "Read the terms of use (Terms) and the limits (Limits).",
-            "ja",
-        ),
-        f"{plain(summary.generator)} wrote them on {summary.asked:,} of {summary.passages:,} "
-        f"passages, with japagen {summary.japagen}. Each answer stands in its passage word for "
-        "word; asked again with the passage the same model gave the same answer, and asked "
-        "without it, it did not.",
-        "## Questions",
-        table(("kind", "made", "kept"), counts),
-        "## Rejected questions",
-        table(("kind", "reason", "questions"), rejections) if rejections else "None.",
-        "## Retrieval",
-        table(
-            ("retriever", "recall@1", "recall@5", "recall@10", "MRR@10"),
-            [
-                (s.retriever, *(f"{s.recall[k]:.3f}" for k in (1, 5, 10)), f"{s.mrr:.3f}")
-                for s in summary.retrieval
-            ],
-        )
-        if summary.retrieval
-        else "Not measured.",
-        "## Options guessed without the passage",
-        table(("guess", "hits", "share", "chance", "p"), artefact_rows(summary.artefacts, words))
-        if summary.artefacts
-        else "Not measured.",
-        _LIMITS,
-    ]
-    return row_card(summary, front, parts)
-
-
-_LIMITS = """\
-- Passages are the user's documents: who may read those may read this dataset.
-- The model that wrote the questions also answered them: what it misreads alike both times stays.
-- A question that was not answered without its passage may still be known to other models.
-- Another passage may answer a question in other words, and count as wrong in retrieval."""
+    japanese = localized(
+        f"{total} Japanese questions that a language model wrote and no human has checked. "
+        "Read the terms of use (Terms) and the limits (Limits).",
+        "ja",
+    )
+    return row_card(
+        "question_card.md.j2",
+        summary,
+        front,
+        total=total,
+        japanese=japanese,
+        counts=counts,
+        rejections=rejections,
+        artefacts=artefact_rows(summary.artefacts, words),
+    )
