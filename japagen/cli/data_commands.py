@@ -633,12 +633,7 @@ _KINDS = ("added", "removed", "rejected", "restored", "reworded", "relabelled", 
 
 
 def print_comparison(found: Mapping[str, Any], number: int) -> None:
-    """Prints a comparison of two runs.
-
-    Args:
-        found: What `compare_runs` returns.
-        number: Examples to show of each kind of change.
-    """
+    """Prints a comparison of two runs."""
     sides = found["versions"]
     for side, v in sides.items():
         terminal.say(f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept")
@@ -733,9 +728,6 @@ _PACKAGES = (
 
 def diagnose(words: Words) -> list[dict[str, Any]]:
     """Looks at the installation.
-
-    Args:
-        words: Language of the details.
 
     Returns:
         A row for each thing: what, state (ok, missing, broken), detail, and if needed.

@@ -56,12 +56,7 @@ class Step:
 
 
 class Cache:
-    """The results of one run.
-
-    Args:
-        directory: Where they are kept.
-        listener: Told of every step.
-    """
+    """The results of one run."""
 
     def __init__(self, directory: RunDirectory, listener: Listener) -> None:
         self.directory = directory

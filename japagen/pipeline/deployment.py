@@ -145,11 +145,6 @@ def keep_reference(
     """Leaves beside the classifier what new traffic will be compared with.
 
     Texts that it has learnt from would look too certain, so only others count.
-
-    Args:
-        run: Its texts to score on and its unlabelled ones are the reference.
-        classifier: That of the run.
-        learnt: Unlabelled texts that it has learnt from.
     """
     known = {(e.text, e.text_pair) for e in learnt or ()}
     test, unlabelled = run.data.test or (), run.data.unlabelled or ()

@@ -81,13 +81,7 @@ class ExpectedYield:
 def expected_yield(
     context: TaskContext, requests: Sequence[Request], answers: Mapping[str, Answer]
 ) -> ExpectedYield | None:
-    """Finds it out on the texts that were answered; None where there are too few, and of pairs.
-
-    Args:
-        context: The task.
-        requests: What was planned.
-        answers: Request id to answer, of some of them.
-    """
+    """Finds it out on the texts that were answered; None where there are too few, and of pairs."""
     task, analyzer = context.task, context.analyzer
     asked = [r for r in requests if r.id in answers]
     if len(asked) < _LEAST or task.pair:
@@ -132,14 +126,7 @@ def notes_on(
     refiner: GeneratorInfo | None = None,
     judge: GeneratorInfo | None = None,
 ) -> list[str]:
-    """What a table of requests does not show.
-
-    Args:
-        task: The task.
-        info: Its generator.
-        refiner: The second model that refines; None when the generator does.
-        judge: The second model that scores; None when the generator does.
-    """
+    """What a table of requests does not show."""
     notes = []
     if info.prompt_kind == "document" and any(
         len(task.generation.grid(label)) > 1 for label in task.labels

@@ -83,11 +83,6 @@ def decisions_of(path: str | Path) -> Mapping[str, Decision]:
 def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> int:
     """Writes the texts that people found good as labelled gold.
 
-    Args:
-        path: A run directory.
-        output: A CSV, JSONL or Parquet file.
-        overwrite: Replace a file that is there.
-
     Returns:
         How many texts.
 

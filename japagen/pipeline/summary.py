@@ -216,12 +216,7 @@ def _lengths(gold: Dataset | None, kept: Dataset) -> dict[str, Any] | None:
 
 
 def check_tests(wanted: Mapping[str, float], summary: RunSummary) -> list[TestResult]:
-    """Holds what a run measured against the bounds of its task; what was not measured fails.
-
-    Args:
-        wanted: Name to bound, as in the task's ``tests``.
-        summary: What the run measured.
-    """
+    """Holds what a run measured against the bounds of its task; what was not measured fails."""
     model = summary.scores.with_synthetic if summary.scores else None
     by_label = [row.get("f1") for row in model.per_label.values()] if model else []
     measured = {
@@ -242,12 +237,7 @@ def check_tests(wanted: Mapping[str, float], summary: RunSummary) -> list[TestRe
 
 
 def junit(results: Sequence[TestResult], name: str) -> str:
-    """The results as JUnit XML, which CI systems read.
-
-    Args:
-        results: Of `check_tests`.
-        name: The task's.
-    """
+    """The results as JUnit XML, which CI systems read."""
     failed = sum(not test.passed for test in results)
     counts = {"tests": str(len(results)), "failures": str(failed)}
     where = f"japagen.{name}"
@@ -268,13 +258,7 @@ def _generator(info: GeneratorInfo | None) -> dict[str, Any] | None:
 
 
 def seed_use(task: Task, data: TaskData, ids: Iterable[str | None]) -> dict[str, str | int] | None:
-    """How many rows of the seed table texts were asked for with; None where there is no table.
-
-    Args:
-        task: The task.
-        data: Its texts and rows.
-        ids: Of the rows of texts.
-    """
+    """How many rows of the seed table texts were asked for with; None where there is no table."""
     if data.seed is None or task.generation.seed is None:
         return None
     used = len({id_ for id_ in ids if id_ is not None})
@@ -488,14 +472,7 @@ def economics_of(
     free: bool = False,
     latency: float | None = None,
 ) -> EconomicsSummary:
-    """Returns the return on investment; what is unknown is None.
-
-    Args:
-        settings: The assumptions.
-        summary: The rest of what the run measured.
-        free: Whether nobody charges for the generator's tokens.
-        latency: Seconds that the classifier takes for one text.
-    """
+    """Returns the return on investment; what is unknown is None."""
     run, llm = _run_costs(settings, summary, free), _llm_costs(settings, summary)
     yen = None if latency is None else _machine(settings, latency)
     classifier = QueryCosts(seconds=latency, yen=yen)

@@ -226,14 +226,7 @@ def _said(text: str, words: Words) -> str:
 
 
 def row_card(template: str, summary: RowSummary, front: Mapping[str, Any], **more: Any) -> str:
-    """A card of other rows than labelled texts: Markdown with YAML front matter.
-
-    Args:
-        template: File name.
-        summary: What the run came to.
-        front: What the front matter has beside the name; the language is Japanese.
-        **more: What the template names besides ``summary`` and ``w``.
-    """
+    """A card of other rows than labelled texts: Markdown with YAML front matter."""
     named = {"language": ["ja"], "pretty_name": _one_line(summary.task), **front}
     view = {"w": Words("en"), "front": to_yaml(named), "summary": summary, **more}
     return rendered(template, view, "en")

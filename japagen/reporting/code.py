@@ -19,13 +19,7 @@ _BANDS = 10
 def render_report(
     summary: CodeSummary, programs: Sequence[Program], *, language: Language = "ja"
 ) -> str:
-    """Renders what came of a run: one HTML page without scripts or other files.
-
-    Args:
-        summary: What the run came to.
-        programs: All of them, rejected ones included.
-        language: Of everything but the programs.
-    """
+    """Renders what came of a run: one HTML page without scripts or other files."""
     words = Words(language)
     kept = [one for one in programs if one.rejected is None]
     rejected = [one for one in programs if one.rejected]

@@ -22,14 +22,7 @@ def render_report(
     *,
     language: Language = "ja",
 ) -> str:
-    """Renders what came of a run: one HTML page without scripts or other files.
-
-    Args:
-        summary: What the run came to.
-        questions: All of them, rejected ones included.
-        passages: By id.
-        language: Of everything but the questions.
-    """
+    """Renders what came of a run: one HTML page without scripts or other files."""
     words = Words(language)
     sections = [
         _counts(summary, words),

@@ -147,11 +147,7 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
 def render_rows(kind: str, summary: RowSummary, sections: Iterable[View], words: Words) -> str:
     """Renders what came of a run of other rows: one HTML page without scripts or other files.
 
-    Args:
-        kind: What the names of its texts begin with, as ``qa``.
-        summary: What the run came to.
-        sections: Of `section`; those that say nothing are left out.
-        words: In the language of the page.
+    Sections are those of `section`; what says nothing is left out.
     """
     return page_template("rows.html.j2").render(
         w=words,
@@ -220,12 +216,7 @@ def _own(name: str) -> str:
 
 
 def verdict_texts(summary: RunSummary, language: Language | None = None) -> list[str]:
-    """The verdict in words: what came of the run, its figures, and what to do.
-
-    Args:
-        summary: The run.
-        language: The user's when None.
-    """
+    """The verdict in words: what came of the run, its figures, and what to do."""
     said = _verdict(summary, Words(language or user_language()))
     return [str(said[part]) for part in ("title", "figures", "advice") if said.get(part)]
 

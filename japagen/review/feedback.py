@@ -28,10 +28,6 @@ def apply_decisions(dataset: Dataset, decisions: Mapping[str, Decision]) -> Data
     Accepted and relabelled examples are kept and their labels trusted entirely; the others are
     rejected by the filter "review". An edited text follows behind all rows as a child of the one
     that was read, which "edited" rejects. A decision on a text that has changed since is left out.
-
-    Args:
-        dataset: Examples, rejected ones included.
-        decisions: Example id to decision.
     """
     if not decisions:
         return dataset
@@ -82,12 +78,7 @@ def _edited(example: Example, decision: Decision) -> Example:
 
 
 def human_verified(dataset: Dataset, decisions: Mapping[str, Decision]) -> set[str]:
-    """The ids of the examples that a person accepted, relabelled or edited, as they are now.
-
-    Args:
-        dataset: Examples, with what people edited where decisions were applied.
-        decisions: Example id to decision.
-    """
+    """The ids of the examples that a person accepted, relabelled or edited, as they are now."""
     good = {d.example_id: d for d in decisions.values() if d.verdict in GOOD}
     names = ("id", "text", "text_pair", "derived", "parent_id")
     found = set()
@@ -166,13 +157,7 @@ class Summary:
 
 
 def summarize(places: Sequence[Place], decisions: Mapping[str, Decision], seed: int = 0) -> Summary:
-    """Says what the decisions tell of the whole dataset.
-
-    Args:
-        places: The order of review, which knows the size of every stratum.
-        decisions: Example id to decision.
-        seed: Of the intervals.
-    """
+    """Says what the decisions tell of the whole dataset."""
     doubt = {p.example_id: p.doubt for p in places}
     known = {name: d for name, d in decisions.items() if name in doubt}
     verdicts = {

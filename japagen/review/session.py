@@ -311,13 +311,7 @@ _HEADERS = {
 
 
 def application(session: Session, token: str, port: int) -> Starlette:
-    """The page and its two calls, below ``/TOKEN/``.
-
-    Args:
-        session: What is shown and saved.
-        token: Part of every path.
-        port: The port that requests must have been sent to.
-    """
+    """The page and its two calls, below ``/TOKEN/``."""
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request

@@ -179,14 +179,7 @@ class ModelRewriter(Asking):
 def hold_registers(
     run: RunContext, texts: Dataset, text_filter: TextFilter, *, ask: bool
 ) -> Dataset:
-    """Keeps, rewrites or rejects what is not in the register asked for.
-
-    Args:
-        run: The run.
-        texts: Curated examples.
-        text_filter: Filters what was rewritten.
-        ask: Whether the generator may be asked to rewrite what it wrote.
-    """
+    """Keeps, rewrites or rejects what is not in the register asked for."""
     settings, model = register_control(run, ask=ask)
     held = run.cache.step(
         _REGISTERS,
@@ -239,10 +232,7 @@ def why_not_refined(task: Task, gold: bool, generator: GeneratorInfo) -> str:
 def refine_doubtful(run: RunContext, texts: Dataset, text_filter: TextFilter) -> Dataset:
     """Has a chat model criticise and rewrite the texts whose label gold makes doubtful.
 
-    Args:
-        run: The run; a generator of its own for this is asked through the same ledger.
-        texts: Curated examples.
-        text_filter: Filters what was rewritten.
+    A generator of its own for this is asked through the same ledger.
     """
     settings, task = run.task.refinement, run.task
     if not settings.rounds:
@@ -357,9 +347,7 @@ def why_not_judged(generator: GeneratorInfo) -> str:
 def judge_texts(run: RunContext, texts: Dataset) -> Dataset:
     """Has a chat model score the kept texts by the task's rubric.
 
-    Args:
-        run: The run; a generator of its own for this is asked through the same ledger.
-        texts: Curated examples.
+    A generator of its own for this is asked through the same ledger.
     """
     settings = run.task.curation.judge
     if settings is None:
@@ -487,11 +475,6 @@ def run_audit(run: RunContext, written: Dataset, curated: Dataset) -> dict[str, 
 
     Leaves ``audit.json`` and ``audit.parquet`` in the run.
 
-    Args:
-        run: The run.
-        written: Examples as they were generated.
-        curated: The same and their rewrites after curation.
-
     Returns:
         The summary of `japagen.curation.audit.Audit`.
     """
@@ -513,11 +496,7 @@ def apply_reviews(
 ) -> tuple[Dataset, set[str]]:
     """Applies the decisions of the run's review, if there was one.
 
-    Args:
-        run: The run.
-        texts: Examples.
-        text_filter: Filters what people edited.
-        derived: Only decide on texts derived in this way: they have come since the others were.
+    With ``derived``, only on texts derived in this way: they have come since the others were.
 
     Returns:
         The examples, and the ids of those that people have verified.

@@ -531,12 +531,7 @@ def _reasons(texts: Dataset) -> str:
 
 
 def plan(context: TaskContext, info: GeneratorInfo) -> list[Request]:
-    """The requests a task would send, in order; of pairs those of the first turn.
-
-    Args:
-        context: The task.
-        info: Who would answer.
-    """
+    """The requests a task would send, in order; of pairs those of the first turn."""
     task = context.task
     planned = pairs.plan_firsts if task.pair else planner.plan_requests
     return planned(
