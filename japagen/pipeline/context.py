@@ -65,22 +65,6 @@ class TaskContext:
         gold = find_registers(data.gold, analyzer) if data.gold is not None else None
         return cls(task, data, gold, analyzer, PromptLibrary(task.generation.prompts))
 
-    def start(
-        self, encoder: TextEncoder, client: LLMClient, cache: Cache, listener: Listener
-    ) -> RunContext:
-        """A run of the task; see `RunContext`."""
-        return RunContext(
-            self.task,
-            self.data,
-            self.gold,
-            self.analyzer,
-            self.prompts,
-            encoder=encoder,
-            client=client,
-            cache=cache,
-            listener=listener,
-        )
-
 
 @dataclass(frozen=True)
 class RunContext(TaskContext):
