@@ -127,8 +127,6 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
         "browser": browser(summary, dataset, words),
         "fields": sections_overview.field_rows(summary.text_fields or (), words),
         "registers": sections_overview.registers(summary, words),
-        "judge": sections_overview.judge(summary, words),
-        "personal": sections_overview.personal(summary, words),
         "closed_loop": loop,
         "likeness": likeness,
         "alignment": sections_alignment.alignment(summary, words),
@@ -136,8 +134,6 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
         "mix": sections_training.mix(summary, words),
         "scores": sections_training.scores(summary, words),
         "doubtful_tests": sections_training.doubtful_tests(summary),
-        "cost": sections_overview.cost(summary, words),
-        "seconds": sections_overview.seconds(summary, words),
         "economics": sections_training.economics(summary, words),
         "reproduce": sections_overview.reproduce(summary, words),
     }

@@ -50,7 +50,6 @@ def alignment(summary: RunSummary, words: Words) -> View | None:
         "labels": [(label, *map(words.share, values)) for label, values in rows],
         "distances": distance_rows(diagnostics, words),
         "remaining": _remaining(diagnostics, words),
-        "effective": _effective(diagnostics, summary.per_label, words),
     }
 
 
@@ -136,19 +135,6 @@ def _bounds(value: Measured) -> charts.Range | None:
     if isinstance(value, Interval):
         return value.low, value.value, value.high
     return None if value is None else (value, value, value)
-
-
-def _effective(diagnostics: Diagnostics, per_label: dict[str, LabelCounts], words: Words) -> Rows:
-    size = diagnostics.effective_sample_size
-    return [
-        (words("effective.all"), words.count(size.rows), words.share(size.share)),
-        *(
-            # In the order of the task, as everywhere on the page.
-            (label, words.count(share * row.kept), words.share(share))
-            for label, row in per_label.items()
-            if (share := size.per_label.get(label)) is not None
-        ),
-    ]
 
 
 def diversity(summary: RunSummary, words: Words) -> View | None:
