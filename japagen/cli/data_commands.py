@@ -484,7 +484,7 @@ def review(
 ) -> None:
     """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
     from japagen.data.export import read_annotations
-    from japagen.pipeline.review import open_review, serve_review, write_gold
+    from japagen.pipeline.review import open_review, serve, write_gold
 
     with open_review(
         run_path,
@@ -512,7 +512,7 @@ def review(
                 if browser:
                     webbrowser.open(address)
 
-            serve_review(session, port, ready)
+            serve(session, port, ready)
         found = session.summary().to_dict() | {"judge": session.judge_agreement()}
         least = session.least
     if as_json:

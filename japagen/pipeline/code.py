@@ -40,7 +40,7 @@ from japagen.llm.client import LLMClient, ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Cache, Step
 from japagen.pipeline.costs import NOTHING_ASKED, estimate_requests
-from japagen.pipeline.preview import prompt_text
+from japagen.pipeline.preview import preview_row, prompt_text
 from japagen.pipeline.run_directory import Run, RunDirectory
 
 _CHECK = Step("check", 1, ("checks/1.json",))
@@ -219,23 +219,17 @@ def preview(task: CodeTask, number: int) -> list[dict[str, Any]]:
 
 
 def _row(program: Program, source: str, prompt: str, template: str) -> dict[str, Any]:
-    """A row as `preview.sample` has it."""
     parts = [program.instruction, program.solution, program.tests]
-    return {
-        "source": source,
-        "label": program.topic,
-        "register": program.difficulty,
-        "knowledge": [],
-        "settings": [],
-        "seed_rows": [],
-        "fields": [],
-        "scores": [],
-        "template": template,
-        "prompt": prompt,
-        "texts": parts,
-        "text": "" if program.rejected else "\n\n".join(parts),
-        "error": program.rejected.detail if program.rejected else "",
-    }
+    return preview_row(
+        source=source,
+        label=program.topic,
+        register=program.difficulty,
+        template=template,
+        prompt=prompt,
+        texts=parts,
+        text="" if program.rejected else "\n\n".join(parts),
+        error=program.rejected.detail if program.rejected else "",
+    )
 
 
 def summary(path: Path) -> CodeSummary:

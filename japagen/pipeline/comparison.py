@@ -273,7 +273,7 @@ def explain_example(run: Run, example_id: str) -> dict[str, Any]:
     return {
         "example": example.to_row() | {"weight": weight},
         "request": _of_text(_request(run.path / "ledger.sqlite", example.request_id), example),
-        "audit": _audit(run.path / "audit.parquet", example.id),
+        "audit": _audits(run.path / "audit.parquet").get(example.id),
         "parent": example.parent_id,
         "children": [i for i, parent in zip(ids, parents, strict=True) if parent == example.id],
         "dataset": content_hash(dataset),
@@ -384,7 +384,3 @@ def _of_text(request: dict[str, Any] | None, example: Example) -> dict[str, Any]
     if rows := request.get("seed_rows"):
         said["seed_row"] = rows[number - 1]
     return {**request, "of_text": said}
-
-
-def _audit(path: Path, example_id: str) -> dict[str, Any] | None:
-    return _audits(path).get(example_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from japagen.pipeline.run_directory import Run
 from japagen.review.decisions import FILE, Decision, Decisions
 from japagen.review.feedback import to_gold
 from japagen.review.session import Language, Session
+from japagen.review.session import serve as serve  # for commands
 
 
 @contextmanager
@@ -62,13 +63,6 @@ def _gold_of(task: Task) -> Dataset | None:
         return load_data(task).gold
     except JapagenError:
         return None
-
-
-def serve_review(session: Session, port: int, ready: Callable[[str], None]) -> None:
-    """Serves a review until Ctrl-C; arguments and errors as of `japagen.review.session.serve`."""
-    from japagen.review.session import serve
-
-    serve(session, port, ready)
 
 
 def decisions_of(path: str | Path) -> Mapping[str, Decision]:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -204,11 +204,6 @@ def text_hash(text: str, pair: str | None = None) -> str:
     """Hash by which a decision knows the text, or the pair, that was read."""
     read = f"{text}\0{pair or ''}".encode("utf-8", "surrogatepass")
     return hashlib.sha256(read).hexdigest()[:16]
-
-
-def to_json(decision: Decision) -> dict[str, Any]:
-    """A decision for the page."""
-    return asdict(decision)
 
 
 Doubt = Literal["doubtful", "rejected", "middling", "sure"]

@@ -174,7 +174,7 @@ def summarize(places: Sequence[Place], decisions: Mapping[str, Decision], seed: 
         ),
         label_accuracy=_estimate(places, known, ("accept",), ("relabel", "neither"), seed),
         agreement=sum(a == b for a, b in pairs) / len(pairs) if pairs else None,
-        kappa=_kappa(pairs),
+        kappa=_kappa(*np.array(pairs, dtype=bool).T) if pairs else None,
         kept_but_rejected=sum(kept and not good for kept, good in pairs),
         rejected_but_good=sum(good and not kept for kept, good in pairs),
         registers_corrected=sum(d.register is not None for d in known.values()),
@@ -269,31 +269,21 @@ def judge_agreement(
         return None
     model, people = np.array(pairs, dtype=bool).T
     drawn = np.random.default_rng(seed).integers(len(pairs), size=(_RESAMPLES, len(pairs)))
-    kappas = [_cohen(model[rows], people[rows]) for rows in drawn]
+    kappas = [_kappa(model[rows], people[rows]) for rows in drawn]
     known = [kappa for kappa in kappas if kappa is not None]
-    kappa = _cohen(model, people)
+    kappa = _kappa(model, people)
     low, high = np.quantile(known, [0.025, 0.975]).tolist() if kappa is not None else (None, None)
     passed_by = int(model.sum()), int(people.sum())
     return Agreement(len(pairs), passed_by, float((model == people).mean()), kappa, low, high)
 
 
-def _cohen(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float | None:
-    from sklearn.metrics import cohen_kappa_score
-
-    if len(set(one)) < 2 or len(set(other)) < 2:
-        return None
-    return float(cohen_kappa_score(one, other))
-
-
-def _kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
+def _kappa(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float | None:
     """Cohen's kappa (1960) of two sides that say yes or no.
 
     Written out, since importing a library for it would hold up a person's first answers.
     """
-    if not pairs:
+    if len(set(one)) < 2 or len(set(other)) < 2:
         return None
-    kept, good = np.array(pairs, dtype=float).T
-    if len(set(kept)) < 2 or len(set(good)) < 2:
-        return None
-    by_chance = kept.mean() * good.mean() + (1 - kept.mean()) * (1 - good.mean())
-    return float(((kept == good).mean() - by_chance) / (1 - by_chance))
+    first, second = one.mean(), other.mean()
+    by_chance = first * second + (1 - first) * (1 - second)
+    return float(((one == other).mean() - by_chance) / (1 - by_chance))

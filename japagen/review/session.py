@@ -34,7 +34,6 @@ from japagen.review.decisions import (
     choose,
     draw_order,
     text_hash,
-    to_json,
 )
 from japagen.review.feedback import (
     LEAST_DECISIONS,
@@ -137,7 +136,7 @@ class Session:
             StaleError: If another tab has decided in between.
         """
         saved = self._decisions.save(*self._checked(body))
-        return {"decision": to_json(saved), "summary": self.summary().to_dict()}
+        return {"decision": asdict(saved), "summary": self.summary().to_dict()}
 
     def take_all(self, answers: Mapping[str, Any]) -> dict[str, int]:
         """Makes decisions of answers given elsewhere; they overrule earlier decisions.
@@ -286,7 +285,7 @@ def _shown(example: Example, place: Place, decision: Decision | None) -> dict[st
         "detail": example.rejected.detail if example.rejected else "",
         "trust": round(example.weight_label, 3),
         "scores": example.scores,
-        "decision": current and to_json(current),
+        "decision": current and asdict(current),
         "seen": decision.number if decision else 0,
     }
 
@@ -349,7 +348,7 @@ def application(session: Session, token: str, port: int) -> Starlette:
         except (ValueError, JapagenError) as error:
             return JSONResponse({"error": str(error)}, 400, headers=_HEADERS)
         except StaleError as error:
-            return JSONResponse({"current": to_json(error.current)}, 409, headers=_HEADERS)
+            return JSONResponse({"current": asdict(error.current)}, 409, headers=_HEADERS)
         return JSONResponse(saved, headers=_HEADERS)
 
     async def guarded(scope: Any, receive: Any, send: Any) -> None:

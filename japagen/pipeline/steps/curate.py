@@ -168,12 +168,13 @@ class ModelRewriter(Asking):
 
     def __call__(self, wanted: Wanted) -> Sequence[Rewritten]:
         """Rewrites each text into the register beside it, or says why not."""
-        return only_of(self.source, self._by_model)(wanted)
 
-    def _by_model(self, wanted: Wanted) -> Sequence[Rewritten]:
-        return rewrite_by_model(
-            wanted, self.task, self.prompts, self.generator, self.analyzer, self.ask
-        )
+        def rewrite(own: Wanted) -> Sequence[Rewritten]:
+            return rewrite_by_model(
+                own, self.task, self.prompts, self.generator, self.analyzer, self.ask
+            )
+
+        return only_of(self.source, rewrite)(wanted)
 
 
 def hold_registers(
@@ -362,13 +363,13 @@ def judge_texts(run: RunContext, texts: Dataset) -> Dataset:
             return _unjudged(run, texts)
         judge = RubricJudge.of(run, client, settings)
         judged = run.cache.step(
-            _RUBRIC, _judged, unanswered=judge.unanswered, texts=texts, judge=judge
+            _RUBRIC,
+            lambda texts, judge: judge(texts),
+            unanswered=judge.unanswered,
+            texts=texts,
+            judge=judge,
         )
     return need_some(run, judged, _RUBRIC)
-
-
-def _judged(texts: Dataset, judge: RubricJudge) -> Dataset:
-    return judge(texts)
 
 
 def _unjudged(run: RunContext, texts: Dataset) -> Dataset:
