@@ -112,10 +112,10 @@ def _told(call: ast.Call, path: Path) -> list[ast.expr]:
 
 
 def _templates() -> Iterator[str]:
-    """The templates of cards, as far as they go through the filter ``said``."""
-    for path in sorted((PACKAGE / "reporting").glob("*.md.j2")):
+    """The templates of texts, as far as they go through the filters ``said`` and ``lines``."""
+    for path in sorted((PACKAGE / "reporting").glob("*.[mt]*.j2")):
         text = path.read_text(encoding="utf-8")
-        found = re.findall(r"{% filter said %}(.*?){% endfilter %}", text, re.DOTALL)
+        found = re.findall(r"{% filter (?:said|lines) %}(.*?){% endfilter %}", text, re.DOTALL)
         yield from found or ([text] if path.name == "terms.md.j2" else [])
 
 
@@ -152,7 +152,7 @@ def said() -> dict[str, str]:
             found[_template((text,))] = f"{path.name}: help"
     for line in _lines_of_templates():
         if re.search(_SENTENCE, re.sub(r"\{\d\}", "", line)):
-            found[line] = "a card"
+            found[line] = "a template"
     return found
 
 

@@ -38,11 +38,9 @@ from japagen.i18n import localized, translated, user_language
 if TYPE_CHECKING:
     from japagen.data.code import CodeSummary
     from japagen.data.qa import QASummary
-    from japagen.data.scores import ModelScores, ScoreSummary
     from japagen.data.summary import AlignmentSummary, RunSummary, WordShift
     from japagen.llm.backend import Waiting
     from japagen.pipeline.sharded import Sharding
-    from japagen.reporting.text import Words
 
 T = TypeVar("T")
 _WIDE = 1_000_000
@@ -361,25 +359,28 @@ def print_error(error: JapagenError) -> None:
 def print_summary(path: Path, summary: RunSummary) -> None:
     """Prints what a run came to in a few lines."""
     from japagen.reporting.sections_alignment import alarm_text
-    from japagen.reporting.sections_training import tests_of
-    from japagen.reporting.text import Words
+    from japagen.reporting.sections_overview import worth_text
+    from japagen.reporting.sections_training import left_out, lines, tests_of
+    from japagen.reporting.text import Words, rendered
 
-    counts, scores, words = summary.counts, summary.scores, Words(user_language())
-    say(
-        f"{counts.kept} of {counts.generated} synthetic texts kept, "
-        f"{counts.gold} gold, {counts.test} to score on"
-    )
-    _print_sources(summary, words)
-    if scores is None:
-        say("scores: not measured (no labelled texts to score on)")
-    else:
-        _print_scores(summary, scores, words)
-    _print_mix(summary, words)
-    for alarm in summary.diversity.alarms if summary.diversity else ():
-        say(f"diversity alarm: {alarm_text(alarm, words)}")
-    for title, bound, found, state in tests_of(summary, words):
-        say(f"test {title}: {bound}, {found}: {state}")
-    say(f"report: {path / 'report.html'}")
+    words, scores = Words(user_language()), summary.scores
+    measured = lines(summary, words)
+    view = {
+        "w": words,
+        "summary": summary,
+        "path": path / "report.html",
+        "worth_text": worth_text,
+        "measured": measured,
+        "left_out": left_out(summary, words),
+        "best": [max(measured, key=lambda one: one[1].score(scores.metric) or 0.0)]
+        if scores and measured
+        else [],
+        "alarms": [
+            alarm_text(a, words) for a in (summary.diversity.alarms if summary.diversity else ())
+        ],
+        "tests": tests_of(summary, words),
+    }
+    out.print(rendered("run.txt.j2", view, words.language), end="")
 
 
 def print_made(path: Path, summary: QASummary | CodeSummary) -> None:
@@ -422,79 +423,6 @@ def print_questions(path: Path, summary: QASummary) -> None:
             artefact_rows(summary.artefacts, words),
         )
     say(f"report: {path / 'report.html'}")
-
-
-def _print_scores(summary: RunSummary, scores: ScoreSummary, words: Words) -> None:
-    """What a reader would try first, then the run's own classifiers and what they gain."""
-    from japagen.reporting.sections_training import left_out, lines
-
-    measured = lines(summary, words)
-    for title, row in measured:
-        say(f"baseline: {title}: {_figures(row, scores.metrics)}")
-    for line in left_out(summary, words):
-        say(f"baseline left out: {line}")
-    if measured:
-        title, best = max(measured, key=lambda one: one[1].score(scores.metric) or 0.0)
-        if gain := best.gain:
-            say(
-                f"gain over the best baseline ({title}) in {_metric(scores.metric)}: "
-                f"{gain.value:+.3f} (95% interval {gain.low:+.3f} to {gain.high:+.3f})"
-            )
-    say(f"gold only: {_figures(scores.gold_only, scores.metrics)}")
-    if not summary.not_used:
-        shown = _figures(scores.with_synthetic, scores.metrics)
-        learnt = {
-            "synthetic": f"with synthetic: {shown}",
-            "unlabelled": f"with unlabelled: {shown}",
-            "both": f"with synthetic and unlabelled: {shown}",
-        }
-        say(learnt[summary.added])
-    if gain := scores.gain:
-        say(
-            f"gain in {_metric(scores.metric)}: {gain.value:+.3f} "
-            f"(95% interval {gain.low:+.3f} to {gain.high:+.3f} over the test "
-            f"texts): {scores.verdict.replace('_', ' ')}"
-        )
-    if scores.few:
-        say(f"Only {scores.n} texts to score on: the scores say little. Give a test file.")
-
-
-def _figures(scores: ModelScores | None, names: Sequence[str]) -> str:
-    if scores is None:
-        return "not measured"
-    return ", ".join(f"{_metric(name)} {scores.score(name):.3f}" for name in names)
-
-
-def _metric(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _print_sources(summary: RunSummary, words: Words) -> None:
-    """A line for each source, unless the generator is the only one."""
-    from japagen.reporting.sections_overview import worth_text
-
-    for source in summary.sources if summary.files else ():
-        say(
-            f"source {source.name}: {source.kept} of {source.texts} texts kept, "
-            f"share of the training loss {source.value.share:.2f}, worth in gold texts per label: "
-            f"{worth_text(source.value, words)}"
-        )
-
-
-def _print_mix(summary: RunSummary, words: Words) -> None:
-    mix, pseudo = summary.mix, summary.pseudo_labels
-    if pseudo:
-        why = words.name("pseudo", pseudo.reason)
-        say(f"unlabelled texts used for training: {pseudo.texts}. {why}")
-    if not mix:
-        return
-    why = words.name("mix", mix.reason)
-    if summary.not_used:
-        say(f"Synthetic text was not used: the classifier was trained on gold only. {why}")
-    elif mix.share == 0:
-        say(f"Synthetic text was not used. {why}")
-    else:
-        say(f"synthetic share: {mix.share:.1%}. {why}")
 
 
 def label_text(label: str | float | list[str]) -> str:

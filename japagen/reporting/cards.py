@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from japagen.data.dataset import Dataset
 from japagen.data.files import front_matter, to_yaml
@@ -19,12 +18,8 @@ from japagen.japanese.registers import OTHER, PRESETS
 from japagen.reporting.sections_alignment import distance_rows
 from japagen.reporting.sections_overview import SIDES, STEPS, field_rows, until_rows
 from japagen.reporting.sections_training import lines, own_models
-from japagen.reporting.text import View, Words
+from japagen.reporting.text import Cells, View, Words, plain, rendered
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-Cells = Sequence[object]
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _EMBEDDED_BASE = "intfloat/multilingual-e5-small"
 
@@ -180,72 +175,8 @@ def _origin(encoder: str) -> tuple[str | None, str | None]:
     return declared.get("base_model"), declared.get("license")
 
 
-def rendered(template: str, view: Mapping[str, Any], language: Language) -> str:
-    """A card, as its template says it in a language.
-
-    In templates the filter ``said`` says English, one sentence a line, in the reader's language;
-    ``head`` and ``row`` make lines of a table, and ``plain`` keeps a text from breaking one.
-
-    Args:
-        template: File name.
-        view: What the template names.
-        language: The reader's.
-    """
-    page = _templates(language).get_template(template).render(view)
-    return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
-
-
-@cache
-def _templates(language: Language) -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"said": partial(_said, words=Words(language))}
-    environment.filters |= {"plain": plain, "row": _row, "head": _head}
-    environment.globals["table"] = table
-    return environment
-
-
-def _said(text: str, words: Words) -> str:
-    """English in the reader's language: each line but those of tables, which have been said."""
-    paragraphs = []
-    for paragraph in filter(None, re.split(r"\n{2,}", text.strip())):
-        listed = [line for line in paragraph.split("\n") if line]
-        if listed[0].startswith("- "):
-            paragraphs.append("\n".join(f"- {words.say(line[2:])}" for line in listed))
-        elif listed[0].startswith("|"):
-            paragraphs.append(paragraph)
-        else:
-            paragraphs.append(words.gap.join(map(words.say, listed)))
-    return "\n\n".join(paragraphs)
-
-
 def row_card(template: str, summary: RowSummary, front: Mapping[str, Any], **more: Any) -> str:
     """A card of other rows than labelled texts: Markdown with YAML front matter."""
     named = {"language": ["ja"], "pretty_name": _one_line(summary.task), **front}
     view = {"w": Words("en"), "front": to_yaml(named), "summary": summary, **more}
     return rendered(template, view, "en")
-
-
-def table(heads: Cells, rows: Iterable[Cells]) -> str:
-    """A table; its cells cannot break it."""
-    return "\n".join([_head(heads), *map(_row, rows)])
-
-
-def _head(heads: Cells) -> str:
-    return f"{_row(heads)}\n{_row(['---'] * len(heads))}"
-
-
-def _row(cells: Cells) -> str:
-    return "| " + " | ".join(plain(str(cell)) for cell in cells) + " |"
-
-
-def plain(text: str) -> str:
-    """One line without Markdown tables or HTML in it."""
-    escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return escaped.replace("|", "\\|")
