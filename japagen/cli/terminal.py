@@ -472,7 +472,8 @@ def sharding(
         JapagenError: If an option is given that means nothing without an engine.
     """
     from japagen.config.task import column_options
-    from japagen.pipeline.sharded import SHARD_ROWS, Sharding
+    from japagen.data.shards import SHARD_ROWS
+    from japagen.pipeline.sharded import Sharding
 
     if engine is None:
         given = {"--address": address, "--part": part, "--shard-rows": shard_rows}

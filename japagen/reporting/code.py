@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from japagen.data.code import CodeSummary, Program, ProgramCounts
 from japagen.i18n import Language, localized
 from japagen.reporting.cards import row_card
-from japagen.reporting.report import render_rows, rows_table, section
-from japagen.reporting.text import View, Words
+from japagen.reporting.report import render_rows
+from japagen.reporting.text import Words
 
 _SHOWN = 5
 _BANDS = 10
@@ -23,44 +22,26 @@ def render_report(
     words = Words(language)
     kept = [one for one in programs if one.rejected is None]
     rejected = [one for one in programs if one.rejected]
-    sections = [
-        section(words("code.counts"), [_said(summary, words)], *_counts(summary, words)),
-        section(words("code.rejections"), [words("code.order")], _rejections(summary, words)),
-        section(words("code.scores"), [_scored(summary, words)], _scores(summary, words)),
-        section(words("code.examples"), [words("code.unpicked")], programs=_spread(kept)),
-        section(words("code.rejected"), [words("code.unpicked")], programs=_spread(rejected)),
-        section(words("code.terms"), [summary.terms]),
-    ]
-    return render_rows("code", summary, sections, words)
+    return render_rows(
+        "code",
+        summary,
+        words,
+        counts=[
+            ("topic", _count_rows(summary.per_topic, words)),
+            ("difficulty", _count_rows(summary.per_difficulty, words)),
+        ],
+        rejections=rejection_rows(summary, words),
+        bands=_bands(summary, words),
+        examples=[
+            (words("code.examples"), _spread(kept)),
+            (words("code.rejected"), _spread(rejected)),
+        ],
+    )
 
 
 def _spread(programs: Sequence[Program]) -> Sequence[Program]:
     """A few, at even distances."""
     return programs[:: max(1, -(-len(programs) // _SHOWN))][:_SHOWN]
-
-
-def _said(summary: CodeSummary, words: Words) -> str:
-    return words(
-        "code.from",
-        written=words.count(summary.counts.written),
-        kept=words.count(summary.counts.kept),
-        generator=summary.generator,
-        seconds=words.duration(summary.sandbox_seconds),
-        python=summary.python,
-    )
-
-
-def _counts(summary: CodeSummary, words: Words) -> list[View]:
-    return [
-        {
-            **_table(name, words, ("written", "kept", "share"), _count_rows(counts, words)),
-            "title": words(f"code.{name}"),
-        }
-        for name, counts in (
-            ("topic", summary.per_topic),
-            ("difficulty", summary.per_difficulty),
-        )
-    ]
 
 
 def _count_rows(counts: Mapping[str, ProgramCounts], words: Words) -> list[tuple[str, ...]]:
@@ -75,40 +56,20 @@ def _count_rows(counts: Mapping[str, ProgramCounts], words: Words) -> list[tuple
     ]
 
 
-def _table(name: str, words: Words, heads: Sequence[str], rows: Sequence[Any]) -> View:
-    return rows_table([words(f"code.{head}") for head in (name, *heads)], rows)
-
-
 def rejection_rows(summary: CodeSummary, words: Words) -> list[tuple[str, str]]:
     """Checks and how many programs each rejected, in the order of the checks."""
     found = summary.rejections
     return [(words(f"code.check.{name}"), words.count(n)) for name, n in found.items()]
 
 
-def _rejections(summary: CodeSummary, words: Words) -> View:
-    return _table("check", words, ("programs",), rejection_rows(summary, words))
-
-
-def _scored(summary: CodeSummary, words: Words) -> str:
-    return words(
-        "code.scored",
-        programs=words.count(len(summary.scores)),
-        mutants=words.count(summary.mutants),
-        killed=words.count(summary.killed),
-        share=words.share(summary.killed / summary.mutants if summary.mutants else None),
-        least=words.share(summary.mutation_score),
-    )
-
-
-def _scores(summary: CodeSummary, words: Words) -> View:
+def _bands(summary: CodeSummary, words: Words) -> list[tuple[str, str]]:
     """How many programs have a score in each tenth, the best first."""
     bands = [min(_BANDS - 1, int(score * _BANDS)) for score in summary.scores.values()]
-    rows = [
+    return [
         (f"{band / _BANDS:.1f}–{(band + 1) / _BANDS:.1f}", words.count(bands.count(band)))
         for band in reversed(range(_BANDS))
         if band in bands
     ]
-    return _table("score", words, ("programs",), rows)
 
 
 def told_lines(summary: CodeSummary, page: Path, words: Words) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
@@ -19,7 +18,6 @@ from japagen.reporting.text import LANGUAGES, View, Words, undirected
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from japagen.data.code import Program
     from japagen.data.dataset import Dataset
     from japagen.data.rows import RowSummary
 
@@ -140,40 +138,23 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
     return page_template("body.html.j2").render(view)
 
 
-def render_rows(kind: str, summary: RowSummary, sections: Iterable[View], words: Words) -> str:
+def render_rows(kind: str, summary: RowSummary, words: Words, **more: Any) -> str:
     """Renders what came of a run of other rows: one HTML page without scripts or other files.
 
-    Sections are those of `section`; what says nothing is left out.
+    The sections stand in the template ``KIND.html.j2``, which names ``more``; the names of its
+    texts begin with the kind.
     """
     return page_template("rows.html.j2").render(
         w=words,
         undirected=undirected,
         language=words.language,
         style=page_style(),
+        kind=kind,
         title=words(f"{kind}.title"),
         summary=summary,
         created=when(summary.created),
-        sections=[one for one in sections if one["tables"] or one["programs"] or one["notes"]],
+        **more,
     )
-
-
-def section(
-    title: str, notes: Iterable[str], *tables: View, programs: Sequence[Program] = ()
-) -> View:
-    """A section of such a page, without what is empty."""
-    return {
-        "title": title,
-        "notes": [note for note in notes if note],
-        "tables": [found for found in tables if found["rows"]],
-        "programs": programs,
-    }
-
-
-def rows_table(
-    heads: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, texts: bool = False
-) -> View:
-    """A table of such a page; its cells are figures, or texts of any length."""
-    return {"title": title, "heads": heads, "rows": [*rows], "texts": texts}
 
 
 def when(created: str | None) -> str:
