@@ -122,14 +122,15 @@ class MetricsFile:
 
     Args:
         path: Where to write.
+        watched: Step to what tells what it waits for.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, watched: Mapping[str, Callable[[], Waiting]]) -> None:
         self._path = path
+        self._watched = watched
         self._done: dict[str, int] = {}
         self._totals: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
-        self.watched: dict[str, Callable[[], Waiting]] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_on, daemon=True)
 
@@ -153,7 +154,6 @@ class MetricsFile:
     def finish(self, name: str, seconds: float) -> None:
         """Takes note of a step that is done."""
         self._seconds[name] = seconds
-        self.watched.pop(name, None)
 
     def count(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Passes items through and counts them."""
@@ -175,7 +175,7 @@ class MetricsFile:
             ("step_items", self._totals),
         ):
             rows += [(name, {"step": step}, value) for step, value in list(figures.items())]
-        for step, tell in list(self.watched.items()):
+        for step, tell in list(self._watched.items()):
             waiting = tell()
             rows.append(("requests_in_flight", {"step": step}, waiting.in_flight))
             rows.append(("requests_unsent", {"step": step}, waiting.unsent))
@@ -210,8 +210,8 @@ class Terminal:
     def __init__(
         self, *, quiet: bool = False, doing: str = "reading", metrics: Path | None = None
     ) -> None:
-        self._metrics = MetricsFile(metrics) if metrics else None
         self._watched: dict[str, Callable[[], Waiting]] = {}
+        self._metrics = MetricsFile(metrics, self._watched) if metrics else None
         self._quiet = quiet
         self._doing = doing
         self._bars: dict[str, TaskID] = {}
@@ -284,8 +284,6 @@ class Terminal:
     def watch(self, what: str, tell: Callable[[], Waiting]) -> None:
         """Shows on the bar of ``what``, and in the metrics, what is waited for."""
         self._watched[what] = tell
-        if self._metrics:
-            self._metrics.watched[what] = tell
 
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Counts on the bar of ``what``; passes items through silently without one."""
@@ -356,12 +354,19 @@ def print_error(error: JapagenError) -> None:
         err.print(localized(error.hint))
 
 
+def print_lines(template: str, view: Mapping[str, Any]) -> None:
+    """Prints what a template of `japagen.reporting` says, line by line."""
+    from japagen.reporting.text import rendered
+
+    out.print(rendered(template, view, user_language()), end="")
+
+
 def print_summary(path: Path, summary: RunSummary) -> None:
     """Prints what a run came to in a few lines."""
     from japagen.reporting.sections_alignment import alarm_text
     from japagen.reporting.sections_overview import worth_text
     from japagen.reporting.sections_training import left_out, lines, tests_of
-    from japagen.reporting.text import Words, rendered
+    from japagen.reporting.text import Words
 
     words, scores = Words(user_language()), summary.scores
     measured = lines(summary, words)
@@ -380,7 +385,7 @@ def print_summary(path: Path, summary: RunSummary) -> None:
         ],
         "tests": tests_of(summary, words),
     }
-    out.print(rendered("run.txt.j2", view, words.language), end="")
+    print_lines("run.txt.j2", view)
 
 
 def print_made(path: Path, summary: QASummary | CodeSummary) -> None:

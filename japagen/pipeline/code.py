@@ -57,12 +57,7 @@ def run(
 ) -> Path:
     """Makes programs, or goes on where an earlier run of the task stopped.
 
-    Args:
-        task: What is asked for.
-        out: The run directory; ``runs/NAME`` when None, ``runs/NAME.part2of5`` for a part.
-        listener: Told of the progress in place of the log and of bars.
-        generator: A backend to use in place of the task's.
-        elsewhere: What of its requests is answered elsewhere; nothing by default.
+    Arguments are those of `japagen.pipeline.run.run`.
 
     Returns:
         The run directory: ``examples.jsonl``, ``code.json``, ``report.html``.
