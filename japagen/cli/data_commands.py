@@ -8,6 +8,7 @@ import sys
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -513,7 +514,7 @@ def review(
                     webbrowser.open(address)
 
             serve(session, port, ready)
-        found = session.summary().to_dict() | {"judge": session.judge_agreement()}
+        found = asdict(session.summary()) | {"judge": session.judge_agreement()}
         least = session.least
     if as_json:
         terminal.print_json(found)

@@ -176,15 +176,6 @@ def write_task(
 ) -> list[Path]:
     """Writes ``NAME.yaml``, and without gold a template for it; nothing is overwritten.
 
-    Args:
-        name: Name of the task and, with suffixes, of the files.
-        labels: Its labels.
-        directory: Where to write.
-        language: Of the comments.
-        gold: What there is to learn from.
-        answers: What else is known.
-        excel: Whether the template is for Excel in place of CSV.
-
     Returns:
         The paths written.
 

@@ -391,14 +391,15 @@ def print_summary(path: Path, summary: RunSummary) -> None:
 def print_made(path: Path, summary: QASummary | CodeSummary) -> None:
     """Prints what a run of another kind than labelled texts came to."""
     from japagen.data.qa import QASummary
-    from japagen.reporting.code import told_lines
+    from japagen.reporting.code import rejection_rows
     from japagen.reporting.text import Words
 
     if isinstance(summary, QASummary):
         print_questions(path, summary)
         return
-    for line in told_lines(summary, path / "report.html", Words(user_language())):
-        out.print(line)
+    rejections = rejection_rows(summary, Words(user_language()))
+    view = {"summary": summary, "rejections": rejections, "path": path / "report.html"}
+    print_lines("programs.txt.j2", view)
 
 
 def print_questions(path: Path, summary: QASummary) -> None:

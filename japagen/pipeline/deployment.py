@@ -152,8 +152,9 @@ def keep_reference(
     if rows:
         # Labels are not read, and both files may use the same ids.
         texts = Dataset.of(replace(e, label=None, label_asked=None, id="") for e in rows)
-        run.cache.step(_REFERENCE, _profile, texts=texts, classifier=classifier)
-
-
-def _profile(texts: Dataset, classifier: LazyClassifier) -> Profile:
-    return profile_of(texts, classifier.load())
+        run.cache.step(
+            _REFERENCE,
+            lambda texts, classifier: profile_of(texts, classifier.load()),
+            texts=texts,
+            classifier=classifier,
+        )

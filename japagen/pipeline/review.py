@@ -29,12 +29,7 @@ def open_review(
 ) -> Iterator[Session]:
     """Opens a run's review, with the decisions made before.
 
-    Args:
-        path: A run directory that has at least curated examples.
-        number: How many examples to show.
-        seed: Of the sample; the first review's counts.
-        reviewer: Who decides.
-        language: Language of the page.
+    The seed is that of the sample; the first review's counts.
 
     Raises:
         JapagenError: If it is not a run, or has no examples yet.

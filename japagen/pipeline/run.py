@@ -122,9 +122,8 @@ def _given(synthetic: Any) -> Sources:
 def merge_parts(runs: Sequence[Path], out: Path) -> int:
     """Joins the answers of runs of one task, so that a run of it goes on with all of them.
 
-    Args:
-        runs: Run directories; they stay as they are, and may be merged again when they have more.
-        out: A run directory of the task, made if it does not exist.
+    The runs stay as they are, and may be merged again when they have more; the directory is made if
+    it does not exist.
 
     Returns:
         How many requests are answered.

@@ -299,11 +299,6 @@ def content_hash(dataset: Dataset) -> str:
 def record_version(path: Path, dataset: Dataset, task: Task) -> dict[str, Any]:
     """Adds the dataset to the run's versions, unless it is the last one already.
 
-    Args:
-        path: The run's versions.json.
-        dataset: The finished dataset.
-        task: What it was made for.
-
     Returns:
         The version: ``hash``, ``parent`` (the hash of the version before it in this run, or
         None), ``task`` (the task's digest), ``examples`` and ``kept``.

@@ -361,11 +361,11 @@ def align_shards(
     Registers are matched where the rows have them, as those that `curate_shards` made do.
 
     Args:
-        source: A file of labelled examples, or a directory of Parquet files.
+        source: As of `curate_shards`, with labels.
         gold: Labelled examples of the target.
-        output: The run directory.
-        sharding: How it is run; columns as of `align_files`.
-        listener: Told of every step.
+        output: As of `curate_shards`.
+        sharding: Likewise; columns as of `align_files`.
+        listener: Likewise.
         unlabelled: Texts of the target.
         sample: On how many rows at most the weights are fitted; where there are no more, they are
             those of `align_files`.
@@ -421,21 +421,15 @@ def _fitted(
         if not path.is_file():
             run.listener.stage("fit", "start", "")
             started = time.perf_counter()
-            parts = [Dataset(t) for s in run.shards if len(t := _rows(run, "sample", s.name))]
-            together = Dataset.concat(parts or [Dataset.of([])])
-            data = with_registers((together, gold, unlabelled), _has_registers(together))
+            files = [run.file("sample", f"{shard.name}.parquet") for shard in run.shards]
+            parts = [Dataset.from_table(read_table(file)) for file in files]
+            together = Dataset.concat([p for p in parts if len(p)] or [Dataset.of([])])
+            found = bool(len(together)) and not together.table.column("register_seen").null_count
+            data = with_registers((together, gold, unlabelled), found)
             fit = fit_sample(*data, seed=seed, **settings)
             write_json(path, fit.to_dict())
             run.listener.stage("fit", "done", f"{time.perf_counter() - started:.1f}")
         return Fit.from_dict(read_json(path))
-
-
-def _rows(run: ShardedRun, step: str, shard: str) -> pa.Table:
-    return Dataset.from_table(read_table(run.file(step, f"{shard}.parquet"))).table
-
-
-def _has_registers(texts: Dataset) -> bool:
-    return len(texts) > 0 and not texts.table.column("register_seen").null_count
 
 
 _WINDOW = 4096
@@ -517,18 +511,8 @@ def predict_shards(
 ) -> dict[str, Any]:
     """Predictions of any number of rows, in ``OUTPUT/predicted``.
 
-    Args:
-        model: A run, or a saved or exported classifier, at the same path for every worker.
-        source: A file of texts, or a directory of Parquet files.
-        output: The run directory.
-        sharding: How it is run.
-        listener: Told of every step.
-        batch_size: Texts at a time.
-        abstain_below: Give no label below this probability.
-        scope: Give none to texts out of scope either.
-
-    Returns:
-        JSON-ready: rows, and what the step took.
+    The model is a run, or a saved or exported classifier, at the same path for every worker; with
+    ``scope`` texts out of scope get no label either. Other arguments are as of `curate_shards`.
     """
     columns = dict(sharding.columns)
     weights = {f.name: f.stat().st_size for f in sorted(model.rglob("*")) if f.is_file()}

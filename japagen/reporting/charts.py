@@ -124,14 +124,7 @@ def ranges(
 ) -> Markup:
     """Draws values with their intervals, one line a value, against a dashed mark.
 
-    Args:
-        title: What the chart shows.
-        axis: Name of the axis of values.
-        rows: Each row's name and its values, one a series: low, value, high; None draws none.
-        series: Name and colour of each series.
-        show: Writes a value beside its interval.
-        mark: What the values are held against.
-        ticks: Format of the axis.
+    Arguments are those of `bars`; values are ``low, value, high``, held against ``mark``.
     """
     values = _values(
         rows,
@@ -219,11 +212,7 @@ def curves(
 def dots(title: str, axes: tuple[str, str], found: Iterable[Dot], roles: Sequence[Role]) -> Markup:
     """Draws a map of dots whose places mean nothing but near and far.
 
-    Args:
-        title: What the map shows.
-        axes: Names of both axes.
-        found: The dots; their groups are places in ``roles``.
-        roles: Colour of each group; the last is drawn on top.
+    Groups of dots are places in ``roles``; the last is drawn on top.
     """
     values = [
         {"series": d.group, "x": d.x, "value": d.y, "tip": f"{d.tip}\t{d.id}" if d.id else d.tip}

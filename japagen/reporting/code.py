@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from japagen.data.code import CodeSummary, Program, ProgramCounts
 from japagen.i18n import Language, localized
@@ -70,19 +69,6 @@ def _bands(summary: CodeSummary, words: Words) -> list[tuple[str, str]]:
         for band in reversed(range(_BANDS))
         if band in bands
     ]
-
-
-def told_lines(summary: CodeSummary, page: Path, words: Words) -> list[str]:
-    """What a run came to in a few sentences, for a terminal."""
-    counts, language = summary.counts, words.language
-    lines = [localized(f"{counts.kept} of {counts.written} programs kept", language)]
-    for name, number in rejection_rows(summary, words):
-        lines.append(localized(f"rejected: {name}: {number}", language))
-    if summary.mutants:
-        share = f"{summary.killed / summary.mutants:.0%}"
-        killed = f"mutants killed: {summary.killed} of {summary.mutants} ({share})"
-        lines.append(localized(killed, language))
-    return [*lines, localized(f"report: {page}", language)]
 
 
 def program_card(summary: CodeSummary) -> str:

@@ -352,7 +352,10 @@ def sources(summary: RunSummary, words: Words) -> View | None:
         ],
         "filter_heads": [words("reason"), *names],
         "filters": _filters(found, words),
-        "reasons": [(source.name, reason_text(source.value.reason, words)) for source in found],
+        "reasons": [
+            (s.name, words.name("value", s.value.reason, words.name("mix", s.value.reason)))
+            for s in found
+        ],
     }
 
 
@@ -367,11 +370,6 @@ def worth_text(value: SourceValue, words: Words) -> str:
         words("sources.open") if end is None else rounded(end) for end in (value.low, value.high)
     )
     return f"{texts} [{low}, {high}]"
-
-
-def reason_text(code: str, words: Words) -> str:
-    """Why a source is used, or is not."""
-    return words.name("value", code, words.name("mix", code))
 
 
 def rounded(value: float) -> str:

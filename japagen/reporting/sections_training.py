@@ -209,10 +209,7 @@ def worth(summary: RunSummary, words: Words, *, figures: bool = False) -> str | 
     The learning curves are measured on gold, the verdict on the test texts; where the two differ
     the sentence says which counts.
 
-    Args:
-        summary: The run.
-        words: The reader's language.
-        figures: Whether to add the interval. Few can read one that reaches below 0.
+    Few can read an interval that reaches below 0: it is added with ``figures``.
     """
     curves = summary.mix and summary.mix.curves
     if not curves:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -151,10 +150,6 @@ class Summary:
     registers_corrected: int
     edited: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready mapping."""
-        return asdict(self)
-
 
 def summarize(places: Sequence[Place], decisions: Mapping[str, Decision], seed: int = 0) -> Summary:
     """Says what the decisions tell of the whole dataset."""
@@ -250,11 +245,7 @@ def judge_agreement(
     A text passes with the judge if no score is below its bound, and with people if they accepted
     it as it was: label, register and text.
 
-    Args:
-        dataset: Examples, some of them with scores.
-        decisions: Example id to decision.
-        bounds: Criterion to the least score that passes.
-        seed: Of the interval.
+    Bounds are the least scores that pass, by criterion.
     """
     pairs = []
     for id_, text, pair, scores in zip(

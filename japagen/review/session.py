@@ -109,7 +109,7 @@ class Session:
             "examples": [
                 _shown(self._rows[p.example_id], p, latest.get(p.example_id)) for p in self._sample
             ],
-            "summary": self.summary().to_dict(),
+            "summary": asdict(self.summary()),
         }
 
     def summary(self) -> Summary:
@@ -136,7 +136,7 @@ class Session:
             StaleError: If another tab has decided in between.
         """
         saved = self._decisions.save(*self._checked(body))
-        return {"decision": asdict(saved), "summary": self.summary().to_dict()}
+        return {"decision": asdict(saved), "summary": asdict(self.summary())}
 
     def take_all(self, answers: Mapping[str, Any]) -> dict[str, int]:
         """Makes decisions of answers given elsewhere; they overrule earlier decisions.
@@ -373,10 +373,7 @@ def application(session: Session, token: str, port: int) -> Starlette:
 def serve(session: Session, port: int, ready: Callable[[str], None]) -> None:
     """Serves until Ctrl-C.
 
-    Args:
-        session: What is shown and saved.
-        port: Where to listen on this machine; 0 for any free port.
-        ready: Called with the page's address once it can be opened.
+    ``ready`` is called with the page's address once it can be opened.
 
     Raises:
         JapagenError: If the port is taken or the extra is missing.

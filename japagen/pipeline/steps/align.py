@@ -53,14 +53,14 @@ def embed_texts(run: RunContext, texts: Dataset) -> None:
     """
     sets = [d.kept for d in (run.gold, texts, run.data.unlabelled) if d is not None]
     read = [data.only("text", "text_pair") for data in sets]
-    stacked = run.cache.step(_VECTORS, _stacked, sets=read, encoder=run.encoder)
+
+    def stacked(sets: Sequence[Dataset], encoder: TextEncoder) -> npt.NDArray[Any]:
+        return np.concatenate([encoder.read(data) for data in sets])
+
+    rows = run.cache.step(_VECTORS, stacked, sets=read, encoder=run.encoder)
     ends = np.cumsum([len(data) for data in read])
-    for data, vectors in zip(read, np.split(stacked, ends[:-1]), strict=True):
+    for data, vectors in zip(read, np.split(rows, ends[:-1]), strict=True):
         run.encoder.remember(data, vectors)
-
-
-def _stacked(sets: Sequence[Dataset], encoder: TextEncoder) -> npt.NDArray[Any]:
-    return np.concatenate([encoder.read(data) for data in sets])
 
 
 def select_texts(run: RunContext, texts: Dataset) -> Dataset:
