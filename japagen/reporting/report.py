@@ -133,7 +133,6 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
         "scores": sections_training.scores(summary, words),
         "doubtful_tests": sections_training.doubtful_tests(summary),
         "economics": sections_training.economics(summary, words),
-        "reproduce": sections_overview.reproduce(summary, words),
     }
     return page_template("body.html.j2").render(view)
 

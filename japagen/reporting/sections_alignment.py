@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from japagen.data.scores import Interval, Measured
 from japagen.data.summary import (
     Alarm,
-    AlignmentSummary,
     Change,
     Diagnostics,
     Diversity,
@@ -42,7 +41,6 @@ def alignment(summary: RunSummary, words: Words) -> View | None:
     series, rows = _label_shares(summary.per_label, found.prior, words)
     return {
         "weighted": found.method != "none",
-        "facts": _facts(found, words),
         "series": series,
         "chart": charts.bars(
             words("labels.chart"), words("axis.share"), rows, series, words.share, ".0%"
@@ -51,20 +49,6 @@ def alignment(summary: RunSummary, words: Words) -> View | None:
         "distances": distance_rows(diagnostics, words),
         "remaining": _remaining(diagnostics, words),
     }
-
-
-def _facts(found: AlignmentSummary, words: Words) -> list[tuple[str, str]]:
-    prior, diagnostics = found.prior, found.diagnostics
-    facts = [
-        (words("alignment.method"), words.name("method", found.method)),
-        (words("prior"), words.name("prior", prior.how)),
-        (words("prior.why"), localized(prior.why, words.language)),
-    ]
-    if diagnostics.tolerance is not None:
-        facts.append((words("tolerance"), words.number(diagnostics.tolerance)))
-    for label, factor in diagnostics.tempered.items():
-        facts.append((words("tempered", label=label), words.number(factor)))
-    return facts + [(words("notes"), note) for note in notes(diagnostics, words)]
 
 
 def notes(diagnostics: Diagnostics, words: Words) -> list[str]:
@@ -275,7 +259,6 @@ def likeness(summary: RunSummary, dataset: Dataset, words: Words) -> View | None
         "said": said,
         "series": series,
         "lengths": _lengths(lengths, series, words) if lengths else None,
-        "length_rows": _length_rows(lengths, words) if lengths else [],
         "map": _map(placed, dataset, series, words) if placed and placed.synthetic else None,
     }
 
@@ -288,16 +271,6 @@ def _lengths(found: LengthShares, series: Series, words: Words) -> Markup:
     ]
     axes = words("axis.characters"), words("axis.texts")
     return charts.curves(words("lengths"), axes, lines, (",d", ".0%"), zero=True)
-
-
-def _length_rows(found: LengthShares, words: Words) -> Rows:
-    ends = [f"–{edge - 1}" for edge in found.edges[1:]] + ["–"]
-    return [
-        (f"{edge}{end}", words.share(gold), words.share(synthetic))
-        for edge, end, gold, synthetic in zip(
-            found.edges, ends, found.gold, found.synthetic, strict=True
-        )
-    ]
 
 
 def _map(found: TextMap, dataset: Dataset, series: Series, words: Words) -> Markup:

@@ -101,12 +101,8 @@ def flow(counts: StepCounts, words: Words) -> View:
         "chart": charts.bars(
             words("counts"), words("counts.number"), drawn, [("", "synthetic")], words.count, "~s"
         ),
-        "rows": [
-            (words(f"counts.{name}"), words.count(counts.at(name)))
-            for name in names
-            # A run of an earlier version relabelled nothing.
-            if counts.at(name) is not None
-        ],
+        # A run of an earlier version relabelled nothing.
+        "names": [name for name in names if counts.at(name) is not None],
     }
 
 
@@ -226,28 +222,6 @@ def registers(summary: RunSummary, words: Words) -> View | None:
         "codes": names,
         "names": [words.name("register", name) for name in names],
     }
-
-
-def reproduce(summary: RunSummary, words: Words) -> Rows:
-    """What a second run needs to be like the first."""
-    task, generator, version = summary.task, summary.generator, summary.dataset
-    rows: list[tuple[str, str | None]] = [
-        (words("text_type"), task.text_type or words("none")),
-        (words("seed"), str(task.seed)),
-        (words("encoder"), summary.encoder),
-        (words("dictionary"), summary.dictionary),
-    ]
-    if version:
-        rows.append((words("dataset.hash"), version.hash))
-        rows.append((words("dataset.parent"), version.parent or words("none")))
-    rows += [(label, text or words("no_description")) for label, text in task.labels.items()]
-    if generator:
-        rows.append((words("generator"), generator.name))
-        rows.append((words("generator.identity"), generator.identity))
-    if table := summary.seed_rows:
-        rows.append((words("seed_table"), words("seed_table.used", **table.model_dump())))
-    rows += [(words("synthetic_file"), name) for name in summary.files]
-    return [(name, value or words("not_measured")) for name, value in rows]
 
 
 _MISSING_SHOWN = 20
