@@ -111,17 +111,19 @@ def _told(call: ast.Call, path: Path) -> list[ast.expr]:
     return [*given, *(k.value for k in call.keywords if k.arg == "hint"), *helps]
 
 
-def _templates() -> Iterator[str]:
-    """The templates of texts, as far as they go through the filters ``said`` and ``lines``."""
-    for path in sorted((PACKAGE / "reporting").glob("*.[mt]*.j2")):
+def _templates() -> Iterator[list[str]]:
+    """The templates of texts, as far as they go through a filter that says them."""
+    for path in sorted((*PACKAGE.glob("reporting/*.md.j2"), *PACKAGE.glob("cli/*.j2"))):
         text = path.read_text(encoding="utf-8")
-        found = re.findall(r"{% filter (?:said|lines) %}(.*?){% endfilter %}", text, re.DOTALL)
-        yield from found or ([text] if path.name == "terms.md.j2" else [])
+        for name, found in re.findall(r"{% filter (\w+) %}(.*?){% endfilter %}", text, re.DOTALL):
+            yield [found.strip()] if name == "whole" else found.split("\n")
+        if path.name == "terms.md.j2":
+            yield text.split("\n")
 
 
 def _lines_of_templates() -> Iterator[str]:
     for text in _templates():
-        for line in re.sub(r"{%.*?%}", "", text).split("\n"):
+        for line in (re.sub(r"{%.*?%}", "", line) for line in text):
             numbers = count()
             yield re.sub("{{.*?}}", lambda _, n=numbers: f"{{{next(n)}}}", line.removeprefix("- "))  # type: ignore[misc]
 
@@ -171,7 +173,7 @@ def in_tables() -> Iterator[tuple[str, str]]:
                     if isinstance(given, ast.Constant) and re.search("[a-z]", str(given.value)):
                         yield ("table", str(given.value))
     for text in _templates():
-        for heads in re.findall(r'w\.(?:heads|cell)\(((?:"[^"]*"(?:, )?)+)\)', text):
+        for heads in re.findall(r'w\.(?:heads|cell)\(((?:"[^"]*"(?:, )?)+)\)', "\n".join(text)):
             yield from (("table", head) for head in re.findall('"([^"]*[a-z][^"]*)"', heads))
 
 

@@ -360,7 +360,7 @@ def print_estimate(found: Mapping[str, Any]) -> None:
         "unknown": [terminal.cell(_STEPS[step]) for step in found["unknown"] if step != "refine"],
         "left": {"tokens": found["max_tokens_left"], "yen": found["max_yen"]},
     }
-    terminal.print_lines("plan.txt.j2", view)
+    terminal.print_lines("cli/plan.txt.j2", view)
 
 
 def _row(name: str, step: Mapping[str, Any]) -> list[str]:

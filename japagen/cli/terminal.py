@@ -355,7 +355,7 @@ def print_error(error: JapagenError) -> None:
 
 
 def print_lines(template: str, view: Mapping[str, Any]) -> None:
-    """Prints what a template of `japagen.reporting` says, line by line."""
+    """Prints what a template says, line by line."""
     from japagen.reporting.text import rendered
 
     out.print(rendered(template, view, user_language()), end="")
@@ -385,7 +385,7 @@ def print_summary(path: Path, summary: RunSummary) -> None:
         ],
         "tests": tests_of(summary, words),
     }
-    print_lines("run.txt.j2", view)
+    print_lines("cli/run.txt.j2", view)
 
 
 def print_made(path: Path, summary: QASummary | CodeSummary) -> None:
@@ -399,7 +399,7 @@ def print_made(path: Path, summary: QASummary | CodeSummary) -> None:
         return
     rejections = rejection_rows(summary, Words(user_language()))
     view = {"summary": summary, "rejections": rejections, "path": path / "report.html"}
-    print_lines("programs.txt.j2", view)
+    print_lines("cli/programs.txt.j2", view)
 
 
 def print_questions(path: Path, summary: QASummary) -> None:

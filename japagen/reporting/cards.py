@@ -58,7 +58,7 @@ def dataset_card(summary: RunSummary, dataset: Dataset, language: Language) -> s
         "added": added,
         "score_rows": _score_rows(scores, words) if scores else [],
     }
-    return rendered("dataset_card.md.j2", view, language)
+    return rendered("reporting/dataset_card.md.j2", view, language)
 
 
 def model_card(
@@ -104,7 +104,7 @@ def model_card(
         # In quotes, as a space at the end of a prefix counts.
         "quoted": partial(json.dumps, ensure_ascii=False),
     }
-    return rendered("model_card.md.j2", view, language)
+    return rendered("reporting/model_card.md.j2", view, language)
 
 
 def _view(summary: RunSummary, front: Mapping[str, Any], words: Words) -> View:

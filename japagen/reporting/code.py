@@ -85,7 +85,7 @@ def program_card(summary: CodeSummary) -> str:
         "ja",
     )
     return row_card(
-        "program_card.md.j2",
+        "reporting/program_card.md.j2",
         summary,
         front,
         japanese=japanese,

@@ -135,7 +135,7 @@ def question_card(summary: QASummary) -> str:
         "ja",
     )
     return row_card(
-        "question_card.md.j2",
+        "reporting/question_card.md.j2",
         summary,
         front,
         total=total,

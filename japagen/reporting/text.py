@@ -138,12 +138,12 @@ def undirected(text: str) -> str:
 def rendered(template: str, view: Mapping[str, Any], language: Language) -> str:
     """A text or a card, as its template says it in a language.
 
-    In templates the filter ``said`` says English, one sentence a line, in the reader's language,
-    and ``lines`` does without joining them. ``head`` and ``row`` make lines of a Markdown table,
-    and ``plain`` keeps a text from breaking one.
+    In templates the filter ``said`` says English, one sentence a line, in the reader's language;
+    ``lines`` does without joining them, and ``whole`` says all at once. ``head`` and ``row`` make
+    lines of a Markdown table, and ``plain`` keeps a text from breaking one.
 
     Args:
-        template: File name.
+        template: Its path in the package.
         view: What the template names.
         language: The reader's.
     """
@@ -156,7 +156,7 @@ def _templates(language: Language) -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent.parent),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -165,6 +165,7 @@ def _templates(language: Language) -> Environment:
     environment.filters |= {
         "said": partial(_said, words=words),
         "lines": lambda text: "\n".join(words.say(line) for line in text.split("\n") if line),
+        "whole": lambda text: words.say(text.strip()) + "\n",
         "plain": plain,
         "row": _row,
         "head": _head,
