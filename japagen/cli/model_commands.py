@@ -94,7 +94,7 @@ def predict(
     from japagen.config.task import column_options
     from japagen.pipeline.run_directory import open_classifier
 
-    sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+    sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
     if sharding and (file is None or output is None):
         raise JapagenError(
             "Expected a file and an --output directory with --engine, found one alone.",
@@ -124,8 +124,6 @@ def predict(
                 output,
                 sharding,
                 listener,
-                columns=column_options(column),
-                encoding=encoding,
                 batch_size=batch_size,
                 abstain_below=abstain_below,
                 scope=scope,

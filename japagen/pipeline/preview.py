@@ -103,14 +103,18 @@ def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str
         label = space.name(example.label or "")
         ranked.append((seen[label], index, label, example))
         seen[label] += 1
-    nothing: dict[str, Any] = dict.fromkeys(("register", "template", "prompt"), "")
-    nothing |= {"knowledge": [], "settings": [], "seed_rows": [], "fields": []}
     rows = []
     for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]:
         text = "\n".join(example.texts)
-        row = {"source": source, "label": label, **nothing, "texts": [text], "text": text}
-        rows.append({**row, "error": ""})
+        rows.append(preview_row(source=source, label=label, texts=[text], text=text))
     return rows
+
+
+def preview_row(**known: Any) -> dict[str, Any]:
+    """A row as `sample` has it, where only some of it is known."""
+    lists = ("knowledge", "settings", "seed_rows", "fields", "scores", "texts")
+    texts = ("source", "label", "register", "template", "prompt", "text", "error")
+    return {**{name: [] for name in lists}, **dict.fromkeys(texts, ""), **known}
 
 
 def _generated(task: Task, number: int) -> list[dict[str, Any]]:

@@ -192,13 +192,7 @@ def run(
 ) -> Path:
     """Makes questions on a task's documents, or goes on where an earlier run of it stopped.
 
-    Args:
-        task: What is asked for.
-        out: The run directory; ``runs/NAME`` when None, ``runs/NAME.part2of5`` for a part.
-        generator: A backend to use in place of the task's.
-        elsewhere: What of its requests is answered elsewhere; nothing by default.
-        listener: Told of the progress in place of the log and of bars.
-        progress: Whether to show bars.
+    Arguments are those of `japagen.pipeline.run.run`.
 
     Returns:
         The run directory: ``questions.jsonl``, ``passages.jsonl``, ``qa.json``, ``report.html``.

@@ -169,25 +169,19 @@ class ModelRewriter(Asking):
 
     def __call__(self, wanted: Wanted) -> Sequence[Rewritten]:
         """Rewrites each text into the register beside it, or says why not."""
-        return only_of(self.source, self._by_model)(wanted)
 
-    def _by_model(self, wanted: Wanted) -> Sequence[Rewritten]:
-        return rewrite_by_model(
-            wanted, self.task, self.prompts, self.generator, self.analyzer, self.ask
-        )
+        def rewrite(own: Wanted) -> Sequence[Rewritten]:
+            return rewrite_by_model(
+                own, self.task, self.prompts, self.generator, self.analyzer, self.ask
+            )
+
+        return only_of(self.source, rewrite)(wanted)
 
 
 def hold_registers(
     run: RunContext, texts: Dataset, text_filter: TextFilter, *, ask: bool
 ) -> Dataset:
-    """Keeps, rewrites or rejects what is not in the register asked for.
-
-    Args:
-        run: The run.
-        texts: Curated examples.
-        text_filter: Filters what was rewritten.
-        ask: Whether the generator may be asked to rewrite what it wrote.
-    """
+    """Keeps, rewrites or rejects what is not in the register asked for."""
     settings, model = register_control(run, ask=ask)
     held = run.cache.step(
         _REGISTERS,
@@ -240,10 +234,7 @@ def why_not_refined(task: Task, gold: bool, generator: GeneratorInfo) -> str:
 def refine_doubtful(run: RunContext, texts: Dataset, text_filter: TextFilter) -> Dataset:
     """Has a chat model criticise and rewrite the texts whose label gold makes doubtful.
 
-    Args:
-        run: The run; a generator of its own for this is asked through the same ledger.
-        texts: Curated examples.
-        text_filter: Filters what was rewritten.
+    A generator of its own for this is asked through the same ledger.
     """
     settings, task = run.task.refinement, run.task
     if not settings.rounds:
@@ -358,9 +349,7 @@ def why_not_judged(generator: GeneratorInfo) -> str:
 def judge_texts(run: RunContext, texts: Dataset) -> Dataset:
     """Has a chat model score the kept texts by the task's rubric.
 
-    Args:
-        run: The run; a generator of its own for this is asked through the same ledger.
-        texts: Curated examples.
+    A generator of its own for this is asked through the same ledger.
     """
     settings = run.task.curation.judge
     if settings is None:
@@ -375,13 +364,13 @@ def judge_texts(run: RunContext, texts: Dataset) -> Dataset:
             return _unjudged(run, texts)
         judge = RubricJudge.of(run, client, settings)
         judged = run.cache.step(
-            _RUBRIC, _judged, unanswered=judge.unanswered, texts=texts, judge=judge
+            _RUBRIC,
+            lambda texts, judge: judge(texts),
+            unanswered=judge.unanswered,
+            texts=texts,
+            judge=judge,
         )
     return need_some(run, judged, _RUBRIC)
-
-
-def _judged(texts: Dataset, judge: RubricJudge) -> Dataset:
-    return judge(texts)
 
 
 def _unjudged(run: RunContext, texts: Dataset) -> Dataset:
@@ -488,11 +477,6 @@ def run_audit(run: RunContext, written: Dataset, curated: Dataset) -> dict[str, 
 
     Leaves ``audit.json`` and ``audit.parquet`` in the run.
 
-    Args:
-        run: The run.
-        written: Examples as they were generated.
-        curated: The same and their rewrites after curation.
-
     Returns:
         The summary of `japagen.curation.audit.Audit`.
     """
@@ -514,11 +498,7 @@ def apply_reviews(
 ) -> tuple[Dataset, set[str]]:
     """Applies the decisions of the run's review, if there was one.
 
-    Args:
-        run: The run.
-        texts: Examples.
-        text_filter: Filters what people edited.
-        derived: Only decide on texts derived in this way: they have come since the others were.
+    With ``derived``, only on texts derived in this way: they have come since the others were.
 
     Returns:
         The examples, and the ids of those that people have verified.
