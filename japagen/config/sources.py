@@ -46,7 +46,18 @@ class Pair(Section):
     second: Annotated[str, Field(min_length=1)] = "文2"
 
 
-class Source(Section):
+class _Given(Section):
+    """Texts: a file of them, in whose place code may give them (a run writes those to a file)."""
+
+    _data: Dataset | None = PrivateAttr(None)
+
+    @property
+    def data(self) -> Dataset | None:
+        """The texts, where they are given in code."""
+        return self._data
+
+
+class Source(_Given):
     """A file of examples.
 
     Attributes:
@@ -60,16 +71,9 @@ class Source(Section):
     columns: Columns = {}
     encoding: str = "utf-8"
     per_label: Count | None = None
-    # In place of the file; a run writes it into its directory, and reads it there from then on.
-    _data: Dataset | None = PrivateAttr(None)
-
-    @property
-    def data(self) -> Dataset | None:
-        """The examples, where they are given in code."""
-        return self._data
 
 
-class SourceEntry(Section):
+class SourceEntry(_Given):
     """A writer of synthetic texts: an LLM whose texts are in a file, or the task's own generator.
 
     Attributes:
@@ -90,12 +94,6 @@ class SourceEntry(Section):
     encoding: str = "utf-8"
     generator: bool = False
     yen: Annotated[float, Field(ge=0)] | None = None
-    _data: Dataset | None = PrivateAttr(None)
-
-    @property
-    def data(self) -> Dataset | None:
-        """The texts, where they are given in code."""
-        return self._data
 
     @model_validator(mode="after")
     def _file_or_generator(self) -> SourceEntry:

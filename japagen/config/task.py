@@ -462,28 +462,32 @@ class _Given(Section):
     sources: Sources
 
 
-def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
-    """Makes sources of files; a source without a name is named after its file.
+def given_sources(given: Any) -> Sources:
+    """Makes sources of what is given beside a task.
+
+    Args:
+        given: A file or several, each of which is named after itself; texts in memory; or a
+            mapping from the names of writers to any of these.
 
     Raises:
-        JapagenError: If two of them have one name.
+        JapagenError: If two files have one name, a name cannot be that of a source, or texts are
+            not what they should be.
     """
-    entries = [
-        source
-        if isinstance(source, SourceEntry)
-        else {**source.model_dump(exclude={"per_label"}), "name": _name_of(source.path)}
-        for source in given
-    ]
-    return validated(_Given, {"sources": entries}, "--synthetic").sources
+    listed = given if isinstance(given, list | tuple) else [given]
+    if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
+        given = dict(given)
+    elif all(isinstance(one, str | Path | Source | SourceEntry) for one in listed):
+        given = [_entry(one) for one in listed]
+    else:
+        given = {"synthetic": given}
+    return validated(_Given, {"sources": given}, "synthetic").sources
 
 
-def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
-    """Makes sources of files or of texts in memory, each under the name of its writer.
-
-    Raises:
-        JapagenError: If a name cannot be that of a source, or texts are not what they should be.
-    """
-    return validated(_Given, {"sources": dict(given)}, "synthetic").sources
+def _entry(one: str | Path | Source | SourceEntry) -> Any:
+    if isinstance(one, SourceEntry):
+        return one
+    file = one if isinstance(one, Source) else Source(path=Path(one))
+    return {**file.model_dump(exclude={"per_label"}), "name": _name_of(file.path)}
 
 
 def sources_from_options(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,17 +109,20 @@ def from_directory(raw: dict[str, Any], directory: Path) -> None:
         section = _section(raw, parents)
         if isinstance(section.get(last), str):
             section[last] = {"path": section[last]}
-        source = section.get(last)
-        if isinstance(source, dict) and isinstance(source.get("path"), str):
-            source["path"] = directory / source["path"]
-    for entry in _entries(raw):
-        if isinstance(entry.get("path"), str):
-            entry["path"] = directory / entry["path"]
-    for *parents, key in _KEYS:
-        section = _section(raw, parents)
-        value = section.get(key)
-        if isinstance(value, str) and (key in _ALWAYS_PATHS or (directory / value).exists()):
-            section[key] = str(directory / value)
+    for section, key in _named(raw):
+        if key in _ALWAYS_PATHS or (directory / section[key]).exists():
+            section[key] = str(directory / section[key])
+
+
+def _named(raw: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """The sections of a task that name files, or what may be one, with the keys that do."""
+    listed = raw.get("sources")
+    found = [(_section(raw, [*source]), "path") for source in _SOURCES]
+    found += [(_section(raw, [*parents]), key) for *parents, key in _KEYS]
+    found += [(entry, "path") for entry in (listed if isinstance(listed, list | tuple) else ())]
+    for section, key in found:
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            yield section, key
 
 
 def read_topics(raw: dict[str, Any], directory: Path) -> None:
@@ -148,16 +151,10 @@ def placed(raw: dict[str, Any], directory: Path | None = None) -> dict[str, Any]
             home and those above, is named from there, so that both can be moved together. All
             paths are absolute when None.
     """
-    places = [*((*source, "path") for source in _SOURCES), *_KEYS]
-    for *parents, key in places:
-        section = _section(raw, parents)
-        value = section.get(key)
+    for section, key in _named(raw):
         # A name of a model stays one unless it is a file or directory here.
-        if isinstance(value, str) and (key in _ALWAYS_PATHS or Path(value).exists()):
-            section[key] = _from(directory, Path(value))
-    for entry in _entries(raw):
-        if isinstance(entry.get("path"), str):
-            entry["path"] = _from(directory, Path(entry["path"]))
+        if key in _ALWAYS_PATHS or Path(section[key]).exists():
+            section[key] = _from(directory, Path(section[key]))
     return raw
 
 
@@ -174,13 +171,6 @@ def _from(directory: Path | None, path: Path) -> str:
     if shared in (home, *home.parents):
         return str(path.absolute())
     return Path(os.path.relpath(there, here)).as_posix()
-
-
-def _entries(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """The sources of synthetic text that a task lists."""
-    listed = raw.get("sources")
-    found = listed if isinstance(listed, list | tuple) else ()
-    return [entry for entry in found if isinstance(entry, dict)]
 
 
 def _section(raw: dict[str, Any], parents: list[str]) -> dict[str, Any]:
