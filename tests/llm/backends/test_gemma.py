@@ -14,9 +14,8 @@ import pytest
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Request, Sampling
 from japagen.llm.backends.embedded import EmbeddedGenerator
-from japagen.llm.backends.gguf_file import GGUFFile
 from japagen.llm.backends.gguf_weights import find_weights
-from japagen.llm.backends.vocabulary import cut_vocabulary
+from japagen.llm.backends.vocabulary import GGUFFile, cut_vocabulary
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from japagen.errors import JapagenError, MissingExtraError
-from japagen.llm.backends.gguf_file import GGUFFile
-from japagen.llm.backends.gguf_weights import GEMMA, QWEN, find_weights
-from japagen.llm.backends.vocabulary import RULE_VERSION
+from japagen.llm.backends.gguf_weights import GEMMA, QWEN, RULE_VERSION, find_weights
+from japagen.llm.backends.vocabulary import GGUFFile
 from tests.llm.backends.tiny_model import write_tiny_model
 
 
