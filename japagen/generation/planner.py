@@ -28,7 +28,7 @@ from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.llm.answers import one_line, read_records, read_texts, why_unreadable
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import make_request
+from japagen.llm.requests import label_variables, make_request
 
 
 def strategy_of(task: Task, gold: Dataset | None) -> str:
@@ -36,12 +36,6 @@ def strategy_of(task: Task, gold: Dataset | None) -> str:
     if task.generation.strategy in ("few_shot", "zero_shot"):
         return task.generation.strategy
     return "few_shot" if gold is not None and len(gold) else "zero_shot"
-
-
-def sampling_of(task: Task, texts: int = 1) -> Sampling:
-    """How a task's answers of so many texts are drawn."""
-    g = task.generation
-    return Sampling(g.temperature, g.top_k, g.min_p, g.max_tokens * texts)
 
 
 _Name = TypeVar("_Name", bound=Hashable)
@@ -67,40 +61,6 @@ def round_sizes(task: Task) -> list[int]:
     rounds = dict.fromkeys(range(task.generation.rounds), 1.0)
     sizes = apportion(rounds, task.generation.first_texts)
     return [size for size in sizes.values() if size]
-
-
-def plan_requests(
-    task: Task,
-    gold: Dataset | None,
-    registers: Mapping[str, Mapping[str, float]],
-    prompts: PromptLibrary,
-    generator: GeneratorInfo,
-    tagger: Tagger | None = None,
-    corpus: Dataset | None = None,
-    seed_table: SeedTable | None = None,
-) -> list[Request]:
-    """Plans every request of a run, as far as that is possible before the first answer.
-
-    Args:
-        task: The task.
-        gold: Training gold with ``register_seen`` filled in, or None.
-        registers: Label to register name to share.
-        prompts: Where templates come from.
-        generator: Which kind of prompt is wanted, and from whom.
-        tagger: Reads gold, where prompts say what each text is about.
-        corpus: Texts to take passages from, or None.
-        seed_table: Rows to tell of, one for each text, or None.
-
-    Returns:
-        The requests, in the order to send them. Those of later rounds name what the user wants
-        covered; the gaps that earlier rounds leave are not known yet.
-    """
-    planner = RequestPlanner(task, gold, prompts, generator, tagger, corpus, seed_table)
-    requests: list[Request] = []
-    for number, size in enumerate(round_sizes(task)):
-        wanted = {label: first_wants(task, label, size) for label in task.labels}
-        requests += planner.round(number, size, registers, wanted)
-    return requests
 
 
 # A yield is found on this many texts or more, where a label has them: one bad text of three left
@@ -210,6 +170,22 @@ class RequestPlanner:
             self._grid = default_grid(task, prompts, shown)
         self._settings: dict[tuple[str, str], Iterator[Settings]] = {}
         self._asked_for: dict[str, _Asked] = {}
+
+    def plan(self, registers: Mapping[str, Mapping[str, float]]) -> list[Request]:
+        """All requests of a run, as far as that is possible before the first answer.
+
+        Args:
+            registers: Label to register name to share.
+
+        Returns:
+            The requests, in the order to send them. Those of later rounds name what the user wants
+            covered; the gaps that earlier rounds leave are not known yet.
+        """
+        requests: list[Request] = []
+        for number, size in enumerate(round_sizes(self._task)):
+            wanted = {label: first_wants(self._task, label, size) for label in self._task.labels}
+            requests += self.round(number, size, registers, wanted)
+        return requests
 
     def round(
         self,
@@ -377,7 +353,7 @@ class RequestPlanner:
             asked.place,
             self._prompts,
             self._generator,
-            sampling_of(task, len(asked.knowns)),
+            Sampling.of(task.generation, len(asked.knowns)),
             label=asked.label,
             register=Register.of(asked.register),
             shot_ids=list(dict.fromkeys(ids)),
@@ -430,7 +406,7 @@ def texts_per_request(
     wanted = task.generation.texts_per_request
     if generator.prompt_kind == "document" or wanted == 1:
         return 0
-    if prompts.names(f"{strategy}.chat", "number"):
+    if prompts.mentions(f"{strategy}.chat", "number"):
         return wanted or TEXTS_PER_REQUEST
     if wanted is None:
         return 0
@@ -477,22 +453,6 @@ def spread(
     for (_, _, register), item in zip(slots, items, strict=True):
         cells[register].append(item)
     return cells
-
-
-def label_variables(task: Task, label: str) -> dict[str, Any]:
-    """Template variables of the task and of the label asked for."""
-    own = task.label_space().tags(label)
-    others = [name for name in task.labels if name not in own]
-    return {
-        "text_type": task.text_type,
-        "description": task.description,
-        "domain": task.domain,
-        "instruction": task.generation.instruction,
-        "label_type": task.label_type,
-        "label": label,
-        "label_description": task.describe(label),
-        "other_labels": [] if task.kind == "regression" else others,
-    }
 
 
 def seed_variables(task: Task, row: SeedRow | None) -> dict[str, Any]:
@@ -651,27 +611,18 @@ def depends_on_label(table: npt.NDArray[np.float64], seed: int = 0) -> bool:
         table: Counts, shape (labels, registers).
         seed: Of the permutations.
     """
+    from scipy.special import xlogy
+    from scipy.stats import random_table
+
     counts = table.astype(np.int64)
-    rows = np.repeat(np.arange(len(counts)), counts.sum(axis=1))
-    columns = np.concatenate([np.repeat(np.arange(counts.shape[1]), row) for row in counts])
-    if len(set(rows.tolist())) < 2 or len(set(columns.tolist())) < 2:
+    labels, registers = counts.sum(axis=1), counts.sum(axis=0)
+    if (labels > 0).sum() < 2 or (registers > 0).sum() < 2:
         return False
-    rng = np.random.default_rng(seed)
-    observed = _information(rows, columns, counts.shape)
-    dealt = [
-        _information(rows, rng.permutation(columns), counts.shape) for _ in range(_PERMUTATIONS)
-    ]
-    above = sum(value >= observed - 1e-12 for value in dealt)
+    # Shuffled tables have the same margins; the statistic is 2 Σ n log n but for these.
+    shuffled = random_table(labels, registers, seed=seed).rvs(_PERMUTATIONS)
+    observed, dealt = (xlogy(n, n).sum(axis=(-2, -1)) for n in (counts, shuffled))
+    above = int((dealt >= observed - 1e-12).sum())
     return (above + 1) / (_PERMUTATIONS + 1) < _SIGNIFICANCE
-
-
-def _information(
-    rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], shape: tuple[int, ...]
-) -> float:
-    """Σ n log n over the cells: mutual information but for terms that permuting leaves."""
-    joint = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).astype(float)
-    positive = joint[joint > 0]
-    return float((positive * np.log(positive)).sum())
 
 
 def _table(

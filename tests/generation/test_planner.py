@@ -20,7 +20,6 @@ from japagen.generation.planner import (
     RequestPlanner,
     assign_topics,
     fitted,
-    plan_requests,
     round_sizes,
     spread,
 )
@@ -54,9 +53,8 @@ def _plan(task: Task, kind: str = "document") -> list[Request]:
     assert gold is not None
     gold = gold.with_registers([Register.of("polite")] * len(gold))
     generator = ScriptedGenerator(kind=kind)  # type: ignore[arg-type]
-    return planner.plan_requests(
-        task, gold, dict.fromkeys(task.labels, EVEN), builtin_prompts(), generator.info
-    )
+    shares = dict.fromkeys(task.labels, EVEN)
+    return RequestPlanner(task, gold, builtin_prompts(), generator.info).plan(shares)
 
 
 def _with_generation(task: Task, **values: int) -> Task:
@@ -289,7 +287,7 @@ def _planned(task: Task, kind: str = "document") -> list[Request]:
     gold = gold.with_registers([Register.of("polite")] * len(gold))
     generator = ScriptedGenerator(kind=kind)  # type: ignore[arg-type]
     shares = dict.fromkeys(task.labels, EVENLY)
-    return plan_requests(task, gold, shares, builtin_prompts(), generator.info)
+    return RequestPlanner(task, gold, builtin_prompts(), generator.info).plan(shares)
 
 
 def _named(requests: list[Request], label: str) -> Counter[str]:
@@ -308,13 +306,9 @@ WISHES = {
 def test_wishes_get_their_shares_in_every_round(per_label: int, rounds: int) -> None:
     task = Task.parse({"name": "t", "labels": ["配送", "返品"], **WISHES})
     task = _with(task, {"per_label": per_label, "rounds": rounds, "texts_per_request": 1})
-    plan = plan_requests(
-        task,
-        None,
-        dict.fromkeys(task.labels, EVENLY),
-        builtin_prompts(),
-        ScriptedGenerator(kind="chat").info,
-    )
+    info = ScriptedGenerator(kind="chat").info
+    planning = RequestPlanner(task, None, builtin_prompts(), info)
+    plan = planning.plan(dict.fromkeys(task.labels, EVENLY))
     assert Counter(r.label for r in plan) == dict.fromkeys(task.labels, per_label)
     assert len({r.id for r in plan}) == len(plan)
     sizes = round_sizes(task)

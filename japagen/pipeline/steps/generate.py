@@ -537,18 +537,14 @@ def plan(context: TaskContext, info: GeneratorInfo) -> list[Request]:
         context: The task.
         info: Who would answer.
     """
-    task = context.task
-    planned = pairs.plan_firsts if task.pair else planner.plan_requests
-    return planned(
-        task,
-        context.gold,
-        planned_registers(context),
-        context.prompts,
-        info,
-        context.analyzer.tagger,
-        context.data.corpus,
-        context.data.seed,
-    )
+    task, prompts, data = context.task, context.prompts, context.data
+    registers, tagger = planned_registers(context), context.analyzer.tagger
+    if task.pair:
+        return pairs.plan_firsts(
+            task, context.gold, registers, prompts, info, tagger, data.corpus, data.seed
+        )
+    planning = RequestPlanner(task, context.gold, prompts, info, tagger, data.corpus, data.seed)
+    return planning.plan(registers)
 
 
 def planned_registers(context: TaskContext) -> dict[str, Shares]:
