@@ -25,16 +25,18 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from japagen.config.generation import GeneratorSettings
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.japanese.registers import Register
+from japagen.listener import Silent, T
 from japagen.llm.backend import Answer, Message, Request, Sampling
 from japagen.llm.backends.embedded import EmbeddedGenerator, default_threads
 from japagen.llm.backends.gguf_weights import GEMMA, find_weights
@@ -93,6 +95,20 @@ def _short_requests(count: int) -> list[Request]:
     ]
 
 
+class _Killing(Silent):
+    """A listener that kills a server when half of the answers are there."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self._kill = kill
+
+    def track(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
+        """Passes the items through."""
+        for done, item in enumerate(items, 1):
+            if done == total // 2:
+                self._kill()
+            yield item
+
+
 def endpoints(count: int, latency: float, room: int) -> dict[str, Any]:
     """Answers ``count`` short requests by one, two and four servers, and while one dies."""
     found: dict[str, Any] = {"requests": count, "ideal_per_second_and_server": room / latency}
@@ -101,22 +117,17 @@ def endpoints(count: int, latency: float, room: int) -> dict[str, Any]:
         with ExitStack() as stack:
             opened = [stack.enter_context(_killable_server(latency, room)) for _ in range(number)]
             urls = [url for url, _ in opened]
-            opening = OpenAIGenerator("m", base_url=urls, slots=room, note=notes.append)
+            opening = OpenAIGenerator(
+                GeneratorSettings(backend="openai", model="m", base_url=urls, slots=room),
+                note=notes.append,
+            )
             generator = stack.enter_context(closing(opening))
             directory = stack.enter_context(tempfile.TemporaryDirectory())
             ledger = stack.enter_context(closing(Ledger(Path(directory) / "ledger.sqlite")))
 
-            def watched(
-                answers: Iterator[Answer], total: int, kill: Callable[[], None], dies: bool
-            ) -> Iterator[Answer]:
-                for done, answer in enumerate(answers, 1):
-                    if dies and done == total // 2:
-                        kill()
-                    yield answer
-
-            progress = partial(watched, kill=opened[0][1], dies=dies)
+            listener = _Killing(opened[0][1]) if dies else None
             began = time.perf_counter()
-            answers = run_requests(_short_requests(count), generator, ledger, progress)
+            answers = run_requests(_short_requests(count), generator, ledger, listener=listener)
             seconds = time.perf_counter() - began
             attempts = ledger.totals()["attempts"]
         found[name] = {

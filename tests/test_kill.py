@@ -28,7 +28,7 @@ SCRIPT = """
     from pathlib import Path
 
     import japagen as jg
-    from japagen.llm.backends.replay import ReplayGenerator
+    from japagen.llm.ledger import ReplayGenerator
     from japagen.japanese.morphology import default_tagger
 
     config, record, out, kills = sys.argv[1:]

@@ -1,21 +1,32 @@
-"""The durable record of every request sent and every answer received (SQLite)."""
+"""The durable record of every request sent and every answer received (SQLite), and its replay."""
 
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from japagen.data.files import encodable
 from japagen.errors import DamagedError, JapagenError
 from japagen.llm.answers import UNREADABLE
-from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
+from japagen.llm.backend import (
+    TOKENS_PER_CHARACTER,
+    AmbiguousOptionsError,
+    Answer,
+    GeneratorInfo,
+    OutputTerms,
+    Prompt,
+    Request,
+    choice_key,
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -341,24 +352,10 @@ class Ledger:
             if answer.error == UNREADABLE
         }
 
-    def disown(self, request_ids: Iterable[str]) -> None:
-        """Makes failures of accepted answers that cannot be read; they keep their text and cost."""
-        rows = [(UNREADABLE, key) for key in request_ids]
-        if rows:
-            with self._commit():
-                self._db.executemany(
-                    "UPDATE attempts SET finish = 'error', error = ? "
-                    "WHERE request_id = ? AND finish != 'error'",
-                    rows,
-                )
-
     def failures(self, request_ids: Iterable[str]) -> dict[str, str]:
         """Returns the last error of each request among ``request_ids`` that has no answer."""
         wanted = set(request_ids) - set(self.answers(request_ids))
-        rows = self._db.execute(
-            "SELECT request_id, error FROM attempts WHERE finish = 'error' ORDER BY id"
-        )
-        return {request_id: error for request_id, error in rows if request_id in wanted}
+        return {row[0]: row[-1] for row in self._db.execute(_ERRORS) if row[0] in wanted}
 
     def wall_seconds(self, purpose: str) -> float:
         """Time from the first request to the last answer, over the sessions of one purpose."""
@@ -395,6 +392,74 @@ class Ledger:
     def close(self) -> None:
         """Closes the database; calling it twice is harmless."""
         self._db.close()
+
+
+class ReplayGenerator:
+    """Gives every request the answer that it has in a ledger, failures included.
+
+    It goes by the recorded generator's name and identity, on which the requests' ids depend: the
+    same task, gold and templates ask for the same ids, and so get the same bytes.
+
+    Args:
+        model: A run directory, or a ledger file.
+
+    Attributes:
+        scores_options: The record may hold answers with scores.
+
+    Raises:
+        JapagenError: If there is no record that can be read.
+    """
+
+    scores_options = True
+
+    def __init__(self, model: str | Path) -> None:
+        path = Path(model)
+        self._path = path / "ledger.sqlite" if path.is_dir() else path
+        self._recorded, self._answers, self._choices = read_record(self._path)
+
+    @cached_property
+    def info(self) -> GeneratorInfo:
+        """The recorded generator; nothing leaves this machine."""
+        return replace(self._recorded, local=True, resumable=False)
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """Answers every request once, in the order asked.
+
+        Raises:
+            JapagenError: At a request that is not in the record.
+        """
+        for request in requests:
+            if request.id not in self._answers:
+                raise JapagenError(
+                    f"The record {self._path} has no answer to request {request.id} "
+                    f"(label '{request.label}', register {request.register.name}).",
+                    "A replay needs the task, gold, templates and japagen of the recorded run; "
+                    "to ask for more, name a generator that writes.",
+                )
+            yield self._answers[request.id]
+
+    def choose(
+        self, prompts: Sequence[Prompt], options: Sequence[str]
+    ) -> Iterator[tuple[int, list[float]]]:
+        """Weighs options as recorded; see `japagen.llm.backend.OptionScorer`.
+
+        Raises:
+            AmbiguousOptionsError: If these were not weighed, as where they began alike.
+        """
+        keys = [choice_key(self._recorded.identity, prompt, options) for prompt in prompts]
+        if any(key not in self._choices for key in keys):
+            raise AmbiguousOptionsError(
+                f"The record {self._path} does not say how {', '.join(options)} were weighed.",
+                "Replay the task, gold, templates and japagen of the recorded run.",
+            )
+        yield from ((i, self._choices[key]) for i, key in enumerate(keys))
+
+    def count_tokens(self, text: str) -> int:
+        """Estimates tokens, at a rough figure for Japanese."""
+        return math.ceil(len(text) * TOKENS_PER_CHARACTER)
+
+    def close(self) -> None:
+        """Does nothing: the record is not kept open."""
 
 
 def read_record(

@@ -7,22 +7,22 @@ import ipaddress
 import json
 import logging
 import math
+import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
+from japagen.config.generation import GeneratorSettings
 from japagen.data.files import digest, parse_json
 from japagen.errors import JapagenError
 from japagen.llm.answers import one_line, read_label
-from japagen.llm.backend import Answer, Request, answer_format, prompt_texts
+from japagen.llm.backend import TOKENS_PER_CHARACTER, Answer, Request, answer_format, prompt_texts
 from japagen.llm.backends.rate_limit import Pace, Patience
 
 _log = logging.getLogger(__name__)
-# A rough figure for Japanese, used until the server has reported how many tokens it read.
-_TOKENS_PER_CHARACTER = 0.8
 
 
 @dataclass(eq=False)
@@ -67,53 +67,6 @@ _MOST_TOKENS = 10**9  # that one reply can have cost, whatever the server says
 
 def _count(value: Any) -> int:
     return int(min(value, _MOST_TOKENS)) if isinstance(value, int | float) and value > 0 else 0
-
-
-@dataclass(slots=True)
-class ServerCapabilities:
-    """What a generator has learnt about its server, over all its streams.
-
-    Attributes:
-        refused: Options that the server refused.
-        heard: Whether the server has ever sent a response.
-        answered: Whether the server has ever sent a text.
-        characters: Length of the prompts whose tokens the server has counted.
-        tokens: Their tokens.
-    """
-
-    refused: set[str] = field(default_factory=set)
-    heard: bool = False
-    answered: bool = False
-    characters: int = 0
-    tokens: int = 0
-
-    def count(self, request: Request, tokens: int) -> None:
-        """Takes note of the server's count of a prompt's tokens; 0 when it sent none."""
-        if tokens:
-            self.characters += _length(request)
-            self.tokens += tokens
-
-    def drops(self, status: int, said: str, options: Mapping[str, Any], endpoint: Endpoint) -> bool:
-        """Whether a refusal is about one of the options sent; that is left out from now on."""
-        if status not in (400, 422, 500, 501):
-            return False
-        # What went out with a format that has been refused since is not what was answered.
-        answered = self.answered and "response_format" not in self.refused & options.keys()
-        # Something else may be behind a 500: unless it names an option it is tried again.
-        name = refused_option(said, options, answered or status >= 500)
-        if name is not None and name not in self.refused:
-            self.refused.add(name)
-            _log.warning("%s refuses '%s'; going on without it.", endpoint.url, name)
-        return name is not None
-
-    def estimate(self, characters: int) -> int:
-        """Tokens of a text of this length, by the ratio seen so far."""
-        ratio = self.tokens / self.characters if self.tokens else _TOKENS_PER_CHARACTER
-        return math.ceil(characters * ratio)
-
-    def most_tokens(self, request: Request) -> int:
-        """What a request may cost, by the way providers count it before it is answered."""
-        return self.estimate(_length(request)) + request.sampling.max_tokens
 
 
 def _length(request: Request) -> int:
@@ -171,15 +124,16 @@ def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[
     return options | endpoint.extra_body
 
 
-def answer_of(
-    reply: Any, request: Request, endpoint: Endpoint, seen: ServerCapabilities, usage: Usage
-) -> Answer:
+def answer_of(reply: Any, request: Request, server: Server, usage: Usage) -> Answer:
     """Reads a reply, and takes note of the tokens that it counts.
 
     Raises:
         Failure: If there is no text in it.
     """
-    seen.count(request, usage.add(reply))
+    endpoint = server.endpoint
+    if tokens := usage.add(reply):
+        server.characters += _length(request)
+        server.tokens += tokens
     # Gateways send 200 for whatever the provider said.
     error = _error_of(reply)
     status = 401 if _ABOUT_KEY.search(_said(reply)) else error.get("code")
@@ -234,7 +188,7 @@ def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
     text = _joined(message.get("content" if api == "chat" else "text"))
     finish = str(choice.get("finish_reason") or "").lower()
     if finish == "error" or choice.get("error"):
-        raise Failure(_said({"error": choice.get("error")}) or "the model failed", "again")
+        raise Failure(_said({"error": choice.get("error") or "the model failed"}), "again")
     if finish.startswith(_FILTERED):
         raise Failure("refused by the content filter")
     finish = "length" if finish in ("max_tokens", "model_length") else finish
@@ -412,62 +366,17 @@ def _error_of(body: Any) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else {"message": inner}
 
 
-# Where servers say what is wrong: the most telling first.
-_SAYING = [
-    "message",
-    "Message",
-    "error_message",
-    "error_msg",
-    "error_description",
-    "errorMessage",
-    "error",
-    "errors",
-    "detail",
-    "msg",
-    "reason",
-    "title",
-    "description",
-    "fault",
-    "faultstring",
-    "base_resp",
-    "status_msg",
-    "raw",
-]
-
-
 def _said(body: Any) -> str:
-    """What a server says is wrong, wherever in its answer; all of it where that is not known."""
+    """What a server says is wrong: its message where that is all, or else its whole answer."""
     decoded = _decoded(body)
     if decoded is None:
         return body.strip() if isinstance(body, str) else ""
-    try:
-        said = _sentence(decoded)
-        is_reply = isinstance(decoded, dict) and "choices" in decoded
-        return said or ("" if is_reply or not decoded else _written(decoded))
-    except RecursionError:
-        return ""
-
-
-def _written(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _sentence(value: Any) -> str:
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, list):
-        return "; ".join(filter(None, map(_sentence, value[:5])))
-    if not isinstance(value, dict):
-        return ""
-    inner = next((value[name] for name in _SAYING if value.get(name)), None)
-    if inner is None:
-        return ""
-    said = _sentence(inner) or _written(inner)
-    if isinstance(value.get("loc"), list):  # FastAPI's: where in the request
-        said = f"{'.'.join(map(str, value['loc']))}: {said}"
-    # A gateway's own words say little; it hands on what the provider said.
-    handed_on = _sentence(value.get("metadata"))
-    return f"{said} ({handed_on})" if handed_on else said
+    error = _error_of(decoded)
+    # A gateway's own words say little; beside them stand the provider's.
+    if isinstance(error.get("message"), str) and "metadata" not in error:
+        return str(error["message"]).strip()
+    is_reply = isinstance(decoded, dict) and "choices" in decoded
+    return "" if is_reply or not decoded else json.dumps(decoded, ensure_ascii=False)
 
 
 Api = Literal["chat", "completions"]
@@ -486,32 +395,16 @@ class Endpoint:
     No repr, message or log shows the key, or the headers.
 
     Args:
-        model: The server's name for the model.
-        url: The address; its query may name the ``api-version``, as Azure has it.
-        api: Which of the two APIs is spoken.
-        key_variable: The environment variable that holds the key.
-        environment: The variables.
-        headers: Header to the variable that holds its value.
-        extra_body: What else is part of each request, whatever else is there.
-        omit: Options that are not sent.
+        settings: Of the backend ``openai``.
+        url: The address, OpenAI's when None; its query may name the ``api-version``, as Azure has
+            it.
 
     Raises:
         JapagenError: If the address is not http(s), holds a password, or is not on this
             machine and there is no key.
     """
 
-    def __init__(
-        self,
-        model: str,
-        url: str | None,
-        api: Api,
-        key_variable: str,
-        environment: Mapping[str, str],
-        *,
-        headers: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        omit: Iterable[str] = (),
-    ) -> None:
+    def __init__(self, settings: GeneratorSettings, url: str | None = None) -> None:
         url, _, query = (url or OPENAI_URL).partition("?")
         url, self.query = url.rstrip("/"), dict(parse_qsl(query))
         # The address of a request, as documentation shows it.
@@ -519,13 +412,14 @@ class Endpoint:
         if query and set(self.query) != {"api-version"}:
             url += f"?{query}"
         _check_url(url)
-        self.model, self.url, self.api, self.key_variable = model, url, api, key_variable
-        self.path = "/chat/completions" if api == "chat" else "/completions"
-        self.extra_body, self.omit = dict(extra_body or {}), frozenset(omit)
-        key = _secret(key_variable, environment)
+        self.model, self.url, self.api = settings.model, url, settings.api
+        self.path = "/chat/completions" if self.api == "chat" else "/completions"
+        self.extra_body, self.omit = settings.extra_body, frozenset(settings.omit)
+        self.key_variable = settings.api_key_env
+        key = _secret(self.key_variable)
         self.key = key or _NO_KEY
-        self.headers = {name: _secret(v, environment) for name, v in (headers or {}).items()}
-        if lacking := [(headers or {})[name] for name, value in self.headers.items() if not value]:
+        self.headers = {name: _secret(variable) for name, variable in settings.headers.items()}
+        if lacking := [settings.headers[n] for n, value in self.headers.items() if not value]:
             raise JapagenError(
                 f"Expected the value of a header to {url} in the environment variable "
                 f"{lacking[0]}, found none.",
@@ -533,9 +427,9 @@ class Endpoint:
             )
         if not key and not self.headers and not self.local:
             raise JapagenError(
-                f"Expected the key of {url} in the environment variable {key_variable}, "
+                f"Expected the key of {url} in the environment variable {self.key_variable}, "
                 "found none.",
-                f"Run: export {key_variable}=... (any word if the server asks for no key).",
+                f"Run: export {self.key_variable}=... (any word if the server asks for no key).",
             )
 
     @property
@@ -598,26 +492,60 @@ class Endpoint:
         return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Server:
-    """An endpoint, how it is asked, and what is known of it.
+    """An endpoint, how it is asked, and what a generator has learnt of it over all its streams.
 
     Attributes:
         endpoint: Whom to ask.
         patience: How long to wait for its answers.
         pace: How fast attempts may follow each other.
-        capabilities: What it has told of itself.
+        refused: Options that it refused.
+        heard: Whether it has ever sent a response.
+        answered: Whether it has ever sent a text.
+        characters: Length of the prompts whose tokens it has counted.
+        tokens: Their tokens.
     """
 
     endpoint: Endpoint
     patience: Patience
     pace: Pace
-    capabilities: ServerCapabilities = field(default_factory=ServerCapabilities)
+    refused: set[str] = field(default_factory=set)
+    heard: bool = False
+    answered: bool = False
+    characters: int = 0
+    tokens: int = 0
+
+    def options(self, request: Request) -> dict[str, Any]:
+        """The part of the body that says how to answer, without what has been refused."""
+        return options_of(request, self.endpoint, self.refused)
+
+    def drops(self, status: int, said: str, options: Mapping[str, Any]) -> bool:
+        """Whether a refusal is about one of the options sent; that is left out from now on."""
+        if status not in (400, 422, 500, 501):
+            return False
+        # What went out with a format that has been refused since is not what was answered.
+        answered = self.answered and "response_format" not in self.refused & options.keys()
+        # Something else may be behind a 500: unless it names an option it is tried again.
+        name = refused_option(said, options, answered or status >= 500)
+        if name is not None and name not in self.refused:
+            self.refused.add(name)
+            _log.warning("%s refuses '%s'; going on without it.", self.endpoint.url, name)
+        return name is not None
+
+    def estimate(self, characters: int) -> int:
+        """Tokens of a text of this length, by the ratio seen so far."""
+        ratio = self.tokens / self.characters if self.tokens else TOKENS_PER_CHARACTER
+        return math.ceil(characters * ratio)
+
+    def most_tokens(self, request: Request) -> int:
+        """What a request may cost, by the way providers count it before it is answered."""
+        return self.estimate(_length(request)) + request.sampling.max_tokens
 
 
-def _secret(variable: str, environment: Mapping[str, str]) -> str:
+def _secret(variable: str) -> str:
     # A newline from `export KEY="$(cat file)"` would end up inside an HTTP header.
-    value = environment.get(variable, "").strip()
+    value = os.environ.get(variable, "").strip()
     if not value.isascii() or not value.isprintable():
         raise JapagenError(
             f"Expected {variable} to hold a key in ASCII, found other characters.",
@@ -647,8 +575,8 @@ def _check_url(url: str) -> None:
 def batch_line(request: Request, server: Server) -> str:
     """A request as a line of a batch: JSON with its id, where it goes, and the body."""
     endpoint = server.endpoint
-    options = options_of(request, endpoint, server.capabilities.refused)
-    body = {"model": endpoint.model, **prompt_of(request, endpoint.api), **options}
+    prompt, options = prompt_of(request, endpoint.api), server.options(request)
+    body = {"model": endpoint.model, **prompt, **options}
     row = {"custom_id": request.id, "method": "POST", "url": endpoint.batch_url, "body": body}
     return json.dumps(row, ensure_ascii=False)
 
@@ -664,13 +592,13 @@ def read_batch_row(
         server: Who answered.
         refused: Options that this batch did without.
     """
-    endpoint, capabilities = server.endpoint, server.capabilities
+    endpoint = server.endpoint
     response = row.get("response") or {}
     status, body = response.get("status_code"), response.get("body")
     usage = Usage()
     try:
         if status == 200:
-            return answer_of(body, request, endpoint, capabilities, usage)
+            return answer_of(body, request, server, usage)
         error = row.get("error")
         error = error if isinstance(error, dict) else {}
         if not status:
@@ -678,7 +606,7 @@ def read_batch_row(
             raise Failure(": ".join(told) or "the row has no response")
         # vLLM puts what was wrong beside the response.
         said = json.dumps(body or error, ensure_ascii=False)
-        if capabilities.drops(status, said, options_of(request, endpoint, refused), endpoint):
+        if server.drops(status, said, options_of(request, endpoint, refused)):
             return None
         raise read_failure(status, {}, said, endpoint)
     except (Failure, JapagenError) as failure:
@@ -721,7 +649,8 @@ def option_scores(
     """
     places = _places(choice.get("logprobs"))
     text = b"".join(written for written, _ in places)
-    names = [(_written(option)[1:] if in_json else option).encode() for option in options]
+    quoted = [json.dumps(option, ensure_ascii=False)[1:] for option in options]
+    names = [name.encode() for name in (quoted if in_json else options)]
     begin = 0
     if in_json:
         found = list(_VALUE.finditer(text))
