@@ -95,6 +95,11 @@ def _short_requests(count: int) -> list[Request]:
     ]
 
 
+def _openai(urls: str | tuple[str, ...], slots: int, **other: Any) -> OpenAIGenerator:
+    settings = GeneratorSettings(backend="openai", model="m", base_url=urls, slots=slots)
+    return OpenAIGenerator(settings, **other)
+
+
 class _Killing(Silent):
     """A listener that kills a server when half of the answers are there."""
 
@@ -116,11 +121,8 @@ def endpoints(count: int, latency: float, room: int) -> dict[str, Any]:
         notes: list[str] = []
         with ExitStack() as stack:
             opened = [stack.enter_context(_killable_server(latency, room)) for _ in range(number)]
-            urls = [url for url, _ in opened]
-            opening = OpenAIGenerator(
-                GeneratorSettings(backend="openai", model="m", base_url=urls, slots=room),
-                note=notes.append,
-            )
+            urls = tuple(url for url, _ in opened)
+            opening = _openai(urls, room, note=notes.append)
             generator = stack.enter_context(closing(opening))
             directory = stack.enter_context(tempfile.TemporaryDirectory())
             ledger = stack.enter_context(closing(Ledger(Path(directory) / "ledger.sqlite")))
@@ -153,7 +155,7 @@ def http(count: int, latency: float, room: int) -> dict[str, Any]:
         _latency_server(latency, room) as url,
         tempfile.TemporaryDirectory() as directory,
         closing(Ledger(Path(directory) / "ledger.sqlite")) as ledger,
-        closing(OpenAIGenerator("m", base_url=url, slots=room)) as generator,
+        closing(_openai(url, room)) as generator,
     ):
         time_bare()
         began, used = time.perf_counter(), time.process_time()

@@ -182,28 +182,23 @@ def _section(raw: dict[str, Any], parents: list[str]) -> dict[str, Any]:
 
 
 def parse_overrides(
-    assignments: Iterable[str], option: str = "--set", example: str = "generation.per_label=20"
+    assignments: Iterable[str], example: str = "generation.per_label=20"
 ) -> dict[str, Any]:
-    """Turns ``key.path=value`` strings into a mapping; values are read as YAML.
+    """Turns the ``key.path=value`` strings of ``--set`` into a mapping; values are read as YAML.
 
     Args:
         assignments: The strings.
-        option: The option that they came with, for messages.
-        example: A right one.
+        example: A right one, for messages.
 
     Raises:
         JapagenError: If an assignment has no ``=`` or its value is not YAML.
     """
-    parsed = {}
+    parsed, hint = {}, f"For example: --set {example}"
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
-            raise JapagenError(
-                f"Expected {option} key=value, found '{assignment}'.",
-                f"For example: {option} {example}",
-            )
-        where = f"the value of {option} {key}"
-        parsed[key.strip()] = parse_yaml(value, where, f"For example: {option} {example}")
+            raise JapagenError(f"Expected --set key=value, found '{assignment}'.", hint)
+        parsed[key.strip()] = parse_yaml(value, f"the value of --set {key}", hint)
     return parsed
 
 

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from japagen.config.generation import KINDS, TEXTS_PER_REQUEST, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Label, Rejection
-from japagen.data.labels import LabelSpace
 from japagen.data.seed_table import SeedRow, SeedTable
 from japagen.data.summary import UntilReason
 from japagen.errors import JapagenError
@@ -190,7 +189,7 @@ class RequestPlanner:
     def round(
         self,
         number: int,
-        size: int,
+        size: int | Mapping[str, int],
         registers: Mapping[str, Mapping[str, float]],
         wanted: Mapping[str, Mapping[Knowledge, float]],
     ) -> list[Request]:
@@ -198,24 +197,15 @@ class RequestPlanner:
 
         Args:
             number: Which round, from 0.
-            size: Texts for each label.
+            size: Texts of every label, or of each.
             registers: Label to register name to share.
             wanted: Label to topic to the number of texts that should name it; scaled down where
                 that is too many. The rest name an item of the task's knowledge, or nothing.
         """
-        sizes = apportion(self._asked, size * len(self._task.labels))
-        return self.uneven_round(number, sizes, registers, wanted)
-
-    def uneven_round(
-        self,
-        number: int,
-        sizes: Mapping[str, int],
-        registers: Mapping[str, Mapping[str, float]],
-        wanted: Mapping[str, Mapping[Knowledge, float]],
-    ) -> list[Request]:
-        """The same with as many texts of each label as ``sizes`` says."""
+        if isinstance(size, int):
+            size = apportion(self._asked, size * len(self._task.labels))
         groups: list[tuple[int, list[Request]]] = []
-        for label, texts in sizes.items():
+        for label, texts in size.items():
             counts = apportion(registers[label], texts)
             items = assign_topics(wanted.get(label, {}), texts, self._phrasing.items(label, number))
             cells = fitted(spread(items, counts), self._phrasing.fits)
@@ -585,19 +575,28 @@ def register_shares(
         wanted = {name: share for name, share in task.registers.items() if share > 0}
         return {label: dict(wanted) for label in labels}
     names = _NAMES if shown else tuple(PRESETS)
-    table = _table(gold, space, labels, names)
-    common = _common_shares(table.sum(axis=0) + _seen(unlabelled, names), names)
-    if not common:
+    asked = map(space.name, gold.labels) if gold is not None else ()
+    seen = Counter(zip(asked, _registers(gold), strict=True))
+    table = np.array([[float(seen[label, name]) for name in names] for label in labels])
+    others = Counter(_registers(unlabelled))
+    counts = table.sum(axis=0) + [others[name] for name in names]
+    if not counts.sum():
         return {label: {"polite": 1.0} for label in labels}
-    if not depends_on_label(table, task.seed):
-        return {label: dict(common) for label in labels}
-    prior = np.array([common.get(name, 0.0) for name in names])
-    weight = _SMOOTHING * len(PRESETS)
-    own = (table + weight * prior) / (table.sum(axis=1, keepdims=True) + weight)
+    smoothed = counts + [_SMOOTHING if name in PRESETS else 0.0 for name in names]
+    shares = np.tile(smoothed / smoothed.sum(), (len(labels), 1))
+    if depends_on_label(table, task.seed):
+        weight = _SMOOTHING * len(PRESETS)
+        shares = (table + weight * shares) / (table.sum(axis=1, keepdims=True) + weight)
     return {
         label: {name: float(s) for name, s in zip(names, row, strict=True) if s > 0}
-        for label, row in zip(labels, own, strict=True)
+        for label, row in zip(labels, shares, strict=True)
     }
+
+
+def _registers(data: Dataset | None) -> list[str]:
+    """Names of the registers seen in texts."""
+    rows = data.column("register_seen") if data is not None else ()
+    return [Register.from_dict(row).name if row else OTHER for row in rows]
 
 
 def depends_on_label(table: npt.NDArray[np.float64], seed: int = 0) -> bool:
@@ -623,33 +622,3 @@ def depends_on_label(table: npt.NDArray[np.float64], seed: int = 0) -> bool:
     observed, dealt = (xlogy(n, n).sum(axis=(-2, -1)) for n in (counts, shuffled))
     above = int((dealt >= observed - 1e-12).sum())
     return (above + 1) / (_PERMUTATIONS + 1) < _SIGNIFICANCE
-
-
-def _table(
-    gold: Dataset | None, space: LabelSpace, labels: Sequence[str], names: Sequence[str]
-) -> npt.NDArray[np.float64]:
-    table = np.zeros((len(labels), len(names)))
-    if gold is not None:
-        for label, row in zip(gold.labels, gold.column("register_seen"), strict=True):
-            name = Register.from_dict(row).name if row else OTHER
-            asked = space.name(label)
-            if name in names and asked in labels:
-                table[labels.index(asked), names.index(name)] += 1
-    return table
-
-
-def _seen(data: Dataset | None, names: Sequence[str]) -> npt.NDArray[np.float64]:
-    counts = dict.fromkeys(names, 0.0)
-    for row in data.column("register_seen") if data is not None else ():
-        name = Register.from_dict(row).name if row else OTHER
-        if name in counts:
-            counts[name] += 1
-    return np.array(list(counts.values()))
-
-
-def _common_shares(counts: npt.NDArray[np.float64], names: Sequence[str]) -> Mapping[str, float]:
-    if not counts.sum():
-        return {}
-    smoothed = counts + [_SMOOTHING if name in PRESETS else 0.0 for name in names]
-    shares = smoothed / smoothed.sum()
-    return {name: float(s) for name, s in zip(names, shares, strict=True) if s > 0}

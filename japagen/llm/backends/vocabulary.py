@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,10 +165,8 @@ def keep_for_japanese(piece: Piece) -> bool:
     return bool(_JAPANESE.fullmatch(text)) and all(map(_in_japanese_sets, text))
 
 
-def cut_vocabulary(
-    source: Path, target: Path, keep: Callable[[Piece], bool] = keep_for_japanese
-) -> None:
-    """Writes a copy of a GGUF whose vocabulary has only the pieces that ``keep`` accepts.
+def cut_vocabulary(source: Path, target: Path) -> None:
+    """Writes a copy of a GGUF whose vocabulary has only the pieces that Japanese needs.
 
     Pieces that the metadata names by id (beginning, end, padding, …) are kept whatever the
     rule says. The target appears complete or not at all, also with several writers.
@@ -177,7 +174,6 @@ def cut_vocabulary(
     Args:
         source: A GGUF with a SentencePiece vocabulary.
         target: Where to write.
-        keep: The rule.
 
     Raises:
         UncuttableVocabularyError: If the tokenizer is not SentencePiece, or the file holds
@@ -188,7 +184,7 @@ def cut_vocabulary(
     model = GGUFFile(source)
     check_cuttable(model)
     total = len(model.fields[_TOKENS].data)
-    ids = _kept_ids(model, keep)
+    ids = _kept_ids(model)
     values = _cut_values(model, ids, total)
     with atomic(target) as scratch:
         writer = GGUFWriter(scratch, model.value("general.architecture"))
@@ -245,7 +241,7 @@ def _uncuttable(model: GGUFFile, found: str) -> UncuttableVocabularyError:
     )
 
 
-def _kept_ids(model: GGUFFile, keep: Callable[[Piece], bool]) -> npt.NDArray[np.int64]:
+def _kept_ids(model: GGUFFile) -> npt.NDArray[np.int64]:
     """Returns the ids to keep, ascending, shape (kept,)."""
     texts, scores, types = (model.value(name) for name in _PER_TOKEN)
     kinds = np.asarray(types)
@@ -253,7 +249,7 @@ def _kept_ids(model: GGUFFile, keep: Callable[[Piece], bool]) -> npt.NDArray[np.
     ranks = np.empty(len(kinds), np.int64)
     ranks[np.argsort(-preferred, kind="stable")] = np.arange(len(kinds))
     pieces = map(Piece, texts, types, ranks.tolist())
-    kept = {i for i, piece in enumerate(pieces) if keep(piece)}
+    kept = {i for i, piece in enumerate(pieces) if keep_for_japanese(piece)}
     for name in filter(_holds_ids, model.fields):
         kept.update(i for i in np.atleast_1d(model.value(name)).tolist() if i < len(kinds))
     return np.array(sorted(kept), np.int64)

@@ -190,7 +190,7 @@ def _ask_until(
     number = 0
     while True:
         wanted = {label: first_wants(task, label, size) for label, size in sizes.items()}
-        planned = prompts.uneven_round(number, sizes, registers, wanted)
+        planned = prompts.round(number, sizes, registers, wanted)
         more = _ask_all(run, prompts, planned, requests, needed=number == 0)
         asked, number = _joined(asked, more), number + 1
         tallies = _tallies(run, number, requests, asked, more)

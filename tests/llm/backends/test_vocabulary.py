@@ -129,7 +129,13 @@ def test_quantised_rows_are_selected_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(embedding.data, quantised[[texts.index(t) for t in cut]])
 
 
-def test_pieces_that_the_metadata_names_stay_and_are_renumbered(tmp_path: Path) -> None:
+def _is_byte(piece: Piece) -> bool:
+    return piece.type == BYTE
+
+
+def test_pieces_that_the_metadata_names_stay_and_are_renumbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = [text for text, _, _ in vocabulary()]
 
     def edit(writer: Any) -> None:
@@ -139,7 +145,8 @@ def test_pieces_that_the_metadata_names_stay_and_are_renumbered(tmp_path: Path) 
         writer.add_array("tokenizer.ggml.eos_token_ids", [2, texts.index("<unused1>")])
 
     source = write_tiny_model(tmp_path / "ids.gguf", edit)
-    cut_vocabulary(source, tmp_path / "cut.gguf", keep=lambda piece: piece.type == BYTE)
+    monkeypatch.setattr("japagen.llm.backends.vocabulary.keep_for_japanese", _is_byte)
+    cut_vocabulary(source, tmp_path / "cut.gguf")
     model = GGUFFile(tmp_path / "cut.gguf")
     tokens = model.value("tokenizer.ggml.tokens")
 
