@@ -21,8 +21,7 @@ from scipy.special import softmax
 
 import japagen as jg
 from japagen.config.sections import Training
-from japagen.config.sources import Source
-from japagen.config.task import given_sources
+from japagen.config.sources import Source, given_sources
 from japagen.curation.llm_judge import Question, letters, weighing_prompts
 from japagen.data.dataset import Dataset
 from japagen.data.files import read_array

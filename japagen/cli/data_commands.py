@@ -34,7 +34,8 @@ from japagen.cli.terminal import (
     data,
 )
 from japagen.config.curation import Curation
-from japagen.config.task import Task, column_options, curation_from_options
+from japagen.config.sources import column_options
+from japagen.config.task import Task, curation_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_examples, read_texts

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from japagen.config.generation import STRATEGY
-from japagen.config.sources import Source, SourceEntry
-from japagen.config.task import Task, given_sources
+from japagen.config.sources import Source, SourceEntry, given_sources
+from japagen.config.task import Task
 from japagen.config.task_data import load_data, load_sources, with_kept_data
 from japagen.curation.filters import keep_code
 from japagen.data.dataset import SYNTHESISED, Data, Dataset

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from japagen.config.sources import Source, SourceEntry
-from japagen.config.task import Task, given_sources, sources_from_options
+from japagen.config.sources import Source, SourceEntry, given_sources, sources_from_options
+from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.i18n import localized
 
