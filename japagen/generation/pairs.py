@@ -17,9 +17,9 @@ from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.seed_table import SeedTable
 from japagen.generation import planner
-from japagen.generation.planner import apportion, seed_variables
+from japagen.generation.planner import seed_variables
 from japagen.generation.shots import ShotSets
-from japagen.generation.topics import Phrasing
+from japagen.generation.topics import Phrasing, apportion
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
 from japagen.llm.answers import one_line, read_answer

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from math import ceil
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from japagen.config.generation import KINDS, TEXTS_PER_REQUEST, Knowledge, UntilKept
+from japagen.config.generation import TEXTS_PER_REQUEST, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Label, Rejection
 from japagen.data.seed_table import SeedRow, SeedTable
@@ -21,7 +21,17 @@ from japagen.data.summary import UntilReason
 from japagen.errors import JapagenError
 from japagen.generation.fields import check_templates, field_variables
 from japagen.generation.shots import ShotSets
-from japagen.generation.topics import LENGTH, Phrasing, Settings, default_grid, drawn_settings
+from japagen.generation.topics import (
+    LENGTH,
+    Phrasing,
+    Settings,
+    apportion,
+    assign_topics,
+    default_grid,
+    drawn_settings,
+    fitted,
+    spread,
+)
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.llm.answers import one_line, read_records, read_texts, why_unreadable
@@ -35,24 +45,6 @@ def strategy_of(task: Task, gold: Dataset | None) -> str:
     if task.generation.strategy in ("few_shot", "zero_shot"):
         return task.generation.strategy
     return "few_shot" if gold is not None and len(gold) else "zero_shot"
-
-
-_Name = TypeVar("_Name", bound=Hashable)
-
-
-def apportion(shares: Mapping[_Name, float], total: int) -> dict[_Name, int]:
-    """Splits ``total`` by shares with the largest-remainder method.
-
-    Returns:
-        Name to count, adding up to ``total``; ties go to the earlier name.
-    """
-    mass = sum(shares.values())
-    exact = {name: share / mass * total for name, share in shares.items()}
-    counts = {name: int(value) for name, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
-    for name in by_remainder[: total - sum(counts.values())]:
-        counts[name] += 1
-    return counts
 
 
 def round_sizes(task: Task) -> list[int]:
@@ -407,74 +399,10 @@ def texts_per_request(
     )
 
 
-def assign_topics(
-    wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge | None]
-) -> list[Knowledge | None]:
-    """Assigns each of ``size`` texts one topic to name, or none.
-
-    Args:
-        wanted: The number of texts that should name each topic; scaled down where that is too
-            many.
-        size: How many texts are asked for.
-        others: Topics of the texts left over; they name nothing when it ends.
-
-    Returns:
-        One entry per text; equal ones and those of one kind stand together.
-    """
-    shares: dict[Knowledge | None, float] = {k: n for k, n in wanted.items() if n > 0}
-    free = max(0.0, size - sum(shares.values()))
-    counts = apportion({**shares, None: free}, size) if shares or free else {}
-    left = counts.pop(None, 0)
-    named = sorted(counts.items(), key=lambda item: KINDS.index(item[0].kind) if item[0] else 0)
-    dealt: list[Knowledge | None] = [known for known, count in named for _ in range(count)]
-    return [*dealt, *(next(others, None) for _ in range(left))]
-
-
-def spread(
-    items: Sequence[Knowledge | None], counts: Mapping[str, int]
-) -> dict[str, list[Knowledge | None]]:
-    """Spreads a label's topics over its registers, each register an even part of every kind."""
-    slots = sorted(
-        ((i + 0.5) / count, place, register)
-        for place, (register, count) in enumerate(counts.items())
-        for i in range(count)
-    )
-    cells: dict[str, list[Knowledge | None]] = {r: [] for r, count in counts.items() if count}
-    for (_, _, register), item in zip(slots, items, strict=True):
-        cells[register].append(item)
-    return cells
-
-
 def seed_variables(task: Task, row: SeedRow | None) -> dict[str, Any]:
     """Template variables of the seed table's row: ``seed``, column to value, and ``seed_role``."""
     source = task.generation.seed
     return {"seed": row.values if row else {}, "seed_role": source.role if source else ""}
-
-
-def fitted(
-    cells: Mapping[str, Sequence[Knowledge | None]], fits: Callable[[Knowledge | None, str], bool]
-) -> dict[str, list[Knowledge | None]]:
-    """Exchanges topics between registers, so that each fits its register.
-
-    Args:
-        cells: Register to what its requests name.
-        fits: Whether a request in a register can name something.
-
-    Returns:
-        As many entries per register; a topic that fits nowhere is dropped.
-    """
-    found = {register: list(items) for register, items in cells.items()}
-    places = [(register, i) for register, items in found.items() for i in range(len(items))]
-    for register, i in places:
-        item = found[register][i]
-        if fits(item, register):
-            continue
-        found[register][i] = None
-        for other, j in places:
-            if fits(item, other) and fits(found[other][j], register) and found[other][j] != item:
-                found[register][i], found[other][j] = found[other][j], item
-                break
-    return found
 
 
 def to_dataset(

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -61,25 +62,19 @@ class Proposal:
 
     def topics_yaml(self) -> str:
         """A file of topics, as ``generation.knowledge`` may name it."""
-        trees = {
-            label: {name: list(leaves) for name, leaves in tree.items()}
-            for label, tree in self.grids.items()
-        }
-        return f"# generation: {{knowledge: THIS_FILE}}\n{to_yaml(trees, flow=True)}"
+        return f"# generation: {{knowledge: THIS_FILE}}\n{to_yaml(self._lists, flow=True)}"
 
     def to_yaml(self) -> str:
         """The section ``attributes`` of a task file's ``generation``."""
-        grids: Any = {
+        section: Any = {"attributes": self._lists.get("", self._lists)}
+        return f"# generation:\n{indent(to_yaml(section, flow=True), '  ')}"
+
+    @property
+    def _lists(self) -> dict[str, dict[str, list[str]]]:
+        return {
             label: {name: list(values) for name, values in grid.items()}
             for label, grid in self.grids.items()
         }
-        section = {"attributes": grids.get("", grids)}
-        text = to_yaml(section, flow=True)
-        return f"# generation:\n{_indented(text)}"
-
-
-def _indented(text: str) -> str:
-    return "".join(f"  {line}\n" for line in text.splitlines())
 
 
 def propose_attributes(

@@ -16,13 +16,8 @@ from japagen.config.task_data import load_data
 from japagen.data.dataset import Dataset, Example
 from japagen.generation import planner
 from japagen.generation.coverage import passages_in
-from japagen.generation.planner import (
-    RequestPlanner,
-    assign_topics,
-    fitted,
-    round_sizes,
-    spread,
-)
+from japagen.generation.planner import RequestPlanner, round_sizes
+from japagen.generation.topics import apportion, assign_topics, fitted, spread
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Answer, Request
 from japagen.llm.client import run_requests
@@ -41,7 +36,7 @@ EVEN = {"polite": 0.25, "plain": 0.25, "casual": 0.25, "honorific": 0.25}
 def test_apportioning_adds_up_and_is_within_one_of_exact(
     shares: dict[str, float], total: int
 ) -> None:
-    counts = planner.apportion(shares, total)
+    counts = apportion(shares, total)
     mass = sum(shares.values())
     assert sum(counts.values()) == total
     for name, count in counts.items():
