@@ -463,7 +463,8 @@ def _probe(config: Path) -> list[dict[str, Any]]:
     with terminal.Terminal(doing="doctor"):
         settings = load_task(config).generator
         with closing(load_generator(settings)) as generator:
-            return probe(generator, settings.model)
+            tried = probe(generator, settings.model)
+            return [{"what": w, "state": s, "detail": d} for w, s, d in tried]
 
 
 @data.command()

@@ -263,7 +263,7 @@ class Generator(Protocol):
 
 @runtime_checkable
 class Announcer(Protocol):
-    """A generator that takes requests before it sends them, and says when one goes out.
+    """A generator that takes requests before it sends them to servers, and tells when it does.
 
     Attributes:
         on_send: Called from any thread: with True before a request is sent, with False where that
@@ -271,11 +271,6 @@ class Announcer(Protocol):
     """
 
     on_send: Callable[[Request, bool], None]
-
-
-@runtime_checkable
-class LoadTeller(Protocol):
-    """A generator that knows how busy its servers are."""
 
     def load(self) -> Mapping[str, tuple[int, int]]:
         """Server to the requests that it has, and the most that it gets at present."""

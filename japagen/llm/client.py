@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,7 +26,6 @@ from japagen.llm.backend import (
     Answer,
     Generator,
     GeneratorInfo,
-    LoadTeller,
     OptionScorer,
     Prompt,
     Request,
@@ -451,19 +451,19 @@ class _Outbox:
         self._next = 0
         self._generator = generator
         # Others send a request as they take it.
-        self._announces = isinstance(generator, Announcer)
-        if isinstance(generator, Announcer):
-            generator.on_send = self._mark
+        self._remote = generator if isinstance(generator, Announcer) else None
+        if self._remote:
+            self._remote.on_send = self._mark
         self._ledger = ledger
         self._tracker = tracker
         self._pressed = pressed
-        self._counted: tuple[object, int] = (None, 0)
+        # Prompts of neighbours are often the same.
+        self._estimate = lru_cache(1)(self._count)
         self._estimates: dict[str, int] = {}
         self._tokens: dict[str, int] = {}
         self._in_flight: set[str] = set()
         self._settled = 0
-        self._doubt = _FIRST_DOUBT
-        self._sure = False
+        self._doubt = 0.0
 
     def answers(self) -> Iterator[Answer]:
         """Streams until all is sent or the tracker allows no more, even with nothing in flight.
@@ -501,15 +501,15 @@ class _Outbox:
     def _going_out(self) -> Iterator[Request]:
         while self._next < len(self._waiting) and not self._pressed.is_set():
             request = self._waiting[self._next]
-            estimate = self._estimate(request)
-            tokens = math.ceil(estimate * self._doubt)
+            estimate = self._estimate(request.prompt)
+            tokens = math.ceil(estimate * (self._doubt or _FIRST_DOUBT))
             replies = 1 if self._generator.info.resumable else MOST_REPLIES
             if not self._tracker.reserve(request, tokens, replies):
                 return
             self._estimates[request.id] = estimate
             self._tokens[request.id] = tokens
             self._next += 1
-            if not self._announces:
+            if not self._remote:
                 self._mark(request)
             yield request
 
@@ -524,19 +524,14 @@ class _Outbox:
 
     def waiting(self) -> Waiting:
         """What is waited for now."""
-        servers = self._generator.load() if isinstance(self._generator, LoadTeller) else {}
+        servers = self._remote.load() if self._remote else {}
         in_flight = len(self._in_flight)
         unsent = len(self._waiting) - self._settled - in_flight
         return Waiting(in_flight, unsent, servers, *self._tracker.left())
 
-    def _estimate(self, request: Request) -> int:
-        """Tokens of a prompt; those of neighbours are often the same."""
-        prompt = request.prompt
-        if self._counted[0] != prompt:
-            count = self._generator.count_tokens
-            tokens = sum(count(text) + _TOKENS_A_TURN for text in prompt_texts(prompt))
-            self._counted = (prompt, tokens)
-        return self._counted[1]
+    def _count(self, prompt: Prompt) -> int:
+        count = self._generator.count_tokens
+        return sum(count(text) + _TOKENS_A_TURN for text in prompt_texts(prompt))
 
     def settle(self, answer: Answer) -> None:
         """Takes an answer's cost, and learns how far estimates of prompts are off."""
@@ -546,8 +541,7 @@ class _Outbox:
         estimate = self._estimates.pop(answer.request_id, 0)
         if estimate and answer.prompt_tokens and not answer.error:
             seen = _LASTING_DOUBT * answer.prompt_tokens / estimate
-            self._doubt = max(seen, 1.0, self._doubt if self._sure else 0.0)
-            self._sure = True
+            self._doubt = max(seen, 1.0, self._doubt)
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from japagen.japanese.registers import Register
 from japagen.llm import answers
 from japagen.llm.backend import Answer, Message, Request, Sampling
 from japagen.llm.backends import openai_protocol
-from japagen.llm.backends.openai_protocol import Endpoint, Failure, Usage
+from japagen.llm.backends.openai_protocol import Failure, Usage
+from japagen.llm.backends.openai_server import Endpoint
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
 from tests.scripted import ScriptedGenerator

@@ -134,6 +134,9 @@ class _Announcing(_Parallel):
         self._then = answer
         self._reached = reached
 
+    def load(self) -> dict[str, tuple[int, int]]:
+        return {}
+
     def _sent(self, request: Request) -> str | Answer:
         self.on_send(request, True)
         if not self._reached:

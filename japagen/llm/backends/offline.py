@@ -21,7 +21,8 @@ from japagen.data.files import atomic, parse_json
 from japagen.data.shards import Part
 from japagen.errors import AwaitedError, JapagenError
 from japagen.llm.backend import Answer, Request
-from japagen.llm.backends.openai_protocol import Server, batch_line, read_batch_row
+from japagen.llm.backends.openai_protocol import batch_line, read_batch_row
+from japagen.llm.backends.openai_server import Server
 from japagen.llm.ledger import Ledger
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from japagen.config.generation import GeneratorSettings
 from japagen.errors import JapagenError, MissingExtraError
@@ -35,8 +35,7 @@ from japagen.llm.backend import (
     Request,
     Sampling,
 )
-from japagen.llm.backends.openai_protocol import Endpoint, Server
-from japagen.llm.backends.rate_limit import Pace, Patience
+from japagen.llm.backends.openai_server import Server
 
 if TYPE_CHECKING:
     from japagen.llm.backends.offline import Files
@@ -87,15 +86,10 @@ class OpenAIGenerator:
     ) -> None:
         if importlib.util.find_spec("openai") is None:
             raise MissingExtraError("openai", "openai", "An OpenAI-compatible server")
-        urls, s = settings.base_url, settings
+        urls = settings.base_url
         self._one = not isinstance(urls, tuple)
         self._servers = [
-            Server(
-                Endpoint(s, url),
-                Patience(s.timeout, deadline),
-                Pace(s.requests_per_minute, s.tokens_per_minute),
-            )
-            for url in (urls if isinstance(urls, tuple) else [urls])
+            Server(settings, url, deadline) for url in (urls if isinstance(urls, tuple) else [urls])
         ]
         self.on_send: Callable[[Request, bool], None] = lambda request, sent: None
         self._batches = batches if settings.batch else None
@@ -184,7 +178,7 @@ class OpenAIGenerator:
         return seen.estimate(len(text))
 
     def load(self) -> dict[str, tuple[int, int]]:
-        """As of `LoadTeller`; empty where nothing is asked one by one."""
+        """As of `Announcer`; empty where nothing is asked one by one."""
         return {
             url: load for session in list(self._sessions) for url, load in session.load().items()
         }
@@ -196,38 +190,40 @@ class OpenAIGenerator:
 
 
 _LABELS = ("配送", "返品")
-_TEXT = "商品の配送についての問い合わせを1件、日本語の1文で書いてください。"
-_FORM = '次の形の JSON だけを返してください: {"text": "…"}'
-_QUESTION = "「荷物がまだ届きません。」は配送と返品のどちらについての文ですか。"
-_NAMED = '次の形の JSON だけを返してください: {"label": "…"}'
+_WRITE = (
+    Message(
+        "user",
+        "商品の配送についての問い合わせを1件、日本語の1文で書いてください。\n"
+        '次の形の JSON だけを返してください: {"text": "…"}',
+    ),
+)
+_CHOOSE = (
+    Message(
+        "user",
+        "「荷物がまだ届きません。」は配送と返品のどちらについての文ですか。\n"
+        '次の形の JSON だけを返してください: {"label": "…"}',
+    ),
+)
 _DOCUMENT = "問い合わせの例\n- サイズを交換できますか。\n- 再配達を頼みたいです。\n- "
 
 
-def probe(generator: Generator, model: str) -> list[dict[str, str]]:
+def probe(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
     """Asks a generator for a text and a label, and its server what models it has.
 
     Args:
         generator: Whom to ask.
         model: What its server calls the model.
 
-    Returns:
+    Yields:
         What was tried, its state (``ok``, ``refused``, ``unknown`` or ``failed``) and details.
     """
-    return [
-        {"what": what, "state": state, "detail": detail}
-        for what, state, detail in _tried(generator, model)
-    ]
-
-
-def _tried(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
     chat = generator.info.prompt_kind == "chat"
     server = generator if isinstance(generator, OpenAIGenerator) else None
     try:
         if server:
             names = server.models()
             yield "models", "ok" if model in names else "unknown", ", ".join(names[:10])
-        writing = _turns(_TEXT, _FORM) if chat else _DOCUMENT
-        request, answer = _asked(generator, writing)
+        request, answer = _asked(generator, _WRITE if chat else _DOCUMENT)
     except JapagenError as error:
         yield "answers", "failed", str(error).replace("\n", " ")
         return
@@ -241,7 +237,7 @@ def _tried(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
     if server and chat:
         refused = "response_format" in server.refused
         yield "JSON schema", "refused" if refused else "ok", ""
-        _, named = _asked(generator, _turns(_QUESTION, _NAMED), _LABELS)
+        _, named = _asked(generator, _CHOOSE, _LABELS)
         label = named.error or read_label(named.text, _LABELS) or named.text
         yield "label", "ok" if label in _LABELS else "failed", label
         state = "ok" if named.scores else "unknown"
@@ -250,15 +246,10 @@ def _tried(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
         yield "options left out", "refused", ", ".join(sorted(server.refused))
 
 
-def _turns(question: str, form: str) -> tuple[Message, ...]:
-    return (Message("user", f"{question}\n{form}"),)
-
-
 def _asked(
     generator: Generator, prompt: Prompt, options: tuple[str, ...] = ()
 ) -> tuple[Request, Answer]:
-    how: dict[str, Any] = {"label": "", "register": Register(), "template": "probe"}
     # Enough for a model that thinks first.
     sampling = Sampling(max_tokens=1000, stop=("\n",) if isinstance(prompt, str) else ())
-    request = Request("probe", prompt, sampling, 0, options=options, **how)
+    request = Request("probe", prompt, sampling, 0, "", Register(), "probe", options=options)
     return request, next(iter(generator.stream([request])))

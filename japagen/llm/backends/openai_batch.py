@@ -26,12 +26,12 @@ from japagen.data.files import parse_json, read_json, write_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, Request
 from japagen.llm.backends.openai_protocol import (
-    Server,
     batch_line,
     failed_answer,
     read_batch_row,
     read_failure,
 )
+from japagen.llm.backends.openai_server import Server
 from japagen.llm.backends.openai_session import sync_client
 
 T = TypeVar("T")

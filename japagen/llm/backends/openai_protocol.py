@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import email.utils
-import ipaddress
 import json
-import logging
 import math
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from japagen.config.generation import GeneratorSettings
-from japagen.data.files import digest, parse_json
+import numpy as np
+
+from japagen.data.files import parse_json
 from japagen.errors import JapagenError
-from japagen.llm.answers import one_line, read_label
-from japagen.llm.backend import TOKENS_PER_CHARACTER, Answer, Request, answer_format, prompt_texts
-from japagen.llm.backends.rate_limit import Pace, Patience
+from japagen.llm.answers import read_label
+from japagen.llm.backend import Answer, Request, answer_format, prompt_texts
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from japagen.llm.backends.openai_server import Endpoint, Server
 
 
 @dataclass(eq=False)
@@ -67,10 +64,6 @@ _MOST_TOKENS = 10**9  # that one reply can have cost, whatever the server says
 
 def _count(value: Any) -> int:
     return int(min(value, _MOST_TOKENS)) if isinstance(value, int | float) and value > 0 else 0
-
-
-def _length(request: Request) -> int:
-    return sum(map(len, prompt_texts(request.prompt)))
 
 
 def prompt_of(request: Request, api: Api) -> dict[str, Any]:
@@ -132,7 +125,7 @@ def answer_of(reply: Any, request: Request, server: Server, usage: Usage) -> Ans
     """
     endpoint = server.endpoint
     if tokens := usage.add(reply):
-        server.characters += _length(request)
+        server.characters += sum(map(len, prompt_texts(request.prompt)))
         server.tokens += tokens
     # Gateways send 200 for whatever the provider said.
     error = _error_of(reply)
@@ -381,196 +374,6 @@ def _said(body: Any) -> str:
 
 Api = Literal["chat", "completions"]
 
-OPENAI_URL = "https://api.openai.com/v1"
-# The client insists on a key; a server that wants none ignores it.
-_NO_KEY = "no-key"
-# A shorter one is no secret, and blotting it out would garble messages.
-_SHORTEST_SECRET = 4
-_LONGEST_REASON = 300
-
-
-class Endpoint:
-    """A model on a server, its address checked and its key found.
-
-    No repr, message or log shows the key, or the headers.
-
-    Args:
-        settings: Of the backend ``openai``.
-        url: The address, OpenAI's when None; its query may name the ``api-version``, as Azure has
-            it.
-
-    Raises:
-        JapagenError: If the address is not http(s), holds a password, or is not on this
-            machine and there is no key.
-    """
-
-    def __init__(self, settings: GeneratorSettings, url: str | None = None) -> None:
-        url, _, query = (url or OPENAI_URL).partition("?")
-        url, self.query = url.rstrip("/"), dict(parse_qsl(query))
-        # The address of a request, as documentation shows it.
-        url = url.removesuffix("/completions").removesuffix("/chat")
-        if query and set(self.query) != {"api-version"}:
-            url += f"?{query}"
-        _check_url(url)
-        self.model, self.url, self.api = settings.model, url, settings.api
-        self.path = "/chat/completions" if self.api == "chat" else "/completions"
-        self.extra_body, self.omit = settings.extra_body, frozenset(settings.omit)
-        self.key_variable = settings.api_key_env
-        key = _secret(self.key_variable)
-        self.key = key or _NO_KEY
-        self.headers = {name: _secret(variable) for name, variable in settings.headers.items()}
-        if lacking := [settings.headers[n] for n, value in self.headers.items() if not value]:
-            raise JapagenError(
-                f"Expected the value of a header to {url} in the environment variable "
-                f"{lacking[0]}, found none.",
-                f"Run: export {lacking[0]}=...",
-            )
-        if not key and not self.headers and not self.local:
-            raise JapagenError(
-                f"Expected the key of {url} in the environment variable {self.key_variable}, "
-                "found none.",
-                f"Run: export {self.key_variable}=... (any word if the server asks for no key).",
-            )
-
-    @property
-    def identity(self) -> str:
-        """What changes the answers of the model, as far as anybody can tell from here."""
-        return self.identity_at(f"{self.url}:")
-
-    def identity_at(self, place: str) -> str:
-        """The identity of the model where ``place`` stands for the address."""
-        how = digest([self.extra_body, sorted(self.omit)]) if self.extra_body or self.omit else ""
-        return f"openai:{place}{self.api}:{self.model}" + (f":{how}" if how else "")
-
-    @property
-    def batch_url(self) -> str:
-        """What a line of a batch names in place of the address."""
-        return f"/v1{self.path}"
-
-    @property
-    def has_key(self) -> bool:
-        """Whether there is a key to send."""
-        return self.key != _NO_KEY or not self.headers
-
-    @property
-    def usual(self) -> bool:
-        """Whether the address looks as addresses of the API do."""
-        return bool(re.search(r"/v\d|/openai|/deployments/", urlsplit(self.url).path))
-
-    def wrong(self, said: str) -> JapagenError:
-        """The error of an address at which nothing speaks the API."""
-        return JapagenError(
-            f"Expected the {self.api} API at {self.url}, found something else ({said}).",
-            "Check generator.base_url, and that the server is running."
-            if self.usual
-            else f"It usually ends in /v1: set generator.base_url: {self.url}/v1",
-        )
-
-    @property
-    def local(self) -> bool:
-        """True for an address on this machine."""
-        host = urlsplit(self.url).hostname or ""
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def is_openai(self) -> bool:
-        """True for OpenAI's own servers, regional ones included."""
-        host = urlsplit(self.url).hostname or ""
-        return host == "api.openai.com" or host.endswith(".api.openai.com")
-
-    def clean(self, text: str) -> str:
-        """Puts what a server or the client said on one line without the key."""
-        for secret in (self.key, *self.headers.values()):
-            if secret != _NO_KEY and len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
-        text = one_line(text)
-        return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
-
-
-@dataclass(eq=False)
-class Server:
-    """An endpoint, how it is asked, and what a generator has learnt of it over all its streams.
-
-    Attributes:
-        endpoint: Whom to ask.
-        patience: How long to wait for its answers.
-        pace: How fast attempts may follow each other.
-        refused: Options that it refused.
-        heard: Whether it has ever sent a response.
-        answered: Whether it has ever sent a text.
-        characters: Length of the prompts whose tokens it has counted.
-        tokens: Their tokens.
-    """
-
-    endpoint: Endpoint
-    patience: Patience
-    pace: Pace
-    refused: set[str] = field(default_factory=set)
-    heard: bool = False
-    answered: bool = False
-    characters: int = 0
-    tokens: int = 0
-
-    def options(self, request: Request) -> dict[str, Any]:
-        """The part of the body that says how to answer, without what has been refused."""
-        return options_of(request, self.endpoint, self.refused)
-
-    def drops(self, status: int, said: str, options: Mapping[str, Any]) -> bool:
-        """Whether a refusal is about one of the options sent; that is left out from now on."""
-        if status not in (400, 422, 500, 501):
-            return False
-        # What went out with a format that has been refused since is not what was answered.
-        answered = self.answered and "response_format" not in self.refused & options.keys()
-        # Something else may be behind a 500: unless it names an option it is tried again.
-        name = refused_option(said, options, answered or status >= 500)
-        if name is not None and name not in self.refused:
-            self.refused.add(name)
-            _log.warning("%s refuses '%s'; going on without it.", self.endpoint.url, name)
-        return name is not None
-
-    def estimate(self, characters: int) -> int:
-        """Tokens of a text of this length, by the ratio seen so far."""
-        ratio = self.tokens / self.characters if self.tokens else TOKENS_PER_CHARACTER
-        return math.ceil(characters * ratio)
-
-    def most_tokens(self, request: Request) -> int:
-        """What a request may cost, by the way providers count it before it is answered."""
-        return self.estimate(_length(request)) + request.sampling.max_tokens
-
-
-def _secret(variable: str) -> str:
-    # A newline from `export KEY="$(cat file)"` would end up inside an HTTP header.
-    value = os.environ.get(variable, "").strip()
-    if not value.isascii() or not value.isprintable():
-        raise JapagenError(
-            f"Expected {variable} to hold a key in ASCII, found other characters.",
-            f"Set it again: export {variable}=...",
-        )
-    return value
-
-
-def _check_url(url: str) -> None:
-    if "@" in url or "?" in url:
-        raise JapagenError(
-            "Expected base_url without user name, password and query: it is written to reports.",
-            "Keep the key in the environment variable that generator.api_key_env names.",
-        )
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or url.split() != [url]:
-        raise JapagenError(
-            f"Expected base_url to be an http(s) address, found '{url}'.",
-            "For example generator.base_url: http://127.0.0.1:8080/v1",
-        )
-
 
 def batch_line(request: Request, server: Server) -> str:
     """A request as a line of a batch: JSON with its id, where it goes, and the body."""
@@ -664,7 +467,9 @@ def option_scores(
     mass, most = _masses(places, begin, names, strip=not in_json)
     if not any(mass):
         return ()
-    return tuple(_log_sum(parts) if parts else most[k] for k, parts in enumerate(mass))
+    return tuple(
+        float(np.logaddexp.reduce(parts)) if parts else most[k] for k, parts in enumerate(mass)
+    )
 
 
 def _masses(
@@ -718,11 +523,6 @@ def _piece(token: bytes, before: bytes, strip: bool) -> bytes | None:
 
 def _fits(rest: bytes, piece: bytes) -> bool:
     return rest.startswith(piece) or (bool(rest) and piece.startswith(rest))
-
-
-def _log_sum(values: Sequence[float]) -> float:
-    most = max(values)
-    return most + math.log(sum(math.exp(value - most) for value in values))
 
 
 def _places(found: Any) -> list[_Place]:

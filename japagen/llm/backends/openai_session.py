@@ -21,16 +21,14 @@ from japagen.data.files import parse_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import MOST_REPLIES, Answer, Request
 from japagen.llm.backends.openai_protocol import (
-    Endpoint,
     Failure,
-    Server,
     Usage,
     answer_of,
     failed_answer,
     prompt_of,
     read_failure,
 )
-from japagen.llm.backends.rate_limit import Gate, Line
+from japagen.llm.backends.openai_server import Endpoint, Gate, Line, Server
 
 _CONNECT_SECONDS = 10.0
 _MOST_FAILED_CONNECTIONS = 4
@@ -135,7 +133,7 @@ class Session:
                 future.result()
 
     def load(self) -> dict[str, tuple[int, int]]:
-        """As of `LoadTeller`."""
+        """As of `Announcer`."""
         now = self._loop.time()
         return {
             lane.server.endpoint.url: (lane.gate.active, lane.gate.room_at(now))

@@ -18,8 +18,8 @@ import pytest
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Answer, Message, Request, Sampling
-from japagen.llm.backends import openai_session, rate_limit
-from japagen.llm.backends.rate_limit import Patience
+from japagen.llm.backends import openai_server, openai_session
+from japagen.llm.backends.openai_server import Patience
 from tests.fault_server import Call, FaultServer, Reply, asking, chat, completion, echo, error
 
 KEY = "sk-himitsu-0123456789"
@@ -942,7 +942,7 @@ def test_time_outs_follow_what_answers_take() -> None:
 
 
 def test_a_slow_server_is_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate_limit, "_FIRST_TIMEOUT", 0.3)
+    monkeypatch.setattr(openai_server, "_FIRST_TIMEOUT", 0.3)
     with FaultServer(lambda call: Reply(echo(call).body, delay=0.5)) as server:
         answers = ask(server, 3)
     assert [a.finish for a in answers] == ["stop"] * 3

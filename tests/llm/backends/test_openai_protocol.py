@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 from japagen.config.generation import GeneratorSettings
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Message, Request, Sampling
-from japagen.llm.backends.openai_protocol import (
-    Endpoint,
-    option_scores,
-    options_of,
-    read_scores,
-    retry_after,
-)
+from japagen.llm.backends.openai_protocol import option_scores, options_of, read_scores, retry_after
+from japagen.llm.backends.openai_server import Endpoint
 from tests.fault_server import Call, FaultServer, Reply, asking, chat, completion, error
 from tests.llm.backends.test_openai import make as make_of_openai
 
