@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -157,27 +157,6 @@ def _completed(
     if rejected:
         rejected = replace(rejected, detail=f"{names}: {rejected.detail}")
     return replace(row, fields={**(row.fields or {}), **values}, rejected=rejected)
-
-
-Send = Callable[[Sequence[Request]], tuple[Mapping[str, Answer], Mapping[str, str]]]
-
-
-def complete(
-    task: Task, texts: Dataset, prompts: PromptLibrary, generator: GeneratorInfo, send: Send
-) -> Dataset:
-    """Asks for all fields that are asked for later, one request after the other.
-
-    Args:
-        task: The task.
-        texts: What came of the first request.
-        prompts: Where the template comes from.
-        generator: Who is asked.
-        send: Asks; returns answers and failures by request id.
-    """
-    for number in later_requests(task):
-        if planned := plan_later(task, texts, number, prompts, generator):
-            texts = with_later(texts, planned, *send(list(planned.values())))
-    return texts
 
 
 def later_requests(task: Task) -> range:
