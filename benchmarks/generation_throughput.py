@@ -39,7 +39,7 @@ from japagen.japanese.registers import Register
 from japagen.listener import Silent, T
 from japagen.llm.backend import Answer, Message, Request, Sampling
 from japagen.llm.backends.embedded import EmbeddedGenerator, default_threads
-from japagen.llm.backends.gguf_weights import GEMMA, find_weights
+from japagen.llm.backends.gguf_weights import GEMMA
 from japagen.llm.backends.llama_cpp import LlamaEngine
 from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.llm.client import run_requests
@@ -251,7 +251,7 @@ def embedded(count: int, data: Path | None, rounds: int, threads: int) -> dict[s
     ours = EmbeddedGenerator(threads=threads)
     ours.count_tokens("")
     # What it would cost without japagen: the model as published, one slot.
-    whole = find_weights(GEMMA.key, cut=False).file()
+    whole = replace(GEMMA, cut=False).file()
     naive = LlamaEngine(whole, 1, threads, 2048)
     engine = ours._started()
     found: dict[str, list[_Turn]] = defaultdict(list)
