@@ -36,7 +36,8 @@ from japagen.cli.terminal import (
     data,
 )
 from japagen.config.curation import Curation
-from japagen.config.task import Task, column_options, curation_from_options
+from japagen.config.sources import column_options
+from japagen.config.task import Task, curation_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_examples, read_texts
@@ -453,7 +454,8 @@ def _probe(config: Path) -> list[dict[str, Any]]:
     with terminal.Terminal(doing="doctor"):
         settings = load_task(config).generator
         with closing(load_generator(settings)) as generator:
-            return probe(generator, settings.model)
+            tried = probe(generator, settings.model)
+            return [{"what": w, "state": s, "detail": d} for w, s, d in tried]
 
 
 @data.command()

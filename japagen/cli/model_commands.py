@@ -91,7 +91,7 @@ def predict(
 
     Pairs are read from the columns text and text_pair, or from lines with a tab between them.
     """
-    from japagen.config.task import column_options
+    from japagen.config.sources import column_options
     from japagen.pipeline.run_directory import open_classifier
 
     sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
@@ -243,7 +243,7 @@ def monitor(
 ) -> None:
     """Detect drift in new texts; exits with code 3 when retraining is recommended."""
     with terminal.Terminal(doing="monitor"):
-        from japagen.config.task import column_options
+        from japagen.config.sources import column_options
         from japagen.pipeline.deployment import watch
 
         found = watch(model, file, seed, columns=column_options(column), encoding=encoding)

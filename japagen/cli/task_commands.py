@@ -14,7 +14,8 @@ import typer
 from japagen.cli import terminal
 from japagen.cli.new_task import Answers, Gold, find_gold, say_next, warn_of_unused, write_task
 from japagen.cli.terminal import Config, FileColumns, Json, Out, Sets, app, say
-from japagen.config.task import Task, column_options, sources_from_options
+from japagen.config.sources import column_options, sources_from_options
+from japagen.config.task import Task
 from japagen.config.yaml_file import parse_overrides
 from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language

@@ -36,11 +36,11 @@ from japagen.llm.backend import (
     OptionScorer,
     Prompt,
     Request,
-    Scorer,
     load_generator,
+    scores_options,
 )
 from japagen.llm.client import BudgetTracker
-from japagen.llm.requests import prepare
+from japagen.llm.requests import label_variables, prepare
 from japagen.pipeline.context import TaskContext, find_registers
 from japagen.pipeline.costs import (
     NOTHING_ASKED,
@@ -497,7 +497,7 @@ class _Forecast:
             said = json.dumps({"text": "指摘" * 40}, ensure_ascii=False)
             return {r.id: Answer(r.id, said, "stop") for r in sent}
 
-        variables = partial(planner.label_variables, task)
+        variables = partial(label_variables, task)
         rows = self._stand_ins(
             [{"label": r.label, "register_asked": r.register} for r in _some(requests)]
         )
@@ -578,8 +578,7 @@ class _Forecast:
             if document:
                 return "names"
             return "letters" if llm_judge.has_letters(self.task.labels) else "answers"
-        scores = isinstance(self.generator, Scorer) and self.generator.scores_options
-        return None if document and not scores else "answers"
+        return None if document and not scores_options(self.generator) else "answers"
 
     def _labelling(
         self, name: str, counts: tuple[int, int, int], asked: Sequence[Request]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from japagen.config.generation import STRATEGY
-from japagen.config.sources import Source, SourceEntry, Sources
-from japagen.config.task import Task, sources_from_files, sources_from_mapping
+from japagen.config.sources import Source, SourceEntry, given_sources
+from japagen.config.task import Task
 from japagen.config.task_data import load_data, load_sources, with_kept_data
 from japagen.curation.filters import keep_code
 from japagen.data.dataset import SYNTHESISED, Data, Dataset
@@ -75,7 +75,7 @@ def run(
         JapagenError: For everything the user can put right.
     """
     if synthetic is not None:
-        task = task.model_copy(update={"sources": _given(synthetic)})
+        task = task.model_copy(update={"sources": given_sources(synthetic)})
     # What can be wrong is found before anything is written or asked for.
     data = load_data(task)
     given = load_sources(task)
@@ -105,18 +105,6 @@ def run(
     finally:
         directory.release()
     return Run(directory.path)
-
-
-def _given(synthetic: Any) -> Sources:
-    """The sources that are given beside a task."""
-    if isinstance(synthetic, Mapping) and all(isinstance(name, str) for name in synthetic):
-        return sources_from_mapping(synthetic)
-    listed = synthetic if isinstance(synthetic, list | tuple) else [synthetic]
-    if not all(isinstance(one, str | Path | Source | SourceEntry) for one in listed):
-        return sources_from_mapping({"synthetic": synthetic})
-    return sources_from_files(
-        Source(path=Path(one)) if isinstance(one, str | Path) else one for one in listed
-    )
 
 
 def merge_parts(runs: Sequence[Path], out: Path) -> int:

@@ -39,11 +39,11 @@ from japagen.data.files import read_json, write_json
 from japagen.data.formats import read_table, write_table
 from japagen.data.labels import label_indices
 from japagen.data.summary import CriterionScores, JudgeAgreement, JudgeSummary
-from japagen.generation.planner import label_variables
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
 from japagen.llm.backend import GeneratorInfo
 from japagen.llm.client import LLMClient
+from japagen.llm.requests import label_variables
 from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import Asking, RunContext, TextEncoder, need_some
 from japagen.pipeline.review import decisions_of

@@ -186,7 +186,7 @@ def _ask_until(
     number = 0
     while True:
         wanted = {label: first_wants(task, label, size) for label, size in sizes.items()}
-        planned = prompts.uneven_round(number, sizes, registers, wanted)
+        planned = prompts.round(number, sizes, registers, wanted)
         more = _ask_all(run, prompts, planned, requests, needed=number == 0)
         asked, number = _joined(asked, more), number + 1
         tallies = _tallies(run, number, requests, asked, more)
@@ -516,18 +516,14 @@ def _generate_pairs(run: RunContext) -> Generated:
 
 def plan(context: TaskContext, info: GeneratorInfo) -> list[Request]:
     """The requests a task would send, in order; of pairs those of the first turn."""
-    task = context.task
-    planned = pairs.plan_firsts if task.pair else planner.plan_requests
-    return planned(
-        task,
-        context.gold,
-        planned_registers(context),
-        context.prompts,
-        info,
-        context.analyzer.tagger,
-        context.data.corpus,
-        context.data.seed,
-    )
+    task, prompts, data = context.task, context.prompts, context.data
+    registers, tagger = planned_registers(context), context.analyzer.tagger
+    if task.pair:
+        return pairs.plan_firsts(
+            task, context.gold, registers, prompts, info, tagger, data.corpus, data.seed
+        )
+    planning = RequestPlanner(task, context.gold, prompts, info, tagger, data.corpus, data.seed)
+    return planning.plan(registers)
 
 
 def planned_registers(context: TaskContext) -> dict[str, Shares]:
