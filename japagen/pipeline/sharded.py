@@ -494,9 +494,9 @@ def _fitted(
             together = Dataset.concat(parts or [Dataset.of([])])
             data = with_registers((together, gold, unlabelled), _has_registers(together))
             fit = fit_sample(*data, seed=seed, **settings)
-            write_json(path, fit.to_dict())
+            write_json(path, fit.model_dump(mode="json"))
             run.listener.stage("fit", "done", f"{time.perf_counter() - started:.1f}")
-        return Fit.from_dict(read_json(path))
+        return Fit.model_validate(read_json(path))
 
 
 def _rows(run: ShardedRun, step: str, shard: str) -> pa.Table:
