@@ -29,8 +29,7 @@ from japagen.alignment.counting import Floats, Ints, Progress, measure
 from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.entropy import rows_of
 from japagen.alignment.features import Array, FeatureSpace
-from japagen.alignment.methods import Material
-from japagen.alignment.moments import build_problem, build_target, shares_from
+from japagen.alignment.methods import Material, build_problem, build_target, shares_from
 from japagen.alignment.strata import LabelKind, Strata, stratify
 from japagen.alignment.weights import LEAST_TRUST, check_arguments, prepare
 from japagen.data.dataset import Dataset, Example, Label

@@ -14,8 +14,7 @@ from scipy.optimize import brentq
 from japagen.alignment.counting import Ints, Mask, Progress
 from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.features import AlignedTexts, FeatureSpace
-from japagen.alignment.methods import Material
-from japagen.alignment.moments import target_shares
+from japagen.alignment.methods import Material, target_shares
 from japagen.alignment.strata import Strata, check_mode, label_rates, stratify
 from japagen.alignment.strata import label_prior as find_prior
 from japagen.data.dataset import Data, Dataset, as_dataset

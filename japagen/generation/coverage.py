@@ -21,7 +21,7 @@ import numpy as np
 from scipy import sparse
 
 from japagen.alignment.counting import Floats, measure
-from japagen.alignment.distances import jensen_shannon
+from japagen.alignment.diagnostics import jensen_shannon
 from japagen.config.generation import Kind, Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset

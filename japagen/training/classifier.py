@@ -600,7 +600,7 @@ def _pieces(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
 
 def _open_model(path: Path, pair_head: dict[str, Any] | None) -> Any:
     if pair_head is not None:
-        from japagen.training.pairs import PairModel
+        from japagen.training.head import PairModel
 
         return PairModel.from_pretrained(path, **pair_head)
     from transformers import AutoModelForSequenceClassification

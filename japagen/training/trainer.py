@@ -33,6 +33,7 @@ from japagen.training.head import (
     Head,
     Ints,
     Labelled,
+    PairModel,
     Rows,
     classification_model,
     fit_head,
@@ -41,7 +42,6 @@ from japagen.training.head import (
     last_linear,
     set_head,
 )
-from japagen.training.pairs import PairModel
 
 
 def _batches(
