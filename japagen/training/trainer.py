@@ -44,7 +44,7 @@ from japagen.training.head import (
 )
 
 
-def _batches(
+def make_batches(
     lengths: Sequence[int], batch_size: int, steps: int, rng: random.Random
 ) -> Iterator[list[int]]:
     """Yields ``steps`` batches of indices; texts of similar length share a batch.
@@ -98,7 +98,7 @@ def fine_tune(
     model = classifier.model
     steps = step_count(len(rows), settings)
     optimizer, scheduler = _optimizer(model, settings, learning_rate, steps)
-    batches = _batches(
+    batches = make_batches(
         [len(r["input_ids"]) for r in rows], settings.batch_size, steps, random.Random(seed)
     )
     bf16 = supports_bf16()
