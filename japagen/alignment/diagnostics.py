@@ -117,7 +117,7 @@ def _with_texts(
 
 def _full_shares(strata: Strata, prior: LabelPrior, base: Floats) -> Floats:
     """The target's shares, labels that synthetic lacks included."""
-    if prior.probabilities is not None and strata.kind != "list":
+    if prior.probabilities is not None and strata.kind != "multi_label":
         return np.array([prior.probabilities[name] for name in strata.names])
     current = np.bincount(strata.synthetic, weights=base, minlength=len(strata.names))
     return np.asarray(current / current.sum(), dtype=np.float64)
@@ -127,7 +127,7 @@ def _label_distance(strata: Strata, prior: LabelPrior, weights: Floats) -> float
     if prior.probabilities is None or not len(weights):
         return None
     total = float(weights.sum())
-    if strata.kind == "list":
+    if strata.kind == "multi_label":
         rates = strata.synthetic_tags.T @ weights / total
         goal = np.array([prior.probabilities[tag] for tag in strata.tags])
         return float(np.abs(rates - goal).mean())

@@ -59,7 +59,7 @@ def target_shares(strata: Strata, prior: LabelPrior, base: Floats) -> Floats:
 
 def shares_from(current: Floats, strata: Strata, prior: LabelPrior) -> Floats:
     """As `target_shares`, of the weight that each stratum has before alignment, shape (K,)."""
-    if prior.probabilities is None or strata.kind == "list":
+    if prior.probabilities is None or strata.kind == "multi_label":
         return current / max(float(current.sum()), 1e-300)
     shares = np.array([prior.probabilities[n] for n in strata.names])
     shares = np.where(current > 0, shares, 0.0)
@@ -252,7 +252,7 @@ def entropy(material: Material, floor: float) -> Balance:
         target = build_target(gold, unlabelled, strata, shares)
         groups = material.texts.space.groups
         problem = build_problem(source, groups, target, strata, shares, base)
-    if strata.kind == "list":
+    if strata.kind == "multi_label":
         problem = add_label_rates(problem, strata, material.prior)
     return balance(problem, floor)
 
@@ -272,7 +272,7 @@ def from_scores(material: Material, scores: Floats, floor: float) -> Balance:
         floor: Least effective sample size within each label, as a share of its rows, 0 to 1.
     """
     tilts = np.zeros((len(material.shares), 0))
-    if material.strata.kind == "list":
+    if material.strata.kind == "multi_label":
         base = material.base * np.exp(scores - scores.max())
         problem = replace(_no_features(material), base=base)
         restored = balance(add_label_rates(problem, material.strata, material.prior), 0.0)

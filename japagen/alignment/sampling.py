@@ -30,9 +30,10 @@ from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.entropy import rows_of
 from japagen.alignment.features import Array, FeatureSpace
 from japagen.alignment.methods import Material, build_problem, build_target, shares_from
-from japagen.alignment.strata import LabelKind, Strata, stratify
+from japagen.alignment.strata import Strata, stratify
 from japagen.alignment.weights import LEAST_TRUST, check_arguments, prepare
 from japagen.data.dataset import Dataset, Example, Label
+from japagen.data.labels import Kind
 from japagen.data.registry import METHODS
 from japagen.data.summary import AlignmentSummary
 from japagen.errors import JapagenError
@@ -83,7 +84,7 @@ class Fit(BaseModel, frozen=True):
 
     summary: AlignmentSummary
     space: FeatureSpace | None
-    kind: LabelKind
+    kind: Kind
     names: tuple[str, ...]
     tags: tuple[str, ...]
     gold: tuple[Label, ...]
@@ -123,7 +124,7 @@ def fit_sample(
     strata, texts, base = material.strata, material.texts, material.base
     if not len(base):
         raise JapagenError("Expected rows to weight, found none in the sample.", "Check the input.")
-    if strata.kind == "number" and not len(strata.gold):
+    if strata.kind == "regression" and not len(strata.gold):
         raise JapagenError(
             "Numbers are sorted into bins by gold, and there is none.",
             "Give gold, or align without --engine.",

@@ -248,9 +248,9 @@ def _sorted(dataset: Dataset | None) -> Dataset:
 def _find_prior(mode: str | Mapping[str, float], strata: Strata) -> LabelPrior:
     if not len(strata.synthetic):
         return LabelPrior(None, "unchanged", "There are no synthetic rows to weight.")
-    if strata.kind == "list":
+    if strata.kind == "multi_label":
         return label_rates(mode, strata.tags, strata.gold_tags)
-    if strata.kind == "number" and not isinstance(mode, str):
+    if strata.kind == "regression" and not isinstance(mode, str):
         raise JapagenError(
             "Expected a label prior for classes, found a mapping for numbers.",
             "For a regression task use 'auto', 'gold' or 'uniform'.",

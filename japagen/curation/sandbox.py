@@ -187,28 +187,11 @@ def _command(limits: Limits) -> list[str]:
         if not prefix.startswith("/usr"):
             shown.append((prefix, prefix))
     shown += [(str(path), f"{_PACKAGES}/{path.name}") for path in _packages()]
-    options = [
-        "--unshare-all",
-        "--unshare-user",
-        "--uid",
-        "65534",
-        "--gid",
-        "65534",
-        "--cap-drop",
-        "ALL",
-        "--die-with-parent",
-        "--new-session",
-        "--clearenv",
-        "--setenv",
-        "TMPDIR",
-        _WORK,
-        "--setenv",
-        "PYTHONHASHSEED",
-        "0",
-        "--setenv",
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD",
-        "1",
-    ]
+    options = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534"]
+    options += ["--cap-drop", "ALL", "--die-with-parent", "--new-session", "--clearenv"]
+    environment = {"TMPDIR": _WORK, "PYTHONHASHSEED": "0", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    for name, value in environment.items():
+        options += ["--setenv", name, value]
     for source, target in shown:
         options += ["--ro-bind", source, target]
     for name in ("/bin", "/lib", "/lib32", "/lib64"):

@@ -243,16 +243,10 @@ def _person_suffix(words: Words, i: int) -> Iterator[Evidence]:
         yield words.evidence("sonkeigo", max(first, 0), i, f"〜{words[i].surface}")
 
 
-def _noun(kind: str) -> Callable[[Words, int], Iterator[Evidence]]:
+def _noun(kind: Keigo) -> Callable[[Words, int], Iterator[Evidence]]:
     def rule(words: Words, i: int) -> Iterator[Evidence]:
-        if words[i].pos1 not in ("名詞", "代名詞"):
-            return
-        if kind == "sonkeigo":
-            yield words.evidence("sonkeigo", i, i, words[i].lemma)
-        elif kind == "kenjogo1":
-            yield words.evidence("kenjogo1", i, i, words[i].lemma)
-        else:
-            yield words.evidence("kenjogo2", i, i, words[i].lemma)
+        if words[i].pos1 in ("名詞", "代名詞"):
+            yield words.evidence(kind, i, i, words[i].lemma)
 
     return rule
 
