@@ -161,8 +161,9 @@ def _tagged(
     if known:
         _refuse_unknown(in_asked, known)
     space = LabelSpace("multi_label", tuple(sorted(known | in_asked)))
-    none = (np.zeros(len(rows), dtype=np.int64) for rows in (asked, wanted))
-    return Strata("multi_label", ("all",), *none, space.names, *map(space.codes, (asked, wanted)))
+    synthetic, gold = (np.zeros(len(rows), dtype=np.int64) for rows in (asked, wanted))
+    codes = space.codes(asked), space.codes(wanted)
+    return Strata("multi_label", ("all",), synthetic, gold, space.names, *codes)
 
 
 MODES = ("auto", "gold", "uniform")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from joblib import cpu_count
+from pydantic import TypeAdapter
 
 import japagen
 from japagen.config.code import CodeChecks, CodeTask
@@ -29,9 +30,9 @@ from japagen.data.code import (
     load_programs,
     read_programs,
 )
+from japagen.data.export import export_rows, write_lines
 from japagen.data.files import digest, write_json, write_text
 from japagen.data.registry import CODE_EXPORTS
-from japagen.data.rows import export_rows, write_lines
 from japagen.generation.code import plan_programs, to_programs
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator, load_generator
@@ -126,7 +127,7 @@ def _judged(
             seed=task.seed,
             python=platform.python_version(),
         )
-        return Program.from_row(row)
+        return TypeAdapter(Program).validate_python(row)
 
     told.stage("check", "start", "")
     waiting = [index for index, one in enumerate(programs) if one.rejected is None]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from japagen.data.code import Program
     from japagen.data.dataset import Dataset
-    from japagen.data.rows import RowSummary
+    from japagen.data.export import RowSummary
 
 # What an engineer reads is open; what an auditor reads comes after it, folded.
 _PARTS = (

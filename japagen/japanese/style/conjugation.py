@@ -113,11 +113,11 @@ class Verb:
             return head + "こ", head + "き", head + "き", head + "こよう"
         if self.ctype == "サ行変格":
             head = base[:-2]
-            irrealis, volitional = head + "し", head + "しよう"
+            forms: tuple[str | None, str | None] = (head + "し", head + "しよう")
             if head and head[-1] not in _TRUE_SURU:
                 like_godan = head[-1] in _GODAN_LIKE_SURU
-                irrealis, volitional = (head + "さ", head + "そう") if like_godan else (None, None)
-            return irrealis, head + "し", head + "し", volitional
+                forms = (head + "さ", head + "そう") if like_godan else (None, None)
+            return forms[0], head + "し", head + "し", forms[1]
         if not self.ctype.startswith("五段-"):
             return before, before, before, before + "よう"
         irrealis, stem, onbin, o_row = (before + kana for kana in _ROWS[base[-1]])
