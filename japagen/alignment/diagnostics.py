@@ -129,11 +129,9 @@ def _label_distance(strata: Strata, prior: LabelPrior, weights: Floats) -> float
     total = float(weights.sum())
     if strata.kind == "multi_label":
         rates = strata.synthetic_tags.T @ weights / total
-        goal = np.array([prior.probabilities[tag] for tag in strata.tags])
-        return float(np.abs(rates - goal).mean())
+        return float(np.abs(rates - [prior.probabilities[tag] for tag in strata.tags]).mean())
     shares = np.bincount(strata.synthetic, weights=weights, minlength=len(strata.names)) / total
-    goal = np.array([prior.probabilities[name] for name in strata.names])
-    return float(np.abs(shares - goal).sum() / 2)
+    return float(np.abs(shares - [prior.probabilities[n] for n in strata.names]).sum() / 2)
 
 
 def _notes(

@@ -177,9 +177,8 @@ def _padded(moments: Moments, columns: int) -> Moments:
 def _moments(rows: sparse.csr_array, weights: Floats, source: sparse.csr_array) -> Moments:
     """Target means, with the larger of the target's own and the two sides' common deviation.
 
-    A word that none of 16 gold texts has would otherwise have no deviation and so no tolerance,
-    although its absence may be chance. The common deviation is the one that holds if the two
-    sides do not differ (the null hypothesis of a score test).
+    A word that none of 16 gold texts has would otherwise have no tolerance, although its absence
+    may be chance: the common deviation is that of a score test's null hypothesis.
     """
     size = float(weights.sum())
     mean, variance = _mean_and_variance(rows, weights / size)

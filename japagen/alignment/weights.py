@@ -269,13 +269,7 @@ def _vectors(
     datasets: tuple[Dataset | None, Dataset, Dataset | None],
     positions: Ints,
 ) -> tuple[Floats, Floats] | None:
-    """The vectors of synthetic and of target texts, in the order of their ids.
-
-    Args:
-        given: Those of gold, synthetic and perhaps unlabelled texts, in the rows' order.
-        datasets: Gold, synthetic and unlabelled.
-        positions: Where the kept synthetic rows stand.
-    """
+    """The vectors of the kept synthetic and of target texts, in the order of their ids."""
     if given is None:
         return None
     arrays = [np.asarray(array, dtype=np.float64) for array in given]

@@ -306,16 +306,7 @@ def _evidence(
     topical: bool,
     seed: int,
 ) -> Evidence:
-    """Collects the evidence on the labels of a source; see `japagen.curation.reliability`.
-
-    Args:
-        gold: Vectors and label indices of gold.
-        source: Vectors and label indices of the source's texts.
-        labelers: The labelers' posterior, shape (texts, labels).
-        recognized: Gold texts that the labelers are right on without having seen them.
-        topical: Whether near vectors mean texts on the same topic.
-        seed: Of the folds.
-    """
+    """The evidence on a source's labels, of vectors with their label indices."""
     # Texts of a writer and gold stand apart as a whole: each is centred by itself.
     on_gold, texts = _directions(gold[0]), _directions(source[0])
     targets = source[1]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from japagen.data.dataset import Rejection
-from japagen.data.export import RowSummary, read_lines, write_lines
+from japagen.data.export import RowSummary, read_lines, rejection_of, write_lines
 from japagen.data.files import digest, parse_json
 from japagen.errors import JapagenError, nearest
 
@@ -64,13 +64,18 @@ class Program:
         """The program, rejected by a check."""
         return replace(self, rejected=Rejection(name, round(value, 3), threshold, detail[:400]))
 
+    @classmethod
+    def read(cls, survivors: Sequence[str] = (), rejected: Any = None, **row: Any) -> Program:
+        """Inverse of `dataclasses.asdict`."""
+        return cls(**row, survivors=tuple(survivors), rejected=rejection_of(rejected))
+
 
 _NAMES = tuple(field.name for field in fields(Program))
 
 
 def load_programs(run: Path) -> list[Program]:
     """Reads the programs of a run; see `read_lines`."""
-    return read_lines(run / EXAMPLES, Program)
+    return read_lines(run / EXAMPLES, Program.read)
 
 
 def read_programs(path: Path) -> list[Program]:

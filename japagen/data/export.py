@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 from xml.etree import ElementTree
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from japagen.data.dataset import SPLITS, Dataset, Example, Rejection
 from japagen.data.files import (
@@ -458,20 +458,24 @@ def write_lines(path: Path, rows: Iterable[Any]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in plain))
 
 
-def read_lines(path: Path, kind: type[R]) -> list[R]:
-    """Reads the data classes of a kind that `write_lines` wrote in a run.
+def read_lines(path: Path, row_of: Callable[..., R]) -> list[R]:
+    """Reads the data classes that `write_lines` wrote in a run; ``row_of`` makes them of fields.
 
     Raises:
         JapagenError: If it is not there yet.
         DamagedError: If it cannot be read.
     """
-    read = TypeAdapter(kind).validate_python
     try:
-        return [read(parse_json(line)) for line in path.read_text("utf-8").splitlines()]
+        return [row_of(**parse_json(line)) for line in path.read_text("utf-8").splitlines()]
     except FileNotFoundError:
         raise _unfinished(path) from None
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise DamagedError(path) from error
+
+
+def rejection_of(row: Mapping[str, Any] | None) -> Rejection | None:
+    """What a row of a file says of its rejection."""
+    return Rejection(**row) if row else None
 
 
 class RowSummary(BaseModel):

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from japagen.data.dataset import Rejection
 from japagen.data.documents import Passage
-from japagen.data.export import RowSummary, read_lines, write_lines
+from japagen.data.export import RowSummary, read_lines, rejection_of, write_lines
 from japagen.data.files import atomic_directory, digest, write_text
 
 QuestionKind = Literal["extractive", "multiple_choice", "unanswerable"]
@@ -55,6 +55,11 @@ class Question:
     closed_book: str | None = None
     rejected: Rejection | None = None
 
+    @classmethod
+    def read(cls, options: Sequence[str], rejected: Any = None, **row: Any) -> Question:
+        """Inverse of `dataclasses.asdict`."""
+        return cls(**row, options=tuple(options), rejected=rejection_of(rejected))
+
 
 def question_id(kind: QuestionKind, passage: str, question: str, answer: str) -> str:
     """An id that follows from what a question says."""
@@ -68,7 +73,7 @@ def kept(questions: Iterable[Question], *kinds: QuestionKind) -> list[Question]:
 
 def read_questions(path: Path) -> list[Question]:
     """Reads questions from a file of a run; see `read_lines`."""
-    return read_lines(path, Question)
+    return read_lines(path, Question.read)
 
 
 def read_passages(run: Path) -> dict[str, Passage]:

@@ -323,18 +323,7 @@ def _unit(vectors: Floats) -> Floats:
 def _measure_parts(
     texts: _Texts, clusters: Ints | None, size: int, budget: int, rng: np.random.Generator
 ) -> tuple[dict[str, Interval], Floats, Floats]:
-    """Measures random parts of one set.
-
-    Args:
-        texts: The set.
-        clusters: Topic of each text.
-        size: Texts in a part.
-        budget: Tokens in a part, for the measures that move with their number.
-        rng: Draws the parts.
-
-    Returns:
-        The measures, and the vocabulary's curve: numbers of tokens and of types.
-    """
+    """Measures random parts of so many texts, or tokens, and the vocabulary's curve."""
     n, bleu_size = len(texts), min(size, _MAX_BLEU_TEXTS)
     by_tokens, by_texts = budget / max(sum(map(len, texts.tokens)), 1), size / n
     shares = {"self_bleu": bleu_size / n, "dispersion": by_texts, "topics": by_texts}
@@ -375,8 +364,7 @@ def _cut(texts: Sequence[list[str]], budget: int) -> list[list[str]]:
 def _standard_error(values: Floats, share: float) -> float:
     """Of the mean of parts that each hold ``share`` of the set.
 
-    Parts of r texts out of n spread by σ²(1/r − 1/n), and what is wanted is σ²/n: r / (n − r) of
-    it. What is left of the parts' own chance after averaging adds to it.
+    Parts of r texts out of n spread by σ²(1/r − 1/n); what is wanted, σ²/n, is r / (n − r) of it.
     """
     spread = float(values.var(ddof=1))
     return float(np.sqrt(spread * (share / max(1.0 - share, 1e-9) + 1.0 / len(values))))

@@ -6,7 +6,7 @@ It is read off the saturation curve of synthetic text and the learning curve of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,17 +104,14 @@ def _touches(
     return out
 
 
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-
-
 @dataclass(frozen=True)
 class Fold:
-    """One split of gold.
+    """One split of gold, with the rows to train on by label, in random order.
 
     Attributes:
         split: Which rows are on which side.
-        gold_order: Rows of `split.train`, by label, in random order.
-        order: Rows of `split.usable`, by label, in random order.
+        gold_order: Rows of `split.train`.
+        order: Rows of `split.usable`.
     """
 
     split: Split
@@ -317,14 +314,14 @@ def curves(evidence: Evidence, seed: int) -> Curves:
     """
     targets = evidence.gold_targets
     folds = [fold for repeat in evidence.repeats for fold in repeat]
-    most = max(len(rows) for fold in folds for rows in fold.gold_order)
-    sizes = _sizes(most)
+    trained = np.array([len(rows) for fold in folds for rows in fold.gold_order])
+    sizes = _sizes(int(trained.max()))
     by_gold = [judge(evidence.predict(0.0, size), targets) for size in sizes]
     by_part = [judge(evidence.predict(part), targets) for part in _PARTS]
-    base = _per_label([len(rows) for fold in folds for rows in fold.gold_order])
-    usable = _per_label([len(rows) for fold in folds for rows in fold.order])
+    base = float(trained.mean())
+    usable = float(np.mean([len(rows) for fold in folds for rows in fold.order]))
     draws = _draws(targets, len(evidence.repeats), seed)
-    places = [_trained_on(folds, size) for size in sizes]
+    places = [float(np.minimum(trained, size).mean()) for size in sizes]
     parts = [_point(by_gold[-1], 0.0, draws)]
     parts += [_point(j, usable * p, draws) for j, p in zip(by_part, _PARTS, strict=True)]
     whole = _worth(places, by_gold, by_part[-1], draws, base)
@@ -349,14 +346,6 @@ def _sizes(most: int) -> list[int]:
         found.add(round(size))
         size *= np.sqrt(2)
     return sorted(found)
-
-
-def _per_label(counts: Sequence[int]) -> float:
-    return float(np.mean(counts)) if counts else 0.0
-
-
-def _trained_on(folds: Sequence[Any], size: int) -> float:
-    return _per_label([min(len(rows), size) for fold in folds for rows in fold.gold_order])
 
 
 def _draws(targets: Ints, repeats: int, seed: int) -> Floats:
@@ -474,10 +463,7 @@ def measure_worth(
         gold,
         kept,
         frozen.labels,
-        (
-            frozen.features(gold),
-            frozen.features(kept),
-        ),
+        (frozen.features(gold), frozen.features(kept)),
         text_weight=text_weight,
         seed=seed,
         repeats=repeats,

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from joblib import cpu_count
-from pydantic import TypeAdapter
 
 import japagen
 from japagen.config.code import CodeChecks, CodeTask
@@ -127,7 +126,7 @@ def _judged(
             seed=task.seed,
             python=platform.python_version(),
         )
-        return TypeAdapter(Program).validate_python(row)
+        return Program.read(**row)
 
     told.stage("check", "start", "")
     waiting = [index for index, one in enumerate(programs) if one.rejected is None]

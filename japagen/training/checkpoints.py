@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,14 +27,6 @@ _SEGMENTS = "token_type_ids"
 _NO_LIMIT = 1_000_000
 
 
-_loading = functools.partial(
-    loading_errors,
-    kind="a checkpoint",
-    hint="Check that the files belong together, and that transformers knows this model.",
-    code_hint="If you trust the Python code that comes with it, set trust_remote_code.",
-)
-
-
 def open_checkpoint(
     name: str, directory: Path, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -50,7 +41,13 @@ def open_checkpoint(
         JapagenError: If it cannot be loaded, weights are missing from it, or its tokenizer
             needs a package that is not installed.
     """
-    with quiet_transformers(), _loading(name):
+    loading = loading_errors(
+        name,
+        kind="a checkpoint",
+        hint="Check that the files belong together, and that transformers knows this model.",
+        code_hint="If you trust the Python code that comes with it, set trust_remote_code.",
+    )
+    with quiet_transformers(), loading:
         model = _load_model(name, directory, trust_remote_code)
         return model, _load_tokenizer(model, directory, trust_remote_code)
 
@@ -111,12 +108,9 @@ def _load_tokenizer(
 
 
 def _wants_segments(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer should say which text of a pair a token is from.
-
-    The tokenizer decides, save for two cases: a DistilBERT with the tokenizer of a BERT cannot
-    take it, and transformers 5 left it out of the Japanese BERT tokenizer, whose models were
-    trained with it.
-    """
+    """Whether the tokenizer should say which text of a pair a token is from."""
+    # A DistilBERT with the tokenizer of a BERT cannot take it; transformers 5 left it out of the
+    # Japanese BERT tokenizer, whose models were trained with it.
     accepted = _SEGMENTS in inspect.signature(model.forward).parameters
     japanese_bert = type(tokenizer).__name__ == "BertJapaneseTokenizer"
     return accepted and (japanese_bert or _SEGMENTS in tokenizer.model_input_names)
@@ -153,33 +147,15 @@ def hub_files(name: str, commit: str | None, patterns: Sequence[str]) -> Path:
             cached.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
 
-    with _hub_errors(name):
+    try:
         directory = snapshot_download(
             name,
             revision=commit,
             allow_patterns=list(patterns),
             ignore_patterns=list(_OTHER_FORMATS),
         )
-    return Path(directory)
-
-
-def hub_listing(name: str, commit: str) -> list[str]:
-    """Returns the names of a commit's files, for an error message; none if that fails too."""
-    from huggingface_hub import HfApi
-
-    # What a lost connection raises depends on the Hub library's version and its HTTP client.
-    with contextlib.suppress(Exception):
-        return HfApi().list_repo_files(name, revision=commit)
-    return []
-
-
-@contextlib.contextmanager
-def _hub_errors(name: str) -> Iterator[None]:
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        yield
     except RepositoryNotFoundError as error:
         raise JapagenError(
             f"Expected the model '{name}' on the Hugging Face Hub, found no model of that name, "
@@ -193,3 +169,14 @@ def _hub_errors(name: str) -> Iterator[None]:
             f"Hugging Face Hub cannot be reached{nearest(name, ['embedded'])}.",
             "Give the directory of a checkpoint, or use the encoder 'embedded'.",
         ) from error
+    return Path(directory)
+
+
+def hub_listing(name: str, commit: str) -> list[str]:
+    """Returns the names of a commit's files, for an error message; none if that fails too."""
+    from huggingface_hub import HfApi
+
+    # What a lost connection raises depends on the Hub library's version and its HTTP client.
+    with contextlib.suppress(Exception):
+        return HfApi().list_repo_files(name, revision=commit)
+    return []

@@ -560,14 +560,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class _Answers:
-    """What was read of texts or pairs, n of them.
-
-    Attributes:
-        outputs: Probabilities or numbers, shape (n, outputs).
-        parts: How many parts each was read in.
-        distances: How far each lies from what the classifier was made for, shape (n,).
-        cut: Of pairs, whether the end was left out.
-    """
+    """What was read of each text: outputs, in how many parts, how far off, and whether cut."""
 
     outputs: npt.NDArray[np.float64]
     parts: Sequence[int]

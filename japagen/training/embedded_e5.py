@@ -193,6 +193,12 @@ def dequantize_q4(raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return ((nibbles.astype(np.float32) - 8) * scales).reshape(-1)
 
 
+def convert(directory: Path) -> None:
+    """Writes the package's model for Japanese into a directory; see `save_checkpoint`."""
+    weights = read_weights(find_weights())
+    save_checkpoint(weights, japanese_rows(weights.pieces, weights.scores), directory)
+
+
 def save_checkpoint(weights: E5Weights, rows: npt.NDArray[np.int64], directory: Path) -> None:
     """Writes a checkpoint that ``AutoModel`` and ``AutoTokenizer`` load by themselves.
 
@@ -236,13 +242,10 @@ def _bert_tensors(
     }
     for layer in range(weights.config["num_hidden_layers"]):
         target = f"encoder.layer.{layer}"
-        for short, name in _MATRICES.items():
-            shape = shapes.get(short, (width, width))
+        for short, name in (_MATRICES | _NORMS).items():
+            shape = shapes.get(short, (width,) if short in _NORMS else (width, width))
             tensors[f"{target}.{name}.weight"] = weights.tensor(f"l{layer}.{short}.w", *shape)
             tensors[f"{target}.{name}.bias"] = weights.tensor(f"l{layer}.{short}.b", shape[0])
-        for short, name in _NORMS.items():
-            tensors[f"{target}.{name}.weight"] = weights.tensor(f"l{layer}.{short}.w", width)
-            tensors[f"{target}.{name}.bias"] = weights.tensor(f"l{layer}.{short}.b", width)
     return tensors
 
 
@@ -299,13 +302,9 @@ def keep_piece(piece: str, score: float) -> bool:
 
 def _is_japanese(char: str) -> bool:
     code = ord(char)
-    if _is_ideograph(code):
+    if 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x3FFFF:
         return _in_jis(char)
     return any(first <= code <= last for first, last in _JAPANESE_RANGES)
-
-
-def _is_ideograph(code: int) -> bool:
-    return 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x3FFFF
 
 
 def _in_jis(char: str) -> bool:

@@ -27,7 +27,6 @@ from japagen.training.checkpoints import (
     max_input_length,
     open_checkpoint,
 )
-from japagen.training.embedded_e5 import japanese_rows
 from japagen.transformers_loading import need_packages
 
 if TYPE_CHECKING:
@@ -224,7 +223,7 @@ def _checkpoint_directory(
     name: str, identity: str, cache_dir: Path | None, trust_remote_code: bool
 ) -> Path:
     if name == EMBEDDED:
-        return build_once(_embedded_directory(identity, cache_dir), _convert_embedded)
+        return build_once(_embedded_directory(identity, cache_dir), embedded_e5.convert)
     patterns = _CHECKPOINT_FILES + (_CODE_FILES if trust_remote_code else ())
     return _local_directory(name) or hub_files(name, identity.rpartition("@")[2], patterns)
 
@@ -233,12 +232,6 @@ def _embedded_directory(identity: str, cache_dir: Path | None) -> Path:
     parent = cache_dir or japagen.data.files.cache_dir("encoders")
     version = identity.removeprefix("embedded:").replace(":", "-")
     return parent / f"multilingual-e5-small-ja-{version}"
-
-
-def _convert_embedded(directory: Path) -> None:
-    weights = embedded_e5.read_weights(embedded_e5.find_weights())
-    rows = japanese_rows(weights.pieces, weights.scores)
-    embedded_e5.save_checkpoint(weights, rows, directory)
 
 
 def _local_directory(name: str) -> Path | None:
@@ -294,9 +287,9 @@ def same_meaning(names: Sequence[str], encoder: str = "embedded") -> npt.NDArray
     The mean of all is taken off, since names of one subject, and vectors of e5, are all alike.
     """
     vectors = embed(load_encoder(encoder), names)
-    centred = vectors - vectors.mean(axis=0)
-    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
-    return np.asarray(unit @ unit.T > _SAME_NAME)
+    from sklearn.metrics.pairwise import cosine_similarity
+
+    return np.asarray(cosine_similarity(vectors - vectors.mean(axis=0)) > _SAME_NAME)
 
 
 def text_vectors(

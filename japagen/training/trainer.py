@@ -278,9 +278,8 @@ def train(
         return head_of(own).logits(head_features(own, [data.rows[i] for i in others]))
 
     calibrates = calibrated and golds > 0
+    ids, shots = texts.column("id")[:golds], texts.column("shot_ids")[golds:]
     if calibrates:
-        shots = texts.column("shot_ids")[golds:]
-        ids = texts.column("id")[:golds]
         folds, held_out = _folds(golds, mass, tunes=tunes)
         judged, logits = out_of_fold_logits(data, ids, shots, judge, seed, folds, held_out)
     whole, head = fit(np.arange(len(texts)))
@@ -293,11 +292,10 @@ def train(
     elif space.kind == "classification" and not tunes:
         head = head.scaled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
-    if calibrated and golds and not is_pair:
+    if calibrates and not is_pair:
         seen = head_features(classifier, data.rows) if tunes else features
         plain = unlabelled.texts[:_MOST_UNLABELLED] if unlabelled is not None else []
         others = head_features(classifier, classifier.encode(plain) if plain else [])
-        ids, shots = texts.column("id")[:golds], texts.column("shot_ids")[golds:]
         classifier.scope = scope_of(seen, ids, shots, others, seed)
     return classifier
 

@@ -123,13 +123,7 @@ def _ending(
 ) -> list[Edit]:
     """The edit at the end of one sentence; none where it has no predicate or sounds spoken.
 
-    Args:
-        words: The text.
-        first: The sentence's first word.
-        last: One past its last word.
-        is_asked: Whether the next sentence is a request.
-        assured: Whether the sentence before took よ.
-        changes: The contractions made in this sentence.
+    ``is_asked`` says whether the next one is a request, ``assured`` whether the one before took よ.
     """
     chain, tail = final_predicate(words, first, last)
     if tail:
