@@ -27,8 +27,7 @@ from japagen.data.files import (
 from japagen.data.labels import Kind, LabelSpace
 from japagen.errors import DamagedError, JapagenError, MissingExtraError
 from japagen.japanese.normalization import visible
-from japagen.training.checkpoints import hub_files
-from japagen.training.encoder import by_length
+from japagen.training.encoder import by_length, hub_files
 from japagen.transformers_loading import need_packages, quiet_transformers
 
 CARD = "japagen.json"
