@@ -26,14 +26,12 @@ from scipy import sparse
 
 from japagen.data.dataset import Dataset
 from japagen.data.engines import ctrl_c_held, obey
+from japagen.data.labels import Floats, Ints
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Morpheme, Tagger
 from japagen.japanese.normalization import normalize
 from japagen.japanese.registers import Register
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.int64]
-Mask: TypeAlias = npt.NDArray[np.bool_]
 # Wraps a stream of finished blocks, given their number, to show how far it is.
 Progress: TypeAlias = Callable[[Iterable[Any], int], Iterable[Any]]
 

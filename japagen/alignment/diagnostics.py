@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 from scipy import sparse, special
 
-from japagen.alignment.counting import Floats
 from japagen.alignment.entropy import Balance, effective_share
 from japagen.alignment.features import AlignedTexts
 from japagen.alignment.methods import Material, build_target
 from japagen.alignment.strata import Strata
 from japagen.data.dataset import Dataset
+from japagen.data.labels import Floats
 from japagen.data.scores import Interval
 from japagen.data.summary import Change, Diagnostics, EffectiveSize, LabelPrior, WordShift
 from japagen.japanese.morphology import Tagger

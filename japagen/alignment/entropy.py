@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import optimize, sparse, special
 
-from japagen.alignment.counting import Floats, Ints
+from japagen.data.labels import Floats, Ints
 
 TOLERANCES = (16.0, 8.0, 4.0, 2.8, 2.0, 1.4, 1.0)
 # How often the step from the last tolerance that held to the first that failed is halved.

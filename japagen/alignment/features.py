@@ -20,16 +20,9 @@ import numpy.typing as npt
 from pydantic import BaseModel, PlainSerializer, PlainValidator
 from scipy import sparse
 
-from japagen.alignment.counting import (
-    SCRIPTS,
-    Counts,
-    Floats,
-    Measured,
-    Progress,
-    Vocabulary,
-    measure,
-)
+from japagen.alignment.counting import SCRIPTS, Counts, Measured, Progress, Vocabulary, measure
 from japagen.data.dataset import Dataset
+from japagen.data.labels import Floats
 from japagen.japanese.morphology import Tagger
 
 # Enough for what a few hundred target texts can tell apart; more only adds noise and time.

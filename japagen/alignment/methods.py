@@ -14,10 +14,10 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from japagen.alignment.counting import Floats, Ints
 from japagen.alignment.entropy import Balance, Moments, Problem, balance, rows_of, tempered
 from japagen.alignment.features import AlignedTexts
 from japagen.alignment.strata import Strata
+from japagen.data.labels import Floats, Ints
 from japagen.data.summary import LabelPrior
 
 _MIN_WITHIN = 4
@@ -222,13 +222,6 @@ class Material:
     def rows(self) -> list[Ints]:
         """The rows of each stratum, as of `rows_of`."""
         return rows_of(self.strata.synthetic, self.shares)
-
-    @property
-    def lengths(self) -> list[Floats]:
-        """Characters of each synthetic, gold and unlabelled text; 0 without target texts."""
-        if self.texts is None:
-            return [np.zeros(len(self.base)), np.zeros(len(self.strata.gold)), np.zeros(0)]
-        return [part.first.lengths for part in self.texts.measured]
 
     def normalized(self, scores: Floats) -> Floats:
         """Base weights times the tilt, with each stratum brought to its share; mean 1."""

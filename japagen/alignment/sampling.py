@@ -25,7 +25,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 from scipy import sparse
 
-from japagen.alignment.counting import Floats, Ints, Progress, measure
+from japagen.alignment.counting import Progress, measure
 from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.entropy import rows_of
 from japagen.alignment.features import Array, FeatureSpace
@@ -33,7 +33,7 @@ from japagen.alignment.methods import Material, build_problem, build_target, sha
 from japagen.alignment.strata import Strata, stratify
 from japagen.alignment.weights import LEAST_TRUST, check_arguments, prepare
 from japagen.data.dataset import Dataset, Example, Label
-from japagen.data.labels import Kind
+from japagen.data.labels import Floats, Ints, Kind
 from japagen.data.registry import METHODS
 from japagen.data.summary import AlignmentSummary
 from japagen.errors import JapagenError

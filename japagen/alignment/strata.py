@@ -14,9 +14,8 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from japagen.alignment.counting import Floats, Ints
 from japagen.data.dataset import Dataset
-from japagen.data.labels import Kind, LabelSpace
+from japagen.data.labels import Floats, Ints, Kind, LabelSpace
 from japagen.data.summary import LabelPrior
 from japagen.errors import JapagenError, nearest
 

@@ -11,20 +11,20 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 from scipy.optimize import brentq
 
-from japagen.alignment.counting import Ints, Mask, Progress
+from japagen.alignment.counting import Progress
 from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.features import AlignedTexts, FeatureSpace
 from japagen.alignment.methods import Material, target_shares
 from japagen.alignment.strata import Strata, check_mode, label_rates, stratify
 from japagen.alignment.strata import label_prior as find_prior
 from japagen.data.dataset import Data, Dataset, as_dataset
+from japagen.data.labels import Floats, Ints, Mask
 from japagen.data.registry import METHODS
 from japagen.data.summary import AlignmentSummary, Diagnostics, LabelPrior
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger, default_tagger
 
 T = TypeVar("T")
-Floats = npt.NDArray[np.float64]
 # A row whose label is not trusted at all still needs a tilt that can be divided by.
 LEAST_TRUST = 1e-6
 _MOMENT = 1.0  # seconds before a bar shows

@@ -30,10 +30,8 @@ from japagen.curation.reliability import (
     unit_vectors,
 )
 from japagen.data.dataset import Dataset, Rejection, assign_folds
-from japagen.data.labels import label_indices
+from japagen.data.labels import Floats, Ints, label_indices
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 # Fits to vectors and their label indices, and gives the log-probabilities of other vectors.
 Fit = Callable[[Floats, npt.NDArray[np.int64], Floats], Floats]
 FILTER = "label_check"

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.data.dataset import Dataset
-from japagen.data.labels import LabelSpace
+from japagen.data.labels import Floats, LabelSpace
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from japagen.training.classifier import Progress
     from japagen.training.encoder import Encoder
 
-Floats = npt.NDArray[np.float64]
 _BATCH = 16
 _LEARNING_RATE, _HEAD_LEARNING_RATE = 5e-5, 1e-3
 _PASSES, _LEAST_STEPS = 3, 60

@@ -21,12 +21,11 @@ import numpy.typing as npt
 from scipy import stats
 
 from japagen.data.dataset import Dataset
+from japagen.data.labels import Floats, Ints
 from japagen.data.scores import Interval
 from japagen.data.summary import Alarm, Diversity, DiversityComparison, DiversityGroup
 from japagen.japanese.morphology import Tagger
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Tokens = Sequence[Sequence[str]]
 _BLEU_ORDER = 4
 # Where the curve of the vocabulary is read: the share of all tokens.

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
 from japagen.data.dataset import Dataset
 from japagen.data.files import atomic
+from japagen.data.labels import Floats, Ints
 from japagen.errors import DamagedError, JapagenError
 from japagen.japanese.morphology import tokenize
 from japagen.japanese.normalization import normalize
@@ -40,8 +40,6 @@ _SIGNIFICANCE = 0.01
 _MOST = 2000
 _LEAST = 20
 _FEW_WORDS = 20
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Verdict = Literal["steady", "watch", "retrain"]
 # The least change that matters, whatever its significance. Words: bits of Jensen-Shannon
 # divergence beyond what two samples of one population of these sizes show.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.data.dataset import Label
-from japagen.data.labels import LabelSpace
+from japagen.data.labels import Floats, LabelSpace
 from japagen.data.registry import METRICS, metrics_of
 from japagen.data.scores import CalibrationBin, CoveragePoint, Interval
 
@@ -210,9 +210,6 @@ def _confident(
     """Confidence in each decision, and whether it is right."""
     right = np.array([labels[i] for i in probabilities.argmax(axis=1)]) == np.array(true)
     return probabilities.max(axis=1, initial=0.0), right
-
-
-Floats = npt.NDArray[np.float64]
 
 
 def macro_f1(weights: Floats, truth: Floats, decided: Floats) -> Floats:

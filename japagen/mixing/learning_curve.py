@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from japagen.data.dataset import LEAST_TO_HOLD_OUT, Dataset, gold_blocks
-from japagen.data.labels import label_indices
+from japagen.data.labels import Floats, Ints, label_indices
 from japagen.data.summary import Curves, Point, Worth
 from japagen.evaluation.metrics import macro_f1
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from japagen.training.trainer import FrozenTraining
 
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 # Fits to vectors, their targets and their weights in gold texts, and gives the probabilities of
 # other vectors.
 FitHead = Callable[[Floats, Ints, Floats, Floats], Floats]

@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from japagen.data.labels import LabelSpace
+from japagen.data.labels import Floats, Ints, LabelSpace
 from japagen.training.encoder import Encoder, by_length, pool
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
 
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Rows = Sequence[dict[str, list[int]]]
 
 DESCRIPTION_MASS = 8.0

@@ -15,7 +15,7 @@ from torch import nn
 
 from japagen.config.sections import Training
 from japagen.data.dataset import Data, Dataset, as_dataset
-from japagen.data.labels import LabelSpace, PseudoLabels
+from japagen.data.labels import Floats, Ints, LabelSpace, PseudoLabels
 from japagen.errors import JapagenError
 from japagen.training.calibration import (
     FOLDS,
@@ -29,9 +29,7 @@ from japagen.training.calibration import (
 from japagen.training.classifier import Classifier, Progress
 from japagen.training.encoder import Encoder, load_encoder, supports_bf16
 from japagen.training.head import (
-    Floats,
     Head,
-    Ints,
     Labelled,
     PairModel,
     Rows,

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from japagen.config.sections import Training
 from japagen.data.dataset import Dataset, Example
-from japagen.data.labels import LabelSpace
+from japagen.data.labels import Floats, LabelSpace
 from japagen.errors import JapagenError
 from japagen.training.classifier import Classifier
 from japagen.training.encoder import Encoder, load_encoder
-from japagen.training.head import DESCRIPTION_MASS, Floats, Rows, head_of, set_head
+from japagen.training.head import DESCRIPTION_MASS, Rows, head_of, set_head
 from japagen.training.trainer import fine_tune, make_batches, row_losses, step_count, train
 from tests.conftest import GOLD
 
