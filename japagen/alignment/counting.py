@@ -281,12 +281,15 @@ def count_block(texts: Sequence[str | None], tagger: Tagger) -> Block:
     morphemes: list[Morpheme] = []
     numbers, ends = array("i"), array("q")
     for text in clean:
-        names = tagger.names(text)
-        if not number.keys() >= {*names}:
+        names, size = tagger.names(text), len(numbers)
+        try:
+            numbers.extend(map(number.__getitem__, names))
+        except KeyError:
+            del numbers[size:]
             for name, morpheme in zip(names, tagger.tokenize(text), strict=True):
                 if number.setdefault(name, len(morphemes)) == len(morphemes):
                     morphemes.append(morpheme)
-        numbers.extend(map(number.__getitem__, names))
+            numbers.extend(map(number.__getitem__, names))
         ends.append(len(numbers))
     tokens, stops = np.array(numbers, dtype=np.int32), np.array(ends, dtype=np.int64)
     row = np.repeat(np.arange(len(texts)), np.diff(stops, prepend=0))
@@ -297,8 +300,8 @@ def count_block(texts: Sequence[str | None], tagger: Tagger) -> Block:
     for morpheme, count in zip(morphemes, times, strict=True):
         spellings[morpheme.lemma, morpheme.orth_base] += count
     return Block(
-        words=_counted(row, lemmas[tokens], len(texts)),
-        pos=_pos_pairs(tags[tokens], row, stops),
+        words=_counted(row, lemmas, tokens, len(texts)),
+        pos=_pos_pairs(tags, tokens, row, stops),
         endings=_endings(morphemes, tags, tokens, row, len(texts)),
         scripts=_scripts("".join(clean), lengths),
         lengths=lengths,
@@ -310,7 +313,7 @@ def _column(values: Iterable[str]) -> Strings:
     return np.array([*values], dtype=object)
 
 
-def _counted(row: Ints, keys: Strings, n: int) -> Keyed:
+def _counted(row: Ints, keys: Strings, which: npt.NDArray[np.integer[Any]], n: int) -> Keyed:
     """Counts which of the keys occur in which of n rows; ``row`` is ascending."""
     coded = pa.array(keys, pa.string()).dictionary_encode()
     names = coded.dictionary.to_pylist()
@@ -318,20 +321,20 @@ def _counted(row: Ints, keys: Strings, n: int) -> Keyed:
     place = np.argsort(np.array(order, dtype=np.int64))[coded.indices.to_numpy()]
     ones = np.ones(len(row), dtype=np.int32)
     # Of equal cells it makes a sum.
-    counts = sparse.csr_array((ones, (row, place)), shape=(n, len(names)))
+    counts = sparse.csr_array((ones, (row, place[which])), shape=(n, len(names)))
     return Keyed(counts, [names[i] for i in order])
 
 
-def _pos_pairs(tags: Strings, row: Ints, stops: Ints) -> Keyed:
+def _pos_pairs(tags: Strings, tokens: Codes, row: Ints, stops: Ints) -> Keyed:
     """Bigrams of parts of speech; a text of k morphemes has k + 1, borders included."""
-    n = len(stops)
+    kinds, tag = np.unique(tags, return_inverse=True)
+    n, border, tag = len(stops), len(kinds), tag[tokens]
     starts = np.concatenate([[0], stops[:-1]]) if n else stops
-    left, right = (
-        pa.array(np.insert(tags, at, border), pa.string())
-        for at, border in ((starts, "BOS"), (stops, "EOS"))
-    )
-    pairs = pc.binary_join_element_wise(left, right, " ").to_numpy(zero_copy_only=False)
-    return _counted(np.insert(row, stops, np.arange(n)), pairs, n)
+    pairs = np.insert(tag, starts, border) * (border + 1) + np.insert(tag, stops, border)
+    seen, which = np.unique(pairs, return_inverse=True)
+    left, right = np.append(kinds, "BOS"), np.append(kinds, "EOS")
+    names = left[seen // (border + 1)] + " " + right[seen % (border + 1)]
+    return _counted(np.insert(row, stops, np.arange(n)), names, which, n)
 
 
 def _endings(
@@ -353,7 +356,8 @@ def _endings(
     previous = words[before]
     joined = (last > 0) & (sentence[before] == sentence[last]) & is_functional[previous]
     form = np.where(joined, bases[previous] + "+" + bases[final], bases[final])
-    return _counted(row[at][last], np.where(is_functional[final], form, tags[final]), n)
+    keys = np.where(is_functional[final], form, tags[final])
+    return _counted(row[at][last], keys, np.arange(len(keys)), n)
 
 
 def _script_table() -> npt.NDArray[np.uint8]:
