@@ -229,7 +229,7 @@ def _mix(dataset: Dataset) -> dict[str, Any]:
     )
     source = SourceMix(texts, known.text_weight, "reliable", known)
     return {
-        **Mix(0.4, "reliable", {"generator": source}).to_dict(),
+        **asdict(Mix(0.4, "reliable", {"generator": source})),
         "provenance": "known",
         "folds": {"repeats": 2, "usable": [52, 61], "synthetic": 160, "train": 56, "gold": 64},
         "curves": asdict(

@@ -20,11 +20,12 @@ from typing import TypeAlias
 import numpy as np
 from scipy import sparse
 
-from japagen.alignment.counting import Floats, measure
-from japagen.alignment.distances import jensen_shannon
+from japagen.alignment.counting import measure
+from japagen.alignment.diagnostics import jensen_shannon
 from japagen.config.generation import Kind, Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
+from japagen.data.labels import Floats
 from japagen.data.summary import Covered, LabelCoverage
 from japagen.generation.topics import as_item
 from japagen.japanese.morphology import Tagger

@@ -29,9 +29,9 @@ from japagen.data.code import (
     load_programs,
     read_programs,
 )
+from japagen.data.export import export_rows, write_lines
 from japagen.data.files import digest, write_json, write_text
 from japagen.data.registry import CODE_EXPORTS
-from japagen.data.rows import export_rows, write_lines
 from japagen.generation.code import plan_programs, to_programs
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator, load_generator
@@ -121,7 +121,7 @@ def _judged(
             seed=task.seed,
             python=platform.python_version(),
         )
-        return Program.from_row(row)
+        return Program.read(**row)
 
     told.stage("check", "start", "")
     waiting = [index for index, one in enumerate(programs) if one.rejected is None]

@@ -26,6 +26,7 @@ from japagen.curation.qa import (
     unanswerable,
 )
 from japagen.data.documents import Document, Passage, Skipped, read_documents, split_document
+from japagen.data.export import export_rows, write_lines
 from japagen.data.files import digest, write_json, write_text
 from japagen.data.qa import (
     KINDS,
@@ -40,7 +41,6 @@ from japagen.data.qa import (
 )
 from japagen.data.qa import read_questions as load_questions
 from japagen.data.registry import QA_EXPORTS
-from japagen.data.rows import export_rows, write_lines
 from japagen.errors import JapagenError
 from japagen.evaluation.qa import (
     BM25,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -215,7 +216,7 @@ def _train(run: RunContext, parts: summary.Parts, texts: Dataset, *, asks: bool)
     mix = align.mix_sources(run, texts, parts.reliability)
     chosen = mix.of(texts)
     worth = align.find_worth(run, chosen, mix)
-    parts.reported["mix"] = {**mix.to_dict(), **(worth or {})}
+    parts.reported["mix"] = {**asdict(mix), **(worth or {})}
     parts.values = {name: sources.value_of(name, mix, worth) for name in mix.sources}
     parts.pseudo = labels.pseudo_label(run, chosen, mix.text_weight, ask=asks)
     asked = [baselines.zero_shot(run)] if asks else []

@@ -443,9 +443,9 @@ def _fitted(
             found = bool(len(together)) and not together.table.column("register_seen").null_count
             data = with_registers((together, gold, unlabelled), found)
             fit = fit_sample(*data, seed=seed, **settings)
-            write_json(path, fit.to_dict())
+            write_json(path, fit.model_dump(mode="json"))
             run.listener.stage("fit", "done", f"{time.perf_counter() - started:.1f}")
-        return Fit.from_dict(read_json(path))
+        return Fit.model_validate(read_json(path))
 
 
 _WINDOW = 4096

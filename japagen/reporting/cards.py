@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from japagen.data.dataset import Dataset
+from japagen.data.export import RowSummary
 from japagen.data.files import front_matter, to_yaml
-from japagen.data.rows import RowSummary
 from japagen.data.scores import ScoreSummary
 from japagen.data.summary import RegisterSummary, RunSummary
 from japagen.i18n import Language

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
     from japagen.data.dataset import Dataset
-    from japagen.data.rows import RowSummary
+    from japagen.data.export import RowSummary
 
 # What an engineer reads is open; what an auditor reads comes after it, folded.
 _PARTS = (

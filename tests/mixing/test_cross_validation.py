@@ -10,7 +10,7 @@ from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.generation.planner import RequestPlanner
 from japagen.llm.prompts import builtin_prompts
-from japagen.mixing.cross_validation import split_gold
+from japagen.mixing.learning_curve import split_gold
 from tests.mixing.planted import LABELS, gold_set, synthetic_set
 from tests.scripted import ScriptedGenerator
 

@@ -19,7 +19,6 @@ from japagen.curation import filters, llm_judge, refinement
 from japagen.curation.audit import Audit, audit
 from japagen.curation.filters import treat_personal_data
 from japagen.curation.label_check import (
-    Floats,
     beats_guessing,
     cross_fitted_vote,
     fit_pool,
@@ -37,7 +36,7 @@ from japagen.curation.register_control import (
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import read_json, write_json
 from japagen.data.formats import read_table, write_table
-from japagen.data.labels import label_indices
+from japagen.data.labels import Floats, label_indices
 from japagen.data.summary import CriterionScores, JudgeAgreement, JudgeSummary
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener

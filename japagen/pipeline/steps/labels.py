@@ -15,8 +15,6 @@ from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation import llm_judge
 from japagen.curation.label_check import (
-    Floats,
-    Ints,
     Vote,
     cross_fitted_vote,
     fit_pool,
@@ -31,7 +29,7 @@ from japagen.curation.reliability import (
 )
 from japagen.data.dataset import Dataset
 from japagen.data.files import digest
-from japagen.data.labels import PseudoLabels, label_indices
+from japagen.data.labels import Floats, Ints, PseudoLabels, label_indices
 from japagen.errors import JapagenError
 from japagen.llm.backend import AmbiguousOptionsError
 from japagen.llm.backends.gguf_weights import QWEN, chat_model_installed
