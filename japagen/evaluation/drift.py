@@ -152,8 +152,8 @@ def profile(
     indices = np.array([b for row in rows for b in row], dtype=np.int64)
     data = np.array([n for row in rows for n in row.values()], dtype=np.float64)
     words = sparse.csr_array((data, indices, indptr), shape=(len(texts), _BUCKETS))
-    reports = RegisterAnalyzer().analyze_all(texts)
-    registers = np.array([_REGISTERS.index(r.register.name) for r in reports], dtype=np.int64)
+    seen = RegisterAnalyzer().registers(texts)
+    registers = np.array([_REGISTERS.index(register.name) for register in seen], dtype=np.int64)
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     return Profile(words, registers, lengths, np.asarray(probabilities, float), tuple(labels))
 
