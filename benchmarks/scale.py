@@ -152,8 +152,8 @@ def export(path: Path, gold: Dataset) -> Path:
 
 
 def growth(points: Sequence[tuple[float, float]]) -> float | None:
-    """Slope of log seconds over log rows, by least squares."""
-    if len(points) < 2:
+    """Slope of log seconds over log rows, by least squares; None of one number of rows."""
+    if len({rows for rows, _ in points}) < 2:
         return None
     logs = [(math.log(rows), math.log(seconds)) for rows, seconds in points]
     mean_x, mean_y = (sum(part) / len(logs) for part in zip(*logs, strict=True))
@@ -179,6 +179,8 @@ def main() -> None:
     gold = pool.take(sorted(shots))
     found: list[dict[str, Any]] = []
     predicted: list[Any] = []
+    exported = tempfile.TemporaryDirectory(dir=given.work)
+    model = export(Path(exported.name) / "model", gold) if given.predicted else Path()
     for engine in given.engines:
         sharding = Sharding(engine, workers=given.workers, shard_rows=given.shard_rows)
         for rows in given.rows:
@@ -187,7 +189,6 @@ def main() -> None:
                 print(json.dumps(found[-1]), flush=True)
         for rows in given.predicted:
             with tempfile.TemporaryDirectory(dir=given.work) as name:
-                model = export(Path(name) / "model", gold)
                 predicted.append(predict(Path(name), pool, model, rows, sharding))
                 print(json.dumps(predicted[-1]), flush=True)
     first = [one for one in found if one["engine"] == given.engines[0]]
@@ -198,6 +199,7 @@ def main() -> None:
     exponents["predict"] = growth(
         [(one["predicted"], one["cpu"]) for one in predicted if one["engine"] == given.engines[0]]
     )
+    exported.cleanup()
     print(json.dumps({"growth": exponents, "measured": found, "predicted": predicted}, indent=1))
 
 
