@@ -314,12 +314,12 @@ def _small(
 
 
 def _marks(bigrams: sparse.csr_array) -> _Bitmaps:
-    """A bitmap of each text's bigrams, shape (texts, words): some share a bit."""
+    """A bitmap of each text's bigrams, shape (words, texts): some share a bit."""
     word, bit = np.divmod(bigrams.indices.astype(np.uint64) % _BITS, 64)
-    found = np.empty((bigrams.shape[0], _BITS // 64), np.uint64)
-    for at in range(found.shape[1]):
+    found = np.empty((_BITS // 64, bigrams.shape[0]), np.uint64)
+    for at in range(len(found)):
         bits = np.where(word == at, np.uint64(1) << bit, np.uint64(0))
-        found[:, at] = np.bitwise_or.reduceat(bits, bigrams.indptr[:-1])
+        found[at] = np.bitwise_or.reduceat(bits, bigrams.indptr[:-1])
     return found
 
 
@@ -333,7 +333,7 @@ def _most_similar(
     """
     sizes = np.diff(bigrams.indptr)
     together = sizes[row] + sizes[of]
-    alone = np.bitwise_count(marks[row] ^ marks[of]).sum(axis=-1, dtype=np.int64)
+    alone = sum((np.bitwise_count(word[row] ^ word[of]) for word in marks), np.int64(0))
     shared = (together - alone) // 2
     return np.asarray(shared / (together - shared), np.float64)
 
