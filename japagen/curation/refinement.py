@@ -157,8 +157,8 @@ def refine(
         made = [child for child in rewrite(parents, number) if child is not None]
         if not made:
             break
-        reports = analyzer.analyze_all([child.text for child in made])
-        children = Dataset.of(made).with_registers([r.register for r in reports])
+        seen = [*analyzer.registers(child.text for child in made)]
+        children = Dataset.of(made).with_registers(seen)
         scores |= dict(zip(children.column("id"), score(children).tolist(), strict=True))
         dataset = _better(dataset, children, scores, filtered)
     return dataset

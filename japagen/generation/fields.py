@@ -197,11 +197,8 @@ def measure_fields(
                 (field.in_register or (e.register_asked.name if e.register_asked else OTHER), value)
                 for e, value in filled
             ]
-        seen = analyzer.analyze_all([text for _, text in wanted]) if wanted else []
-        met = sum(
-            report.register.name == register
-            for (register, _), report in zip(wanted, seen, strict=True)
-        )
+        seen = analyzer.registers([text for _, text in wanted]) if wanted else []
+        met = sum(found.name == register for (register, _), found in zip(wanted, seen, strict=True))
         few = field.type != "string" and len(counts) <= _MOST_VALUES
         found.append(
             FieldSummary(

@@ -17,10 +17,10 @@ _INVISIBLE = re.compile(
     "\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]+"
 )
 _SPACES = re.compile(r"\s+")
-_LETTER = re.compile(r"[^\W\d_]")
+_LETTERS = re.compile(r"[^\W\d_]+")
 _JAPANESE = re.compile(
     "[\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9d"
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
 
 
@@ -50,8 +50,8 @@ def japanese_share(text: str) -> float:
 
     Digits, punctuation, symbols and spaces are not letters; a text without letters has 0.0.
     """
-    letters = "".join(_LETTER.findall(text))
-    return len(_JAPANESE.findall(letters)) / len(letters) if letters else 0.0
+    letters = "".join(_LETTERS.findall(text))
+    return len("".join(_JAPANESE.findall(letters))) / len(letters) if letters else 0.0
 
 
 @cache

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -60,8 +61,11 @@ class OverlapIndex:
 
     def nearest_index(self, text: str) -> tuple[float, int]:
         """As `nearest`, with the reference's index; -1 when nothing is shared."""
+        if not self._holders:
+            return 0.0, -1
         grams = _ngrams(text)
-        hits = Counter(index for gram in grams for index in self._holders.get(gram, ()))
+        known = filter(None, map(self._holders.get, grams))
+        hits = Counter(chain.from_iterable(known))
         if not hits:
             return 0.0, -1
         # Ties go to the earliest reference, so that the answer does not depend on hashing.
@@ -83,9 +87,11 @@ class OverlapIndex:
 
         Runs shorter than an n-gram are not looked for.
         """
+        best = Copied()
+        if not self._holders:
+            return best
         text = normalize(text)
         plain, places = self._places
-        best = Copied()
         for start in range(len(text) - _N + 1):
             for index, place in places.get(text[start : start + _N], ()):
                 reference = plain[index]
@@ -142,7 +148,14 @@ def shingle_hashes(
         Hashes, shape (bigrams,), and offsets, shape (len(texts) + 1,). Repeated bigrams are
         not removed: a minimum does not mind them.
     """
-    plain = [f"\x02{plain_form(text)}\x03" for text in texts]
+    return bigram_hashes([plain_form(text) for text in texts])
+
+
+def bigram_hashes(
+    texts: Sequence[str],
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """`shingle_hashes` of texts in their plain form."""
+    plain = [f"\x02{text}\x03" for text in texts]
     lengths = np.fromiter(map(len, plain), np.int64, len(plain))
     joined = "".join(plain).encode("utf-32-le", "surrogatepass")
     codes = np.frombuffer(joined, np.uint32).astype(np.uint64)

@@ -85,7 +85,7 @@ class RunContext(TaskContext):
 
 def find_registers(data: Dataset, analyzer: RegisterAnalyzer) -> Dataset:
     """Fills in the register seen in every text."""
-    return data.with_registers([r.register for r in analyzer.analyze_all(data.texts)])
+    return data.with_registers([*analyzer.registers(data.texts)])
 
 
 def need_some(run: RunContext, texts: Dataset, step: Step) -> Dataset:

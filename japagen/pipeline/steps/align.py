@@ -560,8 +560,8 @@ def with_registers(
         kept = dataset.column("register_seen")
         rows = [row for row, register in enumerate(kept) if register is None]
         texts = dataset.texts
-        for row, report in zip(rows, analyzer.analyze_all(texts[r] for r in rows), strict=True):
-            kept[row] = report.register.to_dict()
+        for row, register in zip(rows, analyzer.registers(texts[r] for r in rows), strict=True):
+            kept[row] = register.to_dict()
         return dataset.with_columns(register_seen=kept)
 
     first, second, third = datasets

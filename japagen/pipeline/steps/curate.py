@@ -130,8 +130,7 @@ def curate(run: RunContext, texts: Dataset, text_filter: TextFilter) -> Dataset:
 
 def _filtered(texts: Dataset, text_filter: TextFilter, listener: Listener) -> Dataset:
     rows = listener.track(texts.texts, len(texts), "curate")
-    reports = text_filter.analyzer.analyze_all(rows)
-    return text_filter(texts.with_registers([report.register for report in reports]))
+    return text_filter(texts.with_registers([*text_filter.analyzer.registers(rows)]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -534,7 +533,7 @@ def _reviewed(
     if text_filter is None or len(decided) == len(texts):
         return decided
     edited = decided[len(texts) :]
-    reports = text_filter.analyzer.analyze_all(edited.texts)
-    seen = [e.register_seen or r.register for e, r in zip(edited, reports, strict=True)]
+    read = text_filter.analyzer.registers(edited.texts)
+    seen = [e.register_seen or register for e, register in zip(edited, read, strict=True)]
     whole = Dataset.concat([decided[: len(texts)], edited.with_registers(seen)])
     return text_filter(whole, len(texts))
