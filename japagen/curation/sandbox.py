@@ -141,8 +141,11 @@ def _test_run(found: dict[str, Any]) -> TestRun:
 
 
 @cache
-def check_isolation() -> None:
+def check_isolation() -> str:
     """Runs a program of ours as others will be run.
+
+    Returns:
+        The version of bubblewrap.
 
     Raises:
         JapagenError: If that cannot be done here; says how to get what is missing.
@@ -153,6 +156,8 @@ def check_isolation() -> None:
         raise JapagenError(
             f"Expected a program to pass its test in the sandbox, found {found.why}.", _HINT
         )
+    said = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True)
+    return said.stdout.split()[-1]
 
 
 def _command(limits: CodeChecks) -> list[str]:

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+import japagen
 from japagen.config.qa import QATask
 from japagen.curation.qa import (
     check_closed_book,
@@ -192,13 +192,7 @@ def run(
 ) -> Path:
     """Makes questions on a task's documents, or goes on where an earlier run of it stopped.
 
-    Args:
-        task: What is asked for.
-        out: The run directory; ``runs/NAME`` when None, ``runs/NAME.part2of5`` for a part.
-        generator: A backend to use in place of the task's.
-        elsewhere: What of its requests is answered elsewhere; nothing by default.
-        listener: Told of the progress in place of the log and of bars.
-        progress: Whether to show bars.
+    Arguments are those of `japagen.pipeline.run.run`.
 
     Returns:
         The run directory: ``questions.jsonl``, ``passages.jsonl``, ``qa.json``, ``report.html``.
@@ -407,7 +401,7 @@ def _summary(
         if q.rejected:
             rejections[q.kind][q.rejected.filter] += 1
     return QASummary(
-        japagen=version("japagen"),
+        japagen=japagen.__version__,
         created=run.cache.directory.created,
         task=task.name,
         description=task.description,

@@ -37,12 +37,7 @@ _BASELINE = Step("baseline", 2, ())
 
 
 def fit_baselines(run: RunContext, texts: Dataset) -> list[Baseline]:
-    """Fits to gold, and to gold and the kept synthetic texts; none without gold or test texts.
-
-    Args:
-        run: The run.
-        texts: Synthetic examples; what was rejected is left out.
-    """
+    """Fits to gold, and to gold and the kept synthetic texts; none without gold or test texts."""
     gold, task = run.data.gold, run.task
     if gold is None or run.data.test is None or not task.evaluation.baselines:
         return []

@@ -63,11 +63,6 @@ def check_labels(run: RunContext, texts: Dataset, *, ask: bool) -> CheckedLabels
 
     Sets `weight_label`, and relabels or rejects what most likely has another label. Without gold,
     for tags and numbers, or where the task trusts all labels alike, nothing changes.
-
-    Args:
-        run: The run.
-        texts: Curated examples.
-        ask: Whether the generator may be a labeler.
     """
     task, gold = run.task, run.data.gold
     trust = task.alignment.label_trust
@@ -189,11 +184,7 @@ def pseudo_label(
 ) -> Pseudo:
     """Has labelers label unlabelled texts: the generator, and all that the classifier learns from.
 
-    Args:
-        run: The run.
-        learnt: Synthetic texts that are trained on; the encoder's vote knows them too.
-        text_weight: Gold texts that one of them counts for on average.
-        ask: Whether the generator may be asked.
+    The encoder's vote knows the synthetic texts ``learnt`` too, each as ``text_weight`` gold texts.
     """
     texts, gold = sample_of(run.task, run.data), run.data.gold
     if texts is None:
