@@ -477,7 +477,7 @@ def sharding(
     Raises:
         JapagenError: If an option is given that means nothing without an engine.
     """
-    from japagen.config.task import column_options
+    from japagen.config.sources import column_options
     from japagen.data.shards import SHARD_ROWS
     from japagen.pipeline.sharded import Sharding
 
