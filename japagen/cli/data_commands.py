@@ -9,6 +9,7 @@ import sys
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,7 +36,8 @@ from japagen.cli.terminal import (
     data,
 )
 from japagen.config.curation import Curation
-from japagen.config.task import Task, column_options, curation_from_options
+from japagen.config.sources import column_options
+from japagen.config.task import Task, curation_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_examples, read_texts
@@ -86,18 +88,10 @@ def curate(
     with terminal.Terminal(doing="curate") as listener:
         from japagen.pipeline.sharded import curate_shards
 
-        sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+        sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
         assert sharding is not None
-        found = curate_shards(
-            file,
-            output,
-            settings,
-            None if gold is None else read_examples(gold, split="train", encoding=encoding),
-            sharding,
-            listener,
-            columns=column_options(column),
-            encoding=encoding,
-        )
+        known = None if gold is None else read_examples(gold, split="train", encoding=encoding)
+        found = curate_shards(file, output, settings, known, sharding, listener)
     terminal.print_shards(found, as_json=as_json)
 
 
@@ -150,7 +144,8 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
-    if sharding := terminal.sharding(engine, address, part, workers, shard_rows):
+    sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
+    if sharding:
         if encoder is not None or registers is not None:
             raise JapagenError(
                 "--encoder and --registers read every text, which --engine does not for them.",
@@ -167,8 +162,6 @@ def align(
                 listener,
                 unlabelled=unlabelled,
                 sample=sample or 1_000_000,
-                columns=column_options(column),
-                encoding=encoding,
                 seed=seed,
                 method=method,
                 label_prior=label_prior,
@@ -303,7 +296,7 @@ def register(
     from japagen.japanese.register.lint import check_keigo
 
     own = read_honorifics(honorifics) if honorifics else None
-    sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+    sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
     if (sharding is None) != (output is None) or (sharding and (file is None or lint)):
         raise JapagenError(
             "Expected --engine, --output and a file together, without --lint, found one alone.",
@@ -318,8 +311,6 @@ def register(
                 output,
                 sharding,
                 listener,
-                columns=column_options(column),
-                encoding=encoding,
                 user_dictionary=user_dictionary,
                 honorifics=own,
             )
@@ -463,7 +454,8 @@ def _probe(config: Path) -> list[dict[str, Any]]:
     with terminal.Terminal(doing="doctor"):
         settings = load_task(config).generator
         with closing(load_generator(settings)) as generator:
-            return probe(generator, settings.model)
+            tried = probe(generator, settings.model)
+            return [{"what": w, "state": s, "detail": d} for w, s, d in tried]
 
 
 @data.command()
@@ -496,7 +488,7 @@ def review(
 ) -> None:
     """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
     from japagen.data.export import read_annotations
-    from japagen.pipeline.review import open_review, serve_review, write_gold
+    from japagen.pipeline.review import open_review, serve, write_gold
 
     with open_review(
         run_path,
@@ -524,8 +516,8 @@ def review(
                 if browser:
                     webbrowser.open(address)
 
-            serve_review(session, port, ready)
-        found = session.summary().to_dict() | {"judge": session.judge_agreement()}
+            serve(session, port, ready)
+        found = asdict(session.summary()) | {"judge": session.judge_agreement()}
         least = session.least
     if as_json:
         terminal.print_json(found)
@@ -645,12 +637,7 @@ _KINDS = ("added", "removed", "rejected", "restored", "reworded", "relabelled", 
 
 
 def print_comparison(found: Mapping[str, Any], number: int) -> None:
-    """Prints a comparison of two runs.
-
-    Args:
-        found: What `compare_runs` returns.
-        number: Examples to show of each kind of change.
-    """
+    """Prints a comparison of two runs."""
     sides = found["versions"]
     for side, v in sides.items():
         terminal.say(f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept")
@@ -746,9 +733,6 @@ _PACKAGES = (
 
 def diagnose(words: Words) -> list[dict[str, Any]]:
     """Looks at the installation.
-
-    Args:
-        words: Language of the details.
 
     Returns:
         A row for each thing: what, state (ok, missing, broken), detail, and if needed.

@@ -135,12 +135,13 @@ class TextField(BaseModel, extra="forbid", frozen=True):
         text = f"{value:g}" if isinstance(value, float) else str(value)
         if self.type == "string":
             return text, ""
-        known = {_folded(one): one for one in self.values}
+        known = {folded(one): one for one in self.values}
         wrong = f"is none of {', '.join(self.values)}: '{text:.40}'"
-        return known.get(_folded(text)), "" if _folded(text) in known else wrong
+        return known.get(folded(text)), "" if folded(text) in known else wrong
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """The form in which what models write is compared with names: NFKC, in lower case."""
     return unicodedata.normalize("NFKC", text).strip().casefold()
 
 
@@ -255,11 +256,11 @@ class FieldSet(BaseModel, frozen=True):
         Returns:
             Name to value of what can be read, and the first thing that is wrong, or nothing.
         """
-        given = {_folded(name): value for name, value in record.items()}
+        given = {folded(name): value for name, value in record.items()}
         values: dict[str, Any] = {}
         wrong = ""
         for name, field in self.fields.items():
-            value, why = field.read(given.get(_folded(name)))
+            value, why = field.read(given.get(folded(name)))
             if why:
                 wrong = wrong or f"the field {name} {why}"
             else:
@@ -268,8 +269,8 @@ class FieldSet(BaseModel, frozen=True):
 
     def is_record(self, value: Any) -> bool:
         """Whether a JSON value is an object with any of the fields."""
-        names = {_folded(name) for name in self.fields}
-        return isinstance(value, dict) and any(_folded(str(key)) in names for key in value)
+        names = {folded(name) for name in self.fields}
+        return isinstance(value, dict) and any(folded(str(key)) in names for key in value)
 
     def text_of(self, values: Mapping[str, Any]) -> str:
         """The classifier's text, without empty lines."""

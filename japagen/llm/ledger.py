@@ -15,7 +15,12 @@ from typing import Any
 from japagen.data.files import encodable
 from japagen.errors import DamagedError, JapagenError
 from japagen.llm.answers import UNREADABLE
-from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
+from japagen.llm.backend import (
+    Answer,
+    GeneratorInfo,
+    OutputTerms,
+    Request,
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -341,24 +346,10 @@ class Ledger:
             if answer.error == UNREADABLE
         }
 
-    def disown(self, request_ids: Iterable[str]) -> None:
-        """Makes failures of accepted answers that cannot be read; they keep their text and cost."""
-        rows = [(UNREADABLE, key) for key in request_ids]
-        if rows:
-            with self._commit():
-                self._db.executemany(
-                    "UPDATE attempts SET finish = 'error', error = ? "
-                    "WHERE request_id = ? AND finish != 'error'",
-                    rows,
-                )
-
     def failures(self, request_ids: Iterable[str]) -> dict[str, str]:
         """Returns the last error of each request among ``request_ids`` that has no answer."""
         wanted = set(request_ids) - set(self.answers(request_ids))
-        rows = self._db.execute(
-            "SELECT request_id, error FROM attempts WHERE finish = 'error' ORDER BY id"
-        )
-        return {request_id: error for request_id, error in rows if request_id in wanted}
+        return {row[0]: row[-1] for row in self._db.execute(_ERRORS) if row[0] in wanted}
 
     def wall_seconds(self, purpose: str) -> float:
         """Time from the first request to the last answer, over the sessions of one purpose."""

@@ -29,9 +29,9 @@ from japagen.data.code import (
     load_programs,
     read_programs,
 )
+from japagen.data.export import export_rows, write_lines
 from japagen.data.files import digest, write_json, write_text
 from japagen.data.registry import CODE_EXPORTS
-from japagen.data.rows import export_rows, write_lines
 from japagen.generation.code import plan_programs, to_programs
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator, load_generator
@@ -40,7 +40,7 @@ from japagen.llm.client import LLMClient, ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Cache, Step
 from japagen.pipeline.costs import NOTHING_ASKED, estimate_requests
-from japagen.pipeline.preview import prompt_text
+from japagen.pipeline.preview import preview_row, prompt_text
 from japagen.pipeline.run_directory import RunDirectory, task_of
 
 _CHECK = Step("check", 1, ("checks/1.json",))
@@ -57,12 +57,7 @@ def run(
 ) -> Path:
     """Makes programs, or goes on where an earlier run of the task stopped.
 
-    Args:
-        task: What is asked for.
-        out: The run directory; ``runs/NAME`` when None, ``runs/NAME.part2of5`` for a part.
-        listener: Told of the progress in place of the log and of bars.
-        generator: A backend to use in place of the task's.
-        elsewhere: What of its requests is answered elsewhere; nothing by default.
+    Arguments are those of `japagen.pipeline.run.run`.
 
     Returns:
         The run directory: ``examples.jsonl``, ``code.json``, ``report.html``.
@@ -126,7 +121,7 @@ def _judged(
             seed=task.seed,
             python=platform.python_version(),
         )
-        return Program.from_row(row)
+        return Program.read(**row)
 
     told.stage("check", "start", "")
     waiting = [index for index, one in enumerate(programs) if one.rejected is None]
@@ -219,23 +214,17 @@ def preview(task: CodeTask, number: int) -> list[dict[str, Any]]:
 
 
 def _row(program: Program, source: str, prompt: str, template: str) -> dict[str, Any]:
-    """A row as `preview.sample` has it."""
     parts = [program.instruction, program.solution, program.tests]
-    return {
-        "source": source,
-        "label": program.topic,
-        "register": program.difficulty,
-        "knowledge": [],
-        "settings": [],
-        "seed_rows": [],
-        "fields": [],
-        "scores": [],
-        "template": template,
-        "prompt": prompt,
-        "texts": parts,
-        "text": "" if program.rejected else "\n\n".join(parts),
-        "error": program.rejected.detail if program.rejected else "",
-    }
+    return preview_row(
+        source=source,
+        label=program.topic,
+        register=program.difficulty,
+        template=template,
+        prompt=prompt,
+        texts=parts,
+        text="" if program.rejected else "\n\n".join(parts),
+        error=program.rejected.detail if program.rejected else "",
+    )
 
 
 def summary(path: Path) -> CodeSummary:

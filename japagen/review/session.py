@@ -35,7 +35,6 @@ from japagen.review.decisions import (
     choose,
     draw_order,
     text_hash,
-    to_json,
 )
 from japagen.review.feedback import (
     LEAST_DECISIONS,
@@ -113,7 +112,7 @@ class Session:
             "examples": [
                 _shown(self._rows[p.example_id], p, latest.get(p.example_id)) for p in self._sample
             ],
-            "summary": self.summary().to_dict(),
+            "summary": asdict(self.summary()),
         }
 
     def summary(self) -> Summary:
@@ -140,7 +139,7 @@ class Session:
             StaleError: If another tab has decided in between.
         """
         saved = self._decisions.save(*self._checked(body))
-        return {"decision": to_json(saved), "summary": self.summary().to_dict()}
+        return {"decision": asdict(saved), "summary": asdict(self.summary())}
 
     def take_all(self, answers: Mapping[str, Any]) -> dict[str, int]:
         """Makes decisions of answers given elsewhere; they overrule earlier decisions.
@@ -300,7 +299,7 @@ def _shown(example: Example, place: Place, decision: Decision | None) -> dict[st
         "trust": round(example.weight_label, 3),
         "scores": example.scores,
         "fields": example.fields,
-        "decision": current and to_json(current),
+        "decision": current and asdict(current),
         "seen": decision.number if decision else 0,
     }
 
@@ -325,13 +324,7 @@ _HEADERS = {
 
 
 def application(session: Session, token: str, port: int) -> Starlette:
-    """The page and its two calls, below ``/TOKEN/``.
-
-    Args:
-        session: What is shown and saved.
-        token: Part of every path.
-        port: The port that requests must have been sent to.
-    """
+    """The page and its two calls, below ``/TOKEN/``."""
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
@@ -369,7 +362,7 @@ def application(session: Session, token: str, port: int) -> Starlette:
         except (ValueError, JapagenError) as error:
             return JSONResponse({"error": str(error)}, 400, headers=_HEADERS)
         except StaleError as error:
-            return JSONResponse({"current": to_json(error.current)}, 409, headers=_HEADERS)
+            return JSONResponse({"current": asdict(error.current)}, 409, headers=_HEADERS)
         return JSONResponse(saved, headers=_HEADERS)
 
     async def guarded(scope: Any, receive: Any, send: Any) -> None:
@@ -394,10 +387,7 @@ def application(session: Session, token: str, port: int) -> Starlette:
 def serve(session: Session, port: int, ready: Callable[[str], None]) -> None:
     """Serves until Ctrl-C.
 
-    Args:
-        session: What is shown and saved.
-        port: Where to listen on this machine; 0 for any free port.
-        ready: Called with the page's address once it can be opened.
+    ``ready`` is called with the page's address once it can be opened.
 
     Raises:
         JapagenError: If the port is taken or the extra is missing.

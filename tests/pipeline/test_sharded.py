@@ -129,10 +129,8 @@ def test_registers_stand_beside_all_columns(tmp_path: Path) -> None:
         tmp_path / "in.jsonl",
         [{"本文": "お荷物が届きません。", "番号": 1}, {"本文": "届いてないよ。", "番号": 2}],
     )
-    found = register_shards(
-        tmp_path / "in.jsonl", tmp_path / "out", Sharding("here", shard_rows=1), Silent(),
-        columns={"text": "本文"},
-    )  # fmt: skip
+    sharding = Sharding("here", shard_rows=1, columns={"text": "本文"})
+    found = register_shards(tmp_path / "in.jsonl", tmp_path / "out", sharding, Silent())
     table = pq.read_table(tmp_path / "out" / "registers")
     assert table.column("style").to_pylist() == ["teinei", "kudaketa"]
     assert table.column("番号").to_pylist() == [1, 2]

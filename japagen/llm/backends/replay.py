@@ -11,6 +11,7 @@ from pathlib import Path
 
 from japagen.errors import JapagenError
 from japagen.llm.backend import (
+    TOKENS_PER_CHARACTER,
     AmbiguousOptionsError,
     Answer,
     GeneratorInfo,
@@ -20,8 +21,6 @@ from japagen.llm.backend import (
     prompt_texts,
 )
 from japagen.llm.ledger import read_record, recorded_like
-
-_TOKENS_PER_CHARACTER = 0.8
 
 
 class ReplayGenerator:
@@ -33,9 +32,14 @@ class ReplayGenerator:
     Args:
         model: A run directory, or a ledger file.
 
+    Attributes:
+        scores_options: The record may hold answers with scores.
+
     Raises:
         JapagenError: If there is no record that can be read.
     """
+
+    scores_options = True
 
     def __init__(self, model: str | Path) -> None:
         path = Path(model)
@@ -107,14 +111,9 @@ class ReplayGenerator:
             )
         yield from ((i, self._choices[key]) for i, key in enumerate(keys))
 
-    @property
-    def scores_options(self) -> bool:
-        """The record may hold answers with scores."""
-        return True
-
     def count_tokens(self, text: str) -> int:
         """Estimates tokens at a rough 0.8 for each character of Japanese."""
-        return math.ceil(len(text) * _TOKENS_PER_CHARACTER)
+        return math.ceil(len(text) * TOKENS_PER_CHARACTER)
 
     def close(self) -> None:
         """Does nothing: the record is not kept open."""
