@@ -11,10 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from japagen.data.dataset import REWRITTEN, Dataset, Example, Rejection
+from japagen.data.labels import Floats
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import OTHER, Register
 from japagen.llm.answers import one_line, read_answer
@@ -29,7 +27,6 @@ _CRITIQUE_TOKENS = 200
 
 Variables = Callable[[str], Mapping[str, Any]]
 Send = Callable[[Sequence[Request]], Mapping[str, Answer]]
-Floats = npt.NDArray[np.float64]
 
 
 class Rewriter:

@@ -29,7 +29,7 @@ from japagen.data.tables import (
 from japagen.errors import JapagenError
 
 logger = logging.getLogger(__name__)
-_NESTED = ("register_asked", "register_seen", "rejected", "shot_ids", "scores", "fields")
+NESTED = ("register_asked", "register_seen", "rejected", "shot_ids", "scores", "fields")
 # What is read of tables that japagen did not write, unless the others are named.
 _PLAIN = ("id", "text", "text_pair", "label")
 _LABELS = ("label", "label_asked")
@@ -238,7 +238,7 @@ def _text(value: Any) -> str:
 
 
 _CONVERT: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(_NESTED, _parsed),
+    **dict.fromkeys(NESTED, _parsed),
     "fields": _mapping,
     "text_pair": _text,
     "id": str,

@@ -610,7 +610,9 @@ def _tables(source: Path, encoding: str | None, rows: int) -> Iterator[pa.Table]
     found = (row for _, row in table.rows(None))
     schema = None if table.typed else pa.schema([(name, pa.string()) for name in table.names])
     while chunk := list(islice(found, rows)):
-        yield pa.Table.from_pylist(chunk, schema)
+        # Rows of JSON leave out what they lack.
+        names = dict.fromkeys(name for row in chunk for name in row)
+        yield pa.table({name: [row.get(name) for row in chunk] for name in names}, schema)
 
 
 def _of_rows(batches: Iterable[pa.RecordBatch], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:

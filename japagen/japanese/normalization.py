@@ -6,6 +6,7 @@ import re
 import unicodedata
 from contextlib import suppress
 from functools import cache, lru_cache
+from importlib.resources import files
 
 # Controls other than white space, format characters (zero-width ones, direction marks, byte
 # order mark, tags), lone surrogates and variation selectors: none of them is read aloud, and
@@ -23,28 +24,20 @@ _JAPANESE = re.compile(
 )
 
 
-def normalize(text: str, *, wave_dash: str = "〜") -> str:
+@lru_cache(1024)  # Every filter asks for the same text.
+def normalize(text: str) -> str:
     """Returns ``text`` in the form that every feature is computed on.
 
     Unicode NFKC (half-width katakana becomes full-width, full-width Latin half-width), one
     wave dash, no control or zero-width characters, single spaces. Applying it twice changes
-    nothing. Line breaks become spaces.
+    nothing. Line breaks become spaces; lone surrogates are dropped.
 
     >>> normalize("ｺﾝﾋﾟｭｰﾀ　１０～２０台")
     'コンピュータ 10〜20台'
-
-    Args:
-        text: Any string; lone surrogates are dropped.
-        wave_dash: What U+301C and U+FF5E become. Left to itself NFKC would turn the second
-            into an ASCII tilde and leave the first.
     """
-    return _normalized(text, wave_dash)
-
-
-@lru_cache(1024)  # Every filter asks for the same text.
-def _normalized(text: str, wave_dash: str) -> str:
+    # Left to itself NFKC would turn one wave dash into an ASCII tilde and leave the other.
     composed = unicodedata.normalize("NFKC", visible(text).replace("\uff5e", "\u301c"))
-    return _SPACES.sub(" ", composed.replace("\u301c", wave_dash)).strip()
+    return _SPACES.sub(" ", composed).strip()
 
 
 def visible(text: str) -> str:
@@ -69,3 +62,17 @@ def is_encodable(character: str) -> bool:
             character.encode(encoding)
             return True
     return False
+
+
+@cache
+def word_lists(package: str) -> dict[str, frozenset[str]]:
+    """Reads ``words.txt`` of a package: a name and a colon, then words, on one line or several."""
+    lists: dict[str, list[str]] = {}
+    words: list[str] = []
+    for line in files(package).joinpath("words.txt").read_text("utf-8").split("\n"):
+        if line and not line.startswith(("#", " ")):
+            name, _, line = line.partition(":")
+            words = lists.setdefault(name, [])
+        if not line.startswith("#"):
+            words += line.split()
+    return {name: frozenset(listed) for name, listed in lists.items()}

@@ -189,13 +189,6 @@ def estimate_requests(
 ) -> dict[str, Any]:
     """Says what requests of a task of another kind would take; see `estimate`.
 
-    Args:
-        task: The task.
-        requests: All that it would ask.
-        generator: Whom.
-        run: Its run directory, which need not exist.
-        sample: Requests to send if the ledger says nothing.
-
     Returns:
         ``steps`` with one for all requests, the sums, and what else `estimate` tells of
         generation, as far as it is there.
@@ -255,11 +248,7 @@ def recorded(
 ) -> Past:
     """What a run directory, which need not exist, has in its ledger.
 
-    Args:
-        requests: Whose answers are wanted.
-        alone: Requests that label test texts.
-        generator: Whose rate is wanted.
-        run: The run directory.
+    ``alone`` are requests that label test texts.
     """
     path = run / "ledger.sqlite"
     if not path.is_file():
