@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from japagen.data.summary import RunSummary
-from japagen.reporting.cards import table
 from japagen.reporting.sections_training import lines, own_models
-from japagen.reporting.text import LANGUAGES, Words
+from japagen.reporting.text import LANGUAGES, Words, table
 
 
 def baseline_table(runs: Sequence[RunSummary], words: Words) -> str:

@@ -38,11 +38,11 @@ from lift_tasks import Cell, make_cell, strong_texts
 
 import japagen as jg
 from japagen.config.sections import Training
-from japagen.curation.label_check import Floats, VerifiedLabels, cross_fitted_vote, verify_labels
+from japagen.curation.label_check import VerifiedLabels, cross_fitted_vote, verify_labels
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import cache_dir
 from japagen.data.formats import read_examples, write_examples
-from japagen.data.labels import label_indices
+from japagen.data.labels import Floats, label_indices
 from japagen.evaluation.metrics import macro_f1
 from japagen.mixing.mix import find_mix
 from japagen.training.trainer import FrozenTraining, train

@@ -25,19 +25,21 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from japagen.config.generation import GeneratorSettings
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.japanese.registers import Register
+from japagen.listener import Silent, T
 from japagen.llm.backend import Answer, Message, Request, Sampling
 from japagen.llm.backends.embedded import EmbeddedGenerator, default_threads
-from japagen.llm.backends.gguf_weights import GEMMA, find_weights
+from japagen.llm.backends.gguf_weights import GEMMA
 from japagen.llm.backends.llama_cpp import LlamaEngine
 from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.llm.client import run_requests
@@ -93,6 +95,25 @@ def _short_requests(count: int) -> list[Request]:
     ]
 
 
+def _openai(urls: str | tuple[str, ...], slots: int, **other: Any) -> OpenAIGenerator:
+    settings = GeneratorSettings(backend="openai", model="m", base_url=urls, slots=slots)
+    return OpenAIGenerator(settings, **other)
+
+
+class _Killing(Silent):
+    """A listener that kills a server when half of the answers are there."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self._kill = kill
+
+    def track(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
+        """Passes the items through."""
+        for done, item in enumerate(items, 1):
+            if done == total // 2:
+                self._kill()
+            yield item
+
+
 def endpoints(count: int, latency: float, room: int) -> dict[str, Any]:
     """Answers ``count`` short requests by one, two and four servers, and while one dies."""
     found: dict[str, Any] = {"requests": count, "ideal_per_second_and_server": room / latency}
@@ -100,23 +121,15 @@ def endpoints(count: int, latency: float, room: int) -> dict[str, Any]:
         notes: list[str] = []
         with ExitStack() as stack:
             opened = [stack.enter_context(_killable_server(latency, room)) for _ in range(number)]
-            urls = [url for url, _ in opened]
-            opening = OpenAIGenerator("m", base_url=urls, slots=room, note=notes.append)
+            urls = tuple(url for url, _ in opened)
+            opening = _openai(urls, room, note=notes.append)
             generator = stack.enter_context(closing(opening))
             directory = stack.enter_context(tempfile.TemporaryDirectory())
             ledger = stack.enter_context(closing(Ledger(Path(directory) / "ledger.sqlite")))
 
-            def watched(
-                answers: Iterator[Answer], total: int, kill: Callable[[], None], dies: bool
-            ) -> Iterator[Answer]:
-                for done, answer in enumerate(answers, 1):
-                    if dies and done == total // 2:
-                        kill()
-                    yield answer
-
-            progress = partial(watched, kill=opened[0][1], dies=dies)
+            listener = _Killing(opened[0][1]) if dies else None
             began = time.perf_counter()
-            answers = run_requests(_short_requests(count), generator, ledger, progress)
+            answers = run_requests(_short_requests(count), generator, ledger, listener=listener)
             seconds = time.perf_counter() - began
             attempts = ledger.totals()["attempts"]
         found[name] = {
@@ -142,7 +155,7 @@ def http(count: int, latency: float, room: int) -> dict[str, Any]:
         _latency_server(latency, room) as url,
         tempfile.TemporaryDirectory() as directory,
         closing(Ledger(Path(directory) / "ledger.sqlite")) as ledger,
-        closing(OpenAIGenerator("m", base_url=url, slots=room)) as generator,
+        closing(_openai(url, room)) as generator,
     ):
         time_bare()
         began, used = time.perf_counter(), time.process_time()
@@ -238,7 +251,7 @@ def embedded(count: int, data: Path | None, rounds: int, threads: int) -> dict[s
     ours = EmbeddedGenerator(threads=threads)
     ours.count_tokens("")
     # What it would cost without japagen: the model as published, one slot.
-    whole = find_weights(GEMMA.key, cut=False).file()
+    whole = replace(GEMMA, cut=False).file()
     naive = LlamaEngine(whole, 1, threads, 2048)
     engine = ours._started()
     found: dict[str, list[_Turn]] = defaultdict(list)

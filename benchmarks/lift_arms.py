@@ -21,8 +21,7 @@ from scipy.special import softmax
 
 import japagen as jg
 from japagen.config.sections import Training
-from japagen.config.sources import Source
-from japagen.config.task import sources_from_files
+from japagen.config.sources import Source, given_sources
 from japagen.curation.llm_judge import Question, letters, weighing_prompts
 from japagen.data.dataset import Dataset
 from japagen.data.files import read_array
@@ -229,7 +228,7 @@ def changed_task(cell: Cell, arm: str) -> jg.Task:
     task = cell.task
     if arm in (_STRONG, _STRONG_UNLABELLED):
         assert cell.strong is not None
-        sources = sources_from_files([Source(path=cell.strong)])
+        sources = given_sources(cell.strong)
         task = task.model_copy(update={"sources": sources})
     if arm in (_UNLABELLED, _LEARNT, _STRONG_UNLABELLED):
         task = task.model_copy(update={"unlabelled": Source(path=unlabelled_texts(cell))})

@@ -35,6 +35,7 @@ RESULT = "texts"
 
 
 def _japagen(url: str, count: int, folder: Path) -> int:
+    from japagen.config.generation import GeneratorSettings
     from japagen.japanese.registers import Register
     from japagen.llm.backend import Message, Request, Sampling
     from japagen.llm.backends.openai import OpenAIGenerator
@@ -47,7 +48,9 @@ def _japagen(url: str, count: int, folder: Path) -> int:
         for n in range(count)
     ]
     ledger = Ledger(folder / "ledger.sqlite")
-    generator = OpenAIGenerator("m", base_url=url, slots=ROOM)
+    generator = OpenAIGenerator(
+        GeneratorSettings(backend="openai", model="m", base_url=url, slots=ROOM)
+    )
     texts = run_requests(requests, generator, ledger)
     generator.close()
     ledger.close()

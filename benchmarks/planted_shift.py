@@ -49,7 +49,7 @@ from planted_tables import show, show_scores
 from scipy import sparse
 
 from japagen.alignment.counting import measure
-from japagen.alignment.distances import jensen_shannon
+from japagen.alignment.diagnostics import jensen_shannon
 from japagen.alignment.entropy import effective_share
 from japagen.alignment.methods import Material
 from japagen.alignment.weights import prepare

@@ -30,10 +30,9 @@ from lift_tasks import Cell, make_cell
 from strong_llm import recorded
 
 from japagen.config.sections import Training
-from japagen.curation.label_check import Floats
 from japagen.data.dataset import Dataset, Example, assign_folds
 from japagen.data.files import cache_dir
-from japagen.data.labels import label_indices
+from japagen.data.labels import Floats, label_indices
 from japagen.evaluation.metrics import macro_f1
 from japagen.mixing.mix import find_mix
 from japagen.review.decisions import Decision, choose, draw_order, text_hash

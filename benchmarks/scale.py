@@ -1,15 +1,18 @@
 """Measures the commands in shards: rows per second, memory, how time grows, and Ray's overhead.
 
     python benchmarks/scale.py --data DIR [--rows 100000 300000 1000000] [--engines processes ray]
-        [--workers 2] [--work DIR] [--model ONNX_DIRECTORY --predicted 20000]
+        [--workers 2] [--work DIR] [--predicted 30000 100000]
 
 DIR holds JSONL files, at any depth, whose objects have a "text" and a "label". Rows are one to
 three clauses of the texts in a row, drawn at random, and a tenth are copies of earlier rows with
 one character changed, as in dedup.py: most rows share a band with others, as in what a model
 writes. Each command is run from the start in a directory of its own; near-duplicates are the steps
-keys to pairs of curation. Rows per second and core are of the workers' processor time, which other
-programs on the machine do not change, and growth is the slope of its logarithm over that of rows;
-seconds are those of a clock. The result is one JSON object on standard output.
+keys to pairs of curation. Predictions are of a classifier that is trained on 16 texts per label
+and exported in 8 bits. Rows per second and core are of processor time, of the workers and of this
+process; other programs make it longer too, where cores share a cache. Growth is the slope of its
+logarithm over that of rows. Seconds are those of a clock; "start" are those outside the steps, of
+the engine mostly. Engines may be named more than once, to be measured in turns. The result is one
+JSON object on standard output.
 """
 
 from __future__ import annotations
@@ -30,9 +33,12 @@ import pyarrow.parquet as pq
 
 from japagen.config.curation import Curation
 from japagen.data.dataset import Dataset
+from japagen.data.engines import ENGINES
 from japagen.data.formats import read_examples, write_examples
 from japagen.listener import Silent
 from japagen.pipeline.sharded import Sharding, align_shards, curate_shards, predict_shards
+from japagen.training.onnx import export_onnx
+from japagen.training.trainer import train
 
 GOLD_PER_LABEL = 16
 NEAR_STEPS = ("keys", "shared", "texts", "pairs")
@@ -74,14 +80,25 @@ def write_rows(path: Path, pool: Dataset, number: int, seed: int) -> None:
             writer.write_table(pa.table([ids, texts, asked], schema=schema))
 
 
-def timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    started = time.perf_counter()
-    found = run()
-    return {"seconds": round(time.perf_counter() - started, 1), **found}
+class Clock(Silent):
+    """Adds up the seconds of the steps."""
+
+    seconds = 0.0
+
+    def stage(self, name: str, news: str, detail: str) -> None:
+        """Takes those of one."""
+        self.seconds += float(detail) if news == "done" else 0
 
 
-def cpu(found: dict[str, Any]) -> float:
-    return round(float(sum(step["cpu_seconds"] for step in found["steps"].values())), 1)
+def timed(run: Callable[[Clock], dict[str, Any]]) -> dict[str, Any]:
+    """What it comes to, with seconds, those outside the steps, and processor time."""
+    clock = Clock()
+    started, worked = time.perf_counter(), time.process_time()
+    found = run(clock)
+    seconds, own = time.perf_counter() - started, time.process_time() - worked
+    kernels = sum(step["cpu_seconds"] for step in found["steps"].values())
+    start = round(seconds - clock.seconds, 1)
+    return {"seconds": round(seconds, 1), "start": start, "cpu": round(kernels + own, 1), **found}
 
 
 def measure(
@@ -90,28 +107,29 @@ def measure(
     source = folder / "in.parquet"
     write_rows(source, pool, rows, rows)
     write_examples(folder / "gold.jsonl", gold)
-    silent = Silent()
     curated = timed(
-        lambda: curate_shards(source, folder / "curated", Curation(), gold, sharding, silent)
+        lambda clock: curate_shards(source, folder / "curated", Curation(), gold, sharding, clock)
     )
     kept = folder / "curated" / "curated"
     aligned = timed(
-        lambda: align_shards(
-            kept, folder / "gold.jsonl", folder / "aligned", sharding, silent, sample=sample
+        lambda clock: align_shards(
+            kept, folder / "gold.jsonl", folder / "aligned", sharding, clock, sample=sample
         )
     )
     near = [curated["steps"][name] for name in NEAR_STEPS]
     return {
         "rows": rows,
         "engine": sharding.engine,
-        "curate_seconds": curated["seconds"],
         "kept": curated["kept"],
-        "curate_steps": curated["steps"],
-        "curate_cpu": cpu(curated),
+        "curate_seconds": curated["seconds"],
+        "curate_start": curated["start"],
+        "curate_cpu": curated["cpu"],
+        "rows_per_core_second": round(rows / curated["cpu"], 1),
         "near_cpu": round(sum(step["cpu_seconds"] for step in near), 1),
-        "align_cpu": cpu(aligned),
-        "rows_per_core_second": round(rows / cpu(curated), 1),
+        "curate_steps": curated["steps"],
         "align_seconds": aligned["seconds"],
+        "align_start": aligned["start"],
+        "align_cpu": aligned["cpu"],
         "align_steps": aligned["steps"],
         "align_all": {k: v for k, v in aligned["all"].items() if k != "effective_sample_size"},
         "peak_mb": max(
@@ -123,13 +141,19 @@ def measure(
 def predict(folder: Path, pool: Dataset, model: Path, rows: int, sharding: Sharding) -> Any:
     source = folder / "texts.parquet"
     write_rows(source, pool, rows, rows)
-    found = timed(lambda: predict_shards(model, source, folder / "out", sharding, Silent()))
-    return {"engine": sharding.engine, "rows": rows, **found}
+    found = timed(lambda clock: predict_shards(model, source, folder / "out", sharding, clock))
+    return {"engine": sharding.engine, "predicted": rows, **found}
+
+
+def export(path: Path, gold: Dataset) -> Path:
+    """Trains a classifier and exports it in 8 bits."""
+    export_onnx(train(None, gold, calibrated=False, progress=False), path)
+    return path
 
 
 def growth(points: Sequence[tuple[float, float]]) -> float | None:
-    """Slope of log seconds over log rows, by least squares."""
-    if len(points) < 2:
+    """Slope of log seconds over log rows, by least squares; None of one number of rows."""
+    if len({rows for rows, _ in points}) < 2:
         return None
     logs = [(math.log(rows), math.log(seconds)) for rows, seconds in points]
     mean_x, mean_y = (sum(part) / len(logs) for part in zip(*logs, strict=True))
@@ -140,14 +164,13 @@ def growth(points: Sequence[tuple[float, float]]) -> float | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
-    parser.add_argument("--engines", nargs="+", default=["processes"])
+    parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 300_000, 1_000_000])
+    parser.add_argument("--engines", nargs="+", default=["processes"], choices=ENGINES[1:])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--shard-rows", type=int, default=20_000)
     parser.add_argument("--sample", type=int, default=100_000)
     parser.add_argument("--work", type=Path, help="Where to write; emptied as it goes.")
-    parser.add_argument("--model", type=Path, help="An exported classifier, for predictions.")
-    parser.add_argument("--predicted", type=int, default=20_000)
+    parser.add_argument("--predicted", type=int, nargs="*", default=[])
     given = parser.parse_args()
     pool = read_pool(given.data)
     shots: list[int] = []
@@ -156,21 +179,27 @@ def main() -> None:
     gold = pool.take(sorted(shots))
     found: list[dict[str, Any]] = []
     predicted: list[Any] = []
+    exported = tempfile.TemporaryDirectory(dir=given.work)
+    model = export(Path(exported.name) / "model", gold) if given.predicted else Path()
     for engine in given.engines:
         sharding = Sharding(engine, workers=given.workers, shard_rows=given.shard_rows)
         for rows in given.rows:
             with tempfile.TemporaryDirectory(dir=given.work) as name:
                 found.append(measure(Path(name), pool, gold, rows, sharding, given.sample))
                 print(json.dumps(found[-1]), flush=True)
-        if given.model:
+        for rows in given.predicted:
             with tempfile.TemporaryDirectory(dir=given.work) as name:
-                folder = Path(name)
-                predicted.append(predict(folder, pool, given.model, given.predicted, sharding))
+                predicted.append(predict(Path(name), pool, model, rows, sharding))
+                print(json.dumps(predicted[-1]), flush=True)
     first = [one for one in found if one["engine"] == given.engines[0]]
     exponents = {
         name: growth([(one["rows"], max(one[f"{name}_cpu"], 0.1)) for one in first])
         for name in ("curate", "near", "align")
     }
+    exponents["predict"] = growth(
+        [(one["predicted"], one["cpu"]) for one in predicted if one["engine"] == given.engines[0]]
+    )
+    exported.cleanup()
     print(json.dumps({"growth": exponents, "measured": found, "predicted": predicted}, indent=1))
 
 

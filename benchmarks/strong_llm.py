@@ -29,12 +29,11 @@ from lift_tasks import Cell, make_cell
 
 from japagen.config.sections import Training
 from japagen.curation.filters import curate
-from japagen.curation.label_check import Floats
 from japagen.curation.naturalness import count_signs
 from japagen.curation.refinement import refine
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import cache_dir
-from japagen.data.labels import label_indices
+from japagen.data.labels import Floats, label_indices
 from japagen.evaluation.diversity import distinct_share, measure_diversity
 from japagen.evaluation.metrics import macro_f1
 from japagen.generation.coverage import round_distances, shortfall

@@ -1,11 +1,11 @@
 """The documentation site: `make docs` builds it without a network, and a warning is an error."""
 
-from importlib.metadata import version as installed
+import japagen
 
 project = "japagen"
 author = "the japagen authors"
 project_copyright = "the japagen authors"
-release = installed("japagen")
+release = japagen.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from japagen.training.estimator import JapagenClassifier
     from japagen.training.trainer import train
 
-    __version__: str
+__version__ = "0.2.0"
 
 _HOMES = {
     "Classifier": ("japagen.training.classifier", "Classifier"),
@@ -66,8 +66,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return importlib.import_module("importlib.metadata").version("japagen")
     if name not in _HOMES:
         raise AttributeError(f"module 'japagen' has no attribute {name!r}")
     module, attribute = _HOMES[name]

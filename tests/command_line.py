@@ -60,3 +60,21 @@ def japagen_process(
         env={**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C", "COLUMNS": _COLUMNS},
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def refuses_labels(run: Path, task: Path, texts: Path) -> None:
+    """Asserts that what needs texts with labels says in one message that a run has none."""
+    for words in (
+        ("data", "diff", run, run),
+        ("data", "explain", run, "x"),
+        ("data", "review", run, "--summary"),
+        ("data", "review", run, "--gold", texts.with_suffix(".csv")),
+        ("data", "attributes", task),
+        ("data", "topics", task),
+        ("model", "predict", run, texts),
+        ("model", "monitor", run, texts),
+        ("model", "onnx", run),
+    ):
+        code, said, errors = japagen(*words)
+        assert (code, said) == (2, ""), words
+        assert "Expected a task whose texts have labels, found kind: " in errors, words

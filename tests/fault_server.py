@@ -12,6 +12,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
+from japagen.config.generation import GeneratorSettings
+from japagen.llm.backends.openai import OpenAIGenerator
+
+
+def asking(model: str = "m", **how: Any) -> OpenAIGenerator:
+    """The generator of a task with these settings, among them what is no setting of a task."""
+    other = {n: how.pop(n) for n in ("deadline", "batches", "files", "note") if n in how}
+    return OpenAIGenerator(GeneratorSettings(backend="openai", model=model, **how), **other)
+
 
 @dataclass(frozen=True)
 class Call:

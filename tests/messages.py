@@ -11,7 +11,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from io import BytesIO
-from itertools import product
+from itertools import count, product
 from pathlib import Path
 
 from babel.messages.catalog import Catalog, Message
@@ -45,6 +45,7 @@ msgstr ""
 "Content-Transfer-Encoding: 8bit\\n"
 
 """
+_SENTENCE = r"[A-Za-z].* |[A-Za-z]{2,}\.$"
 Parts = tuple[str | None, ...]
 
 
@@ -110,6 +111,23 @@ def _told(call: ast.Call, path: Path) -> list[ast.expr]:
     return [*given, *(k.value for k in call.keywords if k.arg == "hint"), *helps]
 
 
+def _templates() -> Iterator[list[str]]:
+    """The templates of texts, as far as they go through a filter that says them."""
+    for path in sorted((*PACKAGE.glob("reporting/*.md.j2"), *PACKAGE.glob("cli/*.j2"))):
+        text = path.read_text(encoding="utf-8")
+        for name, found in re.findall(r"{% filter (\w+) %}(.*?){% endfilter %}", text, re.DOTALL):
+            yield [found.strip()] if name == "whole" else found.split("\n")
+        if path.name == "terms.md.j2":
+            yield text.split("\n")
+
+
+def _lines_of_templates() -> Iterator[str]:
+    for text in _templates():
+        for line in (re.sub(r"{%.*?%}", "", line) for line in text):
+            numbers = count()
+            yield re.sub("{{.*?}}", lambda _, n=numbers: f"{{{next(n)}}}", line.removeprefix("- "))  # type: ignore[misc]
+
+
 def _command_help(path: Path, module: ast.Module) -> Iterator[str]:
     for function in ast.walk(module):
         if isinstance(function, ast.FunctionDef) and path.parent.name == "cli":
@@ -130,10 +148,13 @@ def said() -> dict[str, str]:
                 for parts in _texts(argument, module):
                     template = _template(parts)
                     for line in [template] if whole else template.split("\n"):
-                        if re.search(r"[A-Za-z].* |[A-Za-z]{2,}\.$", re.sub(r"\{\d\}", "", line)):
+                        if re.search(_SENTENCE, re.sub(r"\{\d\}", "", line)):
                             found[line] = f"{path.name}:{call.lineno}"
         for text in _command_help(path, module):
             found[_template((text,))] = f"{path.name}: help"
+    for line in _lines_of_templates():
+        if re.search(_SENTENCE, re.sub(r"\{\d\}", "", line)):
+            found[line] = "a template"
     return found
 
 
@@ -151,6 +172,9 @@ def in_tables() -> Iterator[tuple[str, str]]:
                 for given in listed:
                     if isinstance(given, ast.Constant) and re.search("[a-z]", str(given.value)):
                         yield ("table", str(given.value))
+    for text in _templates():
+        for heads in re.findall(r'w\.(?:heads|cell)\(((?:"[^"]*"(?:, )?)+)\)', "\n".join(text)):
+            yield from (("table", head) for head in re.findall('"([^"]*[a-z][^"]*)"', heads))
 
 
 def literals() -> set[str]:

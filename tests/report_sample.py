@@ -96,10 +96,6 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
             "request_seconds": 312.4,
             "wall_seconds": 46.2,
         },
-        alignment=_alignment(dataset),
-        audit=audit(dataset, dataset, _dataset(gold, "train"), list(LABELS), "flag").summary,
-        diversity=_diversity(dataset, _dataset(gold, "train")),
-        mix=_mix(dataset),
         with_synthetic=[(s, _predictions(tests, 0.84, s)) for s in (7, 8, 9)],
         gold_only=[(s, _predictions(tests, 0.77, s + 1)) for s in (7, 8, 9)],
         baselines=[
@@ -118,8 +114,14 @@ def sample_run(generated: int = 160, seed: int = 7) -> tuple[dict[str, Any], Dat
             "train-gold-7": 33.9,
         },
     )
-    wrong = errors_of(task, parts.data, parts.with_synthetic)
-    found = summary.collect(parts, wrong).to_dict() | {
+    parts.reported |= {
+        "alignment": _alignment(dataset),
+        "audit": audit(dataset, dataset, _dataset(gold, "train"), list(LABELS), "flag").summary,
+        "diversity": _diversity(dataset, _dataset(gold, "train")),
+        "mix": _mix(dataset),
+        "errors": errors_of(task, parts.data, parts.with_synthetic),
+    }
+    found = summary.collect(parts).to_dict() | {
         "created": "2026-11-24T09:30:00+0900",
         "dictionary": "unidic-lite 1.0.8 (UniDic 2.1.2)",
         "encoder": "multilingual-e5-small, Japanese rows (sha256 0f1e2d3c4b5a)",
@@ -227,7 +229,7 @@ def _mix(dataset: Dataset) -> dict[str, Any]:
     )
     source = SourceMix(texts, known.text_weight, "reliable", known)
     return {
-        **Mix(0.4, "reliable", {"generator": source}).to_dict(),
+        **asdict(Mix(0.4, "reliable", {"generator": source})),
         "provenance": "known",
         "folds": {"repeats": 2, "usable": [52, 61], "synthetic": 160, "train": 56, "gold": 64},
         "curves": asdict(

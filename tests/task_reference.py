@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from japagen.config.task import Task, _section_in
+from japagen.config.sections import section_in
+from japagen.config.task import Task
 
 # Keys of the first page. All others are on the second one.
 BASIC = {
@@ -79,7 +80,7 @@ def _places() -> dict[Section, list[str]]:
 
 def _inner(path: str, model: Section) -> Iterator[tuple[str, Section]]:
     for name, field in model.model_fields.items():
-        if section := _section_in(field.annotation):
+        if section := section_in(field.annotation):
             yield f"{path}.{name}".lstrip("."), section
 
 
@@ -100,7 +101,7 @@ def _table(section: Section, paths: list[str], *, basic: bool) -> str:
     rows = []
     for name in names:
         field, given = section.model_fields[name], schema["properties"][name]
-        inner = _section_in(field.annotation)
+        inner = section_in(field.annotation)
         meaning = meanings.get(name) or (_first_line(inner) if inner else "")
         if named := _named(given):
             meaning += f" {named}."

@@ -14,9 +14,11 @@ from japagen.cli.main import app
 from japagen.cli.task_commands import Stage
 from japagen.cli.terminal import RENAMED
 from japagen.config.task import Task
+from japagen.curation.sandbox import check_isolation
 from japagen.pipeline.run import STAGES
 from tests.command_line import japagen, japagen_process
 from tests.conftest import GOLD, ROOT, write_jsonl
+from tests.sandbox import needs_sandbox
 
 _APP = get_command(app)
 COMMANDS = [
@@ -234,6 +236,33 @@ def test_the_doctor_lists_extras() -> None:
     code, out, err = japagen("doctor", "--json")
     assert code == 0, err
     assert {"torch", "xllamacpp", "cache"} <= {row["what"] for row in json.loads(out)}
+
+
+@needs_sandbox
+def test_the_doctor_tries_out_what_isolates_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> tuple[str, str]:
+        check_isolation.cache_clear()
+        code, out, err = japagen("doctor", "--json")
+        assert code == 0, err
+        (row,) = (row for row in json.loads(out) if row["what"] == "bubblewrap")
+        return row["state"], row["detail"]
+
+    state, detail = told()
+    assert (state, detail.split(", ")[1]) == ("ok", "isolation of programs (kind: code)")
+    assert re.fullmatch(r"[\d.]+", detail.split(", ")[0])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    state, detail = told()
+    assert state == "missing"
+    assert "found no bwrap" in detail
+    assert "apt install bubblewrap" in detail
+    refusing = tmp_path / "bwrap"
+    refusing.write_text("#!/bin/sh\necho 'bwrap: No permissions' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    state, detail = told()
+    assert state == "broken"
+    assert "found: bwrap: No permissions" in detail
 
 
 def test_the_doctor_speaks_japanese(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def _names_chat_model(path: Path) -> bool:
     if Task.load(path).generator.model != QWEN.key:
         return False
     try:
-        find_weights(QWEN.key, cut=False).file()
+        find_weights(QWEN.key).file()
     except MissingExtraError as missing:
         pytest.skip(str(missing))
     return True

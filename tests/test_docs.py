@@ -17,7 +17,7 @@ from typer.main import get_command
 import japagen as jg
 from japagen.cli.main import app
 from japagen.config.qa import QATask
-from japagen.config.task import validated
+from japagen.config.sections import validated
 from tests.conftest import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

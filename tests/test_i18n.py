@@ -57,7 +57,7 @@ def test_both_languages_take_the_same_values() -> None:
 
 @pytest.mark.parametrize("row", _SEPARATE, ids=lambda row: row[0])
 def test_every_message_is_found(row: tuple[str, str]) -> None:
-    values = "猫犬鳥魚虫貝"
+    values = "猫犬鳥魚虫貝亀"
     assert localized(row[0].format(*values), "ja") == row[1].format(*values)
 
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from japagen.cli.new_task import write_task
-from japagen.config.task import Task, _section_in
+from japagen.config.sections import section_in
+from japagen.config.task import Task
 from tests.conftest import ROOT
 from tests.task_reference import BASIC, PAGES, documented, reference
 
@@ -21,7 +22,7 @@ _CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
 def _sections(model: type[BaseModel]) -> list[type[BaseModel]]:
-    inner = [_section_in(field.annotation) for field in model.model_fields.values()]
+    inner = [section_in(field.annotation) for field in model.model_fields.values()]
     return [model, *(s for section in inner if section for s in _sections(section))]
 
 
@@ -62,7 +63,7 @@ def test_the_first_page_has_the_basic_keys_and_the_second_one_all_others() -> No
     everything = {(section, key) for section, key in first | second}
     assert {("", name) for name in Task.model_fields} <= everything
     for holder, field in Task.model_fields.items():
-        if section := _section_in(field.annotation):
+        if section := section_in(field.annotation):
             assert {(holder, name) for name in section.model_fields} <= everything, holder
 
 
@@ -105,6 +106,6 @@ def test_every_key_is_explained() -> None:
         unexplained = [
             name
             for name, field in section.model_fields.items()
-            if name not in known and not _section_in(field.annotation)
+            if name not in known and not section_in(field.annotation)
         ]
         assert unexplained == [], section.__name__

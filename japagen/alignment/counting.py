@@ -8,7 +8,6 @@ ready first.
 from __future__ import annotations
 
 import os
-import pickle
 import warnings
 from array import array
 from collections import Counter
@@ -16,9 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +26,12 @@ from scipy import sparse
 
 from japagen.data.dataset import Dataset
 from japagen.data.engines import ctrl_c_held, obey
+from japagen.data.labels import Floats, Ints
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Morpheme, Tagger
 from japagen.japanese.normalization import normalize
 from japagen.japanese.registers import Register
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.int64]
-Mask: TypeAlias = npt.NDArray[np.bool_]
 # Wraps a stream of finished blocks, given their number, to show how far it is.
 Progress: TypeAlias = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -65,11 +60,6 @@ class Vocabulary:
         self.words, self.pos, self.endings = (
             {key: i for i, key in enumerate(sorted(keys))} for keys in (words, pos, endings)
         )
-
-    @property
-    def listed(self) -> tuple[list[str], list[str], list[str]]:
-        """The keys of words, POS bigrams and endings, in the order of their numbers."""
-        return list(self.words), list(self.pos), list(self.endings)
 
     def readable_words(self) -> list[str]:
         """Returns each word's most frequent base form, in the order of their numbers."""
@@ -232,11 +222,10 @@ def _registers(dataset: Dataset) -> tuple[tuple[str, ...], Ints]:
 # Counts one block of texts with array operations; the block is what workers pass around.
 #
 # A text is a sequence of morpheme numbers, so a block is one long array of them with the texts'
-# lengths, and every count is a sort of (text, key) pairs. Only the look-up of a morpheme's number
-# runs in Python, once a morpheme. What a block holds depends on its texts alone, never on what its
-# process has read before: keys are sorted and numbered within the block.
+# lengths. Only the look-up of a morpheme's number runs in Python, once a morpheme.
 
 Codes: TypeAlias = npt.NDArray[np.int32]
+Strings: TypeAlias = npt.NDArray[np.object_]
 
 SCRIPTS = ("kanji", "hiragana", "katakana", "latin", "digit")
 _SCRIPT_RANGES = (
@@ -250,10 +239,6 @@ _LAST_SCRIPT_CHARACTER = 0x2FFFF
 _TERMINATORS = frozenset("。．！？!?…♪")
 _SYMBOLS = ("補助記号", "記号", "空白")
 _FUNCTIONAL = ("助動詞", "助詞")
-_BORDERS = ("BOS", "EOS")
-# Distinct morphemes that a process remembers between blocks.
-_LEXICON_LIMIT = 400_000
-_MAX_TABLE = 2_000_000
 
 
 class Keyed(NamedTuple):
@@ -284,198 +269,95 @@ class Block:
     spellings: list[tuple[str, str, int]]
 
 
-class Lexicon(dict[str, int]):
-    """Numbers morphemes in order of first appearance in this process.
-
-    Pickled, it becomes one lexicon, empty at first, in each process that reads it.
-
-    Args:
-        tagger: The morphological analyser.
-    """
-
-    def __init__(self, tagger: Tagger) -> None:
-        super().__init__()
-        self._tagger = tagger
-        self._name = uuid4().hex
-        self.morphemes: list[Morpheme] = []
-
-    def __reduce__(self) -> tuple[Callable[[str, bytes], Lexicon], tuple[str, bytes]]:
-        return _process_lexicon, (self._name, pickle.dumps(self._tagger))
-
-    def extend(self, numbers: array[int], text: str) -> None:
-        """Appends the numbers of the morphemes of a normalised text, in order."""
-        names, size = self._tagger.names(text), len(numbers)
-        try:
-            numbers.extend(map(self.__getitem__, names))
-        except KeyError:
-            del numbers[size:]
-            for name, morpheme in zip(names, self._tagger.tokenize(text), strict=True):
-                if name not in self:
-                    self[name] = len(self.morphemes)
-                    self.morphemes.append(morpheme)
-            numbers.extend(map(self.__getitem__, names))
-
-    def tidy(self) -> None:
-        """Forgets everything when there is too much of it; only between blocks."""
-        if len(self.morphemes) > _LEXICON_LIMIT:
-            self.clear()
-            self.morphemes.clear()
-
-
-@lru_cache(maxsize=1)
-def _process_lexicon(name: str, tagger: bytes) -> Lexicon:
-    """The copy of the lexicon ``name`` in this process; that of an earlier one is let go."""
-    return Lexicon(pickle.loads(tagger))
-
-
-def count_block(texts: Sequence[str | None], lexicon: Lexicon) -> Block:
+def count_block(texts: Sequence[str | None], tagger: Tagger) -> Block:
     """Counts what texts are made of.
 
     Args:
         texts: Raw texts, n of them; None is an empty text.
-        lexicon: The process's morphemes.
+        tagger: The morphological analyser.
     """
-    lexicon.tidy()
     clean = [normalize(text) if text else "" for text in texts]
+    number: dict[str, int] = {}
+    morphemes: list[Morpheme] = []
     numbers, ends = array("i"), array("q")
     for text in clean:
-        lexicon.extend(numbers, text)
+        names, size = tagger.names(text), len(numbers)
+        try:
+            numbers.extend(map(number.__getitem__, names))
+        except KeyError:
+            del numbers[size:]
+            for name, morpheme in zip(names, tagger.tokenize(text), strict=True):
+                if number.setdefault(name, len(morphemes)) == len(morphemes):
+                    morphemes.append(morpheme)
+            numbers.extend(map(number.__getitem__, names))
         ends.append(len(numbers))
-    stops = np.array(ends, dtype=np.int64)
-    seen, tokens = _compact(np.array(numbers, dtype=np.int32), len(lexicon.morphemes))
-    morphemes = [lexicon.morphemes[number] for number in seen]
-    table = _Table(morphemes)
+    tokens, stops = np.array(numbers, dtype=np.int32), np.array(ends, dtype=np.int64)
     row = np.repeat(np.arange(len(texts)), np.diff(stops, prepend=0))
+    lengths = np.array([len(text) for text in clean], dtype=np.int32)
+    lemmas, tags = (_column(m.lemma for m in morphemes), _column(m.pos1 for m in morphemes))
     spellings = Counter[tuple[str, str]]()
     times = np.bincount(tokens, minlength=len(morphemes)).tolist()
     for morpheme, count in zip(morphemes, times, strict=True):
         spellings[morpheme.lemma, morpheme.orth_base] += count
-    lengths = np.array([len(text) for text in clean], dtype=np.int32)
-    lemmas = table.lemmas
     return Block(
-        words=_counted(row, table.lemma[tokens], len(texts), len(lemmas), lemmas.__getitem__),
-        pos=_pos_pairs(table, tokens, row, stops),
-        endings=_endings(table, tokens, row, len(texts)),
+        words=_counted(row, lemmas, tokens, len(texts)),
+        pos=_pos_pairs(tags, tokens, row, stops),
+        endings=_endings(morphemes, tags, tokens, row, len(texts)),
         scripts=_scripts("".join(clean), lengths),
         lengths=lengths,
         spellings=[(lemma, base, count) for (lemma, base), count in spellings.items()],
     )
 
 
-class _Table:
-    """Attributes of the distinct morphemes of a block, as numbers into sorted lists."""
-
-    def __init__(self, morphemes: Sequence[Morpheme]) -> None:
-        self.lemmas, self.lemma = _numbered([m.lemma for m in morphemes])
-        self.bases, self.base = _numbered([m.orth_base for m in morphemes])
-        self.tags, self.tag = _numbered([m.pos1 for m in morphemes])
-        symbol = [m.pos1 in _SYMBOLS for m in morphemes]
-        self.is_word = ~np.array(symbol, dtype=bool)
-        self.is_mark = np.array(
-            [s and m.surface[:1] in _TERMINATORS for s, m in zip(symbol, morphemes, strict=True)],
-            dtype=bool,
-        )
-        self.is_functional = np.array([m.pos1 in _FUNCTIONAL for m in morphemes], dtype=bool)
+def _column(values: Iterable[str]) -> Strings:
+    return np.array([*values], dtype=object)
 
 
-def _numbered(values: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:
-    keys = sorted(set(values))
-    number = {key: i for i, key in enumerate(keys)}
-    return keys, np.array([number[v] for v in values], dtype=np.int64)
-
-
-def _counted(
-    row: npt.NDArray[np.int64],
-    key: npt.NDArray[np.int64],
-    n: int,
-    size: int,
-    name: Callable[[int], str],
-) -> Keyed:
-    """Counts the pairs (row, key) and names the keys that occur, in the order of their names.
-
-    Args:
-        row: Text of each occurrence, ascending.
-        key: What occurs, 0 to ``size`` - 1.
-        n: Number of texts.
-        size: Number of possible keys.
-        name: Says what a key stands for; no two alike.
-    """
-    keys, column = _compact(key, size)
-    labels = [name(int(k)) for k in keys]
-    order = sorted(range(len(labels)), key=labels.__getitem__)
-    place = np.argsort(np.array(order, dtype=np.int64))
+def _counted(row: Ints, keys: Strings, which: npt.NDArray[np.integer[Any]], n: int) -> Keyed:
+    """Counts which of the keys occur in which of n rows; ``row`` is ascending."""
+    coded = pa.array(keys, pa.string()).dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    order = sorted(range(len(names)), key=names.__getitem__)
+    place = np.argsort(np.array(order, dtype=np.int64))[coded.indices.to_numpy()]
     ones = np.ones(len(row), dtype=np.int32)
     # Of equal cells it makes a sum.
-    counts = sparse.csr_array((ones, (row, place[column])), shape=(n, len(labels)))
-    return Keyed(counts, [labels[i] for i in order])
+    counts = sparse.csr_array((ones, (row, place[which])), shape=(n, len(names)))
+    return Keyed(counts, [names[i] for i in order])
 
 
-def _compact(
-    values: npt.NDArray[np.integer[Any]], size: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The distinct values, ascending, and the place of each value among them."""
-    if size > _MAX_TABLE:
-        return np.unique(values, return_inverse=True)
-    # Without the sort that np.unique needs to invert itself.
-    seen = np.flatnonzero(np.bincount(values, minlength=size))
-    place = np.zeros(size, dtype=np.int64)
-    place[seen] = np.arange(len(seen))
-    return seen, place[values]
-
-
-def _pos_pairs(
-    table: _Table,
-    tokens: npt.NDArray[np.int64],
-    row: npt.NDArray[np.int64],
-    stops: npt.NDArray[np.int64],
-) -> Keyed:
+def _pos_pairs(tags: Strings, tokens: Codes, row: Ints, stops: Ints) -> Keyed:
     """Bigrams of parts of speech; a text of k morphemes has k + 1, borders included."""
-    border = len(table.tags)
-    width, n = border + 1, len(stops)
-    tags = table.tag[tokens]
+    kinds, tag = np.unique(tags, return_inverse=True)
+    n, border, tag = len(stops), len(kinds), tag[tokens]
     starts = np.concatenate([[0], stops[:-1]]) if n else stops
-    left, right = np.insert(tags, starts, border), np.insert(tags, stops, border)
-
-    def name(pair: int) -> str:
-        a, b = divmod(pair, width)
-        first = _BORDERS[0] if a == border else table.tags[a]
-        return f"{first} {_BORDERS[1] if b == border else table.tags[b]}"
-
-    return _counted(np.insert(row, stops, np.arange(n)), left * width + right, n, width**2, name)
+    pairs = np.insert(tag, starts, border) * (border + 1) + np.insert(tag, stops, border)
+    seen, which = np.unique(pairs, return_inverse=True)
+    left, right = np.append(kinds, "BOS"), np.append(kinds, "EOS")
+    names = left[seen // (border + 1)] + " " + right[seen % (border + 1)]
+    return _counted(np.insert(row, stops, np.arange(n)), names, which, n)
 
 
 def _endings(
-    table: _Table, tokens: npt.NDArray[np.int64], row: npt.NDArray[np.int64], n: int
+    morphemes: Sequence[Morpheme], tags: Strings, tokens: Codes, row: Ints, n: int
 ) -> Keyed:
     """How each sentence ends: its last two particles or auxiliaries in base form.
 
     A sentence that ends in anything else gives that part of speech: 名詞 for 体言止め.
     """
+    bases = _column(m.orth_base for m in morphemes)
+    is_symbol, is_functional = np.isin(tags, _SYMBOLS), np.isin(tags, _FUNCTIONAL)
+    is_mark = is_symbol & np.array([m.surface[:1] in _TERMINATORS for m in morphemes], dtype=bool)
     # Ascending, and alike for words of one sentence alone: texts and marks both raise it.
-    sentence = row + np.cumsum(table.is_mark[tokens])
-    at = np.flatnonzero(table.is_word[tokens])
+    sentence = row + np.cumsum(is_mark[tokens])
+    at = np.flatnonzero(~is_symbol[tokens])
     words, sentence = tokens[at], sentence[at]
     last = np.flatnonzero(np.diff(sentence, append=-1) != 0)
-    final = words[last]
-    before = np.maximum(last - 1, 0)
+    final, before = words[last], np.maximum(last - 1, 0)
     previous = words[before]
-    joined = (last > 0) & (sentence[before] == sentence[last]) & table.is_functional[previous]
-    tags, bases = len(table.tags), len(table.bases)
-    # Keys below `tags` are parts of speech; above, a base form with the one before it or none.
-    tail = np.where(joined, table.base[previous], bases) * bases + table.base[final]
-    key = np.where(table.is_functional[final], tags + tail, table.tag[final])
-
-    def name(ending: int) -> str:
-        if ending < tags:
-            return table.tags[ending]
-        first, second = divmod(ending - tags, bases)
-        return (
-            table.bases[second]
-            if first == bases
-            else "+".join((table.bases[first], table.bases[second]))
-        )
-
-    return _counted(row[at][last], key, n, tags + bases * (bases + 1), name)
+    joined = (last > 0) & (sentence[before] == sentence[last]) & is_functional[previous]
+    form = np.where(joined, bases[previous] + "+" + bases[final], bases[final])
+    keys = np.where(is_functional[final], form, tags[final])
+    return _counted(row[at][last], keys, np.arange(len(keys)), n)
 
 
 def _script_table() -> npt.NDArray[np.uint8]:
@@ -506,7 +388,7 @@ BLOCK_ROWS, BLOCK_BYTES = 16_384, 8_000_000
 # UTF-8 bytes that a worker must have to do before it is worth starting: it takes half a second,
 # in which some 20,000 short sentences are counted.
 _BYTES_A_WORKER = 3_000_000
-# Seconds that an idle worker waits for more, holding its lexicon.
+# Seconds that an idle worker waits for more.
 _IDLE_SECONDS = 5
 
 
@@ -543,7 +425,6 @@ def count_blocks(
         JapagenError: If a process ends without an answer.
         Exception: Whatever counting raises, in a worker or here.
     """
-    lexicon = Lexicon(tagger)
     workers = max(1, min(workers, len(texts)))
     # Threads would share one MeCab, so the caller's choice of joblib's backend does not count.
     parallel = Parallel(
@@ -556,7 +437,7 @@ def count_blocks(
         initargs=(os.getpid(),),
     )
     with ctrl_c_held() if workers > 1 else nullcontext():  # The workers start here.
-        blocks = parallel(delayed(count_block)(t.to_numpy().tolist(), lexicon) for t in texts)
+        blocks = parallel(delayed(count_block)(t.to_numpy().tolist(), tagger) for t in texts)
     try:
         for block in blocks:  # noqa: UP028 (closed below, not by `yield from`)
             yield block

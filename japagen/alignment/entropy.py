@@ -37,9 +37,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import optimize, sparse, special
 
-from japagen.alignment.counting import Floats, Ints
-
-__all__ = ["TOLERANCES", "Balance", "Moments", "Problem", "balance"]
+from japagen.data.labels import Floats, Ints
 
 TOLERANCES = (16.0, 8.0, 4.0, 2.8, 2.0, 1.4, 1.0)
 # How often the step from the last tolerance that held to the first that failed is halved.
@@ -100,10 +98,7 @@ def rows_of(strata: Ints, shares: Floats) -> list[Ints]:
 def _tightest(
     attempt: Callable[[float, Floats | None], tuple[Floats, Floats, bool]],
 ) -> tuple[Floats, float | None, Floats]:
-    """Scores at the smallest tolerance that holds, it, and the solution.
-
-    Where none holds they are of the loosest, with None in place of it.
-    """
+    """Scores at the smallest tolerance that holds, or the loosest with None; and the solution."""
     best, tolerance, start = None, None, np.empty(0)
     failed = 0.0
     for candidate in TOLERANCES:
@@ -183,16 +178,7 @@ SAMPLE_ROWS, _LEAST_OF_STRATUM = 50_000, 2_000
 
 @dataclass(frozen=True)
 class _Block:
-    """One block of moments, in units of each feature's standard deviation.
-
-    Attributes:
-        strata: The strata whose rows it weighs.
-        columns: The features that can be met.
-        deviation: Standard deviation of each of them.
-        mean: The mean to meet.
-        error: How far off it may be at λ = 1.
-        share: Share of the strata in the whole.
-    """
+    """One block of moments that can be met, in units of each feature's standard deviation."""
 
     strata: tuple[int, ...]
     columns: Ints

@@ -11,28 +11,20 @@ present in any long text, so these are shares of the text (each row sums to at m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, PlainSerializer, PlainValidator
 from scipy import sparse
 
-from japagen.alignment.counting import (
-    SCRIPTS,
-    Counts,
-    Floats,
-    Ints,
-    Measured,
-    Progress,
-    Vocabulary,
-    measure,
-)
+from japagen.alignment.counting import SCRIPTS, Counts, Measured, Progress, Vocabulary, measure
 from japagen.data.dataset import Dataset
+from japagen.data.labels import Floats
 from japagen.japanese.morphology import Tagger
 
-# The words, POS bigrams and endings of each side.
-Keys: TypeAlias = tuple[tuple[list[str], list[str], list[str]], ...]
 # Enough for what a few hundred target texts can tell apart; more only adds noise and time.
 MAX_WORDS, MAX_POS, MAX_ENDINGS = 400, 150, 40
 MIN_DOCUMENTS, MIN_SHARE = 3, 0.005
@@ -40,19 +32,25 @@ _LENGTH_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 _LOG_RATIO_LIMIT = 2.0
 
 
-@dataclass(frozen=True)
-class _Side:
-    """Which columns of the counts one side of the data uses."""
+# Numbers as they are in memory, and as JSON has them, which keeps every one to the last bit.
+Array = Annotated[
+    npt.NDArray[Any],
+    PlainValidator(np.asarray),
+    PlainSerializer(np.ndarray.tolist, when_used="json"),
+]
+
+
+class Side(BaseModel, frozen=True):
+    """What is counted of one side of the data: words, POS bigrams, endings, bands of length."""
 
     prefix: str
-    words: Ints
-    pos: Ints
-    endings: Ints
-    length_edges: Floats
+    words: tuple[str, ...]
+    pos: tuple[str, ...]
+    endings: tuple[str, ...]
+    length_edges: Array
 
 
-@dataclass(frozen=True)
-class FeatureSpace:
+class FeatureSpace(BaseModel, frozen=True):
     """Features fitted once and applied to synthetic and target texts alike.
 
     Attributes:
@@ -60,13 +58,15 @@ class FeatureSpace:
         groups: Group of each column: word, pos, ending, script, length, register or pair.
         dictionary: Identity of the morphological dictionary.
         normalization: How texts were normalised before analysis.
+        sides: What is counted of the texts and, for pairs, of the second ones.
+        registers: The presets told apart.
     """
 
     names: tuple[str, ...]
     groups: tuple[str, ...]
     dictionary: str
     normalization: str
-    sides: tuple[_Side, ...]
+    sides: tuple[Side, ...]
     registers: tuple[str, ...]
 
     @classmethod
@@ -89,21 +89,28 @@ class FeatureSpace:
             dictionary: The tagger's identity, stored with the features.
         """
         parts = [p for p in (source, *targets) if len(p)]
-        readable = vocabulary.readable_words()
+        readable = dict(zip(vocabulary.words, vocabulary.readable_words(), strict=True))
         prefixes = ("1:", "2:") if source.second else ("",)
         sides, names, groups = [], [], []
         for number, prefix in enumerate(prefixes):
             counts = [_side_counts(p, number) for p in parts]
             target = [_side_counts(p, number).lengths for p in targets if len(p)]
-            side = _Side(
-                prefix,
-                _frequent([c.words for c in counts], list(vocabulary.words), MAX_WORDS),
-                _frequent([c.pos for c in counts], list(vocabulary.pos), MAX_POS),
-                _frequent([c.endings for c in counts], list(vocabulary.endings), MAX_ENDINGS),
-                _length_edges(np.concatenate(target or [source.first.lengths])),
+            side = Side(
+                prefix=prefix,
+                words=_frequent([c.words for c in counts], vocabulary.words, MAX_WORDS),
+                pos=_frequent([c.pos for c in counts], vocabulary.pos, MAX_POS),
+                endings=_frequent([c.endings for c in counts], vocabulary.endings, MAX_ENDINGS),
+                length_edges=_length_edges(np.concatenate(target or [source.first.lengths])),
             )
             sides.append(side)
-            for group, labels in _side_names(side, vocabulary, readable):
+            bounds = ["0", *(f"{edge:g}" for edge in side.length_edges), "∞"]
+            for group, labels in (
+                ("word", [readable[word] for word in side.words]),
+                ("pos", side.pos),
+                ("ending", side.endings),
+                ("script", SCRIPTS),
+                ("length", [f"{a}-{b}" for a, b in pairwise(bounds)]),
+            ):
                 names += [f"{prefix}{group}:{label}" for label in labels]
                 groups += [group] * len(labels)
         registers = _registers(parts)
@@ -112,69 +119,39 @@ class FeatureSpace:
         if source.second:
             names += ["pair:word overlap", "pair:log length ratio"]
             groups += ["pair", "pair"]
-        normalization = "NFKC, wave dash 〜"
-        return cls(tuple(names), tuple(groups), dictionary, normalization, tuple(sides), registers)
+        return cls(
+            names=tuple(names),
+            groups=tuple(groups),
+            dictionary=dictionary,
+            normalization="NFKC, wave dash 〜",
+            sides=tuple(sides),
+            registers=registers,
+        )
 
-    def transform(self, measured: Measured) -> sparse.csr_array:
-        """Returns the features, sparse with shape (n, len(names))."""
+    @property
+    def keys(self) -> tuple[list[str], list[str], list[str]]:
+        """The words, POS bigrams and endings that are counted."""
+        return (
+            [word for side in self.sides for word in side.words],
+            [pair for side in self.sides for pair in side.pos],
+            [ending for side in self.sides for ending in side.endings],
+        )
+
+    def transform(self, measured: Measured, vocabulary: Vocabulary) -> sparse.csr_array:
+        """Returns the features, sparse with shape (n, len(names)).
+
+        Args:
+            measured: What texts are made of.
+            vocabulary: The vocabulary that they were counted over; it has all of `keys`.
+        """
         blocks = []
         for number, side in enumerate(self.sides):
-            blocks += _side_blocks(side, _side_counts(measured, number))
+            blocks += _side_blocks(side, _side_counts(measured, number), vocabulary)
         if self.registers:
             blocks.append(_one_hot(measured, self.registers))
         if measured.second:
             blocks.append(_pair_block(measured.first, measured.second))
         return sparse.csr_array(sparse.hstack([sparse.csr_array(b) for b in blocks]))
-
-    def keys(self, vocabulary: Vocabulary) -> Keys:
-        """The keys that the features count, side by side.
-
-        Args:
-            vocabulary: The one that the space was fitted with.
-        """
-        words, pos, endings = vocabulary.listed
-        return tuple(
-            (
-                [words[i] for i in side.words],
-                [pos[i] for i in side.pos],
-                [endings[i] for i in side.endings],
-            )
-            for side in self.sides
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form, without the numbers of one vocabulary; see `numbered`."""
-        plain = ("names", "groups", "dictionary", "normalization", "registers")
-        sides = [[side.prefix, side.length_edges.tolist()] for side in self.sides]
-        return {**{name: getattr(self, name) for name in plain}, "sides": sides}
-
-    @classmethod
-    def from_dict(cls, row: Mapping[str, Any]) -> FeatureSpace:
-        """Inverse of `to_dict`."""
-        none = np.empty(0, np.int64)
-        sides = tuple(
-            _Side(prefix, none, none, none, np.array(edges, np.float64))
-            for prefix, edges in row["sides"]
-        )
-        names, groups, registers = (tuple(row[name]) for name in ("names", "groups", "registers"))
-        return cls(names, groups, row["dictionary"], row["normalization"], sides, registers)
-
-    def numbered(self, keys: Keys, vocabulary: Vocabulary) -> FeatureSpace:
-        """The same features of texts that were counted over another vocabulary.
-
-        Args:
-            keys: Those of the features, as of `keys`.
-            vocabulary: One that has them all.
-        """
-        numbers = (vocabulary.words, vocabulary.pos, vocabulary.endings)
-        sides = []
-        for side, parts in zip(self.sides, keys, strict=True):
-            found = [
-                np.array([number[key] for key in part], np.int64)
-                for number, part in zip(numbers, parts, strict=True)
-            ]
-            sides.append(replace(side, words=found[0], pos=found[1], endings=found[2]))
-        return replace(self, sides=tuple(sides))
 
 
 def _one_hot(measured: Measured, registers: Sequence[str]) -> Floats:
@@ -190,19 +167,18 @@ def _side_counts(measured: Measured, number: int) -> Counts:
     return measured.second if number and measured.second else measured.first
 
 
-def _frequent(matrices: Sequence[sparse.csr_array], keys: Sequence[str], limit: int) -> Ints:
-    """Columns in enough documents, at most ``limit``, in the order of their keys.
-
-    The order depends on keys alone so that the order of rows changes nothing.
-    """
+def _frequent(
+    matrices: Sequence[sparse.csr_array], number: Mapping[str, int], limit: int
+) -> tuple[str, ...]:
+    """Keys in enough documents, at most ``limit``, sorted: the order of rows changes nothing."""
     documents = sum(m.shape[0] for m in matrices)
-    frequency = np.zeros(len(keys))
+    frequency = np.zeros(len(number))
     for matrix in matrices:
-        frequency += np.bincount(matrix.indices, minlength=len(keys))
+        frequency += np.bincount(matrix.indices, minlength=len(number))
     needed = max(MIN_DOCUMENTS, MIN_SHARE * documents)
-    chosen = [i for i in range(len(keys)) if needed <= frequency[i]]
-    chosen = sorted(chosen, key=lambda i: (-frequency[i], keys[i]))[:limit]
-    return np.array(sorted(chosen, key=lambda i: keys[i]), dtype=np.int64)
+    chosen = [key for key, column in number.items() if needed <= frequency[column]]
+    chosen.sort(key=lambda key: (-frequency[number[key]], key))
+    return tuple(sorted(chosen[:limit]))
 
 
 def _length_edges(lengths: Floats) -> Floats:
@@ -215,28 +191,16 @@ def _registers(parts: Sequence[Measured]) -> tuple[str, ...]:
     return tuple(sorted({name for part in parts for name in part.register_names}))
 
 
-def _side_names(
-    side: _Side, vocabulary: Vocabulary, readable: Sequence[str]
-) -> list[tuple[str, list[str]]]:
-    pos, endings = list(vocabulary.pos), list(vocabulary.endings)
-    bounds = ["0", *(f"{edge:g}" for edge in side.length_edges), "∞"]
-    return [
-        ("word", [readable[i] for i in side.words]),
-        ("pos", [pos[i] for i in side.pos]),
-        ("ending", [endings[i] for i in side.endings]),
-        ("script", list(SCRIPTS)),
-        ("length", [f"{a}-{b}" for a, b in pairwise(bounds)]),
-    ]
-
-
-def _side_blocks(side: _Side, counts: Counts) -> list[sparse.csr_array | Floats]:
-    words = counts.words[:, side.words]
+def _side_blocks(
+    side: Side, counts: Counts, vocabulary: Vocabulary
+) -> list[sparse.csr_array | Floats]:
+    words = counts.words[:, [vocabulary.words[key] for key in side.words]]
     words.data = np.ones_like(words.data)
     band = np.searchsorted(side.length_edges, counts.lengths, side="left")
     return [
         words,
-        _shares(counts.pos)[:, side.pos],
-        _shares(counts.endings)[:, side.endings],
+        _shares(counts.pos)[:, [vocabulary.pos[key] for key in side.pos]],
+        _shares(counts.endings)[:, [vocabulary.endings[key] for key in side.endings]],
         counts.scripts,
         np.eye(len(side.length_edges) + 1)[band],
     ]
@@ -283,4 +247,4 @@ class AlignedTexts:
             [source, gold, unlabelled], tagger, workers=workers, progress=progress
         )
         space = FeatureSpace.fit(measured[0], measured[1:], vocabulary, tagger.identity)
-        return cls(measured, vocabulary, space, [space.transform(m) for m in measured])
+        return cls(measured, vocabulary, space, [space.transform(m, vocabulary) for m in measured])

@@ -22,19 +22,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import BaseModel
 from scipy import sparse
 
-from japagen.alignment.counting import Floats, Ints, Progress, measure
+from japagen.alignment.counting import Progress, measure
 from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.entropy import rows_of
-from japagen.alignment.features import FeatureSpace, Keys
-from japagen.alignment.methods import Material
-from japagen.alignment.moments import build_problem, build_target, shares_from
-from japagen.alignment.strata import LabelKind, Strata, stratify
+from japagen.alignment.features import Array, FeatureSpace
+from japagen.alignment.methods import Material, build_problem, build_target, shares_from
+from japagen.alignment.strata import Strata, stratify
 from japagen.alignment.weights import LEAST_TRUST, check_arguments, prepare
-from japagen.data.dataset import Dataset, Example
+from japagen.data.dataset import Dataset, Example, Label
+from japagen.data.labels import Floats, Ints, Kind
 from japagen.data.registry import METHODS
-from japagen.data.summary import AlignmentSummary, LabelPrior
+from japagen.data.summary import AlignmentSummary
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.overlap import mix
@@ -61,19 +62,16 @@ def sampled(rows: Ints, size: int, total: int, seed: int) -> npt.NDArray[np.bool
     return np.asarray(spread < np.uint64((size << 64) // total))
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(BaseModel, frozen=True):
     """What a sample tells: enough to score any row.
 
     Attributes:
         summary: What alignment reports of the sample.
         space: The features; None without target texts.
-        keys: What they count.
         kind: The kind of labels.
         names: The strata.
         tags: For lists, the labels.
         gold: The labels of gold, by which numbers are sorted into bins.
-        prior: The target's shares.
         tilts: Shape (K, p + tags): what each feature adds to a score.
         is_balanced: Whether labels are brought to their shares; the method "none" leaves all alone.
         even: Shape (K,): strata of which no row is trusted, so that all count alike.
@@ -86,56 +84,17 @@ class Fit:
 
     summary: AlignmentSummary
     space: FeatureSpace | None
-    keys: Keys
-    kind: LabelKind
+    kind: Kind
     names: tuple[str, ...]
     tags: tuple[str, ...]
-    gold: Dataset
-    prior: LabelPrior
-    tilts: Floats
+    gold: tuple[Label, ...]
+    tilts: Array
     is_balanced: bool
-    even: npt.NDArray[np.bool_]
-    highest: Floats
+    even: Array
+    highest: Array
     rows: int
-    means: Floats
-    target: Floats | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the JSON form, which keeps every number to the last bit."""
-        arrays = ("tilts", "even", "highest", "means")
-        plain = ("keys", "kind", "names", "tags", "is_balanced", "rows")
-        return {
-            **{name: getattr(self, name).tolist() for name in arrays},
-            **{name: getattr(self, name) for name in plain},
-            "summary": self.summary.model_dump(mode="json"),
-            "space": self.space and self.space.to_dict(),
-            "gold": self.gold.labels,
-            "target": None if self.target is None else self.target.tolist(),
-        }
-
-    @classmethod
-    def from_dict(cls, row: Mapping[str, Any]) -> Fit:
-        """Inverse of `to_dict`."""
-        summary = AlignmentSummary.model_validate(row["summary"])
-        labels = enumerate(row["gold"])
-        width = len(row["space"]["names"]) if row["space"] else 0
-        return cls(
-            summary=summary,
-            space=row["space"] and FeatureSpace.from_dict(row["space"]),
-            keys=tuple((words, pos, endings) for words, pos, endings in row["keys"]),
-            kind=row["kind"],
-            names=tuple(row["names"]),
-            tags=tuple(row["tags"]),
-            gold=Dataset.of(Example("", label, id=str(n)) for n, label in labels),
-            prior=summary.prior,
-            tilts=np.array(row["tilts"]).reshape(len(row["names"]), -1),
-            is_balanced=row["is_balanced"],
-            even=np.array(row["even"], bool),
-            highest=np.array(row["highest"]),
-            rows=row["rows"],
-            means=np.array(row["means"]).reshape(2, width),
-            target=None if row["target"] is None else np.array(row["target"]),
-        )
+    means: Array
+    target: Array | None
 
     @property
     def strata(self) -> Strata:
@@ -165,7 +124,7 @@ def fit_sample(
     strata, texts, base = material.strata, material.texts, material.base
     if not len(base):
         raise JapagenError("Expected rows to weight, found none in the sample.", "Check the input.")
-    if strata.kind == "number" and not len(strata.gold):
+    if strata.kind == "regression" and not len(strata.gold):
         raise JapagenError(
             "Numbers are sorted into bins by gold, and there is none.",
             "Give gold, or align without --engine.",
@@ -195,12 +154,10 @@ def fit_sample(
             normalization=space.normalization if space else None,
         ),
         space=space,
-        keys=texts.space.keys(texts.vocabulary) if texts else (),
         kind=strata.kind,
         names=strata.names,
         tags=strata.tags,
-        gold=(gold or Dataset.of([])).only("label", "text"),
-        prior=material.prior,
+        gold=tuple(gold.labels if gold else ()),
         tilts=tilts,
         is_balanced=solution is not None,
         even=trusted <= 0,
@@ -240,7 +197,8 @@ def score_rows(fit: Fit, texts: Dataset) -> pa.Table:
     rows = texts.where(kept)
     scores, stratum = np.zeros(len(texts)), np.full(len(texts), -1, np.int64)
     names, tags = fit.names, fit.tags
-    strata = stratify(rows, fit.gold, dict.fromkeys(tags or names, 0.0))
+    gold = Dataset.of(Example("", label, id=str(n)) for n, label in enumerate(fit.gold))
+    strata = stratify(rows, gold, dict.fromkeys(tags or names, 0.0))
     features = _features(fit, rows, strata)
     own = np.zeros(len(rows))
     for k in range(len(names)):
@@ -262,9 +220,8 @@ STRATUM, SCORE = "japagen_stratum", "japagen_score"
 def _features(fit: Fit, rows: Dataset, strata: Strata) -> sparse.csr_array:
     parts = []
     if fit.space is not None:
-        also = [[key for side in fit.keys for key in side[place]] for place in range(3)]
-        (measured,), vocabulary = measure([rows], default_tagger(), workers=1, also=also)
-        parts.append(fit.space.numbered(fit.keys, vocabulary).transform(measured))
+        (measured,), vocabulary = measure([rows], default_tagger(), workers=1, also=fit.space.keys)
+        parts.append(fit.space.transform(measured, vocabulary))
     if fit.tags:
         parts.append(sparse.csr_array(strata.synthetic_tags))
     if not parts:
@@ -352,7 +309,7 @@ def find_factors(fit: Fit, schemas: Sequence[pa.Schema]) -> Factors:
     counts = total("rows") * 2.0**_SUM_BITS
     base, product, square = total("base"), total("product"), total("square")
     rows = float(counts.sum())
-    shares = shares_from(base, fit.strata, fit.prior)
+    shares = shares_from(base, fit.strata, fit.summary.prior)
     factors = np.divide(shares, product, out=np.zeros(len(shares)), where=product > 0)
     if not fit.is_balanced:
         factors = np.ones(len(shares))

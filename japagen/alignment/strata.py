@@ -10,19 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from japagen.alignment.counting import Floats, Ints
 from japagen.data.dataset import Dataset
+from japagen.data.labels import Floats, Ints, Kind, LabelSpace
 from japagen.data.summary import LabelPrior
 from japagen.errors import JapagenError, nearest
 
-LabelKind = Literal["class", "number", "list"]
 _BINS = 5
-_KIND_NAMES = {"class": "text", "number": "numbers", "list": "lists"}
+_KIND_NAMES = {"classification": "text", "regression": "numbers", "multi_label": "lists"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Strata:
     """The labels of synthetic and gold rows as small integers.
 
     Attributes:
-        kind: "class"; "number" (regression, binned); "list" (multi-label, one stratum).
+        kind: Of labels; numbers are binned, and lists are one stratum.
         names: Name of each stratum, sorted for classes.
         synthetic: Shape (n,): stratum of each synthetic row.
         gold: Shape (m,): stratum of each gold row.
@@ -39,7 +37,7 @@ class Strata:
         gold_tags: For lists, shape (m, len(tags)): the same for gold.
     """
 
-    kind: LabelKind
+    kind: Kind
     names: tuple[str, ...]
     synthetic: Ints
     gold: Ints
@@ -54,7 +52,7 @@ class Strata:
         While each group's total weight stays, so do the label's shares or rates.
         """
         groups = self.synthetic
-        if self.kind == "list":
+        if self.kind == "multi_label":
             _, groups = np.unique(self.synthetic_tags, axis=0, return_inverse=True)
         return [int(group) for group in groups]
 
@@ -75,10 +73,10 @@ def stratify(synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | Non
             gold nor the prior knows.
     """
     kind = _kind(synthetic, gold)
-    if kind == "class":
+    if kind == "classification":
         return _classes(synthetic, gold, prior)
     asked, wanted = synthetic.labels, gold.labels
-    if kind == "number":
+    if kind == "regression":
         return _binned(asked, wanted)
     return _tagged(asked, wanted, prior)
 
@@ -98,11 +96,11 @@ def _classes(synthetic: Dataset, gold: Dataset, prior: Mapping[str, float] | Non
     for part, labels in zip(coded, (asked, wanted), strict=True):
         place = np.array([names.index(label) for label in labels], dtype=np.int64)
         codes.append(place[part.indices.to_numpy()])
-    return Strata("class", names, codes[0], codes[1])
+    return Strata("classification", names, codes[0], codes[1])
 
 
-def _kind(synthetic: Dataset, gold: Dataset) -> LabelKind:
-    kinds: dict[str, LabelKind] = {}
+def _kind(synthetic: Dataset, gold: Dataset) -> Kind:
+    kinds: dict[str, Kind] = {}
     for name, dataset in (("synthetic", synthetic), ("gold", gold)):
         missing = dataset.table.column("label").null_count
         if missing:
@@ -111,14 +109,7 @@ def _kind(synthetic: Dataset, gold: Dataset) -> LabelKind:
                 "Pass texts without labels as the unlabelled dataset.",
             )
         if len(dataset):
-            form = dataset.table.schema.field("label").type
-            kinds[name] = (
-                "class"
-                if pa.types.is_string(form)
-                else "list"
-                if pa.types.is_list(form)
-                else "number"
-            )
+            kinds[name] = LabelSpace.of(dataset).kind
     if len(set(kinds.values())) > 1:
         raise JapagenError(
             "Expected synthetic and gold labels of one kind, found "
@@ -126,7 +117,7 @@ def _kind(synthetic: Dataset, gold: Dataset) -> LabelKind:
             "gold.",
             "Check that both files use the same label column.",
         )
-    return next(iter(kinds.values()), "class")
+    return next(iter(kinds.values()), "classification")
 
 
 def _refuse_unknown(asked: set[str], known: set[str]) -> None:
@@ -158,7 +149,7 @@ def _binned(asked: Sequence[float], wanted: Sequence[float]) -> Strata:
     bounds = ["-∞", *(f"{edge:g}" for edge in edges), "∞"]
     names = tuple(f"{a} to {b}" for a, b in pairwise(bounds))
     codes = [np.searchsorted(edges, np.array(v, float), side="right") for v in (asked, wanted)]
-    return Strata("number", names, codes[0].astype(np.int64), codes[1].astype(np.int64))
+    return Strata("regression", names, codes[0].astype(np.int64), codes[1].astype(np.int64))
 
 
 def _tagged(
@@ -168,19 +159,10 @@ def _tagged(
     known = in_wanted | set(prior or ())
     if known:
         _refuse_unknown(in_asked, known)
-    tags = tuple(sorted(known | in_asked))
-    return Strata(
-        "list",
-        ("all",),
-        np.zeros(len(asked), dtype=np.int64),
-        np.zeros(len(wanted), dtype=np.int64),
-        tags,
-        *(_indicators(rows, tags) for rows in (asked, wanted)),
-    )
-
-
-def _indicators(rows: Sequence[Sequence[Any]], tags: Sequence[str]) -> Floats:
-    return np.array([[float(t in row) for t in tags] for row in rows]).reshape(-1, len(tags))
+    space = LabelSpace("multi_label", tuple(sorted(known | in_asked)))
+    synthetic, gold = (np.zeros(len(rows), dtype=np.int64) for rows in (asked, wanted))
+    codes = space.codes(asked), space.codes(wanted)
+    return Strata("multi_label", ("all",), synthetic, gold, space.names, *codes)
 
 
 MODES = ("auto", "gold", "uniform")

@@ -11,21 +11,20 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 from scipy.optimize import brentq
 
-from japagen.alignment.counting import Ints, Mask, Progress
+from japagen.alignment.counting import Progress
 from japagen.alignment.diagnostics import diagnose
 from japagen.alignment.features import AlignedTexts, FeatureSpace
-from japagen.alignment.methods import Material
-from japagen.alignment.moments import target_shares
+from japagen.alignment.methods import Material, target_shares
 from japagen.alignment.strata import Strata, check_mode, label_rates, stratify
 from japagen.alignment.strata import label_prior as find_prior
 from japagen.data.dataset import Data, Dataset, as_dataset
+from japagen.data.labels import Floats, Ints, Mask
 from japagen.data.registry import METHODS
 from japagen.data.summary import AlignmentSummary, Diagnostics, LabelPrior
 from japagen.errors import JapagenError
 from japagen.japanese.morphology import Tagger, default_tagger
 
 T = TypeVar("T")
-Floats = npt.NDArray[np.float64]
 # A row whose label is not trusted at all still needs a tilt that can be divided by.
 LEAST_TRUST = 1e-6
 _MOMENT = 1.0  # seconds before a bar shows
@@ -249,9 +248,9 @@ def _sorted(dataset: Dataset | None) -> Dataset:
 def _find_prior(mode: str | Mapping[str, float], strata: Strata) -> LabelPrior:
     if not len(strata.synthetic):
         return LabelPrior(None, "unchanged", "There are no synthetic rows to weight.")
-    if strata.kind == "list":
+    if strata.kind == "multi_label":
         return label_rates(mode, strata.tags, strata.gold_tags)
-    if strata.kind == "number" and not isinstance(mode, str):
+    if strata.kind == "regression" and not isinstance(mode, str):
         raise JapagenError(
             "Expected a label prior for classes, found a mapping for numbers.",
             "For a regression task use 'auto', 'gold' or 'uniform'.",
@@ -270,13 +269,7 @@ def _vectors(
     datasets: tuple[Dataset | None, Dataset, Dataset | None],
     positions: Ints,
 ) -> tuple[Floats, Floats] | None:
-    """The vectors of synthetic and of target texts, in the order of their ids.
-
-    Args:
-        given: Those of gold, synthetic and perhaps unlabelled texts, in the rows' order.
-        datasets: Gold, synthetic and unlabelled.
-        positions: Where the kept synthetic rows stand.
-    """
+    """The vectors of the kept synthetic and of target texts, in the order of their ids."""
     if given is None:
         return None
     arrays = [np.asarray(array, dtype=np.float64) for array in given]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +36,8 @@ from japagen.cli.terminal import (
     data,
 )
 from japagen.config.curation import Curation
-from japagen.config.task import Task, column_options, curation_from_options
+from japagen.config.sources import column_options
+from japagen.config.task import Task, curation_from_options
 from japagen.config.yaml_file import parse_overrides
 from japagen.data.files import cache_dir, write_text
 from japagen.data.formats import read_examples, read_texts
@@ -85,18 +88,10 @@ def curate(
     with terminal.Terminal(doing="curate") as listener:
         from japagen.pipeline.sharded import curate_shards
 
-        sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+        sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
         assert sharding is not None
-        found = curate_shards(
-            file,
-            output,
-            settings,
-            None if gold is None else read_examples(gold, split="train", encoding=encoding),
-            sharding,
-            listener,
-            columns=column_options(column),
-            encoding=encoding,
-        )
+        known = None if gold is None else read_examples(gold, split="train", encoding=encoding)
+        found = curate_shards(file, output, settings, known, sharding, listener)
     terminal.print_shards(found, as_json=as_json)
 
 
@@ -149,7 +144,8 @@ def align(
     as_json: Json = False,
 ) -> None:
     """Weight any dataset against any gold set, without a task file."""
-    if sharding := terminal.sharding(engine, address, part, workers, shard_rows):
+    sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
+    if sharding:
         if encoder is not None or registers is not None:
             raise JapagenError(
                 "--encoder and --registers read every text, which --engine does not for them.",
@@ -166,8 +162,6 @@ def align(
                 listener,
                 unlabelled=unlabelled,
                 sample=sample or 1_000_000,
-                columns=column_options(column),
-                encoding=encoding,
                 seed=seed,
                 method=method,
                 label_prior=label_prior,
@@ -262,7 +256,7 @@ def export(
     if form == "chat" and kind is None:
         shown = found.dataset if rejected else found.dataset.kept
         if silent := shown.column("fields").count(None):
-            terminal.say(f"left out for want of fields, as what people edited is: {silent}")
+            terminal.say(f"left out for want of fields, as texts from files are: {silent}")
 
 
 @data.command()
@@ -302,7 +296,7 @@ def register(
     from japagen.japanese.register.lint import check_keigo
 
     own = read_honorifics(honorifics) if honorifics else None
-    sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+    sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
     if (sharding is None) != (output is None) or (sharding and (file is None or lint)):
         raise JapagenError(
             "Expected --engine, --output and a file together, without --lint, found one alone.",
@@ -317,8 +311,6 @@ def register(
                 output,
                 sharding,
                 listener,
-                columns=column_options(column),
-                encoding=encoding,
                 user_dictionary=user_dictionary,
                 honorifics=own,
             )
@@ -462,7 +454,8 @@ def _probe(config: Path) -> list[dict[str, Any]]:
     with terminal.Terminal(doing="doctor"):
         settings = load_task(config).generator
         with closing(load_generator(settings)) as generator:
-            return probe(generator, settings.model)
+            tried = probe(generator, settings.model)
+            return [{"what": w, "state": s, "detail": d} for w, s, d in tried]
 
 
 @data.command()
@@ -495,7 +488,7 @@ def review(
 ) -> None:
     """Let people check a sample on a local page: accept, reject, relabel, by keyboard."""
     from japagen.data.export import read_annotations
-    from japagen.pipeline.review import open_review, serve_review, write_gold
+    from japagen.pipeline.review import open_review, serve, write_gold
 
     with open_review(
         run_path,
@@ -523,8 +516,8 @@ def review(
                 if browser:
                     webbrowser.open(address)
 
-            serve_review(session, port, ready)
-        found = session.summary().to_dict() | {"judge": session.judge_agreement()}
+            serve(session, port, ready)
+        found = asdict(session.summary()) | {"judge": session.judge_agreement()}
         least = session.least
     if as_json:
         terminal.print_json(found)
@@ -644,12 +637,7 @@ _KINDS = ("added", "removed", "rejected", "restored", "reworded", "relabelled", 
 
 
 def print_comparison(found: Mapping[str, Any], number: int) -> None:
-    """Prints a comparison of two runs.
-
-    Args:
-        found: What `compare_runs` returns.
-        number: Examples to show of each kind of change.
-    """
+    """Prints a comparison of two runs."""
     sides = found["versions"]
     for side, v in sides.items():
         terminal.say(f"{side}: {v['hash'][:16]}, {v['kept']} of {v['examples']} kept")
@@ -739,14 +727,12 @@ _PACKAGES = (
     ("onnx", False, "onnx"),
     ("onnxruntime", False, "onnx"),
     ("uvicorn", False, "review"),
+    ("pytest", False, "code"),
 )
 
 
 def diagnose(words: Words) -> list[dict[str, Any]]:
     """Looks at the installation.
-
-    Args:
-        words: Language of the details.
 
     Returns:
         A row for each thing: what, state (ok, missing, broken), detail, and if needed.
@@ -775,10 +761,24 @@ def diagnose(words: Words) -> list[dict[str, Any]]:
                 rows.append(_row(f"{registry.kind} {name}", "ok", entry.version, needed=False))
             except JapagenError as error:
                 rows.append(_row(f"{registry.kind} {name}", "broken", error.message, needed=False))
+    rows.append(_sandbox(words))
     cache = cache_dir()
     state = "ok" if os.access(cache, os.W_OK) else "missing"
     rows.append(_row("cache", state, words("doctor.cache_at", path=cache), needed=True))
     return rows
+
+
+def _sandbox(words: Words) -> dict[str, Any]:
+    from japagen.pipeline.code import check_isolation
+
+    purpose = words("doctor.for.bubblewrap")
+    try:
+        found = words("doctor.installed", version=check_isolation(), purpose=purpose)
+        return _row("bubblewrap", "ok", found, needed=False)
+    except JapagenError as error:
+        state = "broken" if shutil.which("bwrap") else "missing"
+        told = " ".join(localized(part, words.language) for part in (error.message, error.hint))
+        return _row("bubblewrap", state, f"{purpose}: {told}", needed=False)
 
 
 def _row(what: str, state: str, detail: str, *, needed: bool) -> dict[str, Any]:

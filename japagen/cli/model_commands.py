@@ -91,10 +91,10 @@ def predict(
 
     Pairs are read from the columns text and text_pair, or from lines with a tab between them.
     """
-    from japagen.config.task import column_options
+    from japagen.config.sources import column_options
     from japagen.pipeline.run_directory import open_classifier
 
-    sharding = terminal.sharding(engine, address, part, workers, shard_rows)
+    sharding = terminal.sharding(engine, address, part, workers, shard_rows, column, encoding)
     if sharding and (file is None or output is None):
         raise JapagenError(
             "Expected a file and an --output directory with --engine, found one alone.",
@@ -124,8 +124,6 @@ def predict(
                 output,
                 sharding,
                 listener,
-                columns=column_options(column),
-                encoding=encoding,
                 batch_size=batch_size,
                 abstain_below=abstain_below,
                 scope=scope,
@@ -245,7 +243,7 @@ def monitor(
 ) -> None:
     """Detect drift in new texts; exits with code 3 when retraining is recommended."""
     with terminal.Terminal(doing="monitor"):
-        from japagen.config.task import column_options
+        from japagen.config.sources import column_options
         from japagen.pipeline.deployment import watch
 
         found = watch(model, file, seed, columns=column_options(column), encoding=encoding)

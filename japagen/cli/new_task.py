@@ -21,36 +21,11 @@ from japagen.data.records import usual_columns
 from japagen.data.tables import guess_encoding, is_known, open_table, write_rows
 from japagen.errors import JapagenError
 from japagen.i18n import Language, localized
+from japagen.reporting.text import rendered
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Rows of each label in the template, and more labels than these are hardly labels.
 _ROWS, _MANY = 2, 20
-_TASK = """\
-{about}
-name: {name}
-{kind}
-{texts}
-{description}
-{text_type}
-domain: ""
-
-{described}
-labels:
-{labels}
-
-{given}
-{gold}
-# test: {{path: {name}_test.csv}}
-# unlabelled: {{path: {name}_unlabelled.csv}}
-
-{registers}
-registers: {shares}
-
-generation:
-  per_label: 60
-
-seed: 0
-"""
 
 
 @dataclass(frozen=True)
@@ -176,15 +151,6 @@ def write_task(
 ) -> list[Path]:
     """Writes ``NAME.yaml``, and without gold a template for it; nothing is overwritten.
 
-    Args:
-        name: Name of the task and, with suffixes, of the files.
-        labels: Its labels.
-        directory: Where to write.
-        language: Of the comments.
-        gold: What there is to learn from.
-        answers: What else is known.
-        excel: Whether the template is for Excel in place of CSV.
-
     Returns:
         The paths written.
 
@@ -194,22 +160,18 @@ def write_task(
     answers = answers or Answers()
     described = {label: list(answers.labels.get(label, ())) for label in labels}
     template = directory / f"{name}_gold.{'xlsx' if excel else 'csv'}"
-    if gold:
-        where = Path(os.path.relpath(gold.path, directory)).as_posix()
-        given = to_yaml({"gold": {"path": where, **gold.keys}}).strip()
-    else:
-        given = f"# gold: {{path: {template.name}}}"
-    kind = "" if gold is None or gold.kind == "classification" else f"kind: {gold.kind}\n"
-    text = _TASK.format(
-        name=name,
-        kind=kind + ("pair: {first: 文1, second: 文2}\n" if gold and gold.is_pair else ""),
-        description=to_yaml({"description": answers.description}).strip(),
-        text_type=to_yaml({"text_type": answers.text_type}).strip(),
-        labels="\n".join(f"  {line}" for line in to_yaml(described, flow=True).splitlines()),
-        gold=given,
-        shares="from_gold" if gold else "{polite: 0.4, plain: 0.2, casual: 0.2, honorific: 0.2}",
-        **_comments(name, template.name, language, gold is not None),
-    )
+    where = Path(os.path.relpath(gold.path, directory)).as_posix() if gold else ""
+    view = {
+        "name": name,
+        "template": template.name,
+        "gold": gold,
+        "given": to_yaml({"gold": {"path": where, **gold.keys}}).strip() if gold else "",
+        "described": to_yaml(
+            {"description": answers.description, "text_type": answers.text_type}
+        ).strip(),
+        "labels": to_yaml(described, flow=True).strip(),
+    }
+    text = rendered("cli/new_task.yaml.j2", view, language)
     where = f"the task '{name}'"
     Task.parse(parse_yaml(text, where), where)
     if gold and (unknown := [label for label in gold.labels if label not in labels]):
@@ -232,31 +194,6 @@ def write_task(
         write_rows(template, rows, ("text", "label"), bom=True)
     write_text(task, text)
     return written
-
-
-def _comments(name: str, template: str, language: Language, has_gold: bool) -> dict[str, str]:
-    about = f"""\
-# {name}: a japagen task. Run it with: japagen run {name}.yaml
-# It runs as it is; descriptions of the labels and some labelled texts make it good."""
-    texts = """\
-# What the texts are, what one of them is called, and where they come from (in Japanese; prompts
-# use them)."""
-    described = """\
-# Each label with what belongs to it, in Japanese, as a list of phrases:
-# [請求額, 明細, 支払い方法]"""
-    gold = f"""\
-# Replace the rows of {template} with texts of your own (16 per label is a good start), then
-# remove the # below. Some of it is held out to score on, unless you give a test file."""
-    found = """\
-# Labelled texts to learn from. Some are held out to score on, unless you give a test file."""
-    registers = "# Shares of polite, plain, casual and honorific, or from_gold."
-    return {
-        "about": localized(about, language),
-        "texts": localized(texts, language),
-        "described": localized(described, language),
-        "given": localized(found if has_gold else gold, language),
-        "registers": localized(registers, language),
-    }
 
 
 def say_next(paths: Sequence[Path], answers: Answers | None) -> None:

@@ -14,7 +14,8 @@ import typer
 from japagen.cli import terminal
 from japagen.cli.new_task import Answers, Gold, find_gold, say_next, warn_of_unused, write_task
 from japagen.cli.terminal import Config, FileColumns, Json, Out, Sets, app, say
-from japagen.config.task import Task, column_options, sources_from_options
+from japagen.config.sources import column_options, sources_from_options
+from japagen.config.task import Task
 from japagen.config.yaml_file import parse_overrides
 from japagen.errors import JapagenError
 from japagen.i18n import localized, user_language
@@ -219,6 +220,11 @@ def plan(
     if "questions" in found:
         _print_questions_plan(found)
         return
+    if memory := found.get("peak_bytes"):
+        shown = (
+            f"{name} {'?' if n is None else f'{n / 1e9:.1f} GB'}" for name, n in memory.items()
+        )
+        terminal.say(f"memory at most, about: {', '.join(shown)}")
     for source in found["sources"]:
         terminal.say(f"{source['texts']:,} texts are read from {source['file']} ({source['name']})")
     if not found["steps"]:
@@ -355,30 +361,12 @@ def print_estimate(found: Mapping[str, Any]) -> None:
         ["step", "requests", "prompt tokens", "answer tokens", "time", "yen"],
         rows,
     )
-    if found["answered"]:
-        say(f"answered already: {found['answered']:,}; time and yen are of the rest")
-    say(f"prompts of generation: {found['shared_prompt_tokens']:,} tokens after sharing prefixes")
-    if found["measured_on"]:
-        say(f"time and length of answers are measured on the {found['measured_on']}")
-    else:
-        say("time: not measured (--sample N sends N requests to find out)")
-    for step in found["unknown"]:
-        if step == "refine":
-            say("refinement: how many texts are in doubt is known when they are there")
-            continue
-        say(
-            f"{terminal.cell(_STEPS[step])}: how many are needed is known when 20 texts "
-            "are there; until then 'about' does not count them, and 'at most' does"
-        )
-    if found["batch"] is not None:
-        say(
-            f"yen: at {found['batch']:.0%} of generator.price, that of the batch API; a batch may "
-            "take a day, and each round and step waits for the one before"
-        )
-    if found["budget"]:
-        _print_budget(found)
-    if found["masked"]:
-        say(f"personal data masked in prompts: {found['masked']:,} pieces")
+    view = {
+        "found": found,
+        "unknown": [terminal.cell(_STEPS[step]) for step in found["unknown"] if step != "refine"],
+        "left": {"tokens": found["max_tokens_left"], "yen": found["max_yen"]},
+    }
+    terminal.print_lines("cli/plan.txt.j2", view)
 
 
 def _row(name: str, step: Mapping[str, Any]) -> list[str]:
@@ -403,17 +391,3 @@ def _about(expected: float | None, most: float, form: str) -> str:
         return "-"
     about = "" if expected is None else f"{expected:{form}}, "
     return about + terminal.cell("at most {0}").format(f"{most:{form}}")
-
-
-def _print_budget(found: Mapping[str, Any]) -> None:
-    most = {"tokens": found["max_tokens_left"], "yen": found["max_yen"]}
-    for unit, bound in found["budget"].items():
-        enough = most[unit] is not None and most[unit] <= bound
-        say(
-            f"budget: {bound:,} {unit} for all steps and sessions of a run together; "
-            + ("it holds the most that is left" if enough else "less than the most that is left")
-        )
-    say(
-        "What no longer fits is not sent: its rows say so, the run goes on with what there is, "
-        "and a larger budget takes up there. Generation is paid for first, labels last."
-    )

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -39,11 +38,9 @@ from japagen.i18n import localized, translated, user_language
 if TYPE_CHECKING:
     from japagen.data.code import CodeSummary
     from japagen.data.qa import QASummary
-    from japagen.data.scores import ModelScores, ScoreSummary
     from japagen.data.summary import AlignmentSummary, RunSummary, WordShift
     from japagen.llm.backend import Waiting
     from japagen.pipeline.sharded import Sharding
-    from japagen.reporting.text import Words
 
 T = TypeVar("T")
 _WIDE = 1_000_000
@@ -125,14 +122,15 @@ class MetricsFile:
 
     Args:
         path: Where to write.
+        watched: Step to what tells what it waits for.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, watched: Mapping[str, Callable[[], Waiting]]) -> None:
         self._path = path
+        self._watched = watched
         self._done: dict[str, int] = {}
         self._totals: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
-        self.watched: dict[str, Callable[[], Waiting]] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_on, daemon=True)
 
@@ -156,7 +154,6 @@ class MetricsFile:
     def finish(self, name: str, seconds: float) -> None:
         """Takes note of a step that is done."""
         self._seconds[name] = seconds
-        self.watched.pop(name, None)
 
     def count(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Passes items through and counts them."""
@@ -178,7 +175,7 @@ class MetricsFile:
             ("step_items", self._totals),
         ):
             rows += [(name, {"step": step}, value) for step, value in list(figures.items())]
-        for step, tell in list(self.watched.items()):
+        for step, tell in list(self._watched.items()):
             waiting = tell()
             rows.append(("requests_in_flight", {"step": step}, waiting.in_flight))
             rows.append(("requests_unsent", {"step": step}, waiting.unsent))
@@ -213,8 +210,8 @@ class Terminal:
     def __init__(
         self, *, quiet: bool = False, doing: str = "reading", metrics: Path | None = None
     ) -> None:
-        self._metrics = MetricsFile(metrics) if metrics else None
         self._watched: dict[str, Callable[[], Waiting]] = {}
+        self._metrics = MetricsFile(metrics, self._watched) if metrics else None
         self._quiet = quiet
         self._doing = doing
         self._bars: dict[str, TaskID] = {}
@@ -287,8 +284,6 @@ class Terminal:
     def watch(self, what: str, tell: Callable[[], Waiting]) -> None:
         """Shows on the bar of ``what``, and in the metrics, what is waited for."""
         self._watched[what] = tell
-        if self._metrics:
-            self._metrics.watched[what] = tell
 
     def track(self, items: Iterable[T], total: int | None, what: str) -> Iterator[T]:
         """Counts on the bar of ``what``; passes items through silently without one."""
@@ -359,41 +354,52 @@ def print_error(error: JapagenError) -> None:
         err.print(localized(error.hint))
 
 
+def print_lines(template: str, view: Mapping[str, Any]) -> None:
+    """Prints what a template says, line by line."""
+    from japagen.reporting.text import rendered
+
+    out.print(rendered(template, view, user_language()), end="")
+
+
 def print_summary(path: Path, summary: RunSummary) -> None:
     """Prints what a run came to in a few lines."""
     from japagen.reporting.sections_alignment import alarm_text
-    from japagen.reporting.sections_training import tests_of
+    from japagen.reporting.sections_overview import worth_text
+    from japagen.reporting.sections_training import left_out, lines, tests_of
     from japagen.reporting.text import Words
 
-    counts, scores, words = summary.counts, summary.scores, Words(user_language())
-    say(
-        f"{counts.kept} of {counts.generated} synthetic texts kept, "
-        f"{counts.gold} gold, {counts.test} to score on"
-    )
-    _print_sources(summary, words)
-    if scores is None:
-        say("scores: not measured (no labelled texts to score on)")
-    else:
-        _print_scores(summary, scores, words)
-    _print_mix(summary, words)
-    for alarm in summary.diversity.alarms if summary.diversity else ():
-        say(f"diversity alarm: {alarm_text(alarm, words)}")
-    for title, bound, found, state in tests_of(summary, words):
-        say(f"test {title}: {bound}, {found}: {state}")
-    say(f"report: {path / 'report.html'}")
+    words, scores = Words(user_language()), summary.scores
+    measured = lines(summary, words)
+    view = {
+        "w": words,
+        "summary": summary,
+        "path": path / "report.html",
+        "worth_text": worth_text,
+        "measured": measured,
+        "left_out": left_out(summary, words),
+        "best": [max(measured, key=lambda one: one[1].score(scores.metric) or 0.0)]
+        if scores and measured
+        else [],
+        "alarms": [
+            alarm_text(a, words) for a in (summary.diversity.alarms if summary.diversity else ())
+        ],
+        "tests": tests_of(summary, words),
+    }
+    print_lines("cli/run.txt.j2", view)
 
 
 def print_made(path: Path, summary: QASummary | CodeSummary) -> None:
     """Prints what a run of another kind than labelled texts came to."""
     from japagen.data.qa import QASummary
-    from japagen.reporting.code import told_lines
+    from japagen.reporting.code import rejection_rows
     from japagen.reporting.text import Words
 
     if isinstance(summary, QASummary):
         print_questions(path, summary)
         return
-    for line in told_lines(summary, path / "report.html", Words(user_language())):
-        out.print(line)
+    rejections = rejection_rows(summary, Words(user_language()))
+    view = {"summary": summary, "rejections": rejections, "path": path / "report.html"}
+    print_lines("cli/programs.txt.j2", view)
 
 
 def print_questions(path: Path, summary: QASummary) -> None:
@@ -423,79 +429,6 @@ def print_questions(path: Path, summary: QASummary) -> None:
             artefact_rows(summary.artefacts, words),
         )
     say(f"report: {path / 'report.html'}")
-
-
-def _print_scores(summary: RunSummary, scores: ScoreSummary, words: Words) -> None:
-    """What a reader would try first, then the run's own classifiers and what they gain."""
-    from japagen.reporting.sections_training import left_out, lines
-
-    measured = lines(summary, words)
-    for title, row in measured:
-        say(f"baseline: {title}: {_figures(row, scores.metrics)}")
-    for line in left_out(summary, words):
-        say(f"baseline left out: {line}")
-    if measured:
-        title, best = max(measured, key=lambda one: one[1].score(scores.metric) or 0.0)
-        if gain := best.gain:
-            say(
-                f"gain over the best baseline ({title}) in {_metric(scores.metric)}: "
-                f"{gain.value:+.3f} (95% interval {gain.low:+.3f} to {gain.high:+.3f})"
-            )
-    say(f"gold only: {_figures(scores.gold_only, scores.metrics)}")
-    if not summary.not_used:
-        shown = _figures(scores.with_synthetic, scores.metrics)
-        learnt = {
-            "synthetic": f"with synthetic: {shown}",
-            "unlabelled": f"with unlabelled: {shown}",
-            "both": f"with synthetic and unlabelled: {shown}",
-        }
-        say(learnt[summary.added])
-    if gain := scores.gain:
-        say(
-            f"gain in {_metric(scores.metric)}: {gain.value:+.3f} "
-            f"(95% interval {gain.low:+.3f} to {gain.high:+.3f} over the test "
-            f"texts): {scores.verdict.replace('_', ' ')}"
-        )
-    if scores.few:
-        say(f"Only {scores.n} texts to score on: the scores say little. Give a test file.")
-
-
-def _figures(scores: ModelScores | None, names: Sequence[str]) -> str:
-    if scores is None:
-        return "not measured"
-    return ", ".join(f"{_metric(name)} {scores.score(name):.3f}" for name in names)
-
-
-def _metric(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _print_sources(summary: RunSummary, words: Words) -> None:
-    """A line for each source, unless the generator is the only one."""
-    from japagen.reporting.sections_overview import worth_text
-
-    for source in summary.sources if summary.files else ():
-        say(
-            f"source {source.name}: {source.kept} of {source.texts} texts kept, "
-            f"share of the training loss {source.value.share:.2f}, worth in gold texts per label: "
-            f"{worth_text(source.value, words)}"
-        )
-
-
-def _print_mix(summary: RunSummary, words: Words) -> None:
-    mix, pseudo = summary.mix, summary.pseudo_labels
-    if pseudo:
-        why = words.name("pseudo", pseudo.reason)
-        say(f"unlabelled texts used for training: {pseudo.texts}. {why}")
-    if not mix:
-        return
-    why = words.name("mix", mix.reason)
-    if summary.not_used:
-        say(f"Synthetic text was not used: the classifier was trained on gold only. {why}")
-    elif mix.share == 0:
-        say(f"Synthetic text was not used. {why}")
-    else:
-        say(f"synthetic share: {mix.share:.1%}. {why}")
 
 
 def label_text(label: str | float | list[str]) -> str:
@@ -535,13 +468,17 @@ def sharding(
     address: str | None,
     part: str | None,
     workers: int | None,
-    shard_rows: int | None = None,
+    shard_rows: int | None,
+    column: list[str] | None,
+    encoding: str | None,
 ) -> Sharding | None:
-    """How a command is run in shards; None if it is not to be.
+    """How a command on a file is run in shards; None if it is not to be.
 
     Raises:
         JapagenError: If an option is given that means nothing without an engine.
     """
+    from japagen.config.sources import column_options
+    from japagen.data.shards import SHARD_ROWS
     from japagen.pipeline.sharded import Sharding
 
     if engine is None:
@@ -552,8 +489,8 @@ def sharding(
                 "Add --engine processes, or --engine ray.",
             )
         return None
-    found = Sharding(engine, address, part, workers)
-    return found if shard_rows is None else replace(found, shard_rows=shard_rows)
+    rows = shard_rows or SHARD_ROWS
+    return Sharding(engine, address, part, workers, rows, column_options(column), encoding)
 
 
 def print_shards(found: Mapping[str, Any], *, as_json: bool) -> None:

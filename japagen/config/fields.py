@@ -135,12 +135,13 @@ class TextField(BaseModel, extra="forbid", frozen=True):
         text = f"{value:g}" if isinstance(value, float) else str(value)
         if self.type == "string":
             return text, ""
-        known = {_folded(one): one for one in self.values}
+        known = {folded(one): one for one in self.values}
         wrong = f"is none of {', '.join(self.values)}: '{text:.40}'"
-        return known.get(_folded(text)), "" if _folded(text) in known else wrong
+        return known.get(folded(text)), "" if folded(text) in known else wrong
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """The form in which what models write is compared with names: NFKC, in lower case."""
     return unicodedata.normalize("NFKC", text).strip().casefold()
 
 
@@ -255,11 +256,11 @@ class FieldSet(BaseModel, frozen=True):
         Returns:
             Name to value of what can be read, and the first thing that is wrong, or nothing.
         """
-        given = {_folded(name): value for name, value in record.items()}
+        given = {folded(name): value for name, value in record.items()}
         values: dict[str, Any] = {}
         wrong = ""
         for name, field in self.fields.items():
-            value, why = field.read(given.get(_folded(name)))
+            value, why = field.read(given.get(folded(name)))
             if why:
                 wrong = wrong or f"the field {name} {why}"
             else:
@@ -268,14 +269,47 @@ class FieldSet(BaseModel, frozen=True):
 
     def is_record(self, value: Any) -> bool:
         """Whether a JSON value is an object with any of the fields."""
-        names = {_folded(name) for name in self.fields}
-        return isinstance(value, dict) and any(_folded(str(key)) in names for key in value)
+        names = {folded(name) for name in self.fields}
+        return isinstance(value, dict) and any(folded(str(key)) in names for key in value)
 
     def text_of(self, values: Mapping[str, Any]) -> str:
         """The classifier's text, without empty lines."""
         said = {name: values.get(name) for name in self.fields}
-        filled = self.text.format(**{k: "" if v is None else v for k, v in said.items()})
-        return "\n".join(line.strip() for line in filled.splitlines() if line.strip())
+        return _tidy(self.text.format(**{k: "" if v is None else v for k, v in said.items()}))
+
+    def edited(self, values: Mapping[str, Any], text: str, edited: str) -> dict[str, Any]:
+        """The values of all fields after a person has edited the text.
+
+        The fields that the text is made of take their parts of the edited one, those that are
+        no part of it stay. Where the parts cannot be told, they are empty: no field says what
+        the text does not.
+
+        Args:
+            values: Name to value as the text was made.
+            text: The text made of them.
+            edited: What became of it.
+        """
+        parts = re.compile(self._pattern, re.DOTALL)
+        before, after = parts.fullmatch(text), parts.fullmatch(_tidy(edited))
+        found = dict.fromkeys(parts.groupindex)
+        if before and after and all(_tidy(str(values.get(k))) == before[k] for k in found):
+            found |= {name: self.fields[name].read(after[name])[0] for name in found}
+        return {**values, **found}
+
+    @property
+    def _pattern(self) -> str:
+        """Regular expression of the text with a group for each field in it."""
+        pattern, seen = "", set[str]()
+        for literal, name, _, _ in Formatter().parse(self.text):
+            pattern += re.escape(literal)
+            if name:
+                pattern += f"(?P={name})" if name in seen else f"(?P<{name}>.+?)"
+                seen.add(name)
+        return pattern
+
+
+def _tidy(text: str) -> str:
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def last_request(fields: Mapping[str, TextField]) -> int:

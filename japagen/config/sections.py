@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from japagen.data.registry import METHODS, METRICS
+from japagen.errors import JapagenError, nearest
 from japagen.japanese.registers import Keigo
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -32,6 +30,80 @@ class Section(BaseModel):
     """A part of the task file: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_Model = TypeVar("_Model", bound=Section)
+
+
+def validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
+    """A section from a mapping.
+
+    Raises:
+        JapagenError: Naming every wrong key at once.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise refused(where, [problem(model, dict(e)) for e in error.errors()]) from None
+
+
+def refused(where: str, problems: Sequence[str]) -> JapagenError:
+    """The error that names all that is wrong with what stands somewhere."""
+    return JapagenError(
+        f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
+        "Correct the keys named above.",
+    )
+
+
+def _section_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    for part in location:
+        # Keys of a mapping and places in a list lead no deeper.
+        if part in model.model_fields:
+            inner = section_in(model.model_fields[str(part)].annotation)
+            if inner is None:
+                return []
+            model = inner
+    return list(model.model_fields)
+
+
+def section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a type holds, in however many mappings and tuples."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = map(section_in, getattr(annotation, "__args__", ()))
+    return next((section for section in found if section), None)
+
+
+def problem(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+    """One error that pydantic found in a section, in a sentence."""
+    location = tuple(error["loc"])
+    dotted = ".".join(str(p) for p in location)
+    if error["type"] == "extra_forbidden":
+        known = _section_keys(model, location[:-1])
+        return f"unknown key '{dotted}'{nearest(str(location[-1]), known)}"
+    if error["type"] == "missing":
+        return f"the key '{dotted}' is missing"
+    found = error.get("input")
+    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) else ""
+    if error["type"] == "string_type" and location[-1] == "[key]":
+        dotted = ".".join(str(p) for p in location[:-2])
+        return f"{dotted}: expected text, found {found!r}; put it in quotes"
+    if error["type"] == "string_type" and shown:
+        return f"{dotted}: expected text{shown}; put it in quotes"
+    if error["type"] == "string_pattern_mismatch":
+        return f"{dotted}: expected letters, digits, _, . and - only, not . or - first{shown}"
+    if error["type"] in ("dict_type", "model_type"):
+        kind = "nothing" if found is None else f"{reprlib.repr(found):.80}"
+        return f"{dotted}: expected keys with values, found {kind}"
+    if error["type"] == "too_short":
+        context = error["ctx"]
+        return (
+            f"{dotted}: expected at least {context['min_length']}, found {context['actual_length']}"
+        )
+    message = str(error["msg"]).removeprefix("Value error, ")
+    message = re.sub(r"^Input should be ", "expected ", message)
+    message = message[:1].lower() + message[1:]
+    return f"{dotted}: {message}{shown}" if dotted else message
 
 
 class Privacy(Section):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,8 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-from japagen.config.sections import Count, Name, Section
+from japagen.config.sections import Count, Name, Section, validated
 from japagen.data.dataset import Dataset, Split, as_dataset
+from japagen.errors import JapagenError
 
 _COLUMNS = ("text", "text_pair", "label", "id", "weight")
 
@@ -46,7 +48,18 @@ class Pair(Section):
     second: Annotated[str, Field(min_length=1)] = "文2"
 
 
-class Source(Section):
+class _TextSource(Section):
+    """Texts: a file of them, in whose place code may give them (a run writes those to a file)."""
+
+    _data: Dataset | None = PrivateAttr(None)
+
+    @property
+    def data(self) -> Dataset | None:
+        """The texts, where they are given in code."""
+        return self._data
+
+
+class Source(_TextSource):
     """A file of examples.
 
     Attributes:
@@ -60,16 +73,9 @@ class Source(Section):
     columns: Columns = {}
     encoding: str = "utf-8"
     per_label: Count | None = None
-    # In place of the file; a run writes it into its directory, and reads it there from then on.
-    _data: Dataset | None = PrivateAttr(None)
-
-    @property
-    def data(self) -> Dataset | None:
-        """The examples, where they are given in code."""
-        return self._data
 
 
-class SourceEntry(Section):
+class SourceEntry(_TextSource):
     """A writer of synthetic texts: an LLM whose texts are in a file, or the task's own generator.
 
     Attributes:
@@ -90,12 +96,6 @@ class SourceEntry(Section):
     encoding: str = "utf-8"
     generator: bool = False
     yen: Annotated[float, Field(ge=0)] | None = None
-    _data: Dataset | None = PrivateAttr(None)
-
-    @property
-    def data(self) -> Dataset | None:
-        """The texts, where they are given in code."""
-        return self._data
 
     @model_validator(mode="after")
     def _file_or_generator(self) -> SourceEntry:
@@ -190,6 +190,90 @@ Sources = Annotated[
     BeforeValidator(_listed),
     AfterValidator(_distinct),
 ]
+
+
+class _Given(Section):
+    """Sources that are given beside a task."""
+
+    sources: Sources
+
+
+def given_sources(given: Any) -> Sources:
+    """Makes sources of what is given beside a task.
+
+    Args:
+        given: A file or several, each of which is named after itself; texts in memory; or a
+            mapping from the names of writers to any of these.
+
+    Raises:
+        JapagenError: If two files have one name, a name cannot be that of a source, or texts are
+            not what they should be.
+    """
+    listed = given if isinstance(given, list | tuple) else [given]
+    if isinstance(given, Mapping) and all(isinstance(name, str) for name in given):
+        given = dict(given)
+    elif all(isinstance(one, str | Path | Source | SourceEntry) for one in listed):
+        given = [_entry(one) for one in listed]
+    else:
+        given = {"synthetic": given}
+    return validated(_Given, {"sources": given}, "synthetic").sources
+
+
+def _entry(one: str | Path | Source | SourceEntry) -> Any:
+    if isinstance(one, SourceEntry):
+        return one
+    file = one if isinstance(one, Source) else Source(path=Path(one))
+    return {**file.model_dump(exclude={"per_label"}), "name": _name_of(file.path)}
+
+
+def sources_from_options(
+    files: Iterable[str], columns: Iterable[str], encoding: str = "utf-8"
+) -> Sources:
+    """Parses the sources of ``--synthetic``, each ``FILE`` or ``NAME=FILE``.
+
+    Args:
+        files: What the option was given.
+        columns: Our columns to those of all the files, as ``OURS=YOURS``.
+        encoding: Of all the text files.
+
+    Raises:
+        JapagenError: If a column is written otherwise or is none of ours, or two sources have
+            one name.
+    """
+    mapping = column_options(columns)
+    entries = []
+    for file in files:
+        name, equals, path = file.partition("=")
+        # A file's own name may have the sign in it.
+        if not equals or Path(file).is_file():
+            name, path = _name_of(Path(file)), file
+        entries.append({"name": name, "path": path, "columns": mapping, "encoding": encoding})
+    return validated(_Given, {"sources": entries}, "--synthetic").sources
+
+
+def column_options(given: Iterable[str] | None) -> dict[str, str]:
+    """Our columns to a file's, from options ``OURS=YOURS`` or ``FILE.OURS=YOURS``.
+
+    Raises:
+        JapagenError: If one is written otherwise, or is none of our columns.
+    """
+    mapping = {}
+    for option in given or ():
+        ours, equals, theirs = option.partition("=")
+        if not (ours and equals and theirs):
+            raise JapagenError(
+                f"Expected --column key=value, found '{option}'.",
+                "For example: --column text=本文",
+            )
+        mapping[ours.strip()] = theirs
+    known = {ours.rpartition(".")[2]: theirs for ours, theirs in mapping.items()}
+    validated(Source, {"path": Path(), "columns": known}, "--column")
+    return mapping
+
+
+def _name_of(path: Path) -> str:
+    """A file's name without its suffix, and without what a source's name cannot have."""
+    return re.sub(r"[^\w.\-]+", "-", path.stem).strip("-")[:64] or "file"
 
 
 class SeedSource(Section):

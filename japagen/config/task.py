@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from japagen.config.curation import Curation, Refinement, Selection, check_gradients
 from japagen.config.fields import check_text
@@ -34,8 +32,11 @@ from japagen.config.sections import (
     Section,
     Share,
     Training,
+    problem,
+    refused,
+    validated,
 )
-from japagen.config.sources import GivenSource, Pair, Source, SourceEntry, Sources
+from japagen.config.sources import GivenSource, Pair, SourceEntry, Sources
 from japagen.config.yaml_file import (
     from_directory,
     placed,
@@ -99,7 +100,7 @@ class TaskFile(Section):
             JapagenError: Naming every wrong key at once.
         """
         if removed := removed_settings(raw):
-            raise _refused(where, removed)
+            raise refused(where, removed)
         return validated(cls, raw, where)
 
     def to_yaml(self, directory: Path | None = None) -> str:
@@ -110,6 +111,28 @@ class TaskFile(Section):
                 absolute when None.
         """
         return to_yaml(placed(self.model_dump(mode="json"), directory))
+
+
+OTHER_KINDS = ("qa", "code")
+"""What ``kind`` may be in a task file whose texts have no labels."""
+
+
+def need_labels(raw: Mapping[str, Any], where: str) -> None:
+    """Refuses a task file of a kind that makes no texts with labels.
+
+    Args:
+        raw: The file, as it is written.
+        where: What it is called in the error.
+
+    Raises:
+        JapagenError: If it is one.
+    """
+    if raw.get("kind") in OTHER_KINDS:
+        raise JapagenError(
+            f"Expected a task whose texts have labels, found kind: {raw['kind']} in {where}.",
+            "This goes with tasks that train a classifier. `japagen report`, `japagen data export` "
+            "and `japagen data merge` take runs of every kind.",
+        )
 
 
 class Task(TaskFile):
@@ -189,6 +212,12 @@ class Task(TaskFile):
     tests: dict[str, Annotated[float, Field(ge=-1, le=1, strict=True)]] = Field({})
     seed: int = 0
 
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], where: str = "the task") -> Self:
+        """Validates a mapping; see `TaskFile.parse`."""
+        need_labels(raw, where)
+        return super().parse(raw, where)
+
     def __init__(self, /, **given: Any) -> None:
         """Makes a task in code; `load` and `parse` read one.
 
@@ -196,11 +225,11 @@ class Task(TaskFile):
             JapagenError: Naming every wrong key at once.
         """
         if removed := removed_settings(given):
-            raise _refused("the task", removed)
+            raise refused("the task", removed)
         try:
             super().__init__(**given)
         except ValidationError as error:
-            raise _refused("the task", [_problem(Task, dict(e)) for e in error.errors()]) from None
+            raise refused("the task", [problem(Task, dict(e)) for e in error.errors()]) from None
 
     # Validation goes past it, as it goes past that of pydantic.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
@@ -422,28 +451,6 @@ def _phrases(described: Any) -> Any:
     return described
 
 
-_Model = TypeVar("_Model", bound=Section)
-
-
-def validated(model: type[_Model], raw: Mapping[str, Any], where: str) -> _Model:
-    """A section from a mapping.
-
-    Raises:
-        JapagenError: Naming every wrong key at once.
-    """
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise _refused(where, [_problem(model, dict(e)) for e in error.errors()]) from None
-
-
-def _refused(where: str, problems: list[str]) -> JapagenError:
-    return JapagenError(
-        f"{where} has {len(problems)} problem(s):\n" + "\n".join(f"  - {p}" for p in problems),
-        "Correct the keys named above.",
-    )
-
-
 def curation_from_options(settings: Curation, overrides: Mapping[str, Any]) -> Curation:
     """The settings with some keys of ``--set`` replaced.
 
@@ -454,136 +461,6 @@ def curation_from_options(settings: Curation, overrides: Mapping[str, Any]) -> C
     for key, value in overrides.items():
         set_key(raw, key, value)
     return validated(Curation, raw, "--set")
-
-
-class _Given(Section):
-    """Sources that are given beside a task."""
-
-    sources: Sources
-
-
-def sources_from_files(given: Iterable[Source | SourceEntry]) -> Sources:
-    """Makes sources of files; a source without a name is named after its file.
-
-    Raises:
-        JapagenError: If two of them have one name.
-    """
-    entries = [
-        source
-        if isinstance(source, SourceEntry)
-        else {**source.model_dump(exclude={"per_label"}), "name": _name_of(source.path)}
-        for source in given
-    ]
-    return validated(_Given, {"sources": entries}, "--synthetic").sources
-
-
-def sources_from_mapping(given: Mapping[str, Any]) -> Sources:
-    """Makes sources of files or of texts in memory, each under the name of its writer.
-
-    Raises:
-        JapagenError: If a name cannot be that of a source, or texts are not what they should be.
-    """
-    return validated(_Given, {"sources": dict(given)}, "synthetic").sources
-
-
-def sources_from_options(
-    files: Iterable[str], columns: Iterable[str], encoding: str = "utf-8"
-) -> Sources:
-    """Parses the sources of ``--synthetic``, each ``FILE`` or ``NAME=FILE``.
-
-    Args:
-        files: What the option was given.
-        columns: Our columns to those of all the files, as ``OURS=YOURS``.
-        encoding: Of all the text files.
-
-    Raises:
-        JapagenError: If a column is written otherwise or is none of ours, or two sources have
-            one name.
-    """
-    mapping = column_options(columns)
-    entries = []
-    for file in files:
-        name, equals, path = file.partition("=")
-        # A file's own name may have the sign in it.
-        if not equals or Path(file).is_file():
-            name, path = _name_of(Path(file)), file
-        entries.append({"name": name, "path": path, "columns": mapping, "encoding": encoding})
-    return validated(_Given, {"sources": entries}, "--synthetic").sources
-
-
-def column_options(given: Iterable[str] | None) -> dict[str, str]:
-    """Our columns to a file's, from options ``OURS=YOURS`` or ``FILE.OURS=YOURS``.
-
-    Raises:
-        JapagenError: If one is written otherwise, or is none of our columns.
-    """
-    mapping = {}
-    for option in given or ():
-        ours, equals, theirs = option.partition("=")
-        if not (ours and equals and theirs):
-            raise JapagenError(
-                f"Expected --column key=value, found '{option}'.",
-                "For example: --column text=本文",
-            )
-        mapping[ours.strip()] = theirs
-    known = {ours.rpartition(".")[2]: theirs for ours, theirs in mapping.items()}
-    validated(Source, {"path": Path(), "columns": known}, "--column")
-    return mapping
-
-
-def _name_of(path: Path) -> str:
-    """A file's name without its suffix, and without what a source's name cannot have."""
-    return re.sub(r"[^\w.\-]+", "-", path.stem).strip("-")[:64] or "file"
-
-
-def _section_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
-    for part in location:
-        # Keys of a mapping and places in a list lead no deeper.
-        if part in model.model_fields:
-            inner = _section_in(model.model_fields[str(part)].annotation)
-            if inner is None:
-                return []
-            model = inner
-    return list(model.model_fields)
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a type holds, in however many mappings and tuples."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = map(_section_in, getattr(annotation, "__args__", ()))
-    return next((section for section in found if section), None)
-
-
-def _problem(model: type[BaseModel], error: dict[str, Any]) -> str:
-    location = tuple(error["loc"])
-    dotted = ".".join(str(p) for p in location)
-    if error["type"] == "extra_forbidden":
-        known = _section_keys(model, location[:-1])
-        return f"unknown key '{dotted}'{nearest(str(location[-1]), known)}"
-    if error["type"] == "missing":
-        return f"the key '{dotted}' is missing"
-    found = error.get("input")
-    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) else ""
-    if error["type"] == "string_type" and location[-1] == "[key]":
-        dotted = ".".join(str(p) for p in location[:-2])
-        return f"{dotted}: expected text, found {found!r}; put it in quotes"
-    if error["type"] == "string_type" and shown:
-        return f"{dotted}: expected text{shown}; put it in quotes"
-    if error["type"] == "string_pattern_mismatch":
-        return f"{dotted}: expected letters, digits, _, . and - only, not . or - first{shown}"
-    if error["type"] in ("dict_type", "model_type"):
-        kind = "nothing" if found is None else f"{reprlib.repr(found):.80}"
-        return f"{dotted}: expected keys with values, found {kind}"
-    if error["type"] == "too_short":
-        context = error["ctx"]
-        return (
-            f"{dotted}: expected at least {context['min_length']}, found {context['actual_length']}"
-        )
-    message = str(error["msg"]).removeprefix("Value error, ")
-    message = re.sub(r"^Input should be ", "expected ", message)
-    message = message[:1].lower() + message[1:]
-    return f"{dotted}: {message}{shown}" if dotted else message
 
 
 # A dotted key, or a key with one of its values.

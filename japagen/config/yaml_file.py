@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,17 +109,20 @@ def from_directory(raw: dict[str, Any], directory: Path) -> None:
         section = _section(raw, parents)
         if isinstance(section.get(last), str):
             section[last] = {"path": section[last]}
-        source = section.get(last)
-        if isinstance(source, dict) and isinstance(source.get("path"), str):
-            source["path"] = directory / source["path"]
-    for entry in _entries(raw):
-        if isinstance(entry.get("path"), str):
-            entry["path"] = directory / entry["path"]
-    for *parents, key in _KEYS:
-        section = _section(raw, parents)
-        value = section.get(key)
-        if isinstance(value, str) and (key in _ALWAYS_PATHS or (directory / value).exists()):
-            section[key] = str(directory / value)
+    for section, key in _named(raw):
+        if key in _ALWAYS_PATHS or (directory / section[key]).exists():
+            section[key] = str(directory / section[key])
+
+
+def _named(raw: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """The sections of a task that name files, or what may be one, with the keys that do."""
+    listed = raw.get("sources")
+    found = [(_section(raw, [*source]), "path") for source in _SOURCES]
+    found += [(_section(raw, [*parents]), key) for *parents, key in _KEYS]
+    found += [(entry, "path") for entry in (listed if isinstance(listed, list | tuple) else ())]
+    for section, key in found:
+        if isinstance(section, dict) and isinstance(section.get(key), str):
+            yield section, key
 
 
 def read_topics(raw: dict[str, Any], directory: Path) -> None:
@@ -148,16 +151,10 @@ def placed(raw: dict[str, Any], directory: Path | None = None) -> dict[str, Any]
             home and those above, is named from there, so that both can be moved together. All
             paths are absolute when None.
     """
-    places = [*((*source, "path") for source in _SOURCES), *_KEYS]
-    for *parents, key in places:
-        section = _section(raw, parents)
-        value = section.get(key)
+    for section, key in _named(raw):
         # A name of a model stays one unless it is a file or directory here.
-        if isinstance(value, str) and (key in _ALWAYS_PATHS or Path(value).exists()):
-            section[key] = _from(directory, Path(value))
-    for entry in _entries(raw):
-        if isinstance(entry.get("path"), str):
-            entry["path"] = _from(directory, Path(entry["path"]))
+        if key in _ALWAYS_PATHS or Path(section[key]).exists():
+            section[key] = _from(directory, Path(section[key]))
     return raw
 
 
@@ -176,13 +173,6 @@ def _from(directory: Path | None, path: Path) -> str:
     return Path(os.path.relpath(there, here)).as_posix()
 
 
-def _entries(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """The sources of synthetic text that a task lists."""
-    listed = raw.get("sources")
-    found = listed if isinstance(listed, list | tuple) else ()
-    return [entry for entry in found if isinstance(entry, dict)]
-
-
 def _section(raw: dict[str, Any], parents: list[str]) -> dict[str, Any]:
     """A part of a task; an empty one where there is none."""
     found: Any = raw
@@ -192,28 +182,23 @@ def _section(raw: dict[str, Any], parents: list[str]) -> dict[str, Any]:
 
 
 def parse_overrides(
-    assignments: Iterable[str], option: str = "--set", example: str = "generation.per_label=20"
+    assignments: Iterable[str], example: str = "generation.per_label=20"
 ) -> dict[str, Any]:
-    """Turns ``key.path=value`` strings into a mapping; values are read as YAML.
+    """Turns the ``key.path=value`` strings of ``--set`` into a mapping; values are read as YAML.
 
     Args:
         assignments: The strings.
-        option: The option that they came with, for messages.
-        example: A right one.
+        example: A right one, for messages.
 
     Raises:
         JapagenError: If an assignment has no ``=`` or its value is not YAML.
     """
-    parsed = {}
+    parsed, hint = {}, f"For example: --set {example}"
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
-            raise JapagenError(
-                f"Expected {option} key=value, found '{assignment}'.",
-                f"For example: {option} {example}",
-            )
-        where = f"the value of {option} {key}"
-        parsed[key.strip()] = parse_yaml(value, where, f"For example: {option} {example}")
+            raise JapagenError(f"Expected --set key=value, found '{assignment}'.", hint)
+        parsed[key.strip()] = parse_yaml(value, f"the value of --set {key}", hint)
     return parsed
 
 

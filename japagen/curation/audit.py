@@ -11,12 +11,15 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from japagen.data.dataset import Dataset
+from japagen.data.files import parse_yaml
 from japagen.data.summary import Skew
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import normalize
@@ -27,46 +30,12 @@ FALSE_DISCOVERY_RATE = 0.05
 # A skew below twice the share, or two texts in a hundred, is of no consequence.
 _LEAST_RATIO, _LEAST_DIFFERENCE = 2.0, 0.02
 
-GROUPS: dict[str, dict[str, re.Pattern[str]]] = {
-    "gender": {
-        "female": re.compile(
-            r"女性|女子|女の[人子]|彼女|(?<!保)母親|お?母さん|(?<![分酵])母(?=[はがのにをと、])|"
-            r"[妻娘姉妹](?=[はがのにをと、])|奥さ[んま]|主婦|おばあ(?:さん|ちゃん)|祖母|ママ|女将|妊婦|お嬢"
-        ),
-        "male": re.compile(
-            r"男性|男子|男の[人子]|(?<![彼])彼(?!女)(?=[はがのにをと、])|父親|お?父さん|父(?=[はがのにをと、])|"
-            r"[夫弟兄](?=[はがのにをと、])|旦那|主人(?=[はがのにをと、])|息子|おじい(?:さん|ちゃん)|祖父|パパ"
-        ),
-    },
-    "age": {
-        "child": re.compile(
-            r"子供|子ども|こども|赤ちゃん|幼児|乳児|園児|小学生|孫(?=[はがのにをと、])"
-        ),
-        "youth": re.compile(r"中学生|高校生|大学生|学生|若者|若い人|若い方|[12１２]0代"),
-        "middle": re.compile(r"中年|[3-5]0代|アラフォー|アラフィフ"),
-        "elderly": re.compile(r"高齢|老人|お年寄り|年配|シニア|[6-9]0代|祖父母|おじい|おばあ|年金"),
-    },
-    "region": {
-        "hokkaido_tohoku": re.compile(r"北海道|札幌|青森|岩手|宮城県|仙台|秋田|山形|福島県|東北"),
-        "kanto": re.compile(r"東京|神奈川|横浜|埼玉|千葉県|茨城|栃木|群馬|関東"),
-        "chubu": re.compile(r"新潟|富山|石川県|金沢|福井|山梨|長野|岐阜|静岡|愛知|名古屋|北陸"),
-        "kinki": re.compile(r"三重県|滋賀|(?<!東)京都|大阪|兵庫|神戸|奈良|和歌山|関西"),
-        "chugoku_shikoku": re.compile(r"鳥取|島根|岡山|広島|山口県|徳島|香川県|愛媛|高知|四国"),
-        "kyushu_okinawa": re.compile(r"福岡|佐賀|長崎|熊本|大分県|宮崎県|鹿児島|沖縄|九州|博多"),
-        "abroad": re.compile(
-            r"海外|外国|アメリカ|米国|中国(?!地方)|韓国|台湾|欧州|ヨーロッパ|英国|イギリス|フランス|ドイツ"
-        ),
-    },
-    "profession": {
-        "medical": re.compile(r"医師|医者|看護師|看護婦|薬剤師|歯科医|介護士"),
-        "education": re.compile(r"教師|教員|教授|保育士|講師"),
-        "office": re.compile(r"会社員|サラリーマン|OL|事務員|公務員|課長|部長|社長|上司"),
-        "service": re.compile(
-            r"店員|スタッフ|従業員|係員|フロント|仲居|運転手|ドライバー|配達員|警備員|料理人|シェフ"
-        ),
-        "technical": re.compile(r"エンジニア|プログラマ|技術者|開発者|研究者|職人|整備士|作業員"),
-    },
-}
+
+@cache
+def _groups() -> dict[str, dict[str, str]]:
+    """Category to group to the expression that finds it."""
+    path = Path(__file__).with_name("groups.yaml")
+    return dict(parse_yaml(path.read_text(encoding="utf-8"), path.name))
 
 
 def groups_in(text: str) -> set[tuple[str, str]]:
@@ -74,9 +43,9 @@ def groups_in(text: str) -> set[tuple[str, str]]:
     plain = normalize(text)
     return {
         (category, group)
-        for category, groups in GROUPS.items()
+        for category, groups in _groups().items()
         for group, pattern in groups.items()
-        if pattern.search(plain)
+        if re.search(pattern, plain)
     }
 
 
@@ -123,7 +92,7 @@ def measure_bias(
     if not len(synthetic):
         return None
     made, real = _Side(synthetic, labels), _Side(gold, labels)
-    every = [(c, g) for c, groups in GROUPS.items() for g in groups]
+    every = [(c, g) for c, groups in _groups().items() for g in groups]
     named = [g for g in every if made.named["", g] or real.named["", g]]
     rows = [
         {

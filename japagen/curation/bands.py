@@ -2,7 +2,7 @@
 
     keys     of every shard: a key for each band of each kept text
     shared   of every range of keys: the keys that more than one text has, by row
-    texts    of every shard: its texts with such keys, by key
+    texts    of every shard: the plain form of its texts with such keys, by key
     pairs    of every range: the pairs of texts that share a key and are similar enough, exactly
     near     of all pairs, in one process: which row is too near to which, in the order of rows
     result   of every shard: rejections filled in
@@ -35,7 +35,7 @@ from japagen.curation.near_duplicates import band_keys
 from japagen.data.dataset import Dataset, Rejection
 from japagen.data.shards import ROW
 from japagen.japanese.normalization import normalize
-from japagen.japanese.overlap import mix, shingle_hashes
+from japagen.japanese.overlap import bigram_hashes, mix, plain_form
 
 Ints = npt.NDArray[np.int64]
 
@@ -43,6 +43,7 @@ KEY = "band_key"
 # Keys are numbers of 62 bits: the end of the last range is one of 64 bits too.
 _KEY_BITS = 62
 _GROUP, _FIRST = 32, 64
+_BITS = 256  # enough for texts of a hundred characters; longer ones are counted more often
 _MEMBERS_AT_A_TIME, _PAIRS_AT_A_TIME = 200_000, 100_000
 _NEAR, _FOLLOWS, _SAME, _DUPLICATE = range(4)
 _EDGES = pa.schema(
@@ -152,26 +153,22 @@ def join_texts(rows: pa.Table) -> pa.Table:
     It is given both in one table: rows without a key are texts, rows without an id are keys.
     """
     is_key = np.asarray(rows.column(KEY).is_valid())
-    keys = rows.select([KEY, ROW]).filter(pa.array(is_key))
+    keys = rows.select([KEY, ROW]).filter(pa.array(is_key)).sort_by(KEY)
     texts = rows.filter(pa.array(~is_key))
-    at = np.searchsorted(texts.column(ROW).to_numpy(), keys.column(ROW).to_numpy())
-    order = np.argsort(keys.column(KEY).to_numpy(), kind="stable")
-    found = texts.take(pa.array(at[order]))
+    numbers = keys.column(ROW).to_numpy()
+    # A text has some ten keys, and is read once.
+    used, at = np.unique(np.searchsorted(texts.column(ROW), numbers), return_inverse=True)
+    found = texts.take(pa.array(used))
     pairs = zip(
         found.column("text").to_pylist(), found.column("text_pair").to_pylist(), strict=True
     )
-    return _texts_table(keys.take(pa.array(order)), found, [_content(*pair) for pair in pairs])
-
-
-def _texts_table(keys: pa.Table, texts: pa.Table, exact: Sequence[int]) -> pa.Table:
     columns = {
-        KEY: keys.column(KEY),
-        ROW: keys.column(ROW),
-        "text": pa.array(_joined(texts), pa.string()),
-        "id": texts.column("id"),
-        "exact": pa.array(exact, pa.int64()),
+        "plain": pa.array(map(plain_form, _joined(found)), pa.string()),
+        "id": found.column("id"),
+        "exact": pa.array([_content(*pair) for pair in pairs], pa.int64()),
     }
-    return pa.table(columns)
+    taken = pa.table(columns).take(pa.array(at))
+    return pa.table([*keys.columns, *taken.columns], [KEY, ROW, *columns])
 
 
 def _content(text: str, pair: str | None) -> int:
@@ -201,18 +198,19 @@ class SimilarPairs:
         numbers, first, member = np.unique(every, return_index=True, return_inverse=True)
         before = len(golden)
         gold_rows = golden.column(ROW).to_pylist()
-        texts = [self.golden.texts[gold_rows[at]] for at in first if at < before]
+        plain = [plain_form(self.golden.texts[gold_rows[at]]) for at in first if at < before]
         own = pa.array(first[first >= before] - before)
-        taken = rows.select(["text", "id", "exact"]).take(own)
-        texts += taken.column("text").to_pylist()
+        taken = rows.select(["plain", "id", "exact"]).take(own)
+        plain += taken.column("plain").to_pylist()
         ids = ["" for _ in range(len(numbers) - len(taken))] + taken.column("id").to_pylist()
         exact = np.concatenate([numbers[numbers < 0], taken.column("exact").to_numpy()])
-        bigrams = _bigrams(texts)
+        bigrams = _bigrams(plain)
         same = _first_of_equals(_set_hashes(bigrams))
         edges = [_equal_edges(numbers, same, exact)]
         groups = _groups(np.concatenate([golden.column(KEY).to_numpy(), keys]), member, same)
-        edges += _small(groups, bigrams, self.threshold)
-        edges += _large(groups, bigrams, self.threshold, int((numbers < 0).sum()))
+        marks = _marks(bigrams)
+        edges += _small(groups, bigrams, marks, self.threshold)
+        edges.append(_large(groups, bigrams, marks, self.threshold, int((numbers < 0).sum())))
         row, of, similarity, kind = (np.concatenate(part) for part in zip(*edges, strict=True))
         later = numbers[row] >= 0
         row, of, similarity, kind = (part[later] for part in (row, of, similarity, kind))
@@ -231,15 +229,16 @@ class SimilarPairs:
         )
 
 
+_Bitmaps = npt.NDArray[np.uint64]
 _Edges = tuple[Ints, Ints, npt.NDArray[np.float64], Ints]
 
 
-def _bigrams(texts: Sequence[str]) -> sparse.csr_array:
+def _bigrams(plain: Sequence[str]) -> sparse.csr_array:
     """Which text has which bigram, (texts, bigrams); the columns' order is that of hashes."""
-    hashes, offsets = shingle_hashes(texts)
-    _, columns = np.unique(hashes, return_inverse=True)
+    hashes, offsets = bigram_hashes(plain)
+    columns = np.searchsorted(np.unique(hashes), hashes)  # faster than the inverse that it has
     ones = np.ones(len(columns), np.int32)
-    shape = (len(texts), int(columns.max()) + 1 if len(columns) else 0)
+    shape = (len(plain), int(columns.max()) + 1 if len(columns) else 0)
     found = sparse.csr_array((ones, columns.astype(np.int32), offsets.astype(np.int64)), shape)
     found.sum_duplicates()
     found.data[:] = 1
@@ -277,14 +276,19 @@ def _groups(keys: Ints, member: Ints, same: Ints) -> tuple[Ints, Ints]:
     return member[order], keys[order]
 
 
+def _starts(keys: Ints) -> Ints:
+    """Where in sorted keys each of them begins."""
+    return np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
+
+
 def _sizes(keys: Ints) -> Ints:
-    """Of each member how many its group has."""
-    _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    return np.asarray(counts[place], np.int64)
+    """Of each member, in the order of keys, how many its group has."""
+    counts = np.diff(_starts(keys), append=len(keys))
+    return np.repeat(counts, counts)
 
 
 def _small(
-    groups: tuple[Ints, Ints], bigrams: sparse.csr_array, threshold: float
+    groups: tuple[Ints, Ints], bigrams: sparse.csr_array, marks: _Bitmaps, threshold: float
 ) -> Iterator[_Edges]:
     """Edges of all pairs of each group that is not large."""
     sizes = _sizes(groups[1])
@@ -297,7 +301,9 @@ def _small(
         for distance in range(1, int(sizes[start:end].max())):
             at = np.arange(start, min(end, len(members) - distance))
             at = at[keys[at] == keys[at + distance]]
-            pairs.append((members[at + distance] << 32) | members[at])
+            row, of = members[at + distance], members[at]
+            may_be = _most_similar(bigrams, marks, row, of) >= threshold
+            pairs.append((row[may_be] << 32) | of[may_be])
         # Texts that are much alike share most of their bands.
         found = np.unique(np.concatenate(pairs))
         for part in np.array_split(found, len(found) // _PAIRS_AT_A_TIME + 1):
@@ -305,6 +311,31 @@ def _small(
             similarity = _similarities(bigrams, row, of)
             near = similarity >= threshold
             yield row[near], of[near], similarity[near], np.full(int(near.sum()), _NEAR)
+
+
+def _marks(bigrams: sparse.csr_array) -> _Bitmaps:
+    """A bitmap of each text's bigrams, shape (words, texts): some share a bit."""
+    word, bit = np.divmod(bigrams.indices.astype(np.uint64) % _BITS, 64)
+    found = np.empty((_BITS // 64, bigrams.shape[0]), np.uint64)
+    for at in range(len(found)):
+        bits = np.where(word == at, np.uint64(1) << bit, np.uint64(0))
+        found[at] = np.bitwise_or.reduceat(bits, bigrams.indptr[:-1])
+    return found
+
+
+def _most_similar(
+    bigrams: sparse.csr_array, marks: _Bitmaps, row: Ints, of: Ints
+) -> npt.NDArray[np.float64]:
+    """What the similarity of each pair is at most (Sandes et al. 2020, "Bitmap filter").
+
+    Each bit that one has alone is a bigram that it has alone. Of pairs that share a band most are
+    known so to be unlike, without counting what they share.
+    """
+    sizes = np.diff(bigrams.indptr)
+    together = sizes[row] + sizes[of]
+    alone = sum((np.bitwise_count(word[row] ^ word[of]) for word in marks), np.int64(0))
+    shared = (together - alone) // 2
+    return np.asarray(shared / (together - shared), np.float64)
 
 
 def _similarities(bigrams: sparse.csr_array, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
@@ -315,26 +346,40 @@ def _similarities(bigrams: sparse.csr_array, row: Ints, of: Ints) -> npt.NDArray
 
 
 def _large(
-    groups: tuple[Ints, Ints], bigrams: sparse.csr_array, threshold: float, golden: int
-) -> Iterator[_Edges]:
+    groups: tuple[Ints, Ints],
+    bigrams: sparse.csr_array,
+    marks: _Bitmaps,
+    threshold: float,
+    golden: int,
+) -> _Edges:
     """Edges to the first texts of a large group that are like none before them."""
     many = _sizes(groups[1]) > _GROUP
     members, keys = groups[0][many], groups[1][many]
-    for group in np.split(members, np.flatnonzero(np.diff(keys)) + 1):
-        own = bigrams[group]
-        front = own[: int((group < golden).sum()) + _FIRST]
-        shared = (own @ front.T).toarray()
-        sizes, before = np.diff(own.indptr), np.diff(front.indptr)
-        similarity = shared / np.maximum(sizes[:, None] + before[None, :] - shared, 1)
-        left = group >= golden
-        is_first = np.ones(len(group), bool)
-        for at in range(front.shape[0]):
-            if is_first[at]:
-                rows = np.flatnonzero((similarity[:, at] >= threshold) & left)
-                rows = rows[rows > at]
-                left[rows] = is_first[rows] = False
-                of = np.full(len(rows), group[at])
-                yield group[rows], of, similarity[rows, at], np.full(len(rows), _FOLLOWS)
+    is_left = members >= golden
+    pairs = [np.empty((2, 0), np.int64)]
+    for start, end in pairwise([*_starts(keys).tolist(), len(keys)]):
+        first = int((~is_left[start:end]).sum()) + _FIRST
+        front = np.arange(start, min(start + first, end))
+        for at in range(start, end, _MEMBERS_AT_A_TIME // _FIRST):
+            own = np.arange(at, min(at + _MEMBERS_AT_A_TIME // _FIRST, end))[:, None]
+            most = _most_similar(bigrams, marks, members[own], members[front])
+            later, before = np.nonzero((most >= threshold) & (own > front))
+            pairs.append(np.stack([later + at, before + start]))
+    row, of = np.concatenate(pairs, axis=1)
+    parts = np.array_split(np.arange(len(row)), len(row) // _PAIRS_AT_A_TIME + 1)
+    similarity = np.concatenate(
+        [_similarities(bigrams, members[row[part]], members[of[part]]) for part in parts]
+    )
+    near = np.flatnonzero(similarity >= threshold)
+    near = near[np.lexsort((row[near], of[near]))]
+    followers = [np.empty(0, np.int64)]
+    for part in np.split(near, _starts(of[near])[1:]):
+        if len(part) and (is_left[of[part[0]]] or members[of[part[0]]] < golden):
+            followers.append(part[is_left[row[part]]])
+            is_left[row[part]] = False
+    found = np.concatenate(followers)
+    kinds = np.full(len(found), _FOLLOWS)
+    return members[row[found]], members[of[found]], similarity[found], kinds
 
 
 def decide(edges: pa.Table, golden: Golden, threshold: float) -> pa.Table:

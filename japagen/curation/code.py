@@ -26,7 +26,7 @@ from typing import Any
 
 from japagen.config.code import CodeChecks
 from japagen.curation.near_duplicates import find_near_duplicates
-from japagen.curation.sandbox import Limits, TestRun, run_tests
+from japagen.curation.sandbox import TestRun, run_tests
 from japagen.data.code import Program
 from japagen.japanese.normalization import japanese_share
 from japagen.japanese.overlap import jaccard
@@ -153,8 +153,7 @@ def _is_remark(node: ast.AST) -> bool:
     """Whether tests do not see a node: a docstring, a message, what runs in a script alone."""
     if isinstance(node, ast.If):
         return ast.unparse(node.test).startswith("__name__")
-    docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return docstring or isinstance(node, _LEFT_ALONE)
+    return _is_text(node) or isinstance(node, _LEFT_ALONE)
 
 
 def _changes(node: ast.AST) -> Iterator[ast.AST]:
@@ -299,7 +298,7 @@ def solution_shingles(source: str) -> frozenset[str]:
     return frozenset("\x1f".join(window) for window in windows)
 
 
-def _is_text(node: ast.stmt) -> bool:
+def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
@@ -413,9 +412,8 @@ def _run(program: Program, checks: CodeChecks, seed: int) -> Program:
     tree = ast.parse(program.tests)
     stub = make_stub(program.solution, {*_wanted(tree)})
     solutions = [program.solution, program.solution, stub]
-    limits = Limits(checks.seconds, checks.memory_mb, checks.disk_mb, checks.output_mb)
     sources = [*solutions, *(mutant.source for mutant in mutants)]
-    runs = run_tests(sources, program.tests, limits, _EXPECTED)
+    runs = run_tests(sources, program.tests, checks, _EXPECTED)
     program = replace(program, seconds=round(sum(run.seconds for run in runs), 3))
     tests = _test_names(tree)
     passed = [run.all_passed(tests) for run in runs]

@@ -30,10 +30,8 @@ from japagen.curation.reliability import (
     unit_vectors,
 )
 from japagen.data.dataset import Dataset, Rejection, assign_folds
-from japagen.data.labels import label_indices
+from japagen.data.labels import Floats, Ints, label_indices
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 # Fits to vectors and their label indices, and gives the log-probabilities of other vectors.
 Fit = Callable[[Floats, npt.NDArray[np.int64], Floats], Floats]
 FILTER = "label_check"
@@ -306,16 +304,7 @@ def _evidence(
     topical: bool,
     seed: int,
 ) -> Evidence:
-    """Collects the evidence on the labels of a source; see `japagen.curation.reliability`.
-
-    Args:
-        gold: Vectors and label indices of gold.
-        source: Vectors and label indices of the source's texts.
-        labelers: The labelers' posterior, shape (texts, labels).
-        recognized: Gold texts that the labelers are right on without having seen them.
-        topical: Whether near vectors mean texts on the same topic.
-        seed: Of the folds.
-    """
+    """The evidence on a source's labels, of vectors with their label indices."""
     # Texts of a writer and gold stand apart as a whole: each is centred by itself.
     on_gold, texts = _directions(gold[0]), _directions(source[0])
     targets = source[1]

@@ -54,12 +54,12 @@ _NO_PARTICLE_NEEDED = frozenset(
 
 def _repeated(text: str, words: Words) -> list[str]:
     """Runs of four words, two of them with content, that come again."""
+    surfaces = [w.surface for w in words]
+    every = list(zip(*(surfaces[i:] for i in range(_N)), strict=False))
+    if len(set(every)) == len(every):
+        return []  # as of most texts; looking which have content takes longer
     content = [w.pos1 in _CONTENT and w.pos2 != "非自立可能" for w in words]
-    runs = Counter(
-        tuple(w.surface for w in words[i : i + _N])
-        for i in range(len(words) - _N + 1)
-        if sum(content[i : i + _N]) >= 2
-    )
+    runs = Counter(run for i, run in enumerate(every) if sum(content[i : i + _N]) >= 2)
     return ["".join(run) for run, count in runs.items() for _ in range(count - 1)]
 
 

@@ -144,9 +144,6 @@ class _Band:
     """The kept texts of one band, those that share a key side by side.
 
     Plain arrays: a dictionary of lists would take ten times the memory of a million texts.
-
-    Args:
-        size: Number of texts.
     """
 
     def __init__(self, size: int) -> None:
@@ -213,13 +210,7 @@ def band_keys(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
 def _places(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
     """Where the group of each text's key begins among a band's texts sorted by key.
 
-    Most texts share no key and need no look: they have -1.
-
-    Args:
-        keys: Shape (texts, bands).
-
-    Returns:
-        Shape (texts, bands).
+    Most texts share no key and need no look: they have -1. Shapes are (texts, bands).
     """
     places = np.empty(keys.shape, np.int32)
     for band in range(keys.shape[1]):

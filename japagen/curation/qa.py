@@ -19,6 +19,7 @@ from japagen.data.dataset import Rejection
 from japagen.data.qa import NO_ANSWER, Question, question_id
 from japagen.japanese.morphology import Morpheme, Tagger
 from japagen.japanese.normalization import normalize
+from japagen.japanese.register.keigo import lemmas
 
 _SILENT = re.compile(r"[\W_]+")
 _DIGITS = re.compile(r"\d+")
@@ -33,22 +34,7 @@ _BESIDE = re.compile(
     r"|本(?:文書|資料|規則|規程|規定|書|製品|機|器|マニュアル|説明書|サービス|ページ|条|項|章|節)(?![人棚籍])"
     r"|(?:次|以下)の(?:文|文章|うち|中|表|図|選択肢)"
 )
-_POINTING = frozenset(
-    {
-        "此の",
-        "其の",
-        "彼の",
-        "此れ",
-        "其れ",
-        "彼れ",
-        "此処",
-        "其処",
-        "此方",
-        "其方",
-        "此れ等",
-        "其れ等",
-    }
-)
+_POINTING = lemmas("此の 其の 彼の 此れ 其れ 彼れ 此処 其処 此方 其方 此れ等 其れ等")
 # その他, そのまま, その都度: idioms that point at nothing.
 _IDIOMS = frozenset({"他", "ほか", "外", "まま", "都度", "うち", "内"})
 _NUMBER = re.compile(

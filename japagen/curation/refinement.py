@@ -11,10 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from japagen.data.dataset import REWRITTEN, Dataset, Example, Rejection
+from japagen.data.labels import Floats
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import OTHER, Register
 from japagen.llm.answers import one_line, read_answer
@@ -29,7 +27,6 @@ _CRITIQUE_TOKENS = 200
 
 Variables = Callable[[str], Mapping[str, Any]]
 Send = Callable[[Sequence[Request]], Mapping[str, Answer]]
-Floats = npt.NDArray[np.float64]
 
 
 class Rewriter:
@@ -160,8 +157,8 @@ def refine(
         made = [child for child in rewrite(parents, number) if child is not None]
         if not made:
             break
-        reports = analyzer.analyze_all([child.text for child in made])
-        children = Dataset.of(made).with_registers([r.register for r in reports])
+        seen = [*analyzer.registers(child.text for child in made)]
+        children = Dataset.of(made).with_registers(seen)
         scores |= dict(zip(children.column("id"), score(children).tolist(), strict=True))
         dataset = _better(dataset, children, scores, filtered)
     return dataset

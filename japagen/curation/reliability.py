@@ -27,8 +27,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from japagen.data.labels import Floats
+
 Writer = Literal["writer", "base_model"]
 
 # Beta priors of a writer's reliability, mean 0.75 and 0.5: a base model that continues lists wrote

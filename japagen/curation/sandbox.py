@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from japagen.config.code import CodeChecks
 from japagen.curation import sandbox_runner
 from japagen.errors import JapagenError, MissingExtraError
 
@@ -38,23 +39,6 @@ _HINT = (
     "kernel.apparmor_restrict_unprivileged_userns=0; in a container, start that with "
     "--security-opt seccomp=unconfined."
 )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a program may use.
-
-    Attributes:
-        seconds: Of processor time; four times as much may pass.
-        memory_mb: Address space.
-        disk_mb: What it may write in all.
-        output_mb: What it may write to one file, or print.
-    """
-
-    seconds: int = 5
-    memory_mb: int = 512
-    disk_mb: int = 16
-    output_mb: int = 1
 
 
 @dataclass(frozen=True)
@@ -89,14 +73,14 @@ class TestRun:
 
 
 def run_tests(
-    solutions: Sequence[str], tests: str, limits: Limits, expected: Sequence[bool] = ()
+    solutions: Sequence[str], tests: str, limits: CodeChecks, expected: Sequence[bool] = ()
 ) -> list[TestRun]:
     """Runs the same tests on several solutions, each in a process of its own.
 
     Args:
         solutions: Programs that the tests import as ``solution``.
         tests: A module of tests for pytest.
-        limits: Of each.
+        limits: Says what each may use.
         expected: Whether the first solutions pass. With the first that does otherwise it ends.
 
     Returns:
@@ -157,21 +141,26 @@ def _test_run(found: dict[str, Any]) -> TestRun:
 
 
 @cache
-def check_isolation() -> None:
+def check_isolation() -> str:
     """Runs a program of ours as others will be run.
+
+    Returns:
+        The version of bubblewrap.
 
     Raises:
         JapagenError: If that cannot be done here; says how to get what is missing.
         MissingExtraError: If pytest is not installed.
     """
-    (found,) = run_tests([_PROBE], _PROBE_TESTS, Limits())
+    (found,) = run_tests([_PROBE], _PROBE_TESTS, CodeChecks())
     if not found.all_passed(["test_answer"]):
         raise JapagenError(
             f"Expected a program to pass its test in the sandbox, found {found.why}.", _HINT
         )
+    said = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=True)
+    return said.stdout.split()[-1]
 
 
-def _command(limits: Limits) -> list[str]:
+def _command(limits: CodeChecks) -> list[str]:
     """The command line that starts the runner inside."""
     found = shutil.which("bwrap")
     if found is None or platform.machine() not in sandbox_runner.MACHINES:
@@ -187,28 +176,11 @@ def _command(limits: Limits) -> list[str]:
         if not prefix.startswith("/usr"):
             shown.append((prefix, prefix))
     shown += [(str(path), f"{_PACKAGES}/{path.name}") for path in _packages()]
-    options = [
-        "--unshare-all",
-        "--unshare-user",
-        "--uid",
-        "65534",
-        "--gid",
-        "65534",
-        "--cap-drop",
-        "ALL",
-        "--die-with-parent",
-        "--new-session",
-        "--clearenv",
-        "--setenv",
-        "TMPDIR",
-        _WORK,
-        "--setenv",
-        "PYTHONHASHSEED",
-        "0",
-        "--setenv",
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD",
-        "1",
-    ]
+    options = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534"]
+    options += ["--cap-drop", "ALL", "--die-with-parent", "--new-session", "--clearenv"]
+    environment = {"TMPDIR": _WORK, "PYTHONHASHSEED": "0", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    for name, value in environment.items():
+        options += ["--setenv", name, value]
     for source, target in shown:
         options += ["--ro-bind", source, target]
     for name in ("/bin", "/lib", "/lib32", "/lib64"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from japagen.data.dataset import Rejection
+from japagen.data.export import RowSummary, read_lines, rejection_of, write_lines
 from japagen.data.files import digest, parse_json
-from japagen.data.rows import RowSummary, read_lines, rejection_of, write_lines
 from japagen.errors import JapagenError, nearest
 
 PARTS = ("instruction", "solution", "tests")
@@ -65,10 +65,9 @@ class Program:
         return replace(self, rejected=Rejection(name, round(value, 3), threshold, detail[:400]))
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Program:
+    def read(cls, survivors: Sequence[str] = (), rejected: Any = None, **row: Any) -> Program:
         """Inverse of `dataclasses.asdict`."""
-        survivors = tuple(row.get("survivors", ()))
-        return cls(**{**row, "survivors": survivors, "rejected": rejection_of(row)})
+        return cls(**row, survivors=tuple(survivors), rejected=rejection_of(rejected))
 
 
 _NAMES = tuple(field.name for field in fields(Program))
@@ -76,7 +75,7 @@ _NAMES = tuple(field.name for field in fields(Program))
 
 def load_programs(run: Path) -> list[Program]:
     """Reads the programs of a run; see `read_lines`."""
-    return read_lines(run / EXAMPLES, Program.from_row)
+    return read_lines(run / EXAMPLES, Program.read)
 
 
 def read_programs(path: Path) -> list[Program]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from japagen.data.files import parse_json
-from japagen.data.records import library_of, read_records, table_of, unreadable
+from japagen.data.records import NESTED, library_of, read_records, table_of, unreadable
 from japagen.data.tables import Table
 from japagen.errors import JapagenError, MissingExtraError, nearest
 from japagen.japanese.registers import Register
@@ -116,15 +116,8 @@ class Example:
 
     def to_row(self) -> dict[str, Any]:
         """Returns the Arrow and JSON form."""
-        row = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name in ("register_asked", "register_seen"):
-            row[name] = row[name] and row[name].to_dict()
-        if self.rejected:
-            row["rejected"] = {f.name: getattr(self.rejected, f.name) for f in fields(Rejection)}
-        row["shot_ids"] = list(self.shot_ids)
-        row["fields"] = None if self.fields is None else dict(self.fields)
-        row["scores"] = _listed(self.scores)
-        return row
+        row = {name: _plain(name, getattr(self, name)) for name in _NAMES}
+        return {**row, "fields": None if self.fields is None else dict(self.fields)}
 
     @property
     def texts(self) -> list[str]:
@@ -154,6 +147,21 @@ class Example:
         if "scores" in known:
             known["scores"] = _scores(known["scores"])
         return cls(**known)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """One field as a table holds it."""
+    if value is None:
+        return None
+    if name.startswith("register_"):
+        return value.to_dict()
+    if name == "rejected":
+        return {f.name: getattr(value, f.name) for f in fields(Rejection)}
+    if name == "fields":
+        return json.dumps(dict(value), ensure_ascii=False)
+    if name == "scores":
+        return _listed(value)
+    return list(value) if name == "shot_ids" else value
 
 
 def _listed(scores: Mapping[str, float] | None) -> list[dict[str, Any]] | None:
@@ -258,20 +266,6 @@ def _default_column(name: str, rows: int, of_type: pa.DataType) -> pa.Array:
     return pa.array([default] * rows, of_type)
 
 
-def _column(examples: Sequence[Example], name: str) -> list[Any]:
-    """One field of all examples in the form that Arrow takes."""
-    values = [getattr(e, name) for e in examples]
-    if name in ("register_asked", "register_seen"):
-        return [v and v.to_dict() for v in values]
-    if name == "rejected":
-        return [v and {f.name: getattr(v, f.name) for f in fields(Rejection)} for v in values]
-    if name == "fields":
-        return [None if v is None else json.dumps(dict(v), ensure_ascii=False) for v in values]
-    if name == "scores":
-        return [_listed(v) for v in values]
-    return [list(v) for v in values] if name == "shot_ids" else values
-
-
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """An ordered, immutable set of examples in an Arrow table.
@@ -311,7 +305,9 @@ class Dataset:
         # By column: a dictionary a row would take ten times the time and memory.
         columns = []
         for name in schema.names:
-            values = ids if name == "id" else _column(rows, name)
+            values: list[Any] = ids if name == "id" else [getattr(e, name) for e in rows]
+            if name in NESTED:
+                values = [_plain(name, value) for value in values]
             try:
                 columns.append(pa.array(values, schema.field(name).type))
             except UnicodeEncodeError:  # half an emoji, which no file could hold either
@@ -504,7 +500,10 @@ class Dataset:
         return Example.from_row(self.table.slice(range(len(self))[index], 1).to_pylist()[0])
 
     def __iter__(self) -> Iterator[Example]:
-        for batch in self.table.to_batches(max_chunksize=4096):
+        # A column of nulls says nothing, and taking each out costs as much as a text.
+        table = self.table
+        told = [n for n in table.column_names if table.column(n).null_count < len(table)]
+        for batch in table.select(told).to_batches(max_chunksize=4096):
             for row in batch.to_pylist():
                 yield Example.from_row(row)
 
@@ -632,10 +631,7 @@ class Dataset:
 
     def with_rejections(self, rejections: Sequence[Rejection | None]) -> Dataset:
         """Returns a copy with each row's rejection (None keeps it)."""
-        names = [f.name for f in fields(Rejection)]
-        return self.with_columns(
-            rejected=[r and {n: getattr(r, n) for n in names} for r in rejections]
-        )
+        return self.with_columns(rejected=[_plain("rejected", r) for r in rejections])
 
     def with_scores(self, scores: Sequence[Mapping[str, float] | None]) -> Dataset:
         """Returns a copy with each row's scores (None where it was not judged)."""

@@ -105,7 +105,7 @@ def read_documents(folder: Path) -> tuple[list[Document], list[Skipped]]:
     paths = [folder]
     if folder.is_dir():
         found = (path for path in folder.rglob("*") if path.is_file())
-        paths = sorted(p for p in found if not _is_hidden(p.relative_to(folder)))
+        paths = sorted(p for p in found if "/." not in f"/{p.relative_to(folder).as_posix()}")
     documents, skipped = list[Document](), list[Skipped]()
     for path in paths:
         name = path.relative_to(folder).as_posix() if folder.is_dir() else path.name
@@ -124,10 +124,6 @@ def read_documents(folder: Path) -> tuple[list[Document], list[Skipped]]:
             f"Put files in it that end in {', '.join(_READERS)}.",
         )
     return documents, skipped
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _text_of(path: Path) -> str:

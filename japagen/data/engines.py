@@ -240,6 +240,8 @@ def _connected(address: str | None, workers: int | None) -> Iterator[Ray]:
     if address is None:
         # Ray would leave a token for this one cluster below the home directory.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # Its workers would give way to all other programs: niceness 15.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ImportError:

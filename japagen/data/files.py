@@ -233,19 +233,19 @@ def build_once(target: Path, build: Callable[[Path], None]) -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise _cannot_write(target, error) from error
-    try:
-        build(scratch)
-        # mkdtemp makes it private; a cache may be shared with the group.
-        scratch.chmod(0o755)
-        scratch.rename(target)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
+            scratch = Path(folder, target.name)
+            scratch.mkdir()
+            build(scratch)
+            # A cache may be shared with the group.
+            scratch.chmod(0o755)
+            scratch.rename(target)
     except OSError as error:
         if not target.is_dir():
-            raise _cannot_write(target, error) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            raise JapagenError(
+                f"Writing {target} failed: {error.strerror or error}.",
+                "Free some space there, or set JAPAGEN_CACHE to another directory.",
+            ) from error
     return target
 
 
@@ -255,13 +255,6 @@ def _root() -> Path:
         return Path(named).expanduser()
     xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (xdg if xdg.is_absolute() else Path.home() / ".cache") / "japagen"
-
-
-def _cannot_write(target: Path, error: OSError) -> JapagenError:
-    return JapagenError(
-        f"Writing {target} failed: {error.strerror or error}.",
-        "Free some space there, or set JAPAGEN_CACHE to another directory.",
-    )
 
 
 def resource_dir(

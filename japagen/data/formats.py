@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ def dataset_of_shard(
         return Dataset.of([])
     table = arrow_table("the shard", "a table", lambda: rest.schema, lambda _: rest.to_batches())
     if table.is_own and not columns:
-        return Dataset.from_table(rest)
+        with suppress(pa.ArrowException):  # as where JSON or CSV was cut
+            return Dataset.from_table(rest)
     found, _ = dataset_of(
         replace(table, typed=typed), columns=columns, split=split, require_label=require_label
     )

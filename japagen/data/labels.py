@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["classification", "multi_label", "regression"]
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 # Joins the tags of a set into the name under which the set is asked for and shown.
 SEPARATOR = "、"
 NO_TAGS = "該当なし"

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from japagen.data.dataset import Rejection
 from japagen.data.documents import Passage
+from japagen.data.export import RowSummary, read_lines, rejection_of, write_lines
 from japagen.data.files import atomic_directory, digest, write_text
-from japagen.data.rows import RowSummary, read_lines, rejection_of, write_lines
 
 QuestionKind = Literal["extractive", "multiple_choice", "unanswerable"]
 KINDS: tuple[QuestionKind, ...] = ("extractive", "multiple_choice", "unanswerable")
@@ -56,9 +56,9 @@ class Question:
     rejected: Rejection | None = None
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Question:
+    def read(cls, options: Sequence[str], rejected: Any = None, **row: Any) -> Question:
         """Inverse of `dataclasses.asdict`."""
-        return cls(**{**row, "options": tuple(row["options"]), "rejected": rejection_of(row)})
+        return cls(**row, options=tuple(options), rejected=rejection_of(rejected))
 
 
 def question_id(kind: QuestionKind, passage: str, question: str, answer: str) -> str:
@@ -73,12 +73,12 @@ def kept(questions: Iterable[Question], *kinds: QuestionKind) -> list[Question]:
 
 def read_questions(path: Path) -> list[Question]:
     """Reads questions from a file of a run; see `read_lines`."""
-    return read_lines(path, Question.from_row)
+    return read_lines(path, Question.read)
 
 
 def read_passages(run: Path) -> dict[str, Passage]:
     """Reads the passages of a run, by id; see `read_lines`."""
-    return {p.id: p for p in read_lines(run / PASSAGES, lambda row: Passage(**row))}
+    return {p.id: p for p in read_lines(run / PASSAGES, Passage)}
 
 
 class Rate(BaseModel):

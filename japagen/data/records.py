@@ -29,7 +29,7 @@ from japagen.data.tables import (
 from japagen.errors import JapagenError
 
 logger = logging.getLogger(__name__)
-_NESTED = ("register_asked", "register_seen", "rejected", "shot_ids", "scores", "fields")
+NESTED = ("register_asked", "register_seen", "rejected", "shot_ids", "scores", "fields")
 # What is read of tables that japagen did not write, unless the others are named.
 _PLAIN = ("id", "text", "text_pair", "label")
 _LABELS = ("label", "label_asked")
@@ -87,10 +87,16 @@ def read_records(
     wanted = {**{ours: taken.get(ours, ours) for ours in needed}, **given}
     mapping = {**{name: name for name in optional}, **taken, **wanted}
     places, rows = [], []
+    there: dict[str, str | None] = {}
+    names: Collection[str] | None = None
     for where, row in table.rows([column(n, table.names) or n for n in mapping.values()]):
         if not table.typed and not any(row.values()):
             continue  # Excel ends a CSV with rows of commas alone.
-        rows.append(_fields(row, where, mapping, wanted, table))
+        if row.keys() != names:  # Those of JSON may differ from row to row.
+            names, there = row.keys(), {o: column(theirs, row) for o, theirs in mapping.items()}
+        if missing := next((ours for ours in wanted if there[ours] is None), None):
+            raise no_column(missing, mapping[missing], row, where, table.path)
+        rows.append(_fields(row, where, there, table))
         places.append(where)
     if not rows:
         raise JapagenError(f"Expected examples in {table.path}, found none.", "Fill it in.")
@@ -160,18 +166,14 @@ def usual_columns(
 def _fields(
     row: Mapping[str, Any],
     where: str,
-    mapping: Mapping[str, str],
-    wanted: Mapping[str, str],
+    there: Mapping[str, str | None],
     table: Table,
 ) -> dict[str, Any]:
-    """What a row says under our names."""
+    """What a row says under our names, of which ``there`` says which column has them."""
     path, values = table.path, {}
-    for ours, theirs in mapping.items():
-        there = column(theirs, row)
-        if there is None and ours in wanted:
-            raise no_column(ours, theirs, row, where, path)
-        if there is not None and not is_missing(row[there]):
-            values[ours] = row[there]
+    for ours, theirs in there.items():
+        if theirs is not None and not is_missing(row[theirs]):
+            values[ours] = row[theirs]
     if str(path).lower().endswith(".xlsx"):  # where a text of digits is a number
         for ours in ("text", "text_pair"):
             if isinstance(values.get(ours), int | float):
@@ -185,8 +187,8 @@ def _fields(
     try:
         for ours in _LABELS:
             if ours in values:
-                there = column(mapping[ours], row) or ""
-                values[ours] = parse_label(values[ours], table.classes.get(there))
+                classes = table.classes.get(there[ours] or "")
+                values[ours] = parse_label(values[ours], classes)
         for name, convert in _CONVERT.items():
             if name in values:
                 values[name] = convert(values[name])
@@ -238,7 +240,7 @@ def _text(value: Any) -> str:
 
 
 _CONVERT: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(_NESTED, _parsed),
+    **dict.fromkeys(NESTED, _parsed),
     "fields": _mapping,
     "text_pair": _text,
     "id": str,

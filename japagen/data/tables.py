@@ -356,15 +356,12 @@ def _excel_cells(path: Path) -> Iterator[tuple[str, Sequence[Any]]]:
         book.worksheets[0].reset_dimensions()
         for number, row in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1):
             if any(cell not in (None, "") for cell in row):
-                yield f"row {number}", [_line_breaks(cell) for cell in row]
+                # Excel escapes carriage returns.
+                whole = (c.replace("_x000D_", "\r") if isinstance(c, str) else c for c in row)
+                yield f"row {number}", [*whole]
         book.close()
     except Exception as error:  # of a broken file it raises whatever comes
         raise _not_readable(path, "an Excel file", error) from None
-
-
-def _line_breaks(cell: Any) -> Any:
-    """A cell with its carriage returns, which Excel escapes."""
-    return cell.replace("_x000D_", "\r") if isinstance(cell, str) else cell
 
 
 def _json(path: Path, encoding: str | None, *, array: bool) -> Iterator[Row]:

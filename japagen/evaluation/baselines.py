@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from japagen.data.dataset import Dataset
-from japagen.data.labels import LabelSpace
+from japagen.data.labels import Floats, LabelSpace
 
 if TYPE_CHECKING:
     import torch
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     from japagen.training.classifier import Progress
     from japagen.training.encoder import Encoder
 
-Floats = npt.NDArray[np.float64]
 _BATCH = 16
 _LEARNING_RATE, _HEAD_LEARNING_RATE = 5e-5, 1e-3
 _PASSES, _LEAST_STEPS = 3, 60
-_LIKE = 8  # Tokens within which lengths are alike, so that batches differ from pass to pass.
 
 
 def fit_tfidf(train: Dataset, test: Dataset, space: LabelSpace) -> Floats:
@@ -103,8 +101,8 @@ def fit_plain(
     """
     import torch
 
-    from japagen.training.encoder import pool, supports_bf16
-    from japagen.training.trainer import row_losses
+    from japagen.training.encoder import by_length, pool, supports_bf16
+    from japagen.training.trainer import make_batches, row_losses
 
     torch.manual_seed(seed)
     model = copy.deepcopy(encoder.model)
@@ -129,7 +127,7 @@ def fit_plain(
     targets = torch.from_numpy(space.codes(train.labels)).float()
     model.train()
     lengths = [len(row["input_ids"]) for row in rows]
-    for index in progress(_batches(lengths, steps, random.Random(seed)), steps):
+    for index in progress(make_batches(lengths, _BATCH, steps, random.Random(seed)), steps):
         loss = row_losses(space, logits([rows[i] for i in index]), targets[index]).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -138,11 +136,9 @@ def fit_plain(
     model.train(False)
     found = np.zeros((len(test), space.outputs))
     unseen = _encoded(test, encoder, max_length)
-    order = sorted(range(len(unseen)), key=lambda i: len(unseen[i]["input_ids"]))
     with torch.inference_mode():
-        for start in range(0, len(order), 2 * _BATCH):
-            at = order[start : start + 2 * _BATCH]
-            found[at] = logits([unseen[i] for i in at]).double().numpy()
+        for index in by_length([len(row["input_ids"]) for row in unseen], 2 * _BATCH):
+            found[index] = logits([unseen[i] for i in index]).double().numpy()
     return space.from_logits(found)
 
 
@@ -152,16 +148,3 @@ def _encoded(data: Dataset, encoder: Encoder, max_length: int) -> list[dict[str,
     most = min(max_length, encoder.max_length)
     rows = encoder.tokenizer(firsts, seconds, truncation=True, max_length=most)
     return [{key: rows[key][i] for key in rows} for i in range(len(firsts))]
-
-
-def _batches(lengths: Sequence[int], steps: int, rng: random.Random) -> Iterator[list[int]]:
-    """Batches of similar lengths in random order: half the padding, and so half the time."""
-    made = 0
-    while made < steps:
-        order = list(range(len(lengths)))
-        rng.shuffle(order)
-        order.sort(key=lambda i: lengths[i] // _LIKE)
-        batches = [order[i : i + _BATCH] for i in range(0, len(order), _BATCH)]
-        rng.shuffle(batches)
-        yield from batches[: steps - made]
-        made += len(batches)

@@ -21,12 +21,11 @@ import numpy.typing as npt
 from scipy import stats
 
 from japagen.data.dataset import Dataset
+from japagen.data.labels import Floats, Ints
 from japagen.data.scores import Interval
 from japagen.data.summary import Alarm, Diversity, DiversityComparison, DiversityGroup
 from japagen.japanese.morphology import Tagger
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Tokens = Sequence[Sequence[str]]
 _BLEU_ORDER = 4
 # Where the curve of the vocabulary is read: the share of all tokens.
@@ -111,11 +110,10 @@ def dispersion(vectors: npt.ArrayLike) -> float:
     Args:
         vectors: Shape (n, d), any length.
     """
-    given = np.asarray(vectors, dtype=np.float64)
-    n = len(given)
+    unit = _unit(np.asarray(vectors, dtype=np.float64))
+    n = len(unit)
     if n < 2:
         return float("nan")
-    unit = given / np.maximum(np.linalg.norm(given, axis=1, keepdims=True), 1e-12)
     total = unit.sum(axis=0)
     return 1.0 - float(total @ total - (unit * unit).sum()) / (n * (n - 1))
 
@@ -130,9 +128,7 @@ def effective_topics(clusters: Ints) -> float:
     """
     if not len(clusters):
         return float("nan")
-    counts = np.bincount(clusters)
-    share = counts[counts > 0] / len(clusters)
-    return float(np.exp(-(share * np.log(share)).sum()))
+    return float(np.exp(stats.entropy(np.bincount(clusters))))
 
 
 def _grams(text: Sequence[str], n: int) -> list[tuple[str, ...]]:
@@ -234,31 +230,29 @@ def measure_diversity(
     kept = np.flatnonzero(synthetic.kept_mask)
     if len(kept) < 4:
         return None
+    kept = kept[np.argsort(np.array(synthetic.column("id"))[kept], kind="stable")]
     ours = _Texts.of(synthetic, kept, tagger, None if vectors is None else vectors[0])
     sets = {"synthetic": ours}
     if gold is not None and len(gold) >= 4:
-        every = np.arange(len(gold))
+        every = np.argsort(np.array(gold.column("id")), kind="stable")
         sets["gold"] = _Texts.of(gold, every, tagger, None if vectors is None else vectors[1])
     against_gold = _compare(sets, seed)
+    rounds, sources = (np.array(synthetic.column(name))[kept] for name in ("round", "source"))
     # Texts of a source without rounds belong to none.
-    several = [name for name in set(ours.sources.tolist()) if len(set(_rounds_of(ours, name))) > 1]
-    looped = ours.take(np.flatnonzero(np.isin(ours.sources, several)))
-    rounds = _parts(looped, looped.rounds.astype(np.str_))
-    sources = _parts(ours, ours.sources)
-    between = _compare(rounds, seed) if len(rounds) > 1 else None
-    writers = _compare(sources, seed) if len(sources) > 1 else None
+    several = [name for name in set(sources.tolist()) if len(set(rounds[sources == name])) > 1]
+    looped = np.where(np.isin(sources, several), rounds.astype(np.str_), "")
+    between, writers = (
+        _compare(parts, seed) if len(parts := _parts(ours, names)) > 1 else None
+        for names in (looped, sources)
+    )
     return Diversity(against_gold, between, writers, _alarms(against_gold, between))
 
 
-def _rounds_of(texts: _Texts, source: str) -> list[int]:
-    return [int(number) for number in texts.rounds[texts.sources == source]]
-
-
 def _parts(texts: _Texts, names: npt.NDArray[np.str_]) -> dict[str, _Texts]:
-    """The parts of enough texts that each name's make, shorter names first."""
+    """The parts of enough texts that each name's make, shorter names first; "" is none."""
     parts = {
         name: texts.take(np.flatnonzero(names == name))
-        for name in sorted(set(names.tolist()), key=lambda name: (len(name), name))
+        for name in sorted(set(names.tolist()) - {""}, key=lambda name: (len(name), name))
     }
     return {name: part for name, part in parts.items() if len(part) >= MIN_TEXTS}
 
@@ -269,31 +263,21 @@ class _Texts:
 
     tokens: list[list[str]]
     vectors: Floats | None
-    rounds: Ints
-    sources: npt.NDArray[np.str_]
 
     @classmethod
     def of(
         cls, dataset: Dataset, rows: Ints, tagger: Tagger, vectors: npt.ArrayLike | None
     ) -> _Texts:
-        ids = dataset.column("id")
-        rows = np.array(sorted(rows.tolist(), key=lambda i: str(ids[i])), dtype=np.int64)
         texts = dataset.joined_texts
         tokens = [[m.surface for m in tagger.tokenize(texts[i])] for i in rows]
-        given = None if vectors is None else np.asarray(vectors, dtype=np.float64)[rows]
-        rounds, sources = (np.asarray(dataset.column(name)) for name in ("round", "source"))
-        return cls(tokens, given, rounds.astype(np.int64)[rows], sources.astype(np.str_)[rows])
+        return cls(tokens, None if vectors is None else np.asarray(vectors, np.float64)[rows])
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def take(self, rows: Ints) -> _Texts:
-        return _Texts(
-            [self.tokens[i] for i in rows],
-            None if self.vectors is None else self.vectors[rows],
-            self.rounds[rows],
-            self.sources[rows],
-        )
+        vectors = None if self.vectors is None else self.vectors[rows]
+        return _Texts([self.tokens[i] for i in rows], vectors)
 
 
 def _compare(sets: Mapping[str, _Texts], seed: int) -> DiversityComparison:
@@ -338,18 +322,7 @@ def _unit(vectors: Floats) -> Floats:
 def _measure_parts(
     texts: _Texts, clusters: Ints | None, size: int, budget: int, rng: np.random.Generator
 ) -> tuple[dict[str, Interval], Floats, Floats]:
-    """Measures random parts of one set.
-
-    Args:
-        texts: The set.
-        clusters: Topic of each text.
-        size: Texts in a part.
-        budget: Tokens in a part, for the measures that move with their number.
-        rng: Draws the parts.
-
-    Returns:
-        The measures, and the vocabulary's curve: numbers of tokens and of types.
-    """
+    """Measures random parts of so many texts, or tokens, and the vocabulary's curve."""
     n, bleu_size = len(texts), min(size, _MAX_BLEU_TEXTS)
     by_tokens, by_texts = budget / max(sum(map(len, texts.tokens)), 1), size / n
     shares = {"self_bleu": bleu_size / n, "dispersion": by_texts, "topics": by_texts}
@@ -390,8 +363,7 @@ def _cut(texts: Sequence[list[str]], budget: int) -> list[list[str]]:
 def _standard_error(values: Floats, share: float) -> float:
     """Of the mean of parts that each hold ``share`` of the set.
 
-    Parts of r texts out of n spread by σ²(1/r − 1/n), and what is wanted is σ²/n: r / (n − r) of
-    it. What is left of the parts' own chance after averaging adds to it.
+    Parts of r texts out of n spread by σ²(1/r − 1/n); what is wanted, σ²/n, is r / (n − r) of it.
     """
     spread = float(values.var(ddof=1))
     return float(np.sqrt(spread * (share / max(1.0 - share, 1e-9) + 1.0 / len(values))))

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
 from japagen.data.dataset import Dataset
 from japagen.data.files import atomic
+from japagen.data.labels import Floats, Ints
 from japagen.errors import DamagedError, JapagenError
-from japagen.japanese.morphology import Tagger, default_tagger
+from japagen.japanese.morphology import tokenize
 from japagen.japanese.normalization import normalize
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.japanese.registers import OTHER, PRESETS
@@ -40,8 +40,6 @@ _SIGNIFICANCE = 0.01
 _MOST = 2000
 _LEAST = 20
 _FEW_WORDS = 20
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Verdict = Literal["steady", "watch", "retrain"]
 # The least change that matters, whatever its significance. Words: bits of Jensen-Shannon
 # divergence beyond what two samples of one population of these sizes show.
@@ -131,29 +129,21 @@ class Profile:
             raise DamagedError(path) from error
 
 
-def profile(
-    texts: Sequence[str],
-    probabilities: Floats,
-    labels: Sequence[str],
-    *,
-    tagger: Tagger | None = None,
-) -> Profile:
+def profile(texts: Sequence[str], probabilities: Floats, labels: Sequence[str]) -> Profile:
     """Computes the profile of a sample of texts.
 
     Args:
         texts: The texts; pairs joined by a line break.
         probabilities: Shape (n, labels): what the classifier gave.
         labels: Names of the labels.
-        tagger: Morphological analyser; the default one if None.
     """
-    tagger = tagger or default_tagger()
-    rows = [Counter(map(_bucket, _lemmas(text, tagger))) for text in texts]
+    rows = [Counter(map(_bucket, _lemmas(text))) for text in texts]
     indptr = np.cumsum([0, *map(len, rows)])
     indices = np.array([b for row in rows for b in row], dtype=np.int64)
     data = np.array([n for row in rows for n in row.values()], dtype=np.float64)
     words = sparse.csr_array((data, indices, indptr), shape=(len(texts), _BUCKETS))
-    reports = RegisterAnalyzer().analyze_all(texts)
-    registers = np.array([_REGISTERS.index(r.register.name) for r in reports], dtype=np.int64)
+    seen = RegisterAnalyzer().registers(texts)
+    registers = np.array([_REGISTERS.index(register.name) for register in seen], dtype=np.int64)
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     return Profile(words, registers, lengths, np.asarray(probabilities, float), tuple(labels))
 
@@ -165,9 +155,7 @@ def profile_of(examples: Dataset, classifier: Classifier) -> Profile:
         examples: Texts or pairs; labels are not read.
         classifier: Whose answers are kept.
     """
-    if len(examples) > _MOST:
-        rows = np.random.default_rng(0).choice(len(examples), _MOST, replace=False)
-        examples = examples.take(np.sort(rows))
+    examples = examples.take(_sample(len(examples), np.random.default_rng(0)))
     pairs = examples.column("text_pair")
     given = classifier.space.by_name(classifier.probabilities(examples.texts, pairs))
     return profile(examples.joined_texts, given, classifier.labels)
@@ -246,8 +234,10 @@ def compare(reference: Profile, texts: Sequence[str], new: Profile, seed: int = 
             "Compare with the classifier that the reference belongs to.",
         )
     rng = np.random.default_rng(seed)
-    a, b = (_sample(side, rng) for side in (reference, new))
-    order = [rng.permutation(len(a) + len(b)) for _ in range(_PERMUTATIONS)]
+    a, b = (side.take(_sample(len(side), rng)) for side in (reference, new))
+    # The rows of the first side as it is, and as it might be by chance.
+    order = [rng.permutation(len(a) + len(b))[: len(a)] for _ in range(_PERMUTATIONS)]
+    order.insert(0, np.arange(len(a)))
     first, second = (side.probabilities.argmax(axis=1) for side in (a, b))
     found = [
         _words(a, b, order),
@@ -264,10 +254,9 @@ def compare(reference: Profile, texts: Sequence[str], new: Profile, seed: int = 
     return Drift(verdict, checks, _new_words(reference, texts), len(reference), len(new))
 
 
-def _sample(side: Profile, rng: np.random.Generator) -> Profile:
-    if len(side) <= _MOST:
-        return side
-    return side.take(np.sort(rng.choice(len(side), _MOST, replace=False)))
+def _sample(n: int, rng: np.random.Generator) -> Ints:
+    """Rows of a side, as many as tests look at."""
+    return np.arange(n) if n <= _MOST else np.sort(rng.choice(n, _MOST, replace=False))
 
 
 def _words(a: Profile, b: Profile, order: Sequence[Ints]) -> Check:
@@ -277,15 +266,9 @@ def _words(a: Profile, b: Profile, order: Sequence[Ints]) -> Check:
     total = np.asarray(rows.sum(axis=0)).ravel()
 
     # One product for all permutations: a row a permutation, a one for each text on its side.
-    sides = [np.arange(len(a)), *(o[: len(a)] for o in order)]
-    picked = sparse.csr_array(
-        (
-            np.ones(len(a) * len(sides)),
-            np.concatenate(sides),
-            np.arange(len(sides) + 1) * len(a),
-        ),
-        shape=(len(sides), rows.shape[0]),
-    )
+    ones, ends = np.ones(len(a) * len(order)), np.arange(len(order) + 1) * len(a)
+    shape = (len(order), rows.shape[0])
+    picked = sparse.csr_array((ones, np.concatenate(order), ends), shape=shape)
     seen, *chance = (
         _jensen_shannon(p, total - p) for p in (row.toarray().ravel() for row in picked @ rows)
     )
@@ -316,8 +299,7 @@ def _shares(name: str, a: Ints, b: Ints, names: Sequence[str], order: Sequence[I
         return float(np.abs(counts / counts.sum() - rest / rest.sum()).sum() / 2)
 
     total = np.bincount(both, minlength=len(names))
-    seen = distance(np.arange(len(a)))
-    chance = [distance(o[: len(a)]) for o in order]
+    seen, *chance = map(distance, order)
     detail = {
         label: [round(float(np.mean(side == i)), 4) for side in (a, b)]
         for i, label in enumerate(names)
@@ -344,8 +326,7 @@ def _confidence(a: Profile, b: Profile, order: Sequence[Ints]) -> Check:
         rest = (both.sum() - both[first].sum()) / (len(both) - len(first))
         return float(both[first].mean() - rest)
 
-    seen = loss(np.arange(len(a)))
-    chance = [loss(o[: len(a)]) for o in order]
+    seen, *chance = map(loss, order)
     means = [round(float(side.probabilities.max(axis=1).mean()), 4) for side in (a, b)]
     return Check("confidence", max(0.0, seen), _p_value(seen, chance), False, {"mean": means})
 
@@ -369,17 +350,16 @@ def _adjusted(checks: Sequence[Check]) -> tuple[Check, ...]:
 
 def _new_words(reference: Profile, texts: Sequence[str]) -> dict[str, int]:
     known = np.asarray(reference.words.sum(axis=0)).ravel()
-    tagger = default_tagger()
     counts: Counter[str] = Counter()
     for text in texts:
-        words = ((m.orth_base, m.lemma) for m in tagger.tokenize(normalize(text)))
+        words = ((m.orth_base, m.lemma) for m in tokenize(normalize(text)))
         counts.update({shown for shown, lemma in words if not known[_bucket(lemma)]})
     least = max(2, len(texts) / 100)
     return {word: n for word, n in counts.most_common(_FEW_WORDS) if n >= least}
 
 
-def _lemmas(text: str, tagger: Tagger) -> list[str]:
-    return [m.lemma for m in tagger.tokenize(normalize(text))]
+def _lemmas(text: str) -> list[str]:
+    return [m.lemma for m in tokenize(normalize(text))]
 
 
 def _bucket(word: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.data.dataset import Label
-from japagen.data.labels import LabelSpace
+from japagen.data.labels import Floats, LabelSpace
 from japagen.data.registry import METRICS, metrics_of
 from japagen.data.scores import CalibrationBin, CoveragePoint, Interval
 
@@ -103,7 +103,7 @@ def bootstrap_difference(
         resamples: Bootstrap draws.
         seed: Of the draws.
     """
-    gain = _resampled(
+    return _bootstrapped(
         len(true),
         lambda weights: (
             _mean_score(metric, weights, true, candidates)
@@ -112,17 +112,15 @@ def bootstrap_difference(
         resamples,
         seed,
     )
-    return _interval(gain)
 
 
 def bootstrap_score(
     true: Floats, decided: Sequence[Floats], metric: str, *, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Bootstrap of a metric itself; arguments as of `bootstrap_difference`."""
-    found = _resampled(
+    return _bootstrapped(
         len(true), lambda weights: _mean_score(metric, weights, true, decided), resamples, seed
     )
-    return _interval(found)
 
 
 def _mean_score(metric: str, weights: Floats, true: Floats, runs: Sequence[Floats]) -> Floats:
@@ -130,21 +128,20 @@ def _mean_score(metric: str, weights: Floats, true: Floats, runs: Sequence[Float
     return np.asarray(np.mean(scored, axis=0))
 
 
-def _resampled(n: int, measure: Callable[[Floats], Floats], resamples: int, seed: int) -> Floats:
-    """The measure on the whole sample, then on every draw from it."""
+def _bootstrapped(
+    n: int, measure: Callable[[Floats], Floats], resamples: int, seed: int
+) -> Interval:
+    """The measure on the whole sample, with the interval of it on draws."""
     rng = np.random.default_rng(seed)
-    found = [measure(np.ones((1, n)))]
+    whole = float(measure(np.ones((1, n)))[0])
+    found = []
     block = max(1, _BLOCK // max(n, 1))
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         draws = rng.multinomial(n, np.full(n, 1 / n), size=size)
         found.append(measure(draws.astype(np.float64)))
-    return np.concatenate(found)
-
-
-def _interval(found: Floats) -> Interval:
-    low, high = np.quantile(found[1:], [0.025, 0.975])
-    return Interval(float(found[0]), float(low), float(high))
+    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
+    return Interval(whole, float(low), float(high))
 
 
 def expected_calibration_error(
@@ -213,9 +210,6 @@ def _confident(
     """Confidence in each decision, and whether it is right."""
     right = np.array([labels[i] for i in probabilities.argmax(axis=1)]) == np.array(true)
     return probabilities.max(axis=1, initial=0.0), right
-
-
-Floats = npt.NDArray[np.float64]
 
 
 def macro_f1(weights: Floats, truth: Floats, decided: Floats) -> Floats:

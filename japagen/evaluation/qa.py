@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from japagen.data.documents import Passage
+from japagen.data.labels import Floats
 from japagen.data.qa import Question, Rate, RetrievalScore, relevant
 from japagen.japanese.morphology import Tagger
 from japagen.japanese.normalization import normalize
@@ -18,7 +19,6 @@ from japagen.japanese.normalization import normalize
 if TYPE_CHECKING:
     from japagen.training.encoder import Encoder
 
-Floats = npt.NDArray[np.float64]
 RANKS = (1, 3, 5, 10)
 # BM25 finds a question trivially if it scores no wrong passage with half of the right one's.
 _TRIVIAL = 2.0

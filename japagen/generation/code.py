@@ -15,7 +15,6 @@ from dataclasses import replace
 from japagen.config.code import CodeTask
 from japagen.config.fields import FieldSet, TextField
 from japagen.data.code import PARTS, Program
-from japagen.errors import JapagenError
 from japagen.llm.answers import read_records
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
@@ -41,19 +40,11 @@ def plan_programs(
     Raises:
         JapagenError: If the generator continues documents.
     """
-    if info.prompt_kind == "document":
-        raise JapagenError(
-            f"Expected a chat model to write programs, found {info.name}, which continues "
-            "documents and follows no instructions.",
-            "Set generator to a chat model, such as {model: qwen} or {backend: openai, model: …}.",
-        )
+    info.need_chat("to write programs")
     settings, rng = task.generation, random.Random(f"{task.seed}/{TEMPLATE}")
     topics = spread(dict.fromkeys(task.topics, 1 / len(task.topics)), settings.programs)
     difficulties = spread(task.difficulties, settings.programs)
     rng.shuffle(difficulties)
-    sampling = Sampling(
-        settings.temperature, settings.top_k, settings.min_p, max_tokens=settings.max_tokens
-    )
     requests = []
     for number, (topic, difficulty) in enumerate(zip(topics, difficulties, strict=True)):
         shown = rng.sample(range(len(examples)), min(settings.shots, len(examples)))
@@ -71,7 +62,7 @@ def plan_programs(
                 [task.seed, TEMPLATE, topic, difficulty, number],
                 prompts,
                 info,
-                sampling,
+                Sampling.of(settings),
                 label=topic,
                 shot_ids=[examples[at].id for at in shown],
                 settings=[difficulty],

@@ -15,16 +15,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from scipy import sparse
 
-from japagen.alignment.counting import Floats, measure
-from japagen.alignment.distances import jensen_shannon
+from japagen.alignment.counting import measure
+from japagen.alignment.diagnostics import jensen_shannon
 from japagen.config.generation import Kind, Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset
+from japagen.data.labels import Floats
 from japagen.data.summary import Covered, LabelCoverage
 from japagen.generation.topics import as_item
 from japagen.japanese.morphology import Tagger
@@ -61,12 +62,8 @@ class Missing:
     gold_ids: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """Counts of the texts that show each trait, of n texts."""
-
-    n: int
-    counts: Counter[Trait]
+# How many texts there are, and how many of them show each trait.
+_Shown: TypeAlias = tuple[int, Counter[Trait]]
 
 
 def shortfall(
@@ -109,15 +106,15 @@ def shortfall(
         for label in labels
     }
     everywhere = _lacking(*common)
-    gold_counts = _count(traits["gold"]).counts
+    _, gold_counts = _count(traits["gold"])
     found = {}
     for label, (wanted, made) in by_label.items():
         target = _count([t for _, t in wanted])
         own = _lacking(target, _count(made))
         spread = {
-            trait: _spread(gap, target.counts[trait] / gold_counts[trait], len(by_label))
+            trait: _spread(gap, target[1][trait] / gold_counts[trait], len(by_label))
             for trait, gap in everywhere.items()
-            if trait not in own and target.counts[trait] >= _LEAST_GOLD
+            if trait not in own and target[1][trait] >= _LEAST_GOLD
         }
         missing = [
             Missing(*trait, *gap, tuple(i for i, shown in wanted if trait in shown))
@@ -137,26 +134,27 @@ def _traits(read: Traits, bands: LengthBands) -> frozenset[Trait]:
 
 
 def _count(texts: Sequence[frozenset[Trait]]) -> _Shown:
-    return _Shown(len(texts), Counter(trait for text in texts for trait in text))
+    return len(texts), Counter(trait for text in texts for trait in text)
 
 
 def _lacking(target: _Shown, made: _Shown) -> dict[Trait, tuple[float, float, float]]:
     """Maps each trait to its target share, its share so far and its p-value."""
     from scipy.stats import hypergeom
 
+    (wanted, shown), (written, synthetic_shown) = target, made
     candidates = [
         trait
-        for trait, count in sorted(target.counts.items())
-        if count >= _LEAST_GOLD and made.n and count / target.n > made.counts[trait] / made.n
+        for trait, count in sorted(shown.items())
+        if count >= _LEAST_GOLD and written and count / wanted > synthetic_shown[trait] / written
     ]
     if not candidates:
         return {}
     counts, so_far = (
-        np.array([side.counts[trait] for trait in candidates]) for side in (target, made)
+        np.array([side[trait] for trait in candidates]) for side in (shown, synthetic_shown)
     )
-    chances = hypergeom.sf(counts - 1, target.n + made.n, counts + so_far, target.n)
-    shares, synthetic = counts / target.n, so_far / made.n
-    asked = shares - np.sqrt(shares * (1 - shares) / target.n)
+    chances = hypergeom.sf(counts - 1, wanted + written, counts + so_far, wanted)
+    shares, synthetic = counts / wanted, so_far / written
+    asked = shares - np.sqrt(shares * (1 - shares) / wanted)
     return {
         trait: (float(asked[i]), float(synthetic[i]), float(chances[i]))
         for i, trait in enumerate(candidates)
@@ -309,7 +307,7 @@ def measure_coverage(
         named: Id of a text that was asked for to what it was to name; empty for texts from a file.
         tagger: The morphological analyser.
     """
-    rows: dict[str, list[_Row]] = {label: [] for label in task.labels}
+    rows: dict[str, list[tuple[str, tuple[Knowledge, ...]]]] = {name: [] for name in task.labels}
     asked: dict[str, Counter[Knowledge]] = {label: Counter() for label in task.labels}
     written = Counter[str]()
     columns = ("label", "label_asked", "text", "id", "parent_id", "rejected")
@@ -321,12 +319,12 @@ def measure_coverage(
             written[own] += 1
             asked[own].update(named.get(own_id, ()))
         if not rejected:
-            rows[label].append(_Row(text, named.get(_origin(parent or own_id), ())))
+            rows[label].append((text, named.get(_origin(parent or own_id), ())))
     found = {}
     for label, kept in rows.items():
         shares = task.wanted_shares(label)
         concepts = Terms([k.item for k in shares if k.kind == "concept"], tagger)
-        seen = [(concepts.found(row.text), row.named) for row in kept]
+        seen = [(concepts.found(text), names) for text, names in kept]
         shares |= _wanted_values(task, label, asked[label], written[label])
         covered = [_covered(known, share, seen, asked[label]) for known, share in shares.items()]
         found[label] = LabelCoverage(kept=len(kept), covered=covered)
@@ -336,13 +334,6 @@ def measure_coverage(
 def _origin(text: str) -> str:
     """The id of the text that a request asked for, from that of one that was made of it."""
     return "-".join(text.split("-")[:2])
-
-
-class _Row(NamedTuple):
-    """A kept text, and what its request named."""
-
-    text: str
-    named: tuple[Knowledge, ...]
 
 
 def _wanted_values(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from japagen.japanese.registers import OTHER
 from japagen.llm.answers import read_records
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import make_request
+from japagen.llm.requests import label_variables, make_request
 
 _LATER = "later_fields"
 # A field with more values than this is no category, and the report does not list them.
@@ -64,12 +64,7 @@ def check_templates(
     Raises:
         JapagenError: If there is no way to ask for the task's fields.
     """
-    if generator.prompt_kind == "document":
-        raise JapagenError(
-            f"Expected a chat model for generation.fields, found {generator.name}, which "
-            "continues documents and follows no instructions.",
-            "Set generator to a chat model, such as {backend: openai, model: …} or {model: qwen}.",
-        )
+    generator.need_chat("for generation.fields")
     later = [f"{_LATER}.chat"] if last_request(task.generation.fields) > 1 else []
     for template in [f"{strategy}.chat", *later]:
         if not prompts.mentions(template, "fields"):
@@ -101,20 +96,14 @@ def plan_later(
     asked = task.generation.asked_fields(number)
     if asked is None:
         return {}
-    space, g = task.label_space(), task.generation
-    sampling = Sampling(g.temperature, g.top_k, g.min_p, g.max_tokens)
+    space = task.label_space()
     draw, planned = f"{task.seed}/fields", {}
     for row in texts:
         if row.rejected is not None or not row.fields:
             continue
         label = space.name(row.label_asked) if row.label_asked is not None else ""
         variables = {
-            "text_type": task.text_type,
-            "description": task.description,
-            "domain": task.domain,
-            "label_type": task.label_type,
-            "label": label,
-            "label_description": task.describe(label) if label else "",
+            **label_variables(task, label),
             "values": dict(row.fields),
             "written": json.dumps({"text": dict(row.fields)}, ensure_ascii=False),
             "fields": field_variables(asked, prompts, draw, int(hash_rank(row.id)[:4], 16)),
@@ -125,7 +114,7 @@ def plan_later(
             [task.seed, row.id, number],
             prompts,
             generator,
-            sampling,
+            Sampling.of(task.generation),
             label=label,
             register=row.register_asked,
             shot_ids=row.shot_ids,
@@ -170,27 +159,6 @@ def _completed(
     return replace(row, fields={**(row.fields or {}), **values}, rejected=rejected)
 
 
-Send = Callable[[Sequence[Request]], tuple[Mapping[str, Answer], Mapping[str, str]]]
-
-
-def complete(
-    task: Task, texts: Dataset, prompts: PromptLibrary, generator: GeneratorInfo, send: Send
-) -> Dataset:
-    """Asks for all fields that are asked for later, one request after the other.
-
-    Args:
-        task: The task.
-        texts: What came of the first request.
-        prompts: Where the template comes from.
-        generator: Who is asked.
-        send: Asks; returns answers and failures by request id.
-    """
-    for number in later_requests(task):
-        if planned := plan_later(task, texts, number, prompts, generator):
-            texts = with_later(texts, planned, *send(list(planned.values())))
-    return texts
-
-
 def later_requests(task: Task) -> range:
     """The numbers of the requests that follow the one for the texts."""
     return range(2, last_request(task.generation.fields) + 1)
@@ -229,11 +197,8 @@ def measure_fields(
                 (field.in_register or (e.register_asked.name if e.register_asked else OTHER), value)
                 for e, value in filled
             ]
-        seen = analyzer.analyze_all([text for _, text in wanted]) if wanted else []
-        met = sum(
-            report.register.name == register
-            for (register, _), report in zip(wanted, seen, strict=True)
-        )
+        seen = analyzer.registers([text for _, text in wanted]) if wanted else []
+        met = sum(found.name == register for (register, _), found in zip(wanted, seen, strict=True))
         few = field.type != "string" and len(counts) <= _MOST_VALUES
         found.append(
             FieldSummary(

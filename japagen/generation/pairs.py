@@ -17,20 +17,15 @@ from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.seed_table import SeedTable
 from japagen.generation import planner
-from japagen.generation.planner import (
-    apportion,
-    label_variables,
-    sampling_of,
-    seed_variables,
-)
+from japagen.generation.planner import seed_variables
 from japagen.generation.shots import ShotSets
-from japagen.generation.topics import Phrasing
+from japagen.generation.topics import Phrasing, apportion
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import Register
 from japagen.llm.answers import one_line, read_answer
-from japagen.llm.backend import Answer, GeneratorInfo, Request
+from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import make_request
+from japagen.llm.requests import label_variables, make_request
 
 _FIRST, _SECOND = "pair_first", "pair_second"
 
@@ -45,7 +40,7 @@ def plan_firsts(
     corpus: Dataset | None = None,
     seed_table: SeedTable | None = None,
 ) -> list[Request]:
-    """Decides the requests of the first turn; arguments as of `generation.plan_requests`.
+    """Decides the requests of the first turn; arguments as of `RequestPlanner`.
 
     Their label is empty. There are as many as pairs are wanted of each label, in the registers
     that the labels want on average. It is these that name the task's knowledge.
@@ -86,7 +81,7 @@ def plan_firsts(
                     place,
                     prompts,
                     generator,
-                    sampling_of(task),
+                    Sampling.of(task.generation),
                     register=Register.of(register),
                     shot_ids=[e.id for e in chosen],
                     knowledge=named.named if named else (),
@@ -155,8 +150,7 @@ def _second(
     generator: GeneratorInfo,
 ) -> Request:
     variables = {
-        **_pair_variables(task),
-        **label_variables(task, label),
+        **_pair_variables(task, label),
         "shots": [
             {"first": one_line(e.text), "second": one_line(e.text_pair or "")} for e in shots
         ],
@@ -169,7 +163,7 @@ def _second(
         [task.seed, first.id, label],
         prompts,
         generator,
-        sampling_of(task),
+        Sampling.of(task.generation),
         label=label,
         register=first.register_asked,
         # A pair descends from what either turn showed.
@@ -275,13 +269,6 @@ def _names(task: Task) -> tuple[str, str]:
     return task.pair.first, task.pair.second
 
 
-def _pair_variables(task: Task) -> dict[str, Any]:
+def _pair_variables(task: Task, label: str = "") -> dict[str, Any]:
     first, second = _names(task)
-    return {
-        "text_type": task.text_type,
-        "description": task.description,
-        "domain": task.domain,
-        "first_name": first,
-        "second_name": second,
-        "label": "",
-    }
+    return {**label_variables(task, label), "first_name": first, "second_name": second}

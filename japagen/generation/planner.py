@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from math import ceil
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from japagen.config.generation import KINDS, TEXTS_PER_REQUEST, Knowledge, UntilKept
+from japagen.config.generation import TEXTS_PER_REQUEST, Knowledge, UntilKept
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Label, Rejection
-from japagen.data.labels import LabelSpace
 from japagen.data.seed_table import SeedRow, SeedTable
 from japagen.data.summary import UntilReason
 from japagen.errors import JapagenError
 from japagen.generation.fields import check_templates, field_variables
 from japagen.generation.shots import ShotSets
-from japagen.generation.topics import LENGTH, Phrasing, Settings, default_grid, drawn_settings
+from japagen.generation.topics import (
+    LENGTH,
+    Phrasing,
+    Settings,
+    apportion,
+    assign_topics,
+    default_grid,
+    drawn_settings,
+    fitted,
+    spread,
+)
 from japagen.japanese.morphology import Tagger, default_tagger
 from japagen.japanese.registers import OTHER, PRESETS, Register
 from japagen.llm.answers import one_line, read_records, read_texts, why_unreadable
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import make_request
+from japagen.llm.requests import label_variables, make_request
 
 
 def strategy_of(task: Task, gold: Dataset | None) -> str:
@@ -38,69 +47,11 @@ def strategy_of(task: Task, gold: Dataset | None) -> str:
     return "few_shot" if gold is not None and len(gold) else "zero_shot"
 
 
-def sampling_of(task: Task, texts: int = 1) -> Sampling:
-    """How a task's answers of so many texts are drawn."""
-    g = task.generation
-    return Sampling(g.temperature, g.top_k, g.min_p, g.max_tokens * texts)
-
-
-_Name = TypeVar("_Name", bound=Hashable)
-
-
-def apportion(shares: Mapping[_Name, float], total: int) -> dict[_Name, int]:
-    """Splits ``total`` by shares with the largest-remainder method.
-
-    Returns:
-        Name to count, adding up to ``total``; ties go to the earlier name.
-    """
-    mass = sum(shares.values())
-    exact = {name: share / mass * total for name, share in shares.items()}
-    counts = {name: int(value) for name, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
-    for name in by_remainder[: total - sum(counts.values())]:
-        counts[name] += 1
-    return counts
-
-
 def round_sizes(task: Task) -> list[int]:
     """Texts to ask for per label in each round, the larger rounds first; empty ones left out."""
     rounds = dict.fromkeys(range(task.generation.rounds), 1.0)
     sizes = apportion(rounds, task.generation.first_texts)
     return [size for size in sizes.values() if size]
-
-
-def plan_requests(
-    task: Task,
-    gold: Dataset | None,
-    registers: Mapping[str, Mapping[str, float]],
-    prompts: PromptLibrary,
-    generator: GeneratorInfo,
-    tagger: Tagger | None = None,
-    corpus: Dataset | None = None,
-    seed_table: SeedTable | None = None,
-) -> list[Request]:
-    """Plans every request of a run, as far as that is possible before the first answer.
-
-    Args:
-        task: The task.
-        gold: Training gold with ``register_seen`` filled in, or None.
-        registers: Label to register name to share.
-        prompts: Where templates come from.
-        generator: Which kind of prompt is wanted, and from whom.
-        tagger: Reads gold, where prompts say what each text is about.
-        corpus: Texts to take passages from, or None.
-        seed_table: Rows to tell of, one for each text, or None.
-
-    Returns:
-        The requests, in the order to send them. Those of later rounds name what the user wants
-        covered; the gaps that earlier rounds leave are not known yet.
-    """
-    planner = RequestPlanner(task, gold, prompts, generator, tagger, corpus, seed_table)
-    requests: list[Request] = []
-    for number, size in enumerate(round_sizes(task)):
-        wanted = {label: first_wants(task, label, size) for label in task.labels}
-        requests += planner.round(number, size, registers, wanted)
-    return requests
 
 
 # A yield is found on this many texts or more, where a label has them: one bad text of three left
@@ -211,10 +162,26 @@ class RequestPlanner:
         self._settings: dict[tuple[str, str], Iterator[Settings]] = {}
         self._asked_for: dict[str, _Asked] = {}
 
+    def plan(self, registers: Mapping[str, Mapping[str, float]]) -> list[Request]:
+        """All requests of a run, as far as that is possible before the first answer.
+
+        Args:
+            registers: Label to register name to share.
+
+        Returns:
+            The requests, in the order to send them. Those of later rounds name what the user wants
+            covered; the gaps that earlier rounds leave are not known yet.
+        """
+        requests: list[Request] = []
+        for number, size in enumerate(round_sizes(self._task)):
+            wanted = {label: first_wants(self._task, label, size) for label in self._task.labels}
+            requests += self.round(number, size, registers, wanted)
+        return requests
+
     def round(
         self,
         number: int,
-        size: int,
+        size: int | Mapping[str, int],
         registers: Mapping[str, Mapping[str, float]],
         wanted: Mapping[str, Mapping[Knowledge, float]],
     ) -> list[Request]:
@@ -222,24 +189,15 @@ class RequestPlanner:
 
         Args:
             number: Which round, from 0.
-            size: Texts for each label.
+            size: Texts of every label, or of each.
             registers: Label to register name to share.
             wanted: Label to topic to the number of texts that should name it; scaled down where
                 that is too many. The rest name an item of the task's knowledge, or nothing.
         """
-        sizes = apportion(self._asked, size * len(self._task.labels))
-        return self.uneven_round(number, sizes, registers, wanted)
-
-    def uneven_round(
-        self,
-        number: int,
-        sizes: Mapping[str, int],
-        registers: Mapping[str, Mapping[str, float]],
-        wanted: Mapping[str, Mapping[Knowledge, float]],
-    ) -> list[Request]:
-        """The same with as many texts of each label as ``sizes`` says."""
+        if isinstance(size, int):
+            size = apportion(self._asked, size * len(self._task.labels))
         groups: list[tuple[int, list[Request]]] = []
-        for label, texts in sizes.items():
+        for label, texts in size.items():
             counts = apportion(registers[label], texts)
             items = assign_topics(wanted.get(label, {}), texts, self._phrasing.items(label, number))
             cells = fitted(spread(items, counts), self._phrasing.fits)
@@ -377,7 +335,7 @@ class RequestPlanner:
             asked.place,
             self._prompts,
             self._generator,
-            sampling_of(task, len(asked.knowns)),
+            Sampling.of(task.generation, len(asked.knowns)),
             label=asked.label,
             register=Register.of(asked.register),
             shot_ids=list(dict.fromkeys(ids)),
@@ -430,7 +388,7 @@ def texts_per_request(
     wanted = task.generation.texts_per_request
     if generator.prompt_kind == "document" or wanted == 1:
         return 0
-    if prompts.names(f"{strategy}.chat", "number"):
+    if prompts.mentions(f"{strategy}.chat", "number"):
         return wanted or TEXTS_PER_REQUEST
     if wanted is None:
         return 0
@@ -441,90 +399,10 @@ def texts_per_request(
     )
 
 
-def assign_topics(
-    wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge | None]
-) -> list[Knowledge | None]:
-    """Assigns each of ``size`` texts one topic to name, or none.
-
-    Args:
-        wanted: The number of texts that should name each topic; scaled down where that is too
-            many.
-        size: How many texts are asked for.
-        others: Topics of the texts left over; they name nothing when it ends.
-
-    Returns:
-        One entry per text; equal ones and those of one kind stand together.
-    """
-    shares: dict[Knowledge | None, float] = {k: n for k, n in wanted.items() if n > 0}
-    free = max(0.0, size - sum(shares.values()))
-    counts = apportion({**shares, None: free}, size) if shares or free else {}
-    left = counts.pop(None, 0)
-    named = sorted(counts.items(), key=lambda item: KINDS.index(item[0].kind) if item[0] else 0)
-    dealt: list[Knowledge | None] = [known for known, count in named for _ in range(count)]
-    return [*dealt, *(next(others, None) for _ in range(left))]
-
-
-def spread(
-    items: Sequence[Knowledge | None], counts: Mapping[str, int]
-) -> dict[str, list[Knowledge | None]]:
-    """Spreads a label's topics over its registers, each register an even part of every kind."""
-    slots = sorted(
-        ((i + 0.5) / count, place, register)
-        for place, (register, count) in enumerate(counts.items())
-        for i in range(count)
-    )
-    cells: dict[str, list[Knowledge | None]] = {r: [] for r, count in counts.items() if count}
-    for (_, _, register), item in zip(slots, items, strict=True):
-        cells[register].append(item)
-    return cells
-
-
-def label_variables(task: Task, label: str) -> dict[str, Any]:
-    """Template variables of the task and of the label asked for."""
-    own = task.label_space().tags(label)
-    others = [name for name in task.labels if name not in own]
-    return {
-        "text_type": task.text_type,
-        "description": task.description,
-        "domain": task.domain,
-        "instruction": task.generation.instruction,
-        "label_type": task.label_type,
-        "label": label,
-        "label_description": task.describe(label),
-        "other_labels": [] if task.kind == "regression" else others,
-    }
-
-
 def seed_variables(task: Task, row: SeedRow | None) -> dict[str, Any]:
     """Template variables of the seed table's row: ``seed``, column to value, and ``seed_role``."""
     source = task.generation.seed
     return {"seed": row.values if row else {}, "seed_role": source.role if source else ""}
-
-
-def fitted(
-    cells: Mapping[str, Sequence[Knowledge | None]], fits: Callable[[Knowledge | None, str], bool]
-) -> dict[str, list[Knowledge | None]]:
-    """Exchanges topics between registers, so that each fits its register.
-
-    Args:
-        cells: Register to what its requests name.
-        fits: Whether a request in a register can name something.
-
-    Returns:
-        As many entries per register; a topic that fits nowhere is dropped.
-    """
-    found = {register: list(items) for register, items in cells.items()}
-    places = [(register, i) for register, items in found.items() for i in range(len(items))]
-    for register, i in places:
-        item = found[register][i]
-        if fits(item, register):
-            continue
-        found[register][i] = None
-        for other, j in places:
-            if fits(item, other) and fits(found[other][j], register) and found[other][j] != item:
-                found[register][i], found[other][j] = found[other][j], item
-                break
-    return found
 
 
 def to_dataset(
@@ -625,19 +503,28 @@ def register_shares(
         wanted = {name: share for name, share in task.registers.items() if share > 0}
         return {label: dict(wanted) for label in labels}
     names = _NAMES if shown else tuple(PRESETS)
-    table = _table(gold, space, labels, names)
-    common = _common_shares(table.sum(axis=0) + _seen(unlabelled, names), names)
-    if not common:
+    asked = map(space.name, gold.labels) if gold is not None else ()
+    seen = Counter(zip(asked, _registers(gold), strict=True))
+    table = np.array([[float(seen[label, name]) for name in names] for label in labels])
+    others = Counter(_registers(unlabelled))
+    counts = table.sum(axis=0) + [others[name] for name in names]
+    if not counts.sum():
         return {label: {"polite": 1.0} for label in labels}
-    if not depends_on_label(table, task.seed):
-        return {label: dict(common) for label in labels}
-    prior = np.array([common.get(name, 0.0) for name in names])
-    weight = _SMOOTHING * len(PRESETS)
-    own = (table + weight * prior) / (table.sum(axis=1, keepdims=True) + weight)
+    smoothed = counts + [_SMOOTHING if name in PRESETS else 0.0 for name in names]
+    shares = np.tile(smoothed / smoothed.sum(), (len(labels), 1))
+    if depends_on_label(table, task.seed):
+        weight = _SMOOTHING * len(PRESETS)
+        shares = (table + weight * shares) / (table.sum(axis=1, keepdims=True) + weight)
     return {
         label: {name: float(s) for name, s in zip(names, row, strict=True) if s > 0}
-        for label, row in zip(labels, own, strict=True)
+        for label, row in zip(labels, shares, strict=True)
     }
+
+
+def _registers(data: Dataset | None) -> list[str]:
+    """Names of the registers seen in texts."""
+    rows = data.column("register_seen") if data is not None else ()
+    return [Register.from_dict(row).name if row else OTHER for row in rows]
 
 
 def depends_on_label(table: npt.NDArray[np.float64], seed: int = 0) -> bool:
@@ -651,54 +538,15 @@ def depends_on_label(table: npt.NDArray[np.float64], seed: int = 0) -> bool:
         table: Counts, shape (labels, registers).
         seed: Of the permutations.
     """
+    from scipy.special import xlogy
+    from scipy.stats import random_table
+
     counts = table.astype(np.int64)
-    rows = np.repeat(np.arange(len(counts)), counts.sum(axis=1))
-    columns = np.concatenate([np.repeat(np.arange(counts.shape[1]), row) for row in counts])
-    if len(set(rows.tolist())) < 2 or len(set(columns.tolist())) < 2:
+    labels, registers = counts.sum(axis=1), counts.sum(axis=0)
+    if (labels > 0).sum() < 2 or (registers > 0).sum() < 2:
         return False
-    rng = np.random.default_rng(seed)
-    observed = _information(rows, columns, counts.shape)
-    dealt = [
-        _information(rows, rng.permutation(columns), counts.shape) for _ in range(_PERMUTATIONS)
-    ]
-    above = sum(value >= observed - 1e-12 for value in dealt)
+    # Shuffled tables have the same margins; the statistic is 2 Σ n log n but for these.
+    shuffled = random_table(labels, registers, seed=seed).rvs(_PERMUTATIONS)
+    observed, dealt = (xlogy(n, n).sum(axis=(-2, -1)) for n in (counts, shuffled))
+    above = int((dealt >= observed - 1e-12).sum())
     return (above + 1) / (_PERMUTATIONS + 1) < _SIGNIFICANCE
-
-
-def _information(
-    rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], shape: tuple[int, ...]
-) -> float:
-    """Σ n log n over the cells: mutual information but for terms that permuting leaves."""
-    joint = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).astype(float)
-    positive = joint[joint > 0]
-    return float((positive * np.log(positive)).sum())
-
-
-def _table(
-    gold: Dataset | None, space: LabelSpace, labels: Sequence[str], names: Sequence[str]
-) -> npt.NDArray[np.float64]:
-    table = np.zeros((len(labels), len(names)))
-    if gold is not None:
-        for label, row in zip(gold.labels, gold.column("register_seen"), strict=True):
-            name = Register.from_dict(row).name if row else OTHER
-            asked = space.name(label)
-            if name in names and asked in labels:
-                table[labels.index(asked), names.index(name)] += 1
-    return table
-
-
-def _seen(data: Dataset | None, names: Sequence[str]) -> npt.NDArray[np.float64]:
-    counts = dict.fromkeys(names, 0.0)
-    for row in data.column("register_seen") if data is not None else ():
-        name = Register.from_dict(row).name if row else OTHER
-        if name in counts:
-            counts[name] += 1
-    return np.array(list(counts.values()))
-
-
-def _common_shares(counts: npt.NDArray[np.float64], names: Sequence[str]) -> Mapping[str, float]:
-    if not counts.sum():
-        return {}
-    smoothed = counts + [_SMOOTHING if name in PRESETS else 0.0 for name in names]
-    shares = smoothed / smoothed.sum()
-    return {name: float(s) for name, s in zip(names, shares, strict=True) if s > 0}

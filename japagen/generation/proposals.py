@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,11 @@ import numpy.typing as npt
 from japagen.config.task import Task
 from japagen.data.files import to_yaml
 from japagen.errors import JapagenError
-from japagen.generation.planner import label_variables
 from japagen.llm.answers import read_texts, why_unreadable
 from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request, Sampling, load_generator
 from japagen.llm.client import ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
-from japagen.llm.requests import make_request
+from japagen.llm.requests import label_variables, make_request
 
 _TEMPLATE = "attributes"
 _TOPICS = "topics"
@@ -62,25 +62,19 @@ class Proposal:
 
     def topics_yaml(self) -> str:
         """A file of topics, as ``generation.knowledge`` may name it."""
-        trees = {
-            label: {name: list(leaves) for name, leaves in tree.items()}
-            for label, tree in self.grids.items()
-        }
-        return f"# generation: {{knowledge: THIS_FILE}}\n{to_yaml(trees, flow=True)}"
+        return f"# generation: {{knowledge: THIS_FILE}}\n{to_yaml(self._lists, flow=True)}"
 
     def to_yaml(self) -> str:
         """The section ``attributes`` of a task file's ``generation``."""
-        grids: Any = {
+        section: Any = {"attributes": self._lists.get("", self._lists)}
+        return f"# generation:\n{indent(to_yaml(section, flow=True), '  ')}"
+
+    @property
+    def _lists(self) -> dict[str, dict[str, list[str]]]:
+        return {
             label: {name: list(values) for name, values in grid.items()}
             for label, grid in self.grids.items()
         }
-        section = {"attributes": grids.get("", grids)}
-        text = to_yaml(section, flow=True)
-        return f"# generation:\n{_indented(text)}"
-
-
-def _indented(text: str) -> str:
-    return "".join(f"  {line}\n" for line in text.splitlines())
 
 
 def propose_attributes(
@@ -182,13 +176,7 @@ def _proposed(
             return _proposed(task, template, labels, number, values, loaded)
     info = generator.info
     key = "attributes" if template == _TEMPLATE else "knowledge"
-    if info.prompt_kind == "document":
-        raise JapagenError(
-            f"Expected a chat model to propose generation.{key}, found {info.name}, which "
-            "continues documents and follows no instructions.",
-            "Set generator to a chat model, such as {backend: openai, model: …}, or write "
-            f"generation.{key} yourself.",
-        )
+    info.need_chat(f"to propose generation.{key}")
     requests = [_request(task, template, label, number, values, info) for label in labels]
     sent, answers, failures = ask_unrecorded(task, requests, generator)
     again = [
@@ -219,7 +207,9 @@ def _request(
     task: Task, template: str, label: str, number: int, values: int, info: GeneratorInfo
 ) -> Request:
     prompts = PromptLibrary(task.generation.prompts)
-    said = label_variables(task, label) if label else _of_pairs(task)
+    said = label_variables(task, label)
+    if not label:  # first texts of pairs have none yet
+        said |= {"label_type": "種類", "label": task.text_type, "other_labels": []}
     return make_request(
         template,
         {**said, "number": number, "values": values},
@@ -230,19 +220,6 @@ def _request(
         label=label,
         each=[()] * number,
     )
-
-
-def _of_pairs(task: Task) -> dict[str, Any]:
-    """What the template may say where the texts to vary have no label yet: first texts of pairs."""
-    return {
-        "text_type": task.text_type,
-        "description": task.description,
-        "domain": task.domain,
-        "label_type": "種類",
-        "label": task.text_type,
-        "label_description": "",
-        "other_labels": [],
-    }
 
 
 def read_grid(request: Request, answer: Answer, task: Task) -> Grid:

@@ -13,7 +13,6 @@ from japagen.config.qa import QATask
 from japagen.data.dataset import Rejection
 from japagen.data.documents import Passage
 from japagen.data.qa import NO_ANSWER, Question, lettered, question_id
-from japagen.errors import JapagenError
 from japagen.llm.answers import read_answer, read_label, read_texts
 from japagen.llm.backend import Answer, GeneratorInfo, Request, Sampling
 from japagen.llm.prompts import PromptLibrary
@@ -42,13 +41,7 @@ class Interview:
     generator: GeneratorInfo
 
     def __post_init__(self) -> None:
-        if self.generator.prompt_kind == "document":
-            raise JapagenError(
-                f"Expected a chat model to ask questions, found {self.generator.name}, which "
-                "continues documents and follows no instructions.",
-                "Set generator to a chat model, such as {model: qwen} or "
-                "{backend: openai, model: …}.",
-            )
+        self.generator.need_chat("to ask questions")
 
     @property
     def fingerprint(self) -> list[Any]:

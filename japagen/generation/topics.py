@@ -11,17 +11,17 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations as couples
 from itertools import count, cycle, repeat
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from japagen.config.generation import Knowledge
+from japagen.config.generation import KINDS, Knowledge
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example
 from japagen.data.seed_table import SeedRow
@@ -223,6 +223,88 @@ class Phrasing:
         query = [*texts, *(text for e in shots for text in (e.text, e.text_pair) if text)]
         found = next(self._passages.best(query), None)
         return Knowledge("passage", found) if found else None
+
+
+_Name = TypeVar("_Name", bound=Hashable)
+
+
+def apportion(shares: Mapping[_Name, float], total: int) -> dict[_Name, int]:
+    """Splits ``total`` by shares with the largest-remainder method.
+
+    Returns:
+        Name to count, adding up to ``total``; ties go to the earlier name.
+    """
+    mass = sum(shares.values())
+    exact = {name: share / mass * total for name, share in shares.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: counts[name] - exact[name])
+    for name in by_remainder[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+def assign_topics(
+    wanted: Mapping[Knowledge, float], size: int, others: Iterator[Knowledge | None]
+) -> list[Knowledge | None]:
+    """Assigns each of ``size`` texts one topic to name, or none.
+
+    Args:
+        wanted: The number of texts that should name each topic; scaled down where that is too
+            many.
+        size: How many texts are asked for.
+        others: Topics of the texts left over; they name nothing when it ends.
+
+    Returns:
+        One entry per text; equal ones and those of one kind stand together.
+    """
+    shares: dict[Knowledge | None, float] = {k: n for k, n in wanted.items() if n > 0}
+    free = max(0.0, size - sum(shares.values()))
+    counts = apportion({**shares, None: free}, size) if shares or free else {}
+    left = counts.pop(None, 0)
+    named = sorted(counts.items(), key=lambda item: KINDS.index(item[0].kind) if item[0] else 0)
+    dealt: list[Knowledge | None] = [known for known, count in named for _ in range(count)]
+    return [*dealt, *(next(others, None) for _ in range(left))]
+
+
+def spread(
+    items: Sequence[Knowledge | None], counts: Mapping[str, int]
+) -> dict[str, list[Knowledge | None]]:
+    """Spreads a label's topics over its registers, each register an even part of every kind."""
+    slots = sorted(
+        ((i + 0.5) / count, place, register)
+        for place, (register, count) in enumerate(counts.items())
+        for i in range(count)
+    )
+    cells: dict[str, list[Knowledge | None]] = {r: [] for r, count in counts.items() if count}
+    for (_, _, register), item in zip(slots, items, strict=True):
+        cells[register].append(item)
+    return cells
+
+
+def fitted(
+    cells: Mapping[str, Sequence[Knowledge | None]], fits: Callable[[Knowledge | None, str], bool]
+) -> dict[str, list[Knowledge | None]]:
+    """Exchanges topics between registers, so that each fits its register.
+
+    Args:
+        cells: Register to what its requests name.
+        fits: Whether a request in a register can name something.
+
+    Returns:
+        As many entries per register; a topic that fits nowhere is dropped.
+    """
+    found = {register: list(items) for register, items in cells.items()}
+    places = [(register, i) for register, items in found.items() for i in range(len(items))]
+    for register, i in places:
+        item = found[register][i]
+        if fits(item, register):
+            continue
+        found[register][i] = None
+        for other, j in places:
+            if fits(item, other) and fits(found[other][j], register) and found[other][j] != item:
+                found[register][i], found[other][j] = found[other][j], item
+                break
+    return found
 
 
 # Combinations of attributes, drawn so that every value and every pair of values is as frequent.

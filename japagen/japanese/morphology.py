@@ -18,9 +18,10 @@ from typing import Any
 from japagen.errors import JapagenError
 
 # Distinct morphemes kept; some 200 MB when full of unknown words.
-# Texts whose morphemes are kept: registers, naturalness and names ask for the same ones in turn.
-_LAST = 256
 _CACHE_LIMIT = 400_000
+# Morphemes of the last texts, 8 bytes each: registers, naturalness and names ask for the same in
+# turn, in a run for all its texts each, so that texts are kept and not only a few of them.
+_MOST_HELD = 500_000
 # MeCab crashes on lines near a million characters.
 _CHUNK = 20_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -121,6 +122,7 @@ class Tagger:
         self._forks = 0
         self._cache: dict[str, Morpheme] = {}
         self._last: dict[str, tuple[Morpheme, ...]] = {}
+        self._held = 0
 
     def __reduce__(self) -> tuple[type[Tagger], tuple[Path | None]]:
         return Tagger, (self.user_dictionary,)
@@ -144,8 +146,10 @@ class Tagger:
             found = tuple(map(self._cache.__getitem__, names))
         except KeyError:
             found = self._read_features(_readable(text), names)
-        if len(self._last) >= _LAST:
+        self._held += len(found)
+        if self._held > _MOST_HELD:
             self._last.clear()
+            self._held = len(found)
         self._last[text] = found
         return found
 

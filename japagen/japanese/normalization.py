@@ -6,6 +6,7 @@ import re
 import unicodedata
 from contextlib import suppress
 from functools import cache, lru_cache
+from importlib.resources import files
 
 # Controls other than white space, format characters (zero-width ones, direction marks, byte
 # order mark, tags), lone surrogates and variation selectors: none of them is read aloud, and
@@ -16,35 +17,27 @@ _INVISIBLE = re.compile(
     "\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]+"
 )
 _SPACES = re.compile(r"\s+")
-_LETTER = re.compile(r"[^\W\d_]")
+_LETTERS = re.compile(r"[^\W\d_]+")
 _JAPANESE = re.compile(
     "[\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9d"
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
 )
 
 
-def normalize(text: str, *, wave_dash: str = "〜") -> str:
+@lru_cache(1024)  # Every filter asks for the same text.
+def normalize(text: str) -> str:
     """Returns ``text`` in the form that every feature is computed on.
 
     Unicode NFKC (half-width katakana becomes full-width, full-width Latin half-width), one
     wave dash, no control or zero-width characters, single spaces. Applying it twice changes
-    nothing. Line breaks become spaces.
+    nothing. Line breaks become spaces; lone surrogates are dropped.
 
     >>> normalize("ｺﾝﾋﾟｭｰﾀ　１０～２０台")
     'コンピュータ 10〜20台'
-
-    Args:
-        text: Any string; lone surrogates are dropped.
-        wave_dash: What U+301C and U+FF5E become. Left to itself NFKC would turn the second
-            into an ASCII tilde and leave the first.
     """
-    return _normalized(text, wave_dash)
-
-
-@lru_cache(1024)  # Every filter asks for the same text.
-def _normalized(text: str, wave_dash: str) -> str:
+    # Left to itself NFKC would turn one wave dash into an ASCII tilde and leave the other.
     composed = unicodedata.normalize("NFKC", visible(text).replace("\uff5e", "\u301c"))
-    return _SPACES.sub(" ", composed.replace("\u301c", wave_dash)).strip()
+    return _SPACES.sub(" ", composed).strip()
 
 
 def visible(text: str) -> str:
@@ -57,8 +50,8 @@ def japanese_share(text: str) -> float:
 
     Digits, punctuation, symbols and spaces are not letters; a text without letters has 0.0.
     """
-    letters = "".join(_LETTER.findall(text))
-    return len(_JAPANESE.findall(letters)) / len(letters) if letters else 0.0
+    letters = "".join(_LETTERS.findall(text))
+    return len("".join(_JAPANESE.findall(letters))) / len(letters) if letters else 0.0
 
 
 @cache
@@ -69,3 +62,17 @@ def is_encodable(character: str) -> bool:
             character.encode(encoding)
             return True
     return False
+
+
+@cache
+def word_lists(package: str) -> dict[str, frozenset[str]]:
+    """Reads ``words.txt`` of a package: a name and a colon, then words, on one line or several."""
+    lists: dict[str, list[str]] = {}
+    words: list[str] = []
+    for line in files(package).joinpath("words.txt").read_text("utf-8").split("\n"):
+        if line and not line.startswith(("#", " ")):
+            name, _, line = line.partition(":")
+            words = lists.setdefault(name, [])
+        if not line.startswith("#"):
+            words += line.split()
+    return {name: frozenset(listed) for name, listed in lists.items()}

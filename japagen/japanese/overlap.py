@@ -8,17 +8,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from japagen.japanese.normalization import normalize
 
+_N = 5  # Word n-grams need a tokenizer; five characters are about two Japanese words.
 
-def character_ngrams(text: str, n: int = 5) -> set[str]:
+
+def _ngrams(text: str) -> set[str]:
     """Distinct character n-grams of the normalised text; the whole text where it is shorter."""
     text = normalize(text)
-    return {text[i : i + n] for i in range(max(len(text) - n + 1, 1))} if text else set()
+    return {text[i : i + _N] for i in range(max(len(text) - _N + 1, 1))} if text else set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +42,13 @@ class OverlapIndex:
 
     Args:
         references: The texts to compare with.
-        n: Characters in an n-gram. Word n-grams need a tokenizer; five characters are about
-            two Japanese words.
     """
 
-    def __init__(self, references: Iterable[str], n: int = 5) -> None:
-        self._n = n
+    def __init__(self, references: Iterable[str]) -> None:
         self._references: Sequence[str] = list(references)
         self._holders: dict[str, list[int]] = defaultdict(list)
         for index, text in enumerate(self._references):
-            for gram in character_ngrams(text, n):
+            for gram in _ngrams(text):
                 self._holders[gram].append(index)
 
     def nearest(self, text: str) -> tuple[float, str]:
@@ -61,8 +61,11 @@ class OverlapIndex:
 
     def nearest_index(self, text: str) -> tuple[float, int]:
         """As `nearest`, with the reference's index; -1 when nothing is shared."""
-        grams = character_ngrams(text, self._n)
-        hits = Counter(index for gram in grams for index in self._holders.get(gram, ()))
+        if not self._holders:
+            return 0.0, -1
+        grams = _ngrams(text)
+        known = filter(None, map(self._holders.get, grams))
+        hits = Counter(chain.from_iterable(known))
         if not hits:
             return 0.0, -1
         # Ties go to the earliest reference, so that the answer does not depend on hashing.
@@ -75,8 +78,8 @@ class OverlapIndex:
         plain = [normalize(text) for text in self._references]
         places: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for index, text in enumerate(plain):
-            for start in range(len(text) - self._n + 1):
-                places[text[start : start + self._n]].append((index, start))
+            for start in range(len(text) - _N + 1):
+                places[text[start : start + _N]].append((index, start))
         return plain, places
 
     def longest_copy(self, text: str) -> Copied:
@@ -84,16 +87,18 @@ class OverlapIndex:
 
         Runs shorter than an n-gram are not looked for.
         """
+        best = Copied()
+        if not self._holders:
+            return best
         text = normalize(text)
         plain, places = self._places
-        best = Copied()
-        for start in range(len(text) - self._n + 1):
-            for index, place in places.get(text[start : start + self._n], ()):
+        for start in range(len(text) - _N + 1):
+            for index, place in places.get(text[start : start + _N], ()):
                 reference = plain[index]
                 # A run that could begin earlier was measured from there.
                 if start and place and text[start - 1] == reference[place - 1]:
                     continue
-                length = self._n
+                length = _N
                 most = min(len(text) - start, len(reference) - place)
                 while length < most and text[start + length] == reference[place + length]:
                     length += 1
@@ -143,7 +148,14 @@ def shingle_hashes(
         Hashes, shape (bigrams,), and offsets, shape (len(texts) + 1,). Repeated bigrams are
         not removed: a minimum does not mind them.
     """
-    plain = [f"\x02{plain_form(text)}\x03" for text in texts]
+    return bigram_hashes([plain_form(text) for text in texts])
+
+
+def bigram_hashes(
+    texts: Sequence[str],
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """`shingle_hashes` of texts in their plain form."""
+    plain = [f"\x02{text}\x03" for text in texts]
     lengths = np.fromiter(map(len, plain), np.int64, len(plain))
     joined = "".join(plain).encode("utf-32-le", "surrogatepass")
     codes = np.frombuffer(joined, np.uint32).astype(np.uint64)

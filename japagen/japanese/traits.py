@@ -182,13 +182,9 @@ class Terms:
         return frozenset(
             term
             for term, clean, wanted in self._terms
-            if _has(lemmas, wanted) or _spells(spelled, clean, starts)
+            if any(lemmas[i : i + len(wanted)] == wanted for i in range(len(lemmas)))
+            or _spells(spelled, clean, starts)
         )
-
-
-def _has(lemmas: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
-    size = len(wanted)
-    return any(lemmas[i : i + size] == wanted for i in range(len(lemmas) - size + 1))
 
 
 def _spells(text: str, term: str, starts: list[int]) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from japagen.config.fields import FieldSet
+from japagen.config.fields import FieldSet, folded
 from japagen.data.dataset import Rejection
 from japagen.data.files import encodable
 from japagen.llm.backend import Answer, Request
@@ -280,7 +280,7 @@ def _member(value: Any, name: str, depth: int = _DEEPEST) -> Any:
     value = _opened(value)
     if isinstance(value, dict):
         for key, inner in value.items():
-            if unicodedata.normalize("NFKC", key).strip().casefold() == name:
+            if folded(key) == name:
                 # {"text": {"text": …}}
                 nested = depth and isinstance(inner, dict)
                 within = _member(inner, name, depth - 1) if nested else None
@@ -479,7 +479,7 @@ def read_scores(text: str, criteria: Sequence[str]) -> dict[str, float]:
     """What an answer gives each criterion, 1 to 5; empty unless it gives something to all."""
     said = decode(text)
     for value in reversed([*said.values, said.cut]):
-        found = {name: _score(_member(value, _folded(name))) for name in criteria}
+        found = {name: _score(_member(value, folded(name))) for name in criteria}
         scores = {name: score for name, score in found.items() if score is not None}
         if len(scores) == len(found):
             return scores
@@ -512,20 +512,16 @@ def _names_of(labels: tuple[str, ...]) -> dict[str, str]:
     names = dict[str, str]()
     for label in labels:
         names[_key(label)] = "" if _key(label) in names else label
-    return names | {"": ""} | {_folded(label): label for label in labels}
+    return names | {"": ""} | {folded(label): label for label in labels}
 
 
 def _label(text: str, known: Mapping[str, str]) -> str:
-    return known.get(_folded(text)) or known.get(_key(text), "")
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).strip().casefold()
+    return known.get(folded(text)) or known.get(_key(text), "")
 
 
 def _key(text: str) -> str:
     """What two ways of writing a label have in common: not what models put round it."""
-    return _folded(_BULLET.sub("", text.strip())).strip(" \n「」『』【】[](){}<>\"'`*#。.!→➡-")
+    return folded(_BULLET.sub("", text.strip())).strip(" \n「」『』【】[](){}<>\"'`*#。.!→➡-")
 
 
 def why_unreadable(request: Request, answer: Answer) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from japagen.config.fields import FieldSet
 from japagen.config.generation import GeneratorSettings
@@ -14,9 +14,16 @@ from japagen.data.registry import BACKENDS
 from japagen.errors import JapagenError
 from japagen.japanese.registers import Register
 
+if TYPE_CHECKING:
+    from japagen.config.code import CodeGeneration
+    from japagen.config.generation import Generation
+    from japagen.llm.backends.offline import Files
+
 PromptKind = Literal["document", "chat"]
 MOST_REPLIES = 3
 """Replies to one request that a backend lets itself be charged for, before it gives up."""
+TOKENS_PER_CHARACTER = 0.8
+"""A rough figure for Japanese, until a model has counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,12 @@ class Sampling:
     min_p: float = 0.02
     max_tokens: int = 120
     stop: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Generation | CodeGeneration, texts: int = 1) -> Sampling:
+        """How a task wants answers of so many texts to be drawn."""
+        s = settings
+        return cls(s.temperature, s.top_k, s.min_p, s.max_tokens * texts)
 
 
 def _object_with(contents: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -213,6 +226,20 @@ class GeneratorInfo:
     terms: OutputTerms = field(default_factory=lambda: OutputTerms("Terms unknown: check them."))
     resumable: bool = False
 
+    def need_chat(self, purpose: str) -> None:
+        """Raises JapagenError unless this is a chat model.
+
+        Args:
+            purpose: What it is needed for, such as ``to write programs``.
+        """
+        if self.prompt_kind == "document":
+            raise JapagenError(
+                f"Expected a chat model {purpose}, found {self.name}, which continues documents "
+                "and follows no instructions.",
+                "Set generator to a chat model, such as {model: qwen} or "
+                "{backend: openai, model: …}.",
+            )
+
 
 class Generator(Protocol):
     """A backend that answers requests, in any order, as they are finished."""
@@ -236,7 +263,7 @@ class Generator(Protocol):
 
 @runtime_checkable
 class Announcer(Protocol):
-    """A generator that takes requests before it sends them, and says when one goes out.
+    """A generator that takes requests before it sends them to servers, and tells when it does.
 
     Attributes:
         on_send: Called from any thread: with True before a request is sent, with False where that
@@ -244,11 +271,6 @@ class Announcer(Protocol):
     """
 
     on_send: Callable[[Request, bool], None]
-
-
-@runtime_checkable
-class LoadTeller(Protocol):
-    """A generator that knows how busy its servers are."""
 
     def load(self) -> Mapping[str, tuple[int, int]]:
         """Server to the requests that it has, and the most that it gets at present."""
@@ -287,6 +309,7 @@ def load_generator(
     settings: GeneratorSettings,
     batches: Path | None = None,
     note: Callable[[str], None] = lambda _: None,
+    files: Files | None = None,
 ) -> Generator:
     """Returns the backend; models and connections start with the first request.
 
@@ -294,6 +317,7 @@ def load_generator(
         settings: Which, and how.
         batches: Where batches are noted; without it nothing goes by the batch API.
         note: Told what the user should know while waiting.
+        files: What is answered from a file, and written to one.
 
     Raises:
         JapagenError: If the settings do not go together, an extra is missing, or a plug-in fails.
@@ -306,7 +330,8 @@ def load_generator(
         )
     settings.check_variables()
     with backend.blamed():
-        loaded: Generator = backend.bind({**dict(settings), "batches": batches, "note": note})()
+        given = {"settings": settings, "batches": batches, "note": note, "files": files}
+        loaded: Generator = backend.bind({**dict(settings), **given})()
     return loaded
 
 
@@ -326,13 +351,9 @@ def choice_key(identity: str, prompt: Prompt, options: Sequence[str]) -> str:
     return digest([identity, before, list(options)])
 
 
-@runtime_checkable
-class Scorer(Protocol):
-    """A generator whose answers may say how likely it found each of a request's options."""
-
-    @property
-    def scores_options(self) -> bool:
-        """Whether a request with options is worth sending for its `Answer.scores`."""
+def scores_options(generator: Generator) -> bool:
+    """Whether it says so: its answers to requests with options may hold `Answer.scores`."""
+    return bool(getattr(generator, "scores_options", False))
 
 
 @runtime_checkable

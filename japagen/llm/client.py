@@ -6,16 +6,19 @@ import math
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from japagen.config.generation import Budget, GeneratorSettings, Price
-from japagen.config.sections import JapaneseSettings, Privacy
 from japagen.errors import AwaitedError, JapagenError
-from japagen.listener import Listener
+from japagen.listener import Listener, Silent
 from japagen.llm.answers import UNREADABLE, why_unreadable, why_unusable
 from japagen.llm.backend import (
     MOST_REPLIES,
@@ -23,20 +26,27 @@ from japagen.llm.backend import (
     Answer,
     Generator,
     GeneratorInfo,
-    LoadTeller,
     OptionScorer,
     Prompt,
     Request,
-    Scorer,
     Waiting,
     Watcher,
     choice_key,
     load_generator,
     prompt_texts,
+    scores_options,
 )
 from japagen.llm.backends.offline import HERE, Elsewhere
 from japagen.llm.ledger import Ledger, ledger_errors
 from japagen.llm.requests import prepare
+
+if TYPE_CHECKING:
+    from japagen.config.code import CodeTask
+    from japagen.config.qa import QATask
+    from japagen.config.task import Task
+
+AskingTask: TypeAlias = "Task | CodeTask | QATask"
+"""A task of any kind: whom it asks, what it may spend, what leaves the machine."""
 
 
 def yen(price: Price, prompt_tokens: float, completion_tokens: float) -> float:
@@ -47,14 +57,8 @@ def yen(price: Price, prompt_tokens: float, completion_tokens: float) -> float:
     return millionths / 1e6 * price.yen_per_unit
 
 
-@dataclass(slots=True)
-class _Cost:
-    tokens: int = 0
-    yen: float = 0.0
-
-    def add(self, other: _Cost, times: int = 1) -> None:
-        self.tokens += times * other.tokens
-        self.yen += times * other.yen
+_Cost = npt.NDArray[np.float64]
+"""Tokens, and yen."""
 
 
 class BudgetTracker:
@@ -79,20 +83,20 @@ class BudgetTracker:
         price: Price | None = None,
         totals: Mapping[str, float] | None = None,
     ) -> None:
-        self._budget = budget or Budget()
+        bounds = budget or Budget()
         self._price = price
-        if self._budget.yen is not None and price is None:
+        if bounds.yen is not None and price is None:
             raise JapagenError(
                 "generation.budget.yen needs to know what tokens cost, found no generator.price.",
                 "Set generator.price: {input_per_million: ..., output_per_million: ...}, or a "
                 "budget in tokens.",
             )
+        self._bounds = np.array([bounds.tokens or math.inf, bounds.yen or math.inf])
         self._aside: dict[str, tuple[_Cost, int]] = {}
-        self._all_aside = _Cost()
-        spent = Counter(totals or {})
-        self._spent = self._cost(
-            int(spent["prompt_tokens"] + spent["lost_prompt_tokens"]),
-            int(spent["completion_tokens"] + spent["lost_completion_tokens"]),
+        before = Counter(totals or {})
+        self._used = self._cost(
+            before["prompt_tokens"] + before["lost_prompt_tokens"],
+            before["completion_tokens"] + before["lost_completion_tokens"],
         )
 
     def reserve(self, request: Request, prompt_tokens: int, replies: int = MOST_REPLIES) -> bool:
@@ -104,37 +108,27 @@ class BudgetTracker:
             replies: Replies that it may be charged for.
         """
         cost = self._cost(replies * prompt_tokens, replies * request.sampling.max_tokens)
-        for bound, spent, aside, more in (
-            (self._budget.tokens, self._spent.tokens, self._all_aside.tokens, cost.tokens),
-            (self._budget.yen, self._spent.yen, self._all_aside.yen, cost.yen),
-        ):
-            if bound is not None and spent + aside + more > bound:
-                return False
-        self._aside[request.id] = (cost, replies)
-        self._all_aside.add(cost)
+        if (self._used + cost > self._bounds).any():
+            return False
+        self._aside[request.id] = cost, replies
+        self._used += cost
         return True
 
     def left(self) -> tuple[int | None, float | None]:
         """Tokens and yen that are neither spent nor set aside; None where there is no bound."""
-        tokens, money = self._budget.tokens, self._budget.yen
-        return (
-            None if tokens is None else tokens - self._spent.tokens - self._all_aside.tokens,
-            None if money is None else money - self._spent.yen - self._all_aside.yen,
-        )
+        tokens, money = (self._bounds - self._used).tolist()
+        return int(tokens) if tokens < math.inf else None, money if money < math.inf else None
 
     def settle(self, answer: Answer) -> None:
         """Spends what an answer cost, and frees what was set aside for it."""
-        aside, replies = self._aside.pop(answer.request_id, (_Cost(), 1))
-        self._all_aside.add(aside, -1)
-        self._spent.add(self._cost(answer.prompt_tokens, answer.completion_tokens))
+        aside, replies = self._aside.pop(answer.request_id, (np.zeros(2), 1))
+        self._used += self._cost(answer.prompt_tokens, answer.completion_tokens) - aside
         if not (answer.prompt_tokens or answer.error):  # a server that does not count tokens
-            self._spent.tokens += aside.tokens // replies
-            self._spent.yen += aside.yen / replies
+            self._used += aside / replies
 
-    def _cost(self, prompt_tokens: int, completion_tokens: int) -> _Cost:
-        price = self._price
-        money = yen(price, prompt_tokens, completion_tokens) if price else 0.0
-        return _Cost(prompt_tokens + completion_tokens, money)
+    def _cost(self, prompt_tokens: float, completion_tokens: float) -> _Cost:
+        money = yen(self._price, prompt_tokens, completion_tokens) if self._price else 0.0
+        return np.array([prompt_tokens + completion_tokens, money])
 
 
 _BEYOND_BUDGET = "not sent: generation.budget is used up"
@@ -187,34 +181,6 @@ def _counts(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name}: {number}" for name, number in numbers.items())
 
 
-class _Spending(Protocol):
-    @property
-    def budget(self) -> Budget: ...
-
-
-class AskingTask(Protocol):
-    """A task of any kind: whom it asks, what it may spend, what leaves the machine."""
-
-    @property
-    def generator(self) -> GeneratorSettings:
-        """Whom to ask."""
-
-    @property
-    def generation(self) -> _Spending:
-        """What may be spent."""
-
-    @property
-    def privacy(self) -> Privacy:
-        """What happens to personal data in prompts."""
-
-    @property
-    def japanese(self) -> JapaneseSettings:
-        """What names the task's own dictionary knows."""
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self:
-        """The task with other settings."""
-
-
 def ask_unrecorded(
     task: AskingTask, requests: Sequence[Request], generator: Generator
 ) -> tuple[Sequence[Request], dict[str, Answer], dict[str, str]]:
@@ -259,10 +225,10 @@ class LLMClient:
     @property
     def _generator(self) -> Generator:
         if self._loaded is None:
+            settings, note = self._task.generator, self._listener.note
+            files = self._elsewhere.files(settings.backend, self._path, note)
             batches = self._path.with_name("batches")
-            note = self._listener.note
-            loaded = load_generator(self._task.generator, batches, note)
-            self._loaded = self._elsewhere.wrap(loaded, self._path, note)
+            self._loaded = load_generator(settings, batches, note, files)
         return self._loaded
 
     @property
@@ -281,15 +247,20 @@ class LLMClient:
         return self._given
 
     def other(self, settings: GeneratorSettings) -> LLMClient:
-        """Asks another generator through the same ledger and budget."""
+        """Asks another generator through the same ledger and budget, and the same files.
+
+        One without an address, which answers in this process, is asked here all the same.
+        """
         task = self._task.model_copy(update={"generator": settings})
-        return LLMClient(task, None, self._path, self._listener)
+        elsewhere = self._elsewhere
+        if settings.backend != "openai":
+            elsewhere = replace(elsewhere, requests=None, answers=None)
+        return LLMClient(task, None, self._path, self._listener, elsewhere)
 
     @property
     def can_score(self) -> bool:
         """Whether its answers may say how likely it finds each of a request's options."""
-        generator = self._generator
-        return isinstance(generator, Scorer) and generator.scores_options
+        return scores_options(self._generator)
 
     def choose(
         self, prompts: Sequence[Prompt], options: Sequence[str]
@@ -345,11 +316,9 @@ class LLMClient:
                 mine,
                 self._generator,
                 ledger,
-                lambda stream, total: self._listener.track(stream, total, purpose),
                 purpose,
                 tracker,
-                self._listener.note,
-                lambda tell: self._watch(purpose, tell),
+                self._listener,
             )
             failures = {k: v for k, v in ledger.failures(ids).items() if k not in answers}
             seconds = ledger.wall_seconds(purpose) - before
@@ -391,10 +360,6 @@ class LLMClient:
         beyond = dict.fromkeys(unsent, _BEYOND_BUDGET)
         return Asked(answers, {**failures, **beyond}, sent, unusable)
 
-    def _watch(self, purpose: str, tell: Callable[[], Waiting]) -> None:
-        if isinstance(self._listener, Watcher):
-            self._listener.watch(purpose, tell)
-
     def cost(self) -> tuple[Mapping[str, float], float]:
         """Totals over every attempt, and the wall time of generation alone, in seconds.
 
@@ -418,7 +383,6 @@ class LLMClient:
             self._loaded.close()
 
 
-Progress = Callable[[Iterator[Answer], int], Iterator[Answer]]
 # What a chat template puts around each turn, about.
 _TOKENS_A_TURN = 8
 # Estimates of a prompt's tokens are raised by this until the first has been counted.
@@ -429,11 +393,9 @@ def run_requests(
     requests: Sequence[Request],
     generator: Generator,
     ledger: Ledger,
-    progress: Progress = lambda it, _: it,
     purpose: str = "generate",
     tracker: BudgetTracker | None = None,
-    note: Callable[[str], None] = lambda _: None,
-    watch: Callable[[Callable[[], Waiting]], None] = lambda _: None,
+    listener: Listener | None = None,
 ) -> dict[str, Answer]:
     """Sends what has no answer yet; every answer is committed before it is used.
 
@@ -448,11 +410,9 @@ def run_requests(
         requests: What to ask.
         generator: Whom to ask.
         ledger: Where answers of this and earlier runs are.
-        progress: Wraps the stream of answers to show how far it is.
         purpose: What the ledger's time is counted under.
         tracker: What may be spent; no bound when None.
-        note: Told what the user should know.
-        watch: Given what tells what is waited for.
+        listener: Told how far it is, and what is waited for.
 
     Returns:
         Request id to accepted answer, or to the last one that could not be read. Requests that
@@ -460,10 +420,6 @@ def run_requests(
     """
     ledger.name(generator.info)
     answered = ledger.answers(r.id for r in requests)
-    # Of a run of an older japagen, which kept them.
-    if old := [r.id for r in requests if r.id in answered and why_unreadable(r, answered[r.id])]:
-        ledger.disown(old)
-        answered = ledger.answers(answered)
     waiting = [r for r in requests if r.id not in answered]
     if not waiting:
         return answered
@@ -471,11 +427,12 @@ def run_requests(
     ledger.plan(waiting, info.identity, purpose, lost=not info.resumable)
     with _first_ctrl_c(patient=not (info.local or info.resumable)) as pressed:
         outbox = _Outbox(waiting, generator, ledger, tracker or BudgetTracker(), pressed)
-        watch(outbox.waiting)
-        told = False
-        for _ in progress(outbox.answers(), len(waiting)):
+        listener, told = listener or Silent(), False
+        if isinstance(listener, Watcher):
+            listener.watch(purpose, outbox.waiting)
+        for _ in listener.track(outbox.answers(), len(waiting), purpose):
             if pressed.is_set() and not told:
-                note("Waiting for what is in flight; Ctrl-C again stops at once.")
+                listener.note("Waiting for what is in flight; Ctrl-C again stops at once.")
                 told = True
         if pressed.is_set():
             raise KeyboardInterrupt
@@ -500,19 +457,19 @@ class _Outbox:
         self._next = 0
         self._generator = generator
         # Others send a request as they take it.
-        self._announces = isinstance(generator, Announcer)
-        if isinstance(generator, Announcer):
-            generator.on_send = self._mark
+        self._remote = generator if isinstance(generator, Announcer) else None
+        if self._remote:
+            self._remote.on_send = self._mark
         self._ledger = ledger
         self._tracker = tracker
         self._pressed = pressed
-        self._counted: tuple[object, int] = (None, 0)
+        # Prompts of neighbours are often the same.
+        self._estimate = lru_cache(1)(self._count)
         self._estimates: dict[str, int] = {}
         self._tokens: dict[str, int] = {}
         self._in_flight: set[str] = set()
         self._settled = 0
-        self._doubt = _FIRST_DOUBT
-        self._sure = False
+        self._doubt = 0.0
 
     def answers(self) -> Iterator[Answer]:
         """Streams until all is sent or the tracker allows no more, even with nothing in flight.
@@ -550,15 +507,15 @@ class _Outbox:
     def _going_out(self) -> Iterator[Request]:
         while self._next < len(self._waiting) and not self._pressed.is_set():
             request = self._waiting[self._next]
-            estimate = self._estimate(request)
-            tokens = math.ceil(estimate * self._doubt)
+            estimate = self._estimate(request.prompt)
+            tokens = math.ceil(estimate * (self._doubt or _FIRST_DOUBT))
             replies = 1 if self._generator.info.resumable else MOST_REPLIES
             if not self._tracker.reserve(request, tokens, replies):
                 return
             self._estimates[request.id] = estimate
             self._tokens[request.id] = tokens
             self._next += 1
-            if not self._announces:
+            if not self._remote:
                 self._mark(request)
             yield request
 
@@ -573,19 +530,14 @@ class _Outbox:
 
     def waiting(self) -> Waiting:
         """What is waited for now."""
-        servers = self._generator.load() if isinstance(self._generator, LoadTeller) else {}
+        servers = self._remote.load() if self._remote else {}
         in_flight = len(self._in_flight)
         unsent = len(self._waiting) - self._settled - in_flight
         return Waiting(in_flight, unsent, servers, *self._tracker.left())
 
-    def _estimate(self, request: Request) -> int:
-        """Tokens of a prompt; those of neighbours are often the same."""
-        prompt = request.prompt
-        if self._counted[0] != prompt:
-            count = self._generator.count_tokens
-            tokens = sum(count(text) + _TOKENS_A_TURN for text in prompt_texts(prompt))
-            self._counted = (prompt, tokens)
-        return self._counted[1]
+    def _count(self, prompt: Prompt) -> int:
+        count = self._generator.count_tokens
+        return sum(count(text) + _TOKENS_A_TURN for text in prompt_texts(prompt))
 
     def settle(self, answer: Answer) -> None:
         """Takes an answer's cost, and learns how far estimates of prompts are off."""
@@ -595,8 +547,7 @@ class _Outbox:
         estimate = self._estimates.pop(answer.request_id, 0)
         if estimate and answer.prompt_tokens and not answer.error:
             seen = _LASTING_DOUBT * answer.prompt_tokens / estimate
-            self._doubt = max(seen, 1.0, self._doubt if self._sure else 0.0)
-            self._sure = True
+            self._doubt = max(seen, 1.0, self._doubt)
 
 
 @contextmanager

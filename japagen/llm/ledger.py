@@ -15,7 +15,12 @@ from typing import Any
 from japagen.data.files import encodable
 from japagen.errors import DamagedError, JapagenError
 from japagen.llm.answers import UNREADABLE
-from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
+from japagen.llm.backend import (
+    Answer,
+    GeneratorInfo,
+    OutputTerms,
+    Request,
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -341,24 +346,10 @@ class Ledger:
             if answer.error == UNREADABLE
         }
 
-    def disown(self, request_ids: Iterable[str]) -> None:
-        """Makes failures of accepted answers that cannot be read; they keep their text and cost."""
-        rows = [(UNREADABLE, key) for key in request_ids]
-        if rows:
-            with self._commit():
-                self._db.executemany(
-                    "UPDATE attempts SET finish = 'error', error = ? "
-                    "WHERE request_id = ? AND finish != 'error'",
-                    rows,
-                )
-
     def failures(self, request_ids: Iterable[str]) -> dict[str, str]:
         """Returns the last error of each request among ``request_ids`` that has no answer."""
         wanted = set(request_ids) - set(self.answers(request_ids))
-        rows = self._db.execute(
-            "SELECT request_id, error FROM attempts WHERE finish = 'error' ORDER BY id"
-        )
-        return {request_id: error for request_id, error in rows if request_id in wanted}
+        return {row[0]: row[-1] for row in self._db.execute(_ERRORS) if row[0] in wanted}
 
     def wall_seconds(self, purpose: str) -> float:
         """Time from the first request to the last answer, over the sessions of one purpose."""
@@ -420,11 +411,8 @@ def read_record(
             f"Expected the record of a run at {path}, found none.",
             "Set generator.model to the directory that `japagen run` wrote.",
         )
-    # Without a log there is nothing to wait for, and a directory that cannot be written to is
-    # no hindrance.
-    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as db:
+        with closing(_to_read(path)) as db:
             row = db.execute(_LAST_GENERATOR).fetchone()
             answers = {row[0]: Answer(*row) for row in db.execute(_ERRORS)}
             answers |= {row[0]: Answer(*row) for row in db.execute(_ANSWERS)}
@@ -442,6 +430,31 @@ def read_record(
             "Run its task into the same directory once; no answer is asked for again.",
         )
     return _info(row[0]), _with_scores(answers, choices), choices
+
+
+def _to_read(path: Path) -> sqlite3.Connection:
+    # Without a log there is nothing to wait for, and a directory that cannot be written to is
+    # no hindrance.
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
+
+
+def recorded_like(path: Path, request: Request) -> dict[str, Any] | None:
+    """The request that a ledger has in the place of one of the same task that it does not have.
+
+    A request's seed follows from its place in the task alone, its id from the prompt too.
+
+    Returns:
+        Its ``template``, ``prompt`` and ``sampling``; None where there is none, and of answers in
+        JSON lines, which stand without their prompts.
+    """
+    if path.suffix == ".jsonl":
+        return None
+    name = request.template.partition("@")[0]
+    with closing(_to_read(path)) as db:
+        rows = db.execute("SELECT body FROM requests WHERE seed = ?", [request.seed])
+        found = (json.loads(body) for (body,) in rows)
+        return next((f for f in found if f.get("template", "").partition("@")[0] == name), None)
 
 
 def _read_lines(

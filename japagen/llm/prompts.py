@@ -92,7 +92,6 @@ class PromptLibrary:
         self.registers = _load_registers(self.directory)
         # A plan asks for them with every request.
         self._hashes: dict[str, str] = {}
-        self._variables: dict[str, set[str]] = {}
 
     @cached_property
     def attributes(self) -> dict[str, dict[str, Any]]:
@@ -188,13 +187,6 @@ class PromptLibrary:
         included = meta.find_referenced_templates(self._environment.parse(source))
         below = (self._with_included(n[: -len(".j2")], (*above, template)) for n in included if n)
         return [source, *(part for parts in below for part in parts)]
-
-    def names(self, template: str, variable: str) -> bool:
-        """Whether a template itself uses a variable."""
-        if template not in self._variables:
-            tree = self._environment.parse(self._source(template))
-            self._variables[template] = meta.find_undeclared_variables(tree)
-        return variable in self._variables[template]
 
     def mentions(self, template: str, variable: str) -> bool:
         """Whether a template, or what it includes, uses a variable."""

@@ -18,7 +18,24 @@ from japagen.llm.backend import GeneratorInfo, Request, Sampling, prompt_texts
 from japagen.llm.prompts import PromptLibrary
 
 if TYPE_CHECKING:
+    from japagen.config.task import Task
     from japagen.japanese.morphology import Tagger
+
+
+def label_variables(task: Task, label: str = "") -> dict[str, Any]:
+    """Template variables of the task, and of the label asked for, if there is one."""
+    own = task.label_space().tags(label) if label else []
+    others = [name for name in task.labels if name not in own]
+    return {
+        "text_type": task.text_type,
+        "description": task.description,
+        "domain": task.domain,
+        "instruction": task.generation.instruction,
+        "label_type": task.label_type,
+        "label": label,
+        "label_description": task.describe(label) if label else "",
+        "other_labels": [] if task.kind == "regression" else others,
+    }
 
 
 def make_request(

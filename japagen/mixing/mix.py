@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -47,10 +47,6 @@ class Mix:
     share: float
     reason: Reason
     sources: Mapping[str, SourceMix]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready mapping."""
-        return asdict(self)
 
     @property
     def text_weight(self) -> float:

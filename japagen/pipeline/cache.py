@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import time
 from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel
 
-from japagen.data.files import read_array, read_json, write_array, write_json, write_text
+from japagen.data.files import digest, read_array, read_json, write_array, write_json, write_text
 from japagen.data.formats import load_dataset, write_examples
+from japagen.errors import DamagedError
 from japagen.listener import Listener
 from japagen.pipeline.run_directory import RunDirectory
 
@@ -52,16 +56,12 @@ class Step:
 
 
 class Cache:
-    """The results of one run.
-
-    Args:
-        directory: Where they are kept.
-        listener: Told of every step.
-    """
+    """The results of one run."""
 
     def __init__(self, directory: RunDirectory, listener: Listener) -> None:
         self.directory = directory
         self._listener = listener
+        self._used: set[str] = set()
 
     def step(
         self,
@@ -89,38 +89,137 @@ class Cache:
             told: Told of the step in place of the run's listener.
             **inputs: Everything that the result depends on; see `canonical`.
         """
-        files = [file for file in step.files if Path(file).suffix]
         listener = told or self._listener
-
-        def save(first: Path, made: Any) -> None:
-            if step.save:
-                step.save(first, made)
-                return
-            for file, part in zip(files, made if len(files) > 1 else [made], strict=True):
-                _FORMATS[Path(file).suffix][0](self.directory.file(file), part)
-
-        def load(first: Path) -> Any:
-            if step.load:
-                return step.load(first)
-            parts = [_FORMATS[Path(f).suffix][1](self.directory.file(f)) for f in files]
-            return tuple(parts) if len(files) > 1 else parts[0]
-
-        made: T = self.directory.stage(
-            step.name,
-            {"version": step.version, **{name: canonical(v) for name, v in inputs.items()}},
-            step.files,
-            lambda: function(**inputs, **(uses or {})),
-            save,
-            load,
-            say=lambda news, detail: listener.stage(step.name, news, detail),
-        )
+        self._used.add(step.name)
+        paths = [self.directory.file(file) for file in step.files]
+        now = {
+            name: digest(canonical(v)) for name, v in {"version": step.version, **inputs}.items()
+        }
+        before = _read_record(self._record(step.name))
+        why = _why_again(before, now, paths)
+        kept = False
+        if before and not why:
+            try:
+                made: T = _load(step, paths)
+                kept = True
+                listener.stage(step.name, "kept", "")
+            except DamagedError:
+                why = "its output is damaged"
+        if not kept:
+            listener.stage(step.name, "start", why)
+            # Without its record a result counts as unfinished, whatever happens while it is made.
+            self._forget(step.name)
+            self._take_over(step.name, [path for path in paths if not path.suffix])
+            started = time.perf_counter()
+            _forget_peak()
+            made = function(**inputs, **(uses or {}))
+            _save(step, paths, made)
+            seconds = round(time.perf_counter() - started, 3)
+            sizes = {path.name: _sizes(path) for path in paths if path.is_dir()}
+            took = {"seconds": seconds, "peak_bytes": _peak_bytes()}
+            write_json(self._record(step.name), {"fingerprint": now, **took, "sizes": sizes})
+            listener.stage(step.name, "done", f"{seconds:.1f}")
         if unanswered:
-            self.directory.forget(step.name)
+            self._forget(step.name)
         return made
 
     def identity(self, name: str) -> Any:
         """What a finished step was made of, for steps that read what it left."""
-        return read_json(self.directory.file("stages", f"{name}.json"))["fingerprint"]
+        return read_json(self._record(name))["fingerprint"]
+
+    def _record(self, name: str) -> Path:
+        return self.directory.file("stages", f"{name}.json")
+
+    def _forget(self, name: str) -> None:
+        self._record(name).unlink(missing_ok=True)
+
+    def _take_over(self, name: str, directories: Sequence[Path]) -> None:
+        """Forgets the other steps that left one of some directories, which now gets another's."""
+        if not directories:
+            return
+        for record in self.directory.file("stages").glob("*.json"):
+            left = (_read_record(record) or {}).get("sizes", {})
+            if record.stem != name and any(path.name in left for path in directories):
+                self._forget(record.stem)
+
+    def took(self, what: Literal["seconds", "peak_bytes"]) -> dict[str, Any]:
+        """Time, or the most memory of this process, of each step of this run when it last ran.
+
+        Steps that an earlier run of other settings left behind, such as other seeds, are no part
+        of it. What the process held before, such as an encoder, counts as memory; other processes
+        do not, and where nobody counts it there is none.
+        """
+        records = sorted(self.directory.file("stages").glob("*.json"))
+        found = {r.stem: read_json(r).get(what) for r in records if r.stem in self._used}
+        return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _save(step: Step, paths: Sequence[Path], made: Any) -> None:
+    if step.save:
+        step.save(paths[0], made)
+        return
+    files = [path for path in paths if path.suffix]
+    for file, part in zip(files, made if len(files) > 1 else [made], strict=True):
+        _FORMATS[file.suffix][0](file, part)
+
+
+def _load(step: Step, paths: Sequence[Path]) -> Any:
+    if step.load:
+        return step.load(paths[0])
+    parts = [_FORMATS[path.suffix][1](path) for path in paths if path.suffix]
+    return tuple(parts) if len(parts) > 1 else parts[0]
+
+
+def _forget_peak() -> None:
+    """Has the kernel count this process's peak of memory from here on; Linux alone can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes() -> int | None:
+    """The most memory that this process has held since then; None where nobody counts it."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else None
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """A stage's record; a damaged one counts as none."""
+    try:
+        record = read_json(path)
+    except (FileNotFoundError, DamagedError):
+        return None
+    return record if isinstance(record, dict) and "fingerprint" in record else None
+
+
+def _why_again(
+    before: Mapping[str, Any] | None, now: Mapping[str, str], paths: Sequence[Path]
+) -> str:
+    """Why a stage has to run again; empty when it has not, or has never run."""
+    if not before:
+        return ""
+    was = before["fingerprint"]
+    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+    if changed:
+        return f"changed: {', '.join(changed)}"
+    if not all(path.exists() for path in paths):
+        return "its output is missing"
+    # Files are read back, and so checked; directories are not.
+    sizes = before.get("sizes", {})
+    whole = all(sizes[p.name].items() <= _sizes(p).items() for p in paths if p.name in sizes)
+    return "" if whole else "its output is damaged"
+
+
+def _sizes(directory: Path) -> dict[str, int]:
+    """Bytes of every file below a directory."""
+    return {
+        path.relative_to(directory).as_posix(): path.stat().st_size
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
 
 
 def canonical(value: Any) -> Any:

@@ -20,7 +20,7 @@ from joblib import cpu_count
 import japagen
 from japagen.config.code import CodeChecks, CodeTask
 from japagen.curation.code import check_program, count_rejections, reject_alike
-from japagen.curation.sandbox import check_isolation
+from japagen.curation.sandbox import check_isolation as check_isolation
 from japagen.data.code import (
     EXAMPLES,
     CodeSummary,
@@ -29,9 +29,9 @@ from japagen.data.code import (
     load_programs,
     read_programs,
 )
+from japagen.data.export import export_rows, write_lines
 from japagen.data.files import digest, write_json, write_text
 from japagen.data.registry import CODE_EXPORTS
-from japagen.data.rows import export_rows, write_lines
 from japagen.generation.code import plan_programs, to_programs
 from japagen.listener import Listener, Logged, Silent
 from japagen.llm.backend import Generator, load_generator
@@ -40,8 +40,8 @@ from japagen.llm.client import LLMClient, ask_unrecorded
 from japagen.llm.prompts import PromptLibrary
 from japagen.pipeline.cache import Cache, Step
 from japagen.pipeline.costs import NOTHING_ASKED, estimate_requests
-from japagen.pipeline.preview import prompt_text
-from japagen.pipeline.run_directory import Run, RunDirectory
+from japagen.pipeline.preview import preview_row, prompt_text
+from japagen.pipeline.run_directory import RunDirectory, task_of
 
 _CHECK = Step("check", 1, ("checks/1.json",))
 load = CodeTask.load
@@ -57,12 +57,7 @@ def run(
 ) -> Path:
     """Makes programs, or goes on where an earlier run of the task stopped.
 
-    Args:
-        task: What is asked for.
-        out: The run directory; ``runs/NAME`` when None, ``runs/NAME.part2of5`` for a part.
-        listener: Told of the progress in place of the log and of bars.
-        generator: A backend to use in place of the task's.
-        elsewhere: What of its requests is answered elsewhere; nothing by default.
+    Arguments are those of `japagen.pipeline.run.run`.
 
     Returns:
         The run directory: ``examples.jsonl``, ``code.json``, ``report.html``.
@@ -126,7 +121,7 @@ def _judged(
             seed=task.seed,
             python=platform.python_version(),
         )
-        return Program.from_row(row)
+        return Program.read(**row)
 
     told.stage("check", "start", "")
     waiting = [index for index, one in enumerate(programs) if one.rejected is None]
@@ -219,28 +214,22 @@ def preview(task: CodeTask, number: int) -> list[dict[str, Any]]:
 
 
 def _row(program: Program, source: str, prompt: str, template: str) -> dict[str, Any]:
-    """A row as `preview.sample` has it."""
     parts = [program.instruction, program.solution, program.tests]
-    return {
-        "source": source,
-        "label": program.topic,
-        "register": program.difficulty,
-        "knowledge": [],
-        "settings": [],
-        "seed_rows": [],
-        "fields": [],
-        "scores": [],
-        "template": template,
-        "prompt": prompt,
-        "texts": parts,
-        "text": "" if program.rejected else "\n\n".join(parts),
-        "error": program.rejected.detail if program.rejected else "",
-    }
+    return preview_row(
+        source=source,
+        label=program.topic,
+        register=program.difficulty,
+        template=template,
+        prompt=prompt,
+        texts=parts,
+        text="" if program.rejected else "\n\n".join(parts),
+        error=program.rejected.detail if program.rejected else "",
+    )
 
 
 def summary(path: Path) -> CodeSummary:
     """What a finished run came to."""
-    Run.open(path)
+    task_of(path)
     return CodeSummary.load(path)
 
 
@@ -248,7 +237,7 @@ def report(path: Path, language: Literal["ja", "en"]) -> str:
     """The HTML report of a finished run."""
     from japagen.reporting.code import render_report
 
-    Run.open(path)
+    task_of(path)
     return render_report(CodeSummary.load(path), load_programs(path), language=language)
 
 
@@ -258,7 +247,7 @@ def export(
     """Writes the programs of a run with their card."""
     from japagen.reporting.code import program_card
 
-    Run.open(path)
+    task_of(path)
     return export_rows(
         CODE_EXPORTS,
         form or "jsonl",

@@ -33,9 +33,7 @@ def compare_runs(before: Run, after: Run) -> dict[str, Any]:
     Examples are matched by id, which holds as long as the request does; a text that was asked
     for again counts as one removed and one added.
 
-    Args:
-        before: A run, finished as far as generation.
-        after: Another run of the same task or of another.
+    Both are finished as far as generation.
 
     Returns:
         JSON-ready: ``versions``, ``settings`` (key to the two values), ``tools`` (what else
@@ -197,10 +195,12 @@ def _distributions(one: Dataset, other: Dataset) -> list[dict[str, Any]]:
 
     return [
         compare("label", lambda side: _label_amounts(side.kept, [1.0] * len(side.kept))),
-        compare("register", lambda side: Counter(_registers(side.kept))),
-        compare("length", lambda side: Counter(_lengths(side.kept))),
+        compare(
+            "register", lambda side: Counter(map(_register, side.kept.column("register_seen")))
+        ),
+        compare("length", lambda side: Counter(map(_length, side.kept.texts))),
         compare("label by weight", lambda s: _label_amounts(s, s.weights.tolist()), tested=False),
-        compare("filter", lambda side: Counter(_filters(side)), tested=False),
+        compare("filter", lambda s: {"kept": len(s.kept), **s.rejection_counts}, tested=False),
     ]
 
 
@@ -235,26 +235,19 @@ def _label_amounts(dataset: Dataset, amounts: Sequence[float]) -> dict[str, floa
     return found
 
 
-def _filters(dataset: Dataset) -> list[str]:
-    return [row["filter"] if row else "kept" for row in dataset.column("rejected")]
+def _register(row: Mapping[str, Any] | None) -> str:
+    return Register.from_dict(dict(row)).name if row else OTHER
 
 
-def _registers(dataset: Dataset) -> list[str]:
-    rows = dataset.column("register_seen")
-    return [Register.from_dict(row).name if row else OTHER for row in rows]
-
-
-def _lengths(dataset: Dataset) -> list[str]:
-    edges: Sequence[tuple[int, str]] = ((20, "1-20"), (40, "21-40"), (80, "41-80"), (10**9, "81-"))
-    return [next(n for most, n in edges if len(text) <= most) for text in dataset.texts]
+def _length(text: str) -> str:
+    edges = {20: "1-20", 40: "21-40", 80: "41-80"}
+    return next((name for most, name in edges.items() if len(text) <= most), "81-")
 
 
 def explain_example(run: Run, example_id: str) -> dict[str, Any]:
     """Collects all that a run knows of one example.
 
-    Args:
-        run: A run, finished as far as generation.
-        example_id: The example's id, or the beginning of one.
+    The beginning of an id will do.
 
     Returns:
         JSON-ready: ``example`` (text, label, register, weights, rejection), ``request``
@@ -273,7 +266,7 @@ def explain_example(run: Run, example_id: str) -> dict[str, Any]:
     return {
         "example": example.to_row() | {"weight": weight},
         "request": _of_text(_request(run.path / "ledger.sqlite", example.request_id), example),
-        "audit": _audit(run.path / "audit.parquet", example.id),
+        "audit": _audits(run.path / "audit.parquet").get(example.id),
         "parent": example.parent_id,
         "children": [i for i, parent in zip(ids, parents, strict=True) if parent == example.id],
         "dataset": content_hash(dataset),
@@ -384,7 +377,3 @@ def _of_text(request: dict[str, Any] | None, example: Example) -> dict[str, Any]
     if rows := request.get("seed_rows"):
         said["seed_row"] = rows[number - 1]
     return {**request, "of_text": said}
-
-
-def _audit(path: Path, example_id: str) -> dict[str, Any] | None:
-    return _audits(path).get(example_id)

@@ -65,22 +65,6 @@ class TaskContext:
         gold = find_registers(data.gold, analyzer) if data.gold is not None else None
         return cls(task, data, gold, analyzer, PromptLibrary(task.generation.prompts))
 
-    def start(
-        self, encoder: TextEncoder, client: LLMClient, cache: Cache, listener: Listener
-    ) -> RunContext:
-        """A run of the task; see `RunContext`."""
-        return RunContext(
-            self.task,
-            self.data,
-            self.gold,
-            self.analyzer,
-            self.prompts,
-            encoder=encoder,
-            client=client,
-            cache=cache,
-            listener=listener,
-        )
-
 
 @dataclass(frozen=True)
 class RunContext(TaskContext):
@@ -101,7 +85,7 @@ class RunContext(TaskContext):
 
 def find_registers(data: Dataset, analyzer: RegisterAnalyzer) -> Dataset:
     """Fills in the register seen in every text."""
-    return data.with_registers([r.register for r in analyzer.analyze_all(data.texts)])
+    return data.with_registers([*analyzer.registers(data.texts)])
 
 
 def need_some(run: RunContext, texts: Dataset, step: Step) -> Dataset:
@@ -166,11 +150,7 @@ class Asking:
 
 
 class TextEncoder:
-    """The frozen encoder of a run: loaded once, and every set of texts is read once.
-
-    Args:
-        settings: Which encoder.
-    """
+    """The frozen encoder of a run: loaded once, and every set of texts is read once."""
 
     def __init__(self, settings: Training) -> None:
         self._settings = settings
@@ -236,13 +216,7 @@ class TextEncoder:
         self._known.update(zip(_contents(texts), vectors.astype(np.float32), strict=True))
 
     def frozen(self, labels: Mapping[str, str], max_length: int, is_pair: bool) -> FrozenTraining:
-        """Fits heads on the encoder; see `FrozenTraining`.
-
-        Args:
-            labels: Label to description.
-            max_length: Tokens that are read of a text.
-            is_pair: Whether texts come in pairs.
-        """
+        """Fits heads on the encoder; see `FrozenTraining`."""
         key = tuple(labels.items()), max_length, is_pair
         if key not in self._frozen:
             from japagen.training.trainer import FrozenTraining

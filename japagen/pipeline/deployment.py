@@ -120,8 +120,8 @@ def watch(
     Raises:
         JapagenError: If either cannot be read, or there is nothing to compare with.
     """
-    reference = Profile.load(model)
     classifier = open_classifier(model)
+    reference = Profile.load(model)
     rows = read_rows(file, (), pairs=classifier.is_pair, columns=columns, encoding=encoding)
     examples = Dataset.of(
         Example(row.text, text_pair=row.text_pair) for row in rows if row.text.strip()
@@ -145,11 +145,6 @@ def keep_reference(
     """Leaves beside the classifier what new traffic will be compared with.
 
     Texts that it has learnt from would look too certain, so only others count.
-
-    Args:
-        run: Its texts to score on and its unlabelled ones are the reference.
-        classifier: That of the run.
-        learnt: Unlabelled texts that it has learnt from.
     """
     known = {(e.text, e.text_pair) for e in learnt or ()}
     test, unlabelled = run.data.test or (), run.data.unlabelled or ()
@@ -157,8 +152,9 @@ def keep_reference(
     if rows:
         # Labels are not read, and both files may use the same ids.
         texts = Dataset.of(replace(e, label=None, label_asked=None, id="") for e in rows)
-        run.cache.step(_REFERENCE, _profile, texts=texts, classifier=classifier)
-
-
-def _profile(texts: Dataset, classifier: LazyClassifier) -> Profile:
-    return profile_of(texts, classifier.load())
+        run.cache.step(
+            _REFERENCE,
+            lambda texts, classifier: profile_of(texts, classifier.load()),
+            texts=texts,
+            classifier=classifier,
+        )

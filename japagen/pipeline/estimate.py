@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, sqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from japagen.config.generation import STRATEGY, GeneratorSettings, Knowledge, UntilKept
 from japagen.config.task import Task
@@ -36,17 +36,18 @@ from japagen.llm.backend import (
     OptionScorer,
     Prompt,
     Request,
-    Scorer,
     load_generator,
+    scores_options,
 )
 from japagen.llm.client import BudgetTracker
-from japagen.llm.requests import prepare
+from japagen.llm.requests import label_variables, prepare
 from japagen.pipeline.context import TaskContext, find_registers
 from japagen.pipeline.costs import (
     NOTHING_ASKED,
     Past,
     Rate,
     StepCost,
+    foretell_memory,
     measured,
     recorded,
     sums,
@@ -59,6 +60,7 @@ from japagen.pipeline.steps.generate import not_to_copy
 from japagen.pipeline.steps.labels import chat_labeler, sample_of
 from japagen.pipeline.summary import seed_use
 
+T = TypeVar("T")
 # Fewer texts than these say too little of the others.
 _LEAST = 20
 
@@ -81,13 +83,7 @@ class ExpectedYield:
 def expected_yield(
     context: TaskContext, requests: Sequence[Request], answers: Mapping[str, Answer]
 ) -> ExpectedYield | None:
-    """Finds it out on the texts that were answered; None where there are too few, and of pairs.
-
-    Args:
-        context: The task.
-        requests: What was planned.
-        answers: Request id to answer, of some of them.
-    """
+    """Finds it out on the texts that were answered; None where there are too few, and of pairs."""
     task, analyzer = context.task, context.analyzer
     asked = [r for r in requests if r.id in answers]
     if len(asked) < _LEAST or task.pair:
@@ -132,14 +128,7 @@ def notes_on(
     refiner: GeneratorInfo | None = None,
     judge: GeneratorInfo | None = None,
 ) -> list[str]:
-    """What a table of requests does not show.
-
-    Args:
-        task: The task.
-        info: Its generator.
-        refiner: The second model that refines; None when the generator does.
-        judge: The second model that scores; None when the generator does.
-    """
+    """What a table of requests does not show."""
     notes = []
     if info.prompt_kind == "document" and any(
         len(task.generation.grid(label)) > 1 for label in task.labels
@@ -210,7 +199,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         distinct prompt counted once). And ``measured_on`` (ledger or sample), ``batch`` (the share
         of the price that the batch API takes, or None), ``budget``, ``notes`` (sentences on what
         this generator will not be asked, or may be asked besides), ``seed_rows`` (of the seed
-        table: file, order, rows, and how many are used; None without one) and ``masked``.
+        table: file, order, rows, and how many are used; None without one), ``masked`` and
+        ``peak_bytes`` (see `foretell_memory`).
         ``sources`` are the files that texts are read from (name, file, texts), which cost
         nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
         What later rounds name because the earlier ones lack it is not known before they are
@@ -227,8 +217,10 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     if task.generator_source is None:
         data = load_data(task)
         notes = [*NOTHING_ASKED["notes"], *_labeler_notes(task, data)]
+        memory = foretell_memory(task, data.gold, sum(map(len, (*given.values(), *_real(data)))))
+        empty = {**NOTHING_ASKED, "sources": files, "peak_bytes": memory}
         if judges is None:
-            return {**NOTHING_ASKED, "sources": files, "notes": [*data.notes, *notes]}
+            return {**empty, "notes": [*data.notes, *notes]}
         with closing(load_generator(judges)) as scorer:
             context, past = TaskContext.open(task, data), Past({}, None, {})
             known = _Forecast(context, scorer, None, past, None, None, (), judge=scorer)
@@ -236,7 +228,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         rows = [step.to_dict(task) for step in scored]
         found = {"generator": scorer.info.name, "steps": rows, **sums(rows)} if rows else {}
         notes = [*data.notes, *notes_on(task, scorer.info), *notes[bool(rows) :]]
-        return {**NOTHING_ASKED, "sources": files, "notes": notes, **found}
+        return {**empty, "notes": notes, **found}
     with (
         closing(load_generator(task.generator)) as generator,
         _second(refines) as refiner,
@@ -304,6 +296,9 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             *_labeler_notes(task, context.data),
             *_seed_notes(seeds),
         ],
+        "peak_bytes": foretell_memory(
+            task, context.data.gold, texts_asked + sum(map(len, _real(context.data)))
+        ),
         "seed_rows": seeds,
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
@@ -311,6 +306,10 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 
 # Of the embedded chat model for one short text; 0.8 to 1.5 were measured (docs/generators.md).
 _LABELER_SECONDS = 1.2
+
+
+def _real(data: TaskData) -> list[Dataset]:
+    return [part for part in (data.gold, data.test, data.unlabelled) if part is not None]
 
 
 def _undescribed(task: Task) -> list[str]:
@@ -399,6 +398,11 @@ class _Until:
         )
 
 
+def _some(items: Sequence[T]) -> Sequence[T]:
+    """A few, spread over all."""
+    return items[:: max(1, len(items) // _PROMPTS)][:_PROMPTS]
+
+
 @dataclass(frozen=True)
 class _Forecast:
     """What is known of a run when its steps are estimated."""
@@ -418,25 +422,14 @@ class _Forecast:
         """The task."""
         return self.context.task
 
-    @property
-    def text_tokens(self) -> float | None:
-        """Tokens of an answer with a text."""
-        return self.rate.completion_tokens if self.rate else None
-
-    @property
-    def text_seconds(self) -> float | None:
-        """Seconds for one."""
-        return self.rate.seconds if self.rate else None
-
     def label_seconds(self, asked: Sequence[Request]) -> float | None:
         """Seconds for a label: recorded, or measured, or else those for a text."""
         if self.past.judging or not self.rate:
             return self.past.judging
         # Prompts of a sample are not masked, so none goes to a generator elsewhere.
-        if self.rate.source == "sample" and self.generator.info.local:
-            found = measured(asked, self.generator, None)
-            return found.seconds if found else self.text_seconds
-        return self.text_seconds
+        sampled = self.rate.source == "sample" and self.generator.info.local
+        found = measured(asked, self.generator, None) if sampled else None
+        return (found or self.rate).seconds
 
     def generation(
         self, requests: Sequence[Request], waiting: Sequence[Request], tokens: Mapping[str, int]
@@ -461,15 +454,15 @@ class _Forecast:
             prompt_tokens=read,
             waiting_tokens=unread,
             max_tokens=sum(r.sampling.max_tokens for r in requests) / number,
-            completion=None if self.text_tokens is None else texts * self.text_tokens,
-            seconds=None if self.text_seconds is None else texts * self.text_seconds,
+            completion=texts * self.rate.completion_tokens if self.rate else None,
+            seconds=texts * self.rate.seconds if self.rate else None,
         )
 
-    @property
-    def _shown_texts(self) -> list[str]:
-        """Texts about as long as those that are asked for."""
+    def _stand_ins(self, rows: Sequence[Mapping[str, Any]]) -> list[Example]:
+        """Examples of some fields, with texts about as long as those that are asked for."""
         gold = self.context.gold
-        return self.context.prompts.phrases if gold is None else gold.texts
+        texts = self.context.prompts.phrases if gold is None else gold.texts
+        return [Example(texts[i % len(texts)], id=f"s-{i}", **row) for i, row in enumerate(rows)]
 
     def rewriting(self, requests: Sequence[Request]) -> list[StepCost]:
         """Texts that are not in the register asked for and that no rule can put into it."""
@@ -490,12 +483,8 @@ class _Forecast:
 
         # Spread over the registers asked for.
         registers = [n for r in requests if (n := r.register.name) != OTHER] or ["polite"]
-        spread_out = registers[:: max(1, len(registers) // _PROMPTS)][:_PROMPTS]
-        shown_texts, context = self._shown_texts, self.context
-        wanted = [
-            (Example(shown_texts[i % len(shown_texts)], id=f"s-{i}"), register)
-            for i, register in enumerate(spread_out)
-        ]
+        spread_out, context = _some(registers), self.context
+        wanted = [*zip(self._stand_ins([{}] * len(spread_out)), spread_out, strict=True)]
         info = self.generator.info
         rewrite_by_model(wanted, self.task, context.prompts, info, context.analyzer, send)
         answered = self.past.counts.get("rewrite", 0)
@@ -503,7 +492,7 @@ class _Forecast:
         if self.yields is not None:
             expected = max(round(self.yields.rewrites * expected_texts), answered)
         counts = (texts * curation.rewrite_attempts, expected, answered)
-        return [self._step("rewrite", counts, asked, self.text_tokens)]
+        return [self._step("rewrite", counts, asked)]
 
     def refining(self, requests: Sequence[Request]) -> list[StepCost]:
         """Texts in doubt: each round a critique, and a new text; how many only they can tell."""
@@ -519,19 +508,18 @@ class _Forecast:
             said = json.dumps({"text": "指摘" * 40}, ensure_ascii=False)
             return {r.id: Answer(r.id, said, "stop") for r in sent}
 
-        texts, variables = self._shown_texts, partial(planner.label_variables, task)
-        rows = [
-            Example(texts[i % len(texts)], r.label, id=f"s-{i}", register_asked=r.register)
-            for i, r in enumerate(requests[:: max(1, len(requests) // _PROMPTS)][:_PROMPTS])
-        ]
+        variables = partial(label_variables, task)
+        rows = self._stand_ins(
+            [{"label": r.label, "register_asked": r.register} for r in _some(requests)]
+        )
         tokens = task.generation.max_tokens
         Rewriter(self.context.prompts, info, send, variables, task.seed, tokens).rewrite(rows, 1)
         most = 2 * rounds * sum(r.texts for r in requests)
         answered = sum(self.past.counts.get(name, 0) for name in ("criticise", "refine"))
         counts = (most, None, answered)
         if self.refiner is None:
-            return [self._step("refine", counts, asked, self.text_tokens)]
-        step = self._asking(self.refiner)._step("refine", counts, asked, None)
+            return [self._step("refine", counts, asked)]
+        step = self._asking(self.refiner)._step("refine", counts, asked)
         return [replace(step, asked=task.refinement.generator)]
 
     def scoring(self, labels: Sequence[str], texts: int) -> list[StepCost]:
@@ -539,13 +527,8 @@ class _Forecast:
         settings, info = self.task.curation.judge, (self.judge or self.generator).info
         if settings is None or why_not_judged(info):
             return []
-        shown_texts, criteria = self._shown_texts, settings.criteria
-        rows = [
-            Example(
-                shown_texts[i % len(shown_texts)], self.task.label_space().label(label), id=f"s-{i}"
-            )
-            for i, label in enumerate(labels[:: max(1, len(labels) // _PROMPTS)][:_PROMPTS])
-        ]
+        space, criteria = self.task.label_space(), settings.criteria
+        rows = self._stand_ins([{"label": space.label(label)} for label in _some(labels)])
         prompts = self.context.prompts
         asked = llm_judge.rubric_requests(rows, self.task, criteria, prompts, info)
         answered = self.past.counts.get(llm_judge.RUBRIC, 0)
@@ -553,8 +536,8 @@ class _Forecast:
         counts = (texts, max(kept, answered), answered)
         one = self._asking(self.judge) if self.judge else self
         said = one._mean_tokens([json.dumps(dict.fromkeys(criteria, 5), ensure_ascii=False)])
-        step = replace(one._step(llm_judge.RUBRIC, counts, asked, said), completion=said)
-        return [replace(step, asked=settings.generator)]
+        step = one._step(llm_judge.RUBRIC, counts, asked)
+        return [replace(step, completion=said, asked=settings.generator)]
 
     def _asking(self, generator: Generator) -> _Forecast:
         """The same with another model, of whose speed nothing is known."""
@@ -606,24 +589,24 @@ class _Forecast:
             if document:
                 return "names"
             return "letters" if llm_judge.has_letters(self.task.labels) else "answers"
-        scores = isinstance(self.generator, Scorer) and self.generator.scores_options
-        return None if document and not scores else "answers"
+        return None if document and not scores_options(self.generator) else "answers"
 
     def _labelling(
         self, name: str, counts: tuple[int, int, int], asked: Sequence[Request]
     ) -> StepCost:
         """Answers that name a label."""
         names = [f'{{"label": "{label}"}}' for label in self.task.labels]
-        step = self._step(name, counts, asked, self._mean_tokens(names))
-        return replace(step, seconds=self.label_seconds(asked))
+        said = self._mean_tokens(names) if self.rate else None
+        step = self._step(name, counts, asked)
+        return replace(step, completion=said, seconds=self.label_seconds(asked))
 
     def _step(
         self,
         name: str,
         counts: tuple[int, int | None, int],
         prompts: Sequence[Request],
-        completion: float | None,
     ) -> StepCost:
+        """Requests like the given prompts, each answered with a text."""
         most, expected, answered = counts
         each = self._mean_tokens([prompt_text(r) for r in prompts])
         return StepCost(
@@ -634,8 +617,8 @@ class _Forecast:
             prompt_tokens=each * most,
             waiting_tokens=each * max(0, most - answered),
             max_tokens=max(r.sampling.max_tokens for r in prompts),
-            completion=completion if self.rate else None,
-            seconds=self.text_seconds,
+            completion=self.rate.completion_tokens if self.rate else None,
+            seconds=self.rate.seconds if self.rate else None,
         )
 
     def _mean_tokens(self, texts: Sequence[str]) -> float:

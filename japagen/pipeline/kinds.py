@@ -12,13 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
-from japagen.config.task import Task
+from japagen.config.task import OTHER_KINDS, Task
 from japagen.config.yaml_file import read_mapping
 from japagen.listener import Listener
 from japagen.llm.backends.offline import HERE, Elsewhere
 from japagen.llm.client import AskingTask
 
-KINDS = {"qa": "japagen.pipeline.qa", "code": "japagen.pipeline.code"}
+KINDS = {name: f"japagen.pipeline.{name}" for name in OTHER_KINDS}
 
 
 class Kind(Protocol):

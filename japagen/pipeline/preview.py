@@ -13,7 +13,7 @@ from japagen.config.task_data import load_data, load_sources
 from japagen.curation.llm_judge import rubric_requests
 from japagen.data.dataset import Dataset, Example
 from japagen.generation import pairs, planner
-from japagen.generation.fields import complete, later_requests, plan_later
+from japagen.generation.fields import later_requests, plan_later, with_later
 from japagen.japanese.registers import OTHER, Register
 from japagen.llm.answers import read_scores
 from japagen.llm.backend import Generator, GeneratorInfo, Prompt, Request, load_generator
@@ -103,14 +103,18 @@ def _read(task: Task, source: str, texts: Dataset, number: int) -> list[dict[str
         label = space.name(example.label or "")
         ranked.append((seen[label], index, label, example))
         seen[label] += 1
-    nothing: dict[str, Any] = dict.fromkeys(("register", "template", "prompt"), "")
-    nothing |= {"knowledge": [], "settings": [], "seed_rows": [], "fields": []}
     rows = []
     for _, _, label, example in sorted(ranked, key=lambda row: row[:2])[:number]:
         text = "\n".join(example.texts)
-        row = {"source": source, "label": label, **nothing, "texts": [text], "text": text}
-        rows.append({**row, "error": ""})
+        rows.append(preview_row(source=source, label=label, texts=[text], text=text))
     return rows
+
+
+def preview_row(**known: Any) -> dict[str, Any]:
+    """A row as `sample` has it, where only some of it is known."""
+    lists = ("knowledge", "settings", "seed_rows", "fields", "scores", "texts")
+    texts = ("source", "label", "register", "template", "prompt", "text", "error")
+    return {**{name: [] for name in lists}, **dict.fromkeys(texts, ""), **known}
 
 
 def _generated(task: Task, number: int) -> list[dict[str, Any]]:
@@ -121,13 +125,10 @@ def _generated(task: Task, number: int) -> list[dict[str, Any]]:
             firsts = _send(task, requests[: -(-number // len(task.labels))], generator)[1]
             requests = _seconds(context, firsts, generator.info)
         chosen, made = _send(task, spread(requests, number), generator)
-        made = complete(
-            task,
-            made,
-            context.prompts,
-            generator.info,
-            lambda later: ask_unrecorded(task, later, generator)[1:],
-        )
+        for later in later_requests(task):
+            if planned := plan_later(task, made, later, context.prompts, generator.info):
+                _, answers, failures = ask_unrecorded(task, list(planned.values()), generator)
+                made = with_later(made, planned, answers, failures)
     rows: dict[str, list[Example]] = {request.id: [] for request in chosen}
     for example in made:
         rows[str(example.request_id)].append(example)

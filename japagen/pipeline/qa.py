@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+import japagen
 from japagen.config.qa import QATask
 from japagen.curation.qa import (
     check_closed_book,
@@ -26,6 +26,7 @@ from japagen.curation.qa import (
     unanswerable,
 )
 from japagen.data.documents import Document, Passage, Skipped, read_documents, split_document
+from japagen.data.export import export_rows, write_lines
 from japagen.data.files import digest, write_json, write_text
 from japagen.data.qa import (
     KINDS,
@@ -40,7 +41,6 @@ from japagen.data.qa import (
 )
 from japagen.data.qa import read_questions as load_questions
 from japagen.data.registry import QA_EXPORTS
-from japagen.data.rows import export_rows, write_lines
 from japagen.errors import JapagenError
 from japagen.evaluation.qa import (
     BM25,
@@ -192,13 +192,7 @@ def run(
 ) -> Path:
     """Makes questions on a task's documents, or goes on where an earlier run of it stopped.
 
-    Args:
-        task: What is asked for.
-        out: The run directory; ``runs/NAME`` when None, ``runs/NAME.part2of5`` for a part.
-        generator: A backend to use in place of the task's.
-        elsewhere: What of its requests is answered elsewhere; nothing by default.
-        listener: Told of the progress in place of the log and of bars.
-        progress: Whether to show bars.
+    Arguments are those of `japagen.pipeline.run.run`.
 
     Returns:
         The run directory: ``questions.jsonl``, ``passages.jsonl``, ``qa.json``, ``report.html``.
@@ -407,7 +401,7 @@ def _summary(
         if q.rejected:
             rejections[q.kind][q.rejected.filter] += 1
     return QASummary(
-        japagen=version("japagen"),
+        japagen=japagen.__version__,
         created=run.cache.directory.created,
         task=task.name,
         description=task.description,

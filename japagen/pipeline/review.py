@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from japagen.pipeline.run_directory import Run
 from japagen.review.decisions import FILE, Decision, Decisions
 from japagen.review.feedback import to_gold
 from japagen.review.session import Language, Session
+from japagen.review.session import serve as serve  # for commands
 
 
 @contextmanager
@@ -28,12 +29,7 @@ def open_review(
 ) -> Iterator[Session]:
     """Opens a run's review, with the decisions made before.
 
-    Args:
-        path: A run directory that has at least curated examples.
-        number: How many examples to show.
-        seed: Of the sample; the first review's counts.
-        reviewer: Who decides.
-        language: Language of the page.
+    The seed is that of the sample; the first review's counts.
 
     Raises:
         JapagenError: If it is not a run, or has no examples yet.
@@ -64,13 +60,6 @@ def _gold_of(task: Task) -> Dataset | None:
         return None
 
 
-def serve_review(session: Session, port: int, ready: Callable[[str], None]) -> None:
-    """Serves a review until Ctrl-C; arguments and errors as of `japagen.review.session.serve`."""
-    from japagen.review.session import serve
-
-    serve(session, port, ready)
-
-
 def decisions_of(path: str | Path) -> Mapping[str, Decision]:
     """The decisions of a run, by example; empty where there was no review."""
     file = Path(path) / FILE
@@ -82,11 +71,6 @@ def decisions_of(path: str | Path) -> Mapping[str, Decision]:
 
 def write_gold(path: str | Path, output: Path, *, overwrite: bool = False) -> int:
     """Writes the texts that people found good as labelled gold.
-
-    Args:
-        path: A run directory.
-        output: A CSV, JSONL or Parquet file.
-        overwrite: Replace a file that is there.
 
     Returns:
         How many texts.

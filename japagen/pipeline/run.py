@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from japagen.config.generation import STRATEGY
-from japagen.config.sources import Source, SourceEntry, Sources
-from japagen.config.task import Task, sources_from_files, sources_from_mapping
+from japagen.config.sources import Source, SourceEntry, given_sources
+from japagen.config.task import Task
 from japagen.config.task_data import load_data, load_sources, with_kept_data
 from japagen.curation.filters import keep_code
 from japagen.data.dataset import SYNTHESISED, Data, Dataset
@@ -75,7 +76,7 @@ def run(
         JapagenError: For everything the user can put right.
     """
     if synthetic is not None:
-        task = task.model_copy(update={"sources": _given(synthetic)})
+        task = task.model_copy(update={"sources": given_sources(synthetic)})
     # What can be wrong is found before anything is written or asked for.
     data = load_data(task)
     given = load_sources(task)
@@ -94,32 +95,24 @@ def run(
         task = with_kept_data(task, directory.file("given"))
         ledger = directory.file("ledger.sqlite")
         with closing(LLMClient(task, generator, ledger, told, elsewhere)) as client:
-            context = TaskContext.open(task, data)
-            encoder, cache = TextEncoder(task.training), Cache(directory, told)
-            _go(context.start(encoder, client, cache, told), given, wanted)
+            run = RunContext(
+                **vars(TaskContext.open(task, data)),
+                encoder=TextEncoder(task.training),
+                client=client,
+                cache=Cache(directory, told),
+                listener=told,
+            )
+            _go(run, given, wanted)
     finally:
         directory.release()
     return Run(directory.path)
 
 
-def _given(synthetic: Any) -> Sources:
-    """The sources that are given beside a task."""
-    if isinstance(synthetic, Mapping) and all(isinstance(name, str) for name in synthetic):
-        return sources_from_mapping(synthetic)
-    listed = synthetic if isinstance(synthetic, list | tuple) else [synthetic]
-    if not all(isinstance(one, str | Path | Source | SourceEntry) for one in listed):
-        return sources_from_mapping({"synthetic": synthetic})
-    return sources_from_files(
-        Source(path=Path(one)) if isinstance(one, str | Path) else one for one in listed
-    )
-
-
 def merge_parts(runs: Sequence[Path], out: Path) -> int:
     """Joins the answers of runs of one task, so that a run of it goes on with all of them.
 
-    Args:
-        runs: Run directories; they stay as they are, and may be merged again when they have more.
-        out: A run directory of the task, made if it does not exist.
+    The runs stay as they are, and may be merged again when they have more; the directory is made if
+    it does not exist.
 
     Returns:
         How many requests are answered.
@@ -176,7 +169,7 @@ def _go(run: RunContext, given: Mapping[str, Dataset], wanted: Sequence[Until]) 
         if asks:
             texts = curate.refine_doubtful(run, texts, text_filter)
         texts = curate.judge_texts(run, texts)
-        parts.audit = curate.run_audit(run, written, texts)
+        parts.reported["audit"] = curate.run_audit(run, written, texts)
     if "align" in wanted:
         checked = labels.check_labels(run, texts, ask=asks)
         parts.reliability = checked.reliability
@@ -184,12 +177,12 @@ def _go(run: RunContext, given: Mapping[str, Dataset], wanted: Sequence[Until]) 
         align.embed_texts(run, texts)
         texts = align.select_texts(run, texts)
         made = synthesis.replace_texts(run, texts, text_filter, verified)
-        texts, parts.matching = made.dataset, made.found
+        texts, parts.reported["gradient_matching"] = made.dataset, made.found
         if made.found:
             # People may have decided on texts that an earlier run wrote.
             texts, _ = curate.apply_reviews(run, texts, text_filter, SYNTHESISED)
-        texts, parts.alignment = align.align(run, texts)
-        parts.diversity = align.measure_diversity(run, texts)
+        texts, parts.reported["alignment"] = align.align(run, texts)
+        parts.reported["diversity"] = align.measure_diversity(run, texts)
         parts.distances = align.measure_distances(run, texts)
     parts.dataset = texts
     if "train" in wanted:
@@ -207,7 +200,8 @@ def _write(
     if own := run.task.generator_source:
         made = generate.generate(run)
         written[own], passages = made.dataset, made.passages
-        parts.rounds, parts.named, parts.until = list(made.rounds), made.named, made.until
+        parts.rounds, parts.named = list(made.rounds), made.named
+        parts.reported["until"] = made.until
         parts.generator = run.client.info
     ordered = {source.name: written[source.name] for source in run.task.sources}
     # Joining takes no time, and the texts themselves have been told of.
@@ -222,14 +216,14 @@ def _train(run: RunContext, parts: summary.Parts, texts: Dataset, *, asks: bool)
     mix = align.mix_sources(run, texts, parts.reliability)
     chosen = mix.of(texts)
     worth = align.find_worth(run, chosen, mix)
-    parts.mix = {**mix.to_dict(), **(worth or {})}
+    parts.reported["mix"] = {**asdict(mix), **(worth or {})}
     parts.values = {name: sources.value_of(name, mix, worth) for name in mix.sources}
     parts.pseudo = labels.pseudo_label(run, chosen, mix.text_weight, ask=asks)
     asked = [baselines.zero_shot(run)] if asks else []
     # Training needs the memory, and asks nothing.
     run.client.close()
     run.encoder.release()
-    parts.encoder = encoder_identity(run.encoder.name)
+    parts.reported["encoder"] = encoder_identity(run.encoder.name)
     parts.baselines = [*baselines.fit_baselines(run, texts), *asked]
     trained = train.train_classifiers(run, chosen, mix.share, parts.pseudo.labels)
     parts.with_synthetic, parts.gold_only = trained.with_synthetic, trained.gold_only
@@ -241,26 +235,27 @@ def _train(run: RunContext, parts: summary.Parts, texts: Dataset, *, asks: bool)
 def _report(run: RunContext, parts: summary.Parts, texts: Dataset, chosen: Dataset | None) -> None:
     """Leaves the metrics, the examples, the model card and the report."""
     directory, task = run.cache.directory, run.task
-    parts.seconds, parts.peak_bytes = directory.seconds(), directory.peak_bytes()
-    for figures in (parts.seconds, parts.peak_bytes):
+    parts.seconds, peaks = run.cache.took("seconds"), run.cache.took("peak_bytes")
+    for figures in (parts.seconds, peaks):
         figures.pop(_REPORT.name, None)
     if parts.generator:
         parts.cost, parts.seconds["generate"] = run.client.cost()
-    parts.text_fields = measure_fields(task, texts, run.analyzer)
-    parts.judge = curate.judge_summary(run, texts)
-    if coverage.wants_coverage(task):
-        tagger = run.analyzer.tagger
-        parts.coverage = coverage.measure_coverage(task, texts, parts.named, tagger)
     errors = train.errors_of(task, run.data, parts.with_synthetic)
     used = chosen.kept if chosen is not None else None
-    placed = align.map_texts(run, texts)
-    found = summary.collect(
-        parts,
-        align.with_nearest(run, errors, used, parts.pseudo.texts),
-        placed,
-        created=directory.created,
-        version=record_version(directory.file("versions.json"), texts, task),
-    )
+    version = record_version(directory.file("versions.json"), texts, task)
+    parts.reported |= {
+        "created": directory.created,
+        "peak_bytes": peaks,
+        "text_fields": measure_fields(task, texts, run.analyzer),
+        "judge": curate.judge_summary(run, texts),
+        **align.map_texts(run, texts),
+        "errors": align.with_nearest(run, errors, used, parts.pseudo.texts),
+        "dataset": {name: version[name] for name in ("hash", "parent")},
+    }
+    if coverage.wants_coverage(task):
+        covered = coverage.measure_coverage(task, texts, parts.named, run.analyzer.tagger)
+        parts.reported["coverage"] = covered
+    found = summary.collect(parts)
     found.save(directory.file("metrics.json"))
     if found.tests:
         write_text(directory.file("junit.xml"), summary.junit(found.tests, task.name))

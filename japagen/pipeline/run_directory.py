@@ -7,16 +7,16 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from japagen.config.task import Task
+from japagen.config.task import Task, need_labels
+from japagen.config.yaml_file import read_mapping
 from japagen.data.dataset import Dataset, html_table
 from japagen.data.files import TEMPORARY, digest, read_json, write_json
 from japagen.data.formats import load_dataset
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
 
 
-T = TypeVar("T")
 _MARK = "run.json"
 # What `files.atomic` and `files.atomic_directory` call a file until it is whole.
 _LEFTOVER = re.compile(rf"\..+{re.escape(TEMPORARY)}")
@@ -57,7 +56,6 @@ class RunDirectory:
                 "Wait for it to finish, or choose another --out.",
             ) from None
         self._clear_leftovers()
-        self._used: set[str] = set()
 
     def _claim(self, task_name: str) -> None:
         mark = self.path / _MARK
@@ -96,93 +94,6 @@ class RunDirectory:
         """A path inside the directory."""
         return self.path.joinpath(*parts)
 
-    def stage(
-        self,
-        name: str,
-        fingerprint: Mapping[str, Any],
-        outputs: Sequence[str],
-        make: Callable[[], T],
-        save: Callable[[Path, T], None],
-        load: Callable[[Path], T],
-        say: Callable[[str, str], None] = lambda name, news: None,
-    ) -> T:
-        """Returns a stage's result, made now or kept from an earlier run.
-
-        Args:
-            name: The stage.
-            fingerprint: Everything that the result depends on; JSON-ready.
-            outputs: Files or directories that the stage leaves, relative to the run.
-            make: Computes the result.
-            save: Writes it to the first of the outputs; has to be atomic.
-            load: Reads it from there.
-            say: Told ``("kept", "")``, ``("start", why)`` or ``("done", seconds)``.
-        """
-        self._used.add(name)
-        record = self.file("stages", f"{name}.json")
-        paths = [self.file(output) for output in outputs]
-        parts = {key: digest(value) for key, value in fingerprint.items()}
-        before = _read_record(record)
-        why = _why_again(before, parts, paths)
-        if before and not why:
-            try:
-                kept = load(paths[0])
-            except DamagedError:
-                why = "its output is damaged"
-            else:
-                say("kept", "")
-                return kept
-        say("start", why)
-        # Without its record a result counts as unfinished, whatever happens while it is made.
-        record.unlink(missing_ok=True)
-        self._take_over(name, [path for path in paths if not path.suffix])
-        started = time.perf_counter()
-        _forget_peak()
-        made = make()
-        save(paths[0], made)
-        seconds = round(time.perf_counter() - started, 3)
-        took = {"seconds": seconds, "peak_bytes": _peak_bytes()}
-        made_files = {path.name: _sizes(path) for path in paths if path.is_dir()}
-        write_json(record, {"fingerprint": parts, **took, "sizes": made_files})
-        say("done", f"{seconds:.1f}")
-        return made
-
-    def forget(self, name: str) -> None:
-        """Has a stage run again next time, whatever its inputs."""
-        self.file("stages", f"{name}.json").unlink(missing_ok=True)
-
-    def _take_over(self, name: str, directories: Sequence[Path]) -> None:
-        """Forgets the other stages that left one of some directories, which now gets another's."""
-        if not directories:
-            return
-        for record in self.file("stages").glob("*.json"):
-            left = (_read_record(record) or {}).get("sizes", {})
-            if record.stem != name and any(path.name in left for path in directories):
-                self.forget(record.stem)
-
-    def seconds(self) -> dict[str, float]:
-        """Time that each stage of this run took when it last ran.
-
-        Stages that an earlier run of other settings left behind, such as other seeds, are no
-        part of it.
-        """
-        return {
-            record.stem: read_json(record)["seconds"]
-            for record in sorted(self.file("stages").glob("*.json"))
-            if record.stem in self._used
-        }
-
-    def peak_bytes(self) -> dict[str, int]:
-        """The most memory that this process held in each stage of this run, where that is known.
-
-        What the process held before, such as an encoder, counts; other processes do not.
-        """
-        records = {r.stem: read_json(r) for r in sorted(self.file("stages").glob("*.json"))}
-        return {
-            name: record["peak_bytes"]
-            for name, record in records.items()
-            if name in self._used and record.get("peak_bytes")
-        }
-
     def _clear_leftovers(self) -> None:
         """Removes half-written files that a killed process left; the lock is held."""
         for folder in (self.path, *map(self.file, ("stages", "predictions", "rounds"))):
@@ -193,58 +104,6 @@ class RunDirectory:
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
-
-
-def _forget_peak() -> None:
-    """Has the kernel count this process's peak of memory from here on; Linux alone can."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_bytes() -> int | None:
-    """The most memory that this process has held since then; None where nobody counts it."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(found[1]) * 1024 if found else None
-
-
-def _read_record(path: Path) -> dict[str, Any] | None:
-    """A stage's record; a damaged one counts as none."""
-    try:
-        record = read_json(path)
-    except (FileNotFoundError, DamagedError):
-        return None
-    return record if isinstance(record, dict) and "fingerprint" in record else None
-
-
-def _why_again(
-    before: Mapping[str, Any] | None, now: Mapping[str, str], paths: Sequence[Path]
-) -> str:
-    """Why a stage has to run again; empty when it has not, or has never run."""
-    if not before:
-        return ""
-    was = before["fingerprint"]
-    changed = [key for key in {**was, **now} if was.get(key) != now.get(key)]
-    if changed:
-        return f"changed: {', '.join(changed)}"
-    if not all(path.exists() for path in paths):
-        return "its output is missing"
-    # Files are read back, and so checked; directories are not.
-    sizes = before.get("sizes", {})
-    whole = all(sizes[p.name].items() <= _sizes(p).items() for p in paths if p.name in sizes)
-    return "" if whole else "its output is damaged"
-
-
-def _sizes(directory: Path) -> dict[str, int]:
-    """Bytes of every file below a directory."""
-    return {
-        path.relative_to(directory).as_posix(): path.stat().st_size
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
 
 
 def _foreign(directory: Path) -> bool:
@@ -314,9 +173,11 @@ class Run:
         """Opens a directory that `run` wrote.
 
         Raises:
-            JapagenError: If it is not a run directory.
+            JapagenError: If it is not a run directory, or one of a task without labels.
         """
         task_of(path)
+        if (task := Path(path) / "task.yaml").is_file():
+            need_labels(read_mapping(task), str(path))
         return cls(Path(path))
 
     def __repr__(self) -> str:
@@ -440,11 +301,6 @@ def content_hash(dataset: Dataset) -> str:
 
 def record_version(path: Path, dataset: Dataset, task: Task) -> dict[str, Any]:
     """Adds the dataset to the run's versions, unless it is the last one already.
-
-    Args:
-        path: The run's versions.json.
-        dataset: The finished dataset.
-        task: What it was made for.
 
     Returns:
         The version: ``hash``, ``parent`` (the hash of the version before it in this run, or

@@ -1,18 +1,18 @@
 """The commands on files for more rows than one process should do: in shards, on any engine.
 
-Each function goes through the steps of a `ShardedRun`; the kernels are beside what they do.
+Each function goes through the steps of a `ShardedRun`. Kernels are functions whose settings are
+filled in by `partial`, which can be pickled.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +46,17 @@ from japagen.data.engines import open_engine
 from japagen.data.files import digest, read_json, write_json
 from japagen.data.formats import dataset_of_shard, read_table
 from japagen.data.records import usual_columns
-from japagen.data.shards import ROW, SHARD_ROWS, Kernel, Part, Piece, ShardedRun, Waiting
+from japagen.data.shards import (
+    ROW,
+    SHARD_ROWS,
+    Kernel,
+    Part,
+    Piece,
+    Shard,
+    ShardedRun,
+    Waiting,
+)
+from japagen.data.tables import open_table
 from japagen.errors import JapagenError
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
@@ -72,6 +82,8 @@ class Sharding:
         part: Which part of the work this process does, as in ``2/5``.
         workers: How many shards at a time.
         shard_rows: Rows of a shard, where the input is cut.
+        columns: Our column name to the file's.
+        encoding: Of a text file.
     """
 
     engine: str = "processes"
@@ -79,17 +91,28 @@ class Sharding:
     part: str | None = None
     workers: int | None = None
     shard_rows: int = SHARD_ROWS
+    columns: Mapping[str, str] = field(default_factory=dict)
+    encoding: str | None = None
 
-    @contextmanager
-    def open(
+    def run(
         self,
-        output: Path,
         source: Path,
-        made_of: Mapping[str, Any],
+        output: Path,
         listener: Listener,
-        encoding: str | None = None,
-    ) -> Iterator[ShardedRun]:
-        """The run directory, with the engine; see `ShardedRun.open`."""
+        made_of: Mapping[str, Any],
+        make: Callable[[ShardedRun], dict[str, Any]],
+        *on_the_way: str,
+    ) -> dict[str, Any]:
+        """What a run came to, now or before, or what this part waits for.
+
+        Args:
+            source: A file, or a directory of Parquet files.
+            output: The run directory.
+            listener: Told of every step.
+            made_of: Everything that the result depends on.
+            make: Goes through the steps.
+            *on_the_way: Those whose files nobody needs in the end.
+        """
         part = Part.parse(self.part)
         with open_engine(self.engine, address=self.address, workers=self.workers) as engine:
             run = ShardedRun.open(
@@ -99,33 +122,36 @@ class Sharding:
                 engine,
                 part,
                 listener,
-                encoding=encoding,
+                encoding=self.encoding,
                 shard_rows=self.shard_rows,
             )
             try:
-                yield run
+                if (known := run.result) is not None:
+                    return known
+                found = make(run)
+                run.finish(found, *on_the_way)
+                return found
+            except Waiting as waiting:
+                return {"waiting": {"step": waiting.step, "shards": waiting.left}}
             finally:
                 run.release()
 
+    def one_step(
+        self,
+        source: Path,
+        output: Path,
+        listener: Listener,
+        made_of: Mapping[str, Any],
+        step: str,
+        kernel: Kernel,
+    ) -> dict[str, Any]:
+        """What a run of one step came to; see `run`."""
 
-def _result(
-    run: ShardedRun, make: Callable[[], dict[str, Any]], *on_the_way: str
-) -> dict[str, Any]:
-    """What a run came to, now or before, or what this part waits for.
+        def make(run: ShardedRun) -> dict[str, Any]:
+            run.step(step, kernel, run.input())
+            return {"output": str(output / step), "rows": run.rows, "steps": run.summary(step)}
 
-    Args:
-        run: The run.
-        make: Goes through its steps.
-        on_the_way: Those whose files nobody needs in the end.
-    """
-    if (known := run.result) is not None:
-        return known
-    try:
-        found = make()
-    except Waiting as waiting:
-        return {"waiting": {"step": waiting.step, "shards": waiting.left}}
-    run.finish(found, *on_the_way)
-    return found
+        return self.run(source, output, listener, made_of, make)
 
 
 def curate_shards(
@@ -135,9 +161,6 @@ def curate_shards(
     gold: Dataset | None,
     sharding: Sharding,
     listener: Listener,
-    *,
-    columns: Mapping[str, str] | None = None,
-    encoding: str | None = None,
 ) -> dict[str, Any]:
     """Registers, filters and near-duplicates of any number of rows.
 
@@ -148,8 +171,6 @@ def curate_shards(
         gold: Training gold, for copies.
         sharding: How it is run.
         listener: Told of every step.
-        columns: Our column name to the input's.
-        encoding: Of a text file.
 
     Returns:
         JSON-ready: rows, kept, rejected by filter, and what each step took.
@@ -160,31 +181,33 @@ def curate_shards(
             "shards.",
             "Leave it out here.",
         )
+    columns = dict(sharding.columns)
     made_of = {
         "command": "curate",
         "settings": digest(settings.model_dump(mode="json")),
         "gold": None if gold is None else gold.fingerprint,
-        "columns": dict(columns or {}),
+        "columns": columns,
     }
-    with sharding.open(output, source, made_of, listener, encoding) as run:
-        kernel = RowCuration(settings, gold, dict(columns or {}), run.typed)
 
-        def curated() -> dict[str, Any]:
-            run.step("rows", kernel, run.input())
-            _check_labels(run, "rows")
-            near = _find_near(run, Golden.of(gold), settings.max_similarity)
-            given = run.output("rows")
-            for shard in run.shards:
-                rows = (ROW, shard.first, shard.first + shard.rows)
-                given[shard.name].append(Piece(near, between=rows))
-            run.step("curated", Rejected(settings.validators), given)
-            return {
-                "output": str(output / "curated"),
-                **_counted(run, "curated"),
-                "steps": run.summary("rows", *_NEAR_STEPS, "curated"),
-            }
+    def curated(run: ShardedRun) -> dict[str, Any]:
+        run.step("rows", RowCuration(settings, gold, columns, run.typed), run.input())
+        _check_labels(run, "rows")
+        near = _find_near(run, Golden.of(gold), settings.max_similarity)
+        given = run.output("rows")
+        for shard in run.shards:
+            given[shard.name].append(Piece(near, between=_rows_of(shard)))
+        run.step("curated", Rejected(settings.validators), given)
+        return {
+            "output": str(output / "curated"),
+            **_counted(run, "curated"),
+            "steps": run.summary("rows", *_NEAR_STEPS, "curated"),
+        }
 
-        return _result(run, curated, "rows", *_NEAR_STEPS)
+    return sharding.run(source, output, listener, made_of, curated, "rows", *_NEAR_STEPS)
+
+
+def _rows_of(shard: Shard) -> tuple[str, int, int]:
+    return ROW, shard.first, shard.first + shard.rows
 
 
 _NEAR_STEPS = ("keys", "shared", "texts", "pairs")
@@ -205,9 +228,8 @@ def _find_near(run: ShardedRun, golden: Golden, threshold: float) -> Path:
     run.step("shared", SharedKeys(golden), across("keys"))
     texts = run.output("rows", *columns)
     for shard in run.shards:
-        rows = (ROW, shard.first, shard.first + shard.rows)
-        shared = [Piece(run.file("shared", f"{name}.parquet"), between=rows) for name in ranges]
-        texts[shard.name] += shared
+        rows, files = _rows_of(shard), [run.file("shared", f"{name}.parquet") for name in ranges]
+        texts[shard.name] += [Piece(file, between=rows) for file in files]
     run.step("texts", join_texts, texts)
     run.step("pairs", SimilarPairs(golden, threshold), across("texts"))
 
@@ -246,40 +268,24 @@ def _counted(run: ShardedRun, step: str) -> dict[str, Any]:
     return {"rows": rows, "kept": rows - sum(rejected.values()), "rejected": by_filter}
 
 
-@dataclass(frozen=True)
-class Registers:
-    """A kernel: the register of each row's text, beside all that the row has.
-
-    Attributes:
-        text: The column of texts.
-        user_dictionary: A compiled MeCab user dictionary.
-        honorifics: Own honorific words with their class.
-    """
-
-    text: str
-    user_dictionary: Path | None = None
-    honorifics: Mapping[str, str] | None = None
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Adds the columns style, keigo, channel, dialect and keico_level."""
-        if self.text not in rows.column_names:
-            raise JapagenError(
-                f"Expected a column '{self.text}', found {', '.join(rows.column_names)}.",
-                "Name it: --column text=本文.",
-            )
-        analyzer = RegisterAnalyzer(self.user_dictionary, self.honorifics)
-        texts = [str(text or "") for text in rows.column(self.text).to_pylist()]
-        reports = list(analyzer.analyze_all(texts))
-        told = [report.register.to_dict() for report in reports]
-        table = rows.drop_columns([n for n in (ROW, *_REGISTER) if n in rows.column_names])
-        for name, kind in _REGISTER.items():
-            values = (
-                [report.keico_level for report in reports]
-                if name == "keico_level"
-                else [row[name] for row in told]
-            )
-            table = table.append_column(name, pa.array(values, kind))
-        return table
+def _with_registers(
+    rows: pa.Table, text: str, analyzer: Callable[[], RegisterAnalyzer]
+) -> pa.Table:
+    """The register of each row's text, beside all that the row has."""
+    if text not in rows.column_names:
+        raise JapagenError(
+            f"Expected a column '{text}', found {', '.join(rows.column_names)}.",
+            "Name it: --column text=本文.",
+        )
+    texts = [str(given or "") for given in rows.column(text).to_pylist()]
+    told = [
+        {**report.register.to_dict(), "keico_level": report.keico_level}
+        for report in analyzer().analyze_all(texts)
+    ]
+    table = rows.drop_columns([n for n in (ROW, *_REGISTER) if n in rows.column_names])
+    for name, kind in _REGISTER.items():
+        table = table.append_column(name, pa.array([row[name] for row in told], kind))
+    return table
 
 
 _REGISTER = {
@@ -297,116 +303,46 @@ def register_shards(
     sharding: Sharding,
     listener: Listener,
     *,
-    columns: Mapping[str, str] | None = None,
-    encoding: str | None = None,
     user_dictionary: Path | None = None,
     honorifics: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Registers of any number of rows, in ``OUTPUT/registers``; arguments as of `curate_shards`."""
-    text = (columns or {}).get("text", "text")
+    text = sharding.columns.get("text", "text")
     words = sorted((honorifics or {}).items())
     made_of = {"command": "register", "text": text, "dictionary": str(user_dictionary)}
     made_of["honorifics"] = digest(words)
-    kernel = Registers(text, user_dictionary, honorifics)
-    return _one_step("registers", kernel, sharding, output, source, made_of, listener, encoding)
+    analyzer = partial(RegisterAnalyzer, user_dictionary, honorifics)
+    kernel = partial(_with_registers, text=text, analyzer=analyzer)
+    return sharding.one_step(source, output, listener, made_of, "registers", kernel)
 
 
-def _one_step(
-    name: str,
-    kernel: Kernel,
-    sharding: Sharding,
-    output: Path,
-    source: Path,
-    made_of: Mapping[str, Any],
-    listener: Listener,
-    encoding: str | None,
-) -> dict[str, Any]:
-    with sharding.open(output, source, made_of, listener, encoding) as run:
-
-        def made() -> dict[str, Any]:
-            run.step(name, kernel, run.input())
-            told = {"output": str(output / name), "rows": run.rows}
-            return {**told, "steps": run.summary(name)}
-
-        return _result(run, made)
+ReadExamples: TypeAlias = Callable[[pa.Table], Dataset]
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Reads examples of the input's rows, with labels as gold writes them.
-
-    Attributes:
-        columns: Our column name to the input's.
-        typed: Whether the input tells numbers from texts.
-        gold: Gold.
-    """
-
-    columns: Mapping[str, str]
-    typed: bool
-    gold: Dataset
-
-    def __call__(self, rows: pa.Table) -> Dataset:
-        """The examples."""
-        found = dataset_of_shard(rows, columns=self.columns, typed=self.typed, require_label=True)
-        return with_like_labels(found, self.gold)[0] if len(found) and len(self.gold) else found
+def _read_rows(rows: pa.Table, columns: Mapping[str, str], typed: bool, gold: Dataset) -> Dataset:
+    """Examples of the input's rows, with labels as gold writes them."""
+    found = dataset_of_shard(rows, columns=columns, typed=typed, require_label=True)
+    return with_like_labels(found, gold)[0] if len(found) and len(gold) else found
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """A kernel: the kept rows that are in the sample.
-
-    Attributes:
-        read: Reads examples.
-        size: How many rows are wanted.
-        total: How many there are.
-        seed: Draws them.
-    """
-
-    read: Examples
-    size: int
-    total: int
-    seed: int
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """The rows, as examples."""
-        drawn = sampled(rows.column(ROW).to_numpy(), self.size, self.total, self.seed)
-        return self.read(rows.filter(pa.array(drawn))).kept.table
+def _sampled(rows: pa.Table, read: ReadExamples, size: int, total: int, seed: int) -> pa.Table:
+    """The kept rows that are in a sample of a size, as examples."""
+    drawn = sampled(rows.column(ROW).to_numpy(), size, total, seed)
+    return read(rows.filter(pa.array(drawn))).kept.table
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A kernel: all rows with their scores; see `score_rows`.
-
-    Attributes:
-        read: Reads examples.
-        fit: What the sample told.
-    """
-
-    read: Examples
-    fit: Fit
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """The rows, as examples."""
-        return score_rows(self.fit, self.read(rows))
+def _scored(rows: pa.Table, read: ReadExamples, fit: Fit) -> pa.Table:
+    """All rows, as examples, with their scores."""
+    return score_rows(fit, read(rows))
 
 
-@dataclass(frozen=True)
-class Weighed:
-    """A kernel: scored rows with their weights.
-
-    Attributes:
-        factors: Of all rows.
-    """
-
-    factors: Factors
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """The rows as they are written for others, with ``weight``."""
-        texts = self.factors.weigh(rows)
-        both = texts.table.column("weight_distribution").to_numpy() * np.array(
-            texts.column("weight_label"), np.float64
-        )
-        return texts.table.append_column("weight", pa.array(both / self.factors.scale))
+def _weighed(rows: pa.Table, factors: Factors) -> pa.Table:
+    """Scored rows as they are written for others, with ``weight``."""
+    texts = factors.weigh(rows)
+    both = texts.table.column("weight_distribution").to_numpy() * np.array(
+        texts.column("weight_label"), np.float64
+    )
+    return texts.table.append_column("weight", pa.array(both / factors.scale))
 
 
 def align_shards(
@@ -418,8 +354,6 @@ def align_shards(
     *,
     unlabelled: Path | None = None,
     sample: int = MOST_SAMPLED,
-    columns: Mapping[str, str] | None = None,
-    encoding: str | None = None,
     seed: int = 0,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -428,16 +362,14 @@ def align_shards(
     Registers are matched where the rows have them, as those that `curate_shards` made do.
 
     Args:
-        source: A file of labelled examples, or a directory of Parquet files.
+        source: As of `curate_shards`, with labels.
         gold: Labelled examples of the target.
-        output: The run directory.
-        sharding: How it is run.
-        listener: Told of every step.
+        output: As of `curate_shards`.
+        sharding: Likewise; columns as of `align_files`.
+        listener: Likewise.
         unlabelled: Texts of the target.
-        sample: On how many rows at most the weights are fitted; where there are no more, they are
-            those of `align_files`.
-        columns: As of `align_files`.
-        encoding: Of text files.
+        sample: On how many kept rows at most the weights are fitted; where there are no more,
+            they are those of `align_files`.
         seed: Of the sample, and of all else that is random.
         **settings: ``method``, ``label_prior`` and ``floor`` of `align_datasets`.
 
@@ -450,8 +382,8 @@ def align_shards(
             f"Expected a sample of 1 to {MOST_SAMPLED:,} rows, found {sample}.",
             "It is held in memory, about 1.7 GB a million.",
         )
-    target, more = read_targets(gold, unlabelled, columns, encoding)
-    own = columns_of(columns, "synthetic")
+    target, more = read_targets(gold, unlabelled, sharding.columns, sharding.encoding)
+    own = columns_of(sharding.columns, "synthetic")
     made_of = {
         "command": "align",
         "gold": target.fingerprint,
@@ -459,26 +391,41 @@ def align_shards(
         "settings": digest({**settings, "sample": sample, "seed": seed}),
         "columns": own,
     }
-    with sharding.open(output, source, made_of, listener, encoding) as run:
-        read = Examples(own, run.typed, target)
 
-        def aligned() -> dict[str, Any]:
-            run.step("sample", Sampled(read, sample, run.rows, seed), run.input())
-            _check_labels(run, "sample")
-            fit = _fitted(run, target, more, seed, settings)
-            run.step("scored", Scored(read, fit), run.input())
-            files = [run.file("scored", f"{shard.name}.parquet") for shard in run.shards]
-            factors = find_factors(fit, [pq.read_schema(file) for file in files])
-            run.step("aligned", Weighed(factors), run.output("scored"))
-            return {
-                "output": str(output / "aligned"),
-                "rows": run.rows,
-                "alignment": fit.summary.model_dump(mode="json"),
-                "all": factors.report,
-                "steps": run.summary("sample", "scored", "aligned"),
-            }
+    def aligned(run: ShardedRun) -> dict[str, Any]:
+        read = partial(_read_rows, columns=own, typed=run.typed, gold=target)
+        total = run.rows if sample >= run.rows else _kept_rows(run)
+        chosen = partial(_sampled, read=read, size=sample, total=total, seed=seed)
+        run.step("sample", chosen, run.input())
+        _check_labels(run, "sample")
+        fit = _fitted(run, target, more, seed, settings)
+        run.step("scored", partial(_scored, read=read, fit=fit), run.input())
+        files = [run.file("scored", f"{shard.name}.parquet") for shard in run.shards]
+        factors = find_factors(fit, [pq.read_schema(file) for file in files])
+        run.step("aligned", partial(_weighed, factors=factors), run.output("scored"))
+        return {
+            "output": str(output / "aligned"),
+            "rows": run.rows,
+            "alignment": fit.summary.model_dump(mode="json"),
+            "all": factors.report,
+            "steps": run.summary("sample", "scored", "aligned"),
+        }
 
-        return _result(run, aligned, "sample", "scored")
+    return sharding.run(source, output, listener, made_of, aligned, "sample", "scored")
+
+
+def _kept_rows(run: ShardedRun) -> int:
+    """How many rows of the input are not rejected, as japagen's own files alone say."""
+    kept = 0
+    for shard in run.shards:
+        table = open_table(shard.path)
+        if not table.is_own or "rejected" not in table.names:
+            kept += shard.rows
+            continue
+        with pq.ParquetFile(shard.path) as file:
+            batches = file.iter_batches(columns=["rejected"])
+            kept += sum(batch.column(0).null_count for batch in batches)
+    return kept
 
 
 def _fitted(
@@ -490,65 +437,50 @@ def _fitted(
         if not path.is_file():
             run.listener.stage("fit", "start", "")
             started = time.perf_counter()
-            parts = [Dataset(t) for s in run.shards if len(t := _rows(run, "sample", s.name))]
-            together = Dataset.concat(parts or [Dataset.of([])])
-            data = with_registers((together, gold, unlabelled), _has_registers(together))
+            files = [run.file("sample", f"{shard.name}.parquet") for shard in run.shards]
+            parts = [Dataset.from_table(read_table(file)) for file in files]
+            together = Dataset.concat([p for p in parts if len(p)] or [Dataset.of([])])
+            found = bool(len(together)) and not together.table.column("register_seen").null_count
+            data = with_registers((together, gold, unlabelled), found)
             fit = fit_sample(*data, seed=seed, **settings)
-            write_json(path, fit.to_dict())
+            write_json(path, fit.model_dump(mode="json"))
             run.listener.stage("fit", "done", f"{time.perf_counter() - started:.1f}")
-        return Fit.from_dict(read_json(path))
-
-
-def _rows(run: ShardedRun, step: str, shard: str) -> pa.Table:
-    return Dataset.from_table(read_table(run.file(step, f"{shard}.parquet"))).table
-
-
-def _has_registers(texts: Dataset) -> bool:
-    return len(texts) > 0 and not texts.table.column("register_seen").null_count
+        return Fit.model_validate(read_json(path))
 
 
 _WINDOW = 4096
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """A kernel: predictions beside all that a row has, from a classifier opened once a process.
+def _predicted(
+    rows: pa.Table,
+    model: Path,
+    columns: Mapping[str, str],
+    batch_size: int,
+    abstain_below: float,
+    scope: bool,
+) -> pa.Table:
+    """Label, confidence and, of classes, the probability of each, beside all that a row has.
 
-    Attributes:
-        model: A run, or a saved or exported classifier.
-        columns: Our column name to the input's.
-        batch_size: Texts at a time; batches are of texts of like length.
-        abstain_below: Give no label below this probability.
-        scope: Give none to texts out of scope either.
+    The classifier is opened once a process; batches are of texts of like length.
     """
-
-    model: Path
-    columns: Mapping[str, str]
-    batch_size: int = 32
-    abstain_below: float = 0.0
-    scope: bool = False
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Adds label, confidence and, of classes, the probability of each."""
-        classifier = _opened(self.model)
-        rows = rows.drop_columns([name for name in rows.column_names if name == ROW])
-        given = usual_columns(rows.column_names, self.columns, pairs=classifier.is_pair)
-        known = {**given, **self.columns}
-        sides = []
-        for name in ("text", "text_pair")[: 1 + classifier.is_pair]:
-            theirs = known.get(name, name)
-            if theirs not in rows.column_names:
-                raise JapagenError(
-                    f"Expected a column '{theirs}', found {', '.join(rows.column_names)}.",
-                    f"Name it: --column {name}=COLUMN.",
-                )
-            sides.append(["" if v is None else str(v) for v in rows.column(theirs).to_pylist()])
-        found: list[Prediction] = []
-        for start in range(0, len(rows), _WINDOW):
-            parts = [side[start : start + _WINDOW] for side in sides]
-            pairs = parts[1] if classifier.is_pair else None
-            found += classifier.predict(parts[0], pairs, self.batch_size, self.abstain_below)
-        return _with_predictions(rows, found, classifier, self.scope)
+    classifier = _opened(model)
+    rows = rows.drop_columns([name for name in rows.column_names if name == ROW])
+    known = {**usual_columns(rows.column_names, columns, pairs=classifier.is_pair), **columns}
+    sides = []
+    for name in ("text", "text_pair")[: 1 + classifier.is_pair]:
+        theirs = known.get(name, name)
+        if theirs not in rows.column_names:
+            raise JapagenError(
+                f"Expected a column '{theirs}', found {', '.join(rows.column_names)}.",
+                f"Name it: --column {name}=COLUMN.",
+            )
+        sides.append(["" if v is None else str(v) for v in rows.column(theirs).to_pylist()])
+    found: list[Prediction] = []
+    for start in range(0, len(rows), _WINDOW):
+        parts = [side[start : start + _WINDOW] for side in sides]
+        pairs = parts[1] if classifier.is_pair else None
+        found += classifier.predict(parts[0], pairs, batch_size, abstain_below)
+    return _with_predictions(rows, found, classifier, scope)
 
 
 def _with_predictions(
@@ -589,35 +521,29 @@ def predict_shards(
     sharding: Sharding,
     listener: Listener,
     *,
-    columns: Mapping[str, str] | None = None,
-    encoding: str | None = None,
     batch_size: int = 32,
     abstain_below: float = 0.0,
     scope: bool = False,
 ) -> dict[str, Any]:
     """Predictions of any number of rows, in ``OUTPUT/predicted``.
 
-    Args:
-        model: A run, or a saved or exported classifier, at the same path for every worker.
-        source: A file of texts, or a directory of Parquet files.
-        output: The run directory.
-        sharding: How it is run.
-        listener: Told of every step.
-        columns: Our column name to the input's.
-        encoding: Of a text file.
-        batch_size: Texts at a time.
-        abstain_below: Give no label below this probability.
-        scope: Give none to texts out of scope either.
-
-    Returns:
-        JSON-ready: rows, and what the step took.
+    The model is a run, or a saved or exported classifier, at the same path for every worker; with
+    ``scope`` texts out of scope get no label either. Other arguments are as of `curate_shards`.
     """
+    columns = dict(sharding.columns)
     weights = {f.name: f.stat().st_size for f in sorted(model.rglob("*")) if f.is_file()}
     made_of = {
         "command": "predict",
         "model": digest(weights),
-        "columns": dict(columns or {}),
+        "columns": columns,
         "settings": [abstain_below, scope],
     }
-    kernel = Predicted(model.resolve(), dict(columns or {}), batch_size, abstain_below, scope)
-    return _one_step("predicted", kernel, sharding, output, source, made_of, listener, encoding)
+    kernel = partial(
+        _predicted,
+        model=model.resolve(),
+        columns=columns,
+        batch_size=batch_size,
+        abstain_below=abstain_below,
+        scope=scope,
+    )
+    return sharding.one_step(source, output, listener, made_of, "predicted", kernel)

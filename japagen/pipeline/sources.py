@@ -24,9 +24,6 @@ def join_sources(written: Mapping[str, Dataset]) -> Dataset:
 
     An id that a source before has taken gets the name before it, so that ids stay unique and
     those of earlier sources stay what they are when a source is added at the end.
-
-    Args:
-        written: Source to its texts, in the task's order.
     """
     taken: set[str] = set()
     parts = []
@@ -58,10 +55,6 @@ def only_of(source: str | None, rewriter: Rewriter) -> Rewriter:
     """Has a model rewrite the texts of one source alone.
 
     What another LLM wrote would else count for it, and carry this model's manner.
-
-    Args:
-        source: Whose texts the model may rewrite.
-        rewriter: Asks the model.
     """
 
     def rewrite(wanted: Sequence[tuple[Example, str]]) -> list[Rewritten]:
@@ -74,13 +67,7 @@ def only_of(source: str | None, rewriter: Rewriter) -> Rewriter:
 
 
 def report_sources(dataset: Dataset, parts: Parts, summary: RunSummary) -> list[SourceReport]:
-    """Says what came of each source, in the task's order.
-
-    Args:
-        dataset: The synthetic examples as the last stage left them, rejected ones included.
-        parts: What the stages handed over.
-        summary: What was found of all sources together.
-    """
+    """Says what came of each source, in the task's order."""
     trust = np.array(dataset.column("weight_label"), dtype=np.float64)
     checked = bool((trust[dataset.kept_mask] != 1.0).any())
     sources = np.array(dataset.column("source"), dtype=object)
@@ -131,13 +118,7 @@ def _report(
 
 
 def value_of(name: str, mix: Mix, worth: Mapping[str, Any] | None) -> SourceValue:
-    """What a source's texts give to the classifier.
-
-    Args:
-        name: Of the source.
-        mix: How much each source weighs.
-        worth: What `Weighting.worth` found.
-    """
+    """What a source's texts give to the classifier."""
     source, share = mix.sources[name], mix.source_share(name)
     if not source.texts:
         return SourceValue(texts_worth=0.0, low=0.0, high=0.0, reason="nothing_kept")

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+import japagen
 from japagen.config.generation import Knowledge
 from japagen.config.sections import TESTED, Economics
 from japagen.config.task import Task
@@ -31,13 +32,9 @@ from japagen.data.scores import (
     TestResult,
 )
 from japagen.data.summary import (
-    FieldSummary,
-    JudgeSummary,
     LabelCounts,
-    LabelCoverage,
     RunSummary,
     SourceValue,
-    UntilSummary,
     Worth,
 )
 from japagen.japanese.overlap import OverlapIndex
@@ -48,6 +45,21 @@ from japagen.pipeline.steps.labels import Pseudo
 from japagen.pipeline.steps.train import Baseline, Seeded, scores_of
 
 _PACKAGES = ("torch", "transformers", "fugashi", "unidic-lite", "scipy", "xllamacpp")
+
+
+# What stages report as the summary has it; None where they do not.
+_REPORTED = (
+    "text_fields",
+    "audit",
+    "until",
+    "coverage",
+    "alignment",
+    "diversity",
+    "gradient_matching",
+    "mix",
+    "judge",
+    "encoder",
+)
 
 
 @dataclass
@@ -61,29 +73,19 @@ class Parts:
         dataset: Synthetic examples as far as the stages have come.
         generator: Who wrote them; None when they came from files alone.
         cost: Totals of the ledger.
-        alignment: What alignment reports.
-        diversity: How varied the kept texts are.
         distances: Source to how far its kept texts are from gold; empty with one source.
         reliability: Source to how reliable its labels are; empty before they are checked.
         values: Source to what its texts were found to be worth; empty before training.
-        matching: What gradient matching rewrote; None under other strategies.
         pseudo: Unlabelled texts that were trained on, and why.
-        mix: How much synthetic text was trained on, and why.
         with_synthetic: Seed and what the classifier gave for the test texts, shape
             (n, `LabelSpace.outputs`), a training.
         gold_only: The same for training on gold only.
         baselines: What a reader would try first; some perhaps left out.
         seconds: Stage to seconds.
-        peak_bytes: Stage to the most memory that the process held in it.
-        encoder: Identity of the encoder.
-        audit: Personal data, memory of gold and skews in the accepted texts.
         rounds: What was found after each round of the closed loop; empty with one round.
-        until: What came of asking until enough texts were kept; None where that was not asked.
-        text_fields: What the kept texts have in each field; None without fields.
         named: Id of a text that was asked for to what it was to name.
-        coverage: Label to what its texts cover of what the task wants; None without wants.
-        judge: What the judge scored; None where it was not asked.
         latency: Seconds that the classifier takes for one text.
+        reported: More of the summary, under its names.
     """
 
     task: Task
@@ -92,104 +94,66 @@ class Parts:
     dataset: Dataset | None = None
     generator: GeneratorInfo | None = None
     cost: Mapping[str, float] | None = None
-    alignment: dict[str, Any] | None = None
-    diversity: dict[str, Any] | None = None
     distances: Mapping[str, float | None] = field(default_factory=dict)
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
     values: Mapping[str, SourceValue] = field(default_factory=dict)
-    matching: dict[str, Any] | None = None
     pseudo: Pseudo = field(default_factory=Pseudo)
-    mix: dict[str, Any] | None = None
     with_synthetic: list[Seeded] = field(default_factory=list)
     gold_only: list[Seeded] = field(default_factory=list)
     baselines: list[Baseline] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    peak_bytes: dict[str, int] = field(default_factory=dict)
-    encoder: str | None = None
-    audit: dict[str, Any] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
-    until: UntilSummary | None = None
-    text_fields: list[FieldSummary] | None = None
     named: Mapping[str, tuple[Knowledge, ...]] = field(default_factory=dict)
-    coverage: Mapping[str, LabelCoverage] | None = None
-    judge: JudgeSummary | None = None
     latency: float | None = None
+    reported: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(_REPORTED))
 
 
-def collect(
-    parts: Parts,
-    errors: Sequence[Mapping[str, Any]],
-    placed: Mapping[str, Any] | None = None,
-    *,
-    created: str | None = None,
-    version: Mapping[str, Any] | None = None,
-) -> RunSummary:
-    """Returns everything a report shows; what was not measured is None.
-
-    Args:
-        parts: What the stages handed over.
-        errors: Test texts that were got wrong, with the training texts nearest to them.
-        placed: ``map`` of the texts and ``doubtful_gold``.
-        created: When the run was begun, ISO 8601.
-        version: The dataset's version, as `record_version` gives it.
-    """
-    task, dataset = parts.task, parts.dataset
+def collect(parts: Parts) -> RunSummary:
+    """Returns everything a report shows; what was not measured is None."""
+    task, dataset, reported = parts.task, parts.dataset, parts.reported
     assert dataset is not None
+    generator, share = parts.generator, (reported["mix"] or {}).get("share")
     summary = RunSummary.model_validate(
         {
-            "created": created,
-            "japagen": package_version("japagen"),
+            "japagen": japagen.__version__,
             "task": {
-                "name": task.name,
-                "description": task.description,
-                "text_type": task.text_type,
-                "labels": task.labels,
-                "kind": task.kind,
-                "pair": task.pair and task.pair.model_dump(),
-                "seed": task.seed,
+                name: getattr(task, name)
+                for name in ("name", "description", "text_type", "labels", "kind", "seed")
+            }
+            | {"pair": task.pair and task.pair.model_dump()},
+            "generator": generator
+            and {
+                "name": generator.name,
+                "identity": generator.identity,
+                "terms": asdict(generator.terms),
             },
-            "generator": _generator(parts.generator),
             "seed_rows": seed_use(task, parts.data, dataset.column("seed_row")),
-            "text_fields": parts.text_fields,
             "counts": _counts(parts, dataset),
             "per_label": _per_label(parts, dataset),
             "rejections": dataset.rejection_counts,
             "registers": _registers(parts, dataset),
-            "audit": parts.audit,
             "rounds": _rounds(parts),
-            "until": parts.until,
-            "coverage": parts.coverage,
-            "alignment": parts.alignment,
-            "diversity": parts.diversity,
-            "gradient_matching": parts.matching,
             "pseudo_labels": parts.pseudo.found,
-            "mix": parts.mix,
             "scores": scores_of(
                 task,
                 parts.data,
                 parts.with_synthetic,
                 parts.gold_only,
                 parts.baselines,
-                used=(parts.mix or {}).get("share") != 0 or parts.pseudo.labels is not None,
+                used=share != 0 or parts.pseudo.labels is not None,
             ),
             "leakage": _leakage(parts, dataset),
-            "judge": parts.judge,
-            "errors": errors,
-            **(placed or {}),
             "lengths": _lengths(parts.gold, dataset.kept),
-            "cost": _cost(parts.cost, _kept_of_generator(parts, dataset)),
+            "cost": _cost(parts, dataset),
             "seconds": parts.seconds,
-            "peak_bytes": parts.peak_bytes,
             "versions": _versions(),
-            "dictionary": parts.alignment and parts.alignment["dictionary"],
-            "encoder": parts.encoder,
-            "dataset": version and {name: version[name] for name in ("hash", "parent")},
+            "dictionary": reported["alignment"] and reported["alignment"]["dictionary"],
+            **reported,
         }
     )
     summary = summary.model_copy(update={"sources": report_sources(dataset, parts, summary)})
     # The record of another run says nothing of what its texts have cost.
-    free = parts.generator is not None and parts.generator.local
-    free = free and task.generator.backend != "replay"
+    free = generator is not None and generator.local and task.generator.backend != "replay"
     economics = economics_of(task.economics, summary, free=free, latency=parts.latency)
     tests = check_tests(task.tests, summary)
     return summary.model_copy(update={"economics": economics, "tests": tests})
@@ -216,12 +180,7 @@ def _lengths(gold: Dataset | None, kept: Dataset) -> dict[str, Any] | None:
 
 
 def check_tests(wanted: Mapping[str, float], summary: RunSummary) -> list[TestResult]:
-    """Holds what a run measured against the bounds of its task; what was not measured fails.
-
-    Args:
-        wanted: Name to bound, as in the task's ``tests``.
-        summary: What the run measured.
-    """
+    """Holds what a run measured against the bounds of its task; what was not measured fails."""
     model = summary.scores.with_synthetic if summary.scores else None
     by_label = [row.get("f1") for row in model.per_label.values()] if model else []
     measured = {
@@ -242,12 +201,7 @@ def check_tests(wanted: Mapping[str, float], summary: RunSummary) -> list[TestRe
 
 
 def junit(results: Sequence[TestResult], name: str) -> str:
-    """The results as JUnit XML, which CI systems read.
-
-    Args:
-        results: Of `check_tests`.
-        name: The task's.
-    """
+    """The results as JUnit XML, which CI systems read."""
     failed = sum(not test.passed for test in results)
     counts = {"tests": str(len(results)), "failures": str(failed)}
     where = f"japagen.{name}"
@@ -261,20 +215,8 @@ def junit(results: Sequence[TestResult], name: str) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _generator(info: GeneratorInfo | None) -> dict[str, Any] | None:
-    if info is None:
-        return None
-    return {"name": info.name, "identity": info.identity, "terms": asdict(info.terms)}
-
-
 def seed_use(task: Task, data: TaskData, ids: Iterable[str | None]) -> dict[str, str | int] | None:
-    """How many rows of the seed table texts were asked for with; None where there is no table.
-
-    Args:
-        task: The task.
-        data: Its texts and rows.
-        ids: Of the rows of texts.
-    """
+    """How many rows of the seed table texts were asked for with; None where there is no table."""
     if data.seed is None or task.generation.seed is None:
         return None
     used = len({id_ for id_ in ids if id_ is not None})
@@ -282,21 +224,18 @@ def seed_use(task: Task, data: TaskData, ids: Iterable[str | None]) -> dict[str,
     return {"file": file, "order": order, "rows": len(data.seed.rows), "used": used}
 
 
-def _cost(totals: Mapping[str, float] | None, kept: int) -> dict[str, float] | None:
-    """The ledger's totals, and what each example that was kept has cost."""
+def _cost(parts: Parts, dataset: Dataset) -> dict[str, float] | None:
+    """The ledger's totals, and what each text of the generator that was kept has cost."""
+    totals, own = parts.cost, parts.task.generator_source
     if not totals:
         return None
     found = dict(totals)
-    if kept:
+    if kept := dataset.kept.column("source").count(own):
         tokens = totals["prompt_tokens"] + totals["completion_tokens"]
         found["tokens_per_kept"] = round(tokens / kept, 1)
         if "yen" in totals:
             found["yen_per_kept"] = round(totals["yen"] / kept, 4)
     return found
-
-
-def _kept_of_generator(parts: Parts, dataset: Dataset) -> int:
-    return sum(name == parts.task.generator_source for name in dataset.kept.column("source"))
 
 
 def _size(data: Dataset | None) -> int:
@@ -488,14 +427,7 @@ def economics_of(
     free: bool = False,
     latency: float | None = None,
 ) -> EconomicsSummary:
-    """Returns the return on investment; what is unknown is None.
-
-    Args:
-        settings: The assumptions.
-        summary: The rest of what the run measured.
-        free: Whether nobody charges for the generator's tokens.
-        latency: Seconds that the classifier takes for one text.
-    """
+    """Returns the return on investment; what is unknown is None."""
     run, llm = _run_costs(settings, summary, free), _llm_costs(settings, summary)
     yen = None if latency is None else _machine(settings, latency)
     classifier = QueryCosts(seconds=latency, yen=yen)

@@ -67,10 +67,7 @@ class Provenance:
 def pack(dataset: Dataset, known: Provenance, seed: int) -> str:
     """Packs texts for the page's script: JSON by column, compressed, in letters that HTML lets be.
 
-    Args:
-        dataset: The synthetic examples, rejected ones included.
-        known: Beside it.
-        seed: Of the sample of more than `MOST` texts.
+    Of more than `MOST` texts a sample by ``seed``.
     """
     if len(dataset) > MOST:
         rows = sorted(random.Random(seed).sample(range(len(dataset)), MOST))

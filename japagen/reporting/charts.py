@@ -106,20 +106,11 @@ def bars(
     """
     values = _values(rows, series, show, lambda value: {"value": value, "end": value})
     top = max((row["value"] for row in values), default=0.0) or 1.0
-    y, offset, plot, left = _rows(rows, series)
-    x = {
-        "field": "value",
-        "type": "quantitative",
-        "axis": {"title": axis, "grid": False, "tickCount": 4, "format": ticks},
-        "scale": {"domain": [0, top], "nice": False},
-    }
+    scale = {"domain": [0, top], "nice": False}
+    x, end = (_axis(name, axis, ticks, scale, grid=False) for name in ("value", "end"))
     drawn = {"type": "bar", "height": _BAR - 2}
-    layers = [
-        {"mark": drawn, "encoding": {"x": x, **_coloured(series)}},
-        _beside({"x": {**x, "field": "end"}}),
-    ]
-    shared = {"y": y, "yOffset": offset}
-    return _drawn(title, values, layers, shared, plot, [name for name, _ in rows], left)
+    layers = [{"mark": drawn, "encoding": {"x": x, **_coloured(series)}}, _beside({"x": end})]
+    return _rows_drawn(title, values, layers, rows, series)
 
 
 def ranges(
@@ -133,14 +124,7 @@ def ranges(
 ) -> Markup:
     """Draws values with their intervals, one line a value, against a dashed mark.
 
-    Args:
-        title: What the chart shows.
-        axis: Name of the axis of values.
-        rows: Each row's name and its values, one a series: low, value, high; None draws none.
-        series: Name and colour of each series.
-        show: Writes a value beside its interval.
-        mark: What the values are held against.
-        ticks: Format of the axis.
+    Arguments are those of `bars`; values are ``low, value, high``, held against ``mark``.
     """
     values = _values(
         rows,
@@ -149,32 +133,25 @@ def ranges(
         lambda v: {"low": v[0], "value": v[1], "high": v[2], "end": max(v[1], v[2])},
     )
     ends = [mark, *(row[end] for row in values for end in ("low", "value", "high"))]
-    y, offset, plot, left = _rows(rows, series)
-
-    def x(field: str) -> dict[str, Any]:
-        return {
-            "field": field,
-            "type": "quantitative",
-            "axis": {"title": axis, "grid": False, "tickCount": 4, "format": ticks},
-            "scale": {"domain": [min(ends), max(ends)], "zero": False, "nice": False},
-        }
-
-    shared = {"y": y, "yOffset": offset}
+    scale = {"domain": [min(ends), max(ends)], "zero": False, "nice": False}
+    low, value, end = (
+        _axis(name, axis, ticks, scale, grid=False) for name in ("low", "value", "end")
+    )
     dashed = {"type": "rule", "strokeDash": [4, 3], "color": _INK, "aria": False}
     bare = {"y": None, "yOffset": None}
     layers: list[dict[str, Any]] = [
         {"mark": dashed, "encoding": {**bare, "x": {"datum": mark, "type": "quantitative"}}},
         {
             "mark": {"type": "rule", "strokeWidth": 3},
-            "encoding": {"x": x("low"), "x2": {"field": "high"}, **_coloured(series)},
+            "encoding": {"x": low, "x2": {"field": "high"}, **_coloured(series)},
         },
         {
             "mark": {"type": "circle", "size": 60, "opacity": 1},
-            "encoding": {"x": x("value"), **_coloured(series)},
+            "encoding": {"x": value, **_coloured(series)},
         },
-        _beside({"x": x("end")}),
+        _beside({"x": end}),
     ]
-    return _drawn(title, values, layers, shared, plot, [name for name, _ in rows], left)
+    return _rows_drawn(title, values, layers, rows, series)
 
 
 def curves(
@@ -208,27 +185,24 @@ def curves(
         for point in line.points
     ]
     series = [(line.name, line.role) for line in lines]
-    x = _axis("x", axes[0], ticks[0], zero=False)
-
-    def y(field: str) -> dict[str, Any]:
-        return _axis(field, axes[1], ticks[1], zero=zero)
-
+    x = _axis("x", axes[0], ticks[0], {"zero": False})
+    value, low = (_axis(name, axes[1], ticks[1], {"zero": zero}) for name in ("value", "low"))
     colour = _coloured(series)
     dash = {"condition": {"test": "datum.dashed", "value": [4, 3]}, "value": [1, 0]}
     quiet = {"color": colour["color"]}
     layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "line", "aria": False},
-            "encoding": {"x": x, "y": y("value"), "strokeDash": dash, **quiet},
+            "encoding": {"x": x, "y": value, "strokeDash": dash, **quiet},
         },
         {
             "mark": {"type": "circle", "size": 34, "opacity": 1},
             "transform": [{"filter": "!datum.dashed"}],
-            "encoding": {"x": x, "y": y("value"), **colour},
+            "encoding": {"x": x, "y": value, **colour},
         },
     ]
     if any(row["low"] < row["high"] for row in values):
-        band = {"x": x, "y": y("low"), "y2": {"field": "high"}, **quiet}
+        band = {"x": x, "y": low, "y2": {"field": "high"}, **quiet}
         layers.insert(
             0, {"mark": {"type": "area", "opacity": 0.2, "aria": False}, "encoding": band}
         )
@@ -238,11 +212,7 @@ def curves(
 def dots(title: str, axes: tuple[str, str], found: Iterable[Dot], roles: Sequence[Role]) -> Markup:
     """Draws a map of dots whose places mean nothing but near and far.
 
-    Args:
-        title: What the map shows.
-        axes: Names of both axes.
-        found: The dots; their groups are places in ``roles``.
-        roles: Colour of each group; the last is drawn on top.
+    Groups of dots are places in ``roles``; the last is drawn on top.
     """
     values = [
         {"series": d.group, "x": d.x, "value": d.y, "tip": f"{d.tip}\t{d.id}" if d.id else d.tip}
@@ -288,40 +258,44 @@ def _values(
     return found
 
 
-def _rows(
-    rows: Sequence[tuple[str, Any]], series: Sequence[Any]
-) -> tuple[dict[str, Any], dict[str, Any], int, int]:
-    """Axis of the rows, place of a series in its row, and the height and left margin in pixels."""
-    widest = max((_wide(name) for name, _ in rows), default=0)
-    left = min(widest + 12, int(_WIDTH * 0.42))
-    y = {
-        "field": "row",
-        "type": "ordinal",
-        "sort": None,
-        "scale": {"domain": list(range(len(rows))), "padding": 0},
-        "axis": {
-            "title": None,
-            "labelExpr": "names[datum.value]",
-            "ticks": False,
-            "domain": False,
+def _rows_drawn(
+    title: str,
+    values: Sequence[Mapping[str, Any]],
+    layers: Sequence[Mapping[str, Any]],
+    rows: Sequence[tuple[str, Any]],
+    series: Sequence[Any],
+) -> Markup:
+    """A chart of rows by name, each with a place for every series."""
+    names = [name for name, _ in rows]
+    bare = {"title": None, "labelExpr": "names[datum.value]", "ticks": False, "domain": False}
+    shared = {
+        "y": {
+            "field": "row",
+            "type": "ordinal",
+            "sort": None,
+            "scale": {"domain": list(range(len(rows))), "padding": 0},
+            "axis": bare,
+        },
+        "yOffset": {
+            "field": "series",
+            "type": "ordinal",
+            "sort": None,
+            "scale": {"domain": list(range(len(series))), "paddingOuter": _GAP / _BAR / 2},
         },
     }
-    step = len(series) * _BAR + _GAP
-    offset = {
-        "field": "series",
-        "type": "ordinal",
-        "sort": None,
-        "scale": {"domain": list(range(len(series))), "paddingOuter": _GAP / _BAR / 2},
-    }
-    return y, offset, max(len(rows), 1) * step, left
+    height = max(len(rows), 1) * (len(series) * _BAR + _GAP)
+    left = min(max(map(_wide, names), default=0) + 12, int(_WIDTH * 0.42))
+    return _drawn(title, values, layers, shared, height, names, left)
 
 
-def _axis(field: str, title: str, ticks: str, *, zero: bool) -> dict[str, Any]:
+def _axis(
+    field: str, title: str, ticks: str, scale: Mapping[str, Any], *, grid: bool = True
+) -> dict[str, Any]:
     return {
         "field": field,
         "type": "quantitative",
-        "axis": {"title": title, "format": ticks, "tickCount": 5},
-        "scale": {"zero": zero},
+        "axis": {"title": title, "format": ticks, "tickCount": 5 if grid else 4, "grid": grid},
+        "scale": scale,
     }
 
 

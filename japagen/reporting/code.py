@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from japagen.data.code import CodeSummary, Program, ProgramCounts
 from japagen.i18n import Language, localized
-from japagen.reporting.cards import plain, row_card, table
-from japagen.reporting.report import render_rows, rows_table, section
-from japagen.reporting.text import View, Words
+from japagen.reporting.cards import row_card
+from japagen.reporting.report import render_rows
+from japagen.reporting.text import Words
 
 _SHOWN = 5
 _BANDS = 10
@@ -19,54 +17,30 @@ _BANDS = 10
 def render_report(
     summary: CodeSummary, programs: Sequence[Program], *, language: Language = "ja"
 ) -> str:
-    """Renders what came of a run: one HTML page without scripts or other files.
-
-    Args:
-        summary: What the run came to.
-        programs: All of them, rejected ones included.
-        language: Of everything but the programs.
-    """
+    """Renders what came of a run: one HTML page without scripts or other files."""
     words = Words(language)
     kept = [one for one in programs if one.rejected is None]
     rejected = [one for one in programs if one.rejected]
-    sections = [
-        section(words("code.counts"), [_said(summary, words)], *_counts(summary, words)),
-        section(words("code.rejections"), [words("code.order")], _rejections(summary, words)),
-        section(words("code.scores"), [_scored(summary, words)], _scores(summary, words)),
-        section(words("code.examples"), [words("code.unpicked")], programs=_spread(kept)),
-        section(words("code.rejected"), [words("code.unpicked")], programs=_spread(rejected)),
-        section(words("code.terms"), [summary.terms]),
-    ]
-    return render_rows("code", summary, sections, words)
+    return render_rows(
+        "code",
+        summary,
+        words,
+        counts=[
+            ("topic", _count_rows(summary.per_topic, words)),
+            ("difficulty", _count_rows(summary.per_difficulty, words)),
+        ],
+        rejections=rejection_rows(summary, words),
+        bands=_bands(summary, words),
+        examples=[
+            (words("code.examples"), _spread(kept)),
+            (words("code.rejected"), _spread(rejected)),
+        ],
+    )
 
 
 def _spread(programs: Sequence[Program]) -> Sequence[Program]:
     """A few, at even distances."""
     return programs[:: max(1, -(-len(programs) // _SHOWN))][:_SHOWN]
-
-
-def _said(summary: CodeSummary, words: Words) -> str:
-    return words(
-        "code.from",
-        written=words.count(summary.counts.written),
-        kept=words.count(summary.counts.kept),
-        generator=summary.generator,
-        seconds=words.duration(summary.sandbox_seconds),
-        python=summary.python,
-    )
-
-
-def _counts(summary: CodeSummary, words: Words) -> list[View]:
-    return [
-        {
-            **_table(name, words, ("written", "kept", "share"), _count_rows(counts, words)),
-            "title": words(f"code.{name}"),
-        }
-        for name, counts in (
-            ("topic", summary.per_topic),
-            ("difficulty", summary.per_difficulty),
-        )
-    ]
 
 
 def _count_rows(counts: Mapping[str, ProgramCounts], words: Words) -> list[tuple[str, ...]]:
@@ -81,90 +55,40 @@ def _count_rows(counts: Mapping[str, ProgramCounts], words: Words) -> list[tuple
     ]
 
 
-def _table(name: str, words: Words, heads: Sequence[str], rows: Sequence[Any]) -> View:
-    return rows_table([words(f"code.{head}") for head in (name, *heads)], rows)
-
-
 def rejection_rows(summary: CodeSummary, words: Words) -> list[tuple[str, str]]:
     """Checks and how many programs each rejected, in the order of the checks."""
     found = summary.rejections
     return [(words(f"code.check.{name}"), words.count(n)) for name, n in found.items()]
 
 
-def _rejections(summary: CodeSummary, words: Words) -> View:
-    return _table("check", words, ("programs",), rejection_rows(summary, words))
-
-
-def _scored(summary: CodeSummary, words: Words) -> str:
-    return words(
-        "code.scored",
-        programs=words.count(len(summary.scores)),
-        mutants=words.count(summary.mutants),
-        killed=words.count(summary.killed),
-        share=words.share(summary.killed / summary.mutants if summary.mutants else None),
-        least=words.share(summary.mutation_score),
-    )
-
-
-def _scores(summary: CodeSummary, words: Words) -> View:
+def _bands(summary: CodeSummary, words: Words) -> list[tuple[str, str]]:
     """How many programs have a score in each tenth, the best first."""
     bands = [min(_BANDS - 1, int(score * _BANDS)) for score in summary.scores.values()]
-    rows = [
+    return [
         (f"{band / _BANDS:.1f}–{(band + 1) / _BANDS:.1f}", words.count(bands.count(band)))
         for band in reversed(range(_BANDS))
         if band in bands
     ]
-    return _table("score", words, ("programs",), rows)
-
-
-def told_lines(summary: CodeSummary, page: Path, words: Words) -> list[str]:
-    """What a run came to in a few sentences, for a terminal."""
-    counts, language = summary.counts, words.language
-    lines = [localized(f"{counts.kept} of {counts.written} programs kept", language)]
-    for name, number in rejection_rows(summary, words):
-        lines.append(localized(f"rejected: {name}: {number}", language))
-    if summary.mutants:
-        share = f"{summary.killed / summary.mutants:.0%}"
-        killed = f"mutants killed: {summary.killed} of {summary.mutants} ({share})"
-        lines.append(localized(killed, language))
-    return [*lines, localized(f"report: {page}", language)]
-
-
-_LIMITS = """\
-- The programs are synthetic, and no human has checked them. That tests pass says that a solution
-  does what its tests ask, not that the tests ask all that the instruction says.
-- Mutants that do the same as the program cannot be told from those that tests overlook: a score
-  below 1 may be as good as it gets.
-- Near-duplicates are looked for within the dataset alone, not in benchmarks or training data."""
 
 
 def program_card(summary: CodeSummary) -> str:
     """Returns the card of a run's programs: Markdown with YAML front matter."""
-    words, counts = Words("en"), summary.counts
+    words = Words("en")
     front = {
         "language": ["ja", "code"],
         "task_categories": ["text-generation"],
         "tags": ["synthetic", "japanese", "code", "python", "japagen"],
     }
-    about = f": {plain(summary.description)}" if summary.description else ""
-    rejections = table(("check", "programs"), rejection_rows(summary, words))
-    parts = [
-        f"{counts.kept:,} Japanese instructions with a solution in Python and tests for pytest"
-        f"{about}",
-        localized(
-            f"{counts.kept:,} Japanese instructions with programs that a language model wrote and "
-            "no human has checked. Read the terms of use (Terms) and the limits (Limits).",
-            "ja",
-        ),
-        "## How it was made",
-        f"Written by {plain(summary.generator)}, then checked by japagen {summary.japagen}: "
-        f"{counts.written:,} written, {counts.kept:,} kept. The tests of each pass twice, fail on "
-        f"a stub, and kill at least {summary.mutation_score:.0%} of the mutants that were made "
-        f"(Python {summary.python}, isolated).",
-        "## Topics",
-        table(("topic", "written", "kept", "share"), _count_rows(summary.per_topic, words)),
-        "## Rejected programs",
-        rejections if summary.rejections else "None.",
-        _LIMITS,
-    ]
-    return row_card(summary, front, parts)
+    japanese = localized(
+        f"{summary.counts.kept:,} Japanese instructions with programs that a language model wrote "
+        "and no human has checked. Read the terms of use (Terms) and the limits (Limits).",
+        "ja",
+    )
+    return row_card(
+        "reporting/program_card.md.j2",
+        summary,
+        front,
+        japanese=japanese,
+        topics=_count_rows(summary.per_topic, words),
+        rejections=rejection_rows(summary, words),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from hashlib import sha256
@@ -19,9 +18,8 @@ from japagen.reporting.text import LANGUAGES, View, Words, undirected
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from japagen.data.code import Program
     from japagen.data.dataset import Dataset
-    from japagen.data.rows import RowSummary
+    from japagen.data.export import RowSummary
 
 # What an engineer reads is open; what an auditor reads comes after it, folded.
 _PARTS = (
@@ -127,8 +125,6 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
         "browser": browser(summary, dataset, words),
         "fields": sections_overview.field_rows(summary.text_fields or (), words),
         "registers": sections_overview.registers(summary, words),
-        "judge": sections_overview.judge(summary, words),
-        "personal": sections_overview.personal(summary, words),
         "closed_loop": loop,
         "likeness": likeness,
         "alignment": sections_alignment.alignment(summary, words),
@@ -136,52 +132,28 @@ def _body(summary: RunSummary, dataset: Dataset, language: Language, prefix: str
         "mix": sections_training.mix(summary, words),
         "scores": sections_training.scores(summary, words),
         "doubtful_tests": sections_training.doubtful_tests(summary),
-        "cost": sections_overview.cost(summary, words),
-        "seconds": sections_overview.seconds(summary, words),
         "economics": sections_training.economics(summary, words),
-        "reproduce": sections_overview.reproduce(summary, words),
     }
     return page_template("body.html.j2").render(view)
 
 
-def render_rows(kind: str, summary: RowSummary, sections: Iterable[View], words: Words) -> str:
+def render_rows(kind: str, summary: RowSummary, words: Words, **more: Any) -> str:
     """Renders what came of a run of other rows: one HTML page without scripts or other files.
 
-    Args:
-        kind: What the names of its texts begin with, as ``qa``.
-        summary: What the run came to.
-        sections: Of `section`; those that say nothing are left out.
-        words: In the language of the page.
+    The sections stand in the template ``KIND.html.j2``, which names ``more``; the names of its
+    texts begin with the kind.
     """
     return page_template("rows.html.j2").render(
         w=words,
         undirected=undirected,
         language=words.language,
         style=page_style(),
+        kind=kind,
         title=words(f"{kind}.title"),
         summary=summary,
         created=when(summary.created),
-        sections=[one for one in sections if one["tables"] or one["programs"] or one["notes"]],
+        **more,
     )
-
-
-def section(
-    title: str, notes: Iterable[str], *tables: View, programs: Sequence[Program] = ()
-) -> View:
-    """A section of such a page, without what is empty."""
-    return {
-        "title": title,
-        "notes": [note for note in notes if note],
-        "tables": [found for found in tables if found["rows"]],
-        "programs": programs,
-    }
-
-
-def rows_table(
-    heads: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "", *, texts: bool = False
-) -> View:
-    """A table of such a page; its cells are figures, or texts of any length."""
-    return {"title": title, "heads": heads, "rows": [*rows], "texts": texts}
 
 
 def when(created: str | None) -> str:
@@ -220,12 +192,7 @@ def _own(name: str) -> str:
 
 
 def verdict_texts(summary: RunSummary, language: Language | None = None) -> list[str]:
-    """The verdict in words: what came of the run, its figures, and what to do.
-
-    Args:
-        summary: The run.
-        language: The user's when None.
-    """
+    """The verdict in words: what came of the run, its figures, and what to do."""
     said = _verdict(summary, Words(language or user_language()))
     return [str(said[part]) for part in ("title", "figures", "advice") if said.get(part)]
 

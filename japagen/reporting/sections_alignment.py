@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from japagen.data.scores import Interval, Measured
 from japagen.data.summary import (
     Alarm,
-    AlignmentSummary,
     Change,
     Diagnostics,
     Diversity,
@@ -42,7 +41,6 @@ def alignment(summary: RunSummary, words: Words) -> View | None:
     series, rows = _label_shares(summary.per_label, found.prior, words)
     return {
         "weighted": found.method != "none",
-        "facts": _facts(found, words),
         "series": series,
         "chart": charts.bars(
             words("labels.chart"), words("axis.share"), rows, series, words.share, ".0%"
@@ -50,22 +48,7 @@ def alignment(summary: RunSummary, words: Words) -> View | None:
         "labels": [(label, *map(words.share, values)) for label, values in rows],
         "distances": distance_rows(diagnostics, words),
         "remaining": _remaining(diagnostics, words),
-        "effective": _effective(diagnostics, summary.per_label, words),
     }
-
-
-def _facts(found: AlignmentSummary, words: Words) -> list[tuple[str, str]]:
-    prior, diagnostics = found.prior, found.diagnostics
-    facts = [
-        (words("alignment.method"), words.name("method", found.method)),
-        (words("prior"), words.name("prior", prior.how)),
-        (words("prior.why"), localized(prior.why, words.language)),
-    ]
-    if diagnostics.tolerance is not None:
-        facts.append((words("tolerance"), words.number(diagnostics.tolerance)))
-    for label, factor in diagnostics.tempered.items():
-        facts.append((words("tempered", label=label), words.number(factor)))
-    return facts + [(words("notes"), note) for note in notes(diagnostics, words)]
 
 
 def notes(diagnostics: Diagnostics, words: Words) -> list[str]:
@@ -136,19 +119,6 @@ def _bounds(value: Measured) -> charts.Range | None:
     if isinstance(value, Interval):
         return value.low, value.value, value.high
     return None if value is None else (value, value, value)
-
-
-def _effective(diagnostics: Diagnostics, per_label: dict[str, LabelCounts], words: Words) -> Rows:
-    size = diagnostics.effective_sample_size
-    return [
-        (words("effective.all"), words.count(size.rows), words.share(size.share)),
-        *(
-            # In the order of the task, as everywhere on the page.
-            (label, words.count(share * row.kept), words.share(share))
-            for label, row in per_label.items()
-            if (share := size.per_label.get(label)) is not None
-        ),
-    ]
 
 
 def diversity(summary: RunSummary, words: Words) -> View | None:
@@ -289,7 +259,6 @@ def likeness(summary: RunSummary, dataset: Dataset, words: Words) -> View | None
         "said": said,
         "series": series,
         "lengths": _lengths(lengths, series, words) if lengths else None,
-        "length_rows": _length_rows(lengths, words) if lengths else [],
         "map": _map(placed, dataset, series, words) if placed and placed.synthetic else None,
     }
 
@@ -302,16 +271,6 @@ def _lengths(found: LengthShares, series: Series, words: Words) -> Markup:
     ]
     axes = words("axis.characters"), words("axis.texts")
     return charts.curves(words("lengths"), axes, lines, (",d", ".0%"), zero=True)
-
-
-def _length_rows(found: LengthShares, words: Words) -> Rows:
-    ends = [f"–{edge - 1}" for edge in found.edges[1:]] + ["–"]
-    return [
-        (f"{edge}{end}", words.share(gold), words.share(synthetic))
-        for edge, end, gold, synthetic in zip(
-            found.edges, ends, found.gold, found.synthetic, strict=True
-        )
-    ]
 
 
 def _map(found: TextMap, dataset: Dataset, series: Series, words: Words) -> Markup:

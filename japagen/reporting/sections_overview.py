@@ -11,7 +11,6 @@ import numpy as np
 from japagen.data.dataset import HELD_BACK, Label
 from japagen.data.summary import (
     FieldSummary,
-    LoopSummary,
     MissingItem,
     RoundSummary,
     RunSummary,
@@ -102,12 +101,8 @@ def flow(counts: StepCounts, words: Words) -> View:
         "chart": charts.bars(
             words("counts"), words("counts.number"), drawn, [("", "synthetic")], words.count, "~s"
         ),
-        "rows": [
-            (words(f"counts.{name}"), words.count(counts.at(name)))
-            for name in names
-            # A run of an earlier version relabelled nothing.
-            if counts.at(name) is not None
-        ],
+        # A run of an earlier version relabelled nothing.
+        "names": [name for name in names if counts.at(name) is not None],
     }
 
 
@@ -229,50 +224,6 @@ def registers(summary: RunSummary, words: Words) -> View | None:
     }
 
 
-def cost(summary: RunSummary, words: Words) -> Rows:
-    """What generation used."""
-    return [
-        (words.name("cost", name), _amount(name, value) or words.count(value))
-        for name, value in (summary.cost or {}).items()
-    ]
-
-
-def _amount(name: str, value: float) -> str:
-    """What is not counted but measured, to the places that matter; else an empty string."""
-    if name.startswith("yen"):
-        return f"{value:,.2f}"
-    return f"{value:,.1f}" if name.endswith(("_seconds", "_per_kept")) else ""
-
-
-def seconds(summary: RunSummary, words: Words) -> Rows:
-    """Time of each stage and in all."""
-    found = summary.seconds
-    rows: Rows = [(words.stage(stage), f"{value:,.1f}") for stage, value in found.items()]
-    return [*rows, (words("time.total"), f"{sum(found.values()):,.1f}")] if rows else []
-
-
-def reproduce(summary: RunSummary, words: Words) -> Rows:
-    """What a second run needs to be like the first."""
-    task, generator, version = summary.task, summary.generator, summary.dataset
-    rows: list[tuple[str, str | None]] = [
-        (words("text_type"), task.text_type or words("none")),
-        (words("seed"), str(task.seed)),
-        (words("encoder"), summary.encoder),
-        (words("dictionary"), summary.dictionary),
-    ]
-    if version:
-        rows.append((words("dataset.hash"), version.hash))
-        rows.append((words("dataset.parent"), version.parent or words("none")))
-    rows += [(label, text or words("no_description")) for label, text in task.labels.items()]
-    if generator:
-        rows.append((words("generator"), generator.name))
-        rows.append((words("generator.identity"), generator.identity))
-    if table := summary.seed_rows:
-        rows.append((words("seed_table"), words("seed_table.used", **table.model_dump())))
-    rows += [(words("synthetic_file"), name) for name in summary.files]
-    return [(name, value or words("not_measured")) for name, value in rows]
-
-
 _MISSING_SHOWN = 20
 
 
@@ -291,7 +242,6 @@ def loop(summary: RunSummary, words: Words) -> View | None:
         )
         if drawn
         else None,
-        "ended": _ended(found, words) if found else "",
         "missing": [(_round(row, words), rows) for row in rounds if (rows := _missing(row))],
         "covered": [(label, row) for label, one in coverage.items() for row in one.covered],
         "until": until_rows(until, words) if until else [],
@@ -340,53 +290,10 @@ def _round(row: RoundSummary, words: Words) -> str:
     return words("loop.round", n=row.round)
 
 
-def _ended(found: LoopSummary, words: Words) -> str:
-    done = len(found.rounds)
-    early = found.stopped and done < found.planned
-    return words("loop.stopped", done=done, planned=found.planned) if early else ""
-
-
 def _missing(row: RoundSummary) -> list[tuple[str, MissingItem]]:
     """What each label's texts lack, most first."""
     rows = [(label, item) for label, items in row.missing.items() for item in items]
     return sorted(rows, key=lambda pair: pair[1].synthetic - pair[1].target)[:_MISSING_SHOWN]
-
-
-def personal(summary: RunSummary, words: Words) -> Rows:
-    """Texts with personal data and kinds of it, in synthetic text and in gold."""
-    found = summary.audit.personal_data if summary.audit else None
-    if found is None:
-        return []
-    texts = found.texts["synthetic"], found.texts["gold"]
-    kinds = dict.fromkeys([*found.synthetic, *found.gold])
-    counts = [(found.synthetic.get(kind, 0), found.gold.get(kind, 0)) for kind in kinds]
-    names = [words.name("personal", kind) for kind in kinds]
-    return [
-        (words("personal.texts"), *map(words.count, texts)),
-        *((name, *map(words.count, row)) for name, row in zip(names, counts, strict=True)),
-    ]
-
-
-def judge(summary: RunSummary, words: Words) -> View | None:
-    """What a judge gave each criterion, and how far people agree with it."""
-    found = summary.judge
-    if found is None:
-        return None
-    note, agreed = words("judge.note", n=words.count(found.texts)), found.agreement
-    if agreed and agreed.kappa is not None:
-        figures = {"kappa": agreed.kappa, "low": agreed.low, "high": agreed.high}
-        shown = {name: f"{figure:.2f}" for name, figure in figures.items()}
-        note += words("judge.agreement", n=words.count(agreed.texts), **shown)
-    rows = [
-        (
-            words.name("judge", name),
-            words.number(given.mean),
-            *(words.count(given.counts.get(str(score), 0)) for score in range(1, 6)),
-            words.count(given.rejected),
-        )
-        for name, given in found.criteria.items()
-    ]
-    return {"note": note, "rows": rows}
 
 
 def sources(summary: RunSummary, words: Words) -> View | None:
@@ -419,7 +326,10 @@ def sources(summary: RunSummary, words: Words) -> View | None:
         ],
         "filter_heads": [words("reason"), *names],
         "filters": _filters(found, words),
-        "reasons": [(source.name, reason_text(source.value.reason, words)) for source in found],
+        "reasons": [
+            (s.name, words.name("value", s.value.reason, words.name("mix", s.value.reason)))
+            for s in found
+        ],
     }
 
 
@@ -434,11 +344,6 @@ def worth_text(value: SourceValue, words: Words) -> str:
         words("sources.open") if end is None else rounded(end) for end in (value.low, value.high)
     )
     return f"{texts} [{low}, {high}]"
-
-
-def reason_text(code: str, words: Words) -> str:
-    """Why a source is used, or is not."""
-    return words.name("value", code, words.name("mix", code))
 
 
 def rounded(value: float) -> str:

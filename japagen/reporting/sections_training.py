@@ -89,11 +89,6 @@ def scores(summary: RunSummary, words: Words) -> View | None:
         else None,
         "coverage": _coverage(shown, series, words),
         "calibration": _calibration(shown, series, words),
-        "answered": _answered(last, words),
-        "binned": [
-            (words.number(row.confidence), words.share(row.accuracy), words.count(row.texts))
-            for row in last.calibration
-        ],
         "detail": detail,
         "heads": [words("anchor" if numbers else "label"), *map(words, columns)],
         # Each has a table of its labels, and classes a confusion matrix.
@@ -149,22 +144,6 @@ _LEAST_BINNED = 5
 def _steady(bins: Sequence[CalibrationBin]) -> list[tuple[float, float]]:
     """Confidence and accuracy of the bins whose accuracy is not that of a text or two."""
     return [(row.confidence, row.accuracy) for row in bins if row.texts >= _LEAST_BINNED]
-
-
-_WANTED = (0.95, 0.9, 0.85, 0.8)
-
-
-def _answered(model: ModelScores, words: Words) -> Rows:
-    """The share of texts that can be answered for some accuracies, and from which confidence."""
-    if not model.coverage:
-        return []
-    found = [(wanted, model.answered(wanted)) for wanted in _WANTED]
-    return [
-        (f"{wanted:.0%}", words.share(point.share), words.number(point.confidence))
-        if point
-        else (f"{wanted:.0%}", words.share(0.0), "—")
-        for wanted, point in found
-    ]
 
 
 _DRAWN_POINTS = 40
@@ -230,10 +209,7 @@ def worth(summary: RunSummary, words: Words, *, figures: bool = False) -> str | 
     The learning curves are measured on gold, the verdict on the test texts; where the two differ
     the sentence says which counts.
 
-    Args:
-        summary: The run.
-        words: The reader's language.
-        figures: Whether to add the interval. Few can read one that reaches below 0.
+    Few can read an interval that reaches below 0: it is added with ``figures``.
     """
     curves = summary.mix and summary.mix.curves
     if not curves:

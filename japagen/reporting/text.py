@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from japagen.data.registry import FILTERS, METHODS, METRICS
 from japagen.data.scores import Interval, Measured
 from japagen.i18n import Language as Language
 from japagen.i18n import localized, page_texts, translated, user_language
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+Cells = Sequence[object]
 # What a section gives the template, which reads it by name.
 View = dict[str, Any]
 LANGUAGES: tuple[Language, ...] = ("ja", "en")
@@ -129,3 +133,75 @@ def _signed(value: float) -> str:
 def undirected(text: str) -> str:
     """Drops marks that change text direction, for places where they cannot be isolated."""
     return _DIRECTION_MARKS.sub("", text)
+
+
+def rendered(template: str, view: Mapping[str, Any], language: Language) -> str:
+    """A text or a card, as its template says it in a language.
+
+    In templates the filter ``said`` says English, one sentence a line, in the reader's language;
+    ``lines`` does without joining them, and ``whole`` says all at once. ``head`` and ``row`` make
+    lines of a Markdown table, and ``plain`` keeps a text from breaking one.
+
+    Args:
+        template: Its path in the package.
+        view: What the template names.
+        language: The reader's.
+    """
+    page = _templates(language).get_template(template).render(view)
+    return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
+
+
+@cache
+def _templates(language: Language) -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent.parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    words = Words(language)
+    environment.filters |= {
+        "said": partial(_said, words=words),
+        "lines": lambda text: "\n".join(words.say(line) for line in text.split("\n") if line),
+        "whole": lambda text: words.say(text.strip()) + "\n",
+        "plain": plain,
+        "row": _row,
+        "head": _head,
+    }
+    environment.globals["table"] = table
+    return environment
+
+
+def _said(text: str, words: Words) -> str:
+    """English in the reader's language: each line but those of tables, which have been said."""
+    paragraphs = []
+    for paragraph in filter(None, re.split(r"\n{2,}", text.strip())):
+        listed = [line for line in paragraph.split("\n") if line]
+        if listed[0].startswith("- "):
+            paragraphs.append("\n".join(f"- {words.say(line[2:])}" for line in listed))
+        elif listed[0].startswith("|"):
+            paragraphs.append(paragraph)
+        else:
+            paragraphs.append(words.gap.join(map(words.say, listed)))
+    return "\n\n".join(paragraphs)
+
+
+def table(heads: Cells, rows: Iterable[Cells]) -> str:
+    """A table; its cells cannot break it."""
+    return "\n".join([_head(heads), *map(_row, rows)])
+
+
+def _head(heads: Cells) -> str:
+    return f"{_row(heads)}\n{_row(['---'] * len(heads))}"
+
+
+def _row(cells: Cells) -> str:
+    return "| " + " | ".join(plain(str(cell)) for cell in cells) + " |"
+
+
+def plain(text: str) -> str:
+    """One line without Markdown tables or HTML in it."""
+    escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return escaped.replace("|", "\\|")

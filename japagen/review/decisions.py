@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -159,9 +159,7 @@ class Decisions:
     def save(self, decision: Decision, seen: int) -> Decision:
         """Commits a decision.
 
-        Args:
-            decision: What was decided.
-            seen: The number of the example's decision that was shown; 0 where there was none.
+        ``seen`` is the number of the decision that was shown, 0 where there was none.
 
         Returns:
             The decision with its number and time.
@@ -208,11 +206,6 @@ def text_hash(text: str, pair: str | None = None) -> str:
     return hashlib.sha256(read).hexdigest()[:16]
 
 
-def to_json(decision: Decision) -> dict[str, Any]:
-    """A decision for the page."""
-    return asdict(decision)
-
-
 Doubt = Literal["doubtful", "rejected", "middling", "sure"]
 # The order in which people see them: where a look changes most comes first.
 ORDER: tuple[Doubt, ...] = ("doubtful", "rejected", "middling", "sure")
@@ -251,11 +244,6 @@ def draw_order(
 
     Strata are the label, crossed with three equal parts of its kept examples by `weight_label`
     and its rejected ones. The order depends on the examples' ids and the seed alone.
-
-    Args:
-        dataset: A run's examples, rejected ones included.
-        seed: Of the order within strata.
-        name_of: What a label is called; see `LabelSpace.name`.
     """
     groups: dict[tuple[str, Doubt], list[str]] = defaultdict(list)
     for label, rows in _by_label(dataset, name_of).items():
@@ -293,10 +281,6 @@ def choose(places: Sequence[Place], number: int) -> list[Place]:
     """Picks the sample to show, in the order in which to show it.
 
     A larger number keeps every example of a smaller one. Labels take turns.
-
-    Args:
-        places: Every example's place.
-        number: How many to show at most.
     """
     strata: dict[tuple[str, Doubt], list[Place]] = defaultdict(list)
     for place in sorted(places, key=lambda p: p.position):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,16 +22,19 @@ _DRAWS = 20_000
 _RESAMPLES = 1000
 
 
-def apply_decisions(dataset: Dataset, decisions: Mapping[str, Decision]) -> Dataset:
+def apply_decisions(
+    dataset: Dataset,
+    decisions: Mapping[str, Decision],
+    edited_fields: Callable[[Mapping[str, Any], str, str], dict[str, Any]] | None = None,
+) -> Dataset:
     """Carries decisions into a dataset; people overrule every filter.
 
     Accepted and relabelled examples are kept and their labels trusted entirely; the others are
     rejected by the filter "review". An edited text follows behind all rows as a child of the one
     that was read, which "edited" rejects. A decision on a text that has changed since is left out.
 
-    Args:
-        dataset: Examples, rejected ones included.
-        decisions: Example id to decision.
+    ``edited_fields`` makes the fields of an edited text, of those it had, the text that was read
+    and the edited one. An edited text has none where it is not given.
     """
     if not decisions:
         return dataset
@@ -43,7 +46,10 @@ def apply_decisions(dataset: Dataset, decisions: Mapping[str, Decision]) -> Data
             continue
         found = _decided(example, decision, space)
         if decision.edited and decision.verdict in GOOD:
-            edited.append(_edited(found, decision))
+            child = _edited(found, decision)
+            if edited_fields and found.fields is not None:
+                child = replace(child, fields=edited_fields(found.fields, found.text, child.text))
+            edited.append(child)
             found = replace(example, rejected=Rejection(EDITED, 1, 0, decision.comment))
         rows.append(found)
     return Dataset.of([*rows, *edited])
@@ -76,18 +82,13 @@ def _edited(example: Example, decision: Decision) -> Example:
         register_seen=example.register_seen if decision.register else None,
         parent_id=example.id,
         derived=EDITED,
-        scores=None,  # those are of the text that was read, as are the fields
+        scores=None,  # those are of the text that was read
         fields=None,
     )
 
 
 def human_verified(dataset: Dataset, decisions: Mapping[str, Decision]) -> set[str]:
-    """The ids of the examples that a person accepted, relabelled or edited, as they are now.
-
-    Args:
-        dataset: Examples, with what people edited where decisions were applied.
-        decisions: Example id to decision.
-    """
+    """The ids of the examples that a person accepted, relabelled or edited, as they are now."""
     good = {d.example_id: d for d in decisions.values() if d.verdict in GOOD}
     names = ("id", "text", "text_pair", "derived", "parent_id")
     found = set()
@@ -160,19 +161,9 @@ class Summary:
     registers_corrected: int
     edited: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns a JSON-ready mapping."""
-        return asdict(self)
-
 
 def summarize(places: Sequence[Place], decisions: Mapping[str, Decision], seed: int = 0) -> Summary:
-    """Says what the decisions tell of the whole dataset.
-
-    Args:
-        places: The order of review, which knows the size of every stratum.
-        decisions: Example id to decision.
-        seed: Of the intervals.
-    """
+    """Says what the decisions tell of the whole dataset."""
     doubt = {p.example_id: p.doubt for p in places}
     known = {name: d for name, d in decisions.items() if name in doubt}
     verdicts = {
@@ -189,7 +180,7 @@ def summarize(places: Sequence[Place], decisions: Mapping[str, Decision], seed: 
         ),
         label_accuracy=_estimate(places, known, ("accept",), ("relabel", "neither"), seed),
         agreement=sum(a == b for a, b in pairs) / len(pairs) if pairs else None,
-        kappa=_kappa(pairs),
+        kappa=_kappa(*np.array(pairs, dtype=bool).T) if pairs else None,
         kept_but_rejected=sum(kept and not good for kept, good in pairs),
         rejected_but_good=sum(good and not kept for kept, good in pairs),
         registers_corrected=sum(d.register is not None for d in known.values()),
@@ -265,11 +256,7 @@ def judge_agreement(
     A text passes with the judge if no score is below its bound, and with people if they accepted
     it as it was: label, register and text.
 
-    Args:
-        dataset: Examples, some of them with scores.
-        decisions: Example id to decision.
-        bounds: Criterion to the least score that passes.
-        seed: Of the interval.
+    Bounds are the least scores that pass, by criterion.
     """
     pairs = []
     for id_, text, pair, scores in zip(
@@ -284,31 +271,21 @@ def judge_agreement(
         return None
     model, people = np.array(pairs, dtype=bool).T
     drawn = np.random.default_rng(seed).integers(len(pairs), size=(_RESAMPLES, len(pairs)))
-    kappas = [_cohen(model[rows], people[rows]) for rows in drawn]
+    kappas = [_kappa(model[rows], people[rows]) for rows in drawn]
     known = [kappa for kappa in kappas if kappa is not None]
-    kappa = _cohen(model, people)
+    kappa = _kappa(model, people)
     low, high = np.quantile(known, [0.025, 0.975]).tolist() if kappa is not None else (None, None)
     passed_by = int(model.sum()), int(people.sum())
     return Agreement(len(pairs), passed_by, float((model == people).mean()), kappa, low, high)
 
 
-def _cohen(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float | None:
-    from sklearn.metrics import cohen_kappa_score
-
-    if len(set(one)) < 2 or len(set(other)) < 2:
-        return None
-    return float(cohen_kappa_score(one, other))
-
-
-def _kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
+def _kappa(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float | None:
     """Cohen's kappa (1960) of two sides that say yes or no.
 
     Written out, since importing a library for it would hold up a person's first answers.
     """
-    if not pairs:
+    if len(set(one)) < 2 or len(set(other)) < 2:
         return None
-    kept, good = np.array(pairs, dtype=float).T
-    if len(set(kept)) < 2 or len(set(good)) < 2:
-        return None
-    by_chance = kept.mean() * good.mean() + (1 - kept.mean()) * (1 - good.mean())
-    return float(((kept == good).mean() - by_chance) / (1 - by_chance))
+    first, second = one.mean(), other.mean()
+    by_chance = first * second + (1 - first) * (1 - second)
+    return float(((one == other).mean() - by_chance) / (1 - by_chance))

@@ -70,6 +70,9 @@ function show() {
   for (const [name, score] of Object.entries(example.scores || {})) {
     facts.push([word("score", name), `${score} / 5`]);
   }
+  for (const [name, value] of Object.entries(example.fields || {})) {
+    facts.push([visible(name), value === null ? "–" : visible(String(value))]);
+  }
   if (example.rejected) {
     const detail = example.detail ? ` — ${visible(example.detail)}` : "";
     facts.push([fill("rejected"), example.rejected + detail]);
@@ -86,7 +89,8 @@ function show() {
   press("#actions button", (b) => decision && b.dataset.verdict === decision.verdict);
   const label = decision?.verdict === "relabel" ? decision.label : example.label;
   const also = decision?.verdict === "both" ? decision.label : label;
-  press("#labels button", (b) => [label, also].includes(b.dataset.label));
+  const fitting = state.separator ? label.split(state.separator) : [label, also];
+  press("#labels button", (b) => fitting.includes(b.dataset.label));
   press("#registers button", (b) => b.dataset.register === register);
 }
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from japagen.data.dataset import Dataset, Example, Label, hash_rank
 from japagen.data.export import REJECT
 from japagen.data.files import digest, encodable
+from japagen.data.labels import SEPARATOR, LabelSpace
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.i18n import Language as Language
 from japagen.i18n import page_texts
@@ -34,7 +35,6 @@ from japagen.review.decisions import (
     choose,
     draw_order,
     text_hash,
-    to_json,
 )
 from japagen.review.feedback import (
     LEAST_DECISIONS,
@@ -80,6 +80,7 @@ class Session:
         bounds: Mapping[str, float] | None = None,
     ) -> None:
         self._labels = labels
+        self._space = LabelSpace.of(dataset, list(labels))
         self._bounds = bounds or {}
         self._gold = _shown_gold(gold, seed, name_of) if gold is not None else {}
         self._decisions = decisions
@@ -105,12 +106,13 @@ class Session:
                 {"name": n, "description": d, "gold": self._gold.get(n, [])}
                 for n, d in self._labels.items()
             ],
+            "separator": SEPARATOR if self._space.kind == "multi_label" else None,
             "least": self.least,
             "registers": [*PRESETS, OTHER],
             "examples": [
                 _shown(self._rows[p.example_id], p, latest.get(p.example_id)) for p in self._sample
             ],
-            "summary": self.summary().to_dict(),
+            "summary": asdict(self.summary()),
         }
 
     def summary(self) -> Summary:
@@ -137,7 +139,7 @@ class Session:
             StaleError: If another tab has decided in between.
         """
         saved = self._decisions.save(*self._checked(body))
-        return {"decision": to_json(saved), "summary": self.summary().to_dict()}
+        return {"decision": asdict(saved), "summary": asdict(self.summary())}
 
     def take_all(self, answers: Mapping[str, Any]) -> dict[str, int]:
         """Makes decisions of answers given elsewhere; they overrule earlier decisions.
@@ -182,6 +184,14 @@ class Session:
             reviewer=self._reviewer,
         )
 
+    def _with_tag(self, example_id: str, tag: str) -> tuple[Verdict, str]:
+        """A tag that fits as well joins those that the text has, or was decided to have."""
+        shown = self._shown_labels[example_id]
+        current = self._decisions.latest().get(example_id)
+        had = current.label if current and current.verdict == "relabel" else None
+        together = self._space.name([*self._space.tags(had or shown), tag])
+        return ("accept" if together == shown else "relabel"), together
+
     @cached_property
     def _shown_labels(self) -> dict[str, str]:
         return {place.example_id: place.label for place in self.places}
@@ -220,6 +230,8 @@ class Session:
                 need(verdict in GOOD, "an edited text with 'accept' or 'relabel' alone")
                 need(0 < len(new) <= MAX_TEXT, "a text of some length")
                 edited[name] = new
+        if verdict == "both" and self._space.kind == "multi_label":
+            verdict, label = self._with_tag(example.id, label)
         if verdict == "accept":
             # The label that was shown, should another stage change it later.
             label = self._shown_labels[example.id]
@@ -286,7 +298,8 @@ def _shown(example: Example, place: Place, decision: Decision | None) -> dict[st
         "detail": example.rejected.detail if example.rejected else "",
         "trust": round(example.weight_label, 3),
         "scores": example.scores,
-        "decision": current and to_json(current),
+        "fields": example.fields,
+        "decision": current and asdict(current),
         "seen": decision.number if decision else 0,
     }
 
@@ -311,13 +324,7 @@ _HEADERS = {
 
 
 def application(session: Session, token: str, port: int) -> Starlette:
-    """The page and its two calls, below ``/TOKEN/``.
-
-    Args:
-        session: What is shown and saved.
-        token: Part of every path.
-        port: The port that requests must have been sent to.
-    """
+    """The page and its two calls, below ``/TOKEN/``."""
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
@@ -355,7 +362,7 @@ def application(session: Session, token: str, port: int) -> Starlette:
         except (ValueError, JapagenError) as error:
             return JSONResponse({"error": str(error)}, 400, headers=_HEADERS)
         except StaleError as error:
-            return JSONResponse({"current": to_json(error.current)}, 409, headers=_HEADERS)
+            return JSONResponse({"current": asdict(error.current)}, 409, headers=_HEADERS)
         return JSONResponse(saved, headers=_HEADERS)
 
     async def guarded(scope: Any, receive: Any, send: Any) -> None:
@@ -380,10 +387,7 @@ def application(session: Session, token: str, port: int) -> Starlette:
 def serve(session: Session, port: int, ready: Callable[[str], None]) -> None:
     """Serves until Ctrl-C.
 
-    Args:
-        session: What is shown and saved.
-        port: Where to listen on this machine; 0 for any free port.
-        ready: Called with the page's address once it can be opened.
+    ``ready`` is called with the page's address once it can be opened.
 
     Raises:
         JapagenError: If the port is taken or the extra is missing.

@@ -15,9 +15,9 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit, log_softmax
 
-from japagen.data.labels import LabelSpace
+from japagen.data.labels import Floats, Ints, LabelSpace
 from japagen.training.classifier import Scope, distances_between, nearest_distances
-from japagen.training.head import Floats, Head, Ints, Labelled
+from japagen.training.head import Head, Labelled
 
 # Logits of the second rows from what was fitted to the first.
 Judge = Callable[[Ints, Ints], Floats]

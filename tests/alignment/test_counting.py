@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen.alignment import counting
-from japagen.alignment.counting import Lexicon, count_block, measure, spans
+from japagen.alignment.counting import count_block, measure, spans
 from japagen.alignment.weights import align_datasets
 from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError
@@ -60,7 +59,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(max_examples=60)
 @given(TEXTS)
 def test_blocks_count_what_a_plain_loop_counts(texts: list[str]) -> None:
-    block = count_block(texts, Lexicon(default_tagger()))
+    block = count_block(texts, default_tagger())
     for (csr, keys), count in (
         (block.words, reference.words),
         (block.pos, reference.pos),
@@ -74,17 +73,6 @@ def test_blocks_count_what_a_plain_loop_counts(texts: list[str]) -> None:
             assert dict(zip([keys[c] for c in columns], csr.data[row], strict=True)) == count(text)
     shares = block.scripts / np.maximum(block.lengths, 1)[:, None]
     assert shares.tolist() == [reference.scripts(text) for text in texts]
-
-
-def test_a_pickled_lexicon_is_one_and_empty_in_each_process() -> None:
-    lexicon = Lexicon(default_tagger())
-    text = ["猫が鳴く。", "", None, "犬!"]
-    block = count_block(text, lexicon)
-    copy = pickle.loads(pickle.dumps(lexicon))
-    assert copy is pickle.loads(pickle.dumps(lexicon))
-    assert len(lexicon) > len(copy) == 0
-    assert count_block(text, copy).words.keys == block.words.keys
-    assert pickle.loads(pickle.dumps(Lexicon(default_tagger()))) is not copy
 
 
 def test_weights_do_not_depend_on_workers_or_row_order(small_blocks: None) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.alignment.distances import mean_discrepancies
+from japagen.alignment.diagnostics import mean_discrepancies
 
 
 def _found(x: np.ndarray, y: np.ndarray, *weights: np.ndarray, seed: int = 0):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from japagen.alignment import distances
-from japagen.alignment.distances import divergence, jensen_shannon, two_sample_auc, word_shifts
+from japagen.alignment import diagnostics
+from japagen.alignment.diagnostics import divergence, jensen_shannon, two_sample_auc, word_shifts
 
 counts = st.lists(st.integers(0, 50), min_size=4, max_size=4).filter(lambda v: sum(v) > 0)
 
@@ -72,7 +72,7 @@ def test_groups_of_rows_vary_as_much_as_rows(monkeypatch: pytest.MonkeyPatch) ->
     target = sparse.csr_array(rng.poisson(0.4, (300, 30)))
     ones = np.ones(1_200), np.ones(300)
     grouped = divergence(source, target, *ones, np.random.default_rng(1))
-    monkeypatch.setattr(distances, "_GROUPS", 2_000)
+    monkeypatch.setattr(diagnostics, "_GROUPS", 2_000)
     each = divergence(source, target, *ones, np.random.default_rng(1))
     assert grouped.value == each.value
     assert grouped.high - grouped.low == pytest.approx(each.high - each.low, rel=0.35)

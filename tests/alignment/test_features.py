@@ -21,7 +21,7 @@ TEXTS = [
 def fit(first: Dataset, *others: Dataset) -> tuple[FeatureSpace, list]:
     measured, vocabulary = measure([first, *others], default_tagger())
     space = FeatureSpace.fit(measured[0], measured[1:], vocabulary, default_tagger().identity)
-    return space, [space.transform(m) for m in measured]
+    return space, [space.transform(m, vocabulary) for m in measured]
 
 
 def test_texts_are_counted_after_normalisation_and_words_told_apart_by_lemma() -> None:

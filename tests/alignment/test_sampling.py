@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -55,7 +53,7 @@ def test_lists_and_numbers_are_weighted_as_in_memory(kind: str) -> None:
     synthetic, gold = labelled(Dataset.of(varied(90, 2))), labelled(GOLD)
     fit = fit_sample(synthetic, gold, None, label_prior="gold")
     expected = align_datasets(synthetic, gold, label_prior="gold").weights
-    fit = Fit.from_dict(json.loads(json.dumps(fit.to_dict())))
+    fit = Fit.model_validate_json(fit.model_dump_json())
     np.testing.assert_allclose(weights(fit, synthetic, 4), expected, rtol=1e-6)
 
 

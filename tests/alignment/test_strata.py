@@ -18,7 +18,7 @@ def numbers(values: list[float]) -> Dataset:
 )
 def test_every_number_falls_into_a_bin_that_gold_has(asked: list[float], gold: list[float]) -> None:
     strata = stratify(numbers(asked), numbers(gold))
-    assert strata.kind == "number"
+    assert strata.kind == "regression"
     assert 1 <= len(strata.names) <= 5
     assert set(strata.gold) == set(range(len(strata.names)))
     assert set(strata.synthetic) <= set(strata.gold)

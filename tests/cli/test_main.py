@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -10,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from japagen import __version__
 from japagen.cli.main import exit_codes
 from japagen.errors import JapagenError
+from tests.command_line import japagen
 from tests.conftest import ROOT
 
 
@@ -83,3 +87,50 @@ def test_who_reads_no_further_ends_it_without_a_word(command: str, tmp_path: Pat
     # What fits into the pipe may be written before its reader is gone.
     assert status.endswith(b"141") or (status.endswith(b"0") and "doctor" in command)
     assert (tmp_path / "err").read_text() == ""
+
+
+def test_the_version_is_the_newest_of_the_changelog() -> None:
+    code, said, errors = japagen("--version")
+    newest = re.search(r"^## \[([\d.]+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert newest is not None
+    assert (code, said, errors) == (0, f"{newest[1]}\n", "")
+
+
+_TO_THE_END = """
+import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["japagen", "--version"]
+
+def tell(sleep=time.sleep, write=os.write):
+    write(2, b"closing\\n")
+    sleep(SECONDS)
+
+WHERE
+from japagen.__main__ import main
+main()
+"""
+# Where the interpreter waits for threads, and later where it takes modules apart.
+_WAITING = "threading.Thread(target=lambda: (time.sleep(0.5), tell())).start()"
+_TAKEN_APART = "sys.held = type('Held', (), {'__del__': lambda self: tell()})()"
+
+
+@pytest.mark.parametrize(
+    ("where", "seconds", "code"),
+    [(_WAITING, 60, 130), (_TAKEN_APART, 1, 0)],
+    ids=["threads", "end"],
+)
+def test_ctrl_c_while_python_ends_is_no_death_by_signal(
+    where: str, seconds: int, code: int
+) -> None:
+    program = _TO_THE_END.replace("WHERE", where).replace("SECONDS", str(seconds))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().strip() == __version__.encode()
+    assert process.stderr.readline() == b"closing\n"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == code
+    assert process.stderr.read() == b""

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from japagen.cli.main import app
 from japagen.errors import JapagenError
+from tests.command_line import refuses_labels
 from tests.conftest import ROOT
 
 CONFIG = str(ROOT / "configs" / "qa.yaml")
@@ -37,6 +38,13 @@ def test_the_same_commands_take_a_task_of_questions(tmp_path: Path) -> None:
     assert card.startswith("---\nlanguage:\n- ja\n")
     assert "question-answering" in card
     assert "67 Japanese questions on 4 documents" in card
+
+
+def test_commands_for_texts_with_labels_say_so_of_other_runs(tmp_path: Path) -> None:
+    out, texts = tmp_path / "run", tmp_path / "texts.txt"
+    _said("run", CONFIG, "--out", str(out), *QUICK)
+    texts.write_text("こんにちは。\n", encoding="utf-8")
+    refuses_labels(out, Path(CONFIG), texts)
 
 
 def test_plan_and_preview_show_what_would_be_asked() -> None:

@@ -118,3 +118,33 @@ def test_values_are_read_leniently_and_wrong_ones_are_named(
 def test_the_text_has_no_empty_lines_where_a_field_is_empty() -> None:
     fields = {"a": TextField(optional=True), "b": TextField()}
     assert FieldSet(fields=fields, text="{a}\n{b}").text_of({"a": None, "b": "本文"}) == "本文"
+
+
+@pytest.mark.parametrize(
+    ("template", "edited", "expected"),
+    [
+        ("{a}\n{b}", "新しい件名\n一行目\n二行目", {"a": "新しい件名", "b": "一行目\n二行目"}),
+        ("{a}\n{b}", "件名と本文", {"a": None, "b": None}),
+        ("{b}", "別の本文", {"a": "件名", "b": "別の本文"}),
+        ("{c}：{b}", "低：本文", {"a": "件名", "b": "本文", "c": "低"}),
+        ("{c}：{b}", "中：本文", {"a": "件名", "b": "本文", "c": None}),
+        ("{a}、{a}：{b}", "一、一：二", {"a": "一", "b": "二"}),
+        ("{a}、{a}：{b}", "一、二：三", {"a": None, "b": None}),
+    ],
+)
+def test_fields_follow_an_edited_text(
+    template: str, edited: str, expected: dict[str, str | None]
+) -> None:
+    values = {"a": "件名", "b": "本文\n\n です", "c": "高", "later": "返信"}
+    names = {"a": TextField(), "b": TextField(), "c": TextField(type="enum", values=("低", "高"))}
+    asked = FieldSet(fields=names, text=template)
+    found = asked.edited(values, asked.text_of(values), edited)
+    assert found == {**values, **expected}
+
+
+def test_fields_of_which_the_text_never_told_the_borders_are_emptied() -> None:
+    """A subject of two lines would have its second taken for the body."""
+    asked = FieldSet(fields={"a": TextField(), "b": TextField()}, text="{a}\n{b}")
+    values = {"a": "一行目\n二行目", "b": "本文"}
+    found = asked.edited(values, asked.text_of(values), "一行目\n二行目\n別の本文")
+    assert found == {"a": None, "b": None}

@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 
-from japagen.config.sources import Source, SourceEntry
-from japagen.config.task import (
-    Task,
-    sources_from_files,
-    sources_from_mapping,
-    sources_from_options,
-)
+from japagen.config.sources import Source, SourceEntry, given_sources, sources_from_options
+from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.i18n import localized
 
@@ -101,7 +96,7 @@ def test_options_name_their_sources_or_the_files_do(
 def test_files_keep_their_columns_and_encoding() -> None:
     source = Source(path=Path("x/他社.csv"), columns={"text": "本文"}, encoding="cp932")
     named = SourceEntry(name="own", generator=True)
-    file, own = sources_from_files([source, named])
+    file, own = given_sources([source, named])
     assert (file.name, file.file, own) == ("他社", source, named)
 
 
@@ -114,7 +109,7 @@ def test_code_names_files_texts_and_sources_by_their_writers(tmp_path: Path) -> 
         "texts": [("荷物です。", "配送")],
         "source": Source(path=path, columns=columns),
     }
-    found = sources_from_mapping(given)
+    found = given_sources(given)
     assert [source.name for source in found] == ["file", "texts", "source"]
     assert [source.path for source in found][::2] == [path, path]
     assert found[2].columns == columns
@@ -125,7 +120,7 @@ def test_code_names_files_texts_and_sources_by_their_writers(tmp_path: Path) -> 
 
 
 def test_columns_are_texts_of_one_writer() -> None:
-    (source,) = sources_from_mapping({"text": ["荷物です。"], "label": ["配送"]})
+    (source,) = given_sources({"text": ["荷物です。"], "label": ["配送"]})
     assert source.name == "synthetic"
     assert source.data is not None
     assert source.data.labels == ["配送"]

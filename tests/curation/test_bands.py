@@ -131,6 +131,23 @@ def test_a_crowd_that_shares_a_band_follows_its_first() -> None:
     assert {detail for kind, _, detail in files.values() if kind != "duplicate"} == {"e0"}
 
 
+@pytest.mark.parametrize("length", [20, 150, 900])
+def test_texts_of_any_length_are_compared_exactly(length: int) -> None:
+    """Bitmaps of long texts are full, and must tell none apart that are alike."""
+    rng = random.Random(length)
+    kana = [chr(code) for code in range(ord("ぁ"), ord("ん"))]
+    texts = []
+    for number in range(120):
+        if number % 8 == 0:
+            base = rng.choices(kana, k=length)
+        changed = rng.sample(range(length), rng.randrange(length // 5))
+        text = "".join(rng.choice(kana) if at in changed else c for at, c in enumerate(base))
+        texts.append(Example(text, "良", id=f"e{number}"))
+    memory = in_memory(Dataset.of(texts), None, 0.7)
+    assert 20 < len(memory) < 110
+    assert by_files(Dataset.of(texts), None, 0.7, shards=3, ranges=4) == memory
+
+
 def test_nothing_is_like_nothing() -> None:
     texts = Dataset.of([Example("荷物が届きません。", "良"), Example("画面が暗いです。", "良")])
     assert by_files(texts, None, 0.7, shards=2, ranges=4) == {}

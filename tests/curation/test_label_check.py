@@ -19,9 +19,9 @@ from japagen.curation.label_check import (
     verify_labels,
     with_writer,
 )
-from japagen.curation.reliability import Floats, Ints, estimate_reliability, unit_vectors
+from japagen.curation.reliability import estimate_reliability, unit_vectors
 from japagen.data.dataset import Dataset, Example, Rejection, assign_folds
-from japagen.data.labels import label_indices
+from japagen.data.labels import Floats, Ints, label_indices
 from japagen.errors import JapagenError
 
 LABELS = ["良", "並", "悪"]

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from japagen.curation.sandbox import Limits, check_isolation, run_tests
+from japagen.config.code import CodeChecks
+from japagen.curation.sandbox import check_isolation, run_tests
 from japagen.curation.sandbox_runner import syscall_filter
 from japagen.errors import JapagenError
 from tests.sandbox import needs_sandbox
 
 TESTS = "from solution import double\n\n\ndef test_double():\n    assert double(2) == 4\n"
 RIGHT = "def double(x):\n    return 2 * x\n"
-LIMITS = Limits(seconds=1)
+LIMITS = CodeChecks(seconds=1)
 # What a program does, and what is said of it.
 HOSTILE = {
     "forks": ("import os\ndef double(x):\n    os.fork()\n    return 2 * x", "PermissionError"),
@@ -153,7 +154,7 @@ def test_tests_that_were_skipped_did_not_pass() -> None:
 def test_an_endless_mutant_is_noticed_sooner_than_an_endless_solution() -> None:
     endless = "def double(x):\n    while True:\n        pass\n"
     began = time.monotonic()
-    runs = run_tests([RIGHT, *[endless] * 3], TESTS, Limits(seconds=30))
+    runs = run_tests([RIGHT, *[endless] * 3], TESTS, CodeChecks(seconds=30))
     assert [run.problem for run in runs] == ["", "time", "time", "time"]
     assert time.monotonic() - began < 30
 

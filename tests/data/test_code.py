@@ -7,7 +7,7 @@ import pytest
 
 from japagen.config.code import CodeTask
 from japagen.data.code import EXAMPLES, Program, load_programs, read_programs
-from japagen.data.rows import write_lines
+from japagen.data.export import write_lines
 from japagen.errors import DamagedError, JapagenError
 
 ROW = {"instruction": "指示", "solution": "x = 1\n", "tests": "t"}

@@ -54,6 +54,14 @@ def deadly_once(mark: Path) -> str:
     return mark.name
 
 
+def niceness(_: int) -> int:
+    return os.nice(0)
+
+
+def test_workers_give_way_to_others_no_more_than_this_process_does(engine: Engine) -> None:
+    assert {found for _, found in engine.map(niceness, range(4))} == {os.nice(0)}
+
+
 def test_every_input_has_its_result(engine: Engine) -> None:
     assert sorted(engine.map(squared, range(20))) == [(n, n * n) for n in range(20)]
     assert list(engine.map(squared, [])) == []

@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from japagen.data.formats import (
     read_with_places,
     write_examples,
 )
+from japagen.data.tables import write_rows
 from japagen.errors import DamagedError, JapagenError
 from japagen.japanese.registers import PRESETS
 
@@ -65,6 +67,27 @@ def test_what_is_written_is_read_back(tmp_path: Path, suffix: str, rows: list[Ex
         dataset.column("weight_distribution")
     )
     assert again.column("rejected") == dataset.column("rejected")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet", "xlsx"])
+def test_texts_that_look_like_json_stay_texts(tmp_path: Path, suffix: str) -> None:
+    """Only what is known to hold lists or objects is read as such."""
+    written = ['["A"]', "[]", "{}", '{"choices": ["x"]}', "null", "1", "true", "'=1"]
+    rows = [{"text": t, "text_pair": t, "label": "a", "fields": t} for t in written]
+    theirs, ours = tmp_path / f"theirs.{suffix}", tmp_path / f"ours.{suffix}"
+    if suffix == "json":
+        theirs.write_text(json.dumps(rows), "utf-8")
+    else:
+        write_rows(theirs, rows)
+    read = read_examples(theirs)
+    assert read.texts == read.column("text_pair") == written
+    assert [row.values["text"] for row in read_rows(theirs, ())] == written
+    if suffix != "json":
+        own = [replace(e, fields={"body": e.text}) for e in read]
+        write_examples(ours, Dataset.of(own))
+        again = read_examples(ours)
+        assert again.texts == again.column("text_pair") == written
+        assert again.fields == [{"body": text} for text in written]
 
 
 def test_columns_are_mapped_and_unknown_ones_left_out(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.config.task_data import load_data
 from japagen.data.dataset import Dataset, Example
-from japagen.data.labels import NO_TAGS, LabelSpace, PseudoLabels
+from japagen.data.labels import NO_TAGS, Floats, LabelSpace, PseudoLabels
 from japagen.errors import JapagenError
 from japagen.llm.backend import Request
 from japagen.pipeline.run import run
 from japagen.training.encoder import Encoder, load_encoder
-from japagen.training.head import Floats, head_of
+from japagen.training.head import head_of
 from japagen.training.trainer import train, tunes_encoder
 from tests.conftest import GOLD, write_jsonl
 from tests.scripted import ScriptedGenerator

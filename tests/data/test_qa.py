@@ -8,6 +8,7 @@ import pytest
 
 from japagen.data.dataset import Rejection
 from japagen.data.documents import Passage
+from japagen.data.export import export_rows, write_lines
 from japagen.data.qa import (
     NO_ANSWER,
     QASummary,
@@ -18,7 +19,6 @@ from japagen.data.qa import (
     relevant,
 )
 from japagen.data.registry import QA_EXPORTS
-from japagen.data.rows import export_rows, write_lines
 from japagen.errors import DamagedError, JapagenError
 
 TEXT = "修理は福岡で受け付ける。送料は605円である。保証は一年である。"

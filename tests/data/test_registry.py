@@ -10,7 +10,8 @@ from typer.main import get_command
 
 from japagen.cli.main import app
 from japagen.config.curation import Curation
-from japagen.config.task import Task, _section_in
+from japagen.config.sections import section_in
+from japagen.config.task import Task
 from japagen.data.registry import (
     BACKENDS,
     EXPORTS,
@@ -39,7 +40,7 @@ def _is_setting(key: str) -> bool:
     for name in key.split("."):
         if section is None or name not in section.model_fields:
             return False
-        section = _section_in(section.model_fields[name].annotation)
+        section = section_in(section.model_fields[name].annotation)
     return True
 
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from japagen.config.generation import GeneratorSettings
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import parse_json, read_json
 from japagen.data.formats import load_dataset, read_examples, read_texts, write_examples
@@ -27,7 +28,8 @@ from japagen.japanese.registers import Register
 from japagen.llm import answers
 from japagen.llm.backend import Answer, Message, Request, Sampling
 from japagen.llm.backends import openai_protocol
-from japagen.llm.backends.openai_protocol import Endpoint, Failure, Usage
+from japagen.llm.backends.openai_protocol import Failure, Usage
+from japagen.llm.backends.openai_server import Endpoint
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
 from tests.scripted import ScriptedGenerator
@@ -38,7 +40,8 @@ fuzz = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
 LABELS = ("配送", "返品")
-ENDPOINT = Endpoint("m", "http://127.0.0.1:1/v1", "chat", "NO_API_KEY", {})
+SETTINGS = GeneratorSettings(backend="openai", model="m", api_key_env="NO_API_KEY")
+ENDPOINT = Endpoint(SETTINGS, "http://127.0.0.1:1/v1")
 
 # All characters, halves of surrogate pairs, NUL and other control characters among them.
 odd_text = st.text(st.characters(exclude_categories=()), max_size=40)

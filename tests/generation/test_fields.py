@@ -156,18 +156,27 @@ def test_a_run_fills_in_later_fields_measures_registers_and_resumes(
         assert jg.read_examples(tmp_path / name).fields == run.dataset.kept.fields
     assert run.dataset.weighted_table.column("urgency").to_pylist().count("高") == 8
 
-    # What a person edited has no fields any more, and is not left out in silence.
-    edited, decisions = kept[0], Decisions(tmp_path / "run" / FILE)
-    text = edited.text.replace(edited.text[-1], "、よろしくお願いします。")
-    hashed, label = text_hash(edited.text), str(edited.label)
-    decisions.save(Decision(edited.id, "accept", hashed, label=label, text=text), 0)
+    # What a person edited keeps its fields; those that the text is made of are as edited.
+    read, decisions = kept[0], Decisions(tmp_path / "run" / FILE)
+    text = read.text.replace("早めに知りたいです。", "よろしくお願いします。")
+    hashed, label = text_hash(read.text), str(read.label)
+    decisions.save(Decision(read.id, "accept", hashed, label=label, text=text), 0)
     decisions.close()
-    jg.run(Task.parse(mails), tmp_path / "run", generator=again)
+    edited = next(
+        e
+        for e in jg.run(Task.parse(mails), tmp_path / "run", generator=again).dataset
+        if e.parent_id
+    )
+    assert read.fields
+    assert edited.text == text != read.text
+    body = text.removeprefix(f"{read.fields['subject']}\n")
+    assert edited.fields == {**read.fields, "body": body}
     chats = tmp_path / "edited.jsonl"
     code, out, _ = japagen(
         "data", "export", tmp_path / "run", "-o", chats, "--format", "chat", "--rejected"
     )
-    assert (code, "as what people edited is: 1" in out) == (0, True)
+    assert (code, "for want of fields" in out) == (0, False)
+    assert body in chats.read_text(encoding="utf-8").replace("\\n", "\n")
 
 
 def test_a_text_whose_later_field_did_not_come_is_rejected_and_asked_again(

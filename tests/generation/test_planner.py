@@ -16,14 +16,8 @@ from japagen.config.task_data import load_data
 from japagen.data.dataset import Dataset, Example
 from japagen.generation import planner
 from japagen.generation.coverage import passages_in
-from japagen.generation.planner import (
-    RequestPlanner,
-    assign_topics,
-    fitted,
-    plan_requests,
-    round_sizes,
-    spread,
-)
+from japagen.generation.planner import RequestPlanner, round_sizes
+from japagen.generation.topics import apportion, assign_topics, fitted, spread
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Answer, Request
 from japagen.llm.client import run_requests
@@ -42,7 +36,7 @@ EVEN = {"polite": 0.25, "plain": 0.25, "casual": 0.25, "honorific": 0.25}
 def test_apportioning_adds_up_and_is_within_one_of_exact(
     shares: dict[str, float], total: int
 ) -> None:
-    counts = planner.apportion(shares, total)
+    counts = apportion(shares, total)
     mass = sum(shares.values())
     assert sum(counts.values()) == total
     for name, count in counts.items():
@@ -54,9 +48,8 @@ def _plan(task: Task, kind: str = "document") -> list[Request]:
     assert gold is not None
     gold = gold.with_registers([Register.of("polite")] * len(gold))
     generator = ScriptedGenerator(kind=kind)  # type: ignore[arg-type]
-    return planner.plan_requests(
-        task, gold, dict.fromkeys(task.labels, EVEN), builtin_prompts(), generator.info
-    )
+    shares = dict.fromkeys(task.labels, EVEN)
+    return RequestPlanner(task, gold, builtin_prompts(), generator.info).plan(shares)
 
 
 def _with_generation(task: Task, **values: int) -> Task:
@@ -289,7 +282,7 @@ def _planned(task: Task, kind: str = "document") -> list[Request]:
     gold = gold.with_registers([Register.of("polite")] * len(gold))
     generator = ScriptedGenerator(kind=kind)  # type: ignore[arg-type]
     shares = dict.fromkeys(task.labels, EVENLY)
-    return plan_requests(task, gold, shares, builtin_prompts(), generator.info)
+    return RequestPlanner(task, gold, builtin_prompts(), generator.info).plan(shares)
 
 
 def _named(requests: list[Request], label: str) -> Counter[str]:
@@ -308,13 +301,9 @@ WISHES = {
 def test_wishes_get_their_shares_in_every_round(per_label: int, rounds: int) -> None:
     task = Task.parse({"name": "t", "labels": ["配送", "返品"], **WISHES})
     task = _with(task, {"per_label": per_label, "rounds": rounds, "texts_per_request": 1})
-    plan = plan_requests(
-        task,
-        None,
-        dict.fromkeys(task.labels, EVENLY),
-        builtin_prompts(),
-        ScriptedGenerator(kind="chat").info,
-    )
+    info = ScriptedGenerator(kind="chat").info
+    planning = RequestPlanner(task, None, builtin_prompts(), info)
+    plan = planning.plan(dict.fromkeys(task.labels, EVENLY))
     assert Counter(r.label for r in plan) == dict.fromkeys(task.labels, per_label)
     assert len({r.id for r in plan}) == len(plan)
     sizes = round_sizes(task)

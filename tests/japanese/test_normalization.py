@@ -28,9 +28,8 @@ def test_normalize(text: str, expected: str) -> None:
     assert normalize(text) == expected
 
 
-@pytest.mark.parametrize("dash", ["〜", "～", "~"])
-def test_both_wave_dashes_become_the_chosen_one(dash: str) -> None:
-    assert normalize("10～20〜30", wave_dash=dash) == f"10{dash}20{dash}30"
+def test_both_wave_dashes_become_one() -> None:
+    assert normalize("10～20〜30") == "10〜20〜30"
 
 
 @given(AWKWARD)

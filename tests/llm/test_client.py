@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from japagen.japanese.registers import Register
 from japagen.llm.backend import MOST_REPLIES, Answer, Request, Sampling, Waiting
 from japagen.llm.client import BudgetTracker, run_requests, yen
 from japagen.llm.ledger import Ledger
+from tests.conftest import Heard
 from tests.scripted import ScriptedGenerator
 
 PRICE = Price(input_per_million=1_000_000, output_per_million=2_000_000)
@@ -132,6 +134,9 @@ class _Announcing(_Parallel):
         self._then = answer
         self._reached = reached
 
+    def load(self) -> dict[str, tuple[int, int]]:
+        return {}
+
     def _sent(self, request: Request) -> str | Answer:
         self.on_send(request, True)
         if not self._reached:
@@ -187,12 +192,12 @@ class _Elsewhere(_Parallel):
 
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_the_first_ctrl_c_waits_for_what_is_in_flight() -> None:
-    generator, notes = _Elsewhere(), list[str]()
+    generator, heard = _Elsewhere(), Heard()
     with closing(Ledger(":memory:")) as ledger:
         with pytest.raises(KeyboardInterrupt):
-            run_requests(requests(100), generator, ledger, note=notes.append)
+            run_requests(requests(100), generator, ledger, listener=heard)
         assert len(ledger.answers(f"r{n}" for n in range(100))) == len(generator.asked) == 7
-        assert notes == ["Waiting for what is in flight; Ctrl-C again stops at once."]
+        assert heard.notes == ["Waiting for what is in flight; Ctrl-C again stops at once."]
         assert len(run_requests(requests(9), ScriptedGenerator(), ledger)) == 9
         assert "lost_attempts" not in ledger.totals()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -225,19 +230,29 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     assert len(answers) == 3
 
 
-def test_what_is_waited_for_is_told_while_it_is(tmp_path: Path) -> None:
-    tracker, seen = BudgetTracker(Budget(tokens=100_000)), list[Waiting]()
-    tells: list[Callable[[], Waiting]] = []
+class _Watching(Heard):
+    """Asks at every answer what is waited for."""
 
-    def progress(answers: Iterator[Answer], total: int) -> Iterator[Answer]:
-        for answer in answers:
-            seen.append(tells[0]())
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Waiting] = []
+
+    def watch(self, what: str, tell: Callable[[], Waiting]) -> None:
+        self._tell = tell
+
+    def track(self, items: Any, total: int | None, what: str) -> Any:
+        for answer in items:
+            self.seen.append(self._tell())
             yield answer
 
+
+def test_what_is_waited_for_is_told_while_it_is(tmp_path: Path) -> None:
+    tracker, watching = BudgetTracker(Budget(tokens=100_000)), _Watching()
     with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
         answers = run_requests(
-            requests(20), _Parallel(), ledger, progress, tracker=tracker, watch=tells.append
+            requests(20), _Parallel(), ledger, tracker=tracker, listener=watching
         )
+    seen = watching.seen
     # The scripted model is asked as soon as it has read five.
     assert [w.in_flight for w in seen] == [4] * 16 + [3, 2, 1, 0]
     assert [w.unsent for w in seen] == [*range(15, -1, -1), 0, 0, 0, 0]

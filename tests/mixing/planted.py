@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from japagen.data.dataset import Dataset, Example, gold_blocks
-from japagen.mixing.cross_validation import Evidence, Floats, Ints, gather
+from japagen.data.labels import Floats, Ints
+from japagen.mixing.learning_curve import Evidence, gather
 
 LABELS = ["赤", "青", "黄"]
 WIDTH = 24

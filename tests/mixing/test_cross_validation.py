@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example, Rejection
-from japagen.generation.planner import plan_requests
+from japagen.generation.planner import RequestPlanner
 from japagen.llm.prompts import builtin_prompts
-from japagen.mixing.cross_validation import split_gold
+from japagen.mixing.learning_curve import split_gold
 from tests.mixing.planted import LABELS, gold_set, synthetic_set
 from tests.scripted import ScriptedGenerator
 
@@ -39,7 +39,7 @@ def test_the_shots_of_a_real_plan_leave_texts_for_every_fold() -> None:
     task = Task.parse({"name": "t", "labels": LABELS, "generation": {"per_label": 80}})
     gold = gold_set(16)
     shares = {label: {"polite": 0.5, "plain": 0.3, "casual": 0.2} for label in LABELS}
-    plan = plan_requests(task, gold, shares, builtin_prompts(), ScriptedGenerator().info)
+    plan = RequestPlanner(task, gold, builtin_prompts(), ScriptedGenerator().info).plan(shares)
     synthetic = Dataset.of(
         Example(f"文{n}", r.label, request_id=r.id, shot_ids=r.shot_ids) for n, r in enumerate(plan)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from japagen.config.curation import Curation
 from japagen.config.sections import Training
 from japagen.config.task import Task
 from japagen.data.dataset import Dataset, Example
+from japagen.data.files import write_json
 from japagen.listener import Silent
 from japagen.llm.backend import Answer
 from japagen.pipeline.cache import Cache, Step, canonical, only
@@ -144,3 +146,118 @@ def test_every_step_has_a_version() -> None:
     found = step_versions()
     assert names <= set(found)
     assert all(version > 0 for version in found.values())
+
+
+class Counted:
+    """Makes a value and counts how often."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.times = 0
+        self.heard = Heard()
+        self.cache = Cache(RunDirectory(tmp_path / "run", "t"), self.heard)
+        self.file = self.cache.directory.file
+
+    def __call__(self, **_: Any) -> dict[str, int]:
+        self.times += 1
+        return {"made": self.times}
+
+    def step(self, **inputs: Any) -> Any:
+        return self.cache.step(Step("curate", 1, ("out.json",)), self, **inputs)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Counted:
+    return Counted(tmp_path)
+
+
+def test_a_step_is_kept_while_its_inputs_stay_and_says_what_changed(made: Counted) -> None:
+    assert made.step(gold="g", curation={"min": 1}) == {"made": 1}
+    assert made.step(gold="g", curation={"min": 1}) == {"made": 1}
+    assert made.step(gold="g", curation={"min": 2}) == {"made": 2}
+    assert ("curate", "kept", "") in made.heard.stages
+    assert ("curate", "start", "changed: curation") in made.heard.stages
+
+
+def test_a_step_whose_output_is_gone_runs_again(made: Counted) -> None:
+    made.step()
+    made.file("out.json").unlink()
+    assert made.step() == {"made": 2}
+    assert made.heard.stages[-2] == ("curate", "start", "its output is missing")
+
+
+def test_a_file_beside_an_output_is_no_damage_but_a_cut_one_is(made: Counted) -> None:
+    def make() -> int:
+        folder = made.file("model")
+        folder.mkdir(exist_ok=True)
+        (folder / "weights").write_bytes(b"1234")
+        made()
+        return made.times
+
+    def step() -> int:
+        return made.cache.step(Step("train", 1, ("out.json", "model")), make)
+
+    assert step() == 1
+    made.file("model", "README.md").write_text("# card")
+    assert step() == 1
+    made.file("model", "weights").write_bytes(b"12")
+    assert step() == 2
+    made.file("model", "weights").unlink()
+    assert step() == 3
+
+
+def test_a_step_that_fails_leaves_no_record(made: Counted) -> None:
+    made.step(a=1)
+
+    def fail(a: int) -> None:
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError):
+        made.cache.step(Step("curate", 1, ("out.json",)), fail, a=2)
+    assert made.step(a=1) == {"made": 2}
+
+
+def test_a_step_whose_output_is_damaged_runs_again(made: Counted) -> None:
+    made.step()
+    made.file("out.json").write_text('{"made"', encoding="utf-8")
+    assert made.step() == {"made": 2}
+    assert made.heard.stages[-2] == ("curate", "start", "its output is damaged")
+    made.file("stages", "curate.json").write_text("", encoding="utf-8")
+    assert made.step() == {"made": 3}
+
+
+def test_a_directory_belongs_to_the_step_that_left_it_last(made: Counted) -> None:
+    written: list[str] = []
+
+    def step(name: str) -> None:
+        def make() -> str:
+            made.file("model").mkdir(exist_ok=True)
+            made.file("model", "weights").write_text(name, encoding="utf-8")
+            written.append(name)
+            return name
+
+        made.cache.step(Step(name, 1, (f"{name}.json", "model")), make)
+
+    for name in ("train-0", "train-0", "train-1", "train-0"):
+        step(name)
+    assert written == ["train-0", "train-1", "train-0"]
+    assert made.file("model", "weights").read_text(encoding="utf-8") == "train-0"
+
+
+def test_the_time_of_steps_that_another_run_left_does_not_count(made: Counted) -> None:
+    made.step()
+    write_json(made.file("stages", "train-7.json"), {"fingerprint": {}, "seconds": 5.0})
+    assert set(made.cache.took("seconds")) == {"curate"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep no peak of a step")
+def test_each_step_has_the_peak_of_its_own(made: Counted) -> None:
+    def hold(size: int) -> dict[str, int]:
+        return {"made": len(bytearray(b"x" * size))}
+
+    for name, size in (("small", 1), ("large", 200 << 20), ("last", 1)):
+        made.cache.step(Step(name, 1, (f"{name}.json",)), hold, size=size)
+    peaks = made.cache.took("peak_bytes")
+    assert peaks["large"] - peaks["small"] > 150 << 20
+    assert peaks["large"] - peaks["last"] > 150 << 20
+    write_json(made.file("stages", "train-7.json"), {"fingerprint": {}, "peak_bytes": 5})
+    assert set(made.cache.took("peak_bytes")) == {"small", "large", "last"}

@@ -16,7 +16,7 @@ from japagen.data.files import resource_dir
 from japagen.errors import JapagenError
 from japagen.llm.backend import Request
 from japagen.pipeline import code, kinds
-from tests.command_line import japagen
+from tests.command_line import japagen, refuses_labels
 from tests.conftest import ROOT
 from tests.sandbox import needs_sandbox
 from tests.scripted import ScriptedGenerator
@@ -189,3 +189,4 @@ def test_the_command_line_runs_reports_and_exports(tmp_path: Path) -> None:
     for wrong in (("-o", tmp_path / "x.csv"), ("-o", chat), ("-o", page, "--format", "squad")):
         assert japagen("data", "export", out, *wrong)[0] == 2
     assert japagen("run", CONFIG, "--until", "train", "--out", out)[0] == 2
+    refuses_labels(out, CONFIG, few)

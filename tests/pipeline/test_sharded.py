@@ -9,7 +9,7 @@ import pytest
 from japagen.alignment.weights import align_datasets
 from japagen.config.curation import Curation
 from japagen.curation.filters import curate
-from japagen.data.dataset import Dataset, Example
+from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.formats import load_dataset, write_examples
 from japagen.errors import JapagenError
 from japagen.japanese.register.detector import RegisterAnalyzer
@@ -129,10 +129,8 @@ def test_registers_stand_beside_all_columns(tmp_path: Path) -> None:
         tmp_path / "in.jsonl",
         [{"本文": "お荷物が届きません。", "番号": 1}, {"本文": "届いてないよ。", "番号": 2}],
     )
-    found = register_shards(
-        tmp_path / "in.jsonl", tmp_path / "out", Sharding("here", shard_rows=1), Silent(),
-        columns={"text": "本文"},
-    )  # fmt: skip
+    sharding = Sharding("here", shard_rows=1, columns={"text": "本文"})
+    found = register_shards(tmp_path / "in.jsonl", tmp_path / "out", sharding, Silent())
     table = pq.read_table(tmp_path / "out" / "registers")
     assert table.column("style").to_pylist() == ["teinei", "kudaketa"]
     assert table.column("番号").to_pylist() == [1, 2]
@@ -197,6 +195,22 @@ def test_weights_from_a_sample_are_the_same_for_any_shards(engine: str, tmp_path
     assert 200 < report["sample"] < 300
     assert report["rows"] == 599
     assert 0 < report["sampling_error"]["after"] < 3
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv"])
+def test_a_sample_is_drawn_of_what_curation_kept(suffix: str, tmp_path: Path) -> None:
+    synthetic, gold = labelled(600, 7), labelled(40, 8)
+    short = Rejection("length", 2, 6)
+    rejected = synthetic.with_rejections([short if at % 3 else None for at in range(600)])
+    write_examples(tmp_path / f"in.{suffix}", rejected)
+    write_examples(tmp_path / "gold.jsonl", gold)
+    for size, least, most in ((100, 70, 130), (300, 200, 200)):
+        told = align_shards(
+            tmp_path / f"in.{suffix}", tmp_path / "gold.jsonl", tmp_path / str(size),
+            Sharding("here", shard_rows=90), Silent(), sample=size,
+        )  # fmt: skip
+        assert told["all"]["rows"] == 200
+        assert least <= told["all"]["sample"] <= most
 
 
 def test_a_label_that_gold_lacks_is_named(tmp_path: Path) -> None:

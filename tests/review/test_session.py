@@ -20,10 +20,12 @@ from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.export import REJECT, to_argilla
 from japagen.data.files import to_yaml
 from japagen.data.formats import read_examples, write_examples
+from japagen.data.labels import LabelSpace
 from japagen.pipeline.review import decisions_of
 from japagen.pipeline.run_directory import Run
 from japagen.review.decisions import FILE, Decisions
-from japagen.review.session import words
+from japagen.review.feedback import apply_decisions
+from japagen.review.session import Session, words
 from tests.command_line import japagen
 from tests.conftest import BROWSER, ROOT, chromium
 
@@ -144,6 +146,38 @@ def test_calls_are_checked(page: str, run_path: Path, raw_task: dict[str, Any]) 
     found = decisions_of(run_path)
     assert (found["e01"].text, found["e01"].label) == ("返品したい。", "返品")
     assert (found["marks"].verdict, found["marks"].label) == ("both", "配送")
+
+
+def test_a_second_label_joins_the_first_where_a_text_may_have_several(tmp_path: Path) -> None:
+    rows = [
+        Example(
+            "箱が潰れていて、返金もまだです。", ["返金"], id="a", fields={"body": "箱が", "n": None}
+        ),
+        Example("ありがとう。", ["感想", "配送"], id="b"),
+    ]
+    labels = dict.fromkeys(("配送", "返金", "感想"), "")
+    space = LabelSpace("multi_label", tuple(labels))
+    decisions = Decisions(tmp_path / FILE)
+    session = Session(Dataset.of(rows), labels, decisions, name_of=space.name)
+    shown = {example["id"]: example for example in session.state()["examples"]}
+    assert (shown["a"]["fields"], shown["b"]["fields"]) == ({"body": "箱が", "n": None}, None)
+
+    def both(example_id: str, label: str, seen: int = 0) -> dict[str, Any]:
+        body = {"example_id": example_id, "verdict": "both", "label": label, "seen": seen}
+        found: dict[str, Any] = session.decide(body)["decision"]
+        return found
+
+    first = both("a", "配送")
+    assert (first["verdict"], first["label"]) == ("relabel", "配送、返金")
+    assert both("a", "感想", first["number"])["label"] == "配送、返金、感想"
+    kept = both("b", "配送")
+    assert (kept["verdict"], kept["label"]) == ("accept", "配送、感想")
+    a, b = apply_decisions(Dataset.of(rows), decisions.latest())
+    assert (a.rejected, b.rejected) == (None, None)
+    assert (sorted(a.label), sorted(b.label)) == (  # type: ignore[arg-type]
+        sorted(labels),
+        ["感想", "配送"],
+    )
 
 
 def test_summary_and_gold_without_the_page(run_path: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.data.labels import LabelSpace
+from japagen.data.labels import Floats, Ints, LabelSpace
 from japagen.training.calibration import (
     FOLDS,
     calibrate,
@@ -14,7 +14,7 @@ from japagen.training.calibration import (
     out_of_fold_logits,
 )
 from japagen.training.classifier import threshold_for
-from japagen.training.head import Floats, Head, Ints, Labelled, fit_head
+from japagen.training.head import Head, Labelled, fit_head
 
 TWO = LabelSpace("classification", ("a", "b"))
 

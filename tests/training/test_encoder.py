@@ -20,12 +20,12 @@ from transformers import (
 )
 
 from japagen.errors import JapagenError
-from japagen.training.checkpoints import max_input_length
 from japagen.training.encoder import (
     _has_bf16_flag,
     embed,
     encoder_identity,
     load_encoder,
+    max_input_length,
     supports_bf16,
     text_prefix,
 )

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from japagen.data.labels import LabelSpace
-from japagen.training.head import Floats, Head, Ints, Labelled, fit_head
+from japagen.data.labels import Floats, Ints, LabelSpace
+from japagen.training.head import Head, Labelled, fit_head
 
 WIDTH = 6
 

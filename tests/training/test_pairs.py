@@ -22,8 +22,7 @@ from japagen.data.dataset import Dataset, Example
 from japagen.errors import DamagedError
 from japagen.training.classifier import Classifier
 from japagen.training.encoder import load_encoder
-from japagen.training.head import head_features
-from japagen.training.pairs import HEAD_FILE, PairModel
+from japagen.training.head import HEAD_FILE, PairModel, head_features
 from japagen.training.trainer import PAIRS_TUNED_FROM, train, tunes_encoder
 from tests.conftest import GOLD
 

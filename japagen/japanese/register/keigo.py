@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from importlib.resources import files
 
 from japagen.errors import JapagenError, nearest
 from japagen.japanese.morphology import Tagger
-from japagen.japanese.normalization import normalize
+from japagen.japanese.normalization import normalize, word_lists
 from japagen.japanese.register.rules import Evidence, Words, is_polite_auxiliary
 from japagen.japanese.registers import KEIGO_ORDER, Keigo
 
@@ -76,25 +74,9 @@ def check_honorifics(classes: object, where: str = "the list of honorifics") -> 
     return {str(word): known[kind] for word, kind in classes.items()}
 
 
-@cache
-def _word_lists() -> dict[str, frozenset[str]]:
-    """Reads ``words.txt``: a name and a colon, then words, on as many lines as they take."""
-    lists: dict[str, list[str]] = {}
-    words: list[str] = []
-    for line in (
-        files("japagen.japanese.register").joinpath("words.txt").read_text("utf-8").split("\n")
-    ):
-        if line and not line.startswith(("#", " ")):
-            name, _, line = line.partition(":")
-            words = lists.setdefault(name, [])
-        if not line.startswith("#"):
-            words += line.split()
-    return {name: frozenset(listed) for name, listed in lists.items()}
-
-
 def word_list(name: str) -> frozenset[str]:
     """Returns one of the lists in ``words.txt``."""
-    return _word_lists()[name]
+    return word_lists("japagen.japanese.register")[name]
 
 
 def lemmas(listed: str) -> frozenset[str]:
@@ -261,16 +243,10 @@ def _person_suffix(words: Words, i: int) -> Iterator[Evidence]:
         yield words.evidence("sonkeigo", max(first, 0), i, f"〜{words[i].surface}")
 
 
-def _noun(kind: str) -> Callable[[Words, int], Iterator[Evidence]]:
+def _noun(kind: Keigo) -> Callable[[Words, int], Iterator[Evidence]]:
     def rule(words: Words, i: int) -> Iterator[Evidence]:
-        if words[i].pos1 not in ("名詞", "代名詞"):
-            return
-        if kind == "sonkeigo":
-            yield words.evidence("sonkeigo", i, i, words[i].lemma)
-        elif kind == "kenjogo1":
-            yield words.evidence("kenjogo1", i, i, words[i].lemma)
-        else:
-            yield words.evidence("kenjogo2", i, i, words[i].lemma)
+        if words[i].pos1 in ("名詞", "代名詞"):
+            yield words.evidence(kind, i, i, words[i].lemma)
 
     return rule
 

@@ -15,7 +15,6 @@ from japagen.japanese.registers import Style
 
 _SYMBOLS = frozenset({"補助記号", "記号", "空白"})
 _LAUGHTER = frozenset({"w", "ww", "www", "笑", "草", "藁", "爆", "泣", "汗"})
-_CLOSERS = frozenset("」』）)】〉》]")
 _TAIL_PARTICLES = frozenset({"終助詞", "接続助詞", "副助詞"})
 _CONTRACTIONS = frozenset({"ちゃう", "てる", "とく", "ちまう", "たげる", "とる", "ちゃる"})
 # か alone asks or wonders in any style.

@@ -64,36 +64,22 @@ class Verb:
     @property
     def stem(self) -> str:
         """連用形, the form before ます."""
-        if self.ctype == "カ行変格":
-            return self.base[:-1] if "来" in self.base else self.base[:-2] + "き"
-        if self.ctype == "サ行変格":
-            return self.base[:-2] + "し"
-        if self.ctype.startswith("五段-"):
-            if self.lemma in _I_STEMS:
-                return self.base[:-1] + "い"
-            return self.base[:-1] + _ROWS[self.base[-1]][1]
-        return self.base[:-1]
+        return self._forms[1]
 
     @property
     def past(self) -> str:
         """The form with た, 音便 included."""
-        return self._onbin + ("だ" if self._voiced else "た")
+        return self._forms[2] + ("だ" if self._voiced else "た")
 
     @property
     def te(self) -> str:
         """The form with て."""
-        return self._onbin + ("で" if self._voiced else "て")
+        return self._forms[2] + ("で" if self._voiced else "て")
 
     @property
     def irrealis(self) -> str | None:
         """未然形, the form before ない; None where usage wavers (害しない, 害さない)."""
-        if self.ctype == "カ行変格":
-            return self.base[:-1] if "来" in self.base else self.base[:-2] + "こ"
-        if self.ctype == "サ行変格":
-            return self._suru("さ", "し")
-        if self.ctype.startswith("五段-"):
-            return self.base[:-1] + _ROWS[self.base[-1]][0]
-        return self.base[:-1]
+        return self._forms[0]
 
     @property
     def negative(self) -> str | None:
@@ -105,13 +91,7 @@ class Verb:
     @property
     def volitional(self) -> str | None:
         """意志形 (行こう, 食べよう); None where usage wavers."""
-        if self.ctype == "カ行変格":
-            return f"{self.irrealis}よう"
-        if self.ctype == "サ行変格":
-            return self._suru("そう", "しよう")
-        if self.ctype.startswith("五段-"):
-            return self.base[:-1] + _ROWS[self.base[-1]][3] + "う"
-        return self.base[:-1] + "よう"
+        return self._forms[3]
 
     def uncontracted(self) -> Verb:
         """Returns てる as ている, ちゃう as てしまう and とく as ておく; others unchanged."""
@@ -125,20 +105,27 @@ class Verb:
         return self.ctype.startswith("五段-") and self.base[-1] in _VOICED
 
     @property
-    def _onbin(self) -> str:
+    def _forms(self) -> tuple[str | None, str, str, str | None]:
+        """未然形, 連用形, the form before た and て, and 意志形."""
+        base, before = self.base, self.base[:-1]
+        if self.ctype == "カ行変格" and "来" not in base:
+            head = base[:-2]
+            return head + "こ", head + "き", head + "き", head + "こよう"
+        if self.ctype == "サ行変格":
+            head = base[:-2]
+            forms: tuple[str | None, str | None] = (head + "し", head + "しよう")
+            if head and head[-1] not in _TRUE_SURU:
+                like_godan = head[-1] in _GODAN_LIKE_SURU
+                forms = (head + "さ", head + "そう") if like_godan else (None, None)
+            return forms[0], head + "し", head + "し", forms[1]
         if not self.ctype.startswith("五段-"):
-            return self.stem
+            return before, before, before, before + "よう"
+        irrealis, stem, onbin, o_row = (before + kana for kana in _ROWS[base[-1]])
+        if self.lemma in _I_STEMS:
+            stem = before + "い"
         if self.lemma == "行く":
-            return self.base[:-1] + "っ"
-        if self.base in _U_ONBIN:
-            return self.base
-        return self.base[:-1] + _ROWS[self.base[-1]][2]
-
-    def _suru(self, godan: str, suru: str) -> str | None:
-        kanji = self.base[:-2]
-        if not kanji or kanji[-1] in _TRUE_SURU:
-            return kanji + suru
-        return kanji + godan if kanji[-1] in _GODAN_LIKE_SURU else None
+            onbin = before + "っ"
+        return irrealis, stem, base if base in _U_ONBIN else onbin, o_row + "う"
 
 
 def verb_of(word: Morpheme) -> Verb | None:

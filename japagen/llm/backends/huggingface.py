@@ -61,15 +61,16 @@ class HFGenerator:
     def __init__(self, model: str, *, slots: int | None = None, device: str | None = None) -> None:
         if model.endswith(".gguf"):
             require_gguf_packages()
-        self._model = model
+        self._name = model
         self._slots = slots
         self._device = device
-        self._engine: TorchEngine | None = None
+        self._model: Any = None
+        self._closed = threading.Event()
         self._starting = threading.Lock()
 
     @cached_property
     def _checkpoint(self) -> Checkpoint:
-        return find_checkpoint(self._model)
+        return find_checkpoint(self._name)
 
     @property
     def info(self) -> GeneratorInfo:
@@ -90,12 +91,12 @@ class HFGenerator:
             JapagenError: If the model cannot be loaded.
         """
         source = iter(requests)
-        engine = self._started()
-        size = self._slots or (_SLOTS_CPU if engine.device == "cpu" else _SLOTS_CUDA)
+        device = self._started()
+        size = self._slots or (_SLOTS_CPU if device == "cpu" else _SLOTS_CUDA)
         while batch := list(islice(source, size)):
             for sampling, group in groupby(batch, key=lambda request: request.sampling):
                 began = time.perf_counter()
-                answers = engine.answers(list(group), sampling)
+                answers = self._answers(list(group), sampling)
                 seconds = time.perf_counter() - began
                 yield from (replace(answer, seconds=seconds) for answer in answers)
 
@@ -107,15 +108,120 @@ class HFGenerator:
     def close(self) -> None:
         """Stops what is in progress and frees the model; the next request would load it again."""
         with self._starting:
-            engine, self._engine = self._engine, None
-        if engine:
-            engine.close()
+            self._closed.set()
+            self._model = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
-    def _started(self) -> TorchEngine:
+    def _started(self) -> str:
+        """Loads the model if it is not there, and returns the kind of device that it is on."""
         with self._starting:
-            if self._engine is None:
-                self._engine = TorchEngine(self._checkpoint, self._device)
-            return self._engine
+            if self._model is None:
+                device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+                # Half precision is slower than single on most CPUs, and twice as fast on GPUs.
+                kind = torch.float32 if device == "cpu" else torch.bfloat16
+                self._model = self._checkpoint.load().to(device, kind)
+                self._closed = threading.Event()
+            return str(self._model.device.type)
+
+    def _answers(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+        """Answers requests of one sampling together, in any order."""
+        config = self._model and self._model.config.get_text_config()
+        context = getattr(config, "max_position_embeddings", None) or math.inf
+        rows: list[tuple[Request, list[int]]] = []
+        failed: list[Answer] = []
+        for request in requests:
+            tokens = self._tokens(request.prompt)
+            if isinstance(tokens, str):
+                failed.append(_failed(request, tokens))
+            elif len(tokens) + sampling.max_tokens > context:
+                reason = (
+                    f"The prompt's {len(tokens)} tokens and max_tokens {sampling.max_tokens} "
+                    f"exceed the model's context of {context}."
+                )
+                failed.append(_failed(request, reason))
+            else:
+                rows.append((request, tokens))
+        return failed + self._write(rows, sampling)
+
+    def _tokens(self, prompt: Prompt) -> list[int] | str:
+        tokenizer = self._checkpoint.tokenizer
+        try:
+            if isinstance(prompt, str):
+                prompt.encode()
+                return list(tokenizer(prompt)["input_ids"])
+            if not tokenizer.chat_template:
+                return "The model has no chat template; it continues documents only."
+            text = self._rendered(prompt)
+            text.encode()
+            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        except UnicodeEncodeError:
+            return "The prompt holds characters that UTF-8 cannot carry."
+        except TemplateError as error:
+            return f"The model's chat template cannot take the prompt: {error}"
+
+    def _rendered(self, turns: Sequence[Message]) -> str:
+        try:
+            rendered: str = self._checkpoint.tokenizer.apply_chat_template(
+                [asdict(turn) for turn in turns],
+                tokenize=False,
+                add_generation_prompt=True,
+                # A model that thinks first would spend max_tokens on that.
+                enable_thinking=False,
+            )
+        except TemplateError:
+            # Some templates know no system turn; what it says can stand before the user's words.
+            if [turn.role for turn in turns[:2]] != ["system", "user"]:
+                raise
+            first = Message("user", f"{turns[0].content}\n\n{turns[1].content}")
+            return self._rendered([first, *turns[2:]])
+        return rendered
+
+    def _write(self, rows: Sequence[tuple[Request, list[int]]], sampling: Sampling) -> list[Answer]:
+        if not rows:
+            return []
+        try:
+            return self._write_batch(rows, sampling)
+        except torch.OutOfMemoryError as error:
+            if len(rows) == 1:
+                reason = f"The prompt does not fit into the GPU's memory: {error}"
+                return [_failed(rows[0][0], reason)]
+        half = len(rows) // 2
+        return self._write(rows[:half], sampling) + self._write(rows[half:], sampling)
+
+    def _write_batch(
+        self, rows: Sequence[tuple[Request, list[int]]], sampling: Sampling
+    ) -> list[Answer]:
+        model, closed, tokenizer = self._model, self._closed, self._checkpoint.tokenizer
+        if model is None or closed.is_set():
+            return [_failed(request, "The generator was closed.") for request, _ in rows]
+        pad, ends = tokenizer.pad_token_id or 0, _ends(model.generation_config, tokenizer)
+        width = max(len(tokens) for _, tokens in rows)
+        padded = [[pad] * (width - len(tokens)) + tokens for _, tokens in rows]
+        mask = [[0] * (width - len(tokens)) + [1] * len(tokens) for _, tokens in rows]
+        draw = _Draw(sampling, [request.seed for request, _ in rows])
+        stop = _Stop(tokenizer, width, sampling.stop, closed)
+        # A configuration of our own: checkpoints bring penalties and limits in theirs.
+        config = GenerationConfig(  # type: ignore[no-untyped-call]
+            max_new_tokens=sampling.max_tokens,
+            do_sample=False,
+            pad_token_id=pad,
+            eos_token_id=ends or None,
+        )
+        with torch.inference_mode(), quiet_transformers():
+            out = model.generate(
+                torch.tensor(padded, device=model.device),
+                attention_mask=torch.tensor(mask, device=model.device),
+                generation_config=config,
+                logits_processor=LogitsProcessorList([draw]),
+                stopping_criteria=StoppingCriteriaList([stop]),
+            )
+        if closed.is_set():
+            return [_failed(request, "The generator was closed.") for request, _ in rows]
+        return [
+            _read(tokenizer, ends, written, request, len(tokens))
+            for written, (request, tokens) in zip(out[:, width:].tolist(), rows, strict=True)
+        ]
 
 
 _UNKNOWN_TERMS = OutputTerms("Terms unknown to japagen: check what the model's licence says.")
@@ -227,7 +333,7 @@ def generator_checkpoint(settings: GeneratorSettings) -> Checkpoint:
     """
     if settings.backend != "embedded":
         return find_checkpoint(settings.model)
-    weights = find_weights(settings.model, cut=True)
+    weights = find_weights(settings.model)
     require_gguf_packages()
     found = find_checkpoint(str(weights.file()))
     identity = f"{weights.name}:{weights.identity}"
@@ -261,151 +367,26 @@ def _hash(path: Path) -> str:
     return whole.hexdigest()
 
 
-class TorchEngine:
-    """A loaded model.
-
-    Args:
-        checkpoint: What to load.
-        device: Where to; a GPU if there is one when None.
-
-    Raises:
-        JapagenError: If the model cannot be loaded.
-    """
-
-    def __init__(self, checkpoint: Checkpoint, device: str | None = None) -> None:
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        # Half precision is slower than single on most processors, and twice as fast on GPUs.
-        precise = self.device == "cpu"
-        self._model = checkpoint.load().to(
-            self.device, torch.float32 if precise else torch.bfloat16
-        )
-        self._tokenizer = checkpoint.tokenizer
-        config = self._model.config.get_text_config()
-        self._context = getattr(config, "max_position_embeddings", None) or math.inf
-        self._ends = _ends(self._model.generation_config, self._tokenizer)
-        self._closed = threading.Event()
-
-    def answers(self, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
-        """Answers requests of one sampling together, in any order."""
-        rows: list[tuple[Request, list[int]]] = []
-        failed: list[Answer] = []
-        for request in requests:
-            tokens = self._tokens(request.prompt)
-            if isinstance(tokens, str):
-                failed.append(_failed(request, tokens))
-            elif len(tokens) + sampling.max_tokens > self._context:
-                reason = (
-                    f"The prompt's {len(tokens)} tokens and max_tokens {sampling.max_tokens} "
-                    f"exceed the model's context of {self._context}."
-                )
-                failed.append(_failed(request, reason))
-            else:
-                rows.append((request, tokens))
-        return failed + self._write(rows, sampling)
-
-    def close(self) -> None:
-        """Stops the batch in progress at its next token and frees the model."""
-        self._closed.set()
-        self._model = None
-        if self.device != "cpu":
-            torch.cuda.empty_cache()
-
-    def _tokens(self, prompt: Prompt) -> list[int] | str:
-        tokenizer = self._tokenizer
-        try:
-            if isinstance(prompt, str):
-                prompt.encode()
-                return list(tokenizer(prompt)["input_ids"])
-            if not tokenizer.chat_template:
-                return "The model has no chat template; it continues documents only."
-            text = self._rendered(prompt)
-            text.encode()
-            return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-        except UnicodeEncodeError:
-            return "The prompt holds characters that UTF-8 cannot carry."
-        except TemplateError as error:
-            return f"The model's chat template cannot take the prompt: {error}"
-
-    def _rendered(self, turns: Sequence[Message]) -> str:
-        try:
-            rendered: str = self._tokenizer.apply_chat_template(
-                [asdict(turn) for turn in turns],
-                tokenize=False,
-                add_generation_prompt=True,
-                # A model that thinks first would spend max_tokens on that.
-                enable_thinking=False,
-            )
-        except TemplateError:
-            # Some templates know no system turn; what it says can stand before the user's words.
-            if [turn.role for turn in turns[:2]] != ["system", "user"]:
-                raise
-            first = Message("user", f"{turns[0].content}\n\n{turns[1].content}")
-            return self._rendered([first, *turns[2:]])
-        return rendered
-
-    def _write(self, rows: Sequence[tuple[Request, list[int]]], sampling: Sampling) -> list[Answer]:
-        if not rows:
-            return []
-        try:
-            return self._write_batch(rows, sampling)
-        except torch.OutOfMemoryError as error:
-            if len(rows) == 1:
-                reason = f"The prompt does not fit into the GPU's memory: {error}"
-                return [_failed(rows[0][0], reason)]
-        half = len(rows) // 2
-        return self._write(rows[:half], sampling) + self._write(rows[half:], sampling)
-
-    def _write_batch(
-        self, rows: Sequence[tuple[Request, list[int]]], sampling: Sampling
-    ) -> list[Answer]:
-        model, pad = self._model, self._tokenizer.pad_token_id or 0
-        if model is None or self._closed.is_set():
-            return [_failed(request, "The generator was closed.") for request, _ in rows]
-        width = max(len(tokens) for _, tokens in rows)
-        padded = [[pad] * (width - len(tokens)) + tokens for _, tokens in rows]
-        mask = [[0] * (width - len(tokens)) + [1] * len(tokens) for _, tokens in rows]
-        draw = _Draw(sampling, [request.seed for request, _ in rows])
-        stop = _Stop(self._tokenizer, width, sampling.stop, self._closed)
-        # A configuration of our own: checkpoints bring penalties and limits in theirs.
-        config = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=sampling.max_tokens,
-            do_sample=False,
-            pad_token_id=pad,
-            eos_token_id=self._ends or None,
-        )
-        with torch.inference_mode(), quiet_transformers():
-            out = model.generate(
-                torch.tensor(padded, device=self.device),
-                attention_mask=torch.tensor(mask, device=self.device),
-                generation_config=config,
-                logits_processor=LogitsProcessorList([draw]),
-                stopping_criteria=StoppingCriteriaList([stop]),
-            )
-        if self._closed.is_set():
-            return [_failed(request, "The generator was closed.") for request, _ in rows]
-        return [
-            self._read(written, request, len(tokens))
-            for written, (request, tokens) in zip(out[:, width:].tolist(), rows, strict=True)
-        ]
-
-    def _read(self, row: list[int], request: Request, prompt_tokens: int) -> Answer:
-        """Takes one completion out of a row that goes on with padding where others were longer."""
-        end = next((i for i, token in enumerate(row) if token in self._ends), None)
-        tokens = row if end is None else row[:end]
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        stops = request.sampling.stop
-        cuts = [at for s in stops if (at := text.find(s)) >= 0]
-        if not cuts:
-            written = len(tokens) + (end is not None)
-            finish: Literal["stop", "length"] = "length" if end is None else "stop"
-            return Answer(request.id, text, finish, prompt_tokens, written)
-        # The row ended with the token that completed the stop string.
-        count = next(
-            n
-            for n in range(1, len(tokens) + 1)
-            if any(s in self._tokenizer.decode(tokens[:n], skip_special_tokens=True) for s in stops)
-        )
-        return Answer(request.id, text[: min(cuts)], "stop", prompt_tokens, count)
+def _read(
+    tokenizer: Any, ends: Sequence[int], row: list[int], request: Request, prompt_tokens: int
+) -> Answer:
+    """Takes one completion out of a row that goes on with padding where others were longer."""
+    end = next((i for i, token in enumerate(row) if token in ends), None)
+    tokens = row if end is None else row[:end]
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    stops = request.sampling.stop
+    cuts = [at for s in stops if (at := text.find(s)) >= 0]
+    if not cuts:
+        written = len(tokens) + (end is not None)
+        finish: Literal["stop", "length"] = "length" if end is None else "stop"
+        return Answer(request.id, text, finish, prompt_tokens, written)
+    # The row ended with the token that completed the stop string.
+    count = next(
+        n
+        for n in range(1, len(tokens) + 1)
+        if any(s in tokenizer.decode(tokens[:n], skip_special_tokens=True) for s in stops)
+    )
+    return Answer(request.id, text[: min(cuts)], "stop", prompt_tokens, count)
 
 
 def _failed(request: Request, reason: str) -> Answer:

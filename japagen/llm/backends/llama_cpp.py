@@ -37,14 +37,12 @@ class Completion:
         text: The completion, without the stop string.
         finish: "stop" at a natural end, "length" at the token limit.
         prompt_tokens: Tokens of the prompt.
-        cached_tokens: How many of them were still in the slot from the request before.
         completion_tokens: Tokens written.
     """
 
     text: str
     finish: Literal["stop", "length"]
     prompt_tokens: int
-    cached_tokens: int
     completion_tokens: int
 
 
@@ -122,7 +120,6 @@ class LlamaEngine:
         Raises:
             EngineError: If the engine turned the request down, or it was cancelled.
         """
-        server = self._running()
         chunks: list[dict[str, Any]] = []
 
         def receive(chunk: dict[str, Any]) -> bool:
@@ -134,14 +131,9 @@ class LlamaEngine:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        try:
-            if isinstance(prompt, str):
-                server.handle_completions(body | {"prompt": prompt}, receive)
-            else:
-                body |= _turns(prompt) | {"response_format": form}
-                server.handle_chat_completions(body, receive)
-        except (RuntimeError, ValueError) as error:  # what C++ exceptions become
-            raise EngineError(f"llama.cpp cannot take the request: {error}") from error
+        if not isinstance(prompt, str):
+            body["response_format"] = form
+        self._ask(prompt, body, receive)
         return _read(chunks)
 
     def next_token(self, prompt: Prompt, wanted: Sequence[int], slot: int) -> list[float]:
@@ -168,17 +160,10 @@ class LlamaEngine:
     def _listed(
         self, prompt: Prompt, slot: int, number: int, options: dict[str, Any]
     ) -> dict[int, float]:
-        server = self._running()
         body = {"max_tokens": 1, "samplers": ["top_k"], "top_k": 1, "id_slot": slot} | options
-        try:
-            if isinstance(prompt, str):
-                body |= {"prompt": prompt, "logprobs": number}
-                answer = server.handle_completions(body)
-            else:
-                body |= _turns(prompt) | {"logprobs": True, "top_logprobs": number}
-                answer = server.handle_chat_completions(body)
-        except (RuntimeError, ValueError) as error:
-            raise EngineError(f"llama.cpp cannot take the request: {error}") from error
+        chat = {"logprobs": True, "top_logprobs": number}
+        body |= {"logprobs": number} if isinstance(prompt, str) else chat
+        answer = self._ask(prompt, body)
         if "error" in answer:
             raise EngineError(f"llama.cpp cannot take the request: {answer['error']['message']}")
         found = answer["choices"][0].get("logprobs")
@@ -186,6 +171,15 @@ class LlamaEngine:
             return {}
         (written,) = found["content"]
         return {item["id"]: item["logprob"] for item in [written, *written["top_logprobs"]]}
+
+    def _ask(self, prompt: Prompt, body: dict[str, Any], *receive: Callable[[Any], bool]) -> Any:
+        server = self._running()
+        try:
+            if isinstance(prompt, str):
+                return server.handle_completions(body | {"prompt": prompt}, *receive)
+            return server.handle_chat_completions(body | _turns(prompt), *receive)
+        except (RuntimeError, ValueError) as error:  # what C++ exceptions become
+            raise EngineError(f"llama.cpp cannot take the request: {error}") from error
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of ``text``, without those that begin or end a document."""
@@ -310,6 +304,5 @@ def _read(chunks: list[dict[str, Any]]) -> Completion:
         text=text,
         finish="length" if finish == "length" else "stop",
         prompt_tokens=usage["prompt_tokens"],
-        cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
         completion_tokens=usage["completion_tokens"],
     )

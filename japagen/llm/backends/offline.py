@@ -11,18 +11,18 @@ from there when they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from japagen.data.files import atomic, parse_json
 from japagen.data.shards import Part
 from japagen.errors import AwaitedError, JapagenError
-from japagen.llm.backend import Answer, Generator, GeneratorInfo, Request
-from japagen.llm.backends.openai import OpenAIGenerator
+from japagen.llm.backend import Answer, Request
 from japagen.llm.backends.openai_protocol import batch_line, read_batch_row
+from japagen.llm.backends.openai_server import Server
 from japagen.llm.ledger import Ledger
 
 
@@ -49,45 +49,43 @@ class Elsewhere:
         part = self.part
         return Path("runs") / (f"{task_name}.part{part.number}of{part.of}" if part else task_name)
 
-    def wrap(self, inner: Generator, ledger: Path, note: Callable[[str], None]) -> Generator:
-        """The generator that reads and writes the files.
+    def files(self, backend: str, ledger: Path, note: Callable[[str], None]) -> Files | None:
+        """The files that a generator reads and writes; None without any.
 
         Raises:
             JapagenError: If it is not one that speaks OpenAI's API, or a file cannot be used.
         """
         if not (self.requests or self.answers):
-            return inner
-        if not isinstance(inner, OpenAIGenerator):
+            return None
+        if backend != "openai":
             raise JapagenError(
                 "Files of requests and answers go with generator.backend openai, found another.",
                 "Set generator: {backend: openai, model: NAME, base_url: ADDRESS}.",
             )
-        return OfflineGenerator(inner, self, ledger, note)
+        return Files(self, ledger, note)
 
 
 HERE = Elsewhere()
 """Nothing is answered elsewhere."""
 
 
-class OfflineGenerator:
+class Files:
     """Answers requests from a file, and writes those to a file that are not answered there.
 
     Args:
-        inner: Says what a request looks like; is asked what the answers lack, where nothing is
-            written.
         how: The files.
         ledger: Of the run.
         note: Told what came of the answers.
+
+    Attributes:
+        requests: Where requests are written in place of being sent; None to send them.
 
     Raises:
         JapagenError: If a file cannot be read or written.
     """
 
-    def __init__(
-        self, inner: OpenAIGenerator, how: Elsewhere, ledger: Path, note: Callable[[str], None]
-    ) -> None:
-        self._inner, self._requests, self._answers = inner, how.requests, how.answers
-        self._note = note
+    def __init__(self, how: Elsewhere, ledger: Path, note: Callable[[str], None]) -> None:
+        self.requests, self._answers, self._note = how.requests, how.answers, note
         if how.requests and (how.requests.suffix != ".jsonl" or how.requests == how.answers):
             raise JapagenError(
                 f"Expected a new .jsonl file to write requests to, found {how.requests}.",
@@ -98,65 +96,51 @@ class OfflineGenerator:
         with closing(Ledger(ledger)) as opened:
             self._planned = opened.planned(self._lines)
             self._before = len(opened.answers(self._lines))
-        self._taken = 0
 
-    @property
-    def info(self) -> GeneratorInfo:
-        """That of the generator that it stands in for; requests in a file wait for the answers."""
-        return replace(self._inner.info, resumable=self._requests is not None)
+    def answered(
+        self, requests: Iterable[Request], server: Server
+    ) -> Generator[Answer, None, list[Request]]:
+        """Answers what the file answers, and returns the rest, to be sent.
 
-    @property
-    def on_send(self) -> Callable[[Request, bool], None]:
-        """As of `Announcer`: only what is really sent may cost something that is not known."""
-        return self._inner.on_send
-
-    @on_send.setter
-    def on_send(self, told: Callable[[Request, bool], None]) -> None:
-        self._inner.on_send = told
-
-    def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:
-        """Answers what the file answers; the rest is sent, or written.
+        Args:
+            requests: What is asked.
+            server: Says what a request looks like.
 
         Raises:
-            AwaitedError: If requests were written.
+            AwaitedError: If the rest was written.
             JapagenError: If the file has answers, and none is to a request of this run.
         """
-        rest = []
+        rest, taken = list[Request](), 0
         for request in requests:
-            answer = self._answer(request)
-            if answer is None:
+            if (line := self._lines.pop(request.id, None)) is None:
                 rest.append(request)
-            else:
+                continue
+            taken += 1
+            # Whoever answered takes requests: what is refused is named.
+            server.answered = True
+            refused = set(server.refused)
+            if answer := read_batch_row(parse_json(line), request, server, refused):
                 yield answer
-        self._tell()
-        if self._requests is None:
-            yield from self._inner.stream(rest)
-        elif rest:
-            with atomic(self._requests) as path, path.open("w", encoding="utf-8") as file:
-                file.writelines(batch_line(r, self._inner.server) + "\n" for r in rest)
+            else:
+                rest.append(request)
+        self._tell(taken)
+        if rest and self.requests:
+            with atomic(self.requests) as path, path.open("w", encoding="utf-8") as file:
+                file.writelines(batch_line(request, server) + "\n" for request in rest)
             raise AwaitedError(
-                f"{len(rest)} requests are in {self._requests}, none was sent.",
+                f"{len(rest)} requests are in {self.requests}, none was sent.",
                 "Have them answered, for example by: vllm run-batch -i "
-                f"{self._requests} -o answers.jsonl --model {self.info.name}\n"
+                f"{self.requests} -o answers.jsonl --model {server.endpoint.model}\n"
                 "Then run the same command with --answers answers.jsonl too.",
             )
+        return rest
 
-    def _answer(self, request: Request) -> Answer | None:
-        line = self._lines.pop(request.id, None)
-        if line is None:
-            return None
-        self._taken += 1
-        server = self._inner.server
-        # Whoever answered takes requests: what is refused is named.
-        server.capabilities.answered = True
-        return read_batch_row(parse_json(line), request, server, set(server.capabilities.refused))
-
-    def _tell(self) -> None:
+    def _tell(self, taken: int) -> None:
         """Says once what came of the file."""
         path, self._answers = self._answers, None
         if path is None:
             return
-        if not (self._taken or self._planned):
+        if not (taken or self._planned):
             raise JapagenError(
                 f"None of {self._found} answers in {path} is to a request of this run.",
                 "Take the answers to the file that this task wrote; its gold, templates and "
@@ -164,26 +148,9 @@ class OfflineGenerator:
             )
         unknown = len(self._lines.keys() - self._planned)
         self._note(
-            f"{path}: {self._taken} answers taken, {self._before} were here before, {unknown} to "
+            f"{path}: {taken} answers taken, {self._before} were here before, {unknown} to "
             f"no request of this run, {self._doubled} lines doubled or damaged."
         )
-
-    def load(self) -> Mapping[str, tuple[int, int]]:
-        """As of `LoadTeller`."""
-        return self._inner.load()
-
-    @property
-    def scores_options(self) -> bool:
-        """As of the generator that it stands in for."""
-        return self._inner.scores_options
-
-    def count_tokens(self, text: str) -> int:
-        """Estimates tokens as the generator does that it stands in for."""
-        return self._inner.count_tokens(text)
-
-    def close(self) -> None:
-        """Closes the generator that it stands in for."""
-        self._inner.close()
 
 
 def _read_lines(path: Path) -> tuple[dict[str, str], int]:

@@ -17,11 +17,11 @@ What differs between servers is settled here:
 from __future__ import annotations
 
 import importlib.util
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
+from japagen.config.generation import GeneratorSettings
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.japanese.registers import Register
 from japagen.llm.answers import read_answer, read_label
@@ -35,10 +35,10 @@ from japagen.llm.backend import (
     Request,
     Sampling,
 )
-from japagen.llm.backends.openai_protocol import Endpoint, Server
-from japagen.llm.backends.rate_limit import Pace, Patience
+from japagen.llm.backends.openai_server import Server
 
 if TYPE_CHECKING:
+    from japagen.llm.backends.offline import Files
     from japagen.llm.backends.openai_session import Session
 
 _MOST_SLOTS = 64
@@ -54,73 +54,48 @@ class OpenAIGenerator:
     """Answers requests through an OpenAI-compatible server.
 
     Args:
-        model: The server's name for the model.
-        base_url: The server's address, usually ending in ``/v1``; OpenAI's when None (the
-            variable OPENAI_BASE_URL is not read: the task file alone says where texts go). Several
-            share the requests, and the model's name alone says who answers: which of them does
-            makes no difference, nor does it which there are.
-        api: ``chat`` answers chat turns, ``completions`` continues documents.
-        api_key_env: The environment variable that holds the key. A server on this machine
-            needs none.
-        slots: Most requests at a time; 64 when None. Fewer are sent where the server slows down.
-            Each of several servers has its own slots, and its own bounds for a minute.
-        timeout: Seconds after which an attempt is given up; as long as answers take when None.
+        settings: Of the backend ``openai``; see `GeneratorSettings`. Several servers share the
+            requests, each with its own slots (64 unless set; fewer are used where it slows down)
+            and bounds for a minute; which of them answers makes no difference. The variable
+            OPENAI_BASE_URL is not read: the task file alone says where texts go.
         deadline: Seconds from a request's first attempt after which it is given up; by the
             time-out when None.
-        requests_per_minute: Most attempts sent in a minute; no bound when None.
-        tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``; no bound when None.
-        headers: Header to the environment variable that holds its value.
-        extra_body: What else is part of each request.
-        omit: Options that are not sent.
-        batch: Go by the batch API, to which slots, time-outs and bounds for a minute do not
-            apply.
         batches: Where what was submitted is noted; without it nothing goes by the batch API.
+        files: What is answered from a file, and written to one.
         note: Told what the user should know while waiting.
 
     Attributes:
         on_send: As of `Announcer`.
+        scores_options: Answers hold scores where the server gives what they need.
 
     Raises:
         JapagenError: If the address is not http(s), or a server elsewhere has no key.
         MissingExtraError: If the package ``openai`` is not installed.
     """
 
+    scores_options = True
+
     def __init__(
         self,
-        model: str,
+        settings: GeneratorSettings,
         *,
-        base_url: str | Sequence[str] | None = None,
-        api: Literal["chat", "completions"] = "chat",
-        api_key_env: str = "OPENAI_API_KEY",
-        slots: int | None = None,
-        timeout: float | None = None,
         deadline: float | None = None,
-        requests_per_minute: int | None = None,
-        tokens_per_minute: int | None = None,
-        headers: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        omit: Iterable[str] = (),
-        batch: bool = False,
         batches: Path | None = None,
+        files: Files | None = None,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         if importlib.util.find_spec("openai") is None:
             raise MissingExtraError("openai", "openai", "An OpenAI-compatible server")
-        how: Any = {"headers": headers, "extra_body": extra_body, "omit": omit}
-        self._one = base_url is None or isinstance(base_url, str)
-        urls = [base_url] if base_url is None or isinstance(base_url, str) else base_url
+        urls = settings.base_url
+        self._one = not isinstance(urls, tuple)
         self._servers = [
-            Server(
-                Endpoint(model, url, api, api_key_env, os.environ, **how),
-                Patience(timeout, deadline),
-                Pace(requests_per_minute, tokens_per_minute),
-            )
-            for url in urls
+            Server(settings, url, deadline) for url in (urls if isinstance(urls, tuple) else [urls])
         ]
         self.on_send: Callable[[Request, bool], None] = lambda request, sent: None
-        self._batches = batches if batch else None
+        self._batches = batches if settings.batch else None
+        self._files = files
         self._note = note
-        self._slots = slots or _MOST_SLOTS
+        self._slots = settings.slots or _MOST_SLOTS
         self._sessions: set[Session] = set()
 
     @property
@@ -137,8 +112,13 @@ class OpenAIGenerator:
             prompt_kind="chat" if endpoint.api == "chat" else "document",
             local=all(one.local for one in endpoints),
             terms=_OPENAI_TERMS if any(one.is_openai for one in endpoints) else _UNKNOWN_TERMS,
-            resumable=self._batches is not None,
+            resumable=self._writes or self._batches is not None,
         )
+
+    @property
+    def _writes(self) -> bool:
+        """Whether requests are written to a file: there they wait for the answers."""
+        return self._files is not None and self._files.requests is not None
 
     def stream(self, requests: Iterable[Request]) -> Iterator[Answer]:
         """Answers every request exactly once, failures included, in order of completion.
@@ -148,9 +128,12 @@ class OpenAIGenerator:
         for the same requests takes them up.
 
         Raises:
+            AwaitedError: If requests were written to a file.
             JapagenError: If nothing can work: the server cannot be reached or has stopped
                 answering, or it refuses the key, the model or the account.
         """
+        if self._files:
+            requests = yield from self._files.answered(requests, self._servers[0])
         if self._batches is not None:
             from japagen.llm.backends.openai_batch import BatchStream
 
@@ -173,14 +156,9 @@ class OpenAIGenerator:
             session.stop()
 
     @property
-    def server(self) -> Server:
-        """The first of its servers, for lines of batches."""
-        return self._servers[0]
-
-    @property
     def refused(self) -> frozenset[str]:
         """Options that a server has refused so far."""
-        return frozenset[str]().union(*(s.capabilities.refused for s in self._servers))
+        return frozenset[str]().union(*(s.refused for s in self._servers))
 
     def models(self) -> list[str]:
         """Names of the models that every server lists; none where one lists none."""
@@ -196,19 +174,14 @@ class OpenAIGenerator:
         includes the chat template's tokens, so it errs on the high side.
         """
         # By the server that has counted most: they run the same model.
-        seen = max((server.capabilities for server in self._servers), key=lambda c: c.characters)
+        seen = max(self._servers, key=lambda server: server.characters)
         return seen.estimate(len(text))
 
     def load(self) -> dict[str, tuple[int, int]]:
-        """As of `LoadTeller`; empty where nothing is asked one by one."""
+        """As of `Announcer`; empty where nothing is asked one by one."""
         return {
             url: load for session in list(self._sessions) for url, load in session.load().items()
         }
-
-    @property
-    def scores_options(self) -> bool:
-        """Answers to requests with options hold scores, where the server gives what they need."""
-        return True
 
     def close(self) -> None:
         """Stops what is under way; calling it twice is harmless."""
@@ -217,38 +190,40 @@ class OpenAIGenerator:
 
 
 _LABELS = ("配送", "返品")
-_TEXT = "商品の配送についての問い合わせを1件、日本語の1文で書いてください。"
-_FORM = '次の形の JSON だけを返してください: {"text": "…"}'
-_QUESTION = "「荷物がまだ届きません。」は配送と返品のどちらについての文ですか。"
-_NAMED = '次の形の JSON だけを返してください: {"label": "…"}'
+_WRITE = (
+    Message(
+        "user",
+        "商品の配送についての問い合わせを1件、日本語の1文で書いてください。\n"
+        '次の形の JSON だけを返してください: {"text": "…"}',
+    ),
+)
+_CHOOSE = (
+    Message(
+        "user",
+        "「荷物がまだ届きません。」は配送と返品のどちらについての文ですか。\n"
+        '次の形の JSON だけを返してください: {"label": "…"}',
+    ),
+)
 _DOCUMENT = "問い合わせの例\n- サイズを交換できますか。\n- 再配達を頼みたいです。\n- "
 
 
-def probe(generator: Generator, model: str) -> list[dict[str, str]]:
+def probe(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
     """Asks a generator for a text and a label, and its server what models it has.
 
     Args:
         generator: Whom to ask.
         model: What its server calls the model.
 
-    Returns:
+    Yields:
         What was tried, its state (``ok``, ``refused``, ``unknown`` or ``failed``) and details.
     """
-    return [
-        {"what": what, "state": state, "detail": detail}
-        for what, state, detail in _tried(generator, model)
-    ]
-
-
-def _tried(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
     chat = generator.info.prompt_kind == "chat"
     server = generator if isinstance(generator, OpenAIGenerator) else None
     try:
         if server:
             names = server.models()
             yield "models", "ok" if model in names else "unknown", ", ".join(names[:10])
-        writing = _turns(_TEXT, _FORM) if chat else _DOCUMENT
-        request, answer = _asked(generator, writing)
+        request, answer = _asked(generator, _WRITE if chat else _DOCUMENT)
     except JapagenError as error:
         yield "answers", "failed", str(error).replace("\n", " ")
         return
@@ -262,7 +237,7 @@ def _tried(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
     if server and chat:
         refused = "response_format" in server.refused
         yield "JSON schema", "refused" if refused else "ok", ""
-        _, named = _asked(generator, _turns(_QUESTION, _NAMED), _LABELS)
+        _, named = _asked(generator, _CHOOSE, _LABELS)
         label = named.error or read_label(named.text, _LABELS) or named.text
         yield "label", "ok" if label in _LABELS else "failed", label
         state = "ok" if named.scores else "unknown"
@@ -271,15 +246,10 @@ def _tried(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
         yield "options left out", "refused", ", ".join(sorted(server.refused))
 
 
-def _turns(question: str, form: str) -> tuple[Message, ...]:
-    return (Message("user", f"{question}\n{form}"),)
-
-
 def _asked(
     generator: Generator, prompt: Prompt, options: tuple[str, ...] = ()
 ) -> tuple[Request, Answer]:
-    how: dict[str, Any] = {"label": "", "register": Register(), "template": "probe"}
     # Enough for a model that thinks first.
     sampling = Sampling(max_tokens=1000, stop=("\n",) if isinstance(prompt, str) else ())
-    request = Request("probe", prompt, sampling, 0, options=options, **how)
+    request = Request("probe", prompt, sampling, 0, "", Register(), "probe", options=options)
     return request, next(iter(generator.stream([request])))

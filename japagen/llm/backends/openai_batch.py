@@ -26,12 +26,12 @@ from japagen.data.files import parse_json, read_json, write_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, Request
 from japagen.llm.backends.openai_protocol import (
-    Server,
     batch_line,
     failed_answer,
     read_batch_row,
     read_failure,
 )
+from japagen.llm.backends.openai_server import Server
 from japagen.llm.backends.openai_session import sync_client
 
 T = TypeVar("T")
@@ -67,7 +67,6 @@ class BatchStream:
         on_send: Callable[[Request, bool], None],
     ) -> None:
         self._server, self._endpoint = server, server.endpoint
-        self._capabilities = server.capabilities
         self._directory = directory
         self._note = note
         self._on_send = on_send
@@ -169,10 +168,10 @@ class BatchStream:
         """
         found: dict[str, Answer | None] = {}
         # By now the provider takes requests: what it refuses is named.
-        self._capabilities.answered = True
+        self._server.answered = True
         try:
             batch = self._finished(record.batch)
-            before = set(self._capabilities.refused)
+            before = set(self._server.refused)
             for row in self._rows(batch):
                 request = asked.get(str(row.get("custom_id")))
                 if request is not None and request.id not in found:

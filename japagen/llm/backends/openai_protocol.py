@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import email.utils
-import ipaddress
 import json
-import logging
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from japagen.data.files import digest, parse_json
+import numpy as np
+
+from japagen.data.files import parse_json
 from japagen.errors import JapagenError
-from japagen.llm.answers import one_line, read_label
+from japagen.llm.answers import read_label
 from japagen.llm.backend import Answer, Request, answer_format, prompt_texts
-from japagen.llm.backends.rate_limit import Pace, Patience
 
-_log = logging.getLogger(__name__)
-# A rough figure for Japanese, used until the server has reported how many tokens it read.
-_TOKENS_PER_CHARACTER = 0.8
+if TYPE_CHECKING:
+    from japagen.llm.backends.openai_server import Endpoint, Server
 
 
 @dataclass(eq=False)
@@ -67,57 +64,6 @@ _MOST_TOKENS = 10**9  # that one reply can have cost, whatever the server says
 
 def _count(value: Any) -> int:
     return int(min(value, _MOST_TOKENS)) if isinstance(value, int | float) and value > 0 else 0
-
-
-@dataclass(slots=True)
-class ServerCapabilities:
-    """What a generator has learnt about its server, over all its streams.
-
-    Attributes:
-        refused: Options that the server refused.
-        heard: Whether the server has ever sent a response.
-        answered: Whether the server has ever sent a text.
-        characters: Length of the prompts whose tokens the server has counted.
-        tokens: Their tokens.
-    """
-
-    refused: set[str] = field(default_factory=set)
-    heard: bool = False
-    answered: bool = False
-    characters: int = 0
-    tokens: int = 0
-
-    def count(self, request: Request, tokens: int) -> None:
-        """Takes note of the server's count of a prompt's tokens; 0 when it sent none."""
-        if tokens:
-            self.characters += _length(request)
-            self.tokens += tokens
-
-    def drops(self, status: int, said: str, options: Mapping[str, Any], endpoint: Endpoint) -> bool:
-        """Whether a refusal is about one of the options sent; that is left out from now on."""
-        if status not in (400, 422, 500, 501):
-            return False
-        # What went out with a format that has been refused since is not what was answered.
-        answered = self.answered and "response_format" not in self.refused & options.keys()
-        # Something else may be behind a 500: unless it names an option it is tried again.
-        name = refused_option(said, options, answered or status >= 500)
-        if name is not None and name not in self.refused:
-            self.refused.add(name)
-            _log.warning("%s refuses '%s'; going on without it.", endpoint.url, name)
-        return name is not None
-
-    def estimate(self, characters: int) -> int:
-        """Tokens of a text of this length, by the ratio seen so far."""
-        ratio = self.tokens / self.characters if self.tokens else _TOKENS_PER_CHARACTER
-        return math.ceil(characters * ratio)
-
-    def most_tokens(self, request: Request) -> int:
-        """What a request may cost, by the way providers count it before it is answered."""
-        return self.estimate(_length(request)) + request.sampling.max_tokens
-
-
-def _length(request: Request) -> int:
-    return sum(map(len, prompt_texts(request.prompt)))
 
 
 def prompt_of(request: Request, api: Api) -> dict[str, Any]:
@@ -171,15 +117,16 @@ def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[
     return options | endpoint.extra_body
 
 
-def answer_of(
-    reply: Any, request: Request, endpoint: Endpoint, seen: ServerCapabilities, usage: Usage
-) -> Answer:
+def answer_of(reply: Any, request: Request, server: Server, usage: Usage) -> Answer:
     """Reads a reply, and takes note of the tokens that it counts.
 
     Raises:
         Failure: If there is no text in it.
     """
-    seen.count(request, usage.add(reply))
+    endpoint = server.endpoint
+    if tokens := usage.add(reply):
+        server.characters += sum(map(len, prompt_texts(request.prompt)))
+        server.tokens += tokens
     # Gateways send 200 for whatever the provider said.
     error = _error_of(reply)
     status = 401 if _ABOUT_KEY.search(_said(reply)) else error.get("code")
@@ -234,7 +181,7 @@ def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
     text = _joined(message.get("content" if api == "chat" else "text"))
     finish = str(choice.get("finish_reason") or "").lower()
     if finish == "error" or choice.get("error"):
-        raise Failure(_said({"error": choice.get("error")}) or "the model failed", "again")
+        raise Failure(_said({"error": choice.get("error") or "the model failed"}), "again")
     if finish.startswith(_FILTERED):
         raise Failure("refused by the content filter")
     finish = "length" if finish in ("max_tokens", "model_length") else finish
@@ -412,243 +359,27 @@ def _error_of(body: Any) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else {"message": inner}
 
 
-# Where servers say what is wrong: the most telling first.
-_SAYING = [
-    "message",
-    "Message",
-    "error_message",
-    "error_msg",
-    "error_description",
-    "errorMessage",
-    "error",
-    "errors",
-    "detail",
-    "msg",
-    "reason",
-    "title",
-    "description",
-    "fault",
-    "faultstring",
-    "base_resp",
-    "status_msg",
-    "raw",
-]
-
-
 def _said(body: Any) -> str:
-    """What a server says is wrong, wherever in its answer; all of it where that is not known."""
+    """What a server says is wrong: its message where that is all, or else its whole answer."""
     decoded = _decoded(body)
     if decoded is None:
         return body.strip() if isinstance(body, str) else ""
-    try:
-        said = _sentence(decoded)
-        is_reply = isinstance(decoded, dict) and "choices" in decoded
-        return said or ("" if is_reply or not decoded else _written(decoded))
-    except RecursionError:
-        return ""
-
-
-def _written(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _sentence(value: Any) -> str:
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, list):
-        return "; ".join(filter(None, map(_sentence, value[:5])))
-    if not isinstance(value, dict):
-        return ""
-    inner = next((value[name] for name in _SAYING if value.get(name)), None)
-    if inner is None:
-        return ""
-    said = _sentence(inner) or _written(inner)
-    if isinstance(value.get("loc"), list):  # FastAPI's: where in the request
-        said = f"{'.'.join(map(str, value['loc']))}: {said}"
-    # A gateway's own words say little; it hands on what the provider said.
-    handed_on = _sentence(value.get("metadata"))
-    return f"{said} ({handed_on})" if handed_on else said
+    error = _error_of(decoded)
+    # A gateway's own words say little; beside them stand the provider's.
+    if isinstance(error.get("message"), str) and "metadata" not in error:
+        return str(error["message"]).strip()
+    is_reply = isinstance(decoded, dict) and "choices" in decoded
+    return "" if is_reply or not decoded else json.dumps(decoded, ensure_ascii=False)
 
 
 Api = Literal["chat", "completions"]
-
-OPENAI_URL = "https://api.openai.com/v1"
-# The client insists on a key; a server that wants none ignores it.
-_NO_KEY = "no-key"
-# A shorter one is no secret, and blotting it out would garble messages.
-_SHORTEST_SECRET = 4
-_LONGEST_REASON = 300
-
-
-class Endpoint:
-    """A model on a server, its address checked and its key found.
-
-    No repr, message or log shows the key, or the headers.
-
-    Args:
-        model: The server's name for the model.
-        url: The address; its query may name the ``api-version``, as Azure has it.
-        api: Which of the two APIs is spoken.
-        key_variable: The environment variable that holds the key.
-        environment: The variables.
-        headers: Header to the variable that holds its value.
-        extra_body: What else is part of each request, whatever else is there.
-        omit: Options that are not sent.
-
-    Raises:
-        JapagenError: If the address is not http(s), holds a password, or is not on this
-            machine and there is no key.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        url: str | None,
-        api: Api,
-        key_variable: str,
-        environment: Mapping[str, str],
-        *,
-        headers: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        omit: Iterable[str] = (),
-    ) -> None:
-        url, _, query = (url or OPENAI_URL).partition("?")
-        url, self.query = url.rstrip("/"), dict(parse_qsl(query))
-        # The address of a request, as documentation shows it.
-        url = url.removesuffix("/completions").removesuffix("/chat")
-        if query and set(self.query) != {"api-version"}:
-            url += f"?{query}"
-        _check_url(url)
-        self.model, self.url, self.api, self.key_variable = model, url, api, key_variable
-        self.path = "/chat/completions" if api == "chat" else "/completions"
-        self.extra_body, self.omit = dict(extra_body or {}), frozenset(omit)
-        key = _secret(key_variable, environment)
-        self.key = key or _NO_KEY
-        self.headers = {name: _secret(v, environment) for name, v in (headers or {}).items()}
-        if lacking := [(headers or {})[name] for name, value in self.headers.items() if not value]:
-            raise JapagenError(
-                f"Expected the value of a header to {url} in the environment variable "
-                f"{lacking[0]}, found none.",
-                f"Run: export {lacking[0]}=...",
-            )
-        if not key and not self.headers and not self.local:
-            raise JapagenError(
-                f"Expected the key of {url} in the environment variable {key_variable}, "
-                "found none.",
-                f"Run: export {key_variable}=... (any word if the server asks for no key).",
-            )
-
-    @property
-    def identity(self) -> str:
-        """What changes the answers of the model, as far as anybody can tell from here."""
-        return self.identity_at(f"{self.url}:")
-
-    def identity_at(self, place: str) -> str:
-        """The identity of the model where ``place`` stands for the address."""
-        how = digest([self.extra_body, sorted(self.omit)]) if self.extra_body or self.omit else ""
-        return f"openai:{place}{self.api}:{self.model}" + (f":{how}" if how else "")
-
-    @property
-    def batch_url(self) -> str:
-        """What a line of a batch names in place of the address."""
-        return f"/v1{self.path}"
-
-    @property
-    def has_key(self) -> bool:
-        """Whether there is a key to send."""
-        return self.key != _NO_KEY or not self.headers
-
-    @property
-    def usual(self) -> bool:
-        """Whether the address looks as addresses of the API do."""
-        return bool(re.search(r"/v\d|/openai|/deployments/", urlsplit(self.url).path))
-
-    def wrong(self, said: str) -> JapagenError:
-        """The error of an address at which nothing speaks the API."""
-        return JapagenError(
-            f"Expected the {self.api} API at {self.url}, found something else ({said}).",
-            "Check generator.base_url, and that the server is running."
-            if self.usual
-            else f"It usually ends in /v1: set generator.base_url: {self.url}/v1",
-        )
-
-    @property
-    def local(self) -> bool:
-        """True for an address on this machine."""
-        host = urlsplit(self.url).hostname or ""
-        if host == "localhost" or host.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def is_openai(self) -> bool:
-        """True for OpenAI's own servers, regional ones included."""
-        host = urlsplit(self.url).hostname or ""
-        return host == "api.openai.com" or host.endswith(".api.openai.com")
-
-    def clean(self, text: str) -> str:
-        """Puts what a server or the client said on one line without the key."""
-        for secret in (self.key, *self.headers.values()):
-            if secret != _NO_KEY and len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
-        text = one_line(text)
-        return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
-
-
-@dataclass(frozen=True)
-class Server:
-    """An endpoint, how it is asked, and what is known of it.
-
-    Attributes:
-        endpoint: Whom to ask.
-        patience: How long to wait for its answers.
-        pace: How fast attempts may follow each other.
-        capabilities: What it has told of itself.
-    """
-
-    endpoint: Endpoint
-    patience: Patience
-    pace: Pace
-    capabilities: ServerCapabilities = field(default_factory=ServerCapabilities)
-
-
-def _secret(variable: str, environment: Mapping[str, str]) -> str:
-    # A newline from `export KEY="$(cat file)"` would end up inside an HTTP header.
-    value = environment.get(variable, "").strip()
-    if not value.isascii() or not value.isprintable():
-        raise JapagenError(
-            f"Expected {variable} to hold a key in ASCII, found other characters.",
-            f"Set it again: export {variable}=...",
-        )
-    return value
-
-
-def _check_url(url: str) -> None:
-    if "@" in url or "?" in url:
-        raise JapagenError(
-            "Expected base_url without user name, password and query: it is written to reports.",
-            "Keep the key in the environment variable that generator.api_key_env names.",
-        )
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or url.split() != [url]:
-        raise JapagenError(
-            f"Expected base_url to be an http(s) address, found '{url}'.",
-            "For example generator.base_url: http://127.0.0.1:8080/v1",
-        )
 
 
 def batch_line(request: Request, server: Server) -> str:
     """A request as a line of a batch: JSON with its id, where it goes, and the body."""
     endpoint = server.endpoint
-    options = options_of(request, endpoint, server.capabilities.refused)
-    body = {"model": endpoint.model, **prompt_of(request, endpoint.api), **options}
+    prompt, options = prompt_of(request, endpoint.api), server.options(request)
+    body = {"model": endpoint.model, **prompt, **options}
     row = {"custom_id": request.id, "method": "POST", "url": endpoint.batch_url, "body": body}
     return json.dumps(row, ensure_ascii=False)
 
@@ -664,13 +395,13 @@ def read_batch_row(
         server: Who answered.
         refused: Options that this batch did without.
     """
-    endpoint, capabilities = server.endpoint, server.capabilities
+    endpoint = server.endpoint
     response = row.get("response") or {}
     status, body = response.get("status_code"), response.get("body")
     usage = Usage()
     try:
         if status == 200:
-            return answer_of(body, request, endpoint, capabilities, usage)
+            return answer_of(body, request, server, usage)
         error = row.get("error")
         error = error if isinstance(error, dict) else {}
         if not status:
@@ -678,7 +409,7 @@ def read_batch_row(
             raise Failure(": ".join(told) or "the row has no response")
         # vLLM puts what was wrong beside the response.
         said = json.dumps(body or error, ensure_ascii=False)
-        if capabilities.drops(status, said, options_of(request, endpoint, refused), endpoint):
+        if server.drops(status, said, options_of(request, endpoint, refused)):
             return None
         raise read_failure(status, {}, said, endpoint)
     except (Failure, JapagenError) as failure:
@@ -721,7 +452,8 @@ def option_scores(
     """
     places = _places(choice.get("logprobs"))
     text = b"".join(written for written, _ in places)
-    names = [(_written(option)[1:] if in_json else option).encode() for option in options]
+    quoted = [json.dumps(option, ensure_ascii=False)[1:] for option in options]
+    names = [name.encode() for name in (quoted if in_json else options)]
     begin = 0
     if in_json:
         found = list(_VALUE.finditer(text))
@@ -735,7 +467,9 @@ def option_scores(
     mass, most = _masses(places, begin, names, strip=not in_json)
     if not any(mass):
         return ()
-    return tuple(_log_sum(parts) if parts else most[k] for k, parts in enumerate(mass))
+    return tuple(
+        float(np.logaddexp.reduce(parts)) if parts else most[k] for k, parts in enumerate(mass)
+    )
 
 
 def _masses(
@@ -789,11 +523,6 @@ def _piece(token: bytes, before: bytes, strip: bool) -> bytes | None:
 
 def _fits(rest: bytes, piece: bytes) -> bool:
     return rest.startswith(piece) or (bool(rest) and piece.startswith(rest))
-
-
-def _log_sum(values: Sequence[float]) -> float:
-    most = max(values)
-    return most + math.log(sum(math.exp(value - most) for value in values))
 
 
 def _places(found: Any) -> list[_Place]:

@@ -21,17 +21,14 @@ from japagen.data.files import parse_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import MOST_REPLIES, Answer, Request
 from japagen.llm.backends.openai_protocol import (
-    Endpoint,
     Failure,
-    Server,
     Usage,
     answer_of,
     failed_answer,
-    options_of,
     prompt_of,
     read_failure,
 )
-from japagen.llm.backends.rate_limit import Gate, Line
+from japagen.llm.backends.openai_server import Endpoint, Gate, Line, Server
 
 _CONNECT_SECONDS = 10.0
 _MOST_FAILED_CONNECTIONS = 4
@@ -136,7 +133,7 @@ class Session:
                 future.result()
 
     def load(self) -> dict[str, tuple[int, int]]:
-        """As of `LoadTeller`."""
+        """As of `Announcer`."""
         now = self._loop.time()
         return {
             lane.server.endpoint.url: (lane.gate.active, lane.gate.room_at(now))
@@ -182,13 +179,18 @@ class Session:
                 async with self._line.turn(until) as number:
                     lane = self._lanes[number]
                     server = lane.server
-                    await server.pace.wait(server.capabilities.most_tokens(request), until)
+                    await server.pace.wait(server.most_tokens(request), until)
                     began = began or clock()
                     until = began + server.patience.deadline
                     attempts += 1
                     if not reached:
                         self._on_send(request, True)
-                    outcome = await self._attempt(lane, request, usage, until)
+                    try:
+                        outcome = await self._attempt(lane, request, usage, until)
+                    except JapagenError:  # nothing else is to be sent either
+                        for one in self._lanes:
+                            one.gate.shut()
+                        raise
             except TimeoutError:
                 break
             if isinstance(outcome, Answer):
@@ -207,18 +209,11 @@ class Session:
             if failure.retry == "never" or empty == MOST_REPLIES or out_of_time:
                 break
             await asyncio.sleep(pause)
-        if failure.astray and not lane.server.capabilities.answered:
-            self._shut()
-            raise lane.server.endpoint.wrong(lane.clean(failure))
         self._check_progress(lane, failure)
         reason, seconds = lane.clean(failure), clock() - began
         if attempts > 1:
             reason += f" (given up after {attempts} attempts in {seconds:.0f} s)"
         return failed_answer(request, reason, usage, seconds)
-
-    def _shut(self) -> None:
-        for lane in self._lanes:
-            lane.gate.shut()
 
     async def _attempt(
         self, lane: _Lane, request: Request, usage: Usage, until: float
@@ -228,20 +223,15 @@ class Session:
         try:
             answer = await self._exchange(lane, request, usage, until - sent)
         except Failure as failure:
-            if failure.astray and not (server.capabilities.answered or server.endpoint.usual):
-                self._shut()
+            if failure.astray and not (server.answered or server.endpoint.usual):
                 raise server.endpoint.wrong(lane.clean(failure)) from None
-            if failure.retry != "later":
+            if failure.retry == "later":
+                lane.failing_since = lane.failing_since or sent
+                self._set_back(lane, failure, sent)
+            else:
                 lane.failing_since, lane.setbacks = None, 0
-                return failure
-            if lane.failing_since is None:
-                lane.failing_since = sent
-            self._set_back(lane, failure, sent)
             return failure
-        except JapagenError:
-            self._shut()
-            raise
-        server.capabilities.answered = True
+        server.answered = True
         lane.failing_since, lane.setbacks = None, 0
         if lane.rest and lane.told:
             self._note(f"{server.endpoint.url} answers again.")
@@ -275,10 +265,8 @@ class Session:
         self, lane: _Lane, request: Request, usage: Usage, seconds: float
     ) -> Answer:
         """Sends a request once and returns what came, or raises `Failure`."""
-        endpoint, capabilities = lane.server.endpoint, lane.server.capabilities
-        patience = lane.server.patience
-        prompt = prompt_of(request, endpoint.api)
-        options = options_of(request, endpoint, capabilities.refused)
+        server, patience = lane.server, lane.server.patience
+        prompt, options = prompt_of(request, server.endpoint.api), server.options(request)
         seconds, sent = min(patience.timeout, seconds), self._loop.time()
         try:
             # The client's own timeouts are for each read: a server that trickles never trips them.
@@ -287,19 +275,19 @@ class Session:
         except (TimeoutError, openai.APIError, UnicodeEncodeError) as caught:
             error = caught
         else:
-            capabilities.heard = True
-            return _read(lane.server, body, request, usage)
+            server.heard = True
+            return _read(server, body, request, usage)
         if isinstance(error, TimeoutError):
             patience.timed_out(sent, self._loop.time())
         # Outside the handler, or a traceback of ours would show the client's error too, and what
         # the server said in it may quote the key.
-        raise _judge(lane.server, error, options, seconds)
+        raise _judge(server, error, options, seconds)
 
     def _check_reach(self, lane: _Lane, failure: Failure, attempt: int) -> None:
         """Raises when no server was ever there."""
         if failure.reached or attempt < _MOST_FAILED_CONNECTIONS:
             return
-        if any(one.server.capabilities.heard or one.failing_since is None for one in self._lanes):
+        if any(one.server.heard or one.failing_since is None for one in self._lanes):
             return
         raise JapagenError(
             f"Cannot reach {self._urls} ({lane.clean(failure)}).",
@@ -307,13 +295,14 @@ class Session:
         )
 
     def _check_progress(self, lane: _Lane, failure: Failure) -> None:
-        """Raises when all have long stopped answering, so that nobody waits for hours."""
+        """Raises where nothing speaks the API, or all have long stopped answering."""
+        if failure.astray and not lane.server.answered:
+            raise lane.server.endpoint.wrong(lane.clean(failure))
         since = [one.failing_since for one in self._lanes if one.failing_since is not None]
         if failure.retry != "later" or len(since) < len(self._lanes):
             return
         silence = self._loop.time() - max(since)
         if silence > 2 * lane.server.patience.deadline:
-            self._shut()
             raise JapagenError(
                 f"{self._urls} has answered nothing for {silence:.0f} s ({lane.clean(failure)}).",
                 "Look after the server, then run the same command again: what is answered is kept.",
@@ -332,7 +321,7 @@ def _read(server: Server, body: bytes, request: Request, usage: Usage) -> Answer
             said = body[:1000].decode(errors="replace")
             raise Failure(f"the reply is not JSON: {said}", "again") from None
         raise Failure("the reply is a web page", "again", astray=True) from None
-    return answer_of(reply, request, server.endpoint, server.capabilities, usage)
+    return answer_of(reply, request, server, usage)
 
 
 def _judge(server: Server, error: Exception, options: dict[str, Any], seconds: float) -> Failure:
@@ -343,9 +332,9 @@ def _judge(server: Server, error: Exception, options: dict[str, Any], seconds: f
     if isinstance(error, UnicodeEncodeError):
         return Failure("the prompt holds characters that UTF-8 cannot carry")
     if isinstance(error, openai.APIStatusError):
-        server.capabilities.heard = True
+        server.heard = True
         status, said = error.status_code, error.response.text
-        if server.capabilities.drops(status, said, options, server.endpoint):
+        if server.drops(status, said, options):
             return Failure(f"HTTP {status}: {said}", "now")
         # A redirect made a GET of the request; 405 is a website's.
         moved = [f"HTTP {r.status_code}" for r in error.response.history if r.status_code < 307]

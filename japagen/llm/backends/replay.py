@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from japagen.errors import JapagenError
 from japagen.llm.backend import (
+    TOKENS_PER_CHARACTER,
     AmbiguousOptionsError,
     Answer,
     GeneratorInfo,
     Prompt,
     Request,
     choice_key,
+    prompt_texts,
 )
-from japagen.llm.ledger import read_record
-
-_TOKENS_PER_CHARACTER = 0.8
+from japagen.llm.ledger import read_record, recorded_like
 
 
 class ReplayGenerator:
@@ -31,9 +32,14 @@ class ReplayGenerator:
     Args:
         model: A run directory, or a ledger file.
 
+    Attributes:
+        scores_options: The record may hold answers with scores.
+
     Raises:
         JapagenError: If there is no record that can be read.
     """
+
+    scores_options = True
 
     def __init__(self, model: str | Path) -> None:
         path = Path(model)
@@ -53,13 +59,41 @@ class ReplayGenerator:
         """
         for request in requests:
             if request.id not in self._answers:
-                raise JapagenError(
-                    f"The record {self._path} has no answer to request {request.id} "
-                    f"(label '{request.label}', register {request.register.name}).",
-                    "A replay needs the task, gold, templates and japagen of the recorded run; "
-                    "to ask for more, name a generator that writes.",
-                )
+                raise self._missing(request)
             yield self._answers[request.id]
+
+    def _missing(self, request: Request) -> JapagenError:
+        """Says what of a request is not as it was recorded."""
+        name = request.template.partition("@")[0]
+        before = recorded_like(self._path, request)
+        if before is not None:
+            turns = before["prompt"]
+            was = [turns] if isinstance(turns, str) else [turn["content"] for turn in turns]
+            both = (
+                list(chain(*map(str.splitlines, t))) for t in (was, prompt_texts(request.prompt))
+            )
+            changed = (pair for pair in zip_longest(*both, fillvalue="") if pair[0] != pair[1])
+            old, new = next(changed, (str(before["sampling"]), str(asdict(request.sampling))))
+            return JapagenError(
+                f"The record {self._path} has another request in place of {request.id} (template "
+                f"{name}, label '{request.label}', register {request.register.name}): "
+                f"'{old}' was recorded, and '{new}' is asked now.",
+                "Take the change of the template, task or gold back, replay with the japagen that "
+                "recorded it, or have the answers given anew by a generator that writes.",
+            )
+        if self._path.suffix == ".jsonl":
+            return JapagenError(
+                f"The record {self._path} has no answer to request {request.id} of the template "
+                f"{name} (label '{request.label}', register {request.register.name}).",
+                "Its prompt is not one of those that were answered. Take the change of the "
+                "template, task or gold back, or add an answer to the prompt of now under this id.",
+            )
+        return JapagenError(
+            f"The record {self._path} has no answer to request {request.id} "
+            f"(label '{request.label}', register {request.register.name}).",
+            "A replay needs the task, gold, templates and japagen of the recorded run; "
+            "to ask for more, name a generator that writes.",
+        )
 
     def choose(
         self, prompts: Sequence[Prompt], options: Sequence[str]
@@ -77,14 +111,9 @@ class ReplayGenerator:
             )
         yield from ((i, self._choices[key]) for i, key in enumerate(keys))
 
-    @property
-    def scores_options(self) -> bool:
-        """The record may hold answers with scores."""
-        return True
-
     def count_tokens(self, text: str) -> int:
         """Estimates tokens at a rough 0.8 for each character of Japanese."""
-        return math.ceil(len(text) * _TOKENS_PER_CHARACTER)
+        return math.ceil(len(text) * TOKENS_PER_CHARACTER)
 
     def close(self) -> None:
         """Does nothing: the record is not kept open."""

@@ -53,23 +53,18 @@ def embed_texts(run: RunContext, texts: Dataset) -> None:
     """
     sets = [d.kept for d in (run.gold, texts, run.data.unlabelled) if d is not None]
     read = [data.only("text", "text_pair") for data in sets]
-    stacked = run.cache.step(_VECTORS, _stacked, sets=read, encoder=run.encoder)
+
+    def stacked(sets: Sequence[Dataset], encoder: TextEncoder) -> npt.NDArray[Any]:
+        return np.concatenate([encoder.read(data) for data in sets])
+
+    rows = run.cache.step(_VECTORS, stacked, sets=read, encoder=run.encoder)
     ends = np.cumsum([len(data) for data in read])
-    for data, vectors in zip(read, np.split(stacked, ends[:-1]), strict=True):
+    for data, vectors in zip(read, np.split(rows, ends[:-1]), strict=True):
         run.encoder.remember(data, vectors)
 
 
-def _stacked(sets: Sequence[Dataset], encoder: TextEncoder) -> npt.NDArray[Any]:
-    return np.concatenate([encoder.read(data) for data in sets])
-
-
 def select_texts(run: RunContext, texts: Dataset) -> Dataset:
-    """Rejects what was not chosen; without ``selection.per_label`` nothing changes.
-
-    Args:
-        run: The run.
-        texts: Examples with the labels that they are to be trained with.
-    """
+    """Rejects what was not chosen; without ``selection.per_label`` nothing changes."""
     settings = run.task.selection
     if settings.per_label is None or run.gold is None:
         return texts
@@ -99,10 +94,6 @@ def _selected(
 
 def align(run: RunContext, texts: Dataset) -> tuple[Dataset, dict[str, Any]]:
     """Weights the kept examples.
-
-    Args:
-        run: The run.
-        texts: Examples with the trust in their labels.
 
     Returns:
         The weighted examples, and what alignment reports.
@@ -159,13 +150,7 @@ def _label_prior(task: Task) -> str | dict[str, float]:
 
 
 def mix_sources(run: RunContext, texts: Dataset, reliability: Mapping[str, Reliability]) -> Mix:
-    """Decides how much each source weighs beside gold, by how reliable its labels are.
-
-    Args:
-        run: The run.
-        texts: Aligned examples.
-        reliability: Of each source's labels.
-    """
+    """Decides how much each source weighs beside gold, by how reliable its labels are."""
     share = run.task.training.synthetic_share
     return find_mix(
         len(run.gold or ()),
@@ -177,13 +162,7 @@ def mix_sources(run: RunContext, texts: Dataset, reliability: Mapping[str, Relia
 
 
 def find_worth(run: RunContext, chosen: Dataset | None, mix: Mix) -> dict[str, Any] | None:
-    """Learning curves of gold and of synthetic text; None where they cannot be measured.
-
-    Args:
-        run: The run.
-        chosen: What is trained on beside gold.
-        mix: How much it weighs.
-    """
+    """Learning curves of gold and of synthetic text; None where they cannot be measured."""
     gold, task = run.gold, run.task
     if chosen is None or gold is None or why_not(gold, chosen.kept) is not None:
         return None
@@ -261,12 +240,6 @@ def with_nearest(
     pseudo_labelled: Dataset | None,
 ) -> list[dict[str, Any]]:
     """Puts beside each error the training texts that are nearest to it in meaning.
-
-    Args:
-        run: The run.
-        errors: Rows with ``text`` and ``text_pair``.
-        used: Synthetic examples that were trained on, if any.
-        pseudo_labelled: Unlabelled texts that were trained on, if any.
 
     Returns:
         The rows with ``nearest``: the text, its label, and whether it is gold, synthetic, or
@@ -388,13 +361,7 @@ _KINDS = {"train": "gold", "unlabelled": "unlabelled"}
 
 
 def measure_latency(run: RunContext, texts: Dataset, classifier: LazyClassifier) -> float:
-    """Median seconds that the classifier takes for one kept text at a time, on this machine.
-
-    Args:
-        run: The run.
-        texts: Synthetic examples; how long they are matters, what they say does not.
-        classifier: What is timed.
-    """
+    """Median seconds that the classifier takes for one kept text at a time, on this machine."""
     kept = texts.kept
     # How long it takes depends on its shape alone, not on what it has learnt.
     shape = [run.encoder.identity, run.task.training.max_length]
@@ -593,8 +560,8 @@ def with_registers(
         kept = dataset.column("register_seen")
         rows = [row for row, register in enumerate(kept) if register is None]
         texts = dataset.texts
-        for row, report in zip(rows, analyzer.analyze_all(texts[r] for r in rows), strict=True):
-            kept[row] = report.register.to_dict()
+        for row, register in zip(rows, analyzer.registers(texts[r] for r in rows), strict=True):
+            kept[row] = register.to_dict()
         return dataset.with_columns(register_seen=kept)
 
     first, second, third = datasets

@@ -13,8 +13,8 @@ from japagen.config.task_data import TaskData
 from japagen.curation.llm_judge import Question, requests
 from japagen.data.dataset import Dataset
 from japagen.data.files import digest
-from japagen.data.labels import LabelSpace
-from japagen.evaluation.baselines import Floats, fit_plain, fit_tfidf
+from japagen.data.labels import Floats, LabelSpace
+from japagen.evaluation.baselines import fit_plain, fit_tfidf
 from japagen.llm.answers import one_line
 from japagen.llm.backend import GeneratorInfo, Request
 from japagen.pipeline.cache import Step, only
@@ -37,12 +37,7 @@ _BASELINE = Step("baseline", 2, ())
 
 
 def fit_baselines(run: RunContext, texts: Dataset) -> list[Baseline]:
-    """Fits to gold, and to gold and the kept synthetic texts; none without gold or test texts.
-
-    Args:
-        run: The run.
-        texts: Synthetic examples; what was rejected is left out.
-    """
+    """Fits to gold, and to gold and the kept synthetic texts; none without gold or test texts."""
     gold, task = run.data.gold, run.task
     if gold is None or run.data.test is None or not task.evaluation.baselines:
         return []

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from japagen.config.curation import Curation, Judge, Refinement
+from japagen.config.fields import FieldSet
 from japagen.config.task import Task
 from japagen.curation import filters, llm_judge, refinement
 from japagen.curation.audit import Audit, audit
 from japagen.curation.filters import treat_personal_data
 from japagen.curation.label_check import (
-    Floats,
     beats_guessing,
     cross_fitted_vote,
     fit_pool,
@@ -36,13 +36,13 @@ from japagen.curation.register_control import (
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import read_json, write_json
 from japagen.data.formats import read_table, write_table
-from japagen.data.labels import label_indices
+from japagen.data.labels import Floats, label_indices
 from japagen.data.summary import CriterionScores, JudgeAgreement, JudgeSummary
-from japagen.generation.planner import label_variables
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
 from japagen.llm.backend import GeneratorInfo
 from japagen.llm.client import LLMClient
+from japagen.llm.requests import label_variables
 from japagen.pipeline.cache import Step, only
 from japagen.pipeline.context import Asking, RunContext, TextEncoder, need_some
 from japagen.pipeline.review import decisions_of
@@ -130,8 +130,7 @@ def curate(run: RunContext, texts: Dataset, text_filter: TextFilter) -> Dataset:
 
 def _filtered(texts: Dataset, text_filter: TextFilter, listener: Listener) -> Dataset:
     rows = listener.track(texts.texts, len(texts), "curate")
-    reports = text_filter.analyzer.analyze_all(rows)
-    return text_filter(texts.with_registers([report.register for report in reports]))
+    return text_filter(texts.with_registers([*text_filter.analyzer.registers(rows)]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,25 +167,19 @@ class ModelRewriter(Asking):
 
     def __call__(self, wanted: Wanted) -> Sequence[Rewritten]:
         """Rewrites each text into the register beside it, or says why not."""
-        return only_of(self.source, self._by_model)(wanted)
 
-    def _by_model(self, wanted: Wanted) -> Sequence[Rewritten]:
-        return rewrite_by_model(
-            wanted, self.task, self.prompts, self.generator, self.analyzer, self.ask
-        )
+        def rewrite(own: Wanted) -> Sequence[Rewritten]:
+            return rewrite_by_model(
+                own, self.task, self.prompts, self.generator, self.analyzer, self.ask
+            )
+
+        return only_of(self.source, rewrite)(wanted)
 
 
 def hold_registers(
     run: RunContext, texts: Dataset, text_filter: TextFilter, *, ask: bool
 ) -> Dataset:
-    """Keeps, rewrites or rejects what is not in the register asked for.
-
-    Args:
-        run: The run.
-        texts: Curated examples.
-        text_filter: Filters what was rewritten.
-        ask: Whether the generator may be asked to rewrite what it wrote.
-    """
+    """Keeps, rewrites or rejects what is not in the register asked for."""
     settings, model = register_control(run, ask=ask)
     held = run.cache.step(
         _REGISTERS,
@@ -239,10 +232,7 @@ def why_not_refined(task: Task, gold: bool, generator: GeneratorInfo) -> str:
 def refine_doubtful(run: RunContext, texts: Dataset, text_filter: TextFilter) -> Dataset:
     """Has a chat model criticise and rewrite the texts whose label gold makes doubtful.
 
-    Args:
-        run: The run; a generator of its own for this is asked through the same ledger.
-        texts: Curated examples.
-        text_filter: Filters what was rewritten.
+    A generator of its own for this is asked through the same ledger.
     """
     settings, task = run.task.refinement, run.task
     if not settings.rounds:
@@ -357,9 +347,7 @@ def why_not_judged(generator: GeneratorInfo) -> str:
 def judge_texts(run: RunContext, texts: Dataset) -> Dataset:
     """Has a chat model score the kept texts by the task's rubric.
 
-    Args:
-        run: The run; a generator of its own for this is asked through the same ledger.
-        texts: Curated examples.
+    A generator of its own for this is asked through the same ledger.
     """
     settings = run.task.curation.judge
     if settings is None:
@@ -374,13 +362,13 @@ def judge_texts(run: RunContext, texts: Dataset) -> Dataset:
             return _unjudged(run, texts)
         judge = RubricJudge.of(run, client, settings)
         judged = run.cache.step(
-            _RUBRIC, _judged, unanswered=judge.unanswered, texts=texts, judge=judge
+            _RUBRIC,
+            lambda texts, judge: judge(texts),
+            unanswered=judge.unanswered,
+            texts=texts,
+            judge=judge,
         )
     return need_some(run, judged, _RUBRIC)
-
-
-def _judged(texts: Dataset, judge: RubricJudge) -> Dataset:
-    return judge(texts)
 
 
 def _unjudged(run: RunContext, texts: Dataset) -> Dataset:
@@ -487,11 +475,6 @@ def run_audit(run: RunContext, written: Dataset, curated: Dataset) -> dict[str, 
 
     Leaves ``audit.json`` and ``audit.parquet`` in the run.
 
-    Args:
-        run: The run.
-        written: Examples as they were generated.
-        curated: The same and their rewrites after curation.
-
     Returns:
         The summary of `japagen.curation.audit.Audit`.
     """
@@ -513,11 +496,7 @@ def apply_reviews(
 ) -> tuple[Dataset, set[str]]:
     """Applies the decisions of the run's review, if there was one.
 
-    Args:
-        run: The run.
-        texts: Examples.
-        text_filter: Filters what people edited.
-        derived: Only decide on texts derived in this way: they have come since the others were.
+    With ``derived``, only on texts derived in this way: they have come since the others were.
 
     Returns:
         The examples, and the ids of those that people have verified.
@@ -538,19 +517,23 @@ def apply_reviews(
         texts=texts,
         decisions=decisions,
         text_filter=text_filter if edited else None,
+        asked=run.task.generation.asked_fields() if edited else None,
     )
     return need_some(run, reviewed, step), human_verified(reviewed, decisions)
 
 
 def _reviewed(
-    texts: Dataset, decisions: Mapping[str, Decision], text_filter: TextFilter | None
+    texts: Dataset,
+    decisions: Mapping[str, Decision],
+    text_filter: TextFilter | None,
+    asked: FieldSet | None,
 ) -> Dataset:
     """Examples as people decided; what they edited is filtered as all texts are."""
-    decided = apply_decisions(texts, decisions)
+    decided = apply_decisions(texts, decisions, asked.edited if asked else None)
     if text_filter is None or len(decided) == len(texts):
         return decided
     edited = decided[len(texts) :]
-    reports = text_filter.analyzer.analyze_all(edited.texts)
-    seen = [e.register_seen or r.register for e, r in zip(edited, reports, strict=True)]
+    read = text_filter.analyzer.registers(edited.texts)
+    seen = [e.register_seen or register for e, register in zip(edited, read, strict=True)]
     whole = Dataset.concat([decided[: len(texts)], edited.with_registers(seen)])
     return text_filter(whole, len(texts))

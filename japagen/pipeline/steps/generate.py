@@ -113,7 +113,7 @@ def _with_later(run: RunContext, texts: Dataset, passages: Sequence[str]) -> Dat
     for number in fields.later_requests(run.task):
         filtered = run.cache.step(
             _LATER.named(f"worth-completing-{number}", f"fields/{number}-texts.parquet"),
-            _filtered,
+            lambda texts, text_filter: text_filter(texts),
             told=Silent(),
             texts=texts,
             text_filter=TextFilter.of(run, passages),
@@ -133,10 +133,6 @@ def _with_later(run: RunContext, texts: Dataset, passages: Sequence[str]) -> Dat
             failures=asked.failures,
         )
     return texts
-
-
-def _filtered(texts: Dataset, text_filter: TextFilter) -> Dataset:
-    return text_filter(texts)
 
 
 def _ask_rounds(
@@ -190,7 +186,7 @@ def _ask_until(
     number = 0
     while True:
         wanted = {label: first_wants(task, label, size) for label, size in sizes.items()}
-        planned = prompts.uneven_round(number, sizes, registers, wanted)
+        planned = prompts.round(number, sizes, registers, wanted)
         more = _ask_all(run, prompts, planned, requests, needed=number == 0)
         asked, number = _joined(asked, more), number + 1
         tallies = _tallies(run, number, requests, asked, more)
@@ -451,21 +447,15 @@ def next_registers(planned: Mapping[str, float], seen: Mapping[str, int], size: 
 
 def _named(requests: Sequence[Request]) -> dict[str, int]:
     """How many requests name something of each kind."""
-    counts: dict[str, int] = {}
-    for request in requests:
-        for text in request.knowledge:
-            kind = Knowledge.parse(text).kind
-            counts[kind] = counts.get(kind, 0) + 1
-    return counts
+    return Counter(Knowledge.parse(text).kind for r in requests for text in r.knowledge)
 
 
 def _registers(kept: Dataset, label: str) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name, row in zip(kept.labels, kept.column("register_seen"), strict=True):
-        if name == label:
-            preset = Register.from_dict(row).name if row else OTHER
-            counts[preset] = counts.get(preset, 0) + 1
-    return counts
+    return Counter(
+        Register.from_dict(row).name if row else OTHER
+        for name, row in zip(kept.labels, kept.column("register_seen"), strict=True)
+        if name == label
+    )
 
 
 def _generate_pairs(run: RunContext) -> Generated:
@@ -495,9 +485,9 @@ def _generate_pairs(run: RunContext) -> Generated:
     shots = shots_of(run)
     requests = pairs.plan_seconds(task, shots, texts, run.prompts, info)
     if not requests:
-        counts = _reasons(texts)
+        reasons = ", ".join(f"{name}: {n}" for name, n in texts.rejection_counts.items())
         raise JapagenError(
-            f"None of {len(texts)} first texts can be used: {counts}.",
+            f"None of {len(texts)} first texts can be used: {reasons}.",
             "Read firsts.parquet in the run and loosen curation in the task.",
         )
     seconds = run.client.ask(requests, "generate")
@@ -524,31 +514,16 @@ def _generate_pairs(run: RunContext) -> Generated:
     return Generated(dataset, passages)
 
 
-def _reasons(texts: Dataset) -> str:
-    """Why texts were rejected, for a message."""
-    reasons = [row["filter"] for row in texts.column("rejected") if row]
-    return ", ".join(f"{name}: {reasons.count(name)}" for name in dict.fromkeys(reasons))
-
-
 def plan(context: TaskContext, info: GeneratorInfo) -> list[Request]:
-    """The requests a task would send, in order; of pairs those of the first turn.
-
-    Args:
-        context: The task.
-        info: Who would answer.
-    """
-    task = context.task
-    planned = pairs.plan_firsts if task.pair else planner.plan_requests
-    return planned(
-        task,
-        context.gold,
-        planned_registers(context),
-        context.prompts,
-        info,
-        context.analyzer.tagger,
-        context.data.corpus,
-        context.data.seed,
-    )
+    """The requests a task would send, in order; of pairs those of the first turn."""
+    task, prompts, data = context.task, context.prompts, context.data
+    registers, tagger = planned_registers(context), context.analyzer.tagger
+    if task.pair:
+        return pairs.plan_firsts(
+            task, context.gold, registers, prompts, info, tagger, data.corpus, data.seed
+        )
+    planning = RequestPlanner(task, context.gold, prompts, info, tagger, data.corpus, data.seed)
+    return planning.plan(registers)
 
 
 def planned_registers(context: TaskContext) -> dict[str, Shares]:

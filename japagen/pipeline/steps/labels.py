@@ -15,8 +15,6 @@ from japagen.config.task import Task
 from japagen.config.task_data import TaskData
 from japagen.curation import llm_judge
 from japagen.curation.label_check import (
-    Floats,
-    Ints,
     Vote,
     cross_fitted_vote,
     fit_pool,
@@ -31,7 +29,7 @@ from japagen.curation.reliability import (
 )
 from japagen.data.dataset import Dataset
 from japagen.data.files import digest
-from japagen.data.labels import PseudoLabels, label_indices
+from japagen.data.labels import Floats, Ints, PseudoLabels, label_indices
 from japagen.errors import JapagenError
 from japagen.llm.backend import AmbiguousOptionsError
 from japagen.llm.backends.gguf_weights import QWEN, chat_model_installed
@@ -65,11 +63,6 @@ def check_labels(run: RunContext, texts: Dataset, *, ask: bool) -> CheckedLabels
 
     Sets `weight_label`, and relabels or rejects what most likely has another label. Without gold,
     for tags and numbers, or where the task trusts all labels alike, nothing changes.
-
-    Args:
-        run: The run.
-        texts: Curated examples.
-        ask: Whether the generator may be a labeler.
     """
     task, gold = run.task, run.data.gold
     trust = task.alignment.label_trust
@@ -191,11 +184,7 @@ def pseudo_label(
 ) -> Pseudo:
     """Has labelers label unlabelled texts: the generator, and all that the classifier learns from.
 
-    Args:
-        run: The run.
-        learnt: Synthetic texts that are trained on; the encoder's vote knows them too.
-        text_weight: Gold texts that one of them counts for on average.
-        ask: Whether the generator may be asked.
+    The encoder's vote knows the synthetic texts ``learnt`` too, each as ``text_weight`` gold texts.
     """
     texts, gold = sample_of(run.task, run.data), run.data.gold
     if texts is None:

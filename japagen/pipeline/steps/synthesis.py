@@ -47,11 +47,7 @@ def replace_texts(
 ) -> Synthesised:
     """Rewrites kept texts where that brings their label's gradients nearer to gold's.
 
-    Args:
-        run: The run; under any strategy but ``gradient_matching`` nothing changes.
-        texts: Examples with the labels that they are to be trained with.
-        text_filter: Filters what was written.
-        verified: Ids of texts that people have accepted, which stay as they are.
+    Texts that people have verified stay as they are; under other strategies nothing changes.
     """
     from japagen.llm.backends.huggingface import generator_checkpoint
 

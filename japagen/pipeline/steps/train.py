@@ -85,12 +85,7 @@ def train_classifiers(
 ) -> Trained:
     """Trains with and without synthetic text, once a seed.
 
-    Args:
-        run: The run.
-        texts: Synthetic examples to train on, if any.
-        share: Their share of the loss.
-        pseudo: Unlabelled texts that labelers labelled, if any. With neither, the classifier of
-            gold only is shipped.
+    With neither synthetic nor pseudo-labelled texts, the classifier of gold only is shipped.
     """
     task, data = run.task, run.data
     with_synthetic, gold_only = [], []
@@ -247,14 +242,6 @@ def scores_of(
     used: bool = True,
 ) -> dict[str, Any] | None:
     """Scores of both classifiers and of the baselines, the gain of one over the other, the verdict.
-
-    Args:
-        task: The task.
-        data: Its texts.
-        with_synthetic: The trainings on synthetic text.
-        gold_only: Those on gold only; perhaps none.
-        baselines: What a reader would try first.
-        used: Whether the first were on synthetic text after all.
 
     Returns:
         JSON-ready; None where there is nothing to score.

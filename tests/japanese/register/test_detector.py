@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from japagen.japanese.morphology import Tagger
-from japagen.japanese.register.detector import analyze_register
+from japagen.japanese.register.detector import RegisterAnalyzer, analyze_register
 from japagen.japanese.registers import Register
 
 WILD = st.text(
@@ -19,6 +19,14 @@ WILD = st.text(
     ),
     max_size=60,
 )
+
+
+@settings(max_examples=30)
+@given(st.lists(WILD, max_size=100))
+def test_a_register_alone_is_the_one_reported(texts: list[str]) -> None:
+    analyzer = RegisterAnalyzer()
+    reported = [report.register for report in analyzer.analyze_all(texts)]
+    assert [*analyzer.registers(texts)] == reported
 
 
 def test_a_report_in_full() -> None:

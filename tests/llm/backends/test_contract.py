@@ -16,11 +16,10 @@ from japagen.japanese.registers import Register
 from japagen.llm.backend import Answer, Generator, Message, PromptKind, Request, Sampling
 from japagen.llm.backends.embedded import EmbeddedGenerator
 from japagen.llm.backends.huggingface import HFGenerator
-from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.llm.backends.replay import ReplayGenerator
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
-from tests.fault_server import Call, FaultServer, Reply, chat, echo, error
+from tests.fault_server import Call, FaultServer, Reply, asking, chat, echo, error
 from tests.llm.backends.tiny_checkpoint import write_checkpoint
 from tests.llm.backends.tiny_model import write_tiny_model
 from tests.scripted import ScriptedGenerator
@@ -80,7 +79,7 @@ def _backend(name: str, directory: Path, open_for: ExitStack) -> Backend:
         return Backend(lambda: EmbeddedGenerator(path, cache=directory, **how), "document", 24)
     if name == "openai":
         server = open_for.enter_context(FaultServer(_respond))
-        return Backend(lambda: OpenAIGenerator("m", base_url=server.url, slots=6), "chat", 6)
+        return Backend(lambda: asking("m", base_url=server.url, slots=6), "chat", 6)
     if name == "hf":
         path = write_checkpoint(directory / "llama")
         return Backend(lambda: HFGenerator(str(path), slots=4, device="cpu"), "document", 4)
@@ -227,7 +226,7 @@ def test_closing_is_harmless_at_any_time(backend: Backend) -> None:
 def test_what_a_reply_holds_is_the_answer_to_its_own_request() -> None:
     """Where the text tells which request it belongs to, it does."""
     with FaultServer(lambda call: Reply(chat(call.prompt))) as server:
-        generator = OpenAIGenerator("m", base_url=server.url)
+        generator = asking("m", base_url=server.url)
         asked = Backend(lambda: generator, "chat", 64)
         prompts = [asked.request(n, f"依頼{n}") for n in range(60)]
         texts = {a.request_id: a.text for a in generator.stream(prompts)}

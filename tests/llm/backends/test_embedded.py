@@ -200,10 +200,11 @@ def test_closing_the_generator_under_a_stream_ends_it_with_errors(
     assert any(a.finish == "error" for a in answers)
 
 
-def test_identity_names_weights_rule_and_engine(tiny: Path) -> None:
+def test_identity_names_weights_rule_and_engine(tiny: Path, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     cut = EmbeddedGenerator(tiny).info
-    whole = EmbeddedGenerator(tiny, japanese_vocabulary=False).info
+    path = write_tiny_model(tmp_path / "bpe.gguf", lambda w: w.add_token_merges(["a b"]))
+    whole = EmbeddedGenerator(path).info
     assert cut.name == "tiny"
     assert cut.local
     assert cut.prompt_kind == "document"
@@ -211,10 +212,12 @@ def test_identity_names_weights_rule_and_engine(tiny: Path) -> None:
     assert ":full:xllamacpp-" in whole.identity
 
 
-def test_a_missing_engine_names_the_extra(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_names_the_extra(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(MissingExtraError, match=r"japagen\[local\]"):
-        EmbeddedGenerator(tiny, japanese_vocabulary=False).count_tokens("です")
+        EmbeddedGenerator(tiny, cache=tmp_path).count_tokens("です")
 
 
 def test_threads_fit_the_machine_or_are_as_many_as_asked_for(

@@ -6,6 +6,7 @@ import http.client
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,8 @@ import pytest
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Request, Sampling
 from japagen.llm.backends.embedded import EmbeddedGenerator
-from japagen.llm.backends.gguf_file import GGUFFile
-from japagen.llm.backends.gguf_weights import find_weights
-from japagen.llm.backends.vocabulary import cut_vocabulary
+from japagen.llm.backends.gguf_weights import GEMMA
+from japagen.llm.backends.vocabulary import GGUFFile, cut_vocabulary
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +72,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_cut_changes_neither_logits_nor_tokens(cache: Path) -> None:
-    whole = find_weights("gemma3-270m", cut=False).file(cache)
+    whole = replace(GEMMA, cut=False).file(cache)
     cut_vocabulary(whole, cache / "cut.gguf")
     sizes = [len(GGUFFile(p).value("tokenizer.ggml.tokens")) for p in (whole, cache / "cut.gguf")]
     assert sizes == [262_144, 47_559]

@@ -125,7 +125,7 @@ def test_a_batch_too_large_for_the_gpu_is_halved(
     import torch
 
     ask(generator, [make(0)])
-    model = generator._engine._model  # type: ignore[union-attr]
+    model = generator._model
     real = model.generate
 
     def crowded(ids: Any, **how: Any) -> Any:

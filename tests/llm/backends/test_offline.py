@@ -16,12 +16,17 @@ from japagen.errors import AwaitedError, JapagenError
 from japagen.llm.backends.offline import Elsewhere
 from japagen.llm.ledger import Ledger
 from japagen.pipeline.run import merge_parts
-from tests.batch_provider import Row, answered
+from tests.batch_provider import Row, answered, replied
 from tests.conftest import Heard
-from tests.fault_server import FaultServer
+from tests.fault_server import FaultServer, chat
 
 # Nobody listens there: whatever is sent ends the run.
 NOWHERE = "http://127.0.0.1:9/v1"
+TEXTS = (
+    "昨日届くはずのソファーがまだ来ていません。",
+    "サイズが合わなかったので送り返す方法を教えてください。",
+    "不在票が入っていたのですが、再配達はいつになりますか。",
+)
 
 
 @pytest.fixture
@@ -147,6 +152,36 @@ def test_files_go_with_a_generator_that_speaks_the_api(
 ) -> None:
     with pytest.raises(JapagenError, match=r"go with generator\.backend openai"):
         generate(Task.parse(raw_task), tmp_path / "run", requests=tmp_path / "r.jsonl")
+
+
+def test_a_second_model_has_files_of_its_own_in_turn(
+    raw_task: dict[str, Any], tmp_path: Path
+) -> None:
+    writer, judge = (
+        {"backend": "openai", "model": name, "base_url": [NOWHERE]} for name in ("writer", "judge")
+    )
+    raw_task["curation"]["judge"] = {"generator": judge}
+    task = Task.parse({**raw_task, "generator": writer})
+    scores = dict.fromkeys(("naturalness", "label", "register", "harmlessness"), 4)
+    asked: list[set[str]] = []
+    how: dict[str, Path] = {"requests": tmp_path / "requests.jsonl"}
+    for number in range(4):
+        try:
+            run = jg.run(task, tmp_path / "run", until="curate", elsewhere=Elsewhere(**how))
+            break
+        except AwaitedError:
+            rows = written(how["requests"])
+        asked.append({row["body"]["model"] for row in rows})
+        how["answers"] = tmp_path / f"answers{number}.jsonl"
+        with how["answers"].open("w", encoding="utf-8") as file:
+            for place, row in enumerate(rows):
+                said = {"text": TEXTS[place % len(TEXTS)]} if number == 0 else scores
+                reply = replied(row, chat(json.dumps(said, ensure_ascii=False)))
+                file.write(json.dumps(reply, ensure_ascii=False) + "\n")
+    assert asked == [{"writer"}, {"judge"}]
+    kept = run.after("curate").kept
+    assert 0 < len(kept) <= len(TEXTS)
+    assert all(example.scores == scores for example in kept)
 
 
 def test_the_command_line_tells_that_it_waits(task: Task, tmp_path: Path) -> None:

@@ -14,12 +14,11 @@ from japagen.config.task import Task
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer, Request
 from japagen.llm.backends import openai_batch
-from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.llm.backends.openai_batch import BatchRecord, open_records
 from japagen.llm.client import BudgetTracker, run_requests
 from japagen.llm.ledger import Ledger
 from tests.batch_provider import BatchProvider, Row, answered, replied, unanswered
-from tests.fault_server import Call, FaultServer, Reply, chat, error
+from tests.fault_server import Call, FaultServer, Reply, asking, chat, error
 from tests.llm.backends.test_openai import KEY, make
 
 
@@ -33,7 +32,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def generator(server: FaultServer, path: Path, notes: list[str] | None = None) -> Any:
     said = notes if notes is not None else []
     how: Any = {"batch": True, "batches": path, "note": said.append}
-    return OpenAIGenerator("m", base_url=server.url, **how)
+    return asking("m", base_url=server.url, **how)
 
 
 def ask(server: FaultServer, path: Path, count: int = 4, **how: Any) -> dict[str, Answer]:

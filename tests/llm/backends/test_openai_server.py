@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from japagen.llm.backends.rate_limit import Gate, Line, Pace
+from japagen.llm.backends.openai_server import Gate, Line, Pace
 
 
 @settings(max_examples=30)
