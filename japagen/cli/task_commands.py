@@ -220,6 +220,11 @@ def plan(
     if "questions" in found:
         _print_questions_plan(found)
         return
+    if memory := found.get("peak_bytes"):
+        shown = (
+            f"{name} {'?' if n is None else f'{n / 1e9:.1f} GB'}" for name, n in memory.items()
+        )
+        terminal.say(f"memory at most, about: {', '.join(shown)}")
     for source in found["sources"]:
         terminal.say(f"{source['texts']:,} texts are read from {source['file']} ({source['name']})")
     if not found["steps"]:

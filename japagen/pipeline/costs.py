@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from japagen.config.generation import GeneratorSettings
+from japagen.config.task import Task
+from japagen.data.dataset import Dataset
+from japagen.data.files import read_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import (
     Answer,
@@ -264,3 +268,66 @@ def recorded(
         judging = ledger.wall_seconds("trust") + ledger.wall_seconds("pseudo")
         judged = judging / counts["judge"] if counts["judge"] else None
     return Past(answers, found and Rate(*found, "ledger"), counts, judged)
+
+
+# What a process was seen to hold: after the first texts; with all that curation and alignment
+# import; and what torch, transformers and its buffers add (docs/generators.md).
+_PLAIN, _CURATING, _TORCH = 210e6, 300e6, 450e6
+# Of a model in this process beside its file and a copy: what it has read, for all slots.
+_CONTEXTS = {"gemma3-270m": 370e6, "qwen": 800e6}
+_FILES = {"gemma3-270m": 102e6, "qwen": 1117e6}
+_EMBEDDED = {"bytes": 151e6, "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 12}
+_BYTES_OF_A_TEXT = 5000
+_TOKENS_OF_A_CHARACTER = 0.7
+# The encoder as it is kept, and its copy that is tuned, with gradients, both moments of Adam and
+# what an optimiser step needs for a moment.
+_COPIES, _COPIES_TUNED = 2, 7
+
+
+def foretell_memory(task: Task, gold: Dataset | None, texts: int) -> dict[str, int | None]:
+    """About the most memory that the process will hold in each stage.
+
+    A batch that is trained on takes batch · tokens · (68 · width + 10 · heads · tokens) bytes in
+    each layer (Korthikanti et al. 2022, for 32 bits).
+
+    Args:
+        task: The task.
+        gold: Training gold, whose longest text stands for all.
+        texts: Synthetic texts and others.
+
+    Returns:
+        Stage to bytes; None where a model's size is only known when it is there.
+    """
+    generator, settings, writer = task.generator, task.training, 0.0
+    if task.generator_source is not None and generator.backend == "embedded":
+        file = _FILES.get(generator.model) or _file_bytes(Path(generator.model), "*.gguf")
+        writer = 2 * (file or math.nan) + _CONTEXTS.get(generator.model, _CONTEXTS["qwen"])
+    elif task.generator_source is not None and generator.backend == "hf":
+        writer = math.nan
+    weights, width, layers, heads = _encoder(settings.encoder)
+    curate = _CURATING + texts * _BYTES_OF_A_TEXT
+    align = train = curate + _TORCH + _COPIES * weights
+    if settings.tune != "never":
+        longest = max(map(len, gold.joined_texts), default=0) if gold else 0
+        tokens = min(longest * _TOKENS_OF_A_CHARACTER or math.inf, settings.max_length)
+        batch = settings.batch_size * tokens * (68 * width + 10 * heads * tokens)
+        train += (_COPIES_TUNED - _COPIES) * weights + layers * batch
+    # A generator is freed when nobody is asked any more, which is before training.
+    asking = {"generate": _PLAIN + writer, "curate": curate + writer, "align": align + writer}
+    found = {**asking, "train": train}
+    return {stage: None if math.isnan(n) else round(n) for stage, n in found.items()}
+
+
+def _encoder(name: str) -> Sequence[float]:
+    """Bytes of its weights, width, layers and heads; NaN of one that is not on this machine."""
+    found: Mapping[str, Any] = _EMBEDDED
+    if name != "embedded":
+        config = Path(name) / "config.json"
+        found = read_json(config) if config.is_file() else {}
+        found = {**found, "bytes": _file_bytes(Path(name), "*.safetensors")}
+    return [found.get(key) or math.nan for key in _EMBEDDED]
+
+
+def _file_bytes(path: Path, pattern: str) -> float | None:
+    files = [path] if path.is_file() else path.glob(pattern)
+    return float(sum(file.stat().st_size for file in files)) or None

@@ -47,6 +47,7 @@ from japagen.pipeline.costs import (
     Past,
     Rate,
     StepCost,
+    foretell_memory,
     measured,
     recorded,
     sums,
@@ -198,7 +199,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         distinct prompt counted once). And ``measured_on`` (ledger or sample), ``batch`` (the share
         of the price that the batch API takes, or None), ``budget``, ``notes`` (sentences on what
         this generator will not be asked, or may be asked besides), ``seed_rows`` (of the seed
-        table: file, order, rows, and how many are used; None without one) and ``masked``.
+        table: file, order, rows, and how many are used; None without one), ``masked`` and
+        ``peak_bytes`` (see `foretell_memory`).
         ``sources`` are the files that texts are read from (name, file, texts), which cost
         nothing; where the generator writes nothing, ``steps`` is empty and it is not loaded.
         What later rounds name because the earlier ones lack it is not known before they are
@@ -215,8 +217,10 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     if task.generator_source is None:
         data = load_data(task)
         notes = [*NOTHING_ASKED["notes"], *_labeler_notes(task, data)]
+        memory = foretell_memory(task, data.gold, sum(map(len, (*given.values(), *_real(data)))))
+        empty = {**NOTHING_ASKED, "sources": files, "peak_bytes": memory}
         if judges is None:
-            return {**NOTHING_ASKED, "sources": files, "notes": [*data.notes, *notes]}
+            return {**empty, "notes": [*data.notes, *notes]}
         with closing(load_generator(judges)) as scorer:
             context, past = TaskContext.open(task, data), Past({}, None, {})
             known = _Forecast(context, scorer, None, past, None, None, (), judge=scorer)
@@ -224,7 +228,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
         rows = [step.to_dict(task) for step in scored]
         found = {"generator": scorer.info.name, "steps": rows, **sums(rows)} if rows else {}
         notes = [*data.notes, *notes_on(task, scorer.info), *notes[bool(rows) :]]
-        return {**NOTHING_ASKED, "sources": files, "notes": notes, **found}
+        return {**empty, "notes": notes, **found}
     with (
         closing(load_generator(task.generator)) as generator,
         _second(refines) as refiner,
@@ -292,6 +296,9 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             *_labeler_notes(task, context.data),
             *_seed_notes(seeds),
         ],
+        "peak_bytes": foretell_memory(
+            task, context.data.gold, texts_asked + sum(map(len, _real(context.data)))
+        ),
         "seed_rows": seeds,
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
@@ -299,6 +306,10 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 
 # Of the embedded chat model for one short text; 0.8 to 1.5 were measured (docs/generators.md).
 _LABELER_SECONDS = 1.2
+
+
+def _real(data: TaskData) -> list[Dataset]:
+    return [part for part in (data.gold, data.test, data.unlabelled) if part is not None]
 
 
 def _undescribed(task: Task) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from japagen.data.dataset import Dataset, Example
 from japagen.data.formats import write_examples
 from japagen.errors import JapagenError
 from japagen.llm.backends import embedded, openai_session
+from japagen.pipeline.costs import foretell_memory
 from japagen.pipeline.estimate import estimate
 from japagen.pipeline.preview import sample
 from tests.command_line import japagen
@@ -342,3 +344,40 @@ def test_a_plan_until_enough_are_kept_is_a_range(raw_task: dict[str, Any], tmp_p
     assert later["steps"][0]["answered"] >= 60
     assert later["until"] != found["until"]
     assert "measured on earlier answers" in later["notes"][0]
+
+
+def test_memory_is_foretold_of_models_whose_size_is_known(
+    raw_task: dict[str, Any], tiny_encoder: str
+) -> None:
+    def foretold(texts: int = 100, **sections: Any) -> dict[str, int | None]:
+        task = Task.parse({**raw_task, **sections})
+        return foretell_memory(task, load_data(task).gold, texts)
+
+    here = foretold()
+    away = foretold(generator={"backend": "openai", "model": "m", "base_url": "http://[::1]:9/v1"})
+    weights = 102_000_000
+    for stage in ("generate", "curate", "align"):
+        assert here[stage] > away[stage] + 2 * weights  # type: ignore[operator]
+    assert here["train"] == away["train"]  # the generator is freed before
+    assert away["generate"] < away["curate"] < away["align"] < away["train"]  # type: ignore[operator]
+    assert foretold(10_000)["curate"] > foretold(100)["curate"]  # type: ignore[operator]
+
+    batches = [foretold(training={"batch_size": size})["train"] for size in (16, 32, 64)]
+    assert batches[2] - batches[1] == pytest.approx(2 * (batches[1] - batches[0]), abs=2)  # type: ignore[operator]
+    fixed = foretold(training={"tune": "never"}, generator={"backend": "replay", "model": "run"})
+    assert fixed["train"] == fixed["align"] == away["align"]
+    assert foretold(training={"encoder": tiny_encoder})["train"] < here["train"]  # type: ignore[operator]
+    hub = foretold(training={"encoder": "owner/name"})
+    assert (hub["generate"], hub["align"], hub["train"]) == (here["generate"], None, None)
+    assert foretold(generator={"backend": "hf", "model": "owner/name"})["generate"] is None
+
+
+def test_the_plan_shows_the_memory(raw_task: dict[str, Any], tmp_path: Path) -> None:
+    with FaultServer() as server:
+        path = tmp_path / "task.yaml"
+        path.write_text(_task(raw_task, server).to_yaml())
+        found = japagen("plan", path, "--sample", "0", "--lang", "en")[1]
+    line = (
+        r"memory at most, about: generate 0\.2 GB, curate 0\.3 GB, align 1\.1 GB, train \d\.\d GB"
+    )
+    assert re.search(line, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from japagen.config.sections import Training
 from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.training.classifier import CARD, ONNX_FILE, Classifier, OnnxClassifier
-from japagen.training.onnx import agreement, balanced, export_onnx
+from japagen.training.onnx import MARK, agreement, balanced, export_onnx, round_weights
 from japagen.training.trainer import train
 from tests.conftest import GOLD
 
@@ -71,6 +72,8 @@ def test_int8_multiplies_integers_and_agrees(classifier: Classifier, int8: Path)
     layers = classifier.model.config.num_hidden_layers
     # The layer that computes the mean has the same query and key, of which one is left.
     assert operators.count("MatMulInteger") == 6 * layers - 1
+    # Query, key and value read one rounded input.
+    assert operators.count("DynamicQuantizeLinear") == 4 * layers
     found = agreement(classifier, exported, TEXTS)
     assert found.texts == len(TEXTS)
     assert 0 < found.largest < 0.05
@@ -95,6 +98,26 @@ def test_balancing_changes_nothing_before_rounding(classifier: Classifier) -> No
         one, other = (m(**rows).logits for m in (classifier.model, model))
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     assert model is not classifier.model
+
+
+@torch.no_grad()
+def test_rounding_keeps_the_mean_answer(classifier: Classifier) -> None:
+    rows = classifier.collate(classifier.encode(TEXTS))
+    exact = classifier.model(**rows).logits
+    model = balanced(classifier.model, lambda shown: shown(**rows))
+    nearest = copy.deepcopy(model)
+    round_weights(model, lambda shown: shown(**rows))
+
+    def products(of: Any) -> list[torch.Tensor]:
+        return [m.weight for name, m in of.named_modules() if name.endswith(f".{MARK}")]
+
+    for weight, rounded in zip(products(nearest), products(model), strict=True):
+        step = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-6) / 127
+        units = rounded / step
+        torch.testing.assert_close(units, units.round(), atol=1e-3, rtol=0)
+        weight.copy_((weight / step).round() * step)
+    lost, most = ((m(**rows).logits - exact).mean(dim=0).abs().sum() for m in (model, nearest))
+    assert lost < most / 2
 
 
 @pytest.mark.parametrize("kind", ["multi_label", "regression", "pair"])
