@@ -230,13 +230,6 @@ class Material:
         """The rows of each stratum, as of `rows_of`."""
         return rows_of(self.strata.synthetic, self.shares)
 
-    @property
-    def lengths(self) -> list[Floats]:
-        """Characters of each synthetic, gold and unlabelled text; 0 without target texts."""
-        if self.texts is None:
-            return [np.zeros(len(self.base)), np.zeros(len(self.strata.gold)), np.zeros(0)]
-        return [part.first.lengths for part in self.texts.measured]
-
     def normalized(self, scores: Floats) -> Floats:
         """Base weights times the tilt, with each stratum brought to its share; mean 1."""
         tilted = np.zeros(len(scores))
