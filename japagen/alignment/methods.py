@@ -218,6 +218,13 @@ class Material:
     base: Floats
     seed: int
 
+    @property
+    def lengths(self) -> list[Floats]:
+        """Characters of each synthetic, gold and unlabelled text; 0 without target texts."""
+        if self.texts is None:
+            return [np.zeros(len(self.base)), np.zeros(len(self.strata.gold)), np.zeros(0)]
+        return [part.first.lengths for part in self.texts.measured]
+
     @cached_property
     def rows(self) -> list[Ints]:
         """The rows of each stratum, as of `rows_of`."""

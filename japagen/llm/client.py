@@ -420,6 +420,10 @@ def run_requests(
     """
     ledger.name(generator.info)
     answered = ledger.answers(r.id for r in requests)
+    # A run of 0.1 kept what it could not read.
+    if old := [r.id for r in requests if r.id in answered and why_unreadable(r, answered[r.id])]:
+        ledger.disown(old)
+        answered = ledger.answers(answered)
     waiting = [r for r in requests if r.id not in answered]
     if not waiting:
         return answered

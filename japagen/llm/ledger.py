@@ -15,12 +15,7 @@ from typing import Any
 from japagen.data.files import encodable
 from japagen.errors import DamagedError, JapagenError
 from japagen.llm.answers import UNREADABLE
-from japagen.llm.backend import (
-    Answer,
-    GeneratorInfo,
-    OutputTerms,
-    Request,
-)
+from japagen.llm.backend import Answer, GeneratorInfo, OutputTerms, Request
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -345,6 +340,15 @@ class Ledger:
             for key, answer in last.items()
             if answer.error == UNREADABLE
         }
+
+    def disown(self, request_ids: Iterable[str]) -> None:
+        """Makes failures of accepted answers that cannot be read; they keep their text and cost."""
+        with self._commit():
+            self._db.executemany(
+                "UPDATE attempts SET finish = 'error', error = ? "
+                "WHERE request_id = ? AND finish != 'error'",
+                [(UNREADABLE, key) for key in request_ids],
+            )
 
     def failures(self, request_ids: Iterable[str]) -> dict[str, str]:
         """Returns the last error of each request among ``request_ids`` that has no answer."""

@@ -57,7 +57,7 @@ from japagen.data.shards import (
     Waiting,
 )
 from japagen.data.tables import open_table
-from japagen.errors import JapagenError
+from japagen.errors import DamagedError, JapagenError
 from japagen.japanese.register.detector import RegisterAnalyzer
 from japagen.listener import Listener
 from japagen.pipeline.run_directory import open_classifier
@@ -445,7 +445,11 @@ def _fitted(
             fit = fit_sample(*data, seed=seed, **settings)
             write_json(path, fit.model_dump(mode="json"))
             run.listener.stage("fit", "done", f"{time.perf_counter() - started:.1f}")
-        return Fit.model_validate(read_json(path))
+        try:
+            return Fit.model_validate(read_json(path))
+        except ValueError as error:
+            hint = "It may be of another version of japagen. Delete it, and repeat the command."
+            raise DamagedError(path, hint) from error
 
 
 _WINDOW = 4096

@@ -393,6 +393,14 @@ def test_what_cannot_be_read_twice_stays_and_is_asked_for_by_the_next_run() -> N
         assert run_requests([asked()], _Mended(WHOLE), ledger)["r"].text == WHOLE
 
 
+def test_an_answer_that_an_older_run_kept_is_asked_for_again() -> None:
+    with closing(Ledger(":memory:")) as ledger:
+        ledger.plan([asked()], "scripted:1")
+        ledger.record(said("書けません。"))
+        assert ledger.answers(["r"])
+        assert run_requests([asked()], _Mended(WHOLE), ledger)["r"].text == WHOLE
+
+
 def test_a_vote_that_names_no_label_is_asked_for_again() -> None:
     question = asked(options=LABELS)
     generator = _Mended('{"label": "不明"}', '{"label": "会計"}')

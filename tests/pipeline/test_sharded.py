@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,23 @@ def test_weights_from_a_sample_are_the_same_for_any_shards(engine: str, tmp_path
     assert 200 < report["sample"] < 300
     assert report["rows"] == 599
     assert 0 < report["sampling_error"]["after"] < 3
+
+
+def test_a_fit_of_another_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    write_examples(tmp_path / "in.parquet", labelled(60, 7))
+    write_examples(tmp_path / "gold.jsonl", labelled(20, 8))
+    files = (tmp_path / "in.parquet", tmp_path / "gold.jsonl", tmp_path / "out")
+    align_shards(*files, Sharding("here"), Silent())
+    # As a run is left that was cut off after the fit.
+    (tmp_path / "out" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "out" / "done")
+    fit = tmp_path / "out" / "fit.json"
+    fit.write_text('{"kind": "class", "keys": []}', encoding="utf-8")
+    with pytest.raises(JapagenError, match=r"fit\.json is damaged") as caught:
+        align_shards(*files, Sharding("here"), Silent())
+    assert "another version of japagen" in caught.value.hint
+    fit.unlink()
+    align_shards(*files, Sharding("here"), Silent())
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv"])

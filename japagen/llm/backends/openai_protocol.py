@@ -366,8 +366,9 @@ def _said(body: Any) -> str:
         return body.strip() if isinstance(body, str) else ""
     error = _error_of(decoded)
     # A gateway's own words say little; beside them stand the provider's.
-    if isinstance(error.get("message"), str) and "metadata" not in error:
-        return str(error["message"]).strip()
+    message = error.get("message") or error.get("detail")
+    if isinstance(message, str) and message.strip() and "metadata" not in error:
+        return message.strip()
     is_reply = isinstance(decoded, dict) and "choices" in decoded
     return "" if is_reply or not decoded else json.dumps(decoded, ensure_ascii=False)
 

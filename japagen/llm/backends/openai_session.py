@@ -187,9 +187,8 @@ class Session:
                         self._on_send(request, True)
                     try:
                         outcome = await self._attempt(lane, request, usage, until)
-                    except JapagenError:  # nothing else is to be sent either
-                        for one in self._lanes:
-                            one.gate.shut()
+                    except JapagenError:
+                        self._shut()
                         raise
             except TimeoutError:
                 break
@@ -214,6 +213,11 @@ class Session:
         if attempts > 1:
             reason += f" (given up after {attempts} attempts in {seconds:.0f} s)"
         return failed_answer(request, reason, usage, seconds)
+
+    def _shut(self) -> None:
+        """Sends nothing more: the stream is about to end with an error."""
+        for lane in self._lanes:
+            lane.gate.shut()
 
     async def _attempt(
         self, lane: _Lane, request: Request, usage: Usage, until: float
@@ -297,12 +301,14 @@ class Session:
     def _check_progress(self, lane: _Lane, failure: Failure) -> None:
         """Raises where nothing speaks the API, or all have long stopped answering."""
         if failure.astray and not lane.server.answered:
+            self._shut()
             raise lane.server.endpoint.wrong(lane.clean(failure))
         since = [one.failing_since for one in self._lanes if one.failing_since is not None]
         if failure.retry != "later" or len(since) < len(self._lanes):
             return
         silence = self._loop.time() - max(since)
         if silence > 2 * lane.server.patience.deadline:
+            self._shut()
             raise JapagenError(
                 f"{self._urls} has answered nothing for {silence:.0f} s ({lane.clean(failure)}).",
                 "Look after the server, then run the same command again: what is answered is kept.",

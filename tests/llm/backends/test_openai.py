@@ -707,6 +707,11 @@ SHAPES = {
         {"detail": [{"loc": ["body", "n"], "msg": "too many"}]},
         '{"detail": [{"loc": ["body", "n"], "msg": "too many"}]}',
     ),
+    "problem details": ({"title": "No", "status": 400, "detail": "out of range"}, "out of range"),
+    "an empty message": (
+        {"error": {"message": "", "code": "busy"}},
+        '{"error": {"message": "", "code": "busy"}}',
+    ),
     "a gateway": (
         {"error": {"message": "Provider error", "metadata": {"raw": "model is asleep"}}},
         '{"error": {"message": "Provider error", "metadata": {"raw": "model is asleep"}}}',
