@@ -1,24 +1,27 @@
 """Texts written by gradient matching, beside as many that a strong LLM wrote and that are chosen.
 
-    python benchmarks/gradient_texts.py --data DIR [--tasks A,B] [--gold 5,16,50] [--draws 5]
-        [--texts 100] [--reader gemma3-270m] [--tuned]
+    python benchmarks/gradient_texts.py --data DIR [--tasks A,B] [--gold 5,16,50] [--draws 0,1,…]
+        [--texts 100] [--reader gemma3-270m] [--tuned] [--json FILE]
 
 DIR holds a folder per task with ``pool.jsonl``, ``dev.jsonl`` and ``strong_llm.jsonl``. For each
 number of gold texts per label and draw of gold, as many texts of the strong LLM are taken at random
 and chosen by gold's gradients, and the random ones are rewritten by ADMM with a causal model of
 the embedded backend as the reader. Printed is macro-F1 on test texts of heads on the frozen encoder
 (``--tuned``: of a tuned encoder), trained on the texts alone and together with gold; means and
-standard deviations over draws. The figures are in docs/research/gradient_matching.md.
+standard deviations over draws. A draw is added to the JSON lines of FILE when it is done, and one
+that is there is not made again. The figures are in docs/research/gradient_matching.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -48,8 +51,8 @@ ARMS = ("random", "chosen", "rewritten")
 
 def arms(
     cell: Cell, size: int, frozen: FrozenTraining, encoder: TextEncoder, reader: Checkpoint
-) -> Iterator[tuple[str, Dataset, str]]:
-    """The texts of every arm, and a remark."""
+) -> Iterator[tuple[str, Dataset, dict[str, Any]]]:
+    """The texts of every arm, and what was done."""
     assert cell.strong is not None
     analyzer = RegisterAnalyzer()
     texts, names = read_examples(cell.strong), list(cell.task.labels)
@@ -59,12 +62,12 @@ def arms(
     rng = np.random.default_rng(cell.draw)
     rows = [rng.permutation(np.flatnonzero(labels == k))[:each] for k in range(len(names))]
     taken = texts.take(np.concatenate(rows))
-    yield "random", taken, ""
+    yield "random", taken, {}
     gold = cell.gold
     vectors = embed(frozen, texts), embed(frozen, gold)
     settings = Selection(per_label=each)
     chosen = select_by_gradient(texts, gold, *vectors, names, settings=settings, seed=cell.draw)
-    yield "chosen", chosen.kept, ""
+    yield "chosen", chosen.kept, {}
     began = time.perf_counter()
     read = encoder.vectors(gold), encoder.vectors(taken)
     children, growth = synthesised_texts(
@@ -73,12 +76,15 @@ def arms(
     children = children.kept
     replaced = np.isin(taken.column("id"), children.column("parent_id"))
     seconds = time.perf_counter() - began
-    rewritten = Dataset.concat([taken.where(~replaced), children])
     grown = np.median([growth[i] for i in children.column("id")]) if len(children) else 1.0
-    remark = f"{len(children)} of {len(taken)} new, perplexity x{grown:.2f}, {seconds:.0f} s"
-    for child in list(children)[:3]:
-        print(f"    {child.label}: {child.text}", file=sys.stderr, flush=True)
-    yield "rewritten", rewritten, remark
+    remark = {
+        "new": len(children),
+        "of": len(taken),
+        "perplexity": float(grown),
+        "seconds": seconds,
+        "samples": children.texts[:: max(1, len(children) // 5)],
+    }
+    yield "rewritten", Dataset.concat([taken.where(~replaced), children]), remark
 
 
 def scores(cell: Cell, texts: Dataset | None, frozen: FrozenTraining, tuned: bool) -> list[float]:
@@ -113,32 +119,51 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--tasks", default="quickstart,hotel_sentiment")
     parser.add_argument("--gold", default="16,5,50", help="gold texts per label")
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", default="0,1,2,3,4", help="seeds of gold")
     parser.add_argument("--texts", type=int, default=100, help="texts of each arm")
     parser.add_argument("--reader", default="gemma3-270m", help="model of the embedded backend")
     parser.add_argument("--tuned", action="store_true", help="tune the encoder")
+    parser.add_argument("--json", type=Path, default=Path("gradient_texts.jsonl"))
     given = parser.parse_args()
     reader = generator_checkpoint(GeneratorSettings(model=given.reader))
-    encoder = TextEncoder(Training())
+    encoder, cache = TextEncoder(Training()), cache_dir("gradient_texts")
     for name in given.tasks.split(","):
         for shots in map(int, given.gold.split(",")):
-            table: dict[str, list[list[float]]] = {}
-            for draw in range(given.draws):
-                cache = cache_dir("gradient_texts")
+            setting = {"task": name, "gold": shots, "texts": given.texts, "tuned": given.tuned}
+            setting |= {"reader": given.reader}
+            for draw in map(int, given.draws.split(",")):
+                if any(row["draw"] == draw for row in recorded(given.json, setting)):
+                    continue
                 cell = make_cell(name, shots, draw, given.data, cache, given.texts, TEST)
                 frozen = FrozenTraining(encoder.loaded, cell.task.labels, Training())
-                gold = scores(cell, None, frozen, given.tuned)
-                table.setdefault("gold only", []).append(gold)
-                made = arms(cell, given.texts, frozen, encoder, reader)
-                for arm, texts, remark in made:
-                    found = scores(cell, texts, frozen, given.tuned)
-                    table.setdefault(arm, []).append(found)
-                    told = " ".join(f"{value:.3f}" for value in found)
-                    print(f"  {name} {shots} {draw} {arm}: {told} {remark}", file=sys.stderr)
-            for arm, rows in table.items():
-                means, spreads = np.mean(rows, axis=0), np.std(rows, axis=0)
-                told = "  ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(means, spreads, strict=True))
-                print(f"{name:16} {shots:3} per label  {arm:10} {told}", flush=True)
+                row: dict[str, Any] = {**setting, "draw": draw}
+                row["gold only"] = scores(cell, None, frozen, given.tuned)
+                for arm, texts, remark in arms(cell, given.texts, frozen, encoder, reader):
+                    row |= {arm: scores(cell, texts, frozen, given.tuned), **remark}
+                with given.json.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                print(row, file=sys.stderr, flush=True)
+            show(recorded(given.json, setting))
+
+
+def recorded(path: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:
+    """The draws of a setting that are there."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    rows = [json.loads(line) for line in lines]
+    return [row for row in rows if setting.items() <= row.items()]
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Prints means and standard deviations, of an arm and of what it gains over random texts."""
+    print(f"{rows[0]['task']}, {rows[0]['gold']} per label, {len(rows)} draws, "
+          f"new {[row['new'] for row in rows]}")  # fmt: skip
+    random = np.array([row["random"] for row in rows])
+    for arm in ("gold only", *ARMS):
+        found = np.array([row[arm] for row in rows])
+        told = [f"{v.mean():.3f} ± {v.std():.3f}" for v in found.T]
+        if arm in ARMS[1:]:
+            told += [f"{v.mean():+.3f} ± {v.std():.3f}" for v in (found - random).T]
+        print(f"  {arm:10} {'  '.join(told)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """How well a judge's scores tell spoiled texts from others, and whether people agree with it.
 
-    python benchmarks/judge.py [--model qwen] [--json FILE]
+    python benchmarks/judge.py [--model qwen] [--texts 80] [--json FILE]
 
 The 80 texts are in texts/rubric.jsonl, with what a reader decided on each and the scores that a
 strong LLM gave (README.md there says how they were made). With ``--model`` a chat model is asked
-to score them now, by the rubric that comes with japagen. The figures are in docs/judge.md.
+to score them now, by the rubric that comes with japagen; ``--texts`` takes fewer, one of each kind
+in turn. The figures are in docs/judge.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -59,7 +61,8 @@ def read_rows() -> tuple[list[dict[str, Any]], Dataset]:
 
 def ask(model: str, texts: Dataset, judge: Judge) -> list[Answer | None]:
     """What a chat model answers; what it has answered before is not asked for again."""
-    settings = {"generator.model": model, "name": f"judge-{model}"}
+    # In one slot, a text is all that the model reads anew.
+    settings = {"generator.model": model, "generator.slots": 1, "name": f"judge-{model}"}
     task = Task.load(resource_dir("configs") / "quickstart.yaml", settings)
     path = cache_dir("judge") / f"{model}.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,13 +110,26 @@ def show(rows: Sequence[dict[str, Any]], scored: Dataset, judge: Judge) -> None:
     print(" ", judge_agreement(scored, decisions_of(rows, scored), judge.bounds))
 
 
+def in_turn(kinds: Sequence[str], most: int) -> list[int]:
+    """Rows of each kind in turn: a half of those that are not spoiled where there are enough."""
+    seen: Counter[str] = Counter()
+    turns = []
+    for row, kind in enumerate(kinds):
+        turns.append((seen[kind] / (len(KINDS) if kind == "None" else 1), row))
+        seen[kind] += 1
+    return [row for _, row in sorted(turns)[:most]]
+
+
 def main() -> None:
     """Measures what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model")
+    parser.add_argument("--texts", type=int, default=80)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     judge, (rows, texts) = Judge(), read_rows()
+    chosen = in_turn([str(row["spoiled"]) for row in rows], given.texts)
+    rows, texts = [rows[i] for i in chosen], texts.take(chosen)
     answers: list[Answer | None] = [
         Answer(id_, json.dumps(row["scores"]), "stop")
         for id_, row in zip(texts.column("id"), rows, strict=True)

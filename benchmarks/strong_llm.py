@@ -29,11 +29,12 @@ from lift_tasks import Cell, make_cell
 
 from japagen.config.sections import Training
 from japagen.curation.filters import curate
+from japagen.curation.naturalness import count_signs
 from japagen.curation.refinement import refine
 from japagen.data.dataset import Dataset, Example
 from japagen.data.files import cache_dir
 from japagen.data.labels import Floats, label_indices
-from japagen.evaluation.diversity import distinct_share
+from japagen.evaluation.diversity import distinct_share, measure_diversity
 from japagen.evaluation.metrics import macro_f1
 from japagen.generation.coverage import round_distances, shortfall
 from japagen.japanese.morphology import Tagger
@@ -151,6 +152,24 @@ def show_scores(scores: Mapping[str, Sequence[float]], against: str) -> None:
         print(f"  {name:24} {np.mean(own):.4f}{known}; draw 0 {own[0]:.4f}")
 
 
+def show_writing(draws: Draws, sets: Mapping[str, Dataset], tagger: Tagger) -> None:
+    """Prints signs of unnatural writing, variety beside gold, and what raises an alarm."""
+    gold = draws.first.gold
+    print("texts with a sign of unnatural writing; distinct-2, self-BLEU, dispersion; alarms")
+    for name, texts in sets.items():
+        signs = sum(bool(count_signs(text)) for text in texts.texts)
+        vectors = embed(draws.frozen, texts), embed(draws.frozen, gold)
+        found = measure_diversity(texts, gold, tagger, vectors)
+        assert found is not None
+        measures = found.against_gold.groups["synthetic"].measures
+        shown = ", ".join(
+            f"{measures[key].value:.3f} ({measures[key].low:.3f} to {measures[key].high:.3f})"
+            for key in ("distinct_2", "self_bleu", "dispersion")
+        )
+        alarms = [f"{a.kind} {a.group} {a.measure} {a.change:+.0%}" for a in found.alarms]
+        print(f"  {name:24} {signs} of {len(texts)}; {shown}; {alarms or 'none'}")
+
+
 def recorded(name: str) -> list[dict[str, str]]:
     """The lines of a file of answers."""
     lines = (TEXTS / name).read_text(encoding="utf-8").splitlines()
@@ -203,6 +222,16 @@ def show_rounds(draws: Draws) -> None:
             print(
                 f"  {name:24} {len(texts)} {lacking} {words} {_distinct(texts, size, tagger):.4f}"
             )
+    later = {
+        f"before + {arm}": Dataset.concat(
+            [
+                part.with_columns(round=[number] * len(part))
+                for number, part in ((1, arms["before"]), (2, kept(texts)))
+            ]
+        )
+        for arm, texts in rounds.items()
+    }
+    show_writing(draws, {**arms, **later}, tagger)
     _show_named(answers, cell.gold, tagger)
     _show_missing(draws, rounds["ordinary"], tagger)
     for shots, cells in draws.cells.items():
@@ -324,6 +353,11 @@ def show_refinement(draws: Draws) -> None:
             f"  {name:24} {len(rows)} a head of {len(real)} real texts agrees with "
             f"{np.mean(found == truth):.1%}, mean of the score {score(rows).mean():.3f}"
         )
+    writing = {**sets, "refined": refined.kept}
+    show_writing(draws, writing, analyzer.tagger)
+    for name in ("naturalness", "naturalness_after"):
+        marks = [int(row[name]) for row in answers if name in row]
+        print(f"  {name}: mean {np.mean(marks):.2f}, {sum(m >= 4 for m in marks)} with 4 or 5")
     dropped = Dataset.of(e for e in texts if e.text not in rewrites)
     arms = {
         "gold": texts.take([]),

@@ -33,7 +33,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -45,7 +45,13 @@ from japagen.japanese.morphology import Morpheme, Tagger
 from japagen.llm.backends.huggingface import Checkpoint
 from japagen.training.encoder import Encoder, pool, supports_bf16
 
-_BATCH = 8  # texts that the language model reads at a time; logits are as wide as a vocabulary
+_BATCH = 4  # texts of alike length that a model reads at a time
+
+
+def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Places in batches of texts of alike length, so that little is padded."""
+    order = np.argsort(lengths, kind="stable").tolist()
+    return [order[at : at + size] for at in range(0, len(order), size)]
 
 
 def load_models(encoder: Encoder, checkpoint: Checkpoint, text_type: str) -> tuple[Encoder, Reader]:
@@ -96,9 +102,15 @@ class Matcher:
 
     def vectors(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Unit-length vectors of texts, shape (n, width)."""
-        model = self._encoder.model
-        states = model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
-        return nn.functional.normalize(pool(states, mask, self._encoder.pooling), dim=1)
+        model, lengths = self._encoder.model, mask.sum(dim=1).tolist()
+        found: list[Any] = [None] * len(lengths)
+        for places in by_length(lengths, _BATCH):
+            longest = max(lengths[place] for place in places)
+            read, own = embeddings[places, :longest], mask[places, :longest]
+            states = model(inputs_embeds=read, attention_mask=own).last_hidden_state
+            for place, vector in zip(places, pool(states, own, self._encoder.pooling), strict=True):
+                found[place] = vector
+        return nn.functional.normalize(torch.stack(found), dim=1)
 
     def gradients(self, vectors: torch.Tensor, label: int) -> torch.Tensor:
         """Each text's gradient at every checkpoint, shape (n, checkpoints, labels, width + 1)."""
@@ -151,15 +163,15 @@ class Reader:
     def log_likelihoods(self, texts: Sequence[str], given: int = 0) -> Floats:
         """Log-probability of each text's tokens behind its first ``given``, shape (n,)."""
         rows = [self.context + row for row in self.tokens(texts)]
-        start, found = len(self.context) + given, []
-        for at in range(0, len(rows), _BATCH):
-            ids, mask = self.padded(rows[at : at + _BATCH], "right")
+        start, found = len(self.context) + given, np.zeros(len(rows))
+        for places in by_length([len(row) for row in rows], _BATCH):
+            ids, mask = self.padded([rows[place] for place in places], "right")
             with torch.inference_mode():
                 logits = self.model(ids, attention_mask=mask, use_cache=False).logits
                 log_p = torch.log_softmax(logits[:, :-1].float(), dim=-1)
                 own = log_p.gather(2, ids[:, 1:, None])[..., 0].where(mask[:, 1:] > 0, 0)
-            found.append(own[:, start - 1 :].sum(dim=1).cpu().numpy())
-        return np.concatenate(found).astype(np.float64)
+            found[places] = own[:, start - 1 :].sum(dim=1).cpu().numpy()
+        return found
 
     def perplexities(self, texts: Sequence[str]) -> Floats:
         """exp(− log-probability / tokens) of each text, shape (n,)."""
@@ -181,15 +193,22 @@ class Writing:
         self._reader = reader
         self._cache: Any = None
         self._mask = torch.zeros((number, 0), dtype=torch.long, device=reader.device)
-        self.add([reader.context] * number)
+        self.add([reader.context] * number, range(number))
 
     @torch.inference_mode()
-    def add(self, tokens: Sequence[Sequence[int]]) -> None:
-        """Adds tokens to each text, at least one.
+    def add(self, tokens: Sequence[Sequence[int]], rows: Sequence[int]) -> None:
+        """Adds tokens to texts, at least one to each.
 
-        ``logits`` are then those of the token behind them, shape (n, vocabulary).
+        ``logits`` are then those of the token behind them, shape (rows, vocabulary).
+
+        Args:
+            tokens: For each text.
+            rows: The texts that go on, at least one; the others are read no more.
         """
-        ids, new = self._reader.padded(tokens, "left")
+        if len(rows) < len(self._mask):
+            self._cache.batch_select_indices(torch.tensor(rows, device=self._mask.device))
+            self._mask = self._mask[rows]
+        ids, new = self._reader.padded([tokens[row] for row in rows], "left")
         self._mask = torch.cat([self._mask, new], dim=1)
         places = (self._mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
         out = self._reader.model(
@@ -224,42 +243,60 @@ class Lexicon:
     """Words that texts may be made of: dictionary words, and unknown words that gold has.
 
     Args:
-        texts: Their allowed words are in the lexicon, beside whole words that are one token of
+        texts: Their dictionary words are in the lexicon, beside whole words that are one token of
             either model.
-        gold: Texts whose unknown words are allowed.
         matcher: Has the words' embeddings.
         reader: Has their tokens.
         tagger: Cuts texts.
     """
 
     def __init__(
-        self,
-        texts: Iterable[str],
-        gold: Iterable[str],
-        matcher: Matcher,
-        reader: Reader,
-        tagger: Tagger,
+        self, texts: Iterable[str], matcher: Matcher, reader: Reader, tagger: Tagger
     ) -> None:
-        self._tagger = tagger
-        words = [word for text in gold for word in tagger.tokenize(text)]
-        self._allowed = {word.surface for word in words if word.is_unknown}
+        self._matcher, self._reader, self._tagger = matcher, reader, tagger
+        self._allowed: set[str] = set()
+        self._at: dict[str, int] = {}
+        self.surfaces: list[str] = []
+        self.tokens: list[list[int]] = []
+        device = matcher.table.device
+        self.table = matcher.table[:0]
+        self.first = torch.zeros(0, dtype=torch.long, device=device)
+        self.rest = torch.zeros(0, device=device)
+        self.unit = 1.0
         known = [w.surface for t in texts for w in tagger.tokenize(t) if self._allows(w)]
         pieces = {piece.removeprefix("▁") for piece in matcher.tokenizer.get_vocab()}
         whole = sorted(p for p in pieces if _JAPANESE.fullmatch(p) and self.fits("", p))
-        known += [piece for piece in whole if len(reader.tokens([piece])[0]) == 1]
-        self.surfaces = list(dict.fromkeys(known))
-        self._at = {surface: at for at, surface in enumerate(self.surfaces)}
-        table = matcher.word_embeddings(self.surfaces)
-        self.unit = float(table.pow(2).mean().sqrt())
-        self.table = table / self.unit
-        self.tokens = reader.tokens(self.surfaces)
-        self.first = torch.tensor([row[0] for row in self.tokens], device=table.device)
+        single = [p for p, row in zip(whole, reader.tokens(whole), strict=True) if len(row) == 1]
+        self._add([*known, *single])
+        self.unit = float(self.table.pow(2).mean().sqrt())
+        self.table = self.table / self.unit
+
+    def with_gold(self, gold: Iterable[str]) -> Lexicon:
+        """A lexicon with the words of gold, the unknown ones too; this one does not change."""
+        words = [word for text in gold for word in self._tagger.tokenize(text)]
+        found = copy.copy(self)
+        found._allowed = {word.surface for word in words if word.is_unknown}
+        found._at, found.surfaces, found.tokens = dict(self._at), [*self.surfaces], [*self.tokens]
+        found._add([word.surface for word in words])
+        return found
+
+    def _add(self, words: Iterable[str]) -> None:
+        new = [word for word in dict.fromkeys(words) if word not in self._at]
+        if not new:
+            return
+        self._at |= {word: len(self.surfaces) + at for at, word in enumerate(new)}
+        self.surfaces += new
+        tokens = self._reader.tokens(new)
+        self.tokens += tokens
+        first = self.first.new_tensor([row[0] for row in tokens])
         # What a word's first token leaves open depends little on what stands before it.
-        self.rest = torch.zeros(len(self.surfaces), device=table.device)
-        longer = [at for at, row in enumerate(self.tokens) if len(row) > 1]
+        rest = self.rest.new_zeros(len(new))
+        longer = [at for at, row in enumerate(tokens) if len(row) > 1]
         if longer:
-            found = reader.log_likelihoods([self.surfaces[at] for at in longer], given=1)
-            self.rest[longer] = torch.tensor(found, dtype=torch.float32, device=table.device)
+            found = self._reader.log_likelihoods([new[at] for at in longer], given=1)
+            rest[longer] = rest.new_tensor(found)
+        self.table = torch.cat([self.table, self._matcher.word_embeddings(new) / self.unit])
+        self.first, self.rest = torch.cat([self.first, first]), torch.cat([self.rest, rest])
 
     def _allows(self, word: Morpheme) -> bool:
         return not word.is_unknown or word.surface in self._allowed
@@ -282,64 +319,95 @@ class Lexicon:
         return found.indices, found.values.pow(2)
 
 
-def synthesise(
-    texts: Sequence[str],
-    label: int,
-    matcher: Matcher,
-    reader: Reader,
-    lexicon: Lexicon,
-    perplexity: float = 1.5,
-) -> tuple[list[str], Floats]:
-    """Writes as many texts of a label as are given to start from.
+@dataclass(frozen=True)
+class Group:
+    """Texts of one label that are matched to one target, at least one.
 
-    Args:
-        texts: At least one.
+    Attributes:
+        texts: What they are before.
         label: Its index.
         matcher: The loss.
+        lexicon: What they are made of.
+    """
+
+    texts: Sequence[str]
+    label: int
+    matcher: Matcher
+    lexicon: Lexicon
+
+
+def synthesise(
+    groups: Sequence[Group], reader: Reader, perplexity: float = 1.5
+) -> list[tuple[list[str], Floats]]:
+    """Writes as many texts of each group as are given to start from.
+
+    Args:
+        groups: At least one; the language model writes the texts of all together.
         reader: The causal language model.
-        lexicon: What texts are made of.
         perplexity: Most that a text's perplexity may be, over that of the text given.
 
     Returns:
-        Of each text the iterate, the start included, with which the loss is least, and its
-        perplexity over that of the start; deterministic. What is new consists of whole words.
+        Of each group's texts the iterate, the start included, with which the loss is least, and
+        its perplexity over that of the start; deterministic. What is new consists of whole words.
     """
-    kept, growth = list(texts), np.ones(len(texts))
-    natural = reader.perplexities(texts)
-    gradients = matcher.text_gradients(texts, label)
-    state = _State([lexicon.places(text) or [0] for text in texts], label, matcher, lexicon)
+    states = [_State(group, reader) for group in groups]
     for _ in range(_ITERATIONS):
-        state.move()
-        made = state.project(reader)
-        ratios = reader.perplexities(made) / natural
-        new = matcher.text_gradients(made, label)
-        total = gradients.sum(dim=0)
-        least = matcher.distance(total / len(texts), label)
-        for row in np.flatnonzero(ratios <= perplexity).tolist():
-            changed = total - gradients[row] + new[row]
-            found = matcher.distance(changed / len(texts), label)
-            if found < least:
-                total, least, gradients[row] = changed, found, new[row]
-                kept[row], growth[row] = made[row], ratios[row]
-    return kept, growth
+        for state in states:
+            state.move()
+        _project(states, reader)
+        for state in states:
+            state.keep(reader, perplexity)
+    return [(state.kept, state.growth) for state in states]
+
+
+def _project(states: Sequence[_State], reader: Reader) -> None:
+    """The Z-step and the U-step."""
+    for state in states:
+        state.begin()
+    writing = Writing(reader, sum(len(state.made) for state in states))
+    for place in range(max(state.longest for state in states)):
+        tokens: list[list[int]] = []
+        going: list[bool] = []
+        for state in states:
+            written, more = state.write(place, writing.logits[len(tokens) :])
+            tokens += written
+            going += more
+        rows = [row for row, more in enumerate(going) if more]
+        if rows:
+            writing.add(tokens, rows)
+    for state in states:
+        state.end()
 
 
 class _State:
-    """X, Z and U of the texts of one label: a row for each word, text after text."""
+    """X, Z and U of a group: a row for each word, text after text.
 
-    def __init__(
-        self, words: list[list[int]], label: int, matcher: Matcher, lexicon: Lexicon
-    ) -> None:
-        self._label, self._matcher, self._lexicon = label, matcher, lexicon
+    Attributes:
+        made: The texts of Z.
+        longest: Most words of one of them.
+        kept: Of each text the best iterate so far.
+        growth: Its perplexity over that of the start.
+    """
+
+    def __init__(self, group: Group, reader: Reader) -> None:
+        self._label, self._matcher = group.label, group.matcher
+        self._lexicon = lexicon = group.lexicon
+        self.kept, self.growth = list(group.texts), np.ones(len(group.texts))
+        self._natural = reader.perplexities(self.kept)
+        self._gradients = self._matcher.text_gradients(self.kept, self._label)
+        self.made = list(self.kept)
+        words = [lexicon.places(text) or [0] for text in self.kept]
         device, size = lexicon.table.device, len(words)
         lengths = torch.tensor([len(row) for row in words], device=device)
+        self._lengths, self.longest = lengths.tolist(), int(lengths.max())
         self._text = torch.arange(size, device=device).repeat_interleave(lengths)
         self._place = torch.cat([torch.arange(len(row), device=device) for row in words])
         flat = [word for row in words for word in row]
         self._z = lexicon.table[torch.tensor(flat, device=device)]
         self._x, self._dual = self._z, torch.zeros_like(self._z)
+        self._points = self._x
         # What stands around a text: the prefix and special tokens before it, one token behind.
-        around = matcher.embed([""])[0][0]
+        around = self._matcher.embed([""])[0][0]
         self._begin = len(around) - 1
         ends = self._begin + lengths
         places = torch.arange(int(ends.max()) + 1, device=device)
@@ -365,28 +433,51 @@ class _State:
             optimizer.step()
         self._x = x.detach()
 
-    def project(self, reader: Reader) -> list[str]:
-        """The Z-step and the U-step; returns the texts of Z."""
-        points, z = self._x + self._dual, torch.zeros_like(self._x)
-        made = [""] * len(self._frame)
-        writing = Writing(reader, len(made))
-        for place in range(int(self._place.max()) + 1):
-            here = self._place == place
-            near, distance = self._lexicon.nearest(points[here], _NEAREST)
-            likely = writing.logits[self._text[here]].gather(1, self._lexicon.first[near])
-            likely = likely + self._lexicon.rest[near]
-            order = (_READABILITY * likely - _RHO / 2 * distance).argsort(dim=1, descending=True)
-            ordered = near.gather(1, order).tolist()
-            tokens = [[0]] * len(made)  # of texts that have ended
-            chosen = []
-            for text, words in zip(self._text[here].tolist(), ordered, strict=True):
-                named = [(word, self._lexicon.surfaces[word]) for word in words]
-                fitting = (each for each in named if self._lexicon.fits(made[text], each[1]))
-                word, surface = next(fitting, named[0])
-                chosen.append(word)
-                made[text] += surface
-                tokens[text] = self._lexicon.tokens[word]
-            z[here] = self._lexicon.table[torch.tensor(chosen, device=z.device)]
-            writing.add(tokens)
-        self._z, self._dual = z, points - z
-        return made
+    def begin(self) -> None:
+        """Begins the Z-step."""
+        self._points, self._z = self._x + self._dual, torch.zeros_like(self._x)
+        self.made = [""] * len(self._frame)
+
+    def write(self, place: int, logits: torch.Tensor) -> tuple[list[list[int]], list[bool]]:
+        """Chooses the words of a place.
+
+        Args:
+            place: Which word of every text.
+            logits: First those of the tokens behind each text that is so long, in order, shape
+                (texts or more, vocabulary).
+
+        Returns:
+            Of each such text the word's tokens, and whether it goes on.
+        """
+        here = self._place == place
+        texts, lexicon = self._text[here].tolist(), self._lexicon
+        if not texts:
+            return [], []
+        near, distance = lexicon.nearest(self._points[here], _NEAREST)
+        likely = logits[: len(texts)].gather(1, lexicon.first[near]) + lexicon.rest[near]
+        order = (_READABILITY * likely - _RHO / 2 * distance).argsort(dim=1, descending=True)
+        chosen = []
+        for text, words in zip(texts, near.gather(1, order).tolist(), strict=True):
+            fitting = (w for w in words if lexicon.fits(self.made[text], lexicon.surfaces[w]))
+            chosen.append(next(fitting, words[0]))
+            self.made[text] += lexicon.surfaces[chosen[-1]]
+        self._z[here] = lexicon.table[torch.tensor(chosen, device=logits.device)]
+        going = [self._lengths[text] > place + 1 for text in texts]
+        return [lexicon.tokens[word] for word in chosen], going
+
+    def end(self) -> None:
+        """The U-step."""
+        self._dual = self._points - self._z
+
+    def keep(self, reader: Reader, perplexity: float) -> None:
+        """Keeps of the texts of Z which bring the loss down and are as readable as asked for."""
+        ratios = reader.perplexities(self.made) / self._natural
+        new = self._matcher.text_gradients(self.made, self._label)
+        total, size = self._gradients.sum(dim=0), len(self.made)
+        least = self._matcher.distance(total / size, self._label)
+        for row in np.flatnonzero(ratios <= perplexity).tolist():
+            changed = total - self._gradients[row] + new[row]
+            found = self._matcher.distance(changed / size, self._label)
+            if found < least:
+                total, least, self._gradients[row] = changed, found, new[row]
+                self.kept[row], self.growth[row] = self.made[row], ratios[row]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from japagen.gradmm.synthesis import Lexicon, Reader, synthesise
+from japagen.gradmm.synthesis import Group, Lexicon, Reader, synthesise
 from japagen.japanese.morphology import default_tagger
 from japagen.llm.backends.huggingface import find_checkpoint
 from tests.gradmm.conftest import TEXTS, Parts
@@ -20,7 +20,8 @@ def test_no_tensor_is_made_elsewhere_than_where_the_models_are(
     checkpoint = find_checkpoint(str(write_checkpoint(tmp_path, "llama")))
     writer = Reader(checkpoint.load(), checkpoint.tokenizer, "あ\n")
     with torch.device("meta"):
-        lexicon = Lexicon(TEXTS, gold, matcher, writer, default_tagger())
-        made, growth = synthesise(TEXTS[:3], 0, matcher, writer, lexicon)
-    again = synthesise(TEXTS[:3], 0, matcher, writer, lexicon)
-    assert (made, growth.tolist()) == (again[0], again[1].tolist())
+        lexicon = Lexicon(TEXTS, matcher, writer, default_tagger()).with_gold(gold)
+        group = Group(TEXTS[:3], 0, matcher, lexicon)
+        ((made, growth),) = synthesise([group], writer)
+    ((again, grown),) = synthesise([group], writer)
+    assert (made, growth.tolist()) == (again, grown.tolist())

@@ -18,12 +18,17 @@ def test_likelihoods_do_not_depend_on_the_batch(parts: Parts) -> None:
 
 
 def test_writing_word_by_word_reads_what_reading_at_once_does(parts: Parts) -> None:
-    rows = [["日本", "の", "会社"], ["あ", "日本", "語"]]
-    writing = Writing(parts.reader, 2)
+    rows = [["日本", "の", "会社"], ["お店"], ["あ", "日本", "語"]]
+    writing = Writing(parts.reader, 3)
     encode = parts.reader.tokenizer
-    for place in range(3):
-        tokens = [encode(row[place], add_special_tokens=False)["input_ids"] for row in rows]
-        writing.add(tokens)
+
+    def tokens(*words: str) -> list[list[int]]:
+        return [encode(word, add_special_tokens=False)["input_ids"] for word in words]
+
+    writing.add(tokens("日本", "お店", "あ"), [0, 1, 2])
+    writing.add(tokens("の", "", "日本"), [0, 2])  # the second text has ended
+    writing.add(tokens("会社", "語"), [0, 1])
+    del rows[1]
     # What is expected behind the whole texts is what reading them at once expects.
     for i, row in enumerate(rows):
         ids = parts.reader.context + encode("".join(row), add_special_tokens=False)["input_ids"]

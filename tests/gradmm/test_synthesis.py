@@ -2,19 +2,21 @@ from __future__ import annotations
 
 import pytest
 
-from japagen.gradmm.synthesis import Lexicon, synthesise
+from japagen.gradmm.synthesis import Group, Lexicon, synthesise
 from japagen.japanese.morphology import default_tagger
 from tests.gradmm.conftest import TEXTS, Parts
 
 
 @pytest.fixture(scope="module")
 def lexicon(parts: Parts) -> Lexicon:
-    return Lexicon([*TEXTS, *parts.gold], parts.gold, parts.matcher, parts.reader, default_tagger())
+    words = Lexicon(TEXTS, parts.matcher, parts.reader, default_tagger())
+    return words.with_gold(parts.gold)
 
 
 def test_synthesis_lowers_the_loss_in_whole_words(parts: Parts, lexicon: Lexicon) -> None:
-    texts, _ = synthesise(TEXTS, 0, parts.matcher, parts.reader, lexicon)
-    assert texts == synthesise(TEXTS, 0, parts.matcher, parts.reader, lexicon)[0]
+    group = Group(TEXTS, 0, parts.matcher, lexicon)
+    ((texts, _),) = synthesise([group], parts.reader)
+    assert texts == synthesise([group], parts.reader)[0][0]
 
     def loss(texts: list[str]) -> float:
         return float(parts.matcher.distance(parts.matcher.text_gradients(texts, 0).mean(0), 0))
@@ -26,11 +28,24 @@ def test_synthesis_lowers_the_loss_in_whole_words(parts: Parts, lexicon: Lexicon
 
 
 def test_what_is_new_is_as_readable_as_asked_for(parts: Parts, lexicon: Lexicon) -> None:
-    texts, growth = synthesise(TEXTS, 0, parts.matcher, parts.reader, lexicon, 1.05)
+    group = Group(TEXTS, 0, parts.matcher, lexicon)
+    ((texts, growth),) = synthesise([group], parts.reader, 1.05)
     grown = parts.reader.perplexities(texts) / parts.reader.perplexities(TEXTS)
     assert texts != TEXTS
     assert growth.tolist() == pytest.approx(grown.tolist(), rel=1e-3)
     assert grown.max() <= 1.05 + 1e-6
+
+
+def test_groups_are_written_together_as_they_are_alone(parts: Parts, lexicon: Lexicon) -> None:
+    groups = [
+        Group(TEXTS[:2], 0, parts.matcher, lexicon),
+        Group(TEXTS[2:], 1, parts.matcher, lexicon),
+    ]
+    together = synthesise(groups, parts.reader)
+    for group, (texts, growth) in zip(groups, together, strict=True):
+        ((alone, grown),) = synthesise([group], parts.reader)
+        assert texts == alone
+        assert growth.tolist() == pytest.approx(grown.tolist(), rel=1e-3)
 
 
 def test_the_nearest_word_of_a_word_is_itself(lexicon: Lexicon) -> None:

@@ -141,7 +141,7 @@ def synthesised_texts(
         The new texts, their parents named, those of another register rejected; and by id how
         much each one's perplexity has grown.
     """
-    from japagen.gradmm.synthesis import Lexicon, Matcher, load_models, synthesise
+    from japagen.gradmm.synthesis import Group, Lexicon, Matcher, load_models, synthesise
 
     names = list(task.labels)
     children: list[Example] = []
@@ -152,21 +152,25 @@ def synthesised_texts(
     dealt = deal_texts(texts, labels, targets, task.seed)
     gold_texts = dict(zip(gold.column("id"), gold.texts, strict=True))
     matched, reader = load_models(encoder.loaded, checkpoint, task.text_type)
-    groups = list(np.ndindex(len(targets), len(names)))
-    for number, label in listener.track(groups, len(groups), "synthesise"):
-        ids = targets[number].ids[label]
-        mine = np.flatnonzero((dealt == number) & (labels == label))
-        if not ids or not len(mine):
-            continue
-        matcher = Matcher(matched, targets[number], task.training.max_length)
-        # Words that only gold has would tell which gold a text has seen.
-        seen = [gold_texts[id_] for id_ in ids]
-        lexicon = Lexicon([*texts.texts, *seen], seen, matcher, reader, analyzer.tagger)
-        for piece in np.array_split(mine, -(-len(mine) // _PIECE)):
-            parents = list(texts.take(piece))
-            old, most = [parent.text for parent in parents], task.gradient_matching.perplexity
-            made = synthesise(old, label, matcher, reader, lexicon, most)
-            for parent, text, ratio in zip(parents, *made, strict=True):
+    matchers = [Matcher(matched, target, task.training.max_length) for target in targets]
+    words = Lexicon(texts.texts, matchers[0], reader, analyzer.tagger)
+    groups = [
+        (piece, number, label)
+        for label, number in np.ndindex(len(names), len(targets))
+        for piece in _pieces(np.flatnonzero((dealt == number) & (labels == label)))
+        if targets[number].ids[label]
+    ]
+    starts = range(0, len(groups), len(targets))
+    for start in listener.track(starts, len(starts), "synthesise"):
+        batch, tried = groups[start : start + len(targets)], []
+        for piece, number, label in batch:
+            # Words that only gold has would tell which gold a text has seen.
+            lexicon = words.with_gold(gold_texts[id_] for id_ in targets[number].ids[label])
+            tried.append(Group(texts.take(piece).texts, label, matchers[number], lexicon))
+        made = synthesise(tried, reader, task.gradient_matching.perplexity)
+        for (piece, number, label), found in zip(batch, made, strict=True):
+            ids = targets[number].ids[label]
+            for parent, text, ratio in zip(texts.take(piece), *found, strict=True):
                 if text == parent.text:
                     continue
                 child = replace(
@@ -183,6 +187,10 @@ def synthesised_texts(
                 ratios[child.id] = float(ratio)
                 children.append(replace(child, rejected=_register_changed(parent, child)))
     return Dataset.of(children), ratios
+
+
+def _pieces(rows: Ints) -> list[Ints]:
+    return list(np.array_split(rows, -(-len(rows) // _PIECE))) if len(rows) else []
 
 
 def _register_changed(parent: Example, child: Example) -> Rejection | None:

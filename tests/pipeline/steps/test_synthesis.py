@@ -46,9 +46,9 @@ def _list(request: Request) -> str:
     return f"{LISTS[request.label][request.seed % 4]}{'先日の件。' * (request.seed // 4 % 2)}"
 
 
-def _put_first(texts: list[str], *_: Any) -> tuple[list[str], list[float]]:
+def _put_first(groups: list[Any], *_: Any) -> list[tuple[list[str], list[float]]]:
     """Stands in for synthesis, for tests of what follows it."""
-    return [f"今、{text}" for text in texts], [1.2] * len(texts)
+    return [([f"今、{text}" for text in g.texts], [1.2] * len(g.texts)) for g in groups]
 
 
 @pytest.fixture(scope="session")
@@ -174,9 +174,11 @@ def test_a_change_of_register_is_turned_down(
 
     drawn = count(2000)
 
-    def change(texts: list[str], label: int, *_: Any) -> tuple[list[str], list[float]]:
-        new = texts if label else [made.format(n=next(drawn)) for _ in texts]
-        return new, [1.1] * len(texts)
+    def change(groups: list[Any], *_: Any) -> list[tuple[list[str], list[float]]]:
+        new = [
+            g.texts if g.label else [made.format(n=next(drawn)) for _ in g.texts] for g in groups
+        ]
+        return [(texts, [1.1] * len(texts)) for texts in new]
 
     monkeypatch.setattr(synthesis, "synthesise", change)
     generator = ScriptedGenerator(lambda r: about[r.label].format(n=100 + r.seed % 1000))
