@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from japagen.cli.main import app
 from japagen.cli.task_commands import Stage
 from japagen.cli.terminal import RENAMED
 from japagen.config.task import Task
+from japagen.curation import sandbox
 from japagen.curation.sandbox import check_isolation
 from japagen.pipeline.run import STAGES
 from tests.command_line import japagen, japagen_process
@@ -252,6 +254,13 @@ def test_the_doctor_tries_out_what_isolates_programs(
     state, detail = told()
     assert (state, detail.split(", ")[1]) == ("ok", "isolation of programs (kind: code)")
     assert re.fullmatch(r"[\d.]+", detail.split(", ")[0])
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pluggy", None)  # pytest needs it
+        sandbox._packages.cache_clear()
+        state, detail = told()
+    sandbox._packages.cache_clear()
+    assert state == "missing"
+    assert "japagen[code]" in detail
     monkeypatch.setenv("PATH", str(tmp_path))
     state, detail = told()
     assert state == "missing"

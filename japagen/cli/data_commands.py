@@ -776,7 +776,8 @@ def _sandbox(words: Words) -> dict[str, Any]:
         found = words("doctor.installed", version=check_isolation(), purpose=purpose)
         return _row("bubblewrap", "ok", found, needed=False)
     except JapagenError as error:
-        state = "broken" if shutil.which("bwrap") else "missing"
+        untried = isinstance(error, MissingExtraError) or not shutil.which("bwrap")
+        state = "missing" if untried else "broken"
         told = " ".join(localized(part, words.language) for part in (error.message, error.hint))
         return _row("bubblewrap", state, f"{purpose}: {told}", needed=False)
 

@@ -42,7 +42,7 @@ from japagen.training.head import (
 )
 
 
-def make_batches(
+def _batches(
     lengths: Sequence[int], batch_size: int, steps: int, rng: random.Random
 ) -> Iterator[list[int]]:
     """Yields ``steps`` batches of indices; texts of similar length share a batch.
@@ -96,7 +96,7 @@ def fine_tune(
     model = classifier.model
     steps = step_count(len(rows), settings)
     optimizer, scheduler = _optimizer(model, settings, learning_rate, steps)
-    batches = make_batches(
+    batches = _batches(
         [len(r["input_ids"]) for r in rows], settings.batch_size, steps, random.Random(seed)
     )
     bf16 = supports_bf16()

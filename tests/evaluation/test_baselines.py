@@ -7,10 +7,9 @@ import pytest
 
 from japagen.data.dataset import Dataset, Example
 from japagen.data.labels import LabelSpace
-from japagen.evaluation.baselines import fit_plain, fit_tfidf
+from japagen.evaluation.baselines import _batches, fit_plain, fit_tfidf
 from japagen.evaluation.metrics import score
 from japagen.training.encoder import load_encoder
-from japagen.training.trainer import make_batches
 from tests.conftest import GOLD
 
 LABELS = ("配送", "返品")
@@ -103,7 +102,7 @@ def test_plain_fine_tuning_reads_pairs_and_tags(tiny_encoder: str) -> None:
 @pytest.mark.parametrize(("texts", "steps"), [(64, 60), (5, 3), (17, 7)])
 def test_batches_pass_over_all_texts_and_put_like_lengths_together(texts: int, steps: int) -> None:
     lengths = [random.Random(i).randint(5, 80) for i in range(texts)]
-    batches = list(make_batches(lengths, 16, steps, random.Random(0)))
+    batches = list(_batches(lengths, steps, random.Random(0)))
     assert len(batches) == steps
     a_pass = -(-texts // 16)
     for start in range(0, steps - a_pass + 1, a_pass):

@@ -124,6 +124,14 @@ def test_names_cannot_break_it(metrics: dict[str, Any]) -> None:
     assert "<script" not in card.split("\n# ", 1)[1]
 
 
+def test_terms_of_several_lines_stay_whole(metrics: dict[str, Any]) -> None:
+    metrics = copy.deepcopy(metrics)
+    metrics["generator"]["terms"]["summary"] = "Ask first.\n\n- <b>Then</b> use it."
+    found, dataset = RunSummary.model_validate(metrics), sample_run()[1]
+    for card in (model_card(found, "embedded", language="ja"), dataset_card(found, dataset, "ja")):
+        assert "\n\nAsk first. - &lt;b>Then&lt;/b> use it.\n\n" in card
+
+
 def test_every_reason_of_the_mix_is_said(metrics: dict[str, Any]) -> None:
     from typing import get_args
 

@@ -17,7 +17,7 @@ from japagen.errors import JapagenError
 from japagen.training.classifier import Classifier
 from japagen.training.encoder import Encoder, load_encoder
 from japagen.training.head import DESCRIPTION_MASS, Rows, head_of, set_head
-from japagen.training.trainer import fine_tune, make_batches, row_losses, step_count, train
+from japagen.training.trainer import _batches, fine_tune, row_losses, step_count, train
 from tests.conftest import GOLD
 
 HEAD = Training(max_length=64)
@@ -38,7 +38,7 @@ def _gold() -> Dataset:
 def test_every_pass_sees_every_example_once(
     lengths: list[int], batch_size: int, steps: int
 ) -> None:
-    batches = list(make_batches(lengths, batch_size, steps, random.Random(0)))
+    batches = list(_batches(lengths, batch_size, steps, random.Random(0)))
     assert len(batches) == steps
     per_pass = -(-len(lengths) // batch_size)
     for start in range(0, steps - per_pass + 1, per_pass):
