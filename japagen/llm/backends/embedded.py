@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -31,6 +32,7 @@ from japagen.llm.backend import (
 from japagen.llm.backends.gguf_weights import GEMMA, Weights, find_weights
 from japagen.llm.backends.llama_cpp import EngineError, LlamaEngine
 
+logger = logging.getLogger(__name__)
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -115,7 +117,7 @@ class EmbeddedGenerator:
         the completions in progress at their next token.
         """
         engine, source, waiting = self._started(), iter(requests), SlotQueue()
-        pending = 0
+        pending = read = cached = 0
 
         def read_ahead() -> int:
             fresh = list(islice(source, engine.slots * _LOOK_AHEAD - pending))
@@ -125,14 +127,17 @@ class EmbeddedGenerator:
         pending = read_ahead()
         work = partial(self._answer, engine)
         with closing(_by_slot(engine.slots, waiting.take, work)) as answers:
-            for answer in answers:
+            for answer, from_cache in answers:
+                read, cached = read + answer.prompt_tokens, cached + from_cache
                 yield answer
                 pending -= 1
                 pending = read_ahead()
+        logger.debug("Of %d prompt tokens, %d were in their slot already.", read, cached)
 
     def _answer(
         self, engine: LlamaEngine, request: Request, slot: int, stopped: Callable[[], bool]
-    ) -> Answer:
+    ) -> tuple[Answer, int]:
+        """The answer, and how many tokens of the prompt were in the slot already."""
         began = time.perf_counter()
         try:
             self._check_kind(request.prompt)
@@ -142,9 +147,9 @@ class EmbeddedGenerator:
             )
         except EngineError as error:
             seconds = time.perf_counter() - began
-            return Answer(request.id, "", "error", seconds=seconds, error=error.message)
+            return Answer(request.id, "", "error", seconds=seconds, error=error.message), 0
         used = (found.prompt_tokens, found.completion_tokens, time.perf_counter() - began)
-        return Answer(request.id, found.text, found.finish, *used)
+        return Answer(request.id, found.text, found.finish, *used), found.cached_tokens
 
     def _check_kind(self, prompt: Prompt) -> None:
         if not isinstance(prompt, str) and self._weights.prompt_kind == "document":

@@ -37,12 +37,14 @@ class Completion:
         text: The completion, without the stop string.
         finish: "stop" at a natural end, "length" at the token limit.
         prompt_tokens: Tokens of the prompt.
+        cached_tokens: How many of them were still in the slot from the request before.
         completion_tokens: Tokens written.
     """
 
     text: str
     finish: Literal["stop", "length"]
     prompt_tokens: int
+    cached_tokens: int
     completion_tokens: int
 
 
@@ -304,5 +306,6 @@ def _read(chunks: list[dict[str, Any]]) -> Completion:
         text=text,
         finish="length" if finish == "length" else "stop",
         prompt_tokens=usage["prompt_tokens"],
+        cached_tokens=usage["prompt_tokens_details"]["cached_tokens"],
         completion_tokens=usage["completion_tokens"],
     )
