@@ -226,8 +226,10 @@ def read_grid(request: Request, answer: Answer, task: Task) -> Grid:
     """The attributes that an answer names, each once, with two or more different values.
 
     What is left out: lines of another form, a repeated value, an attribute that says which label
-    it is, and one that repeats the values of another.
+    it is, and one that repeats the values of another. Topics may stand below the label's own name,
+    where weak models put them.
     """
+    labels = [] if request.template.startswith(_TOPICS) else [task.label_type, *task.labels]
     names: dict[str, str] = {}
     found: dict[str, dict[str, str]] = {}
     for line, rejected in read_texts(request, answer):
@@ -238,7 +240,7 @@ def read_grid(request: Request, answer: Answer, task: Task) -> Grid:
             parts = [part.strip(_ENDS) for part in rest.split(between)]
             # The last value of a line that was cut off is not whole.
             parts = parts[:-1] if rejected else parts
-            if name and _key(name) not in map(_key, (task.label_type, *task.labels)):
+            if name and _key(name) not in map(_key, labels):
                 names.setdefault(_key(name), name)
                 known = found.setdefault(_key(name), {})
                 for part in filter(None, parts):

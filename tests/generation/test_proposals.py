@@ -176,6 +176,18 @@ def test_topics_spelt_alike_are_left_out_in_the_whole_task(task: Task) -> None:
     assert "大きな話題2個に分け" in generator.asked[0].prompt[1].content  # type: ignore[union-attr]
 
 
+def test_topics_may_stand_below_the_name_of_the_label(task: Task) -> None:
+    def answer(request: Request) -> str:
+        topics = {"配送": ["配送：届け先の変更", "配送：遅延"], "返品": ["返品：返金／送料"]}
+        return json.dumps({"texts": topics[request.label]}, ensure_ascii=False)
+
+    found = propose_topics(task, 2, 2, ScriptedGenerator(answer, "chat"))
+    assert found.grids == {
+        "配送": {"配送": ("届け先の変更", "遅延")},
+        "返品": {"返品": ("返金", "送料")},
+    }
+
+
 def test_topics_that_mean_the_same_are_left_out_where_an_encoder_tells(task: Task) -> None:
     def same(names: Any) -> Any:
         return np.array([[{"返品の送料", "送料を返して"} == {a, b} for b in names] for a in names])
