@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from japagen.data.files import atomic_directory
 from japagen.errors import JapagenError
@@ -83,7 +82,7 @@ def export_onnx(
         path: Directory for ``model.onnx``, the tokenizer and ``japagen.json``.
         int8: Multiply in 8-bit integers: weights are rounded once, activations as they come.
         texts: Of the kind that it will read. 8 bits are laid out for 48 of them, without any for
-            words drawn at random, which is less exact.
+            words drawn at random, which is less exact for a tuned encoder.
         text_pairs: The second texts, where it reads pairs.
 
     Raises:
@@ -168,7 +167,7 @@ def _trace(classifier: Classifier, model: Any, path: Path) -> None:
             return self.model(**dict(zip(rows, inputs, strict=True))).logits
 
     for part in model.modules():
-        if isinstance(part, PreTrainedModel):
+        if hasattr(part, "set_attn_implementation"):
             # torch's own attention is exported with a check of every probability.
             part.set_attn_implementation("eager")
             break
@@ -318,7 +317,7 @@ def _read_at_first(
     hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
     model.requires_grad_(True)
     # Squared, as the sum of the logits can be the same whatever the text is.
-    show(model).square().sum().backward()
+    show(model).square().sum().backward()  # type: ignore[no-untyped-call]
     for hook in hooks:
         hook.remove()
     model.requires_grad_(False)
