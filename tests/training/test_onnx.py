@@ -157,7 +157,7 @@ def test_other_kinds_of_labels_and_pairs(kind: str, tiny_encoder: str, tmp_path:
         np.testing.assert_allclose(
             few, original.probabilities([*TEXTS, ""], [*pairs, ""]), atol=1e-5
         )
-        rounded = export_onnx(original, tmp_path / "i")
+        rounded = export_onnx(original, tmp_path / "i", texts=TEXTS, text_pairs=pairs)
         assert agreement(original, rounded, TEXTS, pairs).largest < 0.1
 
 
