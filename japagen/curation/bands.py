@@ -35,7 +35,7 @@ from japagen.curation.near_duplicates import band_keys
 from japagen.data.dataset import Dataset, Rejection
 from japagen.data.shards import ROW
 from japagen.japanese.normalization import normalize
-from japagen.japanese.overlap import bigram_hashes, mix, plain_form
+from japagen.japanese.overlap import bigram_codes, mix, plain_form
 
 Ints = npt.NDArray[np.int64]
 
@@ -43,8 +43,10 @@ KEY = "band_key"
 # Keys are numbers of 62 bits: the end of the last range is one of 64 bits too.
 _KEY_BITS = 62
 _GROUP, _FIRST = 32, 64
-_BITS = 256  # enough for texts of a hundred characters; longer ones are counted more often
-_MEMBERS_AT_A_TIME, _PAIRS_AT_A_TIME = 200_000, 100_000
+# Bitmaps of 256 bits do for texts of a hundred characters; longer ones are counted more often.
+_WORDS = ("word_0", "word_1", "word_2", "word_3")
+# So much at a time.
+_TEXTS, _MEMBERS, _BIGRAMS = 50_000, 200_000, 4_000_000
 _NEAR, _FOLLOWS, _SAME, _DUPLICATE = range(4)
 _EDGES = pa.schema(
     [
@@ -122,6 +124,17 @@ class Golden:
         keys = table.column(KEY).to_numpy()
         return table.filter(pa.array((keys >= low) & (keys < high)))
 
+    def texts_with_keys(self, low: int, high: int) -> pa.Table:
+        """As `join_texts` of a range; gold is like itself alone."""
+        keys = self.keys(low, high)
+        ids = pa.chunked_array([pa.repeat("", len(self.texts))])
+        described = _described(self.texts, ids, pa.array(self.rows))
+        taken = described.take(pc.add(keys.column(ROW), len(self.texts)))
+        return pa.table(
+            [*keys.columns, pa.repeat(False, len(keys)), *taken.columns],
+            [KEY, ROW, "is_least", *taken.column_names],
+        )
+
 
 @dataclass(frozen=True)
 class SharedKeys:
@@ -155,20 +168,32 @@ def join_texts(rows: pa.Table) -> pa.Table:
     is_key = np.asarray(rows.column(KEY).is_valid())
     keys = rows.select([KEY, ROW]).filter(pa.array(is_key)).sort_by(KEY)
     texts = rows.filter(pa.array(~is_key))
-    numbers = keys.column(ROW).to_numpy()
     # A text has some ten keys, and is read once.
-    used, at = np.unique(np.searchsorted(texts.column(ROW), numbers), return_inverse=True)
-    found = texts.take(pa.array(used))
+    numbers, first, at = np.unique(
+        keys.column(ROW).to_numpy(), return_index=True, return_inverse=True
+    )
+    found = texts.take(pa.array(np.searchsorted(texts.column(ROW), numbers)))
     pairs = zip(
         found.column("text").to_pylist(), found.column("text_pair").to_pylist(), strict=True
     )
-    columns = {
-        "plain": pa.array(map(plain_form, _joined(found)), pa.string()),
-        "id": found.column("id"),
-        "exact": pa.array([_content(*pair) for pair in pairs], pa.int64()),
-    }
-    taken = pa.table(columns).take(pa.array(at))
-    return pa.table([*keys.columns, *taken.columns], [KEY, ROW, *columns])
+    exact = pa.array([_content(*pair) for pair in pairs], pa.int64())
+    described = _described(_joined(found), found.column("id"), exact)
+    is_least = np.zeros(len(keys), bool)
+    is_least[first] = True
+    taken = described.take(pa.array(at))
+    return pa.table(
+        [*keys.columns, pa.array(is_least), *taken.columns],
+        [KEY, ROW, "is_least", *taken.column_names],
+    )
+
+
+def _described(texts: Sequence[str], ids: pa.ChunkedArray, exact: pa.Array) -> pa.Table:
+    """What texts are compared by: plain form, set of bigrams, its size, and a bitmap of it."""
+    plain = [plain_form(text) for text in texts]
+    blocks = [_bitmaps(plain[at : at + _TEXTS]) for at in range(0, len(plain), _TEXTS)]
+    bitmaps = pa.concat_tables(blocks or [_bitmaps([])])
+    columns = {"id": ids, "exact": exact, "plain": pa.array(plain, pa.large_string())}
+    return pa.table([*columns.values(), *bitmaps.columns], [*columns, *bitmaps.column_names])
 
 
 def _content(text: str, pair: str | None) -> int:
@@ -193,35 +218,36 @@ class SimilarPairs:
         if not len(rows):
             return _EDGES.empty_table()
         keys = rows.column(KEY).to_numpy()
-        golden = self.golden.keys(int(keys.min()), int(keys.max()) + 1)
-        every = np.concatenate([golden.column(ROW).to_numpy(), rows.column(ROW).to_numpy()])
-        numbers, first, member = np.unique(every, return_index=True, return_inverse=True)
-        before = len(golden)
-        gold_rows = golden.column(ROW).to_pylist()
-        plain = [plain_form(self.golden.texts[gold_rows[at]]) for at in first if at < before]
-        own = pa.array(first[first >= before] - before)
-        taken = rows.select(["plain", "id", "exact"]).take(own)
-        plain += taken.column("plain").to_pylist()
-        ids = ["" for _ in range(len(numbers) - len(taken))] + taken.column("id").to_pylist()
-        exact = np.concatenate([numbers[numbers < 0], taken.column("exact").to_numpy()])
-        bigrams = _bigrams(plain)
-        same = _first_of_equals(_set_hashes(bigrams))
-        edges = [_equal_edges(numbers, same, exact)]
-        groups = _groups(np.concatenate([golden.column(KEY).to_numpy(), keys]), member, same)
-        marks = _marks(bigrams)
-        edges += _small(groups, bigrams, marks, self.threshold)
-        edges.append(_large(groups, bigrams, marks, self.threshold, int((numbers < 0).sum())))
+        golden = self.golden.texts_with_keys(int(keys.min()), int(keys.max()) + 1)
+        every = pa.concat_tables([golden, rows])
+        numbers, first, member = np.unique(
+            every.column(ROW).to_numpy(), return_index=True, return_inverse=True
+        )
+        texts = _Texts.of(every, first)
+        same = _first_of_equals(every.column("set").to_numpy()[first])
+        groups = _groups(every.column(KEY).to_numpy(), member, same)
+        gold = int((numbers < 0).sum())
+        # What equals another shares all keys with it, and is told of once, where the least is.
+        is_told = np.zeros(len(numbers), bool)
+        is_told[member[every.column("is_least").to_numpy()]] = True
+        exact = every.column("exact").to_numpy()[first]
+        edges = (
+            _equal_edges(_first_of_equals(exact), same, gold, is_told),
+            _small(groups, texts, self.threshold),
+            _large(groups, texts, self.threshold, gold),
+        )
         row, of, similarity, kind = (np.concatenate(part) for part in zip(*edges, strict=True))
-        later = numbers[row] >= 0
+        later = row >= gold
         row, of, similarity, kind = (part[later] for part in (row, of, similarity, kind))
         order = np.lexsort((of, row))
         row, of = row[order], of[order]
+        ids = every.column("id")
         return pa.table(
             [
                 pa.array(numbers[row]),
-                pa.array(ids, pa.string()).take(pa.array(row)),
+                ids.take(pa.array(first[row])),
                 pa.array(numbers[of]),
-                pa.array(ids, pa.string()).take(pa.array(of)),
+                ids.take(pa.array(first[of])),
                 pa.array(similarity[order], pa.float64()),
                 pa.array(kind[order], pa.int8()),
             ],
@@ -229,42 +255,107 @@ class SimilarPairs:
         )
 
 
-_Bitmaps = npt.NDArray[np.uint64]
 _Edges = tuple[Ints, Ints, npt.NDArray[np.float64], Ints]
 
 
-def _bigrams(plain: Sequence[str]) -> sparse.csr_array:
-    """Which text has which bigram, (texts, bigrams); the columns' order is that of hashes."""
-    hashes, offsets = bigram_hashes(plain)
-    columns = np.searchsorted(np.unique(hashes), hashes)  # faster than the inverse that it has
-    ones = np.ones(len(columns), np.int32)
-    shape = (len(plain), int(columns.max()) + 1 if len(columns) else 0)
-    found = sparse.csr_array((ones, columns.astype(np.int32), offsets.astype(np.int64)), shape)
-    found.sum_duplicates()
-    found.data[:] = 1
-    return found
+def _bigrams(plain: Sequence[str]) -> tuple[npt.NDArray[np.uint64], Ints]:
+    """Each text's distinct bigrams, as numbers, and where those of each begin."""
+    codes, offsets = bigram_codes(plain)
+    text = np.repeat(np.arange(len(plain), dtype=np.uint64), np.diff(offsets))
+    # A character has 21 bits, which leaves 22 for the text's number.
+    packed = (text << np.uint64(42)) | ((codes >> np.uint64(11)) & ~_LOW) | (codes & _LOW)
+    packed.sort()
+    packed = packed[np.diff(packed, prepend=~packed[:1]) != 0]
+    starts = np.searchsorted(packed >> np.uint64(42), np.arange(len(plain) + 1))
+    return packed & np.uint64((1 << 42) - 1), starts
 
 
-def _set_hashes(bigrams: sparse.csr_array) -> npt.NDArray[np.uint64]:
-    """A number for each text's set of bigrams; of equal sets alone the same."""
-    hashes = mix(mix(bigrams.indices.astype(np.uint64)) + np.uint64(1))
+_LOW = np.uint64((1 << 21) - 1)
+
+
+def _bitmaps(plain: Sequence[str]) -> pa.Table:
+    """Of each text's set of bigrams a number that equal sets alone share, its size, and a bitmap.
+
+    In a bitmap, of some words, several bigrams share a bit.
+    """
+    bigrams, starts = _bigrams(plain)
+    hashes = mix(bigrams)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
-    return np.asarray(sums[bigrams.indptr[1:]] - sums[bigrams.indptr[:-1]])
+    word, bit = np.divmod(hashes % np.uint64(64 * len(_WORDS)), np.uint64(64))
+    bits = np.uint64(1) << bit
+    words = [
+        np.bitwise_or.reduceat(np.where(word == at, bits, np.uint64(0)), starts[:-1])
+        for at in range(len(_WORDS))
+    ]
+    columns = [(sums[starts[1:]] - sums[starts[:-1]]).view(np.int64), np.diff(starts), *words]
+    return pa.table([pa.array(column) for column in columns], ["set", "size", *_WORDS])
 
 
-def _first_of_equals(values: npt.NDArray[np.uint64]) -> Ints:
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of a range, in the order of rows.
+
+    Attributes:
+        plain: Their plain forms, in another order.
+        place: Where each is in it.
+        sizes: How many bigrams each has.
+        words: Of their bitmaps, each of all texts.
+    """
+
+    plain: pa.ChunkedArray
+    place: Ints
+    sizes: Ints
+    words: tuple[npt.NDArray[np.uint64], ...]
+
+    @classmethod
+    def of(cls, table: pa.Table, rows: Ints) -> _Texts:
+        """Those in some rows of a table."""
+        sizes, *words = (table.column(name).to_numpy()[rows] for name in ("size", *_WORDS))
+        return cls(table.column("plain"), rows, sizes, tuple(words))
+
+    def most_similar(self, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
+        """What the similarity of each pair is at most (Sandes et al. 2020, "Bitmap filter").
+
+        Each bit that one has alone is a bigram that it has alone. Of pairs that share a band most
+        are known so to be unlike, without counting what they share.
+        """
+        together = self.sizes[row] + self.sizes[of]
+        alone = sum((np.bitwise_count(word[row] ^ word[of]) for word in self.words), np.int64(0))
+        shared = (together - alone) // 2
+        return np.asarray(shared / (together - shared), np.float64)
+
+    def similarities(self, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
+        """Jaccard similarity of the bigrams of each pair."""
+        ends = np.cumsum(self.sizes[row] + self.sizes[of])
+        cuts = np.flatnonzero(np.diff(ends // _BIGRAMS, prepend=0)).tolist()
+        found = [np.empty(0)]
+        for start, end in pairwise([0, *cuts, len(row)]):
+            sides = np.concatenate([row[start:end], of[start:end]])
+            used, place = np.unique(sides, return_inverse=True)
+            bigrams, starts = _bigrams(self.plain.take(pa.array(self.place[used])).to_pylist())
+            ones, shape = np.ones(len(bigrams), np.int8), (len(used), 1 << 42)
+            sets = sparse.csr_array((ones, bigrams.view(np.int64), starts), shape)
+            one, other = np.split(place, 2)
+            shared = np.diff(sets[one].multiply(sets[other]).indptr)
+            sizes = np.diff(starts)
+            found.append(shared / (sizes[one] + sizes[other] - shared))
+        return np.concatenate(found)
+
+
+def _first_of_equals(values: Ints) -> Ints:
     _, first, place = np.unique(values, return_index=True, return_inverse=True)
     return np.asarray(first[place], np.int64)
 
 
-def _equal_edges(numbers: Ints, same: Ints, exact: Ints) -> _Edges:
-    """Edges of texts whose bigrams, or contents, an earlier one has."""
-    first = _first_of_equals(exact.view(np.uint64))
-    duplicate = (first != np.arange(len(first))) & (numbers[first] >= 0)
-    repeated = (same != np.arange(len(same))) & ~duplicate
-    row = np.concatenate([np.flatnonzero(duplicate), np.flatnonzero(repeated)])
+def _equal_edges(first: Ints, same: Ints, gold: int, is_told: npt.NDArray[np.bool_]) -> _Edges:
+    """Edges of texts whose contents (``first``), or bigrams (``same``), an earlier one has."""
+    own = np.arange(len(first))
+    duplicate = (first != own) & (first >= gold)
+    repeated = np.flatnonzero((same != own) & ~duplicate & is_told)
+    duplicate = np.flatnonzero(duplicate & is_told)
+    row = np.concatenate([duplicate, repeated])
     of = np.concatenate([first[duplicate], same[repeated]])
-    kind = np.repeat([_DUPLICATE, _SAME], [duplicate.sum(), repeated.sum()])
+    kind = np.repeat([_DUPLICATE, _SAME], [len(duplicate), len(repeated)])
     return row, of, np.ones(len(row)), kind
 
 
@@ -287,94 +378,52 @@ def _sizes(keys: Ints) -> Ints:
     return np.repeat(counts, counts)
 
 
-def _small(
-    groups: tuple[Ints, Ints], bigrams: sparse.csr_array, marks: _Bitmaps, threshold: float
-) -> Iterator[_Edges]:
+def _small(groups: tuple[Ints, Ints], texts: _Texts, threshold: float) -> _Edges:
     """Edges of all pairs of each group that is not large."""
     sizes = _sizes(groups[1])
     few = (sizes > 1) & (sizes <= _GROUP)
     members, keys, sizes = groups[0][few], groups[1][few], sizes[few]
-    for start in range(0, len(members), _MEMBERS_AT_A_TIME):
+    pairs = [np.empty(0, np.int64)]
+    for start in range(0, len(members), _MEMBERS):
         # Each member of this stretch with those of its group that come later.
-        end = min(start + _MEMBERS_AT_A_TIME, len(members))
-        pairs = [np.empty(0, np.int64)]
+        end = min(start + _MEMBERS, len(members))
         for distance in range(1, int(sizes[start:end].max())):
             at = np.arange(start, min(end, len(members) - distance))
             at = at[keys[at] == keys[at + distance]]
             row, of = members[at + distance], members[at]
-            may_be = _most_similar(bigrams, marks, row, of) >= threshold
+            may_be = texts.most_similar(row, of) >= threshold
             pairs.append((row[may_be] << 32) | of[may_be])
-        # Texts that are much alike share most of their bands.
-        found = np.unique(np.concatenate(pairs))
-        for part in np.array_split(found, len(found) // _PAIRS_AT_A_TIME + 1):
-            row, of = part >> 32, part & 0xFFFFFFFF
-            similarity = _similarities(bigrams, row, of)
-            near = similarity >= threshold
-            yield row[near], of[near], similarity[near], np.full(int(near.sum()), _NEAR)
+    # Texts that are much alike share most of their bands.
+    found = np.unique(np.concatenate(pairs))
+    row, of = found >> 32, found & 0xFFFFFFFF
+    similarity = texts.similarities(row, of)
+    near = similarity >= threshold
+    return row[near], of[near], similarity[near], np.full(int(near.sum()), _NEAR)
 
 
-def _marks(bigrams: sparse.csr_array) -> _Bitmaps:
-    """A bitmap of each text's bigrams, shape (words, texts): some share a bit."""
-    word, bit = np.divmod(bigrams.indices.astype(np.uint64) % _BITS, 64)
-    found = np.empty((_BITS // 64, bigrams.shape[0]), np.uint64)
-    for at in range(len(found)):
-        bits = np.where(word == at, np.uint64(1) << bit, np.uint64(0))
-        found[at] = np.bitwise_or.reduceat(bits, bigrams.indptr[:-1])
-    return found
-
-
-def _most_similar(
-    bigrams: sparse.csr_array, marks: _Bitmaps, row: Ints, of: Ints
-) -> npt.NDArray[np.float64]:
-    """What the similarity of each pair is at most (Sandes et al. 2020, "Bitmap filter").
-
-    Each bit that one has alone is a bigram that it has alone. Of pairs that share a band most are
-    known so to be unlike, without counting what they share.
-    """
-    sizes = np.diff(bigrams.indptr)
-    together = sizes[row] + sizes[of]
-    alone = sum((np.bitwise_count(word[row] ^ word[of]) for word in marks), np.int64(0))
-    shared = (together - alone) // 2
-    return np.asarray(shared / (together - shared), np.float64)
-
-
-def _similarities(bigrams: sparse.csr_array, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
-    """Jaccard similarity of the texts of each pair."""
-    sizes = np.diff(bigrams.indptr)
-    shared = np.asarray(bigrams[row].multiply(bigrams[of]).sum(axis=1)).ravel()
-    return np.asarray(shared / (sizes[row] + sizes[of] - shared), np.float64)
-
-
-def _large(
-    groups: tuple[Ints, Ints],
-    bigrams: sparse.csr_array,
-    marks: _Bitmaps,
-    threshold: float,
-    golden: int,
-) -> _Edges:
+def _large(groups: tuple[Ints, Ints], texts: _Texts, threshold: float, gold: int) -> _Edges:
     """Edges to the first texts of a large group that are like none before them."""
     many = _sizes(groups[1]) > _GROUP
     members, keys = groups[0][many], groups[1][many]
-    is_left = members >= golden
+    is_left = members >= gold
     pairs = [np.empty((2, 0), np.int64)]
     for start, end in pairwise([*_starts(keys).tolist(), len(keys)]):
         first = int((~is_left[start:end]).sum()) + _FIRST
         front = np.arange(start, min(start + first, end))
-        for at in range(start, end, _MEMBERS_AT_A_TIME // _FIRST):
-            own = np.arange(at, min(at + _MEMBERS_AT_A_TIME // _FIRST, end))[:, None]
-            most = _most_similar(bigrams, marks, members[own], members[front])
+        for at in range(start, end, _MEMBERS // _FIRST):
+            own = np.arange(at, min(at + _MEMBERS // _FIRST, end))[:, None]
+            most = texts.most_similar(members[own], members[front])
             later, before = np.nonzero((most >= threshold) & (own > front))
             pairs.append(np.stack([later + at, before + start]))
     row, of = np.concatenate(pairs, axis=1)
-    parts = np.array_split(np.arange(len(row)), len(row) // _PAIRS_AT_A_TIME + 1)
-    similarity = np.concatenate(
-        [_similarities(bigrams, members[row[part]], members[of[part]]) for part in parts]
-    )
+    # Two texts may share several bands.
+    pair, place = np.unique((members[row] << 32) | members[of], return_inverse=True)
+    similarity = texts.similarities(pair >> 32, pair & 0xFFFFFFFF)[place]
     near = np.flatnonzero(similarity >= threshold)
     near = near[np.lexsort((row[near], of[near]))]
     followers = [np.empty(0, np.int64)]
     for part in np.split(near, _starts(of[near])[1:]):
-        if len(part) and (is_left[of[part[0]]] or members[of[part[0]]] < golden):
+        if len(part) and (is_left[of[part[0]]] or members[of[part[0]]] < gold):
             followers.append(part[is_left[row[part]]])
             is_left[row[part]] = False
     found = np.concatenate(followers)
