@@ -60,11 +60,11 @@ _EDGES = pa.schema(
 )
 
 
-def key_ranges(rows: int, rows_a_range: int = 500_000) -> list[tuple[int, int]]:
+def key_ranges(rows: int, rows_a_range: int = 250_000) -> list[tuple[int, int]]:
     """Cuts the keys of so many rows into ranges: the least key of each and the next one's.
 
-    A range of half a million rows has ten million keys of 16 bytes, which a worker sorts in less
-    than 1 GB.
+    A range of a quarter of a million rows has five million keys at most. With what is said of
+    its text beside each, some 150 bytes, a worker holds less than 2 GB.
     """
     number = max(4, -(-rows // rows_a_range))
     ends = [(place << _KEY_BITS) // number for place in range(number + 1)]
@@ -446,16 +446,15 @@ def decide(edges: pa.Table, golden: Golden, threshold: float) -> pa.Table:
     order = np.lexsort((columns[1], columns[3], columns[0]))
     rows, of, similarity, kind = (column[order] for column in columns)
     by_of = np.argsort(of, kind="stable")
+    sorted_of = of[by_of]
     starts = np.flatnonzero(np.diff(rows, prepend=np.iinfo(np.int64).min))
     # What each row is too near to: similarity, minus that row, and the edge that names it.
     decided: dict[int, tuple[float, int, int]] = {}
 
     def later_than(first: int, row: int) -> Iterator[tuple[float, int, int]]:
         """What a text of another with the same bigrams is near to, that has come in between."""
-        near = by_of[np.searchsorted(of[by_of], first) :]
-        for edge in near:
-            if of[edge] != first:
-                return
+        here = slice(*np.searchsorted(sorted_of, (first, first + 1)))
+        for edge in by_of[here]:
             if kind[edge] == _NEAR and rows[edge] < row and int(rows[edge]) not in decided:
                 yield float(similarity[edge]), -int(rows[edge]), int(edge)
 
