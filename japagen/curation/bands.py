@@ -2,7 +2,7 @@
 
     keys     of every shard: a key for each band of each kept text
     shared   of every range of keys: the keys that more than one text has, by row
-    texts    of every shard: the plain form of its texts with such keys, by key
+    texts    of every shard: what its texts with such keys are compared by, at each key
     pairs    of every range: the pairs of texts that share a key and are similar enough, exactly
     near     of all pairs, in one process: which row is too near to which, in the order of rows
     result   of every shard: rejections filled in
@@ -302,7 +302,7 @@ class _Texts:
         words: Of their bitmaps, each of all texts.
     """
 
-    plain: pa.ChunkedArray
+    plain: pa.Array
     place: Ints
     sizes: Ints
     words: tuple[npt.NDArray[np.uint64], ...]
@@ -311,7 +311,8 @@ class _Texts:
     def of(cls, table: pa.Table, rows: Ints) -> _Texts:
         """Those in some rows of a table."""
         sizes, *words = (table.column(name).to_numpy()[rows] for name in ("size", *_WORDS))
-        return cls(table.column("plain"), rows, sizes, tuple(words))
+        # In one piece: else each look puts the pieces together again.
+        return cls(table.column("plain").combine_chunks(), rows, sizes, tuple(words))
 
     def most_similar(self, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
         """What the similarity of each pair is at most (Sandes et al. 2020, "Bitmap filter").
