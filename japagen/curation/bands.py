@@ -223,7 +223,7 @@ class SimilarPairs:
         numbers, first, member = np.unique(
             every.column(ROW).to_numpy(), return_index=True, return_inverse=True
         )
-        texts = _Texts.of(every, first)
+        texts = _Texts.of(every, first, self.threshold)
         same = _first_of_equals(every.column("set").to_numpy()[first])
         groups = _groups(every.column(KEY).to_numpy(), member, same)
         gold = int((numbers < 0).sum())
@@ -300,30 +300,31 @@ class _Texts:
         place: Where each is in it.
         sizes: How many bigrams each has.
         words: Of their bitmaps, each of all texts.
+        apart: Of two texts that are alike, no more bigrams are in one alone than the sum of theirs:
+            of sets of m and n whose similarity is t, (m + n) (1 - t) / (1 + t) are.
     """
 
     plain: pa.Array
     place: Ints
     sizes: Ints
     words: tuple[npt.NDArray[np.uint64], ...]
+    apart: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, table: pa.Table, rows: Ints) -> _Texts:
+    def of(cls, table: pa.Table, rows: Ints, threshold: float) -> _Texts:
         """Those in some rows of a table."""
         sizes, *words = (table.column(name).to_numpy()[rows] for name in ("size", *_WORDS))
+        apart = (sizes * (1 - threshold) / (1 + threshold) + 0.01).astype(np.float32)  # rounding
         # In one piece: else each look puts the pieces together again.
-        return cls(table.column("plain").combine_chunks(), rows, sizes, tuple(words))
+        return cls(table.column("plain").combine_chunks(), rows, sizes, tuple(words), apart)
 
-    def most_similar(self, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
-        """What the similarity of each pair is at most (Sandes et al. 2020, "Bitmap filter").
+    def may_be_alike(self, row: Ints, of: Ints) -> npt.NDArray[np.bool_]:
+        """Knows most pairs that are too unlike (Sandes et al. 2020, "Bitmap filter").
 
-        Each bit that one has alone is a bigram that it has alone. Of pairs that share a band most
-        are known so to be unlike, without counting what they share.
+        Each bit that one has alone is a bigram that it has alone.
         """
-        together = self.sizes[row] + self.sizes[of]
-        alone = sum((np.bitwise_count(word[row] ^ word[of]) for word in self.words), np.int64(0))
-        shared = (together - alone) // 2
-        return np.asarray(shared / (together - shared), np.float64)
+        counts = (np.bitwise_count(word[row] ^ word[of]) for word in self.words)
+        return np.asarray(sum(counts, np.uint16(0)) <= self.apart[row] + self.apart[of])
 
     def similarities(self, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
         """Jaccard similarity of the bigrams of each pair."""
@@ -392,7 +393,7 @@ def _small(groups: tuple[Ints, Ints], texts: _Texts, threshold: float) -> _Edges
             at = np.arange(start, min(end, len(members) - distance))
             at = at[keys[at] == keys[at + distance]]
             row, of = members[at + distance], members[at]
-            may_be = texts.most_similar(row, of) >= threshold
+            may_be = texts.may_be_alike(row, of)
             pairs.append((row[may_be] << 32) | of[may_be])
     # Texts that are much alike share most of their bands.
     found = np.unique(np.concatenate(pairs))
@@ -413,8 +414,8 @@ def _large(groups: tuple[Ints, Ints], texts: _Texts, threshold: float, gold: int
         front = np.arange(start, min(start + first, end))
         for at in range(start, end, _MEMBERS // _FIRST):
             own = np.arange(at, min(at + _MEMBERS // _FIRST, end))[:, None]
-            most = texts.most_similar(members[own], members[front])
-            later, before = np.nonzero((most >= threshold) & (own > front))
+            may_be = texts.may_be_alike(members[own], members[front])
+            later, before = np.nonzero(may_be & (own > front))
             pairs.append(np.stack([later + at, before + start]))
     row, of = np.concatenate(pairs, axis=1)
     # Two texts may share several bands.
