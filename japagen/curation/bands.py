@@ -328,20 +328,29 @@ class _Texts:
 
     def similarities(self, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
         """Jaccard similarity of the bigrams of each pair."""
-        ends = np.cumsum(self.sizes[row] + self.sizes[of])
+        used, place = np.unique(np.concatenate([row, of]), return_inverse=True)
+        sets, sizes = _sets(self.plain.take(pa.array(self.place[used]))), self.sizes[used]
+        row, of = np.split(place, 2)
+        ends = np.cumsum(sizes[row] + sizes[of])
         cuts = np.flatnonzero(np.diff(ends // _BIGRAMS, prepend=0)).tolist()
-        found = [np.empty(0)]
+        shared = [np.empty(0, np.int64)]
         for start, end in pairwise([0, *cuts, len(row)]):
-            sides = np.concatenate([row[start:end], of[start:end]])
-            used, place = np.unique(sides, return_inverse=True)
-            bigrams, starts = _bigrams(self.plain.take(pa.array(self.place[used])).to_pylist())
-            ones, shape = np.ones(len(bigrams), np.int8), (len(used), 1 << 42)
-            sets = sparse.csr_array((ones, bigrams.view(np.int64), starts), shape)
-            one, other = np.split(place, 2)
-            shared = np.diff(sets[one].multiply(sets[other]).indptr)
-            sizes = np.diff(starts)
-            found.append(shared / (sizes[one] + sizes[other] - shared))
-        return np.concatenate(found)
+            both = sets[row[start:end]].multiply(sets[of[start:end]])
+            shared.append(np.diff(both.indptr))
+        found = np.concatenate(shared)
+        return np.asarray(found / (sizes[row] + sizes[of] - found), np.float64)
+
+
+def _sets(plain: pa.Array) -> sparse.csr_array:
+    """Which text has which bigram, a row each."""
+    bigrams, ends = [np.empty(0, np.uint64)], [np.zeros(1, np.int64)]
+    for at in range(0, len(plain), _TEXTS):
+        found, starts = _bigrams(plain.slice(at, _TEXTS).to_pylist())
+        bigrams.append(found)
+        ends.append(starts[1:] + ends[-1][-1])
+    columns = np.concatenate(bigrams).view(np.int64)
+    ones, shape = np.ones(len(columns), np.int8), (len(plain), 1 << 42)
+    return sparse.csr_array((ones, columns, np.concatenate(ends)), shape)
 
 
 def _first_of_equals(values: Ints) -> Ints:
@@ -424,8 +433,9 @@ def _large(groups: tuple[Ints, Ints], texts: _Texts, threshold: float, gold: int
     near = np.flatnonzero(similarity >= threshold)
     near = near[np.lexsort((row[near], of[near]))]
     followers = [np.empty(0, np.int64)]
-    for part in np.split(near, _starts(of[near])[1:]):
-        if len(part) and (is_left[of[part[0]]] or members[of[part[0]]] < gold):
+    for start, end in pairwise([*_starts(of[near]).tolist(), len(near)]):
+        part = near[start:end]
+        if is_left[of[part[0]]] or members[of[part[0]]] < gold:
             followers.append(part[is_left[row[part]]])
             is_left[row[part]] = False
     found = np.concatenate(followers)
