@@ -34,17 +34,34 @@ settings.register_profile("japagen", deadline=None, derandomize=True)
 settings.load_profile("japagen")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts what takes long first, so that no process is left with it in the end.
+    """Gives every process its share of what takes long, and quick tests to do after it.
 
-    Those that share the quickstart, which takes longest, stand together.
+    Processes begin with equal runs of the tests, one behind the other, and who is done takes over
+    others from the end of such a run: long ones there would leave the rest idle in the end. Those
+    of a file, or that share the quickstart, which takes longest, stay together; whole runs, in
+    the files of this folder, come before others.
     """
-
-    def turn(item: pytest.Item) -> tuple[bool, bool]:
-        shares = "quickstart" in getattr(item, "fixturenames", ())
-        return item.get_closest_marker("slow") is None, not shares
-
-    items.sort(key=turn)
+    long: dict[str, list[pytest.Item]] = {}
+    quick = []
+    for item in items:
+        if item.get_closest_marker("slow") is None:
+            quick.append(item)
+        else:
+            shares = "quickstart" in getattr(item, "fixturenames", ())
+            file = "quickstart" if shares else item.nodeid.partition("::")[0]
+            long.setdefault(file, []).append(item)
+    files = sorted(long, key=lambda name: (name.count("/"), name != "quickstart"))
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    order: list[pytest.Item] = []
+    for number in range(processes):
+        share = (len(items) - len(order)) // (processes - number)
+        first = [item for file in files[number::processes] for item in long[file]]
+        filling = max(share - len(first), 0)
+        order += first + quick[:filling]
+        del quick[:filling]
+    items[:] = order + quick
 
 
 @pytest.hookimpl(trylast=True)
