@@ -146,7 +146,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
 def thin_out(lines: int, file: Path, copy: Path) -> None:
     """Copies about so many lines of a file, from all over it."""
     read = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    copy.write_text("".join(read[:: max(len(read) // lines, 1)]), encoding="utf-8")
+    copy.write_text("".join(read[:: max(round(len(read) / lines), 1)]), encoding="utf-8")
 
 
 def write_gold(path: Path) -> Path:
@@ -263,7 +263,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert text.count("per_label: 16") == 1
             small = text.replace("per_label: 16", "per_label: 8")
             # A step of the real encoder is most of a second.
-            small = small.replace("training:\n", "training:\n  max_steps: 15\n")
+            small = small.replace("training:\n", "training:\n  max_steps: 20\n")
             (configs / "quickstart.yaml").write_text(small, encoding="utf-8")
         patch.chdir(folder)
         if not Path("runs/quickstart/report.html").exists():
