@@ -74,11 +74,12 @@ def export_classifier(
     from japagen.training.onnx import agreement, export_onnx
 
     classifier = open_classifier(model)
-    texts, pairs = _texts(model, check, classifier)
+    own, own_pairs = _texts(model, None, classifier)
+    texts, pairs = (own, own_pairs) if check is None else _texts(model, check, classifier)
     if check is not None and not texts:
         raise JapagenError(f"Expected texts in {check}, found none.", "Fill it in.")
     path = output or (model / "onnx" if is_run(model) else model.with_name(f"{model.name}-onnx"))
-    exported = export_onnx(classifier, path, int8=int8)
+    exported = export_onnx(classifier, path, int8=int8, texts=own, text_pairs=own_pairs)
     if (model / FILE).is_file():
         shutil.copy(model / FILE, path / FILE)
     return OnnxExport(
