@@ -76,7 +76,7 @@ def run(
         JapagenError: For everything the user can put right.
     """
     if synthetic is not None:
-        task = task.model_copy(update={"sources": given_sources(synthetic)})
+        task = task.model_copy(update={"sources": given_sources(synthetic, task.kind, task.labels)})
     # What can be wrong is found before anything is written or asked for.
     data = load_data(task)
     given = load_sources(task)
