@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from japagen.data.dataset import COLUMNS, Dataset, Split, dataset_of
 from japagen.data.files import atomic, refuse_existing
-from japagen.data.records import log_taken, no_column, usual_columns
+from japagen.data.records import SHARD, log_taken, no_column, usual_columns
 from japagen.data.shards import ROW
 from japagen.data.tables import (
     arrow_table,
@@ -123,7 +123,7 @@ def dataset_of_shard(
     numbers, rest = rows.column(ROW).to_pylist(), rows.drop_columns([ROW])
     if not len(rows):
         return Dataset.of([])
-    table = arrow_table("the shard", "a table", lambda: rest.schema, lambda _: rest.to_batches())
+    table = arrow_table(SHARD, "a table", lambda: rest.schema, lambda _: rest.to_batches())
     if table.is_own and not columns:
         with suppress(pa.ArrowException):  # as where JSON or CSV was cut
             return Dataset.from_table(rest)

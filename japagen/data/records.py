@@ -33,6 +33,8 @@ NESTED = ("register_asked", "register_seen", "rejected", "shot_ids", "scores", "
 # What is read of tables that japagen did not write, unless the others are named.
 _PLAIN = ("id", "text", "text_pair", "label")
 _LABELS = ("label", "label_asked")
+SHARD = "the shard"
+"""What a piece of a larger table is called."""
 # What columns are usually called: one of these is taken where there is none of our own name.
 _USUAL = {
     "text": "text texts sentence content body document message review comment "
@@ -84,7 +86,8 @@ def read_records(
     ]
     taken = {} if table.is_own else usual_columns(table.names, given)
     taken = {ours: theirs for ours, theirs in taken.items() if ours in optional}
-    log_taken(taken, table.path)
+    if table.path != SHARD:  # of which the whole is told of
+        log_taken(taken, table.path)
     needed = ("text", "label") if require_label else ("text",)
     wanted = {**{ours: taken.get(ours, ours) for ours in needed}, **given}
     mapping = {**{name: name for name in optional}, **taken, **wanted}
