@@ -297,8 +297,7 @@ class PromptLibrary:
         name = f"{strategy}.{kind}"
         source = self._source(name)
         try:
-            wanted = meta.find_undeclared_variables(self._environment.parse(source))
-            missing = sorted(wanted - set(variables))
+            missing = sorted(_names_in(source) - set(variables))
             if missing:
                 raise JapagenError(
                     f"The template {name}.j2 names variables that are not there: "
@@ -334,6 +333,12 @@ class PromptLibrary:
             raise JapagenError(
                 f"The template {name}.j2 cannot be rendered: {told}.", "Correct the template."
             ) from None
+
+
+@cache
+def _names_in(source: str) -> set[str]:
+    """The variables that a template names: found once, since it takes longer than rendering."""
+    return meta.find_undeclared_variables(_BoundedEnvironment().parse(source))
 
 
 def _is_seed(node: nodes.Node) -> bool:
