@@ -20,7 +20,12 @@ def main() -> None:
         from japagen.cli.main import main as run
     except KeyboardInterrupt:
         # Nothing has been begun yet, and the modules that print may not be there.
-        sys.stderr.write("Interrupted. Nothing was begun.\n")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        from japagen.i18n import localized, take_language
+
+        take_language(sys.argv[1:])
+        sys.stderr.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+        sys.stderr.write(localized("Interrupted. Nothing was begun.") + "\n")
         sys.exit(_INTERRUPTED)
     try:
         run()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Formatter
-from typing import Literal
+from typing import Literal, get_args
 
 from ruamel.yaml import YAML
 
@@ -36,6 +36,22 @@ def user_language() -> Language:
         if value:
             return "ja" if value.lower().startswith("ja") else "en"
     return "en"
+
+
+def take_language(words: list[str]) -> None:
+    """Takes ``--lang`` off a command line, wherever it stands: help and errors need it first."""
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "--lang":
+            value = value if equals else " ".join(words[at + 1 : at + 2])
+            taken = words[at : at + (1 if equals else 2)]
+            if value:
+                del words[at : at + len(taken)]
+            if value in get_args(Language):
+                os.environ["JAPAGEN_LANG"] = value
+            elif value:  # refused where the option is declared, which is before any command
+                words[:0] = taken
+            return
 
 
 @cache
@@ -82,7 +98,7 @@ def localized(text: str, language: Language | None = None) -> str:
     Returns:
         The message in that language, or as it is where it has no other.
     """
-    return text if (language or user_language()) == "en" else _japanese(text) or text
+    return text if (language or user_language()) == "en" else _value(text)
 
 
 @dataclass(frozen=True)

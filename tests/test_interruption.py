@@ -135,6 +135,12 @@ def test_ctrl_c_while_modules_load_ends_quietly() -> None:
         "sys.meta_path.insert(0, Press())\n"
         "from japagen.__main__ import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 130
-    assert done.stderr == "Interrupted. Nothing was begun.\n"
+    for options, said in (
+        ([], "Interrupted. Nothing was begun.\n"),
+        (["--lang", "ja"], "中断しました。まだ何も始めていません。\n"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *options], capture_output=True, encoding="utf-8"
+        )
+        assert done.returncode == 130
+        assert done.stderr == said

@@ -43,6 +43,8 @@ from japagen.japanese.overlap import mix
 MOST_SAMPLED = 5_000_000
 _SUM_BITS, _WEIGHT_BITS, _FEATURE_BITS = 32, 20, 16
 _SUMS = b"japagen_sums"
+# Of a feature that every text of the target has, rounding leaves a standard error of up to 1e-8.
+_NO_ERROR = 1e-7
 
 
 def sampled(rows: Ints, size: int, total: int, seed: int) -> npt.NDArray[np.bool_]:
@@ -349,7 +351,7 @@ def _distances(
     if fit.target is None:
         return found
     mean, error, slack = fit.target
-    known = error > 0
+    known = error > _NO_ERROR
 
     def largest(gap: Floats, unit: Floats = error) -> float:
         return round(float(np.max(np.abs(gap[known]) / unit[known], initial=0.0)), 4)

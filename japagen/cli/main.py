@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group
@@ -24,8 +24,7 @@ from japagen.config.curation import CODE_VARIABLE
 from japagen.config.generation import ALLOWED_VARIABLES
 from japagen.config.sections import TRUST_VARIABLE
 from japagen.errors import JapagenError
-from japagen.i18n import Language as LanguageName
-from japagen.i18n import localized, user_language
+from japagen.i18n import localized, take_language, user_language
 
 # Importing the commands registers them, in the order in which help lists them: a newcomer's.
 # isort: off
@@ -79,7 +78,7 @@ def exit_codes() -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in _NO_ROOM:
-            hint = "Free some room or choose another --out; the same command goes on from here."
+            hint = "Free some room; the same command goes on from here."
             _leave(JapagenError(f"Cannot write {_where(error)}: {error.strerror}.", hint))
         if error.errno in _NO_ACCESS:
             hint = "Check the path and its permissions, or choose another."
@@ -204,22 +203,6 @@ def _print_usage_error(error: Any) -> None:
         terminal.say(f"Try '{context.command_path} --help' for help.", terminal.err)
 
 
-def _take_language(words: list[str]) -> None:
-    """Takes ``--lang`` off a command line, wherever it stands: help and errors need it first."""
-    for at, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if name == "--lang":
-            value = value if equals else " ".join(words[at + 1 : at + 2])
-            taken = words[at : at + (1 if equals else 2)]
-            if value:
-                del words[at : at + len(taken)]
-            if value in get_args(LanguageName):
-                os.environ["JAPAGEN_LANG"] = value
-            elif value:  # refused where the option is declared, which is before any command
-                words[:0] = taken
-            return
-
-
 @contextmanager
 def quiet_pipes() -> Iterator[None]:
     """Ends as other programs do when whoever reads the output has read enough: without a word."""
@@ -240,7 +223,7 @@ def quiet_pipes() -> Iterator[None]:
 def main() -> None:
     """Runs the command line; see `exit_codes` for how it ends."""
     words = sys.argv[1:]
-    _take_language(words)
+    take_language(words)
     sys.argv[1:] = words
     # Japanese must come out right whatever the locale says.
     for stream in (sys.stdin, sys.stdout, sys.stderr):

@@ -14,6 +14,7 @@ import typer
 from japagen.cli import terminal
 from japagen.cli.new_task import Answers, Gold, find_gold, say_next, warn_of_unused, write_task
 from japagen.cli.terminal import Config, FileColumns, Json, Out, Sets, app, say
+from japagen.config.sections import NAME
 from japagen.config.sources import column_options, sources_from_options
 from japagen.config.task import Task
 from japagen.config.yaml_file import parse_overrides
@@ -51,6 +52,11 @@ def init(
     ] = True,
 ) -> None:
     """Write a task file, and a gold template to fill in where there is no gold yet."""
+    if not re.fullmatch(NAME, name):
+        raise JapagenError(
+            f"Expected letters, digits, _, . and - only as NAME, not . or - first, found {name!r}.",
+            "Choose another name.",
+        )
     path = gold or find_gold(name, directory)
     found = Gold.read(path, column_options(column)) if path else None
     names = [label.strip() for label in re.split("[,，、]", labels) if label.strip()]

@@ -191,7 +191,7 @@ class MetricsFile:
                 seen.add(name)
             # JSON escapes what Prometheus wants escaped: backslashes, quotes, line breaks.
             told = ",".join(f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in labels.items())
-            lines.append(f"japagen_{name}{{{told}}} {value:.17g}")
+            lines.append(f"japagen_{name}{{{told}}} {value!r}")
         write_text(self._path, "\n".join(lines) + "\n")
 
 
@@ -349,7 +349,8 @@ def print_error(error: JapagenError) -> None:
     if isinstance(error, AwaitedError):
         err.print(localized(error.message), style="bold")
     else:
-        err.print(localized(f"Error: {error.message}"), style="bold red")
+        # Apart: a message may begin with a value that stands elsewhere in Japanese.
+        err.print(f"{localized('Error:')} {localized(error.message)}", style="bold red")
     if error.hint:
         err.print(localized(error.hint))
 
@@ -498,6 +499,8 @@ def print_shards(found: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    from japagen.reporting.text import Words
+
     if waiting := found.get("waiting"):
         say(
             f"This part is done up to the step '{waiting['step']}', of which others still have "
@@ -506,7 +509,8 @@ def print_shards(found: Mapping[str, Any], *, as_json: bool) -> None:
         return
     if "kept" in found:
         say(f"{found['kept']:,} of {found['rows']:,} rows kept")
-        rows = [(name, f"{n:,}") for name, n in found["rejected"].items()]
+        words = Words(user_language())
+        rows = [(words.name("filter", name), f"{n:,}") for name, n in found["rejected"].items()]
         if rows:
             print_table("rejected", ["filter", "number"], rows)
     if everything := found.get("all"):

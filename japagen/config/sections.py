@@ -20,7 +20,8 @@ Count = Annotated[int, Field(ge=1)]
 # What is planned request by request and held in memory.
 Texts = Annotated[int, Field(ge=1, le=1_000_000)]
 # Names of files and directories too: neither hidden, an option, nor a way out.
-Name = Annotated[str, Field(pattern=r"^\w[\w.\-]*$")]
+NAME = r"^\w[\w.\-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
 Limit = Annotated[int, Field(ge=0)] | None
 # What a prompt can name: one line of text.
 Item = Annotated[str, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
@@ -154,6 +155,15 @@ TRUST_VARIABLE = "JAPAGEN_TRUST_REMOTE_CODE"
 """The environment variable that, set to 1, lets a task run code that comes with its encoder."""
 
 
+TEXT_WEIGHT = 0.5
+"""Gold texts that one synthetic text counts for by default: the expectation for a writer of whom
+nothing is known (`japagen.curation.reliability`)."""
+TUNED_FROM = 16
+"""Gold texts per label, on average, from which tuning the encoder beats its frozen vectors."""
+PAIRS_TUNED_FROM = 300
+"""The same for pairs. At 100 per label comparing still beat tuning by far, so this is cautious."""
+
+
 class Training(Section):
     """How the classifier is fine-tuned.
 
@@ -200,6 +210,18 @@ class Training(Section):
     head_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     max_length: Annotated[int, Field(ge=8, le=512)] = 128
     seeds: Count = 1
+
+    def tunes(self, texts: float, labels: int, is_pair: bool = False) -> bool:
+        """Whether there is enough text for fine-tuning to beat a head on frozen vectors.
+
+        Args:
+            texts: How many gold texts all texts count for.
+            labels: Number of labels.
+            is_pair: Whether they are pairs.
+        """
+        if self.tune == "auto":
+            return texts >= (PAIRS_TUNED_FROM if is_pair else TUNED_FROM) * labels
+        return self.tune == "always"
 
     @model_validator(mode="after")
     def _trusted_by_the_user(self) -> Training:

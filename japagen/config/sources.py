@@ -20,6 +20,7 @@ from pydantic import (
 
 from japagen.config.sections import Count, Name, Section, validated
 from japagen.data.dataset import Dataset, Split, as_dataset
+from japagen.data.labels import Kind
 from japagen.errors import JapagenError
 
 _COLUMNS = ("text", "text_pair", "label", "id", "weight")
@@ -146,7 +147,9 @@ def _with_data(value: Any, validate: ValidatorFunctionWrapHandler, info: Validat
         return validate(value)
     source = validate({"path": Path(type(data).__name__), **value})
     split = _SPLITS.get(info.field_name, "unlabelled")
-    source._data = as_dataset(data, columns=source.columns, split=split)
+    # Of a task, whose kind and labels stand before its texts.
+    classes = info.data.get("labels", ()) if info.data.get("kind") == "classification" else ()
+    source._data = as_dataset(data, columns=source.columns, split=split, classes=classes)
     return source
 
 
@@ -193,17 +196,21 @@ Sources = Annotated[
 
 
 class _Given(Section):
-    """Sources that are given beside a task."""
+    """Sources that are given beside a task, of whose labels they are."""
 
+    kind: str | None = None
+    labels: tuple[str, ...] = ()
     sources: Sources
 
 
-def given_sources(given: Any) -> Sources:
+def given_sources(given: Any, kind: Kind | None = None, labels: Iterable[str] = ()) -> Sources:
     """Makes sources of what is given beside a task.
 
     Args:
         given: A file or several, each of which is named after itself; texts in memory; or a
             mapping from the names of writers to any of these.
+        kind: The task's.
+        labels: The task's.
 
     Raises:
         JapagenError: If two files have one name, a name cannot be that of a source, or texts are
@@ -216,7 +223,8 @@ def given_sources(given: Any) -> Sources:
         given = [_entry(one) for one in listed]
     else:
         given = {"synthetic": given}
-    return validated(_Given, {"sources": given}, "synthetic").sources
+    known = {"kind": kind, "labels": tuple(labels), "sources": given}
+    return validated(_Given, known, "synthetic").sources
 
 
 def _entry(one: str | Path | Source | SourceEntry) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,9 +153,10 @@ def _labelled(
         what: What messages call it.
         notes: Takes up what is doubtful about them.
     """
-    data, places = _read(source, split, require_label=True)
-    _check_pairs(task, data, f"{what} ({source.path})")
     space = task.label_space()
+    classes = space.names if space.kind == "classification" else ()
+    data, places = _read(source, split, classes=classes, require_label=True)
+    _check_pairs(task, data, f"{what} ({source.path})")
     rows, wrong, first = [], Counter[str](), dict[str, str]()
     for place, example in zip(places, data, strict=True):
         try:
@@ -221,7 +222,11 @@ def _repeated(rows: Sequence[Example], places: Sequence[str], what: str) -> list
 
 
 def _read(
-    source: Source, split: Split, *, require_label: bool = False
+    source: Source,
+    split: Split,
+    *,
+    classes: Collection[str] = (),
+    require_label: bool = False,
 ) -> tuple[Dataset, list[str]]:
     """The examples of a source, and where each stands."""
     if source.data is None:
@@ -230,6 +235,7 @@ def _read(
             columns=dict(source.columns),
             split=split,
             encoding=source.encoding,
+            classes=classes,
             require_label=require_label,
         )
     if require_label:

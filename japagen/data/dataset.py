@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from html import escape
@@ -666,7 +666,11 @@ Data: TypeAlias = Any
 
 
 def as_dataset(
-    data: Data, *, columns: Mapping[str, str] | None = None, split: Split = "synthetic"
+    data: Data,
+    *,
+    columns: Mapping[str, str] | None = None,
+    split: Split = "synthetic",
+    classes: Collection[str] = (),
 ) -> Dataset:
     """Takes examples in any form that a user may have them in.
 
@@ -674,6 +678,7 @@ def as_dataset(
         data: A `Dataset`, which is returned as it is; `Example`s; or what `records.table_of` takes.
         columns: Our column name to that of the data.
         split: The split of rows that name none.
+        classes: As of `labels.unify_labels`.
 
     Raises:
         JapagenError: If it is anything else, or lacks a needed column.
@@ -684,7 +689,7 @@ def as_dataset(
         data = list(data) if hasattr(data, "__iter__") else data
         if isinstance(data, list) and data and all(isinstance(e, Example) for e in data):
             return Dataset.of(data)
-    return dataset_of(table_of(data), columns=columns, split=split)[0]
+    return dataset_of(table_of(data), columns=columns, split=split, classes=classes)[0]
 
 
 def dataset_of(
@@ -692,6 +697,7 @@ def dataset_of(
     *,
     columns: Mapping[str, str] | None = None,
     split: Split = "synthetic",
+    classes: Collection[str] = (),
     require_label: bool = False,
 ) -> tuple[Dataset, list[str]]:
     """Reads examples from a table, and where in it each stands, for messages: ``line 3``.
@@ -707,6 +713,7 @@ def dataset_of(
         table,
         COLUMNS,
         columns=columns,
+        classes=classes,
         unlabelled=split == "unlabelled",
         require_label=require_label,
     )

@@ -38,6 +38,7 @@ ENGINES = ("here", "processes", "ray")
 # Enough for the descriptions of tasks, which are all that is kept there.
 _OBJECT_STORE = 150_000_000
 _ANSWERS_WITHIN = 5  # seconds
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -268,13 +269,15 @@ def _connected(address: str | None, workers: int | None) -> Iterator[Ray]:
         }
     try:
         try:
-            if address and ":" in address:
+            if address and address != "auto":
                 _reach(address)
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **how)
         except (ConnectionError, RuntimeError, ValueError, OSError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            if address == "auto" and isinstance(error, ConnectionError):
+                reason = "none runs on this machine"
             raise JapagenError(
-                f"Cannot reach a Ray cluster at '{how['address']}': "
-                f"{str(error).partition(chr(10))[0]}",
+                f"Cannot reach a Ray cluster at '{how['address']}': {reason}",
                 "Check that it runs (ray status) and its address; the same command goes on.",
             ) from error
         try:
@@ -290,9 +293,15 @@ def _reach(address: str) -> None:
     """Knocks at a door that Ray would stand before for minutes.
 
     Raises:
+        JapagenError: If it is no address.
         OSError: If nobody answers.
     """
     host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise JapagenError(
+            f"Expected HOST:PORT or auto as --address, found '{address}'.",
+            "The head node says it when it starts: ray start --head.",
+        )
     with socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN):
         pass
 

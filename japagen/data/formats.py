@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from japagen.data.dataset import COLUMNS, Dataset, Split, dataset_of
 from japagen.data.files import atomic, refuse_existing
-from japagen.data.records import log_taken, no_column, usual_columns
+from japagen.data.records import SHARD, log_taken, no_column, usual_columns
 from japagen.data.shards import ROW
 from japagen.data.tables import (
     arrow_table,
@@ -35,6 +35,7 @@ def read_examples(
     columns: Mapping[str, str] | None = None,
     split: Split = "synthetic",
     encoding: str | None = "utf-8",
+    classes: Collection[str] = (),
     require_label: bool = False,
 ) -> Dataset:
     """Reads a file of examples: CSV, TSV, JSON, Parquet, Excel or a directory of `datasets`.
@@ -51,6 +52,8 @@ def read_examples(
         columns: Our column name to the file's, for example ``{"text": "本文"}``.
         split: The split of rows that name none.
         encoding: Encoding of a text file; found out when None.
+        classes: The names of classes, where labels are known to be classes: one that looks like
+            a list is none.
         require_label: Refuse rows without a label.
 
     Returns:
@@ -62,7 +65,12 @@ def read_examples(
             needed column.
     """
     examples, _ = read_with_places(
-        path, columns=columns, split=split, encoding=encoding, require_label=require_label
+        path,
+        columns=columns,
+        split=split,
+        encoding=encoding,
+        classes=classes,
+        require_label=require_label,
     )
     return examples
 
@@ -73,6 +81,7 @@ def read_with_places(
     columns: Mapping[str, str] | None = None,
     split: Split = "synthetic",
     encoding: str | None = "utf-8",
+    classes: Collection[str] = (),
     require_label: bool = False,
 ) -> tuple[Dataset, list[str]]:
     """Reads examples, and where in the file each stands, for messages: ``line 3``.
@@ -80,7 +89,11 @@ def read_with_places(
     Arguments and errors as of `read_examples`.
     """
     return dataset_of(
-        open_table(Path(path), encoding), columns=columns, split=split, require_label=require_label
+        open_table(Path(path), encoding),
+        columns=columns,
+        split=split,
+        classes=classes,
+        require_label=require_label,
     )
 
 
@@ -110,7 +123,7 @@ def dataset_of_shard(
     numbers, rest = rows.column(ROW).to_pylist(), rows.drop_columns([ROW])
     if not len(rows):
         return Dataset.of([])
-    table = arrow_table("the shard", "a table", lambda: rest.schema, lambda _: rest.to_batches())
+    table = arrow_table(SHARD, "a table", lambda: rest.schema, lambda _: rest.to_batches())
     if table.is_own and not columns:
         with suppress(pa.ArrowException):  # as where JSON or CSV was cut
             return Dataset.from_table(rest)

@@ -8,7 +8,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -357,7 +357,11 @@ def parse_label(value: Any, classes: Sequence[str] | None = None) -> Parsed:
 
 
 def unify_labels(
-    column: Sequence[Parsed], *, is_own: bool = False, typed: bool = True
+    column: Sequence[Parsed],
+    *,
+    classes: Collection[str] = (),
+    is_own: bool = False,
+    typed: bool = True,
 ) -> list[Label | None]:
     """Makes labels of one kind of a whole column.
 
@@ -367,14 +371,18 @@ def unify_labels(
 
     Args:
         column: What `parse_label` found.
+        classes: The names of classes, where labels are known to be classes: one that looks like
+            a list is none.
         is_own: Whether japagen wrote it, which writes classes as texts and numbers as numbers.
         typed: Whether the file tells the two apart; CSV does not.
     """
     texts = {label for label in column if isinstance(label, str)}
     lists = {text: found for text in texts if (found := _listed(text)) is not None}
     # A class called [重要] or [1] makes all that stand in brackets classes.
-    if any(text.startswith("[") and text not in lists for text in texts) or (
-        lists and all(re.fullmatch(r"\[\d+\]", text) for text in lists)
+    if (
+        not lists.keys().isdisjoint(classes)
+        or any(text.startswith("[") and text not in lists for text in texts)
+        or (lists and all(re.fullmatch(r"\[\d+\]", text) for text in lists))
     ):
         lists = {}
     if is_own and not typed and texts and all(map(_is_float, texts)):

@@ -33,6 +33,8 @@ NESTED = ("register_asked", "register_seen", "rejected", "shot_ids", "scores", "
 # What is read of tables that japagen did not write, unless the others are named.
 _PLAIN = ("id", "text", "text_pair", "label")
 _LABELS = ("label", "label_asked")
+SHARD = "the shard"
+"""What a piece of a larger table is called."""
 # What columns are usually called: one of these is taken where there is none of our own name.
 _USUAL = {
     "text": "text texts sentence content body document message review comment "
@@ -54,6 +56,7 @@ def read_records(
     known: Collection[str],
     *,
     columns: Mapping[str, str] | None = None,
+    classes: Collection[str] = (),
     unlabelled: bool = False,
     require_label: bool = False,
 ) -> tuple[list[dict[str, Any]], list[str]]:
@@ -66,6 +69,7 @@ def read_records(
         columns: Our column name to the table's. Where there is neither a column that is named
             here nor one of our own name, texts and labels are taken from the one with a usual
             name; the log says from which.
+        classes: As of `unify_labels`.
         unlabelled: Leave labels out.
         require_label: Refuse rows without a label.
 
@@ -82,7 +86,8 @@ def read_records(
     ]
     taken = {} if table.is_own else usual_columns(table.names, given)
     taken = {ours: theirs for ours, theirs in taken.items() if ours in optional}
-    log_taken(taken, table.path)
+    if table.path != SHARD:  # of which the whole is told of
+        log_taken(taken, table.path)
     needed = ("text", "label") if require_label else ("text",)
     wanted = {**{ours: taken.get(ours, ours) for ours in needed}, **given}
     mapping = {**{name: name for name in optional}, **taken, **wanted}
@@ -108,10 +113,17 @@ def read_records(
         for row in rows:
             row.pop("id", None)
     cells = [row.get(name) for name in _LABELS for row in rows]
-    found = unify_labels(cells, is_own=table.is_own, typed=table.typed)
+    if table.is_own and table.typed and not _is_excel(table):
+        # Where japagen wrote lists as such, no text is one.
+        classes = [cell for cell in cells if isinstance(cell, str)]
+    found = unify_labels(cells, classes=classes, is_own=table.is_own, typed=table.typed)
     for number, label in enumerate(found):
         rows[number % len(rows)][_LABELS[number // len(rows)]] = label
     return rows, places
+
+
+def _is_excel(table: Table) -> bool:
+    return str(table.path).lower().endswith(".xlsx")
 
 
 def log_taken(taken: Mapping[str, str], where: Path | str) -> None:
@@ -174,7 +186,7 @@ def _fields(
     for ours, theirs in there.items():
         if theirs is not None and not is_missing(row[theirs]):
             values[ours] = row[theirs]
-    if str(path).lower().endswith(".xlsx"):  # where a text of digits is a number
+    if _is_excel(table):  # where a text of digits is a number
         for ours in ("text", "text_pair"):
             if isinstance(values.get(ours), int | float):
                 values[ours] = str(values[ours])

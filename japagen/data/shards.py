@@ -56,6 +56,21 @@ _MOST_FAILED = 10
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
+# What a run is made of, as it is called on the command line.
+_TOLD = {
+    "files": "the input",
+    "settings": "the curation settings (--set, --task), or options of the command",
+    "gold": "gold",
+    "unlabelled": "unlabelled texts",
+    "model": "the model",
+    "shard_rows": "--shard-rows",
+    "columns": "--column",
+    "text": "--column",
+    "dictionary": "--user-dictionary",
+    "honorifics": "--honorifics",
+}
+
+
 class Listener(Protocol):
     """As much of `japagen.listener.Listener` as is told here."""
 
@@ -92,7 +107,8 @@ class Part:
             return cls()
         number, _, of = text.partition("/")
         if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            raise JapagenError(f"Expected a part such as 2/5, found '{text}'.", "Count from 1.")
+            hint = "2/5 is the second of five: count from 1, up to the number of parts."
+            raise JapagenError(f"Expected a part such as 2/5, found '{text}'.", hint)
         return cls(int(number), int(of))
 
     def has(self, place: int) -> bool:
@@ -330,6 +346,8 @@ class ShardedRun:
                 f"Expected a file or a directory of Parquet files at {source}, found none.",
                 "Check the path.",
             )
+        # Before the directory is claimed: a whole file of another size may take its place.
+        counts = [_rows_of(file) for file in files if file.suffix.lower() == ".parquet"]
         sizes = {file.name: file.stat().st_size for file in files}
         run._claim({**made_of, "files": sizes, "shard_rows": shard_rows})
         run._lock = _lock(path / f".lock-{part.number}-of-{part.of}")
@@ -340,12 +358,12 @@ class ShardedRun:
                 f"Part {part.number} of {part.of} of {path} is being done by another process.",
                 "Wait for it to finish.",
             ) from None
-        paths = files
         run.typed = source.is_dir() or open_table(source, encoding).typed
         if not source.is_dir():
             with _lock(path / ".lock-input"):
-                paths = run._cut(source, encoding, shard_rows)
-        run._number(paths)
+                files = run._cut(source, encoding, shard_rows)
+            counts = [*map(_rows_of, files)]
+        run._number(files, counts)
         return run
 
     def _claim(self, made_of: Mapping[str, Any]) -> None:
@@ -366,13 +384,14 @@ class ShardedRun:
             write_json(mark, made_of)
         known = read_json(mark)
         # As JSON has it: tuples are lists.
-        differing = sorted(
-            k for k in {*known, *made_of} if known.get(k) != _as_json(made_of.get(k))
-        )
+        hint = "Choose another directory with --output, or repeat the command that made it."
+        if (command := known.get("command")) != made_of.get("command"):
+            raise JapagenError(f"{self.path} holds a run of 'japagen data {command}'.", hint)
+        differing = [k for k in {*known, *made_of} if known.get(k) != _as_json(made_of.get(k))]
         if differing:
+            told = sorted({f"  - {_TOLD.get(k, k)}" for k in differing})
             raise JapagenError(
-                f"{self.path} holds a run that differs in: {', '.join(differing)}.",
-                "Choose another directory with --output, or repeat the command that made it.",
+                "\n".join([f"{self.path} holds a run that differs in:", *told]), hint
             )
 
     def _cut(self, source: Path, encoding: str | None, rows: int) -> list[Path]:
@@ -390,14 +409,9 @@ class ShardedRun:
             self.listener.stage("input", "done", f"{time.perf_counter() - started:.1f}")
         return [folder / f"{n:05d}.parquet" for n in range(read_json(done)["shards"])]
 
-    def _number(self, paths: Sequence[Path]) -> None:
+    def _number(self, paths: Sequence[Path], counts: Sequence[int]) -> None:
         first = 0
-        for number, path in enumerate(paths):
-            try:
-                rows = pq.read_metadata(path).num_rows
-            except (pa.ArrowException, OSError, ValueError) as error:
-                hint = "Put a whole file in its place; rows cannot be numbered without it."
-                raise DamagedError(path, hint) from error
+        for number, (path, rows) in enumerate(zip(paths, counts, strict=True)):
             self.shards.append(Shard(f"{number:05d}", path, first, rows))
             first += rows
 
@@ -586,6 +600,14 @@ class ShardedRun:
                 "peak_mb": max((one["peak_mb"] for one in done), default=0),
             }
         return found
+
+
+def _rows_of(path: Path) -> int:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        hint = "Put a whole file in its place; rows cannot be numbered without it."
+        raise DamagedError(path, hint) from error
 
 
 def _as_json(value: Any) -> Any:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from japagen.training.classifier import Progress
     from japagen.training.encoder import Encoder
 
-_BATCH = 16
+BATCH = 16
+"""Texts of a batch that the encoder is fine-tuned on."""
 _LEARNING_RATE, _HEAD_LEARNING_RATE = 5e-5, 1e-3
 _PASSES, _LEAST_STEPS = 3, 60
 _LIKE = 8  # Tokens within which lengths are alike, so that batches differ from pass to pass.
@@ -108,7 +109,7 @@ def fit_plain(
     torch.manual_seed(seed)
     model = copy.deepcopy(encoder.model)
     head = torch.nn.Linear(model.config.hidden_size, space.outputs)
-    steps = max(_PASSES * -(-len(train) // _BATCH), _LEAST_STEPS)
+    steps = max(_PASSES * -(-len(train) // BATCH), _LEAST_STEPS)
     steps = min(steps, max_steps or steps)
     groups = [
         {"params": list(model.parameters()), "lr": _LEARNING_RATE},
@@ -138,7 +139,7 @@ def fit_plain(
     found = np.zeros((len(test), space.outputs))
     unseen = _encoded(test, encoder, max_length)
     with torch.inference_mode():
-        for index in by_length([len(row["input_ids"]) for row in unseen], 2 * _BATCH):
+        for index in by_length([len(row["input_ids"]) for row in unseen], 2 * BATCH):
             found[index] = logits([unseen[i] for i in index]).double().numpy()
     return space.from_logits(found)
 
@@ -161,7 +162,7 @@ def _batches(lengths: Sequence[int], steps: int, rng: random.Random) -> Iterator
         order = list(range(len(lengths)))
         rng.shuffle(order)
         order.sort(key=lambda i: lengths[i] // _LIKE)
-        batches = [order[i : i + _BATCH] for i in range(0, len(order), _BATCH)]
+        batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
         rng.shuffle(batches)
         yield from batches[: steps - made]
         made += len(batches)

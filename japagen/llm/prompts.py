@@ -13,6 +13,7 @@ from typing import Any, Literal
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import SandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from japagen.data.files import parse_yaml, resource_dir
 from japagen.data.seed_table import SeedTable
@@ -63,6 +64,33 @@ def _counted_range() -> Callable[..., Iterator[int]]:
             yield number
 
     return steps
+
+
+class _Inlined(NodeTransformer):
+    """Puts what a template includes in its place, where the template's own variables are seen."""
+
+    def __init__(self, parse: Callable[[str], nodes.Template], *, is_included: bool = False):
+        self._parse, self._is_included = parse, is_included
+
+    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        """Visits a node; an included template stands in a scope, what it sets ends with it."""
+        extends = isinstance(node, nodes.Extends) and self._is_included
+        if extends or isinstance(node, nodes.Include):
+            if not getattr(node, "with_context", True):
+                return []
+            inner = _Inlined(self._parse, is_included=True)
+            return [nodes.Scope(inner.visit(self._parse(name)).body) for name in _names(node)]
+        visited = super().visit(node, *args, **kwargs)
+        # Two templates may have a block of one name.
+        return (
+            nodes.Scope(node.body) if self._is_included and type(node) is nodes.Block else visited
+        )
+
+
+def _names(node: nodes.Node) -> list[str]:
+    """The templates that a node refers to, as far as it names them outright."""
+    found = meta.find_referenced_templates(nodes.Template([node]))
+    return [name.removesuffix(".j2") for name in found if name]
 
 
 class PromptLibrary:
@@ -189,8 +217,21 @@ class PromptLibrary:
         return [source, *(part for parts in below for part in parts)]
 
     def mentions(self, template: str, variable: str) -> bool:
-        """Whether a template, or what it includes, uses a variable."""
-        return any(variable in _names_in(source) for source in self._with_included(template))
+        """Whether a template, or what it includes, uses a variable that neither of them sets."""
+        self._with_included(template)  # refuses one that includes itself
+        return variable in self._used(template)
+
+    def _used(self, template: str) -> set[str]:
+        """Variables that are given to a template, for itself or for what it refers to."""
+        tree = _Inlined(self._parsed).visit(self._parsed(template))
+        kinds = (nodes.Extends, nodes.Import, nodes.FromImport)
+        # What is imported is told nothing, unless the template asks for it.
+        others = (n for n in tree.find_all(kinds) if getattr(n, "with_context", True))
+        found = meta.find_undeclared_variables(tree)
+        return found.union(*(self._used(name) for node in others for name in _names(node)))
+
+    def _parsed(self, template: str) -> nodes.Template:
+        return self._environment.parse(self._source(template))
 
     def check_seed(self, template: str, table: SeedTable | None) -> None:
         """Refuses a template that names other columns than the seed table has, or none of them.

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from japagen.config.generation import GeneratorSettings
+from japagen.config.sections import TEXT_WEIGHT
 from japagen.config.task import Task
-from japagen.data.dataset import Dataset
+from japagen.config.task_data import TaskData
 from japagen.data.files import read_json
 from japagen.errors import JapagenError
+from japagen.evaluation.baselines import BATCH
 from japagen.llm.backend import (
     Answer,
     Generator,
@@ -284,7 +286,9 @@ _TOKENS_OF_A_CHARACTER = 0.7
 _COPIES, _COPIES_TUNED = 2, 7
 
 
-def foretell_memory(task: Task, gold: Dataset | None, texts: int) -> dict[str, int | None]:
+def foretell_memory(
+    task: Task, data: TaskData, written: int
+) -> tuple[dict[str, int | None], int | None]:
     """About the most memory that the process will hold in each stage.
 
     A batch that is trained on takes batch · tokens · (68 · width + 10 · heads · tokens) bytes in
@@ -292,11 +296,13 @@ def foretell_memory(task: Task, gold: Dataset | None, texts: int) -> dict[str, i
 
     Args:
         task: The task.
-        gold: Training gold, whose longest text stands for all.
-        texts: Synthetic texts and others.
+        data: Its texts; the longest of gold stands for all.
+        written: Synthetic texts, before curation.
 
     Returns:
-        Stage to bytes; None where a model's size is only known when it is there.
+        Stage to bytes, None where a model's size is only known when it is there; and where it
+        depends on the texts that are kept whether the encoder is tuned, what training takes if
+        it is not.
     """
     generator, settings, writer = task.generator, task.training, 0.0
     if task.generator_source is not None and generator.backend == "embedded":
@@ -305,17 +311,43 @@ def foretell_memory(task: Task, gold: Dataset | None, texts: int) -> dict[str, i
     elif task.generator_source is not None and generator.backend == "hf":
         writer = math.nan
     weights, width, layers, heads = _encoder(settings.encoder)
+    texts = written + sum(len(part or ()) for part in (data.gold, data.test, data.unlabelled))
     curate = _CURATING + texts * _BYTES_OF_A_TEXT
-    align = train = curate + _TORCH + _COPIES * weights
-    if settings.tune != "never":
-        longest = max(map(len, gold.joined_texts), default=0) if gold else 0
-        tokens = min(longest * _TOKENS_OF_A_CHARACTER or math.inf, settings.max_length)
-        batch = settings.batch_size * tokens * (68 * width + 10 * heads * tokens)
-        train += (_COPIES_TUNED - _COPIES) * weights + layers * batch
+    align = curate + _TORCH + _COPIES * weights
+    longest = max(map(len, data.gold.joined_texts), default=0) if data.gold else 0
+    tokens = min(longest * _TOKENS_OF_A_CHARACTER or math.inf, settings.max_length)
+    text = layers * tokens * (68 * width + 10 * heads * tokens)
+    least, train = (
+        align + ((_COPIES_TUNED - _COPIES) * weights + batch * text if batch else 0)
+        for batch in _tuned_batches(task, data, written)
+    )
     # A generator is freed when nobody is asked any more, which is before training.
     asking = {"generate": _PLAIN + writer, "curate": curate + writer, "align": align + writer}
     found = {**asking, "train": train}
-    return {stage: None if math.isnan(n) else round(n) for stage, n in found.items()}
+    stages = {stage: None if math.isnan(n) else round(n) for stage, n in found.items()}
+    return stages, round(least) if least < train else None
+
+
+def _tuned_batches(task: Task, data: TaskData, written: int) -> tuple[int, int]:
+    """Texts of the largest batch that the encoder is tuned on: at least, and at most.
+
+    0 where only a head is fitted. Texts count for as much as `japagen.mixing` lets them at most.
+    """
+    settings, gold = task.training, len(data.gold or ())
+    share, most = settings.synthetic_share, TEXT_WEIGHT * written
+    if gold:
+        most = gold + written if share == "auto" else gold / (1 - share)
+    if gold and settings.pseudo_labels != "never" and task.kind == "classification":
+        most += min(settings.pseudo_label_texts, len(data.unlabelled or ()))
+    # Plain fine-tuning is a baseline wherever it can be scored.
+    scored = data.gold is not None and data.test is not None
+    plain = task.evaluation.baselines and scored and task.kind != "regression"
+    least, largest = (
+        settings.batch_size if settings.tunes(counted, len(task.labels), bool(task.pair)) else 0
+        for counted in (gold, most)
+    )
+    always = BATCH if plain else 0
+    return max(always, least), max(always, largest)
 
 
 def _encoder(name: str) -> Sequence[float]:

@@ -217,7 +217,8 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     if task.generator_source is None:
         data = load_data(task)
         notes = [*NOTHING_ASKED["notes"], *_labeler_notes(task, data)]
-        memory = foretell_memory(task, data.gold, sum(map(len, (*given.values(), *_real(data)))))
+        memory, head = foretell_memory(task, data, sum(map(len, given.values())))
+        notes += _memory_notes(head)
         empty = {**NOTHING_ASKED, "sources": files, "peak_bytes": memory}
         if judges is None:
             return {**empty, "notes": [*data.notes, *notes]}
@@ -267,6 +268,7 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
     for r in requests:
         cells[r.label, r.register.name] += 1
         texts[r.label, r.register.name] += r.texts
+    memory, head = foretell_memory(task, context.data, texts_asked)
     named = Counter((r.label, _shown(Knowledge.parse(k))) for r in requests for k in r.knowledge)
     return {
         "sources": files,
@@ -295,10 +297,9 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
             ),
             *_labeler_notes(task, context.data),
             *_seed_notes(seeds),
+            *_memory_notes(head),
         ],
-        "peak_bytes": foretell_memory(
-            task, context.data.gold, texts_asked + sum(map(len, _real(context.data)))
-        ),
+        "peak_bytes": memory,
         "seed_rows": seeds,
         "masked": sum(sum(found.values()) for found in outgoing.masked.values()),
     }
@@ -308,8 +309,13 @@ def estimate(task: Task, run: Path | None = None, sample: int | None = None) -> 
 _LABELER_SECONDS = 1.2
 
 
-def _real(data: TaskData) -> list[Dataset]:
-    return [part for part in (data.gold, data.test, data.unlabelled) if part is not None]
+def _memory_notes(head: int | None) -> list[str]:
+    if head is None:
+        return []
+    return [
+        "How many texts are kept decides whether training tunes the encoder, for which the memory "
+        f"is; a head alone takes about {head / 1e9:.1f} GB."
+    ]
 
 
 def _undescribed(task: Task) -> list[str]:

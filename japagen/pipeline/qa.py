@@ -474,7 +474,8 @@ def plan(task: QATask, out: Path | None = None, number: int | None = None) -> di
         interview = Interview(task, PromptLibrary(settings.prompts), generator.info)
         planned = [interview.write(p) for p in material.asked]
         dictionary = task.japanese.user_dictionary
-        writing = prepare(planned, generator.info, task.privacy, dictionary).requests
+        outgoing = prepare(planned, generator.info, task.privacy, dictionary)
+        writing, masked = outgoing.requests, [*map(Counter, outgoing.masked.values())]
         past = recorded(writing, (), generator, out or Path("runs") / task.name)
         waiting = [r for r in writing if r.id not in past.answers]
         rate = past.rate or measured(waiting, generator, number)
@@ -507,7 +508,7 @@ def plan(task: QATask, out: Path | None = None, number: int | None = None) -> di
         "asked": len(material.asked),
         "questions": questions,
         "shared_prompt_tokens": rows[0]["prompt_tokens"],
-        "masked": 0,
+        **({"masked": sum(map(Counter.total, masked))} if masked else {}),
     }
 
 

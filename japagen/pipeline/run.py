@@ -76,7 +76,7 @@ def run(
         JapagenError: For everything the user can put right.
     """
     if synthetic is not None:
-        task = task.model_copy(update={"sources": given_sources(synthetic)})
+        task = task.model_copy(update={"sources": given_sources(synthetic, task.kind, task.labels)})
     # What can be wrong is found before anything is written or asked for.
     data = load_data(task)
     given = load_sources(task)
@@ -124,14 +124,19 @@ def merge_parts(runs: Sequence[Path], out: Path) -> int:
     ledgers = [path / "ledger.sqlite" for path in runs]
     if missing := [path for path in ledgers if not path.is_file()]:
         raise JapagenError(f"Expected the answers of a run in {missing[0]}, found none.")
+    for path, name in zip(runs, names, strict=True):
+        if name != names[0]:
+            raise JapagenError(
+                f"{path} belongs to the task '{name}', {runs[0]} to '{names[0]}'.",
+                "Merge runs of one task.",
+            )
+        if path.resolve() == out.resolve():
+            raise JapagenError(
+                f"{out} is one of the runs to merge, which stay as they are.",
+                "Choose another directory with --output.",
+            )
     directory = RunDirectory(out, names[0])
     try:
-        for path, name in zip(runs, names, strict=True):
-            if name != names[0]:
-                raise JapagenError(
-                    f"{path} belongs to the task '{name}', {runs[0]} to '{names[0]}'.",
-                    "Merge runs of one task.",
-                )
         target = directory.file("ledger.sqlite")
         with ledger_errors(target), closing(Ledger(target)) as ledger:
             for path in ledgers:

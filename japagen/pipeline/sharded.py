@@ -45,7 +45,7 @@ from japagen.data.dataset import Dataset
 from japagen.data.engines import open_engine
 from japagen.data.files import digest, read_json, write_json
 from japagen.data.formats import dataset_of_shard, read_table
-from japagen.data.records import usual_columns
+from japagen.data.records import log_taken, usual_columns
 from japagen.data.shards import (
     ROW,
     SHARD_ROWS,
@@ -148,6 +148,7 @@ class Sharding:
         """What a run of one step came to; see `run`."""
 
         def make(run: ShardedRun) -> dict[str, Any]:
+            _say_taken(run, source, self.columns, "text", "text_pair")
             run.step(step, kernel, run.input())
             return {"output": str(output / step), "rows": run.rows, "steps": run.summary(step)}
 
@@ -190,6 +191,7 @@ def curate_shards(
     }
 
     def curated(run: ShardedRun) -> dict[str, Any]:
+        _say_taken(run, source, columns, "text", "text_pair", "label")
         run.step("rows", RowCuration(settings, gold, columns, run.typed), run.input())
         _check_labels(run, "rows")
         near = _find_near(run, Golden.of(gold), settings.max_similarity)
@@ -204,6 +206,13 @@ def curate_shards(
         }
 
     return sharding.run(source, output, listener, made_of, curated, "rows", *_NEAR_STEPS)
+
+
+def _say_taken(run: ShardedRun, source: Path, columns: Mapping[str, str], *ours: str) -> None:
+    """Says once which columns are taken for ours, as far as the first shard shows."""
+    names = pq.read_schema(run.shards[0].path).names if run.shards else []
+    taken = usual_columns(names, columns)
+    log_taken({name: taken[name] for name in ours if name in taken}, source)
 
 
 def _rows_of(shard: Shard) -> tuple[str, int, int]:
@@ -269,15 +278,10 @@ def _counted(run: ShardedRun, step: str) -> dict[str, Any]:
 
 
 def _with_registers(
-    rows: pa.Table, text: str, analyzer: Callable[[], RegisterAnalyzer]
+    rows: pa.Table, columns: Mapping[str, str], analyzer: Callable[[], RegisterAnalyzer]
 ) -> pa.Table:
     """The register of each row's text, beside all that the row has."""
-    if text not in rows.column_names:
-        raise JapagenError(
-            f"Expected a column '{text}', found {', '.join(rows.column_names)}.",
-            "Name it: --column text=本文.",
-        )
-    texts = [str(given or "") for given in rows.column(text).to_pylist()]
+    texts = _texts(rows, "text", {**usual_columns(rows.column_names, columns), **columns})
     told = [
         {**report.register.to_dict(), "keico_level": report.keico_level}
         for report in analyzer().analyze_all(texts)
@@ -286,6 +290,17 @@ def _with_registers(
     for name, kind in _REGISTER.items():
         table = table.append_column(name, pa.array([row[name] for row in told], kind))
     return table
+
+
+def _texts(rows: pa.Table, ours: str, columns: Mapping[str, str]) -> list[str]:
+    """A column of texts, empty where there is none."""
+    theirs = columns.get(ours, ours)
+    if theirs not in rows.column_names:
+        found = ", ".join(name for name in rows.column_names if name != ROW)
+        raise JapagenError(
+            f"Expected a column '{theirs}', found {found}.", f"Name it: --column {ours}=COLUMN."
+        )
+    return ["" if v is None else str(v) for v in rows.column(theirs).to_pylist()]
 
 
 _REGISTER = {
@@ -307,12 +322,16 @@ def register_shards(
     honorifics: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Registers of any number of rows, in ``OUTPUT/registers``; arguments as of `curate_shards`."""
-    text = sharding.columns.get("text", "text")
+    columns = {k: v for k, v in sharding.columns.items() if k == "text"}
     words = sorted((honorifics or {}).items())
-    made_of = {"command": "register", "text": text, "dictionary": str(user_dictionary)}
+    made_of = {
+        "command": "register",
+        "text": columns.get("text", "text"),
+        "dictionary": str(user_dictionary),
+    }
     made_of["honorifics"] = digest(words)
     analyzer = partial(RegisterAnalyzer, user_dictionary, honorifics)
-    kernel = partial(_with_registers, text=text, analyzer=analyzer)
+    kernel = partial(_with_registers, columns=columns, analyzer=analyzer)
     return sharding.one_step(source, output, listener, made_of, "registers", kernel)
 
 
@@ -393,6 +412,7 @@ def align_shards(
     }
 
     def aligned(run: ShardedRun) -> dict[str, Any]:
+        _say_taken(run, source, own, "text", "text_pair", "label")
         read = partial(_read_rows, columns=own, typed=run.typed, gold=target)
         total = run.rows if sample >= run.rows else _kept_rows(run)
         chosen = partial(_sampled, read=read, size=sample, total=total, seed=seed)
@@ -470,15 +490,7 @@ def _predicted(
     classifier = _opened(model)
     rows = rows.drop_columns([name for name in rows.column_names if name == ROW])
     known = {**usual_columns(rows.column_names, columns, pairs=classifier.is_pair), **columns}
-    sides = []
-    for name in ("text", "text_pair")[: 1 + classifier.is_pair]:
-        theirs = known.get(name, name)
-        if theirs not in rows.column_names:
-            raise JapagenError(
-                f"Expected a column '{theirs}', found {', '.join(rows.column_names)}.",
-                f"Name it: --column {name}=COLUMN.",
-            )
-        sides.append(["" if v is None else str(v) for v in rows.column(theirs).to_pylist()])
+    sides = [_texts(rows, n, known) for n in ("text", "text_pair")[: 1 + classifier.is_pair]]
     found: list[Prediction] = []
     for start in range(0, len(rows), _WINDOW):
         parts = [side[start : start + _WINDOW] for side in sides]

@@ -95,7 +95,9 @@ class JapagenClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(classes) < 2:
             raise ValueError(f"Expected two classes or more, found {len(classes)} class.")
         # Written as a file's labels are read: 1.0 is the class 1.
-        names = [str(one) for one in unify_labels([parse_label(one) for one in classes.tolist()])]
+        parsed = [parse_label(one) for one in classes.tolist()]
+        texts_of = [one for one in parsed if isinstance(one, str)]
+        names = [str(one) for one in unify_labels(parsed, classes=texts_of)]
         if len(set(names)) < len(classes):
             raise ValueError(f"Expected classes that can be told apart, found {classes.tolist()}.")
         gold = Dataset.of(

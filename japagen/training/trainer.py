@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from japagen.config.sections import Training
+from japagen.config.sections import TEXT_WEIGHT, Training
 from japagen.data.dataset import Data, Dataset, as_dataset
 from japagen.data.labels import Floats, Ints, LabelSpace, PseudoLabels
 from japagen.errors import JapagenError
@@ -159,15 +159,8 @@ def row_losses(space: LabelSpace, logits: torch.Tensor, targets: torch.Tensor) -
     return ((logits - targets) / space.spread).square().mean(dim=1)
 
 
-TUNED_FROM = 16
-"""Gold texts per label, on average, from which tuning the encoder beats its frozen vectors."""
-PAIRS_TUNED_FROM = 300
-"""The same for pairs. At 100 per label comparing still beat tuning by far, so this is cautious."""
 _FAST_FROM = 40
 _SLOW, _FAST = 2e-5, 5e-5  # Learning rates below and from so many gold texts per label.
-# Gold texts that one synthetic text counts for by default: the expectation for a writer of whom
-# nothing is known (`japagen.curation.reliability`).
-_TEXT_WEIGHT = 0.5
 # Folds for calibration, and how many of them are held out in turn: tuning for every fold is what
 # costs. Where synthetic text carries the training, and of much gold, one fold is enough.
 _TUNED_FOLDS, _SYNTHETIC_FOLDS = 3, (2, 1)
@@ -248,7 +241,7 @@ def train(
         mass = np.concatenate([mass, np.full(votes, pseudo.text_weight)])
     torch.manual_seed(seed)
     is_pair = bool(len(texts)) and texts.is_pair
-    tunes = tunes_encoder(settings, float(mass.sum()), len(space.names), is_pair)
+    tunes = settings.tunes(float(mass.sum()), len(space.names), is_pair)
     classifier = untrained(encoder, space, settings, is_pair=is_pair, tunes=tunes)
     data = _labelled(classifier, texts, targets, mass, descriptions)
     features, phrases = (head_features(classifier, rows) for rows in (data.rows, data.phrases))
@@ -312,7 +305,7 @@ def _sample_weights(golds: int, kept: Dataset | None, share: float | Literal["au
     """Sample weights in gold texts: gold first, then the kept texts."""
     if kept is None or not len(kept):
         return np.ones(golds)
-    each = _TEXT_WEIGHT
+    each = TEXT_WEIGHT
     if golds and share != "auto":
         each = share / (1 - share) * golds / len(kept)
     return np.concatenate([np.ones(golds), kept.weights * each])
@@ -330,20 +323,6 @@ def _folds(golds: int, weights: Floats, *, tunes: bool) -> tuple[int, int | None
 def _learning_rate(settings: Training, texts: float, labels: int) -> float:
     """Learning rate of the layers: lower for little text, which overfits an encoder soon."""
     return settings.learning_rate or (_SLOW if texts < _FAST_FROM * labels else _FAST)
-
-
-def tunes_encoder(settings: Training, texts: float, labels: int, is_pair: bool = False) -> bool:
-    """Whether there is enough text for fine-tuning to beat a head on frozen vectors.
-
-    Args:
-        settings: Whether to tune at all.
-        texts: How many gold texts all texts count for.
-        labels: Number of labels.
-        is_pair: Whether they are pairs.
-    """
-    if settings.tune == "auto":
-        return texts >= (PAIRS_TUNED_FROM if is_pair else TUNED_FROM) * labels
-    return settings.tune == "always"
 
 
 def untrained(

@@ -77,6 +77,23 @@ def test_an_empty_shard_adds_nothing() -> None:
     np.testing.assert_array_equal(both.factors, find_factors(fit, [whole.schema]).factors)
 
 
+def test_what_every_target_text_has_is_no_unit_of_distance() -> None:
+    """Its standard error is what rounding leaves of 0."""
+
+    def ended(texts: Dataset) -> Dataset:
+        return Dataset.of([Example(f"{e.text}。", e.label, id=e.id) for e in texts])
+
+    texts = ended(Dataset.of(varied(60, 4)))
+    fit = fit_sample(texts, ended(GOLD), None)
+    assert fit.space is not None
+    assert fit.target is not None
+    error = dict(zip(fit.space.names, fit.target[1], strict=True))
+    assert 0 < error["word:。"] < 1e-8
+    found = find_factors(fit, [score_rows(fit, texts).schema]).report
+    assert found["sampling_error"]["after"] < 0.01
+    assert found["largest_gap"]["after"] <= found["largest_gap"]["before"]
+
+
 def test_numbers_without_gold_are_refused() -> None:
     texts = Dataset.of([Example(f"{n}番の荷物", float(n)) for n in range(9)])
     with pytest.raises(JapagenError, match="sorted into bins by gold"):

@@ -101,6 +101,7 @@ def test_diff_and_explain(tmp_path: Path, raw_task: dict[str, Any]) -> None:
             ["init", "mine", "--directory", "none"],
             "--labels a,b,c か --gold FILE を指定してください。",
         ),
+        (["init", "mi\nne", "--labels", "配送,返品"], r"引数 NAME に使えるのは文字、数字、_、.、-"),
         (["init", "mine", "--labels", "配送"], "2 個以上必要ですが、1 個です"),
         (["report", "."], "実行ディレクトリー"),
         (["run", "small.yaml", "extra"], "余分な引数があります: extra"),

@@ -47,6 +47,18 @@ def test_gold_that_is_there_is_used_and_its_columns_are_told(tmp_path: Path) -> 
     assert sorted([*found.gold.texts, *found.test.texts]) == sorted(text for text, _ in ROWS)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\n", "a: b", "/a", "-a", "a b", ""])
+def test_a_name_that_cannot_be_one_is_refused_at_its_option(tmp_path: Path, name: str) -> None:
+    code, out, err = japagen("init", "--labels", "配送,返品", "--", name, cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "Error: Expected letters, digits, _, . and - only as NAME, not . or - first, found "
+        f"{name!r}.",
+        "Choose another name.",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
 def test_gold_may_lie_elsewhere_and_have_other_columns(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "tasks").mkdir()

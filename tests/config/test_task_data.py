@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from japagen.config.sources import Source
+from japagen.config.sources import Source, given_sources
 from japagen.config.task import Task
 from japagen.config.task_data import load_data, load_sources, load_synthetic, with_kept_data
 from japagen.data.dataset import Dataset
@@ -149,6 +149,30 @@ def test_labels_are_known_however_they_are_written(
         gold = load_data(Task.parse(raw_task)).gold
         assert gold is not None
         assert set(gold.labels) == {expected, names[1]}, given
+
+
+def test_classes_may_look_like_lists(raw_task: dict[str, Any], tmp_path: Path) -> None:
+    first, second = '["配送"]', "['返品', '解約']"
+    renamed = {"配送": first, "返品": second}
+    rows = [{"text": t, "label": renamed[name]} for name, texts in GOLD.items() for t in texts]
+    path = tmp_path / "gold.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    raw_task["labels"] = dict.fromkeys(renamed.values(), "")
+    for gold in (path, pd.DataFrame(rows), [(row["text"], row["label"]) for row in rows]):
+        task = Task(**{**raw_task, "gold": gold, "sources": {"writer": pd.DataFrame(rows)}})
+        data = load_data(task)
+        assert data.gold is not None
+        assert set(data.gold.labels) == set(load_sources(task)["writer"].labels) == {first, second}
+        kept = load_data(with_kept_data(task, tmp_path / "kept"))
+        assert kept.gold is not None
+        assert kept.gold.labels == data.gold.labels
+    given = given_sources(pd.DataFrame(rows), task.kind, task.labels)
+    assert given[0].file is not None
+    assert set(load_synthetic(task, given[0].file).labels) == {first, second}
+    tags = {"kind": "multi_label", "labels": ["配送", "返品", "解約"], "gold": path}
+    several = load_data(Task(**{**raw_task, **tags})).gold
+    assert several is not None
+    assert {tuple(label) for label in several.labels} == {("配送",), ("返品", "解約")}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

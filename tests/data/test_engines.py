@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from japagen.data.engines import Died, Engine, open_engine
+from japagen.data.engines import Died, Engine, _reach, open_engine
 from japagen.errors import JapagenError, MissingExtraError
 from tests.conftest import ROOT
 
@@ -161,6 +161,12 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"japagen\[ray\]"), open_engine("ray"):
         pass
+
+
+@pytest.mark.parametrize("address", ["foo", "localhost:abc", ":6379", "localhost:70000"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(JapagenError, match=f"HOST:PORT or auto as --address, found '{address}'"):
+        _reach(address)
 
 
 CONNECTED = """

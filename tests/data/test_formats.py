@@ -247,6 +247,25 @@ def test_labels_of_every_kind_are_read_back(
     assert again.texts == [row.text for row in rows]
 
 
+BRACKETS = ['["A"]', "['A', 'B']", "[]", '{"choices": ["A"]}']
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_classes_that_look_like_lists_are_classes_where_they_are_known(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"data.{suffix}"
+    write_rows(path, [{"text": f"{n}番目", "label": name} for n, name in enumerate(BRACKETS)])
+    assert read_examples(path).labels == [["A"], ["A", "B"], [], ["A"]]
+    assert read_examples(path, classes=["B", "[]"]).labels == BRACKETS
+    assert read_examples(path, classes=["A", "B"]).labels == [["A"], ["A", "B"], [], ["A"]]
+    own = Dataset.of([Example(f"{n}番目", name) for n, name in enumerate(BRACKETS)])
+    write_examples(path, own)
+    # A CSV writes a list as it writes a class of that name.
+    known = BRACKETS if suffix == "csv" else ()
+    assert read_examples(path, classes=known).labels == BRACKETS
+
+
 def test_a_csv_for_excel_has_no_formulas(tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
     texts = ['=HYPERLINK("http://example.com","x")', "+81", "-1件", "@here", "'=1", "平文"]

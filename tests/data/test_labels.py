@@ -19,7 +19,7 @@ from japagen.llm.backend import Request
 from japagen.pipeline.run import run
 from japagen.training.encoder import Encoder, load_encoder
 from japagen.training.head import head_of
-from japagen.training.trainer import train, tunes_encoder
+from japagen.training.trainer import train
 from tests.conftest import GOLD, write_jsonl
 from tests.scripted import ScriptedGenerator
 
@@ -279,5 +279,5 @@ def test_a_text_counts_for_as_many_gold_texts_as_it_says(encoder: Encoder) -> No
 
 
 def test_real_texts_that_were_voted_on_count_towards_tuning() -> None:
-    assert not tunes_encoder(Training(), 31, 2)
-    assert tunes_encoder(Training(), 32, 2)
+    assert not Training().tunes(31, 2)
+    assert Training().tunes(32, 2)

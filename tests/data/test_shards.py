@@ -217,13 +217,28 @@ def test_one_part_is_done_by_one_process(texts: Path, tmp_path: Path) -> None:
     started(tmp_path / "run", texts, Here()).release()
 
 
+def claimed(path: Path, **made_of: str) -> Path:
+    path.mkdir()
+    (path / "sharded.json").write_text(json.dumps(made_of))
+    return path
+
+
 def test_another_runs_directory_is_left_alone(texts: Path, tmp_path: Path) -> None:
     started(tmp_path / "run", texts, Here()).release()
-    with pytest.raises(JapagenError, match=r"a run that differs in: shard_rows\."):
+    with pytest.raises(JapagenError, match=r"a run that differs in:\n  - --shard-rows"):
         started(tmp_path / "run", texts, Here(), shard_rows=6)
+    with pytest.raises(JapagenError, match="a run of 'japagen data register'"):
+        shards.ShardedRun.open(
+            claimed(tmp_path / "registers", command="register"),
+            texts,
+            {"command": "curate"},
+            Here(),
+            Part(),
+            Silent(),
+        )
     other = tmp_path / "other.parquet"
     pq.write_table(pa.table({"text": ["一"]}), other)
-    with pytest.raises(JapagenError, match=r"differs in: files\."):
+    with pytest.raises(JapagenError, match=r"differs in:\n  - the input\n"):
         started(tmp_path / "run", other, Here())
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -250,12 +265,27 @@ def test_a_shard_that_cannot_be_read_is_named_and_the_others_are_made(tmp_path: 
     (folder / "b.parquet").write_bytes(whole)
     run.step("twice", doubled, run.input())
     assert len(made(run)) == 1500
+    last = (folder / "c.parquet").read_bytes()
     (folder / "c.parquet").write_bytes(b"PAR1")
     run.release()
-    with pytest.raises(JapagenError, match="files"):
-        started(tmp_path / "run", folder, Here())  # it is another input now
-    with pytest.raises(DamagedError, match=r"c\.parquet is damaged"):
-        started(tmp_path / "new", folder, Here())
+    for name in ("run", "new"):
+        with pytest.raises(DamagedError, match=r"c\.parquet is damaged"):
+            started(tmp_path / name, folder, Here())
+    assert not (tmp_path / "new").exists()  # so that a whole file may have any size
+    (folder / "c.parquet").write_bytes(last)
+    for name in ("run", "new"):
+        started(tmp_path / name, folder, Here()).release()
+
+
+def test_a_file_that_ends_too_early_claims_no_directory(texts: Path, tmp_path: Path) -> None:
+    table = pa.table({"text": ["荷物"] * 9})
+    pq.write_table(table, tmp_path / "a.parquet")
+    whole = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(whole[:-9])
+    with pytest.raises(DamagedError, match=r"a\.parquet is damaged"):
+        started(tmp_path / "run", tmp_path / "a.parquet", Here())
+    (tmp_path / "a.parquet").write_bytes(whole)
+    started(tmp_path / "run", tmp_path / "a.parquet", Here()).release()
 
 
 def test_many_failures_end_a_step_early(texts: Path, tmp_path: Path) -> None:

@@ -186,6 +186,53 @@ def test_a_template_that_fails_or_does_not_end_is_named(own_prompts: Path, conte
         PromptLibrary(own_prompts).render("few_shot", "document", VARIABLES)
 
 
+@pytest.mark.parametrize(
+    ("content", "part", "mentioned"),
+    [
+        ("{{ number }}", "", True),
+        ('{% include "part.j2" %}', "{{ number }}", True),
+        ('{% include "part.j2" %}', "{% for number in shots %}{{ number }}{% endfor %}", False),
+        ('{% include "part.j2" %}', "{% set number = 2 %}{{ number }}", False),
+        ('{% include "part.j2" %}', "{{ number }}{% block user %}一つ{% endblock %}", True),
+        ('{% for number in shots %}{% include "part.j2" %}{% endfor %}', "{{ number }}。", False),
+        ('{% with number = 2 %}{% include "part.j2" %}{% endwith %}', "{{ number }}", False),
+        ('{% with number = 2 %}{% endwith %}{% include "part.j2" %}', "{{ number }}", True),
+        ('{% include "part.j2" without context %}', "{{ number }}", False),
+        ('{% include ["part.j2", "none.j2"] ignore missing %}', "{{ number }}", True),
+        ("{% include part %}", "{{ number }}", False),
+        ('{% import "part.j2" as part %}{{ part.say(1) }}', "{{ number }}", False),
+        ('{% import "part.j2" as part with context %}{{ part.say(1) }}', "{{ number }}", True),
+        (
+            '{% from "part.j2" import say %}{{ say(1) }}',
+            "{% macro say(number) %}{{ number }}{% endmacro %}",
+            False,
+        ),
+    ],
+)
+def test_a_template_uses_what_it_is_given_and_not_what_it_sets(
+    own_prompts: Path, content: str, part: str, mentioned: bool
+) -> None:
+    """Wherever a variable of that name stands, also in what is included."""
+    whole = f"{{% block system %}}書き手{{% endblock %}}{{% block user %}}{content}{{% endblock %}}"
+    (own_prompts / "own.chat.j2").write_text(whole, encoding="utf-8")
+    (own_prompts / "part.j2").write_text(part, encoding="utf-8")
+    (own_prompts / "none.j2").write_text("", encoding="utf-8")
+    assert PromptLibrary(own_prompts).mentions("own.chat", "number") is mentioned
+
+
+def test_what_extends_a_template_uses_what_that_uses(own_prompts: Path) -> None:
+    for name, content in {
+        "own.chat": '{% extends "base.j2" %}{% block user %}一つ{% endblock %}',
+        "base": "{% block system %}{{ number }}件{% endblock %}{% block user %}{% endblock %}",
+        "around.chat": '{% block user %}{% include "own.chat.j2" %}{% endblock %}',
+        "set.chat": '{% set number = 1 %}{% include "own.chat.j2" %}',
+    }.items():
+        (own_prompts / f"{name}.j2").write_text(content, encoding="utf-8")
+    prompts = PromptLibrary(own_prompts)
+    found = [prompts.mentions(f"{name}.chat", "number") for name in ("own", "around", "set")]
+    assert found == [True, True, False]
+
+
 def test_a_template_that_includes_itself_has_no_hash(own_prompts: Path) -> None:
     path = own_prompts / "few_shot.document.j2"
     path.write_text("{% include 'few_shot.document.j2' %}", encoding="utf-8")

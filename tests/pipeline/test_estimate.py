@@ -351,7 +351,7 @@ def test_memory_is_foretold_of_models_whose_size_is_known(
 ) -> None:
     def foretold(texts: int = 100, **sections: Any) -> dict[str, int | None]:
         task = Task.parse({**raw_task, **sections})
-        return foretell_memory(task, load_data(task).gold, texts)
+        return foretell_memory(task, load_data(task), texts)[0]
 
     here = foretold()
     away = foretold(generator={"backend": "openai", "model": "m", "base_url": "http://[::1]:9/v1"})
@@ -370,6 +370,42 @@ def test_memory_is_foretold_of_models_whose_size_is_known(
     hub = foretold(training={"encoder": "owner/name"})
     assert (hub["generate"], hub["align"], hub["train"]) == (here["generate"], None, None)
     assert foretold(generator={"backend": "hf", "model": "owner/name"})["generate"] is None
+
+
+def test_the_forecast_is_of_the_training_that_a_run_does(raw_task: dict[str, Any]) -> None:
+    """16 gold texts a label and more are tuned on, and plain fine-tuning always tunes."""
+
+    def foretold(texts: int, **sections: Any) -> tuple[bool, bool]:
+        task = Task.parse(
+            {**raw_task, **sections, "generator": {"backend": "replay", "model": "r"}}
+        )
+        stages, head = foretell_memory(task, load_data(task), texts)
+        assert head in (None, stages["align"])
+        return stages["train"] > stages["align"], head is not None  # type: ignore[operator]
+
+    gold = len(load_data(Task.parse(raw_task)).gold or ())
+    few, needed = 16 * 2 - gold - 1, 16 * 2 - gold
+    assert 0 < gold < needed
+    # All of them may count for nothing, or for as much as gold.
+    assert [foretold(few), foretold(needed)] == [(False, False), (True, True)]
+    assert foretold(0, evaluation={"baselines": True}) == (True, False)
+    assert foretold(needed, training={"tune": "never"}) == (False, False)
+    assert foretold(0, training={"tune": "always"}) == (True, False)
+    some = {"synthetic_share": 1 - gold / 32}
+    assert foretold(1, training=some) == (True, True)
+    assert foretold(0, training={"synthetic_share": 0.05}) == (False, False)
+    alone = {"gold": None, "test": None, "registers": {"polite": 1}}
+    assert foretold(63, **alone) == (False, False)
+    assert foretold(64, **alone) == (True, True)
+
+
+def test_the_plan_says_what_a_head_alone_takes(raw_task: dict[str, Any], tmp_path: Path) -> None:
+    with FaultServer() as server:
+        found = estimate(_task(raw_task, server), tmp_path / "run", 0)
+    assert found["notes"][-1] == (
+        "How many texts are kept decides whether training tunes the encoder, for which the memory "
+        "is; a head alone takes about 1.1 GB."
+    )
 
 
 def test_the_plan_shows_the_memory(raw_task: dict[str, Any], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from japagen.config.generation import GeneratorSettings
 from japagen.config.qa import QATask
 from japagen.data.qa import (
     NO_ANSWER,
@@ -274,6 +275,22 @@ def test_a_plan_says_what_a_run_asks_at_most(finished: Path, tmp_path: Path) -> 
     assert after["answered"] == 27
     assert after["measured_on"] == "ledger"
     assert generating["answered"] == 0
+
+
+@pytest.mark.parametrize(("address", "masked"), [("http://[::1]:9", 0), ("http://192.0.2.1", 2)])
+def test_a_plan_counts_what_is_masked_where_anything_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, masked: int
+) -> None:
+    """Nothing is on the way to a model on this machine, and a plan does not ask."""
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    text = "解約のお申し込みは、専用窓口（電話 03-1234-5678）で毎日午前九時から承っております。"
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "b.txt").write_text(text.replace("解約", "返品"), encoding="utf-8")
+    task = load().model_copy(update={"documents": tmp_path})
+    away = GeneratorSettings(backend="openai", model="m", base_url=address)
+    found = plan(task.model_copy(update={"generator": away}), None, 0)
+    assert found.get("masked", 0) == masked
+    assert ("masked" in found) == bool(masked)
 
 
 def test_a_preview_shows_prompts_questions_and_what_filters_say() -> None:

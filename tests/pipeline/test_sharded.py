@@ -136,8 +136,11 @@ def test_registers_stand_beside_all_columns(tmp_path: Path) -> None:
     assert table.column("style").to_pylist() == ["teinei", "kudaketa"]
     assert table.column("番号").to_pylist() == [1, 2]
     assert found["rows"] == 2
-    with pytest.raises(JapagenError, match="a column 'text', found 本文"):
-        register_shards(tmp_path / "in.jsonl", tmp_path / "x", Sharding("here"), Silent())
+    register_shards(tmp_path / "in.jsonl", tmp_path / "x", Sharding("here", shard_rows=1), Silent())
+    assert pq.read_table(tmp_path / "x" / "registers") == table  # 本文 is found, too
+    write_jsonl(tmp_path / "other.jsonl", [{"文言": "お荷物が届きません。"}])
+    with pytest.raises(JapagenError, match="a column 'text', found 文言"):
+        register_shards(tmp_path / "other.jsonl", tmp_path / "y", Sharding("here"), Silent())
 
 
 def labelled(n: int, seed: int) -> Dataset:
@@ -251,6 +254,59 @@ def test_options_about_shards_need_an_engine(tmp_path: Path) -> None:
     assert "Expected --engine, --output and a file together" in err
 
 
+@pytest.mark.parametrize("engine", ["here", "processes"])
+def test_columns_with_usual_names_are_taken_and_told_of_once(engine: str, tmp_path: Path) -> None:
+    lines = ["本文,分類", *(f"{n}番の荷物がまだ届いていません。,配送" for n in range(6))]
+    path = tmp_path / "in.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    options = ("--engine", engine, "--shard-rows", 2, "--workers", 1)
+    content = path.read_bytes()
+    for command, told in (("register", ["text"]), ("curate", ["text", "label"])):
+        # What was said of one file is not said again.
+        path = tmp_path / f"{command}-{engine}.csv"
+        path.write_bytes(content)
+        code, _, err = japagen("data", command, path, "-o", tmp_path / command, *options)
+        assert code == 0, err
+        said = [line for line in err.splitlines() if line.startswith("Took")]
+        assert [line.rpartition(" ")[2] for line in said] == [f"{name}." for name in told]
+        assert all(f"of {path} for" in line for line in said)
+    labels = [e.label for e in read(tmp_path / "curate" / "curated")]
+    assert labels == ["配送"] * 6
+    path.write_text("番号\n1\n2\n", encoding="utf-8")
+    code, _, err = japagen("data", "register", path, "-o", tmp_path / "none", *options)
+    assert code == 2
+    assert "Expected a column 'text', found 番号." in err
+
+
+def test_what_goes_wrong_in_shards_is_said_in_japanese(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAPAGEN_LANG", "ja")
+    write_examples(tmp_path / "in.parquet", Dataset.of(varied(20, 2)))
+    pq.write_table(
+        pq.read_table(tmp_path / "in.parquet").drop_columns(["text"]), tmp_path / "b.parquet"
+    )
+    command = ("data", "register", tmp_path / "b.parquet", "-o", tmp_path / "out")
+    code, _, err = japagen(*command, "--engine", "here")
+    assert code == 2
+    first, hint, *_ = err.splitlines()[-2:]
+    assert first.startswith("エラー: 工程 'registers' の 1 シャードのうち 1 個を作れませんでした")
+    assert "列 'text' が必要ですが" in first
+    assert hint == "列を指定してください: --column text=列名"
+    code, _, err = japagen(*command, "--engine", "here", "--shard-rows", 7)
+    assert err.splitlines()[1:3] == ["  - --shard-rows", err.splitlines()[2]]
+    code, out, err = japagen(
+        "data", "curate", tmp_path / "in.parquet", "-o", tmp_path / "c", "--engine", "here"
+    )
+    assert code == 0, err
+    assert "フィルター" in out
+    assert "ほぼ同じ文面の重複" in out
+    code, _, err = japagen(
+        "data", "register", tmp_path / "in.parquet", "-o", tmp_path / "c", "--engine", "here"
+    )
+    assert "別のコマンド（japagen data curate）の実行が入っています" in err
+
+
 def test_commands_go_on_and_tell_what_they_took(tmp_path: Path) -> None:
     write_examples(tmp_path / "in.parquet", Dataset.of(varied(60, 2)))
     command = (
@@ -261,10 +317,10 @@ def test_commands_go_on_and_tell_what_they_took(tmp_path: Path) -> None:
         code, out, err = japagen(*command)
         assert code == 0, err
         assert "of 60 rows kept" in out
-        assert "near_duplicate" in out
+        assert "Near-duplicate" in out
     code, _, err = japagen(*command[:-2])
     assert code == 2
-    assert "holds a run that differs in: settings." in err
+    assert "holds a run that differs in:\n  - the curation settings (--set, --task)" in err
     code, _, err = japagen(*command[:-1], "min_characters=many")
     assert code == 2
     assert "min_characters" in err

@@ -16,14 +16,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from japagen.config.sections import Training
+from japagen.config.sections import TUNED_FROM, Training
 from japagen.data.dataset import Dataset, Example, Rejection
 from japagen.data.labels import LabelSpace
 from japagen.errors import JapagenError
 from japagen.training.classifier import Classifier
 from japagen.training.encoder import Encoder, load_encoder
 from japagen.training.head import head_features
-from japagen.training.trainer import TUNED_FROM, _sample_weights, train, tunes_encoder, untrained
+from japagen.training.trainer import _sample_weights, train, untrained
 from tests.conftest import GOLD
 
 SHORT = Training(tune="always", min_steps=2, max_steps=2, max_length=64)
@@ -148,8 +148,8 @@ def test_the_encoder_is_tuned_from_so_much_gold_on(encoder: Encoder) -> None:
     frozen = vector(Training(tune="never"))
     np.testing.assert_array_equal(vector(Training()), frozen)
     assert not np.array_equal(vector(SHORT), frozen)
-    assert not tunes_encoder(Training(), TUNED_FROM * 2 - 1, 2)
-    assert tunes_encoder(Training(), TUNED_FROM * 2, 2)
+    assert not Training().tunes(TUNED_FROM * 2 - 1, 2)
+    assert Training().tunes(TUNED_FROM * 2, 2)
 
 
 @pytest.mark.parametrize("settings", [HEAD, SHORT])

@@ -17,13 +17,13 @@ from transformers import (
     pipeline,
 )
 
-from japagen.config.sections import Training
+from japagen.config.sections import PAIRS_TUNED_FROM, Training
 from japagen.data.dataset import Dataset, Example
 from japagen.errors import DamagedError
 from japagen.training.classifier import Classifier
 from japagen.training.encoder import load_encoder
 from japagen.training.head import HEAD_FILE, PairModel, head_features
-from japagen.training.trainer import PAIRS_TUNED_FROM, train, tunes_encoder
+from japagen.training.trainer import train
 from tests.conftest import GOLD
 
 TEXTS = [text for texts in GOLD.values() for text in texts]
@@ -135,8 +135,8 @@ def test_where_the_encoder_is_tuned_it_reads_both_texts_at_once(
     classify = pipeline("text-classification", model=str(tmp_path / "model"))
     found = classify({"text": TEXTS[0], "text_pair": TEXTS[1]})
     assert found["label"] == made.predict(TEXTS[:1], TEXTS[1:2])[0].label
-    assert not tunes_encoder(Training(), PAIRS_TUNED_FROM * 2 - 1, 2, is_pair=True)
-    assert tunes_encoder(Training(), PAIRS_TUNED_FROM * 2, 2, is_pair=True)
+    assert not Training().tunes(PAIRS_TUNED_FROM * 2 - 1, 2, is_pair=True)
+    assert Training().tunes(PAIRS_TUNED_FROM * 2, 2, is_pair=True)
 
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 50}

@@ -36,6 +36,7 @@ from japagen.llm.backend import (
     Sampling,
 )
 from japagen.llm.backends.openai_server import Server
+from japagen.llm.backends.replay import ReplayGenerator
 
 if TYPE_CHECKING:
     from japagen.llm.backends.offline import Files
@@ -210,6 +211,8 @@ _DOCUMENT = "問い合わせの例\n- サイズを交換できますか。\n- �
 def probe(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
     """Asks a generator for a text and a label, and its server what models it has.
 
+    A record of answers is not asked, but counted.
+
     Args:
         generator: Whom to ask.
         model: What its server calls the model.
@@ -217,6 +220,13 @@ def probe(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
     Yields:
         What was tried, its state (``ok``, ``refused``, ``unknown`` or ``failed``) and details.
     """
+    if isinstance(generator, ReplayGenerator):
+        answered, failed = generator.counts
+        found = f"{answered} answers of {generator.info.name}, {failed} failures"
+        yield "record", "ok" if answered else "failed", found
+        told = "Recorded answers answer the prompts that they were given to alone: none was tried."
+        yield "answers", "unknown", told
+        return
     chat = generator.info.prompt_kind == "chat"
     server = generator if isinstance(generator, OpenAIGenerator) else None
     try:

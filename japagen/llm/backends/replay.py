@@ -62,6 +62,12 @@ class ReplayGenerator:
                 raise self._missing(request)
             yield self._answers[request.id]
 
+    @cached_property
+    def counts(self) -> tuple[int, int]:
+        """Requests that the record has an answer to, and those that failed."""
+        failed = sum(bool(answer.error) for answer in self._answers.values())
+        return len(self._answers) - failed, failed
+
     def _missing(self, request: Request) -> JapagenError:
         """Says what of a request is not as it was recorded."""
         name = request.template.partition("@")[0]

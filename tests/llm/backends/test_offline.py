@@ -233,5 +233,8 @@ def test_runs_of_other_tasks_are_not_joined(task: Task, tmp_path: Path) -> None:
         merge_parts([tmp_path / "a", tmp_path / "b"], tmp_path / "ab")
     with pytest.raises(JapagenError, match="belongs to the task 'other'"):
         merge_parts([tmp_path / "a", tmp_path / "c"], tmp_path / "ac")
+    assert not (tmp_path / "ac").exists()
+    with pytest.raises(JapagenError, match="is one of the runs to merge"):
+        merge_parts([tmp_path / "a", tmp_path / "b"], tmp_path / "c" / ".." / "b")
     with pytest.raises(JapagenError, match="Expected a run directory"):
         merge_parts([tmp_path / "a", tmp_path], tmp_path / "ad")

@@ -66,6 +66,45 @@ def test_what_does_not_work_is_said_with_what_to_do(
     assert found["text"] == ("failed", "no JSON object with a text: 書けません")
 
 
+def test_recorded_answers_are_counted_and_not_asked(
+    tmp_path: Path, raw_task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tmp_path / "answers.jsonl"
+    who = {"generator": {"name": "強いモデル", "identity": "x", "terms": {"summary": "any"}}}
+    rows = [who, {"id": "a", "text": "一つ"}, {"id": "b", "text": "二つ"}]
+    raw_task["generator"] = {"backend": "replay", "model": str(record)}
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps(raw_task), encoding="utf-8")
+
+    def tried(*options: str) -> Any:
+        return CliRunner().invoke(app, ["doctor", "--generator", str(path), *options])
+
+    for number, code, state in ((3, 0, "ok"), (1, 2, "failed")):
+        record.write_text("\n".join(map(json.dumps, rows[:number])), encoding="utf-8")
+        done = tried("--json")
+        found = {row["what"]: (row["state"], row["detail"]) for row in json.loads(done.stdout)}
+        assert (done.exit_code, found["record"][0]) == (code, state)
+        assert found["record"][1] == f"{number - 1} answers of 強いモデル, 0 failures"
+        assert found["answers"] == (
+            "unknown",
+            "Recorded answers answer the prompts that they were given to alone: none was tried.",
+        )
+    monkeypatch.setenv("JAPAGEN_LANG", "ja")
+    told = tried().stdout
+    assert "「強いモデル」の回答 0 件、失敗 0 件" in told
+    assert "記録" in told
+    assert "ため、試していません" in told
+
+
+def test_a_record_that_is_none_is_named(tmp_path: Path, raw_task: dict[str, Any]) -> None:
+    raw_task["generator"] = {"backend": "replay", "model": str(tmp_path / "none.jsonl")}
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps(raw_task), encoding="utf-8")
+    done = CliRunner().invoke(app, ["doctor", "--generator", str(path)])
+    assert isinstance(done.exception, JapagenError)
+    assert "none.jsonl" in str(done.exception)
+
+
 def test_a_task_sends_no_variable_but_a_key_unless_the_user_allows_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
