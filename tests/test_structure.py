@@ -34,7 +34,7 @@ LEVELS = (
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
 MAX_MODULES = 154
-MAX_LINES = 52_420
+MAX_LINES = 52_419
 
 
 class Imported(NamedTuple):
