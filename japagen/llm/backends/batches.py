@@ -293,10 +293,11 @@ def _called(api: BatchApi, endpoint: Endpoint, call: Callable[[], T], what: str 
             raise GoneError(f"{endpoint.url} does not know {what} any more.")
         failure = read_failure(status, response.headers, said, endpoint)
         reason = endpoint.clean(failure.reason)
-        hint = "If it has no batch API, set generator.batch: false. "
         raise JapagenError(
             f"{endpoint.url} does not take the batch ({reason}).",
-            f"{hint if endpoint.backend == 'openai' else ''}{_KEPT}",
+            f"If it has no batch API, set generator.batch: false. {_KEPT}"
+            if endpoint.backend == "openai"
+            else _KEPT,
         )
     reason = endpoint.clean(str(error.__cause__ or error))
     raise JapagenError(f"Cannot reach {endpoint.url} ({reason}).", _KEPT)
