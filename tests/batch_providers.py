@@ -156,6 +156,8 @@ class AnthropicProvider(ScriptedProvider):
             return self._errored("not_found_error", f"model: {params['model']}")
         if outcome == "missing":
             return None
+        if outcome == "damaged":
+            return {"type": "succeeded", "message": "x"}
         if outcome == "no schema" and "output_config" in params:
             said = "output_config.format.schema: For 'array' type, 'items' is not supported"
             return self._errored("invalid_request_error", said)
@@ -278,6 +280,8 @@ class GeminiProvider(ScriptedProvider):
         request, outcome = row["request"], self.outcomes.get(row["key"], "answered")
         if outcome == "missing":
             return None
+        if outcome == "damaged":
+            return {"response": {"candidates": "x"}}
         if outcome == "no schema" and "responseJsonSchema" in request["generationConfig"]:
             return {"error": {"code": 3, "message": "response_json_schema: too many states"}}
         if outcome == "expired":

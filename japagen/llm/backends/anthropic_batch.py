@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from japagen.llm.backend import OutputTerms, Request
-from japagen.llm.backends.batches import Batch, BatchGenerator, with_extra
+from japagen.llm.backends.batches import Batch, BatchGenerator, completion, with_extra
 from japagen.llm.backends.openai_protocol import prompt_of
 from japagen.llm.backends.openai_server import Server
 
@@ -28,10 +28,7 @@ _STATUS = {
     "billing_error": 402,
     "permission_error": 403,
     "not_found_error": 404,
-    "request_too_large": 413,
     "rate_limit_error": 429,
-    "timeout_error": 504,
-    "overloaded_error": 529,
 }
 
 
@@ -74,18 +71,9 @@ def openai_row(line: dict[str, Any]) -> dict[str, Any]:
 def _completion(message: dict[str, Any]) -> dict[str, Any]:
     stopped, usage = message.get("stop_reason"), message.get("usage") or {}
     read = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    return {
-        "choices": [
-            {
-                "message": {"content": message.get("content")},
-                "finish_reason": _FINISH.get(str(stopped), stopped),
-            }
-        ],
-        "usage": {
-            "prompt_tokens": sum(usage.get(name) or 0 for name in read),
-            "completion_tokens": usage.get("output_tokens"),
-        },
-    }
+    tokens = sum(usage.get(name) or 0 for name in read)
+    finish = _FINISH.get(str(stopped), stopped)
+    return completion(message.get("content"), finish, tokens, usage.get("output_tokens"))
 
 
 class AnthropicBatches:
@@ -158,7 +146,6 @@ class AnthropicGenerator(BatchGenerator):
 
 
 def _batch(found: Any) -> Batch:
-    counts = found.request_counts
     return Batch(
         id=found.id,
         state=found.processing_status,
@@ -167,7 +154,5 @@ def _batch(found: Any) -> Batch:
         # Without an address of its rows it was archived, which takes 29 days.
         results=(found.id,) if found.results_url else (),
         kept=(found.id,),
-        size=sum(
-            (counts.processing, counts.succeeded, counts.errored, counts.canceled, counts.expired)
-        ),
+        size=sum(count for _, count in found.request_counts),
     )

@@ -12,13 +12,14 @@ reason. What differs between providers is behind `BatchApi`.
 
 from __future__ import annotations
 
-import importlib.util
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.util import find_spec
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -87,14 +88,11 @@ class BatchApi(Protocol):
     def download(self, name: str) -> bytes:
         """Rows of a batch, a line of JSON each, by one of its `Batch.results`."""
 
-    def row(self, line: dict[str, Any]) -> dict[str, Any]:
+    def row(self, line: Any) -> Any:
         """A row in OpenAI's form, as `read_batch_row` takes it."""
 
     def delete(self, name: str) -> None:
         """Deletes one of `Batch.kept`."""
-
-    def models(self) -> list[str]:
-        """Names of the models that the provider has for this key."""
 
     def close(self) -> None:
         """Ends its connections."""
@@ -250,16 +248,16 @@ class BatchStream:
             pause = min(_LONGEST_PAUSE, pause * _GROWTH)
 
     def _rows(self, batch: Batch) -> Iterator[dict[str, Any]]:
-        """The rows of a batch in OpenAI's form; what is no JSON object is skipped."""
+        """The rows of a batch in OpenAI's form; what is not of the provider's is skipped."""
         for name in batch.results:
             what = f"file {name} of batch {batch.id}"
             for line in self._call(partial(self._api.download, name), what).splitlines():
                 try:
-                    row = parse_json(line.decode())
-                except ValueError:
+                    row = self._api.row(parse_json(line.decode()))
+                except (ValueError, AttributeError, TypeError):
                     continue
                 if isinstance(row, dict):
-                    yield self._api.row(row)
+                    yield row
 
     def _delete(self, batch: Batch | None) -> None:
         """Deletes a batch's prompts and texts at the provider, now that the answers are here.
@@ -353,12 +351,14 @@ def open_records(directory: Path) -> list[BatchRecord]:
 
 def with_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """A request with what a task adds to it, also within its own objects."""
-    both = {
-        name: {**body[name], **value}
-        for name, value in extra.items()
-        if isinstance(value, dict) and isinstance(body.get(name), dict)
-    }
-    return {**body, **extra, **both}
+    objects = {k: v for k, v in extra.items() if isinstance(v, dict)}
+    return {**body, **extra, **{k: {**(body.get(k) or {}), **v} for k, v in objects.items()}}
+
+
+def completion(content: Any, finish: Any, read: Any, written: Any) -> dict[str, Any]:
+    """A reply in OpenAI's form: its text or parts, why it ended, and its tokens."""
+    choice = {"message": {"content": content}, "finish_reason": finish}
+    return {"choices": [choice], "usage": {"prompt_tokens": read, "completion_tokens": written}}
 
 
 class BatchGenerator:
@@ -383,7 +383,7 @@ class BatchGenerator:
     package: ClassVar[str]
     title: ClassVar[str]
     terms: ClassVar[OutputTerms]
-    opened: ClassVar[OpenBatches]
+    opened: ClassVar[Any]
 
     def __init__(
         self,
@@ -393,13 +393,10 @@ class BatchGenerator:
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         # Of a package that is not there, no submodule can be looked for.
-        parts = self.package.split(".")
-        names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-        if not all(map(importlib.util.find_spec, names)):
+        if not all(map(find_spec, accumulate(self.package.split("."), "{}.{}".format))):
             raise MissingExtraError(self.package, settings.backend, self.title)
-        self._server = Server(
-            settings, settings.base_url if isinstance(settings.base_url, str) else None
-        )
+        url = settings.base_url
+        self._server = Server(settings, url if isinstance(url, str) else None)
         self._batches, self._note = batches, note
         self._settings = settings
         self.on_send: Callable[[Request, bool], None] = lambda request, sent: None
@@ -433,7 +430,7 @@ class BatchGenerator:
                 f"For this command, use the generator {one_by_one(self._settings)}.",
             )
         how = (self._batches, self._note, self.on_send)
-        yield from BatchStream(self._server, type(self).opened, *how).answers(requests)
+        yield from BatchStream(self._server, self.opened, *how).answers(requests)
 
     def models(self) -> list[str]:
         """Names of the models that the provider has for this key; costs nothing.
@@ -441,8 +438,9 @@ class BatchGenerator:
         Raises:
             JapagenError: If the provider cannot be reached, or refuses the key.
         """
-        with closing(type(self).opened(self._server, _RETRIES)) as api:
-            return _called(api, self._server.endpoint, api.models)
+        with closing(self.opened(self._server, _RETRIES)) as api:
+            names: list[str] = _called(api, self._server.endpoint, api.models)
+            return names
 
     def count_tokens(self, text: str) -> int:
         """Estimates tokens, as `OpenAIGenerator.count_tokens` does."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from japagen.llm.backend import OutputTerms, Request
-from japagen.llm.backends.batches import Batch, BatchGenerator, with_extra
+from japagen.llm.backends.batches import Batch, BatchGenerator, completion, with_extra
 from japagen.llm.backends.openai_protocol import prompt_of
 from japagen.llm.backends.openai_server import Server
 
@@ -21,33 +21,28 @@ _MINUTES = 10 * 60 * 1000  # a call may take, in milliseconds, as the other clie
 _ENDED = ("SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED")
 # A row's error has a code of gRPC (google.rpc.Code); these are what HTTP makes of it.
 _STATUS = {3: 400, 4: 504, 5: 404, 7: 403, 8: 429, 9: 400, 11: 400, 16: 401}
-_MOST_SEED = 2**31 - 1
+_NAMES = {
+    "max_tokens": "maxOutputTokens",
+    "temperature": "temperature",
+    "stop": "stopSequences",
+    "seed": "seed",
+}
+_ROLES = {"user": "user", "assistant": "model"}
 
 
 def content_request(request: Request, server: Server) -> dict[str, Any]:
     """A request as the Gemini API takes it."""
     endpoint, options = server.endpoint, server.options(request)
     turns = prompt_of(request, endpoint.api)["messages"]
-    config: dict[str, Any] = {
-        name: options[own]
-        for own, name in (
-            ("max_tokens", "maxOutputTokens"),
-            ("temperature", "temperature"),
-            ("stop", "stopSequences"),
-        )
-        if own in options
-    }
-    if "seed" in options:
-        config["seed"] = options["seed"] & _MOST_SEED
+    config = {name: options[own] for own, name in _NAMES.items() if own in options}
     if "response_format" in options:
         config["responseMimeType"] = "application/json"
         config["responseJsonSchema"] = options["response_format"]["json_schema"]["schema"]
-    roles = {"user": "user", "assistant": "model"}
     body: dict[str, Any] = {
         "contents": [
-            {"role": roles[turn["role"]], "parts": [{"text": turn["content"]}]}
+            {"role": _ROLES[turn["role"]], "parts": [{"text": turn["content"]}]}
             for turn in turns
-            if turn["role"] in roles
+            if turn["role"] in _ROLES
         ],
         "generationConfig": config,
     }
@@ -72,19 +67,10 @@ def _completion(reply: dict[str, Any]) -> dict[str, Any]:
     candidate = next(iter(reply.get("candidates") or ()), {})
     blocked = (reply.get("promptFeedback") or {}).get("blockReason")
     usage = reply.get("usageMetadata") or {}
-    written = ("candidatesTokenCount", "thoughtsTokenCount")
-    return {
-        "choices": [
-            {
-                "message": {"content": (candidate.get("content") or {}).get("parts")},
-                "finish_reason": "content_filter" if blocked else candidate.get("finishReason"),
-            }
-        ],
-        "usage": {
-            "prompt_tokens": usage.get("promptTokenCount"),
-            "completion_tokens": sum(usage.get(name) or 0 for name in written),
-        },
-    }
+    written = sum(usage.get(n) or 0 for n in ("candidatesTokenCount", "thoughtsTokenCount"))
+    parts = (candidate.get("content") or {}).get("parts")
+    finish = "content_filter" if blocked else candidate.get("finishReason")
+    return completion(parts, finish, usage.get("promptTokenCount"), written)
 
 
 class GeminiBatches:

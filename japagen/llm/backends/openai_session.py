@@ -466,17 +466,13 @@ class OpenAIBatches:
         """A file of rows."""
         return self._client.files.content(name).content
 
-    def row(self, line: dict[str, Any]) -> dict[str, Any]:
+    def row(self, line: Any) -> Any:
         """A row as it is."""
         return line
 
     def delete(self, name: str) -> None:
         """Deletes a file."""
         self._client.files.delete(name)
-
-    def models(self) -> list[str]:
-        """Names of the models that the server lists."""
-        return list_models(self._server.endpoint)
 
 
 def _batch(found: Any) -> Batch:

@@ -348,11 +348,11 @@ def test_each_provider_answers_every_request(backend: str, tmp_path: Path) -> No
 
 
 def test_rows_of_each_provider_that_failed_say_why(backend: str, tmp_path: Path) -> None:
-    kinds = ("answered", "filtered", "expired", "overloaded", "missing", "cut")
+    kinds = ("answered", "filtered", "expired", "overloaded", "missing", "cut", "damaged")
     outcomes = {f"r{n}": kind for n, kind in enumerate(kinds)}
     provider = provider_of(backend, outcomes)
     with FaultServer(provider) as server:
-        answers = ask_other(backend, server, tmp_path, 6)
+        answers = ask_other(backend, server, tmp_path, 7)
         assert answers["r0"].error == ""
         assert answers["r1"].error == "refused by the content filter"
         assert answers["r1"].completion_tokens == 7  # it was paid for
@@ -360,10 +360,11 @@ def test_rows_of_each_provider_that_failed_say_why(backend: str, tmp_path: Path)
         assert "verloaded" in answers["r3"].error
         assert f"batch {next(iter(provider.batches))}" in answers["r4"].error
         assert "without a row for it" in answers["r4"].error
+        assert answers["r6"].error == answers["r4"].error
         assert answers["r5"].finish == "length"
         # Asked again, they are a new batch.
         provider.outcomes = {}
-        assert not ask_other(backend, server, tmp_path, 6)["r2"].error
+        assert not ask_other(backend, server, tmp_path, 7)["r2"].error
     assert len(provider.batches) == 2
 
 
@@ -525,7 +526,7 @@ def test_what_asks_one_by_one_says_what_to_use(backend: str) -> None:
 def test_a_client_that_is_missing_is_named_with_its_extra(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches.importlib.util, "find_spec", lambda package: None)
+    monkeypatch.setattr(batches, "find_spec", lambda package: None)
     with pytest.raises(JapagenError) as caught:
         load_generator(GeneratorSettings(backend=name, model="m", batch=True))
     assert f"japagen[{name}]" in caught.value.hint
