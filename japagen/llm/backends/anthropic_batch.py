@@ -60,7 +60,7 @@ def openai_row(line: dict[str, Any]) -> dict[str, Any]:
         body = _completion(result.get("message") or {})
     elif kind == "errored":
         body = result.get("error") or {}
-        status = _STATUS.get((body.get("error") or {}).get("type"), 500)
+        status = _STATUS.get(str((body.get("error") or {}).get("type")), 500)
     return {
         "custom_id": line.get("custom_id"),
         "response": body and {"status_code": status, "body": body},

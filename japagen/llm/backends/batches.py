@@ -279,9 +279,10 @@ class BatchStream:
 
 def _called(api: BatchApi, endpoint: Endpoint, call: Callable[[], T], what: str = "") -> T:
     """Makes a call; ``what`` names the thing that may be gone."""
+    raised: tuple[type[Exception], ...] = (*api.errors, UnicodeEncodeError)
     try:
         return call()
-    except (*api.errors, UnicodeEncodeError) as caught:
+    except raised as caught:
         error = caught
     # Outside the handler, or a traceback would show what the server said, key and all.
     response = getattr(error, "response", None)

@@ -64,7 +64,7 @@ def openai_row(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _completion(reply: dict[str, Any]) -> dict[str, Any]:
-    candidate = next(iter(reply.get("candidates") or ()), {})
+    candidate: Any = next(iter(reply.get("candidates") or ()), {})
     blocked = (reply.get("promptFeedback") or {}).get("blockReason")
     usage = reply.get("usageMetadata") or {}
     written = sum(usage.get(n) or 0 for n in ("candidatesTokenCount", "thoughtsTokenCount"))
@@ -97,19 +97,17 @@ class GeminiBatches:
         )
         self._server = server
         self._http = httpx2.Client(trust_env=not endpoint.local, follow_redirects=True)
-        self._client: Any = genai.Client(
-            api_key=endpoint.key,
-            # Said here, so that no variable of the environment has other servers asked.
-            vertexai=False,
-            http_options={
-                "base_url": endpoint.url,
-                # Where the batch API is documented, and where there are models that v1 lacks.
-                "api_version": "v1beta",
-                "timeout": _MINUTES,
-                "retry_options": {"attempts": retries + 1},
-                "httpx_client": self._http,
-            },
-        )
+        # All said here, so that no variable of the environment has other servers asked.
+        options: Any = {
+            "base_url": endpoint.url,
+            # Where the batch API is documented, and where there are models that v1 lacks.
+            "api_version": "v1beta",
+            "timeout": _MINUTES,
+            "retry_options": {"attempts": retries + 1},
+            "httpx_client": self._http,
+        }
+        key = endpoint.key
+        self._client: Any = genai.Client(api_key=key, vertexai=False, http_options=options)
 
     def submit(self, key: str, requests: Sequence[Request]) -> str:
         """Uploads requests and starts a batch of them; both are named by the key."""

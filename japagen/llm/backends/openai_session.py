@@ -430,7 +430,7 @@ class OpenAIBatches:
         retries: How often a call is tried again.
     """
 
-    errors = (openai.APIError,)
+    errors: tuple[type[Exception], ...] = (openai.APIError,)
 
     def __init__(self, server: Server, retries: int) -> None:
         self._server = server
