@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal
 # Most of what is installed is never imported: Python compiles the rest when it is.
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt
+# Where this is set, every process would compile anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo demo-local check format messages test test-slow test-all fuzz docs clean
 
@@ -29,14 +31,14 @@ messages: $(VENV)/.dev
 	$(BIN)/python -m tests.messages
 
 test: $(VENV)/.dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) $(if $(SLOW),,-m "not slow")
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
 
 # Both at once: no process waits for the other's last test, and collecting takes its time once.
-test-all: $(VENV)/.dev
-	$(PYTEST)
+test-all: SLOW = 1
+test-all: test
 
 # 100,000 inputs for the readers of answers, replies and files.
 fuzz: $(VENV)/.dev

@@ -139,7 +139,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         closing(EmbeddedGenerator(threads=options.threads)) as llm,
     ):
         plain, int8 = (
-            export_onnx(classifier, Path(scratch) / name, int8=name == "int8")
+            export_onnx(classifier, Path(scratch) / name, int8=name == "int8", texts=gold.texts)
             for name in ("float", "int8")
         )
         singles = options.singles

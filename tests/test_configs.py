@@ -15,6 +15,7 @@ from japagen.pipeline.context import TaskContext
 from japagen.pipeline.kinds import kind_of
 from japagen.pipeline.run import run
 from japagen.pipeline.steps.generate import plan
+from tests.conftest import thin_out
 from tests.scripted import ScriptedGenerator
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -121,9 +122,14 @@ def _names_chat_model(path: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", EVERYDAY, ids=_name)
 def test_everyday_configurations_run_end_to_end(path: Path, tmp_path: Path) -> None:
+    given = Task.load(path).test
+    assert given is not None
+    # Every classifier is tried on all test texts, of which the encoder reads 50 a second.
+    thin_out(40, given.path, tmp_path / "test.jsonl")
     tiny = {
+        "test.path": str(tmp_path / "test.jsonl"),
         # The embedded model reads most of the gold before it judges a text's label.
-        "gold.per_label": 8,
+        "gold.per_label": 4,
         "generation.per_label": 4,
         "training.min_steps": 4,
         "training.max_steps": 4,

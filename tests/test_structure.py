@@ -34,7 +34,7 @@ LEVELS = (
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
 MAX_MODULES = 156
-MAX_LINES = 52_645
+MAX_LINES = 52_818
 
 
 class Imported(NamedTuple):

@@ -2,7 +2,7 @@
 
     keys     of every shard: a key for each band of each kept text
     shared   of every range of keys: the keys that more than one text has, by row
-    texts    of every shard: the plain form of its texts with such keys, by key
+    texts    of every shard: what its texts with such keys are compared by, at each key
     pairs    of every range: the pairs of texts that share a key and are similar enough, exactly
     near     of all pairs, in one process: which row is too near to which, in the order of rows
     result   of every shard: rejections filled in
@@ -35,7 +35,7 @@ from japagen.curation.near_duplicates import band_keys
 from japagen.data.dataset import Dataset, Rejection
 from japagen.data.shards import ROW
 from japagen.japanese.normalization import normalize
-from japagen.japanese.overlap import bigram_hashes, mix, plain_form
+from japagen.japanese.overlap import bigram_codes, mix, plain_form
 
 Ints = npt.NDArray[np.int64]
 
@@ -43,8 +43,10 @@ KEY = "band_key"
 # Keys are numbers of 62 bits: the end of the last range is one of 64 bits too.
 _KEY_BITS = 62
 _GROUP, _FIRST = 32, 64
-_BITS = 256  # enough for texts of a hundred characters; longer ones are counted more often
-_MEMBERS_AT_A_TIME, _PAIRS_AT_A_TIME = 200_000, 100_000
+# Bitmaps of 256 bits do for texts of a hundred characters; longer ones are counted more often.
+_WORDS = ("word_0", "word_1", "word_2", "word_3")
+# So much at a time.
+_TEXTS, _MEMBERS, _BIGRAMS = 50_000, 200_000, 4_000_000
 _NEAR, _FOLLOWS, _SAME, _DUPLICATE = range(4)
 _EDGES = pa.schema(
     [
@@ -58,11 +60,11 @@ _EDGES = pa.schema(
 )
 
 
-def key_ranges(rows: int, rows_a_range: int = 500_000) -> list[tuple[int, int]]:
+def key_ranges(rows: int, rows_a_range: int = 250_000) -> list[tuple[int, int]]:
     """Cuts the keys of so many rows into ranges: the least key of each and the next one's.
 
-    A range of half a million rows has ten million keys of 16 bytes, which a worker sorts in less
-    than 1 GB.
+    A range of a quarter of a million rows has five million keys at most. With what is said of
+    its text beside each, some 150 bytes, a worker holds less than 2 GB.
     """
     number = max(4, -(-rows // rows_a_range))
     ends = [(place << _KEY_BITS) // number for place in range(number + 1)]
@@ -122,6 +124,17 @@ class Golden:
         keys = table.column(KEY).to_numpy()
         return table.filter(pa.array((keys >= low) & (keys < high)))
 
+    def texts_with_keys(self, low: int, high: int) -> pa.Table:
+        """As `join_texts` of a range; gold is like itself alone."""
+        keys = self.keys(low, high)
+        ids = pa.chunked_array([pa.repeat("", len(self.texts))])
+        described = _described(self.texts, ids, pa.array(self.rows))
+        taken = described.take(pc.add(keys.column(ROW), len(self.texts)))
+        return pa.table(
+            [*keys.columns, pa.repeat(False, len(keys)), *taken.columns],
+            [KEY, ROW, "is_least", *taken.column_names],
+        )
+
 
 @dataclass(frozen=True)
 class SharedKeys:
@@ -155,20 +168,32 @@ def join_texts(rows: pa.Table) -> pa.Table:
     is_key = np.asarray(rows.column(KEY).is_valid())
     keys = rows.select([KEY, ROW]).filter(pa.array(is_key)).sort_by(KEY)
     texts = rows.filter(pa.array(~is_key))
-    numbers = keys.column(ROW).to_numpy()
     # A text has some ten keys, and is read once.
-    used, at = np.unique(np.searchsorted(texts.column(ROW), numbers), return_inverse=True)
-    found = texts.take(pa.array(used))
+    numbers, first, at = np.unique(
+        keys.column(ROW).to_numpy(), return_index=True, return_inverse=True
+    )
+    found = texts.take(pa.array(np.searchsorted(texts.column(ROW), numbers)))
     pairs = zip(
         found.column("text").to_pylist(), found.column("text_pair").to_pylist(), strict=True
     )
-    columns = {
-        "plain": pa.array(map(plain_form, _joined(found)), pa.string()),
-        "id": found.column("id"),
-        "exact": pa.array([_content(*pair) for pair in pairs], pa.int64()),
-    }
-    taken = pa.table(columns).take(pa.array(at))
-    return pa.table([*keys.columns, *taken.columns], [KEY, ROW, *columns])
+    exact = pa.array([_content(*pair) for pair in pairs], pa.int64())
+    described = _described(_joined(found), found.column("id"), exact)
+    is_least = np.zeros(len(keys), bool)
+    is_least[first] = True
+    taken = described.take(pa.array(at))
+    return pa.table(
+        [*keys.columns, pa.array(is_least), *taken.columns],
+        [KEY, ROW, "is_least", *taken.column_names],
+    )
+
+
+def _described(texts: Sequence[str], ids: pa.ChunkedArray, exact: pa.Array) -> pa.Table:
+    """What texts are compared by: plain form, set of bigrams, its size, and a bitmap of it."""
+    plain = [plain_form(text) for text in texts]
+    blocks = [_bitmaps(plain[at : at + _TEXTS]) for at in range(0, len(plain), _TEXTS)]
+    bitmaps = pa.concat_tables(blocks or [_bitmaps([])])
+    columns = {"id": ids, "exact": exact, "plain": pa.array(plain, pa.large_string())}
+    return pa.table([*columns.values(), *bitmaps.columns], [*columns, *bitmaps.column_names])
 
 
 def _content(text: str, pair: str | None) -> int:
@@ -193,35 +218,36 @@ class SimilarPairs:
         if not len(rows):
             return _EDGES.empty_table()
         keys = rows.column(KEY).to_numpy()
-        golden = self.golden.keys(int(keys.min()), int(keys.max()) + 1)
-        every = np.concatenate([golden.column(ROW).to_numpy(), rows.column(ROW).to_numpy()])
-        numbers, first, member = np.unique(every, return_index=True, return_inverse=True)
-        before = len(golden)
-        gold_rows = golden.column(ROW).to_pylist()
-        plain = [plain_form(self.golden.texts[gold_rows[at]]) for at in first if at < before]
-        own = pa.array(first[first >= before] - before)
-        taken = rows.select(["plain", "id", "exact"]).take(own)
-        plain += taken.column("plain").to_pylist()
-        ids = ["" for _ in range(len(numbers) - len(taken))] + taken.column("id").to_pylist()
-        exact = np.concatenate([numbers[numbers < 0], taken.column("exact").to_numpy()])
-        bigrams = _bigrams(plain)
-        same = _first_of_equals(_set_hashes(bigrams))
-        edges = [_equal_edges(numbers, same, exact)]
-        groups = _groups(np.concatenate([golden.column(KEY).to_numpy(), keys]), member, same)
-        marks = _marks(bigrams)
-        edges += _small(groups, bigrams, marks, self.threshold)
-        edges.append(_large(groups, bigrams, marks, self.threshold, int((numbers < 0).sum())))
+        golden = self.golden.texts_with_keys(int(keys.min()), int(keys.max()) + 1)
+        every = pa.concat_tables([golden, rows])
+        numbers, first, member = np.unique(
+            every.column(ROW).to_numpy(), return_index=True, return_inverse=True
+        )
+        texts = _Texts.of(every, first, self.threshold)
+        same = _first_of_equals(every.column("set").to_numpy()[first])
+        groups = _groups(every.column(KEY).to_numpy(), member, same)
+        gold = int((numbers < 0).sum())
+        # What equals another shares all keys with it, and is told of once, where the least is.
+        is_told = np.zeros(len(numbers), bool)
+        is_told[member[every.column("is_least").to_numpy()]] = True
+        exact = every.column("exact").to_numpy()[first]
+        edges = (
+            _equal_edges(_first_of_equals(exact), same, gold, is_told),
+            _small(groups, texts, self.threshold),
+            _large(groups, texts, self.threshold, gold),
+        )
         row, of, similarity, kind = (np.concatenate(part) for part in zip(*edges, strict=True))
-        later = numbers[row] >= 0
+        later = row >= gold
         row, of, similarity, kind = (part[later] for part in (row, of, similarity, kind))
         order = np.lexsort((of, row))
         row, of = row[order], of[order]
+        ids = every.column("id")
         return pa.table(
             [
                 pa.array(numbers[row]),
-                pa.array(ids, pa.string()).take(pa.array(row)),
+                ids.take(pa.array(first[row])),
                 pa.array(numbers[of]),
-                pa.array(ids, pa.string()).take(pa.array(of)),
+                ids.take(pa.array(first[of])),
                 pa.array(similarity[order], pa.float64()),
                 pa.array(kind[order], pa.int8()),
             ],
@@ -229,42 +255,118 @@ class SimilarPairs:
         )
 
 
-_Bitmaps = npt.NDArray[np.uint64]
 _Edges = tuple[Ints, Ints, npt.NDArray[np.float64], Ints]
 
 
-def _bigrams(plain: Sequence[str]) -> sparse.csr_array:
-    """Which text has which bigram, (texts, bigrams); the columns' order is that of hashes."""
-    hashes, offsets = bigram_hashes(plain)
-    columns = np.searchsorted(np.unique(hashes), hashes)  # faster than the inverse that it has
-    ones = np.ones(len(columns), np.int32)
-    shape = (len(plain), int(columns.max()) + 1 if len(columns) else 0)
-    found = sparse.csr_array((ones, columns.astype(np.int32), offsets.astype(np.int64)), shape)
-    found.sum_duplicates()
-    found.data[:] = 1
-    return found
+def _bigrams(plain: Sequence[str]) -> tuple[npt.NDArray[np.uint64], Ints]:
+    """Each text's distinct bigrams, as numbers, and where those of each begin."""
+    codes, offsets = bigram_codes(plain)
+    text = np.repeat(np.arange(len(plain), dtype=np.uint64), np.diff(offsets))
+    # A character has 21 bits, which leaves 22 for the text's number.
+    packed = (text << np.uint64(42)) | ((codes >> np.uint64(11)) & ~_LOW) | (codes & _LOW)
+    packed.sort()
+    packed = packed[np.diff(packed, prepend=~packed[:1]) != 0]
+    starts = np.searchsorted(packed >> np.uint64(42), np.arange(len(plain) + 1))
+    return packed & np.uint64((1 << 42) - 1), starts
 
 
-def _set_hashes(bigrams: sparse.csr_array) -> npt.NDArray[np.uint64]:
-    """A number for each text's set of bigrams; of equal sets alone the same."""
-    hashes = mix(mix(bigrams.indices.astype(np.uint64)) + np.uint64(1))
+_LOW = np.uint64((1 << 21) - 1)
+
+
+def _bitmaps(plain: Sequence[str]) -> pa.Table:
+    """Of each text's set of bigrams a number that equal sets alone share, its size, and a bitmap.
+
+    In a bitmap, of some words, several bigrams share a bit.
+    """
+    bigrams, starts = _bigrams(plain)
+    hashes = mix(bigrams)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes, dtype=np.uint64)])
-    return np.asarray(sums[bigrams.indptr[1:]] - sums[bigrams.indptr[:-1]])
+    word, bit = np.divmod(hashes % np.uint64(64 * len(_WORDS)), np.uint64(64))
+    bits = np.uint64(1) << bit
+    words = [
+        np.bitwise_or.reduceat(np.where(word == at, bits, np.uint64(0)), starts[:-1])
+        for at in range(len(_WORDS))
+    ]
+    columns = [(sums[starts[1:]] - sums[starts[:-1]]).view(np.int64), np.diff(starts), *words]
+    return pa.table([pa.array(column) for column in columns], ["set", "size", *_WORDS])
 
 
-def _first_of_equals(values: npt.NDArray[np.uint64]) -> Ints:
+@dataclass(frozen=True)
+class _Texts:
+    """The texts of a range, in the order of rows.
+
+    Attributes:
+        plain: Their plain forms, in another order.
+        place: Where each is in it.
+        sizes: How many bigrams each has.
+        words: Of their bitmaps, each of all texts.
+        apart: Of two texts that are alike, no more bigrams are in one alone than the sum of theirs:
+            of sets of m and n whose similarity is t, (m + n) (1 - t) / (1 + t) are.
+    """
+
+    plain: pa.Array
+    place: Ints
+    sizes: Ints
+    words: tuple[npt.NDArray[np.uint64], ...]
+    apart: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, table: pa.Table, rows: Ints, threshold: float) -> _Texts:
+        """Those in some rows of a table."""
+        sizes, *words = (table.column(name).to_numpy()[rows] for name in ("size", *_WORDS))
+        apart = (sizes * (1 - threshold) / (1 + threshold) + 0.01).astype(np.float32)  # rounding
+        # In one piece: else each look puts the pieces together again.
+        return cls(table.column("plain").combine_chunks(), rows, sizes, tuple(words), apart)
+
+    def may_be_alike(self, row: Ints, of: Ints) -> npt.NDArray[np.bool_]:
+        """Knows most pairs that are too unlike (Sandes et al. 2020, "Bitmap filter").
+
+        Each bit that one has alone is a bigram that it has alone.
+        """
+        counts = (np.bitwise_count(word[row] ^ word[of]) for word in self.words)
+        return np.asarray(sum(counts, np.uint16(0)) <= self.apart[row] + self.apart[of])
+
+    def similarities(self, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
+        """Jaccard similarity of the bigrams of each pair."""
+        used, place = np.unique(np.concatenate([row, of]), return_inverse=True)
+        sets, sizes = _sets(self.plain.take(pa.array(self.place[used]))), self.sizes[used]
+        row, of = np.split(place, 2)
+        ends = np.cumsum(sizes[row] + sizes[of])
+        cuts = np.flatnonzero(np.diff(ends // _BIGRAMS, prepend=0)).tolist()
+        shared = [np.empty(0, np.int64)]
+        for start, end in pairwise([0, *cuts, len(row)]):
+            both = sets[row[start:end]].multiply(sets[of[start:end]])
+            shared.append(np.diff(both.indptr))
+        found = np.concatenate(shared)
+        return np.asarray(found / (sizes[row] + sizes[of] - found), np.float64)
+
+
+def _sets(plain: pa.Array) -> sparse.csr_array:
+    """Which text has which bigram, a row each."""
+    bigrams, ends = [np.empty(0, np.uint64)], [np.zeros(1, np.int64)]
+    for at in range(0, len(plain), _TEXTS):
+        found, starts = _bigrams(plain.slice(at, _TEXTS).to_pylist())
+        bigrams.append(found)
+        ends.append(starts[1:] + ends[-1][-1])
+    columns = np.concatenate(bigrams).view(np.int64)
+    ones, shape = np.ones(len(columns), np.int8), (len(plain), 1 << 42)
+    return sparse.csr_array((ones, columns, np.concatenate(ends)), shape)
+
+
+def _first_of_equals(values: Ints) -> Ints:
     _, first, place = np.unique(values, return_index=True, return_inverse=True)
     return np.asarray(first[place], np.int64)
 
 
-def _equal_edges(numbers: Ints, same: Ints, exact: Ints) -> _Edges:
-    """Edges of texts whose bigrams, or contents, an earlier one has."""
-    first = _first_of_equals(exact.view(np.uint64))
-    duplicate = (first != np.arange(len(first))) & (numbers[first] >= 0)
-    repeated = (same != np.arange(len(same))) & ~duplicate
-    row = np.concatenate([np.flatnonzero(duplicate), np.flatnonzero(repeated)])
+def _equal_edges(first: Ints, same: Ints, gold: int, is_told: npt.NDArray[np.bool_]) -> _Edges:
+    """Edges of texts whose contents (``first``), or bigrams (``same``), an earlier one has."""
+    own = np.arange(len(first))
+    duplicate = (first != own) & (first >= gold)
+    repeated = np.flatnonzero((same != own) & ~duplicate & is_told)
+    duplicate = np.flatnonzero(duplicate & is_told)
+    row = np.concatenate([duplicate, repeated])
     of = np.concatenate([first[duplicate], same[repeated]])
-    kind = np.repeat([_DUPLICATE, _SAME], [duplicate.sum(), repeated.sum()])
+    kind = np.repeat([_DUPLICATE, _SAME], [len(duplicate), len(repeated)])
     return row, of, np.ones(len(row)), kind
 
 
@@ -287,94 +389,53 @@ def _sizes(keys: Ints) -> Ints:
     return np.repeat(counts, counts)
 
 
-def _small(
-    groups: tuple[Ints, Ints], bigrams: sparse.csr_array, marks: _Bitmaps, threshold: float
-) -> Iterator[_Edges]:
+def _small(groups: tuple[Ints, Ints], texts: _Texts, threshold: float) -> _Edges:
     """Edges of all pairs of each group that is not large."""
     sizes = _sizes(groups[1])
     few = (sizes > 1) & (sizes <= _GROUP)
     members, keys, sizes = groups[0][few], groups[1][few], sizes[few]
-    for start in range(0, len(members), _MEMBERS_AT_A_TIME):
+    pairs = [np.empty(0, np.int64)]
+    for start in range(0, len(members), _MEMBERS):
         # Each member of this stretch with those of its group that come later.
-        end = min(start + _MEMBERS_AT_A_TIME, len(members))
-        pairs = [np.empty(0, np.int64)]
+        end = min(start + _MEMBERS, len(members))
         for distance in range(1, int(sizes[start:end].max())):
             at = np.arange(start, min(end, len(members) - distance))
             at = at[keys[at] == keys[at + distance]]
             row, of = members[at + distance], members[at]
-            may_be = _most_similar(bigrams, marks, row, of) >= threshold
+            may_be = texts.may_be_alike(row, of)
             pairs.append((row[may_be] << 32) | of[may_be])
-        # Texts that are much alike share most of their bands.
-        found = np.unique(np.concatenate(pairs))
-        for part in np.array_split(found, len(found) // _PAIRS_AT_A_TIME + 1):
-            row, of = part >> 32, part & 0xFFFFFFFF
-            similarity = _similarities(bigrams, row, of)
-            near = similarity >= threshold
-            yield row[near], of[near], similarity[near], np.full(int(near.sum()), _NEAR)
+    # Texts that are much alike share most of their bands.
+    found = np.unique(np.concatenate(pairs))
+    row, of = found >> 32, found & 0xFFFFFFFF
+    similarity = texts.similarities(row, of)
+    near = similarity >= threshold
+    return row[near], of[near], similarity[near], np.full(int(near.sum()), _NEAR)
 
 
-def _marks(bigrams: sparse.csr_array) -> _Bitmaps:
-    """A bitmap of each text's bigrams, shape (words, texts): some share a bit."""
-    word, bit = np.divmod(bigrams.indices.astype(np.uint64) % _BITS, 64)
-    found = np.empty((_BITS // 64, bigrams.shape[0]), np.uint64)
-    for at in range(len(found)):
-        bits = np.where(word == at, np.uint64(1) << bit, np.uint64(0))
-        found[at] = np.bitwise_or.reduceat(bits, bigrams.indptr[:-1])
-    return found
-
-
-def _most_similar(
-    bigrams: sparse.csr_array, marks: _Bitmaps, row: Ints, of: Ints
-) -> npt.NDArray[np.float64]:
-    """What the similarity of each pair is at most (Sandes et al. 2020, "Bitmap filter").
-
-    Each bit that one has alone is a bigram that it has alone. Of pairs that share a band most are
-    known so to be unlike, without counting what they share.
-    """
-    sizes = np.diff(bigrams.indptr)
-    together = sizes[row] + sizes[of]
-    alone = sum((np.bitwise_count(word[row] ^ word[of]) for word in marks), np.int64(0))
-    shared = (together - alone) // 2
-    return np.asarray(shared / (together - shared), np.float64)
-
-
-def _similarities(bigrams: sparse.csr_array, row: Ints, of: Ints) -> npt.NDArray[np.float64]:
-    """Jaccard similarity of the texts of each pair."""
-    sizes = np.diff(bigrams.indptr)
-    shared = np.asarray(bigrams[row].multiply(bigrams[of]).sum(axis=1)).ravel()
-    return np.asarray(shared / (sizes[row] + sizes[of] - shared), np.float64)
-
-
-def _large(
-    groups: tuple[Ints, Ints],
-    bigrams: sparse.csr_array,
-    marks: _Bitmaps,
-    threshold: float,
-    golden: int,
-) -> _Edges:
+def _large(groups: tuple[Ints, Ints], texts: _Texts, threshold: float, gold: int) -> _Edges:
     """Edges to the first texts of a large group that are like none before them."""
     many = _sizes(groups[1]) > _GROUP
     members, keys = groups[0][many], groups[1][many]
-    is_left = members >= golden
+    is_left = members >= gold
     pairs = [np.empty((2, 0), np.int64)]
     for start, end in pairwise([*_starts(keys).tolist(), len(keys)]):
         first = int((~is_left[start:end]).sum()) + _FIRST
         front = np.arange(start, min(start + first, end))
-        for at in range(start, end, _MEMBERS_AT_A_TIME // _FIRST):
-            own = np.arange(at, min(at + _MEMBERS_AT_A_TIME // _FIRST, end))[:, None]
-            most = _most_similar(bigrams, marks, members[own], members[front])
-            later, before = np.nonzero((most >= threshold) & (own > front))
+        for at in range(start, end, _MEMBERS // _FIRST):
+            own = np.arange(at, min(at + _MEMBERS // _FIRST, end))[:, None]
+            may_be = texts.may_be_alike(members[own], members[front])
+            later, before = np.nonzero(may_be & (own > front))
             pairs.append(np.stack([later + at, before + start]))
     row, of = np.concatenate(pairs, axis=1)
-    parts = np.array_split(np.arange(len(row)), len(row) // _PAIRS_AT_A_TIME + 1)
-    similarity = np.concatenate(
-        [_similarities(bigrams, members[row[part]], members[of[part]]) for part in parts]
-    )
+    # Two texts may share several bands.
+    pair, place = np.unique((members[row] << 32) | members[of], return_inverse=True)
+    similarity = texts.similarities(pair >> 32, pair & 0xFFFFFFFF)[place]
     near = np.flatnonzero(similarity >= threshold)
     near = near[np.lexsort((row[near], of[near]))]
     followers = [np.empty(0, np.int64)]
-    for part in np.split(near, _starts(of[near])[1:]):
-        if len(part) and (is_left[of[part[0]]] or members[of[part[0]]] < golden):
+    for start, end in pairwise([*_starts(of[near]).tolist(), len(near)]):
+        part = near[start:end]
+        if is_left[of[part[0]]] or members[of[part[0]]] < gold:
             followers.append(part[is_left[row[part]]])
             is_left[row[part]] = False
     found = np.concatenate(followers)
@@ -397,16 +458,15 @@ def decide(edges: pa.Table, golden: Golden, threshold: float) -> pa.Table:
     order = np.lexsort((columns[1], columns[3], columns[0]))
     rows, of, similarity, kind = (column[order] for column in columns)
     by_of = np.argsort(of, kind="stable")
+    sorted_of = of[by_of]
     starts = np.flatnonzero(np.diff(rows, prepend=np.iinfo(np.int64).min))
     # What each row is too near to: similarity, minus that row, and the edge that names it.
     decided: dict[int, tuple[float, int, int]] = {}
 
     def later_than(first: int, row: int) -> Iterator[tuple[float, int, int]]:
         """What a text of another with the same bigrams is near to, that has come in between."""
-        near = by_of[np.searchsorted(of[by_of], first) :]
-        for edge in near:
-            if of[edge] != first:
-                return
+        here = slice(*np.searchsorted(sorted_of, (first, first + 1)))
+        for edge in by_of[here]:
             if kind[edge] == _NEAR and rows[edge] < row and int(rows[edge]) not in decided:
                 yield float(similarity[edge]), -int(rows[edge]), int(edge)
 

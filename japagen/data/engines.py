@@ -19,6 +19,7 @@ import socket
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
@@ -139,6 +140,8 @@ class Processes:
         if self._pool is None:
             from joblib.externals.loky import ProcessPoolExecutor
 
+            # It starts a worker anew that has grown, as those of large shards do, and warns of it.
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
             self._pool = ProcessPoolExecutor(
                 self.workers,
                 initializer=obey,

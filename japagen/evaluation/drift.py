@@ -148,17 +148,23 @@ def profile(texts: Sequence[str], probabilities: Floats, labels: Sequence[str]) 
     return Profile(words, registers, lengths, np.asarray(probabilities, float), tuple(labels))
 
 
-def profile_of(examples: Dataset, classifier: Classifier) -> Profile:
+def profile_of(examples: Dataset, classifier: Classifier, known: Floats | None = None) -> Profile:
     """Classifies at most a few thousand texts, and computes their profile.
 
     Args:
         examples: Texts or pairs; labels are not read.
         classifier: Whose answers are kept.
+        known: Its answers for the first of them, if it was asked before.
     """
-    examples = examples.take(_sample(len(examples), np.random.default_rng(0)))
-    pairs = examples.column("text_pair")
-    given = classifier.space.by_name(classifier.probabilities(examples.texts, pairs))
-    return profile(examples.joined_texts, given, classifier.labels)
+    rows = _sample(len(examples), np.random.default_rng(0))
+    examples = examples.take(rows)
+    if known is None or not len(known):
+        known = np.zeros((0, classifier.space.outputs))
+    known = known[rows[rows < len(known)]]
+    new = examples.take(range(len(known), len(rows)))
+    given = [known, classifier.probabilities(new.texts, new.column("text_pair"))]
+    named = classifier.space.by_name(np.concatenate(given))
+    return profile(examples.joined_texts, named, classifier.labels)
 
 
 @dataclass(frozen=True)

@@ -148,25 +148,27 @@ def shingle_hashes(
         Hashes, shape (bigrams,), and offsets, shape (len(texts) + 1,). Repeated bigrams are
         not removed: a minimum does not mind them.
     """
-    return bigram_hashes([plain_form(text) for text in texts])
+    codes, offsets = bigram_codes([plain_form(text) for text in texts])
+    return mix(codes), offsets.astype(np.uint64)
 
 
-def bigram_hashes(
-    texts: Sequence[str],
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """`shingle_hashes` of texts in their plain form."""
-    plain = [f"\x02{text}\x03" for text in texts]
-    lengths = np.fromiter(map(len, plain), np.int64, len(plain))
-    joined = "".join(plain).encode("utf-32-le", "surrogatepass")
+def bigram_codes(
+    plain: Sequence[str],
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    """The bigrams of texts in their plain form, as numbers of 64 bits, and where each text's begin.
+
+    The first character is in the upper half of a number, the second in the lower one.
+    """
+    edged = [f"\x02{text}\x03" for text in plain]
+    lengths = np.fromiter(map(len, edged), np.int64, len(edged))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths - 1)])
+    joined = "".join(edged).encode("utf-32-le", "surrogatepass")
     codes = np.frombuffer(joined, np.uint32).astype(np.uint64)
-    if not len(codes):
-        return np.empty(0, np.uint64), np.zeros(1, np.uint64)
     pairs = (codes[:-1] << np.uint64(32)) | codes[1:]
     # The pair of one text's end and the next one's start is nobody's.
     own = np.ones(len(pairs), bool)
     own[np.cumsum(lengths)[:-1] - 1] = False
-    offsets = np.concatenate([[0], np.cumsum(lengths - 1)])
-    return mix(pairs[own]), offsets.astype(np.uint64)
+    return pairs[own], offsets
 
 
 def mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

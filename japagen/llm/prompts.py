@@ -190,8 +190,7 @@ class PromptLibrary:
 
     def mentions(self, template: str, variable: str) -> bool:
         """Whether a template, or what it includes, uses a variable."""
-        trees = map(self._environment.parse, self._with_included(template))
-        return any(variable in meta.find_undeclared_variables(tree) for tree in trees)
+        return any(variable in _names_in(source) for source in self._with_included(template))
 
     def check_seed(self, template: str, table: SeedTable | None) -> None:
         """Refuses a template that names other columns than the seed table has, or none of them.
@@ -257,8 +256,7 @@ class PromptLibrary:
         name = f"{strategy}.{kind}"
         source = self._source(name)
         try:
-            wanted = meta.find_undeclared_variables(self._environment.parse(source))
-            missing = sorted(wanted - set(variables))
+            missing = sorted(_names_in(source) - set(variables))
             if missing:
                 raise JapagenError(
                     f"The template {name}.j2 names variables that are not there: "
@@ -294,6 +292,12 @@ class PromptLibrary:
             raise JapagenError(
                 f"The template {name}.j2 cannot be rendered: {told}.", "Correct the template."
             ) from None
+
+
+@cache
+def _names_in(source: str) -> set[str]:
+    """The variables that a template names: found once, since it takes longer than rendering."""
+    return meta.find_undeclared_variables(_BoundedEnvironment().parse(source))
 
 
 def _is_seed(node: nodes.Node) -> bool:

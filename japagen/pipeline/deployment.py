@@ -17,7 +17,7 @@ from japagen.evaluation.drift import FILE, Drift, Profile, compare, profile_of
 from japagen.pipeline.cache import Step
 from japagen.pipeline.context import RunContext
 from japagen.pipeline.run_directory import Run, is_run, open_classifier
-from japagen.pipeline.steps.train import LazyClassifier
+from japagen.pipeline.steps.train import Floats, LazyClassifier
 
 if TYPE_CHECKING:
     from japagen.training.classifier import Classifier
@@ -74,11 +74,12 @@ def export_classifier(
     from japagen.training.onnx import agreement, export_onnx
 
     classifier = open_classifier(model)
-    texts, pairs = _texts(model, check, classifier)
+    own, own_pairs = _texts(model, None, classifier)
+    texts, pairs = (own, own_pairs) if check is None else _texts(model, check, classifier)
     if check is not None and not texts:
         raise JapagenError(f"Expected texts in {check}, found none.", "Fill it in.")
     path = output or (model / "onnx" if is_run(model) else model.with_name(f"{model.name}-onnx"))
-    exported = export_onnx(classifier, path, int8=int8)
+    exported = export_onnx(classifier, path, int8=int8, texts=own, text_pairs=own_pairs)
     if (model / FILE).is_file():
         shutil.copy(model / FILE, path / FILE)
     return OnnxExport(
@@ -140,11 +141,17 @@ _REFERENCE = Step(
 
 
 def keep_reference(
-    run: RunContext, classifier: LazyClassifier, learnt: Dataset | None = None
+    run: RunContext, classifier: LazyClassifier, on_test: Floats, learnt: Dataset | None = None
 ) -> None:
     """Leaves beside the classifier what new traffic will be compared with.
 
     Texts that it has learnt from would look too certain, so only others count.
+
+    Args:
+        run: The run.
+        classifier: The one that the run leaves.
+        on_test: What it gave for the test texts.
+        learnt: What it has learnt from besides gold and synthetic texts.
     """
     known = {(e.text, e.text_pair) for e in learnt or ()}
     test, unlabelled = run.data.test or (), run.data.unlabelled or ()
@@ -154,7 +161,7 @@ def keep_reference(
         texts = Dataset.of(replace(e, label=None, label_asked=None, id="") for e in rows)
         run.cache.step(
             _REFERENCE,
-            lambda texts, classifier: profile_of(texts, classifier.load()),
+            lambda texts, classifier: profile_of(texts, classifier.load(), on_test),
             texts=texts,
             classifier=classifier,
         )

@@ -227,7 +227,8 @@ def _train(run: RunContext, parts: summary.Parts, texts: Dataset, *, asks: bool)
     parts.baselines = [*baselines.fit_baselines(run, texts), *asked]
     trained = train.train_classifiers(run, chosen, mix.share, parts.pseudo.labels)
     parts.with_synthetic, parts.gold_only = trained.with_synthetic, trained.gold_only
-    deployment.keep_reference(run, trained.shipped, parts.pseudo.texts)
+    _, on_test = trained.with_synthetic[0]
+    deployment.keep_reference(run, trained.shipped, on_test, parts.pseudo.texts)
     parts.latency = align.measure_latency(run, texts, trained.shipped)
     return chosen
 

@@ -45,6 +45,8 @@ _PROBLEM_TYPES: dict[Kind, str] = {
 # Before the names of a second text's inputs, in a row of a bi-encoder.
 _SECOND = "second_"
 _LEAST = 4
+# In a batch. Beyond it, what a layer writes does not stay in a core's cache until it is read.
+_TOKENS = 512
 # Wraps a loop (iterable, total) to show how far it is.
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -235,13 +237,13 @@ class Classifier:
         rows = self.encode(flat, text_pairs) if flat else []
         out = np.zeros((len(rows), self.space.outputs))
         far = np.zeros(len(rows))
-        batches = by_length([len(row["input_ids"]) for row in rows], batch_size)
+        lengths = np.array([len(row["input_ids"]) for row in rows], dtype=np.int64)
+        batches = by_length(lengths.tolist(), batch_size, _TOKENS)
         for index in progress(batches, len(batches)) if batches else ():
             logits, vectors = self.see([rows[i] for i in index])
             out[index] = self.space.from_logits(logits.astype(np.float64))
             if self.scope is not None and vectors is not None:
                 far[index] = self.scope.distances(vectors)
-        lengths = np.array([len(row["input_ids"]) for row in rows], dtype=np.float64)
         share = lengths / np.bincount(owner, lengths, len(parts))[owner] if len(rows) else lengths
         found, distances = np.zeros((len(parts), out.shape[1])), np.zeros(len(parts))
         if self.space.kind == "multi_label":
@@ -309,7 +311,7 @@ class Classifier:
         Args:
             texts: The texts, or the first of each pair; what is blank or None gets no label.
             text_pairs: The second texts, as many as ``texts``.
-            batch_size: Texts at a time.
+            batch_size: Texts at a time, at most; of long texts it is fewer.
             abstain_below: Give no label where the decision is less probable than this.
 
         Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -148,10 +149,23 @@ def text_prefix(name: str) -> str:
     return ""
 
 
-def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Indices in batches; those of like length go together, so that little is padding."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+def by_length(lengths: Sequence[int], batch_size: int, tokens: float = math.inf) -> list[list[int]]:
+    """Indices in batches; those of like length go together, so that little is padding.
+
+    Args:
+        lengths: Of the texts, in tokens.
+        batch_size: At most so many texts go together.
+        tokens: And at most so many tokens, padding included, unless one text has more.
+    """
+    batches: list[list[int]] = []
+    room = 0
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not room or (len(batches[-1]) + 1) * lengths[index] > tokens:
+            batches.append([])
+            room = batch_size
+        batches[-1].append(index)
+        room -= 1
+    return batches
 
 
 def embed(

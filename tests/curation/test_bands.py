@@ -6,9 +6,12 @@ import random
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from japagen.curation.bands import (
+    _DUPLICATE,
+    _SAME,
     KEY,
     Golden,
     SharedKeys,
@@ -68,7 +71,11 @@ def by_files(
             found.append(join_texts(pa.concat_tables([cut, mine], promote_options="permissive")))
     joined = pa.concat_tables(found)
     edges = [SimilarPairs(golden, threshold)(within(joined, KEY, *b)) for b in bounds]
-    decided = decide(pa.concat_tables(edges), golden, threshold)
+    every = pa.concat_tables(edges)
+    # What equals another shares all its keys, and is told of in one range alone.
+    equal = every.filter(pc.is_in(every.column("kind"), pa.array([_SAME, _DUPLICATE], pa.int8())))
+    assert len(equal.column(ROW).unique()) == len(equal)
+    decided = decide(every, golden, threshold)
     names = (ROW, "near_filter", "near_value", "near_detail")
     rows = zip(*(decided.column(name).to_pylist() for name in names), strict=True)
     return {row: tuple(rest) for row, *rest in rows}

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +122,26 @@ def test_processes_start_once(tmp_path: Path) -> None:
         pids |= {result for _, result in engine.map(lambda _: os.getpid(), range(4))}
     assert len(pids) == 1
     assert os.getpid() not in pids
+
+
+def grown(megabytes: int) -> int:
+    HELD.append(b"x" * (megabytes << 20))
+    time.sleep(1.1)  # how often a worker's memory is looked at, in seconds
+    return os.getpid()
+
+
+HELD: list[bytes] = []
+
+
+def test_a_worker_that_has_grown_is_started_anew_without_a_word() -> None:
+    pytest.importorskip("psutil")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        with open_engine("processes", workers=1) as engine:
+            pids = [pid for _, pid in engine.map(grown, [10, 400, 10, 10])]
+    assert len(pids) == 4
+    assert len(set(pids)) > 1
+    assert not told
 
 
 def test_an_unknown_engine_is_refused() -> None:

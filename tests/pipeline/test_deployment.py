@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
@@ -11,6 +12,7 @@ pytest.importorskip("onnxruntime")
 from japagen.config.sections import Training
 from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError
+from japagen.evaluation.drift import profile_of
 from japagen.pipeline.deployment import export_classifier
 from japagen.pipeline.run_directory import open_classifier
 from japagen.training.trainer import train
@@ -58,3 +60,14 @@ def test_without_texts_nothing_is_claimed(model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "p").exists()
     with pytest.raises(JapagenError, match="found one in ONNX"):
         export_classifier(tmp_path / "o")
+
+
+def test_texts_whose_answers_are_known_are_not_classified_again(model: Path) -> None:
+    classifier = open_classifier(model)
+    texts = Dataset.of(Example(t) for group in GOLD.values() for t in group)
+    whole = profile_of(texts, classifier).probabilities
+    known = profile_of(texts, classifier, whole[:5]).probabilities
+    np.testing.assert_allclose(known, whole, atol=1e-5)
+    said = np.full((5, 2), 0.5)
+    np.testing.assert_array_equal(profile_of(texts, classifier, said).probabilities[:5], said)
+    assert len(profile_of(texts, classifier, whole).probabilities) == 12

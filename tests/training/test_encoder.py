@@ -22,6 +22,7 @@ from transformers import (
 from japagen.errors import JapagenError
 from japagen.training.encoder import (
     _has_bf16_flag,
+    by_length,
     embed,
     encoder_identity,
     load_encoder,
@@ -125,6 +126,13 @@ def test_embeddings_do_not_depend_on_the_batch(bert: Path) -> None:
     assert np.array_equal(together, embed(encoder, TEXTS, batch_size=2))
     # The texts differ, so a wrong order would show.
     assert np.abs(together - together[::-1]).max() > 0.01
+
+
+def test_batches_hold_like_lengths_and_a_bounded_number_of_tokens() -> None:
+    lengths = [9, 2, 30, 2, 8, 2, 3]
+    assert by_length(lengths, 3) == [[1, 3, 5], [6, 4, 0], [2]]
+    assert by_length(lengths, 3, tokens=16) == [[1, 3, 5], [6, 4], [0], [2]]
+    assert by_length([], 3, tokens=16) == []
 
 
 def test_embed_after_training_has_no_dropout(bert: Path) -> None:

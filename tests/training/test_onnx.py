@@ -21,7 +21,14 @@ from japagen.config.sections import Training
 from japagen.data.dataset import Dataset, Example
 from japagen.errors import JapagenError, MissingExtraError
 from japagen.training.classifier import CARD, ONNX_FILE, Classifier, OnnxClassifier
-from japagen.training.onnx import MARK, agreement, balanced, export_onnx, round_weights
+from japagen.training.onnx import (
+    MARK,
+    _FirstToken,
+    agreement,
+    balanced,
+    export_onnx,
+    round_weights,
+)
 from japagen.training.trainer import train
 from tests.conftest import GOLD
 
@@ -70,10 +77,11 @@ def test_int8_multiplies_integers_and_agrees(classifier: Classifier, int8: Path)
     assert isinstance(exported, OnnxClassifier)
     operators = [node.op_type for node in onnx.load(int8 / ONNX_FILE).graph.node]
     layers = classifier.model.config.num_hidden_layers
-    # The layer that computes the mean has the same query and key, of which one is left.
-    assert operators.count("MatMulInteger") == 6 * layers - 1
+    # The last layer has query, key and value alone: the rest of it is done for the first token,
+    # in float32. It computes the mean with the same query and key, of which one is left.
+    assert operators.count("MatMulInteger") == 6 * (layers - 1) + 2
     # Query, key and value read one rounded input.
-    assert operators.count("DynamicQuantizeLinear") == 4 * layers
+    assert operators.count("DynamicQuantizeLinear") == 4 * (layers - 1) + 1
     found = agreement(classifier, exported, TEXTS)
     assert found.texts == len(TEXTS)
     assert 0 < found.largest < 0.05
@@ -93,20 +101,31 @@ def test_disagreement_shows(classifier: Classifier, tiny_encoder: str) -> None:
 
 def test_balancing_changes_nothing_before_rounding(classifier: Classifier) -> None:
     rows = classifier.collate(classifier.encode(TEXTS))
-    model = balanced(classifier.model, lambda shown: shown(**rows))
+    model = balanced(classifier.model, lambda shown: shown(**rows).logits)
     with torch.inference_mode():
         one, other = (m(**rows).logits for m in (classifier.model, model))
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     assert model is not classifier.model
 
 
+def test_first_token_alone_where_the_head_reads_no_other(classifier: Classifier) -> None:
+    rows = classifier.collate(classifier.encode(TEXTS))
+    model = balanced(classifier.model, lambda shown: shown(**rows).logits)
+    last = classifier.model.config.num_hidden_layers - 1
+    alone = [name for name, m in model.named_modules() if isinstance(m, _FirstToken)]
+    assert alone == [
+        f"bert.encoder.layer.{last}.{part}"
+        for part in ("attention.output.dense", "intermediate.dense", "output.dense")
+    ]
+
+
 @torch.no_grad()
 def test_rounding_keeps_the_mean_answer(classifier: Classifier) -> None:
     rows = classifier.collate(classifier.encode(TEXTS))
     exact = classifier.model(**rows).logits
-    model = balanced(classifier.model, lambda shown: shown(**rows))
+    model = balanced(classifier.model, lambda shown: shown(**rows).logits)
     nearest = copy.deepcopy(model)
-    round_weights(model, lambda shown: shown(**rows))
+    round_weights(model, lambda shown: shown(**rows).logits)
 
     def products(of: Any) -> list[torch.Tensor]:
         return [m.weight for name, m in of.named_modules() if name.endswith(f".{MARK}")]
@@ -138,7 +157,7 @@ def test_other_kinds_of_labels_and_pairs(kind: str, tiny_encoder: str, tmp_path:
         np.testing.assert_allclose(
             few, original.probabilities([*TEXTS, ""], [*pairs, ""]), atol=1e-5
         )
-        rounded = export_onnx(original, tmp_path / "i")
+        rounded = export_onnx(original, tmp_path / "i", texts=TEXTS, text_pairs=pairs)
         assert agreement(original, rounded, TEXTS, pairs).largest < 0.1
 
 
