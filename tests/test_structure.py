@@ -33,8 +33,8 @@ LEVELS = (
 )
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
-MAX_MODULES = 154
-MAX_LINES = 52_419
+MAX_MODULES = 156
+MAX_LINES = 53_035
 
 
 class Imported(NamedTuple):

@@ -78,32 +78,43 @@ ALLOWED_VARIABLES = "JAPAGEN_ALLOW_ENV"
 _OWNED = frozenset({"model", "messages", "prompt", "stream", "n"})
 
 
+# Backends that are asked by batches alone: the variable of the key, and the address at which the
+# provider takes requests one by one, as OpenAI does.
+_BY_BATCHES = {
+    "anthropic": ("ANTHROPIC_API_KEY", "https://api.anthropic.com/v1"),
+    "gemini": ("GEMINI_API_KEY", "https://generativelanguage.googleapis.com/v1beta/openai"),
+}
+
+
 class GeneratorSettings(Section):
     """Which model writes the text.
 
     Attributes:
         backend: What runs the model.
         model: ``gemma3-270m``, ``qwen`` (a chat model, of the extra local-chat) or a GGUF path for
-            embedded; the server's model name for openai; a directory, GGUF path or Hub name for
-            hf; a run directory for replay.
+            embedded; the server's model name for openai, anthropic and gemini; a directory, GGUF
+            path or Hub name for hf; a run directory for replay.
         base_url: The server's address, for openai; or a list of the addresses of several that run
             the same model and share the requests, each with its own slots and limits.
-        api_key_env: The environment variable that holds the key, for openai. Its name ends in
-            ``_API_KEY``, unless ``japagen --allow-env NAME`` allows another.
+        api_key_env: The environment variable that holds the key, for openai; for anthropic and
+            gemini ANTHROPIC_API_KEY and GEMINI_API_KEY, if not set. Its name ends in ``_API_KEY``,
+            unless ``japagen --allow-env NAME`` allows another.
         api: ``chat`` or ``completions``, for openai.
         slots: Requests at a time; chosen by the backend when absent.
         requests_per_minute: Most requests sent in a minute, retries included, for openai.
         tokens_per_minute: Most tokens in a minute, prompts and ``max_tokens``, for openai.
-        batch: Send requests by the provider's batch API, for openai: cheaper, answered within
-            a day, and a run that is stopped meanwhile takes up its batches where it left them.
+        batch: Send requests by the provider's batch API, for openai, anthropic and gemini (which
+            must have it): cheaper, answered within a day, and a run that is stopped meanwhile
+            takes up its batches where it left them.
         timeout: Seconds after which an attempt is given up, for openai; when absent, 60 at first
             and more where answers are seen to take longer.
         headers: Header to the environment variable that holds its value, for openai, named as
             that of the key.
         extra_body: What else to send with each request, for openai, such as
-            ``{reasoning_effort: low}`` or ``{chat_template_kwargs: {enable_thinking: false}}``.
-        omit: Options not to send, for openai, such as ``top_k``. A server that refuses one by name
-            is asked without it anyway.
+            ``{reasoning_effort: low}`` or ``{chat_template_kwargs: {enable_thinking: false}}``; for
+            anthropic and gemini in their own words, such as ``{thinking: {type: disabled}}``.
+        omit: Options not to send, such as ``top_k``, for those three. A server that refuses one by
+            name is asked without it anyway.
         price: What tokens cost; for plans, budgets and reports.
     """
 
@@ -122,11 +133,28 @@ class GeneratorSettings(Section):
     omit: tuple[str, ...] = ()
     price: Price | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_key(cls, given: Any) -> Any:
+        backend = given.get("backend") if isinstance(given, dict) else None
+        alone = _BY_BATCHES.get(backend) if isinstance(backend, str) else None
+        return {"api_key_env": alone[0], **given} if alone else given
+
     @model_validator(mode="after")
     def _goes_together(self) -> GeneratorSettings:
+        alone = self.backend in _BY_BATCHES
         for name in ("batch", "timeout", "headers", "extra_body", "omit"):
-            if getattr(self, name) and self.backend != "openai":
-                raise ValueError(f"{name} goes with the backend openai, found {self.backend}")
+            taken = ["openai"] if name in ("timeout", "headers") else ["openai", *_BY_BATCHES]
+            if getattr(self, name) and self.backend not in taken:
+                listed = ", ".join(taken)
+                raise ValueError(f"{name} goes with the backend {listed}, found {self.backend}")
+        if alone and not self.batch:
+            raise ValueError(
+                f"the backend {self.backend} is asked by batches alone: set batch: true, or ask "
+                f"one by one with {one_by_one(self)}"
+            )
+        if alone and self.api != "chat":
+            raise ValueError(f"api: the backend {self.backend} has chat models alone")
         if isinstance(self.base_url, tuple):
             if not self.base_url or len(set(self.base_url)) < len(self.base_url):
                 raise ValueError("base_url: expected at least one address, and none twice")
@@ -144,7 +172,7 @@ class GeneratorSettings(Section):
         """
         allowed = os.environ.get(ALLOWED_VARIABLES, "").split(",")
         where = ", ".join(self.base_url) if isinstance(self.base_url, tuple) else self.base_url
-        where = where or "OpenAI"
+        where = where or (self.backend if self.backend in _BY_BATCHES else "OpenAI")
         for name in (self.api_key_env, *self.headers.values()):
             if not name.endswith("_API_KEY") and name not in allowed:
                 raise JapagenError(
@@ -162,6 +190,12 @@ class GeneratorSettings(Section):
         read, written = self.price.input_per_million, self.price.output_per_million
         changed = {"input_per_million": read * share, "output_per_million": written * share}
         return self.price.model_copy(update=changed)
+
+
+def one_by_one(settings: GeneratorSettings) -> str:
+    """How a task has requests answered one by one where its backend is asked by batches alone."""
+    key, url = _BY_BATCHES[settings.backend]
+    return f"{{backend: openai, base_url: {url}, api_key_env: {key}, model: {settings.model}}}"
 
 
 class UntilKept(Section):

@@ -84,7 +84,7 @@ def test_every_kind_of_label_has_a_leading_metric() -> None:
         ),
         (
             {"generator": {"backend": "opnai"}},
-            "generator.backend: expected one of embedded, openai, hf, replay "
+            "generator.backend: expected one of embedded, openai, anthropic, gemini, hf, replay "
             "(did you mean 'openai'?), found 'opnai'",
         ),
         (

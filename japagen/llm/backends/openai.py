@@ -35,6 +35,7 @@ from japagen.llm.backend import (
     Request,
     Sampling,
 )
+from japagen.llm.backends.batches import BatchGenerator, BatchStream
 from japagen.llm.backends.openai_server import Server
 from japagen.llm.backends.replay import ReplayGenerator
 
@@ -136,10 +137,10 @@ class OpenAIGenerator:
         if self._files:
             requests = yield from self._files.answered(requests, self._servers[0])
         if self._batches is not None:
-            from japagen.llm.backends.openai_batch import BatchStream
+            from japagen.llm.backends.openai_session import OpenAIBatches
 
-            stream = BatchStream(self._servers[0], self._batches, self._note, self.on_send)
-            yield from stream.answers(requests)
+            how = (self._batches, self._note, self.on_send)
+            yield from BatchStream(self._servers[0], OpenAIBatches, *how).answers(requests)
             return
         from japagen.llm.backends.openai_session import Session
 
@@ -230,9 +231,12 @@ def probe(generator: Generator, model: str) -> Iterator[tuple[str, str, str]]:
     chat = generator.info.prompt_kind == "chat"
     server = generator if isinstance(generator, OpenAIGenerator) else None
     try:
-        if server:
-            names = server.models()
+        if isinstance(generator, OpenAIGenerator | BatchGenerator):
+            names = generator.models()
             yield "models", "ok" if model in names else "unknown", ", ".join(names[:10])
+        if isinstance(generator, BatchGenerator):
+            yield "answers", "unknown", "It is asked by batches alone; none was sent."
+            return
         request, answer = _asked(generator, _WRITE if chat else _DOCUMENT)
     except JapagenError as error:
         yield "answers", "failed", str(error).replace("\n", " ")

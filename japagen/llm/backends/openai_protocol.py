@@ -102,8 +102,9 @@ def options_of(request: Request, endpoint: Endpoint, refused: set[str]) -> dict[
     if not endpoint.is_openai:
         options |= {"top_k": sampling.top_k, "min_p": sampling.min_p}
     if endpoint.api == "chat":
-        # Not all of OpenAI's models take bounds of a list; a short answer is made up for.
-        options["response_format"] = answer_format(request, counted=not endpoint.is_openai)
+        # Not all of their models take bounds of a list; a short answer is made up for.
+        counted = not endpoint.is_openai and endpoint.backend != "anthropic"
+        options["response_format"] = answer_format(request, counted=counted)
         # OpenAI's newer models know the limit under this name alone, most other servers do not.
         if endpoint.is_openai or "max_tokens" in refused:
             options["max_completion_tokens"] = options.pop("max_tokens")
@@ -204,7 +205,7 @@ def read_reply(reply: Any, api: Api) -> tuple[str, Literal["stop", "length"]]:
 
 
 # OpenAI's word, and Gemini's, which servers in front of it hand on.
-_FILTERED = ("content_filter", "safety", "prohibited_content", "blocklist", "recitation")
+_FILTERED = ("content_filter", "safety", "prohibited_content", "blocklist", "recitation", "spii")
 
 
 def _joined(content: Any) -> str:
@@ -243,7 +244,9 @@ def read_failure(status: int, headers: Mapping[str, str], body: Any, endpoint: E
         raise JapagenError(
             f"{endpoint.url} does not know the model '{endpoint.model}' or the {endpoint.api} "
             f"API ({reason}).",
-            "Check generator.model, and generator.base_url, which usually ends in /v1.",
+            "Check generator.model, and generator.base_url, which usually ends in /v1."
+            if endpoint.backend == "openai"
+            else "Check generator.model.",
         )
     # OpenAI answers 429 for an empty account too, and no waiting will fill it.
     if status == 402 or error.get("code") == "insufficient_quota":
@@ -278,8 +281,8 @@ _NOT_TAKEN = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_FORMAT = re.compile(
-    r"response_?(?:format|schema)|json_?schema|json schema|structured output|grammar|guided"
-    r"|additionalProperties",
+    r"response_?(?:format|schema)|json_?schema|json (?:schema|mode)|structured output|grammar"
+    r"|guided|additionalProperties|output[_ ]?(?:config|format)",
     re.IGNORECASE,
 )
 

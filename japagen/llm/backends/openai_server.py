@@ -246,6 +246,10 @@ _SLOWER, _FORGETTING = 3.0, 0.98
 
 
 OPENAI_URL = "https://api.openai.com/v1"
+_URLS = {
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
+}
 # The client insists on a key; a server that wants none ignores it.
 _NO_KEY = "no-key"
 # A shorter one is no secret, and blotting it out would garble messages.
@@ -259,9 +263,9 @@ class Endpoint:
     No repr, message or log shows the key, or the headers.
 
     Args:
-        settings: Of the backend ``openai``.
-        url: The address, OpenAI's when None; its query may name the ``api-version``, as Azure has
-            it.
+        settings: Of a backend that is asked over a network.
+        url: The address, its provider's own when None; its query may name the ``api-version``, as
+            Azure has it.
 
     Raises:
         JapagenError: If the address is not http(s), holds a password, or is not on this
@@ -269,7 +273,8 @@ class Endpoint:
     """
 
     def __init__(self, settings: GeneratorSettings, url: str | None = None) -> None:
-        url, _, query = (url or OPENAI_URL).partition("?")
+        self.backend = settings.backend
+        url, _, query = (url or _URLS.get(self.backend, OPENAI_URL)).partition("?")
         url, self.query = url.rstrip("/"), dict(parse_qsl(query))
         # The address of a request, as documentation shows it.
         url = url.removesuffix("/completions").removesuffix("/chat")
@@ -304,7 +309,7 @@ class Endpoint:
     def identity_at(self, place: str) -> str:
         """The identity of the model where ``place`` stands for the address."""
         how = digest([self.extra_body, sorted(self.omit)]) if self.extra_body or self.omit else ""
-        return f"openai:{place}{self.api}:{self.model}" + (f":{how}" if how else "")
+        return f"{self.backend}:{place}{self.api}:{self.model}" + (f":{how}" if how else "")
 
     @property
     def batch_url(self) -> str:

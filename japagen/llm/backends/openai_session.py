@@ -1,4 +1,4 @@
-"""Sends requests with the official client, on an event loop in a thread of its own.
+"""Sends requests with OpenAI's client: one by one on an event loop in a thread, or in batches.
 
 Importing this module imports ``openai``.
 """
@@ -20,10 +20,12 @@ import openai
 from japagen.data.files import parse_json
 from japagen.errors import JapagenError
 from japagen.llm.backend import MOST_REPLIES, Answer, Request
+from japagen.llm.backends.batches import Batch
 from japagen.llm.backends.openai_protocol import (
     Failure,
     Usage,
     answer_of,
+    batch_line,
     failed_answer,
     prompt_of,
     read_failure,
@@ -399,7 +401,7 @@ def _client(endpoint: Endpoint) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(http_client=http_client, **_client_options(endpoint))
 
 
-def sync_client(endpoint: Endpoint, **other: Any) -> openai.OpenAI:
+def _sync_client(endpoint: Endpoint, **other: Any) -> openai.OpenAI:
     """A client for single calls; ``other`` options take the place of the usual ones."""
     http_client = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
     return openai.OpenAI(http_client=http_client, **{**_client_options(endpoint), **other})
@@ -407,7 +409,7 @@ def sync_client(endpoint: Endpoint, **other: Any) -> openai.OpenAI:
 
 def list_models(endpoint: Endpoint) -> list[str]:
     """Names of the models that a server lists; none where nothing can be had of it."""
-    with sync_client(endpoint) as client:
+    with _sync_client(endpoint) as client:
         how: Any = {"headers": _headers(endpoint), "timeout": _CONNECT_SECONDS}
         try:
             response: Any = client.get("/models", cast_to=object, options=how)
@@ -418,6 +420,74 @@ def list_models(endpoint: Endpoint) -> list[str]:
     rows = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
     names = [row.get("id") or row.get("name") for row in rows]
     return [name for name in names if isinstance(name, str)]
+
+
+class OpenAIBatches:
+    """OpenAI's batches, as of `BatchApi`: a file of requests, and files of rows.
+
+    Args:
+        server: Whom to ask.
+        retries: How often a call is tried again.
+    """
+
+    errors: tuple[type[Exception], ...] = (openai.APIError,)
+
+    def __init__(self, server: Server, retries: int) -> None:
+        self._server = server
+        how: dict[str, Any] = {"timeout": openai.NOT_GIVEN, "max_retries": retries}
+        self._client = _sync_client(server.endpoint, **how)
+        self.close = self._client.close
+
+    def submit(self, key: str, requests: Sequence[Request]) -> str:
+        """Uploads requests and starts a batch of them."""
+        lines = "\n".join(batch_line(request, self._server) for request in requests)
+        file = (f"japagen-{key}.jsonl", lines.encode())
+        uploaded = self._client.files.create(file=file, purpose="batch")
+        batch = self._client.batches.create(
+            input_file_id=uploaded.id,
+            endpoint=self._server.endpoint.batch_url,  # type: ignore[arg-type]
+            completion_window="24h",
+            metadata={"japagen": key},
+        )
+        return batch.id
+
+    def since(self, moment: float) -> Iterator[Batch]:
+        """The batches begun since, the newest first."""
+        for batch in self._client.batches.list(limit=100):
+            if (batch.created_at or 0) < moment:
+                return
+            yield _batch(batch)
+
+    def look(self, batch_id: str) -> Batch:
+        """A batch as it is now."""
+        return _batch(self._client.batches.retrieve(batch_id))
+
+    def download(self, name: str) -> bytes:
+        """A file of rows."""
+        return self._client.files.content(name).content
+
+    def row(self, line: Any) -> Any:
+        """A row as it is."""
+        return line
+
+    def delete(self, name: str) -> None:
+        """Deletes a file."""
+        self._client.files.delete(name)
+
+
+def _batch(found: Any) -> Batch:
+    results = tuple(filter(None, (found.output_file_id, found.error_file_id)))
+    errors = (found.errors and found.errors.data) or []
+    return Batch(
+        id=found.id,
+        state=found.status,
+        ended=found.status in ("completed", "failed", "expired", "cancelled"),
+        whole=found.status == "completed",
+        said="; ".join(filter(None, (e.message for e in errors[:3]))),
+        results=results,
+        kept=tuple(filter(None, (found.input_file_id, *results))),
+        key=(found.metadata or {}).get("japagen", ""),
+    )
 
 
 def _pause(failure: Failure, attempt: int) -> float:

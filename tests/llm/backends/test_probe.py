@@ -141,7 +141,10 @@ def test_the_command_line_allows_what_a_task_cannot(
         ({"timeout": 0}, "timeout"),
         ({"extra_body": {"model": "other"}}, "model is japagen's own to send"),
         ({"headers": {"X Key": "A_API_KEY"}}, "headers"),
-        ({"backend": "hf", "omit": ["top_k"]}, "omit goes with the backend openai, found hf"),
+        (
+            {"backend": "hf", "omit": ["top_k"]},
+            "omit goes with the backend openai, anthropic, gemini, found hf",
+        ),
     ],
 )
 def test_settings_of_a_server_are_checked(
