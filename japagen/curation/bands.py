@@ -485,12 +485,8 @@ def decide(edges: pa.Table, golden: Golden, threshold: float) -> pa.Table:
                 break
         if found:
             decided[row] = max(found)
-    values, others, at = (
-        (np.array(part) for part in zip(*decided.values(), strict=True))
-        if (decided)
-        else (np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))
-    )
-    others = -others
+    values, *places = np.array([*decided.values()], np.float64).reshape(-1, 3).T
+    others, at = -places[0].astype(np.int64), places[1].astype(np.int64)
     names = np.where(others < 0, "near_duplicate_of_gold", "near_duplicate").astype(object)
     duplicate = (kind[at] == _DUPLICATE) & (rows[at] == np.array(list(decided), np.int64))
     names[duplicate] = "duplicate"

@@ -60,7 +60,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _TOLD = {
     "files": "the input",
     "settings": "the curation settings (--set, --task), or options of the command",
-    "gold": "gold",
+    "gold": "gold texts",
     "unlabelled": "unlabelled texts",
     "model": "the model",
     "shard_rows": "--shard-rows",
@@ -348,6 +348,9 @@ class ShardedRun:
             )
         # Before the directory is claimed: a whole file of another size may take its place.
         counts = [_rows_of(file) for file in files if file.suffix.lower() == ".parquet"]
+        table = None if source.is_dir() else open_table(source, encoding)
+        if table is not None and next(table.rows(None), None) is None:
+            raise JapagenError(f"Expected examples in {source}, found none.", "Fill it in.")
         sizes = {file.name: file.stat().st_size for file in files}
         run._claim({**made_of, "files": sizes, "shard_rows": shard_rows})
         run._lock = _lock(path / f".lock-{part.number}-of-{part.of}")
@@ -358,8 +361,8 @@ class ShardedRun:
                 f"Part {part.number} of {part.of} of {path} is being done by another process.",
                 "Wait for it to finish.",
             ) from None
-        run.typed = source.is_dir() or open_table(source, encoding).typed
-        if not source.is_dir():
+        run.typed = table is None or table.typed
+        if table is not None:
             with _lock(path / ".lock-input"):
                 files = run._cut(source, encoding, shard_rows)
             counts = [*map(_rows_of, files)]
@@ -369,12 +372,7 @@ class ShardedRun:
     def _claim(self, made_of: Mapping[str, Any]) -> None:
         mark = self.path / _MARK
         if not mark.is_file():
-            there = (
-                [f for f in self.path.iterdir() if not f.name.startswith(".")]
-                if (self.path.is_dir())
-                else []
-            )
-            if there or self.path.is_file():
+            if self.path.is_file() or any(self.path.glob("[!.]*")):
                 raise JapagenError(
                     f"{self.path} exists and is not the directory of a sharded run; nothing was "
                     "written to it.",

@@ -336,7 +336,7 @@ def _tuned_batches(task: Task, data: TaskData, written: int) -> tuple[int, int]:
     settings, gold = task.training, len(data.gold or ())
     share, most = settings.synthetic_share, TEXT_WEIGHT * written
     if gold:
-        most = gold + written if share == "auto" else gold / (1 - share)
+        most = gold + written if share == "auto" or not written else gold / (1 - share)
     if gold and settings.pseudo_labels != "never" and task.kind == "classification":
         most += min(settings.pseudo_label_texts, len(data.unlabelled or ()))
     # Plain fine-tuning is a baseline wherever it can be scored.

@@ -144,11 +144,12 @@ class Sharding:
         made_of: Mapping[str, Any],
         step: str,
         kernel: Kernel,
+        *ours: str,
     ) -> dict[str, Any]:
-        """What a run of one step came to; see `run`."""
+        """What a run of one step, which reads some of our columns, came to; see `run`."""
 
         def make(run: ShardedRun) -> dict[str, Any]:
-            _say_taken(run, source, self.columns, "text", "text_pair")
+            _say_taken(run, source, self.columns, *ours)
             run.step(step, kernel, run.input())
             return {"output": str(output / step), "rows": run.rows, "steps": run.summary(step)}
 
@@ -211,7 +212,7 @@ def curate_shards(
 def _say_taken(run: ShardedRun, source: Path, columns: Mapping[str, str], *ours: str) -> None:
     """Says once which columns are taken for ours, as far as the first shard shows."""
     names = pq.read_schema(run.shards[0].path).names if run.shards else []
-    taken = usual_columns(names, columns)
+    taken = usual_columns(names, columns, pairs="text_pair" in ours)
     log_taken({name: taken[name] for name in ours if name in taken}, source)
 
 
@@ -281,7 +282,8 @@ def _with_registers(
     rows: pa.Table, columns: Mapping[str, str], analyzer: Callable[[], RegisterAnalyzer]
 ) -> pa.Table:
     """The register of each row's text, beside all that the row has."""
-    texts = _texts(rows, "text", {**usual_columns(rows.column_names, columns), **columns})
+    known = {**usual_columns(rows.column_names, columns, pairs=False), **columns}
+    texts = _texts(rows, "text", known)
     told = [
         {**report.register.to_dict(), "keico_level": report.keico_level}
         for report in analyzer().analyze_all(texts)
@@ -332,7 +334,7 @@ def register_shards(
     made_of["honorifics"] = digest(words)
     analyzer = partial(RegisterAnalyzer, user_dictionary, honorifics)
     kernel = partial(_with_registers, columns=columns, analyzer=analyzer)
-    return sharding.one_step(source, output, listener, made_of, "registers", kernel)
+    return sharding.one_step(source, output, listener, made_of, "registers", kernel, "text")
 
 
 ReadExamples: TypeAlias = Callable[[pa.Table], Dataset]
@@ -562,4 +564,5 @@ def predict_shards(
         abstain_below=abstain_below,
         scope=scope,
     )
-    return sharding.one_step(source, output, listener, made_of, "predicted", kernel)
+    ours = "text", "text_pair"
+    return sharding.one_step(source, output, listener, made_of, "predicted", kernel, *ours)

@@ -36,9 +36,10 @@ _EXAMPLE: tuple[tuple[list[str], ...], ...] = (
     (["荷物はいつ届きますか。", "返品"],),
     (["荷物はいつ届きますか。", "返品"], ["配送", "返品したいです。"]),
 )
-_SHOWN, _WORDS = 48, 24
+_SHOWN, _FEW, _WORDS = 48, 4, 24
 # Numbers agree if they differ by less than this share of their scale.
 _SAME_NUMBER = 0.01
+_Rows = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ def export_onnx(
         classifier.save_all_but_weights(directory)
         if int8:
             rows = _shown(classifier, texts, text_pairs)
-            model = balanced(classifier.model, lambda model: model(**rows).logits)
-            round_weights(model, lambda model: model(**rows).logits)
+            model = balanced(classifier.model, rows)
+            round_weights(model, rows)
             with tempfile.TemporaryDirectory() as scratch:
                 plain = Path(scratch) / ONNX_FILE
                 _trace(classifier, model, plain)
@@ -195,6 +196,7 @@ def _shown(
     """Some of the texts, or words drawn at random where there are none, as a model reads them."""
     rng = np.random.default_rng(0)
     if len(texts):
+        classifier.check_pairs(texts, text_pairs)
         chosen = rng.permutation(len(texts))[:_SHOWN]
         texts = [texts[i] for i in chosen]
         text_pairs = None if text_pairs is None else [text_pairs[i] for i in chosen]
@@ -298,43 +300,42 @@ class _FirstToken(nn.Module):
 
 
 @torch.enable_grad()
-def _read_at_first(
-    model: Any, layers: Mapping[str, nn.Linear], show: Callable[[Any], torch.Tensor]
-) -> set[str]:
+def _read_at_first(model: Any, layers: Mapping[str, nn.Linear], rows: _Rows) -> set[str]:
     """The layers whose answers to later tokens change nothing in the logits.
 
     So it is behind the last attention of an encoder whose head reads the first token.
     """
-    answers: dict[str, torch.Tensor] = {}
+    # A model may run one layer several times, as ALBERT does.
+    answers: list[tuple[str, torch.Tensor]] = []
 
     def keep(name: str) -> Callable[[nn.Module, Any, torch.Tensor], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-            output.retain_grad()
-            answers[name] = output
-
-        return hook
+        return lambda _module, _inputs, output: answers.append((name, output))
 
     hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
     model.requires_grad_(True)
     # Squared, as the sum of the logits can be the same whatever the text is.
-    show(model).square().sum().backward()  # type: ignore[no-untyped-call]
+    total = model(**rows).logits.square().sum()
     for hook in hooks:
         hook.remove()
+    slopes = torch.autograd.grad(total, [answer for _, answer in answers], allow_unused=True)
     model.requires_grad_(False)
-    slopes = {name: answer.grad for name, answer in answers.items() if answer.grad is not None}
-    if not any(slope.any() for slope in slopes.values()):
+    if not any(slope is not None and slope.any() for slope in slopes):
         return set()  # a head that answers alike to every text shows nothing
-    return {name for name, slope in slopes.items() if slope.dim() == 3 and not slope[:, 1:].any()}
+    read = {
+        name
+        for (name, _), slope in zip(answers, slopes, strict=True)
+        if slope is None or slope.dim() != 3 or slope.shape[1] < 2 or slope[:, 1:].any()
+    }
+    return {name for name, _ in answers} - read
 
 
 @torch.no_grad()
-def balanced(model: Any, show: Callable[[Any], torch.Tensor]) -> Any:
+def balanced(model: Any, rows: _Rows) -> Any:
     """Returns a copy of a model that computes the same, with its layers' inputs balanced.
 
     Args:
         model: Of ``transformers``; heads are left as they are.
-        show: Gives the logits of a given model for some texts, to see how large its activations
-            are.
+        rows: Some texts, which show how large its activations are.
     """
     model = copy.deepcopy(model).eval()
     layers = {
@@ -343,7 +344,8 @@ def balanced(model: Any, show: Callable[[Any], torch.Tensor]) -> Any:
         # Layers stand in lists and have numbers; what is outside them is pooler and head.
         if isinstance(module, nn.Linear) and any(part.isdigit() for part in name.split("."))
     }
-    alone = _read_at_first(model, layers, show)
+    # Gradients keep what every layer computes: of a few texts that is little.
+    alone = _read_at_first(model, layers, {name: part[:_FEW] for name, part in rows.items()})
     largest: dict[str, torch.Tensor] = {}
     # The first of the layers that read a tensor one after another, as query, key and value do.
     first: dict[str, str] = {}
@@ -362,7 +364,7 @@ def balanced(model: Any, show: Callable[[Any], torch.Tensor]) -> Any:
         return hook
 
     hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
-    show(model)
+    model(**rows)
     for hook in hooks:
         hook.remove()
     for leader in set(first.values()):
@@ -377,29 +379,29 @@ def balanced(model: Any, show: Callable[[Any], torch.Tensor]) -> Any:
         shared = nn.Parameter(shrink, requires_grad=False)
         for name in names:
             model.set_submodule(name, _Balanced(layers[name], shared))
-    _before_layers(model, show, _Balanced.look)
+    _before_layers(model, rows, _Balanced.look)
     return model
 
 
 def _before_layers(
     model: Any,
-    show: Callable[[Any], object],
+    rows: _Rows,
     act: Callable[[_Balanced, tuple[torch.Tensor, ...]], None],
 ) -> None:
     """Runs a balanced model on some texts, and gives every layer its input before it answers."""
     layers = [layer for layer in model.modules() if isinstance(layer, _Balanced)]
     hooks = [layer.register_forward_pre_hook(act) for layer in layers]
-    show(model)
+    model(**rows)
     for hook in hooks:
         hook.remove()
 
 
 @torch.no_grad()
-def round_weights(model: Any, show: Callable[[Any], object]) -> None:
+def round_weights(model: Any, rows: _Rows) -> None:
     """Rounds the weights of a balanced model to 8 bits, one layer after another.
 
     Args:
         model: What `balanced` returned; it is changed.
-        show: Runs it on some texts, whose answers should stay the same on average.
+        rows: Some texts, whose answers should stay the same on average.
     """
-    _before_layers(model, show, _Balanced.round)
+    _before_layers(model, rows, _Balanced.round)

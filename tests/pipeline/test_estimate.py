@@ -393,7 +393,8 @@ def test_the_forecast_is_of_the_training_that_a_run_does(raw_task: dict[str, Any
     assert foretold(0, training={"tune": "always"}) == (True, False)
     some = {"synthetic_share": 1 - gold / 32}
     assert foretold(1, training=some) == (True, True)
-    assert foretold(0, training={"synthetic_share": 0.05}) == (False, False)
+    assert foretold(1, training={"synthetic_share": 0.05}) == (False, False)
+    assert foretold(0, training={"synthetic_share": 0.9}) == (False, False)
     alone = {"gold": None, "test": None, "registers": {"polite": 1}}
     assert foretold(63, **alone) == (False, False)
     assert foretold(64, **alone) == (True, True)

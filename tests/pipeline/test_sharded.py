@@ -272,10 +272,17 @@ def test_columns_with_usual_names_are_taken_and_told_of_once(engine: str, tmp_pa
         assert all(f"of {path} for" in line for line in said)
     labels = [e.label for e in read(tmp_path / "curate" / "curated")]
     assert labels == ["配送"] * 6
-    path.write_text("番号\n1\n2\n", encoding="utf-8")
-    code, _, err = japagen("data", "register", path, "-o", tmp_path / "none", *options)
-    assert code == 2
-    assert "Expected a column 'text', found 番号." in err
+    for content, wrong in {
+        "番号\n1\n2\n": "Expected a column 'text', found 番号.",
+        "premise,hypothesis\n一,二\n": "Expected a column 'text', found premise, hypothesis.",
+        "text\n": f"Expected examples in {path}, found none.",
+    }.items():
+        path.write_text(content, encoding="utf-8")
+        code, _, err = japagen("data", "register", path, "-o", tmp_path / wrong[-9:], *options)
+        assert code == 2
+        assert wrong in err
+        assert "Took" not in err
+    assert not (tmp_path / wrong[-9:]).exists()  # what is filled in may go there
 
 
 def test_what_goes_wrong_in_shards_is_said_in_japanese(

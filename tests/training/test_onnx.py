@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AlbertConfig, AlbertForSequenceClassification
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -101,7 +102,7 @@ def test_disagreement_shows(classifier: Classifier, tiny_encoder: str) -> None:
 
 def test_balancing_changes_nothing_before_rounding(classifier: Classifier) -> None:
     rows = classifier.collate(classifier.encode(TEXTS))
-    model = balanced(classifier.model, lambda shown: shown(**rows).logits)
+    model = balanced(classifier.model, rows)
     with torch.inference_mode():
         one, other = (m(**rows).logits for m in (classifier.model, model))
     torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
@@ -110,7 +111,7 @@ def test_balancing_changes_nothing_before_rounding(classifier: Classifier) -> No
 
 def test_first_token_alone_where_the_head_reads_no_other(classifier: Classifier) -> None:
     rows = classifier.collate(classifier.encode(TEXTS))
-    model = balanced(classifier.model, lambda shown: shown(**rows).logits)
+    model = balanced(classifier.model, rows)
     last = classifier.model.config.num_hidden_layers - 1
     alone = [name for name, m in model.named_modules() if isinstance(m, _FirstToken)]
     assert alone == [
@@ -119,13 +120,23 @@ def test_first_token_alone_where_the_head_reads_no_other(classifier: Classifier)
     ]
 
 
+def test_a_layer_that_is_run_several_times_answers_to_all_tokens() -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64}
+    config = AlbertConfig(**sizes, num_attention_heads=2, initializer_range=0.3)
+    model = AlbertForSequenceClassification(config).eval()
+    rows = {"input_ids": torch.randint(5, 60, (6, 12))}
+    one, other = (m(**rows).logits for m in (model, balanced(model, rows)))
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_rounding_keeps_the_mean_answer(classifier: Classifier) -> None:
     rows = classifier.collate(classifier.encode(TEXTS))
     exact = classifier.model(**rows).logits
-    model = balanced(classifier.model, lambda shown: shown(**rows).logits)
+    model = balanced(classifier.model, rows)
     nearest = copy.deepcopy(model)
-    round_weights(model, lambda shown: shown(**rows).logits)
+    round_weights(model, rows)
 
     def products(of: Any) -> list[torch.Tensor]:
         return [m.weight for name, m in of.named_modules() if name.endswith(f".{MARK}")]
@@ -157,6 +168,8 @@ def test_other_kinds_of_labels_and_pairs(kind: str, tiny_encoder: str, tmp_path:
         np.testing.assert_allclose(
             few, original.probabilities([*TEXTS, ""], [*pairs, ""]), atol=1e-5
         )
+        with pytest.raises(JapagenError, match="Expected pairs of texts"):
+            export_onnx(original, tmp_path / "i", texts=TEXTS)
         rounded = export_onnx(original, tmp_path / "i", texts=TEXTS, text_pairs=pairs)
         assert agreement(original, rounded, TEXTS, pairs).largest < 0.1
 
