@@ -68,6 +68,7 @@ _TOLD = {
     "text": "--column",
     "dictionary": "--user-dictionary",
     "honorifics": "--honorifics",
+    "version": "the version of japagen",
 }
 
 

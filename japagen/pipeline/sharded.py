@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
+import japagen
 from japagen.alignment.sampling import (
     MOST_SAMPLED,
     Factors,
@@ -118,7 +119,7 @@ class Sharding:
             run = ShardedRun.open(
                 output,
                 source,
-                made_of,
+                {**made_of, "version": japagen.__version__},
                 engine,
                 part,
                 listener,

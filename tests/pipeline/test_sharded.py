@@ -314,7 +314,9 @@ def test_what_goes_wrong_in_shards_is_said_in_japanese(
     assert "別のコマンド（japagen data curate）の実行が入っています" in err
 
 
-def test_commands_go_on_and_tell_what_they_took(tmp_path: Path) -> None:
+def test_commands_go_on_and_tell_what_they_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_examples(tmp_path / "in.parquet", Dataset.of(varied(60, 2)))
     command = (
         "data", "curate", tmp_path / "in.parquet", "-o", tmp_path / "out", "--engine", "here",
@@ -328,6 +330,11 @@ def test_commands_go_on_and_tell_what_they_took(tmp_path: Path) -> None:
     code, _, err = japagen(*command[:-2])
     assert code == 2
     assert "holds a run that differs in:\n  - the curation settings (--set, --task)" in err
+    with monkeypatch.context() as patch:
+        patch.setattr("japagen.__version__", "0.1.0")
+        code, _, err = japagen(*command)
+    assert code == 2
+    assert "differs in:\n  - the version of japagen" in err
     code, _, err = japagen(*command[:-1], "min_characters=many")
     assert code == 2
     assert "min_characters" in err
