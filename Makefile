@@ -57,7 +57,7 @@ $(VENV)/.local: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e '.[local,openai,anthropic,gemini,hf,onnx,review,privacy,docs,dev]'
+	$(PIP) -e '.[local,openai,anthropic,gemini,hf,onnx,review,privacy,ray,docs,dev]'
 	touch $@
 
 clean:
