@@ -41,7 +41,7 @@ from japagen.training.onnx import export_onnx
 from japagen.training.trainer import train
 
 GOLD_PER_LABEL = 16
-NEAR_STEPS = ("keys", "shared", "texts", "pairs")
+NEAR_STEPS = ("keys", "shared", "texts", "pairs", "near")
 BATCH = 100_000
 
 
@@ -96,7 +96,8 @@ def timed(run: Callable[[Clock], dict[str, Any]]) -> dict[str, Any]:
     started, worked = time.perf_counter(), time.process_time()
     found = run(clock)
     seconds, own = time.perf_counter() - started, time.process_time() - worked
-    kernels = sum(step["cpu_seconds"] for step in found["steps"].values())
+    # What is decided on near-duplicates is decided here.
+    kernels = sum(step["cpu_seconds"] for n, step in found["steps"].items() if n != "near")
     start = round(seconds - clock.seconds, 1)
     return {"seconds": round(seconds, 1), "start": start, "cpu": round(kernels + own, 1), **found}
 

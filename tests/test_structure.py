@@ -34,7 +34,7 @@ LEVELS = (
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MAX_ROOM_EDGES = 80
 MAX_MODULES = 156
-MAX_LINES = 53_037
+MAX_LINES = 53_067
 
 
 class Imported(NamedTuple):

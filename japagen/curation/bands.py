@@ -51,9 +51,9 @@ _NEAR, _FOLLOWS, _SAME, _DUPLICATE = range(4)
 _EDGES = pa.schema(
     [
         (ROW, pa.int64()),
-        ("id", pa.string()),
+        ("id", pa.large_string()),
         ("of", pa.int64()),
-        ("of_id", pa.string()),
+        ("of_id", pa.large_string()),
         ("similarity", pa.float64()),
         ("kind", pa.int8()),
     ]
@@ -192,7 +192,11 @@ def _described(texts: Sequence[str], ids: pa.ChunkedArray, exact: pa.Array) -> p
     plain = [plain_form(text) for text in texts]
     blocks = [_bitmaps(plain[at : at + _TEXTS]) for at in range(0, len(plain), _TEXTS)]
     bitmaps = pa.concat_tables(blocks or [_bitmaps([])])
-    columns = {"id": ids, "exact": exact, "plain": pa.array(plain, pa.large_string())}
+    columns = {
+        "id": ids.cast(pa.large_string()),
+        "exact": exact,
+        "plain": pa.array(plain, pa.large_string()),
+    }
     return pa.table([*columns.values(), *bitmaps.columns], [*columns, *bitmaps.column_names])
 
 
@@ -439,6 +443,8 @@ def _large(groups: tuple[Ints, Ints], texts: _Texts, threshold: float, gold: int
             followers.append(part[is_left[row[part]]])
             is_left[row[part]] = False
     found = np.concatenate(followers)
+    pairs = (members[row[found]] << 32) | members[of[found]]
+    found = found[np.unique(pairs, return_index=True)[1]]
     kinds = np.full(len(found), _FOLLOWS)
     return members[row[found]], members[of[found]], similarity[found], kinds
 
@@ -454,55 +460,66 @@ def decide(edges: pa.Table, golden: Golden, threshold: float) -> pa.Table:
     Returns:
         For each rejected row, ascending, the fields of its rejection.
     """
-    columns = [edges.column(name).to_numpy() for name in (ROW, "of", "similarity", "kind")]
-    order = np.lexsort((columns[1], columns[3], columns[0]))
-    rows, of, similarity, kind = (column[order] for column in columns)
+    of, kind, rows = (edges.column(name).to_numpy() for name in ("of", "kind", ROW))
+    order = np.lexsort((of, kind, rows))
+    rows, of, kind = rows[order], of[order], kind[order]
+    # Texts that share bands of several ranges are told of in each.
+    is_first = np.ones(len(rows), bool)
+    is_first[1:] = (np.diff(rows) != 0) | (np.diff(of) != 0) | (np.diff(kind) != 0)
+    order, rows, of, kind = (column[is_first] for column in (order, rows, of, kind))
+    similarity = edges.column("similarity").to_numpy()[order]
     by_of = np.argsort(of, kind="stable")
     sorted_of = of[by_of]
     starts = np.flatnonzero(np.diff(rows, prepend=np.iinfo(np.int64).min))
-    # What each row is too near to: similarity, minus that row, and the edge that names it.
-    decided: dict[int, tuple[float, int, int]] = {}
+    # What each row with edges is too near to: similarity, that row, and the edge that names it.
+    numbers = rows[starts]
+    values, others, named_by = np.full(len(numbers), np.nan), numbers.copy(), numbers.copy()
+    # Where the row that an edge leads to is among those; only they may be decided on.
+    targets = np.minimum(np.searchsorted(numbers, of), max(len(numbers) - 1, 0))
+    may_be_near = numbers[targets] == of
 
     def later_than(first: int, row: int) -> Iterator[tuple[float, int, int]]:
         """What a text of another with the same bigrams is near to, that has come in between."""
         here = slice(*np.searchsorted(sorted_of, (first, first + 1)))
         for edge in by_of[here]:
-            if kind[edge] == _NEAR and rows[edge] < row and int(rows[edge]) not in decided:
+            at = np.searchsorted(numbers, rows[edge])
+            if kind[edge] == _NEAR and rows[edge] < row and np.isnan(values[at]):
                 yield float(similarity[edge]), -int(rows[edge]), int(edge)
 
-    for start, end in pairwise([*starts.tolist(), len(rows)]):
+    for place, (start, end) in enumerate(pairwise([*starts.tolist(), len(rows)])):
         row, found = int(rows[start]), []
         for edge in range(end - 1, start - 1, -1):  # duplicates first, then equal sets
             other, value = int(of[edge]), float(similarity[edge])
-            known = decided.get(other)
-            if known is None or kind[edge] == _DUPLICATE:
+            at = targets[edge]
+            if kind[edge] == _DUPLICATE or not may_be_near[edge] or np.isnan(values[at]):
                 found.append((value, -other, edge))
             elif kind[edge] == _SAME:
-                found += [known, *later_than(other, row)]
+                near = (float(values[at]), -int(others[at]), int(named_by[at]))
+                found += [near, *later_than(other, row)]
             elif kind[edge] == _FOLLOWS:
-                found.append((value, *known[1:]))
+                found.append((value, -int(others[at]), int(named_by[at])))
             if kind[edge] in (_SAME, _DUPLICATE):
                 break
         if found:
-            decided[row] = max(found)
-    values, *places = np.array([*decided.values()], np.float64).reshape(-1, 3).T
-    others, at = -places[0].astype(np.int64), places[1].astype(np.int64)
-    names = np.where(others < 0, "near_duplicate_of_gold", "near_duplicate").astype(object)
-    duplicate = (kind[at] == _DUPLICATE) & (rows[at] == np.array(list(decided), np.int64))
-    names[duplicate] = "duplicate"
+            values[place], minus, named_by[place] = max(found)
+            others[place] = -minus
+    decided = np.flatnonzero(~np.isnan(values))
+    numbers, values, others, named_by = (a[decided] for a in (numbers, values, others, named_by))
+    duplicate = (kind[named_by] == _DUPLICATE) & (rows[named_by] == numbers)
+    names = pa.array(["near_duplicate", "near_duplicate_of_gold", "duplicate"])
     # An edge names both its rows.
-    named = [edges.column(n).take(pa.array(order[at])).to_pylist() for n in ("of_id", "id")]
-    shown = [
-        golden.shown[other][:200] if other < 0 else of_id if other == of[edge] else id_
-        for other, edge, of_id, id_ in zip(others, at, *named, strict=True)
-    ]
+    of_id, own_id = (edges.column(n).take(pa.array(order[named_by])) for n in ("of_id", "id"))
+    shown = pa.array([*(text[:200] for text in golden.shown), ""], pa.large_string())
+    is_gold = others < 0
+    texts = shown.take(pa.array(np.where(is_gold, others, 0) + len(golden.shown)))
+    ids = pc.if_else(pa.array(others == of[named_by]), of_id, own_id)
     return pa.table(
         {
-            ROW: pa.array(list(decided), pa.int64()),
-            "near_filter": pa.array(names, pa.string()),
-            "near_value": pa.array([round(float(v), 3) for v in values], pa.float64()),
+            ROW: pa.array(numbers),
+            "near_filter": names.take(pa.array(np.where(duplicate, 2, is_gold.astype(int)))),
+            "near_value": pa.array([round(v, 3) for v in values.tolist()], pa.float64()),
             "near_threshold": pa.array(np.where(duplicate, 0.0, threshold), pa.float64()),
-            "near_detail": pa.array(shown, pa.string()),
+            "near_detail": pc.if_else(pa.array(is_gold), texts, ids),
         }
     )
 

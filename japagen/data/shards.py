@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import shutil
 import time
 import traceback
@@ -250,11 +251,8 @@ def _run(job: _Job) -> _Made | _Failed:
         made = job.kernel(rows)
         if job.only is None:
             _write(job.output, made)
-            seconds = round(time.perf_counter() - started, 3)
             record = {"rows": len(rows), "made": len(made), "aside": len(job.without)}
-            cpu = round(time.process_time() - worked, 3)
-            spent = {"seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak_mb()}
-            write_json(job.done, {**record, **spent})
+            write_json(job.done, {**record, **_spent(started, worked)})
         return _Made(len(rows))
     except JapagenError as error:
         return _Failed(error.message, error.hint)
@@ -281,8 +279,20 @@ def _lock(path: Path) -> Any:
     return FileLock(path)
 
 
+def _spent(started: float, worked: float) -> dict[str, float]:
+    """What was spent since the times of two clocks."""
+    seconds = round(time.perf_counter() - started, 3)
+    cpu = round(time.process_time() - worked, 3)
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak_mb()}
+
+
 def peak_mb() -> int:
     """The most memory that this process has held, in MB; 0 where that is not known."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux, where getrusage counts what the parent held at the start
+        held = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii", errors="replace"))
+        if held:
+            return int(held[1]) // 1024
     try:
         import resource
     except ImportError:  # Windows
@@ -482,8 +492,11 @@ class ShardedRun:
         with _lock(self.file(f".lock-{name}")):
             if not path.is_file():
                 self.listener.stage(name, "start", "")
-                started = time.perf_counter()
-                _write(path, make())
+                started, worked = time.perf_counter(), time.process_time()
+                table = make()
+                _write(path, table)
+                record = {"rows": len(table), "made": len(table), "aside": 0}
+                write_json(self.file("done", name, "all.json"), record | _spent(started, worked))
                 self.listener.stage(name, "done", f"{time.perf_counter() - started:.1f}")
         return path
 

@@ -204,7 +204,7 @@ def curate_shards(
         return {
             "output": str(output / "curated"),
             **_counted(run, "curated"),
-            "steps": run.summary("rows", *_NEAR_STEPS, "curated"),
+            "steps": run.summary("rows", *_NEAR_STEPS, "near", "curated"),
         }
 
     return sharding.run(source, output, listener, made_of, curated, "rows", *_NEAR_STEPS)

@@ -19,7 +19,7 @@ import pytest
 
 from japagen.data import shards
 from japagen.data.engines import Engine, Here, open_engine
-from japagen.data.shards import ROW, Part, Piece, ShardedRun, Waiting
+from japagen.data.shards import ROW, Part, Piece, ShardedRun, Waiting, peak_mb
 from japagen.errors import DamagedError, JapagenError
 from japagen.listener import Silent
 from tests.conftest import ROOT
@@ -369,3 +369,14 @@ def test_pieces_are_read_by_range(tmp_path: Path) -> None:
     pq.write_table(pa.table({"key": range(100), ROW: range(100)}), path, row_group_size=7)
     read = Piece(path, between=("key", 20, 33)).read()
     assert read.column("key").to_pylist() == list(range(20, 33))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parent's memory counts")
+def test_the_most_memory_is_that_of_the_process_itself() -> None:
+    held = b"x" * (400 << 20)
+    script = "from japagen.data.shards import peak_mb; print(peak_mb())"
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert 20 < int(run.stdout) < 350 < peak_mb()
+    assert len(held) > 350 << 20
